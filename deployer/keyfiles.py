@@ -1,0 +1,49 @@
+"""Small private files and paths under the data folder, made on the first start."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+
+def new_encryption_key() -> str:
+    """A fresh key for the encrypted model fields: 32 random bytes, URL-safe base64."""
+    return Fernet.generate_key().decode()
+
+
+def read_or_make(path: Path, make: Callable[[], str]) -> str:
+    """The secret kept in ``path``; made with mode 0600 when there is none.
+
+    Several processes may start at once: the file appears whole, under a temporary name first, and
+    the first one to link it wins; the others read what it wrote.
+    """
+    if not path.exists():
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(make() + "\n")
+            os.link(name, path)
+        except FileExistsError:
+            pass
+        finally:
+            Path(name).unlink()
+    return path.read_text().strip()
+
+
+def short_socket_path(path: Path) -> Path:
+    """``path``, or a stand-in below the temporary folder where the name is too long for a socket.
+
+    A socket's address holds 108 bytes (sockaddr_un). The stand-in lies in a folder of mode 0700 whose
+    name is derived from ``path``, so every process finds the same one.
+    """
+    if len(os.fsencode(path)) <= 100:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"deployer-{os.getuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+        raise PermissionError(13, f"{folder} belongs to somebody else")
+    return folder / path.name

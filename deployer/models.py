@@ -1,0 +1,386 @@
+"""Deployments: what was asked for, what happened on every server, and every line that was said."""
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MinLengthValidator
+from django.db import models
+from django.db.models.functions import Coalesce, Now
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from projects.models import Project
+from projects.validators import validate_ref
+from servers.fields import EncryptedJSONField
+from servers.models import Environment, Server, ServerGroup
+from servers.validators import validate_one_line
+
+
+class Release(models.Model):
+    """What one build made: an archive, stored once, sent to every server.
+
+    ``size`` is in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below ``releases/``.
+    """
+
+    class State(models.TextChoices):
+        BUILT = "built", _("Built")
+        GOOD = "good", _("Good")
+        BAD = "bad", _("Bad")
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="releases", verbose_name=_("project"))
+    version = models.CharField(_("version"), max_length=100)
+    commit_hash = models.CharField(_("commit"), max_length=64, blank=True)
+    commit_message = models.TextField(_("commit message"), blank=True)
+    archive = models.FileField(_("archive"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
+    size = models.BigIntegerField(_("size"), default=0)
+    sha256 = models.CharField(_("SHA-256"), max_length=64, blank=True)
+    state = models.CharField(_("state"), max_length=10, choices=State, default=State.BUILT)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        verbose_name = _("release")
+        verbose_name_plural = _("releases")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "version"], name="release_version_once_in_a_project"),
+        ]
+
+    def __str__(self) -> str:
+        return self.version
+
+
+class Deployment(models.Model):
+    """One deployment of a project to groups of servers.
+
+    ::
+
+        full:          pending → cloning → building → deploying → success
+        restart_only:  pending → restarting                     → success
+        from any of them: failed, cancelled, interrupted (the worker was lost)
+
+    Every move is one conditional UPDATE that says whether it won, so two ends can never both be written.
+    ``plan`` is the project's configuration frozen at launch (encrypted: it holds the variables); ``claim``
+    is the token of the worker that carries it out, ``heartbeat_at`` that worker's last sign of life by
+    the database's clock.
+    """
+
+    class Type(models.TextChoices):
+        FULL = "full", _("Full")
+        RESTART_ONLY = "restart_only", _("Restart only")
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("Pending")
+        CLONING = "cloning", _("Cloning")
+        BUILDING = "building", _("Building")
+        DEPLOYING = "deploying", _("Deploying")
+        RESTARTING = "restarting", _("Restarting")
+        SUCCESS = "success", _("Success")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+        INTERRUPTED = "interrupted", _("Interrupted")
+
+    class Trigger(models.TextChoices):
+        WEB = "web", _("Web")
+        API = "api", _("API")
+        CLI = "cli", _("Command line")
+        WEBHOOK = "webhook", _("Webhook")
+        SCHEDULE = "schedule", _("Schedule")
+
+    ENDED: ClassVar = frozenset({Status.SUCCESS, Status.FAILED, Status.CANCELLED, Status.INTERRUPTED})
+    RUNNING: ClassVar = frozenset({Status.CLONING, Status.BUILDING, Status.DEPLOYING, Status.RESTARTING})
+    ACTIVE: ClassVar = RUNNING | {Status.PENDING}
+
+    project = models.ForeignKey(
+        Project, on_delete=models.PROTECT, related_name="deployments", verbose_name=_("project")
+    )
+    branch = models.CharField(_("branch"), max_length=100, blank=True, validators=[MinLengthValidator(1), validate_ref])
+    deployment_type = models.CharField(_("type"), max_length=20, choices=Type, default=Type.FULL)
+    status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.PENDING)
+    environment = models.CharField(_("environment"), max_length=20, choices=Environment)
+    server_groups = models.ManyToManyField(ServerGroup, related_name="deployments", verbose_name=_("server groups"))
+    commit_hash = models.CharField(_("commit"), max_length=64, blank=True)
+    commit_message = models.TextField(_("commit message"), blank=True)
+    error_message = models.TextField(_("error"), blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        verbose_name=_("created by"),
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+    rollback_from = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="rollbacks"
+    )
+    retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
+    release = models.ForeignKey(Release, on_delete=models.SET_NULL, null=True, blank=True, related_name="deployments")
+    trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger, default=Trigger.WEB)
+    cancel_requested_at = models.DateTimeField(_("cancel requested"), null=True, blank=True)
+    heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
+    claim = models.CharField(max_length=32, blank=True, editable=False)
+    plan = EncryptedJSONField(null=True, editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        verbose_name = _("deployment")
+        verbose_name_plural = _("deployments")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["project", "environment"],
+                condition=models.Q(status__in=["pending", "cloning", "building", "deploying", "restarting"]),
+                name="one_active_deployment_of_a_project",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["project", "-id"], name="deployment_of_project"),
+            models.Index(fields=["status", "-id"], name="deployment_by_status"),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.pk} {self.project}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("deployment", args=[self.pk])
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.status in self.ACTIVE
+
+    @property
+    def is_restart_only(self) -> bool:
+        return self.deployment_type == self.Type.RESTART_ONLY
+
+    @property
+    def first_running_status(self) -> "Deployment.Status":
+        """What a worker moves it to from ``pending``."""
+        return self.Status.RESTARTING if self.is_restart_only else self.Status.CLONING
+
+    def claim_for_worker(self) -> bool:
+        """Take it from ``pending`` for the calling worker. Says whether it won: it is run once."""
+        token = secrets.token_hex(16)
+        won = self._update(
+            {self.Status.PENDING},
+            status=self.first_running_status,
+            claim=token,
+            started_at=Now(),
+            heartbeat_at=Now(),
+        )
+        if won:
+            self.claim, self.status = token, self.first_running_status
+        return won
+
+    def move(self, status: "Deployment.Status") -> bool:
+        """Go on to the next running status; only the worker that holds the claim can."""
+        won = self._update(self.RUNNING, claim__exact=self.claim, status=status)
+        if won:
+            self.status = status
+        return won
+
+    def beat(self) -> bool:
+        """Record a sign of life. False: it has ended or was taken away, and nothing more may be done."""
+        return self._update(self.RUNNING, claim__exact=self.claim, heartbeat_at=Now())
+
+    def end(self, status: "Deployment.Status", error: str = "", *, only_claim: bool = True) -> bool:
+        """Write the one final status, and why. Says whether it won; whoever comes second changes nothing."""
+        where = {"claim__exact": self.claim} if only_claim else {}
+        won = self._update(self.ACTIVE, **where, status=status, error_message=error, finished_at=Now())
+        self.refresh_from_db(fields=["status", "error_message", "finished_at"])
+        return won
+
+    def request_cancel(self) -> bool:
+        """Ask for it to be stopped. One that no worker has taken is cancelled at once; says whether it was active."""
+        if self._update(
+            {self.Status.PENDING}, status=self.Status.CANCELLED, cancel_requested_at=Now(), finished_at=Now()
+        ):
+            self.targets.exclude(status__in=Target.ENDED).update(
+                status=Target.Status.CANCELLED, error=str(_("Cancelled before it began.")), finished_at=Now()
+            )
+            won = True
+        else:
+            won = self._update(self.RUNNING, cancel_requested_at=Coalesce("cancel_requested_at", Now()))
+        self.refresh_from_db(fields=["status", "cancel_requested_at", "finished_at"])
+        return won
+
+    def _update(self, expected: Iterable["Deployment.Status"], claim__exact: str | None = None, **values: Any) -> bool:
+        rows = Deployment.objects.filter(pk=self.pk, status__in=list(expected))
+        if claim__exact is not None:
+            rows = rows.filter(claim=claim__exact)
+        return rows.update(**values) == 1
+
+
+class Target(models.Model):
+    """One server of one deployment: what was done there and how it ended.
+
+    ``exit_code`` is the script's own, null where none was recorded. ``proof`` is the evidence that the process
+    was replaced: ``{"verdict": ..., "sentence": ..., "before": [...], "after": [...]}``. ``run_key`` names
+    the private folder of its run on the server, so that it is found again and never started twice.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("Waiting")
+        STAGING = "staging", _("Uploading")
+        STAGED = "staged", _("Uploaded")
+        SWITCHING = "switching", _("Switching")
+        RESTARTING = "restarting", _("Restarting")
+        CHECKING = "checking", _("Checking")
+        SUCCESS = "success", _("Success")
+        FAILED = "failed", _("Failed")
+        UNCHANGED = "unchanged", _("Unchanged")
+        ROLLED_BACK = "rolled_back", _("Rolled back")
+        SKIPPED = "skipped", _("Skipped")
+        CANCELLED = "cancelled", _("Cancelled")
+        UNKNOWN = "unknown", _("Unknown")
+
+    ENDED: ClassVar = frozenset(
+        {
+            Status.SUCCESS,
+            Status.FAILED,
+            Status.UNCHANGED,
+            Status.ROLLED_BACK,
+            Status.SKIPPED,
+            Status.CANCELLED,
+            Status.UNKNOWN,
+        }
+    )
+    #: Ends that count against the failure budget.
+    FAILURES: ClassVar = frozenset({Status.FAILED, Status.UNCHANGED, Status.UNKNOWN})
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="targets")
+    server = models.ForeignKey(
+        Server, on_delete=models.SET_NULL, null=True, blank=True, related_name="targets", verbose_name=_("server")
+    )
+    server_name = models.CharField(_("server"), max_length=100)
+    host = models.CharField(_("host"), max_length=300)
+    batch = models.PositiveIntegerField(_("batch"), default=1)
+    status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.PENDING)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+    exit_code = models.IntegerField(_("exit status"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    release_before = models.CharField(_("release before"), max_length=300, blank=True)
+    release_after = models.CharField(_("release after"), max_length=300, blank=True)
+    proof = models.JSONField(_("proof"), default=dict, blank=True)
+    run_key = models.CharField(max_length=32, default="", editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["batch", "id"]
+        verbose_name = _("server of a deployment")
+        verbose_name_plural = _("servers of a deployment")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["deployment", "server"], name="server_once_in_a_deployment"),
+        ]
+
+    def __str__(self) -> str:
+        return self.server_name
+
+    def move(self, status: "Target.Status", **values: Any) -> bool:
+        """Go on to ``status`` unless it has ended. Says whether it won.
+
+        A worker that has lost its claim moves nothing: the deployment must still be running under it.
+        """
+        rows = Target.objects.filter(
+            pk=self.pk,
+            deployment__claim=self.deployment.claim,
+            deployment__status__in=[*Deployment.RUNNING],
+        ).exclude(status__in=[*self.ENDED])
+        if status in self.ENDED:
+            values["finished_at"] = Now()
+        elif self.started_at is None:
+            values["started_at"] = Now()
+        won = rows.update(status=status, **values) == 1
+        if won:
+            self.refresh_from_db(fields=["status", "finished_at", "started_at", *values])
+        return won
+
+
+class LogLine(models.Model):
+    """One line of a deployment's log; ``target`` is null for what the platform itself says.
+
+    ``content`` is text that may hold ANSI colour sequences and never a secret of the project.
+    """
+
+    class Stream(models.TextChoices):
+        SYSTEM = "system", _("System")
+        STDOUT = "stdout", _("Standard output")
+        STDERR = "stderr", _("Standard error")
+
+    class Level(models.TextChoices):
+        INFO = "info", _("Info")
+        WARNING = "warning", _("Warning")
+        ERROR = "error", _("Error")
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="log_lines", db_index=False)
+    target = models.ForeignKey(Target, on_delete=models.CASCADE, null=True, blank=True, related_name="log_lines")
+    stream = models.CharField(max_length=10, choices=Stream, default=Stream.SYSTEM)
+    level = models.CharField(max_length=10, choices=Level, default=Level.INFO)
+    content = models.TextField()
+    timestamp = models.DateTimeField()
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        verbose_name = _("log line")
+        verbose_name_plural = _("log lines")
+        indexes: ClassVar = [models.Index(fields=["deployment", "id"], name="log_of_deployment")]
+
+    def __str__(self) -> str:
+        return self.content[:80]
+
+
+class ApiToken(models.Model):
+    """A bearer token of the JSON API. Only its SHA-256 is stored; the token itself is shown once.
+
+    ``prefix`` is its first characters, to tell tokens apart on a page.
+    """
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_one_line])
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens", verbose_name=_("user")
+    )
+    prefix = models.CharField(_("begins with"), max_length=12, editable=False)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["name", "id"]
+        verbose_name = _("API token")
+        verbose_name_plural = _("API tokens")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @staticmethod
+    def digest_of(token: str) -> str:
+        """The stored form of ``token``. It has 256 random bits, so a plain hash is enough."""
+        return hashlib.sha256(token.encode()).hexdigest()
+
+    def renew(self) -> str:
+        """Give this row a new token and return it: the only moment at which it can be seen."""
+        token = f"dpl_{secrets.token_urlsafe(32)}"
+        self.prefix, self.digest = token[:12], self.digest_of(token)
+        return token
+
+    @classmethod
+    def find(cls, token: str) -> "ApiToken | None":
+        """The row of ``token`` whose user may log in, its use recorded; or nothing."""
+        row = cls.objects.select_related("user").filter(digest=cls.digest_of(token), user__is_active=True).first()
+        if row is not None:
+            cls.objects.filter(pk=row.pk).update(last_used_at=Now())
+        return row
+
+
+def validated_branch(value: str) -> str:
+    """``value`` if it can be the branch of a deployment (1 to 100 characters); raises `ValidationError`."""
+    field = Deployment._meta.get_field("branch")
+    if not value.strip():
+        raise ValidationError(_("A full deployment needs a branch, a tag or a commit."))
+    field.run_validators(value)
+    return value

@@ -1,0 +1,252 @@
+"""Django settings, read from environment variables and an optional `.env` file.
+
+With nothing set, deployer runs on embedded defaults under one data folder: SQLite and a private
+queue server. Every wrong value stops the start with a sentence that names the variable.
+"""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import environ
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from deployer.keyfiles import new_encryption_key, read_or_make, short_socket_path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+if (BASE_DIR / ".env").is_file():
+    env.read_env(BASE_DIR / ".env")
+
+
+def _yes_or_no(name: str, default: str) -> bool:
+    value = os.environ.get(name, default).strip().lower()
+    if value in {"yes", "true", "1", "on"}:
+        return True
+    if value in {"no", "false", "0", "off", ""}:
+        return False
+    raise ImproperlyConfigured(f"{name} must be yes or no, not {value!r}.")
+
+
+def _whole_number(name: str, default: int, low: int, high: int) -> int:
+    value = os.environ.get(name, "").strip() or str(default)
+    if not value.isdecimal() or not low <= int(value) <= high:
+        raise ImproperlyConfigured(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
+    return int(value)
+
+
+def _bind(value: str) -> tuple[str, int]:
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
+        raise ImproperlyConfigured(f"DEPLOYER_BIND must be HOST:PORT, like 127.0.0.1:8000, not {value!r}.")
+    return host, int(port)
+
+
+def _database(url: str) -> dict[str, Any]:
+    if not url:
+        url = f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}"
+    try:
+        config: dict[str, Any] = dict(environ.Env.db_url_config(url))
+    except (ValueError, KeyError, ImproperlyConfigured) as error:
+        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}.") from error
+    engine = str(config.get("ENGINE", ""))
+    if engine.endswith("sqlite3"):
+        # Eight writers: 430 of 480 were refused with deferred transactions, none with IMMEDIATE.
+        config["OPTIONS"] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        }
+    elif engine.endswith("postgresql"):
+        config["CONN_MAX_AGE"] = 60
+        config["CONN_HEALTH_CHECKS"] = True
+    else:
+        raise ImproperlyConfigured(
+            "DATABASE_URL must begin with sqlite:// or postgres://; other databases are not supported."
+        )
+    return config
+
+
+# --- where things are kept -------------------------------------------------------------------------
+
+DATA_DIR = Path(os.environ.get("DEPLOYER_DATA_DIR") or BASE_DIR / "data").expanduser().absolute()
+try:
+    DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    SECRET_KEY = os.environ.get("DEPLOYER_SECRET_KEY") or read_or_make(
+        DATA_DIR / "secret.key", lambda: secrets.token_urlsafe(64)
+    )
+    #: Newest first: the first one encrypts, all of them decrypt.
+    DEPLOYER_ENCRYPTION_KEYS = [
+        key.strip()
+        for key in (
+            os.environ.get("DEPLOYER_ENCRYPTION_KEYS") or read_or_make(DATA_DIR / "encryption.key", new_encryption_key)
+        ).split(",")
+        if key.strip()
+    ]
+except OSError as error:
+    raise ImproperlyConfigured(
+        f"DEPLOYER_DATA_DIR={DATA_DIR} cannot be used: {error.strerror}. Name a folder that this user may write."
+    ) from error
+
+DATABASES = {"default": _database(os.environ.get("DATABASE_URL", "").strip())}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+#: Release archives; any Django storage will do, so that workers on other machines reach them.
+MEDIA_ROOT = DATA_DIR / "storage"
+#: Bare mirrors of the git repositories and the known host keys of git servers.
+MIRRORS_DIR = DATA_DIR / "mirrors"
+#: Work folders of builds, one for each deployment, removed when it ends.
+BUILDS_DIR = DATA_DIR / "builds"
+
+# --- the queue -------------------------------------------------------------------------------------
+
+#: Empty: `manage.py up` brings up a private queue server of its own on QUEUE_SOCKET.
+REDIS_URL = os.environ.get("REDIS_URL", "").strip()
+QUEUE_IS_EMBEDDED = not REDIS_URL
+QUEUE_SOCKET = short_socket_path(DATA_DIR / "queue.sock")
+if REDIS_URL and not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+    raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
+
+RQ_QUEUES = {
+    "default": {
+        "URL": REDIS_URL or f"unix://{quote(str(QUEUE_SOCKET))}",
+        "DEFAULT_TIMEOUT": -1,
+        "REDIS_CLIENT_KWARGS": {"socket_connect_timeout": 3},
+    }
+}
+RQ = {"WORKER_CLASS": "deployer.worker.DeploymentWorker"}
+
+# --- deployments -----------------------------------------------------------------------------------
+
+DEPLOYER_WORKERS = _whole_number("DEPLOYER_WORKERS", default=2, low=1, high=64)
+#: Servers of one deployment that are worked on side by side.
+DEPLOYER_PARALLEL_SERVERS = _whole_number("DEPLOYER_PARALLEL_SERVERS", default=50, low=1, high=500)
+#: Clone from paths of this machine; off, because whoever edits a project could read any repository here.
+DEPLOYER_ALLOW_LOCAL_GIT = _yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
+
+# --- the site --------------------------------------------------------------------------------------
+
+DEPLOYER_BIND = _bind(os.environ.get("DEPLOYER_BIND", "").strip() or "127.0.0.1:8000")
+#: The site is reached over https (a proxy in front of it sets X-Forwarded-Proto).
+DEPLOYER_HTTPS = _yes_or_no("DEPLOYER_HTTPS", default="no")
+
+DEBUG = False
+ALLOWED_HOSTS = [
+    name.strip() for name in os.environ.get("DEPLOYER_ALLOWED_HOSTS", "").split(",") if name.strip()
+] or sorted({"localhost", "127.0.0.1", "[::1]", DEPLOYER_BIND[0]} - {"0.0.0.0", "[::]"})  # noqa: S104 (left out, not bound)
+ROOT_URLCONF = "deployer.urls"
+WSGI_APPLICATION = "deployer.wsgi.application"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "template_partials",
+    "django_htmx",
+    "django_rq",
+    "ninja",
+    "csp",
+    "servers",
+    "projects",
+    "deployer",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = DEPLOYER_HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if DEPLOYER_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = DEPLOYER_HTTPS
+if DEPLOYER_HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+else:
+    # Plain http is what DEPLOYER_HTTPS=no asks for: redirects, HSTS and secure cookies would lock everybody out.
+    SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W008", "security.W012", "security.W016"]
+CSRF_TRUSTED_ORIGINS = (
+    [f"https://{name.lstrip('.')}" for name in ALLOWED_HOSTS if name != "*"] if DEPLOYER_HTTPS else []
+)
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+
+# --- language, time, files -------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = os.environ.get("DEPLOYER_TIME_ZONE", "").strip() or "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = DATA_DIR / "static"
+MEDIA_URL = "storage/"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    # paramiko reports what deployer already says in its own words.
+    "loggers": {"paramiko": {"level": "CRITICAL"}},
+}

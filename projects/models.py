@@ -1,0 +1,236 @@
+"""What is deployed: projects, their health checks and their variables."""
+
+from typing import Any, ClassVar
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from projects.health import check_target
+from projects.validators import (
+    validate_batches,
+    validate_git_url,
+    validate_ref,
+    validate_relative_folder,
+    validate_variable_name,
+)
+from servers.fields import EncryptedTextField
+from servers.models import Credential, Environment
+from servers.validators import PathValidator, validate_no_nul, validate_one_line
+
+
+class Project(models.Model):
+    """One application in one environment: where its code is, how it is built, how it is restarted.
+
+    ``deploy_script_path`` is run by both types of deployment; ``restart_only_script_path``, where set,
+    replaces it for restart-only. An absolute path is taken as it is, a relative one lies under
+    ``{deploy_path}/current``. Times are in seconds.
+    """
+
+    class ProjectType(models.TextChoices):
+        FRONTEND = "frontend", _("Frontend")
+        BACKEND = "backend", _("Backend")
+        JAVA = "java", _("Java")
+        OTHER = "other", _("Other")
+
+    name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
+    description = models.TextField(_("description"), blank=True)
+    environment = models.CharField(
+        _("environment"), max_length=20, choices=Environment, default=Environment.DEVELOPMENT
+    )
+    project_type = models.CharField(_("type"), max_length=10, choices=ProjectType, default=ProjectType.OTHER)
+
+    git_url = models.CharField(
+        _("git address"),
+        max_length=500,
+        blank=True,
+        validators=[validate_git_url],
+        help_text=_("https://…, ssh://… or git@host:path. Not needed by a project that is only restarted."),
+    )
+    git_credential = models.ForeignKey(
+        Credential,
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="projects",
+        verbose_name=_("git credential"),
+        help_text=_("For a private repository: an SSH key, or a user name and a token as the password."),
+    )
+    default_branch = models.CharField(_("default branch"), max_length=100, default="main", validators=[validate_ref])
+
+    auto_install = models.BooleanField(
+        _("install dependencies"),
+        default=False,
+        help_text=_("Before the build, install what the lock file in the repository asks for."),
+    )
+    install_script = models.TextField(
+        _("install script"), blank=True, validators=[validate_no_nul], help_text=_("Replaces the automatic install.")
+    )
+    build_script = models.TextField(
+        _("build script"), blank=True, validators=[validate_no_nul], help_text=_("Run by bash in the work folder.")
+    )
+    output_dir = models.CharField(
+        _("output folder"),
+        max_length=300,
+        blank=True,
+        validators=[validate_relative_folder],
+        help_text=_("The folder that is released, like “dist”. Empty: the whole work folder."),
+    )
+
+    deploy_path = models.CharField(
+        _("deploy path"),
+        max_length=300,
+        blank=True,
+        validators=[PathValidator()],
+        help_text=_("Holds releases/, shared/ and current on the servers."),
+    )
+    deploy_script_path = models.CharField(
+        _("deploy script"),
+        max_length=300,
+        blank=True,
+        validators=[PathValidator(relative_allowed=True)],
+        help_text=_("Restarts the application. A relative path lies under {deploy path}/current."),
+    )
+    restart_only_script_path = models.CharField(
+        _("restart-only script"),
+        max_length=300,
+        blank=True,
+        validators=[PathValidator(relative_allowed=True)],
+        help_text=_("Replaces the deploy script in restart-only deployments."),
+    )
+    process_name = models.CharField(
+        _("process name"),
+        max_length=200,
+        blank=True,
+        validators=[validate_one_line],
+        help_text=_(
+            "Part of the command line of the running application. Where it is set, a restart that does not "
+            "replace the process has failed."
+        ),
+    )
+    script_timeout = models.PositiveIntegerField(
+        _("script timeout"),
+        default=600,
+        validators=[MinValueValidator(1), MaxValueValidator(86_400)],
+        help_text=_("Seconds that a script may run: install, build, and restart on each server."),
+    )
+
+    batches = models.CharField(
+        _("batches"),
+        max_length=200,
+        default="100%",
+        validators=[validate_batches],
+        help_text=_("How many servers at a time, like “1, 25%, 100%”."),
+    )
+    max_failures = models.PositiveIntegerField(
+        _("failure budget"),
+        default=0,
+        help_text=_("Failed servers that are tolerated before the batches that have not begun are skipped."),
+    )
+    auto_rollback = models.BooleanField(
+        _("roll back by itself"),
+        default=False,
+        help_text=_("Over the budget, a full deployment puts the servers it touched back on their previous release."),
+    )
+    keep_releases = models.PositiveIntegerField(
+        _("releases to keep"), default=5, validators=[MinValueValidator(1), MaxValueValidator(1000)]
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name = _("project")
+        verbose_name_plural = _("projects")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """A relative script needs the folder it is relative to."""
+        if not self.deploy_path:
+            for field in ("deploy_script_path", "restart_only_script_path"):
+                value = getattr(self, field)
+                if value and not value.startswith("/"):
+                    raise ValidationError(
+                        {field: _("A relative script lies under {deploy path}/current: set the deploy path too.")}
+                    )
+
+
+class HealthCheck(models.Model):
+    """One question that a server must answer after a restart.
+
+    ``target`` by kind: ``process`` a part of the command line; ``systemd`` a unit; ``tcp`` ``[host:]port``;
+    ``http`` a URL as seen from the server; ``command`` a shell command that must exit 0. ``expect`` is
+    the expected HTTP status or a text in the answer. Asked up to 1 + ``retries`` times, ``interval``
+    seconds apart, ``timeout`` seconds each; then healthy without a break for ``stable_for`` seconds.
+    """
+
+    class Kind(models.TextChoices):
+        PROCESS = "process", _("Process")
+        SYSTEMD = "systemd", _("systemd unit")
+        TCP = "tcp", _("TCP port")
+        HTTP = "http", _("HTTP")
+        COMMAND = "command", _("Command")
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="health_checks")
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind)
+    target = models.CharField(_("target"), max_length=500, validators=[validate_one_line])
+    expect = models.CharField(_("expected"), max_length=200, blank=True, validators=[validate_one_line])
+    retries = models.PositiveIntegerField(_("retries"), default=5, validators=[MaxValueValidator(1000)])
+    interval = models.PositiveIntegerField(_("interval (s)"), default=2, validators=[MaxValueValidator(3600)])
+    timeout = models.PositiveIntegerField(
+        _("timeout (s)"), default=5, validators=[MinValueValidator(1), MaxValueValidator(3600)]
+    )
+    stable_for = models.PositiveIntegerField(_("stable for (s)"), default=0, validators=[MaxValueValidator(3600)])
+    required = models.BooleanField(
+        _("required"), default=True, help_text=_("Failing it fails the server; otherwise it is a warning.")
+    )
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        verbose_name = _("health check")
+        verbose_name_plural = _("health checks")
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.target}"
+
+    def clean(self) -> None:
+        """The target must fit the kind."""
+        try:
+            check_target(self.kind, self.target)
+        except ValueError as error:
+            raise ValidationError({"target": str(error)}) from error
+
+
+class Variable(models.Model):
+    """An environment variable of a project's build, of its scripts on the servers, or of both."""
+
+    class Scope(models.TextChoices):
+        BUILD = "build", _("Build")
+        DEPLOY = "deploy", _("Deploy")
+        BOTH = "both", _("Both")
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="variables")
+    name = models.CharField(_("name"), max_length=100, validators=[validate_variable_name])
+    value = EncryptedTextField(_("value"), blank=True, validators=[validate_no_nul])
+    is_secret = models.BooleanField(
+        _("secret"), default=False, help_text=_("Never shown again, and masked in every log.")
+    )
+    scope = models.CharField(_("scope"), max_length=10, choices=Scope, default=Scope.BOTH)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name = _("variable")
+        verbose_name_plural = _("variables")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "name", "scope"], name="variable_once_in_a_scope"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def shown_value(self) -> Any:
+        """The value as a page may show it: a secret never is."""
+        return "••••••" if self.is_secret else self.value

@@ -1,0 +1,138 @@
+"""Rules for git addresses, branch names, variables and rollout plans."""
+
+import math
+import re
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+from servers.validators import validate_host, validate_one_line
+
+_SCP_ADDRESS = re.compile(r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[^/:@\s]+):(?P<path>[^\s].*)\Z")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+#: Names a shell refuses to assign, or that would change how the run itself is carried out.
+_SHELL_OWNED = {"BASHOPTS", "BASH_VERSINFO", "EUID", "IFS", "PPID", "SHELLOPTS", "UID"}
+
+
+def is_local_git_url(value: str) -> bool:
+    """Whether ``value`` names a repository on this machine."""
+    return value.startswith(("/", "file://"))
+
+
+def validate_git_url(value: str) -> None:
+    """https://, ssh:// or user@host:path; a path of this machine only where the setting allows it.
+
+    git takes ``--upload-pack=...`` for an option and ``ext::sh -c ...`` for a command: neither is let in.
+    """
+    validate_one_line(value)
+    if is_local_git_url(value):
+        if not settings.DEPLOYER_ALLOW_LOCAL_GIT:
+            raise ValidationError(
+                _(
+                    "Repositories on deployer's own machine are not allowed. Set DEPLOYER_ALLOW_LOCAL_GIT=yes to allow them."
+                )
+            )
+        return
+    if "://" in value:
+        try:
+            url = urlsplit(value)
+            host, password, _port = url.hostname, url.password, url.port
+        except ValueError as error:
+            raise ValidationError(_("“%(value)s” is not a git address."), params={"value": value}) from error
+        if url.scheme not in {"https", "ssh"}:
+            raise ValidationError(
+                _("git over %(scheme)s is not supported: use https:// or ssh://."), params={"scheme": url.scheme}
+            )
+        if password:
+            raise ValidationError(_("Do not put a password into the address: choose a credential instead."))
+        if (url.username or "").startswith("-"):
+            raise ValidationError(_("“%(value)s” is not a git address."), params={"value": value})
+        if not url.path.strip("/"):
+            raise ValidationError(_("The address names no repository."))
+    else:
+        match = _SCP_ADDRESS.match(value)
+        if match is None or value.startswith("-") or match["path"].startswith(":"):
+            raise ValidationError(
+                _("“%(value)s” is not a git address: use https://…, ssh://… or git@host:path."), params={"value": value}
+            )
+        host = match["host"]
+    validate_host(host or "")
+
+
+def validate_ref(value: str) -> None:
+    """A branch, a tag or a commit, by the rules of git-check-ref-format(1)."""
+    validate_one_line(value)
+    wrong = (
+        not value
+        or value.startswith(("-", "/", "."))
+        or value.endswith(("/", ".", ".lock"))
+        or any(part.startswith(".") or part.endswith(".lock") for part in value.split("/"))
+        or any(piece in value for piece in ("..", "//", "@{"))
+        or value == "@"
+        or re.search(r"[ ~^:?*\[\\]", value) is not None
+    )
+    if wrong:
+        raise ValidationError(_("“%(value)s” is not the name of a branch, a tag or a commit."), params={"value": value})
+
+
+def validate_variable_name(value: str) -> None:
+    """An environment variable that a shell can assign and that is not deployer's own."""
+    if not _VARIABLE.match(value):
+        raise ValidationError(
+            _("“%(value)s” is not a variable name: use letters, digits and underscores, not a digit first."),
+            params={"value": value},
+        )
+    if value in _SHELL_OWNED or value.startswith(("DEPLOY_", "DEPLOYER_")):
+        raise ValidationError(_("“%(value)s” is reserved."), params={"value": value})
+
+
+def validate_relative_folder(value: str) -> None:
+    """A folder inside the work tree: relative, one line, no ``..``."""
+    validate_one_line(value)
+    if value.startswith("/") or ".." in value.split("/"):
+        raise ValidationError(_("“%(value)s” must be a folder inside the repository."), params={"value": value})
+
+
+def parse_batches(value: str) -> list[tuple[int, bool]]:
+    """``1, 25%, 100%`` as ``[(1, False), (25, True), (100, True)]``: (number, is it a percentage).
+
+    Raises `ValidationError`.
+    """
+    batches = []
+    for item in value.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,4})\s*(%?)\s*", item)
+        if match is None or int(match[1]) == 0 or (match[2] and int(match[1]) > 100):
+            raise ValidationError(
+                _("“%(item)s” is not a batch: give numbers of servers or percentages, like “1, 25%%, 100%%”."),
+                params={"item": item.strip()},
+            )
+        batches.append((int(match[1]), bool(match[2])))
+    return batches
+
+
+def validate_batches(value: str) -> None:
+    """Refuse what `parse_batches` cannot read."""
+    parse_batches(value)
+
+
+def batch_numbers(value: str, servers: int) -> list[int]:
+    """The batch (from 1) of each of ``servers`` servers, in order.
+
+    A number adds that many servers, a percentage goes up to that share of all of them (rounded up); the last
+    entry repeats until every server has its batch.
+    """
+    entries = parse_batches(value)
+    numbers: list[int] = []
+    batch = 0
+    while len(numbers) < servers:
+        size, is_share = entries[min(batch, len(entries) - 1)]
+        batch += 1
+        upto = math.ceil(servers * size / 100) if is_share else len(numbers) + size
+        if upto <= len(numbers):  # a share that is reached already: it repeats as a step
+            upto = len(numbers) + max(1, math.ceil(servers * size / 100)) if batch >= len(entries) else upto
+        step = max(0, min(upto, servers) - len(numbers))
+        numbers += [batch] * step
+    ranks = {number: rank for rank, number in enumerate(dict.fromkeys(numbers), start=1)}
+    return [ranks[number] for number in numbers]

@@ -1,0 +1,53 @@
+"""Private keys of every usual kind, read once and rewritten in the one form that the SSH library takes."""
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+USABLE = (ed25519.Ed25519PrivateKey, rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey)
+
+
+def openssh_key(text: str, passphrase: str = "") -> str:
+    """An unencrypted key in OpenSSH's own format.
+
+    ``text`` is a PEM file: OpenSSH, PKCS#1, SEC1 or PKCS#8; ed25519, RSA or ECDSA; with a passphrase or
+    without. Raises `ValidationError` that says what is wrong and what to do about it.
+    """
+    data = text.replace("\r\n", "\n").strip().encode() + b"\n"
+    secret = passphrase.encode() or None
+    load = (
+        serialization.load_ssh_private_key
+        if b"BEGIN OPENSSH PRIVATE KEY" in data
+        else serialization.load_pem_private_key
+    )
+    if b"PRIVATE KEY-----" not in data:
+        raise ValidationError(
+            _("This is not a private key: paste the whole file, from -----BEGIN to -----END (not the .pub file).")
+        )
+    try:
+        try:
+            key = load(data, secret)
+        except TypeError:
+            if secret is None:
+                raise
+            key = load(data, None)  # a passphrase was given for a key that has none
+    except TypeError as error:
+        raise ValidationError(_("The private key is protected by a passphrase: enter it.")) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        if secret is not None:
+            raise ValidationError(
+                _("The private key does not open with this passphrase, or the file is damaged.")
+            ) from error
+        if "passphrase" in str(error).lower() or "password" in str(error).lower():
+            raise ValidationError(_("The private key is protected by a passphrase: enter it.")) from error
+        raise ValidationError(
+            _("The private key cannot be read: %(why)s. Export it in OpenSSH format (ssh-keygen -p -f KEY)."),
+            params={"why": str(error).rstrip(".")},
+        ) from error
+    if not isinstance(key, USABLE):
+        raise ValidationError(_("Keys of this kind are not supported: use ed25519, RSA or ECDSA."))
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    ).decode()

@@ -1,0 +1,194 @@
+"""Machines and how to reach them: credentials, servers, groups of servers."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from servers.fields import EncryptedTextField
+from servers.keys import openssh_key
+from servers.validators import validate_host, validate_no_nul, validate_one_line
+
+
+class Environment(models.TextChoices):
+    """Where software runs. A project and the groups it is deployed to share one environment."""
+
+    DEVELOPMENT = "development", _("Development")
+    STAGING = "staging", _("Staging")
+    PRODUCTION = "production", _("Production")
+
+
+class Credential(models.Model):
+    """A login: a user name with a private key or a password, encrypted at rest.
+
+    Servers log in with it; a project may use one for its git repository.
+    """
+
+    class Kind(models.TextChoices):
+        SSH_KEY = "ssh_key", _("SSH key")
+        PASSWORD = "password", _("Password")
+
+    name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
+    username = models.CharField(_("user name"), max_length=100, validators=[validate_one_line])
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind, default=Kind.SSH_KEY)
+    private_key = EncryptedTextField(_("private key"), blank=True, validators=[validate_no_nul])
+    passphrase = EncryptedTextField(_("passphrase"), blank=True, validators=[validate_no_nul])
+    password = EncryptedTextField(_("password"), blank=True, validators=[validate_no_nul])
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name = _("credential")
+        verbose_name_plural = _("credentials")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """A key must open with its passphrase; a password login needs a password."""
+        if self.kind == self.Kind.SSH_KEY:
+            if not self.private_key:
+                raise ValidationError({"private_key": _("A login by SSH key needs a private key.")})
+            try:
+                openssh_key(self.private_key, self.passphrase)
+            except ValidationError as error:
+                raise ValidationError({"private_key": error.messages}) from error
+        elif not self.password:
+            raise ValidationError({"password": _("A login by password needs a password.")})
+
+    def secrets(self) -> list[str]:
+        """Every secret value in it, for masking."""
+        return [value for value in (self.private_key, self.passphrase, self.password) if value]
+
+
+class Server(models.Model):
+    """One machine, reached over SSH, perhaps through another one.
+
+    ``host_key`` is pinned on the first connection (``ssh-ed25519 AAAA...``) or given beforehand; a server
+    that shows another one later is refused. ``connection_status`` is what the last attempt found.
+    """
+
+    class ConnectionStatus(models.TextChoices):
+        UNTESTED = "untested", _("Untested")
+        ONLINE = "online", _("Online")
+        OFFLINE = "offline", _("Offline")
+
+    name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
+    host = models.CharField(_("host"), max_length=253, validators=[validate_host])
+    port = models.PositiveIntegerField(
+        _("port"), default=22, validators=[MinValueValidator(1), MaxValueValidator(65535)]
+    )
+    credential = models.ForeignKey(
+        Credential, on_delete=models.PROTECT, related_name="servers", verbose_name=_("credential")
+    )
+    jump_host = models.ForeignKey(
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="reached_through",
+        verbose_name=_("jump host"),
+        help_text=_("Connect through this server first."),
+    )
+    is_active = models.BooleanField(
+        _("active"), default=True, help_text=_("Deployments skip a server that is not active, with a warning.")
+    )
+    host_key = models.TextField(
+        _("host key"),
+        blank=True,
+        validators=[validate_one_line],
+        help_text=_("Pinned on the first connection. Clear it after the machine was reinstalled."),
+    )
+    connection_status = models.CharField(
+        _("connection"), max_length=10, choices=ConnectionStatus, default=ConnectionStatus.UNTESTED
+    )
+    connection_error = models.TextField(_("last connection error"), blank=True)
+    last_checked_at = models.DateTimeField(_("last checked"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name = _("server")
+        verbose_name_plural = _("servers")
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=models.Q(port__range=(1, 65535)), name="server_port_in_range"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def address(self) -> str:
+        """``host:port``, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def clean(self) -> None:
+        """A chain of jump hosts must end somewhere; a host key must be one."""
+        hop, seen = self.jump_host, {self.pk}
+        while hop is not None:
+            if hop.pk in seen or hop is self:
+                raise ValidationError({"jump_host": _("The jump hosts lead back to this server.")})
+            seen.add(hop.pk)
+            hop = hop.jump_host
+        if self.host_key and len(self.host_key.split()) < 2:
+            raise ValidationError({"host_key": _("A host key looks like “ssh-ed25519 AAAA…”.")})
+
+    def route(self) -> list["Server"]:
+        """The servers to connect to in turn: jump hosts first, this one last."""
+        route = [self]
+        while (hop := route[0].jump_host) is not None and hop not in route:
+            route.insert(0, hop)
+        return route
+
+    def pin_host_key(self, key: str) -> bool:
+        """Pin ``key`` if none is pinned yet. Says whether it won; either way ``host_key`` is then the pinned one."""
+        won = Server.objects.filter(pk=self.pk, host_key="").update(host_key=key) == 1
+        self.host_key = key if won else Server.objects.values_list("host_key", flat=True).get(pk=self.pk)
+        return won
+
+    def record_connection(self, error: str = "") -> None:
+        """Store what a connection found: online, or offline and why."""
+        self.connection_status = self.ConnectionStatus.OFFLINE if error else self.ConnectionStatus.ONLINE
+        self.connection_error = error
+        self.last_checked_at = timezone.now()
+        Server.objects.filter(pk=self.pk).update(
+            connection_status=self.connection_status,
+            connection_error=error,
+            last_checked_at=self.last_checked_at,
+        )
+
+
+class ServerGroup(models.Model):
+    """Servers of one environment that are deployed to together."""
+
+    name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
+    description = models.TextField(_("description"), blank=True)
+    environment = models.CharField(
+        _("environment"), max_length=20, choices=Environment, default=Environment.DEVELOPMENT
+    )
+    servers = models.ManyToManyField(Server, related_name="groups", blank=True, verbose_name=_("servers"))
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name = _("server group")
+        verbose_name_plural = _("server groups")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @staticmethod
+    def flatten(groups: Iterable["ServerGroup"]) -> list[Server]:
+        """The servers of ``groups`` in group order, each once however many groups hold it, inactive ones too."""
+        servers: dict[int, Server] = {}
+        for group in groups:
+            for server in group.servers.select_related("credential", "jump_host").order_by("name"):
+                servers.setdefault(server.pk, server)
+        return list(servers.values())

@@ -1,0 +1,59 @@
+"""Rules for values that later reach a shell, a path, a URL or a page."""
+
+import ipaddress
+import re
+
+from django.core.exceptions import ValidationError
+from django.utils.deconstruct import deconstructible
+from django.utils.translation import gettext as _
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
+
+
+def validate_one_line(value: str) -> None:
+    """Refuse control characters, line breaks and NUL among them."""
+    if _CONTROL.search(value):
+        raise ValidationError(_("Line breaks and control characters are not allowed here."))
+
+
+def validate_host(value: str) -> None:
+    """A host name (RFC 1123, underscores tolerated) or an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        labels = value.rstrip(".").split(".")
+        if len(value) > 253 or not all(_LABEL.match(label) for label in labels):
+            raise ValidationError(
+                _("“%(value)s” is not a host name or an IP address."), params={"value": value}
+            ) from None
+
+
+def validate_no_nul(value: str) -> None:
+    """Refuse NUL, which neither an environment variable nor PostgreSQL can hold."""
+    if "\x00" in value:
+        raise ValidationError(_("The value must not contain a NUL character."))
+
+
+@deconstructible
+class PathValidator:
+    """A path on a server: one line, no ``..``; absolute only, or also relative to a given folder."""
+
+    def __init__(self, *, relative_allowed: bool = False) -> None:
+        self.relative_allowed = relative_allowed
+
+    def __call__(self, value: str) -> None:
+        validate_one_line(value)
+        parts = value.split("/")
+        if ".." in parts:
+            raise ValidationError(_("“%(value)s” must not contain “..”."), params={"value": value})
+        if not value.startswith("/") and not self.relative_allowed:
+            raise ValidationError(_("“%(value)s” must be an absolute path."), params={"value": value})
+        if not any(part not in {"", "."} for part in parts):
+            raise ValidationError(_("“%(value)s” does not name anything below /."), params={"value": value})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PathValidator) and other.relative_allowed == self.relative_allowed
+
+    def __hash__(self) -> int:
+        return hash(self.relative_allowed)
