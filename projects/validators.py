@@ -31,7 +31,8 @@ def validate_git_url(value: str) -> None:
         if not settings.DEPLOYER_ALLOW_LOCAL_GIT:
             raise ValidationError(
                 _(
-                    "Repositories on deployer's own machine are not allowed. Set DEPLOYER_ALLOW_LOCAL_GIT=yes to allow them."
+                    "Repositories on deployer's own machine are not allowed: "
+                    "set DEPLOYER_ALLOW_LOCAL_GIT=yes to allow them."
                 )
             )
         return
