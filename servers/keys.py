@@ -1,5 +1,8 @@
 """Private keys of every usual kind, read once and rewritten in the one form that the SSH library takes."""
 
+import base64
+import hashlib
+
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -51,3 +54,12 @@ def openssh_key(text: str, passphrase: str = "") -> str:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     ).decode()
+
+
+def fingerprint(host_key: str) -> str:
+    """``SHA256:...`` of a public key line, as `ssh-keygen -l` prints it; empty for an empty key."""
+    fields = host_key.split()
+    if len(fields) < 2:
+        return ""
+    digest = hashlib.sha256(base64.b64decode(fields[1])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
