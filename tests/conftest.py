@@ -1,0 +1,91 @@
+"""Fixtures: the real parts that tests speak to. Tests that use `worker` or threads
+need ``django_db(transaction=True)``. The factories of objects are plain functions in tests/factories.py.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from tests.parts.git import GitRepository
+from tests.parts.postgres import PostgresServer
+from tests.parts.queue import QueueServer
+from tests.parts.sshd import OpenSSHServer
+from tests.parts.worker import Worker
+
+
+@pytest.fixture(scope="session")
+def _sshd_of_session() -> Iterator[OpenSSHServer]:
+    server = OpenSSHServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def sshd(_sshd_of_session: OpenSSHServer) -> OpenSSHServer:
+    """A real SSH server that runs, shared by the tests; one that stops it or changes its key takes `make_sshd`."""
+    return _sshd_of_session
+
+
+@pytest.fixture
+def make_sshd() -> Iterator[Callable[..., OpenSSHServer]]:
+    """``make_sshd(extra="MaxSessions 1")`` starts another SSH server, for this test alone."""
+    servers: list[OpenSSHServer] = []
+
+    def make(extra: str = "") -> OpenSSHServer:
+        servers.append(OpenSSHServer(extra))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def git_repo(tmp_path: Path) -> GitRepository:
+    """A real git repository with one commit on ``main``; it takes more by ``commit``, ``branch`` and ``tag``."""
+    return GitRepository(tmp_path / "repository")
+
+
+@pytest.fixture(scope="session")
+def _queue_of_session() -> Iterator[QueueServer]:
+    server = QueueServer(settings.QUEUE_SOCKET)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def queue_server(_queue_of_session: QueueServer) -> QueueServer:
+    """A real queue server, empty and running, where the settings look for it: in this process and in others."""
+    _queue_of_session.start()
+    _queue_of_session.client.flushall()
+    return _queue_of_session
+
+
+@pytest.fixture
+def make_worker(queue_server: QueueServer, transactional_db: None) -> Iterator[Callable[[], Worker]]:
+    """``make_worker()`` starts a worker process on this test's database and queue."""
+    workers: list[Worker] = []
+
+    def make() -> Worker:
+        workers.append(Worker(queue_server))
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        worker.stop()
+
+
+@pytest.fixture
+def worker(make_worker: Callable[[], Worker]) -> Worker:
+    """A worker process that takes this test's deployments from the queue."""
+    return make_worker()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of its own, whatever database the suite itself runs on."""
+    server = PostgresServer()
+    yield server
+    server.close()
