@@ -3,6 +3,8 @@
 A run has a private folder ``.deployer/runs/KEY`` (mode 0700) in the login's home:
 
 ``started``   a folder whose making is the gate: whoever makes it starts the script, everybody else follows
+``end``       a FIFO that the runner holds open: its followers read end-of-file at the moment it is gone,
+              killed or not (a pid that nobody has reaped yet still answers to signals)
 ``pid``       pid, start time and boot id of the runner, the leader of the run's own session
 ``out`` ``err``  the output; a daemon that the script leaves behind goes on writing there
 ``rc``        exit status and the sizes of both files at the script's end, renamed into place whole
@@ -36,18 +38,19 @@ def runner(script: Script) -> str:
     ``$1`` is the run's folder, ``$2`` the login's own umask. The script runs in the foreground because a
     shell starts background commands with SIGINT and SIGQUIT ignored, which the application would inherit.
     """
-    folder = f"cd -- {quote(script.folder)} || exit 126" if script.folder else ":"
+    folder = f"cd -- {quote(script.folder)} || exit 126" if script.folder else 'cd -- "$HOME"'
     return f"""d=$1 mask=$2
 umask 077
 read -r stat </proc/$$/stat
 set -- ${{stat##*) }}
 read -r boot </proc/sys/kernel/random/boot_id
+exec 4<>"$d/end"
 printf '%s %s %s\\n' $$ "${{20}}" "$boot" >"$d/pid.tmp" && mv "$d/pid.tmp" "$d/pid"
 exec 3<"$d/env"
 rm -f "$d/env"
 (
 . /dev/fd/3
-exec 3<&-
+exec 3<&- 4<&-
 umask "$mask"
 {folder}
 {script.text}
@@ -70,7 +73,7 @@ trap : HUP
 d=$base/runs/{quote(key)}
 mkdir -p "$d"
 if mkdir "$d/started" 2>/dev/null; then
-: >"$d/out"; : >"$d/err"
+: >"$d/out"; : >"$d/err"; mkfifo "$d/end"
 cat >"$d/env" <<'{delimiter}'
 {env}{delimiter}
 cat >"$d/run.sh" <<'{delimiter}'
@@ -108,16 +111,21 @@ set -- ${{stat##*) }}
 [ "${{20}}" = "$start" ] && [ "$1" != Z ]
 }}
 if [ ! -e "$d/rc" ] && alive; then
+exec 5<>"$d/end"
+exec 6<"$d/end"
+exec 5<&-
+(read -r _ <&6) & waiter=$!
 if tail --pid=$$ -n 0 /dev/null 2>/dev/null; then
-tail -s 0.05 --pid="$pid" -c +{out_from + 1} -f "$d/out" 2>/dev/null &
-tail -s 0.05 --pid="$pid" -c +{err_from + 1} -f "$d/err" 2>/dev/null >&2 &
-wait
+tail -s 0.02 --pid=$waiter -c +{out_from + 1} -f "$d/out" 2>/dev/null 6<&- & one=$!
+tail -s 0.02 --pid=$waiter -c +{err_from + 1} -f "$d/err" >&2 2>/dev/null 6<&- & two=$!
+wait $waiter
+wait $one $two
 else
-tail -c +{out_from + 1} -f "$d/out" & t1=$!
-tail -c +{err_from + 1} -f "$d/err" >&2 & t2=$!
-while [ ! -e "$d/rc" ] && alive; do sleep 0.1; done
+tail -c +{out_from + 1} -f "$d/out" 6<&- & one=$!
+tail -c +{err_from + 1} -f "$d/err" >&2 6<&- & two=$!
+wait $waiter
 sleep 1.2
-kill $t1 $t2 2>/dev/null
+kill $one $two 2>/dev/null
 wait
 fi
 else

@@ -1,0 +1,280 @@
+"""Promises of the SSH shell, kept against a real OpenSSH server."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from servers.connection import test_connection as check_connection
+from servers.models import Server
+from servers.shell import (
+    HostKeyChangedError,
+    LoginRefusedError,
+    RunLostError,
+    Script,
+    ScriptTimeoutError,
+    StoppedError,
+    UnreachableError,
+)
+from servers.ssh import SSHShell, connect
+from tests.factories import make_credential, make_server
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Collected:
+    """Takes the output of a run."""
+
+    def __init__(self) -> None:
+        self.stdout = b""
+        self.stderr = b""
+
+    def __call__(self, stream: str, data: bytes) -> None:
+        setattr(self, stream, getattr(self, stream) + data)
+
+
+@pytest.fixture
+def shell(sshd):
+    with connect(make_server(sshd)) as shell:
+        yield shell
+
+
+def run(shell: SSHShell, text: str, timeout: float = 30, stop: threading.Event | None = None, **kwargs) -> tuple:
+    collected = Collected()
+    code = shell.run(Script(text, **kwargs), collected, timeout=timeout, stop=stop or threading.Event())
+    return code, collected
+
+
+def gone(marker: str, within: float = 3.0) -> bool:
+    """Whether no process with ``marker`` in its command line is left."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+        if not any(marker.encode() in line for line in lines):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_run_gives_both_streams_and_the_exit_status(shell):
+    code, output = run(shell, "echo out; echo err >&2; exit 7")
+    assert (code, output.stdout, output.stderr) == (7, b"out\n", b"err\n")
+
+
+def test_a_death_by_signal_is_recorded_as_such(shell):
+    assert run(shell, "kill -9 $(exec sh -c 'echo $PPID')")[0] == 137
+
+
+def test_eight_mebibytes_on_stderr_do_not_deadlock(shell):
+    code, output = run(shell, "head -c 8388608 /dev/zero >&2; echo done")
+    assert (code, len(output.stderr), output.stdout) == (0, 8 << 20, b"done\n")
+
+
+def test_binary_output_arrives_as_it_is(shell):
+    code, output = run(shell, r"printf '\000\001\377\r\n'; printf '\000'")
+    assert output.stdout == b"\x00\x01\xff\r\n\x00"
+    assert code == 0
+
+
+@pytest.mark.parametrize("detach", ["nohup sleep 47.11 &", "setsid sleep 47.11 &", "sleep 47.11 &", "(sleep 47.11 &)"])
+def test_a_script_that_leaves_a_daemon_returns_at_once_and_the_daemon_lives(shell, sshd, detach):
+    begun = time.monotonic()
+    code, output = run(shell, f"{detach}\necho started")
+    assert (code, output.stdout) == (0, b"started\n")
+    assert time.monotonic() - begun < 10
+    shell.close()
+    daemons = [pid for pid in sshd.processes() if b"47.11" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(daemons) == 1
+
+    os.kill(daemons[0], 9)
+
+
+def test_a_daemon_inherits_no_ignored_signals_and_the_logins_own_umask(shell):
+    expected = shell.capture("umask; grep SigIgn /proc/self/status").stdout
+    _code, output = run(shell, "umask; grep SigIgn /proc/self/status")
+    assert output.stdout.decode() == expected
+
+
+def test_variables_arrive_whole_and_never_in_a_command_line(shell):
+    value = "a'b\"c$(id)`id`\n;\\ end \t é"
+    script = 'printf %s "$SECRET"; tr "\\0" "\\n" < /proc/$PPID/cmdline; cat /proc/[0-9]*/cmdline | tr "\\0" "\\n"'
+    code, output = run(shell, script, env={"SECRET": value})
+    assert output.stdout.decode().startswith(value)
+    assert output.stdout.decode().count("a'b") == 1
+    assert code == 0
+
+
+def test_noise_of_the_login_is_not_taken_for_output(sshd):
+    (sshd.home / ".bashrc").write_text("echo NOISE; echo NOISE >&2\n")
+    try:
+        with connect(make_server(sshd)) as shell:
+            assert shell.capture("echo fine").stdout == "fine\n"
+            code, output = run(shell, "echo out; echo err >&2")
+    finally:
+        (sshd.home / ".bashrc").unlink()
+    assert (code, output.stdout, output.stderr) == (0, b"out\n", b"err\n")
+
+
+def test_a_link_that_drops_again_and_again_loses_no_line_and_starts_the_script_once(sshd):
+    done = threading.Event()
+
+    def cut() -> None:
+        while not done.wait(0.4):
+            sshd.drop_links()
+
+    with connect(make_server(sshd)) as shell:
+        cutter = threading.Thread(target=cut)
+        cutter.start()
+        try:
+            code, output = run(
+                shell, "echo x >> starts; for i in $(seq 3000); do echo line $i; [ $((i%10)) = 0 ] && sleep 0.01; done"
+            )
+        finally:
+            done.set()
+            cutter.join()
+    starts = sshd.home / "starts"
+    assert starts.read_text() == "x\n"
+    starts.unlink()
+    assert code == 0
+    assert output.stdout.decode().splitlines() == [f"line {i}" for i in range(1, 3001)]
+
+
+def test_a_run_under_one_key_is_executed_once(sshd):
+    server = make_server(sshd)
+    codes = []
+
+    def start() -> None:
+        with connect(Server.objects.get(pk=server.pk)) as shell:
+            collected = Collected()
+            script = Script("echo x >> once; sleep 0.5; exit 3")
+            try:
+                codes.append(shell.run(script, collected, timeout=20, stop=threading.Event(), key="f" * 32))
+            except RunLostError:
+                codes.append(None)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (sshd.home / "once").read_text() == "x\n"
+    (sshd.home / "once").unlink()
+    assert 3 in codes
+
+
+def test_a_script_over_its_time_is_ended_with_all_its_children(shell):
+    with pytest.raises(ScriptTimeoutError):
+        run(shell, "trap '' TERM; setsid sleep 53.531 & sleep 53.531 & while :; do sleep 53.531; done", timeout=1)
+    assert gone("53.531")
+
+
+def test_a_stopped_run_leaves_no_process(shell):
+    stop = threading.Event()
+    threading.Timer(0.7, stop.set).start()
+    with pytest.raises(StoppedError):
+        run(shell, "(sleep 54.541; echo never) | cat & setsid sleep 54.541 & sleep 54.541", stop=stop)
+    assert gone("54.541")
+
+
+def test_killing_a_run_that_has_ended_leaves_its_daemon_alone(shell, sshd):
+    from servers import supervised
+
+    key = "e" * 32
+    shell.capture(supervised.start(key, Script("setsid sleep 55.551 & exit 0"), "END") + "sleep 0.5")
+    assert shell.capture(supervised.kill(key)).stdout == "ended\n"
+    assert not gone("55.551", within=0.3)
+
+
+def test_a_runner_that_was_killed_is_a_lost_run_and_not_a_success(shell):
+    with pytest.raises(RunLostError, match="no record"):
+        run(shell, "sleep 0.5; kill -9 $$; sleep 0.2")
+
+
+def test_the_first_host_key_is_pinned_and_said(sshd):
+    notices: list[str] = []
+    server = make_server(sshd)
+    connect(server, on_notice=notices.append).close()
+    server.refresh_from_db()
+    assert server.host_key == sshd.host_key
+    assert "SHA256:" in notices[0]
+
+
+def test_a_changed_host_key_is_refused_with_both_fingerprints(make_sshd):
+    sshd = make_sshd()
+    server = make_server(sshd)
+    connect(server).close()
+    sshd.change_host_key()
+    with pytest.raises(HostKeyChangedError) as caught:
+        connect(server)
+    assert str(caught.value).count("SHA256:") == 2
+
+
+def test_a_wrong_key_is_refused_with_the_credentials_name(sshd):
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    credential = make_credential(name="old key", username=sshd.username, kind="ssh_key", private_key=key.decode())
+    with pytest.raises(LoginRefusedError, match="old key"):
+        connect(make_server(sshd, credential=credential))
+
+
+def test_a_dead_port_is_said_to_be_refused():
+    server = make_server(host="127.0.0.1", port=1)
+    report = check_connection(server)
+    assert not report.ok
+    assert "refused" in report.why
+    assert Server.objects.get(pk=server.pk).connection_status == "offline"
+
+
+def test_something_else_on_the_port_is_not_an_ssh_server(make_sshd):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            for _ in range(8):
+                link, _address = listener.accept()
+                link.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+                link.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(UnreachableError, match="SSH server"):
+            connect(make_server(host="127.0.0.1", port=listener.getsockname()[1]))
+
+
+@pytest.mark.parametrize("kind", ["rsa-pkcs1", "rsa-pkcs8", "rsa-openssh", "ecdsa-sec1", "ecdsa-pkcs8", "passphrase"])
+def test_keys_of_every_usual_kind_log_in(make_sshd, kind):
+    sshd = make_sshd()
+    key = ec.generate_private_key(ec.SECP256R1()) if kind.startswith("ecdsa") else rsa.generate_private_key(65537, 2048)
+    form = {
+        "pkcs8": serialization.PrivateFormat.PKCS8,
+        "openssh": serialization.PrivateFormat.OpenSSH,
+        "passphrase": serialization.PrivateFormat.OpenSSH,
+    }.get(kind.rpartition("-")[2], serialization.PrivateFormat.TraditionalOpenSSL)
+    lock = serialization.BestAvailableEncryption(b"open it") if kind == "passphrase" else serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, form, lock).decode()
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    (sshd.folder / "authorized_keys").write_bytes(public + b"\n")
+    credential = make_credential(
+        username=sshd.username, kind="ssh_key", private_key=pem, passphrase="open it" if kind == "passphrase" else ""
+    )
+    credential.full_clean()
+    report = check_connection(make_server(sshd, credential=credential))
+    assert report.ok, report
+
+
+def test_a_server_behind_a_jump_host_is_reached(make_sshd):
+    door, inner = make_sshd(), make_sshd()
+    server = make_server(inner, jump_host=make_server(door))
+    with connect(server) as shell:
+        assert shell.capture("echo $HOME").stdout.strip() == str(inner.home)
+
+
+def test_a_jump_host_that_does_not_forward_is_named_as_the_reason(make_sshd):
+    door, inner = make_sshd("AllowTcpForwarding no"), make_sshd()
+    with pytest.raises(UnreachableError, match="jump host"):
+        connect(make_server(inner, jump_host=make_server(door)))
