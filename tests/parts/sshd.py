@@ -38,7 +38,8 @@ class OpenSSHServer:
 
     ``host``, ``port``, ``username``; ``private_key`` (PEM text), ``host_key`` (``ssh-ed25519 AAAA...``);
     ``folder`` holds everything, ``home`` is ``$HOME`` and the SFTP start folder of its sessions (a place for
-    deploy paths and scripts); ``log`` is what sshd wrote. ``extra`` adds lines to its configuration, which win over the others.
+    deploy paths and scripts); ``log`` is what sshd wrote. ``extra`` is more lines of configuration,
+    which win over the others.
     """
 
     host = "127.0.0.1"

@@ -1,0 +1,51 @@
+# `make help` lists what there is. Everything is kept in this folder: .venv/, data/ (make run), .demo/ (make demo).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run demo test lint format
+.SILENT:
+
+PYTHON := .venv/bin/python
+ONCE ?=
+TEST_PROCESSES ?= 2
+
+help: ## list the targets
+	sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
+
+run: .venv/.run ## run deployer for real: queue server, workers and web in one, until Ctrl-C
+	exec $(PYTHON) manage.py up
+
+demo: .venv/.demo ## two real deployments on three SSH servers of its own; ONCE=1 stops after them
+	exec $(PYTHON) manage.py demo $(if $(filter-out 0 no false,$(ONCE)),--once)
+
+test: .venv/.dev ## the checks, then all tests on SQLite and on PostgreSQL
+	.ci/need git openssh-server openssh-client postgresql chromium gettext
+	.ci/checks
+	echo "--- tests on SQLite"
+	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES)
+	echo "--- tests on PostgreSQL"
+	$(PYTHON) -m tests.parts.postgres $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --ignore tests/browser
+	echo "All checks and tests passed."
+
+lint: .venv/.dev ## the checks alone: ruff, mypy, migrations, deployment settings, templates
+	.ci/checks
+
+format: .venv/.dev ## write the code the way the checks want it
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+# A stamp is newer than the requirements that it stands for; a half-made environment leaves none.
+.venv/.run: requirements.txt
+	.ci/need python3-venv git openssh-client
+	.ci/venv requirements.txt
+	touch $@
+
+.venv/.demo: requirements.txt requirements-demo.txt
+	.ci/need python3-venv git openssh-client
+	.ci/venv requirements-demo.txt
+	touch $@
+
+.venv/.dev: requirements.txt requirements-demo.txt requirements-dev.txt
+	.ci/need python3-venv git openssh-client
+	.ci/venv requirements-dev.txt
+	touch $@
