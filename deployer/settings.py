@@ -40,7 +40,8 @@ def _whole_number(name: str, default: int, low: int, high: int) -> int:
     return int(value)
 
 
-def _bind(value: str) -> tuple[str, int]:
+def bind_address(value: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``; raises `ImproperlyConfigured`."""
     host, colon, port = value.rpartition(":")
     if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
         raise ImproperlyConfigured(f"DEPLOYER_BIND must be HOST:PORT, like 127.0.0.1:8000, not {value!r}.")
@@ -131,7 +132,7 @@ DEPLOYER_ALLOW_LOCAL_GIT = _yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
 
 # --- the site --------------------------------------------------------------------------------------
 
-DEPLOYER_BIND = _bind(os.environ.get("DEPLOYER_BIND", "").strip() or "127.0.0.1:8000")
+DEPLOYER_BIND = bind_address(os.environ.get("DEPLOYER_BIND", "").strip() or "127.0.0.1:8000")
 #: The site is reached over https (a proxy in front of it sets X-Forwarded-Proto).
 DEPLOYER_HTTPS = _yes_or_no("DEPLOYER_HTTPS", default="no")
 

@@ -1,0 +1,209 @@
+"""`manage.py up`: everything in one - queue server, workers and web - until Ctrl-C."""
+
+import fcntl
+import http.client
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, connections
+from django.utils.crypto import get_random_string
+from django.utils.translation import gettext as _
+from redis import Redis
+from redis.exceptions import RedisError
+
+from deployer.queue_server import queue_answers, queue_program
+from deployer.settings import bind_address
+from deployer.supervisor import Program, StartFailedError, Supervisor, manage
+
+WEB_PROCESSES = 2
+WEB_THREADS = 8
+
+
+class Command(BaseCommand):
+    help = "Run everything in one: migrations, the embedded queue server, workers and the web server, until Ctrl-C."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--bind", metavar="HOST:PORT", help="listen there instead of on DEPLOYER_BIND")
+        parser.add_argument("--workers", type=int, metavar="N", help="worker processes instead of DEPLOYER_WORKERS")
+
+    def handle(self, *_args: Any, bind: str | None, workers: int | None, **_options: Any) -> None:
+        if workers is not None and not 1 <= workers <= 64:
+            raise CommandError(_("--workers must be a number from 1 to 64."))
+        try:
+            host, port = bind_address(bind) if bind else settings.DEPLOYER_BIND
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error).replace("DEPLOYER_BIND", "--bind")) from error
+        with _only_one_here(), _listening(host, port) as listener:
+            try:
+                self._prepare()
+                self._run(listener, f"{host}:{port}", workers or settings.DEPLOYER_WORKERS)
+            except StartFailedError as error:
+                raise CommandError(str(error)) from error
+            except KeyboardInterrupt as error:
+                raise CommandError(_("Stopped before it had started.")) from error
+
+    def _run(self, listener: socket.socket, bind: str, workers: int) -> None:
+        stages = [
+            [queue_program()] if settings.QUEUE_IS_EMBEDDED else [],
+            [_worker(number) for number in range(1, workers + 1)],
+            [_web(listener)],
+        ]
+        environment = os.environ | {
+            "DJANGO_SETTINGS_MODULE": "deployer.settings",
+            "DEPLOYER_BIND": bind,  # the site lets its own address in
+            "PYTHONUNBUFFERED": "1",
+        }
+        supervisor = Supervisor([stage for stage in stages if stage], environment, sys.stdout)
+        supervisor.run(when_ready=lambda: supervisor.say(_("ready at %(url)s") % {"url": _url(listener)}))
+        supervisor.say(_("stopped"))
+
+    def _prepare(self) -> None:
+        """Bring database and static files up to date, and see to it that somebody can log in."""
+        try:
+            call_command("migrate", interactive=False, verbosity=0)
+            call_command("collectstatic", interactive=False, verbosity=0)
+            self._make_first_user()
+        except DatabaseError as error:
+            raise CommandError(_("The database cannot be used: %(why)s") % {"why": str(error).strip()}) from error
+        finally:
+            connections.close_all()
+        if settings.QUEUE_IS_EMBEDDED:
+            _wait_for_former_queue()
+        else:
+            self._warn_without_queue()
+
+    def _make_first_user(self) -> None:
+        users = get_user_model().objects
+        if users.filter(is_superuser=True).exists():
+            return
+        if users.filter(username="admin").exists():
+            self.stderr.write(_("No user is a superuser: make one with `manage.py createsuperuser`."))
+            return
+        password = get_random_string(20)
+        users.create_superuser(username="admin", password=password)
+        self.stdout.write(_("The first user is “admin” with the password %(password)s") % {"password": password})
+        self.stdout.write(_("It is shown this once: log in and change it."))
+        self.stdout.flush()
+
+    def _warn_without_queue(self) -> None:
+        try:
+            with Redis.from_url(settings.REDIS_URL, socket_connect_timeout=3) as queue:
+                queue.ping()
+        except (RedisError, OSError) as error:
+            self.stderr.write(
+                _("REDIS_URL is set, but nobody answers there (%(why)s): deployments wait until somebody does.")
+                % {"why": error}
+            )
+
+
+@contextmanager
+def _only_one_here() -> Iterator[None]:
+    """Hold the data folder's lock, which ends with this process however it ends."""
+    with (Path(settings.DATA_DIR) / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise CommandError(
+                _(
+                    "deployer runs already on the data folder %(folder)s (process %(pid)s): "
+                    "stop that one first, or set DEPLOYER_DATA_DIR to another folder."
+                )
+                % {"folder": settings.DATA_DIR, "pid": lock.read().strip()}
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """The web server's socket: opened here, so that a port that is taken is known before anything starts."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host.strip("[]"), port))
+        except OSError as error:
+            raise CommandError(
+                _("Cannot listen on %(host)s:%(port)s: %(why)s. Set DEPLOYER_BIND to another HOST:PORT.")
+                % {"host": host, "port": port, "why": error.strerror}
+            ) from error
+        listener.listen(512)
+        yield listener
+
+
+def _wait_for_former_queue(timeout: float = 10) -> None:
+    """A server that was left by a killed `up` removes the socket when it goes: it must have gone before."""
+    deadline = time.monotonic() + timeout
+    while queue_answers():
+        if time.monotonic() > deadline:
+            raise CommandError(
+                _("Another queue server answers on %(socket)s: stop it first.") % {"socket": settings.QUEUE_SOCKET}
+            )
+        time.sleep(0.1)
+
+
+def _worker(number: int) -> Program:
+    return Program(
+        f"worker-{number}",
+        manage("rqworker", "default"),
+        patience=None,
+        waiting=_("Waiting for a deployment that runs. Press Ctrl-C again to stop it at once."),
+    )
+
+
+def _web(listener: socket.socket) -> Program:
+    options = {
+        "--bind": f"fd://{listener.fileno()}",
+        "--worker-class": "gthread",
+        "--workers": str(WEB_PROCESSES),
+        "--threads": str(WEB_THREADS),
+        "--graceful-timeout": "10",
+        "--log-level": "warning",
+        "--chdir": str(settings.BASE_DIR),
+    }
+    words = [word for pair in options.items() for word in pair]
+    return Program(
+        "web",
+        [sys.executable, "-m", "gunicorn", *words, "--no-control-socket", "deployer.wsgi:application"],
+        answers=lambda: _web_answers(listener),
+        sockets=[listener],
+    )
+
+
+def _web_answers(listener: socket.socket) -> bool:
+    """Whether the site answers a request, whatever the answer."""
+    address = _reachable(listener)
+    connection = http.client.HTTPConnection(*address, timeout=2)
+    try:
+        connection.request("GET", "/", headers={"Host": f"{address[0]}:{address[1]}"})
+        connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def _reachable(listener: socket.socket) -> tuple[str, int]:
+    host, port = listener.getsockname()[:2]
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 (compared, not bound)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = _reachable(listener)
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
