@@ -1,0 +1,236 @@
+"""The JSON API below /api/v1/: launch, read, follow and cancel deployments with a bearer token.
+
+Every error has one shape: ``{"detail": sentence, "field": input at fault or "", "blocking": id or null}``, where
+``blocking`` is the deployment in the way. 401: no valid token; 404: an id that is not there; 409: one is active
+already, or has ended already; 422: the input does not fit, or the launch is refused.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from ninja import Field, FilterSchema, NinjaAPI, Query, Schema, Status
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.security import HttpBearer
+from pydantic import ConfigDict
+
+from deployer.launch import Launch, LaunchRefusedError, launch
+from deployer.models import ApiToken, Deployment
+from deployer.shape import DeploymentShape, LogPage, LogPageShape, cancel_sentence, log_after
+from projects.models import Project
+from servers.models import ServerGroup
+
+Row = TypeVar("Row", bound=Model)
+#: An id as the databases can hold it.
+Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class BearerToken(HttpBearer):
+    """``Authorization: Bearer TOKEN``; tokens are made in the admin."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
+        return ApiToken.find(token)
+
+
+api = NinjaAPI(
+    title="deployer",
+    version="1",
+    description=_("Launch deployments, follow them and cancel them. Tokens are made in the admin."),
+    auth=BearerToken(),
+    docs_decorator=login_required,
+    urls_namespace="api",
+)
+
+
+class LaunchInput(Schema):
+    """What to deploy, and where. A full deployment without a branch takes the project's default branch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    project_id: Id
+    branch: str | None = Field(None, min_length=1, max_length=100)
+    server_group_ids: list[Id] = Field(min_length=1)
+    deployment_type: Deployment.Type = Deployment.Type.FULL
+
+
+class DeploymentFilter(FilterSchema):
+    project_id: Id | None = None
+    status: Deployment.Status | None = None
+    deployment_type: Deployment.Type | None = None
+
+
+class Pages(LimitOffsetPagination):
+    """``limit`` and ``offset``; answered as ``{"items": [...], "count": all there are}``."""
+
+    class Input(Schema):
+        limit: int = Field(50, ge=1, le=500)
+        offset: int = Field(0, ge=0, le=2**31)
+
+
+class ProjectShape(Schema):
+    """A project, as much as a launch needs."""
+
+    id: int
+    name: str
+    description: str
+    environment: str
+    project_type: str
+    default_branch: str
+
+
+class ServerGroupShape(Schema):
+    """A group and the names of its servers."""
+
+    id: int
+    name: str
+    description: str
+    environment: str
+    servers: list[str]
+
+    @staticmethod
+    def resolve_servers(group: Any) -> list[str]:
+        return [server.name for server in group.servers.all()]
+
+
+class ErrorShape(Schema):
+    """Why a request was refused."""
+
+    detail: str
+    field: str = ""
+    blocking: int | None = None
+
+
+class RefusedError(Exception):
+    """A request that is answered with an `ErrorShape`."""
+
+    def __init__(self, status: int, detail: str, *, field: str = "", blocking: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.body = ErrorShape(detail=detail, field=field, blocking=blocking)
+
+
+@api.exception_handler(RefusedError)
+def _refused(request: HttpRequest, error: RefusedError) -> HttpResponse:
+    return api.create_response(request, error.body, status=error.status)
+
+
+@api.exception_handler(ValidationError)
+def _does_not_fit(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    places = [".".join(str(part) for part in each["loc"] if part not in _SOURCES) for each in error.errors]
+    sentences = [f"{place}: {each['msg']}." for place, each in zip(places, error.errors, strict=True)]
+    body = ErrorShape(detail=" ".join(sentences), field=places[0].partition(".")[0])
+    return api.create_response(request, body, status=422)
+
+
+@api.exception_handler(HttpError)
+def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    detail = str(error)
+    if isinstance(error, AuthenticationError):
+        detail = _("A valid token is needed: “Authorization: Bearer TOKEN”. Tokens are made in the admin.")
+    response = api.create_response(request, ErrorShape(detail=detail), status=error.status_code)
+    if error.status_code == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+#: What the framework puts before an input's own name when it says where a mistake is.
+_SOURCES = {"body", "query", "path", "wish", "filters"}
+#: The inputs of a launch by the names that this API gives them.
+_INPUTS = {"project": "project_id", "server_groups": "server_group_ids"}
+_ERRORS = {401: ErrorShape, 404: ErrorShape, 409: ErrorShape, 422: ErrorShape}
+
+
+@api.post("/deployments", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def create_deployment(request: Any, wish: LaunchInput) -> Status:
+    """Launch a deployment. It is answered at once; follow it by its id."""
+    project = _all_of(Project.objects.all(), [wish.project_id], "project_id")[0]
+    groups = _all_of(ServerGroup.objects.all(), wish.server_group_ids, "server_group_ids")
+    try:
+        deployment = launch(
+            Launch(
+                project,
+                groups,
+                deployment_type=wish.deployment_type,
+                branch=wish.branch or "",
+                created_by=request.auth.user,
+                trigger=Deployment.Trigger.API,
+            )
+        )
+    except LaunchRefusedError as error:
+        raise RefusedError(
+            409 if error.blocking else 422,
+            error.message,
+            field=_INPUTS.get(error.field, error.field),
+            blocking=error.blocking.pk if error.blocking else None,
+        ) from error
+    return Status(201, deployment)
+
+
+@api.get("/deployments", response=list[DeploymentShape], tags=["deployments"])
+@paginate(Pages)
+def list_deployments(request: HttpRequest, filters: Query[DeploymentFilter]) -> QuerySet[Deployment]:
+    """The newest first."""
+    return filters.filter(_deployments())
+
+
+@api.get("/deployments/{deployment_id}", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def read_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
+    """One deployment and what is known of each of its servers."""
+    return _all_of(_deployments(), [deployment_id], "deployment_id")[0]
+
+
+@api.get("/deployments/{deployment_id}/log", response={200: LogPageShape, **_ERRORS}, tags=["deployments"])
+def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0) -> LogPage:
+    """Up to 500 lines after the id `after`. Ask again after `last_id` until `done`."""
+    try:
+        return log_after(deployment_id, after)
+    except Deployment.DoesNotExist:
+        raise _not_found(Deployment, [deployment_id], "deployment_id") from None
+
+
+@api.post("/deployments/{deployment_id}/cancel", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def cancel_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
+    """Ask for a deployment to be stopped."""
+    deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
+    if not deployment.request_cancel():
+        raise RefusedError(409, cancel_sentence(deployment, asked=False), field="deployment_id")
+    return _deployments().get(pk=deployment.pk)
+
+
+@api.get("/projects", response=list[ProjectShape], tags=["projects and groups"])
+@paginate(Pages)
+def list_projects(request: HttpRequest) -> QuerySet[Project]:
+    """What can be deployed, by name."""
+    return Project.objects.all()
+
+
+@api.get("/server-groups", response=list[ServerGroupShape], tags=["projects and groups"])
+@paginate(Pages)
+def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
+    """Where to, by name."""
+    return ServerGroup.objects.prefetch_related("servers")
+
+
+def _deployments() -> QuerySet[Deployment]:
+    return Deployment.objects.select_related("created_by").prefetch_related("targets").defer("plan")
+
+
+def _all_of(rows: "QuerySet[Row]", ids: Iterable[int], field: str) -> list[Row]:
+    """The rows with ``ids``, each once, in that order; or a refusal that names the unknown ids."""
+    wanted = list(dict.fromkeys(ids))
+    found = rows.in_bulk(wanted)
+    if unknown := [pk for pk in wanted if pk not in found]:
+        raise _not_found(rows.model, unknown, field)
+    return [found[pk] for pk in wanted]
+
+
+def _not_found(model: type[Model], ids: Iterable[int], field: str) -> RefusedError:
+    sentence = _("There is no %(kind)s with the id %(ids)s.") % {
+        "kind": model._meta.verbose_name,
+        "ids": ", ".join(map(str, ids)),
+    }
+    return RefusedError(404, sentence, field=field)

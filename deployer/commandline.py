@@ -1,0 +1,46 @@
+"""What the operator's commands share: refusals as one sentence, and the site's address."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError, ProgrammingError
+from django.utils.translation import gettext as _
+
+from servers.fields import DecryptionError
+
+#: Exit status of what was refused, the same as argparse's for bad usage.
+REFUSED = 2
+
+
+class RefusedError(CommandError):
+    """The command did nothing; the message says why and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, returncode=REFUSED)
+
+
+class OperatorCommand(BaseCommand):
+    """A command whose foreseeable troubles end as a sentence and exit status 2, never as a traceback."""
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except DecryptionError as error:
+            raise RefusedError(str(error)) from error
+        except (OperationalError, ProgrammingError) as error:
+            raise RefusedError(
+                _("The database cannot be used: %(why)s. If it is new, run “python manage.py migrate” first.")
+                % {"why": str(error).strip().rstrip(".")}
+            ) from error
+
+
+def site_address(path: str) -> str:
+    """``path`` on this site as it is reached from a browser, as far as the settings tell."""
+    host, port = settings.DEPLOYER_BIND
+    names = [name for name in settings.ALLOWED_HOSTS if not name.startswith(("*", "."))]
+    if settings.DEPLOYER_HTTPS:
+        return f"https://{names[0] if names else host}{path}"
+    if host in {"0.0.0.0", "[::]", "::"}:  # noqa: S104 (compared, not bound)
+        host = names[0] if names else "localhost"
+    return f"http://{host}:{port}{path}"

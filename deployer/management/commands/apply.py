@@ -1,0 +1,53 @@
+"""``manage.py apply FILE...``: create or update what YAML files declare."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+
+from deployer.commandline import OperatorCommand, RefusedError
+from deployer.declaration import Change, DeclarationError, Source, apply, printable
+
+
+class Command(OperatorCommand):
+    help = (
+        "Create or update the credentials, servers, groups and projects that YAML files declare. "
+        "A file that does not fit is refused whole, and nothing is half applied."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("files", nargs="+", metavar="FILE", help="a YAML file; - reads standard input")
+        parser.add_argument("--dry-run", action="store_true", help="print the difference and write nothing")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        sources = [_source(name) for name in options["files"]]
+        try:
+            changes = apply(sources, dry_run=options["dry_run"])
+        except DeclarationError as error:
+            raise RefusedError("\n".join([*error.mistakes, _("Nothing was applied.")])) from error
+        for change in changes:
+            self.stdout.write(str(change))
+        self.stdout.write(_summary(changes, dry_run=options["dry_run"]))
+
+
+def _source(name: str) -> Source:
+    if name == "-":
+        return Source(_("standard input"), sys.stdin.buffer.read(), Path.cwd())
+    path = Path(name)
+    try:
+        return Source(printable(name), path.read_bytes(), path.parent)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise RefusedError(_("%(file)s cannot be read: %(why)s.") % {"file": printable(name), "why": why}) from error
+
+
+def _summary(changes: list[Change], *, dry_run: bool) -> str:
+    if not changes:
+        return _("Nothing to change.")
+    created = sum(change.created for change in changes)
+    numbers = {"created": created, "changed": len(changes) - created}
+    if dry_run:
+        return _("%(created)s to create, %(changed)s to change; nothing was written.") % numbers
+    return _("Applied: %(created)s created, %(changed)s changed.") % numbers

@@ -1,0 +1,27 @@
+"""``manage.py cancel ID``: ask for a deployment to be stopped, as the button does."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+
+from deployer.commandline import OperatorCommand, RefusedError
+from deployer.models import Deployment
+from deployer.shape import cancel_sentence
+
+
+class Command(OperatorCommand):
+    help = "Cancel a deployment: what has begun on a server is finished, the rest is not started."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("id", type=int, metavar="ID", help="the number of the deployment")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        deployment = Deployment.objects.filter(pk=options["id"]).defer("plan").first()
+        if deployment is None:
+            raise RefusedError(_("There is no deployment #%(number)s.") % {"number": options["id"]})
+        asked = deployment.request_cancel()
+        sentence = cancel_sentence(deployment, asked)
+        if not asked:
+            raise RefusedError(sentence)
+        self.stdout.write(sentence)
