@@ -23,8 +23,13 @@ def enqueue_deployment(deployment_id: int) -> bool:
     return True
 
 
+def is_queued(deployment_id: int) -> bool:
+    """Whether a deployment's job waits on the queue. Raises `RedisError` when the queue is not reached."""
+    return django_rq.get_queue().get_job_position(job_name(deployment_id)) is not None
+
+
 def run_deployment(deployment_id: int) -> None:
     """Carry out one deployment: the job of a worker."""
-    from deployer.run import carry_out
+    from deployer.routines import carry_out  # the site enqueues without loading the engine
 
     carry_out(deployment_id)

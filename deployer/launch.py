@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from deployer.jobs import enqueue_deployment
 from deployer.models import Deployment, Target, validated_branch
+from deployer.plan import Plan
 from projects.models import Project
 from projects.validators import batch_numbers
 from servers.models import Server, ServerGroup
@@ -58,7 +59,7 @@ def launch(wish: Launch) -> Deployment:
                 branch=branch,
                 created_by=wish.created_by,  # type: ignore[misc]  # the user model is a setting
                 trigger=wish.trigger,
-                plan=frozen_plan(wish.project, wish.groups),
+                plan=Plan.of(wish.project, wish.groups).to_json(),
                 **wish.links,
             )
             deployment.server_groups.set(wish.groups)
@@ -157,40 +158,3 @@ def _checked(wish: Launch) -> list[Server]:
             field="server_groups",
         )
     return servers
-
-
-#: The columns of a project that a deployment carries out; all of them are frozen.
-PLANNED = (
-    "name",
-    "environment",
-    "project_type",
-    "git_url",
-    "auto_install",
-    "install_script",
-    "build_script",
-    "output_dir",
-    "deploy_path",
-    "deploy_script_path",
-    "restart_only_script_path",
-    "process_name",
-    "script_timeout",
-    "batches",
-    "max_failures",
-    "auto_rollback",
-    "keep_releases",
-)
-_CHECKED = ("kind", "target", "expect", "retries", "interval", "timeout", "stable_for", "required")
-
-
-def frozen_plan(project: Project, groups: Sequence[ServerGroup]) -> dict[str, Any]:
-    """The project as a deployment carries it out: plain JSON values, health checks and variables in it."""
-    return {
-        "project": {name: getattr(project, name) for name in PLANNED},
-        "git_credential": project.git_credential_id,
-        "groups": [group.name for group in groups],
-        "health_checks": [{name: getattr(check, name) for name in _CHECKED} for check in project.health_checks.all()],
-        "variables": [
-            {"name": row.name, "value": row.value, "is_secret": row.is_secret, "scope": row.scope}
-            for row in project.variables.all()
-        ],
-    }

@@ -300,6 +300,20 @@ class Target(models.Model):
             self.refresh_from_db(fields=["status", "finished_at", "started_at", *values])
         return won
 
+    def record_rollback(self, version: str) -> bool:
+        """Write that this server, whose work had ended, was put back on ``version``. Says whether it won."""
+        won = (
+            Target.objects.filter(
+                pk=self.pk,
+                deployment__claim=self.deployment.claim,
+                deployment__status__in=[*Deployment.RUNNING],
+                status__in=[*self.ENDED],
+            ).update(status=self.Status.ROLLED_BACK, release_after=version, finished_at=Now())
+            == 1
+        )
+        self.refresh_from_db(fields=["status", "release_after", "finished_at"])
+        return won
+
 
 class LogLine(models.Model):
     """One line of a deployment's log; ``target`` is null for what the platform itself says.

@@ -1,7 +1,10 @@
 """Questions that a server answers about an application, and how the answers are read."""
 
 import re
+from shlex import quote
 from urllib.parse import urlsplit
+
+from django.utils.translation import gettext as _
 
 
 def check_target(kind: str, target: str) -> None:
@@ -22,3 +25,48 @@ def tcp_address(target: str) -> tuple[str, int]:
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError("A TCP check needs a port or host:port, like 8080 or 127.0.0.1:8080.")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def systemd(unit: str) -> str:
+    """Exit 0 when the unit is active; otherwise print its state."""
+    return f"systemctl is-active -- {quote(unit)}"
+
+
+def command(text: str, timeout: int) -> str:
+    """Run the operator's own command with bash; its exit status is the answer."""
+    return f"timeout {timeout} bash -c {quote(text)} 2>&1"
+
+
+def http_from_server(url: str, timeout: int) -> str:
+    """Ask ``url`` on the server itself: prints the body, then the status on a line of its own. Exit 127: no curl."""
+    return (
+        "command -v curl >/dev/null || exit 127\n"
+        f"curl -gksS -m {timeout} --max-filesize 10000000 -w '\\n%{{http_code}}\\n' -- {quote(url)} 2>&1"
+    )
+
+
+def tcp_from_server(host: str, port: int, timeout: int) -> str:
+    """Connect on the server itself, with bash alone."""
+    return f"timeout {timeout} bash -c {quote(f'exec 3<>/dev/tcp/{host}/{port}')} 2>&1"
+
+
+def http_problem(status: int, body: str, expect: str) -> str:
+    """What is wrong with an answer; empty when it is as expected.
+
+    ``expect`` is a status (three digits) or a text that the body contains; by default any status from 200 to 399.
+    """
+    if re.fullmatch(r"[1-5][0-9][0-9]", expect):
+        return (
+            ""
+            if status == int(expect)
+            else _("it answered %(status)d instead of %(expect)s")
+            % {
+                "status": status,
+                "expect": expect,
+            }
+        )
+    if not 200 <= status < 400:
+        return _("it answered %d") % status
+    if expect and expect not in body:
+        return _("its answer does not contain “%s”") % expect
+    return ""

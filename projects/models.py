@@ -152,7 +152,7 @@ class Project(models.Model):
         if not self.deploy_path:
             for field in ("deploy_script_path", "restart_only_script_path"):
                 value = getattr(self, field)
-                if value and not value.startswith("/"):
+                if value and not value.startswith(("/", "~/")):
                     raise ValidationError(
                         {field: _("A relative script lies under {deploy path}/current: set the deploy path too.")}
                     )

@@ -37,7 +37,7 @@ def validate_no_nul(value: str) -> None:
 
 @deconstructible
 class PathValidator:
-    """A path on a server: one line, no ``..``; absolute only, or also relative to a given folder."""
+    """A path on a server: one line, no ``..``; absolute or below the login's home (``~/``), or also relative."""
 
     def __init__(self, *, relative_allowed: bool = False) -> None:
         self.relative_allowed = relative_allowed
@@ -47,9 +47,11 @@ class PathValidator:
         parts = value.split("/")
         if ".." in parts:
             raise ValidationError(_("“%(value)s” must not contain “..”."), params={"value": value})
-        if not value.startswith("/") and not self.relative_allowed:
-            raise ValidationError(_("“%(value)s” must be an absolute path."), params={"value": value})
-        if not any(part not in {"", "."} for part in parts):
+        if value.startswith("~") and not value.startswith("~/"):
+            raise ValidationError(_("Only the login's own home can be meant: ~/…"))
+        if not value.startswith(("/", "~/")) and not self.relative_allowed:
+            raise ValidationError(_("“%(value)s” must be an absolute path, or begin with ~/."), params={"value": value})
+        if not any(part not in {"", ".", "~"} for part in parts):
             raise ValidationError(_("“%(value)s” does not name anything below /."), params={"value": value})
 
     def __eq__(self, other: object) -> bool:

@@ -1,0 +1,261 @@
+"""From a git address to a stored release, on this machine: clone, install, build, pack."""
+
+import contextlib
+import fcntl
+import hashlib
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from shlex import quote
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.files import File
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from deployer.database import insist
+from deployer.models import Deployment, Release
+from deployer.run import Run
+from projects import build as build_commands
+from projects import release as release_commands
+from projects import source as git
+from projects.validators import is_local_git_url, validate_git_url
+from servers.keys import openssh_key
+from servers.models import Credential
+from servers.shell import LocalShell, Script, ShellError
+
+
+class BuildError(ShellError):
+    """The code could not be fetched, built or packed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The exported tree of one commit: ``tree`` lies in ``folder``, which is deleted in the end."""
+
+    folder: Path
+    tree: Path
+    commit: str
+
+
+@contextlib.contextmanager
+def clone(run: Run) -> Iterator[Source]:
+    """Fetch once, resolve the branch to a commit and export it into a work folder of its own."""
+    plan, deployment = run.plan, run.deployment
+    try:
+        validate_git_url(plan.git_url)
+    except ValidationError as error:
+        raise BuildError(_("The repository cannot be cloned"), " ".join(error.messages)) from error
+    settings.BUILDS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{deployment.pk}-", dir=settings.BUILDS_DIR))
+    shell = LocalShell(deployment.claim)
+    try:
+        tree = folder / "tree"
+        tree.mkdir()
+        env = _git_environment(run, folder)
+        mirror = settings.MIRRORS_DIR / (hashlib.sha256(plan.git_url.encode()).hexdigest()[:32] + ".git")
+        run.log.say(_("Fetching %s") % plan.git_url)
+        with _locked(mirror, run):
+            _run(run, shell, git.fetch(str(mirror), plan.git_url, env), _("Fetching %s failed") % plan.git_url)
+            found: list[bytes] = []
+            code = shell.run(
+                git.resolve(str(mirror), deployment.branch, env),
+                lambda _stream, data: found.append(data),
+                timeout=60,
+                stop=run.stop,
+            )
+            if code:
+                raise BuildError(
+                    _("“%s” was not found in the repository") % deployment.branch,
+                    _("there is no branch, tag or commit of that name"),
+                    _("Push it first, or choose another one."),
+                )
+            commit, subject = [*b"".join(found).decode(errors="replace").split("\n"), ""][:2]
+            _run(run, shell, git.export(str(mirror), commit, str(tree), env), _("The commit could not be exported"))
+        deployment.commit_hash, deployment.commit_message = commit, subject
+        insist(lambda: Deployment.objects.filter(pk=deployment.pk).update(commit_hash=commit, commit_message=subject))
+        run.log.say(f"{deployment.branch} → {commit[:12]} {subject}")
+        yield Source(folder, tree, commit)
+    finally:
+        if left := shell.sweep():
+            run.log.warn(_("%d processes that the build had left behind were ended") % left)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def build(run: Run, source: Source) -> Release:
+    """Install, build, pack, check and store; gives the release."""
+    plan, shell = run.plan, LocalShell(run.deployment.claim)
+    env = {
+        **plan.variables_for("build"),
+        "DEPLOY_ID": str(run.deployment.pk),
+        "DEPLOY_TYPE": run.deployment.deployment_type,
+        "DEPLOY_COMMIT": source.commit,
+    }
+    for what, script in _build_scripts(run, source, env):
+        run.log.say(what)
+        _run(run, shell, script, _("%s failed") % what)
+        run.check()
+    output = _output_folder(source.tree, plan.output_dir)
+    archive = source.folder / "release.tar.gz"
+    _run(run, shell, Script(release_commands.pack(str(output), str(archive))), _("Packing failed"))
+    check_archive(archive)
+    return _store(run, source, archive)
+
+
+def _build_scripts(run: Run, source: Source, env: dict[str, str]) -> Iterator[tuple[str, Script]]:
+    plan, tree = run.plan, str(source.tree)
+    if plan.install_script:
+        yield _("Install script"), Script(plan.install_script, env, tree)
+    elif plan.auto_install:
+        command = build_commands.automatic_install(plan.project_type, [path.name for path in source.tree.iterdir()])
+        if not command:
+            run.log.warn(_("Nothing to install: the repository has no lock file or list of requirements."))
+        elif build_commands.needs_python_environment(command):
+            venv = source.folder / "venv"
+            yield command, build_commands.with_python_environment(command, tree, quote(str(venv)), env)
+            env["PATH"] = f"{venv}/bin:" + env.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+            env["VIRTUAL_ENV"] = str(venv)
+        else:
+            yield command, Script(command, env, tree)
+    if plan.build_script:
+        yield _("Build script"), Script(plan.build_script, env, tree)
+
+
+def _run(run: Run, shell: LocalShell, script: Script, what: str) -> None:
+    """Run one script with its output in the log; a failing one is a `BuildError` with its last words."""
+    output = run.log.output()
+    last: list[bytes] = []
+
+    def take(stream: str, data: bytes) -> None:
+        output(stream, data)
+        if stream == "stderr":
+            last[:] = [(b"".join(last) + data)[-2000:]]
+
+    try:
+        code = shell.run(script, take, timeout=run.plan.script_timeout, stop=run.stop)
+    finally:
+        output.finish()
+    if code:
+        words = [line.strip() for line in b"".join(last).decode(errors="replace").splitlines() if line.strip()]
+        raise BuildError(what, _("status %d") % code + (f" ({words[-1][:300]})" if words else ""))
+
+
+def _output_folder(tree: Path, output_dir: str) -> Path:
+    folder = (tree / output_dir).resolve()
+    if not folder.is_relative_to(tree.resolve()):
+        raise BuildError(_("The output folder %s leads out of the repository") % output_dir)
+    if not folder.is_dir():
+        raise BuildError(
+            _("The output folder %s is not there after the build") % output_dir,
+            "",
+            _("Correct output_dir, or the build script that should make it."),
+        )
+    return folder
+
+
+def check_archive(path: Path) -> None:
+    """Refuse an archive that could write outside its folder: absolute paths, ``..``, links out, devices."""
+    with tarfile.open(path) as archive:
+        for member in archive:
+            name = PurePosixPath(member.name)
+            usual = member.isfile() or member.isdir() or member.issym() or member.islnk()
+            wrong = not usual or name.is_absolute() or ".." in name.parts
+            if member.issym() or member.islnk():
+                start = name.parent if member.issym() else PurePosixPath()
+                wrong = wrong or _leads_out(start, PurePosixPath(member.linkname))
+            if wrong:
+                raise BuildError(
+                    _("The release was not packed"),
+                    _("“%s” leads out of it, or is neither a file, a folder nor a link") % member.name,
+                    _("Let the build leave only files, folders and links within the output folder."),
+                )
+
+
+def _leads_out(start: PurePosixPath, link: PurePosixPath) -> bool:
+    depth = len([part for part in start.parts if part != "."])
+    if link.is_absolute():
+        return True
+    for part in link.parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0:
+            return True
+    return False
+
+
+def _store(run: Run, source: Source, archive: Path) -> Release:
+    deployment = run.deployment
+    with archive.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    version = f"{timezone.now():%Y%m%d%H%M%S}-{deployment.pk}-{source.commit[:8]}"
+    release = Release(
+        project_id=deployment.project_id,
+        version=version,
+        commit_hash=source.commit,
+        commit_message=deployment.commit_message,
+        size=archive.stat().st_size,
+        sha256=sha256,
+    )
+    with archive.open("rb") as file:
+        release.archive.save(f"{version}.tar.gz", File(file), save=False)
+    insist(release.save)
+    run.log.say(_("Built %(version)s: %(size).1f MB") % {"version": version, "size": release.size / 1e6})
+    return release
+
+
+@contextlib.contextmanager
+def _locked(mirror: Path, run: Run) -> Iterator[None]:
+    """One git at a time in a mirror; a cancel ends the wait."""
+    mirror.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with mirror.with_suffix(".lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                run.check()
+                time.sleep(0.2)
+        yield
+
+
+def _git_environment(run: Run, folder: Path) -> dict[str, str]:
+    """git's variables for this project: what it may speak, and the login to the repository."""
+    settings.MIRRORS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    configuration = folder / "gitconfig"
+    configuration.write_text(git.CONFIGURATION)
+    url = run.plan.git_url
+    env = git.environment(str(configuration), local_allowed=is_local_git_url(url))
+    credential = (
+        Credential.objects.filter(pk=run.plan.git_credential_id).first() if run.plan.git_credential_id else None
+    )
+    key_file = ""
+    if credential is not None:
+        run.log.mask = run.log.mask.knowing(credential.secrets())
+        if credential.kind == Credential.Kind.SSH_KEY:
+            key_file = str(_private(folder / "git_key", openssh_key(credential.private_key, credential.passphrase)))
+        else:
+            askpass = _private(folder / "askpass", git.ASKPASS)
+            askpass.chmod(0o700)
+            env |= {
+                "GIT_ASKPASS": str(askpass),
+                "SSH_ASKPASS": str(askpass),
+                "SSH_ASKPASS_REQUIRE": "force",
+                "DEPLOYER_GIT_USERNAME": credential.username,
+                "DEPLOYER_GIT_PASSWORD": credential.password,
+            }
+    env["GIT_SSH_COMMAND"] = git.ssh_command(
+        key_file,
+        str(settings.MIRRORS_DIR / "known_hosts"),
+        batch=credential is None or credential.kind == Credential.Kind.SSH_KEY,
+    )
+    return env
+
+
+def _private(path: Path, text: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path

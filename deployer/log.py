@@ -1,0 +1,189 @@
+"""A deployment's log: bytes become lines, secrets are masked, rows are written in bulk."""
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Iterable
+from shlex import quote as shell_quote
+from urllib.parse import quote, quote_plus
+
+from django.utils import timezone
+
+from deployer.models import LogLine, Target
+
+#: Bytes of a line that are kept; the rest is counted and left out.
+LINE_LIMIT = 16_384
+MASK = "••••••"
+#: A shorter secret would mask half of the log, and is none.
+SHORTEST_SECRET = 3
+
+_OSC = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
+_CSI_BUT_COLOUR = re.compile(r"\x1b\[[0-9;:?<=>!]*[ -/]*[@-ln-~]")
+_OTHER_ESCAPE = re.compile(r"\x1b(?!\[[0-9;:]*m).?")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
+
+
+class Masker:
+    """Replaces every known secret, also where it was encoded for a URL, a shell, JSON or base64."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = list(secrets)
+        forms: set[str] = set()
+        for secret in self._secrets:
+            for text in {secret, *secret.splitlines()}:
+                if len(text) >= SHORTEST_SECRET:
+                    forms |= self._forms(text)
+        self.longest = max((len(form.encode(errors="surrogateescape")) for form in forms), default=0)
+        ordered = sorted(forms, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def knowing(self, secrets: Iterable[str]) -> "Masker":
+        """A masker that knows ``secrets`` too."""
+        return Masker([*self._secrets, *secrets])
+
+    @staticmethod
+    def _forms(text: str) -> set[str]:
+        data = text.encode(errors="surrogateescape")
+        plain = {
+            text,
+            quote(text, safe="", errors="surrogateescape"),
+            quote_plus(text, errors="surrogateescape"),
+            shell_quote(text)[1:-1] if "'" in text else text,
+            json.dumps(text)[1:-1],
+        }
+        if len(data) >= 6:
+            # base64 of the secret wherever it begins within a group of three bytes
+            for shift in range(3):
+                encoded = base64.b64encode(b"\0" * shift + data)
+                core = encoded[(0, 2, 3)[shift] :].rstrip(b"=")
+                core = core[:-1] if (len(data) + shift) % 3 else core
+                plain |= {core.decode(), core.decode().replace("+", "-").replace("/", "_")}
+        return plain
+
+    def __call__(self, text: str) -> str:
+        return self._pattern.sub(MASK, text) if self._pattern else text
+
+
+def clean(text: str) -> str:
+    """Keep colours and tabs; drop every other control character, cursor movement and title sequence."""
+    if "\r" in text:  # a progress bar shows its last state
+        text = next((part for part in reversed(text.split("\r")) if part), "")
+    text = _OSC.sub("", text)
+    text = _CSI_BUT_COLOUR.sub("", text)
+    text = _OTHER_ESCAPE.sub("", text)
+    return _CONTROL.sub("", text)
+
+
+class LineSplitter:
+    """Turns bytes that end anywhere into whole, decoded, masked and clean lines.
+
+    What lies beyond `LINE_LIMIT` of a line is counted, not kept; masking comes before the cut, so that no
+    half of a secret is left at the edge.
+    """
+
+    def __init__(self, mask: Masker) -> None:
+        self._mask = mask
+        self._held = bytearray()
+        self._left_out = 0
+
+    def feed(self, data: bytes) -> list[str]:
+        """The lines that ``data`` completes."""
+        *whole, rest = data.split(b"\n")
+        lines = []
+        for piece in whole:
+            self._hold(piece)
+            lines.append(self._line())
+        self._hold(rest)
+        return lines
+
+    def finish(self) -> list[str]:
+        """The last line, if it had no newline."""
+        return [self._line()] if self._held or self._left_out else []
+
+    def _hold(self, piece: bytes) -> None:
+        # Twice the limit leaves room for a secret across the cut and for the states of a progress bar.
+        room = max(0, 2 * LINE_LIMIT + self._mask.longest - len(self._held))
+        if len(piece) > room and b"\r" in piece:
+            self._held.clear()  # a progress bar: only its last state counts
+            piece = piece[piece.rstrip(b"\r").rfind(b"\r") + 1 :]
+            room = 2 * LINE_LIMIT + self._mask.longest
+        self._held += piece[:room]
+        self._left_out += max(0, len(piece) - room)
+
+    def _line(self) -> str:
+        text = clean(self._mask(self._held.decode(errors="replace")))
+        beyond = len(text) - LINE_LIMIT + self._left_out
+        self._held.clear()
+        self._left_out = 0
+        return text if beyond <= 0 else f"{text[:LINE_LIMIT]} … [line cut: {beyond} more]"
+
+
+class Log:
+    """The one writer of a deployment's rows. Any thread may add lines; `flush` writes them in bulk, in order."""
+
+    def __init__(self, deployment_id: int, mask: Masker) -> None:
+        self.deployment_id = deployment_id
+        self.mask = mask
+        self._rows: list[LogLine] = []
+        self._adding = threading.Lock()
+        self._writing = threading.Lock()
+
+    def say(self, sentence: str, target: Target | None = None, level: str = LogLine.Level.INFO) -> None:
+        """A line of the platform's own."""
+        for line in sentence.splitlines() or [""]:
+            self._add(target, LogLine.Stream.SYSTEM, level, clean(self.mask(line)))
+
+    def warn(self, sentence: str, target: Target | None = None) -> None:
+        """A line of the platform's own that somebody should read."""
+        self.say(sentence, target, LogLine.Level.WARNING)
+
+    def error(self, sentence: str, target: Target | None = None) -> None:
+        """A line of the platform's own that says what failed."""
+        self.say(sentence, target, LogLine.Level.ERROR)
+
+    def output(self, target: Target | None = None) -> "Output":
+        """Where the output of one script goes."""
+        return Output(self, target)
+
+    def _add(self, target: Target | None, stream: str, level: str, content: str) -> None:
+        row = LogLine(
+            deployment_id=self.deployment_id,
+            target=target,
+            stream=stream,
+            level=level,
+            content=content,
+            timestamp=timezone.now(),
+        )
+        with self._adding:
+            self._rows.append(row)
+
+    def flush(self) -> None:
+        """Write what has been added. If the database refuses, the rows are kept and the error is raised."""
+        with self._writing:
+            with self._adding:
+                rows = self._rows[:10_000]
+            while rows:
+                LogLine.objects.bulk_create(rows, batch_size=500)
+                with self._adding:
+                    del self._rows[: len(rows)]
+                    rows = self._rows[:10_000]
+
+
+class Output:
+    """Takes the bytes of one script's two streams and adds their lines to the log."""
+
+    def __init__(self, log: Log, target: Target | None) -> None:
+        self._log = log
+        self._target = target
+        self._splitters = {stream: LineSplitter(log.mask) for stream in ("stdout", "stderr")}
+
+    def __call__(self, stream: str, data: bytes) -> None:
+        for line in self._splitters[stream].feed(data):
+            self._log._add(self._target, stream, LogLine.Level.INFO, line)
+
+    def finish(self) -> None:
+        """Add the lines that ended without a newline."""
+        for stream, splitter in self._splitters.items():
+            for line in splitter.finish():
+                self._log._add(self._target, stream, LogLine.Level.INFO, line)

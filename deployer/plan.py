@@ -1,0 +1,112 @@
+"""A deployment's plan: the project's configuration, frozen at launch and read back by the worker."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from projects.models import Project, Variable
+from servers.models import ServerGroup
+
+
+@dataclass(frozen=True)
+class Check:
+    """A health check as it stood at launch; see `projects.models.HealthCheck`."""
+
+    kind: str
+    target: str
+    expect: str
+    retries: int
+    interval: int
+    timeout: int
+    stable_for: int
+    required: bool
+
+    @property
+    def label(self) -> str:
+        """What it asks, in short."""
+        return f"{self.kind} {self.target}"
+
+
+@dataclass(frozen=True)
+class PlannedVariable:
+    """A variable as it stood at launch; see `projects.models.Variable`."""
+
+    name: str
+    value: str
+    is_secret: bool
+    scope: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a worker carries out. Editing the project after the launch does not change it."""
+
+    name: str
+    environment: str
+    project_type: str
+    git_url: str
+    auto_install: bool
+    install_script: str
+    build_script: str
+    output_dir: str
+    deploy_path: str
+    deploy_script_path: str
+    restart_only_script_path: str
+    process_name: str
+    script_timeout: int
+    batches: str
+    max_failures: int
+    auto_rollback: bool
+    keep_releases: int
+    git_credential_id: int | None
+    groups: tuple[str, ...]
+    health_checks: tuple[Check, ...]
+    variables: tuple[PlannedVariable, ...]
+
+    @classmethod
+    def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":
+        """The plan of a launch."""
+        own = {"groups", "health_checks", "variables"}
+        return cls(
+            **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
+            groups=tuple(group.name for group in groups),
+            health_checks=tuple(
+                Check(**{field.name: getattr(check, field.name) for field in fields(Check)})
+                for check in project.health_checks.all()
+            ),
+            variables=tuple(
+                PlannedVariable(row.name, row.value, row.is_secret, row.scope) for row in project.variables.all()
+            ),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that a deployment stores."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Plan":
+        """Read back what `to_json` gave."""
+        return cls(
+            **data
+            | {
+                "groups": tuple(data["groups"]),
+                "health_checks": tuple(Check(**row) for row in data["health_checks"]),
+                "variables": tuple(PlannedVariable(**row) for row in data["variables"]),
+            }
+        )
+
+    def variables_for(self, scope: str) -> dict[str, str]:
+        """The variables of ``scope`` (build or deploy); one for this scope alone wins over one for both."""
+        wanted = [Variable.Scope.BOTH, scope]
+        rows = sorted((row for row in self.variables if row.scope in wanted), key=lambda row: wanted.index(row.scope))
+        return {row.name: row.value for row in rows}
+
+    def secrets(self) -> list[str]:
+        """The values that no log may show."""
+        return [row.value for row in self.variables if row.is_secret]
+
+    def script_for(self, deployment_type: str) -> str:
+        """The script that restarts the application in this type of deployment, as the project names it."""
+        if deployment_type == "restart_only" and self.restart_only_script_path:
+            return self.restart_only_script_path
+        return self.deploy_script_path

@@ -1,0 +1,37 @@
+"""The two routines. What they share and where they differ is all on this page."""
+
+from deployer.building import build, clone
+from deployer.models import Deployment
+from deployer.rollout import on_every_server, roll_out, tidy
+from deployer.run import Run
+
+Status = Deployment.Status
+
+
+def full(run: Run) -> None:
+    """clone → build → stage on every server → batch by batch: switch, restart, verify."""
+    with clone(run) as source:
+        run.move(Status.BUILDING)
+        run.release = build(run, source)
+    run.move(Status.DEPLOYING)
+    on_every_server(run, "connect", "stage")
+    roll_out(run, "switch", "restart", "verify")
+    tidy(run)
+
+
+def restart_only(run: Run) -> None:
+    """batch by batch: restart, verify. What is already on the servers stays."""
+    roll_out(run, "connect", "restart", "verify")
+
+
+ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}
+
+
+def carry_out(deployment_id: int) -> bool:
+    """Claim a deployment and run its routine. False: it is not there to be claimed, so nothing was done."""
+    deployment = Deployment.objects.select_related("project").filter(pk=deployment_id).first()
+    if deployment is None or not deployment.claim_for_worker():
+        return False
+    with Run(deployment) as run:
+        ROUTINES[Deployment.Type(deployment.deployment_type)](run)
+    return True

@@ -1,0 +1,200 @@
+"""One deployment in flight: its plan, its servers, its log, its heartbeat and its cancel flag."""
+
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self, cast
+
+from django.db import Error as DatabaseError
+from django.db import connection, connections
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from deployer.database import insist
+from deployer.log import Log, Masker
+from deployer.models import Deployment, Release, Target
+from deployer.plan import Plan
+from deployer.server_run import ServerRun
+from servers.shell import ShellError, StoppedError
+
+logger = logging.getLogger(__name__)
+
+FLUSH_EVERY = 0.2
+LOOK_FOR_CANCEL_EVERY = 0.5
+BEAT_EVERY = 3.0
+
+
+class Run:
+    """A claimed deployment while a worker carries it out; a context manager that always ends it.
+
+    ``stop`` is set when somebody cancels: no further step is begun, a build or an upload is ended, a restart
+    that has begun finishes. ``force`` is set when this worker has lost the deployment: then nothing may go on.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.plan = Plan.from_json(cast(dict[str, Any], deployment.plan))
+        self.stop = threading.Event()
+        self.force = threading.Event()
+        self.log = Log(deployment.pk, Masker(self.plan.secrets()))
+        targets = deployment.targets.select_related("server__credential", "server__jump_host")
+        self.servers = [ServerRun(self, target) for target in targets if target.status not in Target.ENDED]
+        self.left_out = [target for target in targets if target.status == Target.Status.SKIPPED]
+        for target in targets:
+            target.deployment = deployment  # one object: moves are made under this worker's claim
+        self._release: Release | None = None
+        self._done = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name=f"keeper of {deployment.pk}", daemon=True)
+
+    @property
+    def release(self) -> Release:
+        """What is deployed; there from the end of the build on."""
+        assert self._release is not None  # noqa: S101 (a full deployment builds before it stages)
+        return self._release
+
+    @release.setter
+    def release(self, release: Release) -> None:
+        self._release = release
+        self.deployment.release = release
+        insist(lambda: Deployment.objects.filter(pk=self.deployment.pk).update(release=release))
+
+    # --- the frame ---------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._keeper.start()
+        self._announce()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """End the deployment with one final status, whatever happened; what nobody expected is raised on."""
+        for server in self.servers:
+            server.close()
+        expected = isinstance(error, ShellError)
+        if error is None or expected:
+            why = "" if isinstance(error, StoppedError) else str(error or "")
+        else:
+            why = _("deployer itself failed: %s") % f"{type(error).__name__}: {error}"
+        why = self.log.mask(why)
+        self._end_targets(why)
+        status, message = self._outcome(why)
+        say = self.log.say if status == Deployment.Status.SUCCESS else self.log.error
+        say(message or _("Done: %s") % ", ".join(map(str, self.servers)))
+        self._done.set()
+        self._keeper.join()
+        insist(self.log.flush)
+        insist(lambda: self.deployment.end(status, "" if status == Deployment.Status.SUCCESS else message))
+        return expected
+
+    def _announce(self) -> None:
+        deployment = self.deployment
+        self.log.say(
+            _("%(type)s deployment #%(number)d of %(project)s to %(environment)s: %(servers)s")
+            % {
+                "type": deployment.get_deployment_type_display(),
+                "number": deployment.pk,
+                "project": self.plan.name,
+                "environment": deployment.get_environment_display(),
+                "servers": ", ".join(map(str, self.servers)),
+            }
+        )
+        for target in self.left_out:
+            self.log.warn(_("%s is not active: skipped") % target.server_name, target)
+
+    def move(self, status: Deployment.Status) -> None:
+        """Go on to the next phase. Raises `StoppedError` when somebody cancelled or the claim is gone."""
+        self.check()
+        if not insist(lambda: self.deployment.move(status)):
+            raise StoppedError(_("This worker no longer holds the deployment"))
+        self.log.say(f"— {Deployment.Status(status).label} —")
+
+    def check(self) -> None:
+        """Raise `StoppedError` when somebody cancelled or the claim is gone."""
+        if self.stop.is_set():
+            raise StoppedError(_("Cancelled"))
+
+    # --- the end -----------------------------------------------------------------------------------
+
+    def failures(self) -> int:
+        """How many servers have failed, unreachable and unknown ones counted."""
+        return sum(server.target.status in Target.FAILURES | {Target.Status.ROLLED_BACK} for server in self.servers)
+
+    def _end_targets(self, why: str) -> None:
+        for server in self.servers:
+            if server.ended:
+                continue
+            if self.stop.is_set():
+                server.end(Target.Status.CANCELLED, _("Cancelled before it began."))
+            else:
+                server.end(Target.Status.SKIPPED, _("Not started: %s") % (why or _("an earlier step failed")))
+
+    def _outcome(self, why: str) -> tuple[Deployment.Status, str]:
+        """The final status and the message that names every server that is not as it should be."""
+        by_status: dict[str, list[ServerRun]] = {}
+        for server in self.servers:
+            by_status.setdefault(server.target.status, []).append(server)
+        if not why and set(by_status) == {Target.Status.SUCCESS}:
+            if self.stop.is_set():
+                self.log.warn(_("The cancel came too late: every server was done."))
+            return Deployment.Status.SUCCESS, ""
+        failed = [
+            server for server in self.servers if server.target.status in Target.FAILURES | {Target.Status.ROLLED_BACK}
+        ]
+        sentences = [why] if why else []
+        if failed:
+            sentences.append(
+                ngettext(
+                    "%(failed)d of %(all)d server failed", "%(failed)d of %(all)d servers failed", len(self.servers)
+                )
+                % {"failed": len(failed), "all": len(self.servers)}
+                + ": "
+                + "; ".join(f"{server}: {server.target.error.rstrip('.')}" for server in failed)
+                + "."
+            )
+        for status, words in (
+            (Target.Status.ROLLED_BACK, _("Rolled back")),
+            (Target.Status.SUCCESS, _("Done")),
+            (Target.Status.CANCELLED, _("Stopped or not started")),
+            (Target.Status.SKIPPED, _("Skipped")),
+        ):
+            if status in by_status and not (why and status == Target.Status.SKIPPED):
+                sentences.append(f"{words}: {', '.join(map(str, by_status[status]))}.")
+        if self.stop.is_set():
+            return Deployment.Status.CANCELLED, " ".join([_("Cancelled."), *sentences])
+        return Deployment.Status.FAILED, " ".join(sentences)
+
+    # --- the keeper --------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        """Write the log, show signs of life and look for a cancel, until the run is done."""
+        next_look = next_beat = time.monotonic()
+        try:
+            while not self._done.wait(FLUSH_EVERY):
+                now = time.monotonic()
+                try:
+                    self.log.flush()
+                    if now >= next_look:
+                        self._look_for_cancel()
+                        next_look = now + LOOK_FOR_CANCEL_EVERY
+                    if now >= next_beat:
+                        if not self.deployment.beat():
+                            self._lost()
+                        next_beat = now + BEAT_EVERY
+                except DatabaseError as error:
+                    logger.warning("deployment %s: the database does not answer: %s", self.deployment.pk, error)
+                    connection.close()
+        finally:
+            connections.close_all()
+
+    def _look_for_cancel(self) -> None:
+        asked = Deployment.objects.values_list("cancel_requested_at", flat=True).get(pk=self.deployment.pk)
+        if asked and not self.stop.is_set():
+            self.log.warn(_("Cancel was requested: nothing further is begun; a restart that has begun finishes."))
+            self.stop.set()
+
+    def _lost(self) -> None:
+        """Somebody else has ended this deployment: this worker may do nothing more."""
+        self.force.set()
+        self.stop.set()

@@ -1,0 +1,327 @@
+"""One server of a deployment in flight: connect, stage, switch, restart, verify."""
+
+import time
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from django.core.files.base import File
+from django.utils.translation import gettext as _
+
+from deployer.database import insist
+from deployer.models import Target
+from deployer.verify import ask, run_check
+from projects import release as release_commands
+from projects import service
+from servers.shell import (
+    LinkLostError,
+    RunLostError,
+    ScriptTimeoutError,
+    ShellError,
+    StoppedError,
+    TransferError,
+    UnreachableError,
+)
+from servers.ssh import SSHShell, connect
+
+if TYPE_CHECKING:
+    from deployer.run import Run
+
+Status = Target.Status
+
+
+class ServerRun:
+    """What happens on one server. Every step raises a `ShellError`; `attempt` turns it into the target's end."""
+
+    def __init__(self, run: "Run", target: Target) -> None:
+        self.run = run
+        self.plan = run.plan
+        self.target = target
+        self.shell: SSHShell | None = None
+        self.home = ""
+        self.switched = False
+        self.before: list[dict[str, Any]] = []
+
+    def __str__(self) -> str:
+        return self.target.server_name
+
+    @property
+    def ended(self) -> bool:
+        return self.target.status in Target.ENDED
+
+    # --- saying and ending -------------------------------------------------------------------------
+
+    def say(self, sentence: str) -> None:
+        self.run.log.say(sentence, self.target)
+
+    def warn(self, sentence: str) -> None:
+        self.run.log.warn(sentence, self.target)
+
+    def move(self, status: Status, **values: Any) -> None:
+        """Write what is about to be done, before it is done. Raises `StoppedError` when it may not be."""
+        if not insist(lambda: self.target.move(status, **values)):
+            raise StoppedError(_("This worker no longer holds the deployment"))
+
+    def end(self, status: Status, error: str = "") -> None:
+        """Write how it ended; the first end stays."""
+        error = self.run.log.mask(error)
+        if insist(lambda: self.target.move(status, error=error)):
+            label = Status(status).label
+            if status == Status.SUCCESS:
+                self.say(_("✔ %(server)s: %(label)s") % {"server": self, "label": label})
+            else:
+                self.run.log.error(
+                    _("✘ %(server)s: %(label)s. %(why)s") % {"server": self, "label": label, "why": error}, self.target
+                )
+
+    def attempt(self, *steps: str, ended_too: bool = False) -> None:
+        """Do ``steps`` in turn until one of them ends the target; ``ended_too``: also when it has ended."""
+        for step in steps:
+            if self.ended and not ended_too:
+                return
+            try:
+                getattr(self, step)()
+            except StoppedError as error:
+                self.end(Status.CANCELLED, str(error))
+            except (RunLostError, LinkLostError, UnreachableError) as error:
+                lost_at_work = self.target.status in {Status.SWITCHING, Status.RESTARTING, Status.CHECKING}
+                self.end(Status.UNKNOWN if lost_at_work else Status.FAILED, str(error))
+            except ShellError as error:
+                self.end(Status.FAILED, str(error))
+
+    # --- steps -------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Log in, and learn where the login lives."""
+        server = self.target.server
+        if server is None:
+            raise UnreachableError(_("%s was deleted after the launch") % self)
+        try:
+            self.shell = connect(server, on_notice=self.warn)
+            self.home = self.shell.capture('printf %s "$HOME"').stdout
+        except ShellError as error:
+            message = str(error)
+            insist(lambda: server.record_connection(message))
+            raise
+        insist(server.record_connection)
+
+    @property
+    def link(self) -> SSHShell:
+        assert self.shell is not None  # noqa: S101 (`connect` is the first step of both routines)
+        return self.shell
+
+    @property
+    def deploy_path(self) -> str:
+        return service.at_home(self.plan.deploy_path, self.home).rstrip("/")
+
+    @property
+    def script(self) -> str:
+        """The script of this deployment on this server, as an absolute path."""
+        path = self.plan.script_for(self.run.deployment.deployment_type)
+        return service.at_home(service.script_path(path, self.deploy_path), self.home)
+
+    def look(self) -> None:
+        """Learn which release is live now."""
+        if self.deploy_path:
+            live = self.link.capture(release_commands.live(self.deploy_path)).stdout
+            self.target.release_before = self.target.release_after = release_commands.release_name(live)
+
+    def stage(self) -> None:
+        """Put the release beside the live one: whole, verified, not yet live."""
+        release = self.run.release
+        self.move(Status.STAGING)
+        self._capture(release_commands.prepare(self.deploy_path), _("The folders could not be made"))
+        self.look()
+        begun = time.monotonic()
+        part = release_commands.partial_archive(self.deploy_path, release.version)
+        with release.archive.storage.open(str(release.archive.name)) as file:
+            sent = self._send(file, part)
+        self._capture(
+            release_commands.unpack(self.deploy_path, release.version, release.sha256),
+            _("The release could not be unpacked"),
+        )
+        seconds = max(time.monotonic() - begun, 0.001)
+        self.say(
+            _("Uploaded %(version)s: %(size).1f MB in %(seconds).1f s")
+            % {"version": release.version, "size": sent / 1e6, "seconds": seconds}
+        )
+        self.move(Status.STAGED, release_before=self.target.release_before)
+
+    def _send(self, file: File, path: str) -> int:
+        for attempt in (1, 2, 3):
+            try:
+                file.seek(0)
+                return self.link.receive(path, file, timeout=self.plan.script_timeout, stop=self.run.stop)  # type: ignore[arg-type]  # a Django file reads like one
+            except LinkLostError as error:
+                if attempt == 3:
+                    raise
+                self.warn(_("%s Uploading again.") % error)
+        raise AssertionError("unreachable")
+
+    def _capture(self, text: str, what: str) -> str:
+        answer = self.link.capture(text, timeout=self.plan.script_timeout)
+        if answer.code == 0:
+            return answer.stdout
+        why = release_commands.REASONS.get(answer.code)
+        detail = answer.stderr.strip()[-500:]
+        if why:
+            values = {"path": self.deploy_path}
+            raise TransferError(what, (why[0] % values) + (f" ({detail})" if detail else ""), why[1] % values)
+        raise TransferError(what, detail or _("status %d") % answer.code)
+
+    def switch(self) -> None:
+        """Make the staged release the live one, by one rename."""
+        version = self.run.release.version
+        self.need_script(service.in_release(self.script, self.deploy_path, version))
+        self.move(Status.SWITCHING)
+        self._capture(release_commands.switch(self.deploy_path, version), _("The switch failed"))
+        self.switched = True
+        self.target.release_after = version
+        self.move(Status.SWITCHING, release_after=version)
+        before = self.target.release_before or _("nothing")
+        self.say(_("Switched from %(before)s to %(after)s") % {"before": before, "after": version})
+
+    def need_script(self, path: str) -> None:
+        """Refuse to go on without the script: a restart that cannot work must not be begun."""
+        found = self.link.capture(f"[ -f {quote(path)} ] || exit 4; [ -r {quote(path)} ] || exit 5").code
+        if found:
+            raise TransferError(
+                _("The restart was not begun"),
+                (_("the script %s does not exist") if found == 4 else _("the script %s cannot be read")) % path,
+                _("Correct deploy_script_path in the project, or put the script there."),
+            )
+
+    def restart(self) -> None:
+        """Run the script once, whatever happens to the link, and take down the exit status."""
+        if not self.switched:
+            self.look()
+            self.need_script(self.script)
+        self.before = ask(self).identity()
+        self.move(
+            Status.RESTARTING,
+            release_before=self.target.release_before,
+            release_after=self.target.release_after,
+        )
+        self.say(_("Running %s") % self.script)
+        output = self.run.log.output(self.target)
+        try:
+            code = self.link.run(
+                service.restart(self.script, self.environment()),
+                output,
+                timeout=self.plan.script_timeout,
+                stop=self.run.force,
+                key=self.target.run_key,
+            )
+        except ScriptTimeoutError as error:
+            raise ScriptTimeoutError(
+                _("The script %(script)s ran longer than its %(seconds)d seconds and was ended")
+                % {"script": self.script, "seconds": self.plan.script_timeout},
+                "",
+                _("Raise script_timeout if it needs longer."),
+            ) from error
+        finally:
+            output.finish()
+        self.move(Status.CHECKING, exit_code=code)
+        if code:
+            self.end(Status.FAILED, _exit_sentence(self.script, code))
+
+    def environment(self) -> dict[str, str]:
+        """What the script finds in its environment: the project's deploy variables and what is deployed."""
+        deployment = self.run.deployment
+        return {
+            **self.plan.variables_for("deploy"),
+            "DEPLOY_ID": str(deployment.pk),
+            "DEPLOY_TYPE": deployment.deployment_type,
+            "DEPLOY_PATH": self.deploy_path,
+            "DEPLOY_RELEASE": self.target.release_after,
+            "DEPLOY_COMMIT": deployment.commit_hash,
+        }
+
+    def verify(self) -> None:
+        """Prove that the process was replaced, then ask every health check."""
+        question = ask(self)
+        outcome, after = question.settle(self.before)
+        sentence = service.proof_sentence(outcome, question.name, self.before, after)
+        proof = {"verdict": outcome, "sentence": sentence, "before": self.before, "after": after}
+        self.move(Status.CHECKING, proof=proof)
+        if outcome == service.REPLACED:
+            self.say(sentence)
+        else:
+            self.warn(sentence)
+            if question.named:
+                self.end(Status.UNCHANGED if outcome == service.UNCHANGED else Status.FAILED, sentence)
+                return
+        for check in self.plan.health_checks:
+            problem = run_check(self, check)
+            if not problem:
+                self.say(_("Healthy: %s") % check.label)
+                continue
+            sentence = _("Not healthy: %(check)s: %(problem)s") % {"check": check.label, "problem": problem}
+            if check.required:
+                self.end(Status.FAILED, sentence)
+                return
+            self.warn(sentence)
+        self.end(Status.SUCCESS)
+
+    def tidy(self) -> None:
+        """Remove releases beyond the ones to keep; never the live one, the previous one or one in use."""
+        if self.target.status != Status.SUCCESS or not self.switched:
+            return
+        try:
+            listing = self._capture(release_commands.inventory(self.deploy_path), _("The releases could not be listed"))
+            kept = {self.target.release_before, self.target.release_after}
+            old = release_commands.superfluous(listing, self.plan.keep_releases, kept)
+            if old:
+                self._capture(release_commands.remove(self.deploy_path, old), _("Old releases could not be removed"))
+                self.say(_("Removed old releases: %s") % ", ".join(old))
+        except ShellError as error:
+            self.warn(str(error))
+
+    def roll_back(self) -> None:
+        """Put this server back on the release that it had before: switch, restart, verify. One attempt."""
+        previous = self.target.release_before
+        if not self.switched or not previous:
+            self.warn(_("%s has no previous release to go back to") % self)
+            return
+        try:
+            self._capture(release_commands.switch(self.deploy_path, previous), _("The switch back failed"))
+            self.target.release_after = previous
+            before = ask(self).identity()
+            output = self.run.log.output(self.target)
+            env = self.environment() | {"DEPLOY_COMMIT": ""}
+            try:
+                code = self.link.run(
+                    service.restart(self.script, env), output, timeout=self.plan.script_timeout, stop=self.run.force
+                )
+            finally:
+                output.finish()
+            question = ask(self)
+            outcome, after = question.settle(before)
+            sentence = service.proof_sentence(outcome, question.name, before, after)
+            if code or (question.named and outcome != service.REPLACED):
+                why = _exit_sentence(self.script, code) if code else sentence
+                self.run.log.error(
+                    _("Rolling back %(server)s failed: %(why)s") % {"server": self, "why": why}, self.target
+                )
+                return
+        except ShellError as error:
+            self.run.log.error(
+                _("Rolling back %(server)s failed: %(why)s") % {"server": self, "why": error}, self.target
+            )
+            return
+        insist(lambda: self.target.record_rollback(previous))
+        self.say(_("Rolled back to %(version)s. %(proof)s") % {"version": previous, "proof": sentence})
+
+    def close(self) -> None:
+        """Close the link."""
+        if self.shell is not None:
+            self.shell.close()
+
+
+def _exit_sentence(script: str, code: int) -> str:
+    if code > 128:
+        return _("%(script)s ended with status %(code)d (killed by signal %(signal)d, or returned by the script).") % {
+            "script": script,
+            "code": code,
+            "signal": code - 128,
+        }
+    return _("%(script)s ended with status %(code)d.") % {"script": script, "code": code}

@@ -1,0 +1,170 @@
+"""Asking a server whether the application was replaced and is healthy."""
+
+import http.client
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from django.utils.translation import gettext as _
+
+from deployer.plan import Check
+from projects import health, service
+from servers.shell import ShellError, TransferError, UnreachableError
+
+if TYPE_CHECKING:
+    from deployer.server_run import ServerRun
+
+#: How long an old process may take to go, and a new one to come: where the operator named it, and where not.
+GRACE_NAMED = 10.0
+GRACE_DERIVED = 2.0
+#: A named process must be the same one after this long; else it is crash-looping.
+SETTLE = 1.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which process is meant: a unit or a name given by the operator, or one derived from the project's name."""
+
+    server: "ServerRun"
+    name: str
+    unit: str
+    named: bool
+
+    def survey(self) -> service.Survey:
+        """What runs on the server now."""
+        units = [self.unit] if self.unit else []
+        return service.read_survey(self.server.link.capture(service.survey(units)).stdout)
+
+    def identity(self) -> list[dict[str, Any]]:
+        """Who the service is now."""
+        return service.identity(self.survey(), self.name, derived=not self.named, unit=self.unit)
+
+    def settle(self, before: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+        """The verdict and who the service is now, once old processes had time to go and new ones to come."""
+        until = time.monotonic() + (GRACE_NAMED if self.named else GRACE_DERIVED)
+        pause = 0.05
+        while True:
+            after = self.identity()
+            outcome = service.verdict(before, after, named=self.named)
+            if outcome == service.REPLACED or time.monotonic() > until:
+                break
+            time.sleep(pause)
+            pause = min(pause * 2, 1.0)
+        if outcome == service.REPLACED and self.named:
+            time.sleep(SETTLE)
+            later = self.identity()
+            if not service.same_service(after, later):
+                return (service.CRASH_LOOPING if later else service.DEAD), later
+        return outcome, after
+
+
+def ask(server: "ServerRun") -> Question:
+    """The question for this plan: its systemd check's unit, its process name, its process check, or its own name."""
+    plan = server.plan
+    targets = {
+        kind: next((c.target for c in plan.health_checks if c.kind == kind), "") for kind in ("systemd", "process")
+    }
+    if unit := targets["systemd"]:
+        return Question(server, unit, unit, named=True)
+    if name := plan.process_name or targets["process"]:
+        return Question(server, name, "", named=True)
+    return Question(server, service.derived_process_name(plan.name), "", named=False)
+
+
+def run_check(server: "ServerRun", check: Check) -> str:
+    """Ask ``check`` until it is healthy for long enough; gives the last problem, empty when healthy."""
+    problem = ""
+    for attempt in range(check.retries + 1):
+        if attempt:
+            time.sleep(check.interval)
+        problem = _ask_once(server, check)
+        if not problem:
+            break
+    until = time.monotonic() + check.stable_for
+    while not problem and time.monotonic() < until:
+        time.sleep(min(max(check.interval, 0.2), max(until - time.monotonic(), 0)))
+        problem = _ask_once(server, check)
+        if problem:
+            return _("it did not stay healthy for %(seconds)d seconds: %(problem)s") % {
+                "seconds": check.stable_for,
+                "problem": problem,
+            }
+    return problem
+
+
+def _ask_once(server: "ServerRun", check: Check) -> str:
+    try:
+        return _KINDS[check.kind](server, check)
+    except ShellError as error:
+        return str(error)
+
+
+def _process(server: "ServerRun", check: Check) -> str:
+    survey = service.read_survey(server.link.capture(service.survey()).stdout)
+    found = service.find_processes(survey, check.target, derived=False)
+    return "" if found else _("no process matches")
+
+
+def _systemd(server: "ServerRun", check: Check) -> str:
+    answer = server.link.capture(health.systemd(check.target), timeout=check.timeout + 5)
+    return "" if answer.code == 0 else _("the unit is %s") % ((answer.stdout + answer.stderr).strip() or _("unknown"))
+
+
+def _command(server: "ServerRun", check: Check) -> str:
+    answer = server.link.capture(health.command(check.target, check.timeout), timeout=check.timeout + 5)
+    if answer.code == 124:
+        return _("no answer within %d seconds") % check.timeout
+    if answer.code:
+        return _("status %(code)d: %(output)s") % {"code": answer.code, "output": answer.stdout.strip()[-300:]}
+    if check.expect and check.expect not in answer.stdout:
+        return _("its output does not contain “%s”") % check.expect
+    return ""
+
+
+def _tcp(server: "ServerRun", check: Check) -> str:
+    host, port = health.tcp_address(check.target)
+    try:
+        with server.link.tunnel(host, port, check.timeout):
+            return ""
+    except UnreachableError as error:
+        return str(error)
+    except TransferError:  # forwarding is off: ask with what the server has
+        answer = server.link.capture(health.tcp_from_server(host, port, check.timeout), timeout=check.timeout + 5)
+        return "" if answer.code == 0 else _("connection refused")
+
+
+def _http(server: "ServerRun", check: Check) -> str:
+    url = urlsplit(check.target)
+    if url.scheme == "http":
+        try:
+            return _http_through_tunnel(server, check)
+        except TransferError:
+            pass  # forwarding is off: ask with what the server has
+    answer = server.link.capture(health.http_from_server(check.target, check.timeout), timeout=check.timeout + 5)
+    if answer.code == 127:
+        return _("it cannot be asked: forwarding is off and curl is not installed on the server")
+    body, _newline, status = answer.stdout.rstrip("\n").rpartition("\n")
+    if answer.code or not status.isdecimal() or int(status) == 0:
+        return (body or answer.stdout).strip()[-300:]
+    return health.http_problem(int(status), body, check.expect)
+
+
+def _http_through_tunnel(server: "ServerRun", check: Check) -> str:
+    url = urlsplit(check.target)
+    host, port = url.hostname or "127.0.0.1", url.port or 80
+    with server.link.tunnel(host, port, check.timeout) as channel:
+        connection = http.client.HTTPConnection(host, port, timeout=check.timeout)
+        connection.sock = channel  # behaves like a socket
+        try:
+            connection.request("GET", (url.path or "/") + (f"?{url.query}" if url.query else ""))
+            answer = connection.getresponse()
+            body = answer.read(10_000_000).decode(errors="replace")
+            return health.http_problem(answer.status, body, check.expect)
+        except TimeoutError:
+            return _("no answer within %d seconds") % check.timeout
+        except (http.client.HTTPException, OSError, EOFError) as error:
+            return _("no HTTP answer (%s)") % error
+
+
+_KINDS = {"process": _process, "systemd": _systemd, "tcp": _tcp, "http": _http, "command": _command}

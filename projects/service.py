@@ -1,0 +1,206 @@
+"""How an application is restarted and how its process is known again: shell text, and the reading of answers."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from shlex import quote
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from servers.shell import Script
+
+
+def script_path(path: str, deploy_path: str) -> str:
+    """The script's absolute path: as given, or below ``{deploy_path}/current``."""
+    return path if path.startswith(("/", "~/")) else f"{deploy_path}/current/{path}"
+
+
+def in_release(path: str, deploy_path: str, version: str) -> str:
+    """Where a script below ``current`` will come from once ``version`` is live; other paths stay."""
+    current = f"{deploy_path}/current/"
+    return f"{deploy_path}/releases/{version}/{path[len(current) :]}" if path.startswith(current) else path
+
+
+def at_home(path: str, home: str) -> str:
+    """``path`` with a leading ``~/`` replaced by the login's home."""
+    return home.rstrip("/") + path[1:] if path.startswith("~/") else path
+
+
+def restart(script: str, env: Mapping[str, str]) -> Script:
+    """``bash SCRIPT`` in the script's own folder."""
+    folder, _slash, name = script.rpartition("/")
+    return Script(f"exec bash {quote('./' + name)}", env, folder or "/")
+
+
+# --- the processes of a server -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process: its identity (pid and start, in clock ticks since boot), its parent and its command line."""
+
+    pid: int
+    parent: int
+    start: int
+    command: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a server said about itself: boot id, every process that is not the asking session's own, the units."""
+
+    boot: str
+    booted_at: int
+    ticks: int
+    processes: tuple[Process, ...]
+    units: Mapping[str, Mapping[str, str]]
+
+    def since(self, process: Process) -> str:
+        """When the process was started, by the server's clock, in UTC."""
+        moment = datetime.fromtimestamp(self.booted_at + process.start / self.ticks, UTC)
+        return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def survey(units: Iterable[str] = ()) -> str:
+    """Print everything that `read_survey` wants. The command lines come back as data and are matched in Python."""
+    ask_units = "".join(
+        f"echo UNIT {quote(unit)}\n"
+        f"systemctl show -p ActiveState -p MainPID -p InvocationID -p NRestarts -- {quote(unit)} 2>&1\n"
+        for unit in units
+    )
+    return f"""echo BOOT "$(cat /proc/sys/kernel/random/boot_id)"
+echo BTIME "$(grep ^btime /proc/stat)"
+echo TICKS "$(getconf CLK_TCK 2>/dev/null || echo 100)"
+echo SELF $$
+{ask_units}echo PROCESSES
+grep -aH '' /proc/[0-9]*/stat /proc/[0-9]*/cmdline 2>/dev/null
+"""
+
+
+_PROC_LINE = re.compile(r"/proc/(\d+)/(stat|cmdline):(.*)", re.DOTALL)
+
+
+def read_survey(text: str) -> Survey:
+    """Take the answer apart, and leave out the asking session: its shell, the shell's ancestors and children."""
+    head, _mark, listing = text.partition("PROCESSES\n")
+    facts: dict[str, str] = {}
+    units: dict[str, dict[str, str]] = {}
+    unit: dict[str, str] | None = None
+    for line in head.splitlines():
+        name, _space, value = line.partition(" ")
+        if name == "UNIT":
+            unit = units.setdefault(value, {})
+        elif unit is not None:
+            key, _equals, answer = line.partition("=")
+            unit[key] = answer
+        else:
+            facts[name] = value
+    stats: dict[int, tuple[int, int, str]] = {}
+    commands: dict[int, str] = {}
+    for line in listing.split("\n"):
+        match = _PROC_LINE.match(line)
+        if match is None:
+            continue
+        pid = int(match[1])
+        if match[2] == "stat":
+            fields = match[3].rpartition(")")[2].split()
+            stats[pid] = (int(fields[1]), int(fields[19]), fields[0])
+        else:
+            commands[pid] = (commands.get(pid, "") + " " + match[3]).replace("\0", " ").strip()
+    own = int(facts.get("SELF", "0"))
+    left_out = {own} | {pid for pid, (parent, _start, _state) in stats.items() if parent == own}
+    while (parent := stats.get(own, (0, 0, ""))[0]) > 1 and parent not in left_out:
+        left_out.add(parent)
+        own = parent
+    return Survey(
+        boot=facts.get("BOOT", ""),
+        booted_at=int(facts.get("BTIME", "btime 0").split()[-1]),
+        ticks=int(facts.get("TICKS", "100")),
+        processes=tuple(
+            Process(pid, parent, start, commands[pid])
+            for pid, (parent, start, state) in sorted(stats.items())
+            if pid not in left_out and state != "Z" and commands.get(pid)
+        ),
+        units=units,
+    )
+
+
+def derived_process_name(project_name: str) -> str:
+    """What a process is called that is named after its project: lower case, spaces and hyphens removed."""
+    return project_name.lower().replace(" ", "").replace("-", "")
+
+
+def find_processes(survey: Survey, name: str, *, derived: bool) -> list[Process]:
+    """The processes with ``name`` in their command line; a derived name is compared in its own plain form."""
+    if derived:
+        return [process for process in survey.processes if name in process.command.lower().replace("-", "")]
+    return [process for process in survey.processes if name in process.command]
+
+
+# --- proof of replacement ----------------------------------------------------------------------------
+
+REPLACED, UNCHANGED, DEAD, CRASH_LOOPING, UNKNOWN = "replaced", "unchanged", "dead", "crash-looping", "unknown"
+
+
+def identity(survey: Survey, name: str, *, derived: bool, unit: str = "") -> list[dict[str, Any]]:
+    """Who the service is now: of a systemd unit its main process, else every process that matches."""
+    if unit:
+        facts = survey.units.get(unit, {})
+        main = int(facts.get("MainPID", "0") or 0)
+        if facts.get("ActiveState") not in {"active", "reloading"}:
+            return []
+        start = next((survey.since(process) for process in survey.processes if process.pid == main), "")
+        return [{"pid": main, "since": start, "invocation": facts.get("InvocationID", ""), "command": unit}]
+    return [
+        {**asdict(process), "boot": survey.boot, "since": survey.since(process), "command": process.command[:300]}
+        for process in find_processes(survey, name, derived=derived)
+    ]
+
+
+def _key(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (entry.get("invocation"), entry.get("boot"), entry["pid"], entry.get("start"))
+
+
+def verdict(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], *, named: bool) -> str:
+    """replaced, unchanged (an old process still runs), dead (named and not running) or unknown.
+
+    A parent that survives while its children are new (a master with fresh workers) has not been replaced.
+    """
+    if not after:
+        return DEAD if named or before else UNKNOWN
+    if {_key(entry) for entry in before} & {_key(entry) for entry in after}:
+        return UNCHANGED
+    return REPLACED
+
+
+def same_service(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether at least one process of ``first`` is still there: short-lived helpers may come and go."""
+    return bool({_key(entry) for entry in first} & {_key(entry) for entry in second})
+
+
+def proof_sentence(
+    outcome: str, name: str, before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+) -> str:
+    """The verdict in words, with its evidence."""
+
+    def listed(entries: Sequence[Mapping[str, Any]]) -> str:
+        shown = ", ".join(_("pid %(pid)s since %(since)s") % entry for entry in entries[:4])
+        return shown + (f" (+{len(entries) - 4})" if len(entries) > 4 else "")
+
+    if outcome == REPLACED:
+        if not before:
+            return _("%(after)s was started; nothing matched “%(name)s” before.") % {
+                "after": listed(after),
+                "name": name,
+            }
+        return _("%(before)s was replaced by %(after)s.") % {"before": listed(before), "after": listed(after)}
+    if outcome == UNCHANGED:
+        old = {_key(entry) for entry in before}
+        return _("%s still runs: it was not replaced.") % listed([entry for entry in after if _key(entry) in old])
+    if outcome == CRASH_LOOPING:
+        return _("“%(name)s” keeps being started anew; now it is %(after)s.") % {"name": name, "after": listed(after)}
+    if outcome == DEAD:
+        return _("No process matches “%s” after the restart.") % name
+    return _("No process matches “%s”, neither before nor after the restart.") % name

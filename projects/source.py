@@ -1,0 +1,88 @@
+"""Shell text that fetches a repository into a cached mirror, resolves a name to a commit and exports it.
+
+Every git command runs with no configuration but ours, no prompt, no hooks, and only the transports that are
+allowed: an address or a branch that looks like an option or a command stays an address or a branch.
+"""
+
+from collections.abc import Mapping
+from shlex import quote
+
+from servers.shell import Script
+
+#: The one configuration that git reads.
+CONFIGURATION = """\
+[core]
+    hooksPath = /dev/null
+[safe]
+    directory = *
+[gc]
+    auto = 0
+[advice]
+    detachedHead = false
+"""
+
+
+def environment(configuration: str, *, local_allowed: bool) -> dict[str, str]:
+    """The variables that every git command runs with."""
+    return {
+        "GIT_ALLOW_PROTOCOL": "https:ssh:file" if local_allowed else "https:ssh",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_GLOBAL": configuration,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_ASKPASS": "/bin/false",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def ssh_command(key_file: str, known_hosts: str, *, batch: bool) -> str:
+    """GIT_SSH_COMMAND for a repository over SSH; a new host key is remembered, a changed one refused.
+
+    ``batch``: never ask; otherwise the password comes from SSH_ASKPASS.
+    """
+    options = [
+        f"ssh -F /dev/null -o BatchMode={'yes' if batch else 'no'} -o NumberOfPasswordPrompts=1 -o ConnectTimeout=15 ",
+        "-o ServerAliveInterval=5 -o ServerAliveCountMax=3",
+        f"-o StrictHostKeyChecking=accept-new -o UserKnownHostsFile={quote(known_hosts)}",
+    ]
+    if key_file:
+        options.append(f"-o IdentitiesOnly=yes -i {quote(key_file)}")
+    return " ".join(options)
+
+
+#: GIT_ASKPASS: answers git's two questions from variables that only git sees.
+ASKPASS = """#!/bin/sh
+case $1 in
+Username*) printf '%s\\n' "$DEPLOYER_GIT_USERNAME" ;;
+*) printf '%s\\n' "$DEPLOYER_GIT_PASSWORD" ;;
+esac
+"""
+
+
+def fetch(mirror: str, url: str, env: Mapping[str, str]) -> Script:
+    """Bring the bare mirror up to date with all branches and tags of ``url``; make it first where there is none."""
+    return Script(
+        f"[ -d {quote(mirror)}/objects ] || git init --quiet --bare -- {quote(mirror)}\n"
+        f"git -C {quote(mirror)} fetch --quiet --prune --force --no-tags -- {quote(url)}"
+        " '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'",
+        env,
+    )
+
+
+def resolve(mirror: str, name: str, env: Mapping[str, str]) -> Script:
+    """Print ``HASH<newline>SUBJECT`` of a branch, else a tag, else a commit; exit 4 when there is none."""
+    candidates = " ".join(quote(f"{prefix}{name}^{{commit}}") for prefix in ("refs/heads/", "refs/tags/", ""))
+    return Script(
+        f"for name in {candidates}; do\n"
+        f'if commit=$(git -C {quote(mirror)} rev-parse --verify --quiet --end-of-options "$name"); then\n'
+        f'exec git -C {quote(mirror)} log -1 --no-show-signature --format=%H%n%s "$commit"\n'
+        "fi\ndone\nexit 4",
+        env,
+    )
+
+
+def export(mirror: str, commit: str, folder: str, env: Mapping[str, str]) -> Script:
+    """Unpack the tree of ``commit`` into ``folder``."""
+    return Script(
+        f"git -C {quote(mirror)} archive --format=tar {quote(commit)} | tar -x -C {quote(folder)}",
+        env,
+    )

@@ -1,0 +1,396 @@
+"""Both routines on real SSH servers, from the launch to the last word on every server."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from deployer.launch import LaunchRefusedError
+from deployer.models import Deployment, LogLine
+from deployer.routines import carry_out
+from projects import service
+from projects.models import HealthCheck, Variable
+from servers.models import Server
+from servers.ssh import connect
+from tests.factories import make_credential, make_deployment, make_group, make_project, make_server
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+DAEMON = """\
+cd "$DEPLOY_PATH"
+[ -f app.pid ] && kill "$(cat app.pid)" 2>/dev/null
+nohup sleep 7{number} >/dev/null 2>&1 &
+echo $! > app.pid
+echo "started $!"
+"""
+
+
+@pytest.fixture
+def place(sshd, tmp_path) -> Path:
+    """A folder on the server."""
+    yield tmp_path
+    for pid in sshd.processes():
+        if b"sleep\0007" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+
+
+def script(place: Path, text: str, name: str = "restart.sh") -> str:
+    path = place / name
+    path.write_text(text)
+    return str(path)
+
+
+def ended(project, *groups, **values) -> Deployment:
+    """Launch and carry out, in this process."""
+    deployment = make_deployment(project, *groups, **values)
+    assert carry_out(deployment.pk)
+    return Deployment.objects.get(pk=deployment.pk)
+
+
+def restarted(project, *groups) -> Deployment:
+    return ended(project, *groups, deployment_type="restart_only")
+
+
+def log_of(deployment, **where) -> list[str]:
+    return list(LogLine.objects.filter(deployment=deployment, **where).values_list("content", flat=True))
+
+
+def test_restart_only_runs_the_script_and_proves_the_replacement(sshd, place):
+    project = make_project(
+        deploy_path=str(place), deploy_script_path=script(place, DAEMON.format(number="111")), process_name="sleep 7111"
+    )
+    group = make_group(make_server(sshd, name="web-1"))
+    first, second = restarted(project, group), restarted(project, group)
+    assert (first.status, second.status) == ("success", "success"), second.error_message
+    target = second.targets.get()
+    assert (target.status, target.exit_code) == ("success", 0)
+    assert target.proof["verdict"] == "replaced"
+    assert target.proof["before"][0]["pid"] != target.proof["after"][0]["pid"]
+    assert "was replaced by" in target.proof["sentence"]
+    assert any(line.startswith("started ") for line in log_of(second, stream="stdout"))
+
+
+def test_a_named_process_that_was_not_replaced_is_unchanged_and_a_failure(sshd, place):
+    project = make_project(deploy_script_path=script(place, "nohup sleep 7222 & echo"), process_name="sleep 7222")
+    group = make_group(make_server(sshd))
+    assert restarted(project, group).status == "success"
+    script(place, "echo I do nothing")
+    deployment = restarted(project, group)
+    target = deployment.targets.get()
+    assert (deployment.status, target.status, target.exit_code) == ("failed", "unchanged", 0)
+    assert "still runs" in target.error
+
+
+def test_a_named_process_that_dies_at_once_is_a_failure(sshd, place):
+    project = make_project(deploy_script_path=script(place, "nohup sleep 0.7333 & echo"), process_name="sleep 0.7333")
+    target = restarted(project, make_group(make_server(sshd))).targets.get()
+    assert (target.status, target.proof["verdict"]) == ("failed", "dead")
+
+
+def test_a_process_that_is_not_found_under_a_derived_name_is_a_warning_only(sshd, place):
+    project = make_project(name="Some - Thing", deploy_script_path=script(place, "echo fine"))
+    deployment = restarted(project, make_group(make_server(sshd)))
+    assert deployment.status == "success"
+    assert any("something" in line for line in log_of(deployment, level="warning"))
+
+
+def test_the_process_check_does_not_find_itself(sshd):
+    with connect(make_server(sshd)) as shell:
+        survey = service.read_survey(shell.capture(service.survey()).stdout)
+    assert survey.processes
+    assert not service.find_processes(survey, "grep -aH", derived=False)
+    assert not service.find_processes(survey, "/proc/1/cmdline", derived=False)
+
+
+def test_one_failing_server_stops_no_other_and_every_failed_one_is_named(sshd, make_sshd, place):
+    other = make_sshd()
+    path = script(place, f'[ "$HOME" = {other.home} ] && {{ echo broken >&2; exit 9; }}\necho fine')
+    good, bad = make_server(sshd, name="good"), make_server(other, name="bad")
+    dead = make_server(sshd, name="dead", port=1)
+    project = make_project(deploy_script_path=path)
+    deployment = restarted(project, make_group(bad, dead, good))
+    ends = dict(deployment.targets.values_list("server_name", "status"))
+    assert ends == {"good": "success", "bad": "failed", "dead": "failed"}
+    assert deployment.status == "failed"
+    assert "bad: " in deployment.error_message
+    assert "status 9" in deployment.error_message
+    assert "dead: " in deployment.error_message
+    assert "broken" in log_of(deployment, stream="stderr")
+
+
+def test_a_server_in_two_groups_is_restarted_once_and_an_inactive_one_is_skipped(sshd, place):
+    server, idle = make_server(sshd), make_server(sshd, name="idle", is_active=False)
+    project = make_project(deploy_script_path=script(place, f"echo x >> {place}/count"))
+    deployment = restarted(project, make_group(server, idle), make_group(server))
+    assert deployment.status == "success"
+    assert (place / "count").read_text() == "x\n"
+    assert deployment.targets.get(server=idle).status == "skipped"
+    assert any("idle" in line for line in log_of(deployment, level="warning"))
+
+
+def test_a_missing_script_is_named_and_nothing_is_run(sshd, place):
+    deployment = restarted(make_project(deploy_script_path=f"{place}/nowhere.sh"), make_group(make_server(sshd)))
+    assert deployment.status == "failed"
+    assert f"{place}/nowhere.sh does not exist" in deployment.error_message
+
+
+def test_a_script_over_its_time_fails_and_leaves_no_process(sshd, place):
+    path = script(place, "trap '' TERM; sleep 7444 & while :; do sleep 7444; done")
+    deployment = restarted(make_project(deploy_script_path=path, script_timeout=1), make_group(make_server(sshd)))
+    assert "longer than its 1 seconds" in deployment.error_message
+    assert not [p for p in sshd.processes() if b"7444" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+
+def test_the_script_gets_its_variables_and_no_secret_reaches_the_log(sshd, place):
+    path = script(place, 'echo "[$PLAIN] [$TOKEN] $DEPLOY_ID $DEPLOY_TYPE"; echo "$TOKEN" | base64; pwd')
+    project = make_project(deploy_script_path=path)
+    Variable.objects.create(project=project, name="PLAIN", value='it\'s $(id) `x` "é"', scope="deploy")
+    Variable.objects.create(project=project, name="TOKEN", value="s3cret-value/9", is_secret=True, scope="both")
+    Variable.objects.create(project=project, name="ONLY_BUILD", value="x", scope="build")
+    deployment = restarted(project, make_group(make_server(sshd)))
+    lines = log_of(deployment, stream="stdout")
+    assert lines[0] == f'[it\'s $(id) `x` "é"] [••••••] {deployment.pk} restart_only'
+    assert lines[1].startswith("••••••")
+    assert lines[2] == str(place)
+    assert not any("s3cret" in line for line in log_of(deployment))
+
+
+def test_editing_the_project_after_the_launch_changes_nothing(sshd, place):
+    project = make_project(deploy_script_path=script(place, "echo old"))
+    deployment = make_deployment(project, make_group(make_server(sshd)), deployment_type="restart_only")
+    project.deploy_script_path = script(place, "echo new", "other.sh")
+    project.save()
+    carry_out(deployment.pk)
+    assert log_of(deployment, stream="stdout") == ["old"]
+
+
+def test_a_hundred_thousand_lines_arrive_whole_and_in_order(sshd, place):
+    project = make_project(deploy_script_path=script(place, "seq 100000"))
+    deployment = restarted(project, make_group(make_server(sshd)))
+    assert log_of(deployment, stream="stdout") == [str(n) for n in range(1, 100_001)]
+
+
+def test_binary_and_coloured_output_becomes_clean_lines(sshd, place):
+    text = r"printf '\000\377\001 \033[31mred\033[0m \033]0;title\007\033[2Jx\n';"
+    text += r"printf '10%%\r50%%\r100%%\n'; printf 'end'"
+    deployment = restarted(make_project(deploy_script_path=script(place, text)), make_group(make_server(sshd)))
+    assert log_of(deployment, stream="stdout") == ["\ufffd \x1b[31mred\x1b[0m x", "100%", "end"]
+
+
+def test_a_second_launch_is_refused_with_the_first_one_named(sshd, place):
+    project, group = make_project(deploy_script_path=script(place, "true")), make_group(make_server(sshd))
+    first = make_deployment(project, group, deployment_type="restart_only")
+    with pytest.raises(LaunchRefusedError) as refused:
+        make_deployment(project, group, deployment_type="restart_only")
+    assert refused.value.blocking == first
+
+
+def test_a_deployment_is_carried_out_once(sshd, place):
+    project = make_project(deploy_script_path=script(place, f"echo x >> {place}/count"))
+    deployment = make_deployment(project, make_group(make_server(sshd)), deployment_type="restart_only")
+    results: list[bool] = []
+    threads = [threading.Thread(target=lambda: results.append(carry_out(deployment.pk))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [False, False, False, True]
+    assert (place / "count").read_text() == "x\n"
+
+
+def test_a_cancel_lets_a_running_restart_finish_and_starts_no_other_batch(sshd, place):
+    first, second = make_server(sshd, name="a"), make_server(sshd, name="b")
+    project = make_project(deploy_script_path=script(place, "echo begun; sleep 2; echo finished"), batches="1")
+    deployment = make_deployment(project, make_group(first, second), deployment_type="restart_only")
+    worker = threading.Thread(target=carry_out, args=[deployment.pk])
+    worker.start()
+    wait_for(lambda: "begun" in log_of(deployment))
+    assert Deployment.objects.get(pk=deployment.pk).request_cancel()
+    worker.join(30)
+    deployment.refresh_from_db()
+    assert deployment.status == "cancelled"
+    assert dict(deployment.targets.values_list("server_name", "status")) == {"a": "success", "b": "cancelled"}
+    assert "finished" in log_of(deployment)
+
+
+def test_a_deployment_that_waits_is_cancelled_at_once(sshd, place):
+    project = make_project(deploy_script_path=script(place, "true"))
+    deployment = make_deployment(project, make_group(make_server(sshd)), deployment_type="restart_only")
+    assert deployment.request_cancel()
+    assert (deployment.status, deployment.targets.get().status) == ("cancelled", "cancelled")
+    assert not carry_out(deployment.pk)
+
+
+def test_over_the_failure_budget_the_next_batch_is_skipped_and_named(sshd, place):
+    servers = [make_server(sshd, name=name, port=1 if name == "a" else sshd.port) for name in "abc"]
+    project = make_project(deploy_script_path=script(place, "true"), batches="1")
+    deployment = restarted(project, make_group(*servers))
+    assert [t.status for t in deployment.targets.all()] == ["failed", "skipped", "skipped"]
+    assert "Skipped: b, c" in deployment.error_message
+
+
+def test_health_checks_decide_where_they_are_required(sshd, place):
+    project = make_project(deploy_script_path=script(place, "true"))
+    HealthCheck.objects.create(project=project, kind="tcp", target=str(sshd.port), retries=0)
+    HealthCheck.objects.create(project=project, kind="http", target="http://127.0.0.1:1/", retries=0, required=False)
+    group = make_group(make_server(sshd))
+    deployment = restarted(project, group)
+    assert deployment.status == "success"
+    assert any("http://127.0.0.1:1/" in line for line in log_of(deployment, level="warning"))
+    HealthCheck.objects.create(project=project, kind="command", target="echo no; exit 3", retries=1, interval=0)
+    deployment = restarted(project, group)
+    assert deployment.status == "failed"
+    assert "status 3: no" in deployment.error_message
+
+
+# --- full deployments --------------------------------------------------------------------------------
+
+
+def full_project(git_repo, place, **values):
+    git_repo.commit({"restart.sh": 'cat "$DEPLOY_PATH/current/VERSION"; echo "$DEPLOY_RELEASE"', "VERSION": "one"})
+    return make_project(
+        **{
+            "git_url": git_repo.url,
+            "deploy_path": str(place / "srv"),
+            "deploy_script_path": "restart.sh",
+        }
+        | values
+    )
+
+
+def test_a_full_deployment_builds_once_and_switches_every_server(sshd, make_sshd, git_repo, place):
+    project = full_project(git_repo, place, build_script="echo building; echo built > BUILT", output_dir="")
+    deployment = ended(project, make_group(make_server(sshd)))
+    assert deployment.status == "success", (deployment.error_message, log_of(deployment))
+    release = deployment.release
+    current = place / "srv" / "current"
+    assert current.readlink() == Path("releases") / release.version
+    assert (current / "BUILT").read_text() == "built\n"
+    assert deployment.commit_hash == git_repo.head()
+    assert log_of(deployment, stream="stdout").count("building") == 1
+    target = deployment.targets.get()
+    assert (target.release_before, target.release_after) == ("", release.version)
+    git_repo.commit({"VERSION": "two"})
+    second = ended(project, make_group(make_server(sshd)))
+    assert (current / "VERSION").read_text().strip() == "two"
+    assert second.targets.get().release_before == release.version
+
+
+def test_a_failing_build_touches_no_server(sshd, git_repo, place):
+    project = full_project(git_repo, place, build_script="echo oops >&2\nfalse\necho never")
+    deployment = ended(project, make_group(make_server(sshd)))
+    assert deployment.status == "failed"
+    assert "Build script failed" in deployment.error_message
+    assert "oops" in deployment.error_message
+    assert deployment.targets.get().status == "skipped"
+    assert not (place / "srv").exists()
+
+
+@pytest.mark.parametrize("branch", ["main;id", "$(touch pwned)", "`id`", "no-such-branch"])
+def test_a_hostile_branch_is_a_branch_that_is_not_found(sshd, git_repo, place, branch):
+    project = full_project(git_repo, place)
+    try:
+        deployment = ended(project, make_group(make_server(sshd)), branch=branch)
+    except LaunchRefusedError:
+        return  # names with blanks are refused at the launch
+    assert deployment.status == "failed"
+    assert "was not found in the repository" in deployment.error_message
+
+
+def test_branches_tags_and_commits_are_resolved(sshd, git_repo, place):
+    project = full_project(git_repo, place)
+    first = git_repo.head()
+    git_repo.tag("v1")
+    git_repo.commit({"VERSION": "two"})
+    group = make_group(make_server(sshd))
+    assert ended(project, group, branch="v1").commit_hash == first
+    assert ended(project, group, branch=first).commit_hash == first
+    assert ended(project, group, branch=first[:10]).commit_hash == first
+    assert ended(project, group, branch="main").commit_hash == git_repo.head()
+
+
+def test_a_current_that_is_a_real_folder_is_refused_with_what_to_do(sshd, git_repo, place):
+    (place / "srv" / "current").mkdir(parents=True)
+    (place / "srv" / "current" / "precious").write_text("x")
+    deployment = ended(full_project(git_repo, place), make_group(make_server(sshd)))
+    assert deployment.status == "failed"
+    assert "real folder" in deployment.error_message
+    assert (place / "srv" / "current" / "precious").exists()
+
+
+def test_links_that_lead_out_of_the_release_are_refused(sshd, git_repo, place):
+    project = full_project(git_repo, place, build_script="ln -s /etc/passwd leak")
+    deployment = ended(project, make_group(make_server(sshd)))
+    assert "leak" in deployment.error_message
+    assert not (place / "srv").exists()
+
+
+def test_a_cancel_ends_a_build_with_its_whole_process_tree(sshd, git_repo, place):
+    build = "setsid sleep 7555 &\n(env -i setsid sleep 7555 &)\ntrap '' TERM\necho begun\nwhile :; do sleep 7555; done"
+    project = full_project(git_repo, place, build_script=build)
+    deployment = make_deployment(project, make_group(make_server(sshd)))
+    worker = threading.Thread(target=carry_out, args=[deployment.pk])
+    worker.start()
+    wait_for(lambda: "begun" in log_of(deployment))
+    time.sleep(0.3)
+    deployment.request_cancel()
+    worker.join(30)
+    deployment.refresh_from_db()
+    assert (deployment.status, deployment.targets.get().status) == ("cancelled", "cancelled")
+    left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and b"sleep\x007555" in p.read_bytes()]
+    assert left == []
+
+
+def test_a_budget_that_is_spent_rolls_the_touched_servers_back(sshd, git_repo, place):
+    project = full_project(git_repo, place, auto_rollback=True)
+    group = make_group(make_server(sshd))
+    good = ended(project, group)
+    git_repo.commit({"restart.sh": '[ -f "$DEPLOY_PATH/current/BAD" ] && exit 1; echo fine', "BAD": "x"})
+    deployment = ended(project, group)
+    assert deployment.status == "failed"
+    target = deployment.targets.get()
+    assert (target.status, target.release_after) == ("rolled_back", good.release.version)
+    assert (place / "srv" / "current").readlink().name == good.release.version
+
+
+def test_old_releases_go_and_the_live_and_the_previous_one_stay(sshd, git_repo, place):
+    project, group = full_project(git_repo, place, keep_releases=1), make_group(make_server(sshd))
+    versions = [ended(project, group).release.version for _ in range(3)]
+    assert sorted(p.name for p in (place / "srv" / "releases").iterdir()) == sorted(versions[1:])
+
+
+def test_a_wrong_key_fails_that_server_and_is_said(sshd, place):
+    credential = make_credential(username=sshd.username, name="stale")
+    server = make_server(sshd, credential=credential, name="locked")
+    deployment = restarted(make_project(deploy_script_path=script(place, "true")), make_group(server))
+    assert "locked: " in deployment.error_message
+    assert "stale" in deployment.error_message
+    assert Server.objects.get(pk=server.pk).connection_status == "offline"
+
+
+def test_statuses_end_once(sshd, place):
+    project, group = make_project(deploy_script_path=script(place, "true")), make_group(make_server(sshd))
+    for _ in range(25):
+        deployment = make_deployment(project, group, deployment_type="restart_only")
+        assert deployment.claim_for_worker()
+        other = Deployment.objects.get(pk=deployment.pk)
+        wins: list[bool] = []
+        racers = [
+            threading.Thread(target=lambda d=d, s=s, wins=wins: wins.append(d.end(s)))
+            for d, s in ((deployment, Deployment.Status.SUCCESS), (other, Deployment.Status.CANCELLED))
+        ]
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join()
+        assert sorted(wins) == [False, True]
+
+
+def wait_for(condition, within: float = 15.0) -> None:
+    until = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
