@@ -16,7 +16,7 @@ run: .venv/.run ## run deployer for real: queue server, workers and web in one, 
 	exec $(PYTHON) manage.py up
 
 demo: .venv/.demo ## two real deployments on three SSH servers of its own; ONCE=1 stops after them
-	exec $(PYTHON) manage.py demo $(if $(filter-out 0 no false,$(ONCE)),--once)
+	DEPLOYER_DATA_DIR="$$PWD/.demo/data" exec $(PYTHON) manage.py demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
 test: .venv/.dev ## the checks, then all tests on SQLite and on PostgreSQL
 	.ci/need git openssh-server openssh-client postgresql chromium gettext

@@ -152,13 +152,6 @@ class Supervisor:
                 self._turn(0.1)
 
     def _launch(self, kept: _Kept) -> None:
-        parent = os.getpid()
-
-        def end_with_parent() -> None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:  # it died before the kernel was told
-                os._exit(1)
-
         kept.start_at = None
         kept.started = time.monotonic()
         kept.process = subprocess.Popen(
@@ -170,7 +163,7 @@ class Supervisor:
             bufsize=0,
             start_new_session=True,
             pass_fds=[sock.fileno() for sock in kept.program.sockets],
-            preexec_fn=end_with_parent,  # safe: the supervisor has no threads
+            preexec_fn=ending_with_parent(),  # safe: the supervisor has no threads
         )
         kept.sessions.append(kept.process.pid)
         if kept.process.stdout is not None:
@@ -278,6 +271,18 @@ def _members(sessions: Sequence[int], mark: str) -> list[int]:
         if is_ours:
             found.append(int(folder.name))
     return found
+
+
+def ending_with_parent() -> Callable[[], None]:
+    """For a new process to call before its program: the kernel asks it to stop when the calling process is gone."""
+    parent = os.getpid()
+
+    def arrange() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the kernel was told
+            os._exit(1)
+
+    return arrange
 
 
 def manage(*arguments: str) -> list[str]:

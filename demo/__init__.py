@@ -1,0 +1,1 @@
+"""What `make demo` shows: three SSH servers on loopback, a small shop, and the YAML that puts it there."""

@@ -1,0 +1,389 @@
+"""`manage.py demo`: a full and a restart-only deployment of a small shop on three SSH servers of its own."""
+
+import fcntl
+import http.client
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import string
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.translation import gettext as _
+
+from deployer.supervisor import ending_with_parent, manage
+
+SERVERS = ("web-1", "web-2", "web-3")
+SOURCE = Path(settings.BASE_DIR) / "demo"
+FOLDER = Path(settings.BASE_DIR) / ".demo"
+#: The site's address, the servers' SSH ports and their shops' ports; the next free one where one is taken.
+SITE_PORT, SSH_PORT, SHOP_PORT = 8000, 2201, 8101
+GIT_IDENTITY = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "Demo",
+    "GIT_AUTHOR_EMAIL": "demo@example.com",
+    "GIT_COMMITTER_NAME": "Demo",
+    "GIT_COMMITTER_EMAIL": "demo@example.com",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a shop says about itself over HTTP."""
+
+    version: str
+    pid: int
+    started: float
+
+    def __str__(self) -> str:
+        moment = datetime.fromtimestamp(self.started).strftime("%H:%M:%S")
+        return _("%(version)s, process %(pid)d since %(moment)s") % {
+            "version": self.version,
+            "pid": self.pid,
+            "moment": moment,
+        }
+
+
+class Command(BaseCommand):
+    help = "Show two real deployments, full and restart-only, on three SSH servers that the demo brings along."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--once", action="store_true", help="stop everything after the two deployments")
+
+    def handle(self, *_args: Any, once: bool, **_options: Any) -> None:
+        if find_spec("asyncssh") is None:
+            raise CommandError(_("The demo needs more packages: run `make demo`."))
+        FOLDER.mkdir(mode=0o700, exist_ok=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+        with _only_one(), Stage() as stage:
+            try:
+                good = self._show(stage)
+                if not once:
+                    self._stay(stage)
+            except KeyboardInterrupt:
+                self._say(_("Stopping."))
+                if once:
+                    raise CommandError(_("Stopped before the end."), returncode=130) from None
+                return
+        if not good:
+            raise CommandError(_("The demo did not go as it should: see above."))
+
+    # --- the course of it --------------------------------------------------------------------------
+
+    def _show(self, stage: "Stage") -> bool:
+        self._title(_("Three SSH servers, a git repository, and deployer"))
+        stage.start_servers()
+        for name in SERVERS:
+            self._say(f"  {name}   ssh 127.0.0.1:{stage.ssh_ports[name]}   shop 127.0.0.1:{stage.shop_ports[name]}")
+        self._say(_("  version %(version)s of the shop is committed") % {"version": stage.make_repository()})
+        stage.start_site()
+        self._say(_("  the site answers at %(url)s") % {"url": stage.url})
+
+        self._title(_("manage.py apply demo.yaml"))
+        stage.write_yaml()
+        applied = stage.manage("apply", str(stage.yaml))
+        if applied:
+            raise CommandError(_("apply failed with status %(status)d.") % {"status": applied})
+
+        nothing: dict[str, Facts | None] = {name: stage.ask(name) for name in SERVERS}
+        full_ended = self._deploy(stage, _("A full deployment: clone, build, upload, switch, restart"))
+        first: dict[str, Facts | None] = {name: stage.ask(name) for name in SERVERS}
+        full_good = self._compare(stage, nothing, first) and full_ended
+        restart_ended = self._deploy(
+            stage, _("A restart-only deployment: nothing is cloned, built or uploaded"), "--type", "restart_only"
+        )
+        second: dict[str, Facts | None] = {name: stage.ask(name) for name in SERVERS}
+        restart_good = self._compare(stage, first, second) and restart_ended
+
+        self._title(_("Result"))
+        for good, kind in ((full_good, "full"), (restart_good, "restart_only")):
+            verdict = _("success, verified over HTTP on every server") if good else _("FAILED")
+            self._say(f"  {'✔' if good else '✘'} {kind:<13}{verdict}")
+        return full_good and restart_good
+
+    def _deploy(self, stage: "Stage", title: str, *arguments: str) -> bool:
+        self._title(title)
+        status, answer = stage.deploy(*arguments)
+        ends = [target["status"] for target in answer.get("targets", [])]
+        return status == 0 and answer.get("status") == "success" and ends == ["success"] * len(SERVERS)
+
+    def _compare(self, stage: "Stage", before: dict[str, Facts | None], after: dict[str, Facts | None]) -> bool:
+        """Show what the shops answered, before and after. Whether each is a new process of the committed version."""
+        self._say("")
+        self._say(f"  {_('HTTP'):<8}{_('before'):<44}{_('after')}")
+        good = True
+        for name in SERVERS:
+            old, new = before[name], after[name]
+            fits = new is not None and new.version == stage.version and (old is None or new.pid != old.pid)
+            fits = fits and (old is None or new is None or new.started > old.started)
+            good = good and fits
+            shown = [str(facts) if facts else _("no answer") for facts in (old, new)]
+            self._say(f"  {name:<8}{shown[0]:<44}{shown[1]} {'✔' if fits else '✘'}")
+        return good
+
+    def _stay(self, stage: "Stage") -> None:
+        self._title(_("The site stays up until Ctrl-C"))
+        self._say(f"  {stage.url}")
+        self._say(_("  user admin, password %(password)s") % {"password": stage.password})
+        for name in SERVERS:
+            self._say(f"  {name}   http://127.0.0.1:{stage.shop_ports[name]}/")
+        stage.watch()
+
+    def _title(self, text: str) -> None:
+        self._say("\n" + self.style.MIGRATE_HEADING(text))
+
+    def _say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
+
+
+class Stage:
+    """Everything that the demo runs on; leaving it stops all that was started, the shops too."""
+
+    def __init__(self) -> None:
+        self.mark = f"DEMO_FOLDER={FOLDER}"
+        self.version = f"1.0.{secrets.randbelow(9000) + 1000}"
+        self.yaml = FOLDER / "demo.yaml"
+        self.repository = FOLDER / "repository"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        taken: set[int] = set()
+        self.ssh_ports = {name: _free_port(SSH_PORT + index, taken) for index, name in enumerate(SERVERS)}
+        self.shop_ports = {name: _free_port(SHOP_PORT + index, taken) for index, name in enumerate(SERVERS)}
+        self.site_port = _free_port(SITE_PORT, taken)
+        self.url = f"http://127.0.0.1:{self.site_port}/"
+        self.environment = os.environ | {
+            "DJANGO_SETTINGS_MODULE": "deployer.settings",
+            "DEPLOYER_DATA_DIR": str(FOLDER / "data"),
+            "DEPLOYER_BIND": f"127.0.0.1:{self.site_port}",
+            "DEPLOYER_ALLOW_LOCAL_GIT": "yes",
+            # Whatever a .env file says is for real use, not for the demo.
+            **dict.fromkeys(
+                ("DATABASE_URL", "REDIS_URL", "DEPLOYER_SECRET_KEY", "DEPLOYER_ENCRYPTION_KEYS"),
+                "",
+            ),
+            "DEPLOYER_ALLOWED_HOSTS": "",
+            "DEPLOYER_HTTPS": "no",
+            "DEPLOYER_WORKERS": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def __enter__(self) -> "Stage":
+        self._stop_shops()  # a run that was killed may have left them
+        for path in FOLDER.iterdir():
+            if path.name == "lock":
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+        try:
+            for process in reversed(self._processes):
+                _stop(process)
+            self._stop_shops()
+        finally:
+            for number, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
+                signal.signal(number, handler)
+
+    # --- what is started ---------------------------------------------------------------------------
+
+    def start_servers(self) -> None:
+        """Start the SSH servers, and wait until they listen."""
+        machines = [f"{name}:{self.ssh_ports[name]}:{self.shop_ports[name]}" for name in SERVERS]
+        process = self._start("servers", [sys.executable, "-m", "demo.servers", str(FOLDER), *machines])
+        self._wait(process, "servers", lambda: "ready" in self._log("servers"))
+
+    def start_site(self) -> None:
+        """Start `manage.py up` on the demo's own data folder, and wait until it answers."""
+        process = self._start("site", manage("up"))
+        self._wait(process, "site", lambda: f"ready at {self.url}" in self._log("site"))
+
+    def make_repository(self) -> str:
+        """Commit the shop to a repository made on the spot; gives the version that is in it."""
+        shutil.copytree(SOURCE / "shop", self.repository, ignore=shutil.ignore_patterns("__pycache__"))
+        (self.repository / "VERSION").write_text(f"{self.version}\n")
+        for arguments in (
+            ["init", "--quiet", "--initial-branch=main"],
+            ["add", "--all"],
+            ["commit", "--quiet", "--message", f"Shop {self.version}"],
+        ):
+            subprocess.run(["git", *arguments], cwd=self.repository, env=os.environ | GIT_IDENTITY, check=True)
+        return self.version
+
+    def write_yaml(self) -> None:
+        """Fill this run's ports and folders into demo/demo.yaml; every value is valid YAML as JSON."""
+        from demo.servers import username
+
+        values = {"username": username(), "repository": str(self.repository)} | {
+            f"ssh_port_{number}": self.ssh_ports[name] for number, name in enumerate(SERVERS, start=1)
+        }
+        template = string.Template((SOURCE / "demo.yaml").read_text())
+        self.yaml.write_text(template.substitute({name: json.dumps(value) for name, value in values.items()}))
+
+    @property
+    def password(self) -> str:
+        """The first user's password, as the site has shown it."""
+        found = re.search(r"password (\S+)$", self._log("site"), re.MULTILINE)
+        return found[1] if found else "?"
+
+    def watch(self) -> None:
+        """Wait for Ctrl-C, or for the site or the servers to end."""
+        while all(process.poll() is None for process in self._processes):
+            time.sleep(0.5)
+        raise CommandError(_("A part of the demo ended by itself: see %(folder)s.") % {"folder": FOLDER})
+
+    # --- what is asked -----------------------------------------------------------------------------
+
+    def manage(self, *arguments: str) -> int:
+        """Run one of the project's commands, its output shown; gives its exit status."""
+        with self._running(manage(*arguments)) as process:
+            return process.wait()
+
+    def deploy(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """Run `manage.py deploy shop --wait`, its log shown as it comes; gives exit status and JSON answer."""
+        command = manage("deploy", "shop", "--group", "web", "--wait", "--json", *arguments)
+        with self._running(command, stdout=subprocess.PIPE, stderr=sys.stdout.fileno()) as process:
+            answer = process.communicate()[0]
+        return process.returncode, json.loads(answer) if answer.strip() else {}
+
+    def ask(self, name: str) -> Facts | None:
+        """What the shop on server ``name`` answers over HTTP; nothing when nobody answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.shop_ports[name], timeout=5)
+        try:
+            connection.request("GET", "/up")
+            return Facts(**json.loads(connection.getresponse().read()))
+        except (OSError, http.client.HTTPException, ValueError, TypeError):
+            return None
+        finally:
+            connection.close()
+
+    # --- processes ---------------------------------------------------------------------------------
+
+    def _start(self, name: str, command: Sequence[str]) -> "subprocess.Popen[bytes]":
+        with (FOLDER / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=settings.BASE_DIR,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the demo, which stops them in order
+                preexec_fn=ending_with_parent(),
+            )
+        self._processes.append(process)
+        return process
+
+    @contextmanager
+    def _running(self, command: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
+        process = subprocess.Popen(
+            command,
+            cwd=settings.BASE_DIR,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=ending_with_parent(),
+            **options,
+        )
+        try:
+            yield process
+        finally:
+            _stop(process)
+
+    def _log(self, name: str) -> str:
+        return (FOLDER / f"{name}.log").read_text(errors="replace")
+
+    def _wait(self, process: "subprocess.Popen[bytes]", name: str, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 90
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise CommandError(
+                    _("The demo's %(name)s did not start:\n%(log)s") % {"name": name, "log": self._log(name)}
+                )
+            time.sleep(0.05)
+
+    def _stop_shops(self) -> None:
+        """End every program that a demo server has started and that lives on, as the shops do."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + 5
+            while left := _with_mark(self.mark):
+                for pid in left:
+                    try:
+                        os.kill(pid, number)
+                    except ProcessLookupError:
+                        continue
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.1)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ask once kindly; a deployment that still runs is waited for, but not for long."""
+    for wait in (10, 15):
+        if process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(wait)
+        except subprocess.TimeoutExpired:
+            continue
+    process.kill()
+    process.wait()
+
+
+def _with_mark(mark: str) -> list[int]:
+    """The processes that have ``mark`` in their environment: those of the demo servers' sessions."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.fsencode(mark) in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+        except OSError:  # it ended meanwhile, or it is somebody else's
+            continue
+    return found
+
+
+def _free_port(first: int, taken: set[int]) -> int:
+    """The first port from ``first`` on that nobody listens on and that is not in ``taken``, to which it is added."""
+    for port in range(first, 65536):
+        if port in taken:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        taken.add(port)
+        return port
+    raise CommandError(_("There is no free port from %(first)d on.") % {"first": first})
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    with (FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CommandError(_("The demo runs already: stop that one first.")) from error
+        yield
