@@ -1,8 +1,59 @@
 """Addresses of the whole site, grouped by what they serve."""
 
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from typing import Any
+
 from django.contrib import admin
-from django.urls import path
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import LoginView, LogoutView
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, include, path
+
+from deployer import views
+from deployer.api import api
+
+
+def superusers_only(module: str) -> tuple[list[URLPattern], str]:
+    """The addresses of ``module`` for `include`, each closed to everybody but superusers."""
+
+    def closed(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        @login_required
+        @wraps(view)
+        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if not getattr(request.user, "is_superuser", False):
+                raise PermissionDenied
+            return view(request, *args, **kwargs)
+
+        return checked
+
+    urls = import_module(module)
+    patterns = [URLPattern(row.pattern, closed(row.callback), row.default_args, row.name) for row in urls.urlpatterns]
+    return patterns, urls.app_name
+
+
+deployment_urls = [
+    path("", views.deployment, name="deployment"),
+    path("poll/", views.deployment_poll, name="deployment_poll"),
+    path("earlier/", views.deployment_earlier, name="deployment_earlier"),
+    path("log/", views.deployment_log, name="deployment_log"),
+    path("cancel/", views.deployment_cancel, name="deployment_cancel"),
+    path("again/", views.deployment_again, name="deployment_again"),
+]
 
 urlpatterns = [
+    path("", views.home, name="home"),
+    path("activity/", views.activity, name="activity"),
+    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("projects/<int:pk>/launch/", views.launch_form, name="launch"),
+    path("projects/", include("projects.urls")),
+    path("servers/", include("servers.urls")),
+    path("deployments/", views.history, name="deployments"),
+    path("deployments/<int:pk>/", include(deployment_urls)),
+    path("api/v1/", api.urls),
     path("admin/", admin.site.urls),
+    path("rq/", include(superusers_only("django_rq.urls"))),
 ]

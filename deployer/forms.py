@@ -1,0 +1,50 @@
+"""What pages send, read into values. The rules of a launch are kept by deployer.launch."""
+
+from typing import Any
+
+from django import forms
+from django.http import QueryDict
+from django.utils.translation import gettext_lazy as _
+
+from deployer.models import Deployment
+from projects.models import Project
+from servers.models import ServerGroup
+
+
+class LaunchForm(forms.Form):
+    """A launch as it was filled in, right or wrong."""
+
+    deployment_type = forms.CharField(required=False)
+    branch = forms.CharField(required=False, strip=True)
+    server_groups = forms.ModelMultipleChoiceField(ServerGroup.objects.all(), required=False)
+
+    @staticmethod
+    def chosen(query: QueryDict) -> dict[str, Any]:
+        """What the address already chooses: ``?type=restart_only&branch=v2&group=3&group=4``."""
+        names = {"type": "deployment_type", "branch": "branch"}
+        values: dict[str, Any] = {field: query[name] for name, field in names.items() if name in query}
+        if "group" in query:
+            values["server_groups"] = query.getlist("group")
+        return values
+
+
+class HistoryFilter(forms.Form):
+    """Which deployments a list shows; what is not understood does not filter."""
+
+    project = forms.ModelChoiceField(Project.objects.all(), required=False, empty_label=_("All projects"))
+    type = forms.ChoiceField(choices=[("", _("All types")), *Deployment.Type.choices], required=False)
+    status = forms.ChoiceField(
+        choices=[("", _("Any status")), ("active", _("Running or waiting")), *Deployment.Status.choices],
+        required=False,
+    )
+
+    def lookups(self) -> dict[str, Any]:
+        """The filter as keyword arguments of a queryset."""
+        self.is_valid()
+        chosen = {name: value for name, value in self.cleaned_data.items() if value}
+        if "type" in chosen:
+            chosen["deployment_type"] = chosen.pop("type")
+        if chosen.get("status") == "active":
+            del chosen["status"]
+            chosen["status__in"] = [*Deployment.ACTIVE]
+        return chosen

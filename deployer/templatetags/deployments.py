@@ -1,0 +1,117 @@
+"""How templates speak of deployments: durations, icons, log text, and the latest ones of a project or a server."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import template
+from django.db.models import Max, QuerySet
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+
+from deployer import terminal
+from deployer.models import Deployment, Target
+from deployer.views import listed
+from projects.models import Project
+from servers.models import Server
+
+register = template.Library()
+
+_ICONS = {
+    "success": "ok",
+    "failed": "failed",
+    "interrupted": "warning",
+    "unknown": "unknown",
+    "unchanged": "unchanged",
+    "cancelled": "cancelled",
+    "rolled_back": "undone",
+    "skipped": "skipped",
+    "pending": "waiting",
+    "staged": "waiting",
+}
+_COLOURS = {"success": "success", "failed": "failed", "interrupted": "failed", "cancelled": "cancelled"}
+
+register.filter("terminal", terminal.as_html)
+
+
+@register.filter
+def status_icon(status: str) -> str:
+    """The name of the icon of a deployment's or a server's status."""
+    return _ICONS.get(status, "running")
+
+
+@register.filter
+def favicon(status: str) -> str:
+    """The icon of the browser tab for a deployment's status."""
+    return f"favicon/{_COLOURS.get(status, 'running')}.svg"
+
+
+@register.filter
+def clock(span: timedelta) -> str:
+    """A duration as an operator says it: ``0.8 s``, ``42 s``, ``3 min 05 s``, ``1 h 02 min``."""
+    seconds = max(span.total_seconds(), 0.0)
+    if seconds < 10:
+        return _("%(seconds)s s") % {"seconds": f"{seconds:.1f}"}
+    if seconds < 60:
+        return _("%(seconds)s s") % {"seconds": int(seconds)}
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return _("%(minutes)s min %(seconds)s s") % {"minutes": minutes, "seconds": f"{rest:02}"}
+    return _("%(hours)s h %(minutes)s min") % {"hours": minutes // 60, "minutes": f"{minutes % 60:02}"}
+
+
+@register.simple_tag
+def duration(work: Deployment | Target) -> str:
+    """How long it took; while it runs, the time so far, which a script keeps going."""
+    if work.started_at is None:
+        return "–"
+    if work.finished_at is not None:
+        return clock(work.finished_at - work.started_at)
+    return format_html(
+        '<span data-since="{}">{}</span>', work.started_at.isoformat(), clock(timezone.now() - work.started_at)
+    )
+
+
+@register.filter
+def ago(moment: datetime | None) -> str | SafeString:
+    """How long ago, with the exact time for whoever points at it."""
+    if moment is None:
+        return ""
+    local = timezone.localtime(moment)
+    if timezone.now() - moment < timedelta(minutes=1):
+        text = _("just now")
+    else:
+        text = _("%(time)s ago") % {"time": timesince(moment, depth=1)}
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', local.isoformat(), f"{local:%Y-%m-%d %H:%M:%S %Z}", text
+    )
+
+
+@register.simple_tag
+def deployments_of(project: Project) -> QuerySet[Deployment]:
+    """The ten newest deployments of a project."""
+    return listed().filter(project=project)[:10]
+
+
+@register.simple_tag
+def with_newest_deployment(projects: Iterable[Project]) -> list[tuple[Project, Deployment | None]]:
+    """Each project with its newest deployment."""
+    newest: QuerySet[Deployment, Any] = (
+        Deployment.objects.order_by().values("project").annotate(newest=Max("id")).values("newest")
+    )
+    found = {row.project_id: row for row in listed().filter(id__in=newest)}
+    return [(project, found.get(project.pk)) for project in projects]
+
+
+@register.simple_tag
+def targets_of(server: Server) -> QuerySet[Target]:
+    """The ten newest visits of deployments to a server."""
+    return (
+        Target.objects.filter(server=server)
+        .select_related("deployment__project")
+        .defer("deployment__plan")
+        .order_by("-id")[:10]
+    )

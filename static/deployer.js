@@ -1,0 +1,92 @@
+/* Small things that make pages nicer; every page works without them. */
+(() => {
+  "use strict";
+
+  /* Durations of what still runs go on counting. */
+  const clock = (seconds) => {
+    if (seconds < 60) return `${seconds} s`;
+    const minutes = Math.floor(seconds / 60);
+    const two = (number) => String(number).padStart(2, "0");
+    return minutes < 60
+      ? `${minutes} min ${two(seconds % 60)} s`
+      : `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
+  };
+  const served = Date.parse(document.documentElement.dataset.now);
+  const loaded = performance.now();
+  setInterval(() => {
+    const now = served + performance.now() - loaded; // the server's clock: this machine's may be wrong
+    for (const span of document.querySelectorAll("[data-since]")) {
+      span.textContent = clock(Math.max(0, Math.floor((now - Date.parse(span.dataset.since)) / 1000)));
+    }
+  }, 1000);
+
+  /* A form that takes a while says so, and is not sent twice. */
+  document.addEventListener("submit", (event) => {
+    const button = event.target.querySelector("[data-busy]");
+    if (!button) return;
+    button.disabled = true;
+    button.textContent = button.dataset.busy;
+  });
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload(); // back to a page whose button was switched off
+  });
+
+  /* A list that is filtered as soon as something else is chosen. */
+  document.addEventListener("change", (event) => {
+    if (event.target.closest("form[data-autosubmit]")) event.target.form.requestSubmit();
+  });
+
+  /* The log: it follows its end until somebody scrolls up, and again once they are back at the end. */
+  const log = document.getElementById("log");
+  if (!log) return;
+  const KEPT = 5000; // rows on the page while following; what leaves at the top can be loaded again
+  const jump = document.getElementById("log-jump");
+  let following = true;
+  let height = 0;
+  const toEnd = () => {
+    log.scrollTop = log.scrollHeight;
+  };
+  const follow = (on) => {
+    following = on;
+    jump.hidden = on;
+  };
+  const trim = () => {
+    const lines = document.getElementById("log-lines");
+    const surplus = lines.childElementCount - KEPT;
+    if (surplus <= 0) return;
+    for (let count = 0; count < surplus; count += 1) lines.firstElementChild.remove();
+    const first = lines.firstElementChild;
+    const earlier = document.getElementById("log-earlier");
+    earlier.hidden = false;
+    const query = new URLSearchParams({ before: first.dataset.id, line: first.id.slice(1) });
+    const button = earlier.querySelector("[hx-get]");
+    button.setAttribute("hx-get", `${button.getAttribute("hx-get").split("?")[0]}?${query}`);
+    htmx.process(button);
+  };
+  let last = 0;
+  log.addEventListener("scroll", () => {
+    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+    if (atEnd) follow(true);
+    else if (log.scrollTop < last) follow(false); // up; a log that only grew is still followed
+    last = log.scrollTop;
+  });
+  jump.addEventListener("click", () => {
+    follow(true);
+    toEnd();
+  });
+  document.body.addEventListener("htmx:oobAfterSwap", () => {
+    if (!following) return;
+    trim();
+    toEnd();
+  });
+  document.body.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.target.id === "log-lines") height = log.scrollHeight - log.scrollTop;
+  });
+  document.body.addEventListener("htmx:afterSettle", () => {
+    if (!height) return;
+    log.scrollTop = log.scrollHeight - height; // what was read stays where it was
+    height = 0;
+  });
+  if (!location.hash.startsWith("#L")) toEnd();
+  else follow(false);
+})();
