@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: How long an old process may take to go, and a new one to come: where the operator named it, and where not.
 GRACE_NAMED = 10.0
-GRACE_DERIVED = 2.0
+GRACE_DERIVED = 1.0
 #: A named process must be the same one after this long; else it is crash-looping.
 SETTLE = 1.0
 

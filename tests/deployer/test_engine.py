@@ -269,7 +269,7 @@ def test_a_full_deployment_builds_once_and_switches_every_server(sshd, make_sshd
     current = place / "srv" / "current"
     assert current.readlink() == Path("releases") / release.version
     assert (current / "BUILT").read_text() == "built\n"
-    assert deployment.commit_hash == git_repo.head()
+    assert deployment.commit_hash == git_repo.head
     assert log_of(deployment, stream="stdout").count("building") == 1
     target = deployment.targets.get()
     assert (target.release_before, target.release_after) == ("", release.version)
@@ -302,14 +302,14 @@ def test_a_hostile_branch_is_a_branch_that_is_not_found(sshd, git_repo, place, b
 
 def test_branches_tags_and_commits_are_resolved(sshd, git_repo, place):
     project = full_project(git_repo, place)
-    first = git_repo.head()
+    first = git_repo.head
     git_repo.tag("v1")
     git_repo.commit({"VERSION": "two"})
     group = make_group(make_server(sshd))
     assert ended(project, group, branch="v1").commit_hash == first
     assert ended(project, group, branch=first).commit_hash == first
     assert ended(project, group, branch=first[:10]).commit_hash == first
-    assert ended(project, group, branch="main").commit_hash == git_repo.head()
+    assert ended(project, group, branch="main").commit_hash == git_repo.head
 
 
 def test_a_current_that_is_a_real_folder_is_refused_with_what_to_do(sshd, git_repo, place):

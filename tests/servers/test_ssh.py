@@ -145,7 +145,7 @@ def test_a_link_that_drops_again_and_again_loses_no_line_and_starts_the_script_o
 
 def test_a_run_under_one_key_is_executed_once(sshd):
     server = make_server(sshd)
-    codes = []
+    codes: list[int | None] = []
 
     def start() -> None:
         with connect(Server.objects.get(pk=server.pk)) as shell:

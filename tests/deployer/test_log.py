@@ -1,0 +1,89 @@
+"""Promises of the log: whole lines, no secrets, no control characters, nothing lost."""
+
+import base64
+import json
+from shlex import quote as shell_quote
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployer.log import LINE_LIMIT, MASK, LineSplitter, Masker
+
+
+def lines(data: bytes, *secrets: str, piece: int = 7) -> list[str]:
+    splitter = LineSplitter(Masker(secrets))
+    found = []
+    for begin in range(0, len(data), piece):
+        found += splitter.feed(data[begin : begin + piece])
+    return found + splitter.finish()
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["C"]), max_size=40)), st.integers(1, 50))
+def test_lines_come_out_as_they_went_in_wherever_the_pieces_end(texts, piece):
+    assert lines("".join(f"{text}\n" for text in texts).encode(), piece=piece) == texts
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=6, max_size=40), st.integers(1, 30))
+def test_no_form_of_a_secret_gets_through_wherever_the_pieces_end(secret, piece):
+    data = secret.encode()
+    forms = [
+        secret,
+        quote(secret, safe=""),
+        quote_plus(secret),
+        shell_quote(secret)[1:-1] if "'" in secret else secret,
+        json.dumps(secret)[1:-1],
+        base64.b64encode(data).decode().rstrip("="),
+    ]
+    for form in forms:
+        (line,) = lines(f"before {form} after".encode(), secret, piece=piece)
+        assert MASK in line
+        assert secret not in line
+
+
+@pytest.mark.parametrize("prefix", [b"", b"u:", b"user:"])
+def test_a_secret_inside_an_encoded_header_is_masked(prefix):
+    encoded = base64.b64encode(prefix + b"correct-horse-battery").decode()
+    (line,) = lines(f"Authorization: Basic {encoded}".encode(), "correct-horse-battery")
+    assert MASK in line
+    assert encoded not in line
+
+
+def test_every_line_of_a_secret_with_several_is_masked():
+    secret = "-----BEGIN KEY-----\nabcdefgh\n-----END KEY-----"
+    assert lines(secret.encode() + b"\n", secret) == [MASK] * 3
+
+
+def test_a_progress_bar_is_folded_to_its_last_state():
+    assert lines(b" 10%\r 50%\r100%\r\nnext\r\n") == ["100%", "next"]
+
+
+def test_a_progress_bar_without_an_end_stays_small():
+    splitter = LineSplitter(Masker([]))
+    for number in range(50_000):
+        assert splitter.feed(b"%6d%% of the way\r" % number) == []
+    assert splitter.feed(b"done\n") == ["done"]
+
+
+def test_a_very_long_line_is_cut_with_a_mark_and_what_follows_is_kept():
+    found = lines(b"x" * (5 * LINE_LIMIT) + b"\nnext\n", piece=4096)
+    assert found[0].startswith("x" * LINE_LIMIT + " … [line cut: ")
+    assert str(4 * LINE_LIMIT) in found[0]
+    assert found[1] == "next"
+
+
+@pytest.mark.parametrize("offset", range(-12, 12, 3))
+def test_a_secret_across_the_cut_is_masked(offset):
+    secret = "s3cr3t-v4lu3"
+    (line,) = lines(b"x" * (LINE_LIMIT + offset) + secret.encode() + b"y" * 100, secret)
+    assert not any(secret[:n] in line for n in range(3, len(secret)))
+
+
+def test_colours_stay_and_everything_else_that_moves_a_terminal_goes():
+    data = b"\x1b[1;31mred\x1b[0m \x1b[2K\x1b[10;5Hx \x1b]8;;http://evil\x07link\x1b]8;;\x07 \x00\x07\x9b\n"
+    assert lines(data) == ["\x1b[1;31mred\x1b[0m x link \ufffd"]
+
+
+def test_broken_utf8_is_replaced_and_not_refused():
+    assert lines(b"\xff\xfe caf\xc3\xa9 \xc3\n") == ["\ufffd\ufffd café \ufffd"]
