@@ -157,7 +157,7 @@ def apply(sources: Sequence[Source], *, dry_run: bool = False) -> list[Change]:
     return changes
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """Leaves what is being read; the mistake is on the list."""
 
 
@@ -175,7 +175,7 @@ class _Mistakes:
 
     def refuse(self, place: Place, message: str) -> NoReturn:
         self.note(place, message)
-        raise _Refused
+        raise _RefusedError
 
 
 class _Reader(_Mistakes):
@@ -216,7 +216,7 @@ class _Reader(_Mistakes):
         for index, item in enumerate(items):
             try:
                 yield self._entry(model, item, place.item(index))
-            except _Refused:
+            except _RefusedError:
                 continue
 
     def _entry(self, model: type[models.Model], item: Any, place: Place) -> Entry:
@@ -237,7 +237,7 @@ class _Reader(_Mistakes):
                 else:
                     known = [*fields, *parts, *(f"{name}{end}" for name in _secrets(fields) for end in _SOURCES)]
                     self._note_unknown_key(place, key, known)
-            except _Refused:
+            except _RefusedError:
                 continue
         if model in _SECTIONS.values() and "name" not in entry.values:
             self.refuse(place, _("“name” is missing or wrong: every entry has a name."))

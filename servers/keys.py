@@ -57,9 +57,10 @@ def openssh_key(text: str, passphrase: str = "") -> str:
 
 
 def fingerprint(host_key: str) -> str:
-    """``SHA256:...`` of a public key line, as `ssh-keygen -l` prints it; empty for an empty key."""
-    fields = host_key.split()
-    if len(fields) < 2:
+    """``SHA256:...`` of a public key line, as `ssh-keygen -l` prints it; empty for what is no key."""
+    try:
+        blob = base64.b64decode(host_key.split()[1], validate=True)
+    except (IndexError, ValueError):
         return ""
-    digest = hashlib.sha256(base64.b64decode(fields[1])).digest()
+    digest = hashlib.sha256(blob).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from servers.fields import EncryptedTextField
-from servers.keys import openssh_key
+from servers.keys import fingerprint, openssh_key
 from servers.validators import validate_host, validate_no_nul, validate_one_line
 
 
@@ -136,7 +136,7 @@ class Server(models.Model):
                 raise ValidationError({"jump_host": _("The jump hosts lead back to this server.")})
             seen.add(hop.pk)
             hop = hop.jump_host
-        if self.host_key and len(self.host_key.split()) < 2:
+        if self.host_key and not fingerprint(self.host_key):
             raise ValidationError({"host_key": _("A host key looks like “ssh-ed25519 AAAA…”.")})
 
     def route(self) -> list["Server"]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections, models
 from django.utils.translation import gettext as _
 
 from deployer.commandline import OperatorCommand, RefusedError, site_address
@@ -18,7 +18,7 @@ from deployer.shape import LOG_PAGE, LogPage, log_after, shape_of
 from projects.models import Project
 from servers.models import ServerGroup
 
-_Named = TypeVar("_Named", Project, ServerGroup)
+_Named = TypeVar("_Named", bound=models.Model)
 _Status = Deployment.Status
 
 EXIT_STATUS = {_Status.SUCCESS: 0, _Status.FAILED: 1, _Status.CANCELLED: 3, _Status.INTERRUPTED: 4}
@@ -45,17 +45,13 @@ class Command(OperatorCommand):
         types = Deployment.Type
         parser.add_argument("project", metavar="PROJECT", help="the name of the project")
         parser.add_argument("--group", action="append", required=True, metavar="G", help="a server group; repeatable")
-        parser.add_argument(
-            "--branch", default="", metavar="B", help="branch, tag or commit; else the project's default"
-        )
+        parser.add_argument("--branch", default="", metavar="B", help="instead of the project's default")
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         parser.add_argument("--wait", action="store_true", help="print the log as it comes and wait for the end")
-        parser.add_argument(
-            "--json", action="store_true", help="print one JSON object; all else goes to standard error"
-        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.to_stderr = options["json"]
+        self.to_stderr, self.in_colour = options["json"], not options["no_color"]
         deployment = _launched(options)
         address = site_address(deployment.get_absolute_url())
         self.say(_("Deployment #%(number)s: %(address)s") % {"number": deployment.pk, "address": address})
@@ -83,7 +79,7 @@ class Command(OperatorCommand):
     def say(self, text: str, *, error: bool = False) -> None:
         """A line for people, at once: on standard output unless that belongs to the JSON object."""
         stream = self.stderr if error or self.to_stderr else self.stdout
-        stream.write(text if stream.isatty() and not self.style.no_color else _COLOUR.sub("", text), str)
+        stream.write(text if self.in_colour and stream.isatty() else _COLOUR.sub("", text), str)
         stream.flush()
 
     def watch(self, number: int) -> Deployment:
@@ -110,7 +106,8 @@ class Command(OperatorCommand):
     def print_lines(self, lines: Iterable[LogLine]) -> None:
         for line in lines:
             server = f"{printable(line.target.server_name)} | " if line.target else ""
-            self.say(server + _UNSAFE.sub("", line.content))
+            content = _UNSAFE.sub("", line.content)
+            self.say(f"{server}{content}\x1b[0m" if "\x1b" in content else server + content)
 
     def summarise(self, deployment: Deployment) -> None:
         self.say("")

@@ -1,0 +1,143 @@
+"""The admin of deployments and releases, to look at, and of the API's tokens."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from deployer.models import ApiToken, Deployment, LogLine, Release, Target
+
+admin.site.site_header = admin.site.site_title = "deployer"
+admin.site.index_title = gettext_lazy("Settings and records")
+
+
+class ViewOnly(admin.options.BaseModelAdmin):
+    """Rows that only deployments write: to look at, never to add, change or delete."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class TargetInline(ViewOnly, admin.TabularInline):
+    """The servers of a deployment, on its page."""
+
+    model = Target
+    fields = ("server_name", "host", "batch", "status", "exit_code", "error", "release_before", "release_after")
+    show_change_link = True
+
+
+@admin.register(Deployment)
+class DeploymentAdmin(ViewOnly, admin.ModelAdmin):
+    """What was launched. The frozen plan holds the project's secrets and is never shown."""
+
+    list_display = ("id", "project", "deployment_type", "status", "branch", "environment", "created_by", "created_at")
+    list_display_links = ("id", "project")
+    list_filter = ("status", "deployment_type", "environment", "trigger", "project")
+    list_select_related = ("project", "created_by")
+    search_fields = ("=id", "project__name", "branch", "commit_hash", "commit_message", "created_by__username")
+    date_hierarchy = "created_at"
+    inlines = (TargetInline,)
+    fieldsets = (
+        (None, {"fields": ("project", "deployment_type", "status", "environment", "server_groups", "error_message")}),
+        (gettext_lazy("Code"), {"fields": ("branch", "commit_hash", "commit_message", "release")}),
+        (
+            gettext_lazy("Course"),
+            {
+                "fields": (
+                    ("created_by", "trigger"),
+                    ("created_at", "started_at", "finished_at"),
+                    ("cancel_requested_at", "heartbeat_at"),
+                    ("rollback_from", "retry_of"),
+                )
+            },
+        ),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Deployment]:
+        return super().get_queryset(request).defer("plan")
+
+
+@admin.register(Target)
+class TargetAdmin(ViewOnly, admin.ModelAdmin):
+    """What happened on each server."""
+
+    list_display = ("server_name", "host", "deployment", "batch", "status", "exit_code", "finished_at")
+    list_filter = ("status",)
+    list_select_related = ("deployment__project",)
+    search_fields = ("server_name", "host", "=deployment__id", "error")
+    exclude = ("run_key",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Target]:
+        return super().get_queryset(request).select_related("deployment__project").defer("deployment__plan")
+
+
+@admin.register(LogLine)
+class LogLineAdmin(ViewOnly, admin.ModelAdmin):
+    """Every line of every log; the page of a deployment shows its own in colour."""
+
+    list_display = ("id", "deployment_number", "target", "level", "stream", "content", "timestamp")
+    list_filter = ("level", "stream")
+    list_select_related = ("target",)
+    search_fields = ("=deployment__id", "target__server_name", "content")
+    show_full_result_count = False  # counting millions of lines takes longer than showing some
+
+    @admin.display(description=gettext_lazy("deployment"), ordering="deployment_id")
+    def deployment_number(self, line: LogLine) -> str:
+        return f"#{line.deployment_id}"
+
+
+@admin.register(Release)
+class ReleaseAdmin(ViewOnly, admin.ModelAdmin):
+    """What builds made."""
+
+    list_display = ("version", "project", "state", "commit_hash", "size", "created_at")
+    list_filter = ("state", "project")
+    list_select_related = ("project",)
+    search_fields = ("version", "project__name", "commit_hash", "commit_message", "sha256")
+    date_hierarchy = "created_at"
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(admin.ModelAdmin):
+    """Tokens are shown once, when they are made. Only superusers see and make those of others."""
+
+    list_display = ("name", "user", "prefix", "created_at", "last_used_at")
+    list_select_related = ("user",)
+    search_fields = ("name", "prefix", "user__username")
+    readonly_fields = ("prefix", "created_at", "last_used_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiToken]:
+        tokens = super().get_queryset(request)
+        return tokens if request.user.is_superuser else tokens.filter(user=request.user.pk)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("name", "user") if obj is None else ("name", "user", "prefix", "created_at", "last_used_at")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return self.readonly_fields if obj is None else ("user", *self.readonly_fields)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"user": request.user.pk, **super().get_changeform_initial_data(request)}
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "user" and not request.user.is_superuser:
+            kwargs["queryset"] = db_field.related_model.objects.filter(pk=request.user.pk)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
+        token = None if change else obj.renew()
+        super().save_model(request, obj, form, change)
+        if token:
+            sentence = _("The token of “{name}”, shown only now: {token} Copy it to where it is used.")
+            parts = {"name": obj.name, "token": format_html("<code>{}</code>", token)}
+            self.message_user(request, format_html(sentence, **parts), messages.WARNING)

@@ -1,0 +1,89 @@
+"""The admin of projects, with their health checks and variables."""
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.utils.translation import gettext_lazy as _
+
+from projects.forms import VariableForm
+from projects.models import HealthCheck, Project, Variable
+from servers.forms import MultilineField
+
+_SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
+
+
+class HealthCheckInline(admin.TabularInline):
+    """What a server must answer after a restart."""
+
+    model = HealthCheck
+    extra = 0
+
+
+class VariableInline(admin.TabularInline):
+    """Variables; whoever may not change them sees the values of secrets as dots."""
+
+    model = Variable
+    form = VariableForm
+    extra = 0
+    readonly_fields = ("shown_value",)
+    formfield_overrides: ClassVar = {
+        models.TextField: {
+            "form_class": MultilineField,
+            "strip": False,
+            "widget": forms.Textarea(attrs={"rows": 1, "cols": 40}),
+        }
+    }
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        value = "value" if obj is None or self._may_edit(request, obj) else "shown_value"
+        return ("name", value, "is_secret", "scope")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_add_permission(request, obj) and (obj is None or self._may_edit(request, obj))
+
+    def _may_edit(self, request: HttpRequest, project: Project) -> bool:
+        """As the admin sees it: who may not change the project may not change its variables either."""
+        parent = self.admin_site.get_model_admin(Project)
+        return self.has_change_permission(request, project) and parent.has_change_permission(request, project)
+
+    @admin.display(description=_("value"))
+    def shown_value(self, variable: Variable) -> str:
+        return str(variable.shown_value())
+
+
+@admin.register(Project)
+class ProjectAdmin(admin.ModelAdmin):
+    """Projects; the button "Deploy" leads to the launch form."""
+
+    list_display = ("name", "environment", "project_type", "git_url", "default_branch", "deploy_button")
+    list_filter = ("environment", "project_type")
+    search_fields = ("name", "description", "git_url", "deploy_path")
+    autocomplete_fields = ("git_credential",)
+    inlines = (HealthCheckInline, VariableInline)
+    formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "widget": _SCRIPT}}
+    fieldsets = (
+        (None, {"fields": ("name", "description", "environment", "project_type")}),
+        (_("Code"), {"fields": ("git_url", "git_credential", "default_branch")}),
+        (_("Build"), {"fields": ("auto_install", "install_script", "build_script", "output_dir")}),
+        (
+            _("On the servers"),
+            {
+                "fields": (
+                    "deploy_path",
+                    "deploy_script_path",
+                    "restart_only_script_path",
+                    "process_name",
+                    "script_timeout",
+                )
+            },
+        ),
+        (_("Rollout"), {"fields": ("batches", "max_failures", "auto_rollback", "keep_releases")}),
+    )
+
+    @admin.display(description=_("deploy"))
+    def deploy_button(self, project: Project) -> str:
+        return render_to_string("admin/projects/project/_deploy_button.html", {"project": project})

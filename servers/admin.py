@@ -1,0 +1,130 @@
+"""The admin of credentials, servers and groups."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db import connections, models
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from servers.connection import ConnectionReport, test_connection
+from servers.forms import CredentialForm, MultilineField
+from servers.keys import fingerprint
+from servers.models import Credential, Server, ServerGroup
+
+#: Servers that one press of "Test connection" tests side by side.
+TESTED_AT_ONCE = 20
+
+
+@admin.register(Credential)
+class CredentialAdmin(admin.ModelAdmin):
+    """Secrets go in and never come out, not even for those who may only look."""
+
+    form = CredentialForm
+    list_display = ("name", "username", "kind", "has_private_key", "has_password", "server_count")
+    list_filter = ("kind",)
+    search_fields = ("name", "username")
+    readonly_fields = ("has_private_key", "has_passphrase", "has_password", "created_at", "updated_at")
+    formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "strip": False}}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Credential]:
+        return super().get_queryset(request).annotate(servers_with_it=Count("servers"))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        shown = ("name", "username", "kind")
+        if obj is not None and not self.has_change_permission(request, obj):
+            return [(None, {"fields": (*shown, "has_private_key", "has_passphrase", "has_password")})]
+        return [
+            (None, {"fields": shown}),
+            (_("Login by SSH key"), {"fields": ("private_key", "passphrase")}),
+            (_("Login by password"), {"fields": ("password",)}),
+        ]
+
+    @admin.display(description=_("private key"), boolean=True)
+    def has_private_key(self, credential: Credential) -> bool:
+        return bool(credential.private_key)
+
+    @admin.display(description=_("passphrase"), boolean=True)
+    def has_passphrase(self, credential: Credential) -> bool:
+        return bool(credential.passphrase)
+
+    @admin.display(description=_("password"), boolean=True)
+    def has_password(self, credential: Credential) -> bool:
+        return bool(credential.password)
+
+    @admin.display(description=_("servers"), ordering="servers_with_it")
+    def server_count(self, credential: Any) -> int:
+        return int(credential.servers_with_it)
+
+
+@admin.register(Server)
+class ServerAdmin(admin.ModelAdmin):
+    """Machines, and the button that tests the way to them."""
+
+    list_display = ("name", "address", "credential", "jump_host", "is_active", "connection_status", "last_checked_at")
+    list_filter = ("is_active", "connection_status", "groups__environment", "groups")
+    list_select_related = ("credential", "jump_host")
+    search_fields = ("name", "host")
+    autocomplete_fields = ("credential", "jump_host")
+    actions = ("test_connections",)
+    readonly_fields = ("host_key_fingerprint", "connection_status", "connection_error", "last_checked_at")
+    fieldsets = (
+        (None, {"fields": ("name", "host", "port", "credential", "jump_host", "is_active")}),
+        (_("Host key"), {"fields": ("host_key", "host_key_fingerprint")}),
+        (_("Last connection"), {"fields": ("connection_status", "connection_error", "last_checked_at")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Server]:
+        secrets = ("credential__private_key", "credential__passphrase", "credential__password")
+        return super().get_queryset(request).select_related("credential").defer(*secrets)
+
+    @admin.display(description=_("fingerprint"))
+    def host_key_fingerprint(self, server: Server) -> str:
+        return fingerprint(server.host_key) or str(_("No key is pinned yet."))
+
+    @admin.action(description=_("Test connection"), permissions=["change"])
+    def test_connections(self, request: HttpRequest, queryset: QuerySet[Server]) -> None:
+        servers = [*Server.objects.filter(pk__in=queryset).select_related("credential", "jump_host")]
+        for server, report in zip(servers, _tested(servers), strict=True):
+            level = messages.SUCCESS if report.ok else messages.ERROR
+            self.message_user(request, f"{server}: {_told(report)}", level)
+
+
+@admin.register(ServerGroup)
+class ServerGroupAdmin(admin.ModelAdmin):
+    """Servers that are deployed to together."""
+
+    list_display = ("name", "environment", "server_names", "description")
+    list_filter = ("environment",)
+    search_fields = ("name", "description", "servers__name")
+    filter_horizontal = ("servers",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ServerGroup]:
+        return super().get_queryset(request).prefetch_related("servers")
+
+    @admin.display(description=_("servers"))
+    def server_names(self, group: ServerGroup) -> str:
+        return ", ".join(server.name for server in group.servers.all())
+
+
+def _tested(servers: list[Server]) -> Iterable[ConnectionReport]:
+    """The report of each server, in order; a slow one does not keep the others waiting."""
+
+    def test(server: Server) -> ConnectionReport:
+        try:
+            return test_connection(server)
+        finally:
+            connections.close_all()  # those of this thread
+
+    with ThreadPoolExecutor(max_workers=TESTED_AT_ONCE) as pool:
+        return [*pool.map(test, servers)]
+
+
+def _told(report: ConnectionReport) -> str:
+    sentences = [f"{report.what}: {report.why}" if report.why else report.what, report.remedy]
+    if report.pinned_now:
+        sentences.insert(1, _("The host key was pinned now: %(key)s") % {"key": report.fingerprint})
+    return " ".join(str(sentence).rstrip(".") + "." for sentence in sentences if sentence)
