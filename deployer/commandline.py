@@ -13,11 +13,9 @@ from servers.fields import DecryptionError
 REFUSED = 2
 
 
-class RefusedError(CommandError):
-    """The command did nothing; the message says why and what to do."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, returncode=REFUSED)
+def refused(message: str) -> CommandError:
+    """The end of a command that did nothing; ``message`` says why and what to do."""
+    return CommandError(message, returncode=REFUSED)
 
 
 class OperatorCommand(BaseCommand):
@@ -27,9 +25,9 @@ class OperatorCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except DecryptionError as error:
-            raise RefusedError(str(error)) from error
+            raise refused(str(error)) from error
         except (OperationalError, ProgrammingError) as error:
-            raise RefusedError(
+            raise refused(
                 _("The database cannot be used: %(why)s. If it is new, run “python manage.py migrate” first.")
                 % {"why": str(error).strip().rstrip(".")}
             ) from error

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from deployer.commandline import OperatorCommand, RefusedError
+from deployer.commandline import OperatorCommand, refused
 from deployer.declaration import Change, DeclarationError, Source, apply, printable
 
 
@@ -26,7 +26,7 @@ class Command(OperatorCommand):
         try:
             changes = apply(sources, dry_run=options["dry_run"])
         except DeclarationError as error:
-            raise RefusedError("\n".join([*error.mistakes, _("Nothing was applied.")])) from error
+            raise refused("\n".join([*error.mistakes, _("Nothing was applied.")])) from error
         for change in changes:
             self.stdout.write(str(change))
         self.stdout.write(_summary(changes, dry_run=options["dry_run"]))
@@ -40,7 +40,7 @@ def _source(name: str) -> Source:
         return Source(printable(name), path.read_bytes(), path.parent)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise RefusedError(_("%(file)s cannot be read: %(why)s.") % {"file": printable(name), "why": why}) from error
+        raise refused(_("%(file)s cannot be read: %(why)s.") % {"file": printable(name), "why": why}) from error
 
 
 def _summary(changes: list[Change], *, dry_run: bool) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from deployer.commandline import OperatorCommand, RefusedError
+from deployer.commandline import OperatorCommand, refused
 from deployer.models import Deployment
 from deployer.shape import cancel_sentence
 
@@ -19,9 +19,9 @@ class Command(OperatorCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         deployment = Deployment.objects.filter(pk=options["id"]).defer("plan").first()
         if deployment is None:
-            raise RefusedError(_("There is no deployment #%(number)s.") % {"number": options["id"]})
+            raise refused(_("There is no deployment #%(number)s.") % {"number": options["id"]})
         asked = deployment.request_cancel()
         sentence = cancel_sentence(deployment, asked)
         if not asked:
-            raise RefusedError(sentence)
+            raise refused(sentence)
         self.stdout.write(sentence)

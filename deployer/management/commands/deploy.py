@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, close_old_connections, models
 from django.utils.translation import gettext as _
 
-from deployer.commandline import OperatorCommand, RefusedError, site_address
+from deployer.commandline import OperatorCommand, refused, site_address
 from deployer.declaration import printable
 from deployer.launch import Launch, LaunchRefusedError, launch
 from deployer.models import Deployment, LogLine
@@ -135,7 +135,7 @@ def _launched(options: dict[str, Any]) -> Deployment:
     try:
         return launch(wish)
     except LaunchRefusedError as error:
-        raise RefusedError(error.message) from error
+        raise refused(error.message) from error
 
 
 def _named(model: type[_Named], name: str) -> _Named:
@@ -143,7 +143,7 @@ def _named(model: type[_Named], name: str) -> _Named:
     names = [*model._default_manager.values_list("name", flat=True)]
     if name not in names:
         listed = ", ".join(printable(each) for each in names[:_NAMED]) or _("none yet; declare some with “apply”")
-        raise RefusedError(
+        raise refused(
             _("There is no %(kind)s “%(name)s”. There are: %(names)s%(more)s.")
             % {
                 "kind": model._meta.verbose_name,
