@@ -88,9 +88,8 @@ class ServerAdmin(admin.ModelAdmin):
     @admin.action(description=_("Test connection"), permissions=["change"])
     def test_connections(self, request: HttpRequest, queryset: QuerySet[Server]) -> None:
         servers = [*Server.objects.filter(pk__in=queryset).select_related("credential", "jump_host")]
-        for server, report in zip(servers, _tested(servers), strict=True):
-            level = messages.SUCCESS if report.ok else messages.ERROR
-            self.message_user(request, f"{server}: {_told(report)}", level)
+        for report in _tested(servers):
+            self.message_user(request, _told(report), messages.SUCCESS if report.ok else messages.ERROR)
 
 
 @admin.register(ServerGroup)
