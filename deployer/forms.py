@@ -46,5 +46,5 @@ class HistoryFilter(forms.Form):
             chosen["deployment_type"] = chosen.pop("type")
         if chosen.get("status") == "active":
             del chosen["status"]
-            chosen["status__in"] = [*Deployment.ACTIVE]
+            chosen["finished_at"] = None
         return chosen

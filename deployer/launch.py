@@ -84,9 +84,7 @@ def launch(wish: Launch) -> Deployment:
 
 def refusal_while_active(project: Project) -> LaunchRefusedError:
     """The refusal of a second launch, with the first one in it."""
-    blocking = Deployment.objects.filter(
-        project=project, environment=project.environment, status__in=[*Deployment.ACTIVE]
-    ).first()
+    blocking = Deployment.objects.active().filter(project=project, environment=project.environment).first()
     number = f" (#{blocking.pk})" if blocking else ""
     return LaunchRefusedError(
         _("“%(project)s” is being deployed to %(environment)s already%(number)s: wait for it or cancel it.")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from shlex import quote as shell_quote
 from urllib.parse import quote, quote_plus
 
+from django.db.models import Count
 from django.utils import timezone
 
 from deployer.models import LogLine, Target
@@ -144,7 +145,12 @@ class Log:
 
     def output(self, target: Target | None = None) -> "Output":
         """Where the output of one script goes."""
-        return Output(self, target)
+        return Output(self, target, {})
+
+    def rest_of_output(self, target: Target) -> "Output":
+        """Where the output of a script goes that is read anew: the lines that are in the log are left out."""
+        counts = target.log_lines.exclude(stream=LogLine.Stream.SYSTEM).values_list("stream").annotate(Count("id"))
+        return Output(self, target, dict(counts))
 
     def _add(self, target: Target | None, stream: str, level: str, content: str) -> None:
         row = LogLine(
@@ -173,17 +179,23 @@ class Log:
 class Output:
     """Takes the bytes of one script's two streams and adds their lines to the log."""
 
-    def __init__(self, log: Log, target: Target | None) -> None:
+    def __init__(self, log: Log, target: Target | None, known: dict[str, int]) -> None:
         self._log = log
         self._target = target
+        self._known = known
         self._splitters = {stream: LineSplitter(log.mask) for stream in ("stdout", "stderr")}
 
     def __call__(self, stream: str, data: bytes) -> None:
-        for line in self._splitters[stream].feed(data):
-            self._log._add(self._target, stream, LogLine.Level.INFO, line)
+        self._take(stream, self._splitters[stream].feed(data))
 
     def finish(self) -> None:
         """Add the lines that ended without a newline."""
         for stream, splitter in self._splitters.items():
-            for line in splitter.finish():
-                self._log._add(self._target, stream, LogLine.Level.INFO, line)
+            self._take(stream, splitter.finish())
+
+    def _take(self, stream: str, lines: list[str]) -> None:
+        known = min(self._known.get(stream, 0), len(lines))
+        if known:
+            self._known[stream] -= known
+        for line in lines[known:]:
+            self._log._add(self._target, stream, LogLine.Level.INFO, line)

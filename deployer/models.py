@@ -2,8 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -53,6 +52,29 @@ class Release(models.Model):
         return self.version
 
 
+class DeploymentQuerySet(models.QuerySet["Deployment"]):
+    """Deployments by whether they have ended."""
+
+    def active(self) -> Self:
+        """Those that have not ended."""
+        return self.filter(finished_at=None)
+
+    def ended(self) -> Self:
+        """Those that have ended, one way or another."""
+        return self.exclude(finished_at=None)
+
+    def running(self) -> Self:
+        """Those that a worker has taken and not ended."""
+        return self.active().exclude(status=Deployment.Status.PENDING)
+
+    def waiting(self) -> Self:
+        """Those that no worker has taken yet."""
+        return self.active().filter(status=Deployment.Status.PENDING)
+
+
+DeploymentManager = models.Manager.from_queryset(DeploymentQuerySet)
+
+
 class Deployment(models.Model):
     """One deployment of a project to groups of servers.
 
@@ -60,7 +82,10 @@ class Deployment(models.Model):
 
         full:          pending → cloning → building → deploying → success
         restart_only:  pending → restarting                     → success
-        from any of them: failed, cancelled, interrupted (the worker was lost)
+            from any of them: failed, cancelled, interrupted
+
+    It has ended when ``finished_at`` is set. ``interrupted`` comes twice: while another worker asks the servers
+    what is true after the first one was lost, and as the end where one of them could not tell.
 
     Every move is one conditional UPDATE that says whether it won, so two ends can never both be written.
     ``plan`` is the project's configuration frozen at launch (encrypted: it holds the variables); ``claim``
@@ -90,9 +115,7 @@ class Deployment(models.Model):
         WEBHOOK = "webhook", _("Webhook")
         SCHEDULE = "schedule", _("Schedule")
 
-    ENDED: ClassVar = frozenset({Status.SUCCESS, Status.FAILED, Status.CANCELLED, Status.INTERRUPTED})
-    RUNNING: ClassVar = frozenset({Status.CLONING, Status.BUILDING, Status.DEPLOYING, Status.RESTARTING})
-    ACTIVE: ClassVar = RUNNING | {Status.PENDING}
+    objects = DeploymentManager()
 
     project = models.ForeignKey(
         Project, on_delete=models.PROTECT, related_name="deployments", verbose_name=_("project")
@@ -123,6 +146,7 @@ class Deployment(models.Model):
     release = models.ForeignKey(Release, on_delete=models.SET_NULL, null=True, blank=True, related_name="deployments")
     trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger, default=Trigger.WEB)
     cancel_requested_at = models.DateTimeField(_("cancel requested"), null=True, blank=True)
+    force_requested_at = models.DateTimeField(_("force requested"), null=True, blank=True)
     heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
     claim = models.CharField(max_length=32, blank=True, editable=False)
     plan = EncryptedJSONField(null=True, editable=False)
@@ -134,7 +158,7 @@ class Deployment(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["project", "environment"],
-                condition=models.Q(status__in=["pending", "cloning", "building", "deploying", "restarting"]),
+                condition=models.Q(finished_at=None),
                 name="one_active_deployment_of_a_project",
             ),
         ]
@@ -152,7 +176,7 @@ class Deployment(models.Model):
     @property
     def is_active(self) -> bool:
         """Whether it has not ended yet."""
-        return self.status in self.ACTIVE
+        return self.finished_at is None
 
     @property
     def is_restart_only(self) -> bool:
@@ -166,54 +190,73 @@ class Deployment(models.Model):
     def claim_for_worker(self) -> bool:
         """Take it from ``pending`` for the calling worker. Says whether it won: it is run once."""
         token = secrets.token_hex(16)
-        won = self._update(
-            {self.Status.PENDING},
-            status=self.first_running_status,
-            claim=token,
-            started_at=Now(),
-            heartbeat_at=Now(),
-        )
+        status = self.first_running_status
+        won = self._rows().waiting().update(status=status, claim=token, started_at=Now(), heartbeat_at=Now()) == 1
         if won:
-            self.claim, self.status = token, self.first_running_status
+            self.claim, self.status = token, status
+        return won
+
+    def declare_lost(self, why: str) -> bool:
+        """Take it from the worker that holds the claim read with this row: nothing it still does counts any more.
+
+        It is ``interrupted``, and nobody's, until a worker asks the servers what is true. Says whether it won.
+        """
+        won = self._held().update(status=self.Status.INTERRUPTED, claim="", heartbeat_at=Now(), error_message=why) == 1
+        if won:
+            self.claim, self.status, self.error_message = "", self.Status.INTERRUPTED, why
+        return won
+
+    def claim_to_settle(self) -> bool:
+        """Take an interrupted one that is nobody's for the calling worker. Says whether it won."""
+        token = secrets.token_hex(16)
+        rows = self._rows().running().filter(status=self.Status.INTERRUPTED, claim="")
+        won = rows.update(claim=token, heartbeat_at=Now()) == 1
+        if won:
+            self.claim = token
         return won
 
     def move(self, status: "Deployment.Status") -> bool:
         """Go on to the next running status; only the worker that holds the claim can."""
-        won = self._update(self.RUNNING, claim__exact=self.claim, status=status)
+        won = self._held().update(status=status) == 1
         if won:
             self.status = status
         return won
 
     def beat(self) -> bool:
         """Record a sign of life. False: it has ended or was taken away, and nothing more may be done."""
-        return self._update(self.RUNNING, claim__exact=self.claim, heartbeat_at=Now())
+        return self._held().update(heartbeat_at=Now()) == 1
 
-    def end(self, status: "Deployment.Status", error: str = "", *, only_claim: bool = True) -> bool:
-        """Write the one final status, and why. Says whether it won; whoever comes second changes nothing."""
-        where = {"claim__exact": self.claim} if only_claim else {}
-        won = self._update(self.ACTIVE, **where, status=status, error_message=error, finished_at=Now())
+    def end(self, status: "Deployment.Status", error: str = "") -> bool:
+        """Write the one final status, and why, under this worker's claim. Whoever comes second changes nothing."""
+        won = self._held().update(status=status, error_message=error, finished_at=Now()) == 1
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
 
-    def request_cancel(self) -> bool:
-        """Ask for it to be stopped. One that no worker has taken is cancelled at once; says whether it was active."""
-        if self._update(
-            {self.Status.PENDING}, status=self.Status.CANCELLED, cancel_requested_at=Now(), finished_at=Now()
-        ):
+    def request_cancel(self, *, force: bool = False) -> bool:
+        """Ask for it to be stopped; ``force``: end scripts that run on servers too. Says whether it was active.
+
+        One that no worker has taken is cancelled at once.
+        """
+        cancelled = (
+            self._rows().waiting().update(status=self.Status.CANCELLED, cancel_requested_at=Now(), finished_at=Now())
+        )
+        if cancelled:
             self.targets.exclude(status__in=Target.ENDED).update(
                 status=Target.Status.CANCELLED, error=str(_("Cancelled before it began.")), finished_at=Now()
             )
-            won = True
-        else:
-            won = self._update(self.RUNNING, cancel_requested_at=Coalesce("cancel_requested_at", Now()))
-        self.refresh_from_db(fields=["status", "cancel_requested_at", "finished_at"])
+        values: dict[str, Any] = {"cancel_requested_at": Coalesce("cancel_requested_at", Now())}
+        if force:
+            values["force_requested_at"] = Coalesce("force_requested_at", Now())
+        won = bool(cancelled) or self._rows().running().update(**values) == 1
+        self.refresh_from_db(fields=["status", "cancel_requested_at", "force_requested_at", "finished_at"])
         return won
 
-    def _update(self, expected: Iterable["Deployment.Status"], claim__exact: str | None = None, **values: Any) -> bool:
-        rows = Deployment.objects.filter(pk=self.pk, status__in=list(expected))
-        if claim__exact is not None:
-            rows = rows.filter(claim=claim__exact)
-        return rows.update(**values) == 1
+    def _rows(self) -> DeploymentQuerySet:
+        return Deployment.objects.filter(pk=self.pk)
+
+    def _held(self) -> DeploymentQuerySet:
+        """This deployment, as long as it runs under the claim at hand."""
+        return self._rows().running().filter(claim=self.claim)
 
 
 class Target(models.Model):
@@ -289,7 +332,7 @@ class Target(models.Model):
         rows = Target.objects.filter(
             pk=self.pk,
             deployment__claim=self.deployment.claim,
-            deployment__status__in=[*Deployment.RUNNING],
+            deployment__finished_at=None,
         ).exclude(status__in=[*self.ENDED])
         if status in self.ENDED:
             values["finished_at"] = Now()
@@ -306,7 +349,7 @@ class Target(models.Model):
             Target.objects.filter(
                 pk=self.pk,
                 deployment__claim=self.deployment.claim,
-                deployment__status__in=[*Deployment.RUNNING],
+                deployment__finished_at=None,
                 status__in=[*self.ENDED],
             ).update(status=self.Status.ROLLED_BACK, release_after=version, finished_at=Now())
             == 1

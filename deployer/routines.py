@@ -24,6 +24,11 @@ def restart_only(run: Run) -> None:
     roll_out(run, "connect", "restart", "verify")
 
 
+def settle(run: Run) -> None:
+    """After a lost worker: every server is asked what is true. Nothing is started."""
+    on_every_server(run, "settle")
+
+
 ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}
 
 
@@ -34,4 +39,14 @@ def carry_out(deployment_id: int) -> bool:
         return False
     with Run(deployment) as run:
         ROUTINES[Deployment.Type(deployment.deployment_type)](run)
+    return True
+
+
+def settle_lost(deployment_id: int) -> bool:
+    """Claim an interrupted deployment and ask its servers. False: it is not there to be claimed."""
+    deployment = Deployment.objects.active().select_related("project", "release").filter(pk=deployment_id).first()
+    if deployment is None or not deployment.claim_to_settle():
+        return False
+    with Run(deployment) as run:
+        settle(run)
     return True

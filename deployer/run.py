@@ -29,7 +29,8 @@ class Run:
     """A claimed deployment while a worker carries it out; a context manager that always ends it.
 
     ``stop`` is set when somebody cancels: no further step is begun, a build or an upload is ended, a restart
-    that has begun finishes. ``force`` is set when this worker has lost the deployment: then nothing may go on.
+    that has begun finishes. ``force`` is set when that is to be ended too. A worker that has lost the
+    deployment stops, and leaves what it started on servers alone.
     """
 
     def __init__(self, deployment: Deployment) -> None:
@@ -135,14 +136,17 @@ class Run:
         by_status: dict[str, list[ServerRun]] = {}
         for server in self.servers:
             by_status.setdefault(server.target.status, []).append(server)
-        if not why and set(by_status) == {Target.Status.SUCCESS}:
+        interrupted = self.deployment.status == Deployment.Status.INTERRUPTED
+        if not why and by_status and set(by_status) == {Target.Status.SUCCESS}:
             if self.stop.is_set():
                 self.log.warn(_("The cancel came too late: every server was done."))
             return Deployment.Status.SUCCESS, ""
         failed = [
             server for server in self.servers if server.target.status in Target.FAILURES | {Target.Status.ROLLED_BACK}
         ]
-        sentences = [why] if why else []
+        sentences = [self.deployment.error_message] if interrupted else []
+        if why:
+            sentences.append(why)
         if failed:
             sentences.append(
                 ngettext(
@@ -163,6 +167,8 @@ class Run:
                 sentences.append(f"{words}: {', '.join(map(str, by_status[status]))}.")
         if self.stop.is_set():
             return Deployment.Status.CANCELLED, " ".join([_("Cancelled."), *sentences])
+        if interrupted and Target.Status.UNKNOWN in by_status:
+            return Deployment.Status.INTERRUPTED, " ".join(sentences)
         return Deployment.Status.FAILED, " ".join(sentences)
 
     # --- the keeper --------------------------------------------------------------------------------
@@ -189,12 +195,18 @@ class Run:
             connections.close_all()
 
     def _look_for_cancel(self) -> None:
-        asked = Deployment.objects.values_list("cancel_requested_at", flat=True).get(pk=self.deployment.pk)
+        asked, forced = Deployment.objects.values_list("cancel_requested_at", "force_requested_at").get(
+            pk=self.deployment.pk
+        )
         if asked and not self.stop.is_set():
             self.log.warn(_("Cancel was requested: nothing further is begun; a restart that has begun finishes."))
             self.stop.set()
+        if forced and not self.force.is_set():
+            self.log.warn(_("Force was requested: scripts that run on servers are ended."))
+            self.force.set()
 
     def _lost(self) -> None:
-        """Somebody else has ended this deployment: this worker may do nothing more."""
-        self.force.set()
+        """Another worker has this deployment now: this one may do nothing more, here or on a server."""
         self.stop.set()
+        for server in self.servers:
+            server.abandon()

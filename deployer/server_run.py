@@ -8,6 +8,7 @@ from django.core.files.base import File
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
+from deployer.log import Output
 from deployer.models import Target
 from deployer.verify import ask, run_check
 from projects import release as release_commands
@@ -22,6 +23,7 @@ from servers.shell import (
     UnreachableError,
 )
 from servers.ssh import SSHShell, connect
+from servers.supervised import only_before
 
 if TYPE_CHECKING:
     from deployer.run import Run
@@ -173,7 +175,10 @@ class ServerRun:
         version = self.run.release.version
         self.need_script(service.in_release(self.script, self.deploy_path, version))
         self.move(Status.SWITCHING)
-        self._capture(release_commands.switch(self.deploy_path, version), _("The switch failed"))
+        self._capture(
+            only_before(self.target.run_key) + release_commands.switch(self.deploy_path, version),
+            _("The switch failed"),
+        )
         self.switched = True
         self.target.release_after = version
         self.move(Status.SWITCHING, release_after=version)
@@ -200,9 +205,14 @@ class ServerRun:
             Status.RESTARTING,
             release_before=self.target.release_before,
             release_after=self.target.release_after,
+            proof={"before": self.before},
         )
         self.say(_("Running %s") % self.script)
-        output = self.run.log.output(self.target)
+        self.follow(self.run.log.output(self.target))
+        self.link.forget(self.target.run_key)
+
+    def follow(self, output: Output) -> None:
+        """Run the script unless that was done before, follow it to its end and write down how it ended."""
         try:
             code = self.link.run(
                 service.restart(self.script, self.environment()),
@@ -276,6 +286,52 @@ class ServerRun:
         except ShellError as error:
             self.warn(str(error))
 
+    def settle(self) -> None:
+        """After the worker was lost: ask the server what is true, and end the target by the answer.
+
+        A script that was started is followed to its end and verified; one that was not is never started any
+        more, and a switch without a restart is taken back, so that code and process belong together again.
+        """
+        status = self.target.status
+        if status not in {Status.SWITCHING, Status.RESTARTING, Status.CHECKING}:
+            self.end(Status.SKIPPED, _("Not started: the worker was lost before."))
+            return
+        self.connect()
+        self.before = self.target.proof.get("before", [])
+        if status != Status.CHECKING:
+            if self.link.close_gate(self.target.run_key):
+                self.take_switch_back()
+                return
+            self.say(_("The script was started by the lost worker; following it to its end"))
+            self.follow(self.run.log.rest_of_output(self.target))
+        elif self.target.exit_code:
+            self.end(Status.FAILED, _exit_sentence(self.script, self.target.exit_code))
+        if not self.ended:
+            self.verify()
+
+    def take_switch_back(self) -> None:
+        """The restart was never begun: what is live must be what was live before."""
+        release, previous = self.run.deployment.release, self.target.release_before
+        live = release_commands.release_name(self.link.capture(release_commands.live(self.deploy_path)).stdout)
+        if release is None or live != release.version:
+            self.end(Status.SKIPPED, _("Not started: the worker was lost before the restart; nothing was changed."))
+        elif previous:
+            self._capture(release_commands.switch(self.deploy_path, previous), _("The switch back failed"))
+            self.move(Status(self.target.status), release_after=previous)
+            self.end(
+                Status.FAILED,
+                _(
+                    "The worker was lost between switch and restart: "
+                    "current leads to %s again, and nothing was restarted."
+                )
+                % previous,
+            )
+        else:
+            self.end(
+                Status.FAILED,
+                _("The worker was lost between switch and restart: %s is live and was never started.") % live,
+            )
+
     def roll_back(self) -> None:
         """Put this server back on the release that it had before: switch, restart, verify. One attempt."""
         previous = self.target.release_before
@@ -310,6 +366,11 @@ class ServerRun:
             return
         insist(lambda: self.target.record_rollback(previous))
         self.say(_("Rolled back to %(version)s. %(proof)s") % {"version": previous, "proof": sentence})
+
+    def abandon(self) -> None:
+        """Let go of the server at once: another worker has it now."""
+        if self.shell is not None:
+            self.shell.abandon()
 
     def close(self) -> None:
         """Close the link."""

@@ -108,12 +108,12 @@ def log_after(deployment_id: int, after: int) -> LogPage:
 
     The status is read before the lines: one that has ended then has no line that is not seen.
     """
-    status = Deployment.objects.values_list("status", flat=True).get(pk=deployment_id)
+    status, finished_at = Deployment.objects.values_list("status", "finished_at").get(pk=deployment_id)
     rows = LogLine.objects.filter(deployment=deployment_id, id__gt=after).select_related("target").order_by("id")
     lines = [*rows[:LOG_PAGE]]
     return LogPage(
         status=status,
-        done=status in Deployment.ENDED and len(lines) < LOG_PAGE,
+        done=finished_at is not None and len(lines) < LOG_PAGE,
         last_id=lines[-1].pk if lines else after,
         lines=lines,
     )

@@ -9,71 +9,57 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.jobs import enqueue_deployment, is_queued
-from deployer.models import Deployment, LogLine, Target
+from deployer.jobs import enqueue_deployment, enqueue_settlement
+from deployer.models import Deployment, DeploymentQuerySet, LogLine
 from servers.shell import end_marked
 
 logger = logging.getLogger(__name__)
 
-#: A launch that no worker has seen after this long is looked for on the queue.
-LOST_LAUNCH = timedelta(seconds=10)
+#: What should be on the queue and has not been taken from it after this long is looked for there.
+LOST_JOB = timedelta(seconds=10)
 #: A worker that has shown no sign of life for this long is taken for lost; it beats ten times in between.
 LOST_WORKER = timedelta(seconds=30)
 
 
 def sweep() -> dict[str, list[int]]:
-    """One pass. Gives the numbers of the deployments that were sent ``again`` and that were ``ended``."""
-    again = [pk for pk in _waiting_too_long() if not is_queued(pk) and enqueue_deployment(pk)]
-    stale = Deployment.objects.filter(
-        status__in=[*Deployment.RUNNING], heartbeat_at__lt=Now() - LOST_WORKER
-    ).values_list("pk", flat=True)
-    return {"again": again, "ended": [pk for pk in stale if end_lost_deployment(pk, stale_only=True)]}
+    """One pass. Gives the numbers of the deployments that were sent ``again`` and of those found ``lost``."""
+    active = Deployment.objects.active()
+    running = active.running()
+    stale = running.exclude(claim="").filter(heartbeat_at__lt=Now() - LOST_WORKER)
+    lost = [deployment.pk for deployment in stale.defer("plan") if take_over(deployment, _("was lost"))]
+    launches = active.waiting().filter(created_at__lt=Now() - LOST_JOB)
+    unsettled = running.filter(claim="", heartbeat_at__lt=Now() - LOST_JOB)
+    again = [pk for pk in _numbers(launches) if enqueue_deployment(pk)]
+    again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]
+    return {"again": again, "lost": lost}
 
 
-def _waiting_too_long() -> list[int]:
-    waiting = Deployment.objects.filter(status=Deployment.Status.PENDING, created_at__lt=Now() - LOST_LAUNCH)
-    return list(waiting.values_list("pk", flat=True))
+def _numbers(rows: DeploymentQuerySet) -> list[int]:
+    return list(rows.values_list("pk", flat=True))
 
 
-def end_lost_deployment(deployment_id: int, signal: int | None = None, *, stale_only: bool = False) -> bool:
-    """End a deployment whose worker is gone, and say of every server what is known. Says whether it won.
+def work_horse_killed(deployment_id: int, signal: int | None) -> bool:
+    """The process that carried out a deployment is gone; if it had not ended, it is taken over. Says whether."""
+    lost = Deployment.objects.running().defer("plan").filter(pk=deployment_id).first()
+    how = _("was killed by signal %d") % signal if signal else _("ended too early")
+    return lost is not None and take_over(lost, how)
 
-    ``signal`` is what killed the worker, if that is known. ``stale_only``: only if it still shows no sign of life.
+
+def take_over(lost: Deployment, how: str) -> bool:
+    """Take a deployment from its lost worker and have another one ask its servers what is true.
+
+    ``lost`` is the row as it was when it was found lost: if its worker has beaten since, under another claim,
+    nothing happens. What a build had running on this machine is ended. Says whether it won.
     """
-    rows = Deployment.objects.filter(pk=deployment_id, status__in=[*Deployment.RUNNING])
-    if stale_only:
-        rows = rows.filter(heartbeat_at__lt=Now() - LOST_WORKER)
-    lost = rows.first()
-    if lost is None:
+    claim = lost.claim
+    words = {"how": how, "status": lost.get_status_display().lower()}
+    why = lost.error_message or _("The worker %(how)s while the deployment was %(status)s.") % words
+    if not lost.declare_lost(why):
         return False
-    killed = _("was killed by signal %d") % signal if signal else _("was lost")
-    why = _("The worker %(killed)s while the deployment was %(status)s.") % {
-        "killed": killed,
-        "status": lost.get_status_display().lower(),
-    }
-    under_way = {Target.Status.SWITCHING, Target.Status.RESTARTING, Target.Status.CHECKING}
-    touched = [str(target) for target in lost.targets.all() if target.status in under_way]
-    if touched:
-        why += " " + _("Not known: %s. Look there before you deploy again.") % ", ".join(touched)
-    won = (
-        rows.filter(claim=lost.claim).update(
-            status=Deployment.Status.FAILED, error_message=why, finished_at=Now(), claim=""
-        )
-        == 1
-    )
-    if won:
-        open_targets = lost.targets.exclude(status__in=[*Target.ENDED])
-        open_targets.filter(status__in=[*under_way]).update(
-            status=Target.Status.UNKNOWN,
-            error=_("The worker was lost in the middle: whether the script ended, and how, is not known."),
-            finished_at=Now(),
-        )
-        open_targets.update(
-            status=Target.Status.SKIPPED, error=_("Not started: the worker was lost before."), finished_at=Now()
-        )
-        LogLine.objects.create(deployment=lost, level=LogLine.Level.ERROR, content=why, timestamp=timezone.now())
-        logger.warning("deployment %s: %s", deployment_id, why)
-        end_marked(lost.claim)
-        for folder in settings.BUILDS_DIR.glob(f"{deployment_id}-*"):
-            shutil.rmtree(folder, ignore_errors=True)
-    return won
+    logger.warning("deployment %s: %s", lost.pk, why)
+    LogLine.objects.create(deployment=lost, level=LogLine.Level.ERROR, content=why, timestamp=timezone.now())
+    end_marked(claim)
+    for folder in settings.BUILDS_DIR.glob(f"{lost.pk}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    enqueue_settlement(lost.pk)
+    return True

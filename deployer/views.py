@@ -17,14 +17,14 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 from django_htmx.middleware import HtmxDetails
 
 from deployer import terminal
 from deployer.forms import HistoryFilter, LaunchForm
 from deployer.launch import Launch, LaunchRefusedError, launch, refusal_while_active
-from deployer.models import Deployment, LogLine, Target
+from deployer.models import Deployment, DeploymentQuerySet, LogLine, Target
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
 
@@ -49,10 +49,10 @@ def fragment(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
             return HttpResponseClientRefresh()
         return view(request, *args, **kwargs)
 
-    return require_GET(checked)
+    return require_safe(checked)
 
 
-def listed() -> QuerySet[Deployment]:
+def listed() -> DeploymentQuerySet:
     """Deployments as lists show them: with how many servers they have, and how many of them went well."""
     return (
         Deployment.objects.select_related("project", "created_by")
@@ -61,10 +61,11 @@ def listed() -> QuerySet[Deployment]:
             servers=Count("targets"),
             servers_done=Count("targets", filter=Q(targets__status=Target.Status.SUCCESS)),
         )
+        .order_by("-id")
     )
 
 
-@require_GET
+@require_safe
 @login_required
 def home(request: Request) -> HttpResponse:
     """What runs now, what needs attention, what ran lately."""
@@ -79,8 +80,8 @@ def activity(request: Request) -> HttpResponse:
 
 def _activity() -> dict[str, Any]:
     newest = Deployment.objects.order_by().values("project").annotate(newest=Max("id")).values("newest")
-    running = list(listed().filter(status__in=[*Deployment.ACTIVE]))
-    recent = list(listed().filter(status__in=[*Deployment.ENDED])[:12])
+    running = list(listed().active())
+    recent = list(listed().ended()[:12])
     return {
         "running": running,
         "broken": listed().filter(id__in=newest, status__in=[Deployment.Status.FAILED, Deployment.Status.INTERRUPTED]),
@@ -129,7 +130,7 @@ def _first_steps() -> list[Step]:
     ]
 
 
-@require_GET
+@require_safe
 @login_required
 def history(request: Request) -> HttpResponse:
     """Every deployment, newest first."""
@@ -219,7 +220,8 @@ def _rows(lines: list[LogLine], targets: list[Target], first_number: int) -> lis
 def _state(deployment: Deployment, targets: list[Target]) -> str:
     """A short text that changes whenever the head of the page or its table of servers would."""
     seen = [
-        (deployment.status, deployment.commit_hash, deployment.error_message, deployment.cancel_requested_at),
+        (deployment.status, deployment.commit_hash, deployment.error_message),
+        (deployment.cancel_requested_at, deployment.force_requested_at),
         *((t.status, t.exit_code, t.error, t.release_before, t.release_after, t.proof, t.started_at) for t in targets),
     ]
     return hashlib.blake2s(repr(seen).encode(), digest_size=8).hexdigest()
@@ -231,7 +233,7 @@ def _number(request: HttpRequest, name: str) -> int:
     return int(text) if text.isdecimal() and len(text) < 19 else 0
 
 
-@require_GET
+@require_safe
 @login_required
 def deployment(request: Request, pk: int) -> HttpResponse:
     """One deployment: what it is, how each server fares, and the end of its log."""
@@ -304,7 +306,7 @@ def deployment_earlier(request: Request, pk: int) -> HttpResponse:
     )
 
 
-@require_GET
+@require_safe
 @login_required
 def deployment_log(request: Request, pk: int) -> HttpResponseBase:
     """The whole log as a text file, sent while it is read."""
@@ -328,21 +330,24 @@ def _log_text(it: Deployment) -> Iterator[str]:
 @require_POST
 @login_required
 def deployment_cancel(request: Request, pk: int) -> HttpResponse:
-    """Ask for a deployment to be stopped."""
+    """Ask for a deployment to be stopped; with ``force``, for what runs on its servers to be ended too."""
     it = _one(pk)
-    if not it.request_cancel():
+    force = "force" in request.POST
+    if not it.request_cancel(force=force):
         messages.warning(request, _("The deployment has ended already: there is nothing to cancel."))
-    elif it.is_active:
+    elif not it.is_active:
+        messages.success(request, _("Cancelled before it began."))
+    elif force:
+        messages.warning(request, _("Force requested. Scripts that run on servers are ended where they are."))
+    else:
         messages.info(
             request,
             _("Cancel requested. A switch or restart that has begun on a server is finished there first."),
         )
-    else:
-        messages.success(request, _("Cancelled before it began."))
     return redirect(it)
 
 
-@require_GET
+@require_safe
 @login_required
 def deployment_again(request: Request, pk: int) -> HttpResponse:
     """The launch form, filled in as this deployment was launched."""

@@ -13,7 +13,7 @@ from rq import Queue, Worker
 from rq.job import Job
 
 import deployer.routines  # noqa: F401  # loaded before the fork: a job then starts in 8 ms and not in 200
-from deployer.sweep import end_lost_deployment, sweep
+from deployer.sweep import sweep, work_horse_killed
 
 logger = logging.getLogger(__name__)
 
@@ -50,4 +50,4 @@ class DeploymentWorker(Worker):
         """The process that carried out a deployment is gone without having ended it."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
         number = os.WTERMSIG(ret_val) if ret_val is not None and os.WIFSIGNALED(ret_val) else None
-        end_lost_deployment(job.args[0], number)
+        work_horse_killed(job.args[0], number)

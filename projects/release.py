@@ -27,6 +27,7 @@ REASONS = {
         _("what arrived differs from what was sent"),
         _("Check the free space of the disk, then deploy again."),
     ),
+    7: (_("somebody else has taken this deployment over"), _("Look at what it says of this server.")),
 }
 
 

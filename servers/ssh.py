@@ -130,13 +130,15 @@ class SSHShell(Shell):
         self.server = server
         self.notice = on_notice or (lambda _sentence: None)
         self.transports: list[paramiko.Transport] = []
-        self.home = ""
+        self.abandoned = False
 
     # --- connecting --------------------------------------------------------------------------------
 
     def open(self) -> "SSHShell":
         """Connect and log in, through the jump hosts. Raises a `ShellError` that explains itself."""
         self.close()
+        if self.abandoned:
+            raise StoppedError(_("The work on %s was taken over by somebody else") % self.server)
         try:
             for hop in self.server.route():
                 self.transports.append(self._login(hop))
@@ -149,6 +151,11 @@ class SSHShell(Shell):
         """Close the link; a supervised run on the server goes on."""
         while self.transports:
             self.transports.pop().close()
+
+    def abandon(self) -> None:
+        """Close the link for good and touch nothing on the server any more: what runs there is somebody else's."""
+        self.abandoned = True
+        self.close()
 
     def __enter__(self) -> "SSHShell":
         return self
@@ -385,10 +392,11 @@ class SSHShell(Shell):
                     raise LinkLostError(_("The link to %s was lost") % self.server, follower.stray())
                 return self._recorded(key, follower)
             except (StoppedError, ScriptTimeoutError):
-                self._kill(key, follower)
+                if not self.abandoned:
+                    self._kill(key, follower)
                 raise
             except (LinkLostError, UnreachableError) as error:
-                if time.monotonic() > deadline:
+                if self.abandoned or time.monotonic() > deadline:
                     raise
                 self.notice(_("%s Connecting again.") % error)
                 self.close()
@@ -409,9 +417,16 @@ class SSHShell(Shell):
                 name = "out" if stream == STDOUT else "err"
                 text = self.capture(supervised.rest(key, name, have, size - have)).stdout
                 follower.on_output(stream, text.encode(errors="surrogateescape"))
+        return code
+
+    def close_gate(self, key: str) -> bool:
+        """See to it that the run ``key`` is never started from now on. False: it has been started already."""
+        return self.capture(supervised.close_gate(key)).stdout.strip() == "never"
+
+    def forget(self, key: str) -> None:
+        """Delete what the server keeps of a run, once its end is recorded elsewhere; its gate goes too."""
         with contextlib.suppress(ShellError):
             self.capture(supervised.remove(key))
-        return code
 
     def _kill(self, key: str, follower: "_Follower") -> None:
         """End the run and hand over what it still printed."""

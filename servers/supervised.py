@@ -32,6 +32,10 @@ mkdir -p "$base/runs" || exit 120
 NOTHING_TO_FOLLOW = 120
 
 
+#: Folders of runs that nobody has read to their end are deleted after so many days.
+KEPT_DAYS = 14
+
+
 def runner(script: Script) -> str:
     """The text of ``run.sh``: take in the environment, run the script in the foreground, record its end.
 
@@ -71,6 +75,7 @@ def start(key: str, script: Script, delimiter: str) -> str:
     return f"""{_BASE}
 trap : HUP
 d=$base/runs/{quote(key)}
+find "$base/runs" -mindepth 1 -maxdepth 1 -mtime +{KEPT_DAYS} -exec rm -rf {{}} + 2>/dev/null
 mkdir -p "$d"
 if mkdir "$d/started" 2>/dev/null; then
 : >"$d/out"; : >"$d/err"; mkfifo "$d/end"
@@ -181,6 +186,22 @@ n=0
 while [ ! -e "$d/rc" ] && [ $n -lt 20 ]; do n=$((n+1)); sleep 0.05; done
 [ -e "$d/rc" ] || kill -s KILL "$pid" 2>/dev/null
 echo killed
+"""
+
+
+def close_gate(key: str) -> str:
+    """See to it that the run is never started from now on. Prints ``never`` or, if it was already, ``started``."""
+    return f"""{_BASE}
+mkdir -p "$base/runs/"{quote(key)}
+if mkdir "$base/runs/"{quote(key)}/started 2>/dev/null; then echo never; else echo started; fi
+"""
+
+
+def only_before(key: str) -> str:
+    """Text that ends what follows it with status 7 once the run's gate is closed."""
+    return f"""{_BASE}
+umask "$mask"
+[ ! -e "$base/runs/"{quote(key)}/started ] || exit 7
 """
 
 

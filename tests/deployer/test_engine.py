@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ echo "started $!"
 
 
 @pytest.fixture
-def place(sshd, tmp_path) -> Path:
+def place(sshd, tmp_path) -> Iterator[Path]:
     """A folder on the server."""
     yield tmp_path
     for pid in sshd.processes():
@@ -261,22 +262,27 @@ def full_project(git_repo, place, **values):
     )
 
 
+def version_of(deployment: Deployment) -> str:
+    assert deployment.release is not None
+    return deployment.release.version
+
+
 def test_a_full_deployment_builds_once_and_switches_every_server(sshd, make_sshd, git_repo, place):
     project = full_project(git_repo, place, build_script="echo building; echo built > BUILT", output_dir="")
     deployment = ended(project, make_group(make_server(sshd)))
     assert deployment.status == "success", (deployment.error_message, log_of(deployment))
-    release = deployment.release
+    version = version_of(deployment)
     current = place / "srv" / "current"
-    assert current.readlink() == Path("releases") / release.version
+    assert current.readlink() == Path("releases") / version
     assert (current / "BUILT").read_text() == "built\n"
     assert deployment.commit_hash == git_repo.head
     assert log_of(deployment, stream="stdout").count("building") == 1
     target = deployment.targets.get()
-    assert (target.release_before, target.release_after) == ("", release.version)
+    assert (target.release_before, target.release_after) == ("", version)
     git_repo.commit({"VERSION": "two"})
     second = ended(project, make_group(make_server(sshd)))
     assert (current / "VERSION").read_text().strip() == "two"
-    assert second.targets.get().release_before == release.version
+    assert second.targets.get().release_before == version
 
 
 def test_a_failing_build_touches_no_server(sshd, git_repo, place):
@@ -352,13 +358,13 @@ def test_a_budget_that_is_spent_rolls_the_touched_servers_back(sshd, git_repo, p
     deployment = ended(project, group)
     assert deployment.status == "failed"
     target = deployment.targets.get()
-    assert (target.status, target.release_after) == ("rolled_back", good.release.version)
-    assert (place / "srv" / "current").readlink().name == good.release.version
+    assert (target.status, target.release_after) == ("rolled_back", version_of(good))
+    assert (place / "srv" / "current").readlink().name == version_of(good)
 
 
 def test_old_releases_go_and_the_live_and_the_previous_one_stay(sshd, git_repo, place):
     project, group = full_project(git_repo, place, keep_releases=1), make_group(make_server(sshd))
-    versions = [ended(project, group).release.version for _ in range(3)]
+    versions = [version_of(ended(project, group)) for _ in range(3)]
     assert sorted(p.name for p in (place / "srv" / "releases").iterdir()) == sorted(versions[1:])
 
 
@@ -387,6 +393,20 @@ def test_statuses_end_once(sshd, place):
         for racer in racers:
             racer.join()
         assert sorted(wins) == [False, True]
+
+
+def test_a_forced_cancel_ends_the_script_on_the_server_too(sshd, place):
+    path = script(place, "trap '' TERM; echo begun; setsid sleep 7666 & while :; do sleep 7666; done")
+    project = make_project(deploy_script_path=path)
+    deployment = make_deployment(project, make_group(make_server(sshd, name="a")), deployment_type="restart_only")
+    worker = threading.Thread(target=carry_out, args=[deployment.pk])
+    worker.start()
+    wait_for(lambda: "begun" in log_of(deployment))
+    Deployment.objects.get(pk=deployment.pk).request_cancel(force=True)
+    worker.join(30)
+    deployment.refresh_from_db()
+    assert (deployment.status, deployment.targets.get().status) == ("cancelled", "cancelled")
+    assert not [p for p in sshd.processes() if b"7666" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
 def wait_for(condition, within: float = 15.0) -> None:

@@ -2,16 +2,22 @@
 
 import os
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.db import connections
 from django.utils import timezone
 
 from deployer.launch import LaunchRefusedError
-from deployer.models import Deployment, LogLine
-from deployer.sweep import LOST_LAUNCH, sweep
+from deployer.models import Deployment, LogLine, Target
+from deployer.routines import carry_out, settle_lost
+from deployer.sweep import LOST_JOB, sweep
+from servers.models import Server
+from servers.shell import RunLostError, Script
+from servers.ssh import connect
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import wait_until
 
@@ -33,27 +39,47 @@ def test_a_launch_reaches_a_worker_by_its_known_name(sshd, worker, tmp_path):
     deployment = launched(sshd, tmp_path, "echo hello")
     wait_until(lambda: status(deployment) == "success", "the deployment to succeed")
     assert LogLine.objects.filter(deployment=deployment, content="hello", stream="stdout").count() == 1
-    assert deployment.log_lines.order_by("id").last().content.startswith("Done")
+    assert list(deployment.log_lines.values_list("content", flat=True))[-1].startswith("Done")
 
 
-def test_a_work_horse_that_is_killed_leaves_a_failed_deployment_with_a_sentence(sshd, worker, tmp_path):
-    deployment = launched(sshd, tmp_path, f"touch {tmp_path}/begun; sleep 3")
+def ended(deployment: Deployment) -> bool:
+    return Deployment.objects.ended().filter(pk=deployment.pk).exists()
+
+
+def test_after_a_work_horse_was_killed_the_server_is_asked_how_its_script_ended(sshd, worker, tmp_path):
+    deployment = launched(
+        sshd, tmp_path, f"echo one; touch {tmp_path}/begun; echo x >> {tmp_path}/n; sleep 3; echo two"
+    )
     wait_until((tmp_path / "begun").exists, "the script to begin")
+    wait_until(lambda: deployment.log_lines.filter(content="one").exists(), "the first line")
     os.kill(worker.horses[0], signal.SIGKILL)
-    wait_until(lambda: status(deployment) not in Deployment.ACTIVE, "the deployment to end")
+    wait_until(lambda: ended(deployment), "the deployment to end", 20)
+    target = deployment.targets.get()
+    assert (status(deployment), target.status, target.exit_code) == ("success", "success", 0)
+    lines = list(deployment.log_lines.filter(stream="stdout").values_list("content", flat=True))
+    assert lines == ["one", "two"]
+    assert (tmp_path / "n").read_text() == "x\n"
+    assert deployment.log_lines.filter(level="error", content__contains="killed by signal 9").exists()
+
+
+def test_a_work_horse_killed_in_a_build_leaves_a_failed_deployment_with_a_sentence(sshd, worker, git_repo, tmp_path):
+    build = f"touch {tmp_path}/begun; setsid sleep 8111 & sleep 8111"
+    project = make_project(git_url=git_repo.url, build_script=build, deploy_path=str(tmp_path / "srv"))
+    deployment = make_deployment(project, make_group(make_server(sshd, name="web-1")))
+    wait_until((tmp_path / "begun").exists, "the build to begin")
+    os.kill(worker.horses[0], signal.SIGKILL)
+    wait_until(lambda: ended(deployment), "the deployment to end", 20)
     deployment.refresh_from_db()
-    assert deployment.status == "failed"
-    assert "killed by signal 9" in deployment.error_message
-    assert "web-1" in deployment.error_message
-    assert deployment.targets.get().status == "unknown"
-    assert deployment.log_lines.filter(level="error").exists()
+    assert (deployment.status, deployment.targets.get().status) == ("failed", "skipped")
+    assert "killed by signal 9 while the deployment was building" in deployment.error_message
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and b"sleep\x008111" in p.read_bytes()]
 
 
 def test_the_next_deployment_runs_after_a_work_horse_was_killed(sshd, worker, tmp_path):
     first = launched(sshd, tmp_path, f"touch {tmp_path}/begun; sleep 3")
     wait_until((tmp_path / "begun").exists, "the script to begin")
     os.kill(worker.horses[0], signal.SIGKILL)
-    wait_until(lambda: status(first) not in Deployment.ACTIVE, "the deployment to end")
+    wait_until(lambda: ended(first), "the deployment to end", 20)
     (tmp_path / "restart.sh").write_text("echo again")
     second = make_deployment(first.project, *first.server_groups.all(), deployment_type="restart_only")
     wait_until(lambda: status(second) == "success", "the second one to succeed")
@@ -65,38 +91,95 @@ def test_a_launch_whose_enqueue_was_lost_is_sent_again(sshd, queue_server, tmp_p
     assert status(deployment) == "pending"
     queue_server.start()
     assert sweep()["again"] == []  # it may still be on its way
-    Deployment.objects.update(created_at=timezone.now() - LOST_LAUNCH - timedelta(seconds=1))
+    Deployment.objects.update(created_at=timezone.now() - LOST_JOB - timedelta(seconds=1))
     assert sweep()["again"] == [deployment.pk]
     assert sweep()["again"] == []  # it is on the queue now
     make_worker()
     wait_until(lambda: status(deployment) == "success", "the deployment to succeed")
 
 
-def test_a_deployment_without_a_sign_of_life_is_ended_and_one_with_it_is_not(sshd, queue_server, tmp_path):
+def grow_old(deployment: Deployment) -> None:
+    """As if its worker had shown no sign of life for a minute."""
+    Deployment.objects.filter(pk=deployment.pk).update(heartbeat_at=timezone.now() - timedelta(minutes=1))
+
+
+def test_a_deployment_without_a_sign_of_life_is_taken_over_and_one_with_it_is_not(sshd, queue_server, tmp_path):
     deployment = launched(sshd, tmp_path, "true")
     assert deployment.claim_for_worker()
-    assert sweep()["ended"] == []
-    Deployment.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=1))
-    assert sweep()["ended"] == [deployment.pk]
-    assert status(deployment) == "failed"
+    assert sweep()["lost"] == []
+    grow_old(deployment)
+    assert sweep()["lost"] == [deployment.pk]
+    assert status(deployment) == "interrupted"
     # The worker that was taken for lost wakes up: it can write nothing any more.
     assert not deployment.beat()
     assert not deployment.end(Deployment.Status.SUCCESS)
-    assert not deployment.targets.get().move("success")
+    assert not deployment.targets.get().move(Target.Status.SUCCESS)
+    assert settle_lost(deployment.pk)
+    assert not settle_lost(deployment.pk)
+    assert (status(deployment), deployment.targets.get().status) == ("failed", "skipped")
 
 
 def test_a_worker_that_is_killed_whole_is_found_by_the_others(sshd, make_worker, tmp_path):
     first = make_worker()
-    deployment = launched(sshd, tmp_path, f"touch {tmp_path}/begun; sleep 4")
+    deployment = launched(sshd, tmp_path, f"touch {tmp_path}/begun; sleep 2; exit 5")
     wait_until((tmp_path / "begun").exists, "the script to begin")
     horses = first.horses
     first.kill()
     for pid in horses:
         os.kill(pid, signal.SIGKILL)
-    Deployment.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=1))
+    grow_old(deployment)
     make_worker()
-    wait_until(lambda: status(deployment) == "failed", "the deployment to be ended", 30)
-    assert deployment.targets.get().status == "unknown"
+    wait_until(lambda: ended(deployment), "the deployment to end", 30)
+    target = deployment.targets.get()
+    assert (status(deployment), target.status, target.exit_code) == ("failed", "failed", 5)
+
+
+def test_a_restart_that_the_lost_worker_never_began_is_not_begun_any_more(sshd, queue_server, tmp_path):
+    deployment = launched(sshd, tmp_path, f"touch {tmp_path}/begun")
+    assert deployment.claim_for_worker()
+    target = deployment.targets.get()
+    assert target.move(Target.Status.RESTARTING)
+    grow_old(deployment)
+    sweep()
+    settle_lost(deployment.pk)
+    assert (status(deployment), deployment.targets.get().status) == ("failed", "skipped")
+    with connect(Server.objects.get()) as shell, pytest.raises(RunLostError):  # the lost worker wakes up on the server
+        shell.run(Script("true"), lambda *_: None, timeout=10, stop=threading.Event(), key=target.run_key)
+    assert not (tmp_path / "begun").exists()
+
+
+def test_a_switch_without_a_restart_is_taken_back(sshd, queue_server, git_repo, tmp_path):
+    git_repo.commit({"restart.sh": "echo fine"})
+    project = make_project(git_url=git_repo.url, deploy_path=str(tmp_path / "srv"), deploy_script_path="restart.sh")
+    group = make_group(make_server(sshd))
+    first = make_deployment(project, group)
+    carry_out(first.pk)
+    second = make_deployment(project, group)
+    carry_out(second.pk)
+    second.refresh_from_db()
+    before = first.targets.get().release_after
+    # As it is when the worker dies right after the switch.
+    Deployment.objects.filter(pk=second.pk).update(status="deploying", finished_at=None)
+    second.targets.update(status="switching", run_key="d" * 32)
+    grow_old(second)
+    sweep()
+    settle_lost(second.pk)
+    target = second.targets.get()
+    assert (status(second), target.status, target.release_after) == ("failed", "failed", before)
+    assert (tmp_path / "srv" / "current").readlink().name == before
+    assert "between switch and restart" in target.error
+
+
+def test_a_server_that_cannot_be_asked_is_unknown_and_the_deployment_stays_interrupted(sshd, queue_server, tmp_path):
+    deployment = launched(sshd, tmp_path, "true")
+    assert deployment.claim_for_worker()
+    deployment.targets.get().move(Target.Status.RESTARTING)
+    Server.objects.update(port=1)
+    grow_old(deployment)
+    sweep()
+    settle_lost(deployment.pk)
+    assert (status(deployment), deployment.targets.get().status) == ("interrupted", "unknown")
+    assert ended(deployment)
 
 
 def test_a_worker_waits_for_its_deployment_when_it_is_told_to_stop(sshd, worker, tmp_path):

@@ -8,7 +8,7 @@ from deployer.sweep import sweep
 
 
 class Command(BaseCommand):
-    """Send lost launches again and end deployments whose worker is gone."""
+    """Send lost launches again and take over deployments whose worker is gone."""
 
     help = "One pass of the sweep: launches that never reached the queue, deployments whose worker is gone."
 
@@ -16,7 +16,7 @@ class Command(BaseCommand):
         found = sweep()
         for pk in found["again"]:
             self.stdout.write(f"Deployment #{pk} had not reached the queue: sent again.")
-        for pk in found["ended"]:
-            self.stdout.write(f"Deployment #{pk} had lost its worker: ended.")
+        for pk in found["lost"]:
+            self.stdout.write(f"Deployment #{pk} had lost its worker: its servers are being asked.")
         if not any(found.values()):
             self.stdout.write("Nothing to do.")
