@@ -5,7 +5,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from servers.forms import SecretsForm, WriteOnlyInput
+from servers.forms import SecretsForm, WriteOnlyTextarea
+
+_SIZE = {"rows": 1, "cols": 40}
 
 
 class VariableForm(SecretsForm):
@@ -14,7 +16,7 @@ class VariableForm(SecretsForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "value" in self.fields and (self.instance.is_secret or self._is_sent_as_secret()):
-            self.make_write_only("value", WriteOnlyInput)
+            self.make_write_only("value", WriteOnlyTextarea(attrs=_SIZE))
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()

@@ -38,15 +38,18 @@ class SecretsForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         for name, widget in self.secret_widgets.items():
             if name in self.fields:
-                self.make_write_only(name, widget)
+                self.make_write_only(name, widget())
 
-    def make_write_only(self, name: str, widget: type[forms.Widget]) -> None:
+    def make_write_only(self, name: str, widget: forms.Widget) -> None:
         """Turn the field ``name`` into a write-only box that says whether there is a value."""
         is_set = bool(getattr(self.instance, name))
         field = self.fields[name]
-        field.widget = widget(attrs={"autocomplete": "new-password"})
+        field.widget = widget
         field.required = False
-        field.help_text = _("Set. Leave empty to keep it.") if is_set else _("Not set.")
+        widget.attrs |= {
+            "autocomplete": "new-password",
+            "placeholder": _("Set. Leave empty to keep it.") if is_set else _("Not set."),
+        }
         self.initial[name] = ""
 
     def keep_if_empty(self, name: str) -> None:

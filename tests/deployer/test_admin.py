@@ -192,6 +192,14 @@ def test_an_ordinary_variable_is_shown_and_can_be_emptied_or_made_secret(admin: 
     assert Variable.objects.get().value == ""
 
 
+def test_a_secret_of_several_lines_stays_one(admin: Client) -> None:
+    Variable.objects.create(project=make_project(), name="KEY", value="old", is_secret=True)
+    url, data = variable_form(admin, value="first\r\nsecond")
+    assert "Set. Leave empty to keep it." in admin.get(url).content.decode()
+    saved(admin, url, data)
+    assert Variable.objects.get().value == "first\nsecond"
+
+
 def test_the_history_of_a_change_names_the_field_and_not_the_secret(admin: Client) -> None:
     login = make_credential(name="login", password="sk_passw0rd")
     saved(admin, address(login), form_of(admin, address(login)) | {"password": "sk_second"})
