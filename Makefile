@@ -24,7 +24,7 @@ test: .venv/.dev ## the checks, then all tests on SQLite and on PostgreSQL
 	echo "--- tests on SQLite"
 	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES)
 	echo "--- tests on PostgreSQL"
-	$(PYTHON) -m tests.parts.postgres $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --ignore tests/browser
+	$(PYTHON) -m tests.parts.postgres $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --ignore tests/browser --ignore tests/deployer/test_up.py
 	echo "All checks and tests passed."
 
 lint: .venv/.dev ## the checks alone: ruff, mypy, migrations, deployment settings, templates

@@ -34,12 +34,13 @@ def read_or_make(path: Path, make: Callable[[], str]) -> str:
 
 
 def short_socket_path(path: Path) -> Path:
-    """``path``, or a stand-in below the temporary folder where the name is too long for a socket.
+    """``path``, or a stand-in below the temporary folder where the name will not do for a queue server's socket.
 
-    A socket's address holds 108 bytes (sockaddr_un). The stand-in lies in a folder of mode 0700 whose
+    A socket's address holds 108 bytes (sockaddr_un), and the queue's client takes a server's list of connections
+    apart at blanks and equals signs, the socket's name among them. The stand-in lies in a folder of mode 0700 whose
     name is derived from ``path``, so every process finds the same one.
     """
-    if len(os.fsencode(path)) <= 100:
+    if len(os.fsencode(path)) <= 100 and not set(str(path)) & set(" \t\n="):
         return path
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"deployer-{os.getuid()}-{digest}"

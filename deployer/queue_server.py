@@ -24,6 +24,7 @@ def queue_program() -> Program:
         "appendonly": "yes",
         "save": "",
         "loglevel": "warning",
+        "set-proc-title": "no",  # it would write over the environment that tells whose process it is
     }
     command = [_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
     return Program("queue", command, answers=queue_answers)

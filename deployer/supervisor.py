@@ -28,6 +28,7 @@ ASK_AGAIN = 1.5
 LAST_CHANCE = 10.0
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -79,6 +80,7 @@ class _Kept:
             except ProcessLookupError:
                 continue
         if self.process is not None:
+            self.process.kill()
             self.process.wait()
 
 
@@ -283,6 +285,11 @@ def ending_with_parent() -> Callable[[], None]:
             os._exit(1)
 
     return arrange
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what our programs leave behind, in place of init, which may not look after them."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def manage(*arguments: str) -> list[str]:

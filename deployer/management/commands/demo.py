@@ -25,13 +25,14 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
-from deployer.supervisor import ending_with_parent, manage
+from deployer.supervisor import adopt_orphans, ending_with_parent, manage
 
 SERVERS = ("web-1", "web-2", "web-3")
 SOURCE = Path(settings.BASE_DIR) / "demo"
 FOLDER = Path(settings.BASE_DIR) / ".demo"
 #: The site's address, the servers' SSH ports and their shops' ports; the next free one where one is taken.
 SITE_PORT, SSH_PORT, SHOP_PORT = 8000, 2201, 8101
+DEPLOYMENT_TIMEOUT = 300
 GIT_IDENTITY = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
@@ -72,6 +73,7 @@ class Command(BaseCommand):
         FOLDER.mkdir(mode=0o700, exist_ok=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.default_int_handler)
+        adopt_orphans()
         with _only_one(), Stage() as stage:
             try:
                 good = self._show(stage)
@@ -201,6 +203,7 @@ class Stage:
             for process in reversed(self._processes):
                 _stop(process)
             self._stop_shops()
+            self._bury()
         finally:
             for number, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
                 signal.signal(number, handler)
@@ -249,6 +252,7 @@ class Stage:
     def watch(self) -> None:
         """Wait for Ctrl-C, or for the site or the servers to end."""
         while all(process.poll() is None for process in self._processes):
+            self._bury()
             time.sleep(0.5)
         raise CommandError(_("A part of the demo ended by itself: see %(folder)s.") % {"folder": FOLDER})
 
@@ -263,7 +267,13 @@ class Stage:
         """Run `manage.py deploy shop --wait`, its log shown as it comes; gives exit status and JSON answer."""
         command = manage("deploy", "shop", "--group", "web", "--wait", "--json", *arguments)
         with self._running(command, stdout=subprocess.PIPE, stderr=sys.stdout.fileno()) as process:
-            answer = process.communicate()[0]
+            try:
+                answer = process.communicate(timeout=DEPLOYMENT_TIMEOUT)[0]
+            except subprocess.TimeoutExpired as error:
+                raise CommandError(
+                    _("The deployment did not end in %(seconds)d seconds. What the site said:\n%(log)s")
+                    % {"seconds": DEPLOYMENT_TIMEOUT, "log": self._log("site")[-3000:]}
+                ) from error
         return process.returncode, json.loads(answer) if answer.strip() else {}
 
     def ask(self, name: str) -> Facts | None:
@@ -321,6 +331,16 @@ class Stage:
                     _("The demo's %(name)s did not start:\n%(log)s") % {"name": name, "log": self._log(name)}
                 )
             time.sleep(0.05)
+
+    def _bury(self) -> None:
+        """Take note of adopted processes that have ended, so that none stays in the process table."""
+        own = {process.pid for process in self._processes}
+        try:
+            children = Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
+        except FileNotFoundError:  # a kernel without it; then init does it
+            return
+        for pid in {int(child) for child in children} - own:
+            os.waitpid(pid, os.WNOHANG)
 
     def _stop_shops(self) -> None:
         """End every program that a demo server has started and that lives on, as the shops do."""

@@ -1,0 +1,141 @@
+"""`manage.py up` brings everything up, keeps it up, and leaves nothing behind."""
+
+import os
+import re
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from tests.parts.programs import answers, free_port, kill_all, processes_with, wait_until
+from tests.parts.worker import MANAGE
+
+
+class Up:
+    """A running `manage.py up` on a data folder of its own."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        self.port = free_port()
+        self.folder = folder
+        self.mark = f"DEPLOYER_DATA_DIR={folder}"
+        self.log_path = folder.parent / f"up-{self.port}.log"
+        values = {"DEPLOYER_DATA_DIR": str(folder), "DEPLOYER_BIND": f"127.0.0.1:{self.port}", "DATABASE_URL": ""}
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*MANAGE, "up", *arguments],
+                env=os.environ | {"DJANGO_SETTINGS_MODULE": "deployer.settings"} | values | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    @property
+    def processes(self) -> list[int]:
+        return processes_with(self.mark)
+
+    @property
+    def queue(self) -> Redis:
+        return Redis(unix_socket_path=str(self.folder / "queue.sock"))
+
+    def wait_ready(self, workers: int = 2) -> "Up":
+        wait_until(lambda: "ready at" in self.log or self.process.poll() is not None, "the site to be ready", 60)
+        assert self.process.poll() is None, self.log
+        wait_until(lambda: self.queue.scard("rq:workers") == workers, "the workers to listen", 60)
+        return self
+
+    def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
+    started: list[Up] = []
+
+    def start(*arguments: str, **environment: str) -> Up:
+        started.append(Up(tmp_path / "data", *arguments, **environment))
+        return started[-1]
+
+    yield start
+    for one in started:
+        kill_all(one.processes)
+        one.process.wait()
+
+
+def _kill_one(up: Up, what: str) -> None:
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() for pid in up.processes}
+    kill_all([min(pid for pid, line in lines.items() if what in line)])
+
+
+def test_one_command_brings_up_queue_workers_and_web_and_shows_the_first_login_once(up: Callable[..., Up]) -> None:
+    site = up().wait_ready()
+    with urllib.request.urlopen(f"http://127.0.0.1:{site.port}/admin/login/") as page:
+        assert page.status == 200
+    assert re.search(r"password \w{20}$", site.log, re.MULTILINE)
+    assert (site.folder / "queue.sock").stat().st_mode & 0o077 == 0
+    assert site.stop(signal.SIGTERM) == 0
+    again = up().wait_ready()
+    assert "password" not in again.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_everything_and_leaves_no_process(up: Callable[..., Up], number: signal.Signals) -> None:
+    site = up().wait_ready()
+    assert len(site.processes) >= 6  # up, queue, two workers, gunicorn and its processes
+    assert site.stop(number) == 0
+    assert site.processes == []
+    assert not answers(site.port)
+
+
+def test_what_dies_is_started_again_and_said(up: Callable[..., Up]) -> None:
+    site = up("--workers", "1").wait_ready(1)
+    before = site.queue.smembers("rq:workers")
+    _kill_one(site, "rqworker")
+    wait_until(lambda: site.queue.smembers("rq:workers") - before, "a new worker", 60)
+    _kill_one(site, "valkey-server")
+    _kill_one(site, "gunicorn")
+    wait_until(lambda: site.log.count("starts again") == 3, "all three to be missed", 30)
+    for name in ("worker-1", "queue", "web"):
+        assert f"{name} was killed by SIGKILL; it starts again in" in site.log
+    with urllib.request.urlopen(f"http://127.0.0.1:{site.port}/admin/login/", timeout=30) as page:
+        assert page.status == 200
+    assert site.stop(signal.SIGTERM) == 0
+    assert site.processes == []
+
+
+def test_a_second_copy_on_the_same_data_folder_is_refused(up: Callable[..., Up]) -> None:
+    first = up().wait_ready()
+    second = up()
+    assert second.process.wait(30) == 1
+    assert f"(process {first.process.pid})" in second.log
+    assert "stop that one first" in second.log
+    assert first.process.poll() is None
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_starts(up: Callable[..., Up], sshd) -> None:
+    site = up("--bind", f"127.0.0.1:{sshd.port}")
+    assert site.process.wait(30) == 1
+    assert f"Cannot listen on 127.0.0.1:{sshd.port}: Address already in use" in site.log
+    assert "queue" not in site.log
+
+
+def test_nothing_outlives_a_killed_supervisor_and_the_next_start_works(up: Callable[..., Up]) -> None:
+    site = up().wait_ready()
+    site.stop(signal.SIGKILL)
+    wait_until(lambda: not site.processes, "everything to end", 30)
+    up().wait_ready()
+
+
+@pytest.mark.parametrize("value", ["nowhere", "127.0.0.1:99999", ":80"])
+def test_an_address_that_is_none_is_refused_with_a_sentence(up: Callable[..., Up], value: str) -> None:
+    site = up("--bind", value)
+    assert site.process.wait(30) == 1
+    assert "--bind must be HOST:PORT" in site.log
