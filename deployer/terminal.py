@@ -41,7 +41,8 @@ def as_html(text: str) -> SafeString:
 
 
 def _kept(sequence: re.Match[str]) -> str:
-    return "" if sequence[1] is None else f"\x1b[{_sixteen_colours(sequence[1])}m"
+    rendition = "" if sequence[1] is None else _sixteen_colours(sequence[1])
+    return rendition and f"\x1b[{rendition}m"
 
 
 def _sixteen_colours(parameters: str) -> str:
@@ -58,6 +59,8 @@ def _sixteen_colours(parameters: str) -> str:
         elif numbers[:1] == [2] and len(numbers) >= 4:
             result.append(_code(number, (numbers[1], numbers[2], numbers[3])))
             del numbers[:4]
+        else:
+            break  # not a colour, and what follows cannot be told apart from its parameters
     return ";".join(str(number) for number in result)
 
 

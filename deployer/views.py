@@ -84,7 +84,9 @@ def _activity() -> dict[str, Any]:
     recent = list(listed().ended()[:12])
     return {
         "running": running,
-        "broken": listed().filter(id__in=newest, status__in=[Deployment.Status.FAILED, Deployment.Status.INTERRUPTED]),
+        "broken": listed()
+        .ended()
+        .filter(id__in=newest, status__in=[Deployment.Status.FAILED, Deployment.Status.INTERRUPTED]),
         "offline": Server.objects.filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE),
         "recent": recent,
         "first_steps": [] if running or recent else _first_steps(),
@@ -145,7 +147,7 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
     """Choose what is launched, and launch it."""
     project = get_object_or_404(Project, pk=pk)
     groups = ServerGroup.objects.filter(environment=project.environment).prefetch_related("servers")
-    blocking = None
+    blocking, warning = None, ""
     if request.method == "POST":
         form = LaunchForm(request.POST)
         if form.is_valid():
@@ -158,8 +160,7 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
         form = LaunchForm(initial=_suggested(project, groups) | LaunchForm.chosen(request.GET))
         in_the_way = refusal_while_active(project)
         if in_the_way.blocking:
-            blocking = in_the_way.blocking
-            messages.warning(request, in_the_way.message)
+            blocking, warning = in_the_way.blocking, in_the_way.message
     return render(
         request,
         "deployer/launch.html",
@@ -169,6 +170,7 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
             "groups": groups,
             "chosen_groups": {str(value) for value in form["server_groups"].value() or ()},
             "blocking": blocking,
+            "warning": warning,
         },
     )
 
@@ -221,7 +223,7 @@ def _state(deployment: Deployment, targets: list[Target]) -> str:
     """A short text that changes whenever the head of the page or its table of servers would."""
     seen = [
         (deployment.status, deployment.commit_hash, deployment.error_message),
-        (deployment.cancel_requested_at, deployment.force_requested_at),
+        (deployment.cancel_requested_at, deployment.force_requested_at, deployment.finished_at),
         *((t.status, t.exit_code, t.error, t.release_before, t.release_after, t.proof, t.started_at) for t in targets),
     ]
     return hashlib.blake2s(repr(seen).encode(), digest_size=8).hexdigest()

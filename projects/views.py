@@ -3,20 +3,20 @@
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from projects.models import Project
 from servers.models import ServerGroup
 
 
-@require_GET
+@require_safe
 @login_required
 def project_list(request: HttpRequest) -> HttpResponse:
     """Every project."""
     return render(request, "projects/list.html", {"projects": Project.objects.all()})
 
 
-@require_GET
+@require_safe
 @login_required
 def project(request: HttpRequest, pk: int) -> HttpResponse:
     """One project: how it is built, restarted and checked, and the servers it can go to."""

@@ -7,14 +7,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from servers.connection import ConnectionReport, test_connection
 from servers.keys import fingerprint
 from servers.models import Server
 
 
-@require_GET
+@require_safe
 @login_required
 def server_list(request: HttpRequest) -> HttpResponse:
     """Every server and what the last connection to it found."""
@@ -22,7 +22,7 @@ def server_list(request: HttpRequest) -> HttpResponse:
     return render(request, "servers/list.html", {"servers": servers})
 
 
-@require_GET
+@require_safe
 @login_required
 def server(request: HttpRequest, pk: int) -> HttpResponse:
     """One server: how it is reached, which key it is known by, what the last connection found."""

@@ -1,0 +1,475 @@
+"""What the pages of deployments promise: who sees them, what they launch, how the log arrives."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from deployer.launch import Launch, LaunchRefusedError, launch
+from deployer.models import Deployment, LogLine, Target
+from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def client() -> Client:
+    client = Client()
+    client.force_login(make_user("maria"))
+    return client
+
+
+@pytest.fixture
+def running() -> Deployment:
+    """A restart-only deployment to one server that a worker has taken."""
+    it = make_deployment(
+        make_project(name="shop"), make_group(make_server(name="web-1")), deployment_type="restart_only"
+    )
+    it.claim_for_worker()
+    return it
+
+
+def say(it: Deployment, *texts: str, **values: Any) -> None:
+    LogLine.objects.bulk_create(
+        LogLine(deployment=it, content=text, timestamp=timezone.now(), **values) for text in texts
+    )
+
+
+def poll(client: Client, it: Deployment, **query: Any) -> str:
+    return client.get(reverse("deployment_poll", args=[it.pk]), query).content.decode()
+
+
+def cursor(html: str) -> dict[str, str] | None:
+    """The query of the poller's next request; nothing if it has none."""
+    match = re.search(r'id="poller"[^>]*hx-get="[^"?]*\?([^"]*)"', html)
+    return dict(pair.split("=") for pair in match[1].split("&amp;")) if match else None
+
+
+def queries_of(client: Client, url: str) -> int:
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert client.get(url).status_code == 200
+    return len(queries)
+
+
+@pytest.mark.parametrize(
+    ("name", "takes_id"),
+    [
+        ("home", False),
+        ("deployments", False),
+        ("projects", False),
+        ("servers", False),
+        ("project", True),
+        ("launch", True),
+        ("deployment", True),
+        ("deployment_log", True),
+        ("deployment_again", True),
+        ("server", True),
+    ],
+)
+def test_a_visitor_is_sent_to_the_login(name: str, takes_id: bool) -> None:
+    url = reverse(name, args=[1] if takes_id else [])
+    answer = Client().get(url)
+    assert answer.status_code == 302
+    assert answer["Location"].startswith(reverse("login"))
+
+
+@pytest.mark.parametrize("name", ["deployment_cancel", "server_test"])
+def test_a_visitor_changes_nothing(name: str, running: Deployment) -> None:
+    answer = Client().post(reverse(name, args=[running.pk]))
+    assert answer["Location"].startswith(reverse("login"))
+    running.refresh_from_db()
+    assert running.cancel_requested_at is None
+
+
+def test_a_poll_without_a_login_loads_the_page_anew_instead_of_putting_the_login_into_the_log(
+    running: Deployment,
+) -> None:
+    answer = Client().get(reverse("deployment_poll", args=[running.pk]))
+    assert answer["HX-Refresh"] == "true"
+    assert answer.content == b""
+
+
+def test_the_queue_pages_are_closed_to_all_but_superusers() -> None:
+    client = Client()
+    client.force_login(make_user(is_superuser=False, is_staff=True))
+    answer = client.get("/rq/")
+    assert answer.status_code == 403
+    assert b"Ask an administrator" in answer.content
+
+
+def test_pages_hold_nothing_that_the_content_security_policy_forbids(client: Client, running: Deployment) -> None:
+    for url in ("/", running.get_absolute_url(), reverse("launch", args=[running.project_id])):
+        answer = client.get(url)
+        html = answer.content.decode()
+        assert "default-src 'self'" in answer["Content-Security-Policy"]
+        assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*\ssrc=)", html)
+        assert "&quot;allowEval&quot;: false" in html or '"allowEval": false' in html
+
+
+# --- launch ----------------------------------------------------------------------------------------
+
+
+def test_a_full_deployment_is_launched_by_the_form(client: Client) -> None:
+    project, group = make_project(), make_group(make_server())
+    answer = client.post(
+        reverse("launch", args=[project.pk]),
+        {"deployment_type": "full", "branch": "v1.2", "server_groups": [group.pk]},
+    )
+    it = Deployment.objects.get()
+    assert answer["Location"] == it.get_absolute_url()
+    assert (it.deployment_type, it.branch, it.trigger) == ("full", "v1.2", "web")
+    assert it.created_by is not None
+    assert it.created_by.get_username() == "maria"
+    assert list(it.server_groups.all()) == [group]
+
+
+def test_a_restart_only_deployment_has_no_branch_whatever_the_hidden_field_held(client: Client) -> None:
+    project, group = make_project(), make_group(make_server())
+    client.post(
+        reverse("launch", args=[project.pk]),
+        {"deployment_type": "restart_only", "branch": "main; id", "server_groups": [group.pk]},
+    )
+    it = Deployment.objects.get()
+    assert (it.deployment_type, it.branch) == ("restart_only", "")
+
+
+def refusals() -> list[Any]:
+    return [
+        pytest.param({}, "full", "", list, id="no group"),
+        pytest.param({}, "full", "-x..y", lambda: [make_group(make_server())], id="branch"),
+        pytest.param({}, "sideways", "", lambda: [make_group(make_server())], id="type"),
+        pytest.param({}, "full", "", lambda: [make_group(make_server(is_active=False))], id="no active server"),
+        pytest.param(
+            {}, "full", "", lambda: [make_group(make_server(), environment="staging")], id="other environment"
+        ),
+        pytest.param(
+            {"deploy_script_path": ""}, "restart_only", "", lambda: [make_group(make_server())], id="no script"
+        ),
+        pytest.param({"git_url": ""}, "full", "", lambda: [make_group(make_server())], id="no git address"),
+    ]
+
+
+@pytest.mark.parametrize(("fields", "kind", "branch", "make_groups"), refusals())
+def test_the_form_refuses_with_the_words_of_the_launch_and_keeps_what_was_typed(
+    client: Client, fields: dict[str, Any], kind: str, branch: str, make_groups: Callable[[], list[Any]]
+) -> None:
+    project, groups = make_project(**fields), make_groups()
+    with pytest.raises(LaunchRefusedError) as refusal:
+        launch(Launch(project, groups, kind, branch=branch))
+    answer = client.post(
+        reverse("launch", args=[project.pk]),
+        {"deployment_type": kind, "branch": branch, "server_groups": [group.pk for group in groups]},
+    )
+    form = answer.context["form"]
+    shown = form.errors.get(refusal.value.field) or form.non_field_errors()
+    assert shown == [refusal.value.message]
+    assert not Deployment.objects.exists()
+    assert form["branch"].value() == branch
+    for group in groups:
+        if group.environment == project.environment:
+            assert f'value="{group.pk}" checked' in answer.content.decode()
+
+
+def test_a_second_launch_is_refused_with_a_link_to_the_first(client: Client, running: Deployment) -> None:
+    group = running.server_groups.get()
+    url = reverse("launch", args=[running.project_id])
+    assert f'href="{running.get_absolute_url()}"' in client.get(url).content.decode()
+    answer = client.post(url, {"deployment_type": "restart_only", "server_groups": [group.pk]})
+    html = answer.content.decode()
+    assert "is being deployed to Production already" in html
+    assert f'href="{running.get_absolute_url()}"' in html
+    assert Deployment.objects.count() == 1
+
+
+def test_the_address_fills_in_the_form(client: Client) -> None:
+    project, group, other = make_project(), make_group(make_server()), make_group(make_server())
+    chosen: dict[str, Any] = {"type": "restart_only", "branch": "v9", "group": group.pk}
+    html = client.get(reverse("launch", args=[project.pk]), chosen).content.decode()
+    assert 'value="restart_only" checked' in html
+    assert 'value="v9"' in html
+    assert f'value="{group.pk}" checked' in html
+    assert f'value="{other.pk}" checked' not in html
+
+
+def test_only_groups_of_the_projects_environment_are_offered_and_inactive_servers_are_named(client: Client) -> None:
+    project = make_project()
+    make_group(make_server(name="sleeping", is_active=False), name="here")
+    make_group(make_server(), name="elsewhere", environment="staging")
+    html = client.get(reverse("launch", args=[project.pk])).content.decode()
+    assert "here" in html
+    assert "elsewhere" not in html
+    assert re.search(r"sleeping\s*<em>inactive", html)
+
+
+def test_production_is_announced_and_staging_is_not(client: Client) -> None:
+    for environment, announced in (("production", True), ("staging", False)):
+        html = client.get(reverse("launch", args=[make_project(environment=environment).pk])).content.decode()
+        assert ("production-banner" in html) is announced
+
+
+def test_run_again_fills_in_the_same_launch(client: Client, running: Deployment) -> None:
+    answer = client.get(reverse("deployment_again", args=[running.pk]), follow=True)
+    html = answer.content.decode()
+    assert 'value="restart_only" checked' in html
+    assert f'value="{running.server_groups.get().pk}" checked' in html
+
+
+# --- the log ---------------------------------------------------------------------------------------
+
+
+def test_a_poll_brings_only_rows_after_the_cursor_and_moves_it(client: Client, running: Deployment) -> None:
+    say(running, "first", "second")
+    page = client.get(running.get_absolute_url()).content.decode()
+    after = cursor(page)
+    assert after is not None
+    say(running, "third")
+    answer = poll(client, running, **after)
+    assert "third" in answer
+    assert "second" not in answer
+    assert 'id="L3"' in answer
+    then = cursor(answer)
+    assert then is not None
+    assert "third" not in poll(client, running, **then)
+
+
+def test_a_poll_brings_at_most_500_rows_and_asks_for_the_rest_at_once(client: Client, running: Deployment) -> None:
+    say(running, *[f"line {number}" for number in range(1, 1002)])
+    seen: list[str] = []
+    query: dict[str, str] | None = {"after": "0", "line": "1"}
+    sizes = []
+    for _round in range(3):
+        assert query is not None
+        answer = poll(client, running, **query)
+        rows = re.findall(r'<span class="text">(.*?)</span>', answer)
+        assert ("load, every" in answer) is (len(rows) == 500)
+        sizes.append(len(rows))
+        seen += rows
+        query = cursor(answer)
+    assert sizes == [500, 500, 1]
+    assert seen == [f"line {number}" for number in range(1, 1002)]
+
+
+def test_polling_goes_on_after_the_end_until_every_row_has_arrived(client: Client, running: Deployment) -> None:
+    say(running, *["x"] * 600)
+    running.end(Deployment.Status.SUCCESS)
+    first = poll(client, running, after=0)
+    query = cursor(first)
+    assert query is not None
+    last = poll(client, running, **query)
+    assert last.count('class="text"') == 100
+    assert cursor(last) is None
+    assert "hx-trigger" not in last
+
+
+def test_the_page_of_an_ended_deployment_does_not_poll(client: Client, running: Deployment) -> None:
+    running.end(Deployment.Status.FAILED, "web-1 failed: exit status 3.")
+    page = client.get(running.get_absolute_url()).content.decode()
+    assert cursor(page) is None
+    assert "web-1 failed: exit status 3." in page
+    assert "✗ Failed" in page
+
+
+def test_a_row_that_is_written_between_the_status_and_the_rows_is_not_lost(client: Client, running: Deployment) -> None:
+    """The status is read first, so an answer that sees the end sees every row."""
+    with CaptureQueriesContext(connection) as queries:
+        poll(client, running)
+    tables = [query["sql"] for query in queries]
+    status = next(index for index, sql in enumerate(tables) if 'FROM "deployer_deployment"' in sql)
+    rows = next(index for index, sql in enumerate(tables) if 'FROM "deployer_logline"' in sql)
+    assert status < rows
+
+
+def test_head_and_table_come_again_only_when_they_have_changed(client: Client, running: Deployment) -> None:
+    query = cursor(client.get(running.get_absolute_url()).content.decode())
+    assert query is not None
+    assert "deployment-state" not in poll(client, running, **query)
+    running.targets.update(status=Target.Status.RESTARTING)
+    answer = poll(client, running, **query)
+    assert "deployment-state" in answer
+    assert "Restarting" in answer
+
+
+def test_the_page_shows_the_last_500_lines_and_earlier_ones_on_demand(client: Client, running: Deployment) -> None:
+    say(running, *[f"line {number}" for number in range(1, 1103)])
+    page = client.get(running.get_absolute_url()).content.decode()
+    assert page.count('class="text"') == 500
+    assert 'id="L603"' in page
+    seen = 500
+    while match := re.search(r'<div id="log-earlier"[^>]*?>.*?hx-get="([^"]*)"', page):
+        page = client.get(match[1].replace("&amp;", "&")).content.decode()
+        rows = re.findall(r'id="L(\d+)".*?<span class="text">line (\d+)<', page)
+        assert all(number == text for number, text in rows)
+        seen += len(rows)
+        if re.search(r'id="log-earlier"[^>]* hidden', page):
+            break
+    assert seen == 1102
+
+
+def test_log_text_is_escaped_and_colours_are_classes(client: Client, running: Deployment) -> None:
+    say(running, "<script>alert('x')</script>", "\x1b[31mred\x1b[0m", "\x1b]8;;javascript:alert(1)\x07link\x1b]8;;\x07")
+    for html in (client.get(running.get_absolute_url()).content.decode(), poll(client, running)):
+        assert "<script>alert" not in html
+        assert "&lt;script&gt;alert" in html
+        assert '<span class="ansi31">red</span>' in html
+        assert "javascript:" not in html
+
+
+def test_a_server_with_hostile_words_is_shown_as_text(client: Client, running: Deployment) -> None:
+    running.targets.update(
+        server_name="<img src=x>", error="<script>e</script>", proof={"sentence": "<script>p</script>"}
+    )
+    html = client.get(running.get_absolute_url()).content.decode()
+    assert "<img" not in html
+    assert "<script>e" not in html
+    assert "&lt;script&gt;p" in html
+
+
+@pytest.mark.parametrize("query", [{"after": "x"}, {"after": "-1"}, {"after": "9" * 30, "line": "²"}, {"line": "٣"}])
+def test_a_senseless_cursor_is_no_error(client: Client, running: Deployment, query: dict[str, str]) -> None:
+    say(running, "hello")
+    assert client.get(reverse("deployment_poll", args=[running.pk]), query).status_code == 200
+
+
+def test_the_whole_log_downloads_as_text_without_escape_sequences(client: Client, running: Deployment) -> None:
+    say(running, *[f"\x1b[32mline {number}\x1b[0m" for number in range(3000)], target=running.targets.get())
+    answer = client.get(reverse("deployment_log", args=[running.pk]))
+    assert answer.streaming
+    assert answer["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer["Content-Disposition"] == f'attachment; filename="shop-{running.pk}.log"'
+    lines = answer.getvalue().decode().splitlines()
+    assert len(lines) == 3000
+    assert lines[0].endswith(" web-1 system/info line 0")
+    assert lines[-1].endswith(" line 2999")
+
+
+# --- cancel ----------------------------------------------------------------------------------------
+
+
+def test_cancel_asks_a_running_deployment_to_stop_and_says_so(client: Client, running: Deployment) -> None:
+    answer = client.post(reverse("deployment_cancel", args=[running.pk]), follow=True)
+    running.refresh_from_db()
+    assert running.cancel_requested_at is not None
+    assert running.force_requested_at is None
+    assert running.is_active
+    assert b"Cancel requested" in answer.content
+
+
+def test_force_is_offered_only_once_cancel_was_requested(client: Client, running: Deployment) -> None:
+    assert b'name="force"' not in client.get(running.get_absolute_url()).content
+    running.request_cancel()
+    assert b'name="force"' in client.get(running.get_absolute_url()).content
+    client.post(reverse("deployment_cancel", args=[running.pk]), {"force": "yes"})
+    running.refresh_from_db()
+    assert running.force_requested_at is not None
+
+
+def test_cancel_by_get_does_nothing(client: Client, running: Deployment) -> None:
+    assert client.get(reverse("deployment_cancel", args=[running.pk])).status_code == 405
+    running.refresh_from_db()
+    assert running.cancel_requested_at is None
+
+
+def test_a_deployment_that_has_ended_says_that_there_is_nothing_to_cancel(client: Client, running: Deployment) -> None:
+    running.end(Deployment.Status.SUCCESS)
+    answer = client.post(reverse("deployment_cancel", args=[running.pk]), follow=True)
+    assert b"has ended already" in answer.content
+    running.refresh_from_db()
+    assert running.status == "success"
+
+
+# --- lists -----------------------------------------------------------------------------------------
+
+
+def test_an_empty_site_says_what_to_do_first(client: Client) -> None:
+    html = client.get("/").content.decode()
+    assert "Nothing has been deployed yet" in html
+    assert "Add a credential" in html
+
+
+def test_home_shows_what_runs_what_failed_and_what_ran(client: Client, running: Deployment) -> None:
+    failed = make_deployment(make_project(name="broken"), running.server_groups.get())
+    failed.claim_for_worker()
+    failed.end(Deployment.Status.FAILED, "web-1 could not be reached.")
+    html = client.get("/").content.decode()
+    assert 'hx-trigger="every 2s"' in html
+    attention = html.split("Needs attention")[1].split("Lately")[0]
+    assert "broken" in attention
+    assert "web-1 could not be reached." in attention
+    assert "shop" in html.split("Running now")[1].split("Needs attention")[0]
+    running.end(Deployment.Status.SUCCESS)
+    assert "hx-trigger" not in client.get(reverse("activity")).content.decode()
+
+
+def test_a_failure_that_a_later_deployment_has_mended_needs_no_attention(client: Client, running: Deployment) -> None:
+    running.end(Deployment.Status.FAILED, "no")
+    again = make_deployment(running.project, running.server_groups.get())
+    again.claim_for_worker()
+    again.end(Deployment.Status.SUCCESS)
+    assert "Needs attention" not in client.get("/").content.decode()
+
+
+def test_history_is_filtered_by_project_type_and_status(client: Client, running: Deployment) -> None:
+    other = make_deployment(make_project(name="other"), running.server_groups.get())
+    cases: list[tuple[dict[str, Any], list[int]]] = [
+        ({"project": running.project_id}, [running.pk]),
+        ({"type": "full"}, [other.pk]),
+        ({"status": "restarting"}, [running.pk]),
+        ({"status": "active"}, [other.pk, running.pk]),
+        ({"status": "nonsense", "project": "x"}, [other.pk, running.pk]),
+    ]
+    for query, shown in cases:
+        page = client.get(reverse("deployments"), query).context["page"]
+        assert [row.pk for row in page] == shown
+
+
+def test_history_is_shown_by_pages_that_keep_the_filter(client: Client, running: Deployment) -> None:
+    running.end(Deployment.Status.SUCCESS)
+    Deployment.objects.bulk_create(
+        Deployment(project=running.project, environment="production", status="failed", finished_at=timezone.now())
+        for _number in range(60)
+    )
+    html = client.get(reverse("deployments"), {"status": "failed"}).content.decode()
+    assert "?status=failed&amp;page=2" in html
+    second = client.get(reverse("deployments"), {"status": "failed", "page": 2})
+    assert len(second.context["page"].object_list) == 10
+
+
+def test_no_page_asks_the_database_more_often_when_there_is_more_to_show(client: Client) -> None:
+    def add() -> Deployment:
+        servers = [make_server() for _number in range(3)]
+        it = make_deployment(make_project(), make_group(*servers), created_by=make_user())
+        it.claim_for_worker()
+        say(it, *["text"] * 20, target=it.targets.first())
+        return it
+
+    first = add()
+    make_deployment(make_project(), make_group(make_server())).request_cancel()
+    failed = add()
+    failed.end(Deployment.Status.FAILED, "no")
+    urls = [
+        "/",
+        reverse("deployments"),
+        reverse("projects"),
+        reverse("servers"),
+        reverse("launch", args=[first.project_id]),
+        reverse("project", args=[first.project_id]),
+        reverse("deployment_poll", args=[first.pk]),
+        first.get_absolute_url(),
+    ]
+    before = {url: queries_of(client, url) for url in urls}
+    for _number in range(5):
+        add().end(Deployment.Status.FAILED, "no")
+        add()
+    Target.objects.bulk_create(
+        Target(deployment=first, server=make_server(), server_name=f"extra-{number}", host="x") for number in range(5)
+    )
+    say(first, *["more"] * 50, target=first.targets.last())
+    assert {url: queries_of(client, url) for url in urls} == before
