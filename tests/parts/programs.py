@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+#: The project's folder.
+HOUSE = Path(__file__).resolve().parents[2]
+
 
 def program(name: str, package: str, *places: str) -> str:
     """The path of ``name``; where it is missing, fail with the command that installs it."""

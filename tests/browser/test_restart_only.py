@@ -1,0 +1,60 @@
+"""A person restarts an application from the browser, and watches it happen."""
+
+import re
+
+import pytest
+from django.urls import reverse
+from playwright.sync_api import Page, expect
+
+from deployer.models import Deployment
+from tests.factories import make_group, make_project, make_server, make_user
+from tests.parts.sshd import OpenSSHServer
+from tests.parts.worker import Worker
+
+#: It says that it has begun, waits until the test has seen that, and leaves the application behind.
+SCRIPT = """\
+echo "stopping the shop"
+until [ -e go ]; do sleep 0.05; done
+nohup sleep 987 >/dev/null 2>&1 </dev/null &
+echo "the shop is started"
+"""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_restart_is_launched_from_the_form_and_its_log_arrives_until_it_has_succeeded(
+    page: Page, sshd: OpenSSHServer, worker: Worker
+) -> None:
+    make_user("ada", "correct horse battery")
+    folder = sshd.home / "browser"
+    folder.mkdir()
+    (folder / "restart.sh").write_text(SCRIPT)
+    project = make_project(
+        name="Shop", deploy_path=str(folder), deploy_script_path=str(folder / "restart.sh"), process_name="sleep 987"
+    )
+    make_group(make_server(sshd, name="web-1"), name="web")
+
+    page.goto(reverse("launch", args=[project.pk]))
+    page.get_by_label("User name").fill("ada")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Log in").click()
+
+    page.get_by_role("radio", name=re.compile("Restart only")).check()
+    expect(page.get_by_label("Branch, tag or commit")).to_be_hidden()
+    page.get_by_role("checkbox", name=re.compile("web")).check()
+    page.get_by_role("button", name="Launch").click()
+
+    heading = page.get_by_role("heading", level=1)
+    log = page.get_by_role("log")
+    expect(log).to_contain_text("stopping the shop", timeout=20_000)
+    expect(heading).to_contain_text("Restarting")
+    expect(log).not_to_contain_text("the shop is started")
+
+    (folder / "go").touch()
+    expect(log).to_contain_text("the shop is started", timeout=20_000)
+    expect(heading).to_contain_text("Success", timeout=20_000)
+    expect(page.get_by_role("row", name=re.compile("web-1"))).to_contain_text("Success")
+    expect(page.locator("#poller")).to_have_text("Ended")
+
+    deployment = Deployment.objects.get()
+    assert (deployment.status, deployment.deployment_type, deployment.branch) == ("success", "restart_only", "")
+    assert deployment.targets.get().proof["verdict"] == "replaced"
