@@ -58,6 +58,7 @@
     const first = lines.firstElementChild;
     const earlier = document.getElementById("log-earlier");
     earlier.hidden = false;
+    earlier.querySelector("span")?.remove(); // its count is no longer true
     const query = new URLSearchParams({ before: first.dataset.id, line: first.id.slice(1) });
     const button = earlier.querySelector("[hx-get]");
     button.setAttribute("hx-get", `${button.getAttribute("hx-get").split("?")[0]}?${query}`);

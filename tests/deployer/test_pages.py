@@ -438,7 +438,7 @@ def test_history_is_shown_by_pages_that_keep_the_filter(client: Client, running:
     )
     html = client.get(reverse("deployments"), {"status": "failed"}).content.decode()
     assert "?status=failed&amp;page=2" in html
-    second = client.get(reverse("deployments"), {"status": "failed", "page": 2})
+    second = client.get(reverse("deployments"), {"status": "failed", "page": "2"})
     assert len(second.context["page"].object_list) == 10
 
 
