@@ -193,10 +193,10 @@ def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Fiel
 
 
 @api.post("/deployments/{deployment_id}/cancel", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
-def cancel_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
-    """Ask for a deployment to be stopped."""
+def cancel_deployment(request: HttpRequest, deployment_id: Id, force: bool = False) -> Deployment:
+    """Ask for a deployment to be stopped; with `force`, scripts that run on servers are ended too."""
     deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
-    if not deployment.request_cancel():
+    if not deployment.request_cancel(force=force):
         raise RefusedError(409, cancel_sentence(deployment, asked=False), field="deployment_id")
     return _deployments().get(pk=deployment.pk)
 

@@ -126,6 +126,8 @@ def cancel_sentence(deployment: Deployment, asked: bool) -> str:
         return _("Deployment #%(number)s has ended already (%(status)s): there is nothing to cancel.") % words
     if not deployment.is_active:
         return _("Deployment #%(number)s is cancelled; it had not begun.") % words
+    if deployment.force_requested_at:
+        return _("Deployment #%(number)s is asked to stop at once: scripts that run on servers are ended.") % words
     return (
         _("Deployment #%(number)s is asked to stop: what has begun on a server is finished first, the rest is left.")
         % words

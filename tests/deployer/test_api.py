@@ -270,6 +270,17 @@ def test_a_deployment_is_cancelled_once(caller: Caller, shop: Project, group: Se
     assert caller.post("/deployments/4711/cancel").status_code == 404
 
 
+def test_a_cancel_can_be_forced(caller: Caller, shop: Project, group: ServerGroup) -> None:
+    deployment = make_deployment(shop, group)
+    deployment.claim_for_worker()
+    assert caller.post(f"/deployments/{deployment.pk}/cancel").status_code == 200
+    deployment.refresh_from_db()
+    assert deployment.force_requested_at is None
+    assert caller.post(f"/deployments/{deployment.pk}/cancel?force=true").status_code == 200
+    deployment.refresh_from_db()
+    assert deployment.force_requested_at is not None
+
+
 def test_projects_and_groups_can_be_found_and_no_secret_with_them(
     caller: Caller, shop: Project, group: ServerGroup
 ) -> None:

@@ -171,7 +171,8 @@ def test_log_lines_cannot_command_the_terminal(shop: Project, start: Start) -> N
     log(deployment, "\x1b[31mred\x1b[0m \x1b]0;owned\x07 \x1b[2J\x1b[Hclear \x9b31m <b>$(id)</b>\x08\r")
     deployment.end(Status.SUCCESS)
     out, _ = program.communicate(timeout=30)
-    assert "red ]0;owned clear 31m <b>$(id)</b>\n" in out
+    assert "\nred  clear " in out
+    assert "<b>$(id)</b>\n" in out
     assert not set(out) & set("\x1b\x07\x08\x9b\r")
 
 
@@ -248,7 +249,16 @@ def test_cancel_asks_a_running_one_to_stop(shop: Project) -> None:
     deployment.refresh_from_db()
     assert (done.returncode, deployment.status) == (0, "cloning")
     assert deployment.cancel_requested_at is not None
-    assert "is asked to stop" in done.stdout
+    assert deployment.force_requested_at is None
+    assert "is asked to stop:" in done.stdout
+
+
+def test_a_forced_cancel_asks_for_the_scripts_to_be_ended_too(shop: Project) -> None:
+    deployment = make_deployment(shop, ServerGroup.objects.get())
+    deployment.claim_for_worker()
+    assert "is asked to stop at once" in run("cancel", str(deployment.pk), "--force").stdout
+    deployment.refresh_from_db()
+    assert deployment.force_requested_at is not None
 
 
 def test_cancel_refuses_what_has_ended_and_what_is_not_there(shop: Project) -> None:

@@ -11,16 +11,18 @@ from deployer.shape import cancel_sentence
 
 
 class Command(OperatorCommand):
-    help = "Cancel a deployment: what has begun on a server is finished, the rest is not started."
+    help = "Cancel a deployment: what has begun on a server is finished (or ended, with --force), the rest not started."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", type=int, metavar="ID", help="the number of the deployment")
+
+        parser.add_argument("--force", action="store_true", help="also end the scripts that run on servers")
 
     def handle(self, *args: Any, **options: Any) -> None:
         deployment = Deployment.objects.filter(pk=options["id"]).defer("plan").first()
         if deployment is None:
             raise refused(_("There is no deployment #%(number)s.") % {"number": options["id"]})
-        asked = deployment.request_cancel()
+        asked = deployment.request_cancel(force=options["force"])
         sentence = cancel_sentence(deployment, asked)
         if not asked:
             raise refused(sentence)

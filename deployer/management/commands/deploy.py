@@ -1,20 +1,21 @@
 """``manage.py deploy PROJECT --group G``: launch a deployment and, if asked to, watch it to its end."""
 
-import re
 import sys
 import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import InterfaceError, OperationalError, close_old_connections, models
+from django.db import InterfaceError, OperationalError, models
 from django.utils.translation import gettext as _
 
 from deployer.commandline import OperatorCommand, refused, site_address
+from deployer.database import insist
 from deployer.declaration import printable
 from deployer.launch import Launch, LaunchRefusedError, launch
 from deployer.models import Deployment, LogLine
 from deployer.shape import LOG_PAGE, LogPage, log_after, shape_of
+from deployer.terminal import plain
 from projects.models import Project
 from servers.models import ServerGroup
 
@@ -29,10 +30,6 @@ _POLL = 0.25  # seconds between two looks
 _PATIENCE = 10  # seconds until somebody is told that no worker has come
 _OUTAGE = 60  # seconds that the database may be away while we watch
 _NAMED = 20  # known names that a refusal lists
-
-_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
-#: Sequences and characters that would do something else to a terminal than show text in colour.
-_UNSAFE = re.compile(r"\x1b\[(?![0-9;:]*m)[0-?]*[ -/]*[@-~]?|\x1b(?!\[)|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f]")
 
 
 class Command(OperatorCommand):
@@ -51,7 +48,7 @@ class Command(OperatorCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.to_stderr, self.in_colour = options["json"], not options["no_color"]
+        self.to_stderr = options["json"]
         deployment = _launched(options)
         address = site_address(deployment.get_absolute_url())
         self.say(_("Deployment #%(number)s: %(address)s") % {"number": deployment.pk, "address": address})
@@ -79,7 +76,7 @@ class Command(OperatorCommand):
     def say(self, text: str, *, error: bool = False) -> None:
         """A line for people, at once: on standard output unless that belongs to the JSON object."""
         stream = self.stderr if error or self.to_stderr else self.stdout
-        stream.write(text if self.in_colour and stream.isatty() else _COLOUR.sub("", text), str)
+        stream.write(text, str)
         stream.flush()
 
     def watch(self, number: int) -> Deployment:
@@ -106,20 +103,23 @@ class Command(OperatorCommand):
     def print_lines(self, lines: Iterable[LogLine]) -> None:
         for line in lines:
             server = f"{printable(line.target.server_name)} | " if line.target else ""
-            content = _UNSAFE.sub("", line.content)
-            self.say(f"{server}{content}\x1b[0m" if "\x1b" in content else server + content)
+            self.say(server + plain(line.content))
 
     def summarise(self, deployment: Deployment) -> None:
         self.say("")
         for target in deployment.targets.all():
             words = [target.get_status_display(), str(target.proof.get("sentence", "")), target.error]
             said = "; ".join(word.strip().rstrip(".") for word in words if word.strip())
-            self.say(f"{printable(target.server_name)}: {_UNSAFE.sub(' ', said)}.")
+            self.say(f"{printable(target.server_name)}: {_one_line(said)}.")
         end = _("Deployment #%(number)s: %(status)s.") % {
             "number": deployment.pk,
             "status": deployment.get_status_display(),
         }
-        self.say(f"{end} {_UNSAFE.sub(' ', deployment.error_message)}".rstrip())
+        self.say(f"{end} {_one_line(deployment.error_message)}".rstrip())
+
+
+def _one_line(text: str) -> str:
+    return plain(" ".join(text.splitlines()))
 
 
 def _launched(options: dict[str, Any]) -> Deployment:
@@ -157,16 +157,11 @@ def _named(model: type[_Named], name: str) -> _Named:
 
 def _page(number: int, after: int) -> LogPage:
     """The next lines, however often the connection to the database is lost meanwhile."""
-    give_up = time.monotonic() + _OUTAGE
-    while True:
-        close_old_connections()
-        try:
-            return log_after(number, after)
-        except (OperationalError, InterfaceError) as error:
-            if time.monotonic() > give_up:
-                raise CommandError(
-                    _("The database has not answered for %(seconds)s seconds; nobody knows how the deployment ended.")
-                    % {"seconds": _OUTAGE},
-                    returncode=EXIT_STATUS[_Status.INTERRUPTED],
-                ) from error
-            time.sleep(1)
+    try:
+        return insist(lambda: log_after(number, after), _OUTAGE)
+    except (OperationalError, InterfaceError) as error:
+        raise CommandError(
+            _("The database has not answered for %(seconds)s seconds; nobody knows how the deployment ended.")
+            % {"seconds": _OUTAGE},
+            returncode=EXIT_STATUS[_Status.INTERRUPTED],
+        ) from error
