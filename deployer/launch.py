@@ -1,8 +1,7 @@
 """The one place where a launch is accepted or refused: form, API and command line all come through here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
@@ -11,7 +10,7 @@ from django.utils.crypto import get_random_string
 from django.utils.translation import gettext as _
 
 from deployer.jobs import enqueue_deployment
-from deployer.models import Deployment, Target, validated_branch
+from deployer.models import Deployment, Release, Target, validated_branch
 from deployer.plan import Plan
 from projects.models import Project
 from projects.validators import batch_numbers
@@ -30,7 +29,10 @@ class LaunchRefusedError(Exception):
 
 @dataclass(frozen=True)
 class Launch:
-    """What somebody asks for. An empty ``branch`` means the project's default; restart-only has none."""
+    """What somebody asks for. An empty ``branch`` means the project's default; restart-only has none.
+
+    With a ``release`` nothing is cloned or built. ``only`` are ids of servers: the others of the groups are left out.
+    """
 
     project: Project
     groups: Sequence[ServerGroup]
@@ -38,7 +40,10 @@ class Launch:
     branch: str = ""
     created_by: AbstractBaseUser | None = None
     trigger: str = Deployment.Trigger.WEB
-    links: dict[str, Any] = field(default_factory=dict)
+    release: Release | None = None
+    only: frozenset[int] | None = None
+    retry_of: Deployment | None = None
+    rollback_from: Deployment | None = None
 
 
 def launch(wish: Launch) -> Deployment:
@@ -46,7 +51,7 @@ def launch(wish: Launch) -> Deployment:
 
     The project's configuration is frozen into the plan, so that editing it later changes nothing here.
     """
-    servers = _checked(wish)
+    servers = check_launch(wish)
     branch = "" if wish.deployment_type == Deployment.Type.RESTART_ONLY else _branch(wish)
     active = [server for server in servers if server.is_active]
     batches = dict(zip(active, batch_numbers(wish.project.batches, len(active)), strict=True))
@@ -60,7 +65,11 @@ def launch(wish: Launch) -> Deployment:
                 created_by=wish.created_by,  # type: ignore[misc]  # the user model is a setting
                 trigger=wish.trigger,
                 plan=Plan.of(wish.project, wish.groups).to_json(),
-                **wish.links,
+                release=wish.release,
+                retry_of=wish.retry_of,
+                rollback_from=wish.rollback_from,
+                commit_hash=wish.release.commit_hash if wish.release else "",
+                commit_message=wish.release.commit_message if wish.release else "",
             )
             deployment.server_groups.set(wish.groups)
             Target.objects.bulk_create(
@@ -101,7 +110,7 @@ def _branch(wish: Launch) -> str:
         raise LaunchRefusedError(" ".join(error.messages), field="branch") from error
 
 
-def _checked(wish: Launch) -> list[Server]:
+def check_launch(wish: Launch) -> list[Server]:
     """Every rule of a launch but the one that the database keeps; gives the servers in their order."""
     project = wish.project
     if wish.deployment_type not in Deployment.Type.values:
@@ -125,7 +134,7 @@ def _checked(wish: Launch) -> list[Server]:
             ("git_url", _("a full deployment clones the code from there")),
             ("deploy_path", _("a full deployment puts the release there")),
         ):
-            if not getattr(project, name):
+            if not getattr(project, name) and not (name == "git_url" and wish.release):
                 raise LaunchRefusedError(
                     _("Project “%(project)s” has no %(field)s: %(why)s.")
                     % {"project": project, "field": name, "why": why},
@@ -149,6 +158,8 @@ def _checked(wish: Launch) -> list[Server]:
                 field="server_groups",
             )
     servers = ServerGroup.flatten(wish.groups)
+    if wish.only is not None:
+        servers = [server for server in servers if server.pk in wish.only]
     if not any(server.is_active for server in servers):
         raise LaunchRefusedError(
             _("There is no active server in %(groups)s: add one or activate one.")
@@ -156,3 +167,86 @@ def _checked(wish: Launch) -> list[Server]:
             field="server_groups",
         )
     return servers
+
+
+def retry_failed(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
+    """The same type and release again, for the servers of ``earlier`` that are not as they should be.
+
+    Refused while it runs, when every server is done, and when a newer deployment has touched one of them.
+    """
+    _need_ended(earlier)
+    servers = earlier.targets.exclude(status=Target.Status.SUCCESS).exclude(server=None)
+    only = frozenset(pk for pk in servers.values_list("server_id", flat=True) if pk is not None)
+    if not only:
+        raise LaunchRefusedError(_("Every server of deployment #%d is done: there is nothing to retry.") % earlier.pk)
+    _need_untouched(earlier, only)
+    return launch(
+        Launch(
+            earlier.project,
+            list(earlier.server_groups.all()),
+            earlier.deployment_type,
+            # The same commit, even if the branch has moved on since.
+            branch=earlier.commit_hash or earlier.branch,
+            created_by=created_by,
+            trigger=trigger,
+            release=earlier.release,
+            only=only,
+            retry_of=earlier,
+        )
+    )
+
+
+def roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
+    """The release that the servers of ``latest`` themselves recorded before it: no clone, no build.
+
+    Refused where there is none, where the servers had different ones, and when a newer deployment has touched one.
+    """
+    _need_ended(latest)
+    if latest.is_restart_only:
+        raise LaunchRefusedError(
+            _("Deployment #%d only restarted: there is no earlier release to go back to.") % latest.pk
+        )
+    touched = latest.targets.exclude(release_after="").exclude(server=None)
+    _need_untouched(latest, frozenset(touched.values_list("server_id", flat=True)))
+    versions = sorted(set(touched.values_list("release_before", flat=True)) - {""})
+    if len(versions) != 1:
+        why = _("its servers had different ones (%s)") % ", ".join(versions) if versions else _("none was recorded")
+        raise LaunchRefusedError(
+            _("Deployment #%(number)d cannot be rolled back to the previous release: %(why)s.")
+            % {"number": latest.pk, "why": why}
+        )
+    release = Release.objects.filter(project=latest.project, version=versions[0]).exclude(archive="").first()
+    if release is None:
+        raise LaunchRefusedError(_("Release %s is not stored any more: deploy its commit instead.") % versions[0])
+    return launch(
+        Launch(
+            latest.project,
+            list(latest.server_groups.all()),
+            Deployment.Type.FULL,
+            branch=release.commit_hash,
+            created_by=created_by,
+            trigger=trigger,
+            release=release,
+            rollback_from=latest,
+        )
+    )
+
+
+def _need_ended(deployment: Deployment) -> None:
+    if deployment.is_active:
+        raise LaunchRefusedError(_("Deployment #%d has not ended yet.") % deployment.pk, blocking=deployment)
+
+
+def _need_untouched(deployment: Deployment, servers: frozenset[int | None]) -> None:
+    newer = (
+        Deployment.objects.filter(project=deployment.project, pk__gt=deployment.pk)
+        .filter(targets__server__in=servers, targets__started_at__isnull=False)
+        .distinct()
+        .first()
+    )
+    if newer is not None:
+        raise LaunchRefusedError(
+            _("A newer deployment (#%(newer)d) has touched these servers since #%(older)d: start from that one.")
+            % {"newer": newer.pk, "older": deployment.pk},
+            blocking=newer,
+        )

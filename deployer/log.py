@@ -76,6 +76,11 @@ def clean(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
+def clean_lines(text: str) -> str:
+    """`clean` for each line of a text."""
+    return "\n".join(clean(line) for line in text.encode(errors="replace").decode().split("\n"))
+
+
 class LineSplitter:
     """Turns bytes that end anywhere into whole, decoded, masked and clean lines.
 

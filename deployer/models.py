@@ -81,6 +81,7 @@ class Deployment(models.Model):
     ::
 
         full:          pending → cloning → building → deploying → success
+                       pending → deploying                      → success (a release that is there already)
         restart_only:  pending → restarting                     → success
             from any of them: failed, cancelled, interrupted
 
@@ -147,6 +148,7 @@ class Deployment(models.Model):
     trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger, default=Trigger.WEB)
     cancel_requested_at = models.DateTimeField(_("cancel requested"), null=True, blank=True)
     force_requested_at = models.DateTimeField(_("force requested"), null=True, blank=True)
+    paused_at = models.DateTimeField(_("paused"), null=True, blank=True)
     heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
     claim = models.CharField(max_length=32, blank=True, editable=False)
     plan = EncryptedJSONField(null=True, editable=False)
@@ -185,7 +187,9 @@ class Deployment(models.Model):
     @property
     def first_running_status(self) -> "Deployment.Status":
         """What a worker moves it to from ``pending``."""
-        return self.Status.RESTARTING if self.is_restart_only else self.Status.CLONING
+        if self.is_restart_only:
+            return self.Status.RESTARTING
+        return self.Status.DEPLOYING if self.release_id else self.Status.CLONING
 
     def claim_for_worker(self) -> bool:
         """Take it from ``pending`` for the calling worker. Says whether it won: it is run once."""
@@ -226,9 +230,17 @@ class Deployment(models.Model):
         """Record a sign of life. False: it has ended or was taken away, and nothing more may be done."""
         return self._held().update(heartbeat_at=Now()) == 1
 
+    def pause(self) -> bool:
+        """Wait, after a batch, until somebody continues. Only the worker that holds the claim can."""
+        return self._held().update(paused_at=Now()) == 1
+
+    def continue_rollout(self) -> bool:
+        """Go on after a pause. Says whether it was paused."""
+        return self._rows().running().exclude(paused_at=None).update(paused_at=None) == 1
+
     def end(self, status: "Deployment.Status", error: str = "") -> bool:
         """Write the one final status, and why, under this worker's claim. Whoever comes second changes nothing."""
-        won = self._held().update(status=status, error_message=error, finished_at=Now()) == 1
+        won = self._held().update(status=status, error_message=error, finished_at=Now(), paused_at=None) == 1
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
 
@@ -263,8 +275,9 @@ class Target(models.Model):
     """One server of one deployment: what was done there and how it ended.
 
     ``exit_code`` is the script's own, null where none was recorded. ``proof`` is the evidence that the process
-    was replaced: ``{"verdict": ..., "sentence": ..., "before": [...], "after": [...]}``. ``run_key`` names
-    the private folder of its run on the server, so that it is found again and never started twice.
+    was replaced: ``{"verdict": ..., "sentence": ..., "before": [...], "after": [...]}``. ``evidence`` is what the
+    server showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
+    folder of its run on the server, so that it is found again and never started twice.
     """
 
     class Status(models.TextChoices):
@@ -311,6 +324,7 @@ class Target(models.Model):
     release_before = models.CharField(_("release before"), max_length=300, blank=True)
     release_after = models.CharField(_("release after"), max_length=300, blank=True)
     proof = models.JSONField(_("proof"), default=dict, blank=True)
+    evidence = models.TextField(_("evidence"), blank=True)
     run_key = models.CharField(max_length=32, default="", editable=False)
 
     class Meta:

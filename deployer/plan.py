@@ -39,7 +39,10 @@ class PlannedVariable:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker carries out. Editing the project after the launch does not change it."""
+    """What a worker carries out. Editing the project after the launch does not change it.
+
+    ``groups`` are the ids of the servers of each chosen group.
+    """
 
     name: str
     environment: str
@@ -53,13 +56,17 @@ class Plan:
     deploy_script_path: str
     restart_only_script_path: str
     process_name: str
+    script_reloads: bool
+    log_path: str
     script_timeout: int
     batches: str
     max_failures: int
+    pause_after_first: bool
+    may_stop_last_healthy: bool
     auto_rollback: bool
     keep_releases: int
     git_credential_id: int | None
-    groups: tuple[str, ...]
+    groups: dict[str, list[int]]
     health_checks: tuple[Check, ...]
     variables: tuple[PlannedVariable, ...]
 
@@ -69,7 +76,7 @@ class Plan:
         own = {"groups", "health_checks", "variables"}
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
-            groups=tuple(group.name for group in groups),
+            groups={group.name: [server.pk for server in group.servers.all()] for group in groups},
             health_checks=tuple(
                 Check(**{field.name: getattr(check, field.name) for field in fields(Check)})
                 for check in project.health_checks.all()
@@ -89,7 +96,6 @@ class Plan:
         return cls(
             **data
             | {
-                "groups": tuple(data["groups"]),
                 "health_checks": tuple(Check(**row) for row in data["health_checks"]),
                 "variables": tuple(PlannedVariable(**row) for row in data["variables"]),
             }

@@ -20,11 +20,20 @@ def on_every_server(run: Run, *steps: str) -> None:
 
 
 def roll_out(run: Run, *steps: str) -> None:
-    """Do ``steps`` batch by batch until all are done, the budget is spent or somebody cancels."""
+    """Do ``steps`` batch by batch until all are done, the budget is spent or somebody cancels.
+
+    Every server of the first batch is tried whatever happened before: one that fails stops no other of its batch.
+    """
     waiting = [server for server in run.servers if not server.ended]
     batches = [list(servers) for _number, servers in groupby(waiting, key=lambda server: server.target.batch)]
     for number, batch in enumerate(batches, start=1):
-        if run.stop.is_set() or over_budget(run):
+        if number > 1:
+            if over_budget(run):
+                break
+            if number == 2 and run.plan.pause_after_first:
+                run.pause()
+            _spare_last_healthy(run, batch)
+        if run.stop.is_set():
             break
         if len(batches) > 1:
             run.log.say(
@@ -34,6 +43,23 @@ def roll_out(run: Run, *steps: str) -> None:
         _side_by_side(run, batch, *steps)
     if over_budget(run):
         _stop_here(run)
+
+
+def _spare_last_healthy(run: Run, batch: Sequence[ServerRun]) -> None:
+    """Skip servers of ``batch`` when every other one of their group has failed here: somebody must go on serving."""
+    if run.plan.may_stop_last_healthy:
+        return
+    failed = {server.target.server_id for server in run.servers if server.failed}
+    for name, members in run.plan.groups.items():
+        inside = [server for server in batch if server.target.server_id in members and not server.ended]
+        others = set(members) - {server.target.server_id for server in inside}
+        if inside and others and others <= failed:
+            for server in inside:
+                server.end(
+                    Target.Status.SKIPPED,
+                    _("Not started: it is the last healthy server of group “%s”, whose other servers have failed.")
+                    % name,
+                )
 
 
 def tidy(run: Run) -> None:

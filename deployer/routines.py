@@ -10,18 +10,21 @@ Status = Deployment.Status
 
 def full(run: Run) -> None:
     """clone → build → stage on every server → batch by batch: switch, restart, verify."""
-    with clone(run) as source:
-        run.move(Status.BUILDING)
-        run.release = build(run, source)
-    run.move(Status.DEPLOYING)
-    on_every_server(run, "connect", "stage")
+    on_every_server(run, "connect", "preflight")
+    if not run.has_release:
+        run.need_servers()
+        with clone(run) as source:
+            run.move(Status.BUILDING)
+            run.release = build(run, source)
+        run.move(Status.DEPLOYING)
+    on_every_server(run, "stage")
     roll_out(run, "switch", "restart", "verify")
     tidy(run)
 
 
 def restart_only(run: Run) -> None:
     """batch by batch: restart, verify. What is already on the servers stays."""
-    roll_out(run, "connect", "restart", "verify")
+    roll_out(run, "connect", "preflight", "restart", "verify")
 
 
 def settle(run: Run) -> None:

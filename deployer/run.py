@@ -16,12 +16,12 @@ from deployer.log import Log, Masker
 from deployer.models import Deployment, Release, Target
 from deployer.plan import Plan
 from deployer.server_run import ServerRun
-from servers.shell import ShellError, StoppedError
+from servers.shell import ShellError, StoppedError, UnreachableError
 
 logger = logging.getLogger(__name__)
 
 FLUSH_EVERY = 0.2
-LOOK_FOR_CANCEL_EVERY = 0.5
+LOOK_FOR_WISHES_EVERY = 0.5
 BEAT_EVERY = 3.0
 
 
@@ -44,9 +44,15 @@ class Run:
         self.left_out = [target for target in targets if target.status == Target.Status.SKIPPED]
         for target in targets:
             target.deployment = deployment  # one object: moves are made under this worker's claim
-        self._release: Release | None = None
+        self._release = deployment.release
+        self._paused = threading.Event()
         self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name=f"keeper of {deployment.pk}", daemon=True)
+
+    @property
+    def has_release(self) -> bool:
+        """Whether what is deployed is there already: a retry or a rollback."""
+        return self._release is not None
 
     @property
     def release(self) -> Release:
@@ -111,16 +117,32 @@ class Run:
             raise StoppedError(_("This worker no longer holds the deployment"))
         self.log.say(f"— {Deployment.Status(status).label} —")
 
+    def need_servers(self) -> None:
+        """Raise `UnreachableError` when no server is left to deploy to: nothing is built for nobody."""
+        if all(server.ended for server in self.servers):
+            raise UnreachableError(_("No server is left to deploy to: nothing was built"))
+
     def check(self) -> None:
         """Raise `StoppedError` when somebody cancelled or the claim is gone."""
         if self.stop.is_set():
             raise StoppedError(_("Cancelled"))
 
+    def pause(self) -> None:
+        """Wait until somebody continues or cancels."""
+        if not insist(self.deployment.pause):
+            raise StoppedError(_("This worker no longer holds the deployment"))
+        self.log.warn(_("Paused after the first batch: waiting until somebody continues."))
+        self._paused.set()
+        while self._paused.is_set() and not self.stop.is_set():
+            self.stop.wait(0.2)
+        if not self.stop.is_set():
+            self.log.say(_("Continued."))
+
     # --- the end -----------------------------------------------------------------------------------
 
     def failures(self) -> int:
         """How many servers have failed, unreachable and unknown ones counted."""
-        return sum(server.target.status in Target.FAILURES | {Target.Status.ROLLED_BACK} for server in self.servers)
+        return sum(server.failed for server in self.servers)
 
     def _end_targets(self, why: str) -> None:
         for server in self.servers:
@@ -141,9 +163,7 @@ class Run:
             if self.stop.is_set():
                 self.log.warn(_("The cancel came too late: every server was done."))
             return Deployment.Status.SUCCESS, ""
-        failed = [
-            server for server in self.servers if server.target.status in Target.FAILURES | {Target.Status.ROLLED_BACK}
-        ]
+        failed = [server for server in self.servers if server.failed]
         sentences = [self.deployment.error_message] if interrupted else []
         if why:
             sentences.append(why)
@@ -174,7 +194,7 @@ class Run:
     # --- the keeper --------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        """Write the log, show signs of life and look for a cancel, until the run is done."""
+        """Write the log, show signs of life and look for what was asked for meanwhile, until the run is done."""
         next_look = next_beat = time.monotonic()
         try:
             while not self._done.wait(FLUSH_EVERY):
@@ -182,8 +202,8 @@ class Run:
                 try:
                     self.log.flush()
                     if now >= next_look:
-                        self._look_for_cancel()
-                        next_look = now + LOOK_FOR_CANCEL_EVERY
+                        self._look_for_wishes()
+                        next_look = now + LOOK_FOR_WISHES_EVERY
                     if now >= next_beat:
                         if not self.deployment.beat():
                             self._lost()
@@ -194,10 +214,11 @@ class Run:
         finally:
             connections.close_all()
 
-    def _look_for_cancel(self) -> None:
-        asked, forced = Deployment.objects.values_list("cancel_requested_at", "force_requested_at").get(
-            pk=self.deployment.pk
-        )
+    def _look_for_wishes(self) -> None:
+        columns = ("cancel_requested_at", "force_requested_at", "paused_at")
+        asked, forced, paused = Deployment.objects.values_list(*columns).get(pk=self.deployment.pk)
+        if paused is None:
+            self._paused.clear()
         if asked and not self.stop.is_set():
             self.log.warn(_("Cancel was requested: nothing further is begun; a restart that has begun finishes."))
             self.stop.set()

@@ -8,13 +8,15 @@ from django.core.files.base import File
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
-from deployer.log import Output
+from deployer.log import Output, clean_lines
 from deployer.models import Target
+from deployer.preflight import Finding, inspect
 from deployer.verify import ask, run_check
+from projects import health, service
 from projects import release as release_commands
-from projects import service
 from servers.shell import (
     LinkLostError,
+    NotReadyError,
     RunLostError,
     ScriptTimeoutError,
     ShellError,
@@ -49,6 +51,11 @@ class ServerRun:
     @property
     def ended(self) -> bool:
         return self.target.status in Target.ENDED
+
+    @property
+    def failed(self) -> bool:
+        """Whether it counts against the failure budget."""
+        return self.target.status in Target.FAILURES | {Status.ROLLED_BACK}
 
     # --- saying and ending -------------------------------------------------------------------------
 
@@ -89,6 +96,8 @@ class ServerRun:
                 self.end(Status.UNKNOWN if lost_at_work else Status.FAILED, str(error))
             except ShellError as error:
                 self.end(Status.FAILED, str(error))
+        if "verify" in steps:
+            self.gather_evidence()
 
     # --- steps -------------------------------------------------------------------------------------
 
@@ -105,6 +114,16 @@ class ServerRun:
             insist(lambda: server.record_connection(message))
             raise
         insist(server.record_connection)
+
+    def preflight(self) -> None:
+        """Look, without changing anything, whether what is about to be done can work."""
+        found = inspect(self.link, self.plan, self.run.deployment.deployment_type, self.home)
+        for finding in found:
+            if finding.level == Finding.WARNING:
+                self.warn(str(finding))
+        errors = [str(finding) for finding in found if finding.level == Finding.ERROR]
+        if errors:
+            raise NotReadyError(_("Not started"), " ".join(errors))
 
     @property
     def link(self) -> SSHShell:
@@ -133,6 +152,10 @@ class ServerRun:
         self.move(Status.STAGING)
         self._capture(release_commands.prepare(self.deploy_path), _("The folders could not be made"))
         self.look()
+        if self.link.capture(release_commands.is_there(self.deploy_path, release.version)).code == 0:
+            self.say(_("%s is on the server already") % release.version)
+            self.move(Status.STAGED, release_before=self.target.release_before)
+            return
         begun = time.monotonic()
         part = release_commands.partial_archive(self.deploy_path, release.version)
         with release.archive.storage.open(str(release.archive.name)) as file:
@@ -199,7 +222,6 @@ class ServerRun:
         """Run the script once, whatever happens to the link, and take down the exit status."""
         if not self.switched:
             self.look()
-            self.need_script(self.script)
         self.before = ask(self).identity()
         self.move(
             Status.RESTARTING,
@@ -251,13 +273,17 @@ class ServerRun:
         question = ask(self)
         outcome, after = question.settle(self.before)
         sentence = service.proof_sentence(outcome, question.name, self.before, after)
+        if outcome == service.UNCHANGED and self.plan.script_reloads:
+            sentence += " " + _("That is as it should be: the script only reloads.")
+        after = self._with_folders(after)
         proof = {"verdict": outcome, "sentence": sentence, "before": self.before, "after": after}
         self.move(Status.CHECKING, proof=proof)
         if outcome == service.REPLACED:
             self.say(sentence)
         else:
             self.warn(sentence)
-            if question.named:
+            reloaded = outcome == service.UNCHANGED and self.plan.script_reloads
+            if question.named and not reloaded:
                 self.end(Status.UNCHANGED if outcome == service.UNCHANGED else Status.FAILED, sentence)
                 return
         for check in self.plan.health_checks:
@@ -271,6 +297,42 @@ class ServerRun:
                 return
             self.warn(sentence)
         self.end(Status.SUCCESS)
+
+    def _with_folders(self, after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """``after`` with each process's working folder; one that is another release is old code, and said."""
+        if not after:
+            return after
+        answer = self.link.capture(service.working_folders([entry["pid"] for entry in after])).stdout
+        folders = dict(line.split(" ", 1) for line in answer.splitlines() if " " in line)
+        after = [{**entry, "folder": folders.get(str(entry["pid"]), "")} for entry in after]
+        live = self.target.release_after
+        for entry in after:
+            old = service.old_release(entry["folder"], self.deploy_path, live)
+            if old:
+                self.warn(
+                    _("pid %(pid)s is old code: it runs from release %(old)s, and %(live)s is live")
+                    % {"pid": entry["pid"], "old": old, "live": live}
+                )
+        return after
+
+    def gather_evidence(self) -> None:
+        """When it failed: keep what the server shows about the reason. Costs nothing when it cannot be asked."""
+        if self.target.status not in {Status.FAILED, Status.UNCHANGED} or self.shell is None:
+            return
+        question = ask(self)
+        ports = [health.port_of(check.kind, check.target) for check in self.plan.health_checks]
+        log_path = service.at_home(self.plan.log_path, self.home)
+        text = service.evidence(log_path, question.unit, [port for port in ports if port])
+        if not text:
+            return
+        try:
+            shown = self.link.capture(text, timeout=15).stdout
+        except ShellError:
+            return
+        shown = self.run.log.mask(clean_lines(shown))[-20_000:]
+        if shown.strip():
+            insist(lambda: Target.objects.filter(pk=self.target.pk).update(evidence=shown))
+            self.run.log.warn(_("What the server shows:") + "\n" + shown, self.target)
 
     def tidy(self) -> None:
         """Remove releases beyond the ones to keep; never the live one, the previous one or one in use."""

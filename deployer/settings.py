@@ -120,6 +120,7 @@ RQ_QUEUES = {
         "REDIS_CLIENT_KWARGS": {"socket_connect_timeout": 3},
     }
 }
+RQ_SHOW_ADMIN_LINK = False  # the queue's pages are for superusers, at /rq/
 RQ = {"WORKER_CLASS": "deployer.worker.DeploymentWorker"}
 
 # --- deployments -----------------------------------------------------------------------------------

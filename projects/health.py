@@ -27,6 +27,16 @@ def tcp_address(target: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
+def port_of(kind: str, target: str) -> int:
+    """The port that a check of this kind asks; 0 where it asks none."""
+    if kind == "tcp":
+        return tcp_address(target)[1]
+    if kind == "http":
+        url = urlsplit(target)
+        return url.port or (443 if url.scheme == "https" else 80)
+    return 0
+
+
 def systemd(unit: str) -> str:
     """Exit 0 when the unit is active; otherwise print its state."""
     return f"systemctl is-active -- {quote(unit)}"

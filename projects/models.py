@@ -109,6 +109,18 @@ class Project(models.Model):
             "replace the process has failed."
         ),
     )
+    script_reloads = models.BooleanField(
+        _("script only reloads"),
+        default=False,
+        help_text=_("The script makes the running process read its configuration anew: it need not be replaced."),
+    )
+    log_path = models.CharField(
+        _("application log"),
+        max_length=300,
+        blank=True,
+        validators=[PathValidator()],
+        help_text=_("A file on the servers; its last lines are kept as evidence when a restart fails."),
+    )
     script_timeout = models.PositiveIntegerField(
         _("script timeout"),
         default=600,
@@ -127,6 +139,16 @@ class Project(models.Model):
         _("failure budget"),
         default=0,
         help_text=_("Failed servers that are tolerated before the batches that have not begun are skipped."),
+    )
+    pause_after_first = models.BooleanField(
+        _("pause after the first batch"),
+        default=False,
+        help_text=_("Wait there until somebody presses “continue”."),
+    )
+    may_stop_last_healthy = models.BooleanField(
+        _("may touch the last healthy server"),
+        default=False,
+        help_text=_("Otherwise a batch is skipped when every other server of its group has failed."),
     )
     auto_rollback = models.BooleanField(
         _("roll back by itself"),

@@ -55,6 +55,11 @@ def live(deploy_path: str) -> str:
     return f"readlink {quote(deploy_path + '/current')} || :\n"
 
 
+def is_there(deploy_path: str, version: str) -> str:
+    """Exit 0 when the release is on the server, whole: it gets its name only then."""
+    return f"[ -d {quote(f'{deploy_path}/releases/{version}')} ]\n"
+
+
 def unpack(deploy_path: str, version: str, sha256: str) -> str:
     """Verify the uploaded archive, unpack it under a temporary name and rename it. Exit 6: the bytes differ."""
     part = quote(partial_archive(deploy_path, version))

@@ -139,6 +139,34 @@ def find_processes(survey: Survey, name: str, *, derived: bool) -> list[Process]
     return [process for process in survey.processes if name in process.command]
 
 
+def working_folders(pids: Iterable[int]) -> str:
+    """Print ``PID FOLDER`` of each process that is still there."""
+    return "".join(f'printf "%s %s\\n" {pid} "$(readlink /proc/{pid}/cwd)"\n' for pid in pids)
+
+
+def old_release(folder: str, deploy_path: str, live: str) -> str:
+    """The release that a working folder lies in if that is not the ``live`` one; empty otherwise."""
+    releases = f"{deploy_path}/releases/"
+    if not live or not deploy_path or not folder.startswith(releases):
+        return ""
+    name = folder[len(releases) :].removesuffix(" (deleted)").split("/")[0]
+    return name if name != live else ""
+
+
+def evidence(log_path: str, unit: str, ports: Iterable[int]) -> str:
+    """Print the end of the application's log, the unit's state and journal, and who listens on the ports."""
+    parts = []
+    if log_path:
+        parts.append(f"echo '== '{quote(log_path)}\ntail -n 40 {quote(log_path)} 2>&1\n")
+    if unit:
+        name = quote(unit)
+        parts.append(f"echo '== '{name}\nsystemctl status --no-pager -l -n 0 -- {name} 2>&1 | head -n 20\n")
+        parts.append(f"journalctl --no-pager -n 30 -u {name} 2>&1\n")
+    for port in ports:
+        parts.append(f"echo '== port {port}'\nss -Hltnp 'sport = :{port}' 2>&1 || echo 'ss is not installed'\n")
+    return "".join(parts)
+
+
 # --- proof of replacement ----------------------------------------------------------------------------
 
 REPLACED, UNCHANGED, DEAD, CRASH_LOOPING, UNKNOWN = "replaced", "unchanged", "dead", "crash-looping", "unknown"

@@ -61,6 +61,10 @@ class RunLostError(ShellError):
     """A run left no record of its end: nobody knows whether it worked."""
 
 
+class NotReadyError(ShellError):
+    """A look beforehand found that it cannot work; nothing was changed."""
+
+
 class TransferError(ShellError):
     """Bytes did not arrive whole."""
 

@@ -64,7 +64,13 @@ def test_after_a_work_horse_was_killed_the_server_is_asked_how_its_script_ended(
 
 def test_a_work_horse_killed_in_a_build_leaves_a_failed_deployment_with_a_sentence(sshd, worker, git_repo, tmp_path):
     build = f"touch {tmp_path}/begun; setsid sleep 8111 & sleep 8111"
-    project = make_project(git_url=git_repo.url, build_script=build, deploy_path=str(tmp_path / "srv"))
+    (tmp_path / "restart.sh").touch()
+    project = make_project(
+        git_url=git_repo.url,
+        build_script=build,
+        deploy_path=str(tmp_path / "srv"),
+        deploy_script_path=f"{tmp_path}/restart.sh",
+    )
     deployment = make_deployment(project, make_group(make_server(sshd, name="web-1")))
     wait_until((tmp_path / "begun").exists, "the build to begin")
     os.kill(worker.horses[0], signal.SIGKILL)

@@ -1,0 +1,149 @@
+"""Can this deployment work? Looks at every server, changes nothing, and says what, why and what to do."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import connections
+from django.utils.translation import gettext as _
+
+from deployer.launch import Launch, check_launch
+from deployer.models import Deployment
+from deployer.plan import Plan
+from projects import preflight, service
+from servers.models import Server
+from servers.shell import ShellError
+from servers.ssh import SSHShell, connect
+
+#: Below this, a disk is said to be nearly full.
+LITTLE_SPACE = 200 << 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found. ``level``: error (it cannot work), warning, info. ``server`` is empty for all."""
+
+    ERROR: ClassVar = "error"
+    WARNING: ClassVar = "warning"
+    INFO: ClassVar = "info"
+
+    level: str
+    what: str
+    why: str = ""
+    remedy: str = ""
+    server: str = ""
+
+    def __str__(self) -> str:
+        because = f"{self.what}: {self.why}" if self.why else self.what
+        return " ".join(part.rstrip(".") + "." for part in (because, self.remedy) if part)
+
+
+def inspect(shell: SSHShell, plan: Plan, deployment_type: str, home: str) -> list[Finding]:
+    """What one server, already logged in to, has to say. Raises a `ShellError` when the link is lost."""
+    name = str(shell.server)
+    full = deployment_type == Deployment.Type.FULL
+    deploy_path = service.at_home(plan.deploy_path, home).rstrip("/")
+    script = service.at_home(service.script_path(plan.script_for(deployment_type), deploy_path), home)
+    facts = preflight.read(shell.capture(preflight.look(script, deploy_path if full else "")).stdout)
+    found: list[Finding] = []
+
+    def add(level: str, what: str, why: str = "", remedy: str = "") -> None:
+        found.append(Finding(level, what, why, remedy, name))
+
+    # A script below current may come with the release that is about to be deployed.
+    comes_with_release = full and script.startswith(f"{deploy_path}/current/")
+    if facts.script and not comes_with_release:
+        why = (
+            _("the script %s does not exist") % script
+            if facts.script == "missing"
+            else _("the script %s cannot be read by this login") % script
+        )
+        add(
+            Finding.ERROR,
+            _("The restart cannot work"),
+            why,
+            _("Correct deploy_script_path in the project, or put the script there."),
+        )
+    needed = ("bash", "tar", "gzip", "readlink", "mv") if full else ("bash",)
+    for tool in needed:
+        if tool not in facts.tools:
+            add(Finding.ERROR, _("%s is not installed on the server") % tool, "", _("Install it."))
+    if "setsid" not in facts.tools:
+        add(
+            Finding.WARNING,
+            _("setsid is not installed on the server"),
+            _("a restart cannot be given a session of its own, and ending it may miss some of its processes"),
+            _("Install util-linux."),
+        )
+    if facts.folder:
+        add(
+            Finding.ERROR,
+            _("The release cannot be put there"),
+            _("%s is not a folder that this login may write") % facts.folder,
+            _("Make %s and give it to the login's user.") % deploy_path,
+        )
+    if facts.current_is_folder:
+        add(
+            Finding.ERROR,
+            _("The release cannot be made live"),
+            _("%s/current is a real folder and not a link") % deploy_path,
+            _("Move it away (for example to %s/releases/first) and link current to it.") % deploy_path,
+        )
+    if 0 <= facts.free < LITTLE_SPACE:
+        add(
+            Finding.WARNING,
+            _("The disk is nearly full"),
+            _("%(free)d MB are free for %(path)s") % {"free": facts.free >> 20, "path": deploy_path},
+            _("Remove something, or lower keep_releases."),
+        )
+    return found
+
+
+def preflight_of(wish: Launch) -> list[Finding]:
+    """Everything that can be said before a launch, servers asked side by side. Raises `LaunchRefusedError`."""
+    servers = check_launch(wish)
+    plan = Plan.of(wish.project, wish.groups)
+    found = [
+        Finding(Finding.WARNING, _("%s is not active: it is skipped") % server, server=server.name)
+        for server in servers
+        if not server.is_active
+    ]
+    for server in servers:
+        groups = [name for name, members in plan.groups.items() if server.pk in members]
+        if len(groups) > 1:
+            what = _("%(server)s is in %(groups)s: it is deployed to once") % {
+                "server": server,
+                "groups": ", ".join(groups),
+            }
+            found.append(Finding(Finding.INFO, what, server=server.name))
+    return found + _ask_all([server for server in servers if server.is_active], plan, wish.deployment_type)
+
+
+def _ask_all(servers: Sequence[Server], plan: Plan, deployment_type: str) -> list[Finding]:
+    def look(server: Server) -> list[Finding]:
+        notices: list[str] = []
+        try:
+            with connect(server, on_notice=notices.append) as shell:
+                home = shell.capture('printf %s "$HOME"').stdout
+                found = inspect(shell, plan, deployment_type, home)
+                found.append(_processes(shell, plan))
+        except ShellError as error:
+            return [Finding(Finding.ERROR, error.what, error.why, error.remedy, server.name)]
+        finally:
+            connections.close_all()
+        return [Finding(Finding.WARNING, notice, server=server.name) for notice in notices] + found
+
+    with ThreadPoolExecutor(min(len(servers), settings.DEPLOYER_PARALLEL_SERVERS)) as threads:
+        return [finding for found in threads.map(look, servers) for finding in found]
+
+
+def _processes(shell: SSHShell, plan: Plan) -> Finding:
+    """Which processes a restart would be expected to replace."""
+    name = plan.process_name or service.derived_process_name(plan.name)
+    survey = service.read_survey(shell.capture(service.survey()).stdout)
+    found = service.find_processes(survey, name, derived=not plan.process_name)
+    listed = ", ".join(f"pid {process.pid} ({process.command[:80]})" for process in found[:4])
+    what = _("“%(name)s” matches %(processes)s") % {"name": name, "processes": listed or _("no process")}
+    return Finding(Finding.INFO if found else "warning", what, server=str(shell.server))

@@ -1,0 +1,48 @@
+"""Shell text that looks at a server before it is touched, and the facts it brings back. It changes nothing."""
+
+from dataclasses import dataclass
+from shlex import quote
+
+TOOLS = ("bash", "setsid", "tar", "gzip", "readlink", "mv", "grep", "mkfifo")
+
+
+def look(script: str, deploy_path: str) -> str:
+    """Print one fact a line: ``TOOL name``, ``SCRIPT``, ``FOLDER``, ``CURRENT`` and ``FREE kilobytes``."""
+    tools = " ".join(TOOLS)
+    text = f"for tool in {tools}; do command -v $tool >/dev/null 2>&1 && echo TOOL $tool; done\n"
+    path = quote(script)
+    text += f"if [ ! -f {path} ]; then echo SCRIPT missing; elif [ ! -r {path} ]; then echo SCRIPT unreadable; fi\n"
+    if deploy_path:
+        folder = quote(deploy_path)
+        text += f"""near={folder}
+while [ ! -e "$near" ] && [ "$near" != / ]; do near=$(dirname -- "$near"); done
+[ -d "$near" ] && [ -w "$near" ] && [ -x "$near" ] || echo FOLDER "$near"
+[ -e {folder}/current ] && [ ! -L {folder}/current ] && echo CURRENT
+echo FREE "$(df -Pk -- "$near" 2>/dev/null | awk 'NR==2 {{print $4}}')"
+"""
+    return text
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What `look` found. ``script`` and ``folder`` are empty when all is well; ``free`` is in bytes, -1 unknown."""
+
+    tools: frozenset[str]
+    script: str
+    folder: str
+    current_is_folder: bool
+    free: int
+
+
+def read(text: str) -> Facts:
+    """Take the answer apart."""
+    rows = [line.partition(" ")[::2] for line in text.splitlines()]
+    values = dict(rows)
+    free = values.get("FREE", "").strip()
+    return Facts(
+        tools=frozenset(value for name, value in rows if name == "TOOL"),
+        script=values.get("SCRIPT", ""),
+        folder=values.get("FOLDER", ""),
+        current_is_folder="CURRENT" in values,
+        free=int(free) * 1024 if free.isdecimal() else -1,
+    )

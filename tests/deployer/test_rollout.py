@@ -1,0 +1,205 @@
+"""Batches, pauses, preflight, evidence, retry and rollback, on real SSH servers."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from deployer.launch import Launch, LaunchRefusedError, retry_failed, roll_back
+from deployer.models import Deployment
+from deployer.preflight import preflight_of
+from deployer.routines import carry_out
+from projects.models import HealthCheck
+from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.parts.programs import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "restart.sh").write_text(f"echo x >> {tmp_path}/count\n")
+    return tmp_path
+
+
+def ended(deployment: Deployment) -> Deployment:
+    assert carry_out(deployment.pk)
+    return Deployment.objects.get(pk=deployment.pk)
+
+
+def restarted(project, *groups) -> Deployment:
+    return ended(make_deployment(project, *groups, deployment_type="restart_only"))
+
+
+def ends(deployment: Deployment) -> dict[str, str]:
+    return dict(deployment.targets.values_list("server_name", "status"))
+
+
+def log_of(deployment: Deployment, **where) -> str:
+    return "\n".join(deployment.log_lines.filter(**where).values_list("content", flat=True))
+
+
+def test_after_the_first_batch_it_waits_until_somebody_continues(sshd, place):
+    group = make_group(*(make_server(sshd, name=name) for name in "abc"))
+    project = make_project(
+        deploy_script_path=f"{place}/restart.sh", batches="1, 100%", pause_after_first=True, deploy_path=""
+    )
+    deployment = make_deployment(project, group, deployment_type="restart_only")
+    worker = threading.Thread(target=carry_out, args=[deployment.pk])
+    worker.start()
+    wait_until(lambda: Deployment.objects.exclude(paused_at=None).exists(), "the pause")
+    assert ends(deployment) == {"a": "success", "b": "pending", "c": "pending"}
+    assert deployment.continue_rollout()
+    assert not deployment.continue_rollout()
+    worker.join(30)
+    assert set(ends(deployment).values()) == {"success"}
+
+
+def test_a_pause_can_be_cancelled(sshd, place):
+    group = make_group(*(make_server(sshd, name=name) for name in "ab"))
+    project = make_project(deploy_script_path=f"{place}/restart.sh", batches="1", pause_after_first=True)
+    deployment = make_deployment(project, group, deployment_type="restart_only")
+    worker = threading.Thread(target=carry_out, args=[deployment.pk])
+    worker.start()
+    wait_until(lambda: Deployment.objects.exclude(paused_at=None).exists(), "the pause")
+    Deployment.objects.get(pk=deployment.pk).request_cancel()
+    worker.join(30)
+    assert ends(deployment) == {"a": "success", "b": "cancelled"}
+
+
+@pytest.mark.parametrize(("allowed", "last"), [(False, "skipped"), (True, "success")])
+def test_the_last_healthy_server_of_a_group_is_left_alone_unless_told_otherwise(sshd, place, allowed, last):
+    group = make_group(make_server(sshd, name="a", port=1), make_server(sshd, name="b"))
+    project = make_project(
+        deploy_script_path=f"{place}/restart.sh", batches="1", max_failures=5, may_stop_last_healthy=allowed
+    )
+    assert ends(restarted(project, group)) == {"a": "failed", "b": last}
+
+
+def test_a_script_that_only_reloads_need_not_replace_its_process(sshd, place):
+    (place / "restart.sh").write_text("[ -f on ] || { setsid sleep 9111 & echo $! > on; }; echo reloaded")
+    group = make_group(make_server(sshd))
+    project = make_project(deploy_script_path=f"{place}/restart.sh", process_name="sleep 9111", script_reloads=True)
+    try:
+        assert restarted(project, group).status == "success"
+        deployment = restarted(project, group)
+        assert deployment.status == "success"
+        assert deployment.targets.get().proof["verdict"] == "unchanged"
+        assert "only reloads" in deployment.targets.get().proof["sentence"]
+    finally:
+        os.kill(int((place / "on").read_text()), 9)
+
+
+def test_a_failure_keeps_the_end_of_the_applications_log_as_evidence(sshd, place):
+    (place / "app.log").write_text("".join(f"line {n}\n" for n in range(100)) + "OutOfMemory: heap\n")
+    project = make_project(deploy_script_path=f"{place}/restart.sh", log_path=f"{place}/app.log")
+    HealthCheck.objects.create(project=project, kind="tcp", target="1", retries=0)
+    deployment = restarted(project, make_group(make_server(sshd)))
+    target = deployment.targets.get()
+    assert "OutOfMemory: heap" in target.evidence
+    assert "port 1" in target.evidence
+    assert "line 10\n" not in target.evidence
+    assert "OutOfMemory" in log_of(deployment, level="warning")
+
+
+def test_preflight_says_what_is_wrong_on_each_server_and_changes_nothing(sshd, place):
+    both = make_server(sshd, name="twice")
+    groups = [
+        make_group(
+            both, make_server(sshd, name="idle", is_active=False), make_server(name="gone", host="127.0.0.1", port=1)
+        ),
+        make_group(both),
+    ]
+    (place / "srv" / "current").mkdir(parents=True)
+    before = sorted(place.rglob("*"))
+    project = make_project(deploy_path=str(place / "srv"), deploy_script_path=f"{place}/nowhere.sh")
+    found = preflight_of(Launch(project, groups))
+    said = {(finding.level, finding.server): str(finding) for finding in found}
+    errors = [str(finding) for finding in found if finding.level == "error" and finding.server == "twice"]
+    assert any("nowhere.sh does not exist" in text for text in errors)
+    assert any("real folder" in text for text in errors)
+    assert "refused" in said["error", "gone"]
+    assert "not active" in said["warning", "idle"]
+    assert any("deployed to once" in str(finding) for finding in found if finding.level == "info")
+    assert sorted(place.rglob("*")) == before
+
+
+def test_nothing_is_built_when_no_server_is_ready(sshd, git_repo, place):
+    project = make_project(
+        git_url=git_repo.url,
+        build_script=f"touch {place}/built",
+        deploy_path=str(place / "srv"),
+        deploy_script_path=f"{place}/nowhere.sh",
+    )
+    deployment = ended(make_deployment(project, make_group(make_server(sshd))))
+    assert deployment.status == "failed"
+    assert "nowhere.sh does not exist" in deployment.error_message
+    assert not (place / "built").exists()
+
+
+def shop(git_repo, place, **values):
+    git_repo.commit({"restart.sh": 'cat "$DEPLOY_PATH/current/VERSION"', "VERSION": "one\n"})
+    values = {"build_script": f"echo x >> {place}/builds", "deploy_script_path": "restart.sh"} | values
+    return make_project(git_url=git_repo.url, deploy_path=str(place / "srv"), **values)
+
+
+def test_retry_takes_the_failed_servers_alone_and_builds_nothing_anew(sshd, make_sshd, git_repo, place):
+    other = make_sshd()
+    project = shop(git_repo, place)
+    good, bad = make_server(sshd, name="good"), make_server(other, name="bad")
+    other.stop()
+    first = ended(make_deployment(project, make_group(good, bad)))
+    assert ends(first) == {"good": "success", "bad": "failed"}
+    other.start()
+    second = ended(retry_failed(first, created_by=None, trigger="cli"))
+    assert ends(second) == {"bad": "success"}
+    assert (second.release, second.retry_of, second.deployment_type) == (first.release, first, "full")
+    assert (place / "builds").read_text() == "x\n"
+    with pytest.raises(LaunchRefusedError, match="nothing to retry"):
+        retry_failed(second, created_by=None, trigger="cli")
+    with pytest.raises(LaunchRefusedError, match="newer deployment") as refused:
+        retry_failed(first, created_by=None, trigger="cli")
+    assert refused.value.blocking == second
+
+
+def test_rollback_goes_to_the_release_that_the_server_recorded_and_restarts_it(sshd, git_repo, place):
+    project, group = shop(git_repo, place), make_group(make_server(sshd))
+    first = ended(make_deployment(project, group))
+    git_repo.commit({"VERSION": "two\n"})
+    second = ended(make_deployment(project, group))
+    third = ended(roll_back(second, created_by=None, trigger="cli"))
+    assert (third.status, third.release, third.rollback_from) == ("success", first.release, second)
+    assert third.commit_hash == first.commit_hash
+    assert (place / "srv" / "current" / "VERSION").read_text() == "one\n"
+    assert "one" in log_of(third, stream="stdout")
+    assert (place / "builds").read_text() == "x\nx\n"
+    with pytest.raises(LaunchRefusedError, match="newer deployment"):
+        roll_back(second, created_by=None, trigger="cli")
+
+
+def test_what_cannot_be_rolled_back_is_said(sshd, git_repo, place):
+    project, group = shop(git_repo, place), make_group(make_server(sshd))
+    first = ended(make_deployment(project, group))
+    with pytest.raises(LaunchRefusedError, match="none was recorded"):
+        roll_back(first, created_by=None, trigger="cli")
+    restart = restarted(project, group)
+    with pytest.raises(LaunchRefusedError, match="only restarted"):
+        roll_back(restart, created_by=None, trigger="cli")
+
+
+def test_old_code_that_still_runs_is_named(sshd, git_repo, place):
+    project, group = shop(git_repo, place), make_group(make_server(sshd))
+    git_repo.commit({"restart.sh": 'cd "$(readlink -f "$DEPLOY_PATH/current")" && setsid sleep 9222 & sleep 0.2'})
+    project.process_name = "sleep 9222"
+    project.save()
+    try:
+        first = ended(make_deployment(project, group))
+        git_repo.commit({"restart.sh": "echo nothing"})
+        second = ended(make_deployment(project, group))
+        assert ends(second) == {second.targets.get().server_name: "unchanged"}
+        assert f"old code: it runs from release {first.targets.get().release_after}" in log_of(second, level="warning")
+    finally:
+        for pid in sshd.processes():
+            if b"9222" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, 9)
