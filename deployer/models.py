@@ -372,6 +372,34 @@ class Target(models.Model):
         return won
 
 
+class Lease(models.Model):
+    """One hand on one place: the deployment that works on a path of a server, until it has ended."""
+
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="leases")
+    path = models.CharField(max_length=700)
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="leases")
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["server", "path"], name="one_hand_on_one_place"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.server}:{self.path}"
+
+    @classmethod
+    def take(cls, server: Server, path: str, deployment: Deployment) -> Deployment | None:
+        """Take the place for ``deployment``; gives the one that holds it if that has not ended yet, else nothing."""
+        lease, made = cls.objects.get_or_create(server=server, path=path, defaults={"deployment": deployment})
+        if made or lease.deployment_id == deployment.pk:
+            return None
+        free = models.Q(deployment__in=Deployment.objects.ended())
+        if cls.objects.filter(free, pk=lease.pk).update(deployment=deployment):
+            return None
+        return Deployment.objects.select_related("project").defer("plan").get(pk=lease.deployment_id)
+
+
 class LogLine(models.Model):
     """One line of a deployment's log; ``target`` is null for what the platform itself says.
 

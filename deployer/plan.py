@@ -15,6 +15,7 @@ class Check:
     kind: str
     target: str
     expect: str
+    host_header: str
     retries: int
     interval: int
     timeout: int

@@ -92,6 +92,7 @@ class Run:
         self._done.set()
         self._keeper.join()
         insist(self.log.flush)
+        self._judge_release(status)
         insist(lambda: self.deployment.end(status, "" if status == Deployment.Status.SUCCESS else message))
         return expected
 
@@ -143,6 +144,19 @@ class Run:
     def failures(self) -> int:
         """How many servers have failed, unreachable and unknown ones counted."""
         return sum(server.failed for server in self.servers)
+
+    def _judge_release(self, status: Deployment.Status) -> None:
+        """A release that went everywhere is good; one that was rolled back anywhere is bad."""
+        if self._release is None:
+            return
+        state = None
+        if any(server.target.status == Target.Status.ROLLED_BACK for server in self.servers):
+            state = Release.State.BAD
+        elif status == Deployment.Status.SUCCESS:
+            state = Release.State.GOOD
+        if state is not None:
+            rows = Release.objects.filter(pk=self._release.pk)
+            insist(lambda: rows.update(state=state))
 
     def _end_targets(self, why: str) -> None:
         for server in self.servers:

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.log import Output, clean_lines
-from deployer.models import Target
+from deployer.models import Lease, Target
 from deployer.preflight import Finding, inspect
 from deployer.verify import ask, run_check
 from projects import health, service
@@ -117,6 +117,14 @@ class ServerRun:
 
     def preflight(self) -> None:
         """Look, without changing anything, whether what is about to be done can work."""
+        server, place = self.link.server, self.deploy_path or self.script
+        if holder := insist(lambda: Lease.take(server, place, self.run.deployment)):
+            raise NotReadyError(
+                _("Not started"),
+                _("%(place)s on %(server)s is being worked on by deployment %(holder)s")
+                % {"place": place, "server": server, "holder": holder},
+                _("Wait for it or cancel it."),
+            )
         found = inspect(self.link, self.plan, self.run.deployment.deployment_type, self.home)
         for finding in found:
             if finding.level == Finding.WARNING:

@@ -141,7 +141,9 @@ def _http(server: "ServerRun", check: Check) -> str:
             return _http_through_tunnel(server, check)
         except TransferError:
             pass  # forwarding is off: ask with what the server has
-    answer = server.link.capture(health.http_from_server(check.target, check.timeout), timeout=check.timeout + 5)
+    answer = server.link.capture(
+        health.http_from_server(check.target, check.host_header, check.timeout), timeout=check.timeout + 5
+    )
     if answer.code == 127:
         return _("it cannot be asked: forwarding is off and curl is not installed on the server")
     body, _newline, status = answer.stdout.rstrip("\n").rpartition("\n")
@@ -157,7 +159,8 @@ def _http_through_tunnel(server: "ServerRun", check: Check) -> str:
         connection = http.client.HTTPConnection(host, port, timeout=check.timeout)
         connection.sock = channel  # behaves like a socket
         try:
-            connection.request("GET", (url.path or "/") + (f"?{url.query}" if url.query else ""))
+            headers = {"Host": check.host_header} if check.host_header else {}
+            connection.request("GET", (url.path or "/") + (f"?{url.query}" if url.query else ""), headers=headers)
             answer = connection.getresponse()
             body = answer.read(10_000_000).decode(errors="replace")
             return health.http_problem(answer.status, body, check.expect)

@@ -17,7 +17,7 @@ from projects.validators import (
 )
 from servers.fields import EncryptedTextField
 from servers.models import Credential, Environment
-from servers.validators import PathValidator, validate_no_nul, validate_one_line
+from servers.validators import PathValidator, validate_host, validate_no_nul, validate_one_line
 
 
 class Project(models.Model):
@@ -200,6 +200,13 @@ class HealthCheck(models.Model):
     kind = models.CharField(_("kind"), max_length=10, choices=Kind)
     target = models.CharField(_("target"), max_length=500, validators=[validate_one_line])
     expect = models.CharField(_("expected"), max_length=200, blank=True, validators=[validate_one_line])
+    host_header = models.CharField(
+        _("host header"),
+        max_length=253,
+        blank=True,
+        validators=[validate_host],
+        help_text=_("For HTTP: the site that is asked for, where it is not the URL's own host."),
+    )
     retries = models.PositiveIntegerField(_("retries"), default=5, validators=[MaxValueValidator(1000)])
     interval = models.PositiveIntegerField(_("interval (s)"), default=2, validators=[MaxValueValidator(3600)])
     timeout = models.PositiveIntegerField(

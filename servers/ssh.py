@@ -33,6 +33,7 @@ from servers.shell import (
     ScriptTimeoutError,
     Shell,
     ShellError,
+    SilentError,
     StoppedError,
     TransferError,
     UnreachableError,
@@ -45,6 +46,8 @@ SILENCE = 5.0
 #: The best piece to hand to the SSH library at once: eight of its packets, through a memoryview.
 PIECE = 261_632
 TRIES = 4
+#: How long a short script is tried again after its link was lost.
+PATIENCE = 30.0
 
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr", "aes192-ctr")
 _KEX_FIRST = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
@@ -167,9 +170,9 @@ class SSHShell(Shell):
         for attempt in range(1, TRIES + 1):
             try:
                 return self._try_login(server)
-            except UnreachableError:
+            except UnreachableError as error:
                 # Refused connections and cut banners are what sshd's MaxStartups does to a crowd.
-                if attempt == TRIES:
+                if attempt == TRIES or isinstance(error, SilentError):
                     raise
                 time.sleep(0.15 * 2**attempt * (0.5 + secrets.randbelow(100) / 100))
         raise AssertionError("unreachable")
@@ -180,15 +183,17 @@ class SSHShell(Shell):
         except DecryptionError as error:
             raise LoginRefusedError(_("The credential of %s cannot be read") % server, str(error)) from error
         sock = self._socket(server)
+        begun = time.monotonic()
         transport = paramiko.Transport(sock, disabled_algorithms=None)
         try:
             transport.banner_timeout = transport.auth_timeout = LOGIN_TIMEOUT
             _prefer(transport, server.host_key)
             try:
                 transport.start_client(timeout=LOGIN_TIMEOUT)
+                key = transport.get_remote_server_key()  # a handshake that ran out of time is noticed only here
             except (paramiko.SSHException, EOFError, OSError) as error:
-                raise _no_handshake(server, error) from error
-            self._check_host_key(server, transport.get_remote_server_key())
+                raise _no_handshake(server, error, time.monotonic() - begun) from error
+            self._check_host_key(server, key)
             self._authenticate(server, credential, transport)
         except BaseException:
             transport.close()
@@ -219,7 +224,7 @@ class SSHShell(Shell):
                 _("Check the host in the server's settings."),
             ) from error
         except TimeoutError as error:
-            raise UnreachableError(
+            raise SilentError(
                 _("%s was not reached") % server,
                 _("nothing answered at %(address)s within %(seconds)d seconds")
                 % {"address": server.address, "seconds": CONNECT_TIMEOUT},
@@ -275,7 +280,24 @@ class SSHShell(Shell):
     # --- short commands ----------------------------------------------------------------------------
 
     def capture(self, text: str, *, timeout: float = 30, limit: int = 64 << 20) -> Output:
-        """Run a short script of our own under sh and give what it printed (at most ``limit`` bytes)."""
+        """Run a short script of our own under sh and give what it printed (at most ``limit`` bytes).
+
+        Such a script may be run twice: when the link is lost it is, over a new one, for up to `PATIENCE` seconds.
+        """
+        until = time.monotonic() + PATIENCE
+        pause = 0.2
+        while True:
+            try:
+                return self._capture_once(text, timeout, limit)
+            except (LinkLostError, UnreachableError) as error:
+                if self.abandoned or time.monotonic() > until:
+                    raise
+                self.notice(_("%s Connecting again.") % error)
+                self.close()
+                time.sleep(pause)
+                pause = min(pause * 2, 3)
+
+    def _capture_once(self, text: str, timeout: float, limit: int) -> Output:
         nonce = secrets.token_hex(8)
         pieces: dict[str, list[bytes]] = {STDOUT: [], STDERR: []}
         size = 0
@@ -294,7 +316,7 @@ class SSHShell(Shell):
         _noise, found, stdout = b"".join(pieces[STDOUT]).partition(f"{nonce}\n".encode())
         stderr = b"".join(pieces[STDERR]).decode(errors="replace")
         if not found:
-            raise LinkLostError(
+            raise LoginRefusedError(
                 _("%s did not run a command") % self.server,
                 stderr.strip()[:500] or _("no answer"),
                 _("The login needs a shell that can run /bin/sh."),
@@ -310,7 +332,7 @@ class SSHShell(Shell):
         sent = 0
         deadline = time.monotonic() + timeout
         try:
-            channel.settimeout(60)
+            channel.settimeout(3 * SILENCE)
             channel.exec_command(f"exec cat >{quote(path)}")
             while piece := source.read(PIECE):
                 if stop.is_set():
@@ -396,7 +418,7 @@ class SSHShell(Shell):
                     self._kill(key, follower)
                 raise
             except (LinkLostError, UnreachableError) as error:
-                if self.abandoned or time.monotonic() > deadline:
+                if self.abandoned or stop.is_set() or time.monotonic() > deadline:
                     raise
                 self.notice(_("%s Connecting again.") % error)
                 self.close()
@@ -607,7 +629,13 @@ def _first(wanted: tuple[str, ...], known: Any) -> tuple[str, ...]:
     return (*[name for name in wanted if name in known], *[name for name in known if name not in wanted])
 
 
-def _no_handshake(server: Server, error: Exception) -> ShellError:
+def _no_handshake(server: Server, error: Exception, seconds: float) -> ShellError:
+    if seconds > LOGIN_TIMEOUT / 2:
+        return SilentError(
+            _("%s did not answer as an SSH server") % server,
+            _("it accepted the connection and sent nothing for %d seconds") % seconds,
+            _("Check the port, and that the machine is not overloaded."),
+        )
     if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
         return HostKeyChangedError(
             _("%s and deployer have no algorithm in common") % server,

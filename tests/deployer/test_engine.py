@@ -335,7 +335,8 @@ def test_links_that_lead_out_of_the_release_are_refused(sshd, git_repo, place):
 
 
 def test_a_cancel_ends_a_build_with_its_whole_process_tree(sshd, git_repo, place):
-    build = "setsid sleep 7555 &\n(env -i setsid sleep 7555 &)\ntrap '' TERM\necho begun\nwhile :; do sleep 7555; done"
+    nap = f"sleep 75.{os.getpid()}"
+    build = f"setsid {nap} &\n(env -i setsid {nap} &)\ntrap '' TERM\necho begun\nwhile :; do {nap}; done"
     project = full_project(git_repo, place, build_script=build)
     deployment = make_deployment(project, make_group(make_server(sshd)))
     worker = threading.Thread(target=carry_out, args=[deployment.pk])
@@ -346,7 +347,11 @@ def test_a_cancel_ends_a_build_with_its_whole_process_tree(sshd, git_repo, place
     worker.join(30)
     deployment.refresh_from_db()
     assert (deployment.status, deployment.targets.get().status) == ("cancelled", "cancelled")
-    left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and b"sleep\x007555" in p.read_bytes()]
+    left = [
+        p
+        for p in Path("/proc").glob("[0-9]*/cmdline")
+        if p.exists() and nap.encode() in p.read_bytes().replace(b"\0", b" ")
+    ]
     assert left == []
 
 

@@ -2,9 +2,11 @@
 
 import os
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from django.core.exceptions import ValidationError
 
 from deployer.launch import Launch, LaunchRefusedError, retry_failed, roll_back
 from deployer.models import Deployment
@@ -203,3 +205,63 @@ def test_old_code_that_still_runs_is_named(sshd, git_repo, place):
         for pid in sshd.processes():
             if b"9222" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, 9)
+
+
+def test_two_projects_in_one_folder_of_a_server_do_not_get_into_each_others_way(sshd, place):
+    server = make_server(sshd)
+    values = {"deploy_path": str(place), "deploy_script_path": f"{place}/restart.sh"}
+    one, two = make_project(name="one", **values), make_project(name="two", **values)
+    (place / "restart.sh").write_text(f"echo x >> {place}/count; sleep 2")
+    first = make_deployment(one, make_group(server), deployment_type="restart_only")
+    worker = threading.Thread(target=carry_out, args=[first.pk])
+    worker.start()
+    wait_until((place / "count").exists, "the first script to begin")
+    second = restarted(two, make_group(server))
+    assert second.status == "failed"
+    assert f"is being worked on by deployment #{first.pk} one" in second.error_message
+    worker.join(30)
+    assert restarted(two, make_group(server)).status == "success"
+    assert (place / "count").read_text() == "x\nx\n"
+
+
+def test_releases_are_judged_by_how_they_went(sshd, git_repo, place):
+    project, group = shop(git_repo, place, auto_rollback=True), make_group(make_server(sshd))
+    good = ended(make_deployment(project, group))
+    git_repo.commit({"restart.sh": "exit 1"})
+    bad = ended(make_deployment(project, group))
+    assert [good.release and good.release.state, bad.release and bad.release.state] == ["good", "bad"]
+
+
+def test_an_http_check_asks_for_the_site_it_is_told_to(sshd, place):
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.headers["Host"] == "shop.example.com" else 404)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        project, group = make_project(deploy_script_path=f"{place}/restart.sh"), make_group(make_server(sshd))
+        check = HealthCheck.objects.create(
+            project=project, kind="http", target=f"http://127.0.0.1:{site.server_port}/up", retries=0
+        )
+        assert "it answered 404" in restarted(project, group).error_message
+        check.host_header = "shop.example.com"
+        check.save()
+        assert restarted(project, group).status == "success"
+        site.shutdown()
+
+
+def test_a_command_check_does_not_find_its_own_shell(sshd, place):
+    project = make_project(deploy_script_path=f"{place}/restart.sh")
+    HealthCheck.objects.create(project=project, kind="command", target="pgrep -f no-such-thing-9333", retries=0)
+    assert restarted(project, make_group(make_server(sshd))).status == "failed"
+
+
+@pytest.mark.parametrize("text", ["ps aux | grep shop", "ps -ef|grep -q shop && true"])
+def test_a_check_that_finds_itself_is_refused_when_it_is_saved(text):
+    with pytest.raises(ValidationError, match="finds its own grep"):
+        HealthCheck(kind="command", target=text).clean()
+    HealthCheck(kind="command", target=text.replace("shop", "[s]hop")).clean()

@@ -63,7 +63,8 @@ def test_after_a_work_horse_was_killed_the_server_is_asked_how_its_script_ended(
 
 
 def test_a_work_horse_killed_in_a_build_leaves_a_failed_deployment_with_a_sentence(sshd, worker, git_repo, tmp_path):
-    build = f"touch {tmp_path}/begun; setsid sleep 8111 & sleep 8111"
+    nap = f"sleep 81.{os.getpid()}"
+    build = f"touch {tmp_path}/begun; setsid {nap} & {nap}"
     (tmp_path / "restart.sh").touch()
     project = make_project(
         git_url=git_repo.url,
@@ -78,7 +79,11 @@ def test_a_work_horse_killed_in_a_build_leaves_a_failed_deployment_with_a_senten
     deployment.refresh_from_db()
     assert (deployment.status, deployment.targets.get().status) == ("failed", "skipped")
     assert "killed by signal 9 while the deployment was building" in deployment.error_message
-    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists() and b"sleep\x008111" in p.read_bytes()]
+    assert not [
+        p
+        for p in Path("/proc").glob("[0-9]*/cmdline")
+        if p.exists() and nap.encode() in p.read_bytes().replace(b"\0", b" ")
+    ]
 
 
 def test_the_next_deployment_runs_after_a_work_horse_was_killed(sshd, worker, tmp_path):

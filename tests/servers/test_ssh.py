@@ -54,7 +54,7 @@ def gone(marker: str, within: float = 3.0) -> bool:
     until = time.monotonic() + within
     while time.monotonic() < until:
         lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-        if not any(marker.encode() in line for line in lines):
+        if not any(marker.encode() in line.replace(b"\0", b" ") for line in lines):
             return True
         time.sleep(0.05)
     return False
@@ -167,26 +167,27 @@ def test_a_run_under_one_key_is_executed_once(sshd):
 
 
 def test_a_script_over_its_time_is_ended_with_all_its_children(shell):
+    nap = f"sleep 53.{os.getpid()}"
     with pytest.raises(ScriptTimeoutError):
-        run(shell, "trap '' TERM; setsid sleep 53.531 & sleep 53.531 & while :; do sleep 53.531; done", timeout=1)
-    assert gone("53.531")
+        run(shell, f"trap '' TERM; setsid {nap} & {nap} & while :; do {nap}; done", timeout=1)
+    assert gone(nap)
 
 
 def test_a_stopped_run_leaves_no_process(shell):
-    stop = threading.Event()
+    stop, nap = threading.Event(), f"sleep 54.{os.getpid()}"
     threading.Timer(0.7, stop.set).start()
     with pytest.raises(StoppedError):
-        run(shell, "(sleep 54.541; echo never) | cat & setsid sleep 54.541 & sleep 54.541", stop=stop)
-    assert gone("54.541")
+        run(shell, f"({nap}; echo never) | cat & setsid {nap} & {nap}", stop=stop)
+    assert gone(nap)
 
 
 def test_killing_a_run_that_has_ended_leaves_its_daemon_alone(shell, sshd):
     from servers import supervised
 
-    key = "e" * 32
-    shell.capture(supervised.start(key, Script("setsid sleep 55.551 & exit 0"), "END") + "sleep 0.5")
+    key, nap = "e" * 32, f"sleep 5.{os.getpid()}"
+    shell.capture(supervised.start(key, Script(f"setsid {nap} & exit 0"), "END") + "sleep 0.5")
     assert shell.capture(supervised.kill(key)).stdout == "ended\n"
-    assert not gone("55.551", within=0.3)
+    assert not gone(nap, within=0.3)
 
 
 def test_a_runner_that_was_killed_is_a_lost_run_and_not_a_success(shell):
