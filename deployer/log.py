@@ -118,7 +118,8 @@ class LineSplitter:
         self._left_out += max(0, len(piece) - room)
 
     def _line(self) -> str:
-        text = clean(self._mask(self._held.decode(errors="replace")))
+        # Masked again when clean: a control character within a secret hides it from the first look.
+        text = self._mask(clean(self._mask(self._held.decode(errors="replace"))))
         beyond = len(text) - LINE_LIMIT + self._left_out
         self._held.clear()
         self._left_out = 0

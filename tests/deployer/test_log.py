@@ -87,3 +87,8 @@ def test_colours_stay_and_everything_else_that_moves_a_terminal_goes():
 
 def test_broken_utf8_is_replaced_and_not_refused():
     assert lines(b"\xff\xfe caf\xc3\xa9 \xc3\n") == ["\ufffd\ufffd café \ufffd"]
+
+
+@pytest.mark.parametrize("between", [b"\x07", b"\x00", b"\x1b]0;title\x07", b"\x1b[2K"])
+def test_a_secret_with_control_characters_in_it_is_masked(between):
+    assert lines(b"sup3r" + between + b"secret\n", "sup3rsecret", piece=100) == [MASK]
