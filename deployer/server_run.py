@@ -449,7 +449,7 @@ class ServerRun:
 
 
 def _exit_sentence(script: str, code: int) -> str:
-    if code > 128:
+    if 128 < code <= 192:  # there are 64 signals; 255 is a status like any other
         return _("%(script)s ended with status %(code)d (killed by signal %(signal)d, or returned by the script).") % {
             "script": script,
             "code": code,
