@@ -41,6 +41,10 @@ class UnreachableError(ShellError):
     """The machine did not answer as an SSH server."""
 
 
+class SilentError(UnreachableError):
+    """Nothing came back within the time that a login may take: asking again at once would only take it again."""
+
+
 class LoginRefusedError(ShellError):
     """The machine answered and refused the login."""
 

@@ -279,3 +279,25 @@ def test_a_jump_host_that_does_not_forward_is_named_as_the_reason(make_sshd):
     door, inner = make_sshd("AllowTcpForwarding no"), make_sshd()
     with pytest.raises(UnreachableError, match="jump host"):
         connect(make_server(inner, jump_host=make_server(door)))
+
+
+def test_a_port_that_accepts_and_never_speaks_is_given_up_after_one_wait(monkeypatch):
+    import socket
+
+    monkeypatch.setattr("servers.ssh.LOGIN_TIMEOUT", 1.0)
+    begun = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(UnreachableError, match="sent nothing"):
+        connect(make_server(host="127.0.0.1", port=listener.getsockname()[1]))
+    assert time.monotonic() - begun < 3
+
+
+def test_a_run_that_is_stopped_while_its_server_is_away_gives_up_at_once(make_sshd):
+    sshd = make_sshd()
+    stop = threading.Event()
+    with connect(make_server(sshd)) as shell:
+        threading.Timer(1, sshd.stop).start()
+        threading.Timer(2, stop.set).start()
+        begun = time.monotonic()
+        with pytest.raises(UnreachableError):
+            shell.run(Script("sleep 30"), Collected(), timeout=60, stop=stop)
+        assert time.monotonic() - begun < 10
