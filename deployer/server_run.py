@@ -205,6 +205,7 @@ class ServerRun:
         """Make the staged release the live one, by one rename."""
         version = self.run.release.version
         self.need_script(service.in_release(self.script, self.deploy_path, version))
+        self.run.check()
         self.move(Status.SWITCHING)
         self._capture(
             only_before(self.target.run_key) + release_commands.switch(self.deploy_path, version),
@@ -231,6 +232,8 @@ class ServerRun:
         if not self.switched:
             self.look()
         self.before = ask(self).identity()
+        if not self.switched:  # after a switch the restart belongs to it: code and process must not part
+            self.run.check()
         self.move(
             Status.RESTARTING,
             release_before=self.target.release_before,

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from deployer.plan import Check
 from projects import health, service
-from servers.shell import ShellError, TransferError, UnreachableError
+from servers.shell import ShellError, StoppedError, TransferError, UnreachableError
 
 if TYPE_CHECKING:
     from deployer.server_run import ServerRun
@@ -77,13 +77,13 @@ def run_check(server: "ServerRun", check: Check) -> str:
     problem = ""
     for attempt in range(check.retries + 1):
         if attempt:
-            time.sleep(check.interval)
+            _pause(server, check.interval)
         problem = _ask_once(server, check)
         if not problem:
             break
     until = time.monotonic() + check.stable_for
     while not problem and time.monotonic() < until:
-        time.sleep(min(max(check.interval, 0.2), max(until - time.monotonic(), 0)))
+        _pause(server, min(max(check.interval, 0.2), max(until - time.monotonic(), 0)))
         problem = _ask_once(server, check)
         if problem:
             return _("it did not stay healthy for %(seconds)d seconds: %(problem)s") % {
@@ -91,6 +91,12 @@ def run_check(server: "ServerRun", check: Check) -> str:
                 "problem": problem,
             }
     return problem
+
+
+def _pause(server: "ServerRun", seconds: float) -> None:
+    """Wait; a forced cancel ends the wait, and the checks with it."""
+    if server.run.force.wait(seconds):
+        raise StoppedError(_("Stopped while its health was being checked; the script had ended"))
 
 
 def _ask_once(server: "ServerRun", check: Check) -> str:

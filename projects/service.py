@@ -132,11 +132,19 @@ def derived_process_name(project_name: str) -> str:
     return project_name.lower().replace(" ", "").replace("-", "")
 
 
+_LAUNCH = re.compile(r"\bmanage\.py deploy ")
+
+
 def find_processes(survey: Survey, name: str, *, derived: bool) -> list[Process]:
-    """The processes with ``name`` in their command line; a derived name is compared in its own plain form."""
+    """The processes with ``name`` in their command line; a derived name is compared in its own plain form.
+
+    The command that launches the deployment names the project too: where deployer deploys to its own machine,
+    that one is not taken for the application.
+    """
+    others = [process for process in survey.processes if not _LAUNCH.search(process.command)]
     if derived:
-        return [process for process in survey.processes if name in process.command.lower().replace("-", "")]
-    return [process for process in survey.processes if name in process.command]
+        return [process for process in others if name in process.command.lower().replace("-", "")]
+    return [process for process in others if name in process.command]
 
 
 def working_folders(pids: Iterable[int]) -> str:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -419,3 +421,44 @@ def wait_for(condition, within: float = 15.0) -> None:
     while not condition():
         assert time.monotonic() < until, "it did not happen in time"
         time.sleep(0.05)
+
+
+def test_a_cancel_during_the_login_begins_no_restart(sshd, place):
+    (sshd.home / ".bashrc").write_text("sleep 1\n")
+    try:
+        project = make_project(deploy_script_path=script(place, f"touch {place}/ran"))
+        deployment = make_deployment(project, make_group(make_server(sshd)), deployment_type="restart_only")
+        worker = threading.Thread(target=carry_out, args=[deployment.pk])
+        worker.start()
+        wait_for(lambda: Deployment.objects.get(pk=deployment.pk).status == "restarting")
+        assert deployment.request_cancel()
+        worker.join(30)
+    finally:
+        (sshd.home / ".bashrc").unlink()
+    deployment.refresh_from_db()
+    assert (deployment.status, deployment.targets.get().status) == ("cancelled", "cancelled")
+    assert not (place / "ran").exists()
+
+
+def test_a_forced_cancel_ends_the_health_checks_too(sshd, place):
+    project = make_project(deploy_script_path=script(place, "true"))
+    HealthCheck.objects.create(project=project, kind="command", target="false", retries=100, interval=10)
+    deployment = make_deployment(project, make_group(make_server(sshd)), deployment_type="restart_only")
+    worker = threading.Thread(target=carry_out, args=[deployment.pk])
+    worker.start()
+    wait_for(lambda: deployment.targets.get().status == "checking")
+    assert deployment.request_cancel(force=True)
+    worker.join(15)
+    assert not worker.is_alive()
+    assert (deployment.targets.get().status, deployment.targets.get().exit_code) == ("cancelled", 0)
+
+
+def test_the_command_that_launches_is_not_taken_for_the_application(sshd, place):
+    launcher = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)", "manage.py", "deploy", "my-shop"])
+    try:
+        project = make_project(name="my-shop", deploy_script_path=script(place, "true"))
+        target = restarted(project, make_group(make_server(sshd))).targets.get()
+    finally:
+        launcher.kill()
+        launcher.wait()
+    assert target.proof["verdict"] == "unknown"
