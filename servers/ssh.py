@@ -313,12 +313,12 @@ class SSHShell(Shell):
             "exec /bin/sh -s", _whole(f"echo {nonce}\n{text}"), collect, deadline=time.monotonic() + timeout
         )
         # What the login shell's own start-up files print comes before the nonce.
-        _noise, found, stdout = b"".join(pieces[STDOUT]).partition(f"{nonce}\n".encode())
+        noise, found, stdout = b"".join(pieces[STDOUT]).partition(f"{nonce}\n".encode())
         stderr = b"".join(pieces[STDERR]).decode(errors="replace")
         if not found:
             raise LoginRefusedError(
                 _("%s did not run a command") % self.server,
-                stderr.strip()[:500] or _("no answer"),
+                (stderr + noise.decode(errors="replace")).strip()[:500] or _("no answer"),
                 _("The login needs a shell that can run /bin/sh."),
             )
         return Output(code, stdout.decode(errors="surrogateescape"), stderr)
