@@ -409,7 +409,13 @@ class SSHShell(Shell):
                     self.open()
                 pause = 0.2
                 text = begin + supervised.follow(key, follower.trailer, follower.out, follower.err)
-                self._execute("exec /bin/sh -s", _whole(text), follower.take, deadline=deadline, stop=stop)
+                code = self._execute("exec /bin/sh -s", _whole(text), follower.take, deadline=deadline, stop=stop)
+                if follower.record is None and code == supervised.NOTHING_TO_FOLLOW:
+                    raise TransferError(
+                        _("The run on %s could not be started") % self.server,
+                        follower.stray(),
+                        _("Check the free space and the rights of the login's home."),
+                    )
                 if follower.record is None:
                     raise LinkLostError(_("The link to %s was lost") % self.server, follower.stray())
                 return self._recorded(key, follower)

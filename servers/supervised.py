@@ -72,16 +72,18 @@ def environment(values: Mapping[str, str]) -> str:
 def start(key: str, script: Script, delimiter: str) -> str:
     """Start the run ``key`` unless somebody has. ``delimiter`` is a word that no line of the values equals."""
     env = environment({**script.env, RUN_MARKER: key})
+    # Half an environment or half a script must not be run: the disk may be full.
+    give_up = f'{{ rm -rf "$d"; exit {NOTHING_TO_FOLLOW}; }}'
     return f"""{_BASE}
 trap : HUP
 d=$base/runs/{quote(key)}
 find "$base/runs" -mindepth 1 -maxdepth 1 -mtime +{KEPT_DAYS} -exec rm -rf {{}} + 2>/dev/null
 mkdir -p "$d"
 if mkdir "$d/started" 2>/dev/null; then
-: >"$d/out"; : >"$d/err"; mkfifo "$d/end"
-cat >"$d/env" <<'{delimiter}'
+: >"$d/out"; : >"$d/err"; mkfifo "$d/end" || {give_up}
+cat >"$d/env" <<'{delimiter}' || {give_up}
 {env}{delimiter}
-cat >"$d/run.sh" <<'{delimiter}'
+cat >"$d/run.sh" <<'{delimiter}' || {give_up}
 {runner(script)}{delimiter}
 if setsid -f true 2>/dev/null; then
 setsid -f sh "$d/run.sh" "$d" "$mask" </dev/null >/dev/null 2>&1

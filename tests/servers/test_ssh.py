@@ -18,6 +18,7 @@ from servers.shell import (
     Script,
     ScriptTimeoutError,
     StoppedError,
+    TransferError,
     UnreachableError,
 )
 from servers.ssh import SSHShell, connect
@@ -301,3 +302,10 @@ def test_a_run_that_is_stopped_while_its_server_is_away_gives_up_at_once(make_ss
         with pytest.raises(UnreachableError):
             shell.run(Script("sleep 30"), Collected(), timeout=60, stop=stop)
         assert time.monotonic() - begun < 10
+
+
+def test_a_home_that_cannot_be_written_to_stops_a_run_before_it_begins(make_sshd):
+    sshd = make_sshd()
+    (sshd.home / ".deployer").write_text("in the way")
+    with connect(make_server(sshd)) as shell, pytest.raises(TransferError, match="could not be started"):
+        shell.run(Script("true"), Collected(), timeout=20, stop=threading.Event())
