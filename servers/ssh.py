@@ -262,6 +262,8 @@ class SSHShell(Shell):
             else:
                 transport.auth_password(credential.username, credential.password)
         except paramiko.AuthenticationException as error:
+            if not transport.is_active():  # the library says this of a link that was cut, too
+                raise UnreachableError(_("%s ended the connection during the login") % server, str(error)) from error
             allowed = ", ".join(getattr(error, "allowed_types", []))
             kind = _("key") if credential.kind == Credential.Kind.SSH_KEY else _("password")
             why = _("it does not accept the %(kind)s of credential “%(credential)s” for user “%(user)s”") % {
@@ -343,14 +345,16 @@ class SSHShell(Shell):
                 sent += len(piece)
             channel.shutdown_write()
             self._read(channel, lambda _stream, _data: None, deadline, stop)
-            if (code := channel.recv_exit_status()) != 0:
+            if (code := channel.recv_exit_status()) < 0:
+                raise LinkLostError(_("The link to %s was lost during the upload") % self.server)
+            if code:
                 raise TransferError(
                     _("The upload to %s failed") % self.server,
                     _("writing %(path)s ended with status %(code)d") % {"path": path, "code": code},
                     _("Check the free space and the rights of the folder."),
                 )
         except (OSError, EOFError, paramiko.SSHException) as error:
-            if channel.exit_status_ready() and not isinstance(error, TimeoutError):
+            if channel.exit_status >= 0 and not isinstance(error, TimeoutError):
                 raise TransferError(
                     _("The upload to %s failed") % self.server,
                     _("the server stopped taking bytes for %s") % path,
@@ -358,7 +362,7 @@ class SSHShell(Shell):
                 ) from error
             raise LinkLostError(_("The link to %s was lost during the upload") % self.server, str(error)) from error
         finally:
-            channel.close()
+            _let_go(channel)
         return sent
 
     @contextlib.contextmanager
@@ -379,7 +383,7 @@ class SSHShell(Shell):
             channel.settimeout(timeout)
             yield channel
         finally:
-            channel.close()
+            _let_go(channel)
 
     # --- supervised runs ---------------------------------------------------------------------------
 
@@ -512,7 +516,7 @@ class SSHShell(Shell):
                 raise LinkLostError(_("The link to %s was lost") % self.server)
             return channel.exit_status
         finally:
-            channel.close()
+            _let_go(channel)
 
     def _read(
         self, channel: paramiko.Channel, on_output: OnOutput, deadline: float, stop: threading.Event | None
@@ -562,6 +566,12 @@ class SSHShell(Shell):
 def _ask(transport: paramiko.Transport) -> None:
     with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
         transport.global_request("keepalive@openssh.com", wait=True)
+
+
+def _let_go(channel: paramiko.Channel) -> None:
+    """Close ``channel``; that a broken link cannot be told of it is no news."""
+    with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+        channel.close()
 
 
 class _Follower:

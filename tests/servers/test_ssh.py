@@ -1,5 +1,6 @@
 """Promises of the SSH shell, kept against a real OpenSSH server."""
 
+import io
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from servers.connection import test_connection as check_connection
 from servers.models import Server
 from servers.shell import (
     HostKeyChangedError,
+    LinkLostError,
     LoginRefusedError,
     RunLostError,
     Script,
@@ -23,6 +25,7 @@ from servers.shell import (
 )
 from servers.ssh import SSHShell, connect
 from tests.factories import make_credential, make_server
+from tests.parts.proxy import Proxy
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -309,3 +312,26 @@ def test_a_home_that_cannot_be_written_to_stops_a_run_before_it_begins(make_sshd
     (sshd.home / ".deployer").write_text("in the way")
     with connect(make_server(sshd)) as shell, pytest.raises(TransferError, match="could not be started"):
         shell.run(Script("true"), Collected(), timeout=20, stop=threading.Event())
+
+
+@pytest.fixture
+def proxy(sshd):
+    proxy = Proxy(sshd.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.parametrize("blow", ["fin", "reset"])
+def test_a_link_that_is_cut_anywhere_in_a_login_is_not_a_refused_login(sshd, proxy, blow):
+    server = make_server(sshd, port=proxy.port)
+    for after in range(1, 5000, 500):
+        proxy.strike_next(blow, after)
+        with connect(server) as shell:
+            assert shell.capture("echo fine").stdout == "fine\n"
+
+
+@pytest.mark.parametrize("blow", ["fin", "reset"])
+def test_a_link_that_is_cut_in_an_upload_is_a_lost_link_and_no_full_disk(sshd, proxy, tmp_path, blow):
+    proxy.strike_next(blow, 500_000)
+    with connect(make_server(sshd, port=proxy.port)) as shell, pytest.raises(LinkLostError):
+        shell.receive(str(tmp_path / "part"), io.BytesIO(bytes(3_000_000)), timeout=30, stop=threading.Event())

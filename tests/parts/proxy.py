@@ -1,0 +1,127 @@
+"""A TCP proxy on loopback that does to links what networks do: cuts them, swallows what they carry, is slow."""
+
+import contextlib
+import select
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from typing import Literal
+
+Blow = Literal["reset", "fin", "freeze"]
+#: What is held for a side that does not read; beyond it the other side is not read either.
+ROOM = 1 << 20
+
+
+class Link(threading.Thread):
+    """One forwarded connection. Its own thread alone touches its two sockets, so a reset is one."""
+
+    def __init__(self, proxy: "Proxy", client: socket.socket, server: socket.socket) -> None:
+        super().__init__(name=f"link through {proxy.port}", daemon=True)
+        self.proxy = proxy
+        self.peer = {client: server, server: client}
+        self.held: dict[socket.socket, deque[tuple[float, bytes]]] = {client: deque(), server: deque()}
+        self.blow: Blow | None = None
+        #: What happens by itself after so many forwarded bytes.
+        self.fuse: tuple[int, Blow] | None = None
+        self.forwarded = 0
+
+    def run(self) -> None:
+        ended = False
+        for side in self.peer:
+            side.setblocking(False)
+            side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while self.blow not in ("reset", "fin") and not (ended and not any(self.held.values())):
+            if self.blow == "freeze":
+                time.sleep(0.02)
+                continue
+            try:
+                ended = self._forward() or ended
+            except OSError:
+                self.blow = "reset"
+            if self.fuse is not None and self.forwarded >= self.fuse[0]:
+                self.blow, self.fuse = self.fuse[1], None
+        for side in self.peer:
+            if self.blow == "reset":
+                side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            side.close()
+        self.proxy.links.discard(self)
+
+    def _forward(self) -> bool:
+        """Carry what is there one step further. Says whether a side has ended."""
+        now = time.monotonic()
+        takers = [side for side in self.peer if sum(len(data) for _due, data in self.held[self.peer[side]]) < ROOM]
+        due = [side for side, pieces in self.held.items() if pieces and pieces[0][0] <= now]
+        readable, writable, _failed = select.select(takers, due, [], 0.01)
+        ended = False
+        for side in readable:
+            data = side.recv(65536)
+            ended = ended or not data
+            if data:
+                self.held[self.peer[side]].append((now + self.proxy.delay, data))
+        for side in writable:
+            when, data = self.held[side].popleft()
+            sent = side.send(data)
+            if sent < len(data):
+                self.held[side].appendleft((when, data[sent:]))
+            self.forwarded += sent
+            self.proxy.forwarded += sent
+        return ended
+
+
+class Proxy:
+    """Listens on ``port`` of 127.0.0.1 and forwards to another one.
+
+    ``delay`` is in seconds, for each direction; ``forwarded`` counts bytes in both.
+    """
+
+    def __init__(self, to_port: int) -> None:
+        self.to_port = to_port
+        self.delay = 0.0
+        self.forwarded = 0
+        self.links: set[Link] = set()
+        self._fuses: deque[tuple[int, Blow]] = deque()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+        self.port = int(self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._accept, name=f"proxy {self.port}", daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _address = self._listener.accept()
+            except OSError:  # closed
+                return
+            try:
+                server = socket.create_connection(("127.0.0.1", self.to_port), 5)
+            except OSError:
+                client.close()
+                continue
+            link = Link(self, client, server)
+            if self._fuses:
+                link.fuse = self._fuses.popleft()
+            self.links.add(link)
+            link.start()
+
+    def strike(self, blow: Blow) -> int:
+        """Cut (``reset`` or ``fin``) or freeze the links that are there; new ones work. Gives their number."""
+        links = list(self.links)
+        for link in links:
+            link.blow = blow
+        return len(links)
+
+    def strike_next(self, blow: Blow, *after: int) -> None:
+        """Do that to the next links, to each one after so many bytes."""
+        self._fuses.extend((count, blow) for count in after)
+
+    def close(self) -> None:
+        """Cut every link and stop listening."""
+        with contextlib.suppress(OSError):  # wakes the thread that accepts
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+        links = list(self.links)
+        self.strike("reset")
+        for link in links:
+            link.join(5)
