@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from shlex import quote as shell_quote
 from urllib.parse import quote, quote_plus
 
+from django.db import transaction
 from django.db.models import Count
 from django.utils import timezone
 
-from deployer.models import LogLine, Target
+from deployer.models import Deployment, LogLine, Target
 
 #: Bytes of a line that are kept; the rest is counted and left out.
 LINE_LIMIT = 16_384
@@ -129,8 +130,9 @@ class LineSplitter:
 class Log:
     """The one writer of a deployment's rows. Any thread may add lines; `flush` writes them in bulk, in order."""
 
-    def __init__(self, deployment_id: int, mask: Masker) -> None:
-        self.deployment_id = deployment_id
+    def __init__(self, deployment: Deployment, mask: Masker) -> None:
+        self.deployment_id = deployment.pk
+        self._held = Deployment.objects.filter(pk=deployment.pk, claim=deployment.claim)
         self.mask = mask
         self._rows: list[LogLine] = []
         self._adding = threading.Lock()
@@ -171,12 +173,17 @@ class Log:
             self._rows.append(row)
 
     def flush(self) -> None:
-        """Write what has been added. If the database refuses, the rows are kept and the error is raised."""
+        """Write what has been added. If the database refuses, the rows are kept and the error is raised.
+
+        A worker that has lost the deployment writes nothing: the log is the other one's now.
+        """
         with self._writing:
             with self._adding:
                 rows = self._rows[:10_000]
             while rows:
-                LogLine.objects.bulk_create(rows, batch_size=500)
+                with transaction.atomic():
+                    if self._held.select_for_update().values_list("pk").first():
+                        LogLine.objects.bulk_create(rows, batch_size=500)
                 with self._adding:
                     del self._rows[: len(rows)]
                     rows = self._rows[:10_000]

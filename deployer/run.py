@@ -38,7 +38,7 @@ class Run:
         self.plan = Plan.from_json(cast(dict[str, Any], deployment.plan))
         self.stop = threading.Event()
         self.force = threading.Event()
-        self.log = Log(deployment.pk, Masker(self.plan.secrets()))
+        self.log = Log(deployment, Masker(self.plan.secrets()))
         targets = deployment.targets.select_related("server__credential", "server__jump_host")
         self.servers = [ServerRun(self, target) for target in targets if target.status not in Target.ENDED]
         self.left_out = [target for target in targets if target.status == Target.Status.SKIPPED]

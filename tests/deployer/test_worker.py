@@ -12,6 +12,7 @@ from django.db import connections
 from django.utils import timezone
 
 from deployer.launch import LaunchRefusedError
+from deployer.log import Log, Masker
 from deployer.models import Deployment, LogLine, Target
 from deployer.routines import carry_out, settle_lost
 from deployer.sweep import LOST_JOB, sweep
@@ -125,6 +126,10 @@ def test_a_deployment_without_a_sign_of_life_is_taken_over_and_one_with_it_is_no
     assert not deployment.beat()
     assert not deployment.end(Deployment.Status.SUCCESS)
     assert not deployment.targets.get().move(Target.Status.SUCCESS)
+    log = Log(deployment, Masker([]))
+    log.say("I am still here")
+    log.flush()
+    assert not deployment.log_lines.filter(content="I am still here").exists()
     assert settle_lost(deployment.pk)
     assert not settle_lost(deployment.pk)
     assert (status(deployment), deployment.targets.get().status) == ("failed", "skipped")
