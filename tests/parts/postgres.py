@@ -27,8 +27,16 @@ class PostgresServer:
             shutil.chown(self.folder, "postgres")
         self.port = free_port()
         self._pg("initdb", "-D", f"{self.folder}/data", "-A", "trust", "-U", self._user, "-E", "UTF8", "--no-sync")
-        self._pg("pg_ctl", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", self._options, "-w", "start")
+        self.start()
         self.url = f"postgres://{self._user}@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Answer (again) on the same port."""
+        self._pg("pg_ctl", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", self._options, "-w", "start")
+
+    def stop(self) -> None:
+        """Cut every connection and stop answering."""
+        self._pg("pg_ctl", "-D", f"{self.folder}/data", "-m", "immediate", "-w", "stop")
 
     @property
     def _options(self) -> str:
@@ -48,7 +56,7 @@ class PostgresServer:
 
     def close(self) -> None:
         """Stop it and remove its files."""
-        self._pg("pg_ctl", "-D", f"{self.folder}/data", "-m", "immediate", "-w", "stop")
+        self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -1,5 +1,6 @@
 """A real queue server on a unix socket: the one that is embedded in the product."""
 
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -44,6 +45,11 @@ class QueueServer:
         """Stop answering."""
         if self._process is not None:
             stop_process(self._process)
+
+    def kill(self) -> None:
+        """End without a word, as when the machine takes it away."""
+        if self._process is not None:
+            stop_process(self._process, signal.SIGKILL)
 
     def close(self) -> None:
         """Stop for good."""

@@ -28,7 +28,7 @@ MaxSessions 100
 UseDNS no
 PrintMotd no
 LogLevel VERBOSE
-SetEnv HOME={home} {marker}
+SetEnv HOME={home} PATH={home}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin {marker}
 Subsystem sftp internal-sftp -d {home}
 """
 
@@ -38,7 +38,8 @@ class OpenSSHServer:
 
     ``host``, ``port``, ``username``; ``private_key`` (PEM text), ``host_key`` (``ssh-ed25519 AAAA...``);
     ``folder`` holds everything, ``home`` is ``$HOME`` and the SFTP start folder of its sessions (a place for
-    deploy paths and scripts); ``log`` is what sshd wrote. ``extra`` is more lines of configuration,
+    deploy paths and scripts), its ``bin`` is looked into first for programs; ``log`` is what sshd wrote.
+    ``extra`` is more lines of configuration,
     which win over the others.
     """
 

@@ -1,0 +1,510 @@
+"""The matrix: every fault at every phase of both types of deployment, what must be true afterwards, and the check."""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from django.db import connections
+
+from deployer.models import Deployment, Target
+from tests.faults.world import LINES, World, pause, processes_running
+from tests.parts.postgres import PostgresServer
+from tests.parts.queue import QueueServer
+
+FULL, RESTART_ONLY = Deployment.Type.FULL.value, Deployment.Type.RESTART_ONLY.value
+HERE = ("cloning", "building")
+THERE = {
+    FULL: ("staging", "unpacking", "switching", "switched", "restarting", "checking"),
+    RESTART_ONLY: ("restarting", "checking"),
+}
+#: The processes that a cancel has to end: shell text around `PROGRAM`, a command that would run for hours.
+TREES = {
+    "child": "PROGRAM",
+    "new session": "setsid PROGRAM & wait",
+    "ignores TERM": "trap '' TERM; PROGRAM & while :; do wait; sleep 0.1; done",
+    "respawn loop": "while :; do PROGRAM; done",
+    "respawns when told to end": "trap 'setsid PROGRAM &' TERM; PROGRAM & while :; do wait; sleep 0.1; done",
+    "stopped": "PROGRAM & kill -STOP $!; wait",
+    "pipeline": "PROGRAM | PROGRAM | PROGRAM",
+    "double fork": "( ( PROGRAM & ) & ); wait; sleep 3600",
+    "new session, empty environment": "env -i setsid PROGRAM & wait",
+}
+#: What cannot be found on a server any more: it left its session, its parents and its environment.
+OUT_OF_REACH = "new session, empty environment"
+
+
+class Cell(NamedTuple):
+    """One fault at one phase of one type of deployment."""
+
+    fault: str
+    phase: str
+    type: str
+
+    def __str__(self) -> str:
+        return f"{self.fault} · {self.phase} · {self.type}"
+
+
+@dataclass
+class Outcome:
+    """What became of a cell; it survived when there are no ``problems``."""
+
+    cell: Cell
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    lines: int = 0
+    lost: int = 0
+    doubled: int = 0
+    executed_twice: int = 0
+    left: int = 0
+    out_of_reach: int = 0
+    #: Why it was not run; empty when it was.
+    not_run: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# --- faults ------------------------------------------------------------------------------------------
+
+#: Given the world and the deployment at the gate: do it, and open the gate at the moment that is meant.
+Fault = Callable[["Scene"], None]
+
+
+@dataclass
+class Scene:
+    """A deployment that waits at the gate of a phase."""
+
+    world: World
+    deployment: Deployment
+    phase: str
+    #: Set by faults that freeze a worker: what wakes it, once another one has ended the deployment.
+    wake: Callable[[], None] | None = None
+
+    def go_on(self) -> None:
+        """Open the gate, after a moment."""
+        pause(self.world.chance, 0.3)
+        self.world.let_go(self.phase)
+
+    @property
+    def horse(self) -> int:
+        return self.world.workers[0].horses[0]
+
+
+def reset(scene: Scene) -> None:
+    scene.world.proxy.strike("reset")
+    scene.go_on()
+
+
+def fin(scene: Scene) -> None:
+    scene.world.proxy.strike("fin")
+    scene.go_on()
+
+
+def freeze(scene: Scene) -> None:
+    scene.world.proxy.strike("freeze")
+    scene.go_on()
+
+
+def delay(scene: Scene) -> None:
+    scene.world.proxy.delay = 0.15
+    scene.go_on()
+
+
+def flapping(scene: Scene) -> None:
+    """Cut now and again: five times while a script runs, else twice (an upload begins anew only so often)."""
+    times = 5 if scene.phase == "restarting" else 1
+    scene.world.proxy.strike_next("reset", *(scene.world.chance.randint(2000, 12_000) for _ in range(times)))
+    scene.world.proxy.strike("reset")
+    scene.go_on()
+
+
+def sshd_restarted(scene: Scene) -> None:
+    scene.world.sshd.restart()
+    scene.go_on()
+
+
+def horse_killed(scene: Scene) -> None:
+    os.kill(scene.horse, signal.SIGKILL)
+    scene.world.let_go(scene.phase)
+
+
+def worker_killed(scene: Scene) -> None:
+    """With everything it had running, as when its machine is lost; another one finds it."""
+    world, horse = scene.world, scene.horse
+    world.workers[0].kill()
+    os.kill(horse, signal.SIGKILL)
+    world.let_go(scene.phase)
+    world.grow_old(scene.deployment)
+    world.start_worker()
+
+
+def worker_killed_alone(scene: Scene) -> None:
+    """Its work horse lives on, and must be the only one that carries the deployment out."""
+    scene.world.workers[0].kill()
+    scene.world.start_worker()
+    scene.go_on()
+
+
+def worker_frozen(scene: Scene) -> None:
+    world = scene.world
+    frozen = [scene.world.workers[0].process.pid, scene.horse]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    world.let_go(scene.phase)
+    world.grow_old(scene.deployment)
+    world.start_worker()
+
+    def wake() -> None:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+
+    scene.wake = wake
+
+
+def queue_stopped(scene: Scene) -> None:
+    scene.world.queue.stop()
+    time.sleep(3)
+    scene.world.queue.start()
+    scene.go_on()
+
+
+def queue_killed(scene: Scene) -> None:
+    scene.world.queue.kill()
+    scene.world.queue.start()
+    scene.go_on()
+
+
+def queue_emptied(scene: Scene) -> None:
+    scene.world.queue.client.flushall()
+    scene.go_on()
+
+
+def database_stopped(postgres: PostgresServer) -> Fault:
+    """The database is away for five seconds, all connections cut; the phase ends meanwhile."""
+
+    def fault(scene: Scene) -> None:
+        postgres.stop()
+        scene.go_on()
+        time.sleep(5)
+        postgres.start()
+        connections.close_all()  # ours were cut too
+
+    return fault
+
+
+LINK: dict[str, Fault] = {
+    "link reset": reset,
+    "link closed": fin,
+    "link frozen": freeze,
+    "link slow": delay,
+    "link flapping": flapping,
+    "sshd restarted": sshd_restarted,
+}
+WORKER: dict[str, Fault] = {
+    "work horse killed": horse_killed,
+    "worker killed with its horse": worker_killed,
+    "worker killed, horse alive": worker_killed_alone,
+    "worker frozen, then awake": worker_frozen,
+}
+QUEUE: dict[str, Fault] = {
+    "queue stopped for 3 s": queue_stopped,
+    "queue killed": queue_killed,
+    "queue emptied": queue_emptied,
+}
+DATABASE = "database stopped for 5 s"
+
+
+def matrix() -> Iterator[Cell]:
+    """Every cell that runs on either database."""
+    for type_ in (FULL, RESTART_ONLY):
+        for fault in LINK:
+            yield from (Cell(fault, phase, type_) for phase in ("connect", *THERE[type_]))
+        for fault in WORKER:
+            here = HERE if type_ == FULL else ()
+            yield from (Cell(fault, phase, type_) for phase in (*here, *THERE[type_]))
+        for fault in QUEUE:
+            busy = ("building", "staging", "restarting") if type_ == FULL else ("restarting",)
+            yield from (Cell(fault, phase, type_) for phase in ("waiting", *busy))
+    yield Cell("disk full", "staging", FULL)
+    for tree in TREES:
+        yield Cell(f"cancel: {tree}", "building", FULL)
+        yield Cell(f"force: {tree}", "restarting", RESTART_ONLY)
+    yield Cell("force", "checking", RESTART_ONLY)
+    yield Cell("cancel", "restarting", RESTART_ONLY)
+
+
+def database_matrix() -> Iterator[Cell]:
+    """The cells that need a PostgreSQL server of their own."""
+    for phase in (*HERE, "staging", "switching", "restarting", "checking"):
+        yield Cell(DATABASE, phase, FULL)
+    yield Cell(DATABASE, "restarting", RESTART_ONLY)
+
+
+# --- running a cell ----------------------------------------------------------------------------------
+
+
+def run(cell: Cell, seed: int, queue: QueueServer, postgres: PostgresServer | None = None) -> Outcome:
+    """Let it happen, then look whether everything that deployer says is true."""
+    outcome = Outcome(cell)
+    if cell.fault == "disk full" and os.getuid() != 0:
+        outcome.not_run = "a small file system can be mounted by root only"
+        return outcome
+    world = World(queue, random.Random(f"{seed} {cell}"))  # noqa: S311 (repeatable, not secret)
+    try:
+        if cell.fault.startswith(("cancel", "force")):
+            _cancel(cell, world, outcome)
+        elif cell.fault == "disk full":
+            _disk_full(world, outcome)
+        else:
+            _strike(cell, world, outcome, postgres)
+    except AssertionError as error:
+        outcome.problems.append(str(error))
+    finally:
+        world.close()
+    return outcome
+
+
+def _strike(cell: Cell, world: World, outcome: Outcome, postgres: PostgresServer | None) -> None:
+    faults = {**LINK, **WORKER, **QUEUE} | ({DATABASE: database_stopped(postgres)} if postgres else {})
+    fault = faults[cell.fault]
+    world.make_project(cell.type)
+    world.next_release()
+    world.watch_current()
+    world.start_worker()
+    if cell.phase == "connect":
+        deployment = _strike_connect(cell, world)
+        begun = time.monotonic()
+        scene = Scene(world, deployment, cell.phase)
+    elif cell.phase == "waiting":
+        begun = time.monotonic()
+        deployment = _strike_queue(cell, world)
+        scene = Scene(world, deployment, cell.phase)
+    else:
+        world.hold(cell.phase)
+        deployment = world.launch()
+        world.wait_for(cell.phase)
+        pause(world.chance, 0.2)
+        scene = Scene(world, deployment, cell.phase)
+        begun = time.monotonic()
+        fault(scene)
+    world.wait_for_end(deployment)
+    outcome.seconds = time.monotonic() - begun
+    look(cell, world, deployment, outcome)
+    if scene.wake is not None:
+        before = _everything(world, deployment)
+        scene.wake()
+        time.sleep(2.5)
+        if (after := _everything(world, deployment)) != before:
+            outcome.problems.append(f"the frozen worker acted when it woke up: {before} became {after}")
+    _again(world, outcome)
+
+
+def _strike_connect(cell: Cell, world: World) -> Deployment:
+    """The link is struck within the login: somewhere in its first bytes."""
+    after = world.chance.randint(1, 4000)
+    if cell.fault == "link slow":
+        world.proxy.delay = 0.15
+    elif cell.fault == "sshd restarted":
+        world.sshd.stop()
+        threading.Timer(0.7, world.sshd.start).start()
+    elif cell.fault == "link flapping":
+        world.proxy.strike_next("reset", *(world.chance.randint(1, 4000) for _ in range(3)))
+    else:
+        blow = {"link reset": "reset", "link closed": "fin", "link frozen": "freeze"}[cell.fault]
+        world.proxy.strike_next(blow, after)  # type: ignore[arg-type]  # one of the three
+    return world.launch()
+
+
+def _strike_queue(cell: Cell, world: World) -> Deployment:
+    """Between the launch and the moment a worker would take it."""
+    worker = world.workers[0]
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    if cell.fault == "queue stopped for 3 s":
+        world.queue.stop()
+        deployment = world.launch()
+        time.sleep(3)
+        world.queue.start()
+    else:
+        deployment = world.launch()
+        if cell.fault == "queue killed":
+            world.queue.kill()
+            world.queue.start()
+        else:
+            world.queue.client.flushall()
+    os.kill(worker.process.pid, signal.SIGCONT)
+    world.grow_old(deployment)
+    return deployment
+
+
+def _everything(world: World, deployment: Deployment) -> dict[str, Any]:
+    """What a worker could change, in the database and on the server."""
+    return {
+        "deployment": Deployment.objects.values("status", "error_message", "claim", "heartbeat_at").get(
+            pk=deployment.pk
+        ),
+        "target": deployment.targets.values("status", "error", "exit_code", "release_after").get(),
+        "lines": deployment.log_lines.count(),
+        "ledger": world.ledger(deployment),
+        "live": world.live,
+    }
+
+
+def _again(world: World, outcome: Outcome) -> None:
+    """A new launch works, whatever happened before."""
+    world.proxy.delay = 0.0
+    world.next_release()
+    deployment = world.launch()
+    world.wait_for_end(deployment, 60)
+    if deployment.status != Deployment.Status.SUCCESS:
+        outcome.problems.append(f"the next launch: {deployment.status}: {deployment.error_message}")
+
+
+# --- looking -----------------------------------------------------------------------------------------
+
+
+def expected(cell: Cell) -> set[str]:
+    """The statuses that a target may have in the end.
+
+    A fault of the link, the queue or the database stops nothing. A lost worker stops what had not begun;
+    a script that had begun is followed to its end.
+    """
+    lost_worker = cell.fault in WORKER and cell.fault != "worker killed, horse alive"
+    if cell.fault == "link frozen" and cell.phase == "connect":
+        return {Target.Status.SUCCESS, Target.Status.FAILED}  # silence before the login is not waited for twice
+    if not lost_worker or cell.phase in ("restarting", "checking"):
+        return {Target.Status.SUCCESS}
+    if cell.phase in ("switching", "switched"):
+        return {Target.Status.FAILED, Target.Status.SKIPPED}
+    return {Target.Status.SKIPPED}
+
+
+def look(cell: Cell, world: World, deployment: Deployment, outcome: Outcome) -> None:
+    """Compare what deployer says with what the script wrote, what ``current`` leads to and what runs."""
+    target = deployment.targets.get()
+    said = f"{deployment.status}/{target.status} ({deployment.error_message or target.error or '-'})"
+    complain = outcome.problems.append
+    if target.status not in Target.ENDED:
+        complain(f"a target without an end: {said}")
+    elif target.status not in expected(cell):
+        complain(f"ended as {said}")
+    if deployment.status != Deployment.Status.SUCCESS and not (deployment.error_message and target.error):
+        complain(f"an end without a sentence: {said}")
+    ledger = world.ledger(deployment)
+    outcome.executed_twice = max(ledger.count("begun") - 1, 0)
+    if outcome.executed_twice:
+        complain(f"the script ran {ledger.count('begun')} times")
+    truth = {
+        Target.Status.SUCCESS: ledger == ["begun", "ended"] and target.exit_code == 0,
+        Target.Status.SKIPPED: ledger == [],
+        Target.Status.CANCELLED: "ended" not in ledger,
+        Target.Status.FAILED: target.exit_code is not None or ledger == [],
+    }
+    if not truth.get(Target.Status(target.status), True):
+        complain(f"{said}, but the script has {ledger}")
+    if world.torn:
+        complain(f"current was not one whole release for {world.torn} reads")
+    if world.live != world.restarted_release():
+        complain(f"{said}, but current leads to {world.live} and {world.restarted_release()} was started")
+    if target.status == Target.Status.SUCCESS:
+        _look_at_lines(target, outcome)
+        if len(processes_running(world.app)) != 1:
+            complain(f"{len(processes_running(world.app))} applications run")
+    if left := _left(world):
+        outcome.left = left
+        complain(f"{left} programs were left on the server")
+
+
+def _look_at_lines(target: Target, outcome: Outcome) -> None:
+    wanted = [str(number) for number in range(1, LINES + 1)]
+    for stream in ("stdout", "stderr"):
+        have = list(target.log_lines.filter(stream=stream).order_by("id").values_list("content", flat=True))
+        outcome.lines += LINES
+        outcome.lost += len(set(wanted) - set(have))
+        outcome.doubled += max(len(have) - len(set(have)), 0)
+        if have != wanted:
+            outcome.problems.append(f"{stream} has {len(have)} lines, {len(set(wanted) - set(have))} of {LINES} lost")
+
+
+def _left(world: World, patience: float = 3.0) -> int:
+    """How many programs of the deployment still run on the server a moment later."""
+    until = time.monotonic() + patience
+    while (left := world.strangers()) and time.monotonic() < until:
+        time.sleep(0.1)
+    return len(left)
+
+
+# --- cells of other kinds ----------------------------------------------------------------------------
+
+
+def _disk_full(world: World, outcome: Outcome) -> None:
+    world.make_project(FULL)
+    place = world.folder / "srv"
+    small = world.folder / "small"
+    place.rename(small)
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=True)
+    try:
+        subprocess.run(["cp", "-a", f"{small}/.", str(place)], check=True)
+        world.next_release()
+        world.watch_current()
+        world.start_worker()
+        begun = time.monotonic()
+        deployment = world.launch()
+        world.wait_for_end(deployment)
+        outcome.seconds = time.monotonic() - begun
+        target = deployment.targets.get()
+        if (deployment.status, target.status) != ("failed", "failed") or "upload" not in target.error.lower():
+            outcome.problems.append(f"ended as {deployment.status}/{target.status}: {target.error}")
+        if world.ledger(deployment) or world.torn or world.live != world.restarted_release():
+            outcome.problems.append(f"{world.ledger(deployment)}, torn {world.torn}, live {world.live}")
+        subprocess.run(["mount", "-o", "remount,size=50m", str(place)], check=True)
+        _again(world, outcome)
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _cancel(cell: Cell, world: World, outcome: Outcome) -> None:
+    """Cancel or force while processes of a kind run; none may be left, and the application must live."""
+    kind = cell.fault.partition(": ")[2]
+    forever = f"sleep 7{world.chance.randrange(10**8):08}"
+    script = f"{world.folder}/bin/gate {cell.phase}\n{TREES[kind].replace('PROGRAM', forever)}" if kind else ""
+    in_build = cell.phase == "building"
+    world.make_project(cell.type, script="" if in_build else script, build_script=script if in_build else "")
+    world.start_worker()
+    if not kind:
+        world.hold(cell.phase)
+    deployment = world.launch()
+    world.wait_for(cell.phase)
+    pause(world.chance, 1.0)
+    begun = time.monotonic()
+    deployment.request_cancel(force=cell.fault.startswith("force"))
+    if not kind:
+        world.let_go(cell.phase)
+    world.wait_for_end(deployment)
+    outcome.seconds = time.monotonic() - begun
+    target = deployment.targets.get()
+    if kind and (deployment.status, target.status) != ("cancelled", "cancelled"):
+        outcome.problems.append(f"ended as {deployment.status}/{target.status}: {deployment.error_message}")
+    if not kind:
+        look(cell, world, deployment, outcome)
+    left = processes_running(forever)
+    if kind == OUT_OF_REACH and not in_build:
+        outcome.out_of_reach = len(left)
+    else:
+        outcome.left = len(left)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    if outcome.left:
+        outcome.problems.append(f"{outcome.left} processes were left")
+    if in_build:
+        world.project.build_script = ""
+        world.project.save()
+    elif kind:
+        (world.folder / "restart.sh").write_text("echo fine\n")
+    _again(world, outcome)

@@ -1,0 +1,33 @@
+"""A short form of the fault suite: quick cells of the matrix, drawn by SEED; `make faults` runs all of them."""
+
+import os
+import random
+
+import pytest
+
+from tests.faults.cells import LINK, QUEUE, TREES, WORKER, Cell, matrix, run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SEED = int(os.environ.get("SEED", "1"))
+#: These wait for time limits: they are left to the long form.
+LONG = {"link frozen", "link slow"}
+
+
+def drawn() -> list[Cell]:
+    """A cell of each family of faults, as the seed wants it."""
+    chance = random.Random(SEED)  # noqa: S311 (repeatable, not secret)
+    trees = {f"{word}: {tree}" for word in ("cancel", "force") for tree in TREES}
+    families = [(set(LINK) - LONG, 3), (set(WORKER), 3), (set(QUEUE), 1), (trees, 2), ({"disk full"}, 1)]
+    cells = list(matrix())
+    return [
+        cell for faults, count in families for cell in chance.sample([c for c in cells if c.fault in faults], count)
+    ]
+
+
+@pytest.mark.parametrize("cell", drawn(), ids=str)
+def test_what_deployer_says_is_true_after(cell, queue_server):
+    outcome = run(cell, SEED, queue_server)
+    if outcome.not_run:
+        pytest.skip(outcome.not_run)
+    assert not outcome.problems
