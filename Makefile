@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format
+.PHONY: help run demo test faults lint format
 .SILENT:
 
 PYTHON := .venv/bin/python
@@ -26,6 +26,10 @@ test: .venv/.dev ## the checks, then all tests on SQLite and on PostgreSQL
 	echo "--- tests on PostgreSQL"
 	$(PYTHON) -m tests.parts.postgres $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --ignore tests/browser --ignore tests/deployer/test_up.py
 	echo "All checks and tests passed."
+
+faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SEED=n repeats a run
+	.ci/need git openssh-server openssh-client postgresql
+	$(PYTHON) -m tests.faults
 
 lint: .venv/.dev ## the checks alone: ruff, mypy, migrations, deployment settings, templates
 	.ci/checks

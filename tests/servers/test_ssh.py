@@ -324,7 +324,7 @@ def proxy(sshd):
 @pytest.mark.parametrize("blow", ["fin", "reset"])
 def test_a_link_that_is_cut_anywhere_in_a_login_is_not_a_refused_login(sshd, proxy, blow):
     server = make_server(sshd, port=proxy.port)
-    for after in range(1, 5000, 500):
+    for after in range(1, 5000, 1000):
         proxy.strike_next(blow, after)
         with connect(server) as shell:
             assert shell.capture("echo fine").stdout == "fine\n"
