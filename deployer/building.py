@@ -27,7 +27,7 @@ from projects import source as git
 from projects.validators import is_local_git_url, validate_git_url
 from servers.keys import openssh_key
 from servers.models import Credential
-from servers.shell import LocalShell, Script, ShellError
+from servers.shell import LocalShell, Script, ScriptTimeoutError, ShellError
 
 
 class BuildError(ShellError):
@@ -138,11 +138,18 @@ def _run(run: Run, shell: LocalShell, script: Script, what: str) -> None:
 
     try:
         code = shell.run(script, take, timeout=run.plan.script_timeout, stop=run.stop)
+    except ScriptTimeoutError as error:
+        raise BuildError(
+            what,
+            _("it ran longer than its %d seconds and was ended") % run.plan.script_timeout,
+            _("Raise script_timeout if it needs longer."),
+        ) from error
     finally:
         output.finish()
     if code:
-        words = [line.strip() for line in b"".join(last).decode(errors="replace").splitlines() if line.strip()]
-        raise BuildError(what, _("status %d") % code + (f" ({words[-1][:300]})" if words else ""))
+        words = run.log.mask(b"".join(last).decode(errors="replace"))
+        lines = [line.strip() for line in words.splitlines() if line.strip()][-4:]
+        raise BuildError(what, _("status %d") % code + (f" ({' / '.join(lines)[-400:]})" if lines else ""))
 
 
 def _output_folder(tree: Path, output_dir: str) -> Path:

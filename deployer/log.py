@@ -23,6 +23,7 @@ SHORTEST_SECRET = 3
 _OSC = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 _CSI_BUT_COLOUR = re.compile(r"\x1b\[[0-9;:?<=>!]*[ -/]*[@-ln-~]")
 _OTHER_ESCAPE = re.compile(r"\x1b(?!\[[0-9;:]*m).?")
+_COLOUR = r"(?:\x1b\[[0-9;:]*m)*"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
 
 
@@ -38,7 +39,9 @@ class Masker:
                     forms |= self._forms(text)
         self.longest = max((len(form.encode(errors="surrogateescape")) for form in forms), default=0)
         ordered = sorted(forms, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        # A colour may change in the middle of a secret.
+        spelled = [_COLOUR.join(re.escape(character) for character in form) for form in ordered]
+        self._pattern = re.compile("|".join(spelled)) if spelled else None
 
     def knowing(self, secrets: Iterable[str]) -> "Masker":
         """A masker that knows ``secrets`` too."""

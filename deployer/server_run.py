@@ -195,7 +195,7 @@ class ServerRun:
         if answer.code == 0:
             return answer.stdout
         why = release_commands.REASONS.get(answer.code)
-        detail = answer.stderr.strip()[-500:]
+        detail = " / ".join(answer.stderr.strip().splitlines()[:2])[:500]
         if why:
             values = {"path": self.deploy_path}
             raise TransferError(what, (why[0] % values) + (f" ({detail})" if detail else ""), why[1] % values)

@@ -14,6 +14,7 @@ from rq.job import Job
 
 import deployer.routines  # noqa: F401  # loaded before the fork: a job then starts in 8 ms and not in 200
 from deployer.sweep import sweep, work_horse_killed
+from servers.shell import adopt_orphans
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,10 @@ class DeploymentWorker(Worker):
     def execute_job(self, job: Job, queue: Queue) -> None:
         connections.close_all()  # a connection must not be shared with the forked process
         super().execute_job(job, queue)
+
+    def setup_work_horse_signals(self) -> None:
+        super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
+        adopt_orphans()  # what a build leaves behind is then found below the process that carries it out
 
     def handle_work_horse_killed(self, job: Job, retpid: int | None, ret_val: int | None, rusage: Any) -> None:
         """The process that carried out a deployment is gone without having ended it."""

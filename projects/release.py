@@ -42,11 +42,15 @@ def partial_archive(deploy_path: str, version: str) -> str:
 
 
 def prepare(deploy_path: str) -> str:
-    """Make the folders. Exit 3: ``current`` is no link; 5: the folder cannot be made or written."""
+    """Make the folders and remove what broken uploads have left.
+
+    Exit 3: ``current`` is no link; 5: the folder cannot be made or written.
+    """
     path = quote(deploy_path)
     return f"""mkdir -p {path}/releases {path}/shared || exit 5
 [ -w {path}/releases ] && [ -w {path} ] || {{ echo "no right to write in "{path} >&2; exit 5; }}
 if [ -e {path}/current ] && [ ! -L {path}/current ]; then exit 3; fi
+rm -rf {path}/releases/.*.tar.gz.part {path}/releases/.*.unpacking
 """
 
 

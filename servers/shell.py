@@ -128,7 +128,7 @@ class LocalShell(Shell):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-                preexec_fn=_adopt_orphans,  # one system call: nothing in it could wait for a lock
+                preexec_fn=adopt_orphans,  # one system call: nothing in it could wait for a lock
             )
             try:
                 self._pump(process, on_output, time.monotonic() + timeout, stop)
@@ -146,11 +146,18 @@ class LocalShell(Shell):
         return 128 - code if code < 0 else code
 
     def sweep(self) -> int:
-        """End what finished scripts of this shell left running; gives the number of processes."""
-        left = set(_marked(self.key))
-        if left:
-            end_processes(lambda: set(_marked(self.key)))
-        return len(left)
+        """End what finished scripts of this shell left running; gives the number of processes.
+
+        In a process that adopts orphans (a worker's) everything below it is meant, also what wiped its environment.
+        """
+
+        def left() -> set[int]:
+            return set(_marked(self.key)) | (_below(os.getpid()) if _adopts_orphans() else set())
+
+        found = left()
+        if found:
+            end_processes(left)
+        return len(found)
 
     def _pump(
         self, process: subprocess.Popen[bytes], on_output: OnOutput, deadline: float, stop: threading.Event
@@ -195,11 +202,18 @@ def _closing(descriptor: int) -> Iterator[None]:
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # prctl(2)
 
 
-def _adopt_orphans() -> None:
+def adopt_orphans() -> None:
+    """Become the parent of every process below this one whose own parent ends."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _adopts_orphans() -> bool:
+    answer = ctypes.c_int(0)
+    _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0)
+    return bool(answer.value)
 
 
 def _end_tree(root: int, key: str, patience: float = 3.0) -> None:

@@ -5,6 +5,7 @@ need ``django_db(transaction=True)``. The factories of objects are plain functio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from django.conf import settings
 
@@ -13,6 +14,11 @@ from tests.parts.postgres import PostgresServer
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
 from tests.parts.worker import Worker
+
+
+# A busy machine is no fault of the code: nothing is timed in tests.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

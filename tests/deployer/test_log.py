@@ -92,3 +92,7 @@ def test_broken_utf8_is_replaced_and_not_refused():
 @pytest.mark.parametrize("between", [b"\x07", b"\x00", b"\x1b]0;title\x07", b"\x1b[2K"])
 def test_a_secret_with_control_characters_in_it_is_masked(between):
     assert lines(b"sup3r" + between + b"secret\n", "sup3rsecret", piece=100) == [MASK]
+
+
+def test_a_secret_in_which_the_colour_changes_is_masked():
+    assert lines(b"sup3r-\x1b[1ms3cret\x1b[0m-v4lue\n", "sup3r-s3cret-v4lue") == [MASK]

@@ -87,6 +87,23 @@ def test_a_work_horse_killed_in_a_build_leaves_a_failed_deployment_with_a_senten
     ]
 
 
+def test_a_build_leaves_no_process_behind_not_even_one_that_wiped_its_environment(sshd, worker, git_repo, tmp_path):
+    nap = f"sleep 83.{os.getpid()}"
+    (tmp_path / "restart.sh").write_text("true")
+    project = make_project(
+        git_url=git_repo.url,
+        build_script=f"(env -i setsid {nap} >/dev/null 2>&1 &)\n{nap} &\necho built",
+        deploy_path=str(tmp_path / "srv"),
+        deploy_script_path=f"{tmp_path}/restart.sh",
+    )
+    deployment = make_deployment(project, make_group(make_server(sshd)))
+    wait_until(lambda: ended(deployment), "the deployment to end")
+    assert status(deployment) == "success"
+    assert deployment.log_lines.filter(level="warning", content__contains="2 processes").exists()
+    lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
+    assert not [line for line in lines if nap.encode() in line.replace(b"\0", b" ")]
+
+
 def test_the_next_deployment_runs_after_a_work_horse_was_killed(sshd, worker, tmp_path):
     first = launched(sshd, tmp_path, f"touch {tmp_path}/begun; sleep 3")
     wait_until((tmp_path / "begun").exists, "the script to begin")
