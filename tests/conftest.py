@@ -15,7 +15,6 @@ from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
 from tests.parts.worker import Worker
 
-
 # A busy machine is no fault of the code: nothing is timed in tests.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
