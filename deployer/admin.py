@@ -56,7 +56,7 @@ class DeploymentAdmin(ViewOnly, admin.ModelAdmin):
                 "fields": (
                     ("created_by", "trigger"),
                     ("created_at", "started_at", "finished_at"),
-                    ("cancel_requested_at", "force_requested_at", "heartbeat_at"),
+                    ("paused_at", "cancel_requested_at", "force_requested_at", "heartbeat_at"),
                     ("rollback_from", "retry_of"),
                 )
             },

@@ -1,11 +1,11 @@
 """The JSON API below /api/v1/: launch, read, follow and cancel deployments with a bearer token.
 
 Every error has one shape: ``{"detail": sentence, "field": input at fault or "", "blocking": id or null}``, where
-``blocking`` is the deployment in the way. 401: no valid token; 404: an id that is not there; 409: one is active
-already, or has ended already; 422: the input does not fit, or the launch is refused.
+``blocking`` is the deployment in the way. 401: no valid token; 404: an id that is not there; 409: another deployment is
+in the way, or this one is not in the state for it; 422: the input does not fit, or the launch is refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, TypeVar
 
 from django.contrib.auth.decorators import login_required
@@ -18,9 +18,19 @@ from ninja.pagination import LimitOffsetPagination, paginate
 from ninja.security import HttpBearer
 from pydantic import ConfigDict
 
-from deployer.launch import Launch, LaunchRefusedError, launch
+from deployer.launch import Launch, LaunchRefusedError, launch, retry_failed, roll_back
 from deployer.models import ApiToken, Deployment
-from deployer.shape import DeploymentShape, LogPage, LogPageShape, cancel_sentence, log_after
+from deployer.preflight import preflight_of
+from deployer.shape import (
+    DeploymentShape,
+    LogPage,
+    LogPageShape,
+    PreflightShape,
+    cancel_sentence,
+    continue_sentence,
+    log_after,
+    preflight_shape,
+)
 from projects.models import Project
 from servers.models import ServerGroup
 
@@ -39,7 +49,10 @@ class BearerToken(HttpBearer):
 api = NinjaAPI(
     title="deployer",
     version="1",
-    description=_("Launch deployments, follow them and cancel them. Tokens are made in the admin."),
+    description=_(
+        "Check and launch deployments, follow, continue, cancel, retry and roll them back. "
+        "Tokens are made in the admin."
+    ),
     auth=BearerToken(),
     docs_decorator=login_required,
     urls_namespace="api",
@@ -147,27 +160,19 @@ _ERRORS = {401: ErrorShape, 404: ErrorShape, 409: ErrorShape, 422: ErrorShape}
 @api.post("/deployments", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
 def create_deployment(request: Any, wish: LaunchInput) -> Status:
     """Launch a deployment. It is answered at once; follow it by its id."""
-    project = _all_of(Project.objects.all(), [wish.project_id], "project_id")[0]
-    groups = _all_of(ServerGroup.objects.all(), wish.server_group_ids, "server_group_ids")
     try:
-        deployment = launch(
-            Launch(
-                project,
-                groups,
-                deployment_type=wish.deployment_type,
-                branch=wish.branch or "",
-                created_by=request.auth.user,
-                trigger=Deployment.Trigger.API,
-            )
-        )
+        return Status(201, launch(_launch_of(request, wish)))
     except LaunchRefusedError as error:
-        raise RefusedError(
-            409 if error.blocking else 422,
-            error.message,
-            field=_INPUTS.get(error.field, error.field),
-            blocking=error.blocking.pk if error.blocking else None,
-        ) from error
-    return Status(201, deployment)
+        raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
+
+
+@api.post("/preflight", response={200: PreflightShape, **_ERRORS}, tags=["deployments"])
+def preflight(request: Any, wish: LaunchInput) -> PreflightShape:
+    """Ask every server whether this launch could work, and launch nothing. It takes some seconds."""
+    try:
+        return preflight_shape(preflight_of(_launch_of(request, wish)))
+    except LaunchRefusedError as error:
+        raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
 
 
 @api.get("/deployments", response=list[DeploymentShape], tags=["deployments"])
@@ -201,6 +206,27 @@ def cancel_deployment(request: HttpRequest, deployment_id: Id, force: bool = Fal
     return _deployments().get(pk=deployment.pk)
 
 
+@api.post("/deployments/{deployment_id}/continue", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def continue_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
+    """Let a deployment that waits after its first batch go on."""
+    deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
+    if not deployment.continue_rollout():
+        raise RefusedError(409, continue_sentence(deployment, continued=False), field="deployment_id")
+    return _deployments().get(pk=deployment.pk)
+
+
+@api.post("/deployments/{deployment_id}/retry", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def retry_deployment(request: Any, deployment_id: Id) -> Status:
+    """Launch the same again for the servers that did not succeed. It is answered at once with the new deployment."""
+    return _launched_from(request, deployment_id, retry_failed)
+
+
+@api.post("/deployments/{deployment_id}/rollback", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def roll_back_deployment(request: Any, deployment_id: Id) -> Status:
+    """Launch the release that was live before this deployment. It is answered at once with the new deployment."""
+    return _launched_from(request, deployment_id, roll_back)
+
+
 @api.get("/projects", response=list[ProjectShape], tags=["projects and groups"])
 @paginate(Pages)
 def list_projects(request: HttpRequest) -> QuerySet[Project]:
@@ -213,6 +239,31 @@ def list_projects(request: HttpRequest) -> QuerySet[Project]:
 def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
     """Where to, by name."""
     return ServerGroup.objects.prefetch_related("servers")
+
+
+def _launch_of(request: Any, wish: LaunchInput) -> Launch:
+    return Launch(
+        _all_of(Project.objects.all(), [wish.project_id], "project_id")[0],
+        _all_of(ServerGroup.objects.all(), wish.server_group_ids, "server_group_ids"),
+        deployment_type=wish.deployment_type,
+        branch=wish.branch or "",
+        created_by=request.auth.user,
+        trigger=Deployment.Trigger.API,
+    )
+
+
+def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deployment]) -> Status:
+    """What ``action`` launches after an earlier deployment."""
+    earlier = _all_of(Deployment.objects.defer("plan"), [deployment_id], "deployment_id")[0]
+    try:
+        return Status(201, action(earlier, created_by=request.auth.user, trigger=Deployment.Trigger.API))
+    except LaunchRefusedError as error:
+        raise _refusal(error, "deployment_id") from error
+
+
+def _refusal(error: LaunchRefusedError, field: str) -> RefusedError:
+    blocking = error.blocking.pk if error.blocking else None
+    return RefusedError(409 if error.conflict else 422, error.message, field=field, blocking=blocking)
 
 
 def _deployments() -> QuerySet[Deployment]:

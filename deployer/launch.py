@@ -18,13 +18,19 @@ from servers.models import Server, ServerGroup
 
 
 class LaunchRefusedError(Exception):
-    """A launch that may not be. ``field`` is the input at fault, ``blocking`` the deployment in the way."""
+    """A launch that may not be. ``field`` is the input at fault, ``blocking`` the deployment in the way.
 
-    def __init__(self, message: str, *, field: str = "", blocking: Deployment | None = None) -> None:
+    ``conflict``: another deployment is in the way, or was until a moment ago; the launch itself may be right.
+    """
+
+    def __init__(
+        self, message: str, *, field: str = "", blocking: Deployment | None = None, conflict: bool = False
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
         self.blocking = blocking
+        self.conflict = conflict or blocking is not None
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def launch(wish: Launch) -> Deployment:
     servers = check_launch(wish)
     branch = "" if wish.deployment_type == Deployment.Type.RESTART_ONLY else _branch(wish)
     active = [server for server in servers if server.is_active]
-    batches = dict(zip(active, batch_numbers(wish.project.batches, len(active)), strict=True))
+    batches = numbered(wish.project, active)
     try:
         with transaction.atomic():
             deployment = Deployment.objects.create(
@@ -100,7 +106,13 @@ def refusal_while_active(project: Project) -> LaunchRefusedError:
         % {"project": project, "environment": project.get_environment_display(), "number": number},
         field="project",
         blocking=blocking,
+        conflict=True,
     )
+
+
+def numbered(project: Project, active: Sequence[Server]) -> dict[Server, int]:
+    """The batch of each of the active servers of a launch."""
+    return dict(zip(active, batch_numbers(project.batches, len(active)), strict=True))
 
 
 def _branch(wish: Launch) -> str:
@@ -166,10 +178,22 @@ def check_launch(wish: Launch) -> list[Server]:
             % {"groups": ", ".join(f"“{group}”" for group in wish.groups)},
             field="server_groups",
         )
+    if not restart_only:
+        _branch(wish)
     return servers
 
 
 def retry_failed(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
+    """Launch what `wish_to_retry` asks for."""
+    return launch(wish_to_retry(earlier, created_by=created_by, trigger=trigger))
+
+
+def roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
+    """Launch what `wish_to_roll_back` asks for."""
+    return launch(wish_to_roll_back(latest, created_by=created_by, trigger=trigger))
+
+
+def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Launch:
     """The same type and release again, for the servers of ``earlier`` that are not as they should be.
 
     Refused while it runs, when every server is done, and when a newer deployment has touched one of them.
@@ -180,23 +204,21 @@ def retry_failed(earlier: Deployment, *, created_by: AbstractBaseUser | None, tr
     if not only:
         raise LaunchRefusedError(_("Every server of deployment #%d is done: there is nothing to retry.") % earlier.pk)
     _need_untouched(earlier, only)
-    return launch(
-        Launch(
-            earlier.project,
-            list(earlier.server_groups.all()),
-            earlier.deployment_type,
-            # The same commit, even if the branch has moved on since.
-            branch=earlier.commit_hash or earlier.branch,
-            created_by=created_by,
-            trigger=trigger,
-            release=earlier.release,
-            only=only,
-            retry_of=earlier,
-        )
+    return Launch(
+        earlier.project,
+        list(earlier.server_groups.all()),
+        earlier.deployment_type,
+        # The same commit, even if the branch has moved on since.
+        branch=earlier.commit_hash or earlier.branch,
+        created_by=created_by,
+        trigger=trigger,
+        release=earlier.release,
+        only=only,
+        retry_of=earlier,
     )
 
 
-def roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
+def wish_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Launch:
     """The release that the servers of ``latest`` themselves recorded before it: no clone, no build.
 
     Refused where there is none, where the servers had different ones, and when a newer deployment has touched one.
@@ -218,17 +240,15 @@ def roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigge
     release = Release.objects.filter(project=latest.project, version=versions[0]).exclude(archive="").first()
     if release is None:
         raise LaunchRefusedError(_("Release %s is not stored any more: deploy its commit instead.") % versions[0])
-    return launch(
-        Launch(
-            latest.project,
-            list(latest.server_groups.all()),
-            Deployment.Type.FULL,
-            branch=release.commit_hash,
-            created_by=created_by,
-            trigger=trigger,
-            release=release,
-            rollback_from=latest,
-        )
+    return Launch(
+        latest.project,
+        list(latest.server_groups.all()),
+        Deployment.Type.FULL,
+        branch=release.commit_hash,
+        created_by=created_by,
+        trigger=trigger,
+        release=release,
+        rollback_from=latest,
     )
 
 

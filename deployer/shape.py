@@ -1,5 +1,6 @@
 """How deployments look from outside: one shape for the JSON API and the command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,6 +10,7 @@ from ninja import Schema
 from pydantic import field_serializer
 
 from deployer.models import Deployment, LogLine
+from deployer.preflight import Finding
 
 #: Lines that one question about a log is answered with.
 LOG_PAGE = 500
@@ -31,7 +33,10 @@ class TargetShape(Schema):
 
 
 class DeploymentShape(Schema):
-    """A deployment and its servers. ``created_by`` is a user name, ``rollback_from`` a deployment's id."""
+    """A deployment and its servers. ``created_by`` is a user name, ``rollback_from`` and ``retry_of`` are ids.
+
+    ``paused_at`` is set while it waits, after its first batch, for somebody to continue it.
+    """
 
     id: int
     project_id: int
@@ -44,6 +49,8 @@ class DeploymentShape(Schema):
     created_at: datetime
     created_by: str | None
     rollback_from: int | None
+    retry_of: int | None
+    paused_at: datetime | None
     environment: str
     targets: list[TargetShape]
 
@@ -55,9 +62,13 @@ class DeploymentShape(Schema):
     def resolve_rollback_from(deployment: Any) -> int | None:
         return deployment.rollback_from_id
 
-    @field_serializer("created_at")
-    def _as_iso_8601(self, value: datetime) -> str:
-        return value.isoformat()
+    @staticmethod
+    def resolve_retry_of(deployment: Any) -> int | None:
+        return deployment.retry_of_id
+
+    @field_serializer("created_at", "paused_at")
+    def _as_iso_8601(self, value: datetime | None) -> str | None:
+        return value.isoformat() if value else None
 
 
 class LogLineShape(Schema):
@@ -88,6 +99,23 @@ class LogPageShape(Schema):
     lines: list[LogLineShape]
 
 
+class FindingShape(Schema):
+    """One thing that was found before a launch; ``level`` is error, warning or info, ``server`` empty for all."""
+
+    level: str
+    server: str
+    what: str
+    why: str
+    remedy: str
+
+
+class PreflightShape(Schema):
+    """What was found before a launch. ``ok``: no error among it."""
+
+    ok: bool
+    findings: list[FindingShape]
+
+
 @dataclass(frozen=True)
 class LogPage:
     """Up to `LOG_PAGE` lines of a log, and the status that was read before them."""
@@ -101,6 +129,14 @@ class LogPage:
 def shape_of(deployment: Deployment) -> DeploymentShape:
     """``deployment`` as it is shown outside."""
     return DeploymentShape.from_orm(deployment)
+
+
+def preflight_shape(findings: Sequence[Finding]) -> PreflightShape:
+    """``findings`` as they are shown outside."""
+    return PreflightShape(
+        ok=not any(finding.level == Finding.ERROR for finding in findings),
+        findings=[FindingShape.from_orm(finding) for finding in findings],
+    )
 
 
 def log_after(deployment_id: int, after: int) -> LogPage:
@@ -132,3 +168,10 @@ def cancel_sentence(deployment: Deployment, asked: bool) -> str:
         _("Deployment #%(number)s is asked to stop: what has begun on a server is finished first, the rest is left.")
         % words
     )
+
+
+def continue_sentence(deployment: Deployment, continued: bool) -> str:
+    """What became of a request to go on; ``continued`` is the answer of `Deployment.continue_rollout`."""
+    if continued:
+        return _("Deployment #%d goes on with its next batch.") % deployment.pk
+    return _("Deployment #%d is not paused: there is nothing to continue.") % deployment.pk

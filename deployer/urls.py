@@ -40,6 +40,9 @@ deployment_urls = [
     path("earlier/", views.deployment_earlier, name="deployment_earlier"),
     path("log/", views.deployment_log, name="deployment_log"),
     path("cancel/", views.deployment_cancel, name="deployment_cancel"),
+    path("continue/", views.deployment_continue, name="deployment_continue"),
+    path("retry/", views.deployment_retry, name="deployment_retry"),
+    path("rollback/", views.deployment_rollback, name="deployment_rollback"),
     path("again/", views.deployment_again, name="deployment_again"),
 ]
 
@@ -49,6 +52,7 @@ urlpatterns = [
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("projects/<int:pk>/launch/", views.launch_form, name="launch"),
+    path("projects/<int:pk>/check/", views.launch_check, name="launch_check"),
     path("projects/", include("projects.urls")),
     path("servers/", include("servers.urls")),
     path("deployments/", views.history, name="deployments"),

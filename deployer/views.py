@@ -4,17 +4,21 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
+from itertools import groupby
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
+from django.contrib.auth.views import redirect_to_login
 from django.core.paginator import Paginator
 from django.db.models import Count, Max, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -23,8 +27,19 @@ from django_htmx.middleware import HtmxDetails
 
 from deployer import terminal
 from deployer.forms import HistoryFilter, LaunchForm
-from deployer.launch import Launch, LaunchRefusedError, launch, refusal_while_active
+from deployer.launch import (
+    Launch,
+    LaunchRefusedError,
+    check_launch,
+    launch,
+    numbered,
+    refusal_while_active,
+    wish_to_retry,
+    wish_to_roll_back,
+)
 from deployer.models import Deployment, DeploymentQuerySet, LogLine, Target
+from deployer.preflight import Finding, preflight_of
+from deployer.shape import cancel_sentence, continue_sentence
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
 
@@ -146,13 +161,13 @@ def history(request: Request) -> HttpResponse:
 def launch_form(request: Request, pk: int) -> HttpResponse:
     """Choose what is launched, and launch it."""
     project = get_object_or_404(Project, pk=pk)
-    groups = ServerGroup.objects.filter(environment=project.environment).prefetch_related("servers")
+    groups = _groups_for(project)
     blocking, warning = None, ""
     if request.method == "POST":
         form = LaunchForm(request.POST)
         if form.is_valid():
             try:
-                return redirect(_launch(request.user, project, form.cleaned_data))
+                return redirect(launch(_wish(request.user, project, form.cleaned_data)))
             except LaunchRefusedError as refusal:
                 form.add_error(refusal.field if refusal.field in form.fields else None, refusal.message)
                 blocking = refusal.blocking
@@ -161,29 +176,65 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
         in_the_way = refusal_while_active(project)
         if in_the_way.blocking:
             blocking, warning = in_the_way.blocking, in_the_way.message
-    return render(
-        request,
-        "deployer/launch.html",
-        {
-            "project": project,
-            "form": form,
-            "groups": groups,
-            "chosen_groups": {str(value) for value in form["server_groups"].value() or ()},
-            "blocking": blocking,
-            "warning": warning,
-        },
-    )
+    return _launch_page(request, project, form, groups, blocking=blocking, warning=warning)
 
 
-def _launch(user: User, project: Project, values: dict[str, Any]) -> Deployment:
-    return launch(
-        Launch(
-            project=project,
-            groups=list(values["server_groups"]),
-            deployment_type=values["deployment_type"],
-            branch=values["branch"],
-            created_by=user,
-        )
+@require_POST
+def launch_check(request: Request, pk: int) -> HttpResponse:
+    """What stands in the way of this launch on each server. Launches nothing; the form stays as it was filled in."""
+    if not request.user.is_authenticated:
+        return HttpResponseClientRefresh() if request.htmx else redirect_to_login(reverse("launch", args=[pk]))
+    project = get_object_or_404(Project, pk=pk)
+    form = LaunchForm(request.POST)
+    found: dict[str, Any] = {"checked": True}
+    if form.is_valid():
+        try:
+            found["findings"] = _by_server(preflight_of(_wish(request.user, project, form.cleaned_data)))
+        except LaunchRefusedError as refusal:
+            found |= {"refusal": refusal.message, "blocking": refusal.blocking}
+    else:
+        found["refusal"] = " ".join(str(message) for errors in form.errors.values() for message in errors)
+    if request.htmx:
+        return render(request, "deployer/_findings.html", found)
+    return _launch_page(request, project, LaunchForm(initial=_typed(request)), _groups_for(project), **found)
+
+
+def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
+    """Findings grouped by server, the worst servers first, the worst findings of each first."""
+    order = [Finding.ERROR, Finding.WARNING, Finding.INFO]
+    servers: dict[str, list[Finding]] = {}
+    for finding in sorted(findings, key=lambda finding: order.index(finding.level)):
+        servers.setdefault(finding.server, []).append(finding)
+    return list(servers.items())
+
+
+def _typed(request: Request) -> dict[str, Any]:
+    """What the launch form held, whether it was right or not."""
+    names = ("deployment_type", "branch")
+    return {name: request.POST.get(name, "") for name in names} | {
+        "server_groups": request.POST.getlist("server_groups")
+    }
+
+
+def _groups_for(project: Project) -> QuerySet[ServerGroup]:
+    return ServerGroup.objects.filter(environment=project.environment).prefetch_related("servers")
+
+
+def _launch_page(
+    request: Request, project: Project, form: LaunchForm, groups: QuerySet[ServerGroup], **more: Any
+) -> HttpResponse:
+    chosen = {str(value) for value in form["server_groups"].value() or ()}
+    context = {"project": project, "form": form, "groups": groups, "chosen_groups": chosen}
+    return render(request, "deployer/launch.html", context | more)
+
+
+def _wish(user: User, project: Project, values: dict[str, Any]) -> Launch:
+    return Launch(
+        project=project,
+        groups=list(values["server_groups"]),
+        deployment_type=values["deployment_type"],
+        branch=values["branch"],
+        created_by=user,
     )
 
 
@@ -223,10 +274,45 @@ def _state(deployment: Deployment, targets: list[Target]) -> str:
     """A short text that changes whenever the head of the page or its table of servers would."""
     seen = [
         (deployment.status, deployment.commit_hash, deployment.error_message),
-        (deployment.cancel_requested_at, deployment.force_requested_at, deployment.finished_at),
+        (deployment.cancel_requested_at, deployment.force_requested_at, deployment.finished_at, deployment.paused_at),
         *((t.status, t.exit_code, t.error, t.release_before, t.release_after, t.proof, t.started_at) for t in targets),
+        *(t.evidence for t in targets),
     ]
     return hashlib.blake2s(repr(seen).encode(), digest_size=8).hexdigest()
+
+
+def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
+    """What the head of the page and its table of servers show, and what they offer to do."""
+    ended = not deployment.is_active
+    return {
+        "deployment": deployment,
+        "targets": targets,
+        "groups": deployment.server_groups.all(),
+        "seen": _state(deployment, targets),
+        "paused": Pause.of(deployment, targets),
+        "can_retry": ended and any(target.status != Target.Status.SUCCESS and target.server_id for target in targets),
+        "can_roll_back": ended
+        and not deployment.is_restart_only
+        and any(target.release_before and target.server_id for target in targets),
+    }
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Where a rollout waits: the last batch that was begun, and the servers of the batches after it."""
+
+    after: int
+    batches: list[tuple[int, list[Target]]]
+
+    @classmethod
+    def of(cls, deployment: Deployment, targets: list[Target]) -> "Pause | None":
+        """The pause of a deployment; nothing if it does not wait."""
+        if deployment.paused_at is None:
+            return None
+        waiting = sorted((t for t in targets if t.status not in Target.ENDED), key=lambda t: t.batch)
+        batches = [(number, list(members)) for number, members in groupby(waiting, key=lambda t: t.batch)]
+        begun = [t.batch for t in targets if t.status in Target.ENDED and t.batch < (batches[0][0] if batches else 1)]
+        return cls(max(begun, default=1), batches)
 
 
 def _number(request: HttpRequest, name: str) -> int:
@@ -247,14 +333,11 @@ def deployment(request: Request, pk: int) -> HttpResponse:
         request,
         "deployer/deployment.html",
         {
-            "deployment": it,
-            "targets": targets,
-            "groups": it.server_groups.all(),
+            **_head(it, targets),
             "rows": _rows(lines, targets, last - len(lines) + 1),
             "earlier": last - len(lines),
             "after": lines[-1].pk if lines else 0,
             "next_number": last + 1,
-            "seen": _state(it, targets),
             "follows": it.is_active,
         },
     )
@@ -270,20 +353,17 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
     targets = list(it.targets.all())
     after, number = _number(request, "after"), _number(request, "line") or 1
     lines = list(it.log_lines.filter(id__gt=after).order_by("id")[:LOG_ROWS])
-    seen = _state(it, targets)
+    head = _head(it, targets)
     more = len(lines) == LOG_ROWS
     return render(
         request,
         "deployer/_poll.html",
         {
-            "deployment": it,
-            "targets": targets,
-            "groups": it.server_groups.all(),
+            **head,
             "rows": _rows(lines, targets, number),
             "after": lines[-1].pk if lines else after,
             "next_number": number + len(lines),
-            "seen": seen,
-            "changed": seen != request.GET.get("seen"),
+            "changed": head["seen"] != request.GET.get("seen"),
             "more": more,
             "follows": it.is_active or more,
         },
@@ -334,19 +414,74 @@ def _log_text(it: Deployment) -> Iterator[str]:
 def deployment_cancel(request: Request, pk: int) -> HttpResponse:
     """Ask for a deployment to be stopped; with ``force``, for what runs on its servers to be ended too."""
     it = _one(pk)
-    force = "force" in request.POST
-    if not it.request_cancel(force=force):
-        messages.warning(request, _("The deployment has ended already: there is nothing to cancel."))
-    elif not it.is_active:
-        messages.success(request, _("Cancelled before it began."))
-    elif force:
-        messages.warning(request, _("Force requested. Scripts that run on servers are ended where they are."))
-    else:
-        messages.info(
-            request,
-            _("Cancel requested. A switch or restart that has begun on a server is finished there first."),
-        )
+    asked = it.request_cancel(force="force" in request.POST)
+    say = messages.info if asked and not it.force_requested_at else messages.warning
+    say(request, cancel_sentence(it, asked))
     return redirect(it)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def deployment_continue(request: Request, pk: int) -> HttpResponse:
+    """Let a paused deployment go on; asked for by GET, say first what will happen."""
+    it = _one(pk)
+    if request.method == "POST":
+        continued = it.continue_rollout()
+        say = messages.success if continued else messages.warning
+        say(request, continue_sentence(it, continued))
+        return redirect(it)
+    paused = Pause.of(it, list(it.targets.all()))
+    if paused is None:
+        messages.warning(request, continue_sentence(it, continued=False))
+        return redirect(it)
+    return render(request, "deployer/continue.html", {"deployment": it, "paused": paused})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def deployment_retry(request: Request, pk: int) -> HttpResponse:
+    """Launch the same again for the servers that did not succeed."""
+    return _launch_from(request, _one(pk), wish_to_retry)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def deployment_rollback(request: Request, pk: int) -> HttpResponse:
+    """Launch the release that was live before."""
+    return _launch_from(request, _one(pk), wish_to_roll_back)
+
+
+def _launch_from(request: Request, earlier: Deployment, wish_for: Callable[..., Launch]) -> HttpResponse:
+    """Launch what follows from an earlier deployment; asked for by GET, say first what will happen and where."""
+    try:
+        wish = wish_for(earlier, created_by=request.user, trigger=Deployment.Trigger.WEB)
+        if request.method == "POST":
+            return redirect(launch(wish))
+        servers = check_launch(wish)
+        in_the_way = refusal_while_active(wish.project)
+        if in_the_way.blocking:
+            raise in_the_way
+    except LaunchRefusedError as refusal:
+        messages.error(request, _with_link(refusal))
+        return redirect(earlier)
+    batches = numbered(wish.project, [server for server in servers if server.is_active])
+    context = {
+        "deployment": earlier,
+        "wish": wish,
+        "is_restart_only": wish.deployment_type == Deployment.Type.RESTART_ONLY,
+        "servers": [(server, batches.get(server)) for server in servers],
+        "count": len(batches),
+    }
+    return render(request, "deployer/confirm.html", context)
+
+
+def _with_link(refusal: LaunchRefusedError) -> str:
+    """The words of a refusal, with a link to the deployment in the way."""
+    if refusal.blocking is None:
+        return refusal.message
+    return format_html(
+        "{} {}", refusal.message, render_to_string("deployer/_watch.html", {"blocking": refusal.blocking})
+    )
 
 
 @require_safe

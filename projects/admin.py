@@ -77,11 +77,25 @@ class ProjectAdmin(admin.ModelAdmin):
                     "deploy_script_path",
                     "restart_only_script_path",
                     "process_name",
+                    "script_reloads",
+                    "log_path",
                     "script_timeout",
                 )
             },
         ),
-        (_("Rollout"), {"fields": ("batches", "max_failures", "auto_rollback", "keep_releases")}),
+        (
+            _("Rollout"),
+            {
+                "fields": (
+                    "batches",
+                    "pause_after_first",
+                    "max_failures",
+                    "may_stop_last_healthy",
+                    "auto_rollback",
+                    "keep_releases",
+                )
+            },
+        ),
     )
 
     @admin.display(description=_("deploy"))

@@ -308,3 +308,9 @@ def test_the_plan_of_a_deployment_is_not_even_read(admin: Client, world: list[An
     for page in ("change", "changelist"):
         assert admin.get(address(world[5], page)).status_code == 200
     assert admin.get(address(world[6])).status_code == 200
+
+
+def test_every_setting_of_a_project_is_on_its_form(admin: Client) -> None:
+    form = admin.get(reverse("admin:projects_project_add")).context["adminform"].form
+    editable = {field.name for field in Project._meta.get_fields() if getattr(field, "editable", False)}
+    assert set(form.fields) == editable - {"id"}

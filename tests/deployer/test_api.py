@@ -69,6 +69,8 @@ def test_a_deployment_is_launched_as_the_tokens_user(caller: Caller, shop: Proje
         "created_at": deployment.created_at.isoformat(),
         "created_by": "ci",
         "rollback_from": None,
+        "retry_of": None,
+        "paused_at": None,
         "environment": "production",
         "targets": [
             {

@@ -3,10 +3,8 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.utils.translation import gettext as _
 
-from deployer.commandline import OperatorCommand, refused
-from deployer.models import Deployment
+from deployer.commandline import OperatorCommand, existing, refused
 from deployer.shape import cancel_sentence
 
 
@@ -15,13 +13,10 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", type=int, metavar="ID", help="the number of the deployment")
-
         parser.add_argument("--force", action="store_true", help="also end the scripts that run on servers")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        deployment = Deployment.objects.filter(pk=options["id"]).defer("plan").first()
-        if deployment is None:
-            raise refused(_("There is no deployment #%(number)s.") % {"number": options["id"]})
+        deployment = existing(options["id"])
         asked = deployment.request_cancel(force=options["force"])
         sentence = cancel_sentence(deployment, asked)
         if not asked:

@@ -1,0 +1,27 @@
+"""``manage.py continue ID``: let a deployment go on that waits after its first batch, as the button does."""  # noqa: N999 (a command may be called so)
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from deployer.commandline import WatchingCommand, existing, refused
+from deployer.shape import continue_sentence
+
+
+class Command(WatchingCommand):
+    help = "Let a deployment go on that waits after its first batch."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("id", type=int, metavar="ID", help="the number of the deployment")
+        super().add_arguments(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.to_stderr = options["json"]
+        deployment = existing(options["id"])
+        continued = deployment.continue_rollout()
+        sentence = continue_sentence(deployment, continued)
+        if not continued:
+            raise refused(sentence)
+        self.say(sentence)
+        deployment.paused_at = None
+        self.report(deployment, options)

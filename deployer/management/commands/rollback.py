@@ -1,0 +1,26 @@
+"""``manage.py rollback ID``: launch the release that was live before a deployment, as the button does."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from deployer.commandline import WatchingCommand, existing, refused
+from deployer.launch import LaunchRefusedError, roll_back
+from deployer.models import Deployment
+
+
+class Command(WatchingCommand):
+    help = "Launch the release that was live before a deployment: nothing is cloned or built."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("id", type=int, metavar="ID", help="the number of the deployment")
+        super().add_arguments(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.to_stderr = options["json"]
+        earlier = existing(options["id"])
+        try:
+            launched = roll_back(earlier, created_by=None, trigger=Deployment.Trigger.CLI)
+        except LaunchRefusedError as error:
+            raise refused(error.message) from error
+        self.report(launched, options)
