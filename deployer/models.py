@@ -84,6 +84,18 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         """Those that no worker has taken yet."""
         return self.active().filter(status=Deployment.Status.PENDING)
 
+    def listed(self) -> Self:
+        """As lists show them: newest first, with how many servers they have and how many of them went well."""
+        return (
+            self.select_related("project", "created_by")
+            .defer("plan")
+            .annotate(
+                servers=models.Count("targets"),
+                servers_done=models.Count("targets", filter=models.Q(targets__status=Target.Status.SUCCESS)),
+            )
+            .order_by("-id")
+        )
+
 
 DeploymentManager = models.Manager.from_queryset(DeploymentQuerySet)
 

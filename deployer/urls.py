@@ -12,8 +12,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, include, path
 
-from deployer import views
 from deployer.api import api
+from deployer.views import actions, deployment, history, home, launch
 
 
 def superusers_only(module: str) -> tuple[list[URLPattern], str]:
@@ -35,27 +35,27 @@ def superusers_only(module: str) -> tuple[list[URLPattern], str]:
 
 
 deployment_urls = [
-    path("", views.deployment, name="deployment"),
-    path("poll/", views.deployment_poll, name="deployment_poll"),
-    path("earlier/", views.deployment_earlier, name="deployment_earlier"),
-    path("log/", views.deployment_log, name="deployment_log"),
-    path("cancel/", views.deployment_cancel, name="deployment_cancel"),
-    path("continue/", views.deployment_continue, name="deployment_continue"),
-    path("retry/", views.deployment_retry, name="deployment_retry"),
-    path("rollback/", views.deployment_rollback, name="deployment_rollback"),
-    path("again/", views.deployment_again, name="deployment_again"),
+    path("", deployment.deployment, name="deployment"),
+    path("poll/", deployment.deployment_poll, name="deployment_poll"),
+    path("earlier/", deployment.deployment_earlier, name="deployment_earlier"),
+    path("log/", deployment.deployment_log, name="deployment_log"),
+    path("cancel/", actions.deployment_cancel, name="deployment_cancel"),
+    path("continue/", actions.deployment_continue, name="deployment_continue"),
+    path("retry/", actions.deployment_retry, name="deployment_retry"),
+    path("rollback/", actions.deployment_rollback, name="deployment_rollback"),
+    path("again/", actions.deployment_again, name="deployment_again"),
 ]
 
 urlpatterns = [
-    path("", views.home, name="home"),
-    path("activity/", views.activity, name="activity"),
+    path("", home.home, name="home"),
+    path("activity/", home.activity, name="activity"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
-    path("projects/<int:pk>/launch/", views.launch_form, name="launch"),
-    path("projects/<int:pk>/check/", views.launch_check, name="launch_check"),
+    path("projects/<int:pk>/launch/", launch.launch_form, name="launch"),
+    path("projects/<int:pk>/check/", launch.launch_check, name="launch_check"),
     path("projects/", include("projects.urls")),
     path("servers/", include("servers.urls")),
-    path("deployments/", views.history, name="deployments"),
+    path("deployments/", history.history, name="deployments"),
     path("deployments/<int:pk>/", include(deployment_urls)),
     path("api/v1/", api.urls),
     path("admin/", admin.site.urls),

@@ -14,7 +14,6 @@ from django.utils.translation import gettext as _
 
 from deployer import terminal
 from deployer.models import Deployment, Target
-from deployer.views import listed
 from projects.models import Project
 from servers.models import Server
 
@@ -93,7 +92,7 @@ def ago(moment: datetime | None) -> str | SafeString:
 @register.simple_tag
 def deployments_of(project: Project) -> QuerySet[Deployment]:
     """The ten newest deployments of a project."""
-    return listed().filter(project=project)[:10]
+    return Deployment.objects.listed().filter(project=project)[:10]
 
 
 @register.simple_tag
@@ -102,7 +101,7 @@ def with_newest_deployment(projects: Iterable[Project]) -> list[tuple[Project, D
     newest: QuerySet[Deployment, Any] = (
         Deployment.objects.order_by().values("project").annotate(newest=Max("id")).values("newest")
     )
-    found = {row.project_id: row for row in listed().filter(id__in=newest)}
+    found = {row.project_id: row for row in Deployment.objects.listed().filter(id__in=newest)}
     return [(project, found.get(project.pk)) for project in projects]
 
 

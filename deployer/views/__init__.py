@@ -1,0 +1,1 @@
+"""Pages to launch a deployment, watch it, stop it, and see what ran before."""

@@ -1,0 +1,118 @@
+"""What can be done with a deployment: cancel, continue, retry, roll back, launch again."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from deployer.launch import (
+    Launch,
+    LaunchRefusedError,
+    check_launch,
+    launch,
+    numbered,
+    refusal_while_active,
+    wish_to_retry,
+    wish_to_roll_back,
+)
+from deployer.models import Deployment
+from deployer.shape import cancel_sentence, continue_sentence
+from deployer.views.deployment import Pause, shown
+from deployer.views.request import Request
+
+
+@require_POST
+@login_required
+def deployment_cancel(request: Request, pk: int) -> HttpResponse:
+    """Ask for a deployment to be stopped; with ``force``, for what runs on its servers to be ended too."""
+    it = shown(pk)
+    asked = it.request_cancel(force="force" in request.POST)
+    say = messages.info if asked and not it.force_requested_at else messages.warning
+    say(request, cancel_sentence(it, asked))
+    return redirect(it)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def deployment_continue(request: Request, pk: int) -> HttpResponse:
+    """Let a paused deployment go on; asked for by GET, say first what will happen."""
+    it = shown(pk)
+    if request.method == "POST":
+        continued = it.continue_rollout()
+        say = messages.success if continued else messages.warning
+        say(request, continue_sentence(it, continued))
+        return redirect(it)
+    paused = Pause.of(it, list(it.targets.all()))
+    if paused is None:
+        messages.warning(request, continue_sentence(it, continued=False))
+        return redirect(it)
+    return render(request, "deployer/continue.html", {"deployment": it, "paused": paused})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def deployment_retry(request: Request, pk: int) -> HttpResponse:
+    """Launch the same again for the servers that did not succeed."""
+    return _launch_from(request, shown(pk), wish_to_retry)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def deployment_rollback(request: Request, pk: int) -> HttpResponse:
+    """Launch the release that was live before."""
+    return _launch_from(request, shown(pk), wish_to_roll_back)
+
+
+def _launch_from(request: Request, earlier: Deployment, wish_for: Callable[..., Launch]) -> HttpResponse:
+    """Launch what follows from an earlier deployment; asked for by GET, say first what will happen and where."""
+    try:
+        wish = wish_for(earlier, created_by=request.user, trigger=Deployment.Trigger.WEB)
+        if request.method == "POST":
+            return redirect(launch(wish))
+        servers = check_launch(wish)
+        in_the_way = refusal_while_active(wish.project)
+        if in_the_way.blocking:
+            raise in_the_way
+    except LaunchRefusedError as refusal:
+        messages.error(request, _with_link(refusal))
+        return redirect(earlier)
+    batches = numbered(wish.project, [server for server in servers if server.is_active])
+    context = {
+        "deployment": earlier,
+        "wish": wish,
+        "is_restart_only": wish.deployment_type == Deployment.Type.RESTART_ONLY,
+        "servers": [(server, batches.get(server)) for server in servers],
+        "count": len(batches),
+    }
+    return render(request, "deployer/confirm.html", context)
+
+
+def _with_link(refusal: LaunchRefusedError) -> str:
+    """The words of a refusal, with a link to the deployment in the way."""
+    if refusal.blocking is None:
+        return refusal.message
+    return format_html(
+        "{} {}", refusal.message, render_to_string("deployer/_watch.html", {"blocking": refusal.blocking})
+    )
+
+
+@require_safe
+@login_required
+def deployment_again(request: Request, pk: int) -> HttpResponse:
+    """The launch form, filled in as this deployment was launched."""
+    it = shown(pk)
+    chosen: dict[str, Any] = {
+        "type": it.deployment_type,
+        "group": list(it.server_groups.values_list("pk", flat=True)),
+    }
+    if it.branch:
+        chosen["branch"] = it.branch
+    return redirect(f"{reverse('launch', args=[it.project_id])}?{urlencode(chosen, doseq=True)}")

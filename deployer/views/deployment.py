@@ -1,0 +1,183 @@
+"""One deployment as it goes: its head, its servers, its log."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils.text import slugify
+from django.views.decorators.http import require_safe
+
+from deployer import terminal
+from deployer.models import Deployment, LogLine, Target
+from deployer.views.request import Request, fragment
+
+#: Log rows that one answer holds at most.
+LOG_ROWS = 500
+
+
+def shown(pk: int) -> Deployment:
+    """The deployment of a page, or 404."""
+    return get_object_or_404(
+        Deployment.objects.select_related("project", "created_by", "retry_of", "rollback_from", "release").defer(
+            "plan", "retry_of__plan", "rollback_from__plan"
+        ),
+        pk=pk,
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A log line with its number in the log and the server it is from."""
+
+    number: int
+    line: LogLine
+    server: str
+
+
+def _rows(lines: list[LogLine], targets: list[Target], first_number: int) -> list[Row]:
+    names = {target.pk: target.server_name for target in targets}
+    return [Row(first_number + index, line, names.get(line.target_id or 0, "")) for index, line in enumerate(lines)]
+
+
+def _state(deployment: Deployment, targets: list[Target]) -> str:
+    """A short text that changes whenever the head of the page or its table of servers would."""
+    seen = [
+        (deployment.status, deployment.commit_hash, deployment.error_message),
+        (deployment.cancel_requested_at, deployment.force_requested_at, deployment.finished_at, deployment.paused_at),
+        *((t.status, t.exit_code, t.error, t.release_before, t.release_after, t.proof, t.started_at) for t in targets),
+        *(t.evidence for t in targets),
+    ]
+    return hashlib.blake2s(repr(seen).encode(), digest_size=8).hexdigest()
+
+
+def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
+    """What the head of the page and its table of servers show, and what they offer to do."""
+    ended = not deployment.is_active
+    return {
+        "deployment": deployment,
+        "targets": targets,
+        "groups": deployment.server_groups.all(),
+        "seen": _state(deployment, targets),
+        "paused": Pause.of(deployment, targets),
+        "can_retry": ended and any(target.status != Target.Status.SUCCESS and target.server_id for target in targets),
+        "can_roll_back": ended
+        and not deployment.is_restart_only
+        and any(target.release_before and target.server_id for target in targets),
+    }
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Where a rollout waits: the last batch that was begun, and the servers of the batches after it."""
+
+    after: int
+    batches: list[tuple[int, list[Target]]]
+
+    @classmethod
+    def of(cls, deployment: Deployment, targets: list[Target]) -> "Pause | None":
+        """The pause of a deployment; nothing if it does not wait."""
+        if deployment.paused_at is None:
+            return None
+        waiting = sorted((t for t in targets if t.status not in Target.ENDED), key=lambda t: t.batch)
+        batches = [(number, list(members)) for number, members in groupby(waiting, key=lambda t: t.batch)]
+        begun = [t.batch for t in targets if t.status in Target.ENDED and t.batch < (batches[0][0] if batches else 1)]
+        return cls(max(begun, default=1), batches)
+
+
+def _number(request: HttpRequest, name: str) -> int:
+    """A whole number of the address; 0 if it is missing or makes no sense."""
+    text = request.GET.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 19 else 0
+
+
+@require_safe
+@login_required
+def deployment(request: Request, pk: int) -> HttpResponse:
+    """One deployment: what it is, how each server fares, and the end of its log."""
+    it = shown(pk)  # before the rows: once it has ended, no row follows those that are read now
+    targets = list(it.targets.all())
+    lines = list(it.log_lines.order_by("-id")[:LOG_ROWS])[::-1]
+    last = it.log_lines.filter(id__lte=lines[-1].pk).count() if lines else 0
+    return render(
+        request,
+        "deployer/deployment.html",
+        {
+            **_head(it, targets),
+            "rows": _rows(lines, targets, last - len(lines) + 1),
+            "earlier": last - len(lines),
+            "after": lines[-1].pk if lines else 0,
+            "next_number": last + 1,
+            "follows": it.is_active,
+        },
+    )
+
+
+@fragment
+def deployment_poll(request: Request, pk: int) -> HttpResponse:
+    """What is new since the last answer: log rows after an id, and the head and table if they have changed.
+
+    The status is read before the rows: a deployment that had ended by then has no row that is missed.
+    """
+    it = shown(pk)
+    targets = list(it.targets.all())
+    after, number = _number(request, "after"), _number(request, "line") or 1
+    lines = list(it.log_lines.filter(id__gt=after).order_by("id")[:LOG_ROWS])
+    head = _head(it, targets)
+    more = len(lines) == LOG_ROWS
+    return render(
+        request,
+        "deployer/_poll.html",
+        {
+            **head,
+            "rows": _rows(lines, targets, number),
+            "after": lines[-1].pk if lines else after,
+            "next_number": number + len(lines),
+            "changed": head["seen"] != request.GET.get("seen"),
+            "more": more,
+            "follows": it.is_active or more,
+        },
+    )
+
+
+@fragment
+def deployment_earlier(request: Request, pk: int) -> HttpResponse:
+    """The log rows before an id; ``line`` is the number of the row with that id."""
+    it = shown(pk)
+    number = max(_number(request, "line"), 1)
+    lines = list(it.log_lines.filter(id__lt=_number(request, "before")).order_by("-id")[:LOG_ROWS])[::-1]
+    first = max(number - len(lines), 1)
+    return render(
+        request,
+        "deployer/_earlier_answer.html",
+        {
+            "deployment": it,
+            "rows": _rows(lines, list(it.targets.all()), first),
+            "earlier": first - 1 if len(lines) == LOG_ROWS else 0,
+        },
+    )
+
+
+@require_safe
+@login_required
+def deployment_log(request: Request, pk: int) -> HttpResponseBase:
+    """The whole log as a text file, sent while it is read."""
+    it = shown(pk)
+    name = f"{slugify(it.project.name) or 'deployment'}-{it.pk}.log"
+    return StreamingHttpResponse(
+        _log_text(it),
+        content_type="text/plain; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def _log_text(it: Deployment) -> Iterator[str]:
+    names = dict(it.targets.values_list("pk", "server_name"))
+    rows = it.log_lines.order_by("id").values_list("timestamp", "target_id", "stream", "level", "content")
+    for timestamp, target, stream, level, content in rows.iterator(chunk_size=2000):
+        head = [timestamp.isoformat(timespec="milliseconds"), names.get(target, "-"), f"{stream}/{level}"]
+        yield f"{' '.join(head)} {terminal.plain(content)}\n"
