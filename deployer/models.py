@@ -22,20 +22,13 @@ from servers.validators import validate_one_line
 class Release(models.Model):
     """What one build made: an archive, stored once, sent to every server.
 
-    ``size`` is in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below ``releases/``. ``manifest``
-    lists every entry of the unpacked tree with its hash, ``tree_sha256`` is the digest of that list;
-    ``unpacked_size`` is in bytes. ``build_key`` is the digest of the commit and of every setting that went into the
-    build: what has the same one need not be built again. Without ``archive`` it is not stored any more.
+    ``size`` is in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below ``releases/``.
     """
 
     class State(models.TextChoices):
         BUILT = "built", _("Built")
         GOOD = "good", _("Good")
         BAD = "bad", _("Bad")
-
-    class Origin(models.TextChoices):
-        BUILT = "built", _("Built here")
-        UPLOADED = "uploaded", _("Uploaded")
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="releases", verbose_name=_("project"))
     version = models.CharField(_("version"), max_length=100)
@@ -44,12 +37,6 @@ class Release(models.Model):
     archive = models.FileField(_("archive"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
     size = models.BigIntegerField(_("size"), default=0)
     sha256 = models.CharField(_("SHA-256"), max_length=64, blank=True)
-    manifest = models.FileField(_("manifest"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
-    tree_sha256 = models.CharField(_("SHA-256 of the tree"), max_length=64, blank=True)
-    unpacked_size = models.BigIntegerField(_("unpacked size"), default=0)
-    file_count = models.PositiveIntegerField(_("files"), default=0)
-    build_key = models.CharField(max_length=64, blank=True, editable=False, db_index=True)
-    origin = models.CharField(_("origin"), max_length=10, choices=Origin, default=Origin.BUILT)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.BUILT)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
@@ -168,12 +155,6 @@ class Deployment(models.Model):
     rollback_from = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="rollbacks"
     )
-    waits_in_line = models.BooleanField(
-        _("waits in line"), default=False, help_text=_("Begins when the one before it has ended.")
-    )
-    rebuild = models.BooleanField(
-        _("build anew"), default=False, help_text=_("Also when a release of the same commit and settings is stored.")
-    )
     retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
     release = models.ForeignKey(Release, on_delete=models.SET_NULL, null=True, blank=True, related_name="deployments")
     trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger, default=Trigger.WEB)
@@ -191,7 +172,7 @@ class Deployment(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["project", "environment"],
-                condition=models.Q(finished_at=None, waits_in_line=False),
+                condition=models.Q(finished_at=None),
                 name="one_active_deployment_of_a_project",
             ),
         ]
@@ -308,8 +289,7 @@ class Target(models.Model):
     ``exit_code`` is the script's own, null where none was recorded. ``proof`` is the evidence that the process
     was replaced: ``{"verdict": ..., "sentence": ..., "before": [...], "after": [...]}``. ``evidence`` is what the
     server showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
-    folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of the
-    run that rolls it back, written before that begins.
+    folder of its run on the server, so that it is found again and never started twice.
     """
 
     class Status(models.TextChoices):
@@ -358,7 +338,6 @@ class Target(models.Model):
     proof = models.JSONField(_("proof"), default=dict, blank=True)
     evidence = models.TextField(_("evidence"), blank=True)
     run_key = models.CharField(max_length=32, default="", editable=False)
-    undo_key = models.CharField(max_length=32, default="", editable=False)
 
     class Meta:
         ordering: ClassVar = ["batch", "id"]
@@ -431,33 +410,6 @@ class Lease(models.Model):
         if cls.objects.filter(free, pk=lease.pk).update(deployment=deployment):
             return None
         return Deployment.objects.select_related("project").defer("plan").get(pk=lease.deployment_id)
-
-
-class Sighting(models.Model):
-    """What was last seen of a project on a server: the release that ``current`` leads to, and its processes.
-
-    ``processes`` are identities as in `Target.proof`; ``problem`` says why it could not be looked at, in which
-    case the rest is what was seen before. It need not be what deployer put there: that is what it is for.
-    """
-
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="sightings")
-    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="sightings")
-    release = models.CharField(_("release"), max_length=300, blank=True)
-    previous = models.CharField(_("previous release"), max_length=300, blank=True)
-    processes = models.JSONField(_("processes"), default=list, blank=True)
-    problem = models.TextField(_("problem"), blank=True)
-    seen_at = models.DateTimeField(_("seen"))
-
-    class Meta:
-        ordering: ClassVar = ["project", "server"]
-        verbose_name = _("sighting")
-        verbose_name_plural = _("sightings")
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["project", "server"], name="one_sighting_of_a_project_on_a_server"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.project}: {self.server}"
 
 
 class LogLine(models.Model):

@@ -76,8 +76,6 @@ class ProjectAdmin(admin.ModelAdmin):
                     "deploy_path",
                     "deploy_script_path",
                     "restart_only_script_path",
-                    "shared_paths",
-                    "run_as",
                     "process_name",
                     "script_reloads",
                     "log_path",

@@ -9,13 +9,10 @@ from django.utils.translation import gettext_lazy as _
 
 from projects.health import check_target
 from projects.validators import (
-    shared_path_list,
     validate_batches,
     validate_git_url,
     validate_ref,
     validate_relative_folder,
-    validate_shared_paths,
-    validate_user_name,
     validate_variable_name,
 )
 from servers.fields import EncryptedTextField
@@ -88,23 +85,6 @@ class Project(models.Model):
         validators=[PathValidator()],
         help_text=_("Holds releases/, shared/ and current on the servers."),
     )
-    shared_paths = models.TextField(
-        _("shared paths"),
-        blank=True,
-        validators=[validate_shared_paths],
-        help_text=_(
-            "Files and folders that are kept between releases, like “uploads, log/, .env”, separated by commas or "
-            "lines: each release gets a link into shared/. A folder ends in /, or is made on the server beforehand."
-        ),
-    )
-    run_as = models.CharField(
-        _("run as"),
-        max_length=32,
-        blank=True,
-        validators=[validate_user_name],
-        help_text=_("The user who owns the releases and runs the script, by sudo -n; empty: the login itself."),
-    )
-
     deploy_script_path = models.CharField(
         _("deploy script"),
         max_length=300,
@@ -198,11 +178,6 @@ class Project(models.Model):
                     raise ValidationError(
                         {field: _("A relative script lies under {deploy path}/current: set the deploy path too.")}
                     )
-
-    @property
-    def shared(self) -> list[str]:
-        """The shared paths, in their order; a folder ends in ``/``."""
-        return shared_path_list(self.shared_paths)
 
 
 class HealthCheck(models.Model):
