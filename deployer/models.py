@@ -287,9 +287,11 @@ class Target(models.Model):
     """One server of one deployment: what was done there and how it ended.
 
     ``exit_code`` is the script's own, null where none was recorded. ``proof`` is the evidence that the process
-    was replaced: ``{"verdict": ..., "sentence": ..., "before": [...], "after": [...]}``. ``evidence`` is what the
+    was replaced: ``{"verdict": ..., "sentence": ..., "before": [...], "after": [...]}``; ``undone`` is who it was
+    before a rollback. ``evidence`` is what the
     server showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
-    folder of its run on the server, so that it is found again and never started twice.
+    folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of the
+    run that rolls it back, written before that begins.
     """
 
     class Status(models.TextChoices):
@@ -338,6 +340,7 @@ class Target(models.Model):
     proof = models.JSONField(_("proof"), default=dict, blank=True)
     evidence = models.TextField(_("evidence"), blank=True)
     run_key = models.CharField(max_length=32, default="", editable=False)
+    undo_key = models.CharField(max_length=32, default="", editable=False)
 
     class Meta:
         ordering: ClassVar = ["batch", "id"]
@@ -349,6 +352,11 @@ class Target(models.Model):
 
     def __str__(self) -> str:
         return self.server_name
+
+    @property
+    def was_left_out(self) -> bool:
+        """Whether it was not to be touched from the launch on: the server was not active."""
+        return self.status == self.Status.SKIPPED and self.finished_at is None
 
     def move(self, status: "Target.Status", **values: Any) -> bool:
         """Go on to ``status`` unless it has ended. Says whether it won.
@@ -369,19 +377,27 @@ class Target(models.Model):
             self.refresh_from_db(fields=["status", "finished_at", "started_at", *values])
         return won
 
-    def record_rollback(self, version: str) -> bool:
-        """Write that this server, whose work had ended, was put back on ``version``. Says whether it won."""
-        won = (
-            Target.objects.filter(
-                pk=self.pk,
-                deployment__claim=self.deployment.claim,
-                deployment__finished_at=None,
-                status__in=[*self.ENDED],
-            ).update(status=self.Status.ROLLED_BACK, release_after=version, finished_at=Now())
-            == 1
-        )
-        self.refresh_from_db(fields=["status", "release_after", "finished_at"])
+    def begin_rollback(self, key: str, proof: dict[str, Any]) -> bool:
+        """Write that this server, whose work had ended, is about to be put back. Says whether it won."""
+        won = self._ended_here().update(undo_key=key, proof=proof) == 1
+        self.refresh_from_db(fields=["undo_key", "proof"])
         return won
+
+    def record_rollback(self, version: str, proof: dict[str, Any]) -> bool:
+        """Write that this server, whose work had ended, was put back on ``version``. Says whether it won."""
+        values = {"status": self.Status.ROLLED_BACK, "release_after": version, "proof": proof, "finished_at": Now()}
+        won = self._ended_here().update(**values) == 1
+        self.refresh_from_db(fields=[*values])
+        return won
+
+    def _ended_here(self) -> "models.QuerySet[Target]":
+        """This server, whose work has ended while its deployment goes on under the claim at hand."""
+        return Target.objects.filter(
+            pk=self.pk,
+            deployment__claim=self.deployment.claim,
+            deployment__finished_at=None,
+            status__in=[*self.ENDED],
+        )
 
 
 class Lease(models.Model):

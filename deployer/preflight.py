@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import connections
 from django.utils.translation import gettext as _
 
-from deployer.launch import Launch, check_launch
+from deployer.launch import Launch, check_launch, refusal_while_active
 from deployer.models import Deployment
 from deployer.plan import Plan
 from projects import preflight, service
@@ -118,6 +118,9 @@ def preflight_of(wish: Launch) -> list[Finding]:
                 "groups": ", ".join(groups),
             }
             found.append(Finding(Finding.INFO, what, server=server.name))
+    in_the_way = refusal_while_active(wish.project)
+    if in_the_way.blocking:
+        found.append(Finding(Finding.WARNING, in_the_way.message))
     return found + _ask_all([server for server in servers if server.is_active], plan, wish.deployment_type)
 
 

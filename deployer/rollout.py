@@ -14,9 +14,9 @@ from deployer.run import Run
 from deployer.server_run import ServerRun
 
 
-def on_every_server(run: Run, *steps: str) -> None:
+def on_every_server(run: Run, *steps: str, ended_too: bool = False) -> None:
     """Do ``steps`` on all servers side by side; one that fails stops nobody else."""
-    _side_by_side(run, run.servers, *steps)
+    _side_by_side(run, run.servers, *steps, ended_too=ended_too)
 
 
 def roll_out(run: Run, *steps: str) -> None:

@@ -29,7 +29,7 @@ def restart_only(run: Run) -> None:
 
 def settle(run: Run) -> None:
     """After a lost worker: every server is asked what is true. Nothing is started."""
-    on_every_server(run, "settle")
+    on_every_server(run, "settle", ended_too=True)
 
 
 ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}

@@ -40,8 +40,8 @@ class Run:
         self.force = threading.Event()
         self.log = Log(deployment, Masker(self.plan.secrets()))
         targets = deployment.targets.select_related("server__credential", "server__jump_host")
-        self.servers = [ServerRun(self, target) for target in targets if target.status not in Target.ENDED]
-        self.left_out = [target for target in targets if target.status == Target.Status.SKIPPED]
+        self.left_out = [target for target in targets if target.was_left_out]
+        self.servers = [ServerRun(self, target) for target in targets if not target.was_left_out]
         for target in targets:
             target.deployment = deployment  # one object: moves are made under this worker's claim
         self._release = deployment.release

@@ -1,6 +1,8 @@
 """One server of a deployment in flight: connect, stage, switch, restart, verify."""
 
+import secrets
 import time
+from collections.abc import Container
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -190,9 +192,9 @@ class ServerRun:
                 self.warn(_("%s Uploading again.") % error)
         raise AssertionError("unreachable")
 
-    def _capture(self, text: str, what: str) -> str:
+    def _capture(self, text: str, what: str, fine: Container[int] = (0,)) -> str:
         answer = self.link.capture(text, timeout=self.plan.script_timeout)
-        if answer.code == 0:
+        if answer.code in fine:
             return answer.stdout
         why = release_commands.REASONS.get(answer.code)
         detail = " / ".join(answer.stderr.strip().splitlines()[:2])[:500]
@@ -281,22 +283,32 @@ class ServerRun:
 
     def verify(self) -> None:
         """Prove that the process was replaced, then ask every health check."""
+        status, proof = self.prove(self.before)
+        self.move(Status.CHECKING, proof=proof)
+        if status != Status.SUCCESS:
+            self.end(status, proof["sentence"])
+        elif problem := self.ailment():
+            self.end(Status.FAILED, problem)
+        else:
+            self.end(Status.SUCCESS)
+
+    def prove(self, before: list[dict[str, Any]]) -> tuple[Status, dict[str, Any]]:
+        """What became of the process ``before``: the status that it deserves, and the evidence; both are said."""
         question = ask(self)
-        outcome, after = question.settle(self.before)
-        sentence = service.proof_sentence(outcome, question.name, self.before, after)
-        if outcome == service.UNCHANGED and self.plan.script_reloads:
+        outcome, after = question.settle(before)
+        sentence = service.proof_sentence(outcome, question.name, before, after)
+        reloaded = outcome == service.UNCHANGED and self.plan.script_reloads
+        if reloaded:
             sentence += " " + _("That is as it should be: the script only reloads.")
         after = self._with_folders(after)
-        proof = {"verdict": outcome, "sentence": sentence, "before": self.before, "after": after}
-        self.move(Status.CHECKING, proof=proof)
-        if outcome == service.REPLACED:
-            self.say(sentence)
-        else:
-            self.warn(sentence)
-            reloaded = outcome == service.UNCHANGED and self.plan.script_reloads
-            if question.named and not reloaded:
-                self.end(Status.UNCHANGED if outcome == service.UNCHANGED else Status.FAILED, sentence)
-                return
+        (self.say if outcome == service.REPLACED else self.warn)(sentence)
+        status = Status.SUCCESS
+        if question.named and outcome != service.REPLACED and not reloaded:
+            status = Status.UNCHANGED if outcome == service.UNCHANGED else Status.FAILED
+        return status, {"verdict": outcome, "sentence": sentence, "before": before, "after": after}
+
+    def ailment(self) -> str:
+        """What the first required health check that fails has to say; empty when the server is healthy."""
         for check in self.plan.health_checks:
             problem = run_check(self, check)
             if not problem:
@@ -304,10 +316,9 @@ class ServerRun:
                 continue
             sentence = _("Not healthy: %(check)s: %(problem)s") % {"check": check.label, "problem": problem}
             if check.required:
-                self.end(Status.FAILED, sentence)
-                return
+                return sentence
             self.warn(sentence)
-        self.end(Status.SUCCESS)
+        return ""
 
     def _with_folders(self, after: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """``after`` with each process's working folder; one that is another release is old code, and said."""
@@ -366,6 +377,11 @@ class ServerRun:
         more, and a switch without a restart is taken back, so that code and process belong together again.
         """
         status = self.target.status
+        if self.ended:
+            if self.target.undo_key and status != Status.ROLLED_BACK:
+                self.say(_("The worker was lost while it rolled this server back; finishing that"))
+                self.roll_back()
+            return
         if status not in {Status.SWITCHING, Status.RESTARTING, Status.CHECKING}:
             self.end(Status.SKIPPED, _("Not started: the worker was lost before."))
             return
@@ -406,39 +422,54 @@ class ServerRun:
             )
 
     def roll_back(self) -> None:
-        """Put this server back on the release that it had before: switch, restart, verify. One attempt."""
+        """Put this server back on the release that it had before: switch, restart, verify. One attempt.
+
+        The key of its run is written first: whoever takes over from a lost worker finishes it, and nothing runs twice.
+        """
         previous = self.target.release_before
-        if not self.switched or not previous:
+        if not previous:
             self.warn(_("%s has no previous release to go back to") % self)
             return
         try:
-            self._capture(release_commands.switch(self.deploy_path, previous), _("The switch back failed"))
-            self.target.release_after = previous
-            before = ask(self).identity()
-            output = self.run.log.output(self.target)
-            env = self.environment() | {"DEPLOY_COMMIT": ""}
-            try:
-                code = self.link.run(
-                    service.restart(self.script, env), output, timeout=self.plan.script_timeout, stop=self.run.force
-                )
-            finally:
-                output.finish()
-            question = ask(self)
-            outcome, after = question.settle(before)
-            sentence = service.proof_sentence(outcome, question.name, before, after)
-            if code or (question.named and outcome != service.REPLACED):
-                why = _exit_sentence(self.script, code) if code else sentence
-                self.run.log.error(
-                    _("Rolling back %(server)s failed: %(why)s") % {"server": self, "why": why}, self.target
-                )
-                return
+            if self.shell is None:
+                self.connect()
+            if not self.target.undo_key:
+                key, proof = secrets.token_hex(16), {**self.target.proof, "undone": ask(self).identity()}
+                if not insist(lambda: self.target.begin_rollback(key, proof)):
+                    return
+            problem, proof = self._undo(previous)
         except ShellError as error:
+            problem = str(error)
+        if problem:
             self.run.log.error(
-                _("Rolling back %(server)s failed: %(why)s") % {"server": self, "why": error}, self.target
+                _("Rolling back %(server)s failed: %(why)s") % {"server": self, "why": problem}, self.target
             )
-            return
-        insist(lambda: self.target.record_rollback(previous))
-        self.say(_("Rolled back to %(version)s. %(proof)s") % {"version": previous, "proof": sentence})
+        elif insist(lambda: self.target.record_rollback(previous, proof)):
+            self.say(_("Rolled back to %s.") % previous)
+
+    def _undo(self, previous: str) -> tuple[str, dict[str, Any]]:
+        """Switch back, restart, verify; gives what is wrong afterwards, empty when all is well, and the proof."""
+        self._capture(
+            only_before(self.target.undo_key) + release_commands.switch(self.deploy_path, previous),
+            _("The switch back failed"),
+            fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
+        )
+        self.target.release_after = previous
+        output = self.run.log.output(self.target)
+        try:
+            code = self.link.run(
+                service.restart(self.script, self.environment() | {"DEPLOY_COMMIT": ""}),
+                output,
+                timeout=self.plan.script_timeout,
+                stop=self.run.force,
+                key=self.target.undo_key,
+            )
+        finally:
+            output.finish()
+        if code:
+            return _exit_sentence(self.script, code), {}
+        status, proof = self.prove(self.target.proof["undone"])
+        return (self.ailment() if status == Status.SUCCESS else str(proof["sentence"])), proof
 
     def abandon(self) -> None:
         """Let go of the server at once: another worker has it now."""

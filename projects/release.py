@@ -12,6 +12,8 @@ from shlex import quote
 
 from django.utils.translation import gettext_lazy as _
 
+#: Exit status of a switch whose deployment somebody else has taken over.
+TAKEN_OVER = 7
 #: What the exit statuses below mean: (why, what to do), with the deploy path as ``path``.
 REASONS = {
     3: (
@@ -27,7 +29,7 @@ REASONS = {
         _("what arrived differs from what was sent"),
         _("Check the free space of the disk, then deploy again."),
     ),
-    7: (_("somebody else has taken this deployment over"), _("Look at what it says of this server.")),
+    TAKEN_OVER: (_("somebody else has taken this deployment over"), _("Look at what it says of this server.")),
 }
 
 

@@ -437,13 +437,15 @@ class SSHShell(Shell):
                 pause = min(pause * 2, 3)
 
     def _recorded(self, key: str, follower: "_Follower") -> int:
-        if follower.record is None or follower.record == "lost":
+        if follower.record in {None, "lost", "rebooted"}:
             raise RunLostError(
                 _("The run on %s left no record of its end") % self.server,
-                _("its runner was killed or the machine was restarted"),
+                _("the machine was restarted meanwhile")
+                if follower.record == "rebooted"
+                else _("its runner was killed"),
                 _("Look at the server before anything is done again."),
             )
-        code, out_size, err_size = (int(number) for number in follower.record.split())
+        code, out_size, err_size = (int(number) for number in (follower.record or "").split())
         for stream, have, size in ((STDOUT, follower.out, out_size), (STDERR, follower.err, err_size)):
             if have < size:  # the follower ended a moment before the last bytes were written
                 name = "out" if stream == STDOUT else "err"

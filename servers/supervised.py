@@ -100,14 +100,15 @@ def follow(key: str, trailer: str, out_from: int, err_from: int) -> str:
     """Print the run's output from the given offsets until it ends, then NUL, ``trailer`` and its record.
 
     Before it, NUL, ``trailer`` and a newline on both streams: what came earlier is the login's own noise.
-    The record is ``CODE OUT_SIZE ERR_SIZE``, or ``lost`` when the runner is gone without having written one.
+    The record is ``CODE OUT_SIZE ERR_SIZE``; without one, ``lost`` when the runner is gone, ``rebooted`` when the
+    machine was restarted since.
     """
     return f"""{_BASE}
 printf '\\0%s\\n' {quote(trailer)}
 printf '\\0%s\\n' {quote(trailer)} >&2
 d=$base/runs/{quote(key)}
 [ -d "$d/started" ] || {{ echo "there is no run {key}" >&2; exit {NOTHING_TO_FOLLOW}; }}
-n=0
+n=0 boot= now=
 while [ ! -s "$d/pid" ] && [ ! -e "$d/rc" ] && [ $n -lt 100 ]; do n=$((n+1)); sleep 0.05; done
 alive() {{
 [ -s "$d/pid" ] || return 1
@@ -140,6 +141,8 @@ tail -c +{out_from + 1} "$d/out"
 tail -c +{err_from + 1} "$d/err" >&2
 fi
 record=lost
+[ -s "$d/pid" ] && read -r _ _ boot <"$d/pid" && read -r now </proc/sys/kernel/random/boot_id
+[ "$boot" = "$now" ] || record=rebooted
 [ -e "$d/rc" ] && read -r record <"$d/rc"
 printf '\\0%s %s\\n' {quote(trailer)} "$record"
 """
@@ -191,17 +194,23 @@ echo killed
 """
 
 
+#: One at a time, where the server has flock: what is looked at under it is still so when it is acted on.
+_ONE_AT_A_TIME = """exec 9>>"$base/gate.lock"
+flock 9 2>/dev/null
+"""
+
+
 def close_gate(key: str) -> str:
     """See to it that the run is never started from now on. Prints ``never`` or, if it was already, ``started``."""
-    return f"""{_BASE}
+    return f"""{_BASE}{_ONE_AT_A_TIME}
 mkdir -p "$base/runs/"{quote(key)}
 if mkdir "$base/runs/"{quote(key)}/started 2>/dev/null; then echo never; else echo started; fi
 """
 
 
 def only_before(key: str) -> str:
-    """Text that ends what follows it with status 7 once the run's gate is closed."""
-    return f"""{_BASE}
+    """Text that ends what follows it with status 7 once the run's gate is closed; it is not closed meanwhile."""
+    return f"""{_BASE}{_ONE_AT_A_TIME}
 umask "$mask"
 [ ! -e "$base/runs/"{quote(key)}/started ] || exit 7
 """

@@ -203,6 +203,49 @@ def test_a_switch_without_a_restart_is_taken_back(sshd, queue_server, git_repo, 
     assert "between switch and restart" in target.error
 
 
+def test_a_server_that_had_failed_before_the_worker_was_lost_is_not_forgotten(sshd, queue_server, tmp_path):
+    path = tmp_path / "restart.sh"
+    path.write_text("echo fine")
+    group = make_group(make_server(sshd, name="web-1"), make_server(sshd, name="web-2"))
+    deployment = make_deployment(make_project(deploy_script_path=str(path)), group, deployment_type="restart_only")
+    assert deployment.claim_for_worker()
+    for target, end in zip(deployment.targets.all(), (Target.Status.FAILED, Target.Status.RESTARTING), strict=True):
+        target.deployment = deployment
+        assert target.move(end, error="its script ended with status 3")
+    with connect(Server.objects.get(name="web-2")) as shell:
+        key = deployment.targets.get(server_name="web-2").run_key
+        shell.run(Script("echo fine"), lambda _stream, _data: None, timeout=20, stop=threading.Event(), key=key)
+    grow_old(deployment)
+    sweep()
+    settle_lost(deployment.pk)
+    deployment.refresh_from_db()
+    assert [target.status for target in deployment.targets.all()] == ["failed", "success"]
+    assert (deployment.status, "web-1: its script ended with status 3" in deployment.error_message) == ("failed", True)
+
+
+def test_a_rollback_whose_worker_was_killed_is_finished_and_its_script_runs_once(sshd, worker, git_repo, tmp_path):
+    script = f'echo "$DEPLOY_RELEASE" >>{tmp_path}/runs\n'
+    wait = f"[ -e {tmp_path}/go ] || {{ touch {tmp_path}/undoing; sleep 2; }}\n"
+    git_repo.commit({"restart.sh": script + wait})
+    values = {"git_url": git_repo.url, "deploy_path": str(tmp_path / "srv"), "deploy_script_path": "restart.sh"}
+    project, group = make_project(auto_rollback=True, **values), make_group(make_server(sshd))
+    (tmp_path / "go").touch()
+    first = make_deployment(project, group)
+    wait_until(lambda: ended(first), "the first release", 30)
+    before = first.targets.get().release_after
+    (tmp_path / "go").unlink()
+    git_repo.commit({"restart.sh": script + "exit 3\n"})
+    second = make_deployment(project, group)
+    wait_until((tmp_path / "undoing").exists, "the rollback to begin", 30)
+    os.kill(worker.horses[0], signal.SIGKILL)
+    wait_until(lambda: ended(second), "the deployment to end", 30)
+    target = second.targets.get()
+    assert (status(second), target.status, target.release_after) == ("failed", "rolled_back", before)
+    assert (tmp_path / "srv" / "current").readlink().name == before
+    second.refresh_from_db()
+    assert (tmp_path / "runs").read_text().split() == [before, str(second.release), before]
+
+
 def test_a_server_that_cannot_be_asked_is_unknown_and_the_deployment_stays_interrupted(sshd, queue_server, tmp_path):
     deployment = launched(sshd, tmp_path, "true")
     assert deployment.claim_for_worker()
