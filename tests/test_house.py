@@ -1,6 +1,7 @@
 """The house stands: floors import downwards only, and each outside library has its own door."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,3 +61,12 @@ def test_models_import_neither_shells_nor_jobs_nor_views(floor: str) -> None:
 def test_no_module_has_a_name_that_says_nothing() -> None:
     vague = {"utils", "util", "helpers", "helper", "common", "misc"}
     assert not [path for path in _modules() if path.stem in vague or path.parent.name in vague]
+
+
+def test_every_test_that_a_guarantee_names_is_there() -> None:
+    text = (HOUSE / "docs" / "guarantees.md").read_text()
+    named = re.findall(r"`(tests/[^`:]+)::([^`]+)`", text)
+    assert named
+    assert not [
+        f"{path}::{name}" for path, name in named if not re.search(rf"^def {name}\(", (HOUSE / path).read_text(), re.M)
+    ]

@@ -93,6 +93,16 @@ def test_a_named_process_that_dies_at_once_is_a_failure(sshd, place):
     assert (target.status, target.proof["verdict"]) == ("failed", "dead")
 
 
+def test_a_named_process_that_is_started_again_and_again_is_crash_looping(sshd, place):
+    program = f"sleep 0.3{os.getpid()}"
+    loop = script(place, f"for n in $(seq 20); do {program}; done", "loop.sh")
+    path = script(place, f"nohup bash {loop} >/dev/null 2>&1 &")
+    target = restarted(
+        make_project(deploy_script_path=path, process_name=program), make_group(make_server(sshd))
+    ).targets.get()
+    assert (target.status, target.proof["verdict"]) == ("failed", "crash-looping")
+
+
 def test_a_process_that_is_not_found_under_a_derived_name_is_a_warning_only(sshd, place):
     project = make_project(name="Some - Thing", deploy_script_path=script(place, "echo fine"))
     deployment = restarted(project, make_group(make_server(sshd)))
