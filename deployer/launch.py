@@ -212,7 +212,8 @@ def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, t
         branch=earlier.commit_hash or earlier.branch,
         created_by=created_by,
         trigger=trigger,
-        release=earlier.release,
+        # One that is not stored any more is built anew, of the same commit.
+        release=earlier.release if earlier.release and earlier.release.archive else None,
         only=only,
         retry_of=earlier,
     )
@@ -237,7 +238,7 @@ def wish_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None
             _("Deployment #%(number)d cannot be rolled back to the previous release: %(why)s.")
             % {"number": latest.pk, "why": why}
         )
-    release = Release.objects.filter(project=latest.project, version=versions[0]).exclude(archive="").first()
+    release = Release.objects.stored().filter(project=latest.project, version=versions[0]).first()
     if release is None:
         raise LaunchRefusedError(_("Release %s is not stored any more: deploy its commit instead.") % versions[0])
     return Launch(

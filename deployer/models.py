@@ -19,16 +19,30 @@ from servers.models import Environment, Server, ServerGroup
 from servers.validators import validate_one_line
 
 
+class ReleaseQuerySet(models.QuerySet["Release"]):
+    """Releases by whether their archive is still there."""
+
+    def stored(self) -> Self:
+        """Those that can be sent to a server."""
+        return self.exclude(archive="")
+
+
+ReleaseManager = models.Manager.from_queryset(ReleaseQuerySet)
+
+
 class Release(models.Model):
     """What one build made: an archive, stored once, sent to every server.
 
-    ``size`` is in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below ``releases/``.
+    ``size`` is in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below ``releases/``. Without
+    ``archive`` it is not stored any more, and is only the record of what was built.
     """
 
     class State(models.TextChoices):
         BUILT = "built", _("Built")
         GOOD = "good", _("Good")
         BAD = "bad", _("Bad")
+
+    objects = ReleaseManager()
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="releases", verbose_name=_("project"))
     version = models.CharField(_("version"), max_length=100)

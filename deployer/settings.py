@@ -128,6 +128,9 @@ RQ = {"WORKER_CLASS": "deployer.worker.DeploymentWorker"}
 DEPLOYER_WORKERS = _whole_number("DEPLOYER_WORKERS", default=2, low=1, high=64)
 #: Servers of one deployment that are worked on side by side.
 DEPLOYER_PARALLEL_SERVERS = _whole_number("DEPLOYER_PARALLEL_SERVERS", default=50, low=1, high=500)
+#: A stored release that went well is deleted after so many days, one that did not after fewer; see deployer.releases.
+DEPLOYER_RELEASE_DAYS = _whole_number("DEPLOYER_RELEASE_DAYS", default=365, low=1, high=36_500)
+DEPLOYER_UNPROVED_DAYS = _whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low=1, high=36_500)
 #: Clone from paths of this machine; off, because whoever edits a project could read any repository here.
 DEPLOYER_ALLOW_LOCAL_GIT = _yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
 
