@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import tempfile
 import time
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -166,21 +167,49 @@ def _output_folder(tree: Path, output_dir: str) -> Path:
 
 
 def check_archive(path: Path) -> None:
-    """Refuse an archive that could write outside its folder: absolute paths, ``..``, links out, devices."""
-    with tarfile.open(path) as archive:
+    """Refuse an archive that could write outside its folder, do harm where it is unpacked, or fill the disk there.
+
+    That is: absolute paths, ``..``, links out, devices and pipes, setuid and setgid files, control characters in names,
+    more files or more bytes than the settings allow. It is read as a stream and given up at the first of them.
+    """
+    files = size = 0
+    with tarfile.open(path, "r|*") as archive:
         for member in archive:
-            name = PurePosixPath(member.name)
-            usual = member.isfile() or member.isdir() or member.issym() or member.islnk()
-            wrong = not usual or name.is_absolute() or ".." in name.parts
-            if member.issym() or member.islnk():
-                start = name.parent if member.issym() else PurePosixPath()
-                wrong = wrong or _leads_out(start, PurePosixPath(member.linkname))
-            if wrong:
+            if wrong := _what_is_wrong(member):
                 raise BuildError(
                     _("The release was not packed"),
-                    _("“%s” leads out of it, or is neither a file, a folder nor a link") % member.name,
-                    _("Let the build leave only files, folders and links within the output folder."),
+                    wrong % {"name": member.name.encode("unicode_escape").decode()},
+                    _("Let the build leave only plain files, folders and links within the output folder."),
                 )
+            files += 1
+            size += member.size
+            if files > settings.DEPLOYER_RELEASE_MAX_FILES or size > settings.DEPLOYER_RELEASE_MAX_MB * 1_000_000:
+                raise BuildError(
+                    _("The release was not packed"),
+                    _("it has more than %(files)d files or %(size)d MB")
+                    % {"files": settings.DEPLOYER_RELEASE_MAX_FILES, "size": settings.DEPLOYER_RELEASE_MAX_MB},
+                    _(
+                        "Set output_dir to the folder that is released, or raise DEPLOYER_RELEASE_MAX_FILES "
+                        "or DEPLOYER_RELEASE_MAX_MB."
+                    ),
+                )
+
+
+def _what_is_wrong(member: tarfile.TarInfo) -> str:
+    """Why an entry may not be released, with its name as ``%(name)s``; empty when it may."""
+    name = PurePosixPath(member.name)
+    is_link = member.issym() or member.islnk()
+    if any(unicodedata.category(character) == "Cc" for character in member.name + member.linkname):
+        return _("the name “%(name)s” has a line break or another control character in it")
+    if not (member.isfile() or member.isdir() or is_link):
+        return _("“%(name)s” is neither a file, a folder nor a link")
+    if name.is_absolute() or ".." in name.parts:
+        return _("“%(name)s” leads out of it")
+    if is_link and _leads_out(name.parent if member.issym() else PurePosixPath(), PurePosixPath(member.linkname)):
+        return _("“%(name)s” leads out of it")
+    if member.isfile() and member.mode & 0o6000:
+        return _("“%(name)s” would run as its owner (setuid or setgid)")
+    return ""
 
 
 def _leads_out(start: PurePosixPath, link: PurePosixPath) -> bool:

@@ -131,6 +131,9 @@ DEPLOYER_PARALLEL_SERVERS = _whole_number("DEPLOYER_PARALLEL_SERVERS", default=5
 #: A stored release that went well is deleted after so many days, one that did not after fewer; see deployer.releases.
 DEPLOYER_RELEASE_DAYS = _whole_number("DEPLOYER_RELEASE_DAYS", default=365, low=1, high=36_500)
 DEPLOYER_UNPROVED_DAYS = _whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low=1, high=36_500)
+#: What a release may hold; beyond it the build is taken for a mistake.
+DEPLOYER_RELEASE_MAX_FILES = _whole_number("DEPLOYER_RELEASE_MAX_FILES", default=300_000, low=1, high=100_000_000)
+DEPLOYER_RELEASE_MAX_MB = _whole_number("DEPLOYER_RELEASE_MAX_MB", default=10_000, low=1, high=10_000_000)
 #: Clone from paths of this machine; off, because whoever edits a project could read any repository here.
 DEPLOYER_ALLOW_LOCAL_GIT = _yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
 

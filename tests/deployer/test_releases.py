@@ -1,6 +1,7 @@
 """The store of releases: what is pruned, and what never is."""
 
 import io
+import tarfile
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from django.core.files.base import ContentFile
 from django.core.management import call_command
 from django.utils import timezone
 
+from deployer.building import BuildError, check_archive
 from deployer.launch import wish_to_retry
 from deployer.models import Deployment, Release, Target
 from deployer.releases import disk_use, prune
@@ -114,3 +116,64 @@ def test_the_command_says_what_goes_and_a_dry_run_deletes_nothing(project):
     call_command("prune", stdout=out)
     assert "1 release deleted" in out.getvalue()
     assert (versions(project), disk_use()) == (["r1", "r2"], 2000)
+
+
+def archive_of(path, *members: tarfile.TarInfo) -> None:
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for member in members:
+            archive.addfile(member, io.BytesIO(bytes(member.size)) if member.isfile() else None)
+
+
+def entry(name: str, **values) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    for field, value in values.items():
+        setattr(member, field, value)
+    return member
+
+
+@pytest.mark.parametrize(
+    ("member", "why"),
+    [
+        (entry("/etc/cron.d/evil"), "leads out"),
+        (entry("a/../../evil"), "leads out"),
+        (entry("link", type=tarfile.SYMTYPE, linkname="../../etc/passwd"), "leads out"),
+        (entry("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "leads out"),
+        (entry("link", type=tarfile.LNKTYPE, linkname="../evil"), "leads out"),
+        (entry("disk", type=tarfile.BLKTYPE), "neither a file"),
+        (entry("pipe", type=tarfile.FIFOTYPE), "neither a file"),
+        (entry("root", mode=0o4755), "setuid"),
+        (entry("group", mode=0o2755), "setuid"),
+        (entry("two\nlines"), "two.nlines.* control character"),
+        (entry("link", type=tarfile.SYMTYPE, linkname="a\x1b[2J"), "control character"),
+    ],
+    ids=lambda value: repr(value.name) if isinstance(value, tarfile.TarInfo) else None,
+)
+def test_an_archive_that_could_do_harm_is_refused_and_the_entry_named(tmp_path, member, why):
+    archive_of(tmp_path / "release.tar.gz", entry("fine"), member)
+    with pytest.raises(BuildError, match=why):
+        check_archive(tmp_path / "release.tar.gz")
+
+
+def test_an_archive_of_usual_things_is_let_through(tmp_path):
+    usual = [
+        entry("./-rf", size=10),
+        entry("./bin/tool", mode=0o755),
+        entry("./folder", type=tarfile.DIRTYPE, mode=0o2775),
+        entry("./folder/up", type=tarfile.SYMTYPE, linkname="../bin/tool"),
+        entry("./hard", type=tarfile.LNKTYPE, linkname="./bin/tool"),
+        entry("./ünïcode … name"),
+    ]
+    archive_of(tmp_path / "release.tar.gz", *usual)
+    check_archive(tmp_path / "release.tar.gz")
+
+
+def test_too_many_files_and_too_many_bytes_are_refused_as_soon_as_they_are_seen(tmp_path, settings):
+    settings.DEPLOYER_RELEASE_MAX_FILES = 100
+    archive_of(tmp_path / "many.tar.gz", *(entry(f"f{number}") for number in range(101)))
+    with pytest.raises(BuildError, match="more than 100 files"):
+        check_archive(tmp_path / "many.tar.gz")
+    settings.DEPLOYER_RELEASE_MAX_MB = 50
+    archive_of(tmp_path / "bomb.tar.gz", entry("zeros", size=51_000_000))
+    assert (tmp_path / "bomb.tar.gz").stat().st_size < 1_000_000
+    with pytest.raises(BuildError, match="or 50 MB"):
+        check_archive(tmp_path / "bomb.tar.gz")
