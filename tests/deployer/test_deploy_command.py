@@ -37,6 +37,11 @@ def shop(queue_server: QueueServer) -> Project:
     return make_project(name="shop")
 
 
+def _hear_ctrl_c() -> None:
+    """A shell starts background commands, this suite perhaps, with SIGINT ignored, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start() -> Iterator[Start]:
     """``start("deploy", ...)`` runs a command as a program."""
@@ -44,7 +49,7 @@ def start() -> Iterator[Start]:
 
     def begin(*args: str) -> subprocess.Popen:
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        programs.append(subprocess.Popen([*MANAGE, *args], env=process_environment(), **pipes))
+        programs.append(subprocess.Popen([*MANAGE, *args], env=process_environment(), preexec_fn=_hear_ctrl_c, **pipes))
         return programs[-1]
 
     yield begin
