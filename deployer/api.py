@@ -18,7 +18,7 @@ from ninja.pagination import LimitOffsetPagination, paginate
 from ninja.security import HttpBearer
 from pydantic import ConfigDict
 
-from deployer.launch import Launch, LaunchRefusedError, launch, retry_failed, roll_back
+from deployer.launch import Launch, LaunchRefusedError, launch, retry_failed, roll_back, with_release
 from deployer.models import ApiToken, Deployment
 from deployer.preflight import preflight_of
 from deployer.shape import (
@@ -60,7 +60,11 @@ api = NinjaAPI(
 
 
 class LaunchInput(Schema):
-    """What to deploy, and where. A full deployment without a branch takes the project's default branch."""
+    """What to deploy, and where. A full deployment without a branch takes the project's default branch.
+
+    ``release`` is the version of a stored release, of this or another project of the same repository, or ``previous``:
+    no clone, no build. With ``is_rollback`` it is recorded as going back.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -68,6 +72,8 @@ class LaunchInput(Schema):
     branch: str | None = Field(None, min_length=1, max_length=100)
     server_group_ids: list[Id] = Field(min_length=1)
     deployment_type: Deployment.Type = Deployment.Type.FULL
+    release: str | None = Field(None, min_length=1, max_length=100)
+    is_rollback: bool = False
 
 
 class DeploymentFilter(FilterSchema):
@@ -242,7 +248,7 @@ def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
 
 
 def _launch_of(request: Any, wish: LaunchInput) -> Launch:
-    return Launch(
+    asked = Launch(
         _all_of(Project.objects.all(), [wish.project_id], "project_id")[0],
         _all_of(ServerGroup.objects.all(), wish.server_group_ids, "server_group_ids"),
         deployment_type=wish.deployment_type,
@@ -250,6 +256,7 @@ def _launch_of(request: Any, wish: LaunchInput) -> Launch:
         created_by=request.auth.user,
         trigger=Deployment.Trigger.API,
     )
+    return with_release(asked, wish.release, rolls_back=wish.is_rollback) if wish.release else asked
 
 
 def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deployment]) -> Status:
@@ -267,7 +274,7 @@ def _refusal(error: LaunchRefusedError, field: str) -> RefusedError:
 
 
 def _deployments() -> QuerySet[Deployment]:
-    return Deployment.objects.select_related("created_by").prefetch_related("targets").defer("plan")
+    return Deployment.objects.select_related("created_by", "release").prefetch_related("targets").defer("plan")
 
 
 def _all_of(rows: "QuerySet[Row]", ids: Iterable[int], field: str) -> list[Row]:

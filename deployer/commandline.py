@@ -112,7 +112,7 @@ class WatchingCommand(OperatorCommand):
             if len(page.lines) < LOG_PAGE:
                 time.sleep(_POLL)
         self.print_lines(page.lines)
-        return Deployment.objects.select_related("created_by").defer("plan").get(pk=number)
+        return Deployment.objects.select_related("created_by", "release").defer("plan").get(pk=number)
 
     def print_lines(self, lines: Iterable[LogLine]) -> None:
         for line in lines:

@@ -1,7 +1,7 @@
 """The one place where a launch is accepted or refused: form, API and command line all come through here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from deployer.jobs import enqueue_deployment
 from deployer.models import Deployment, Release, Target, validated_branch
 from deployer.plan import Plan
+from deployer.releases import recorded
 from projects.models import Project
 from projects.validators import batch_numbers
 from servers.models import Server, ServerGroup
@@ -238,9 +239,7 @@ def wish_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None
             _("Deployment #%(number)d cannot be rolled back to the previous release: %(why)s.")
             % {"number": latest.pk, "why": why}
         )
-    release = Release.objects.stored().filter(project=latest.project, version=versions[0]).first()
-    if release is None:
-        raise LaunchRefusedError(_("Release %s is not stored any more: deploy its commit instead.") % versions[0])
+    release = _stored(latest.project, versions[0])
     return Launch(
         latest.project,
         list(latest.server_groups.all()),
@@ -250,6 +249,65 @@ def wish_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None
         trigger=trigger,
         release=release,
         rollback_from=latest,
+    )
+
+
+#: Asks for the release that the servers themselves had before the live one.
+PREVIOUS = "previous"
+
+
+def with_release(wish: Launch, version: str, *, rolls_back: bool = False) -> Launch:
+    """``wish`` with a release that is stored already: no clone, no build.
+
+    ``version`` is one of the project's own or of another project of the same repository, or `PREVIOUS`, which is
+    refused where the servers had different ones. ``rolls_back``: the deployment is recorded as one that goes back.
+    """
+    if wish.deployment_type == Deployment.Type.RESTART_ONLY:
+        raise LaunchRefusedError(
+            _("A restart-only deployment takes no release: it restarts what is there."), field="release"
+        )
+    if wish.branch:
+        raise LaunchRefusedError(_("Choose a branch or a release, not both."), field="release")
+    if version == PREVIOUS:
+        version = _previous(wish)
+    release = _stored(wish.project, version)
+    latest = Deployment.objects.ended().filter(project=wish.project).defer("plan").first() if rolls_back else None
+    return replace(wish, release=release, branch=release.commit_hash, rollback_from=latest)
+
+
+def _previous(wish: Launch) -> str:
+    """The version before the live one, on all servers of the groups."""
+    seen = recorded(wish.project)
+    servers = [server for server in ServerGroup.flatten(wish.groups) if server.is_active]
+    versions = {seen[server.pk].previous for server in servers if server.pk in seen} - {""}
+    if len(versions) != 1:
+        raise LaunchRefusedError(
+            _("There is no one previous release: the servers had different ones (%s). Name the version.")
+            % ", ".join(sorted(versions))
+            if versions
+            else _("No server of these groups has a previous release on record. Name the version."),
+            field="release",
+        )
+    return versions.pop()
+
+
+def _stored(project: Project, version: str) -> Release:
+    release = Release.objects.deployable_to(project).filter(version=version).first()
+    if release is not None:
+        return release
+    known = Release.objects.filter(version=version).select_related("project").first()
+    if known is None:
+        listed = ", ".join(Release.objects.deployable_to(project).values_list("version", flat=True)[:10])
+        why = _("There is no release “%(version)s”. Stored are: %(listed)s.")
+        raise LaunchRefusedError(why % {"version": version, "listed": listed or _("none")}, field="release")
+    if not known.archive:
+        raise LaunchRefusedError(
+            _("Release %s is not stored any more: deploy its commit instead.") % version, field="release"
+        )
+    raise LaunchRefusedError(
+        _("Release %(version)s is of project “%(theirs)s”, which has another repository than “%(ours)s”.")
+        % {"version": version, "theirs": known.project, "ours": project},
+        field="release",
     )
 
 

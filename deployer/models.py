@@ -26,6 +26,13 @@ class ReleaseQuerySet(models.QuerySet["Release"]):
         """Those that can be sent to a server."""
         return self.exclude(archive="")
 
+    def deployable_to(self, project: Project) -> Self:
+        """The stored ones of ``project``, and of other projects of the same repository: what staging has proved."""
+        same = models.Q(project=project)
+        if project.git_url:
+            same |= models.Q(project__git_url=project.git_url)
+        return self.stored().filter(same)
+
 
 ReleaseManager = models.Manager.from_queryset(ReleaseQuerySet)
 

@@ -1,6 +1,7 @@
-"""The store of releases: which archives may go, and how much room they take."""
+"""The store of releases: what the servers have of it, which archives may go, how much room they take."""
 
 from datetime import timedelta
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db.models import Q, Sum
@@ -15,51 +16,58 @@ def disk_use() -> int:
     return Release.objects.stored().aggregate(size=Sum("size"))["size"] or 0
 
 
-def superfluous(project: Project) -> list[Release]:
-    """The stored releases of ``project`` that may go.
+class Recorded(NamedTuple):
+    """What a server had when a deployment last touched it: the versions that were live then and before."""
 
-    The newest ``keep_releases`` good ones stay, unless they are older than DEPLOYER_RELEASE_DAYS; so does a release
-    that was not proved good, for DEPLOYER_UNPROVED_DAYS. Whatever their age, what is live or recorded as
-    previous on any server stays, and so does what a deployment that has not ended is about to send.
-    """
-    now = timezone.now()
-    oldest = now - timedelta(days=settings.DEPLOYER_RELEASE_DAYS)
-    oldest_unproved = now - timedelta(days=settings.DEPLOYER_UNPROVED_DAYS)
-    stored = Release.objects.stored().filter(project=project)
-    good = stored.filter(state=Release.State.GOOD)
-    recent = set(good.filter(created_at__gt=oldest).values_list("pk", flat=True)[: project.keep_releases])
-    recent |= set(
-        stored.filter(~Q(state=Release.State.GOOD), created_at__gt=oldest_unproved).values_list("pk", flat=True)
-    )
-    recent |= set(Deployment.objects.active().filter(project=project).values_list("release_id", flat=True))
-    return [
-        release for release in stored.exclude(version__in=_recorded(project)).order_by("id") if release.pk not in recent
-    ]
+    live: str
+    previous: str
 
 
-def _recorded(project: Project) -> set[str]:
-    """The versions that are live or previous on a server, as it was last seen by a deployment."""
-    newest: dict[int, tuple[str, str]] = {}
+def recorded(project: Project) -> dict[int, Recorded]:
+    """What each server, by its id, was last seen with; as the server itself said before and after a switch."""
+    newest: dict[int, Recorded] = {}
     rows = Target.objects.filter(deployment__project=project, server__isnull=False).exclude(release_after="")
     columns = ("server_id", "release_after", "release_before")
     for server, after, before in rows.order_by("id").values_list(*columns).iterator():
         assert server is not None  # noqa: S101 (filtered above)
-        known = newest.get(server, ("", ""))
         # A restart changes neither: what was previous before it still is.
-        newest[server] = (after, before if before != after else known[1])
-    return {version for pair in newest.values() for version in pair if version}
+        known = newest.get(server, Recorded("", ""))
+        newest[server] = Recorded(after, before if before != after else known.previous)
+    return newest
+
+
+def superfluous() -> list[Release]:
+    """The stored releases that may go.
+
+    The newest ``keep_releases`` good ones of a project stay, unless they are older than DEPLOYER_RELEASE_DAYS; so does
+    a release that was not proved good, for DEPLOYER_UNPROVED_DAYS. Whatever their age, what is live or previous on
+    any server stays, and so does what a deployment that has not ended is about to send.
+    """
+    now = timezone.now()
+    oldest = now - timedelta(days=settings.DEPLOYER_RELEASE_DAYS)
+    oldest_unproved = now - timedelta(days=settings.DEPLOYER_UNPROVED_DAYS)
+    stored = Release.objects.stored()
+    kept = set(Deployment.objects.active().values_list("release_id", flat=True))
+    kept |= set(
+        stored.filter(~Q(state=Release.State.GOOD), created_at__gt=oldest_unproved).values_list("pk", flat=True)
+    )
+    in_use: set[str] = set()
+    for project in Project.objects.all():
+        good = stored.filter(project=project, state=Release.State.GOOD, created_at__gt=oldest)
+        kept |= set(good.values_list("pk", flat=True)[: project.keep_releases])
+        in_use.update(version for seen in recorded(project).values() for version in seen)
+    return [release for release in stored.order_by("id") if release.pk not in kept and release.version not in in_use]
 
 
 def prune(*, dry_run: bool = False) -> list[Release]:
     """Delete the archives that may go; the rows stay, as the record of what was built. Gives the releases."""
     gone = []
-    for project in Project.objects.all():
-        for release in superfluous(project):
-            if not dry_run:
-                name, storage = str(release.archive.name), release.archive.storage
-                unused = Release.objects.exclude(deployments__in=Deployment.objects.active())
-                if not unused.filter(pk=release.pk, archive=name).update(archive=""):
-                    continue  # somebody else was faster, or needs it now
-                storage.delete(name)
-            gone.append(release)
+    for release in superfluous():
+        if not dry_run:
+            name, storage = str(release.archive.name), release.archive.storage
+            unused = Release.objects.exclude(deployments__in=Deployment.objects.active())
+            if not unused.filter(pk=release.pk, archive=name).update(archive=""):
+                continue  # somebody else was faster, or needs it now
+            storage.delete(name)
+        gone.append(release)
     return gone

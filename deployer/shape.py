@@ -48,6 +48,7 @@ class DeploymentShape(Schema):
     error_message: str
     created_at: datetime
     created_by: str | None
+    release: str | None
     rollback_from: int | None
     retry_of: int | None
     paused_at: datetime | None
@@ -57,6 +58,10 @@ class DeploymentShape(Schema):
     @staticmethod
     def resolve_created_by(deployment: Any) -> str | None:
         return deployment.created_by.get_username() if deployment.created_by else None
+
+    @staticmethod
+    def resolve_release(deployment: Any) -> str | None:
+        return deployment.release.version if deployment.release else None
 
     @staticmethod
     def resolve_rollback_from(deployment: Any) -> int | None:

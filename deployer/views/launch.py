@@ -18,12 +18,16 @@ from deployer.launch import (
     LaunchRefusedError,
     launch,
     refusal_while_active,
+    with_release,
 )
-from deployer.models import Deployment
+from deployer.models import Deployment, Release
 from deployer.preflight import Finding, preflight_of
 from deployer.views.request import Request
 from projects.models import Project
 from servers.models import ServerGroup
+
+#: Stored releases that the form offers, newest first.
+RELEASES_OFFERED = 50
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -80,7 +84,7 @@ def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
 
 def _typed(request: Request) -> dict[str, Any]:
     """What the launch form held, whether it was right or not."""
-    names = ("deployment_type", "branch")
+    names = ("deployment_type", "branch", "release")
     return {name: request.POST.get(name, "") for name in names} | {
         "server_groups": request.POST.getlist("server_groups")
     }
@@ -94,18 +98,21 @@ def _launch_page(
     request: Request, project: Project, form: LaunchForm, groups: QuerySet[ServerGroup], **more: Any
 ) -> HttpResponse:
     chosen = {str(value) for value in form["server_groups"].value() or ()}
-    context = {"project": project, "form": form, "groups": groups, "chosen_groups": chosen}
+    releases = Release.objects.deployable_to(project).select_related("project")[:RELEASES_OFFERED]
+    context = {"project": project, "form": form, "groups": groups, "chosen_groups": chosen, "releases": releases}
     return render(request, "deployer/launch.html", context | more)
 
 
 def _wish(user: User, project: Project, values: dict[str, Any]) -> Launch:
-    return Launch(
+    wish = Launch(
         project=project,
         groups=list(values["server_groups"]),
         deployment_type=values["deployment_type"],
-        branch=values["branch"],
+        branch="" if values["release"] else values["branch"],  # the page proposes one, whatever else is chosen
         created_by=user,
     )
+    restart_only = values["deployment_type"] == Deployment.Type.RESTART_ONLY
+    return with_release(wish, values["release"]) if values["release"] and not restart_only else wish
 
 
 def _suggested(project: Project, groups: QuerySet[ServerGroup]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 FIELDS = [
     "id", "project_id", "branch", "status", "deployment_type", "commit_hash", "commit_message", "error_message",
-    "created_at", "created_by", "rollback_from", "retry_of", "paused_at", "environment", "targets",
+    "created_at", "created_by", "release", "rollback_from", "retry_of", "paused_at", "environment", "targets",
 ]  # fmt: skip
 TARGET_FIELDS = ["server", "status", "exit_code", "error", "proof", "release_before", "release_after"]
 

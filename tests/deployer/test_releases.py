@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from deployer.building import BuildError, check_archive
-from deployer.launch import wish_to_retry
+from deployer.launch import Launch, LaunchRefusedError, launch, wish_to_retry, with_release
 from deployer.models import Deployment, Release, Target
 from deployer.releases import disk_use, prune
 from projects.models import Project
@@ -116,6 +116,68 @@ def test_the_command_says_what_goes_and_a_dry_run_deletes_nothing(project):
     call_command("prune", stdout=out)
     assert "1 release deleted" in out.getvalue()
     assert (versions(project), disk_use()) == (["r1", "r2"], 2000)
+
+
+def test_previous_is_what_the_servers_recorded_and_going_back_is_recorded_too(project, sshd, queue_server):
+    one = stored(project, "r1")
+    stored(project, "r2")
+    deployed(project, sshd, ("r1", "r2"), ("r2", "r2"))
+    wish = Launch(project, list(Deployment.objects.earliest("pk").server_groups.all()))
+    back = launch(with_release(wish, "previous", rolls_back=True))
+    assert (back.release, back.rollback_from_id) == (one, back.pk - 1)
+
+
+def test_servers_with_different_previous_releases_have_no_one_previous(project, sshd, queue_server):
+    deployed(project, sshd, ("r1", "r3"))
+    deployed(project, sshd, ("r2", "r3"))
+    groups = [deployment.server_groups.get() for deployment in Deployment.objects.all()]
+    with pytest.raises(LaunchRefusedError, match=r"different ones \(r1, r2\)"):
+        with_release(Launch(project, groups), "previous")
+
+
+def test_a_release_of_the_same_repository_is_promoted_and_stays_while_it_is_live(sshd, queue_server):
+    values = {"git_url": "https://git.example.com/shop.git", "deploy_path": "/srv/x", "deploy_script_path": "/srv/r.sh"}
+    staging = make_project(name="staging", keep_releases=1, **values)
+    production = make_project(name="production", **values)
+    release = stored(staging, "s1", days=4000)
+    promoted = launch(with_release(Launch(production, [make_group(make_server(sshd))]), "s1"))
+    assert promoted.release == release
+    promoted.targets.update(release_after="s1")
+    Deployment.objects.update(finished_at=timezone.now())
+    assert prune() == []
+
+
+@pytest.mark.parametrize(
+    ("version", "values", "why"),
+    [
+        ("nope", {}, "no release “nope”. Stored are: mine"),
+        ("gone", {}, "not stored any more"),
+        ("theirs", {}, "another repository"),
+        ("previous", {}, "Name the version"),
+        ("mine", {"deployment_type": "restart_only"}, "takes no release"),
+        ("mine", {"branch": "main"}, "not both"),
+        ("'; rm -rf / #", {}, "no release"),
+    ],
+)
+def test_a_release_that_cannot_be_deployed_is_refused_with_why(project, sshd, queue_server, version, values, why):
+    other = make_project(name="other", git_url="https://git.example.com/other.git")
+    stored(other, "theirs")
+    stored(project, "mine")
+    Release.objects.create(project=project, version="gone")
+    with pytest.raises(LaunchRefusedError, match=why):
+        with_release(Launch(project, [make_group(make_server(sshd))], **values), version)
+
+
+def test_the_page_offers_stored_releases_and_launches_one(project, sshd, queue_server, admin_client):
+    stored(project, "r1")
+    group = make_group(make_server(sshd))
+    address = f"/projects/{project.pk}/launch/"
+    assert b'<option value="r1" selected>' in admin_client.get(f"{address}?release=r1").content
+    sent = {"deployment_type": "full", "branch": "main", "release": "r1", "server_groups": [group.pk]}
+    answer = admin_client.post(address, sent | {"release": "<b>"})
+    assert b"no release \xe2\x80\x9c&lt;b&gt;" in answer.content
+    assert admin_client.post(address, sent).status_code == 302
+    assert str(Deployment.objects.get().release) == "r1"
 
 
 def archive_of(path, *members: tarfile.TarInfo) -> None:

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from deployer.commandline import WatchingCommand, refused
 from deployer.declaration import printable
-from deployer.launch import Launch, LaunchRefusedError, launch
+from deployer.launch import PREVIOUS, Launch, LaunchRefusedError, launch, with_release
 from deployer.models import Deployment
 from deployer.preflight import Finding, preflight_of
 from deployer.shape import preflight_shape
@@ -33,7 +33,12 @@ class Command(WatchingCommand):
         types = Deployment.Type
         parser.add_argument("project", metavar="PROJECT", help="the name of the project")
         parser.add_argument("--group", action="append", required=True, metavar="G", help="a server group; repeatable")
-        parser.add_argument("--branch", default="", metavar="B", help="instead of the project's default")
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument("--branch", default="", metavar="B", help="instead of the project's default")
+        what.add_argument(
+            "--release", metavar="VERSION", help="a stored release, of this or another project of the same repository"
+        )
+        what.add_argument("--rollback-to", metavar="VERSION", help=f"an earlier release again, or “{PREVIOUS}”")
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         super().add_arguments(parser)
 
@@ -71,13 +76,15 @@ class Command(WatchingCommand):
 def _wish(options: dict[str, Any]) -> Launch:
     project = _named(Project, options["project"])
     groups = [_named(ServerGroup, name) for name in dict.fromkeys(options["group"])]
-    return Launch(
+    wish = Launch(
         project,
         groups,
         deployment_type=options["type"],
         branch=options["branch"],
         trigger=Deployment.Trigger.CLI,
     )
+    version = options["release"] or options["rollback_to"]
+    return with_release(wish, version, rolls_back=bool(options["rollback_to"])) if version else wish
 
 
 def _named(model: type[_Named], name: str) -> _Named:
