@@ -15,16 +15,18 @@ from shlex import quote
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.files import File
+from django.core.files.base import ContentFile, File
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from deployer import archives
 from deployer.database import insist
 from deployer.models import Deployment, Release
 from deployer.run import Run
 from projects import build as build_commands
 from projects import release as release_commands
 from projects import source as git
+from projects.manifest import Entry, Manifest
 from projects.validators import is_local_git_url, validate_git_url
 from servers.keys import openssh_key
 from servers.models import Credential
@@ -102,10 +104,9 @@ def build(run: Run, source: Source) -> Release:
         _run(run, shell, script, _("%s failed") % what)
         run.check()
     output = _output_folder(source.tree, plan.output_dir)
-    archive = source.folder / "release.tar.gz"
-    _run(run, shell, Script(release_commands.pack(str(output), str(archive))), _("Packing failed"))
-    check_archive(archive)
-    return _store(run, source, archive)
+    tar = source.folder / "release.tar"
+    _run(run, shell, Script(release_commands.pack(str(output), str(tar))), _("Packing failed"))
+    return _store(run, source, tar)
 
 
 def _build_scripts(run: Run, source: Source, env: dict[str, str]) -> Iterator[tuple[str, Script]]:
@@ -166,16 +167,22 @@ def _output_folder(tree: Path, output_dir: str) -> Path:
     return folder
 
 
-def check_archive(path: Path) -> None:
-    """Refuse an archive that could write outside its folder, do harm where it is unpacked, or fill the disk there.
+def check_archive(path: Path) -> Manifest:
+    """Give what an archive consists of.
+
+    Refuses one that could write outside its folder, do harm where it is unpacked, or fill the disk there.
 
     That is: absolute paths, ``..``, links out, devices and pipes, setuid and setgid files, control characters in names,
     more files or more bytes than the settings allow. It is read as a stream and given up at the first of them.
     """
+    entries: dict[str, Entry] = {}
     files = size = 0
     with tarfile.open(path, "r|*") as archive:
         for member in archive:
-            if wrong := _what_is_wrong(member):
+            wrong = _what_is_wrong(member)
+            if not wrong and member.islnk() and str(PurePosixPath(member.linkname)) not in entries:
+                wrong = _("“%(name)s” is a hard link to nothing before it")
+            if wrong:
                 raise BuildError(
                     _("The release was not packed"),
                     wrong % {"name": member.name.encode("unicode_escape").decode()},
@@ -193,6 +200,31 @@ def check_archive(path: Path) -> None:
                         "or DEPLOYER_RELEASE_MAX_MB."
                     ),
                 )
+            name = str(PurePosixPath(member.name))
+            if member.islnk():  # it is the file that it names, which came before it
+                entries[name] = entries[str(PurePosixPath(member.linkname))]._replace(path=name)
+            elif name != ".":
+                entries[name] = _entry(archive, member, name)
+    return Manifest(entries.values())
+
+
+def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Entry:
+    if member.issym():
+        return Entry("l", path, link=member.linkname, start=member.offset, end=member.offset_data)
+    if member.isdir():
+        return Entry("d", path, member.mode & 0o777, start=member.offset, end=member.offset_data)
+    padded = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    end = member.offset_data + padded
+    return Entry("f", path, member.mode & 0o777, member.size, "", _sha256(archive, member), member.offset, end)
+
+
+def _sha256(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    digest = hashlib.sha256()
+    file = archive.extractfile(member)
+    assert file is not None  # noqa: S101 (it is a file)
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _what_is_wrong(member: tarfile.TarInfo) -> str:
@@ -223,23 +255,36 @@ def _leads_out(start: PurePosixPath, link: PurePosixPath) -> bool:
     return False
 
 
-def _store(run: Run, source: Source, archive: Path) -> Release:
+def _store(run: Run, source: Source, tar: Path) -> Release:
+    """Check and compress the plain archive ``tar`` and put it into the store, with its manifest."""
     deployment = run.deployment
-    with archive.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    manifest = check_archive(tar)
+    run.check()
+    packed = archives.compress(tar, tar.with_suffix(".tar.zst"))
     version = f"{timezone.now():%Y%m%d%H%M%S}-{deployment.pk}-{source.commit[:8]}"
     release = Release(
         project_id=deployment.project_id,
         version=version,
         commit_hash=source.commit,
         commit_message=deployment.commit_message,
-        size=archive.stat().st_size,
-        sha256=sha256,
+        size=packed.size,
+        sha256=packed.stream.sha256,
+        file_count=len(manifest.files),
+        unpacked_size=manifest.size,
     )
-    with archive.open("rb") as file:
-        release.archive.save(f"{version}.tar.gz", File(file), save=False)
+    with packed.path.open("rb") as file:
+        release.archive.save(f"{version}.tar.zst", File(file), save=False)
+    release.manifest.save(f"{version}.manifest.zst", ContentFile(archives.compressed(manifest)), save=False)
     insist(release.save)
-    run.log.say(_("Built %(version)s: %(size).1f MB") % {"version": version, "size": release.size / 1e6})
+    run.log.say(
+        _("Built %(version)s: %(files)d files, %(size).1f MB, packed %(packed).1f MB")
+        % {
+            "version": version,
+            "files": release.file_count,
+            "size": release.unpacked_size / 1e6,
+            "packed": release.size / 1e6,
+        }
+    )
     return release
 
 

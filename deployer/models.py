@@ -40,7 +40,8 @@ ReleaseManager = models.Manager.from_queryset(ReleaseQuerySet)
 class Release(models.Model):
     """What one build made: an archive, stored once, sent to every server.
 
-    ``size`` is in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below ``releases/``. Without
+    ``size`` and ``unpacked_size`` are in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below
+    ``releases/``. ``manifest`` is the list of its entries with their hashes (see `projects.manifest`). Without
     ``archive`` it is not stored any more, and is only the record of what was built.
     """
 
@@ -58,6 +59,9 @@ class Release(models.Model):
     archive = models.FileField(_("archive"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
     size = models.BigIntegerField(_("size"), default=0)
     sha256 = models.CharField(_("SHA-256"), max_length=64, blank=True)
+    manifest = models.FileField(_("manifest"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
+    file_count = models.PositiveIntegerField(_("files"), default=0)
+    unpacked_size = models.BigIntegerField(_("unpacked size"), default=0)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.BUILT)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 

@@ -64,10 +64,11 @@ def prune(*, dry_run: bool = False) -> list[Release]:
     gone = []
     for release in superfluous():
         if not dry_run:
-            name, storage = str(release.archive.name), release.archive.storage
+            names, storage = (str(release.archive.name), str(release.manifest.name)), release.archive.storage
             unused = Release.objects.exclude(deployments__in=Deployment.objects.active())
-            if not unused.filter(pk=release.pk, archive=name).update(archive=""):
+            if not unused.filter(pk=release.pk, archive=names[0]).update(archive="", manifest=""):
                 continue  # somebody else was faster, or needs it now
-            storage.delete(name)
+            for name in filter(None, names):
+                storage.delete(name)
         gone.append(release)
     return gone

@@ -11,6 +11,7 @@ from django.db import connection, connections
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from deployer.archives import Archive
 from deployer.database import insist
 from deployer.log import Log, Masker
 from deployer.models import Deployment, Release, Target
@@ -45,6 +46,8 @@ class Run:
         for target in targets:
             target.deployment = deployment  # one object: moves are made under this worker's claim
         self._release = deployment.release
+        self._archive: Archive | None = None
+        self._preparing = threading.Lock()
         self._paused = threading.Event()
         self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name=f"keeper of {deployment.pk}", daemon=True)
@@ -66,6 +69,14 @@ class Run:
         self.deployment.release = release
         insist(lambda: Deployment.objects.filter(pk=self.deployment.pk).update(release=release))
 
+    @property
+    def archive(self) -> Archive:
+        """The release's archive as it is sent to the servers; what it needs here goes when the deployment has ended."""
+        with self._preparing:
+            if self._archive is None:
+                self._archive = Archive(self.release)
+            return self._archive
+
     # --- the frame ---------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
@@ -79,6 +90,8 @@ class Run:
         """End the deployment with one final status, whatever happened; what nobody expected is raised on."""
         for server in self.servers:
             server.close()
+        if self._archive is not None:
+            self._archive.close()
         expected = isinstance(error, ShellError)
         if error is None or expected:
             why = "" if isinstance(error, StoppedError) else str(error or "")

@@ -1,18 +1,18 @@
 """One server of a deployment in flight: connect, stage, switch, restart, verify."""
 
 import secrets
-import time
 from collections.abc import Container
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from django.core.files.base import File
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
-from deployer.log import Output, clean_lines
+from deployer.log import Output as LogOutput
+from deployer.log import clean_lines
 from deployer.models import Lease, Target
 from deployer.preflight import Finding, inspect
+from deployer.staging import Staging
 from deployer.verify import ask, run_check
 from projects import health, service
 from projects import release as release_commands
@@ -26,7 +26,7 @@ from servers.shell import (
     TransferError,
     UnreachableError,
 )
-from servers.ssh import SSHShell, connect
+from servers.ssh import Output, SSHShell, connect
 from servers.supervised import only_before
 
 if TYPE_CHECKING:
@@ -158,42 +158,22 @@ class ServerRun:
 
     def stage(self) -> None:
         """Put the release beside the live one: whole, verified, not yet live."""
-        release = self.run.release
         self.move(Status.STAGING)
-        self._capture(release_commands.prepare(self.deploy_path), _("The folders could not be made"))
-        self.look()
-        if self.link.capture(release_commands.is_there(self.deploy_path, release.version)).code == 0:
-            self.say(_("%s is on the server already") % release.version)
-            self.move(Status.STAGED, release_before=self.target.release_before)
-            return
-        begun = time.monotonic()
-        part = release_commands.partial_archive(self.deploy_path, release.version)
-        with release.archive.storage.open(str(release.archive.name)) as file:
-            sent = self._send(file, part)
-        self._capture(
-            release_commands.unpack(self.deploy_path, release.version, release.sha256),
-            _("The release could not be unpacked"),
-        )
-        seconds = max(time.monotonic() - begun, 0.001)
-        self.say(
-            _("Uploaded %(version)s: %(size).1f MB in %(seconds).1f s")
-            % {"version": release.version, "size": sent / 1e6, "seconds": seconds}
-        )
+        staging = Staging(self)
+        found = staging.look()
+        self.target.release_before = self.target.release_after = found.live
+        if self.run.release.version in found.releases:
+            self.say(_("%s is on the server already") % self.run.release.version)
+        else:
+            staging.put(found)
         self.move(Status.STAGED, release_before=self.target.release_before)
 
-    def _send(self, file: File, path: str) -> int:
-        for attempt in (1, 2, 3):
-            try:
-                file.seek(0)
-                return self.link.receive(path, file, timeout=self.plan.script_timeout, stop=self.run.stop)  # type: ignore[arg-type]  # a Django file reads like one
-            except LinkLostError as error:
-                if attempt == 3:
-                    raise
-                self.warn(_("%s Uploading again.") % error)
-        raise AssertionError("unreachable")
+    def capture(self, text: str, what: str, fine: Container[int] = (0,)) -> str:
+        """Run a short script of our own and give what it printed; another status than ``fine`` is a `TransferError`."""
+        return self.accept(self.link.capture(text, timeout=self.plan.script_timeout), what, fine)
 
-    def _capture(self, text: str, what: str, fine: Container[int] = (0,)) -> str:
-        answer = self.link.capture(text, timeout=self.plan.script_timeout)
+    def accept(self, answer: Output, what: str, fine: Container[int] = (0,)) -> str:
+        """What ``answer`` printed if its status is one of ``fine``; else a `TransferError` that says why."""
         if answer.code in fine:
             return answer.stdout
         why = release_commands.REASONS.get(answer.code)
@@ -209,7 +189,7 @@ class ServerRun:
         self.need_script(service.in_release(self.script, self.deploy_path, version))
         self.run.check()
         self.move(Status.SWITCHING)
-        self._capture(
+        self.capture(
             only_before(self.target.run_key) + release_commands.switch(self.deploy_path, version),
             _("The switch failed"),
         )
@@ -246,7 +226,7 @@ class ServerRun:
         self.follow(self.run.log.output(self.target))
         self.link.forget(self.target.run_key)
 
-    def follow(self, output: Output) -> None:
+    def follow(self, output: LogOutput) -> None:
         """Run the script unless that was done before, follow it to its end and write down how it ended."""
         try:
             code = self.link.run(
@@ -361,11 +341,11 @@ class ServerRun:
         if self.target.status != Status.SUCCESS or not self.switched:
             return
         try:
-            listing = self._capture(release_commands.inventory(self.deploy_path), _("The releases could not be listed"))
+            listing = self.capture(release_commands.inventory(self.deploy_path), _("The releases could not be listed"))
             kept = {self.target.release_before, self.target.release_after}
             old = release_commands.superfluous(listing, self.plan.keep_releases, kept)
             if old:
-                self._capture(release_commands.remove(self.deploy_path, old), _("Old releases could not be removed"))
+                self.capture(release_commands.remove(self.deploy_path, old), _("Old releases could not be removed"))
                 self.say(_("Removed old releases: %s") % ", ".join(old))
         except ShellError as error:
             self.warn(str(error))
@@ -405,7 +385,7 @@ class ServerRun:
         if release is None or live != release.version:
             self.end(Status.SKIPPED, _("Not started: the worker was lost before the restart; nothing was changed."))
         elif previous:
-            self._capture(release_commands.switch(self.deploy_path, previous), _("The switch back failed"))
+            self.capture(release_commands.switch(self.deploy_path, previous), _("The switch back failed"))
             self.move(Status(self.target.status), release_after=previous)
             self.end(
                 Status.FAILED,
@@ -449,7 +429,7 @@ class ServerRun:
 
     def _undo(self, previous: str) -> tuple[str, dict[str, Any]]:
         """Switch back, restart, verify; gives what is wrong afterwards, empty when all is well, and the proof."""
-        self._capture(
+        self.capture(
             only_before(self.target.undo_key) + release_commands.switch(self.deploy_path, previous),
             _("The switch back failed"),
             fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it

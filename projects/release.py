@@ -9,11 +9,14 @@
 
 from collections.abc import Iterable
 from shlex import quote
+from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
 #: Exit status of a switch whose deployment somebody else has taken over.
 TAKEN_OVER = 7
+#: Exit status of `verify` where a tree is not as its manifest says.
+DIFFERS = 9
 #: What the exit statuses below mean: (why, what to do), with the deploy path as ``path``.
 REASONS = {
     3: (
@@ -34,52 +37,164 @@ REASONS = {
 
 
 def pack(folder: str, archive: str) -> str:
-    """Pack ``folder`` into ``archive`` (tar, gzip -1), names sorted and owners left out."""
-    return f"tar --sort=name --owner=0 --group=0 --numeric-owner -C {quote(folder)} -cf - . | gzip -1 >{quote(archive)}"
+    """Pack ``folder`` into ``archive``, a plain tar: names sorted, owners left out, hard links as files of their own.
 
-
-def partial_archive(deploy_path: str, version: str) -> str:
-    """Where an upload arrives; a name that is never taken for a release."""
-    return f"{deploy_path}/releases/.{version}.tar.gz.part"
+    What nobody but the owner should write is so, and the owner can read everything and delete it again.
+    """
+    return (
+        "tar --sort=name --owner=0 --group=0 --numeric-owner --hard-dereference --mode=u+rwX,go-w "
+        f"-C {quote(folder)} -cf {quote(archive)} ."
+    )
 
 
 def prepare(deploy_path: str) -> str:
-    """Make the folders and remove what broken uploads have left.
+    """Make the folders and remove what broken uploads have left; then say what there is and what the server can do.
 
-    Exit 3: ``current`` is no link; 5: the folder cannot be made or written.
+    Prints ``L link`` (where current leads), ``R version`` for each release and ``T name`` for each tool that can be
+    used. Exit 3: ``current`` is no link; 5: the folder cannot be made or written.
     """
     path = quote(deploy_path)
     return f"""mkdir -p {path}/releases {path}/shared || exit 5
 [ -w {path}/releases ] && [ -w {path} ] || {{ echo "no right to write in "{path} >&2; exit 5; }}
-if [ -e {path}/current ] && [ ! -L {path}/current ]; then exit 3; fi
-rm -rf {path}/releases/.*.tar.gz.part {path}/releases/.*.unpacking
+cd {path} || exit 5
+if [ -e current ] && [ ! -L current ]; then exit 3; fi
+rm -rf releases/.*.part releases/.*.unpacking releases/.*.sum
+printf 'L %s\n' "$(readlink current)"
+for entry in releases/*/; do [ -d "$entry" ] && printf 'R %s\n' "$(basename "$entry")"; done
+command -v zstd >/dev/null && echo "T zstd"
+find / -maxdepth 0 -printf 'T find\n' 2>/dev/null || :
 """
+
+
+class Findings(NamedTuple):
+    """What `prepare` printed: the version that is live, those that are there, the tools."""
+
+    live: str
+    releases: list[str]
+    tools: set[str]
+
+
+def read_findings(text: str) -> Findings:
+    """Take apart what `prepare` printed."""
+    rows = [line.split(" ", 1) for line in text.splitlines() if " " in line]
+    live = next((release_name(value) for kind, value in rows if kind == "L"), "")
+    return Findings(live, [v for kind, v in rows if kind == "R"], {v for kind, v in rows if kind == "T"})
+
+
+def work_name(version: str, nonce: str) -> str:
+    """The name under which a release is made: never taken for one, and each attempt has its own."""
+    return f".{version}.{nonce}.unpacking"
+
+
+#: Functions that print the SHA-256 of each file named on standard input (NUL after each), and of standard input.
+_HASHES = """if command -v openssl >/dev/null; then
+hashes() { xargs -0 -r openssl dgst -sha256 -r | cut -c1-64; }; sum() { openssl dgst -sha256 -r | cut -c1-64; }
+else
+hashes() { xargs -0 -r sha256sum -b | sed 's/^\\\\//' | cut -c1-64; }; sum() { sha256sum | cut -c1-64; }
+fi
+shapes() {
+find . -mindepth 1 \\( -type d -printf 'd\\t%m\\t\\t\\t%P\\n' \\) -o \\( -type l -printf 'l\\t\\t\\t%l\\t%P\\n' \\) \\
+-o -printf '%y\\t%m\\t%s\\t\\t%P\\n' | sed 's/^\\([a-z]\\)\\t[0-7]*\\([0-7][0-7][0-7]\\)\\t/\\1\\t\\2\\t/' |
+LC_ALL=C sort
+}
+contents() { find . -type f -print0 | LC_ALL=C sort -z | hashes; }
+"""
+
+
+class Stream(NamedTuple):
+    """Bytes that a server unpacks: how they are packed (``zstd`` or ``gzip``) and what they must be."""
+
+    packing: str
+    sha256: str
+
+
+def unpack(deploy_path: str, version: str, nonce: str, stream: Stream) -> str:
+    """Unpack standard input into the work folder, and see to it that it was what was sent. Exit 6: it was not.
+
+    Nothing but a whole stream leaves the work folder behind.
+    """
+    path, work = quote(f"{deploy_path}/releases"), quote(work_name(version, nonce))
+    pipe, total = quote(f".{version}.{nonce}.part"), quote(f".{version}.{nonce}.sum")
+    return f"""{_HASHES}cd -- {path} || exit 5
+mkdir -p {work} && mkfifo {pipe} || exit 5
+sum <{pipe} >{total} &
+tee {pipe} | {stream.packing} -dc | tar -xpf - --no-same-owner -C {work}
+code=$?
+wait
+got=$(cat {total})
+rm -f {pipe} {total}
+if [ $code != 0 ]; then rm -rf {work}; exit 1; fi
+if [ "$got" != {stream.sha256} ]; then rm -rf {work}; exit 6; fi
+"""
+
+
+def part(deploy_path: str, version: str, nonce: str) -> str:
+    """Where an archive arrives that is sent in several streams at once."""
+    return f"{deploy_path}/releases/.{version}.{nonce}.archive.part"
+
+
+def receive_stripe(file: str, block: int, first: int) -> str:
+    """Write standard input into ``file`` from its block number ``first`` on."""
+    return f"exec dd of={quote(file)} bs={block} seek={first} conv=notrunc iflag=fullblock status=none\n"
+
+
+def from_file(file: str, text: str) -> str:
+    """Run ``text`` with ``file`` as its standard input, and delete that in the end."""
+    return f"""part={quote(file)}
+trap 'rm -f "$part"' EXIT
+{{
+{text}}} <"$part"
+"""
+
+
+def begin_from(deploy_path: str, base: str, version: str, nonce: str, delete: Iterable[str]) -> str:
+    """Make the work folder out of a copy of the release ``base`` without some of its entries.
+
+    Files are copied, by reference where the file system can: one that an application writes to changes no other.
+    """
+    work = f"releases/{work_name(version, nonce)}"
+    return f"""cd -- {quote(deploy_path)} || exit 5
+mkdir {quote(work)} && cp -a --reflink=auto -- {quote(f"releases/{base}/.")} {quote(work)} || exit 1
+{trim(deploy_path, version, nonce, delete)}"""
+
+
+def trim(deploy_path: str, version: str, nonce: str, delete: Iterable[str]) -> str:
+    """Delete entries of the work folder."""
+    names = "".join(f"{path}\n" for path in delete)
+    return f"""cd -- {quote(f"{deploy_path}/releases/{work_name(version, nonce)}")} || exit 5
+tr '\\n' '\\0' <<'{END_OF_NAMES}' | xargs -0 -r rm -rf --
+{names}{END_OF_NAMES}
+"""
+
+
+#: Ends a list of names; it has a slash at its end, so no entry of a release is called that.
+END_OF_NAMES = "end/of/names/"
+
+
+def verify(deploy_path: str, version: str, nonce: str, shape: str, contents: str = "") -> str:
+    """Compare the work folder with a manifest's digests. Exit 9: it differs."""
+    work = quote(f"{deploy_path}/releases/{work_name(version, nonce)}")
+    whole = f'[ "$(contents | sum)" = {contents} ] || exit {DIFFERS}\n' if contents else ""
+    return f"""{_HASHES}cd -- {work} || exit 5
+[ "$(shapes | sum)" = {shape} ] || exit {DIFFERS}
+{whole}"""
+
+
+def listing(deploy_path: str, version: str, nonce: str) -> str:
+    """Print what is in the work folder, as `manifest.Manifest.from_listing` reads it."""
+    work = quote(f"{deploy_path}/releases/{work_name(version, nonce)}")
+    return f"{_HASHES}cd -- {work} || exit 5\nshapes\necho -\ncontents\n"
+
+
+def finish(deploy_path: str, version: str, nonce: str) -> str:
+    """Give the verified work folder the name of its release, in one rename."""
+    work, name = quote(work_name(version, nonce)), quote(version)
+    return f"cd -- {quote(f'{deploy_path}/releases')} && mv -T {work} {name} || exit 1\n"
 
 
 def live(deploy_path: str) -> str:
     """Print where ``current`` leads; nothing where there is none."""
     return f"readlink {quote(deploy_path + '/current')} || :\n"
-
-
-def is_there(deploy_path: str, version: str) -> str:
-    """Exit 0 when the release is on the server, whole: it gets its name only then."""
-    return f"[ -d {quote(f'{deploy_path}/releases/{version}')} ]\n"
-
-
-def unpack(deploy_path: str, version: str, sha256: str) -> str:
-    """Verify the uploaded archive, unpack it under a temporary name and rename it. Exit 6: the bytes differ."""
-    part = quote(partial_archive(deploy_path, version))
-    work = quote(f"{deploy_path}/releases/.{version}.unpacking")
-    final = quote(f"{deploy_path}/releases/{version}")
-    return f"""if [ -d {final} ]; then rm -f {part}; exit 0; fi
-if command -v sha256sum >/dev/null; then sum=$(sha256sum <{part}); else sum=$(openssl dgst -sha256 -r <{part}); fi
-[ "${{sum%% *}}" = {quote(sha256)} ] || {{ rm -f {part}; exit 6; }}
-rm -rf {work}
-mkdir {work} && tar -xzof {part} -C {work} && mv -T {work} {final}
-code=$?
-rm -rf {part} {work}
-exit $code
-"""
 
 
 def switch(deploy_path: str, version: str) -> str:

@@ -1,6 +1,5 @@
 """Promises of the SSH shell, kept against a real OpenSSH server."""
 
-import io
 import os
 import threading
 import time
@@ -334,4 +333,4 @@ def test_a_link_that_is_cut_anywhere_in_a_login_is_not_a_refused_login(sshd, pro
 def test_a_link_that_is_cut_in_an_upload_is_a_lost_link_and_no_full_disk(sshd, proxy, tmp_path, blow):
     proxy.strike_next(blow, 500_000)
     with connect(make_server(sshd, port=proxy.port)) as shell, pytest.raises(LinkLostError):
-        shell.receive(str(tmp_path / "part"), io.BytesIO(bytes(3_000_000)), timeout=30, stop=threading.Event())
+        shell.feed(f"cat >{tmp_path}/part", [bytes(300_000)] * 10, timeout=30, stop=threading.Event())

@@ -1,0 +1,115 @@
+"""What a release consists of: every entry of its tree, as text, as digests and as differences. No I/O."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One file (``f``), folder (``d``) or link (``l``) of a tree.
+
+    ``mode`` are the nine permission bits; a folder has no ``size`` and a link neither. ``sha256`` is that of a file's
+    bytes. ``start`` and ``end`` are where the entry lies in the uncompressed archive, its headers included.
+    """
+
+    kind: str
+    path: str
+    mode: int = 0
+    size: int = 0
+    link: str = ""
+    sha256: str = ""
+    start: int = 0
+    end: int = 0
+
+    @property
+    def shape(self) -> str:
+        """All but the bytes, as a line that a server can print too (see `release.LISTING`)."""
+        mode = "" if self.kind == "l" else format(self.mode, "o")
+        size = str(self.size) if self.kind == "f" else ""
+        return f"{self.kind}\t{mode}\t{size}\t{self.link}\t{self.path}"
+
+    @property
+    def substance(self) -> tuple[str, str]:
+        """What two entries must have in common to be the same."""
+        return self.shape, self.sha256
+
+
+class Manifest:
+    """The entries of a tree, by path. Names have no control characters: an archive with such ones is refused."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = {entry.path: entry for entry in entries}
+
+    @property
+    def files(self) -> list[Entry]:
+        """The files in the order of the bytes of their paths, which is that of ``LC_ALL=C sort``."""
+        found = [entry for entry in self.entries.values() if entry.kind == "f"]
+        return sorted(found, key=lambda entry: _bytes(entry.path))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.entries.values())
+
+    def shape_digest(self) -> str:
+        """The SHA-256 of the sorted shapes: which entries there are, with their modes, sizes and link targets."""
+        return hashlib.sha256(b"".join(sorted(_bytes(f"{e.shape}\n") for e in self.entries.values()))).hexdigest()
+
+    def contents_digest(self) -> str:
+        """The SHA-256 of the files' hashes, one a line, in the order of `files`."""
+        return hashlib.sha256("".join(f"{entry.sha256}\n" for entry in self.files).encode()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The form that is stored: a line an entry."""
+        lines = (f"{e.shape}\t{e.sha256}\t{e.start}\t{e.end}\n" for e in self.entries.values())
+        return _bytes("".join(lines))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Manifest":
+        """Read back what `to_bytes` gave."""
+        return cls(_entry(line.split("\t")) for line in data.decode(errors="surrogateescape").split("\n") if line)
+
+    @classmethod
+    def from_listing(cls, text: str) -> "Manifest":
+        """Read what a server prints of a tree: its shapes, then a line ``-``, then the hashes of its files in order."""
+        shapes, _dash, hashes = text.partition("\n-\n")
+        tree = cls(_entry([*line.split("\t"), "", "0", "0"]) for line in shapes.split("\n") if line)
+        for entry, sha256 in zip(tree.files, hashes.split(), strict=False):
+            tree.entries[entry.path] = entry._replace(sha256=sha256)
+        return tree
+
+
+class Difference(NamedTuple):
+    """What makes one tree another one: paths to delete, children before parents, then entries to unpack."""
+
+    delete: list[str]
+    send: list[Entry]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files that are sent."""
+        return sum(entry.size for entry in self.send)
+
+
+def difference(have: Manifest, want: Manifest) -> Difference:
+    """What has to be deleted from ``have`` and sent to make it ``want``. Times do not matter, only what is there."""
+    delete = [
+        path
+        for path, entry in have.entries.items()
+        if path not in want.entries or want.entries[path].kind != entry.kind
+    ]
+    send = [
+        entry
+        for path, entry in want.entries.items()
+        if path not in have.entries or have.entries[path].substance != entry.substance
+    ]
+    return Difference(sorted(delete, reverse=True), send)
+
+
+def _entry(columns: list[str]) -> Entry:
+    kind, mode, size, link, path, sha256, start, end = columns
+    return Entry(kind, path, int(mode or "0", 8), int(size or 0), link, sha256, int(start), int(end))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
