@@ -4,6 +4,9 @@ import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
+#: Columns of `Entry.shape`.
+SHAPE_COLUMNS = 5
+
 
 class Entry(NamedTuple):
     """One file (``f``), folder (``d``) or link (``l``) of a tree.
@@ -71,9 +74,13 @@ class Manifest:
 
     @classmethod
     def from_listing(cls, text: str) -> "Manifest":
-        """Read what a server prints of a tree: its shapes, then a line ``-``, then the hashes of its files in order."""
+        """Read what a server prints of a tree: its shapes, then a line ``-``, then the hashes of its files in order.
+
+        What is no shape, as of a link whose target has a line break, is left out.
+        """
         shapes, _dash, hashes = text.partition("\n-\n")
-        tree = cls(_entry([*line.split("\t"), "", "0", "0"]) for line in shapes.split("\n") if line)
+        rows = [line.split("\t") for line in shapes.split("\n")]
+        tree = cls(_entry([*row, "", "0", "0"]) for row in rows if len(row) == SHAPE_COLUMNS)
         for entry, sha256 in zip(tree.files, hashes.split(), strict=False):
             tree.entries[entry.path] = entry._replace(sha256=sha256)
         return tree

@@ -58,7 +58,7 @@ def prepare(deploy_path: str) -> str:
 [ -w {path}/releases ] && [ -w {path} ] || {{ echo "no right to write in "{path} >&2; exit 5; }}
 cd {path} || exit 5
 if [ -e current ] && [ ! -L current ]; then exit 3; fi
-rm -rf releases/.*.part releases/.*.unpacking releases/.*.sum
+rm -rf releases/.*.part releases/.*.unpacking releases/.*.sum .current.[0-9]*
 printf 'L %s\n' "$(readlink current)"
 for entry in releases/*/; do [ -d "$entry" ] && printf 'R %s\n' "$(basename "$entry")"; done
 command -v zstd >/dev/null && echo "T zstd"
@@ -181,9 +181,17 @@ def verify(deploy_path: str, version: str, nonce: str, shape: str, contents: str
 
 
 def listing(deploy_path: str, version: str, nonce: str) -> str:
-    """Print what is in the work folder, as `manifest.Manifest.from_listing` reads it."""
+    """Print what is in the work folder, as `manifest.Manifest.from_listing` reads it.
+
+    No release has names with control characters: what an application made of that kind in the copy is deleted first.
+    """
     work = quote(f"{deploy_path}/releases/{work_name(version, nonce)}")
-    return f"{_HASHES}cd -- {work} || exit 5\nshapes\necho -\ncontents\n"
+    return f"""{_HASHES}cd -- {work} || exit 5
+LC_ALL=C find . -name '*[[:cntrl:]]*' -prune -exec rm -rf -- {{}} +
+shapes
+echo -
+contents
+"""
 
 
 def finish(deploy_path: str, version: str, nonce: str) -> str:

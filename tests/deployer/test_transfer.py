@@ -1,0 +1,262 @@
+"""Promises of the transfer: a release arrives whole or not at all, and as little of it as will do is sent."""
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from deployer.archives import Archive
+from deployer.models import Deployment, LogLine, Release
+from deployer.routines import carry_out
+from projects import release as release_commands
+from projects.manifest import Entry, Manifest, difference
+from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.parts.proxy import Proxy
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: Names that mean something to a shell, to find, tar or sha256sum, or to a sort.
+HOSTILE = {
+    "-rf": "1",
+    "a b": "2",
+    "$(touch pwned)": "3",
+    "back\\slash": "4",
+    "quote'\"": "5",
+    "ünï/日本": "6",
+    "a/b": "7",
+    "a.b": "8",
+    "end/of/names": "9",
+    " lead": "10",
+    "*": "11",
+    "EOF": "12",
+}
+
+
+@pytest.fixture
+def place(sshd, tmp_path) -> Path:
+    folder = tmp_path / "shop"
+    (tmp_path / "restart.sh").write_text("echo fine")
+    return folder
+
+
+@pytest.fixture
+def project(git_repo, place):
+    return make_project(
+        git_url=git_repo.url, deploy_path=str(place), deploy_script_path=str(place.parent / "restart.sh")
+    )
+
+
+def deployed(project, group, **values) -> Deployment:
+    deployment = make_deployment(project, group, **values)
+    assert carry_out(deployment.pk)
+    deployment = Deployment.objects.get(pk=deployment.pk)
+    assert deployment.status == "success", deployment.error_message
+    return deployment
+
+
+def released(project, group) -> Release:
+    release = released(project, group)
+    assert release is not None
+    return release
+
+
+def said(deployment: Deployment, text: str) -> list[str]:
+    return [
+        line for line in LogLine.objects.values_list("content", flat=True).filter(deployment=deployment) if text in line
+    ]
+
+
+def tree(folder: Path) -> dict[str, tuple]:
+    """What is in ``folder``: modes, link targets and bytes."""
+    return {
+        str(path.relative_to(folder)): (
+            "link" if path.is_symlink() else oct(path.stat().st_mode & 0o777),
+            str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else "",
+        )
+        for path in folder.rglob("*")
+    }
+
+
+def live(place: Path) -> Path:
+    return (place / "current").resolve(strict=True)
+
+
+def test_the_second_release_is_sent_as_its_difference_and_is_the_same_as_a_full_one(sshd, git_repo, project, place):
+    noise = random.Random(1)
+    files = {f"lib/{number}.bin": noise.randbytes(20_000) for number in range(50)}
+    git_repo.commit(
+        HOSTILE | files | {"gone/deep/er": "x", "was-a-file": "x", "was-a-folder/x": "x", "tool": "#!/bin/sh"}
+    )
+    group = make_group(make_server(sshd))
+    deployed(project, group)
+    git_repo.git("rm", "-rq", "gone", "was-a-file", "was-a-folder", "--", "-rf")
+    (git_repo.path / "link").symlink_to("lib/1.bin")
+    (git_repo.path / "tool").chmod(0o755)
+    git_repo.commit({"was-a-file/now": "y", "was-a-folder": "y", "lib/3.bin": b"new", "lib/new.bin": b"new"})
+    second = deployed(project, group)
+    assert said(second, "as its difference from")
+    elsewhere = make_project(
+        git_url=git_repo.url, deploy_path=f"{place}-2", deploy_script_path=project.deploy_script_path
+    )
+    deployed(elsewhere, group)
+    assert tree(live(place)) == tree(live(Path(f"{place}-2")))
+    assert not list(place.glob("releases/.*"))
+
+
+def test_what_was_changed_on_the_server_is_found_and_put_right(sshd, git_repo, project, place):
+    git_repo.commit({f"lib/{number}": f"{number}" * 1000 for number in range(50)})
+    group = make_group(make_server(sshd))
+    first = released(project, group)
+    release = live(place)
+    (release / "lib/7").write_text("8" * 1000)
+    (release / "lib/9").unlink()
+    (release / "lib/10").chmod(0o600)
+    (release / "cache").mkdir()
+    (release / "cache/x\ny").write_text("an application wrote this")
+    git_repo.commit({"lib/1": "new"})
+    second = deployed(project, group)
+    assert said(second, "was changed on the server")
+    assert said(second, f"as its difference from {first.version}")
+    assert (live(place) / "lib/7").read_text() == "7" * 1000
+    assert (live(place) / "lib/9").exists()
+    assert (live(place) / "lib/10").stat().st_mode & 0o777 == 0o644
+    assert not (live(place) / "cache").exists()
+    assert (release / "lib/7").read_text() == "8" * 1000, "the live release was touched"
+
+
+def test_the_new_release_shares_no_file_with_the_one_it_was_made_of(sshd, git_repo, project, place):
+    group = make_group(make_server(sshd))
+    git_repo.commit({"a": "a" * 10_000, "b": "b" * 10_000})
+    deployed(project, group)
+    first = live(place)
+    git_repo.commit({"c": "c"})
+    deployed(project, group)
+    with (live(place) / "a").open("a") as file:
+        file.write("written by the application")
+    assert (first / "a").read_text() == "a" * 10_000
+
+
+@pytest.mark.parametrize("lacking", ["zstd", "openssl", "find"])
+def test_a_server_without_one_of_the_tools_gets_the_same_tree(make_sshd, git_repo, project, place, lacking):
+    sshd = make_sshd()
+    tools = sshd.home / "tools"
+    tools.mkdir()
+    for folder in ("/bin", "/usr/bin"):
+        for program in Path(folder).iterdir():
+            if program.name != lacking and not (tools / program.name).is_symlink():
+                (tools / program.name).symlink_to(program)
+    if lacking == "find":  # one that has no -printf, as on small systems
+        (tools / "find").write_text('#!/bin/sh\ncase "$*" in *-printf*) exit 1;; esac\nexec /usr/bin/find "$@"\n')
+        (tools / "find").chmod(0o755)
+    (sshd.home / ".bashrc").write_text(f"export PATH={tools}\n")
+    group = make_group(make_server(sshd))
+    git_repo.commit(HOSTILE | {"lib": "x" * 5000})
+    deployed(project, group)
+    git_repo.commit({"more": "y"})
+    second = deployed(project, group)
+    assert bool(said(second, "as its difference from")) == (lacking != "find")
+    assert {name: (live(place) / name).read_text() for name in HOSTILE} == HOSTILE
+    assert (live(place) / "more").read_text() == "y"
+
+
+def test_an_upload_that_is_cut_at_every_tenth_never_leaves_half_a_release(sshd, git_repo, project, place):
+    git_repo.commit({"big": random.Random(2).randbytes(2_000_000)})
+    proxy = Proxy(sshd.port)
+    try:
+        group = make_group(make_server(sshd, port=proxy.port))
+        deployed(project, group)
+        whole = tree(live(place))
+        for tenth in range(1, 10):
+            git_repo.commit({"big": random.Random(tenth * 100).randbytes(2_000_000)})
+            proxy.strike_next("reset", 10_000 + tenth * 200_000)
+            deployment = deployed(project, group)
+            assert said(deployment, "Uploading again")
+            names = {path.name for path in (place / "releases").iterdir()}
+            assert names <= set(Release.objects.values_list("version", flat=True))
+            assert tree(live(place)).keys() == whole.keys()
+            assert (live(place) / "big").read_bytes() == random.Random(tenth * 100).randbytes(2_000_000)
+    finally:
+        proxy.close()
+
+
+def test_a_server_that_cannot_take_it_keeps_what_it_had(make_sshd, git_repo, project, place):
+    sshd = make_sshd()
+    group = make_group(make_server(sshd))
+    first = released(project, group).version
+    (sshd.home / ".bashrc").write_text("trap '' XFSZ\nulimit -f 1000\n")  # no file larger than 512 kB: a small disk
+    git_repo.commit({"big": random.Random(3).randbytes(3_000_000)})
+    deployment = make_deployment(project, group)
+    carry_out(deployment.pk)
+    target = deployment.targets.get()
+    assert target.status == "failed"
+    assert "could not be unpacked" in target.error
+    assert "big" in target.error
+    assert live(place).name == first
+    assert [path.name for path in (place / "releases").iterdir()] == [first]
+
+
+def test_a_far_server_gets_a_large_release_in_stripes(sshd, git_repo, project, place):
+    content = random.Random(4).randbytes(10_500_000)
+    git_repo.commit({"big": content})
+    proxy = Proxy(sshd.port)
+    proxy.delay = 0.02
+    try:
+        deployed(project, make_group(make_server(sshd, port=proxy.port)))
+    finally:
+        proxy.close()
+    assert (live(place) / "big").read_bytes() == content
+    assert not list(place.glob("releases/.*"))
+
+
+def test_a_stored_archive_that_was_damaged_is_never_unpacked_as_a_release(sshd, git_repo, project, place):
+    group = make_group(make_server(sshd))
+    git_repo.commit({"big": random.Random(5).randbytes(300_000)})
+    release = released(project, group)
+    path = Path(release.archive.path)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    other = make_project(git_url=git_repo.url, deploy_path=f"{place}-2", deploy_script_path=project.deploy_script_path)
+    deployment = make_deployment(other, group, release=release, branch=release.commit_hash)
+    carry_out(deployment.pk)
+    target = deployment.targets.get()
+    assert target.status == "failed"
+    assert "could not be unpacked" in target.error
+    assert list(Path(f"{place}-2/releases").iterdir()) == []
+
+
+def test_current_leads_somewhere_whenever_a_switch_is_killed(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / "releases" / name).mkdir(parents=True)
+    subprocess.run(["sh", "-c", release_commands.switch(str(tmp_path), "one")], check=True)
+    chance = random.Random(6)
+    for number in range(60):
+        script = release_commands.switch(str(tmp_path), ("one", "two")[number % 2])
+        with subprocess.Popen(["sh", "-c", script]) as switching:
+            time.sleep(chance.random() * 0.004)
+            switching.kill()
+        assert (tmp_path / "current").resolve(strict=True).name in {"one", "two"}
+    subprocess.run(["sh", "-c", release_commands.prepare(str(tmp_path))], check=True, stdout=subprocess.DEVNULL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "releases", "shared"]
+
+
+def test_the_manifest_of_a_release_is_what_its_archive_holds(sshd, git_repo, project, place):
+    git_repo.commit(HOSTILE)
+    release = released(project, make_group(make_server(sshd)))
+    archive = Archive(release)
+    manifest = archive.manifest
+    archive.close()
+    assert manifest is not None
+    assert {entry.path for entry in manifest.files} == {*HOSTILE, "index.html"}
+    assert (release.file_count, release.unpacked_size) == (len(HOSTILE) + 1, manifest.size)
+    assert Manifest.from_bytes(manifest.to_bytes()).entries == manifest.entries
+
+
+def test_a_difference_deletes_children_before_parents_and_a_thing_that_became_another():
+    have = Manifest([Entry("d", "a", 0o755), Entry("f", "a/b", 0o644, 1, sha256="1"), Entry("f", "c", 0o644, 1)])
+    want = Manifest([Entry("f", "a", 0o644, 1, sha256="2"), Entry("f", "c", 0o600, 1)])
+    change = difference(have, want)
+    assert change.delete == ["a/b", "a"]
+    assert [entry.path for entry in change.send] == ["a", "c"]
