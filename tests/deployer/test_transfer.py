@@ -57,7 +57,7 @@ def deployed(project, group, **values) -> Deployment:
 
 
 def released(project, group) -> Release:
-    release = released(project, group)
+    release = deployed(project, group).release
     assert release is not None
     return release
 
