@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from projects.models import Project, Variable
+from projects.validators import shared_path_list
 from servers.models import ServerGroup
 
 
@@ -70,6 +71,8 @@ class Plan:
     groups: dict[str, list[int]]
     health_checks: tuple[Check, ...]
     variables: tuple[PlannedVariable, ...]
+    # Plans that were frozen before this was known lack it.
+    shared_paths: str = ""
 
     @classmethod
     def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":
@@ -107,6 +110,11 @@ class Plan:
         wanted = [Variable.Scope.BOTH, scope]
         rows = sorted((row for row in self.variables if row.scope in wanted), key=lambda row: wanted.index(row.scope))
         return {row.name: row.value for row in rows}
+
+    @property
+    def shared(self) -> list[str]:
+        """The paths that are kept between releases; a folder may end in ``/``."""
+        return shared_path_list(self.shared_paths)
 
     def secrets(self) -> list[str]:
         """The values that no log may show."""

@@ -164,6 +164,7 @@ class ServerRun:
         self.target.release_before = self.target.release_after = found.live
         if self.run.release.version in found.releases:
             self.say(_("%s is on the server already") % self.run.release.version)
+            staging.share()
         else:
             staging.put(found)
         self.move(Status.STAGED, release_before=self.target.release_before)

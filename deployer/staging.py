@@ -49,6 +49,17 @@ class Staging:
             self.server.capture(release_commands.prepare(self.path), _("The folders could not be made"))
         )
 
+    def share(self) -> None:
+        """Link the shared paths into the release that is on the server already, except where it has its own files."""
+        if not self.server.plan.shared:
+            return
+        text = release_commands.link_shared(self.path, self.release.version, self.server.plan.shared, replace=False)
+        for path in self.server.capture(text, _("The shared paths could not be linked")).splitlines():
+            self.server.warn(
+                _("%(path)s is in release %(version)s itself: it is not shared")
+                % {"path": path, "version": self.release}
+            )
+
     def put(self, findings: Findings) -> None:
         """Send the release and give it its name on the server; a lost link begins anew."""
         begun = time.monotonic()
@@ -134,8 +145,8 @@ class Staging:
             self.server.capture(trim, _("The files could not be deleted"))
             if _worth_it(change, want) and self._apply(change.send, want, packing):
                 return version
-        self.server.warn(_("%s cannot be made out of %s; sending all of it") % (self.release, version))
-        self.nonce = secrets.token_hex(4)
+        self.server.warn(_("It cannot be made out of %s; sending all of it") % version)
+        self._discard()
         return ""
 
     def _base(self, findings: Findings) -> tuple[str, Manifest] | None:
@@ -151,7 +162,9 @@ class Staging:
             return None
         version = findings.live if findings.live in there else there[-1]
         manifest = manifest_of(known[version])
-        return (version, manifest) if manifest else None
+        if manifest is None:
+            return None
+        return version, manifest.with_shared(self.server.plan.shared, f"{self.path}/shared")
 
     def _apply(self, entries: list[Entry], want: Manifest, packing: str) -> bool:
         """Unpack ``entries`` over the copy and finish it. False: it is not what it should be even so."""
@@ -177,7 +190,10 @@ class Staging:
         )
 
     def _finish(self) -> str:
-        return release_commands.finish(self.path, self.release.version, self.nonce)
+        version, shared = self.release.version, self.server.plan.shared
+        work = release_commands.work_name(version, self.nonce)
+        links = release_commands.link_shared(self.path, work, shared, replace=True) if shared else ""
+        return links + release_commands.finish(self.path, version, self.nonce)
 
     def _feed(self, text: str, packed: Packed, *, fine: Container[int] = (0,)) -> Output:
         tell = self._progress(packed.size)
@@ -197,6 +213,7 @@ class Staging:
         """Say which entries are not as they were sent: a file system that cannot hold them, for example."""
         listing = release_commands.listing(self.path, self.release.version, self.nonce)
         have = Manifest.from_listing(self.server.capture(listing, _("The files could not be listed")))
+        self._discard()
         wrong = difference(have, want)
         names = [*(entry.path for entry in wrong.send), *wrong.delete][:5]
         raise TransferError(
@@ -204,6 +221,9 @@ class Staging:
             _("these are not as they were sent: %s") % ", ".join(names),
             _("The file system must keep modes, links and upper and lower case apart."),
         )
+
+    def _discard(self) -> None:
+        self.link.capture(release_commands.discard(self.path, self.release.version, self.nonce))
 
     def _progress(self, size: int) -> "_Progress":
         return _Progress(self, size)

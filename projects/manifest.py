@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 #: Columns of `Entry.shape`.
@@ -61,6 +62,17 @@ class Manifest:
     def contents_digest(self) -> str:
         """The SHA-256 of the files' hashes, one a line, in the order of `files`."""
         return hashlib.sha256("".join(f"{entry.sha256}\n" for entry in self.files).encode()).hexdigest()
+
+    def with_shared(self, paths: Iterable[str], shared: str) -> "Manifest":
+        """This tree once ``paths`` of it lead into the folder ``shared``; see `release.link_shared`."""
+        entries = dict(self.entries)
+        for path in (path.rstrip("/") for path in paths):
+            for inside in [name for name in entries if name == path or name.startswith(f"{path}/")]:
+                del entries[inside]
+            for parent in [str(parent) for parent in PurePosixPath(path).parents][:-1]:
+                entries.setdefault(parent, Entry("d", parent, 0o755))
+            entries[path] = Entry("l", path, link=f"{shared}/{path}")
+        return Manifest(entries.values())
 
     def to_bytes(self) -> bytes:
         """The form that is stored: a line an entry."""

@@ -13,6 +13,7 @@ from projects.validators import (
     validate_git_url,
     validate_ref,
     validate_relative_folder,
+    validate_shared_paths,
     validate_variable_name,
 )
 from servers.fields import EncryptedTextField
@@ -84,6 +85,15 @@ class Project(models.Model):
         blank=True,
         validators=[PathValidator()],
         help_text=_("Holds releases/, shared/ and current on the servers."),
+    )
+    shared_paths = models.TextField(
+        _("shared paths"),
+        blank=True,
+        validators=[validate_shared_paths],
+        help_text=_(
+            "Files and folders that are kept between releases, like “uploads, log/, .env”, separated by commas or "
+            "lines: each release gets a link into shared/. One that is nowhere yet is made if it ends in /."
+        ),
     )
     deploy_script_path = models.CharField(
         _("deploy script"),

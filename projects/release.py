@@ -17,6 +17,8 @@ from django.utils.translation import gettext_lazy as _
 TAKEN_OVER = 7
 #: Exit status of `verify` where a tree is not as its manifest says.
 DIFFERS = 9
+#: Exit status of `link_shared` for a file that is neither in shared/ nor in the release.
+NOT_SHARED = 10
 #: What the exit statuses below mean: (why, what to do), with the deploy path as ``path``.
 REASONS = {
     3: (
@@ -31,6 +33,10 @@ REASONS = {
     6: (
         _("what arrived differs from what was sent"),
         _("Check the free space of the disk, then deploy again."),
+    ),
+    NOT_SHARED: (
+        _("a shared path is neither in %(path)s/shared nor in the release"),
+        _("Put it there, or let a folder end in / in shared_paths: then it is made."),
     ),
     TAKEN_OVER: (_("somebody else has taken this deployment over"), _("Look at what it says of this server.")),
 }
@@ -192,6 +198,37 @@ shapes
 echo -
 contents
 """
+
+
+def link_shared(deploy_path: str, folder: str, paths: Iterable[str], *, replace: bool) -> str:
+    """Let each of the ``paths`` of the release in ``folder`` lead to the one in ``shared/``, which is left alone.
+
+    One that is not in ``shared/`` yet comes from the release, with its owners and modes. ``replace``: what the release
+    itself has there is deleted; otherwise it stays, and its path is printed. Exit 10: it is nowhere.
+    """
+    calls = "".join(f"link {quote(path.rstrip('/'))} {quote(path[len(path.rstrip('/')) :])}\n" for path in paths)
+    stays = "" if replace else """if [ -e "$1" ] && [ ! -L "$1" ]; then printf '%s\\n' "$1"; return; fi\n"""
+    return f"""shared={quote(f"{deploy_path}/shared")}
+link() {{
+kept=$shared/$1
+if [ "$(readlink -- "$1")" = "$kept" ] && [ -e "$kept" ]; then return; fi
+{stays}(umask 022; mkdir -p -- "$(dirname -- "$kept")" "$(dirname -- "$1")") || exit 1
+if [ ! -e "$kept" ]; then
+if [ -e "$1" ]; then
+rm -rf -- "$kept.part" && cp -a -- "$1" "$kept.part" && mv -T -- "$kept.part" "$kept" || exit 1
+elif [ -n "$2" ]; then mkdir -- "$kept" || exit 1
+else printf '%s\\n' "$kept" >&2; exit {NOT_SHARED}
+fi
+fi
+rm -rf -- "$1" && ln -s -- "$kept" "$1" || exit 1
+}}
+cd -- {quote(f"{deploy_path}/releases/{folder}")} || exit 5
+{calls}"""
+
+
+def discard(deploy_path: str, version: str, nonce: str) -> str:
+    """Delete the work folder."""
+    return f"rm -rf -- {quote(f'{deploy_path}/releases/{work_name(version, nonce)}')}\n"
 
 
 def finish(deploy_path: str, version: str, nonce: str) -> str:

@@ -96,6 +96,26 @@ def validate_relative_folder(value: str) -> None:
         raise ValidationError(_("“%(value)s” must be a folder inside the repository."), params={"value": value})
 
 
+def shared_path_list(value: str) -> list[str]:
+    """The paths of ``uploads/, .env``, separated by commas or lines, in their order, each once."""
+    return list(dict.fromkeys(path for path in (item.strip() for item in re.split(r"[,\n]", value)) if path))
+
+
+def validate_shared_paths(value: str) -> None:
+    """Relative paths inside a release, none of them inside another."""
+    paths = shared_path_list(value)
+    for path in paths:
+        validate_relative_folder(path)
+        if {"", "."} & {*path.removesuffix("/").split("/")} or path.startswith("-"):
+            raise ValidationError(
+                _("“%(value)s” must be a file or a folder inside the release."), params={"value": path}
+            )
+    plain = [path.rstrip("/") for path in paths]
+    for path in plain:
+        if plain.count(path) > 1 or any(path.startswith(f"{other}/") for other in plain):
+            raise ValidationError(_("“%(value)s” lies in another shared path."), params={"value": path})
+
+
 def parse_batches(value: str) -> list[tuple[int, bool]]:
     """``1, 25%, 100%`` as ``[(1, False), (25, True), (100, True)]``: (number, is it a percentage).
 

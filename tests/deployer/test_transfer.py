@@ -260,3 +260,41 @@ def test_a_difference_deletes_children_before_parents_and_a_thing_that_became_an
     change = difference(have, want)
     assert change.delete == ["a/b", "a"]
     assert [entry.path for entry in change.send] == ["a", "c"]
+
+
+def test_shared_paths_are_kept_between_releases_with_owner_and_mode(sshd, git_repo, project, place):
+    git_repo.commit({"uploads/readme": "from the first release", "config/app.env": "x", "big": "b" * 5000})
+    project.shared_paths = "uploads/, config/app.env, var/log/"
+    project.save()
+    group = make_group(make_server(sshd))
+    deployed(project, group)
+    shared = place / "shared"
+    (shared / "uploads/photo").write_text("of a user")
+    (shared / "config/app.env").write_text("a secret")
+    (shared / "config/app.env").chmod(0o600)
+    git_repo.commit({"uploads/readme": "from the second release", "index.html": "second\n"})
+    second = deployed(project, group)
+    assert said(second, "as its difference from")
+    assert not said(second, "was changed on the server")
+    assert (live(place) / "uploads/photo").read_text() == "of a user"
+    assert (live(place) / "uploads/readme").read_text() == "from the first release"
+    assert (live(place) / "config/app.env").read_text() == "a secret"
+    assert (shared / "config/app.env").stat().st_mode & 0o777 == 0o600
+    (live(place) / "var/log/app.log").write_text("kept")
+    assert (shared / "var/log/app.log").read_text() == "kept"
+    assert (live(place) / "index.html").read_text() == "second\n"
+
+
+def test_a_shared_file_that_is_nowhere_is_named_and_nothing_is_switched(sshd, git_repo, project, place):
+    group = make_group(make_server(sshd))
+    first = deployed(project, group)
+    project.shared_paths = ".env"
+    project.save()
+    git_repo.commit({"index.html": "second\n"})
+    deployment = make_deployment(project, group)
+    carry_out(deployment.pk)
+    target = deployment.targets.get()
+    assert target.status == "failed"
+    assert f"{place}/shared/.env" in target.error
+    assert first.release is not None
+    assert live(place).name == first.release.version

@@ -276,7 +276,7 @@ def run(cell: Cell, seed: int, queue: QueueServer, postgres: PostgresServer | No
     if cell.fault == "disk full" and os.getuid() != 0:
         outcome.not_run = "a small file system can be mounted by root only"
         return outcome
-    world = World(queue, random.Random(f"{seed} {cell}"))  # noqa: S311 (repeatable, not secret)
+    world = World(queue, random.Random(f"{seed} {cell}"))
     try:
         if cell.fault.startswith(("cancel", "force")):
             _cancel(cell, world, outcome)

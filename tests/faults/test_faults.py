@@ -16,7 +16,7 @@ LONG = {"link frozen", "link slow"}
 
 def drawn() -> list[Cell]:
     """A cell of each family of faults, as the seed wants it."""
-    chance = random.Random(SEED)  # noqa: S311 (repeatable, not secret)
+    chance = random.Random(SEED)
     trees = {f"{word}: {tree}" for word in ("cancel", "force") for tree in TREES}
     families = [(set(LINK) - LONG, 3), (set(WORKER), 3), (set(QUEUE), 1), (trees, 2), ({"disk full"}, 1)]
     cells = list(matrix())

@@ -19,7 +19,7 @@ RACES = 500
 
 def test_in_five_hundred_races_of_cancel_against_success_each_has_one_end_that_stays(sshd, queue_server):
     project, group = make_project(), make_group(make_server(sshd))
-    chance = random.Random(SEED)  # noqa: S311 (repeatable, not secret)
+    chance = random.Random(SEED)
     ends: Counter[str] = Counter()
 
     def together(*racers) -> list[bool]:

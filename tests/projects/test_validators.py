@@ -9,6 +9,7 @@ from projects.validators import (
     validate_git_url,
     validate_ref,
     validate_relative_folder,
+    validate_shared_paths,
     validate_variable_name,
 )
 from servers.validators import PathValidator, validate_host
@@ -133,3 +134,16 @@ def test_batches_that_cannot_be_read_are_refused(text):
 )
 def test_every_server_has_its_batch(text, servers, expected):
     assert batch_numbers(text, servers) == expected
+
+
+@pytest.mark.parametrize("paths", ["", "uploads/, log/, .env", "a/b\r\na/c\r\n", "$(id)/, a b/'x'", "...", "a,"])
+def test_shared_paths_inside_a_release_are_taken(paths):
+    validate_shared_paths(paths)
+
+
+@pytest.mark.parametrize(
+    "paths", ["/etc", "../x", "a/../../b", ".", "./", "a/./b", "-rf", "a, a/b", "a/, a", "a\x00", "a//b"]
+)
+def test_shared_paths_that_lead_elsewhere_or_into_each_other_are_refused(paths):
+    with pytest.raises(ValidationError):
+        validate_shared_paths(paths)
