@@ -63,7 +63,8 @@ class LaunchInput(Schema):
     """What to deploy, and where. A full deployment without a branch takes the project's default branch.
 
     ``release`` is the version of a stored release, of this or another project of the same repository, or ``previous``:
-    no clone, no build. With ``is_rollback`` it is recorded as going back.
+    no clone, no build. With ``is_rollback`` it is recorded as going back. ``rebuild``: build also when a release of the
+    same commit and build settings is stored.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -74,6 +75,7 @@ class LaunchInput(Schema):
     deployment_type: Deployment.Type = Deployment.Type.FULL
     release: str | None = Field(None, min_length=1, max_length=100)
     is_rollback: bool = False
+    rebuild: bool = False
 
 
 class DeploymentFilter(FilterSchema):
@@ -255,6 +257,7 @@ def _launch_of(request: Any, wish: LaunchInput) -> Launch:
         branch=wish.branch or "",
         created_by=request.auth.user,
         trigger=Deployment.Trigger.API,
+        rebuild=wish.rebuild,
     )
     return with_release(asked, wish.release, rolls_back=wish.is_rollback) if wish.release else asked
 

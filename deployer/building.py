@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import json
 import shutil
 import tarfile
 import tempfile
@@ -22,6 +23,7 @@ from django.utils.translation import gettext as _
 from deployer import archives
 from deployer.database import insist
 from deployer.models import Deployment, Release
+from deployer.plan import Plan
 from deployer.run import Run
 from projects import build as build_commands
 from projects import release as release_commands
@@ -88,6 +90,26 @@ def clone(run: Run) -> Iterator[Source]:
         if left := shell.sweep():
             run.log.warn(_("%d processes that the build had left behind were ended") % left)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def build_key(plan: Plan, commit: str) -> str:
+    """The digest of all that goes into a build: two builds with the same one make the same release."""
+    names = ("project_type", "auto_install", "install_script", "build_script", "output_dir")
+    ingredients = [commit, {name: getattr(plan, name) for name in names}, plan.variables_for("build")]
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
+def built_before(run: Run, source: Source) -> Release | None:
+    """The stored release of the same commit and build settings, unless it was bad or is to be built anew."""
+    if run.deployment.rebuild:
+        return None
+    same = Release.objects.stored().filter(
+        project_id=run.deployment.project_id, build_key=build_key(run.plan, source.commit)
+    )
+    release = same.exclude(state=Release.State.BAD).first()
+    if release is not None:
+        run.log.say(_("%s was built of this commit with the same settings: it is used again") % release)
+    return release
 
 
 def build(run: Run, source: Source) -> Release:
@@ -267,6 +289,7 @@ def _store(run: Run, source: Source, tar: Path) -> Release:
         version=version,
         commit_hash=source.commit,
         commit_message=deployment.commit_message,
+        build_key=build_key(run.plan, source.commit),
         size=packed.size,
         sha256=packed.stream.sha256,
         file_count=len(manifest.files),

@@ -17,12 +17,13 @@ class LaunchForm(forms.Form):
     deployment_type = forms.CharField(required=False)
     branch = forms.CharField(required=False, strip=True)
     release = forms.CharField(required=False, strip=True)
+    rebuild = forms.BooleanField(required=False)
     server_groups = forms.ModelMultipleChoiceField(ServerGroup.objects.all(), required=False)
 
     @staticmethod
     def chosen(query: QueryDict) -> dict[str, Any]:
         """What the address already chooses: ``?type=full&branch=v2&group=3&group=4``, ``?release=VERSION``."""
-        names = {"type": "deployment_type", "branch": "branch", "release": "release"}
+        names = {"type": "deployment_type", "branch": "branch", "release": "release", "rebuild": "rebuild"}
         values: dict[str, Any] = {field: query[name] for name, field in names.items() if name in query}
         if "group" in query:
             values["server_groups"] = query.getlist("group")

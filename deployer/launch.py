@@ -38,7 +38,8 @@ class LaunchRefusedError(Exception):
 class Launch:
     """What somebody asks for. An empty ``branch`` means the project's default; restart-only has none.
 
-    With a ``release`` nothing is cloned or built. ``only`` are ids of servers: the others of the groups are left out.
+    With a ``release`` nothing is cloned or built; without one, a stored release of the same commit and build settings
+    is used again unless ``rebuild`` is set. ``only`` are ids of servers: the others of the groups are left out.
     """
 
     project: Project
@@ -51,6 +52,7 @@ class Launch:
     only: frozenset[int] | None = None
     retry_of: Deployment | None = None
     rollback_from: Deployment | None = None
+    rebuild: bool = False
 
 
 def launch(wish: Launch) -> Deployment:
@@ -75,6 +77,7 @@ def launch(wish: Launch) -> Deployment:
                 release=wish.release,
                 retry_of=wish.retry_of,
                 rollback_from=wish.rollback_from,
+                rebuild=wish.rebuild,
                 commit_hash=wish.release.commit_hash if wish.release else "",
                 commit_message=wish.release.commit_message if wish.release else "",
             )

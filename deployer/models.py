@@ -41,8 +41,9 @@ class Release(models.Model):
     """What one build made: an archive, stored once, sent to every server.
 
     ``size`` and ``unpacked_size`` are in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below
-    ``releases/``. ``manifest`` is the list of its entries with their hashes (see `projects.manifest`). Without
-    ``archive`` it is not stored any more, and is only the record of what was built.
+    ``releases/``. ``manifest`` is the list of its entries with their hashes (see `projects.manifest`).
+    What has the same ``build_key`` need not be built again. Without ``archive`` it is not stored any more, and is only
+    the record of what was built.
     """
 
     class State(models.TextChoices):
@@ -62,6 +63,7 @@ class Release(models.Model):
     manifest = models.FileField(_("manifest"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
     file_count = models.PositiveIntegerField(_("files"), default=0)
     unpacked_size = models.BigIntegerField(_("unpacked size"), default=0)
+    build_key = models.CharField(max_length=64, blank=True, editable=False, db_index=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.BUILT)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
@@ -179,6 +181,9 @@ class Deployment(models.Model):
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     rollback_from = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="rollbacks"
+    )
+    rebuild = models.BooleanField(
+        _("build anew"), default=False, help_text=_("Also when a release of the same commit and settings is stored.")
     )
     retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
     release = models.ForeignKey(Release, on_delete=models.SET_NULL, null=True, blank=True, related_name="deployments")

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db.models import Q, Sum
+from django.db.models import F, Q, Sum
 from django.utils import timezone
 
 from deployer.models import Deployment, Release, Target
@@ -34,6 +34,13 @@ def recorded(project: Project) -> dict[int, Recorded]:
         known = newest.get(server, Recorded("", ""))
         newest[server] = Recorded(after, before if before != after else known.previous)
     return newest
+
+
+def previous_on(server_id: int, project: Project) -> str:
+    """The version that was live on a server before the one that is live now; empty where none is on record."""
+    rows = Target.objects.filter(deployment__project=project, server=server_id).exclude(release_after="")
+    moves = rows.exclude(release_before=F("release_after")).order_by("-id")
+    return moves.values_list("release_before", flat=True).first() or ""
 
 
 def superfluous() -> list[Release]:

@@ -1,6 +1,6 @@
 """The two routines. What they share and where they differ is all on this page."""
 
-from deployer.building import build, clone
+from deployer.building import build, built_before, clone
 from deployer.models import Deployment
 from deployer.rollout import on_every_server, roll_out, tidy
 from deployer.run import Run
@@ -9,13 +9,16 @@ Status = Deployment.Status
 
 
 def full(run: Run) -> None:
-    """clone → build → stage on every server → batch by batch: switch, restart, verify."""
+    """clone → build → stage on every server → batch by batch: switch, restart, verify.
+
+    A release that is there already, of the same commit and settings or chosen at launch, is not built again.
+    """
     on_every_server(run, "connect", "preflight")
     if not run.has_release:
         run.need_servers()
         with clone(run) as source:
             run.move(Status.BUILDING)
-            run.release = build(run, source)
+            run.release = built_before(run, source) or build(run, source)
         run.move(Status.DEPLOYING)
     on_every_server(run, "stage")
     roll_out(run, "switch", "restart", "verify")

@@ -12,6 +12,7 @@ from deployer.log import Output as LogOutput
 from deployer.log import clean_lines
 from deployer.models import Lease, Target
 from deployer.preflight import Finding, inspect
+from deployer.releases import previous_on
 from deployer.staging import Staging
 from deployer.verify import ask, run_check
 from projects import health, service
@@ -344,6 +345,8 @@ class ServerRun:
         try:
             listing = self.capture(release_commands.inventory(self.deploy_path), _("The releases could not be listed"))
             kept = {self.target.release_before, self.target.release_after}
+            if self.target.server_id and len(kept) == 1:  # the same release again: the previous one is that before it
+                kept.add(previous_on(self.target.server_id, self.run.deployment.project))
             old = release_commands.superfluous(listing, self.plan.keep_releases, kept)
             if old:
                 self.capture(release_commands.remove(self.deploy_path, old), _("Old releases could not be removed"))

@@ -84,7 +84,7 @@ def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
 
 def _typed(request: Request) -> dict[str, Any]:
     """What the launch form held, whether it was right or not."""
-    names = ("deployment_type", "branch", "release")
+    names = ("deployment_type", "branch", "release", "rebuild")
     return {name: request.POST.get(name, "") for name in names} | {
         "server_groups": request.POST.getlist("server_groups")
     }
@@ -110,6 +110,7 @@ def _wish(user: User, project: Project, values: dict[str, Any]) -> Launch:
         deployment_type=values["deployment_type"],
         branch="" if values["release"] else values["branch"],  # the page proposes one, whatever else is chosen
         created_by=user,
+        rebuild=values["rebuild"],
     )
     restart_only = values["deployment_type"] == Deployment.Type.RESTART_ONLY
     return with_release(wish, values["release"]) if values["release"] and not restart_only else wish

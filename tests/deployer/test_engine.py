@@ -381,8 +381,10 @@ def test_a_budget_that_is_spent_rolls_the_touched_servers_back(sshd, git_repo, p
 
 def test_old_releases_go_and_the_live_and_the_previous_one_stay(sshd, git_repo, place):
     project, group = full_project(git_repo, place, keep_releases=1), make_group(make_server(sshd))
-    versions = [version_of(ended(project, group)) for _ in range(3)]
+    versions = [version_of(ended(project, group, rebuild=True)) for _ in range(3)]
     assert sorted(p.name for p in (place / "srv" / "releases").iterdir()) == sorted(versions[1:])
+    assert version_of(ended(project, group)) == versions[2]
+    assert sorted(p.name for p in (place / "srv" / "releases").iterdir()) == sorted(versions[1:]), "the same one again"
 
 
 def test_a_wrong_key_fails_that_server_and_is_said(sshd, place):

@@ -298,3 +298,22 @@ def test_a_shared_file_that_is_nowhere_is_named_and_nothing_is_switched(sshd, gi
     assert f"{place}/shared/.env" in target.error
     assert first.release is not None
     assert live(place).name == first.release.version
+
+
+def test_the_same_commit_and_settings_are_not_built_twice_unless_asked_to(sshd, git_repo, project):
+    group = make_group(make_server(sshd))
+    first = released(project, group)
+    again = deployed(project, group)
+    assert again.release == first
+    assert said(again, "it is used again")
+    anew = deployed(project, group, rebuild=True)
+    assert anew.release != first
+    project.build_script = "echo built > built"
+    project.save()
+    other_settings = released(project, group)
+    assert other_settings not in {first, anew.release}
+    project.variables.create(name="COLOUR", value="red", scope="build")
+    other_variable = released(project, group)
+    assert other_variable != other_settings
+    Release.objects.filter(pk=other_variable.pk).update(state="bad")
+    assert released(project, group) != other_variable

@@ -39,6 +39,9 @@ class Command(WatchingCommand):
             "--release", metavar="VERSION", help="a stored release, of this or another project of the same repository"
         )
         what.add_argument("--rollback-to", metavar="VERSION", help=f"an earlier release again, or “{PREVIOUS}”")
+        parser.add_argument(
+            "--rebuild", action="store_true", help="build also when a release of the same commit and settings is stored"
+        )
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         super().add_arguments(parser)
 
@@ -82,6 +85,7 @@ def _wish(options: dict[str, Any]) -> Launch:
         deployment_type=options["type"],
         branch=options["branch"],
         trigger=Deployment.Trigger.CLI,
+        rebuild=options["rebuild"],
     )
     version = options["release"] or options["rollback_to"]
     return with_release(wish, version, rolls_back=bool(options["rollback_to"])) if version else wish
