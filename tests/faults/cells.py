@@ -480,7 +480,7 @@ def _disk_full(world: World, outcome: Outcome) -> None:
         world.wait_for_end(deployment)
         outcome.seconds = time.monotonic() - begun
         target = deployment.targets.get()
-        if (deployment.status, target.status) != ("failed", "failed") or "upload" not in target.error.lower():
+        if (deployment.status, target.status) != ("failed", "failed") or "No space left" not in target.error:
             outcome.problems.append(f"ended as {deployment.status}/{target.status}: {target.error}")
         if world.ledger(deployment) or world.torn or world.live != world.restarted_release():
             outcome.problems.append(f"{world.ledger(deployment)}, torn {world.torn}, live {world.live}")
