@@ -1,12 +1,13 @@
-# `make help` lists what there is. Everything is kept in this folder: .venv/, data/ (make run), .demo/ (make demo).
+# `make help` lists what there is. Everything is kept in this folder: .venv*/, data/ (make run), .demo/ (make demo).
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test faults lint format
+.PHONY: help run demo test faults bench lint format
 .SILENT:
 
 PYTHON := .venv/bin/python
 ONCE ?=
+ONLY ?=
 TEST_PROCESSES ?= 2
 
 help: ## list the targets
@@ -31,6 +32,10 @@ faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SE
 	.ci/need git openssh-server openssh-client postgresql
 	$(PYTHON) -m tests.faults
 
+bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer or restart
+	.ci/need git openssh-server openssh-client rsync zstd
+	$(PYTHON) -m bench $(ONLY)
+
 lint: .venv/.dev ## the checks alone: ruff, mypy, migrations, deployment settings, templates
 	.ci/checks
 
@@ -52,4 +57,9 @@ format: .venv/.dev ## write the code the way the checks want it
 .venv/.dev: requirements.txt requirements-demo.txt requirements-dev.txt
 	.ci/need python3-venv git openssh-client
 	.ci/venv requirements-dev.txt
+	touch $@
+
+.venv-bench/.installed: requirements-bench.txt
+	.ci/need python3-venv
+	.ci/venv requirements-bench.txt .venv-bench
 	touch $@

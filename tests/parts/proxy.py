@@ -10,7 +10,7 @@ from collections import deque
 from typing import Literal
 
 Blow = Literal["reset", "fin", "freeze"]
-#: What is held for a side that does not read; beyond it the other side is not read either.
+#: Bytes that are held for a side that does not read; beyond it the other side is not read either.
 ROOM = 1 << 20
 
 
@@ -22,6 +22,7 @@ class Link(threading.Thread):
         self.proxy = proxy
         self.peer = {client: server, server: client}
         self.held: dict[socket.socket, deque[tuple[float, bytes]]] = {client: deque(), server: deque()}
+        self.sizes = {client: 0, server: 0}
         self.blow: Blow | None = None
         #: What happens by itself after so many forwarded bytes.
         self.fuse: tuple[int, Blow] | None = None
@@ -51,7 +52,7 @@ class Link(threading.Thread):
     def _forward(self) -> bool:
         """Carry what is there one step further. Says whether a side has ended."""
         now = time.monotonic()
-        takers = [side for side in self.peer if sum(len(data) for _due, data in self.held[self.peer[side]]) < ROOM]
+        takers = [side for side in self.peer if self.sizes[self.peer[side]] < self.proxy.room]
         due = [side for side, pieces in self.held.items() if pieces and pieces[0][0] <= now]
         readable, writable, _failed = select.select(takers, due, [], 0.01)
         ended = False
@@ -60,11 +61,13 @@ class Link(threading.Thread):
             ended = ended or not data
             if data:
                 self.held[self.peer[side]].append((now + self.proxy.delay, data))
+                self.sizes[self.peer[side]] += len(data)
         for side in writable:
             when, data = self.held[side].popleft()
             sent = side.send(data)
             if sent < len(data):
                 self.held[side].appendleft((when, data[sent:]))
+            self.sizes[side] -= sent
             self.forwarded += sent
             self.proxy.forwarded += sent
         return ended
@@ -73,12 +76,14 @@ class Link(threading.Thread):
 class Proxy:
     """Listens on ``port`` of 127.0.0.1 and forwards to another one.
 
-    ``delay`` is in seconds, for each direction; ``forwarded`` counts bytes in both.
+    ``delay`` is in seconds, for each direction; ``room`` is how many bytes the link holds meanwhile in each, so it
+    carries at most ``room / delay`` bytes a second. ``forwarded`` counts bytes in both directions.
     """
 
-    def __init__(self, to_port: int) -> None:
+    def __init__(self, to_port: int, delay: float = 0.0, room: int = ROOM) -> None:
         self.to_port = to_port
-        self.delay = 0.0
+        self.delay = delay
+        self.room = room
         self.forwarded = 0
         self.links: set[Link] = set()
         self._fuses: deque[tuple[int, Blow]] = deque()

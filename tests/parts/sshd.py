@@ -6,6 +6,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.parts.programs import answers, free_port, kill_all, processes_with, program, stop_process, wait_until
@@ -39,13 +40,12 @@ class OpenSSHServer:
     ``host``, ``port``, ``username``; ``private_key`` (PEM text), ``host_key`` (``ssh-ed25519 AAAA...``);
     ``folder`` holds everything, ``home`` is ``$HOME`` and the SFTP start folder of its sessions (a place for
     deploy paths and scripts), its ``bin`` is looked into first for programs; ``log`` is what sshd wrote.
-    ``extra`` is more lines of configuration,
-    which win over the others.
+    ``extra`` is more lines of configuration, which win over the others; ``wrapper`` is a command that runs sshd.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, extra: str = "") -> None:
+    def __init__(self, extra: str = "", wrapper: Sequence[str] = ()) -> None:
         self._sshd = program("sshd", "openssh-server", "/usr/sbin", "/usr/local/sbin")
         self.username = getpass.getuser()
         self.folder = Path(tempfile.mkdtemp(prefix="deployer-sshd-"))
@@ -57,6 +57,7 @@ class OpenSSHServer:
         shutil.copy(self.folder / "login_key.pub", self.folder / "authorized_keys")
         self.port = free_port()
         self._extra = extra
+        self._wrapper = wrapper
         self._process: subprocess.Popen | None = None
         self.start()
 
@@ -85,7 +86,7 @@ class OpenSSHServer:
             CONFIG.format(port=self.port, folder=self.folder, home=self.home, marker=self.marker, extra=self._extra)
         )
         self._process = subprocess.Popen(
-            [self._sshd, "-D", "-f", config, "-E", self.folder / "log"], stdin=subprocess.DEVNULL
+            [*self._wrapper, self._sshd, "-D", "-f", config, "-E", self.folder / "log"], stdin=subprocess.DEVNULL
         )
         process = self._process
         wait_until(lambda: answers(self.port) or process.poll() is not None, "sshd to listen")

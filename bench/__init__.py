@@ -1,0 +1,1 @@
+"""How fast deployer is, beside the tools that people use instead: ratios taken side by side in one run."""

@@ -1,0 +1,47 @@
+"""``python -m bench [transfer] [restart] [--quick]``: the benchmarks, or some of them; prints tables of ratios."""
+
+import argparse
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+NAMES = ("transfer", "restart")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all of them if none is named")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and fewer servers")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}: choose of {', '.join(NAMES)}")
+    folder = tempfile.mkdtemp(prefix="deployer-bench-data-")
+    os.environ |= {"DEPLOYER_DATA_DIR": folder, "DEPLOYER_ALLOW_LOCAL_GIT": "yes"}
+    os.environ |= {"DJANGO_SETTINGS_MODULE": "deployer.settings", "REDIS_URL": f"unix://{folder}/queue.sock"}
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    from bench import restart, transfer
+    from tests.parts.queue import QueueServer
+
+    call_command("migrate", verbosity=0)
+    queue = QueueServer(Path(folder) / "queue.sock")
+    try:
+        benchmarks: dict[str, Callable[..., None]] = {
+            "transfer": transfer.main,
+            "restart": partial(restart.main, queue),
+        }
+        for name in options.names or NAMES:
+            benchmarks[name](1 if options.quick else 5, quick=options.quick)
+    finally:
+        queue.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Restart-only, from the launch to the verified end, beside tools that run the same script and prove nothing."""
+
+import os
+import time
+from collections.abc import Callable
+
+from bench.table import Measured, rounds, show
+from bench.world import SSH_OPTIONS, TOOLS, World, run_tool
+from deployer.models import Deployment
+from tests.factories import make_deployment, make_project
+from tests.parts.queue import QueueServer
+from tests.parts.worker import Worker
+
+#: Each server sees its own processes alone, as machines do.
+MACHINE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+PROCESS = "bench-application"
+SCRIPT = f"""\
+[ -f application.pid ] && kill "$(cat application.pid)"
+(exec -a {PROCESS} sleep 100000) </dev/null >/dev/null 2>&1 &
+echo $! >application.pid
+echo restarted
+"""
+LIMIT = 120  # seconds for one deployment
+
+
+class Restarts(World):
+    """Servers with an application, and a project that restarts it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, MACHINE)
+        for sshd in self.sshds:
+            (sshd.home / "restart.sh").write_text(SCRIPT)
+        self.project = make_project(deploy_script_path="~/restart.sh", process_name=PROCESS)
+
+    def deployer(self) -> Deployment:
+        """Launch it, and wait for the worker's verified end."""
+        deployment = make_deployment(self.project, self.group, deployment_type="restart_only")
+        until = time.monotonic() + LIMIT
+        while deployment.finished_at is None and time.monotonic() < until:
+            time.sleep(0.005)
+            deployment.refresh_from_db(fields=["status", "finished_at", "error_message"])
+        verdicts = {target.proof.get("verdict") for target in deployment.targets.all()}
+        if deployment.status != Deployment.Status.SUCCESS or verdicts != {"replaced"}:
+            raise SystemExit(f"the benchmark's own deployment failed: {deployment.error_message} {verdicts}")
+        return deployment
+
+    def first_row(self) -> float:
+        """Seconds from the launch until the first row of the log is there to be polled."""
+        begun = time.perf_counter()
+        deployment = make_deployment(self.project, self.group, deployment_type="restart_only")
+        while not deployment.log_lines.exists():
+            time.sleep(0.002)
+            if time.perf_counter() - begun > LIMIT:
+                raise SystemExit("no worker has taken it")
+        took = time.perf_counter() - begun
+        while Deployment.objects.active().filter(pk=deployment.pk).exists():
+            time.sleep(0.02)
+        return took
+
+    def xargs(self) -> None:
+        """``ssh``, one a server, all at once."""
+        rows = "".join(
+            f"{port} {sshd.folder}/login_key {sshd.username}@{sshd.host}\n"
+            for sshd, port in zip(self.sshds, self.ports, strict=True)
+        )
+        (self.folder / "rows").write_text(rows)
+        command = f'ssh -n {SSH_OPTIONS} -p "$0" -i "$1" "$2" "cd && bash restart.sh"'
+        run_tool(["xargs", "-a", self.folder / "rows", "-P", len(self.sshds), "-L", "1", "sh", "-c", command])
+
+    def pyinfra(self) -> None:
+        """pyinfra's ad hoc command."""
+        path = self.folder / "inventory.py"
+        rows = [
+            (
+                f"server-{port}",
+                {
+                    "ssh_hostname": sshd.host,
+                    "ssh_port": port,
+                    "ssh_user": sshd.username,
+                    "ssh_key": str(sshd.folder / "login_key"),
+                    "ssh_strict_host_key_checking": "no",
+                    "ssh_known_hosts_file": str(self.folder / "known_hosts"),
+                },
+            )
+            for sshd, port in zip(self.sshds, self.ports, strict=True)
+        ]
+        path.write_text(f"servers = {rows!r}\n")
+        run_tool([TOOLS / "pyinfra", "-y", path, "exec", "--", "cd && bash restart.sh"])
+
+
+def main(queue: QueueServer, number: int, *, quick: bool) -> None:
+    """A table for each number of servers, and how soon the page has something to show."""
+    if os.getuid():
+        raise SystemExit("The restart benchmark must be root: each of its servers has processes of its own (unshare).")
+    worker = Worker(queue)
+    try:
+        for size in (1, 10) if quick else (1, 10, 50):
+            place = Restarts(size)
+            try:
+                table(place, number)
+            finally:
+                place.close()
+    finally:
+        worker.stop()
+
+
+def table(place: Restarts, number: int) -> None:
+    """All ways to restart these servers."""
+    size = len(place.sshds)
+    ways: dict[str, Callable[[], object]] = {
+        "deployer": place.deployer,
+        "ssh by xargs": place.xargs,
+        "Ansible raw": lambda: place.ansible("raw", "cd && bash restart.sh"),
+        "Ansible shell": lambda: place.ansible("shell", "bash restart.sh chdir=~"),
+        "pyinfra": place.pyinfra,
+    }
+    place.deployer()  # pins the host keys, starts the application
+    targets = {"ssh by xargs": 0.5, "Ansible shell": 0.2, "pyinfra": 1.0} if size == 50 else {}
+    show(f"Restart-only on {size} servers", rounds(ways, lambda: None, number), targets)
+    if size == 1:
+        first = Measured(wall=[place.first_row() for _round in range(2 * number)])
+        limit = 0.3
+        verdict = "met" if first.median_wall <= limit else "MISSED"
+        print(f"From the launch to the first row of the log: {first.median_wall:.3f} s  target {limit} {verdict}")
