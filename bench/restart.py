@@ -111,7 +111,7 @@ def table(place: Restarts, number: int) -> None:
         "deployer": place.deployer,
         "ssh by xargs": place.xargs,
         "Ansible raw": lambda: place.ansible("raw", "cd && bash restart.sh"),
-        "Ansible shell": lambda: place.ansible("shell", "bash restart.sh chdir=~"),
+        "Ansible shell": lambda: place.ansible("shell", "bash restart.sh chdir={{ home }}"),
         "pyinfra": place.pyinfra,
     }
     place.deployer()  # pins the host keys, starts the application

@@ -61,7 +61,7 @@ def unarchive(place: Releases) -> None:
     archive = place.folder / "payload.tar.gz"
     if not archive.exists():
         subprocess.run(["tar", "-C", place.payload, "-czf", archive, "."], check=True)
-    place.ansible("unarchive", f"src={archive} dest=~/other/")
+    place.ansible("unarchive", f"src={archive} dest={{{{ home }}}}/other/")
 
 
 @contextmanager

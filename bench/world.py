@@ -82,7 +82,8 @@ class World:
         path.write_text(
             "".join(
                 f"server-{port} ansible_host={sshd.host} ansible_port={port} ansible_user={sshd.username} "
-                f"ansible_ssh_private_key_file={sshd.folder}/login_key ansible_python_interpreter=/usr/bin/python3\n"
+                f"ansible_ssh_private_key_file={sshd.folder}/login_key home={sshd.home} "
+                "ansible_python_interpreter=/usr/bin/python3\n"
                 for sshd, port in zip(self.sshds, self.ports, strict=True)
             )
         )

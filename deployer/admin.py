@@ -98,10 +98,10 @@ class LogLineAdmin(ViewOnly, admin.ModelAdmin):
 
 @admin.register(Release)
 class ReleaseAdmin(ViewOnly, admin.ModelAdmin):
-    """What builds made."""
+    """What builds made or people uploaded."""
 
-    list_display = ("version", "project", "state", "commit_hash", "size", "created_at")
-    list_filter = ("state", "project")
+    list_display = ("version", "project", "state", "origin", "commit_hash", "size", "created_at")
+    list_filter = ("state", "origin", "project")
     list_select_related = ("project",)
     search_fields = ("version", "project__name", "commit_hash", "commit_message", "sha256")
     date_hierarchy = "created_at"

@@ -6,26 +6,29 @@ in the way, or this one is not in the state for it; 422: the input does not fit,
 """
 
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar, cast
 
 from django.contrib.auth.decorators import login_required
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
-from ninja import Field, FilterSchema, NinjaAPI, Query, Schema, Status
+from ninja import Field, File, FilterSchema, Form, NinjaAPI, Query, Schema, Status, UploadedFile
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.pagination import LimitOffsetPagination, paginate
 from ninja.security import HttpBearer
 from pydantic import ConfigDict
 
+from deployer.contents import UnsafeArchiveError
 from deployer.launch import Launch, LaunchRefusedError, launch, retry_failed, roll_back, with_release
-from deployer.models import ApiToken, Deployment
+from deployer.models import ApiToken, Deployment, Release
+from deployer.packages import receive
 from deployer.preflight import preflight_of
 from deployer.shape import (
     DeploymentShape,
     LogPage,
     LogPageShape,
     PreflightShape,
+    ReleaseShape,
     cancel_sentence,
     continue_sentence,
     log_after,
@@ -240,6 +243,27 @@ def roll_back_deployment(request: Any, deployment_id: Id) -> Status:
 def list_projects(request: HttpRequest) -> QuerySet[Project]:
     """What can be deployed, by name."""
     return Project.objects.all()
+
+
+@api.get("/projects/{project_id}/releases", response={200: list[ReleaseShape], **_ERRORS}, tags=["releases"])
+@paginate(Pages)
+def list_releases(request: HttpRequest, project_id: Id) -> QuerySet[Release]:
+    """What was built or uploaded, the newest first."""
+    project = _all_of(Project.objects.all(), [project_id], "project_id")[0]
+    return project.releases.select_related("created_by")
+
+
+@api.post("/projects/{project_id}/releases", response={201: ReleaseShape, **_ERRORS}, tags=["releases"])
+def upload_release(request: Any, project_id: Id, package: File[UploadedFile], note: Form[str] = "") -> Status:
+    """Store a package that was built elsewhere: an archive or a jar. Deploy it by its `version`."""
+    project = _all_of(Project.objects.all(), [project_id], "project_id")[0]
+    try:
+        release = receive(
+            project, str(package.name), cast(IO[bytes], package.file), note=note[:500], created_by=request.auth.user
+        )
+    except UnsafeArchiveError as error:
+        raise RefusedError(422, str(error), field="package") from error
+    return Status(201, release)
 
 
 @api.get("/server-groups", response=list[ServerGroupShape], tags=["projects and groups"])

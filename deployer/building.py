@@ -5,30 +5,26 @@ import fcntl
 import hashlib
 import json
 import shutil
-import tarfile
 import tempfile
 import time
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from shlex import quote
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.files.base import ContentFile, File
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer import archives
 from deployer.database import insist
 from deployer.models import Deployment, Release
 from deployer.plan import Plan
+from deployer.releases import store
 from deployer.run import Run
 from projects import build as build_commands
 from projects import release as release_commands
 from projects import source as git
-from projects.manifest import Entry, Manifest
 from projects.validators import is_local_git_url, validate_git_url
 from servers.keys import openssh_key
 from servers.models import Credential
@@ -128,7 +124,25 @@ def build(run: Run, source: Source) -> Release:
     output = _output_folder(source.tree, plan.output_dir)
     tar = source.folder / "release.tar"
     _run(run, shell, Script(release_commands.pack(str(output), str(tar))), _("Packing failed"))
-    return _store(run, source, tar)
+    release = Release(
+        project_id=run.deployment.project_id,
+        version=f"{timezone.now():%Y%m%d%H%M%S}-{run.deployment.pk}-{source.commit[:8]}",
+        commit_hash=source.commit,
+        commit_message=run.deployment.commit_message,
+        build_key=build_key(plan, source.commit),
+        created_by=run.deployment.created_by,
+    )
+    store(release, tar)
+    run.log.say(
+        _("Built %(version)s: %(files)d files, %(size).1f MB, packed %(packed).1f MB")
+        % {
+            "version": release.version,
+            "files": release.file_count,
+            "size": release.unpacked_size / 1e6,
+            "packed": release.size / 1e6,
+        }
+    )
+    return release
 
 
 def _build_scripts(run: Run, source: Source, env: dict[str, str]) -> Iterator[tuple[str, Script]]:
@@ -187,128 +201,6 @@ def _output_folder(tree: Path, output_dir: str) -> Path:
             _("Correct output_dir, or the build script that should make it."),
         )
     return folder
-
-
-def check_archive(path: Path) -> Manifest:
-    """Give what an archive consists of.
-
-    Refuses one that could write outside its folder, do harm where it is unpacked, or fill the disk there.
-
-    That is: absolute paths, ``..``, links out, devices and pipes, setuid and setgid files, control characters in names,
-    more files or more bytes than the settings allow. It is read as a stream and given up at the first of them.
-    """
-    entries: dict[str, Entry] = {}
-    files = size = 0
-    with tarfile.open(path, "r|*") as archive:
-        for member in archive:
-            wrong = _what_is_wrong(member)
-            if not wrong and member.islnk() and str(PurePosixPath(member.linkname)) not in entries:
-                wrong = _("“%(name)s” is a hard link to nothing before it")
-            if wrong:
-                raise BuildError(
-                    _("The release was not packed"),
-                    wrong % {"name": member.name.encode("unicode_escape").decode()},
-                    _("Let the build leave only plain files, folders and links within the output folder."),
-                )
-            files += 1
-            size += member.size
-            if files > settings.DEPLOYER_RELEASE_MAX_FILES or size > settings.DEPLOYER_RELEASE_MAX_MB * 1_000_000:
-                raise BuildError(
-                    _("The release was not packed"),
-                    _("it has more than %(files)d files or %(size)d MB")
-                    % {"files": settings.DEPLOYER_RELEASE_MAX_FILES, "size": settings.DEPLOYER_RELEASE_MAX_MB},
-                    _(
-                        "Set output_dir to the folder that is released, or raise DEPLOYER_RELEASE_MAX_FILES "
-                        "or DEPLOYER_RELEASE_MAX_MB."
-                    ),
-                )
-            name = str(PurePosixPath(member.name))
-            if member.islnk():  # it is the file that it names, which came before it
-                entries[name] = entries[str(PurePosixPath(member.linkname))]._replace(path=name)
-            elif name != ".":
-                entries[name] = _entry(archive, member, name)
-    return Manifest(entries.values())
-
-
-def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> Entry:
-    if member.issym():
-        return Entry("l", path, link=member.linkname, start=member.offset, end=member.offset_data)
-    if member.isdir():
-        return Entry("d", path, member.mode & 0o777, start=member.offset, end=member.offset_data)
-    padded = -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    end = member.offset_data + padded
-    return Entry("f", path, member.mode & 0o777, member.size, "", _sha256(archive, member), member.offset, end)
-
-
-def _sha256(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    digest = hashlib.sha256()
-    file = archive.extractfile(member)
-    assert file is not None  # noqa: S101 (it is a file)
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _what_is_wrong(member: tarfile.TarInfo) -> str:
-    """Why an entry may not be released, with its name as ``%(name)s``; empty when it may."""
-    name = PurePosixPath(member.name)
-    is_link = member.issym() or member.islnk()
-    if any(unicodedata.category(character) == "Cc" for character in member.name + member.linkname):
-        return _("the name “%(name)s” has a line break or another control character in it")
-    if not (member.isfile() or member.isdir() or is_link):
-        return _("“%(name)s” is neither a file, a folder nor a link")
-    if name.is_absolute() or ".." in name.parts:
-        return _("“%(name)s” leads out of it")
-    if is_link and _leads_out(name.parent if member.issym() else PurePosixPath(), PurePosixPath(member.linkname)):
-        return _("“%(name)s” leads out of it")
-    if member.isfile() and member.mode & 0o6000:
-        return _("“%(name)s” would run as its owner (setuid or setgid)")
-    return ""
-
-
-def _leads_out(start: PurePosixPath, link: PurePosixPath) -> bool:
-    depth = len([part for part in start.parts if part != "."])
-    if link.is_absolute():
-        return True
-    for part in link.parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0:
-            return True
-    return False
-
-
-def _store(run: Run, source: Source, tar: Path) -> Release:
-    """Check and compress the plain archive ``tar`` and put it into the store, with its manifest."""
-    deployment = run.deployment
-    manifest = check_archive(tar)
-    run.check()
-    packed = archives.compress(tar, tar.with_suffix(".tar.zst"))
-    version = f"{timezone.now():%Y%m%d%H%M%S}-{deployment.pk}-{source.commit[:8]}"
-    release = Release(
-        project_id=deployment.project_id,
-        version=version,
-        commit_hash=source.commit,
-        commit_message=deployment.commit_message,
-        build_key=build_key(run.plan, source.commit),
-        size=packed.size,
-        sha256=packed.stream.sha256,
-        file_count=len(manifest.files),
-        unpacked_size=manifest.size,
-    )
-    with packed.path.open("rb") as file:
-        release.archive.save(f"{version}.tar.zst", File(file), save=False)
-    release.manifest.save(f"{version}.manifest.zst", ContentFile(archives.compressed(manifest)), save=False)
-    insist(release.save)
-    run.log.say(
-        _("Built %(version)s: %(files)d files, %(size).1f MB, packed %(packed).1f MB")
-        % {
-            "version": version,
-            "files": release.file_count,
-            "size": release.unpacked_size / 1e6,
-            "packed": release.size / 1e6,
-        }
-    )
-    return release
 
 
 @contextlib.contextmanager

@@ -30,6 +30,13 @@ class LaunchForm(forms.Form):
         return values
 
 
+class PackageForm(forms.Form):
+    """A release that was built elsewhere."""
+
+    package = forms.FileField(allow_empty_file=False, max_length=200, label=_("Package"))
+    note = forms.CharField(required=False, max_length=500, label=_("What it is"))
+
+
 class HistoryFilter(forms.Form):
     """Which deployments a list shows; what is not understood does not filter."""
 

@@ -120,6 +120,8 @@ def numbered(project: Project, active: Sequence[Server]) -> dict[Server, int]:
 
 
 def _branch(wish: Launch) -> str:
+    if wish.release and not wish.release.commit_hash:
+        return ""  # it was uploaded: no branch leads to it
     try:
         return validated_branch(wish.branch or wish.project.default_branch)
     except ValidationError as error:
@@ -208,6 +210,11 @@ def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, t
     if not only:
         raise LaunchRefusedError(_("Every server of deployment #%d is done: there is nothing to retry.") % earlier.pk)
     _need_untouched(earlier, only)
+    release = earlier.release
+    if release and not release.archive:
+        if release.origin == Release.Origin.UPLOADED:
+            raise LaunchRefusedError(_("Release %s is not stored any more: upload it again.") % release)
+        release = None  # it is built anew, of the same commit
     return Launch(
         earlier.project,
         list(earlier.server_groups.all()),
@@ -216,8 +223,7 @@ def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, t
         branch=earlier.commit_hash or earlier.branch,
         created_by=created_by,
         trigger=trigger,
-        # One that is not stored any more is built anew, of the same commit.
-        release=earlier.release if earlier.release and earlier.release.archive else None,
+        release=release,
         only=only,
         retry_of=earlier,
     )
@@ -305,7 +311,7 @@ def _stored(project: Project, version: str) -> Release:
         raise LaunchRefusedError(why % {"version": version, "listed": listed or _("none")}, field="release")
     if not known.archive:
         raise LaunchRefusedError(
-            _("Release %s is not stored any more: deploy its commit instead.") % version, field="release"
+            _("Release %s is not stored any more: deploy its commit, or upload it again.") % version, field="release"
         )
     raise LaunchRefusedError(
         _("Release %(version)s is of project “%(theirs)s”, which has another repository than “%(ours)s”.")

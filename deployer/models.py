@@ -38,11 +38,12 @@ ReleaseManager = models.Manager.from_queryset(ReleaseQuerySet)
 
 
 class Release(models.Model):
-    """What one build made: an archive, stored once, sent to every server.
+    """What one build made or somebody uploaded: an archive, stored once, sent to every server.
 
     ``size`` and ``unpacked_size`` are in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below
     ``releases/``. ``manifest`` is the list of its entries with their hashes (see `projects.manifest`).
-    What has the same ``build_key`` need not be built again. Without ``archive`` it is not stored any more, and is only
+    What has the same ``build_key`` need not be built, or stored, again. One that was uploaded has no commit, and its
+    ``commit_message`` is what was said of it. Without ``archive`` it is not stored any more, and is only
     the record of what was built.
     """
 
@@ -50,6 +51,10 @@ class Release(models.Model):
         BUILT = "built", _("Built")
         GOOD = "good", _("Good")
         BAD = "bad", _("Bad")
+
+    class Origin(models.TextChoices):
+        BUILT = "built", _("Built")
+        UPLOADED = "uploaded", _("Uploaded")
 
     objects = ReleaseManager()
 
@@ -64,7 +69,16 @@ class Release(models.Model):
     file_count = models.PositiveIntegerField(_("files"), default=0)
     unpacked_size = models.BigIntegerField(_("unpacked size"), default=0)
     build_key = models.CharField(max_length=64, blank=True, editable=False, db_index=True)
+    origin = models.CharField(_("origin"), max_length=10, choices=Origin, default=Origin.BUILT)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.BUILT)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="releases",
+        verbose_name=_("created by"),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:

@@ -1,19 +1,40 @@
 """The store of releases: what the servers have of it, which archives may go, how much room they take."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 from django.conf import settings
+from django.core.files.base import ContentFile, File
 from django.db.models import F, Q, Sum
 from django.utils import timezone
 
+from deployer import archives
+from deployer.contents import check_archive
+from deployer.database import insist
 from deployer.models import Deployment, Release, Target
 from projects.models import Project
 
 
-def disk_use() -> int:
-    """Bytes of the archives that are stored."""
-    return Release.objects.stored().aggregate(size=Sum("size"))["size"] or 0
+def disk_use(project: Project | None = None) -> int:
+    """Bytes of the archives that are stored, of one project or of all."""
+    stored = Release.objects.stored()
+    return (stored.filter(project=project) if project else stored).aggregate(size=Sum("size"))["size"] or 0
+
+
+def store(release: Release, tar: Path) -> None:
+    """Check and compress the plain archive ``tar`` and save ``release`` with it and its manifest.
+
+    The compressed one is made beside ``tar``. Raises `UnsafeArchiveError`.
+    """
+    manifest = check_archive(tar)
+    packed = archives.compress(tar, tar.with_suffix(".tar.zst"))
+    release.size, release.sha256 = packed.size, packed.stream.sha256
+    release.file_count, release.unpacked_size = len(manifest.files), manifest.size
+    with packed.path.open("rb") as file:
+        release.archive.save(f"{release.version}.tar.zst", File(file), save=False)
+    release.manifest.save(f"{release.version}.manifest.zst", ContentFile(archives.compressed(manifest)), save=False)
+    insist(release.save)
 
 
 class Recorded(NamedTuple):

@@ -76,6 +76,35 @@ class DeploymentShape(Schema):
         return value.isoformat() if value else None
 
 
+class ReleaseShape(Schema):
+    """A release of a project. ``size`` is in bytes, packed; ``is_stored``: it can be deployed."""
+
+    version: str
+    project_id: int
+    origin: str
+    state: str
+    commit_hash: str
+    commit_message: str
+    size: int
+    sha256: str
+    file_count: int
+    is_stored: bool
+    created_at: datetime
+    created_by: str | None
+
+    @staticmethod
+    def resolve_is_stored(release: Any) -> bool:
+        return bool(release.archive)
+
+    @staticmethod
+    def resolve_created_by(release: Any) -> str | None:
+        return release.created_by.get_username() if release.created_by else None
+
+    @field_serializer("created_at")
+    def _as_iso_8601(self, value: datetime) -> str:
+        return value.isoformat()
+
+
 class LogLineShape(Schema):
     """One line of a log; ``server`` is null for what deployer itself says."""
 

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, include, path
 
 from deployer.api import api
-from deployer.views import actions, deployment, history, home, launch
+from deployer.views import actions, deployment, history, home, launch, releases
 
 
 def superusers_only(module: str) -> tuple[list[URLPattern], str]:
@@ -53,6 +53,7 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(), name="logout"),
     path("projects/<int:pk>/launch/", launch.launch_form, name="launch"),
     path("projects/<int:pk>/check/", launch.launch_check, name="launch_check"),
+    path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
     path("projects/", include("projects.urls")),
     path("servers/", include("servers.urls")),
     path("deployments/", history.history, name="deployments"),

@@ -115,4 +115,6 @@ def deployment_again(request: Request, pk: int) -> HttpResponse:
     }
     if it.branch:
         chosen["branch"] = it.branch
+    elif it.release:
+        chosen["release"] = it.release.version  # it was uploaded: no branch leads to it
     return redirect(f"{reverse('launch', args=[it.project_id])}?{urlencode(chosen, doseq=True)}")

@@ -1,6 +1,7 @@
 """``manage.py deploy PROJECT --group G``: launch a deployment and, if asked to, watch it to its end."""
 
 import sys
+from pathlib import Path
 from typing import Any, TypeVar
 
 from django.core.management.base import CommandParser
@@ -8,9 +9,11 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.commandline import WatchingCommand, refused
+from deployer.contents import UnsafeArchiveError
 from deployer.declaration import printable
 from deployer.launch import PREVIOUS, Launch, LaunchRefusedError, launch, with_release
 from deployer.models import Deployment
+from deployer.packages import KINDS, receive
 from deployer.preflight import Finding, preflight_of
 from deployer.shape import preflight_shape
 from deployer.terminal import plain
@@ -38,6 +41,12 @@ class Command(WatchingCommand):
         what.add_argument(
             "--release", metavar="VERSION", help="a stored release, of this or another project of the same repository"
         )
+        what.add_argument(
+            "--package",
+            type=Path,
+            metavar="FILE",
+            help="an archive or a jar that was built elsewhere: " + ", ".join(KINDS),
+        )
         what.add_argument("--rollback-to", metavar="VERSION", help=f"an earlier release again, or “{PREVIOUS}”")
         parser.add_argument(
             "--rebuild", action="store_true", help="build also when a release of the same commit and settings is stored"
@@ -53,7 +62,7 @@ class Command(WatchingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self.to_stderr = options["json"]
         try:
-            wish = _wish(options)
+            wish = self.wish(options)
             if not options["check"]:
                 self.report(launch(wish), options)
                 return
@@ -61,6 +70,38 @@ class Command(WatchingCommand):
         except LaunchRefusedError as error:
             raise refused(error.message) from error
         self.show(findings, as_json=options["json"])
+
+    def wish(self, options: dict[str, Any]) -> Launch:
+        """What the arguments ask for; a package is stored first."""
+        project = _named(Project, options["project"])
+        groups = [_named(ServerGroup, name) for name in dict.fromkeys(options["group"])]
+        wish = Launch(
+            project,
+            groups,
+            deployment_type=options["type"],
+            branch=options["branch"],
+            trigger=Deployment.Trigger.CLI,
+            rebuild=options["rebuild"],
+        )
+        version = options["release"] or options["rollback_to"]
+        if options["package"]:
+            version = self.stored(project, options["package"])
+        return with_release(wish, version, rolls_back=bool(options["rollback_to"])) if version else wish
+
+    def stored(self, project: Project, path: Path) -> str:
+        """The version as which the package at ``path`` is stored."""
+        try:
+            with path.open("rb") as file:
+                version = receive(project, path.name, file).version
+        except UnsafeArchiveError as error:
+            raise refused(str(error)) from error
+        except OSError as error:
+            raise refused(
+                _("The package %(path)s cannot be read: %(why)s.")
+                % {"path": printable(str(path)), "why": error.strerror or error}
+            ) from error
+        self.say(_("%(path)s is stored as release %(version)s") % {"path": printable(path.name), "version": version})
+        return version
 
     def show(self, findings: list[Finding], *, as_json: bool) -> None:
         """Print what was found; exit with 1 if there is an error among it."""
@@ -74,21 +115,6 @@ class Command(WatchingCommand):
             self.say(_("Nothing stands in the way.") if shape.ok else _("It cannot work like this."))
         if not shape.ok:
             sys.exit(1)
-
-
-def _wish(options: dict[str, Any]) -> Launch:
-    project = _named(Project, options["project"])
-    groups = [_named(ServerGroup, name) for name in dict.fromkeys(options["group"])]
-    wish = Launch(
-        project,
-        groups,
-        deployment_type=options["type"],
-        branch=options["branch"],
-        trigger=Deployment.Trigger.CLI,
-        rebuild=options["rebuild"],
-    )
-    version = options["release"] or options["rollback_to"]
-    return with_release(wish, version, rolls_back=bool(options["rollback_to"])) if version else wish
 
 
 def _named(model: type[_Named], name: str) -> _Named:

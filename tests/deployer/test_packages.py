@@ -1,0 +1,324 @@
+"""Promises of packages: what was built elsewhere is checked, stored and deployed like a build; nothing harmful is."""
+
+import bz2
+import gzip
+import io
+import lzma
+import stat
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from deployer.archives import manifest_of
+from deployer.contents import UnsafeArchiveError
+from deployer.launch import Launch, LaunchRefusedError, wish_to_retry, with_release
+from deployer.models import ApiToken, Deployment, LogLine, Release
+from deployer.packages import PackageError, receive
+from deployer.routines import carry_out
+from projects.models import Project
+from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.worker import MANAGE, process_environment
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: What every package of `packed` holds: text, and whether it can be run.
+FILES = {"index.html": ("hello", False), "bin/tool": ("#!/bin/sh\n", True), "deep/er/-rf ü": ("x" * 5000, False)}
+SQUEEZE: dict[str, Callable[[bytes], bytes]] = {
+    ".tar": bytes,
+    ".tar.gz": gzip.compress,
+    ".tgz": gzip.compress,
+    ".tar.bz2": bz2.compress,
+    ".tar.xz": lzma.compress,
+    ".tar.zst": zstandard.ZstdCompressor().compress,
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "restart.sh").write_text("echo fine")
+    return make_project(
+        name="shop", git_url="", deploy_path=str(tmp_path / "shop"), deploy_script_path=str(tmp_path / "restart.sh")
+    )
+
+
+def entry(name: str, **values: Any) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    for field, value in values.items():
+        setattr(member, field, value)
+    return member
+
+
+def tar_of(*members: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """A plain tar; the bytes of a file are zeros where none are given."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for each in members:
+            member, data = each if isinstance(each, tuple) else (each, bytes(each.size))
+            member.size = len(data) if member.isfile() else 0
+            archive.addfile(member, io.BytesIO(data))
+    return target.getvalue()
+
+
+def zip_of(*members: tuple[str | zipfile.ZipInfo, str]) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members:
+            archive.writestr(name, text)
+    return target.getvalue()
+
+
+def zipped(name: str, mode: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return info
+
+
+def packed(kind: str, **more: str) -> bytes:
+    """A package of `FILES`, without entries for their folders, and a link."""
+    files = FILES | {name: (text, False) for name, text in more.items()}
+    if kind == ".zip":
+        rows = [(zipped(name, stat.S_IFREG | (0o755 if runs else 0o644)), text) for name, (text, runs) in files.items()]
+        return zip_of(*rows, (zipped("latest", stat.S_IFLNK | 0o777), "deep/er"))
+    members = [
+        (entry(f"./{name}", mode=0o775 if runs else 0o664, uid=1234), text.encode())
+        for name, (text, runs) in files.items()
+    ]
+    link = entry("./latest", type=tarfile.SYMTYPE, linkname="deep/er")
+    return SQUEEZE[kind](tar_of(*members, link))
+
+
+def taken(project: Project, name: str, data: bytes, **values: Any) -> Release:
+    return receive(project, name, io.BytesIO(data), **values)
+
+
+def contents(release: Release) -> dict[str, tuple]:
+    manifest = manifest_of(release)
+    assert manifest is not None
+    return {path: (each.kind, oct(each.mode), each.link) for path, each in manifest.entries.items()}
+
+
+@pytest.mark.parametrize("kind", [*SQUEEZE, ".zip"])
+def test_every_kind_of_archive_becomes_the_same_release(project, kind):
+    release = taken(project, f"shop{kind}", packed(kind), note="2.4")
+    assert contents(release) == {
+        "index.html": ("f", "0o644", ""),
+        "bin": ("d", "0o755", ""),
+        "bin/tool": ("f", "0o755", ""),
+        "deep": ("d", "0o755", ""),
+        "deep/er": ("d", "0o755", ""),
+        "deep/er/-rf ü": ("f", "0o644", ""),
+        "latest": ("l", "0o0", "deep/er"),
+    }
+    assert (release.origin, release.state, release.commit_message, release.commit_hash) == (
+        "uploaded",
+        "built",
+        "2.4",
+        "",
+    )
+    assert (release.file_count, release.unpacked_size) == (3, 5000 + 5 + 10)
+
+
+def test_a_package_is_deployed_and_the_next_one_is_sent_as_its_difference(project, sshd, queue_server, tmp_path):
+    group = make_group(make_server(sshd))
+    big = "".join(f"{number}" for number in range(30_000))
+    for text in ("one", "two"):
+        release = taken(project, "shop.zip", packed(".zip", version=text, big=big))
+        deployment = make_deployment(project, group, release=release)
+        assert carry_out(deployment.pk)
+        deployment.refresh_from_db()
+        assert (deployment.status, deployment.branch, deployment.commit_message) == ("success", "", "shop.zip")
+        live = tmp_path / "shop" / "current"
+        assert (live / "version").read_text() == text
+        assert (live / "latest" / "-rf ü").read_text() == "x" * 5000
+        assert (live / "bin" / "tool").stat().st_mode & 0o777 == 0o755
+    assert LogLine.objects.filter(deployment=deployment, content__contains="as its difference from").exists()
+    release.refresh_from_db()
+    assert release.state == "good"
+
+
+def test_a_jar_is_released_as_it_is(project):
+    data = zip_of(("META-INF/MANIFEST.MF", "Main-Class: x"))
+    assert contents(taken(project, "C:\\builds\\shop-2.4.jar", data)) == {"shop-2.4.jar": ("f", "0o644", "")}
+    with pytest.raises(PackageError, match=r"shop-2\.4\.jar.*cannot be read.*incomplete"):
+        taken(project, "shop-2.4.jar", data[:-30])
+
+
+def test_the_same_package_is_stored_once(project):
+    one = taken(project, "shop.tar", packed(".tar"))
+    assert taken(project, "shop.tar", packed(".tar")) == one
+    assert taken(project, "shop.tar", packed(".tar", more="x")) != one
+    Release.objects.update(state=Release.State.BAD)
+    assert taken(project, "shop.tar", packed(".tar")) != one
+
+
+LINK_IN = entry("link", type=tarfile.SYMTYPE, linkname="sub")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("a.tar", tar_of(entry("/etc/cron.d/evil")), "leads out"),
+        ("a.tar", tar_of(entry("a/../../evil")), "leads out"),
+        ("a.tar", tar_of(entry("link", type=tarfile.SYMTYPE, linkname="../../etc")), "leads out"),
+        ("a.tar", tar_of(entry("hard", type=tarfile.LNKTYPE, linkname="/etc/passwd")), "leads out"),
+        ("a.tar", tar_of(entry("hard", type=tarfile.LNKTYPE, linkname="nothing")), "hard link to no file"),
+        ("a.tar", tar_of(LINK_IN, entry("hard", type=tarfile.LNKTYPE, linkname="link")), "hard link to no file"),
+        ("a.tar", tar_of(LINK_IN, entry("link/file")), "no folder"),
+        ("a.tar", tar_of(entry("file"), entry("file/below")), "no folder"),
+        ("a.tar", tar_of(entry("file"), entry("./file")), "in it twice"),
+        ("a.tar", tar_of(entry("file"), entry("file", type=tarfile.DIRTYPE)), "two different things"),
+        ("a.tar", tar_of(entry("disk", type=tarfile.BLKTYPE)), "neither a file"),
+        ("a.tar", tar_of(entry("root", mode=0o4755)), "setuid"),
+        ("a.tar", tar_of(entry("two\nlines")), "control character"),
+        ("a.zip", zip_of(("../evil", "")), "leads out"),
+        ("a.zip", zip_of(("/evil", "")), "leads out"),
+        ("a.zip", zip_of((zipped("link", stat.S_IFLNK | 0o777), "../../etc/passwd")), "leads out"),
+        ("a.zip", zip_of((zipped("pipe", stat.S_IFIFO | 0o644), "")), "neither a file"),
+        ("a.zip", zip_of((zipped("root", stat.S_IFREG | 0o4755), "")), "setuid"),
+        ("a.zip", zip_of(("x", "y"))[:-10], "cannot be read"),
+        ("a.zip", b"", "cannot be read"),
+        ("a.tar.gz", packed(".tar.gz")[:-40], "cannot be read"),
+        ("a.tar.gz", packed(".tar"), "cannot be read"),
+        ("a.tar.zst", b"not at all", "cannot be read"),
+        ("a.tar.xz", packed(".tar.xz")[:-8], "cannot be read"),
+        ("a.exe", b"MZ", "not a package.*none of .tar"),
+        ("$(touch pwned)\n", b"", "not a package"),
+    ],
+)
+def test_a_hostile_or_broken_package_is_refused_and_nothing_is_stored(project, settings, name, data, why):
+    with pytest.raises(UnsafeArchiveError, match=why):
+        taken(project, name, data)
+    assert not Release.objects.exists()
+    assert not list(settings.BUILDS_DIR.glob("package-*"))
+
+
+def test_an_encrypted_zip_is_refused(project, tmp_path):
+    data = bytearray(zip_of(("secret", "x")))
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + place] |= 1  # the flag "encrypted"
+    with pytest.raises(PackageError, match="encrypted"):
+        taken(project, "a.zip", bytes(data))
+
+
+@pytest.mark.parametrize("kind", [".tar.gz", ".zip"])
+def test_bombs_are_given_up_at_the_limit(project, settings, kind):
+    settings.DEPLOYER_RELEASE_MAX_MB = 5
+    zeros = "\0" * 6_000_000
+    data = zip_of(("zeros", zeros)) if kind == ".zip" else gzip.compress(tar_of((entry("zeros"), zeros.encode())))
+    assert len(data) < 100_000
+    with pytest.raises(UnsafeArchiveError, match="or 5 MB"):
+        taken(project, f"bomb{kind}", data)
+    settings.DEPLOYER_RELEASE_MAX_FILES = 10
+    many = (
+        zip_of(*((f"f{n}", "") for n in range(11)))
+        if kind == ".zip"
+        else gzip.compress(tar_of(*(entry(f"f{n}") for n in range(11))))
+    )
+    with pytest.raises(UnsafeArchiveError, match="more than 10 files"):
+        taken(project, f"many{kind}", many)
+
+
+def test_a_package_that_is_not_stored_any_more_cannot_be_retried_or_deployed(project, sshd, queue_server):
+    release = taken(project, "shop.tar", packed(".tar"))
+    group = make_group(make_server(sshd))
+    deployment = make_deployment(project, group, release=release)
+    deployment.targets.update(status="failed")
+    Deployment.objects.update(finished_at=timezone.now())
+    Release.objects.update(archive="")
+    deployment = Deployment.objects.get()
+    with pytest.raises(LaunchRefusedError, match="upload it again"):
+        wish_to_retry(deployment, created_by=None, trigger="cli")
+    with pytest.raises(LaunchRefusedError, match="upload it again"):
+        with_release(Launch(project, [group]), release.version)
+
+
+def test_the_page_takes_a_package_and_leads_to_its_launch(project, queue_server, admin_client):
+    group = make_group(make_server())
+    page = reverse("releases", args=[project.pk])
+    bad = SimpleUploadedFile("<b>.exe", b"MZ")
+    answer = admin_client.post(page, {"package": bad, "note": "nightly <i>"})
+    assert "&lt;b&gt;.exe” is not a package" in answer.content.decode()
+    assert 'value="nightly &lt;i&gt;"' in answer.content.decode()
+    good = SimpleUploadedFile("shop.zip", packed(".zip"))
+    answer = admin_client.post(page, {"package": good, "note": "nightly"})
+    release = Release.objects.get()
+    assert (release.commit_message, str(release.created_by)) == ("nightly", "admin")
+    assert answer.status_code == 302
+    launch_page = admin_client.get(answer["location"]).content.decode()
+    assert f'<option value="{release.version}" selected>' in launch_page
+    assert "id_branch" not in launch_page
+    sent = {"deployment_type": "full", "release": release.version, "server_groups": [group.pk]}
+    assert admin_client.post(reverse("launch", args=[project.pk]), sent).status_code == 302
+    deployment = Deployment.objects.get()
+    assert (deployment.release, deployment.branch) == (release, "")
+    listed = admin_client.get(page).content.decode()
+    assert release.version in listed
+    assert "nightly" in listed
+    again = admin_client.get(reverse("deployment_again", args=[deployment.pk]))
+    assert f"release={release.version}" in again["location"]
+
+
+def test_the_list_says_where_each_release_is_live(
+    project, sshd, queue_server, admin_client, django_assert_max_num_queries
+):
+    group = make_group(make_server(sshd, name="web-1"))
+    for text in ("one", "two"):
+        deployment = make_deployment(project, group, release=taken(project, "shop.tar", packed(".tar", version=text)))
+        assert carry_out(deployment.pk)
+    page = reverse("releases", args=[project.pk])
+    with django_assert_max_num_queries(12):
+        listed = " ".join(admin_client.get(page).content.decode().split())
+    new, old = listed.split("<tbody>")[1].split("</tr>")[:2]
+    assert ("web-1" in new, "before that on" in new) == (True, False)
+    assert "before that on web-1" in old
+
+
+def test_the_command_line_takes_a_package(project, sshd, queue_server, tmp_path):
+    make_group(make_server(sshd), name="web")
+    path = tmp_path / "shop.tar.gz"
+
+    def deploy(file: Path) -> subprocess.CompletedProcess:
+        words = ["deploy", "shop", "--group", "web", "--package", str(file)]
+        return subprocess.run([*MANAGE, *words], env=process_environment(), capture_output=True, text=True, timeout=60)
+
+    missing = deploy(path)
+    assert (missing.returncode, "cannot be read: No such file" in missing.stderr) == (2, True)
+    path.write_bytes(packed(".tar.gz"))
+    done = deploy(path)
+    assert (done.returncode, done.stderr) == (0, "")
+    deployment = Deployment.objects.get()
+    assert f"shop.tar.gz is stored as release {deployment.release}" in done.stdout
+    path.write_bytes(b"x")
+    assert deploy(path).returncode == 2
+
+
+def test_the_api_takes_and_lists_packages(project):
+    token = ApiToken(name="ci", user=make_user("ci"))
+    client = Client(headers={"authorization": f"Bearer {token.renew()}"})
+    token.save()
+    url = f"/api/v1/projects/{project.pk}/releases"
+    sent = {"package": SimpleUploadedFile("shop.tar", packed(".tar")), "note": "2.4"}
+    answer = client.post(url, sent)
+    assert answer.status_code == 201, answer.content
+    shown = answer.json()
+    assert (shown["origin"], shown["created_by"], shown["is_stored"], shown["file_count"]) == (
+        "uploaded",
+        "ci",
+        True,
+        3,
+    )
+    assert client.get(url).json() == {"items": [shown], "count": 1}
+    refused = client.post(url, {"package": SimpleUploadedFile("shop.tar", b"x")})
+    assert (refused.status_code, refused.json()["field"]) == (422, "package")
+    assert client.get("/api/v1/projects/999/releases").status_code == 404
+    assert Client().post(url, sent).status_code == 401
