@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import hashlib
 import lzma
+import secrets
 import stat
 import tarfile
 import tempfile
@@ -89,7 +90,7 @@ def receive(
             _copy(_members(kind, name, file), target)
         release = Release(
             project=project,
-            version=f"{timezone.now():%Y%m%d%H%M%S}-{key[:8]}",
+            version=f"{timezone.now():%Y%m%d%H%M%S}-{secrets.token_hex(4)}",
             commit_message=note or name,
             build_key=key,
             origin=Release.Origin.UPLOADED,
