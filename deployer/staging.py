@@ -3,7 +3,7 @@
 import secrets
 import threading
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -96,28 +96,10 @@ class Staging:
     def _whole(self, tools: set[str]) -> None:
         packed = self.archive.whole(["zstd", "gzip"] if "zstd" in tools else ["gzip"])
         manifest = self.archive.manifest if "find" in tools else None
-        text = self._unpack(packed) + (self._verify(manifest) if manifest else "") + self._finish()
-        if packed.size > LARGE and self.link.round_trip() > FAR:
-            self._in_stripes(packed, text)
-        elif self._feed(text, packed, fine=(0, release_commands.DIFFERS)).code:
+        check = (self._verify(manifest) if manifest else "") + self._finish()
+        if self._unpack(packed, check).code:
             assert manifest is not None  # noqa: S101 (only the comparison with it ends so)
             self._explain(manifest)
-
-    def _in_stripes(self, packed: Packed, text: str) -> None:
-        """Send pieces of the archive side by side into a file on the server, and unpack that."""
-        part = release_commands.part(self.path, self.release.version, self.nonce)
-        blocks = -(-packed.size // BLOCK)
-        share = -(-blocks // STRIPES)
-        tell = self._progress(packed.size)
-
-        def send(first: int) -> None:
-            text = release_commands.receive_stripe(part, BLOCK, first)
-            self._push(text, _file(packed, first * BLOCK, share * BLOCK), tell)
-
-        with ThreadPoolExecutor(STRIPES, "stripe") as threads:
-            for done in [threads.submit(send, first) for first in range(0, blocks, share)]:
-                done.result()
-        self.server.capture(release_commands.from_file(part, text), _("The release could not be unpacked"))
 
     # --- what has changed ----------------------------------------------------------------------------
 
@@ -132,7 +114,9 @@ class Staging:
         if not _worth_it(change, want):
             return ""
         copy = release_commands.begin_from(self.path, version, self.release.version, self.nonce, change.delete)
-        made = self.link.capture(copy, timeout=self.server.plan.script_timeout)
+        with ThreadPoolExecutor(1, "parts") as meanwhile:  # the server copies, and we prepare what it lacks
+            meanwhile.submit(self.archive.parts, change.send, packing)
+            made = self.link.capture(copy, timeout=self.server.plan.script_timeout)
         if made.code == 0 and self._apply(change.send, want, packing):
             return version
         if made.code == 0:
@@ -172,13 +156,37 @@ class Staging:
         if not entries:
             code = self.link.capture(check, timeout=self.server.plan.script_timeout).code
             return self._accept(Output(code, "", ""), (0, release_commands.DIFFERS)).code == 0
-        packed = self.archive.parts(entries, packing)
-        return self._feed(self._unpack(packed) + check, packed, fine=(0, release_commands.DIFFERS)).code == 0
+        return self._unpack(self.archive.parts(entries, packing), check).code == 0
 
     # --- the pieces ----------------------------------------------------------------------------------
 
-    def _unpack(self, packed: Packed) -> str:
-        return release_commands.unpack(self.path, self.release.version, self.nonce, packed.stream)
+    def _send(self, packed: Packed) -> None:
+        """Let the packed archive arrive in a file on the server; a large one that goes far in several streams."""
+        file = release_commands.part(self.path, self.release.version, self.nonce)
+        far = packed.size > LARGE and self.link.round_trip() > FAR
+        tell = self._progress(packed.size)
+        blocks = max(-(-packed.size // BLOCK), 1)
+        share = -(-blocks // (STRIPES if far else 1))
+
+        def send(first: int) -> None:
+            answer = self._feed(
+                release_commands.receive(file, BLOCK, first), _file(packed, first * BLOCK, share * BLOCK), tell
+            )
+            self.server.accept(answer, _("The release could not be received"))
+
+        if not far:
+            send(0)
+            return
+        with ThreadPoolExecutor(STRIPES, "stripe") as threads:
+            for done in [threads.submit(send, first) for first in range(0, blocks, share)]:
+                done.result()
+
+    def _unpack(self, packed: Packed, check: str) -> Output:
+        """Send the archive, unpack it and run ``check``; status `DIFFERS`: the tree is not what it should be."""
+        self._send(packed)
+        text = release_commands.unpack(self.path, self.release.version, self.nonce, packed.stream) + check
+        # Not as a short script: one of which nobody knows how it ended is not run again.
+        return self._accept(self._feed(text, ()), (0, release_commands.DIFFERS))
 
     def _verify(self, manifest: Manifest, *, contents: bool = False) -> str:
         return release_commands.verify(
@@ -195,15 +203,10 @@ class Staging:
         links = release_commands.link_shared(self.path, work, shared, replace=True) if shared else ""
         return links + release_commands.finish(self.path, version, self.nonce)
 
-    def _feed(self, text: str, packed: Packed, *, fine: Container[int] = (0,)) -> Output:
-        tell = self._progress(packed.size)
-        return self._push(text, _file(packed, 0, packed.size), tell, fine)
-
-    def _push(self, text: str, pieces: Iterator[bytes], tell: "_Progress", fine: Container[int] = (0,)) -> Output:
-        answer = self.link.feed(
+    def _feed(self, text: str, pieces: Iterable[bytes], tell: Callable[[int], None] = lambda _sent: None) -> Output:
+        return self.link.feed(
             text, pieces, timeout=self.server.plan.script_timeout, stop=self.server.run.stop, on_sent=tell
         )
-        return self._accept(answer, fine)
 
     def _accept(self, answer: Output, fine: Container[int]) -> Output:
         self.server.accept(answer, _("The release could not be unpacked"), fine)
