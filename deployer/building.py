@@ -1,12 +1,10 @@
 """From a git address to a stored release, on this machine: clone, install, build, pack."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
+from deployer.mirror import Mirror
 from deployer.models import Deployment, Release
 from deployer.plan import Plan
 from deployer.releases import store
@@ -25,8 +24,7 @@ from deployer.run import Run
 from projects import build as build_commands
 from projects import release as release_commands
 from projects import source as git
-from projects.validators import is_local_git_url, validate_git_url
-from servers.keys import openssh_key
+from projects.validators import validate_git_url
 from servers.models import Credential
 from servers.shell import LocalShell, Script, ScriptTimeoutError, ShellError
 
@@ -58,14 +56,16 @@ def clone(run: Run) -> Iterator[Source]:
     try:
         tree = folder / "tree"
         tree.mkdir()
-        env = _git_environment(run, folder)
-        mirror = settings.MIRRORS_DIR / (hashlib.sha256(plan.git_url.encode()).hexdigest()[:32] + ".git")
+        login = Credential.objects.filter(pk=plan.git_credential_id).first() if plan.git_credential_id else None
+        mirror = Mirror(plan.git_url, login, folder)
+        run.log.mask = run.log.mask.knowing(mirror.secrets)
+        path, env = str(mirror.path), mirror.env
         run.log.say(_("Fetching %s") % plan.git_url)
-        with _locked(mirror, run):
-            _run(run, shell, git.fetch(str(mirror), plan.git_url, env), _("Fetching %s failed") % plan.git_url)
+        with mirror.locked(run.check):
+            _run(run, shell, git.fetch(path, plan.git_url, env), _("Fetching %s failed") % plan.git_url)
             found: list[bytes] = []
             code = shell.run(
-                git.resolve(str(mirror), deployment.branch, env),
+                git.resolve(path, deployment.branch, env),
                 lambda _stream, data: found.append(data),
                 timeout=60,
                 stop=run.stop,
@@ -77,7 +77,7 @@ def clone(run: Run) -> Iterator[Source]:
                     _("Push it first, or choose another one."),
                 )
             commit, subject = [*b"".join(found).decode(errors="replace").split("\n"), ""][:2]
-            _run(run, shell, git.export(str(mirror), commit, str(tree), env), _("The commit could not be exported"))
+            _run(run, shell, git.export(path, commit, str(tree), env), _("The commit could not be exported"))
         deployment.commit_hash, deployment.commit_message = commit, subject
         insist(lambda: Deployment.objects.filter(pk=deployment.pk).update(commit_hash=commit, commit_message=subject))
         run.log.say(f"{deployment.branch} → {commit[:12]} {subject}")
@@ -201,57 +201,3 @@ def _output_folder(tree: Path, output_dir: str) -> Path:
             _("Correct output_dir, or the build script that should make it."),
         )
     return folder
-
-
-@contextlib.contextmanager
-def _locked(mirror: Path, run: Run) -> Iterator[None]:
-    """One git at a time in a mirror; a cancel ends the wait."""
-    mirror.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with mirror.with_suffix(".lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                run.check()
-                time.sleep(0.2)
-        yield
-
-
-def _git_environment(run: Run, folder: Path) -> dict[str, str]:
-    """git's variables for this project: what it may speak, and the login to the repository."""
-    settings.MIRRORS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    configuration = folder / "gitconfig"
-    configuration.write_text(git.CONFIGURATION)
-    url = run.plan.git_url
-    env = git.environment(str(configuration), local_allowed=is_local_git_url(url))
-    credential = (
-        Credential.objects.filter(pk=run.plan.git_credential_id).first() if run.plan.git_credential_id else None
-    )
-    key_file = ""
-    if credential is not None:
-        run.log.mask = run.log.mask.knowing(credential.secrets())
-        if credential.kind == Credential.Kind.SSH_KEY:
-            key_file = str(_private(folder / "git_key", openssh_key(credential.private_key, credential.passphrase)))
-        else:
-            askpass = _private(folder / "askpass", git.ASKPASS)
-            askpass.chmod(0o700)
-            env |= {
-                "GIT_ASKPASS": str(askpass),
-                "SSH_ASKPASS": str(askpass),
-                "SSH_ASKPASS_REQUIRE": "force",
-                "DEPLOYER_GIT_USERNAME": credential.username,
-                "DEPLOYER_GIT_PASSWORD": credential.password,
-            }
-    env["GIT_SSH_COMMAND"] = git.ssh_command(
-        key_file,
-        str(settings.MIRRORS_DIR / "known_hosts"),
-        batch=credential is None or credential.kind == Credential.Kind.SSH_KEY,
-    )
-    return env
-
-
-def _private(path: Path, text: str) -> Path:
-    path.touch(mode=0o600)
-    path.write_text(text)
-    return path

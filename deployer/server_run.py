@@ -10,11 +10,11 @@ from django.utils.translation import gettext as _
 from deployer.database import insist
 from deployer.log import Output as LogOutput
 from deployer.log import clean_lines
-from deployer.models import Lease, Target
+from deployer.models import Lease, Sighting, Target
 from deployer.preflight import Finding, inspect
 from deployer.releases import previous_on
 from deployer.staging import Staging
-from deployer.verify import ask, run_check
+from deployer.verify import ask, run_check, with_folders
 from projects import health, service
 from projects import release as release_commands
 from servers.shell import (
@@ -282,12 +282,30 @@ class ServerRun:
         reloaded = outcome == service.UNCHANGED and self.plan.script_reloads
         if reloaded:
             sentence += " " + _("That is as it should be: the script only reloads.")
-        after = self._with_folders(after)
+        after = with_folders(self, after, self.target.release_after)
+        for entry in after:
+            if entry["old"]:
+                self.warn(
+                    _("pid %(pid)s is old code: it runs from release %(old)s, and %(live)s is live")
+                    % {**entry, "live": self.target.release_after}
+                )
+        insist(lambda: self._record(after))
         (self.say if outcome == service.REPLACED else self.warn)(sentence)
         status = Status.SUCCESS
         if question.named and outcome != service.REPLACED and not reloaded:
             status = Status.UNCHANGED if outcome == service.UNCHANGED else Status.FAILED
         return status, {"verdict": outcome, "sentence": sentence, "before": before, "after": after}
+
+    def _record(self, processes: list[dict[str, Any]]) -> None:
+        """Let the board of what runs where show what was found."""
+        if self.target.server is not None:
+            Sighting.record(
+                self.run.deployment.project,
+                self.target.server,
+                release=self.target.release_after,
+                processes=processes,
+                problem="",
+            )
 
     def ailment(self) -> str:
         """What the first required health check that fails has to say; empty when the server is healthy."""
@@ -301,23 +319,6 @@ class ServerRun:
                 return sentence
             self.warn(sentence)
         return ""
-
-    def _with_folders(self, after: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """``after`` with each process's working folder; one that is another release is old code, and said."""
-        if not after:
-            return after
-        answer = self.link.capture(service.working_folders([entry["pid"] for entry in after])).stdout
-        folders = dict(line.split(" ", 1) for line in answer.splitlines() if " " in line)
-        after = [{**entry, "folder": folders.get(str(entry["pid"]), "")} for entry in after]
-        live = self.target.release_after
-        for entry in after:
-            old = service.old_release(entry["folder"], self.deploy_path, live)
-            if old:
-                self.warn(
-                    _("pid %(pid)s is old code: it runs from release %(old)s, and %(live)s is live")
-                    % {"pid": entry["pid"], "old": old, "live": live}
-                )
-        return after
 
     def gather_evidence(self) -> None:
         """When it failed: keep what the server shows about the reason. Costs nothing when it cannot be asked."""

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, include, path
 
 from deployer.api import api
-from deployer.views import actions, deployment, history, home, launch, releases
+from deployer.views import actions, board, changes, deployment, history, home, launch, releases
 
 
 def superusers_only(module: str) -> tuple[list[URLPattern], str]:
@@ -38,6 +38,7 @@ deployment_urls = [
     path("", deployment.deployment, name="deployment"),
     path("poll/", deployment.deployment_poll, name="deployment_poll"),
     path("earlier/", deployment.deployment_earlier, name="deployment_earlier"),
+    path("changes/", changes.deployment_changes, name="deployment_changes"),
     path("log/", deployment.deployment_log, name="deployment_log"),
     path("cancel/", actions.deployment_cancel, name="deployment_cancel"),
     path("continue/", actions.deployment_continue, name="deployment_continue"),
@@ -53,6 +54,10 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(), name="logout"),
     path("projects/<int:pk>/launch/", launch.launch_form, name="launch"),
     path("projects/<int:pk>/check/", launch.launch_check, name="launch_check"),
+    path("projects/<int:pk>/board/", board.project_board, name="project_board"),
+    path("projects/<int:pk>/look/", board.project_look, name="project_look"),
+    path("projects/<int:pk>/changes/", changes.launch_changes, name="launch_changes"),
+    path("projects/<int:pk>/fetch/", changes.launch_fetch, name="launch_fetch"),
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
     path("projects/", include("projects.urls")),
     path("servers/", include("servers.urls")),

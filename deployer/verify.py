@@ -3,14 +3,15 @@
 import http.client
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
 
-from deployer.plan import Check
+from deployer.plan import Check, Plan
 from projects import health, service
 from servers.shell import ShellError, StoppedError, TransferError, UnreachableError
+from servers.ssh import SSHShell
 
 if TYPE_CHECKING:
     from deployer.server_run import ServerRun
@@ -22,11 +23,24 @@ GRACE_DERIVED = 1.0
 SETTLE = 1.0
 
 
+class Place(Protocol):
+    """A server that can be asked about a project: a link to it, what was planned, and where it lies there."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def link(self) -> SSHShell: ...
+
+    @property
+    def deploy_path(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Question:
     """Which process is meant: a unit or a name given by the operator, or one derived from the project's name."""
 
-    server: "ServerRun"
+    server: Place
     name: str
     unit: str
     named: bool
@@ -59,7 +73,7 @@ class Question:
         return outcome, after
 
 
-def ask(server: "ServerRun") -> Question:
+def ask(server: Place) -> Question:
     """The question for this plan: its systemd check's unit, its process name, its process check, or its own name."""
     plan = server.plan
     targets = {
@@ -70,6 +84,16 @@ def ask(server: "ServerRun") -> Question:
     if name := plan.process_name or targets["process"]:
         return Question(server, name, "", named=True)
     return Question(server, service.derived_process_name(plan.name), "", named=False)
+
+
+def with_folders(server: Place, processes: list[dict[str, Any]], live: str) -> list[dict[str, Any]]:
+    """``processes`` with the ``folder`` that each works in, and ``old``: that release, if not the ``live`` one."""
+    if not processes:
+        return processes
+    answer = server.link.capture(service.working_folders([entry["pid"] for entry in processes])).stdout
+    folders = dict(line.split(" ", 1) for line in answer.splitlines() if " " in line)
+    found = [{**entry, "folder": folders.get(str(entry["pid"]), "")} for entry in processes]
+    return [{**entry, "old": service.old_release(entry["folder"], server.deploy_path, live)} for entry in found]
 
 
 def run_check(server: "ServerRun", check: Check) -> str:

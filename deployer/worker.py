@@ -13,6 +13,7 @@ from rq import Queue, Worker
 from rq.job import Job
 
 import deployer.routines  # noqa: F401  # loaded before the fork: a job then starts in 8 ms and not in 200
+from deployer.jobs import enqueue_look
 from deployer.releases import prune
 from deployer.sweep import sweep, work_horse_killed
 from servers.shell import adopt_orphans
@@ -20,14 +21,15 @@ from servers.shell import adopt_orphans
 logger = logging.getLogger(__name__)
 
 SWEEP_EVERY = 10.0
-PRUNE_EVERY = 3600.0
+#: How often the store is pruned and the servers are asked what they run.
+LOOK_AFTER_EVERY = 3600.0
 
 
 class DeploymentWorker(Worker):
-    """A worker that knows what its jobs are: deployments, by id."""
+    """A worker that knows what its jobs are: deployments, by id, and looking at what the servers run."""
 
     _swept_at = 0.0
-    _pruned_at = time.monotonic() - PRUNE_EVERY + 60.0  # for the first time a minute after the start
+    _looked_after_at = time.monotonic() - LOOK_AFTER_EVERY + 60.0  # for the first time a minute after the start
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"job_monitoring_interval": 5} | kwargs)
@@ -43,9 +45,10 @@ class DeploymentWorker(Worker):
             self._swept_at = time.monotonic()
             try:
                 sweep()
-                if time.monotonic() > self._pruned_at + PRUNE_EVERY:
-                    self._pruned_at = time.monotonic()
+                if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
+                    self._looked_after_at = time.monotonic()
                     prune()
+                    enqueue_look()
             except (DatabaseError, RedisError, OSError) as error:
                 logger.warning("the sweep was not finished: %s", error)
 
@@ -61,4 +64,5 @@ class DeploymentWorker(Worker):
         """The process that carried out a deployment is gone without having ended it."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
         number = os.WTERMSIG(ret_val) if ret_val is not None and os.WIFSIGNALED(ret_val) else None
-        work_horse_killed(job.args[0], number)
+        if job.args:  # a deployment's number; looking at the servers has none, and leaves nothing behind
+            work_horse_killed(job.args[0], number)

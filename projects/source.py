@@ -6,6 +6,7 @@ allowed: an address or a branch that looks like an option or a command stays an 
 
 from collections.abc import Mapping
 from shlex import quote
+from typing import NamedTuple
 
 from servers.shell import Script
 
@@ -86,3 +87,32 @@ def export(mirror: str, commit: str, folder: str, env: Mapping[str, str]) -> Scr
         f"git -C {quote(mirror)} archive --format=tar {quote(commit)} | tar -x -C {quote(folder)}",
         env,
     )
+
+
+def history(mirror: str, base: str, head: str, limit: int, env: Mapping[str, str]) -> Script:
+    """Print how many commits ``head`` has that ``base`` has not, then the newest ``limit`` of them.
+
+    `read_history` reads it. It fails where one of the two is not in the mirror.
+    """
+    span = quote(f"{base}..{head}")
+    return Script(
+        f"git -C {quote(mirror)} rev-list --count --end-of-options {span} --\n"
+        f"git -C {quote(mirror)} log --no-show-signature --max-count={limit} --format=%H%x00%an%x00%aI%x00%s "
+        f"--end-of-options {span} --",
+        env,
+    )
+
+
+class Commit(NamedTuple):
+    """One commit: its hash, who wrote it, when (ISO 8601) and the first line of its message."""
+
+    hash: str
+    author: str
+    at: str
+    subject: str
+
+
+def read_history(text: str) -> tuple[int, list[Commit]]:
+    """Take apart what `history` printed: the number of all commits, and the newest of them."""
+    count, *rows = text.split("\n")
+    return int(count), [Commit(*row.split("\0", 3)) for row in rows if row.count("\0") >= 3]

@@ -89,6 +89,15 @@ def ago(moment: datetime | None) -> str | SafeString:
     )
 
 
+@register.filter
+def moment(text: str) -> datetime | None:
+    """The time that an ISO 8601 text names; nothing if it names none."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
 @register.simple_tag
 def deployments_of(project: Project) -> QuerySet[Deployment]:
     """The ten newest deployments of a project."""

@@ -1,0 +1,75 @@
+"""``manage.py status [PROJECT ...]``: what the servers run, and whether that is what deployer left there."""
+
+import json
+import sys
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils import timezone
+from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+
+from deployer.commandline import OperatorCommand, refused
+from deployer.declaration import printable
+from deployer.sightings import View, board, look
+from deployer.terminal import plain
+from projects.models import Project
+
+
+class Command(OperatorCommand):
+    help = (
+        "Show what runs where, as it was last seen. Exit with 0 when all is as deployer left it, 1 when something "
+        "differs or could not be seen, 2 refused."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "projects", nargs="*", metavar="PROJECT", help="all that were ever deployed if none is named"
+        )
+        parser.add_argument("--look", action="store_true", help="ask the servers first")
+        parser.add_argument("--json", action="store_true", help="print one JSON object for each server, one a line")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        projects = Project.objects.filter(deployments__isnull=False).distinct()
+        if options["projects"]:
+            projects = Project.objects.filter(name__in=options["projects"])
+            for name in options["projects"]:
+                if not any(project.name == name for project in projects):
+                    raise refused(_("There is no project “%s”.") % printable(name))
+        fine = True
+        for project in projects:
+            if options["look"]:
+                look(project)
+            for view in board(project):
+                fine &= bool(view.sighting and not view.sighting.problem and not view.drift)
+                self.stdout.write(_as_json(project, view) if options["json"] else _as_text(project, view))
+        if not fine:
+            sys.exit(1)
+
+
+def _as_text(project: Project, view: View) -> str:
+    head = f"{printable(project.name)} | {printable(view.server.name)} | "
+    seen = view.sighting
+    if seen is None:
+        return head + _("never looked at; --look does")
+    words = [seen.release or "–"]
+    words += [_("pid %(pid)s since %(since)s") % entry for entry in seen.processes[:4]]
+    words.append(_("seen %(time)s ago") % {"time": timesince(seen.seen_at, timezone.now(), depth=1)})
+    words += [f"! {remark}" for remark in [*view.drift, seen.problem] if remark]
+    return head + plain(" ".join("; ".join(words).splitlines()))
+
+
+def _as_json(project: Project, view: View) -> str:
+    seen = view.sighting
+    return json.dumps(
+        {
+            "project": project.name,
+            "server": view.server.name,
+            "release": seen.release if seen else None,
+            "recorded": view.recorded.live,
+            "processes": seen.processes if seen else [],
+            "drift": view.drift,
+            "problem": seen.problem if seen else "",
+            "seen_at": seen.seen_at.isoformat() if seen else None,
+        }
+    )

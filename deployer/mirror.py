@@ -1,0 +1,134 @@
+"""The cached bare copies of git repositories on this machine: one a repository, fetched into by whoever needs it."""
+
+import contextlib
+import fcntl
+import hashlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+from projects import source as git
+from projects.models import Project
+from projects.validators import is_local_git_url, validate_git_url
+from servers.keys import openssh_key
+from servers.models import Credential
+from servers.shell import LocalShell, NotReadyError, Script, ShellError
+
+#: Seconds that a page waits for git.
+READ_LIMIT, FETCH_LIMIT = 10, 60
+
+
+class Mirror:
+    """The mirror of one repository, and the variables with which git reads it and may log in to its origin.
+
+    ``folder`` is a private one for the login's files; it is the caller's to delete. Without a credential, what is
+    there can be read, and a public repository fetched.
+    """
+
+    def __init__(self, url: str, credential: Credential | None, folder: Path) -> None:
+        self.url = url
+        self.path = settings.MIRRORS_DIR / (hashlib.sha256(url.encode()).hexdigest()[:32] + ".git")
+        self.secrets = credential.secrets() if credential else []
+        settings.MIRRORS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+        configuration = folder / "gitconfig"
+        configuration.write_text(git.CONFIGURATION)
+        self.env = git.environment(str(configuration), local_allowed=is_local_git_url(url))
+        key_file = ""
+        if credential is not None and credential.kind == Credential.Kind.SSH_KEY:
+            key_file = str(_private(folder / "git_key", openssh_key(credential.private_key, credential.passphrase)))
+        elif credential is not None:
+            askpass = _private(folder / "askpass", git.ASKPASS)
+            askpass.chmod(0o700)
+            self.env |= {
+                "GIT_ASKPASS": str(askpass),
+                "SSH_ASKPASS": str(askpass),
+                "SSH_ASKPASS_REQUIRE": "force",
+                "DEPLOYER_GIT_USERNAME": credential.username,
+                "DEPLOYER_GIT_PASSWORD": credential.password,
+            }
+        self.env["GIT_SSH_COMMAND"] = git.ssh_command(
+            key_file,
+            str(settings.MIRRORS_DIR / "known_hosts"),
+            batch=credential is None or credential.kind == Credential.Kind.SSH_KEY,
+        )
+
+    @property
+    def fetched_at(self) -> datetime | None:
+        """When it was last fetched; nothing if it never was."""
+        try:
+            return datetime.fromtimestamp((self.path / "FETCH_HEAD").stat().st_mtime, UTC)
+        except OSError:
+            return None
+
+    @contextlib.contextmanager
+    def locked(self, check: Callable[[], None]) -> Iterator[None]:
+        """One git at a time; ``check`` is called while waiting, and ends the wait by raising."""
+        with self.path.with_suffix(".lock").open("w") as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    check()
+                    time.sleep(0.2)
+            yield
+
+    def read(self, script: Script, timeout: float = READ_LIMIT) -> tuple[int, str, str]:
+        """Run a short git command; gives its status and what it printed on both streams."""
+        said: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        code = LocalShell().run(
+            script, lambda stream, data: said[stream].append(data), timeout=timeout, stop=threading.Event()
+        )
+        stdout, stderr = (b"".join(said[stream]).decode(errors="replace") for stream in ("stdout", "stderr"))
+        return code, stdout, stderr
+
+    def resolve(self, name: str) -> str:
+        """The commit of a branch, a tag or a commit; empty where there is none of that name."""
+        code, stdout, _stderr = self.read(git.resolve(str(self.path), name, self.env))
+        return "" if code else stdout.split("\n")[0]
+
+
+@contextlib.contextmanager
+def mirror_of(project: Project) -> Iterator[Mirror]:
+    """The mirror of a project's repository, with the login to it."""
+    with tempfile.TemporaryDirectory(prefix="deployer-git-") as folder:
+        yield Mirror(project.git_url, project.git_credential, Path(folder))
+
+
+def fetch(project: Project) -> None:
+    """Bring the mirror up to date, while somebody waits. Raises a `ShellError` that explains itself."""
+    what = _("%s could not be fetched") % project.git_url
+    try:
+        validate_git_url(project.git_url)
+    except ValidationError as error:
+        raise NotReadyError(what, " ".join(error.messages)) from error
+    until = time.monotonic() + FETCH_LIMIT
+
+    def check() -> None:
+        if time.monotonic() > until:
+            raise NotReadyError(what, _("a deployment is fetching it"), _("Try again in a moment."))
+
+    with mirror_of(project) as mirror, mirror.locked(check):
+        try:
+            code, _stdout, stderr = mirror.read(
+                git.fetch(str(mirror.path), project.git_url, mirror.env), max(until - time.monotonic(), 1)
+            )
+        except ShellError as error:
+            raise NotReadyError(what, _("git did not answer within %d seconds") % FETCH_LIMIT) from error
+        if code:
+            for secret in mirror.secrets:
+                stderr = stderr.replace(secret, "••••••")
+            raise NotReadyError(what, " / ".join(line for line in stderr.splitlines() if line.strip())[:400])
+
+
+def _private(path: Path, text: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path

@@ -1,0 +1,138 @@
+"""What the servers run now: asked, kept, and compared with what deployer put there."""
+
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from deployer.models import Deployment, Sighting, Target
+from deployer.plan import Plan
+from deployer.releases import Recorded, recorded
+from deployer.verify import ask, with_folders
+from projects import release, service
+from projects.models import Project
+from servers.models import Server
+from servers.shell import ShellError
+from servers.ssh import SSHShell, connect
+
+#: What was seen longer ago than this is looked at again by itself.
+LOOK_EVERY = timedelta(minutes=50)
+
+
+@dataclass(frozen=True)
+class View:
+    """What was seen of a project on one server, beside what deployer knows that it put there.
+
+    ``drift`` are sentences: what differs. Empty where all is as it was left, or nothing was ever seen.
+    """
+
+    server: Server
+    sighting: Sighting | None
+    recorded: Recorded
+    drift: list[str]
+
+
+@dataclass
+class _Visit:
+    """One server while it is looked at."""
+
+    plan: Plan
+    link: SSHShell
+    deploy_path: str = ""
+
+
+def board(project: Project) -> list[View]:
+    """Every active server that the project was ever deployed to, by name."""
+    servers = _servers_of(project)
+    seen = {sighting.server_id: sighting for sighting in project.sightings.filter(server__in=servers)}
+    known, proofs = recorded(project), _newest_proofs(project)
+    views = []
+    for server in servers:
+        sighting, record = seen.get(server.pk), known.get(server.pk, Recorded("", ""))
+        drift = _drift(sighting, record, proofs.get(server.pk, [])) if sighting else []
+        views.append(View(server, sighting, record, drift))
+    return views
+
+
+def look(project: Project, servers: Iterable[Server] | None = None) -> None:
+    """Ask the servers, side by side, and keep what they say. Nothing is changed on them.
+
+    Nothing is asked while a deployment is under way: what would be seen is neither the old nor the new.
+    """
+    if Deployment.objects.active().filter(project=project).exists():
+        return
+    plan = Plan.of(project, [])
+    wanted = [*(_servers_of(project) if servers is None else servers)]
+    if not wanted:
+        return
+
+    def ask_one(server: Server) -> None:
+        try:
+            _look_at(project, plan, server)
+        finally:
+            connections.close_all()  # this thread's own
+
+    with ThreadPoolExecutor(min(len(wanted), settings.DEPLOYER_PARALLEL_SERVERS), "look") as threads:
+        for done in [threads.submit(ask_one, server) for server in wanted]:
+            done.result()
+
+
+def look_at_what_is_old() -> None:
+    """Look at all servers of all projects that nobody has looked at for `LOOK_EVERY`."""
+    for project in Project.objects.filter(deployments__isnull=False).distinct():
+        fresh = project.sightings.filter(seen_at__gt=timezone.now() - LOOK_EVERY)
+        seen = set(fresh.values_list("server_id", flat=True))
+        look(project, [server for server in _servers_of(project) if server.pk not in seen])
+
+
+def _servers_of(project: Project) -> Collection[Server]:
+    touched = Target.objects.filter(deployment__project=project, started_at__isnull=False)
+    return Server.objects.filter(pk__in=touched.values("server"), is_active=True).select_related(
+        "credential", "jump_host"
+    )
+
+
+def _look_at(project: Project, plan: Plan, server: Server) -> None:
+    try:
+        with connect(server) as link:
+            home = link.capture('printf %s "$HOME"').stdout
+            visit = _Visit(plan, link, service.at_home(plan.deploy_path, home).rstrip("/"))
+            leads_to = link.capture(release.live(visit.deploy_path)).stdout if plan.deploy_path else ""
+            live = release.release_name(leads_to)
+            processes = with_folders(visit, ask(visit).identity(), live)
+    except ShellError as error:
+        Sighting.record(project, server, problem=str(error))
+        server.record_connection(str(error))
+        return
+    Sighting.record(project, server, release=live, processes=processes, problem="")
+    server.record_connection()
+
+
+def _newest_proofs(project: Project) -> dict[int, list[dict[str, Any]]]:
+    """Who the service was on each server, by id, when a deployment last verified it."""
+    rows = Target.objects.filter(deployment__project=project, server__isnull=False, proof__has_key="after")
+    return {server: proof["after"] for server, proof in rows.order_by("id").values_list("server_id", "proof") if server}
+
+
+def _drift(sighting: Sighting, record: Recorded, proved: list[dict[str, Any]]) -> list[str]:
+    found = []
+    if record.live and sighting.release != record.live:
+        found.append(
+            _("release %(seen)s is live, deployer left %(left)s")
+            % {"seen": sighting.release or _("nothing"), "left": record.live}
+        )
+    if proved and not sighting.processes:
+        found.append(_("the process is not running"))
+    elif proved and not service.same_service(proved, sighting.processes):
+        newest = max(sighting.processes, key=lambda entry: entry["since"])
+        found.append(_("the process was restarted by somebody else: pid %(pid)s since %(since)s") % newest)
+    for entry in sighting.processes:
+        if entry.get("old"):
+            found.append(_("pid %(pid)s is old code, of release %(old)s") % entry)
+    return found

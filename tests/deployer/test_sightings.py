@@ -1,0 +1,244 @@
+"""What runs where: seen by deployments and by looking, and whatever differs from what deployer left is said."""
+
+import io
+import json
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from deployer.jobs import enqueue_look
+from deployer.models import Deployment, Sighting
+from deployer.routines import carry_out
+from deployer.sightings import LOOK_EVERY, View, board, look, look_at_what_is_old
+from projects.models import Project
+from servers.models import Server
+from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.parts.programs import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SCRIPT = """\
+[ -f {folder}/pid ] && kill "$(cat {folder}/pid)"
+cd {folder}/shop/current
+(exec -a {name} sleep 1000) </dev/null >/dev/null 2>&1 &
+echo $! >{folder}/pid
+"""
+
+
+@pytest.fixture
+def name() -> str:
+    return f"seen-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def project(git_repo, tmp_path: Path, name: str) -> Project:
+    (tmp_path / "restart.sh").write_text(SCRIPT.format(folder=tmp_path, name=name))
+    return make_project(
+        name="shop",
+        git_url=git_repo.url,
+        deploy_path=str(tmp_path / "shop"),
+        deploy_script_path=str(tmp_path / "restart.sh"),
+        process_name=name,
+    )
+
+
+@pytest.fixture
+def start(name: str) -> Iterator[Callable[[str], int]]:
+    """``start(folder)`` runs the application there, as somebody would by hand; gives its pid."""
+    started: list[subprocess.Popen] = []
+
+    def run(folder: str) -> int:
+        started.append(subprocess.Popen(["bash", "-c", f"exec -a {name} sleep 1000"], cwd=folder))
+        wait_until(lambda: name in command_line(started[-1].pid).split("\0")[0], "the application")
+        return started[-1].pid
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def server(sshd) -> Server:
+    return make_server(sshd, name="web-1")
+
+
+@pytest.fixture
+def live(project: Project, server: Server, tmp_path: Path, queue_server: object) -> Iterator[str]:
+    """The version that was just deployed."""
+    yield deployed(project, server)
+    kill(tmp_path)
+
+
+def deployed(project: Project, server: Server) -> str:
+    deployment = make_deployment(project, make_group(server))
+    assert carry_out(deployment.pk)
+    deployment.refresh_from_db()
+    assert deployment.status == "success", deployment.error_message
+    return str(deployment.release)
+
+
+def command_line(pid: int) -> str:
+    """Empty once the process is dead, whether its parent has taken note of it or not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def kill(folder: Path) -> None:
+    """The application dies, without deployer's doing."""
+    pid = int((folder / "pid").read_text())
+    if command_line(pid):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not command_line(pid), "it to die")
+
+
+def seen(project: Project) -> View:
+    views = board(project)
+    assert len(views) == 1
+    return views[0]
+
+
+def sighting(project: Project) -> Sighting:
+    it = seen(project).sighting
+    assert it is not None
+    return it
+
+
+def test_a_deployment_leaves_what_it_proved_and_looking_finds_the_same(project, live, tmp_path):
+    for _time in range(2):
+        it = sighting(project)
+        assert (it.release, it.problem) == (live, "")
+        assert [entry["pid"] for entry in it.processes] == [int((tmp_path / "pid").read_text())]
+        assert seen(project).drift == []
+        look(project)
+
+
+def test_a_restart_elsewhere_is_noticed(project, live, tmp_path, start):
+    kill(tmp_path)
+    pid = start(str(tmp_path / "shop" / "current"))
+    look(project)
+    (remark,) = seen(project).drift
+    assert f"restarted by somebody else: pid {pid} since 20" in remark
+
+
+def test_a_process_that_died_is_noticed(project, live, tmp_path):
+    kill(tmp_path)
+    look(project)
+    assert seen(project).drift == ["the process is not running"]
+
+
+def test_a_switch_by_hand_is_noticed_and_so_is_the_old_code(project, server, live, git_repo, tmp_path):
+    git_repo.commit({"a": "1"})
+    newer = deployed(project, server)
+    current = tmp_path / "shop" / "current"
+    current.unlink()
+    current.symlink_to(f"releases/{live}")
+    look(project)
+    pid = (tmp_path / "pid").read_text().strip()
+    assert seen(project).drift == [
+        f"release {live} is live, deployer left {newer}",
+        f"pid {pid} is old code, of release {newer}",
+    ]
+
+
+def test_a_server_that_cannot_be_asked_keeps_what_was_seen_before(project, make_sshd, tmp_path, queue_server):
+    sshd = make_sshd()
+    server = make_server(sshd)
+    version = deployed(project, server)
+    sshd.stop()
+    look(project)
+    it = sighting(project)
+    assert (it.release, "was not reached" in it.problem) == (version, True)
+    server.refresh_from_db()
+    assert server.connection_status == "offline"
+    sshd.start()
+    look(project)
+    assert sighting(project).problem == ""
+    kill(tmp_path)
+
+
+def test_nothing_is_asked_while_a_deployment_is_under_way(project, server, live):
+    before = sighting(project).seen_at
+    under_way = make_deployment(project, make_group(server))
+    look(project)
+    assert sighting(project).seen_at == before
+    Deployment.objects.filter(pk=under_way.pk).update(finished_at=timezone.now())
+    look(project)
+    assert sighting(project).seen_at > before
+
+
+def test_only_what_nobody_looked_at_lately_is_looked_at_by_itself(project, live):
+    before = sighting(project).seen_at
+    look_at_what_is_old()
+    assert sighting(project).seen_at == before
+    Sighting.objects.update(seen_at=timezone.now() - LOOK_EVERY)
+    look_at_what_is_old()
+    assert sighting(project).seen_at >= before
+
+
+def test_a_worker_looks(project, live, worker):
+    Sighting.objects.all().delete()
+    assert enqueue_look()
+    wait_until(Sighting.objects.exists, "the worker to look")
+    assert sighting(project).release == live
+
+
+def status(*words: str) -> tuple[int, str]:
+    out = io.StringIO()
+    try:
+        call_command("status", *words, stdout=out)
+    except SystemExit as end:
+        return int(str(end.code)), out.getvalue()
+    return 0, out.getvalue()
+
+
+def test_the_command_says_it_and_its_status_is_that_of_the_servers(project, live, tmp_path):
+    code, text = status()
+    assert (code, f"shop | web-1 | {live}; pid " in text) == (0, True)
+    kill(tmp_path)
+    code, text = status("shop", "--look")
+    assert (code, "! the process is not running" in text) == (1, True)
+    code, text = status("--json")
+    shown = json.loads(text)
+    assert (shown["release"], shown["drift"], shown["processes"]) == (live, ["the process is not running"], [])
+
+
+def test_the_page_shows_it_and_asks_on_request(project, live, tmp_path, admin_client):
+    address = reverse("project_board", args=[project.pk])
+    assert f'hx-get="{address}"' in admin_client.get(reverse("project", args=[project.pk])).content.decode()
+    page = admin_client.get(address).content.decode()
+    assert live in page
+    assert "drift" not in page
+    kill(tmp_path)
+    page = admin_client.post(reverse("project_look", args=[project.pk])).content.decode()
+    assert "the process is not running" in page
+    Sighting.objects.update(problem="<script>alert(1)</script>", release="<b>")
+    page = admin_client.get(address).content.decode()
+    assert "&lt;script&gt;" in page
+    assert "<b>" not in page
+
+
+def test_more_servers_ask_the_database_no_more_often(project, live, sshd):
+    counts = []
+    for _time in range(2):
+        with CaptureQueriesContext(connection) as queries:
+            board(project)
+        counts.append(len(queries))
+        if len(counts) == 1:
+            group = make_group(*(make_server(sshd) for _number in range(5)))
+            added = make_deployment(project, group)
+            added.targets.update(started_at=timezone.now(), status="success", release_after="x")
+    assert len(board(project)) == 6
+    assert counts[0] == counts[1]
