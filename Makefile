@@ -20,7 +20,7 @@ demo: .venv/.demo ## two real deployments on three SSH servers of its own; ONCE=
 	DEPLOYER_DATA_DIR="$$PWD/.demo/data" exec $(PYTHON) manage.py demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
 test: .venv/.dev ## the checks, then all tests on SQLite and on PostgreSQL
-	.ci/need git openssh-server openssh-client postgresql chromium gettext
+	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo
 	.ci/checks
 	echo "--- tests on SQLite"
 	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES)

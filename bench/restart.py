@@ -57,6 +57,21 @@ class Restarts(World):
             time.sleep(0.02)
         return took
 
+    def pids(self) -> list[str]:
+        """Who the applications are."""
+        return [(sshd.home / "application.pid").read_text() for sshd in self.sshds]
+
+    def checked(self, way: Callable[[], object]) -> Callable[[], None]:
+        """``way``, and the end of the benchmark if it has not replaced every application."""
+
+        def do() -> None:
+            before = self.pids()
+            way()
+            if same := sum(one == two for one, two in zip(before, self.pids(), strict=True)):
+                raise SystemExit(f"{same} of {len(before)} applications were not restarted by {way}")
+
+        return do
+
     def xargs(self) -> None:
         """``ssh``, one a server, all at once."""
         rows = "".join(
@@ -116,7 +131,8 @@ def table(place: Restarts, number: int) -> None:
     }
     place.deployer()  # pins the host keys, starts the application
     targets = {"ssh by xargs": 0.5, "Ansible shell": 0.2, "pyinfra": 1.0} if size == 50 else {}
-    show(f"Restart-only on {size} servers", rounds(ways, lambda: None, number), targets)
+    checked = {name: place.checked(way) for name, way in ways.items()}
+    show(f"Restart-only on {size} servers", rounds(checked, lambda: None, number), targets)
     if size == 1:
         first = Measured(wall=[place.first_row() for _round in range(2 * number)])
         limit = 0.3

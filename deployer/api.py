@@ -18,6 +18,7 @@ from ninja.pagination import LimitOffsetPagination, paginate
 from ninja.security import HttpBearer
 from pydantic import ConfigDict
 
+from deployer.archives import StoreError
 from deployer.contents import UnsafeArchiveError
 from deployer.launch import Launch, LaunchRefusedError, launch, retry_failed, roll_back, with_release
 from deployer.models import ApiToken, Deployment, Release
@@ -261,7 +262,7 @@ def upload_release(request: Any, project_id: Id, package: File[UploadedFile], no
         release = receive(
             project, str(package.name), cast(IO[bytes], package.file), note=note[:500], created_by=request.auth.user
         )
-    except UnsafeArchiveError as error:
+    except (UnsafeArchiveError, StoreError) as error:
         raise RefusedError(422, str(error), field="package") from error
     return Status(201, release)
 

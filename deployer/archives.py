@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 import zstandard
+from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.utils.translation import gettext as _
 
@@ -25,6 +26,23 @@ from servers.shell import TransferError
 PIECE = 1 << 20
 #: Ends a tar; as long as tar's own records, so that no reader stops before the last byte.
 END_OF_TAR = bytes(10_240)
+
+
+class StoreError(TransferError):
+    """The store of releases does not answer, or has not what it should have."""
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn what a store may raise into a `StoreError`."""
+    try:
+        yield
+    except (OSError, BotoCoreError, ClientError) as error:
+        raise StoreError(
+            _("The store of releases cannot be used"),
+            str(error),
+            _("Check DEPLOYER_STORAGE and the login to it, or the free space of the data folder."),
+        ) from error
 
 
 class Packed(NamedTuple):
@@ -95,7 +113,7 @@ class Archive:
             path = Path(file.path)
         except NotImplementedError:
             path = self._folder / "stored"
-            with file.storage.open(str(file.name)) as source, path.open("wb") as target:
+            with explained(), file.storage.open(str(file.name)) as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target, PIECE)
         packing = "zstd" if str(file.name).endswith(".zst") else "gzip"
         return Packed(path, self.release.size, Stream(packing, self.release.sha256))
@@ -122,7 +140,7 @@ def manifest_of(release: Release) -> Manifest | None:
     """What ``release`` consists of; nothing where that was not recorded."""
     if not release.manifest:
         return None
-    with release.manifest.storage.open(str(release.manifest.name)) as file:
+    with explained(), release.manifest.storage.open(str(release.manifest.name)) as file:
         return Manifest.from_bytes(zstandard.ZstdDecompressor().stream_reader(file).read())
 
 

@@ -71,8 +71,9 @@ class Plan:
     groups: dict[str, list[int]]
     health_checks: tuple[Check, ...]
     variables: tuple[PlannedVariable, ...]
-    # Plans that were frozen before this was known lack it.
+    # Plans that were frozen before these were known lack them.
     shared_paths: str = ""
+    run_as: str = ""
 
     @classmethod
     def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":

@@ -46,7 +46,7 @@ def inspect(shell: SSHShell, plan: Plan, deployment_type: str, home: str) -> lis
     full = deployment_type == Deployment.Type.FULL
     deploy_path = service.at_home(plan.deploy_path, home).rstrip("/")
     script = service.at_home(service.script_path(plan.script_for(deployment_type), deploy_path), home)
-    facts = preflight.read(shell.capture(preflight.look(script, deploy_path if full else "")).stdout)
+    facts = preflight.read(shell.capture(preflight.look(script, deploy_path if full else "", plan.run_as)).stdout)
     found: list[Finding] = []
 
     def add(level: str, what: str, why: str = "", remedy: str = "") -> None:
@@ -76,6 +76,13 @@ def inspect(shell: SSHShell, plan: Plan, deployment_type: str, home: str) -> lis
             _("setsid is not installed on the server"),
             _("a restart cannot be given a session of its own, and ending it may miss some of its processes"),
             _("Install util-linux."),
+        )
+    if not facts.may_run_as:
+        add(
+            Finding.ERROR,
+            _("The script cannot be run as %s") % plan.run_as,
+            _("this login may not do so by sudo without a password"),
+            _("Allow it in sudoers (LOGIN ALL=(%s) NOPASSWD: ALL), or empty run_as in the project.") % plan.run_as,
         )
     if facts.folder:
         add(

@@ -25,15 +25,16 @@ def disk_use(project: Project | None = None) -> int:
 def store(release: Release, tar: Path) -> None:
     """Check and compress the plain archive ``tar`` and save ``release`` with it and its manifest.
 
-    The compressed one is made beside ``tar``. Raises `UnsafeArchiveError`.
+    The compressed one is made beside ``tar``. Raises `UnsafeArchiveError` and `archives.StoreError`.
     """
     manifest = check_archive(tar)
     packed = archives.compress(tar, tar.with_suffix(".tar.zst"))
     release.size, release.sha256 = packed.size, packed.stream.sha256
     release.file_count, release.unpacked_size = len(manifest.files), manifest.size
-    with packed.path.open("rb") as file:
-        release.archive.save(f"{release.version}.tar.zst", File(file), save=False)
-    release.manifest.save(f"{release.version}.manifest.zst", ContentFile(archives.compressed(manifest)), save=False)
+    with archives.explained():
+        with packed.path.open("rb") as file:
+            release.archive.save(f"{release.version}.tar.zst", File(file), save=False)
+        release.manifest.save(f"{release.version}.manifest.zst", ContentFile(archives.compressed(manifest)), save=False)
     insist(release.save)
 
 
@@ -88,7 +89,10 @@ def superfluous() -> list[Release]:
 
 
 def prune(*, dry_run: bool = False) -> list[Release]:
-    """Delete the archives that may go; the rows stay, as the record of what was built. Gives the releases."""
+    """Delete the archives that may go; the rows stay, as the record of what was built. Gives the releases.
+
+    Raises `archives.StoreError`; what was deleted until then is recorded as deleted.
+    """
     gone = []
     for release in superfluous():
         if not dry_run:
@@ -97,6 +101,7 @@ def prune(*, dry_run: bool = False) -> list[Release]:
             if not unused.filter(pk=release.pk, archive=names[0]).update(archive="", manifest=""):
                 continue  # somebody else was faster, or needs it now
             for name in filter(None, names):
-                storage.delete(name)
+                with archives.explained():
+                    storage.delete(name)
         gone.append(release)
     return gone

@@ -232,7 +232,7 @@ class ServerRun:
         """Run the script unless that was done before, follow it to its end and write down how it ended."""
         try:
             code = self.link.run(
-                service.restart(self.script, self.environment()),
+                service.restart(self.script, self.environment(), self.plan.run_as),
                 output,
                 timeout=self.plan.script_timeout,
                 stop=self.run.force,
@@ -344,7 +344,9 @@ class ServerRun:
         if self.target.status != Status.SUCCESS or not self.switched:
             return
         try:
-            listing = self.capture(release_commands.inventory(self.deploy_path), _("The releases could not be listed"))
+            listing = self.capture(
+                release_commands.inventory(self.deploy_path, self.plan.run_as), _("The releases could not be listed")
+            )
             kept = {self.target.release_before, self.target.release_after}
             if self.target.server_id and len(kept) == 1:  # the same release again: the previous one is that before it
                 kept.add(previous_on(self.target.server_id, self.run.deployment.project))
@@ -443,7 +445,7 @@ class ServerRun:
         output = self.run.log.output(self.target)
         try:
             code = self.link.run(
-                service.restart(self.script, self.environment() | {"DEPLOY_COMMIT": ""}),
+                service.restart(self.script, self.environment() | {"DEPLOY_COMMIT": ""}, self.plan.run_as),
                 output,
                 timeout=self.plan.script_timeout,
                 stop=self.run.force,

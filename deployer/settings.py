@@ -8,7 +8,7 @@ import os
 import secrets
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import environ
 from csp.constants import NONE, SELF
@@ -73,6 +73,26 @@ def _database(url: str) -> dict[str, Any]:
     return config
 
 
+def storage(url: str) -> dict[str, Any]:
+    """Where DEPLOYER_STORAGE keeps the archives of releases: ``s3://BUCKET/FOLDER?endpoint_url=...&region_name=...``.
+
+    Empty: a folder below the data folder. The login is taken from the environment as the AWS tools take it.
+    Raises `ImproperlyConfigured`.
+    """
+    if not url:
+        return {"BACKEND": "django.core.files.storage.FileSystemStorage"}
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    known = ("endpoint_url", "region_name", "addressing_style", "verify")
+    if parts.scheme != "s3" or not parts.netloc or not set(options) <= set(known):
+        raise ImproperlyConfigured(
+            f"DEPLOYER_STORAGE must be s3://BUCKET/FOLDER, where needed with ?{'=...&'.join(known)}=..., not {url!r}."
+        )
+    places = {"bucket_name": parts.netloc, "location": parts.path.strip("/")}
+    rules = {"file_overwrite": False, "default_acl": None, "querystring_auth": False}
+    return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**places, **rules, **options}}
+
+
 # --- where things are kept -------------------------------------------------------------------------
 
 DATA_DIR = Path(os.environ.get("DEPLOYER_DATA_DIR") or BASE_DIR / "data").expanduser().absolute()
@@ -97,7 +117,7 @@ except OSError as error:
 DATABASES = {"default": _database(os.environ.get("DATABASE_URL", "").strip())}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-#: Release archives; any Django storage will do, so that workers on other machines reach them.
+#: Release archives, unless DEPLOYER_STORAGE puts them where workers on other machines reach them too.
 MEDIA_ROOT = DATA_DIR / "storage"
 #: Bare mirrors of the git repositories and the known host keys of git servers.
 MIRRORS_DIR = DATA_DIR / "mirrors"
@@ -245,7 +265,7 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = DATA_DIR / "static"
 MEDIA_URL = "storage/"
 STORAGES = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "default": storage(os.environ.get("DEPLOYER_STORAGE", "").strip()),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 

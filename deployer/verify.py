@@ -90,7 +90,9 @@ def with_folders(server: Place, processes: list[dict[str, Any]], live: str) -> l
     """``processes`` with the ``folder`` that each works in, and ``old``: that release, if not the ``live`` one."""
     if not processes:
         return processes
-    answer = server.link.capture(service.working_folders([entry["pid"] for entry in processes])).stdout
+    answer = server.link.capture(
+        service.working_folders([entry["pid"] for entry in processes], server.plan.run_as)
+    ).stdout
     folders = dict(line.split(" ", 1) for line in answer.splitlines() if " " in line)
     found = [{**entry, "folder": folders.get(str(entry["pid"]), "")} for entry in processes]
     return [{**entry, "old": service.old_release(entry["folder"], server.deploy_path, live)} for entry in found]

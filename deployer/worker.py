@@ -13,6 +13,7 @@ from rq import Queue, Worker
 from rq.job import Job
 
 import deployer.routines  # noqa: F401  # loaded before the fork: a job then starts in 8 ms and not in 200
+from deployer.archives import StoreError
 from deployer.jobs import enqueue_look
 from deployer.releases import prune
 from deployer.sweep import sweep, work_horse_killed
@@ -49,7 +50,7 @@ class DeploymentWorker(Worker):
                     self._looked_after_at = time.monotonic()
                     prune()
                     enqueue_look()
-            except (DatabaseError, RedisError, OSError) as error:
+            except (DatabaseError, RedisError, StoreError, OSError) as error:
                 logger.warning("the sweep was not finished: %s", error)
 
     def execute_job(self, job: Job, queue: Queue) -> None:

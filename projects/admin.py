@@ -76,6 +76,7 @@ class ProjectAdmin(admin.ModelAdmin):
                     "deploy_path",
                     "deploy_script_path",
                     "restart_only_script_path",
+                    "run_as",
                     "shared_paths",
                     "process_name",
                     "script_reloads",

@@ -14,6 +14,7 @@ from projects.validators import (
     validate_ref,
     validate_relative_folder,
     validate_shared_paths,
+    validate_user_name,
     validate_variable_name,
 )
 from servers.fields import EncryptedTextField
@@ -108,6 +109,13 @@ class Project(models.Model):
         blank=True,
         validators=[PathValidator(relative_allowed=True)],
         help_text=_("Replaces the deploy script in restart-only deployments."),
+    )
+    run_as = models.CharField(
+        _("run as"),
+        max_length=32,
+        blank=True,
+        validators=[validate_user_name],
+        help_text=_("Another user on the servers that the scripts run as, by “sudo -n”. Empty: the login's own."),
     )
     process_name = models.CharField(
         _("process name"),

@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from shlex import quote
 
+from servers.shell import as_user
+
 TOOLS = ("bash", "setsid", "tar", "gzip", "readlink", "mv", "grep", "mkfifo")
 
 
-def look(script: str, deploy_path: str) -> str:
-    """Print one fact a line: ``TOOL name``, ``SCRIPT``, ``FOLDER``, ``CURRENT`` and ``FREE kilobytes``."""
+def look(script: str, deploy_path: str, run_as: str = "") -> str:
+    """Print one fact a line: ``TOOL name``, ``SCRIPT``, ``FOLDER``, ``CURRENT``, ``SUDO`` and ``FREE kilobytes``."""
     tools = " ".join(TOOLS)
     text = f"for tool in {tools}; do command -v $tool >/dev/null 2>&1 && echo TOOL $tool; done\n"
+    if run_as:
+        text += f"{as_user(run_as, 'true')} </dev/null >/dev/null 2>&1 || echo SUDO refused\n"
     path = quote(script)
     text += f"if [ ! -f {path} ]; then echo SCRIPT missing; elif [ ! -r {path} ]; then echo SCRIPT unreadable; fi\n"
     if deploy_path:
@@ -25,12 +29,16 @@ echo FREE "$(df -Pk -- "$near" 2>/dev/null | awk 'NR==2 {{print $4}}')"
 
 @dataclass(frozen=True)
 class Facts:
-    """What `look` found. ``script`` and ``folder`` are empty when all is well; ``free`` is in bytes, -1 unknown."""
+    """What `look` found. ``script`` and ``folder`` are empty when all is well; ``free`` is in bytes, -1 unknown.
+
+    ``may_run_as``: the login may become the user that was named, if one was.
+    """
 
     tools: frozenset[str]
     script: str
     folder: str
     current_is_folder: bool
+    may_run_as: bool
     free: int
 
 
@@ -44,5 +52,6 @@ def read(text: str) -> Facts:
         script=values.get("SCRIPT", ""),
         folder=values.get("FOLDER", ""),
         current_is_folder="CURRENT" in values,
+        may_run_as="SUDO" not in values,
         free=int(free) * 1024 if free.isdecimal() else -1,
     )

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
+from servers.shell import as_user
+
 #: Exit status of a switch whose deployment somebody else has taken over.
 TAKEN_OVER = 7
 #: Exit status of `verify` where a tree is not as its manifest says.
@@ -257,14 +259,16 @@ def release_name(link: str) -> str:
     return link.strip().rpartition("/")[2]
 
 
-def inventory(deploy_path: str) -> str:
+def inventory(deploy_path: str, run_as: str = "") -> str:
     """List the releases (``R name``), where current leads (``C link``) and what processes use (``U path``)."""
     path = quote(deploy_path)
+    used = "readlink /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null"
+    theirs = f"; {as_user(run_as, used)}" if run_as else ""
     return f"""cd -- {path} || exit 5
 for entry in releases/*/; do [ -d "$entry" ] && printf 'R %s\\n' "$(basename "$entry")"; done
 printf 'C %s\\n' "$(readlink current)"
 real=$(readlink -f releases)
-readlink /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null | while IFS= read -r used; do
+{{ {used}{theirs}; }} | while IFS= read -r used; do
 case $used in "$real"/*) printf 'U %s\\n' "${{used#"$real"/}}" ;; esac
 done
 """

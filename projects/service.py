@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from servers.shell import Script
+from servers.shell import Script, as_user
 
 
 def script_path(path: str, deploy_path: str) -> str:
@@ -28,10 +28,10 @@ def at_home(path: str, home: str) -> str:
     return home.rstrip("/") + path[1:] if path.startswith("~/") else path
 
 
-def restart(script: str, env: Mapping[str, str]) -> Script:
-    """``bash SCRIPT`` in the script's own folder."""
+def restart(script: str, env: Mapping[str, str], run_as: str = "") -> Script:
+    """``bash SCRIPT`` in the script's own folder, as another user if one is named."""
     folder, _slash, name = script.rpartition("/")
-    return Script(f"exec bash {quote('./' + name)}", env, folder or "/")
+    return Script(f"exec bash {quote('./' + name)}", env, folder or "/", run_as)
 
 
 # --- the processes of a server -----------------------------------------------------------------------
@@ -147,9 +147,9 @@ def find_processes(survey: Survey, name: str, *, derived: bool) -> list[Process]
     return [process for process in others if name in process.command]
 
 
-def working_folders(pids: Iterable[int]) -> str:
-    """Print ``PID FOLDER`` of each process that is still there."""
-    return "".join(f'printf "%s %s\\n" {pid} "$(readlink /proc/{pid}/cwd)"\n' for pid in pids)
+def working_folders(pids: Iterable[int], run_as: str = "") -> str:
+    """Print ``PID FOLDER`` of each process that is still there; those of another user are shown to that user alone."""
+    return as_user(run_as, "".join(f'printf "%s %s\\n" {pid} "$(readlink /proc/{pid}/cwd)"\n' for pid in pids))
 
 
 def old_release(folder: str, deploy_path: str, live: str) -> str:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from servers.validators import validate_host, validate_one_line
 
 _SCP_ADDRESS = re.compile(r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[^/:@\s]+):(?P<path>[^\s].*)\Z")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 #: Names a shell refuses to assign, or that would change how the run itself is carried out.
 _SHELL_OWNED = {"BASHOPTS", "BASH_VERSINFO", "EUID", "IFS", "PPID", "SHELLOPTS", "UID"}
@@ -76,6 +77,12 @@ def validate_ref(value: str) -> None:
     )
     if wrong:
         raise ValidationError(_("“%(value)s” is not the name of a branch, a tag or a commit."), params={"value": value})
+
+
+def validate_user_name(value: str) -> None:
+    """A user of a Unix system (POSIX 3.437, as useradd takes it)."""
+    if not _USER.match(value):
+        raise ValidationError(_("“%(value)s” is not the name of a user."), params={"value": value})
 
 
 def validate_variable_name(value: str) -> None:

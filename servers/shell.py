@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import IO
 
 from django.utils.translation import gettext as _
@@ -79,11 +80,20 @@ class StoppedError(ShellError):
 
 @dataclass(frozen=True)
 class Script:
-    """Shell text with the variables and the folder it runs in. The text is complete: every value in it is quoted."""
+    """Shell text with the variables and the folder it runs in. The text is complete: every value in it is quoted.
+
+    ``run_as`` is another user to run it as, on a server whose login may do so by ``sudo`` without a password.
+    """
 
     text: str
     env: Mapping[str, str] = field(default_factory=dict)
     folder: str = ""
+    run_as: str = ""
+
+
+def as_user(user: str, text: str) -> str:
+    """``text`` for sh, run as another ``user`` with that one's home; as it is where none is named."""
+    return f"sudo -n -H -u {quote(user)} -- sh -c {quote(text)}" if user else text
 
 
 class Shell(ABC):

@@ -445,7 +445,7 @@ class SSHShell(Shell):
                 return self._recorded(key, follower)
             except (StoppedError, ScriptTimeoutError):
                 if not self.abandoned:
-                    self._kill(key, follower)
+                    self._kill(key, follower, script.run_as)
                 raise
             except (LinkLostError, UnreachableError) as error:
                 if self.abandoned or stop.is_set() or time.monotonic() > deadline:
@@ -482,11 +482,11 @@ class SSHShell(Shell):
         with contextlib.suppress(ShellError):
             self.capture(supervised.remove(key))
 
-    def _kill(self, key: str, follower: "_Follower") -> None:
+    def _kill(self, key: str, follower: "_Follower", run_as: str) -> None:
         """End the run and hand over what it still printed."""
         if not self._alive():
             self.open()
-        self.capture(supervised.kill(key), timeout=30)
+        self.capture(supervised.kill(key, run_as=run_as), timeout=30)
         follower.lost_link()
         with contextlib.suppress(ShellError):
             self._execute(

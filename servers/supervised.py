@@ -15,7 +15,7 @@ Only POSIX sh, coreutils and grep are leaned on; ``setsid`` and ``tail --pid`` a
 from collections.abc import Mapping
 from shlex import quote
 
-from servers.shell import RUN_MARKER, Script
+from servers.shell import RUN_MARKER, Script, as_user
 
 #: Sets ``base``: the private folder of this login on the server.
 _BASE = r"""
@@ -43,6 +43,17 @@ def runner(script: Script) -> str:
     shell starts background commands with SIGINT and SIGQUIT ignored, which the application would inherit.
     """
     folder = f"cd -- {quote(script.folder)} || exit 126" if script.folder else 'cd -- "$HOME"'
+    if script.run_as:  # the variables go by standard input: no list of processes shows them, and sudo drops its own
+        text = f'eval "$(cat)"\nexec </dev/null\n{folder}\n{script.text}'
+        command = f'(umask "$mask"; exec {as_user(script.run_as, text)}) <&3 3<&- 4<&-'
+    else:
+        command = f"""(
+. /dev/fd/3
+exec 3<&- 4<&-
+umask "$mask"
+{folder}
+{script.text}
+) </dev/null"""
     return f"""d=$1 mask=$2
 umask 077
 read -r stat </proc/$$/stat
@@ -52,13 +63,7 @@ exec 4<>"$d/end"
 printf '%s %s %s\\n' $$ "${{20}}" "$boot" >"$d/pid.tmp" && mv "$d/pid.tmp" "$d/pid"
 exec 3<"$d/env"
 rm -f "$d/env"
-(
-. /dev/fd/3
-exec 3<&- 4<&-
-umask "$mask"
-{folder}
-{script.text}
-) >"$d/out" 2>"$d/err" </dev/null
+{command} >"$d/out" 2>"$d/err"
 code=$?
 printf '%s %s %s\\n' "$code" "$(wc -c <"$d/out")" "$(wc -c <"$d/err")" >"$d/rc.tmp" && mv "$d/rc.tmp" "$d/rc"
 """
@@ -155,13 +160,17 @@ tail -c +{begin + 1} "$base/runs/"{quote(key)}/{quote(name)} | head -c {count}
 """
 
 
-def kill(key: str, patience: int = 3) -> str:
+def kill(key: str, patience: int = 3, run_as: str = "") -> str:
     """End the script of the run and everything below it, the runner itself last so that it records the end.
 
-    Members are found by the run's session and by its key in their environment. Once the script has ended
+    Members are found by the run's session and by its key in their environment; those of another user are asked for and
+    signalled as that user. Once the script has ended
     (``rc`` is there) nothing is touched: what still runs then is the application that it started.
     Prints ``ended`` or ``killed``.
     """
+    marked = f"grep -la {quote(f'{RUN_MARKER}={key}')} /proc/[0-9]*/environ 2>/dev/null"
+    theirs = f"; {as_user(run_as, marked)}" if run_as else ""
+    or_as_user = f' || sudo -n -u {quote(run_as)} -- kill -s "$1" "$p" 2>/dev/null' if run_as else ""
     return f"""{_BASE}
 d=$base/runs/{quote(key)}
 [ -e "$d/rc" ] && {{ echo ended; exit 0; }}
@@ -176,11 +185,11 @@ set -- ${{stat##*) }}
 [ "$1" = Z ] && continue
 if [ "$4" = "$pid" ]; then file=${{file#/proc/}}; [ "${{file%/stat}}" = "$pid" ] || echo "${{file%/stat}}"; fi
 done
-grep -la {quote(f"{RUN_MARKER}={key}")} /proc/[0-9]*/environ 2>/dev/null | while read -r file; do
+{{ {marked}{theirs}; }} | while read -r file; do
 file=${{file#/proc/}}; echo "${{file%/environ}}"
 done
 }}
-signal() {{ for p in $(members); do kill -s "$1" "$p" 2>/dev/null; done; }}
+signal() {{ for p in $(members); do kill -s "$1" "$p" 2>/dev/null{or_as_user}; done; }}
 signal TERM
 signal CONT
 n=0

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
+from deployer.archives import StoreError
 from deployer.contents import UnsafeArchiveError
 from deployer.forms import PackageForm
 from deployer.models import Deployment
@@ -33,7 +34,7 @@ def release_list(request: Request, pk: int) -> HttpResponse:
         package, note = form.cleaned_data["package"], form.cleaned_data["note"]
         try:
             release = receive(project, package.name, package.file, note=note, created_by=request.user)
-        except UnsafeArchiveError as error:
+        except (UnsafeArchiveError, StoreError) as error:
             form.add_error("package", str(error))
         else:
             messages.success(request, _("It is stored as release %s. Choose where it goes.") % release)

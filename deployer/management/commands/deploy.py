@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 from django.db import models
 from django.utils.translation import gettext as _
 
+from deployer.archives import StoreError
 from deployer.commandline import WatchingCommand, refused
 from deployer.contents import UnsafeArchiveError
 from deployer.declaration import printable
@@ -93,7 +94,7 @@ class Command(WatchingCommand):
         try:
             with path.open("rb") as file:
                 version = receive(project, path.name, file).version
-        except UnsafeArchiveError as error:
+        except (UnsafeArchiveError, StoreError) as error:
             raise refused(str(error)) from error
         except OSError as error:
             raise refused(

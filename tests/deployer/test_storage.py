@@ -1,0 +1,92 @@
+"""Releases in an object store, by settings alone."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from deployer.archives import StoreError
+from deployer.models import Deployment, Release
+from deployer.packages import receive
+from deployer.releases import prune
+from deployer.routines import carry_out
+from deployer.settings import storage
+from projects.models import Project
+from tests.deployer.test_packages import packed
+from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.parts.s3 import BUCKET, s3_server
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def s3(settings) -> Iterator[str]:
+    """The address of the store that the settings name."""
+    with s3_server() as url:
+        wanted = storage(f"s3://{BUCKET}/shop?endpoint_url={url}&region_name=us-east-1")
+        settings.STORAGES = settings.STORAGES | {"default": wanted}
+        yield url
+
+
+@pytest.fixture
+def project(git_repo, tmp_path: Path) -> Project:
+    (tmp_path / "restart.sh").write_text("echo fine")
+    return make_project(
+        git_url=git_repo.url,
+        deploy_path=str(tmp_path / "shop"),
+        deploy_script_path=str(tmp_path / "restart.sh"),
+        keep_releases=1,
+    )
+
+
+def stored(url: str) -> list[str]:
+    listed = boto3.client("s3", endpoint_url=url, region_name="us-east-1").list_objects_v2(Bucket=BUCKET)
+    return sorted(row["Key"].rpartition("/")[2] for row in listed.get("Contents", []))
+
+
+def test_releases_are_built_sent_and_pruned_there(s3, project, sshd, git_repo, queue_server, tmp_path, settings):
+    versions = []
+    group = make_group(make_server(sshd))
+    for text in ("one", "two", "three"):
+        git_repo.commit({"version": text, "big": "x" * 10_000})
+        deployment = make_deployment(project, group)
+        assert carry_out(deployment.pk)
+        deployment.refresh_from_db()
+        assert deployment.status == "success", deployment.error_message
+        assert (tmp_path / "shop" / "current" / "version").read_text() == text
+        versions.append(str(deployment.release))
+    names = [f"{version}.{kind}" for version in versions for kind in ("manifest.zst", "tar.zst")]
+    assert stored(s3) == sorted(names)
+    assert not list(settings.MEDIA_ROOT.glob(f"**/{versions[0]}*"))
+    Deployment.objects.filter(release__version=versions[0]).delete()  # nothing remembers that it was previous
+    assert [str(release) for release in prune()] == [versions[0]]
+    assert stored(s3) == sorted(names[2:])
+    back = make_deployment(project, group, release=Release.objects.get(version=versions[1]))
+    assert carry_out(back.pk)
+    assert (tmp_path / "shop" / "current" / "version").read_text() == "two"
+
+
+def test_a_store_that_does_not_answer_is_named(project, sshd, queue_server, settings, monkeypatch, admin_client):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    wanted = storage(f"s3://{BUCKET}?endpoint_url=http://127.0.0.1:9&region_name=us-east-1")
+    settings.STORAGES = settings.STORAGES | {"default": wanted}
+    deployment = make_deployment(project, make_group(make_server(sshd)))
+    carry_out(deployment.pk)
+    deployment.refresh_from_db()
+    assert deployment.status == "failed"
+    assert "The store of releases cannot be used" in deployment.error_message
+    assert "DEPLOYER_STORAGE" in deployment.error_message
+    with pytest.raises(StoreError):
+        receive(project, "shop.tar", io.BytesIO(packed(".tar")))
+    assert not Release.objects.exists()
+
+
+@pytest.mark.parametrize("url", ["s3://", "http://bucket", "bucket", "s3://bucket?secret_key=x", "s3:///folder"])
+def test_a_wrong_store_stops_the_start_with_a_sentence(url):
+    with pytest.raises(ImproperlyConfigured, match="DEPLOYER_STORAGE must be s3://BUCKET/FOLDER"):
+        storage(url)
