@@ -80,8 +80,9 @@ class Run:
     # --- the frame ---------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._keeper.start()
         self._announce()
+        insist(self.log.flush)  # at once: somebody has just pressed a button
+        self._keeper.start()
         return self
 
     def __exit__(

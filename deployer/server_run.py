@@ -14,7 +14,7 @@ from deployer.models import Lease, Sighting, Target
 from deployer.preflight import Finding, inspect
 from deployer.releases import previous_on
 from deployer.staging import Staging
-from deployer.verify import ask, run_check, with_folders
+from deployer.verify import ask, run_check
 from projects import health, service
 from projects import release as release_commands
 from servers.shell import (
@@ -28,7 +28,7 @@ from servers.shell import (
     UnreachableError,
 )
 from servers.ssh import Output, SSHShell, connect
-from servers.supervised import only_before
+from servers.supervised import only_before, remove
 
 if TYPE_CHECKING:
     from deployer.run import Run
@@ -151,12 +151,6 @@ class ServerRun:
         path = self.plan.script_for(self.run.deployment.deployment_type)
         return service.at_home(service.script_path(path, self.deploy_path), self.home)
 
-    def look(self) -> None:
-        """Learn which release is live now."""
-        if self.deploy_path:
-            live = self.link.capture(release_commands.live(self.deploy_path)).stdout
-            self.target.release_before = self.target.release_after = release_commands.release_name(live)
-
     def stage(self) -> None:
         """Put the release beside the live one: whole, verified, not yet live."""
         self.move(Status.STAGING)
@@ -213,9 +207,11 @@ class ServerRun:
 
     def restart(self) -> None:
         """Run the script once, whatever happens to the link, and take down the exit status."""
+        live, self.before = ask(self).identity_after(
+            release_commands.live(self.deploy_path) if self.deploy_path else ":"
+        )
         if not self.switched:
-            self.look()
-        self.before = ask(self).identity()
+            self.target.release_before = self.target.release_after = release_commands.release_name(live)
         if not self.switched:  # after a switch the restart belongs to it: code and process must not part
             self.run.check()
         self.move(
@@ -226,7 +222,8 @@ class ServerRun:
         )
         self.say(_("Running %s") % self.script)
         self.follow(self.run.log.output(self.target))
-        self.link.forget(self.target.run_key)
+        if self.ended:  # else verifying does it, with its first question
+            self.link.forget(self.target.run_key)
 
     def follow(self, output: LogOutput) -> None:
         """Run the script unless that was done before, follow it to its end and write down how it ended."""
@@ -265,7 +262,7 @@ class ServerRun:
 
     def verify(self) -> None:
         """Prove that the process was replaced, then ask every health check."""
-        status, proof = self.prove(self.before)
+        status, proof = self.prove(self.before, first=remove(self.target.run_key))
         self.move(Status.CHECKING, proof=proof)
         if status != Status.SUCCESS:
             self.end(status, proof["sentence"])
@@ -274,15 +271,17 @@ class ServerRun:
         else:
             self.end(Status.SUCCESS)
 
-    def prove(self, before: list[dict[str, Any]]) -> tuple[Status, dict[str, Any]]:
-        """What became of the process ``before``: the status that it deserves, and the evidence; both are said."""
+    def prove(self, before: list[dict[str, Any]], first: str = ":") -> tuple[Status, dict[str, Any]]:
+        """What became of the process ``before``: the status that it deserves, and the evidence; both are said.
+
+        ``first`` is a short script of our own that is run before the server is asked.
+        """
         question = ask(self)
-        outcome, after = question.settle(before)
+        outcome, after = question.settle(before, self.target.release_after, first)
         sentence = service.proof_sentence(outcome, question.name, before, after)
         reloaded = outcome == service.UNCHANGED and self.plan.script_reloads
         if reloaded:
             sentence += " " + _("That is as it should be: the script only reloads.")
-        after = with_folders(self, after, self.target.release_after)
         for entry in after:
             if entry["old"]:
                 self.warn(

@@ -45,21 +45,27 @@ class Question:
     unit: str
     named: bool
 
-    def survey(self) -> service.Survey:
-        """What runs on the server now."""
-        units = [self.unit] if self.unit else []
-        return service.read_survey(self.server.link.capture(service.survey(units)).stdout)
-
     def identity(self) -> list[dict[str, Any]]:
         """Who the service is now."""
-        return service.identity(self.survey(), self.name, derived=not self.named, unit=self.unit)
+        return self.identity_after(":")[1]
 
-    def settle(self, before: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-        """The verdict and who the service is now, once old processes had time to go and new ones to come."""
+    def identity_after(self, first: str) -> tuple[str, list[dict[str, Any]]]:
+        """Run another short script first; what that printed, and who the service is then."""
+        survey = service.survey([self.unit] if self.unit else [])
+        printed, answer = self.server.link.capture_after(first, survey)
+        found = service.read_survey(answer.stdout)
+        return printed, service.identity(found, self.name, derived=not self.named, unit=self.unit)
+
+    def settle(self, before: list[dict[str, Any]], live: str, first: str = ":") -> tuple[str, list[dict[str, Any]]]:
+        """The verdict and who the service is now, once old processes had time to go and new ones to come.
+
+        ``live`` is the release that they should run from; ``first`` is run before anything is asked.
+        """
         until = time.monotonic() + (GRACE_NAMED if self.named else GRACE_DERIVED)
         pause = 0.05
         while True:
-            after = self.identity()
+            after = self.identity_after(first)[1]
+            first = ":"
             outcome = service.verdict(before, after, named=self.named)
             if outcome == service.REPLACED or time.monotonic() > until:
                 break
@@ -67,10 +73,11 @@ class Question:
             pause = min(pause * 2, 1.0)
         if outcome == service.REPLACED and self.named:
             time.sleep(SETTLE)
-            later = self.identity()
-            if not service.same_service(after, later):
-                return (service.CRASH_LOOPING if later else service.DEAD), later
-        return outcome, after
+            folders, later = self.identity_after(_ask_folders(self.server, after))
+            if service.same_service(after, later):
+                return outcome, _located(self.server, after, folders, live)
+            outcome, after = (service.CRASH_LOOPING if later else service.DEAD), later
+        return outcome, with_folders(self.server, after, live)
 
 
 def ask(server: Place) -> Question:
@@ -90,11 +97,16 @@ def with_folders(server: Place, processes: list[dict[str, Any]], live: str) -> l
     """``processes`` with the ``folder`` that each works in, and ``old``: that release, if not the ``live`` one."""
     if not processes:
         return processes
-    answer = server.link.capture(
-        service.working_folders([entry["pid"] for entry in processes], server.plan.run_as)
-    ).stdout
-    folders = dict(line.split(" ", 1) for line in answer.splitlines() if " " in line)
-    found = [{**entry, "folder": folders.get(str(entry["pid"]), "")} for entry in processes]
+    return _located(server, processes, server.link.capture(_ask_folders(server, processes)).stdout, live)
+
+
+def _ask_folders(server: Place, processes: list[dict[str, Any]]) -> str:
+    return service.working_folders([entry["pid"] for entry in processes], server.plan.run_as)
+
+
+def _located(server: Place, processes: list[dict[str, Any]], folders: str, live: str) -> list[dict[str, Any]]:
+    known = dict(line.split(" ", 1) for line in folders.splitlines() if " " in line)
+    found = [{**entry, "folder": known.get(str(entry["pid"]), "")} for entry in processes]
     return [{**entry, "old": service.old_release(entry["folder"], server.deploy_path, live)} for entry in found]
 
 

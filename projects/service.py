@@ -110,7 +110,9 @@ def read_survey(text: str) -> Survey:
         else:
             commands[pid] = (commands.get(pid, "") + " " + match[3]).replace("\0", " ").strip()
     own = int(facts.get("SELF", "0"))
-    left_out = {own} | {pid for pid, (parent, _start, _state) in stats.items() if parent == own}
+    left_out = {own}
+    while below := {pid for pid, (parent, _start, _state) in stats.items() if parent in left_out} - left_out:
+        left_out |= below
     while (parent := stats.get(own, (0, 0, ""))[0]) > 1 and parent not in left_out:
         left_out.add(parent)
         own = parent

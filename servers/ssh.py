@@ -299,6 +299,13 @@ class SSHShell(Shell):
                 time.sleep(pause)
                 pause = min(pause * 2, 3)
 
+    def capture_after(self, first: str, text: str) -> tuple[str, Output]:
+        """Run two short scripts as one command, which is faster: what ``first`` printed, and the answer of ``text``."""
+        mark = f"\0{secrets.token_hex(8)}\n"
+        answer = self.capture(f"(\n{first}\n)\nprintf '\\0%s\\n' {mark[1:-1]}\n{text}")
+        printed, _mark, rest = answer.stdout.partition(mark)
+        return printed, answer._replace(stdout=rest)
+
     def _capture_once(self, text: str, timeout: float, limit: int) -> Output:
         nonce = secrets.token_hex(8)
         pieces: dict[str, list[bytes]] = {STDOUT: [], STDERR: []}

@@ -4,6 +4,7 @@ import getpass
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -97,7 +98,7 @@ class OpenSSHServer:
         """Stop listening and cut every connection; programs that sessions have detached live on."""
         links = self.sessions()
         if self._process is not None:
-            stop_process(self._process)
+            stop_process(self._process, signal.SIGKILL if self._wrapper else signal.SIGTERM)  # a wrapper may not listen
         kill_all(links)
 
     def restart(self) -> None:
