@@ -47,7 +47,7 @@ def release_list(request: Request, pk: int) -> HttpResponse:
         "form": form,
         "page": page,
         "rows": [(release, live.get(release.version, []), previous.get(release.version, [])) for release in page],
-        "kinds": ",".join(KINDS),
+        "kinds": KINDS,
         "own_size": disk_use(project),
         "whole_size": disk_use(),
     }
