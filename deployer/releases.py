@@ -1,12 +1,13 @@
 """The store of releases: what the servers have of it, which archives may go, how much room they take."""
 
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.files.base import ContentFile, File
-from django.db.models import F, Q, Sum
+from django.db.models import F, Max, Q, QuerySet, Sum
 from django.utils import timezone
 
 from deployer import archives
@@ -47,15 +48,26 @@ class Recorded(NamedTuple):
 
 def recorded(project: Project) -> dict[int, Recorded]:
     """What each server, by its id, was last seen with; as the server itself said before and after a switch."""
-    newest: dict[int, Recorded] = {}
-    rows = Target.objects.filter(deployment__project=project, server__isnull=False).exclude(release_after="")
-    columns = ("server_id", "release_after", "release_before")
-    for server, after, before in rows.order_by("id").values_list(*columns).iterator():
-        assert server is not None  # noqa: S101 (filtered above)
-        # A restart changes neither: what was previous before it still is.
-        known = newest.get(server, Recorded("", ""))
-        newest[server] = Recorded(after, before if before != after else known.previous)
-    return newest
+    return recorded_in([project]).get(project.pk, {})
+
+
+def recorded_in(projects: Iterable[Project]) -> dict[int, dict[int, Recorded]]:
+    """The same of several projects, by their ids."""
+    moved = Target.objects.filter(deployment__project__in=projects, server__isnull=False).exclude(release_after="")
+    found: dict[int, dict[int, Recorded]] = {}
+    for project, server, after, before in newest_of(moved, "release_after", "release_before"):
+        found.setdefault(project, {})[server] = Recorded(after, before if before != after else "")
+    # A restart changes neither: what was previous before it still is.
+    for project, server, before in newest_of(moved.exclude(release_before=F("release_after")), "release_before"):
+        found[project][server] = found[project][server]._replace(previous=before)
+    return found
+
+
+def newest_of(targets: QuerySet[Target], *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Of the newest of ``targets`` of each project on each server: the ids of both, and ``columns``."""
+    newest = targets.order_by().values("deployment__project", "server").annotate(newest=Max("id")).values("newest")
+    rows = Target.objects.filter(pk__in=newest).values_list("deployment__project", "server", *columns)
+    return rows.iterator()
 
 
 def previous_on(server_id: int, project: Project) -> str:
@@ -81,10 +93,12 @@ def superfluous() -> list[Release]:
         stored.filter(~Q(state=Release.State.GOOD), created_at__gt=oldest_unproved).values_list("pk", flat=True)
     )
     in_use: set[str] = set()
-    for project in Project.objects.all():
+    projects = list(Project.objects.all())
+    for project in projects:
         good = stored.filter(project=project, state=Release.State.GOOD, created_at__gt=oldest)
         kept |= set(good.values_list("pk", flat=True)[: project.keep_releases])
-        in_use.update(version for seen in recorded(project).values() for version in seen)
+    for servers in recorded_in(projects).values():
+        in_use.update(version for seen in servers.values() for version in seen)
     return [release for release in stored.order_by("id") if release.pk not in kept and release.version not in in_use]
 
 

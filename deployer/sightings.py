@@ -1,6 +1,6 @@
 """What the servers run now: asked, kept, and compared with what deployer put there."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,12 +8,13 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connections
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
-from deployer.releases import Recorded, recorded
+from deployer.releases import Recorded, newest_of, recorded_in
 from deployer.verify import ask, with_folders
 from projects import release, service
 from projects.models import Project
@@ -49,15 +50,30 @@ class _Visit:
 
 def board(project: Project) -> list[View]:
     """Every active server that the project was ever deployed to, by name."""
-    servers = _servers_of(project)
-    seen = {sighting.server_id: sighting for sighting in project.sightings.filter(server__in=servers)}
-    known, proofs = recorded(project), _newest_proofs(project)
-    views = []
+    return boards([project]).get(project.pk, [])
+
+
+def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
+    """The same of several projects, by their ids; with as many questions to the database as for one."""
+    touched = _touched(projects)
+    places = set(touched.order_by().values_list("deployment__project", "server").distinct())
+    servers = Server.objects.filter(pk__in=touched.values("server"), is_active=True).order_by("name")
+    seen = {
+        (sighting.project_id, sighting.server_id): sighting
+        for sighting in Sighting.objects.filter(project__in=projects)
+    }
+    known, proofs = recorded_in(projects), _newest_proofs(projects)
+    found: dict[int, list[View]] = {}
     for server in servers:
-        sighting, record = seen.get(server.pk), known.get(server.pk, Recorded("", ""))
-        drift = _drift(sighting, record, proofs.get(server.pk, [])) if sighting else []
-        views.append(View(server, sighting, record, drift))
-    return views
+        for project in projects:
+            key = (project.pk, server.pk)
+            if key not in places:
+                continue
+            record = known.get(project.pk, {}).get(server.pk, Recorded("", ""))
+            sighting = seen.get(key)
+            drift = _drift(sighting, record, proofs.get(key, [])) if sighting else []
+            found.setdefault(project.pk, []).append(View(server, sighting, record, drift))
+    return found
 
 
 def look(project: Project, servers: Iterable[Server] | None = None) -> None:
@@ -91,11 +107,13 @@ def look_at_what_is_old() -> None:
         look(project, [server for server in _servers_of(project) if server.pk not in seen])
 
 
+def _touched(projects: Iterable[Project]) -> QuerySet[Target]:
+    return Target.objects.filter(deployment__project__in=projects, started_at__isnull=False, server__isnull=False)
+
+
 def _servers_of(project: Project) -> Collection[Server]:
-    touched = Target.objects.filter(deployment__project=project, started_at__isnull=False)
-    return Server.objects.filter(pk__in=touched.values("server"), is_active=True).select_related(
-        "credential", "jump_host"
-    )
+    touched = _touched([project]).values("server")
+    return Server.objects.filter(pk__in=touched, is_active=True).select_related("credential", "jump_host")
 
 
 def _look_at(project: Project, plan: Plan, server: Server) -> None:
@@ -114,10 +132,10 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
     server.record_connection()
 
 
-def _newest_proofs(project: Project) -> dict[int, list[dict[str, Any]]]:
-    """Who the service was on each server, by id, when a deployment last verified it."""
-    rows = Target.objects.filter(deployment__project=project, server__isnull=False, proof__has_key="after")
-    return {server: proof["after"] for server, proof in rows.order_by("id").values_list("server_id", "proof") if server}
+def _newest_proofs(projects: Iterable[Project]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    """Who the service was when a deployment last verified it, by the ids of project and server."""
+    proved = Target.objects.filter(deployment__project__in=projects, server__isnull=False, proof__has_key="after")
+    return {(project, server): proof["after"] for project, server, proof in newest_of(proved, "proof")}
 
 
 def _drift(sighting: Sighting, record: Recorded, proved: list[dict[str, Any]]) -> list[str]:

@@ -50,6 +50,7 @@ deployment_urls = [
 urlpatterns = [
     path("", home.home, name="home"),
     path("activity/", home.activity, name="activity"),
+    path("overview/", home.overview, name="overview"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("projects/<int:pk>/launch/", launch.launch_form, name="launch"),

@@ -1,7 +1,7 @@
 """How templates speak of deployments: durations, icons, log text, and the latest ones of a project or a server."""
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django import template
@@ -96,6 +96,16 @@ def moment(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
+
+
+@register.filter
+def uptime(process: Mapping[str, Any]) -> str:
+    """How long a process has been running, by its server's clock; empty where that is not known."""
+    try:
+        since = datetime.strptime(str(process.get("since", "")), "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+    except ValueError:
+        return ""
+    return timesince(since, depth=1)
 
 
 @register.simple_tag

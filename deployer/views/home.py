@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from deployer.models import Deployment
+from deployer.sightings import View, boards
 from deployer.views.request import Request, fragment
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
@@ -20,7 +21,7 @@ from servers.models import Credential, Server, ServerGroup
 @login_required
 def home(request: Request) -> HttpResponse:
     """What runs now, what needs attention, what ran lately."""
-    return render(request, "deployer/home.html", _activity())
+    return render(request, "deployer/home.html", _activity() | {"overview": _overview()})
 
 
 @fragment
@@ -29,15 +30,66 @@ def activity(request: Request) -> HttpResponse:
     return render(request, "deployer/_activity.html", _activity())
 
 
+@fragment
+def overview(request: Request) -> HttpResponse:
+    """What runs where, for every project that was ever deployed."""
+    return render(request, "deployer/_overview.html", {"overview": _overview()})
+
+
+@dataclass(frozen=True)
+class Running:
+    """One project on the board: what was ``left`` there last, what is ``active`` now, and what each server runs."""
+
+    project: Project
+    left: Deployment | None
+    active: Deployment | None
+    failed: Deployment | None
+    views: list[View]
+
+    @property
+    def remarks(self) -> list[tuple[Server, str]]:
+        """What differs from what deployer left, or could not be seen, and where."""
+        return [
+            (view.server, remark)
+            for view in self.views
+            for remark in [*view.drift, view.sighting.problem if view.sighting else ""]
+            if remark
+        ]
+
+
+def _overview() -> list[Running]:
+    projects = list(Project.objects.filter(deployments__isnull=False).distinct())
+    views = boards(projects)
+    active = {it.project_id: it for it in Deployment.objects.listed().active()}
+    ended = Deployment.objects.listed().ended()
+    left = {it.project_id: it for it in ended.filter(id__in=_newest(status=Deployment.Status.SUCCESS))}
+    newest = {it.project_id: it for it in ended.filter(id__in=_newest(finished_at__isnull=False))}
+    return [
+        Running(
+            project,
+            left.get(project.pk),
+            active.get(project.pk),
+            newest[project.pk] if project.pk in newest and newest[project.pk] != left.get(project.pk) else None,
+            views.get(project.pk, []),
+        )
+        for project in projects
+    ]
+
+
+def _newest(**filters: Any) -> QuerySet[Deployment, Any]:
+    """The ids of the newest deployments of each project."""
+    rows = Deployment.objects.filter(**filters).order_by().values("project")
+    return rows.annotate(newest=Max("id")).values("newest")
+
+
 def _activity() -> dict[str, Any]:
-    newest = Deployment.objects.order_by().values("project").annotate(newest=Max("id")).values("newest")
     running = list(Deployment.objects.listed().active())
     recent = list(Deployment.objects.listed().ended()[:12])
     return {
         "running": running,
         "broken": Deployment.objects.listed()
         .ended()
-        .filter(id__in=newest, status__in=[Deployment.Status.FAILED, Deployment.Status.INTERRUPTED]),
+        .filter(id__in=_newest(), status__in=[Deployment.Status.FAILED, Deployment.Status.INTERRUPTED]),
         "offline": Server.objects.filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE),
         "recent": recent,
         "first_steps": [] if running or recent else _first_steps(),

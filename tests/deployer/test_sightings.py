@@ -242,3 +242,31 @@ def test_more_servers_ask_the_database_no_more_often(project, live, sshd):
             added.targets.update(started_at=timezone.now(), status="success", release_after="x")
     assert len(board(project)) == 6
     assert counts[0] == counts[1]
+
+
+def test_the_first_page_shows_every_project_and_what_differs(project, live, tmp_path, admin_client, server):
+    page = admin_client.get("/").content.decode()
+    assert "First commit" in page
+    assert "place-ok" in page
+    assert "needs-look" not in page
+    kill(tmp_path)
+    look(project)
+    make_deployment(project, make_group(server))
+    page = admin_client.get(reverse("overview")).content.decode()
+    assert "web-1: the process is not running" in page
+    assert "Pending" in page
+
+
+def test_the_first_page_asks_the_database_no_more_often_for_more_projects(project, live, sshd, admin_client):
+    counts = []
+    for _time in range(2):
+        with CaptureQueriesContext(connection) as queries:
+            assert admin_client.get("/").status_code == 200
+        counts.append(len(queries))
+        if len(counts) == 1:
+            for number in range(4):
+                other = make_project(name=f"other-{number}")
+                added = make_deployment(other, make_group(*(make_server(sshd) for _number in range(3))))
+                added.targets.update(started_at=timezone.now(), status="success", release_after="x")
+                Deployment.objects.filter(pk=added.pk).update(finished_at=timezone.now(), status="success")
+    assert counts[0] == counts[1]
