@@ -68,7 +68,7 @@ class LaunchInput(Schema):
 
     ``release`` is the version of a stored release, of this or another project of the same repository, or ``previous``:
     no clone, no build. With ``is_rollback`` it is recorded as going back. ``rebuild``: build also when a release of the
-    same commit and build settings is stored.
+    same commit and build settings is stored. ``batches`` and ``max_failures`` replace the project's for this time.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -80,6 +80,8 @@ class LaunchInput(Schema):
     release: str | None = Field(None, min_length=1, max_length=100)
     is_rollback: bool = False
     rebuild: bool = False
+    batches: str = Field("", max_length=200)
+    max_failures: int | None = Field(None, ge=0, le=10_000)
 
 
 class DeploymentFilter(FilterSchema):
@@ -283,6 +285,8 @@ def _launch_of(request: Any, wish: LaunchInput) -> Launch:
         created_by=request.auth.user,
         trigger=Deployment.Trigger.API,
         rebuild=wish.rebuild,
+        batches=wish.batches,
+        max_failures=wish.max_failures,
     )
     return with_release(asked, wish.release, rolls_back=wish.is_rollback) if wish.release else asked
 

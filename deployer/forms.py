@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deployer.models import Deployment
 from projects.models import Project
-from servers.models import ServerGroup
+from servers.models import Environment, ServerGroup
 
 
 class LaunchForm(forms.Form):
@@ -19,12 +19,24 @@ class LaunchForm(forms.Form):
     release = forms.CharField(required=False, strip=True)
     rebuild = forms.BooleanField(required=False)
     server_groups = forms.ModelMultipleChoiceField(ServerGroup.objects.all(), required=False)
+    batches = forms.CharField(required=False, strip=True, max_length=200)
+    max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
+    confirm = forms.CharField(required=False, strip=True)
+
+    def confirm_production(self, project: Project) -> bool:
+        """Whether what may be launched by one click may go to ``project``; production wants its name to be typed."""
+        if project.environment != Environment.PRODUCTION or self.cleaned_data["confirm"] == project.name:
+            return True
+        self.add_error("confirm", _("Type the name of the project to launch it in production: %s") % project.name)
+        return False
 
     @staticmethod
     def chosen(query: QueryDict) -> dict[str, Any]:
         """What the address already chooses: ``?type=full&branch=v2&group=3&group=4``, ``?release=VERSION``."""
-        names = {"type": "deployment_type", "branch": "branch", "release": "release", "rebuild": "rebuild"}
-        values: dict[str, Any] = {field: query[name] for name, field in names.items() if name in query}
+        names = ("branch", "release", "rebuild", "batches", "max_failures")
+        values: dict[str, Any] = {name: query[name] for name in names if name in query}
+        if "type" in query:
+            values["deployment_type"] = query["type"]
         if "group" in query:
             values["server_groups"] = query.getlist("group")
         return values

@@ -14,7 +14,7 @@ from deployer.models import Deployment, Release, Target, validated_branch
 from deployer.plan import Plan
 from deployer.releases import recorded
 from projects.models import Project
-from projects.validators import batch_numbers
+from projects.validators import batch_numbers, validate_batches
 from servers.models import Server, ServerGroup
 
 
@@ -40,6 +40,7 @@ class Launch:
 
     With a ``release`` nothing is cloned or built; without one, a stored release of the same commit and build settings
     is used again unless ``rebuild`` is set. ``only`` are ids of servers: the others of the groups are left out.
+    ``batches`` and ``max_failures`` replace the project's for this time.
     """
 
     project: Project
@@ -53,6 +54,8 @@ class Launch:
     retry_of: Deployment | None = None
     rollback_from: Deployment | None = None
     rebuild: bool = False
+    batches: str = ""
+    max_failures: int | None = None
 
 
 def launch(wish: Launch) -> Deployment:
@@ -63,7 +66,7 @@ def launch(wish: Launch) -> Deployment:
     servers = check_launch(wish)
     branch = "" if wish.deployment_type == Deployment.Type.RESTART_ONLY else _branch(wish)
     active = [server for server in servers if server.is_active]
-    batches = numbered(wish.project, active)
+    batches = numbered(wish, active)
     try:
         with transaction.atomic():
             deployment = Deployment.objects.create(
@@ -73,7 +76,7 @@ def launch(wish: Launch) -> Deployment:
                 branch=branch,
                 created_by=wish.created_by,  # type: ignore[misc]  # the user model is a setting
                 trigger=wish.trigger,
-                plan=Plan.of(wish.project, wish.groups).to_json(),
+                plan=_plan(wish).to_json(),
                 release=wish.release,
                 retry_of=wish.retry_of,
                 rollback_from=wish.rollback_from,
@@ -114,9 +117,19 @@ def refusal_while_active(project: Project) -> LaunchRefusedError:
     )
 
 
-def numbered(project: Project, active: Sequence[Server]) -> dict[Server, int]:
+def numbered(wish: Launch, active: Sequence[Server]) -> dict[Server, int]:
     """The batch of each of the active servers of a launch."""
-    return dict(zip(active, batch_numbers(project.batches, len(active)), strict=True))
+    batches = wish.batches or wish.project.batches
+    return dict(zip(active, batch_numbers(batches, len(active)), strict=True))
+
+
+def _plan(wish: Launch) -> Plan:
+    plan = Plan.of(wish.project, wish.groups)
+    return replace(
+        plan,
+        batches=wish.batches or plan.batches,
+        max_failures=plan.max_failures if wish.max_failures is None else wish.max_failures,
+    )
 
 
 def _branch(wish: Launch) -> str:
@@ -158,6 +171,11 @@ def check_launch(wish: Launch) -> list[Server]:
                     % {"project": project, "field": name, "why": why},
                     field="project",
                 )
+    if wish.batches:
+        try:
+            validate_batches(wish.batches)
+        except ValidationError as error:
+            raise LaunchRefusedError(" ".join(error.messages), field="batches") from error
     if not wish.groups:
         raise LaunchRefusedError(_("Choose at least one server group."), field="server_groups")
     for group in wish.groups:

@@ -58,6 +58,7 @@ urlpatterns = [
     path("projects/<int:pk>/board/", board.project_board, name="project_board"),
     path("projects/<int:pk>/look/", board.project_look, name="project_look"),
     path("projects/<int:pk>/changes/", changes.launch_changes, name="launch_changes"),
+    path("projects/<int:pk>/names/", changes.launch_names, name="launch_names"),
     path("projects/<int:pk>/fetch/", changes.launch_fetch, name="launch_fetch"),
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
     path("projects/", include("projects.urls")),

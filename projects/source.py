@@ -89,6 +89,12 @@ def export(mirror: str, commit: str, folder: str, env: Mapping[str, str]) -> Scr
     )
 
 
+def names(mirror: str, limit: int, env: Mapping[str, str]) -> Script:
+    """Print the branches, then the tags, each the newest first, at most ``limit`` of each, one a line."""
+    listed = f"git -C {quote(mirror)} for-each-ref --count={limit} --sort=-creatordate --format='%(refname:strip=2)'"
+    return Script(f"{listed} refs/heads\n{listed} refs/tags", env)
+
+
 def history(mirror: str, base: str, head: str, limit: int, env: Mapping[str, str]) -> Script:
     """Print how many commits ``head`` has that ``base`` has not, then the newest ``limit`` of them.
 

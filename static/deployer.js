@@ -36,6 +36,18 @@
     if (event.target.closest("form[data-autosubmit]")) event.target.form.requestSubmit();
   });
 
+  /* What is chosen for a launch is in the address, so that it can be kept and sent to somebody. */
+  const form = document.querySelector("form.launch");
+  form?.addEventListener("change", () => {
+    const query = new URLSearchParams();
+    const names = { deployment_type: "type", server_groups: "group" };
+    const left = ["csrfmiddlewaretoken", "confirm"];
+    for (const [name, value] of new FormData(form)) {
+      if (value && !left.includes(name)) query.append(names[name] ?? name, value);
+    }
+    history.replaceState(null, "", `?${query}`);
+  });
+
   /* The log: it follows its end until somebody scrolls up, and again once they are back at the end. */
   const log = document.getElementById("log");
   if (!log) return;

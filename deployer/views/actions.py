@@ -84,7 +84,7 @@ def _launch_from(request: Request, earlier: Deployment, wish_for: Callable[..., 
     except LaunchRefusedError as refusal:
         messages.error(request, _with_link(refusal))
         return redirect(earlier)
-    batches = numbered(wish.project, [server for server in servers if server.is_active])
+    batches = numbered(wish, [server for server in servers if server.is_active])
     context = {
         "deployment": earlier,
         "wish": wish,

@@ -1,18 +1,22 @@
 """What a launch or a deployment changes, as a part of their pages."""
 
+from itertools import groupby
+
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import ValidationError
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST
 
 from deployer.changes import Changes, changes_of_deployment, changes_of_launch
 from deployer.forms import LaunchForm
-from deployer.mirror import fetch
+from deployer.launch import Launch, numbered
+from deployer.mirror import fetch, mirror_of
 from deployer.models import Deployment
 from deployer.views.deployment import shown
 from deployer.views.request import Request, fragment
 from projects.models import Project
-from servers.models import ServerGroup
+from servers.models import Server, ServerGroup
 from servers.shell import NotReadyError
 
 
@@ -21,6 +25,14 @@ def launch_changes(request: Request, pk: int) -> HttpResponse:
     """What the launch form, as it is filled in, would change."""
     project = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)
     return _answer(request, project, request.GET)
+
+
+@fragment
+def launch_names(request: Request, pk: int) -> HttpResponse:
+    """The branches and tags that the launch form proposes."""
+    project = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)
+    with mirror_of(project) as mirror:
+        return render(request, "deployer/_names.html", {"names": mirror.names()})
 
 
 @require_POST
@@ -37,13 +49,25 @@ def launch_fetch(request: Request, pk: int) -> HttpResponse:
 
 def _answer(request: Request, project: Project, query: QueryDict, problem: str = "") -> HttpResponse:
     form = LaunchForm(query)
-    found = Changes()
-    if form.is_valid() and form.cleaned_data["deployment_type"] != Deployment.Type.RESTART_ONLY:
+    found, batches = Changes(), []
+    if form.is_valid():
         values = form.cleaned_data
-        servers = [server.pk for server in ServerGroup.flatten(values["server_groups"]) if server.is_active]
-        found = changes_of_launch(project, values["branch"], values["release"], servers)
-    context = {"project": project, "changes": found, "fetch_problem": problem, "is_launch": True}
+        servers = [server for server in ServerGroup.flatten(values["server_groups"]) if server.is_active]
+        batches = _in_batches(Launch(project, [], batches=values["batches"]), servers)
+        if values["deployment_type"] != Deployment.Type.RESTART_ONLY:
+            ids = [server.pk for server in servers]
+            found = changes_of_launch(project, values["branch"], values["release"], ids)
+    context = {"project": project, "changes": found, "batches": batches, "fetch_problem": problem, "is_launch": True}
     return render(request, "deployer/_changes.html", context)
+
+
+def _in_batches(wish: Launch, servers: list[Server]) -> list[list[Server]]:
+    """The servers in the batches in which they would be worked on; none where the batches make no sense."""
+    try:
+        numbers = numbered(wish, servers)
+    except ValidationError:
+        return []
+    return [list(members) for _number, members in groupby(servers, key=lambda server: numbers[server])]
 
 
 @fragment

@@ -39,7 +39,7 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
     blocking, warning = None, ""
     if request.method == "POST":
         form = LaunchForm(request.POST)
-        if form.is_valid():
+        if form.is_valid() and form.confirm_production(project):
             try:
                 return redirect(launch(_wish(request.user, project, form.cleaned_data)))
             except LaunchRefusedError as refusal:
@@ -84,7 +84,7 @@ def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
 
 def _typed(request: Request) -> dict[str, Any]:
     """What the launch form held, whether it was right or not."""
-    names = ("deployment_type", "branch", "release", "rebuild")
+    names = ("deployment_type", "branch", "release", "rebuild", "batches", "max_failures", "confirm")
     return {name: request.POST.get(name, "") for name in names} | {
         "server_groups": request.POST.getlist("server_groups")
     }
@@ -100,6 +100,7 @@ def _launch_page(
     chosen = {str(value) for value in form["server_groups"].value() or ()}
     releases = Release.objects.deployable_to(project).select_related("project")[:RELEASES_OFFERED]
     context = {"project": project, "form": form, "groups": groups, "chosen_groups": chosen, "releases": releases}
+    context["variables"] = project.variables.all()
     return render(request, "deployer/launch.html", context | more)
 
 
@@ -111,6 +112,8 @@ def _wish(user: User, project: Project, values: dict[str, Any]) -> Launch:
         branch="" if values["release"] else values["branch"],  # the page proposes one, whatever else is chosen
         created_by=user,
         rebuild=values["rebuild"],
+        batches=values["batches"],
+        max_failures=values["max_failures"],
     )
     restart_only = values["deployment_type"] == Deployment.Type.RESTART_ONLY
     return with_release(wish, values["release"]) if values["release"] and not restart_only else wish

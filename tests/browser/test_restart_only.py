@@ -41,6 +41,11 @@ def test_a_restart_is_launched_from_the_form_and_its_log_arrives_until_it_has_su
     page.get_by_role("radio", name=re.compile("Restart only")).check()
     expect(page.get_by_label("Branch, tag or commit")).to_be_hidden()
     page.get_by_role("checkbox", name=re.compile("web")).check()
+    expect(page).to_have_url(re.compile(r"type=restart_only.*group="))
+    expect(page.locator("#changes")).to_contain_text("web-1")
+    page.get_by_role("button", name="Launch").click()
+    expect(page.get_by_role("alert")).to_contain_text("Type the name of the project")
+    page.get_by_label("Type “Shop” to launch it in production").fill("Shop")
     page.get_by_role("button", name="Launch").click()
 
     heading = page.get_by_role("heading", level=1)

@@ -164,6 +164,17 @@ def test_the_launch_page_shows_it_and_fetches_on_request(project, server, git_re
     )
 
 
+def test_the_launch_page_proposes_branches_and_tags(project, git_repo, admin_client):
+    git_repo.tag("v1")
+    git_repo.branch('quote"&<b>')
+    git_repo.commit({}, "newer")
+    address = reverse("launch_names", args=[project.pk])
+    assert "<option" not in admin_client.get(address).content.decode()
+    fetch(project)
+    page = admin_client.get(address).content.decode()
+    assert [part.split('"')[0] for part in page.split('value="')[1:]] == ["quote&quot;&amp;&lt;b&gt;", "main", "v1"]
+
+
 def test_the_deployment_page_asks_for_it_until_it_is_known(project, server, queue_server, admin_client):
     waiting = make_deployment(project, make_group(server))
     address = reverse("deployment_changes", args=[waiting.pk])

@@ -257,7 +257,7 @@ def test_the_page_takes_a_package_and_leads_to_its_launch(project, queue_server,
     launch_page = admin_client.get(answer["location"]).content.decode()
     assert f'<option value="{release.version}" selected>' in launch_page
     assert "id_branch" not in launch_page
-    sent = {"deployment_type": "full", "release": release.version, "server_groups": [group.pk]}
+    sent = {"deployment_type": "full", "release": release.version, "server_groups": [group.pk], "confirm": "shop"}
     assert admin_client.post(reverse("launch", args=[project.pk]), sent).status_code == 302
     deployment = Deployment.objects.get()
     assert (deployment.release, deployment.branch) == (release, "")

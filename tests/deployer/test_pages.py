@@ -13,6 +13,8 @@ from django.utils import timezone
 
 from deployer.launch import Launch, LaunchRefusedError, launch
 from deployer.models import Deployment, LogLine, Target
+from projects.models import Variable
+from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 
 pytestmark = pytest.mark.django_db
@@ -121,7 +123,7 @@ def test_a_full_deployment_is_launched_by_the_form(client: Client) -> None:
     project, group = make_project(), make_group(make_server())
     answer = client.post(
         reverse("launch", args=[project.pk]),
-        {"deployment_type": "full", "branch": "v1.2", "server_groups": [group.pk]},
+        {"deployment_type": "full", "branch": "v1.2", "server_groups": [group.pk], "confirm": project.name},
     )
     it = Deployment.objects.get()
     assert answer["Location"] == it.get_absolute_url()
@@ -135,7 +137,12 @@ def test_a_restart_only_deployment_has_no_branch_whatever_the_hidden_field_held(
     project, group = make_project(), make_group(make_server())
     client.post(
         reverse("launch", args=[project.pk]),
-        {"deployment_type": "restart_only", "branch": "main; id", "server_groups": [group.pk]},
+        {
+            "deployment_type": "restart_only",
+            "branch": "main; id",
+            "server_groups": [group.pk],
+            "confirm": project.name,
+        },
     )
     it = Deployment.objects.get()
     assert (it.deployment_type, it.branch) == ("restart_only", "")
@@ -166,7 +173,12 @@ def test_the_form_refuses_with_the_words_of_the_launch_and_keeps_what_was_typed(
         launch(Launch(project, groups, kind, branch=branch))
     answer = client.post(
         reverse("launch", args=[project.pk]),
-        {"deployment_type": kind, "branch": branch, "server_groups": [group.pk for group in groups]},
+        {
+            "deployment_type": kind,
+            "branch": branch,
+            "server_groups": [group.pk for group in groups],
+            "confirm": project.name,
+        },
     )
     form = answer.context["form"]
     shown = form.errors.get(refusal.value.field) or form.non_field_errors()
@@ -182,7 +194,7 @@ def test_a_second_launch_is_refused_with_a_link_to_the_first(client: Client, run
     group = running.server_groups.get()
     url = reverse("launch", args=[running.project_id])
     assert f'href="{running.get_absolute_url()}"' in client.get(url).content.decode()
-    answer = client.post(url, {"deployment_type": "restart_only", "server_groups": [group.pk]})
+    answer = client.post(url, {"deployment_type": "restart_only", "server_groups": [group.pk], "confirm": "shop"})
     html = answer.content.decode()
     assert "is being deployed to Production already" in html
     assert f'href="{running.get_absolute_url()}"' in html
@@ -197,6 +209,62 @@ def test_the_address_fills_in_the_form(client: Client) -> None:
     assert 'value="v9"' in html
     assert f'value="{group.pk}" checked' in html
     assert f'value="{other.pk}" checked' not in html
+
+
+@pytest.mark.parametrize("typed", ["", "Shop", "sho", "<script>"])
+def test_production_wants_the_name_of_the_project_to_be_typed(client: Client, typed: str) -> None:
+    project, group = make_project(name="shop"), make_group(make_server())
+    url = reverse("launch", args=[project.pk])
+    sent = {"deployment_type": "restart_only", "server_groups": [group.pk]}
+    refused = client.post(url, sent | {"confirm": typed}).content.decode()
+    assert "Type the name of the project to launch it in production: shop" in refused
+    assert "<script>" not in refused
+    assert f'value="{group.pk}" checked' in refused
+    assert not Deployment.objects.exists()
+    assert client.post(url, sent | {"confirm": " shop "}).status_code == 302
+
+
+def test_elsewhere_nothing_has_to_be_typed(client: Client) -> None:
+    project, group = make_project(environment="staging"), make_group(make_server(), environment="staging")
+    url = reverse("launch", args=[project.pk])
+    assert "id_confirm" not in client.get(url).content.decode()
+    assert client.post(url, {"deployment_type": "restart_only", "server_groups": [group.pk]}).status_code == 302
+
+
+def test_batches_and_budget_are_adjusted_for_one_launch(client: Client) -> None:
+    project = make_project(environment="staging", batches="100%", max_failures=0)
+    group = make_group(*(make_server() for _number in range(4)), environment="staging")
+    url = reverse("launch", args=[project.pk])
+    sent = {"deployment_type": "restart_only", "server_groups": [group.pk]}
+    refused = client.post(url, sent | {"batches": "1; rm", "max_failures": "-1"}).context["form"]
+    assert list(refused.errors) == ["max_failures"]
+    refused = client.post(url, sent | {"batches": "1; rm"}).context["form"]
+    assert "is not a batch" in refused.errors["batches"][0]
+    client.post(url, sent | {"batches": "1, 100%", "max_failures": "2"})
+    it = Deployment.objects.get()
+    assert [target.batch for target in it.targets.all()] == [1, 2, 2, 2]
+    assert it.plan is not None
+    assert (it.plan["batches"], it.plan["max_failures"]) == ("1, 100%", 2)
+    project.refresh_from_db()
+    assert (project.batches, project.max_failures) == ("100%", 0)
+
+
+def test_the_form_shows_the_order_of_the_servers_and_the_variables_without_secrets(client: Client) -> None:
+    project = make_project(batches="1, 100%")
+    Variable.objects.create(project=project, name="API_KEY", value="s3cret", is_secret=True)
+    Variable.objects.create(project=project, name="MODE", value="<b>fast")
+    first, second, off = (make_server(name=name) for name in ("web-1", "web-2", "web-3"))
+    Server.objects.filter(pk=off.pk).update(is_active=False)
+    group = make_group(first, second, off)
+    page = client.get(reverse("launch", args=[project.pk])).content.decode()
+    assert "s3cret" not in page
+    assert "&lt;b&gt;fast" in page
+    asked = {"deployment_type": "restart_only", "server_groups": [group.pk]}
+    order = client.get(reverse("launch_changes", args=[project.pk]), asked).content.decode()
+    batches = order.split("<li>")[1:]
+    assert ["web-1" in batches[0], "web-2" in batches[1], "web-3" in order] == [True, True, False]
+    nonsense = client.get(reverse("launch_changes", args=[project.pk]), asked | {"batches": "x"})
+    assert nonsense.status_code == 200
 
 
 def test_only_groups_of_the_projects_environment_are_offered_and_inactive_servers_are_named(client: Client) -> None:

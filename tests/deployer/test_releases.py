@@ -174,6 +174,7 @@ def test_the_page_offers_stored_releases_and_launches_one(project, sshd, queue_s
     address = f"/projects/{project.pk}/launch/"
     assert b'<option value="r1" selected>' in admin_client.get(f"{address}?release=r1").content
     sent = {"deployment_type": "full", "branch": "main", "release": "r1", "server_groups": [group.pk]}
+    sent["confirm"] = project.name
     answer = admin_client.post(address, sent | {"release": "<b>"})
     assert b"no release \xe2\x80\x9c&lt;b&gt;" in answer.content
     assert admin_client.post(address, sent).status_code == 302

@@ -1,5 +1,6 @@
 """``manage.py deploy PROJECT --group G``: launch a deployment and, if asked to, watch it to its end."""
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,6 +53,10 @@ class Command(WatchingCommand):
         parser.add_argument(
             "--rebuild", action="store_true", help="build also when a release of the same commit and settings is stored"
         )
+        parser.add_argument(
+            "--batches", default="", metavar="B", help="instead of the project's, like “1, 25%%, 100%%”"
+        )
+        parser.add_argument("--max-failures", type=_count, metavar="N", help="instead of the project's failure budget")
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         super().add_arguments(parser)
 
@@ -83,6 +88,8 @@ class Command(WatchingCommand):
             branch=options["branch"],
             trigger=Deployment.Trigger.CLI,
             rebuild=options["rebuild"],
+            batches=options["batches"],
+            max_failures=options["max_failures"],
         )
         version = options["release"] or options["rollback_to"]
         if options["package"]:
@@ -116,6 +123,12 @@ class Command(WatchingCommand):
             self.say(_("Nothing stands in the way.") if shape.ok else _("It cannot work like this."))
         if not shape.ok:
             sys.exit(1)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 5:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return int(text)
 
 
 def _named(model: type[_Named], name: str) -> _Named:
