@@ -99,9 +99,8 @@ def test_batches_and_budget_are_given_for_one_launch(shop: Project) -> None:
     assert run("deploy", "shop", "--group", "web", "--batches", "x").returncode == 2
     assert run("deploy", "shop", "--group", "web", "--max-failures", "-1").returncode == 2
     assert run("deploy", "shop", "--group", "web", "--batches", "1", "--max-failures", "3").returncode == 0
-    deployment = Deployment.objects.get()
-    assert deployment.plan is not None
-    assert (deployment.plan["batches"], deployment.plan["max_failures"]) == ("1", 3)
+    plan: Any = Deployment.objects.get().plan
+    assert (plan["batches"], plan["max_failures"]) == ("1", 3)
 
 
 def test_json_is_one_object_and_everything_else_goes_to_standard_error(shop: Project) -> None:

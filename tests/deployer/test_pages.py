@@ -243,8 +243,8 @@ def test_batches_and_budget_are_adjusted_for_one_launch(client: Client) -> None:
     client.post(url, sent | {"batches": "1, 100%", "max_failures": "2"})
     it = Deployment.objects.get()
     assert [target.batch for target in it.targets.all()] == [1, 2, 2, 2]
-    assert it.plan is not None
-    assert (it.plan["batches"], it.plan["max_failures"]) == ("1, 100%", 2)
+    plan: Any = it.plan
+    assert (plan["batches"], plan["max_failures"]) == ("1, 100%", 2)
     project.refresh_from_db()
     assert (project.batches, project.max_failures) == ("100%", 0)
 
@@ -259,7 +259,7 @@ def test_the_form_shows_the_order_of_the_servers_and_the_variables_without_secre
     page = client.get(reverse("launch", args=[project.pk])).content.decode()
     assert "s3cret" not in page
     assert "&lt;b&gt;fast" in page
-    asked = {"deployment_type": "restart_only", "server_groups": [group.pk]}
+    asked: dict[str, Any] = {"deployment_type": "restart_only", "server_groups": [group.pk]}
     order = client.get(reverse("launch_changes", args=[project.pk]), asked).content.decode()
     batches = order.split("<li>")[1:]
     assert ["web-1" in batches[0], "web-2" in batches[1], "web-3" in order] == [True, True, False]
