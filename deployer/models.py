@@ -336,7 +336,7 @@ class Target(models.Model):
     before a rollback. ``evidence`` is what the
     server showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
     folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of the
-    run that rolls it back, written before that begins.
+    run that rolls it back, written before that begins. ``progress`` is how far an upload is, in words.
     """
 
     class Status(models.TextChoices):
@@ -384,6 +384,7 @@ class Target(models.Model):
     release_after = models.CharField(_("release after"), max_length=300, blank=True)
     proof = models.JSONField(_("proof"), default=dict, blank=True)
     evidence = models.TextField(_("evidence"), blank=True)
+    progress = models.CharField(_("progress"), max_length=100, blank=True)
     run_key = models.CharField(max_length=32, default="", editable=False)
     undo_key = models.CharField(max_length=32, default="", editable=False)
 

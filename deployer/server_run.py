@@ -65,6 +65,11 @@ class ServerRun:
     def say(self, sentence: str) -> None:
         self.run.log.say(sentence, self.target)
 
+    def report(self, progress: str) -> None:
+        """Show how far the upload is, in the log and beside the server."""
+        self.say(_("Uploading: %s") % progress)
+        insist(lambda: Target.objects.filter(pk=self.target.pk).update(progress=progress))
+
     def warn(self, sentence: str) -> None:
         self.run.log.warn(sentence, self.target)
 

@@ -249,15 +249,13 @@ class _Progress:
             if now < self._said + PROGRESS_EVERY:
                 return
             self._said = now
-            self._staging.server.say(
-                _("Uploading: %(sent).1f of %(size).1f MB (%(percent)d %%), %(rate).1f MB/s")
-                % {
-                    "sent": self._sent / 1e6,
-                    "size": self._size / 1e6,
-                    "percent": 100 * self._sent // max(self._size, 1),
-                    "rate": self._sent / 1e6 / (now - self._begun),
-                }
-            )
+            words = _("%(sent).1f of %(size).1f MB (%(percent)d %%), %(rate).1f MB/s") % {
+                "sent": self._sent / 1e6,
+                "size": self._size / 1e6,
+                "percent": 100 * self._sent // max(self._size, 1),
+                "rate": self._sent / 1e6 / (now - self._begun),
+            }
+            self._staging.server.report(words)
 
 
 def _worth_it(change: Difference, want: Manifest) -> bool:

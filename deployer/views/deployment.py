@@ -50,7 +50,7 @@ def _state(deployment: Deployment, targets: list[Target]) -> str:
         (deployment.status, deployment.commit_hash, deployment.error_message),
         (deployment.cancel_requested_at, deployment.force_requested_at, deployment.finished_at, deployment.paused_at),
         *((t.status, t.exit_code, t.error, t.release_before, t.release_after, t.proof, t.started_at) for t in targets),
-        *(t.evidence for t in targets),
+        *((t.evidence, t.progress) for t in targets),
     ]
     return hashlib.blake2s(repr(seen).encode(), digest_size=8).hexdigest()
 

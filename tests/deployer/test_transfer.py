@@ -210,6 +210,20 @@ def test_a_far_server_gets_a_large_release_in_stripes(sshd, git_repo, project, p
     assert not list(place.glob("releases/.*"))
 
 
+def test_a_slow_upload_says_how_far_it_is_in_the_log_and_on_the_page(
+    sshd, git_repo, project, place, monkeypatch, admin_client
+):
+    monkeypatch.setattr("deployer.staging.PROGRESS_EVERY", 0.0)
+    git_repo.commit({"big": random.Random(6).randbytes(3_000_000)})
+    deployment = deployed(project, make_group(make_server(sshd)))
+    lines = said(deployment, "Uploading: ")
+    assert "Uploading: 3.0 of 3.0 MB (100 %), " in lines[-1]
+    assert lines[-1].endswith(" MB/s")
+    deployment.targets.update(status="staging")
+    page = admin_client.get(deployment.get_absolute_url()).content.decode()
+    assert "3.0 of 3.0 MB (100 %), " in page.split('role="log"')[0]
+
+
 def test_a_stored_archive_that_was_damaged_is_never_unpacked_as_a_release(sshd, git_repo, project, place):
     group = make_group(make_server(sshd))
     git_repo.commit({"big": random.Random(5).randbytes(300_000)})
