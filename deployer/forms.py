@@ -1,12 +1,14 @@
 """What pages send, read into values. The rules of a launch are kept by deployer.launch."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
+from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
-from deployer.models import Deployment
+from deployer.models import Deployment, LogLine, Target
 from projects.models import Project
 from servers.models import Environment, ServerGroup
 
@@ -40,6 +42,44 @@ class LaunchForm(forms.Form):
         if "group" in query:
             values["server_groups"] = query.getlist("group")
         return values
+
+
+class LogFilter(forms.Form):
+    """Which lines of a log are shown; what is not understood does not filter."""
+
+    server = forms.ModelChoiceField(Target.objects.none(), required=False, empty_label=_("All servers"))
+    level = forms.ChoiceField(
+        choices=[("", _("All levels")), ("warning", _("Warnings and errors")), ("error", _("Errors"))], required=False
+    )
+    stream = forms.ChoiceField(choices=[("", _("All streams")), *LogLine.Stream.choices], required=False)
+    text = forms.CharField(required=False, max_length=200, strip=False)
+
+    def __init__(self, query: QueryDict, targets: QuerySet[Target]) -> None:
+        super().__init__(query)
+        self.fields["server"].queryset = targets  # type: ignore[attr-defined]
+        self.is_valid()
+
+    @property
+    def condition(self) -> Q:
+        """What a line must be; empty where every line is shown."""
+        chosen = self.cleaned_data
+        condition = Q()
+        if chosen.get("server"):
+            condition &= Q(target=chosen["server"])
+        if chosen.get("level"):
+            levels = LogLine.Level.ERROR, LogLine.Level.WARNING
+            condition &= Q(level__in=levels if chosen["level"] == "warning" else levels[:1])
+        if chosen.get("stream"):
+            condition &= Q(stream=chosen["stream"])
+        if chosen.get("text"):
+            condition &= Q(content__icontains=chosen["text"])
+        return condition
+
+    @property
+    def query(self) -> str:
+        """What is chosen, as the part of an address: begins with ``&``, or is empty."""
+        chosen = {name: self.data[name] for name, value in self.cleaned_data.items() if value}
+        return f"&{urlencode(chosen)}" if chosen else ""
 
 
 class PackageForm(forms.Form):

@@ -100,6 +100,35 @@
     log.scrollTop = log.scrollHeight - height; // what was read stays where it was
     height = 0;
   });
-  if (!location.hash.startsWith("#L")) toEnd();
-  else follow(false);
+  /* The next error after what is seen, and from the top again after the last one. */
+  document.getElementById("log-error").addEventListener("click", () => {
+    const errors = [...log.querySelectorAll(".line.error")];
+    const edge = log.getBoundingClientRect().top + 8;
+    const next = errors.find((line) => line.getBoundingClientRect().top > edge) ?? errors[0];
+    if (!next) return;
+    follow(false);
+    log.scrollTop += next.getBoundingClientRect().top - edge + 8;
+  });
+
+  /* Lines that the address names, #L10 or #L10-L20; a click with Shift extends them. */
+  const pick = () => {
+    for (const line of log.querySelectorAll(".picked")) line.classList.remove("picked");
+    const named = location.hash.match(/^#L(\d+)(?:-L(\d+))?$/);
+    if (!named) return false;
+    const [low, high] = [Number(named[1]), Number(named[2] ?? named[1])].sort((a, b) => a - b);
+    for (let number = low; number <= Math.min(high, low + KEPT); number += 1) {
+      document.getElementById(`L${number}`)?.classList.add("picked");
+    }
+    follow(false);
+    document.getElementById(`L${low}`)?.scrollIntoView({ block: "nearest" });
+    return true;
+  };
+  log.addEventListener("click", (event) => {
+    const first = location.hash.match(/^#L(\d+)/);
+    if (!event.shiftKey || !first || !event.target.matches(".no")) return;
+    event.preventDefault();
+    location.hash = `L${first[1]}-L${event.target.textContent}`;
+  });
+  addEventListener("hashchange", pick);
+  if (!pick()) toEnd();
 })();

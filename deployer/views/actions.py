@@ -11,7 +11,8 @@ from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_safe
 
 from deployer.launch import (
     Launch,
@@ -23,21 +24,44 @@ from deployer.launch import (
     wish_to_retry,
     wish_to_roll_back,
 )
-from deployer.models import Deployment
+from deployer.models import Deployment, Target
 from deployer.shape import cancel_sentence, continue_sentence
 from deployer.views.deployment import Pause, shown
 from deployer.views.request import Request
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 @login_required
 def deployment_cancel(request: Request, pk: int) -> HttpResponse:
-    """Ask for a deployment to be stopped; with ``force``, for what runs on its servers to be ended too."""
+    """Ask for a deployment to be stopped; with ``force``, for what runs on its servers to be ended too.
+
+    Asked for by GET, say first what becomes of each server.
+    """
     it = shown(pk)
-    asked = it.request_cancel(force="force" in request.POST)
-    say = messages.info if asked and not it.force_requested_at else messages.warning
-    say(request, cancel_sentence(it, asked))
-    return redirect(it)
+    if request.method == "POST":
+        asked = it.request_cancel(force="force" in request.POST)
+        say = messages.info if asked and not it.force_requested_at else messages.warning
+        say(request, cancel_sentence(it, asked))
+        return redirect(it)
+    if not it.is_active:
+        messages.warning(request, cancel_sentence(it, asked=False))
+        return redirect(it)
+    rows = [(target, *_when_cancelled(target)) for target in it.targets.all()]
+    return render(request, "deployer/cancel.html", {"deployment": it, "rows": rows})
+
+
+def _when_cancelled(target: Target) -> tuple[str, str]:
+    """What becomes of a server when its deployment is cancelled, and what when it is cancelled by force."""
+    status = Target.Status
+    if target.status in Target.ENDED:
+        stays = _("has ended; stays as it is")
+        return stays, stays
+    if target.status == status.STAGING:
+        ends = _("the upload is ended; what is live stays live")
+        return ends, ends
+    if target.status in {status.SWITCHING, status.RESTARTING, status.CHECKING}:
+        return _("finishes its restart and is verified"), _("its script is ended with all that it started")
+    return (left := _("is not touched")), left
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

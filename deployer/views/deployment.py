@@ -1,18 +1,20 @@
 """One deployment as it goes: its head, its servers, its log."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
+from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
 from deployer import terminal
+from deployer.forms import LogFilter
 from deployer.models import Deployment, LogLine, Target
 from deployer.views.request import Request, fragment
 
@@ -39,9 +41,26 @@ class Row:
     server: str
 
 
-def _rows(lines: list[LogLine], targets: list[Target], first_number: int) -> list[Row]:
+def _rows(lines: Sequence[LogLine], targets: list[Target], first_number: int) -> list[Row]:
+    """Lines that follow each other in the log."""
+    return _numbered(zip(range(first_number, first_number + len(lines)), lines, strict=True), targets)
+
+
+def _numbered(lines: Iterable[tuple[int, LogLine]], targets: list[Target]) -> list[Row]:
     names = {target.pk: target.server_name for target in targets}
-    return [Row(first_number + index, line, names.get(line.target_id or 0, "")) for index, line in enumerate(lines)]
+    return [Row(number, line, names.get(line.target_id or 0, "")) for number, line in lines]
+
+
+def _matching(it: Deployment, targets: list[Target], condition: Q, before: int = 0) -> list[Row]:
+    """The last rows that are as wanted, of those before an id if one is given, with their numbers in the whole log."""
+    lines = it.log_lines.filter(condition)
+    found = list((lines.filter(id__lt=before) if before else lines).order_by("-id")[:LOG_ROWS])[::-1]
+    if not found:
+        return []
+    first = it.log_lines.filter(id__lt=found[0].pk).count() + 1
+    between = it.log_lines.filter(id__range=(found[0].pk, found[-1].pk)).order_by("id").values_list("pk", flat=True)
+    numbers = {pk: number for number, pk in enumerate(between.iterator(), first)}
+    return _numbered(((numbers[line.pk], line) for line in found), targets)
 
 
 def _state(deployment: Deployment, targets: list[Target]) -> str:
@@ -98,21 +117,29 @@ def _number(request: HttpRequest, name: str) -> int:
 @require_safe
 @login_required
 def deployment(request: Request, pk: int) -> HttpResponse:
-    """One deployment: what it is, how each server fares, and the end of its log."""
+    """One deployment: what it is, how each server fares, and the end of its log, or of what is wanted of it."""
     it = shown(pk)  # before the rows: once it has ended, no row follows those that are read now
     targets = list(it.targets.all())
-    lines = list(it.log_lines.order_by("-id")[:LOG_ROWS])[::-1]
-    last = it.log_lines.filter(id__lte=lines[-1].pk).count() if lines else 0
+    wanted = LogFilter(request.GET, it.targets.all())
+    newest = list(it.log_lines.order_by("-id")[:LOG_ROWS])[::-1]
+    last = it.log_lines.filter(id__lte=newest[-1].pk).count() if newest else 0
+    if wanted.condition:
+        rows = _matching(it, targets, wanted.condition)
+        earlier = rows[0].number - 1 if len(rows) == LOG_ROWS else 0
+    else:
+        rows, earlier = _rows(newest, targets, last - len(newest) + 1), last - len(newest)
     return render(
         request,
         "deployer/deployment.html",
         {
             **_head(it, targets),
-            "rows": _rows(lines, targets, last - len(lines) + 1),
-            "earlier": last - len(lines),
-            "after": lines[-1].pk if lines else 0,
+            "rows": rows,
+            "earlier": earlier,
+            "after": newest[-1].pk if newest else 0,
             "next_number": last + 1,
             "follows": it.is_active,
+            "wanted": wanted,
+            "errors": it.log_lines.filter(level=LogLine.Level.ERROR).count(),
         },
     )
 
@@ -126,7 +153,10 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
     it = shown(pk)
     targets = list(it.targets.all())
     after, number = _number(request, "after"), _number(request, "line") or 1
-    lines = list(it.log_lines.filter(id__gt=after).order_by("id")[:LOG_ROWS])
+    wanted = LogFilter(request.GET, it.targets.all())
+    condition = wanted.condition or Q(pk__isnull=False)
+    found = it.log_lines.filter(id__gt=after).annotate(wanted=ExpressionWrapper(condition, BooleanField()))
+    lines = list(found.order_by("id")[:LOG_ROWS])
     head = _head(it, targets)
     more = len(lines) == LOG_ROWS
     return render(
@@ -134,7 +164,8 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
         "deployer/_poll.html",
         {
             **head,
-            "rows": _rows(lines, targets, number),
+            "rows": [row for row in _rows(lines, targets, number) if row.line.wanted],  # type: ignore[attr-defined]
+            "wanted": wanted,
             "after": lines[-1].pk if lines else after,
             "next_number": number + len(lines),
             "changed": head["seen"] != request.GET.get("seen"),
@@ -148,18 +179,17 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
 def deployment_earlier(request: Request, pk: int) -> HttpResponse:
     """The log rows before an id; ``line`` is the number of the row with that id."""
     it = shown(pk)
-    number = max(_number(request, "line"), 1)
-    lines = list(it.log_lines.filter(id__lt=_number(request, "before")).order_by("-id")[:LOG_ROWS])[::-1]
-    first = max(number - len(lines), 1)
-    return render(
-        request,
-        "deployer/_earlier_answer.html",
-        {
-            "deployment": it,
-            "rows": _rows(lines, list(it.targets.all()), first),
-            "earlier": first - 1 if len(lines) == LOG_ROWS else 0,
-        },
-    )
+    targets = list(it.targets.all())
+    wanted = LogFilter(request.GET, it.targets.all())
+    before, number = _number(request, "before"), max(_number(request, "line"), 1)
+    if wanted.condition:
+        rows = _matching(it, targets, wanted.condition, before)
+    else:
+        lines = list(it.log_lines.filter(id__lt=before).order_by("-id")[:LOG_ROWS])[::-1]
+        rows = _rows(lines, targets, max(number - len(lines), 1))
+    earlier = rows[0].number - 1 if len(rows) == LOG_ROWS else 0
+    context = {"deployment": it, "rows": rows, "earlier": earlier, "wanted": wanted}
+    return render(request, "deployer/_earlier_answer.html", context)
 
 
 @require_safe

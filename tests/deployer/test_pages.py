@@ -381,6 +381,66 @@ def test_the_page_shows_the_last_500_lines_and_earlier_ones_on_demand(client: Cl
     assert seen == 1102
 
 
+def texts(html: str) -> list[tuple[str, str]]:
+    return re.findall(r'id="L(\d+)".*?class="text">(.*?)</span>', html)
+
+
+def spoken(running: Deployment) -> Target:
+    """Its log has six lines, of two sources, of all levels and streams."""
+    target = running.targets.get()
+    say(running, "begun")
+    say(running, "on the server", target=target, stream="stdout")
+    say(running, "a warning", target=target, level="warning")
+    say(running, "Half <b>", target=target, stream="stderr")
+    say(running, "it broke", target=target, level="error", stream="stderr")
+    say(running, "ended", level="error")
+    return target
+
+
+@pytest.mark.parametrize(
+    ("query", "numbers"),
+    [
+        ({}, "123456"),
+        ({"level": "error"}, "56"),
+        ({"level": "warning"}, "356"),
+        ({"stream": "stderr"}, "45"),
+        ({"text": "HALF <B>"}, "4"),
+        ({"text": "%"}, ""),
+        ({"server": "own"}, "2345"),
+        ({"server": "own", "level": "error"}, "5"),
+        ({"level": "nonsense", "server": "99999999", "stream": "'"}, "123456"),
+    ],
+)
+def test_the_log_is_filtered_and_its_lines_keep_their_numbers(
+    client: Client, running: Deployment, query: dict[str, str], numbers: str
+) -> None:
+    target = spoken(running)
+    query = query | ({"server": str(target.pk)} if query.get("server") == "own" else {})
+    page = client.get(running.get_absolute_url(), query).content.decode()
+    assert "".join(number for number, _text in texts(page)) == numbers
+    first = LogLine.objects.earliest("pk").pk
+    later = poll(client, running, after=first, line=2, **query)
+    assert "".join(number for number, _text in texts(later)) == numbers.replace("1", "")
+    followed = cursor(later)
+    assert followed is not None
+    assert (followed["line"], int(followed["after"])) == ("7", LogLine.objects.latest("pk").pk)
+    assert ("level" in followed) == (query.get("level") in {"error", "warning"})
+
+
+def test_earlier_lines_of_a_filtered_log_are_found(client: Client, running: Deployment) -> None:
+    say(running, *(f"needle {number}" if number % 2 else "hay" for number in range(2, 1303)))
+    page = client.get(running.get_absolute_url(), {"text": "needle"}).content.decode()
+    assert [texts(page)[0][1], texts(page)[-1][1], len(texts(page))] == ["needle 303", "needle 1301", 500]
+    match = re.search(r'hx-get="([^"]*earlier[^"]*)"', page)
+    assert match is not None
+    earlier = client.get(match[1].replace("&amp;", "&")).content.decode()
+    assert [texts(earlier)[0], texts(earlier)[-1], len(texts(earlier))] == [
+        ("2", "needle 3"),
+        ("300", "needle 301"),
+        150,
+    ]
+
+
 def test_log_text_is_escaped_and_colours_are_classes(client: Client, running: Deployment) -> None:
     say(running, "<script>alert('x')</script>", "\x1b[31mred\x1b[0m", "\x1b]8;;javascript:alert(1)\x07link\x1b]8;;\x07")
     for html in (client.get(running.get_absolute_url()).content.decode(), poll(client, running)):
@@ -430,19 +490,36 @@ def test_cancel_asks_a_running_deployment_to_stop_and_says_so(client: Client, ru
     assert b"Cancel requested" in answer.content
 
 
-def test_force_is_offered_only_once_cancel_was_requested(client: Client, running: Deployment) -> None:
-    assert b'name="force"' not in client.get(running.get_absolute_url()).content
-    running.request_cancel()
-    assert b'name="force"' in client.get(running.get_absolute_url()).content
-    client.post(reverse("deployment_cancel", args=[running.pk]), {"force": "yes"})
-    running.refresh_from_db()
-    assert running.force_requested_at is not None
-
-
-def test_cancel_by_get_does_nothing(client: Client, running: Deployment) -> None:
-    assert client.get(reverse("deployment_cancel", args=[running.pk])).status_code == 405
+def test_before_a_cancel_it_is_said_what_becomes_of_each_server(client: Client, running: Deployment) -> None:
+    url = reverse("deployment_cancel", args=[running.pk])
+    assert f'href="{url}"' in client.get(running.get_absolute_url()).content.decode()
+    for status, kindly, by_force in [
+        ("pending", "is not touched", "is not touched"),
+        ("staging", "the upload is ended", "the upload is ended"),
+        ("restarting", "finishes its restart and is verified", "its script is ended with all"),
+        ("success", "stays as it is", "stays as it is"),
+    ]:
+        running.targets.update(status=status)
+        row = client.get(url).content.decode().split("<tbody>")[1].split("</tr>")[0]
+        cells = row.split("<td")
+        assert "web-1" in cells[1]
+        assert (kindly in cells[3], by_force in cells[4]) == (True, True)
     running.refresh_from_db()
     assert running.cancel_requested_at is None
+
+
+def test_force_follows_a_cancel_and_what_was_asked_for_is_not_offered_again(
+    client: Client, running: Deployment
+) -> None:
+    url = reverse("deployment_cancel", args=[running.pk])
+    assert "Cancel the deployment" in client.get(url).content.decode()
+    client.post(url)
+    page = client.get(url).content.decode()
+    assert ("Cancel the deployment" in page, 'name="force"' in page) == (False, True)
+    client.post(url, {"force": "yes"})
+    running.refresh_from_db()
+    assert running.force_requested_at is not None
+    assert f'href="{url}"' not in client.get(running.get_absolute_url()).content.decode()
 
 
 def test_a_deployment_that_has_ended_says_that_there_is_nothing_to_cancel(client: Client, running: Deployment) -> None:
