@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
+from django.contrib.auth import get_user_model
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
@@ -93,19 +94,37 @@ class HistoryFilter(forms.Form):
     """Which deployments a list shows; what is not understood does not filter."""
 
     project = forms.ModelChoiceField(Project.objects.all(), required=False, empty_label=_("All projects"))
+    environment = forms.ChoiceField(choices=[("", _("All environments")), *Environment.choices], required=False)
     type = forms.ChoiceField(choices=[("", _("All types")), *Deployment.Type.choices], required=False)
+    person = forms.ModelChoiceField(get_user_model().objects.none(), required=False, empty_label=_("Everybody"))
+    since = forms.DateField(required=False)
+    until = forms.DateField(required=False)
     status = forms.ChoiceField(
-        choices=[("", _("Any status")), ("active", _("Running or waiting")), *Deployment.Status.choices],
-        required=False,
+        choices=[("", _("All")), ("active", _("Running or waiting")), *Deployment.Status.choices], required=False
     )
 
-    def lookups(self) -> dict[str, Any]:
-        """The filter as keyword arguments of a queryset."""
+    def __init__(self, query: QueryDict) -> None:
+        super().__init__(query)
+        launched = Deployment.objects.exclude(created_by=None).order_by().values("created_by")
+        self.fields["person"].queryset = (  # type: ignore[attr-defined]
+            get_user_model().objects.filter(pk__in=launched).order_by("username")
+        )
         self.is_valid()
-        chosen = {name: value for name, value in self.cleaned_data.items() if value}
-        if "type" in chosen:
-            chosen["deployment_type"] = chosen.pop("type")
-        if chosen.get("status") == "active":
-            del chosen["status"]
-            chosen["finished_at"] = None
-        return chosen
+
+    def lookups(self) -> dict[str, Any]:
+        """The filter, but for the status, as keyword arguments of a queryset."""
+        names = {
+            "type": "deployment_type",
+            "person": "created_by",
+            "since": "created_at__date__gte",
+            "until": "created_at__date__lte",
+        }
+        chosen = {name: value for name, value in self.cleaned_data.items() if value and name != "status"}
+        return {names.get(name, name): value for name, value in chosen.items()}
+
+    def status_lookups(self) -> dict[str, Any]:
+        """The chosen status in the same form."""
+        status = self.cleaned_data.get("status")
+        if status == "active":
+            return {"finished_at": None}
+        return {"status": status} if status else {}

@@ -541,7 +541,9 @@ class SSHShell(Shell):
                 self._read(channel, on_output, deadline, stop)
             except (OSError, EOFError, paramiko.SSHException) as error:
                 raise LinkLostError(_("The link to %s was lost") % self.server, str(error)) from error
-            if not channel.exit_status_ready() or channel.exit_status < 0:
+            # sshd may send the status before the last of the output: cut in between, that output is missing.
+            cut = not channel.eof_received and not self._alive()
+            if cut or not channel.exit_status_ready() or channel.exit_status < 0:
                 raise LinkLostError(_("The link to %s was lost") % self.server)
             return channel.exit_status
         finally:

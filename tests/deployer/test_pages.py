@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -508,9 +509,7 @@ def test_before_a_cancel_it_is_said_what_becomes_of_each_server(client: Client, 
     assert running.cancel_requested_at is None
 
 
-def test_force_follows_a_cancel_and_what_was_asked_for_is_not_offered_again(
-    client: Client, running: Deployment
-) -> None:
+def test_force_follows_a_cancel_and_nothing_is_offered_twice(client: Client, running: Deployment) -> None:
     url = reverse("deployment_cancel", args=[running.pk])
     assert "Cancel the deployment" in client.get(url).content.decode()
     client.post(url)
@@ -573,6 +572,49 @@ def test_history_is_filtered_by_project_type_and_status(client: Client, running:
     for query, shown in cases:
         page = client.get(reverse("deployments"), query).context["page"]
         assert [row.pk for row in page] == shown
+
+
+def ended_ones(count: int, **values: Any) -> list[Deployment]:
+    """Deployments that took one second, two seconds and so on."""
+    project = make_project(name=f"project-of-{count}")
+    group = make_group(make_server())
+    made = []
+    for number in range(1, count + 1):
+        it = make_deployment(project, group, deployment_type="restart_only")
+        now = timezone.now()
+        fields = {"status": "success", "started_at": now - timedelta(seconds=number), "finished_at": now} | values
+        Deployment.objects.filter(pk=it.pk).update(**fields)
+        made.append(it)
+    return made
+
+
+def test_history_counts_every_status_and_draws_the_last_ones(client: Client, running: Deployment) -> None:
+    ended_ones(4)
+    ended_ones(2, status="failed")
+    page = client.get(reverse("deployments")).content.decode()
+    tabs = {" ".join(re.sub("<[^>]*>", " ", tab).split()) for tab in re.findall(r"<a [^>]*status=.*?</a>", page)}
+    assert tabs == {"All 7", "Running or waiting 1", "Success 4", "Failed 2", "Restarting 1"}
+    heights = [float(height) for height in re.findall(r'<rect class="bar [^>]*height="([\d.]+)"', page)]
+    assert heights == [16.0, 32.0, 48.0, 64.0, 16.0, 32.0]
+    assert re.findall(r"<strong>(\d+) %</strong>", page) == ["67"]
+    only = client.get(reverse("deployments"), {"status": "failed"}).content.decode()
+    assert "All <" in only
+    assert only.count('class="row-link"') == 2
+
+
+def test_history_is_filtered_by_person_environment_and_time(client: Client, running: Deployment) -> None:
+    maria = make_user("other")
+    ended_ones(1, created_by=maria, created_at=timezone.now() - timedelta(days=9), environment="staging")
+    old = timezone.localdate() - timedelta(days=5)
+
+    def shown(**query: Any) -> list[str]:
+        page = client.get(reverse("deployments"), query).content.decode()
+        return re.findall(r'row-link" href="[^"]*"><span class="id">[^<]*</span> ([\w-]+)', page)
+
+    assert shown() == ["project-of-1", "shop"]
+    assert shown(person=maria.pk) == shown(environment="staging") == shown(until=old) == ["project-of-1"]
+    assert shown(since=old) == shown(environment="production") == ["shop"]
+    assert shown(person="x", since="yesterday", environment="'") == ["project-of-1", "shop"]
 
 
 def test_history_is_shown_by_pages_that_keep_the_filter(client: Client, running: Deployment) -> None:
