@@ -48,8 +48,14 @@ class Up:
     def wait_ready(self, workers: int = 2) -> "Up":
         wait_until(lambda: "ready at" in self.log or self.process.poll() is not None, "the site to be ready", 60)
         assert self.process.poll() is None, self.log
-        wait_until(lambda: self.queue.scard("rq:workers") == workers, "the workers to listen", 60)
+        wait_until(lambda: self.listening == workers, "the workers to listen", 60)
         return self
+
+    @property
+    def listening(self) -> int:
+        """How many of the registered workers are alive: one that was killed stays registered for some minutes."""
+        pids = [self.queue.hget(name, "pid") for name in self.queue.smembers("rq:workers")]
+        return sum(int(pid or 0) in self.processes for pid in pids)
 
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
