@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from deployer.mirror import Mirror, mirror_of
 from deployer.models import Deployment, Release
-from deployer.releases import recorded
+from deployer.releases import live_in
 from projects import source as git
 from projects.models import Project
 from projects.source import Commit
@@ -65,18 +65,18 @@ def changes_of_launch(project: Project, branch: str, version: str, servers: Coll
     release = Release.objects.deployable_to(project).filter(version=version).first() if version else None
     if version and release is None:
         return Changes(problem=_("There is no stored release “%s”.") % version)
-    seen = recorded(project)
-    live = {server: seen[server].live for server in servers if server in seen}
-    return _changes(project, branch or project.default_branch, release, dict.fromkeys(servers, "") | live)
+    seen = live_in([project]).get(project.pk, {})
+    live = {server: seen.get(server, "") for server in servers}
+    return _changes(project, branch or project.default_branch, release, live)
 
 
 def changes_of_deployment(deployment: Deployment) -> Changes:
     """What a deployment has changed, or is about to change, on its servers."""
-    seen = recorded(deployment.project)
+    seen = live_in([deployment.project]).get(deployment.project_id, {})
     live = {
         target.server_id: target.release_before
         if target.release_after or target.server_id not in seen
-        else seen[target.server_id].live
+        else seen[target.server_id]
         for target in deployment.targets.exclude(server=None)
         if target.server_id is not None and not target.was_left_out
     }

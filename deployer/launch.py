@@ -250,7 +250,8 @@ def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, t
 def wish_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Launch:
     """The release that the servers of ``latest`` themselves recorded before it: no clone, no build.
 
-    Refused where there is none, where the servers had different ones, and when a newer deployment has touched one.
+    One that had failed there is passed over, for the one before it. Refused where there is none, where the servers
+    had different ones, and when a newer deployment has touched one.
     """
     _need_ended(latest)
     if latest.is_restart_only:
@@ -258,8 +259,12 @@ def wish_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None
             _("Deployment #%d only restarted: there is no earlier release to go back to.") % latest.pk
         )
     touched = latest.targets.exclude(release_after="").exclude(server=None)
-    _need_untouched(latest, frozenset(touched.values_list("server_id", flat=True)))
-    versions = sorted(set(touched.values_list("release_before", flat=True)) - {""})
+    moves = list(touched.values_list("server_id", "release_before", "release_after"))
+    _need_untouched(latest, frozenset(server for server, _before, _after in moves))
+    seen = recorded(latest.project)
+    # What was put back by itself already is on the release that was live before.
+    goals = {before if before == after else seen[server].previous for server, before, after in moves if server}
+    versions = sorted(goals - {""})
     if len(versions) != 1:
         why = _("its servers had different ones (%s)") % ", ".join(versions) if versions else _("none was recorded")
         raise LaunchRefusedError(

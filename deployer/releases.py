@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.files.base import ContentFile, File
-from django.db.models import F, Max, Q, QuerySet, Sum
+from django.db.models import F, Max, Q, QuerySet, Sum, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from deployer import archives
@@ -15,6 +17,9 @@ from deployer.contents import check_archive
 from deployer.database import insist
 from deployer.models import Deployment, Release, Target
 from projects.models import Project
+
+#: So many deployments to a server are looked through for the release to go back to.
+MOVES = 100
 
 
 def disk_use(project: Project | None = None) -> int:
@@ -40,27 +45,64 @@ def store(release: Release, tar: Path) -> None:
 
 
 class Recorded(NamedTuple):
-    """What a server had when a deployment last touched it: the versions that were live then and before."""
+    """What a server had when a deployment last touched it: the versions that were ``live`` then and ``before``.
+
+    ``previous`` is the one to go back to: ``before``, unless that one had failed there; then the one that the server
+    had before it, and so on. ``failed`` are those that did not go well there the last time.
+    """
 
     live: str
-    previous: str
+    before: str = ""
+    previous: str = ""
+    failed: frozenset[str] = frozenset()
+
+    @property
+    def needed(self) -> set[str]:
+        """The versions that may not be deleted."""
+        return {self.live, self.before, self.previous} - {""}
 
 
-def recorded(project: Project) -> dict[int, Recorded]:
-    """What each server, by its id, was last seen with; as the server itself said before and after a switch."""
-    return recorded_in([project]).get(project.pk, {})
+class _Move(NamedTuple):
+    """What one deployment found on a server and left there, and how it ended."""
+
+    before: str
+    after: str
+    status: str
 
 
-def recorded_in(projects: Iterable[Project]) -> dict[int, dict[int, Recorded]]:
-    """The same of several projects, by their ids."""
-    moved = Target.objects.filter(deployment__project__in=projects, server__isnull=False).exclude(release_after="")
-    found: dict[int, dict[int, Recorded]] = {}
-    for project, server, after, before in newest_of(moved, "release_after", "release_before"):
-        found.setdefault(project, {})[server] = Recorded(after, before if before != after else "")
-    # A restart changes neither: what was previous before it still is.
-    for project, server, before in newest_of(moved.exclude(release_before=F("release_after")), "release_before"):
-        found[project][server] = found[project][server]._replace(previous=before)
+def recorded(project: Project, *servers: int) -> dict[int, Recorded]:
+    """What each server (by its id; only ``servers`` if any are named) was last seen with, as it said itself."""
+    moved = _moved([project])
+    if servers:
+        moved = moved.filter(server__in=servers)
+    newest_first = Window(RowNumber(), partition_by="server", order_by=F("id").desc())
+    rows = moved.annotate(nth=newest_first).filter(nth__lte=MOVES).order_by("-id")
+    moves: dict[int, list[_Move]] = {}
+    for server, *move in rows.values_list("server", "release_before", "release_after", "status"):
+        moves.setdefault(server, []).append(_Move(*move))
+    return {server: _recorded(history) for server, history in moves.items()}
+
+
+def _recorded(moves: list[_Move]) -> Recorded:
+    """``moves`` of one server, the newest first; the last thing that is known of a version counts."""
+    live, ends = moves[0].after, dict(reversed([(move.after, move.status) for move in moves]))
+    switches = [move.before for move in moves if move.before != move.after]  # a restart changes nothing
+    befores = [version for version in takewhile(bool, switches) if version != live]
+    failed = frozenset(version for version, status in ends.items() if status in Target.FAILURES)
+    good = [version for version in befores if version not in failed]
+    return Recorded(live, switches[0] if switches else "", (good or befores or [""])[0], failed)
+
+
+def live_in(projects: Iterable[Project]) -> dict[int, dict[int, str]]:
+    """The version that each server was last seen with, by the ids of projects and servers."""
+    found: dict[int, dict[int, str]] = {}
+    for project, server, version in newest_of(_moved(projects), "release_after"):
+        found.setdefault(project, {})[server] = version
     return found
+
+
+def _moved(projects: Iterable[Project]) -> QuerySet[Target]:
+    return Target.objects.filter(deployment__project__in=projects, server__isnull=False).exclude(release_after="")
 
 
 def newest_of(targets: QuerySet[Target], *columns: str) -> Iterator[tuple[Any, ...]]:
@@ -68,13 +110,6 @@ def newest_of(targets: QuerySet[Target], *columns: str) -> Iterator[tuple[Any, .
     newest = targets.order_by().values("deployment__project", "server").annotate(newest=Max("id")).values("newest")
     rows = Target.objects.filter(pk__in=newest).values_list("deployment__project", "server", *columns)
     return rows.iterator()
-
-
-def previous_on(server_id: int, project: Project) -> str:
-    """The version that was live on a server before the one that is live now; empty where none is on record."""
-    rows = Target.objects.filter(deployment__project=project, server=server_id).exclude(release_after="")
-    moves = rows.exclude(release_before=F("release_after")).order_by("-id")
-    return moves.values_list("release_before", flat=True).first() or ""
 
 
 def superfluous() -> list[Release]:
@@ -93,12 +128,11 @@ def superfluous() -> list[Release]:
         stored.filter(~Q(state=Release.State.GOOD), created_at__gt=oldest_unproved).values_list("pk", flat=True)
     )
     in_use: set[str] = set()
-    projects = list(Project.objects.all())
-    for project in projects:
+    for project in Project.objects.all():
         good = stored.filter(project=project, state=Release.State.GOOD, created_at__gt=oldest)
         kept |= set(good.values_list("pk", flat=True)[: project.keep_releases])
-    for servers in recorded_in(projects).values():
-        in_use.update(version for seen in servers.values() for version in seen)
+        for seen in recorded(project).values():
+            in_use |= seen.needed
     return [release for release in stored.order_by("id") if release.pk not in kept and release.version not in in_use]
 
 

@@ -10,9 +10,9 @@ from django.utils.translation import gettext as _
 from deployer.database import insist
 from deployer.log import Output as LogOutput
 from deployer.log import clean_lines
-from deployer.models import Lease, Sighting, Target
+from deployer.models import Lease, Release, Sighting, Target
 from deployer.preflight import Finding, inspect
-from deployer.releases import previous_on
+from deployer.releases import Recorded, recorded
 from deployer.staging import Staging
 from deployer.verify import ask, run_check
 from projects import health, service
@@ -344,17 +344,22 @@ class ServerRun:
             self.run.log.warn(_("What the server shows:") + "\n" + shown, self.target)
 
     def tidy(self) -> None:
-        """Remove releases beyond the ones to keep; never the live one, the previous one or one in use."""
-        if self.target.status != Status.SUCCESS or not self.switched:
+        """Remove releases beyond the ones to keep; never the live one, the previous one or one in use.
+
+        Those that went well here are kept before those that did not. Done also where this one did not, so that
+        failures in a row fill no disk; but only where the script has ended, and the server has not gone away.
+        """
+        if not self.switched or self.target.exit_code is None or self.target.server_id is None:
             return
         try:
             listing = self.capture(
                 release_commands.inventory(self.deploy_path, self.plan.run_as), _("The releases could not be listed")
             )
-            kept = {self.target.release_before, self.target.release_after}
-            if self.target.server_id and len(kept) == 1:  # the same release again: the previous one is that before it
-                kept.add(previous_on(self.target.server_id, self.run.deployment.project))
-            old = release_commands.superfluous(listing, self.plan.keep_releases, kept)
+            project, server = self.run.deployment.project, self.target.server_id
+            seen = recorded(project, server).get(server, Recorded(""))
+            kept = seen.needed | {self.target.release_before, self.run.release.version}
+            bad = Release.objects.filter(project=project, state=Release.State.BAD).values_list("version", flat=True)
+            old = release_commands.superfluous(listing, self.plan.keep_releases, kept, seen.failed.union(bad))
             if old:
                 self.capture(release_commands.remove(self.deploy_path, old), _("Old releases could not be removed"))
                 self.say(_("Removed old releases: %s") % ", ".join(old))

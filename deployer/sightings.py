@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
-from deployer.releases import Recorded, newest_of, recorded_in
+from deployer.releases import live_in, newest_of
 from deployer.verify import ask, with_folders
 from projects import release, service
 from projects.models import Project
@@ -28,14 +28,14 @@ LOOK_EVERY = timedelta(minutes=50)
 
 @dataclass(frozen=True)
 class View:
-    """What was seen of a project on one server, beside what deployer knows that it put there.
+    """What was seen of a project on one server, beside the release that deployer ``left`` there.
 
     ``drift`` are sentences: what differs. Empty where all is as it was left, or nothing was ever seen.
     """
 
     server: Server
     sighting: Sighting | None
-    recorded: Recorded
+    left: str
     drift: list[str]
 
 
@@ -62,17 +62,17 @@ def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
         (sighting.project_id, sighting.server_id): sighting
         for sighting in Sighting.objects.filter(project__in=projects)
     }
-    known, proofs = recorded_in(projects), _newest_proofs(projects)
+    known, proofs = live_in(projects), _newest_proofs(projects)
     found: dict[int, list[View]] = {}
     for server in servers:
         for project in projects:
             key = (project.pk, server.pk)
             if key not in places:
                 continue
-            record = known.get(project.pk, {}).get(server.pk, Recorded("", ""))
+            left = known.get(project.pk, {}).get(server.pk, "")
             sighting = seen.get(key)
-            drift = _drift(sighting, record, proofs.get(key, [])) if sighting else []
-            found.setdefault(project.pk, []).append(View(server, sighting, record, drift))
+            drift = _drift(sighting, left, proofs.get(key, [])) if sighting else []
+            found.setdefault(project.pk, []).append(View(server, sighting, left, drift))
     return found
 
 
@@ -138,12 +138,12 @@ def _newest_proofs(projects: Iterable[Project]) -> dict[tuple[int, int], list[di
     return {(project, server): proof["after"] for project, server, proof in newest_of(proved, "proof")}
 
 
-def _drift(sighting: Sighting, record: Recorded, proved: list[dict[str, Any]]) -> list[str]:
+def _drift(sighting: Sighting, left: str, proved: list[dict[str, Any]]) -> list[str]:
     found = []
-    if record.live and sighting.release != record.live:
+    if left and sighting.release != left:
         found.append(
             _("release %(seen)s is live, deployer left %(left)s")
-            % {"seen": sighting.release or _("nothing"), "left": record.live}
+            % {"seen": sighting.release or _("nothing"), "left": left}
         )
     if proved and not sighting.processes:
         found.append(_("the process is not running"))

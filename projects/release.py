@@ -7,7 +7,7 @@
     {deploy_path}/current            a symbolic link to the live release, replaced by one rename
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from shlex import quote
 from typing import NamedTuple
 
@@ -274,11 +274,11 @@ done
 """
 
 
-def superfluous(inventory_text: str, keep: int, also: Iterable[str]) -> list[str]:
-    """The releases that may go: not among the newest ``keep``, not live, not in use, not in ``also``."""
+def superfluous(inventory_text: str, keep: int, also: Iterable[str], failed: Container[str] = ()) -> list[str]:
+    """The releases that may go: not live, not in use, not in ``also``, not among the newest ``keep`` but ``failed``."""
     rows = [line.split(" ", 1) for line in inventory_text.splitlines() if " " in line]
     names = sorted(name for kind, name in rows if kind == "R")
-    kept = set(names[-keep:]) | set(also)
+    kept = {*[name for name in names if name not in failed][-keep:], *also}
     kept |= {release_name(value) for kind, value in rows if kind == "C"}
     kept |= {value.split("/")[0] for kind, value in rows if kind == "U"}
     return [name for name in names if name not in kept]

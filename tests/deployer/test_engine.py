@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from deployer.launch import LaunchRefusedError
+from deployer.launch import LaunchRefusedError, roll_back
 from deployer.models import Deployment, LogLine
+from deployer.releases import prune
 from deployer.routines import carry_out
 from projects import service
 from projects.models import HealthCheck, Variable
@@ -385,6 +386,28 @@ def test_old_releases_go_and_the_live_and_the_previous_one_stay(sshd, git_repo, 
     assert sorted(p.name for p in (place / "srv" / "releases").iterdir()) == sorted(versions[1:])
     assert version_of(ended(project, group)) == versions[2]
     assert sorted(p.name for p in (place / "srv" / "releases").iterdir()) == sorted(versions[1:]), "the same one again"
+
+
+def test_after_ten_failed_deployments_the_last_good_release_is_there_and_rolling_back_goes_to_it(sshd, git_repo, place):
+    project, group = full_project(git_repo, place, keep_releases=2), make_group(make_server(sshd))
+    git_repo.commit({"restart.sh": '! [ -e "$DEPLOY_PATH/current/BAD" ]'})
+    good = [version_of(ended(project, group, rebuild=True)) for _ in range(2)]
+    git_repo.commit({"BAD": "x"})
+    for _ in range(10):
+        latest = ended(project, group, rebuild=True)
+        assert latest.status == "failed", log_of(latest)
+    there = sorted(path.name for path in (place / "srv" / "releases").iterdir())
+    assert set(good) < set(there)
+    assert len(there) == 4, "and of the failed ones only the live one and the one before it"
+    assert prune() == []
+    back = roll_back(latest, created_by=None, trigger="cli")
+    assert carry_out(back.pk)
+    back.refresh_from_db()
+    assert (back.status, version_of(back), back.rollback_from) == ("success", good[-1], latest)
+    assert (place / "srv" / "current").readlink().name == good[-1]
+    again = roll_back(back, created_by=None, trigger="cli")
+    assert again.release is not None
+    assert again.release.version == good[0], "what had failed is passed over again"
 
 
 def test_a_wrong_key_fails_that_server_and_is_said(sshd, place):

@@ -66,7 +66,7 @@ def _as_json(project: Project, view: View) -> str:
             "project": project.name,
             "server": view.server.name,
             "release": seen.release if seen else None,
-            "recorded": view.recorded.live,
+            "recorded": view.left,
             "processes": seen.processes if seen else [],
             "drift": view.drift,
             "problem": seen.problem if seen else "",
