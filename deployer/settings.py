@@ -81,6 +81,8 @@ def storage(url: str) -> dict[str, Any]:
     """
     if not url:
         return {"BACKEND": "django.core.files.storage.FileSystemStorage"}
+    from botocore.config import Config  # slow to load, and needed only here
+
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     known = ("endpoint_url", "region_name", "addressing_style", "verify")
@@ -88,9 +90,35 @@ def storage(url: str) -> dict[str, Any]:
         raise ImproperlyConfigured(
             f"DEPLOYER_STORAGE must be s3://BUCKET/FOLDER, where needed with ?{'=...&'.join(known)}=..., not {url!r}."
         )
+    _check_store(options)
+    client = Config(
+        s3={"addressing_style": options.pop("addressing_style", None)},
+        connect_timeout=10,
+        # Swift and others refuse uploads that carry their checksum at the end; a release has a SHA-256 of its own.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
     places = {"bucket_name": parts.netloc, "location": parts.path.strip("/")}
-    rules = {"file_overwrite": False, "default_acl": None, "querystring_auth": False}
+    rules = {"file_overwrite": False, "default_acl": None, "querystring_auth": False, "client_config": client}
+    # What is larger is fetched into a file, not into memory.
+    rules["max_memory_size"] = 8_000_000
     return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**places, **rules, **options}}
+
+
+def _check_store(options: dict[str, str]) -> None:
+    """Refuse what would only fail when the first release is stored. Raises `ImproperlyConfigured`."""
+    for name, value in options.items():
+        if name == "endpoint_url" and not value.startswith(("http://", "https://")):
+            wanted = "an address that begins with http:// or https://"
+        elif name == "addressing_style" and value not in ("path", "virtual", "auto"):
+            wanted = "path, virtual or auto"
+        elif name == "verify" and not Path(value or "-").exists():
+            wanted = "a file of certificates that is there"
+        elif not value:
+            wanted = "given or left out"
+        else:
+            continue
+        raise ImproperlyConfigured(f"{name} in DEPLOYER_STORAGE must be {wanted}, not {value!r}.")
 
 
 # --- where things are kept -------------------------------------------------------------------------
@@ -119,6 +147,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 #: Release archives, unless DEPLOYER_STORAGE puts them where workers on other machines reach them too.
 MEDIA_ROOT = DATA_DIR / "storage"
+#: Where what arrives lies meanwhile: packages, archives from an object store. The system's own place is often memory.
+FILE_UPLOAD_TEMP_DIR = DATA_DIR
 #: Bare mirrors of the git repositories and the known host keys of git servers.
 MIRRORS_DIR = DATA_DIR / "mirrors"
 #: Work folders of builds, one for each deployment, removed when it ends.

@@ -1,21 +1,25 @@
 """Releases in an object store, by settings alone."""
 
 import io
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
 import pytest
+import zstandard
 from django.core.exceptions import ImproperlyConfigured
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
 
-from deployer.archives import StoreError
+from deployer.archives import Archive, StoreError
 from deployer.models import Deployment, Release
 from deployer.packages import receive
 from deployer.releases import prune
 from deployer.routines import carry_out
 from deployer.settings import storage
 from projects.models import Project
-from tests.deployer.test_packages import packed
+from tests.deployer.test_packages import entry, packed, tar_of
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.s3 import BUCKET, s3_server
 
@@ -45,6 +49,11 @@ def project(git_repo, tmp_path: Path) -> Project:
 def stored(url: str) -> list[str]:
     listed = boto3.client("s3", endpoint_url=url, region_name="us-east-1").list_objects_v2(Bucket=BUCKET)
     return sorted(row["Key"].rpartition("/")[2] for row in listed.get("Contents", []))
+
+
+def open_files() -> list[str]:
+    """Where the open files of this process lie; one without a name has a number behind a #."""
+    return [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
 
 
 def test_releases_are_built_sent_and_pruned_there(s3, project, sshd, git_repo, queue_server, tmp_path, settings):
@@ -86,7 +95,38 @@ def test_a_store_that_does_not_answer_is_named(project, sshd, queue_server, sett
     assert not Release.objects.exists()
 
 
+def test_a_store_behind_tls_that_takes_no_chunks_is_used(project, settings, tmp_path):
+    with s3_server(tmp_path) as url:
+        rest = f"addressing_style=path&verify={tmp_path / 's3.crt'}&region_name=us-east-1"
+        settings.STORAGES = settings.STORAGES | {"default": storage(f"s3://{BUCKET}/shop?endpoint_url={url}&{rest}")}
+        noise = random.Random(1).randbytes(20_000_000)  # in several parts
+        large = receive(project, "shop.tar", io.BytesIO(tar_of((entry("noise"), noise))))
+        receive(project, "shop.tar", io.BytesIO(packed(".tar")))
+        archive = Archive(large)
+        try:
+            stream = zstandard.ZstdDecompressor().stream_reader(archive.whole(["zstd"]).path.read_bytes())
+            assert noise in stream.read()
+        finally:
+            archive.close()
+
+
+def test_a_large_archive_is_fetched_into_the_data_folder_not_into_memory(s3, settings):
+    store = storages["default"]
+    name = store.save("large", ContentFile(bytes(9_000_000)))
+    with store.open(name) as file:
+        assert file.read(1) == b"\0"
+        assert any(place.startswith(str(settings.DATA_DIR / "#")) for place in open_files())
+
+
 @pytest.mark.parametrize("url", ["s3://", "http://bucket", "bucket", "s3://bucket?secret_key=x", "s3:///folder"])
 def test_a_wrong_store_stops_the_start_with_a_sentence(url):
     with pytest.raises(ImproperlyConfigured, match="DEPLOYER_STORAGE must be s3://BUCKET/FOLDER"):
         storage(url)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["endpoint_url=127.0.0.1:9000", "addressing_style=none", "verify=no", "verify=", "region_name="]
+)
+def test_a_wrong_setting_of_the_store_stops_the_start_with_its_name(wrong):
+    with pytest.raises(ImproperlyConfigured, match=f"{wrong.partition('=')[0]} in DEPLOYER_STORAGE must be "):
+        storage(f"s3://bucket/folder?{wrong}")
