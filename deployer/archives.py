@@ -16,6 +16,7 @@ import zstandard
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.utils.translation import gettext as _
+from s3transfer.exceptions import RetriesExceededError
 
 from deployer.models import Release
 from projects.manifest import Entry, Manifest
@@ -37,11 +38,11 @@ def explained() -> Iterator[None]:
     """Turn what a store may raise into a `StoreError`."""
     try:
         yield
-    except (OSError, BotoCoreError, ClientError) as error:
+    except (OSError, BotoCoreError, ClientError, RetriesExceededError) as error:
         raise StoreError(
             _("The store of releases cannot be used"),
-            str(error),
-            _("Check DEPLOYER_STORAGE and the login to it, or the free space of the data folder."),
+            str(error.last_exception if isinstance(error, RetriesExceededError) else error),
+            _("Check DEPLOYER_STORAGE and its login (AWS_ACCESS_KEY_ID, ...), or the free space of the data folder."),
         ) from error
 
 

@@ -21,6 +21,7 @@ from deployer.settings import storage
 from projects.models import Project
 from tests.deployer.test_packages import entry, packed, tar_of
 from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.parts.proxy import Proxy
 from tests.parts.s3 import BUCKET, s3_server
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -116,6 +117,22 @@ def test_a_large_archive_is_fetched_into_the_data_folder_not_into_memory(s3, set
     with store.open(name) as file:
         assert file.read(1) == b"\0"
         assert any(place.startswith(str(settings.DATA_DIR / "#")) for place in open_files())
+
+
+def test_a_download_that_breaks_off_each_time_is_named(s3, project, sshd, queue_server, settings):
+    noise = random.Random(1).randbytes(2_000_000)
+    release = receive(project, "shop.tar", io.BytesIO(tar_of((entry("noise"), noise))))
+    proxy = Proxy(int(s3.rpartition(":")[2]))
+    proxy.strike_next("reset", *[300_000] * 50)
+    wanted = storage(f"s3://{BUCKET}/shop?endpoint_url=http://127.0.0.1:{proxy.port}&region_name=us-east-1")
+    settings.STORAGES = settings.STORAGES | {"default": wanted}
+    deployment = make_deployment(project, make_group(make_server(sshd)), release=release)
+    carry_out(deployment.pk)
+    proxy.close()
+    deployment.refresh_from_db()
+    assert deployment.status == "failed"
+    assert "The store of releases cannot be used" in deployment.error_message
+    assert "Max Retries" not in deployment.error_message
 
 
 @pytest.mark.parametrize("url", ["s3://", "http://bucket", "bucket", "s3://bucket?secret_key=x", "s3:///folder"])
