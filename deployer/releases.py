@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.files.base import ContentFile, File
+from django.core.files.storage import Storage
 from django.db.models import F, Max, Q, QuerySet, Sum, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
@@ -139,17 +140,28 @@ def superfluous() -> list[Release]:
 def prune(*, dry_run: bool = False) -> list[Release]:
     """Delete the archives that may go; the rows stay, as the record of what was built. Gives the releases.
 
-    Raises `archives.StoreError`; what was deleted until then is recorded as deleted.
+    Raises `archives.StoreError`; what was deleted until then is recorded as deleted, the rest as stored.
     """
     gone = []
     for release in superfluous():
         if not dry_run:
-            names, storage = (str(release.archive.name), str(release.manifest.name)), release.archive.storage
+            names = {"manifest": str(release.manifest.name or ""), "archive": str(release.archive.name)}
             unused = Release.objects.exclude(deployments__in=Deployment.objects.active())
-            if not unused.filter(pk=release.pk, archive=names[0]).update(archive="", manifest=""):
+            if not unused.filter(pk=release.pk, archive=names["archive"]).update(archive="", manifest=""):
                 continue  # somebody else was faster, or needs it now
-            for name in filter(None, names):
-                with archives.explained():
-                    storage.delete(name)
+            try:
+                _delete(release.archive.storage, names)
+            except archives.StoreError:
+                Release.objects.filter(pk=release.pk).update(**names)  # what is left of them goes the next time
+                raise
         gone.append(release)
     return gone
+
+
+def _delete(storage: Storage, names: dict[str, str]) -> None:
+    """Delete the files ``names`` from ``storage`` and their names from ``names``, one by one."""
+    for kind, name in names.items():
+        if name:
+            with archives.explained():
+                storage.delete(name)
+            names[kind] = ""

@@ -3,6 +3,7 @@
 import io
 import random
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
@@ -11,6 +12,7 @@ import zstandard
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
+from django.utils import timezone
 
 from deployer.archives import Archive, StoreError
 from deployer.models import Deployment, Release
@@ -133,6 +135,20 @@ def test_a_download_that_breaks_off_each_time_is_named(s3, project, sshd, queue_
     assert deployment.status == "failed"
     assert "The store of releases cannot be used" in deployment.error_message
     assert "Max Retries" not in deployment.error_message
+
+
+def test_what_could_not_be_pruned_goes_the_next_time(s3, project, settings, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    release = receive(project, "shop.tar", io.BytesIO(packed(".tar")))
+    Release.objects.update(created_at=timezone.now() - timedelta(days=9_999))
+    here, away = settings.STORAGES, storage(f"s3://{BUCKET}/shop?endpoint_url=http://127.0.0.1:9&region_name=us-east-1")
+    settings.STORAGES = here | {"default": away}
+    with pytest.raises(StoreError):
+        prune()
+    assert len(stored(s3)) == 2
+    settings.STORAGES = here
+    assert prune() == [release]
+    assert stored(s3) == []
 
 
 @pytest.mark.parametrize("url", ["s3://", "http://bucket", "bucket", "s3://bucket?secret_key=x", "s3:///folder"])
