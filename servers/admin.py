@@ -1,22 +1,17 @@
 """The admin of credentials, servers and groups."""
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
-from django.db import connections, models
+from django.db import models
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from servers.connection import ConnectionReport, test_connection
+from servers.connection import test_connections
 from servers.forms import CredentialForm, MultilineField
 from servers.keys import fingerprint
 from servers.models import Credential, Server, ServerGroup
-
-#: Servers that one press of "Test connection" tests side by side.
-TESTED_AT_ONCE = 20
 
 
 @admin.register(Credential)
@@ -88,8 +83,8 @@ class ServerAdmin(admin.ModelAdmin):
     @admin.action(description=_("Test connection"), permissions=["change"])
     def test_connections(self, request: HttpRequest, queryset: QuerySet[Server]) -> None:
         servers = [*Server.objects.filter(pk__in=queryset).select_related("credential", "jump_host")]
-        for report in _tested(servers):
-            self.message_user(request, _told(report), messages.SUCCESS if report.ok else messages.ERROR)
+        for report in test_connections(servers):
+            self.message_user(request, str(report), messages.SUCCESS if report.ok else messages.ERROR)
 
 
 @admin.register(ServerGroup)
@@ -107,23 +102,3 @@ class ServerGroupAdmin(admin.ModelAdmin):
     @admin.display(description=_("servers"))
     def server_names(self, group: ServerGroup) -> str:
         return ", ".join(server.name for server in group.servers.all())
-
-
-def _tested(servers: list[Server]) -> Iterable[ConnectionReport]:
-    """The report of each server, in order; a slow one does not keep the others waiting."""
-
-    def test(server: Server) -> ConnectionReport:
-        try:
-            return test_connection(server)
-        finally:
-            connections.close_all()  # those of this thread
-
-    with ThreadPoolExecutor(max_workers=TESTED_AT_ONCE) as pool:
-        return [*pool.map(test, servers)]
-
-
-def _told(report: ConnectionReport) -> str:
-    sentences = [f"{report.what}: {report.why}" if report.why else report.what, report.remedy]
-    if report.pinned_now:
-        sentences.insert(1, _("The host key was pinned now: %(key)s") % {"key": report.fingerprint})
-    return " ".join(str(sentence).rstrip(".") + "." for sentence in sentences if sentence)

@@ -1,45 +1,350 @@
-"""The connection test: can this server be reached and logged in to, and if not, why and what to do."""
+"""The connection test: every step of the way to a server, what it found, and where it ends why and what to do."""
 
-from dataclasses import dataclass
+import ipaddress
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 
+from django.db import connections
 from django.utils.translation import gettext as _
 
 from servers.keys import fingerprint
-from servers.models import Server
-from servers.shell import ShellError
-from servers.ssh import connect
+from servers.models import Credential, Server
+from servers.shell import HostKeyChangedError, ShellError, SilentError, UnreachableError
+from servers.ssh import TRIES, Hop, SSHShell, look_up
+
+#: Servers that are tested side by side.
+TESTED_AT_ONCE = 20
+#: How long the commands of a test may take.
+COMMAND_TIMEOUT = 20.0
+#: Deployments fail without these.
+NEEDED = ("bash", "tar", "gzip", "readlink", "mv", "grep", "mkfifo")
+
+
+class Stage(Enum):
+    """What is done in one go, and may be told as several steps.
+
+    Who connects again and again without logging in looks like a port scan to an SSH server (PerSourcePenalties):
+    so the port, the greeting and the host key are asked for over one connection.
+    """
+
+    NAME = auto()
+    CONTACT = auto()
+    LOGIN = auto()
+    WORK = auto()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step that was taken. ``level``: ok, notice, warning, or failed, after which comes nothing.
+
+    ``server`` is the machine it was about: the server itself or a jump host. ``is_outcome``: it is told also where
+    there is no room for all of them. ``other_key``: the machine showed another host key than the pinned one.
+    """
+
+    level: str
+    server: Server
+    what: str
+    why: str = ""
+    remedy: str = ""
+    seconds: float = 0.0
+    is_outcome: bool = False
+    other_key: bool = False
+
+    @property
+    def took(self) -> str:
+        """How long, in words; empty for what takes no time."""
+        if self.seconds >= 1:
+            return _("%s s") % f"{self.seconds:.1f}"
+        return _("%d ms") % round(self.seconds * 1000) if self.seconds else ""
+
+    @classmethod
+    def failed(cls, server: Server, error: ShellError) -> "Step":
+        """The step that ``error`` ended."""
+        changed = isinstance(error, HostKeyChangedError)
+        return cls("failed", server, error.what, error.why, error.remedy, is_outcome=True, other_key=changed)
+
+    def __str__(self) -> str:
+        because = f"{self.what}: {self.why}" if self.why else self.what
+        return " ".join(part.rstrip(".") + "." for part in (because, self.remedy) if part)
 
 
 @dataclass(frozen=True)
 class ConnectionReport:
-    """What a connection test found. ``pinned_now``: the host key was seen for the first time."""
+    """The steps that a connection test took."""
 
-    ok: bool
-    what: str
-    why: str = ""
-    remedy: str = ""
-    fingerprint: str = ""
-    pinned_now: bool = False
+    server: Server
+    steps: list[Step]
+
+    @property
+    def ok(self) -> bool:
+        """Whether it came to the end of the way."""
+        return not any(step.level == "failed" for step in self.steps)
+
+    def __str__(self) -> str:
+        outcome = sorted(
+            (step for step in self.steps if step.is_outcome), key=lambda step: step.level not in {"ok", "failed"}
+        )
+        return " ".join(map(str, outcome))
+
+
+class ConnectionTest:
+    """A test in stages, which may be taken one by one, each by another process, or all in one go over one link.
+
+    What is found at the end of the way is stored on the server.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.route = server.route()
+        last = len(self.route) - 1
+        self.stages: list[tuple[int, Stage]] = [
+            (number, stage)
+            for number, hop in enumerate(self.route)
+            for stage in Stage
+            if (stage is not Stage.NAME or (number == 0 and not _is_address(hop.host)))
+            and (stage is not Stage.WORK or number == last)
+        ]
+        self._shell = SSHShell(server)
+        self._hop: Hop | None = None
+
+    def __enter__(self) -> "ConnectionTest":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._hop is not None:
+            self._hop.close()
+        self._shell.close()
+
+    def about(self, number: int) -> Server:
+        """The machine that a stage is about."""
+        return self.route[self.stages[number][0]]
+
+    def doing(self, number: int) -> str:
+        """What a stage does, for whoever waits for it."""
+        server, stage = self.about(number), self.stages[number][1]
+        if stage is Stage.NAME:
+            return _("Looking up %s …") % server.host
+        if stage is Stage.CONTACT:
+            return _("Connecting to %s …") % server.address
+        if stage is Stage.LOGIN:
+            username = Credential.objects.values_list("username", flat=True).get(pk=server.credential_id)
+            return _("Logging in as %s …") % username
+        return _("Running a command …")
+
+    def take(self, number: int) -> list[Step]:
+        """Take one stage. Connection problems are reported, not raised."""
+        hop, stage = self.stages[number]
+        steps: list[Step] = []
+        try:
+            match stage:
+                case Stage.NAME:
+                    self._look_up(steps)
+                case Stage.CONTACT:
+                    self._contact(hop, steps)
+                case Stage.LOGIN:
+                    self._log_in(hop, steps)
+                case Stage.WORK:
+                    self._work(steps)
+        except ShellError as error:
+            self.server.record_connection(str(error))
+            where = self.route[min(hop, len(self._shell.transports))]  # it may have been a jump host
+            return [*steps, Step.failed(where, error)]
+        if number == len(self.stages) - 1:
+            self.server.record_connection()
+        return steps
+
+    def _look_up(self, steps: list[Step]) -> None:
+        server = self.route[0]
+        with _timed(steps):
+            addresses = look_up(server)
+            shown = ", ".join(addresses[:4])
+            what = _("%(name)s is %(addresses)s") % {"name": server.host, "addresses": shown}
+            steps.append(Step("ok", server, what))
+
+    def _contact(self, number: int, steps: list[Step]) -> None:
+        """Reach the port, exchange keys, compare the host key. A crowded server is asked again, as by `connect`."""
+        for attempt in range(1, TRIES + 1):
+            steps.clear()
+            try:
+                self._greet(number, steps)
+                return
+            except UnreachableError as error:
+                if attempt == TRIES or isinstance(error, SilentError):
+                    raise
+                time.sleep(0.15 * 2**attempt * (0.5 + secrets.randbelow(100) / 100))
+
+    def _greet(self, number: int, steps: list[Step]) -> None:
+        server = self.route[number]
+        if self._hop is not None:
+            self._hop.close()
+        self._hop = hop = self._shell.approach(number)
+        with _timed(steps):
+            hop.reach()
+            steps.append(Step("ok", server, _("%s was reached") % server.address))
+        with _timed(steps):
+            version = _plain(hop.greet())
+            steps.append(Step("ok", server, _("An SSH server answers"), version))
+        if hop.recognise():
+            what = _("The host key was pinned now")
+            remedy = _("It was seen for the first time: compare it with the one on the machine itself.")
+            steps.append(Step("notice", server, what, fingerprint(server.host_key), remedy, is_outcome=True))
+        else:
+            steps.append(Step("ok", server, _("The host key is the pinned one"), fingerprint(server.host_key)))
+
+    def _log_in(self, number: int, steps: list[Step]) -> None:
+        server = self.route[number]
+        if self._hop is None or self._hop.server != server:
+            self._contact(number, [])
+        if self._hop is None:
+            raise AssertionError("contact was made")
+        with _timed(steps):
+            self._shell.enter(self._hop)
+            self._hop = None  # the shell keeps the link, and closes it
+            login = {"user": server.credential.username, "credential": server.credential}
+            what = (
+                _("Logged in as %(user)s with the key of “%(credential)s”") % login
+                if server.credential.kind == Credential.Kind.SSH_KEY
+                else _("Logged in as %(user)s with the password of “%(credential)s”") % login
+            )
+            steps.append(Step("ok", server, what))
+
+    def _work(self, steps: list[Step]) -> None:
+        if not self._shell.transports:
+            self._log_in(len(self.route) - 1, [])
+        tools = " ".join((*NEEDED, *_useful()))
+        text = f"id -un; uname -sr; for tool in {tools}; do command -v $tool >/dev/null 2>&1 && echo $tool; done; :"
+        with _timed(steps):
+            answer = self._shell.capture(text, timeout=COMMAND_TIMEOUT, limit=1 << 16).stdout
+            user, system, *there = [*(_plain(line) for line in answer.splitlines()), "", ""]
+            words = {"server": self.server, "user": user, "system": system}
+            what = _("Connected to %(server)s as %(user)s (%(system)s)") % words
+            steps.append(Step("ok", self.server, what, is_outcome=True))
+        steps += _tool_steps(self.server, set(there))
+
+
+def _tool_steps(server: Server, there: set[str]) -> list[Step]:
+    """What is said of the programs that were found: one step if nothing is missing, else one for each that is."""
+    steps = []
+    for tool in NEEDED:
+        if tool not in there:
+            what = _("%s is not installed there") % tool
+            steps.append(
+                Step("warning", server, what, _("deployments need it"), _("Install it."), is_outcome=True),
+            )
+    for tool, (why, remedy) in _useful().items():
+        if tool not in there:
+            steps.append(Step("notice", server, _("%s is not installed there") % tool, why, remedy))
+    listed = ", ".join(tool for tool in (*NEEDED, *_useful()) if tool in there)
+    return steps or [Step("ok", server, _("The programs that deployments use are there"), listed)]
+
+
+def _useful() -> dict[str, tuple[str, str]]:
+    """Programs that deployments do less well without: why, and what to do."""
+    return {
+        "setsid": (
+            _("a restart gets no session of its own, and ending it may miss some of its processes"),
+            _("Install util-linux."),
+        ),
+        "flock": (
+            _("two workers that take over the same run are not kept apart"),
+            _("Install util-linux."),
+        ),
+        "zstd": (_("releases are sent packed by gzip, which takes longer"), _("Install zstd.")),
+    }
+
+
+@contextmanager
+def _timed(steps: list[Step]) -> Iterator[None]:
+    """Write into the step that is added meanwhile how long it took."""
+    begun = time.monotonic()
+    yield
+    steps[-1] = replace(steps[-1], seconds=time.monotonic() - begun)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(text: str) -> str:
+    """What a server said about itself, fit for a sentence."""
+    return re.sub(r"[^\x20-\x7e\xa0-\uffff]", "?", text)[:100]
 
 
 def test_connection(server: Server) -> ConnectionReport:
-    """Connect, log in, run a command; store the result on the server. Connection problems are reported, not raised."""
-    notices: list[str] = []
-    try:
-        with connect(server, on_notice=notices.append) as shell:
-            answer = shell.capture('id -un; uname -sr; [ -x "$(command -v bash)" ] && echo bash')
-    except ShellError as error:
-        server.record_connection(str(error))
-        return ConnectionReport(False, error.what, error.why, error.remedy, fingerprint(server.host_key))
-    server.record_connection()
-    user, system, *bash = [*answer.stdout.splitlines(), "", ""][:3]
-    return ConnectionReport(
-        ok=True,
-        what=_("Connected to %(server)s as %(user)s (%(system)s)") % {"server": server, "user": user, "system": system},
-        remedy="" if bash != [""] else _("bash was not found there: deploy scripts are run by bash. Install it."),
-        fingerprint=fingerprint(server.host_key),
-        pinned_now=bool(notices),
-    )
+    """Take all stages in one go, over one link, until one fails."""
+    report = ConnectionReport(server, [])
+    with ConnectionTest(server) as test:
+        for number in range(len(test.stages)):
+            report.steps.extend(test.take(number))
+            if not report.ok:
+                break
+    return report
 
 
 test_connection.__test__ = False  # type: ignore[attr-defined]  # not a test, for all its name
+
+
+def test_connections(servers: list[Server]) -> list[ConnectionReport]:
+    """The report of each server, in order; a slow one does not keep the others waiting."""
+
+    def test(server: Server) -> ConnectionReport:
+        try:
+            return test_connection(server)
+        finally:
+            connections.close_all()  # those of this thread
+
+    with ThreadPoolExecutor(max_workers=TESTED_AT_ONCE) as pool:
+        return [*pool.map(test, servers)]
+
+
+test_connections.__test__ = False  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class ShownKey:
+    """The host key that a server showed when it was asked, or why it could not be asked."""
+
+    key: str = ""
+    problem: Step | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """As `ssh-keygen -l` prints it."""
+        return fingerprint(self.key)
+
+    @property
+    def name(self) -> str:
+        """The kind of key: ``ssh-ed25519``."""
+        return self.key.partition(" ")[0]
+
+    @property
+    def file(self) -> str:
+        """Where the machine itself keeps it."""
+        kind = "ecdsa" if self.name.startswith("ecdsa-") else self.name.removeprefix("ssh-")
+        return f"/etc/ssh/ssh_host_{kind}_key.pub"
+
+
+def ask_host_key(server: Server) -> ShownKey:
+    """The host key that a server shows now, without logging in to it; to its jump hosts it is logged in."""
+    shell, hop = SSHShell(server), None
+    try:
+        hop = shell.approach(len(server.route()) - 1)
+        hop.reach()
+        hop.greet()
+        return ShownKey(hop.shown_key)
+    except ShellError as error:
+        return ShownKey(problem=Step.failed(server.route()[len(shell.transports)], error))
+    finally:
+        if hop is not None:
+            hop.close()
+        shell.close()

@@ -1,10 +1,23 @@
-"""Form fields for what the admin must handle with care: secrets that are never shown again, and scripts."""
+"""Forms of servers, groups and credentials, and fields for what needs care: secrets that are never shown again."""
 
 from typing import Any, ClassVar
 
 from django import forms
 from django.core.validators import EMPTY_VALUES
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+
+from servers.models import Credential, Server, ServerGroup
+
+#: The states of a connection in the order of the tabs.
+STATES = [
+    (status.value, status.label)
+    for status in (
+        Server.ConnectionStatus.ONLINE,
+        Server.ConnectionStatus.OFFLINE,
+        Server.ConnectionStatus.UNTESTED,
+    )
+]
 
 
 class MultilineField(forms.CharField):
@@ -73,3 +86,134 @@ class CredentialForm(SecretsForm):
         "passphrase": WriteOnlyInput,
         "password": WriteOnlyInput,
     }
+
+
+class StyledForm(forms.BaseForm):
+    """A form whose widgets look like those of the other pages."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            widget = field.widget
+            if isinstance(widget, forms.CheckboxInput | forms.RadioSelect | forms.CheckboxSelectMultiple):
+                widget.attrs.setdefault("class", "form-check-input")
+            elif isinstance(widget, forms.Select):
+                widget.attrs.setdefault("class", "form-select")
+            else:
+                widget.attrs.setdefault("class", "form-control")
+
+
+class LoginChoice(forms.ModelChoiceField):
+    """Which login to take, by its name and its user; the secrets are not even read."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(Credential.objects.only("name", "username", "kind"), **kwargs)
+
+    def label_from_instance(self, obj: Credential) -> str:
+        return f"{obj.name} ({obj.username}, {obj.get_kind_display()})"
+
+
+class ServersChoice(forms.ModelMultipleChoiceField):
+    """Servers to tick, by name and address."""
+
+    widget = forms.CheckboxSelectMultiple
+
+    def label_from_instance(self, obj: Server) -> str:
+        return f"{obj.name} {obj.address}"
+
+
+class ServerForm(StyledForm, forms.ModelForm):
+    """A server and the groups it is in. Its host key can be given beforehand; later it has a page of its own."""
+
+    credential = LoginChoice(label=_("Credential"), empty_label=_("Choose a login"))
+    groups = forms.ModelMultipleChoiceField(
+        ServerGroup.objects.all(), required=False, widget=forms.CheckboxSelectMultiple, label=_("Groups")
+    )
+
+    class Meta:
+        model = Server
+        fields = ("name", "host", "port", "credential", "jump_host", "is_active", "host_key")
+        widgets: ClassVar = {"host_key": forms.TextInput(attrs={"placeholder": "ssh-ed25519 AAAA…"})}
+        help_texts: ClassVar = {
+            "host": _("A name or an IP address, as it is reached from here or from the jump host."),
+            "host_key": _("If you know it already. Empty: the key that it shows first is pinned."),
+        }
+
+    def __init__(self, *args: Any, may_group: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        hops: Any = self.fields["jump_host"]
+        hops.empty_label = _("none: it is reached directly")
+        if self.instance.pk is not None:
+            del self.fields["host_key"]
+            hops.queryset = Server.objects.exclude(pk=self.instance.pk)
+            self.initial["groups"] = [*self.instance.groups.values_list("pk", flat=True)]
+        if not may_group:
+            del self.fields["groups"]
+
+    def save(self, commit: bool = True) -> Server:
+        """Write what was changed, and nothing that a connection may have found meanwhile."""
+        server: Server = self.instance
+        if server.pk is None:
+            server.save()
+        else:
+            changed = [name for name in ServerForm.Meta.fields if name in self.changed_data]
+            server.save(update_fields=[*changed, "updated_at"])
+        if "groups" in self.fields:
+            server.groups.set(self.cleaned_data["groups"])
+        return server
+
+
+class GroupForm(StyledForm, forms.ModelForm):
+    """A group and its servers."""
+
+    servers = ServersChoice(queryset=Server.objects.all(), required=False, label=_("Servers"))
+
+    class Meta:
+        model = ServerGroup
+        fields = ("name", "description", "environment", "servers")
+        widgets: ClassVar = {"description": forms.Textarea(attrs={"rows": 2})}
+        help_texts: ClassVar = {"environment": _("Only projects of the same environment are deployed here.")}
+
+
+class LoginForm(StyledForm, CredentialForm):
+    """A credential on a page of its own."""
+
+    class Meta:
+        model = Credential
+        fields = ("name", "username", "kind", "private_key", "passphrase", "password")
+        field_classes: ClassVar = {"private_key": MultilineField}
+        widgets: ClassVar = {"kind": forms.RadioSelect}
+        help_texts: ClassVar = {
+            "private_key": _("The whole file, from -----BEGIN to -----END. It is stored encrypted."),
+            "passphrase": _("If the private key has one."),
+        }
+
+
+class ServerFilter(forms.Form):
+    """Which servers are listed; what is not understood does not filter."""
+
+    status = forms.CharField(required=False)
+    group = forms.ModelChoiceField(ServerGroup.objects.all(), required=False, empty_label=_("All groups"))
+    text = forms.CharField(required=False, max_length=100)
+
+    def lookups(self) -> Q:
+        """What is asked for but the state."""
+        self.full_clean()
+        wanted, values = Q(), self.cleaned_data
+        if group := values.get("group"):
+            wanted &= Q(groups=group)
+        if text := values.get("text"):
+            wanted &= Q(name__icontains=text) | Q(host__icontains=text)
+        return wanted
+
+    def status_lookups(self) -> Q:
+        """The state that is asked for."""
+        self.full_clean()
+        asked = self.cleaned_data.get("status", "")
+        return next((wanted for value, _label, wanted in self.states() if value == asked), Q())
+
+    @staticmethod
+    def states() -> list[tuple[str, Any, Q]]:
+        """Each state: its value in the address, its name, and the servers that have it."""
+        active = [(value, label, Q(is_active=True, connection_status=value)) for value, label in STATES]
+        return [("", _("All"), Q()), *active, ("inactive", _("Inactive"), Q(is_active=False))]

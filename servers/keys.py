@@ -64,3 +64,8 @@ def fingerprint(host_key: str) -> str:
         return ""
     digest = hashlib.sha256(blob).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def same_key(one: str, other: str) -> bool:
+    """Whether two lines are the same public key, whatever comments stand behind it. Nothing is no key."""
+    return bool(one) and one.split()[:2] == other.split()[:2]

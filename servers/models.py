@@ -152,6 +152,13 @@ class Server(models.Model):
         self.host_key = key if won else Server.objects.values_list("host_key", flat=True).get(pk=self.pk)
         return won
 
+    def replace_host_key(self, pinned: str, key: str) -> bool:
+        """Pin ``key`` in place of ``pinned``, unless another one is pinned by now. Says whether it won."""
+        values = {"host_key": key, "connection_status": self.ConnectionStatus.UNTESTED, "connection_error": ""}
+        won = Server.objects.filter(pk=self.pk, host_key=pinned).update(**values) == 1
+        self.refresh_from_db(fields=[*values])
+        return won
+
     def record_connection(self, error: str = "") -> None:
         """Store what a connection found: online, or offline and why."""
         self.connection_status = self.ConnectionStatus.OFFLINE if error else self.ConnectionStatus.ONLINE

@@ -126,6 +126,146 @@ def _private_key(credential: Credential) -> paramiko.PKey:
         ) from error
 
 
+class Hop:
+    """One machine of a route while it is connected to: reached, greeted, recognised and logged in to, in this order.
+
+    ``through`` is the login on the machine before it. Each step raises a `ShellError` that explains itself.
+    """
+
+    def __init__(self, server: Server, through: paramiko.Transport | None = None) -> None:
+        self.server = server
+        self.through = through
+        self._sock: Any = None
+        self._transport: paramiko.Transport | None = None
+
+    def reach(self) -> None:
+        """Open a connection to its port."""
+        self._sock = self._tunnel(self.through) if self.through else self._socket()
+
+    def greet(self) -> str:
+        """Exchange keys, without logging in; gives the name and version of its SSH server."""
+        begun = time.monotonic()
+        try:
+            self._transport = transport = paramiko.Transport(self._sock, disabled_algorithms=None)
+            transport.banner_timeout = transport.auth_timeout = LOGIN_TIMEOUT
+            _prefer(transport, self.server.host_key)
+            transport.start_client(timeout=LOGIN_TIMEOUT)
+            transport.get_remote_server_key()  # a handshake that ran out of time is noticed only here
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise _no_handshake(self.server, error, time.monotonic() - begun) from error
+        return transport.remote_version.removeprefix("SSH-2.0-")
+
+    @property
+    def shown_key(self) -> str:
+        """The host key that it showed, as it is pinned: ``ssh-ed25519 AAAA...``."""
+        key = self._greeted().get_remote_server_key()
+        return f"{key.get_name()} {key.get_base64()}"
+
+    def recognise(self) -> bool:
+        """Compare the key that it showed with the pinned one. True: none was pinned, so this one is now."""
+        server, shown = self.server, self.shown_key
+        is_new = not server.host_key and server.pin_host_key(shown)
+        if server.host_key.split()[:2] != shown.split():
+            raise HostKeyChangedError(
+                _("%s shows another host key than the pinned one") % server,
+                _("pinned %(old)s, shown %(new)s")
+                % {"old": fingerprint(server.host_key) or "?", "new": fingerprint(shown)},
+                _(
+                    "Somebody may be in between. If the machine was reinstalled, compare the fingerprint on the "
+                    "machine itself and replace the host key on the server's page."
+                ),
+            )
+        return is_new
+
+    def log_in(self) -> paramiko.Transport:
+        """Log in with the server's credential."""
+        transport = self._greeted()
+        try:
+            self._authenticate(self.server, self.server.credential, transport)
+        except DecryptionError as error:
+            raise LoginRefusedError(_("The credential of %s cannot be read") % self.server, str(error)) from error
+        return transport
+
+    def close(self) -> None:
+        """Leave it."""
+        for link in (self._transport, self._sock):
+            if link is not None:
+                link.close()
+
+    def _greeted(self) -> paramiko.Transport:
+        if self._transport is None:
+            raise AssertionError("a machine is greeted first")
+        return self._transport
+
+    def _tunnel(self, through: paramiko.Transport) -> Any:
+        """A connection from the jump host on."""
+        server = self.server
+        what = _("%s was not reached through its jump host") % server
+        try:
+            return through.open_channel(
+                "direct-tcpip", (server.host, server.port), ("127.0.0.1", 0), timeout=CONNECT_TIMEOUT
+            )
+        except paramiko.ChannelException as error:
+            if error.code == 1:
+                raise UnreachableError(
+                    what,
+                    _("the jump host does not forward connections (AllowTcpForwarding)"),
+                    _("Allow it in the jump host's sshd_config, for this login at least."),
+                ) from error
+            raise UnreachableError(
+                what,
+                _("the jump host could not connect to %s") % server.address,
+                _("Check the host and the port, as the jump host sees them, and that the SSH server runs."),
+            ) from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise UnreachableError(what, str(error)) from error
+
+    def _socket(self) -> Any:
+        """A connection from this machine."""
+        server = self.server
+        try:
+            return QuickSocket.connect_to(server.host, server.port)
+        except socket.gaierror as error:
+            raise _unknown_name(server) from error
+        except TimeoutError as error:
+            raise SilentError(
+                _("%s was not reached") % server,
+                _("nothing answered at %(address)s within %(seconds)d seconds")
+                % {"address": server.address, "seconds": CONNECT_TIMEOUT},
+                _("Check that the machine is up and that no firewall is in between."),
+            ) from error
+        except OSError as error:
+            raise UnreachableError(
+                _("%s was not reached") % server,
+                _("%(address)s: %(why)s") % {"address": server.address, "why": error.strerror or error},
+                _("Check the host and the port, and that the SSH server runs."),
+            ) from error
+
+    def _authenticate(self, server: Server, credential: Credential, transport: paramiko.Transport) -> None:
+        try:
+            if credential.kind == Credential.Kind.SSH_KEY:
+                transport.auth_publickey(credential.username, _private_key(credential))
+            else:
+                transport.auth_password(credential.username, credential.password)
+        except paramiko.AuthenticationException as error:
+            if not transport.is_active():  # the library says this of a link that was cut, too
+                raise UnreachableError(_("%s ended the connection during the login") % server, str(error)) from error
+            allowed = ", ".join(getattr(error, "allowed_types", []))
+            kind = _("key") if credential.kind == Credential.Kind.SSH_KEY else _("password")
+            why = _("it does not accept the %(kind)s of credential “%(credential)s” for user “%(user)s”") % {
+                "kind": kind,
+                "credential": credential,
+                "user": credential.username,
+            }
+            raise LoginRefusedError(
+                _("%s refused the login") % server,
+                f"{why} ({_('it offers')}: {allowed})" if allowed else why,
+                _("Put the public key into the user's authorized_keys, or correct the credential."),
+            ) from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise UnreachableError(_("%s ended the connection during the login") % server, str(error)) from error
+
+
 class SSHShell(Shell):
     """A login on a server, kept open for as long as it is needed and opened again when the link is lost."""
 
@@ -178,106 +318,30 @@ class SSHShell(Shell):
         raise AssertionError("unreachable")
 
     def _try_login(self, server: Server) -> paramiko.Transport:
+        hop = Hop(server, self.transports[-1] if self.transports else None)
         try:
-            credential = server.credential
-        except DecryptionError as error:
-            raise LoginRefusedError(_("The credential of %s cannot be read") % server, str(error)) from error
-        sock = self._socket(server)
-        begun = time.monotonic()
-        transport = paramiko.Transport(sock, disabled_algorithms=None)
-        try:
-            transport.banner_timeout = transport.auth_timeout = LOGIN_TIMEOUT
-            _prefer(transport, server.host_key)
-            try:
-                transport.start_client(timeout=LOGIN_TIMEOUT)
-                key = transport.get_remote_server_key()  # a handshake that ran out of time is noticed only here
-            except (paramiko.SSHException, EOFError, OSError) as error:
-                raise _no_handshake(server, error, time.monotonic() - begun) from error
-            self._check_host_key(server, key)
-            self._authenticate(server, credential, transport)
+            hop.reach()
+            hop.greet()
+            if hop.recognise():
+                self.notice(
+                    _("%(server)s showed its host key for the first time; it is pinned now: %(fingerprint)s")
+                    % {"server": server, "fingerprint": fingerprint(server.host_key)}
+                )
+            return hop.log_in()
         except BaseException:
-            transport.close()
+            hop.close()
             raise
-        return transport
 
-    def _socket(self, server: Server) -> Any:
-        if self.transports:
-            try:
-                return self.transports[-1].open_channel(
-                    "direct-tcpip", (server.host, server.port), ("127.0.0.1", 0), timeout=CONNECT_TIMEOUT
-                )
-            except paramiko.ChannelException as error:
-                why = (
-                    _("the jump host does not forward connections (AllowTcpForwarding)")
-                    if error.code == 1
-                    else _("the jump host could not connect to %s") % server.address
-                )
-                raise UnreachableError(_("%s was not reached through its jump host") % server, why) from error
-            except (paramiko.SSHException, EOFError, OSError) as error:
-                raise UnreachableError(_("%s was not reached through its jump host") % server, str(error)) from error
-        try:
-            return QuickSocket.connect_to(server.host, server.port)
-        except socket.gaierror as error:
-            raise UnreachableError(
-                _("%s was not reached") % server,
-                _("the name %s is not known") % server.host,
-                _("Check the host in the server's settings."),
-            ) from error
-        except TimeoutError as error:
-            raise SilentError(
-                _("%s was not reached") % server,
-                _("nothing answered at %(address)s within %(seconds)d seconds")
-                % {"address": server.address, "seconds": CONNECT_TIMEOUT},
-                _("Check that the machine is up and that no firewall is in between."),
-            ) from error
-        except OSError as error:
-            raise UnreachableError(
-                _("%s was not reached") % server,
-                _("%(address)s: %(why)s") % {"address": server.address, "why": error.strerror or error},
-                _("Check the host and the port, and that the SSH server runs."),
-            ) from error
+    def approach(self, number: int) -> "Hop":
+        """The machine with this number on the route, not reached yet; those before it are logged in to."""
+        route = self.server.route()
+        for server in route[len(self.transports) : number]:
+            self.transports.append(self._login(server))
+        return Hop(route[number], self.transports[number - 1] if number else None)
 
-    def _check_host_key(self, server: Server, key: paramiko.PKey) -> None:
-        shown = f"{key.get_name()} {key.get_base64()}"
-        if not server.host_key and server.pin_host_key(shown):
-            self.notice(
-                _("%(server)s showed its host key for the first time; it is pinned now: %(fingerprint)s")
-                % {"server": server, "fingerprint": fingerprint(shown)}
-            )
-        if server.host_key.split()[:2] != shown.split():
-            raise HostKeyChangedError(
-                _("%s shows another host key than the pinned one") % server,
-                _("pinned %(old)s, shown %(new)s")
-                % {"old": fingerprint(server.host_key) or "?", "new": fingerprint(shown)},
-                _(
-                    "Somebody may be in between. If the machine was reinstalled, compare the fingerprint on the "
-                    "machine itself and clear the host key in the server's settings."
-                ),
-            )
-
-    def _authenticate(self, server: Server, credential: Credential, transport: paramiko.Transport) -> None:
-        try:
-            if credential.kind == Credential.Kind.SSH_KEY:
-                transport.auth_publickey(credential.username, _private_key(credential))
-            else:
-                transport.auth_password(credential.username, credential.password)
-        except paramiko.AuthenticationException as error:
-            if not transport.is_active():  # the library says this of a link that was cut, too
-                raise UnreachableError(_("%s ended the connection during the login") % server, str(error)) from error
-            allowed = ", ".join(getattr(error, "allowed_types", []))
-            kind = _("key") if credential.kind == Credential.Kind.SSH_KEY else _("password")
-            why = _("it does not accept the %(kind)s of credential “%(credential)s” for user “%(user)s”") % {
-                "kind": kind,
-                "credential": credential,
-                "user": credential.username,
-            }
-            raise LoginRefusedError(
-                _("%s refused the login") % server,
-                f"{why} ({_('it offers')}: {allowed})" if allowed else why,
-                _("Put the public key into the user's authorized_keys, or correct the credential."),
-            ) from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise UnreachableError(_("%s ended the connection during the login") % server, str(error)) from error
+    def enter(self, hop: "Hop") -> None:
+        """Log in to the machine that was approached, greeted and recognised, and keep the link."""
+        self.transports.append(hop.log_in())
 
     # --- short commands ----------------------------------------------------------------------------
 
@@ -674,6 +738,23 @@ def _prefer(transport: paramiko.Transport, pinned: str) -> None:
 
 def _first(wanted: tuple[str, ...], known: Any) -> tuple[str, ...]:
     return (*[name for name in wanted if name in known], *[name for name in known if name not in wanted])
+
+
+def look_up(server: Server) -> list[str]:
+    """The addresses that the name of ``server`` stands for. Raises `UnreachableError` if it stands for none."""
+    try:
+        found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        raise _unknown_name(server) from error
+    return list(dict.fromkeys(str(address[0]) for *_kind, address in found))
+
+
+def _unknown_name(server: Server) -> UnreachableError:
+    return UnreachableError(
+        _("%s was not reached") % server,
+        _("the name %s is not known") % server.host,
+        _("Check the host in the server's settings."),
+    )
 
 
 def _no_handshake(server: Server, error: Exception, seconds: float) -> ShellError:

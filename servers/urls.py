@@ -1,11 +1,40 @@
 """Addresses of the servers' pages."""
 
-from django.urls import path
+from django.urls import include, path
 
-from servers import views
+from servers.views import connection, editing, groups, host_key, servers
+
+server_urls = [
+    path("", servers.server, name="server"),
+    path("edit/", editing.server_edit, name="server_edit"),
+    path("delete/", editing.server_delete, name="server_delete"),
+    path("test/", connection.server_test, name="server_test"),
+    path("test/<int:number>/", connection.server_test_stage, name="server_test_stage"),
+    path("test/briefly/", connection.server_test_briefly, name="server_test_briefly"),
+    path("host-key/", host_key.host_key, name="host_key"),
+    path("host-key/pin/", host_key.host_key_pin, name="host_key_pin"),
+]
+
+group_urls = [
+    path("", groups.group_list, name="groups"),
+    path("add/", editing.group_add, name="group_add"),
+    path("<int:pk>/", groups.group, name="group"),
+    path("<int:pk>/edit/", editing.group_edit, name="group_edit"),
+    path("<int:pk>/delete/", editing.group_delete, name="group_delete"),
+]
+
+credential_urls = [
+    path("", editing.credential_list, name="credentials"),
+    path("add/", editing.credential_add, name="credential_add"),
+    path("<int:pk>/edit/", editing.credential_edit, name="credential_edit"),
+    path("<int:pk>/delete/", editing.credential_delete, name="credential_delete"),
+]
 
 urlpatterns = [
-    path("", views.server_list, name="servers"),
-    path("<int:pk>/", views.server, name="server"),
-    path("<int:pk>/test/", views.server_test, name="server_test"),
+    path("", servers.server_list, name="servers"),
+    path("test/", connection.servers_test, name="servers_test"),
+    path("add/", editing.server_add, name="server_add"),
+    path("groups/", include(group_urls)),
+    path("credentials/", include(credential_urls)),
+    path("<int:pk>/", include(server_urls)),
 ]

@@ -14,8 +14,9 @@ from django.utils.translation import gettext as _
 
 from deployer import terminal
 from deployer.models import Deployment, Target
+from deployer.releases import newest_of
 from projects.models import Project
-from servers.models import Server
+from servers.models import Server, ServerGroup
 
 register = template.Library()
 
@@ -133,3 +134,53 @@ def targets_of(server: Server) -> QuerySet[Target]:
         .defer("deployment__plan")
         .order_by("-id")[:10]
     )
+
+
+@register.simple_tag
+def with_projects(servers: Iterable[Server]) -> list[tuple[Server, list[tuple[Project, str]]]]:
+    """Each server with the projects that were deployed there, and how the last visit of each ended."""
+    listed = list(servers)
+    came = Target.objects.filter(server__in=listed, started_at__isnull=False)
+    visits = list(newest_of(came, "status"))
+    projects = Project.objects.only("name", "environment").in_bulk({project for project, _server, _status in visits})
+    found: dict[int, list[tuple[Project, str]]] = {}
+    for project, server, status in visits:
+        found.setdefault(server, []).append((projects[project], status))
+    return [(server, sorted(found.get(server.pk, []), key=lambda row: row[0].name)) for server in listed]
+
+
+@register.simple_tag
+def projects_on(server: Server) -> list[tuple[Project, str]]:
+    """The projects that were deployed to a server, and how the last visit of each ended."""
+    return with_projects([server])[0][1]
+
+
+@register.simple_tag
+def with_projects_of_environment(groups: Iterable[ServerGroup]) -> list[tuple[ServerGroup, list[Project]]]:
+    """Each group with the projects that can be deployed to it: those of its environment."""
+    found: dict[str, list[Project]] = {}
+    for project in Project.objects.only("name", "environment").order_by("name"):
+        found.setdefault(project.environment, []).append(project)
+    return [(group, found.get(group.environment, [])) for group in groups]
+
+
+@register.simple_tag
+def deployments_to(group: ServerGroup) -> QuerySet[Deployment]:
+    """The ten newest deployments to a group."""
+    return Deployment.objects.listed().filter(server_groups=group)[:10]
+
+
+@register.simple_tag
+def projects_of(group: ServerGroup) -> list[tuple[Project, Deployment | None]]:
+    """The projects of a group's environment, each with its newest deployment to the group; those that came first."""
+    newest: QuerySet[Deployment, Any] = (
+        Deployment.objects.filter(server_groups=group)
+        .order_by()
+        .values("project")
+        .annotate(newest=Max("id"))
+        .values("newest")
+    )
+    found = {row.project_id: row for row in Deployment.objects.listed().filter(id__in=newest)}
+    projects = Project.objects.filter(environment=group.environment).order_by("name")
+    rows = [(project, found.get(project.pk)) for project in projects]
+    return sorted(rows, key=lambda row: row[1] is None)

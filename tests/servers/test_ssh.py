@@ -230,7 +230,7 @@ def test_a_dead_port_is_said_to_be_refused():
     server = make_server(host="127.0.0.1", port=1)
     report = check_connection(server)
     assert not report.ok
-    assert "refused" in report.why
+    assert "refused" in report.steps[-1].why
     assert Server.objects.get(pk=server.pk).connection_status == "offline"
 
 

@@ -1,0 +1,171 @@
+"""Make, change and delete servers, groups and credentials, for those who may."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.db import models, transaction
+from django.db.models import Count, ProtectedError
+from django.forms import ModelForm
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_safe
+
+from servers.forms import GroupForm, LoginForm, ServerForm
+from servers.models import Credential, Server, ServerGroup
+from servers.views.request import Request, allowed
+
+#: The list that a form belongs to.
+SECTIONS: dict[type[models.Model], str] = {Server: "servers", ServerGroup: "groups", Credential: "credentials"}
+
+form_page = require_http_methods(["GET", "HEAD", "POST"])
+
+
+@form_page
+@allowed("add_server")
+def server_add(request: Request) -> HttpResponse:
+    """A new server."""
+    form = ServerForm(
+        request.POST or None, may_group=_may_group(request), initial={"groups": request.GET.getlist("group")}
+    )
+    return _form(request, form, _("Add a server"), reverse("servers"))
+
+
+@form_page
+@allowed("change_server")
+def server_edit(request: Request, pk: int) -> HttpResponse:
+    """How a server is reached."""
+    server = get_object_or_404(Server, pk=pk)
+    form = ServerForm(request.POST or None, instance=server, may_group=_may_group(request))
+    return _form(request, form, _("Edit %s") % server, reverse("server", args=[pk]))
+
+
+@form_page
+@allowed("delete_server")
+def server_delete(request: Request, pk: int) -> HttpResponse:
+    """Forget a server."""
+    server = get_object_or_404(Server, pk=pk)
+    groups, behind = [*server.groups.all()], [*server.reached_through.all()]
+    consequences = [
+        _("Nothing is changed on the machine itself. What was deployed there runs on."),
+        _("The record of its deployments stays; what was last seen there is forgotten."),
+    ]
+    if groups:
+        names = ", ".join(map(str, groups))
+        consequences.insert(0, _("It leaves these groups, and no deployment reaches it any more: %s.") % names)
+    obstacle = ""
+    if behind:
+        obstacle = _("These servers are reached through it: %s. Give them another jump host first.") % ", ".join(
+            map(str, behind)
+        )
+    return _delete(request, server, consequences, obstacle, reverse("server", args=[pk]), "servers")
+
+
+@form_page
+@allowed("add_servergroup")
+def group_add(request: Request) -> HttpResponse:
+    """A new group."""
+    return _form(request, GroupForm(request.POST or None), _("Add a group"), reverse("groups"))
+
+
+@form_page
+@allowed("change_servergroup")
+def group_edit(request: Request, pk: int) -> HttpResponse:
+    """The name, the environment and the servers of a group."""
+    group = get_object_or_404(ServerGroup, pk=pk)
+    form = GroupForm(request.POST or None, instance=group)
+    return _form(request, form, _("Edit %s") % group, reverse("group", args=[pk]))
+
+
+@form_page
+@allowed("delete_servergroup")
+def group_delete(request: Request, pk: int) -> HttpResponse:
+    """Forget a group."""
+    group = get_object_or_404(ServerGroup, pk=pk)
+    consequences = [
+        _("Its servers stay, in their other groups or in none."),
+        _("Deployments to it stay in the history, without the group's name."),
+    ]
+    return _delete(request, group, consequences, "", reverse("group", args=[pk]), "groups")
+
+
+@require_safe
+@allowed("view_credential")
+def credential_list(request: Request) -> HttpResponse:
+    """Every login, without its secrets."""
+    credentials = Credential.objects.only("name", "username", "kind", "updated_at").annotate(number=Count("servers"))
+    return render(request, "servers/credentials.html", {"credentials": credentials})
+
+
+@form_page
+@allowed("add_credential")
+def credential_add(request: Request) -> HttpResponse:
+    """A new login."""
+    return _form(request, LoginForm(request.POST or None), _("Add a credential"), reverse("credentials"))
+
+
+@form_page
+@allowed("change_credential")
+def credential_edit(request: Request, pk: int) -> HttpResponse:
+    """A login; its secrets can be replaced and not be read."""
+    credential = get_object_or_404(Credential, pk=pk)
+    form = LoginForm(request.POST or None, instance=credential)
+    return _form(request, form, _("Edit %s") % credential, reverse("credentials"))
+
+
+@form_page
+@allowed("delete_credential")
+def credential_delete(request: Request, pk: int) -> HttpResponse:
+    """Forget a login."""
+    credential = get_object_or_404(Credential.objects.only("name"), pk=pk)
+    consequences = [_("Its key and password are deleted and cannot be brought back.")]
+    users = [*credential.servers.values_list("name", flat=True)[:10]]
+    obstacle = ""
+    if users:
+        obstacle = _("Servers log in with it: %s. Give them another credential first.") % ", ".join(users)
+    return _delete(request, credential, consequences, obstacle, reverse("credentials"), "credentials")
+
+
+def _may_group(request: Request) -> bool:
+    return request.user.has_perm("servers.change_servergroup")
+
+
+def _form(request: Request, form: ModelForm, title: str, back: str) -> HttpResponse:
+    """A form as it was filled in; once it is right it is saved, and leads to what it made."""
+    if request.method == "POST" and form.is_valid():
+        with transaction.atomic():
+            made = form.save()
+        messages.success(request, _("%s is saved.") % made)
+        return redirect(_page_of(made))
+    model = form._meta.model
+    context = {"form": form, "title": title, "back": back, "kind": model._meta.model_name, "section": SECTIONS[model]}
+    return render(request, "servers/form.html", context)
+
+
+def _page_of(made: models.Model) -> str:
+    match made:
+        case Server():
+            return reverse("server", args=[made.pk])
+        case ServerGroup():
+            return reverse("group", args=[made.pk])
+    return reverse("credentials")
+
+
+def _delete(
+    request: Request, it: models.Model, consequences: list[str], obstacle: str, back: str, after: str
+) -> HttpResponse:
+    """Say what a deletion means and what is in its way; delete after a POST."""
+    if request.method == "POST" and not obstacle:
+        name = str(it)
+        try:
+            it.delete()
+        except ProtectedError as error:
+            used = ", ".join(sorted(str(user) for user in error.protected_objects)[:10])
+            obstacle = _("It is still used by %s.") % used
+        else:
+            messages.success(request, _("%s is deleted.") % name)
+            return redirect(after)
+    context: dict[str, Any] = {"it": it, "consequences": consequences, "obstacle": obstacle, "back": back}
+    context["section"] = SECTIONS[type(it)]
+    return render(request, "servers/delete.html", context)

@@ -1,0 +1,54 @@
+"""The host key of a server: the pinned one beside the one that it shows now, and putting the one for the other."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST
+
+from servers.connection import ask_host_key
+from servers.keys import fingerprint, same_key
+from servers.views.request import Request, allowed, members_only
+from servers.views.servers import with_login
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@members_only
+def host_key(request: Request, pk: int) -> HttpResponse:
+    """The pinned key; after a POST also the one that the server shows now."""
+    server = get_object_or_404(with_login(), pk=pk)
+    context: dict[str, Any] = {
+        "server": server,
+        "pinned": fingerprint(server.host_key),
+        "pinned_name": server.host_key.partition(" ")[0],
+    }
+    if request.method != "POST":
+        return render(request, "servers/host_key.html", context)
+    shown = ask_host_key(server)
+    context |= {"shown": shown, "is_same": same_key(server.host_key, shown.key)}
+    template = "servers/_host_key.html" if request.htmx else "servers/host_key.html"
+    return render(request, template, context)
+
+
+@require_POST
+@allowed("change_server")
+def host_key_pin(request: Request, pk: int) -> HttpResponse:
+    """Pin the key that somebody saw, if the server still shows it and the pinned one is still what they saw."""
+    server = get_object_or_404(with_login(), pk=pk)
+    wanted, seen = request.POST.get("shown", ""), request.POST.get("pinned", "")
+    if not request.POST.get("compared"):
+        messages.error(request, _("Nothing was changed: compare the fingerprint with the machine's own first."))
+    elif (shown := ask_host_key(server)).problem:
+        messages.error(request, _("Nothing was changed. %s") % shown.problem)
+    elif not same_key(shown.key, wanted):
+        messages.error(request, _("Nothing was changed: the server shows yet another key now. Look again."))
+    elif not server.replace_host_key(seen, shown.key):
+        messages.error(request, _("Nothing was changed: somebody else changed the pinned key meanwhile. Look again."))
+    else:
+        messages.success(
+            request, _("The key is pinned: %s. Test the connection to see that all is well.") % fingerprint(shown.key)
+        )
+        return redirect("server", pk)
+    return redirect("host_key", pk)

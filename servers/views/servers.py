@@ -1,0 +1,73 @@
+"""The list of servers and the page of one."""
+
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Page, Paginator
+from django.db.models import Count, QuerySet
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_safe
+
+from servers.connection import ConnectionReport
+from servers.forms import ServerFilter
+from servers.keys import fingerprint
+from servers.models import Server
+from servers.views.request import Request
+
+#: Servers on one page of the list.
+SERVERS_PAGE = 100
+
+
+@require_safe
+@login_required
+def server_list(request: Request) -> HttpResponse:
+    """Every server: its state, its groups and what runs there."""
+    form = ServerFilter(request.GET)
+    context = {
+        "form": form,
+        "page": shown_servers(request.GET),
+        "tabs": _tabs(form),
+        "is_filtered": bool(form.lookups() or form.status_lookups()),
+    }
+    return render(request, "servers/list.html", context)
+
+
+def shown_servers(query: QueryDict) -> "Page[Server]":
+    """The servers that a page of the list shows, by what its address asks for."""
+    form = ServerFilter(query)
+    servers = Server.objects.filter(form.lookups(), form.status_lookups()).select_related("jump_host")
+    servers = servers.distinct() if form.cleaned_data.get("group") else servers
+    return Paginator(servers.prefetch_related("groups"), SERVERS_PAGE).get_page(query.get("page"))
+
+
+@require_safe
+@login_required
+def server(request: Request, pk: int) -> HttpResponse:
+    """One server: how it is reached, which key it is known by, what the last connection found."""
+    return server_page(request, get_object_or_404(with_login(), pk=pk))
+
+
+def server_page(request: Request, it: Server, report: ConnectionReport | None = None) -> HttpResponse:
+    """The page of a server, with the steps of a test that was just made."""
+    context = {
+        "server": it,
+        "fingerprint": fingerprint(it.host_key),
+        "route": it.route()[:-1],
+        "behind": it.reached_through.all(),
+        "report": report,
+    }
+    return render(request, "servers/server.html", context)
+
+
+def with_login() -> QuerySet[Server]:
+    """Servers with the name of their login, but without its secrets."""
+    return Server.objects.select_related("credential", "jump_host").defer(
+        "credential__private_key", "credential__passphrase", "credential__password"
+    )
+
+
+def _tabs(form: ServerFilter) -> list[tuple[str, str, int]]:
+    """Each state: its value, its name and how many servers have it."""
+    counts = Server.objects.filter(form.lookups()).aggregate(
+        **{f"in_{value}": Count("pk", filter=wanted, distinct=True) for value, _label, wanted in form.states()}
+    )
+    return [(value, str(label), counts[f"in_{value}"]) for value, label, _wanted in form.states()]
