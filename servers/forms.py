@@ -4,9 +4,11 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.core.validators import EMPTY_VALUES
-from django.db.models import Q
+from django.db.models import Q, TextChoices
 from django.utils.translation import gettext_lazy as _
 
+from servers.imports import ansible, openssh
+from servers.imports.listing import MAX_BYTES, UnreadableError, text_of
 from servers.models import Credential, Server, ServerGroup
 
 #: The states of a connection in the order of the tabs.
@@ -217,3 +219,39 @@ class ServerFilter(forms.Form):
         """Each state: its value in the address, its name, and the servers that have it."""
         active = [(value, label, Q(is_active=True, connection_status=value)) for value, label in STATES]
         return [("", _("All"), Q()), *active, ("inactive", _("Inactive"), Q(is_active=False))]
+
+
+class ImportForm(StyledForm, forms.Form):
+    """The text of a file of another tool, pasted or uploaded."""
+
+    class Source(TextChoices):
+        OPENSSH = "openssh", _("OpenSSH client config")
+        ANSIBLE = "ansible", _("Ansible inventory")
+
+    source = forms.ChoiceField(choices=Source, widget=forms.RadioSelect, initial=Source.OPENSSH, label=_("What it is"))
+    file = forms.FileField(required=False, label=_("File"), allow_empty_file=True)
+    text = forms.CharField(
+        required=False,
+        strip=False,
+        label=_("or its text"),
+        widget=forms.Textarea(attrs={"rows": 12, "spellcheck": "false"}),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        """One of both, not too large, read into ``listing``."""
+        values = super().clean() or {}
+        file, text = values.get("file"), values.get("text", "")
+        if file is None and not text.strip():
+            raise forms.ValidationError(_("Choose a file or paste its text."))
+        if values.get("source") is None:
+            return values
+        try:
+            data = file.read(MAX_BYTES + 1) if file is not None else text.encode()
+            content = text_of(data).replace("\r\n", "\n")
+            if values["source"] == self.Source.OPENSSH:
+                values["listing"] = openssh.read(content)
+            else:
+                values["listing"] = ansible.read(content, file.name if file is not None else "")
+        except UnreadableError as error:
+            raise forms.ValidationError(str(error)) from error
+        return values

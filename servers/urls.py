@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from servers.views import connection, editing, groups, host_key, servers
+from servers.views import connection, editing, groups, host_key, importing, servers
 
 server_urls = [
     path("", servers.server, name="server"),
@@ -34,6 +34,8 @@ urlpatterns = [
     path("", servers.server_list, name="servers"),
     path("test/", connection.servers_test, name="servers_test"),
     path("add/", editing.server_add, name="server_add"),
+    path("import/", importing.server_import, name="server_import"),
+    path("import/take/", importing.server_import_take, name="server_import_take"),
     path("groups/", include(group_urls)),
     path("credentials/", include(credential_urls)),
     path("<int:pk>/", include(server_urls)),

@@ -107,6 +107,77 @@ def test_all_servers_of_a_list_are_tested_row_by_row(page: Page, sshd: OpenSSHSe
     expect(page.get_by_role("row")).to_have_count(7)
 
 
+def test_servers_are_imported_from_an_openssh_config_and_answer(page: Page, make_sshd: MakeSshd) -> None:
+    door, inner = make_sshd(), make_sshd()
+    make_credential(door, name="door key")
+    make_credential(inner, name="inner key")
+    config = f"""
+Host *
+  User {door.username}
+Host door
+  HostName 127.0.0.1
+  Port {door.port}
+  IdentityFile ~/.ssh/door
+Host inner
+  HostName 127.0.0.1
+  Port {inner.port}
+  ProxyJump door
+  IdentityFile ~/.ssh/inner
+Include more
+"""
+    log_in(page, reverse("server_import"))
+    page.get_by_label("Or its text").fill(config)
+    page.get_by_role("button", name="Look at what is in it").click()
+    expect(page.get_by_role("note")).to_contain_text("is not followed")
+    expect(page.get_by_role("row", name=re.compile("inner"))).to_contain_text("through door")
+    assert not Server.objects.exists()
+    page.get_by_role("button", name="Import what is ticked").click()
+    expect(page.get_by_role("status")).to_contain_text("2 new servers")
+    page.get_by_role("link", name="inner", exact=True).click()
+    page.get_by_role("button", name="Test connection").click()
+    expect(page.locator("h1")).to_contain_text("Online", timeout=20_000)
+
+
+def test_groups_are_imported_from_an_ansible_inventory_file_with_what_is_ticked(page: Page) -> None:
+    deploy = make_credential(name="deploy key", username="deploy")
+    make_credential(name="other", username="ops")
+    make_server(name="web-1", host="192.0.2.1", credential=deploy)
+    inventory = """
+[prod_web]
+web-[1:3] ansible_user=deploy
+[cache]
+cache-1
+win ansible_connection=winrm
+"""
+    log_in(page, reverse("server_import"))
+    page.get_by_text("INI or YAML").click()
+    page.get_by_label("File").set_input_files(
+        {"name": "hosts.ini", "mimeType": "text/plain", "buffer": inventory.encode()}
+    )
+    page.get_by_role("button", name="Look at what is in it").click()
+    expect(page.get_by_role("row", name=re.compile("web-1.*would change"))).to_contain_text("192.0.2.1")
+    expect(page.get_by_role("row", name=re.compile("^win"))).to_contain_text("not reached over SSH")
+    every = page.get_by_role("checkbox", name="Tick all servers that are new")
+    every.uncheck()
+    expect(page.get_by_role("checkbox", name="web-2")).not_to_be_checked()
+    every.check()
+    page.get_by_role("checkbox", name="web-3").uncheck()
+
+    page.get_by_role("button", name="Import what is ticked").click()
+    expect(page.get_by_role("alert")).to_contain_text("Choose a credential")
+    expect(page.get_by_role("checkbox", name="web-3")).not_to_be_checked()
+    page.get_by_label("no user named").select_option("other (ops)")
+    page.get_by_role("button", name="Import what is ticked").click()
+    expect(page.get_by_role("status")).to_contain_text("2 new servers")
+
+    groups = {group.name: group for group in ServerGroup.objects.all()}
+    assert groups["prod_web"].environment == "production"
+    assert [str(server) for server in groups["prod_web"].servers.all()] == ["web-1", "web-2"]
+    assert [str(server) for server in groups["cache"].servers.all()] == ["cache-1"]
+    assert Server.objects.get(name="web-1").host == "192.0.2.1"
+    assert Server.objects.get(name="cache-1").credential.name == "other"
+
+
 def test_a_first_server_is_added_with_a_credential_and_a_group(page: Page, sshd: OpenSSHServer) -> None:
     log_in(page, reverse("servers"))
     page.get_by_role("link", name="Add a server").first.click()

@@ -158,7 +158,7 @@ def test_the_page_of_a_group_costs_the_same_however_much_is_in_it(
 def test_no_list_reads_a_secret(client: Client) -> None:
     server = make_server()
     with CaptureQueriesContext(connection) as queries:
-        for address in ("servers", "groups", "credentials", "server_add"):
+        for address in ("servers", "groups", "credentials", "server_add", "server_import"):
             client.get(reverse(address))
         client.get(reverse("server", args=[server.pk]))
     asked = [query["sql"] for query in queries if "servers_credential" in query["sql"]]

@@ -1,0 +1,76 @@
+"""What a file of another tool says about servers, as it says it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+#: Bounds of one file; larger ones are refused and can be taken in parts.
+MAX_BYTES = 256 * 1024
+MAX_SERVERS = 2_000
+MAX_GROUPS = 200
+MAX_MEMBERSHIPS = 50_000
+MAX_NOTES = 50
+
+
+class UnreadableError(Exception):
+    """The text is not what it was said to be, or too much; the message says what and where."""
+
+
+@dataclass
+class Found:
+    """One server of a file. ``jumps`` are the hops before it, first to last, as ``user@host:port``.
+
+    ``problem`` says why it cannot be taken. ``key_file`` is only named: nothing is read from it.
+    """
+
+    name: str
+    host: str = ""
+    port: str = ""
+    username: str = ""
+    key_file: str = ""
+    jumps: list[str] = field(default_factory=list)
+    problem: str = ""
+
+
+@dataclass
+class Listing:
+    """The servers and groups of a file, and sentences about what in it was left out."""
+
+    servers: list[Found] = field(default_factory=list)
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, sentence: str) -> None:
+        """Remember that something was left out, unless that is known or there is too much of it."""
+        if len(self.notes) < MAX_NOTES and sentence not in self.notes:
+            self.notes.append(sentence)
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Listing":
+        """The listing that `dataclasses.asdict` took apart."""
+        return cls([Found(**found) for found in values["servers"]], values["groups"], values["notes"])
+
+
+def text_of(data: bytes) -> str:
+    """The text of an uploaded file. Raises `UnreadableError`."""
+    if len(data) > MAX_BYTES:
+        raise UnreadableError(_("The file is larger than %d KB. Import it in parts.") % (MAX_BYTES // 1024))
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableError(_("The file is not text in UTF-8.")) from error
+    if "\0" in text:
+        raise UnreadableError(_("The file is not text: it holds NUL characters."))
+    return text
+
+
+def too_many_servers() -> UnreadableError:
+    """There are more servers than are taken at once."""
+    return UnreadableError(_("There are more than %d servers in it. Import them in parts.") % MAX_SERVERS)
+
+
+def shown(text: str) -> str:
+    """A piece of a file for a sentence: one line, not long, nothing invisible."""
+    plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:80])
+    return plain + ("…" if len(text) > 80 else "")

@@ -1,0 +1,89 @@
+"""Import servers and groups from a file of another tool: read, look at what would happen, take what is ticked."""
+
+from dataclasses import asdict
+from typing import Any
+
+from django.contrib import messages
+from django.core import signing
+from django.core.exceptions import ValidationError
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST
+
+from servers.forms import ImportForm
+from servers.imports.listing import Listing
+from servers.imports.plan import Choices, Done, ImportPlan
+from servers.models import Environment
+from servers.views.request import Request, allowed
+
+#: A list that was looked at longer ago than this is made anew.
+LOOKED_AT_WITHIN = 24 * 3600
+_SALT = "servers.import"
+
+importers_only = allowed("add_server", "change_server", "add_servergroup", "change_servergroup")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@importers_only
+def server_import(request: Request) -> HttpResponse:
+    """The form; after a POST what the file holds, beside what is here. Nothing is changed."""
+    form = ImportForm(request.POST, request.FILES) if request.method == "POST" else ImportForm()
+    if form.is_valid():
+        listing = form.cleaned_data["listing"]
+        plan = ImportPlan(listing)
+        return _preview(request, listing, plan, plan.proposed())
+    return render(request, "servers/import.html", {"form": form})
+
+
+@require_POST
+@importers_only
+def server_import_take(request: Request) -> HttpResponse:
+    """Make and change what was ticked, all of it or nothing."""
+    try:
+        values = signing.loads(request.POST.get("listing", ""), salt=_SALT, max_age=LOOKED_AT_WITHIN)
+    except signing.BadSignature:
+        messages.error(request, _("Nothing was imported: the list is too old. Choose the file again."))
+        return redirect("server_import")
+    listing, choices = Listing.of(values), _choices(request.POST)
+    try:
+        done = ImportPlan(listing).carry_out(choices)
+    except ValidationError as error:
+        return _preview(request, listing, ImportPlan(listing), choices, " ".join(error.messages))
+    messages.success(request, _told(done))
+    return redirect("servers" if done.made or done.changed else "groups")
+
+
+def _preview(request: Request, listing: Listing, plan: ImportPlan, choices: Choices, error: str = "") -> HttpResponse:
+    context: dict[str, Any] = {
+        "plan": plan,
+        "choices": choices,
+        "error": error,
+        "listing": signing.dumps(asdict(listing), salt=_SALT, compress=True),
+        "logins": [(login, choices.credentials.get(login.number, "")) for login in plan.logins],
+        "groups": [(group, choices.environments.get(group.number, group.environment)) for group in plan.groups],
+        "environments": Environment.choices,
+        "counts": plan.counts(),
+    }
+    return render(request, "servers/import_preview.html", context)
+
+
+def _choices(posted: QueryDict) -> Choices:
+    def numbered(prefix: str) -> dict[int, str]:
+        names = [(name, name.removeprefix(prefix)) for name in posted if name.startswith(prefix)]
+        return {int(number): str(posted[name]) for name, number in names if number.isascii() and number.isdigit()}
+
+    return Choices(
+        servers=set(posted.getlist("server")),
+        groups=set(posted.getlist("group")),
+        environments=numbered("environment-"),
+        credentials=numbered("credential-"),
+    )
+
+
+def _told(done: Done) -> str:
+    return _("Imported: %(made)d new servers, %(changed)d changed, %(groups)d groups. Test the connections now.") % {
+        "made": done.made,
+        "changed": done.changed,
+        "groups": done.groups,
+    }
