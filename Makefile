@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test faults bench lint format
+.PHONY: help run demo test faults bench lint format messages
 .SILENT:
 
 PYTHON := .venv/bin/python
@@ -42,6 +42,10 @@ lint: .venv/.dev ## the checks alone: ruff, mypy, migrations, deployment setting
 format: .venv/.dev ## write the code the way the checks want it
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
+
+messages: .venv/.dev ## gather new strings, name the untranslated: fill them in locale/*/LC_MESSAGES/django.po, run it again
+	.ci/need gettext
+	.ci/messages
 
 # A stamp is newer than the requirements that it stands for; a half-made environment leaves none.
 .venv/.run: requirements.txt

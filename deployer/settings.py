@@ -13,11 +13,12 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.translation import gettext_lazy as _
 
 from deployer.keyfiles import new_encryption_key, read_or_make, short_socket_path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+#: The languages of pages, each by its own name. A catalogue for each but the first lies in locale/.
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 
 env = environ.Env()
 if (BASE_DIR / ".env").is_file():
@@ -38,6 +39,13 @@ def _whole_number(name: str, default: int, low: int, high: int) -> int:
     if not value.isdecimal() or not low <= int(value) <= high:
         raise ImproperlyConfigured(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
     return int(value)
+
+
+def language(value: str) -> str:
+    """The code of one of `LANGUAGES`; raises `ImproperlyConfigured`."""
+    if value not in dict(LANGUAGES):
+        raise ImproperlyConfigured(f"DEPLOYER_LANGUAGE must be {' or '.join(dict(LANGUAGES))}, not {value!r}.")
+    return value
 
 
 def bind_address(value: str) -> tuple[str, int]:
@@ -285,8 +293,11 @@ CONTENT_SECURITY_POLICY = {
 
 # --- language, time, files -------------------------------------------------------------------------
 
-LANGUAGE_CODE = "en"
-LANGUAGES = [("en", _("English"))]
+#: What pages are in before anybody chooses, and what workers, commands and everything that they store are in.
+LANGUAGE_CODE = language(os.environ.get("DEPLOYER_LANGUAGE", "").strip().lower() or "en")
+LANGUAGE_COOKIE_AGE = 31_536_000
+LANGUAGE_COOKIE_SECURE = DEPLOYER_HTTPS
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = os.environ.get("DEPLOYER_TIME_ZONE", "").strip() or "UTC"
 USE_TZ = True

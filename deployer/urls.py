@@ -11,6 +11,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, include, path
+from django.views.i18n import set_language
 
 from deployer.api import api
 from deployer.views import actions, board, changes, deployment, history, home, launch, releases
@@ -52,6 +53,7 @@ urlpatterns = [
     path("activity/", home.activity, name="activity"),
     path("overview/", home.overview, name="overview"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("language/", set_language, name="set_language"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("projects/<int:pk>/launch/", launch.launch_form, name="launch"),
     path("projects/<int:pk>/check/", launch.launch_check, name="launch_check"),

@@ -3,13 +3,15 @@
   "use strict";
 
   /* Durations of what still runs go on counting. */
+  const [inSeconds, inMinutes, inHours] = document.documentElement.dataset.clock.split("|");
+  const say = (form, values) => form.replace(/%\((\w+)\)s/g, (_, name) => values[name]);
   const clock = (seconds) => {
-    if (seconds < 60) return `${seconds} s`;
+    if (seconds < 60) return say(inSeconds, { seconds });
     const minutes = Math.floor(seconds / 60);
     const two = (number) => String(number).padStart(2, "0");
     return minutes < 60
-      ? `${minutes} min ${two(seconds % 60)} s`
-      : `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
+      ? say(inMinutes, { minutes, seconds: two(seconds % 60) })
+      : say(inHours, { hours: Math.floor(minutes / 60), minutes: two(minutes % 60) });
   };
   const served = Date.parse(document.documentElement.dataset.now);
   const loaded = performance.now();

@@ -49,18 +49,28 @@ def favicon(status: str) -> str:
     return f"favicon/{_COLOURS.get(status, 'running')}.svg"
 
 
+def _clock_forms() -> tuple[str, str, str]:
+    """How seconds, minutes and hours are said."""
+    return _("%(seconds)s s"), _("%(minutes)s min %(seconds)s s"), _("%(hours)s h %(minutes)s min")
+
+
+@register.simple_tag
+def clock_forms() -> str:
+    """The same for the script that lets durations go on counting, parted by ``|``."""
+    return "|".join(_clock_forms())
+
+
 @register.filter
 def clock(span: timedelta) -> str:
     """A duration as an operator says it: ``0.8 s``, ``42 s``, ``3 min 05 s``, ``1 h 02 min``."""
+    in_seconds, in_minutes, in_hours = _clock_forms()
     seconds = max(span.total_seconds(), 0.0)
-    if seconds < 10:
-        return _("%(seconds)s s") % {"seconds": f"{seconds:.1f}"}
     if seconds < 60:
-        return _("%(seconds)s s") % {"seconds": int(seconds)}
+        return in_seconds % {"seconds": f"{seconds:.1f}" if seconds < 10 else int(seconds)}
     minutes, rest = divmod(int(seconds), 60)
     if minutes < 60:
-        return _("%(minutes)s min %(seconds)s s") % {"minutes": minutes, "seconds": f"{rest:02}"}
-    return _("%(hours)s h %(minutes)s min") % {"hours": minutes // 60, "minutes": f"{minutes % 60:02}"}
+        return in_minutes % {"minutes": minutes, "seconds": f"{rest:02}"}
+    return in_hours % {"hours": minutes // 60, "minutes": f"{minutes % 60:02}"}
 
 
 @register.simple_tag
