@@ -16,6 +16,7 @@ from deployer.models import Deployment, LogLine
 from deployer.shape import LOG_PAGE, LogPage, log_after, shape_of
 from deployer.terminal import plain
 from servers.fields import DecryptionError
+from servers.sentences import because, sentence, sentences, unended
 
 _Status = Deployment.Status
 
@@ -35,7 +36,17 @@ def refused(message: str) -> CommandError:
     return CommandError(message, returncode=REFUSED)
 
 
-class OperatorCommand(BaseCommand):
+class SpokenCommand(BaseCommand):
+    """A command whose help is in the language of the command line; ``summary`` says what it does."""
+
+    summary: Any = ""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        self.help = str(self.summary)  # the parser takes plain text only
+        return super().create_parser(prog_name, subcommand, **kwargs)
+
+
+class OperatorCommand(SpokenCommand):
     """A command whose foreseeable troubles end as a sentence and exit status 2, never as a traceback."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
@@ -57,10 +68,10 @@ class WatchingCommand(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         self.add_wait(parser)
-        parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+        parser.add_argument("--json", action="store_true", help=_("print one JSON object on standard output"))
 
     def add_wait(self, parser: Any) -> None:
-        parser.add_argument("--wait", action="store_true", help="print the log as it comes and wait for the end")
+        parser.add_argument("--wait", action="store_true", help=_("print the log as it comes and wait for the end"))
 
     def report(self, deployment: Deployment, options: dict[str, Any]) -> None:
         """Say where it is seen, watch it if that was asked for, and exit by how it ended."""
@@ -123,13 +134,13 @@ class WatchingCommand(OperatorCommand):
         self.say("")
         for target in deployment.targets.all():
             words = [target.get_status_display(), str(target.proof.get("sentence", "")), target.error]
-            said = "; ".join(word.strip().rstrip(".") for word in words if word.strip())
-            self.say(f"{printable(target.server_name)}: {_one_line(said)}.")
+            said = "; ".join(unended(word) for word in words if word)
+            self.say(sentence(because(printable(target.server_name), _one_line(said))))
         end = _("Deployment #%(number)s: %(status)s.") % {
             "number": deployment.pk,
             "status": deployment.get_status_display(),
         }
-        self.say(f"{end} {_one_line(deployment.error_message)}".rstrip())
+        self.say(sentences(end, _one_line(deployment.error_message)))
 
 
 def existing(number: int) -> Deployment:

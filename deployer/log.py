@@ -11,6 +11,7 @@ from urllib.parse import quote, quote_plus
 from django.db import transaction
 from django.db.models import Count
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, LogLine, Target
 
@@ -127,7 +128,7 @@ class LineSplitter:
         beyond = len(text) - LINE_LIMIT + self._left_out
         self._held.clear()
         self._left_out = 0
-        return text if beyond <= 0 else f"{text[:LINE_LIMIT]} … [line cut: {beyond} more]"
+        return text if beyond <= 0 else text[:LINE_LIMIT] + _(" … [line cut: %d more]") % beyond
 
 
 class Log:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from django.conf import settings
 from django.db import connections
+from django.utils import translation
 from django.utils.translation import gettext as _
 
 from deployer.launch import Launch, check_launch, refusal_while_active
@@ -14,6 +15,7 @@ from deployer.models import Deployment
 from deployer.plan import Plan
 from projects import preflight, service
 from servers.models import Server
+from servers.sentences import because, sentences
 from servers.shell import ShellError
 from servers.ssh import SSHShell, connect
 
@@ -36,8 +38,7 @@ class Finding:
     server: str = ""
 
     def __str__(self) -> str:
-        because = f"{self.what}: {self.why}" if self.why else self.what
-        return " ".join(part.rstrip(".") + "." for part in (because, self.remedy) if part)
+        return sentences(because(self.what, self.why), self.remedy)
 
 
 def inspect(shell: SSHShell, plan: Plan, deployment_type: str, home: str) -> list[Finding]:
@@ -132,10 +133,12 @@ def preflight_of(wish: Launch) -> list[Finding]:
 
 
 def _ask_all(servers: Sequence[Server], plan: Plan, deployment_type: str) -> list[Finding]:
+    language = translation.get_language()  # a thread begins with none of its own
+
     def look(server: Server) -> list[Finding]:
         notices: list[str] = []
         try:
-            with connect(server, on_notice=notices.append) as shell:
+            with translation.override(language), connect(server, on_notice=notices.append) as shell:
                 home = shell.capture('printf %s "$HOME"').stdout
                 found = inspect(shell, plan, deployment_type, home)
                 found.append(_processes(shell, plan))
@@ -154,6 +157,8 @@ def _processes(shell: SSHShell, plan: Plan) -> Finding:
     name = plan.process_name or service.derived_process_name(plan.name)
     survey = service.read_survey(shell.capture(service.survey()).stdout)
     found = service.find_processes(survey, name, derived=not plan.process_name)
-    listed = ", ".join(f"pid {process.pid} ({process.command[:80]})" for process in found[:4])
+    listed = ", ".join(
+        _("pid %(pid)s (%(command)s)") % {"pid": process.pid, "command": process.command[:80]} for process in found[:4]
+    )
     what = _("“%(name)s” matches %(processes)s") % {"name": name, "processes": listed or _("no process")}
     return Finding(Finding.INFO if found else "warning", what, server=str(shell.server))

@@ -17,6 +17,7 @@ from deployer.log import Log, Masker
 from deployer.models import Deployment, Release, Target
 from deployer.plan import Plan
 from deployer.server_run import ServerRun
+from servers.sentences import because, sentences, unended
 from servers.shell import ShellError, StoppedError, UnreachableError
 
 logger = logging.getLogger(__name__)
@@ -192,32 +193,25 @@ class Run:
                 self.log.warn(_("The cancel came too late: every server was done."))
             return Deployment.Status.SUCCESS, ""
         failed = [server for server in self.servers if server.failed]
-        sentences = [self.deployment.error_message] if interrupted else []
-        if why:
-            sentences.append(why)
+        told = [self.deployment.error_message if interrupted else "", why]
         if failed:
-            sentences.append(
-                ngettext(
-                    "%(failed)d of %(all)d server failed", "%(failed)d of %(all)d servers failed", len(self.servers)
-                )
-                % {"failed": len(failed), "all": len(self.servers)}
-                + ": "
-                + "; ".join(f"{server}: {server.target.error.rstrip('.')}" for server in failed)
-                + "."
-            )
+            count = ngettext(
+                "%(failed)d of %(all)d server failed", "%(failed)d of %(all)d servers failed", len(self.servers)
+            ) % {"failed": len(failed), "all": len(self.servers)}
+            told.append(because(count, "; ".join(because(server, unended(server.target.error)) for server in failed)))
         for status, words in (
-            (Target.Status.ROLLED_BACK, _("Rolled back")),
-            (Target.Status.SUCCESS, _("Done")),
-            (Target.Status.CANCELLED, _("Stopped or not started")),
-            (Target.Status.SKIPPED, _("Skipped")),
+            (Target.Status.ROLLED_BACK, _("Rolled back: %s")),
+            (Target.Status.SUCCESS, _("Done: %s")),
+            (Target.Status.CANCELLED, _("Stopped or not started: %s")),
+            (Target.Status.SKIPPED, _("Skipped: %s")),
         ):
             if status in by_status and not (why and status == Target.Status.SKIPPED):
-                sentences.append(f"{words}: {', '.join(map(str, by_status[status]))}.")
+                told.append(words % ", ".join(map(str, by_status[status])))
         if self.stop.is_set():
-            return Deployment.Status.CANCELLED, " ".join([_("Cancelled."), *sentences])
+            return Deployment.Status.CANCELLED, sentences(_("Cancelled."), *told)
         if interrupted and Target.Status.UNKNOWN in by_status:
-            return Deployment.Status.INTERRUPTED, " ".join(sentences)
-        return Deployment.Status.FAILED, " ".join(sentences)
+            return Deployment.Status.INTERRUPTED, sentences(*told)
+        return Deployment.Status.FAILED, sentences(*told)
 
     # --- the keeper --------------------------------------------------------------------------------
 

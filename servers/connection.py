@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from servers.keys import fingerprint
 from servers.models import Credential, Server
+from servers.sentences import because, sentences
 from servers.shell import HostKeyChangedError, ShellError, SilentError, UnreachableError
 from servers.ssh import TRIES, Hop, SSHShell, look_up
 
@@ -70,8 +71,7 @@ class Step:
         return cls("failed", server, error.what, error.why, error.remedy, is_outcome=True, other_key=changed)
 
     def __str__(self) -> str:
-        because = f"{self.what}: {self.why}" if self.why else self.what
-        return " ".join(part.rstrip(".") + "." for part in (because, self.remedy) if part)
+        return sentences(because(self.what, self.why), self.remedy)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class ConnectionReport:
         outcome = sorted(
             (step for step in self.steps if step.is_outcome), key=lambda step: step.level not in {"ok", "failed"}
         )
-        return " ".join(map(str, outcome))
+        return sentences(*outcome)
 
 
 class ConnectionTest:

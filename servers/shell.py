@@ -19,6 +19,8 @@ from typing import IO
 
 from django.utils.translation import gettext as _
 
+from servers.sentences import because, sentences
+
 STDOUT, STDERR = "stdout", "stderr"
 #: Called with the stream's name and the bytes as they came; pieces end anywhere.
 OnOutput = Callable[[str, bytes], None]
@@ -34,8 +36,7 @@ class ShellError(Exception):
         self.what, self.why, self.remedy = what, why, remedy
 
     def __str__(self) -> str:
-        because = f"{self.what}: {self.why}" if self.why else self.what
-        return " ".join(part.rstrip(".") + "." for part in (because, self.remedy) if part)
+        return sentences(because(self.what, self.why), self.remedy)
 
 
 class UnreachableError(ShellError):

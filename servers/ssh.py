@@ -259,7 +259,7 @@ class Hop:
             }
             raise LoginRefusedError(
                 _("%s refused the login") % server,
-                f"{why} ({_('it offers')}: {allowed})" if allowed else why,
+                _("%(why)s (it offers: %(kinds)s)") % {"why": why, "kinds": allowed} if allowed else why,
                 _("Put the public key into the user's authorized_keys, or correct the credential."),
             ) from error
         except (paramiko.SSHException, EOFError, OSError) as error:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from servers.imports.listing import Found, Listing, shown
 from servers.models import Credential, Environment, Server, ServerGroup
+from servers.sentences import unended
 
 NEW, SAME, DIFFERS, REFUSED = "new", "same", "differs", "refused"
 
@@ -168,7 +169,7 @@ class ImportPlan:
             if found.username:
                 Credential(username=found.username).clean_fields(exclude=["name"])
         except ValidationError as error:
-            self._refuse(row, " ".join(error.messages).rstrip("."))
+            self._refuse(row, unended(" ".join(error.messages)))
 
     def _recognise(self, row: ServerRow) -> None:
         """Find out whether it is here already, under its name or another one, or twice in the file."""
@@ -300,7 +301,7 @@ class ImportPlan:
             try:
                 ServerGroup(name=name).clean_fields()
             except ValidationError as error:
-                group.state, group.why = REFUSED, " ".join(error.messages).rstrip(".")
+                group.state, group.why = REFUSED, unended(" ".join(error.messages))
                 continue
             if not name.isprintable():
                 group.state, group.why = REFUSED, _("its name holds invisible characters")

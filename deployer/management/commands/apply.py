@@ -6,20 +6,21 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from deployer.commandline import OperatorCommand, refused
 from deployer.declaration import Change, DeclarationError, Source, apply, printable
 
 
 class Command(OperatorCommand):
-    help = (
+    summary = gettext_lazy(
         "Create or update the credentials, servers, groups and projects that YAML files declare. "
         "A file that does not fit is refused whole, and nothing is half applied."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("files", nargs="+", metavar="FILE", help="a YAML file; - reads standard input")
-        parser.add_argument("--dry-run", action="store_true", help="print the difference and write nothing")
+        parser.add_argument("files", nargs="+", metavar="FILE", help=_("a YAML file; - reads standard input"))
+        parser.add_argument("--dry-run", action="store_true", help=_("print the difference and write nothing"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         sources = [_source(name) for name in options["files"]]

@@ -3,17 +3,21 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from deployer.commandline import OperatorCommand, existing, refused
 from deployer.shape import cancel_sentence
 
 
 class Command(OperatorCommand):
-    help = "Cancel a deployment: what has begun on a server is finished (or ended, with --force), the rest not started."
+    summary = gettext_lazy(
+        "Cancel a deployment: what has begun on a server is finished (or ended, with --force), the rest not started."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("id", type=int, metavar="ID", help="the number of the deployment")
-        parser.add_argument("--force", action="store_true", help="also end the scripts that run on servers")
+        parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))
+        parser.add_argument("--force", action="store_true", help=_("also end the scripts that run on servers"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         deployment = existing(options["id"])

@@ -3,16 +3,18 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from deployer.commandline import WatchingCommand, existing, refused
 from deployer.shape import continue_sentence
 
 
 class Command(WatchingCommand):
-    help = "Let a deployment go on that waits after its first batch."
+    summary = gettext_lazy("Let a deployment go on that waits after its first batch.")
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("id", type=int, metavar="ID", help="the number of the deployment")
+        parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from deployer.commandline import SpokenCommand
 from deployer.supervisor import adopt_orphans, ending_with_parent, manage
 
 SERVERS = ("web-1", "web-2", "web-3")
@@ -60,12 +62,14 @@ class Facts:
         }
 
 
-class Command(BaseCommand):
-    help = "Show two real deployments, full and restart-only, on three SSH servers that the demo brings along."
+class Command(SpokenCommand):
+    summary = gettext_lazy(
+        "Show two real deployments, full and restart-only, on three SSH servers that the demo brings along."
+    )
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--once", action="store_true", help="stop everything after the two deployments")
+        parser.add_argument("--once", action="store_true", help=_("stop everything after the two deployments"))
 
     def handle(self, *_args: Any, once: bool, **_options: Any) -> None:
         if find_spec("asyncssh") is None:

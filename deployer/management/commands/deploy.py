@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from django.core.management.base import CommandParser
 from django.db import models
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from deployer.archives import StoreError
 from deployer.commandline import WatchingCommand, refused
@@ -28,7 +29,7 @@ _NAMED = 20  # known names that a refusal lists
 
 
 class Command(WatchingCommand):
-    help = (
+    summary = gettext_lazy(
         "Launch a deployment. With --wait, print its log as it comes and exit with 0 success, 1 failed, "
         "2 refused, 3 cancelled, 4 interrupted. With --check, launch nothing: ask every server whether it could "
         "work, and exit with 0 no errors, 1 errors found, 2 refused."
@@ -36,34 +37,42 @@ class Command(WatchingCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         types = Deployment.Type
-        parser.add_argument("project", metavar="PROJECT", help="the name of the project")
-        parser.add_argument("--group", action="append", required=True, metavar="G", help="a server group; repeatable")
+        parser.add_argument("project", metavar="PROJECT", help=_("the name of the project"))
+        parser.add_argument(
+            "--group", action="append", required=True, metavar="G", help=_("a server group; repeatable")
+        )
         what = parser.add_mutually_exclusive_group()
-        what.add_argument("--branch", default="", metavar="B", help="instead of the project's default")
+        what.add_argument("--branch", default="", metavar="B", help=_("instead of the project's default"))
         what.add_argument(
-            "--release", metavar="VERSION", help="a stored release, of this or another project of the same repository"
+            "--release",
+            metavar="VERSION",
+            help=_("a stored release, of this or another project of the same repository"),
         )
         what.add_argument(
             "--package",
             type=Path,
             metavar="FILE",
-            help="an archive or a jar that was built elsewhere: " + ", ".join(KINDS),
+            help=_("an archive or a jar that was built elsewhere: %s") % ", ".join(KINDS),
         )
-        what.add_argument("--rollback-to", metavar="VERSION", help=f"an earlier release again, or “{PREVIOUS}”")
+        what.add_argument("--rollback-to", metavar="VERSION", help=_("an earlier release again, or “%s”") % PREVIOUS)
         parser.add_argument(
-            "--rebuild", action="store_true", help="build also when a release of the same commit and settings is stored"
+            "--rebuild",
+            action="store_true",
+            help=_("build also when a release of the same commit and settings is stored"),
         )
         parser.add_argument(
-            "--batches", default="", metavar="B", help="instead of the project's, like “1, 25%%, 100%%”"
+            "--batches", default="", metavar="B", help=_("instead of the project's, like “1, 25%%, 100%%”")
         )
-        parser.add_argument("--max-failures", type=_count, metavar="N", help="instead of the project's failure budget")
+        parser.add_argument(
+            "--max-failures", type=_count, metavar="N", help=_("instead of the project's failure budget")
+        )
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         super().add_arguments(parser)
 
     def add_wait(self, parser: Any) -> None:
         either = parser.add_mutually_exclusive_group()
         super().add_wait(either)
-        either.add_argument("--check", action="store_true", help="look at every server and launch nothing")
+        either.add_argument("--check", action="store_true", help=_("look at every server and launch nothing"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.to_stderr = options["json"]
@@ -127,7 +136,7 @@ class Command(WatchingCommand):
 
 def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 5:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+        raise argparse.ArgumentTypeError(_("%s is not a number from 0 on") % repr(text))
     return int(text)
 
 

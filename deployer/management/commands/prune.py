@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from deployer.commandline import OperatorCommand
 from deployer.releases import disk_use, prune
@@ -14,10 +14,12 @@ from deployer.releases import disk_use, prune
 class Command(OperatorCommand):
     """One pass of what workers do every hour."""
 
-    help = "Delete stored releases beyond each project's keep_releases; never what is live or previous anywhere."
+    summary = gettext_lazy(
+        "Delete stored releases beyond each project's keep_releases; never what is live or previous anywhere."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="say what would be deleted, and delete nothing")
+        parser.add_argument("--dry-run", action="store_true", help=_("say what would be deleted, and delete nothing"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         gone = prune(dry_run=options["dry_run"])

@@ -2,21 +2,25 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+from deployer.commandline import SpokenCommand
 from deployer.sweep import sweep
 
 
-class Command(BaseCommand):
+class Command(SpokenCommand):
     """Send lost launches again and take over deployments whose worker is gone."""
 
-    help = "One pass of the sweep: launches that never reached the queue, deployments whose worker is gone."
+    summary = gettext_lazy(
+        "One pass of the sweep: launches that never reached the queue, deployments whose worker is gone."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         found = sweep()
         for pk in found["again"]:
-            self.stdout.write(f"Deployment #{pk} had not reached the queue: sent again.")
+            self.stdout.write(_("Deployment #%d had not reached the queue: sent again.") % pk)
         for pk in found["lost"]:
-            self.stdout.write(f"Deployment #{pk} had lost its worker: its servers are being asked.")
+            self.stdout.write(_("Deployment #%d had lost its worker: its servers are being asked.") % pk)
         if not any(found.values()):
-            self.stdout.write("Nothing to do.")
+            self.stdout.write(_("Nothing to do."))

@@ -3,6 +3,8 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from deployer.commandline import WatchingCommand, existing, refused
 from deployer.launch import LaunchRefusedError, retry_failed
@@ -10,10 +12,12 @@ from deployer.models import Deployment
 
 
 class Command(WatchingCommand):
-    help = "Launch a deployment again, for the servers that did not succeed: the same type, the same commit or release."
+    summary = gettext_lazy(
+        "Launch a deployment again, for the servers that did not succeed: the same type, the same commit or release."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("id", type=int, metavar="ID", help="the number of the deployment")
+        parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:

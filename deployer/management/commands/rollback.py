@@ -3,6 +3,8 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from deployer.commandline import WatchingCommand, existing, refused
 from deployer.launch import LaunchRefusedError, roll_back
@@ -10,10 +12,10 @@ from deployer.models import Deployment
 
 
 class Command(WatchingCommand):
-    help = "Launch the release that was live before a deployment: nothing is cloned or built."
+    summary = gettext_lazy("Launch the release that was live before a deployment: nothing is cloned or built.")
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("id", type=int, metavar="ID", help="the number of the deployment")
+        parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))
         super().add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from deployer.commandline import OperatorCommand, refused
 from deployer.declaration import printable
@@ -17,17 +18,17 @@ from projects.models import Project
 
 
 class Command(OperatorCommand):
-    help = (
+    summary = gettext_lazy(
         "Show what runs where, as it was last seen. Exit with 0 when all is as deployer left it, 1 when something "
         "differs or could not be seen, 2 refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "projects", nargs="*", metavar="PROJECT", help="all that were ever deployed if none is named"
+            "projects", nargs="*", metavar="PROJECT", help=_("all that were ever deployed if none is named")
         )
-        parser.add_argument("--look", action="store_true", help="ask the servers first")
-        parser.add_argument("--json", action="store_true", help="print one JSON object for each server, one a line")
+        parser.add_argument("--look", action="store_true", help=_("ask the servers first"))
+        parser.add_argument("--json", action="store_true", help=_("print one JSON object for each server, one a line"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         projects = Project.objects.filter(deployments__isnull=False).distinct()

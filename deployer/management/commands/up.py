@@ -15,13 +15,15 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError, connections
 from django.utils.crypto import get_random_string
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from redis import Redis
 from redis.exceptions import RedisError
 
+from deployer.commandline import SpokenCommand
 from deployer.queue_server import queue_answers, queue_program
 from deployer.settings import bind_address
 from deployer.supervisor import Program, StartFailedError, Supervisor, manage
@@ -30,13 +32,15 @@ WEB_PROCESSES = 2
 WEB_THREADS = 8
 
 
-class Command(BaseCommand):
-    help = "Run everything in one: migrations, the embedded queue server, workers and the web server, until Ctrl-C."
+class Command(SpokenCommand):
+    summary = gettext_lazy(
+        "Run everything in one: migrations, the embedded queue server, workers and the web server, until Ctrl-C."
+    )
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--bind", metavar="HOST:PORT", help="listen there instead of on DEPLOYER_BIND")
-        parser.add_argument("--workers", type=int, metavar="N", help="worker processes instead of DEPLOYER_WORKERS")
+        parser.add_argument("--bind", metavar="HOST:PORT", help=_("listen there instead of on DEPLOYER_BIND"))
+        parser.add_argument("--workers", type=int, metavar="N", help=_("worker processes instead of DEPLOYER_WORKERS"))
 
     def handle(self, *_args: Any, bind: str | None, workers: int | None, **_options: Any) -> None:
         if workers is not None and not 1 <= workers <= 64:
