@@ -195,13 +195,32 @@ class Deployment(models.Model):
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     rollback_from = models.ForeignKey(
-        "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="rollbacks"
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="rollbacks",
+        verbose_name=_("rollback of"),
     )
     rebuild = models.BooleanField(
         _("build anew"), default=False, help_text=_("Also when a release of the same commit and settings is stored.")
     )
-    retry_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="retries")
-    release = models.ForeignKey(Release, on_delete=models.SET_NULL, null=True, blank=True, related_name="deployments")
+    retry_of = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="retries",
+        verbose_name=_("retry of"),
+    )
+    release = models.ForeignKey(
+        Release,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        verbose_name=_("release"),
+    )
     trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger, default=Trigger.WEB)
     cancel_requested_at = models.DateTimeField(_("cancel requested"), null=True, blank=True)
     force_requested_at = models.DateTimeField(_("force requested"), null=True, blank=True)
@@ -368,7 +387,9 @@ class Target(models.Model):
     #: Ends that count against the failure budget.
     FAILURES: ClassVar = frozenset({Status.FAILED, Status.UNCHANGED, Status.UNKNOWN})
 
-    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="targets")
+    deployment = models.ForeignKey(
+        Deployment, on_delete=models.CASCADE, related_name="targets", verbose_name=_("deployment")
+    )
     server = models.ForeignKey(
         Server, on_delete=models.SET_NULL, null=True, blank=True, related_name="targets", verbose_name=_("server")
     )
@@ -522,12 +543,25 @@ class LogLine(models.Model):
         WARNING = "warning", _("Warning")
         ERROR = "error", _("Error")
 
-    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="log_lines", db_index=False)
-    target = models.ForeignKey(Target, on_delete=models.CASCADE, null=True, blank=True, related_name="log_lines")
-    stream = models.CharField(max_length=10, choices=Stream, default=Stream.SYSTEM)
-    level = models.CharField(max_length=10, choices=Level, default=Level.INFO)
-    content = models.TextField()
-    timestamp = models.DateTimeField()
+    deployment = models.ForeignKey(
+        Deployment,
+        on_delete=models.CASCADE,
+        related_name="log_lines",
+        db_index=False,
+        verbose_name=_("deployment"),
+    )
+    target = models.ForeignKey(
+        Target,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="log_lines",
+        verbose_name=_("server of a deployment"),
+    )
+    stream = models.CharField(_("stream"), max_length=10, choices=Stream, default=Stream.SYSTEM)
+    level = models.CharField(_("level"), max_length=10, choices=Level, default=Level.INFO)
+    content = models.TextField(_("text"))
+    timestamp = models.DateTimeField(_("time"))
 
     class Meta:
         ordering: ClassVar = ["id"]

@@ -214,7 +214,9 @@ class HealthCheck(models.Model):
         HTTP = "http", _("HTTP")
         COMMAND = "command", _("Command")
 
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="health_checks")
+    project = models.ForeignKey(
+        Project, on_delete=models.CASCADE, related_name="health_checks", verbose_name=_("project")
+    )
     kind = models.CharField(_("kind"), max_length=10, choices=Kind)
     target = models.CharField(_("target"), max_length=500, validators=[validate_one_line])
     expect = models.CharField(_("expected"), max_length=200, blank=True, validators=[validate_one_line])
@@ -259,7 +261,7 @@ class Variable(models.Model):
         DEPLOY = "deploy", _("Deploy")
         BOTH = "both", _("Both")
 
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="variables")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="variables", verbose_name=_("project"))
     name = models.CharField(_("name"), max_length=100, validators=[validate_variable_name])
     value = EncryptedTextField(_("value"), blank=True, validators=[validate_no_nul])
     is_secret = models.BooleanField(

@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
                 ('timeout', models.PositiveIntegerField(default=5, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(3600)], verbose_name='timeout (s)')),
                 ('stable_for', models.PositiveIntegerField(default=0, validators=[django.core.validators.MaxValueValidator(3600)], verbose_name='stable for (s)')),
                 ('required', models.BooleanField(default=True, help_text='Failing it fails the server; otherwise it is a warning.', verbose_name='required')),
-                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='health_checks', to='projects.project')),
+                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='health_checks', to='projects.project', verbose_name='project')),
             ],
             options={
                 'verbose_name': 'health check',
@@ -78,7 +78,7 @@ class Migration(migrations.Migration):
                 ('value', servers.fields.EncryptedTextField(blank=True, validators=[servers.validators.validate_no_nul], verbose_name='value')),
                 ('is_secret', models.BooleanField(default=False, help_text='Never shown again, and masked in every log.', verbose_name='secret')),
                 ('scope', models.CharField(choices=[('build', 'Build'), ('deploy', 'Deploy'), ('both', 'Both')], default='both', max_length=10, verbose_name='scope')),
-                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='variables', to='projects.project')),
+                ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='variables', to='projects.project', verbose_name='project')),
             ],
             options={
                 'verbose_name': 'variable',
