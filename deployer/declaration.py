@@ -101,9 +101,8 @@ class FieldChange:
             return f"{self.field}: " + (_("removed") if self.new is None else _("changed") if self.old else _("set"))
         if self.old is None:
             return f"{self.field}: {_shown(self.new)}"
-        if self.new is None:
-            return f"{self.field}: {_shown(self.old)} → {_('removed')}"
-        return f"{self.field}: {_shown(self.old)} → {_shown(self.new)}"
+        new = _("removed") if self.new is None else _shown(self.new)
+        return f"{self.field}: {_shown(self.old)} → {new}"
 
 
 @dataclass

@@ -10,7 +10,7 @@ from django.core.validators import MinLengthValidator
 from django.db import models
 from django.db.models.functions import Coalesce, Now
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.translation import gettext_lazy as _
 
 from projects.models import Project
@@ -329,8 +329,10 @@ class Deployment(models.Model):
             self._rows().waiting().update(status=self.Status.CANCELLED, cancel_requested_at=Now(), finished_at=Now())
         )
         if cancelled:
+            with translation.override(settings.LANGUAGE_CODE):  # what is stored is not in the language of one reader
+                why = str(_("Cancelled before it began."))
             self.targets.exclude(status__in=Target.ENDED).update(
-                status=Target.Status.CANCELLED, error=str(_("Cancelled before it began.")), finished_at=Now()
+                status=Target.Status.CANCELLED, error=why, finished_at=Now()
             )
         values: dict[str, Any] = {"cancel_requested_at": Coalesce("cancel_requested_at", Now())}
         if force:

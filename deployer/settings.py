@@ -293,7 +293,7 @@ CONTENT_SECURITY_POLICY = {
 
 # --- language, time, files -------------------------------------------------------------------------
 
-#: What pages are in before anybody chooses, and what workers, commands and everything that they store are in.
+#: The language of pages before anybody chooses, and of workers and commands with all that they store.
 LANGUAGE_CODE = language(os.environ.get("DEPLOYER_LANGUAGE", "").strip().lower() or "en")
 LANGUAGE_COOKIE_AGE = 31_536_000
 LANGUAGE_COOKIE_SECURE = DEPLOYER_HTTPS

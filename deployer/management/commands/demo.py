@@ -132,8 +132,9 @@ class Command(SpokenCommand):
 
     def _compare(self, stage: "Stage", before: dict[str, Facts | None], after: dict[str, Facts | None]) -> bool:
         """Show what the shops answered, before and after. Whether each is a new process of the committed version."""
+        before_it, after_it = _("before"), _("after")
         self._say("")
-        self._say(f"  {_('HTTP'):<8}{_('before'):<44}{_('after')}")
+        self._say(f"  {'HTTP':<8}{before_it:<44}{after_it}")
         good = True
         for name in SERVERS:
             old, new = before[name], after[name]
@@ -223,7 +224,8 @@ class Stage:
     def start_site(self) -> None:
         """Start `manage.py up` on the demo's own data folder, and wait until it answers."""
         process = self._start("site", manage("up"))
-        self._wait(process, "site", lambda: f"ready at {self.url}" in self._log("site"))
+        ready = _("ready at %(url)s") % {"url": self.url}  # in the language that both speak
+        self._wait(process, "site", lambda: ready in self._log("site"))
 
     def make_repository(self) -> str:
         """Commit the shop to a repository made on the spot; gives the version that is in it."""
