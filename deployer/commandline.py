@@ -16,7 +16,7 @@ from deployer.models import Deployment, LogLine
 from deployer.shape import LOG_PAGE, LogPage, log_after, shape_of
 from deployer.terminal import plain
 from servers.fields import DecryptionError
-from servers.sentences import because, sentence, sentences, unended
+from servers.sentences import because, clauses, sentence, sentences
 
 _Status = Deployment.Status
 
@@ -134,8 +134,8 @@ class WatchingCommand(OperatorCommand):
         self.say("")
         for target in deployment.targets.all():
             words = [target.get_status_display(), str(target.proof.get("sentence", "")), target.error]
-            said = "; ".join(unended(word) for word in words if word)
-            self.say(sentence(because(printable(target.server_name), _one_line(said))))
+            said = _one_line(clauses(*words))
+            self.say(sentence(because(printable(target.server_name), said)))
         end = _("Deployment #%(number)s: %(status)s.") % {
             "number": deployment.pk,
             "status": deployment.get_status_display(),

@@ -16,6 +16,7 @@ from deployer.releases import recorded
 from projects.models import Project
 from projects.validators import batch_numbers, validate_batches
 from servers.models import Server, ServerGroup
+from servers.sentences import as_stored
 
 
 class LaunchRefusedError(Exception):
@@ -67,6 +68,8 @@ def launch(wish: Launch) -> Deployment:
     branch = "" if wish.deployment_type == Deployment.Type.RESTART_ONLY else _branch(wish)
     active = [server for server in servers if server.is_active]
     batches = numbered(wish, active)
+    with as_stored():
+        inactive = _("The server is not active.")
     try:
         with transaction.atomic():
             deployment = Deployment.objects.create(
@@ -93,7 +96,7 @@ def launch(wish: Launch) -> Deployment:
                     host=server.address,
                     batch=batches.get(server, 1),
                     status=Target.Status.PENDING if server.is_active else Target.Status.SKIPPED,
-                    error="" if server.is_active else _("The server is not active."),
+                    error="" if server.is_active else inactive,
                     run_key=get_random_string(32, "0123456789abcdef"),
                 )
                 for server in servers

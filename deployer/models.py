@@ -10,13 +10,14 @@ from django.core.validators import MinLengthValidator
 from django.db import models
 from django.db.models.functions import Coalesce, Now
 from django.urls import reverse
-from django.utils import timezone, translation
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from projects.models import Project
 from projects.validators import validate_ref
 from servers.fields import EncryptedJSONField
 from servers.models import Environment, Server, ServerGroup
+from servers.sentences import as_stored
 from servers.validators import validate_one_line
 
 
@@ -329,7 +330,7 @@ class Deployment(models.Model):
             self._rows().waiting().update(status=self.Status.CANCELLED, cancel_requested_at=Now(), finished_at=Now())
         )
         if cancelled:
-            with translation.override(settings.LANGUAGE_CODE):  # what is stored is not in the language of one reader
+            with as_stored():
                 why = str(_("Cancelled before it began."))
             self.targets.exclude(status__in=Target.ENDED).update(
                 status=Target.Status.CANCELLED, error=why, finished_at=Now()

@@ -17,7 +17,7 @@ from deployer.log import Log, Masker
 from deployer.models import Deployment, Release, Target
 from deployer.plan import Plan
 from deployer.server_run import ServerRun
-from servers.sentences import because, sentences, unended
+from servers.sentences import because, clauses, sentences
 from servers.shell import ShellError, StoppedError, UnreachableError
 
 logger = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ class Run:
             count = ngettext(
                 "%(failed)d of %(all)d server failed", "%(failed)d of %(all)d servers failed", len(self.servers)
             ) % {"failed": len(failed), "all": len(self.servers)}
-            told.append(because(count, "; ".join(because(server, unended(server.target.error)) for server in failed)))
+            told.append(because(count, clauses(*(because(server, server.target.error) for server in failed))))
         for status, words in (
             (Target.Status.ROLLED_BACK, _("Rolled back: %s")),
             (Target.Status.SUCCESS, _("Done: %s")),

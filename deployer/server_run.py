@@ -197,8 +197,11 @@ class ServerRun:
         self.switched = True
         self.target.release_after = version
         self.move(Status.SWITCHING, release_after=version)
-        before = self.target.release_before or _("nothing")
-        self.say(_("Switched from %(before)s to %(after)s") % {"before": before, "after": version})
+        before = self.target.release_before
+        switched = (
+            _("Switched from %(before)s to %(after)s") if before else _("Switched to %(after)s, the first release")
+        )
+        self.say(switched % {"before": before, "after": version})
 
     def need_script(self, path: str) -> None:
         """Refuse to go on without the script: a restart that cannot work must not be begun."""

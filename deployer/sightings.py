@@ -142,8 +142,9 @@ def _drift(sighting: Sighting, left: str, proved: list[dict[str, Any]]) -> list[
     found = []
     if left and sighting.release != left:
         found.append(
-            _("release %(seen)s is live, deployer left %(left)s")
-            % {"seen": sighting.release or _("nothing"), "left": left}
+            _("release %(seen)s is live, deployer left %(left)s") % {"seen": sighting.release, "left": left}
+            if sighting.release
+            else _("no release is live, deployer left %s") % left
         )
     if proved and not sighting.processes:
         found.append(_("the process is not running"))

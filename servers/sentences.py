@@ -2,7 +2,14 @@
 
 from functools import reduce
 
+from django.conf import settings
+from django.utils import translation
 from django.utils.translation import gettext as _
+
+
+def as_stored() -> translation.override:
+    """Within it, sentences are in the language of what is stored, whoever it was that asked."""
+    return translation.override(settings.LANGUAGE_CODE)
 
 
 def because(what: object, why: object = "") -> str:
@@ -20,11 +27,13 @@ def sentence(text: object) -> str:
     return _("%s.") % unended(text)
 
 
+def clauses(*texts: object) -> str:
+    """Those that are not empty as parts of one sentence, without a full stop."""
+    parts = [unended(text) for text in texts if text]
+    return reduce(lambda told, text: _("%(told)s; %(text)s") % {"told": told, "text": text}, parts) if parts else ""
+
+
 def sentences(*texts: object) -> str:
     """Those that are not empty, each with its full stop, one after the other."""
     whole = [sentence(text) for text in texts if text]
-    return reduce(_together, whole) if whole else ""
-
-
-def _together(told: str, text: str) -> str:
-    return _("%(told)s %(text)s") % {"told": told, "text": text}
+    return reduce(lambda told, text: _("%(told)s %(text)s") % {"told": told, "text": text}, whole) if whole else ""

@@ -252,7 +252,8 @@ class Stage:
     @property
     def password(self) -> str:
         """The first user's password, as the site has shown it."""
-        found = re.search(r"password (\S+)$", self._log("site"), re.MULTILINE)
+        shown = re.escape(_("The first user is “admin” with the password %(password)s"))
+        found = re.search(shown.replace(re.escape("%(password)s"), r"(\S+)"), self._log("site"))
         return found[1] if found else "?"
 
     def watch(self) -> None:

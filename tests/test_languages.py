@@ -1,0 +1,417 @@
+"""English and Chinese: the catalogue is whole, pages and commands speak the language that was asked for."""
+
+import ast
+import html
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import polib
+import pytest
+from django.apps import apps
+from django.conf import settings
+from django.contrib import admin
+from django.core.exceptions import ImproperlyConfigured
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone, translation
+
+from deployer.models import Deployment, LogLine, Release, Sighting
+from deployer.settings import language
+from projects.models import HealthCheck, Variable
+from servers.models import Server
+from servers.sentences import because, sentences
+from servers.shell import ShellError
+from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
+
+HOUSE = Path(__file__).resolve().parent.parent
+CATALOGUE = HOUSE / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+#: What is the same in Chinese, or needs no Chinese letter there.
+UNTRANSLATED = {
+    "API",
+    "Git",
+    "HTTP",
+    "Java",
+    "SHA-256",
+    "Webhook",
+    "manage.py apply demo.yaml",
+    "pid %(pid)s (%(command)s)",
+    "%(type)s deployment #%(number)d of %(project)s to %(environment)s: %(servers)s",
+    "%(sent).1f of %(size).1f MB (%(percent)d %%), %(rate).1f MB/s",
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_language() -> Iterator[None]:
+    """A request leaves its language behind in its thread, which is that of all tests."""
+    yield
+    translation.deactivate()
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> polib.POFile:
+    return polib.pofile(str(CATALOGUE))
+
+
+def said(entry: polib.POEntry) -> list[str]:
+    """The translations of an entry: one, or one for each plural form."""
+    return [*entry.msgstr_plural.values()] if entry.msgid_plural else [entry.msgstr]
+
+
+# --- the catalogue -----------------------------------------------------------------------------------
+
+
+def test_every_string_of_the_catalogue_is_translated(catalogue: polib.POFile) -> None:
+    assert not [entry.msgid for entry in catalogue if not entry.translated() or entry.fuzzy or entry.obsolete]
+    assert not [
+        entry.msgid
+        for entry in catalogue
+        if re.search("[A-Za-z]{2}", re.sub(PLACEHOLDER, "", entry.msgid))
+        and not all(CHINESE.search(text) for text in said(entry))
+        and entry.msgid not in UNTRANSLATED
+    ]
+
+
+PLACEHOLDER = re.compile(r"%\(\w+\)[-+.\d]*[a-z]|%[-+.\d]*[a-z](?![a-z])|%%|\{\w*\}|<[^>]+>")
+
+
+def test_placeholders_and_markup_are_the_same_in_every_translation(catalogue: polib.POFile) -> None:
+    def marks(text: str) -> list[str]:
+        return sorted(PLACEHOLDER.findall(text))
+
+    assert not [entry.msgid for entry in catalogue for text in said(entry) if marks(text) != marks(entry.msgid)]
+
+
+def test_the_compiled_catalogue_holds_what_the_catalogue_says(catalogue: polib.POFile) -> None:
+    compiled = polib.mofile(str(CATALOGUE.with_suffix(".mo")))
+    assert {entry.msgid: said(entry) for entry in compiled} == {entry.msgid: said(entry) for entry in catalogue}
+
+
+def test_every_string_of_the_product_is_in_the_catalogue(tmp_path: Path, catalogue: polib.POFile) -> None:
+    """What ``make messages`` does to a copy of the product changes nothing; where it does, run it and translate."""
+    for name in ("deployer", "projects", "servers", "templates", "locale", ".ci"):
+        shutil.copytree(HOUSE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(HOUSE / "manage.py", tmp_path)
+    environment = {**os.environ, "PYTHON": sys.executable, "DJANGO_SETTINGS_MODULE": "deployer.settings"}
+    done = subprocess.run(
+        [tmp_path / ".ci" / "messages"], cwd=tmp_path, env=environment, text=True, capture_output=True, check=False
+    )
+    gathered = {entry.msgid for entry in polib.pofile(str(tmp_path / CATALOGUE.relative_to(HOUSE)))}
+    known = {entry.msgid for entry in catalogue}
+    assert not gathered - known, "these are not in the catalogue"
+    assert not known - gathered, "these are not in the product any more"
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_strings_are_marked_so_that_they_can_be_gathered(catalogue: polib.POFile) -> None:
+    """Within an f-string, and put together from parts, they are not seen by gettext."""
+    known = {entry.msgid for entry in catalogue} | {entry.msgid_plural for entry in catalogue}
+    lost = [
+        f"{path.relative_to(HOUSE)}:{call.lineno} {ast.unparse(text)}"
+        for path, call in _marked()
+        for text in call.args[: 2 if getattr(call.func, "id", "") == "ngettext" else 1]
+        if not isinstance(text, ast.Constant) or text.value not in known
+    ]
+    assert not lost
+
+
+MARKS = {"_", "gettext", "gettext_lazy", "ngettext"}
+
+
+def _marked() -> Iterator[tuple[Path, ast.Call]]:
+    """Every call that marks a string for translation."""
+    for path in (path for floor in ("deployer", "projects", "servers") for path in (HOUSE / floor).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {
+                "_",
+                "gettext",
+                "gettext_lazy",
+                "ngettext",
+            }:
+                yield path, node
+
+
+def test_everything_that_the_admin_shows_of_our_models_has_a_chinese_name() -> None:
+    models = [it for it in admin.site._registry if it._meta.app_label in {"servers", "projects", "deployer"}]
+    with translation.override("zh-hans"):
+        names = [f"{it.__name__}: {name}" for it in models for name in _names(it) if not CHINESE.search(name)]
+    assert models
+    assert not [name for name in names if name.split(": ")[1] not in UNTRANSLATED]
+
+
+def _names(model: Any) -> Iterator[str]:
+    """The names of a model, of what can be entered or seen of it, and of the choices there."""
+    yield from (str(model._meta.verbose_name), str(model._meta.verbose_name_plural))
+    yield str(apps.get_app_config(model._meta.app_label).verbose_name)
+    for field in [*model._meta.fields, *model._meta.many_to_many]:
+        if field.editable and not field.primary_key:
+            yield str(field.verbose_name)
+            yield from (str(label) for _value, label in field.choices or ())
+
+
+# --- which language ----------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh-hans"),
+        ("zh", "zh-hans"),
+        ("zh-Hans-CN", "zh-hans"),
+        ("zh-TW,en;q=0.5", "zh-hans"),
+        ("fr,zh-CN;q=0.7,en;q=0.3", "zh-hans"),
+        ("en-GB,en;q=0.9,zh;q=0.1", "en"),
+        ("fr", "en"),
+        ("", "en"),
+    ],
+)
+def test_the_browser_chooses_the_language(client: Client, asked: str, answered: str) -> None:
+    page = client.get(reverse("login"), headers={"accept-language": asked})
+    assert f'<html lang="{answered}"' in page.content.decode()
+    assert page["Content-Language"] == answered
+    assert "Accept-Language" in page["Vary"]
+
+
+@pytest.mark.django_db
+def test_the_switch_outweighs_the_browser_and_is_remembered_for_a_year(client: Client) -> None:
+    client.force_login(make_user("maria"))
+    client.defaults["HTTP_ACCEPT_LANGUAGE"] = "en"
+    page = client.get(reverse("deployments") + "?status=failed&page=2").content.decode()
+    (target,) = re.findall(r'name="next" value="([^"]*)"', page)
+    assert re.search(r'<button [^>]*name="language" value="zh-hans" lang="zh-hans">简体中文</button>', page)
+
+    answer = client.post(reverse("set_language"), {"language": "zh-hans", "next": html.unescape(target)})
+    assert answer["Location"] == reverse("deployments") + "?status=failed&page=2"
+    assert client.cookies[settings.LANGUAGE_COOKIE_NAME]["max-age"] == 365 * 24 * 60 * 60
+    for name in ("home", "admin:index"):
+        assert client.get(reverse(name))["Content-Language"] == "zh-hans"
+    assert 'value="en" lang="en">English</button>' in client.get(reverse("home")).content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("elsewhere", ["https://evil.example.com/", "//evil.example.com", "javascript:alert(1)"])
+def test_the_switch_leads_to_no_other_site(client: Client, elsewhere: str) -> None:
+    answer = client.post(reverse("set_language"), {"language": "zh-hans", "next": elsewhere})
+    assert answer["Location"] == "/"
+
+
+@pytest.mark.django_db
+def test_a_language_that_there_is_not_changes_nothing(client: Client) -> None:
+    client.post(reverse("set_language"), {"language": "../../etc/passwd"})
+    assert settings.LANGUAGE_COOKIE_NAME not in client.cookies
+    client.cookies[settings.LANGUAGE_COOKIE_NAME] = "../../etc/passwd"
+    assert client.get(reverse("login"))["Content-Language"] == "en"
+
+
+def test_a_wrong_language_stops_the_start_with_a_sentence() -> None:
+    assert language("zh-hans") == "zh-hans"
+    with pytest.raises(ImproperlyConfigured, match="DEPLOYER_LANGUAGE must be en or zh-hans, not 'fr'"):
+        language("fr")
+
+
+def test_commands_speak_the_language_of_the_settings() -> None:
+    environment = {**os.environ, "DEPLOYER_LANGUAGE": "zh-hans", "DJANGO_SETTINGS_MODULE": "deployer.settings"}
+    done = subprocess.run(
+        [sys.executable, HOUSE / "manage.py", "deploy", "--help"],
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert "服务器组；可重复" in done.stdout
+    assert "发起部署。" in re.sub(r"\s", "", done.stdout)
+
+
+def test_an_error_is_one_sentence_after_another_with_the_marks_of_the_language() -> None:
+    assert str(ShellError("it failed", "no space", "Make room.")) == "it failed: no space. Make room."
+    with translation.override("zh-hans"):
+        assert str(ShellError("上传失败", "空间不足", "请清理空间。")) == "上传失败：空间不足。请清理空间。"
+        assert sentences("已取消。", "", because("没有开始", "已满")) == "已取消。没有开始：已满。"
+
+
+@pytest.mark.django_db
+def test_what_is_stored_when_somebody_cancels_is_in_the_language_of_the_settings(client: Client) -> None:
+    client.force_login(make_user("maria"))
+    it = make_deployment(make_project(), make_group(make_server()))
+    client.post(reverse("deployment_cancel", args=[it.pk]), headers={"accept-language": "zh"})
+    assert it.targets.get().error == "Cancelled before it began."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_servers_answer_to_a_check_is_in_the_language_of_who_asked(client: Client) -> None:
+    client.force_login(make_user("maria"))
+    project = make_project(environment="staging")
+    group = make_group(make_server(host="127.0.0.1", port=1, name="web-1"), environment="staging")
+    form = {"deployment_type": "restart_only", "server_groups": [group.pk]}
+    page = client.post(reverse("launch_check", args=[project.pk]), form, headers={"accept-language": "zh"})
+    assert "无法连接到 web-1" in page.content.decode()
+
+
+# --- pages -------------------------------------------------------------------------------------------
+
+
+class _Texts(HTMLParser):
+    """Everything of a page that is read or heard, but for what machines and programs said."""
+
+    READ = ("title", "aria-label", "placeholder", "alt", "data-busy", "data-empty", "data-label")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._silent = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.found += [values[name] for name in self.READ if name in values]
+        if tag in {"script", "style", "code", "pre"}:
+            self._silent += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in {"script", "style", "code", "pre"}:
+            self._silent -= 1
+
+    def handle_data(self, data: str) -> None:
+        if not self._silent:
+            self.found.append(" ".join(data.split()))
+
+
+def english_on(page: str, catalogue: polib.POFile) -> list[str]:
+    """The texts of a page that are a string of the catalogue, in English; whatever stands in its placeholders."""
+    texts = _Texts()
+    texts.feed(page)
+    patterns = [
+        re.compile(".+".join(re.escape(part) for part in PLACEHOLDER.split(text)))
+        for entry in catalogue
+        for text in filter(None, [entry.msgid, entry.msgid_plural])
+        if text not in UNTRANSLATED and re.search("[a-z]{2}", PLACEHOLDER.sub("", text))
+    ]
+    return [text for text in texts.found if text and any(pattern.fullmatch(text) for pattern in patterns)]
+
+
+@pytest.fixture
+def shop(client: Client, settings) -> dict[str, Any]:
+    """A site on which something of everything has happened, told in Chinese, and the ids by the names of pages."""
+    settings.LANGUAGE_CODE = "zh-hans"
+    client.force_login(make_user("maria"))
+    client.defaults["HTTP_ACCEPT_LANGUAGE"] = "zh-CN"
+    login = make_credential(name="k1", username="u1")
+    server, spare = make_server(name="web-1", credential=login), make_server(name="web-2", credential=login)
+    Server.objects.filter(pk=spare.pk).update(is_active=False, connection_status="offline", connection_error="无法连接")
+    group = make_group(server, spare, name="g1")
+    project = make_project(name="shop", description="商店", environment=group.environment)
+    HealthCheck.objects.create(project=project, kind="tcp", target="8080", expect="200", required=False)
+    Variable.objects.create(project=project, name="TOKEN", value="x", is_secret=True, scope="both")
+    release = Release.objects.create(
+        project=project, version="v1", commit_hash="a" * 40, archive="a", size=2048, file_count=3, state="good"
+    )
+    ended = make_deployment(project, group, deployment_type="restart_only")
+    ended.claim_for_worker()
+    ended.targets.filter(server=server).update(
+        status="unchanged", started_at=timezone.now(), exit_code=0, proof={"sentence": "没有替换。"}, evidence="x"
+    )
+    LogLine.objects.create(deployment=ended, content="重启", timestamp=timezone.now())
+    ended.end(Deployment.Status.FAILED, "失败。")
+    second = make_deployment(project, group, deployment_type="restart_only")
+    second.claim_for_worker()
+    second.end(Deployment.Status.SUCCESS)
+    Sighting.record(project, server, release="v1", processes=[{"pid": 7, "since": "2026-01-01 10:00:00 UTC"}])
+    other = make_project(name="api", environment=group.environment)
+    active = make_deployment(other, group, deployment_type="full")
+    return {
+        "project": project.pk,
+        "server": server.pk,
+        "ended": ended.pk,
+        "active": active.pk,
+        "other": other.pk,
+        "release": release.pk,
+    }
+
+
+PAGES = [
+    ("home", ""),
+    ("deployments", ""),
+    ("projects", ""),
+    ("servers", ""),
+    ("server", "server"),
+    ("project", "project"),
+    ("project_board", "project"),
+    ("releases", "project"),
+    ("launch", "project"),
+    ("launch", "other"),
+    ("launch_changes", "project"),
+    ("deployment", "ended"),
+    ("deployment", "active"),
+    ("deployment_cancel", "active"),
+    ("deployment_retry", "ended"),
+    ("admin:index", ""),
+    ("admin:servers_server_add", ""),
+    ("admin:servers_credential_add", ""),
+    ("admin:servers_servergroup_add", ""),
+    ("admin:projects_project_add", ""),
+    ("admin:projects_project_changelist", ""),
+    ("admin:deployer_deployment_change", "active"),
+    ("admin:deployer_logline_changelist", ""),
+    ("admin:deployer_release_change", "release"),
+    ("admin:deployer_apitoken_add", ""),
+]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("name", "subject"), PAGES, ids=[f"{name} {subject}".strip() for name, subject in PAGES])
+def test_no_english_is_left_on_a_chinese_page(
+    client: Client, shop: dict[str, Any], catalogue: polib.POFile, name: str, subject: str
+) -> None:
+    page = client.get(reverse(name, args=[shop[subject]] if subject else []))
+    assert page.status_code == 200
+    text = page.content.decode()
+    assert CHINESE.search(text)
+    assert not english_on(text, catalogue)
+
+
+@pytest.mark.django_db
+def test_english_on_a_page_would_be_found(client: Client, catalogue: polib.POFile) -> None:
+    client.force_login(make_user("maria"))
+    page = client.get(reverse("home")).content.decode()
+    assert {"Overview", "Log out", "Light or dark"} <= set(english_on(page, catalogue))
+
+
+@pytest.mark.django_db
+def test_error_pages_are_in_the_language_that_was_asked_for(client: Client) -> None:
+    client.force_login(make_user("maria", is_superuser=False))
+    client.raise_request_exception = False
+    client.defaults["HTTP_ACCEPT_LANGUAGE"] = "zh"
+    for address, status in (("/nowhere/", 404), ("/rq/", 403)):
+        page = client.get(address)
+        assert page.status_code == status
+        assert '<html lang="zh-hans"' in page.content.decode()
+        assert "返回总览" in page.content.decode()
+
+
+# --- the documents -----------------------------------------------------------------------------------
+
+
+def test_both_readmes_lead_to_each_other_and_say_the_same() -> None:
+    english, chinese = (HOUSE / "README.md").read_text(), (HOUSE / "README.zh-hans.md").read_text()
+    assert "](README.zh-hans.md)" in english
+    assert "](README.md)" in chinese
+
+    def facts(text: str) -> dict[str, list[str]]:
+        return {
+            "sections": ["#" * len(marks) for marks in re.findall(r"^(#+) ", text, re.M)],
+            "settings": re.findall(r"[A-Z]{3,}_[A-Z_]+", text),
+            "commands": [line.split("#")[0].strip() for line in re.findall(r"^(?:python|make|curl) .*", text, re.M)],
+            "rows": [row.count("|") for row in re.findall(r"^\|.*\|$", text, re.M)],
+            "links": [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("README")],
+        }
+
+    told, translated = facts(english), facts(chinese)
+    for what in told:
+        assert sorted(map(str, told[what])) == sorted(map(str, translated[what])), what
