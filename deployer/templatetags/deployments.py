@@ -116,7 +116,8 @@ def uptime(process: Mapping[str, Any]) -> str:
         since = datetime.strptime(str(process.get("since", "")), "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
     except ValueError:
         return ""
-    return timesince(since, depth=1)
+    up = timezone.now() - since
+    return clock(up) if up < timedelta(minutes=1) else timesince(since, depth=1)
 
 
 @register.simple_tag
