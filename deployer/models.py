@@ -354,9 +354,9 @@ class Target(models.Model):
     """One server of one deployment: what was done there and how it ended.
 
     ``exit_code`` is the script's own, null where none was recorded. ``proof`` is the evidence that the process
-    was replaced: ``{"verdict": ..., "sentence": ..., "before": [...], "after": [...]}``; ``undone`` is who it was
-    before a rollback. ``evidence`` is what the
-    server showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
+    was replaced: ``{"verdict": ..., "name": ..., "before": [...], "after": [...], "reloads": ..., "sentence": ...}``
+    (the sentence as it was told then); ``undone`` is who it was before a rollback. ``evidence`` is what the server
+    showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
     folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of the
     run that rolls it back, written before that begins. ``progress`` is how far an upload is, in words.
     """

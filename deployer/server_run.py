@@ -286,10 +286,9 @@ class ServerRun:
         """
         question = ask(self)
         outcome, after = question.settle(before, self.target.release_after, first)
-        sentence = service.proof_sentence(outcome, question.name, before, after)
         reloaded = outcome == service.UNCHANGED and self.plan.script_reloads
-        if reloaded:
-            sentence += " " + _("That is as it should be: the script only reloads.")
+        proof = {"verdict": outcome, "name": question.name, "before": before, "after": after, "reloads": reloaded}
+        sentence = service.proof_in_words(proof)
         for entry in after:
             if entry["old"]:
                 self.warn(
@@ -301,7 +300,7 @@ class ServerRun:
         status = Status.SUCCESS
         if question.named and outcome != service.REPLACED and not reloaded:
             status = Status.UNCHANGED if outcome == service.UNCHANGED else Status.FAILED
-        return status, {"verdict": outcome, "sentence": sentence, "before": before, "after": after}
+        return status, {**proof, "sentence": sentence}
 
     def _record(self, processes: list[dict[str, Any]]) -> None:
         """Let the board of what runs where show what was found."""

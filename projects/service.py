@@ -9,6 +9,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from servers.sentences import sentences
 from servers.shell import Script, as_user
 
 
@@ -216,6 +217,15 @@ def verdict(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, An
 def same_service(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> bool:
     """Whether at least one process of ``first`` is still there: short-lived helpers may come and go."""
     return bool({_key(entry) for entry in first} & {_key(entry) for entry in second})
+
+
+def proof_in_words(proof: Mapping[str, Any]) -> str:
+    """A proof as it is kept, in the language of who reads it; as it was told then where it does not say enough."""
+    if "name" not in proof:
+        return str(proof.get("sentence", ""))
+    told = proof_sentence(proof["verdict"], proof["name"], proof["before"], proof["after"])
+    reloads = _("That is as it should be: the script only reloads.") if proof.get("reloads") else ""
+    return sentences(told, reloads)
 
 
 def proof_sentence(

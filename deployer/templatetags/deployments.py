@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from deployer import terminal
 from deployer.models import Deployment, Target
 from deployer.releases import newest_of
+from projects import service
 from projects.models import Project
 from servers.models import Server, ServerGroup
 
@@ -35,6 +36,7 @@ _ICONS = {
 _COLOURS = {"success": "success", "failed": "failed", "interrupted": "failed", "cancelled": "cancelled"}
 
 register.filter("terminal", terminal.as_html)
+register.filter("in_words", service.proof_in_words)
 
 
 @register.filter
