@@ -145,7 +145,8 @@ class Deployment(models.Model):
     Every move is one conditional UPDATE that says whether it won, so two ends can never both be written.
     ``plan`` is the project's configuration frozen at launch (encrypted: it holds the variables); ``claim``
     is the token of the worker that carries it out, ``heartbeat_at`` that worker's last sign of life by
-    the database's clock.
+    the database's clock. ``building_at`` and ``deploying_at`` are when those phases began, by the same clock; the first
+    phase begins at ``started_at``.
     """
 
     class Type(models.TextChoices):
@@ -193,6 +194,8 @@ class Deployment(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    building_at = models.DateTimeField(_("build began"), null=True, blank=True, editable=False)
+    deploying_at = models.DateTimeField(_("upload began"), null=True, blank=True, editable=False)
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     rollback_from = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="rollbacks"
@@ -252,7 +255,8 @@ class Deployment(models.Model):
         """Take it from ``pending`` for the calling worker. Says whether it won: it is run once."""
         token = secrets.token_hex(16)
         status = self.first_running_status
-        won = self._rows().waiting().update(status=status, claim=token, started_at=Now(), heartbeat_at=Now()) == 1
+        began = {"started_at": Now()} | ({"deploying_at": Now()} if status == self.Status.DEPLOYING else {})
+        won = self._rows().waiting().update(status=status, claim=token, heartbeat_at=Now(), **began) == 1
         if won:
             self.claim, self.status = token, status
         return won
@@ -277,8 +281,10 @@ class Deployment(models.Model):
         return won
 
     def move(self, status: "Deployment.Status") -> bool:
-        """Go on to the next running status; only the worker that holds the claim can."""
-        won = self._held().update(status=status) == 1
+        """Go on to the next running status and write when; only the worker that holds the claim can."""
+        moments = {self.Status.BUILDING: "building_at", self.Status.DEPLOYING: "deploying_at"}
+        began: dict[str, Any] = {moments[status]: Now()} if status in moments else {}
+        won = self._held().update(status=status, **began) == 1
         if won:
             self.status = status
         return won
@@ -337,6 +343,8 @@ class Target(models.Model):
     server showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
     folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of the
     run that rolls it back, written before that begins. ``progress`` is how far an upload is, in words.
+    ``staged_at`` is when the upload was whole, ``begun_at`` when its turn came (the switch, or the restart where there
+    is none), ``checking_at`` when its script had ended.
     """
 
     class Status(models.TextChoices):
@@ -365,6 +373,13 @@ class Target(models.Model):
             Status.UNKNOWN,
         }
     )
+    #: What is written down when a server comes to a status for the first time.
+    MOMENTS: ClassVar = {
+        Status.STAGED: "staged_at",
+        Status.SWITCHING: "begun_at",
+        Status.RESTARTING: "begun_at",
+        Status.CHECKING: "checking_at",
+    }
     #: Ends that count against the failure budget.
     FAILURES: ClassVar = frozenset({Status.FAILED, Status.UNCHANGED, Status.UNKNOWN})
 
@@ -377,6 +392,9 @@ class Target(models.Model):
     batch = models.PositiveIntegerField(_("batch"), default=1)
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.PENDING)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    staged_at = models.DateTimeField(_("uploaded"), null=True, blank=True, editable=False)
+    begun_at = models.DateTimeField(_("its turn came"), null=True, blank=True, editable=False)
+    checking_at = models.DateTimeField(_("script ended"), null=True, blank=True, editable=False)
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     exit_code = models.IntegerField(_("exit status"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
@@ -418,6 +436,8 @@ class Target(models.Model):
             values["finished_at"] = Now()
         elif self.started_at is None:
             values["started_at"] = Now()
+        if moment := self.MOMENTS.get(status):
+            values[moment] = Coalesce(moment, Now())
         won = rows.update(status=status, **values) == 1
         if won:
             self.refresh_from_db(fields=["status", "finished_at", "started_at", *values])

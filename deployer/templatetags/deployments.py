@@ -1,7 +1,9 @@
 """How templates speak of deployments: durations, icons, log text, and the latest ones of a project or a server."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 from django import template
@@ -15,6 +17,7 @@ from django.utils.translation import gettext as _
 from deployer import terminal
 from deployer.models import Deployment, Target
 from deployer.releases import newest_of
+from deployer.timings import Segment, phases_of, picture_of
 from projects.models import Project
 from servers.models import Server, ServerGroup
 
@@ -33,6 +36,9 @@ _ICONS = {
     "staged": "waiting",
 }
 _COLOURS = {"success": "success", "failed": "failed", "interrupted": "failed", "cancelled": "cancelled"}
+
+#: The order in which counts of servers are read.
+_WORST_FIRST = sorted(Target.Status, key=lambda status: (status not in Target.FAILURES, status in Target.ENDED))
 
 register.filter("terminal", terminal.as_html)
 
@@ -65,14 +71,45 @@ def clock(span: timedelta) -> str:
 
 @register.simple_tag
 def duration(work: Deployment | Target) -> str:
-    """How long it took; while it runs, the time so far, which a script keeps going."""
+    """How long it took; while it runs, the time so far, which a script keeps going.
+
+    The time that a server waited for its batch is left out.
+    """
     if work.started_at is None:
         return "–"
+    began = work.started_at
+    if isinstance(work, Target) and work.staged_at is not None:
+        if work.begun_at is not None:
+            began += max(work.begun_at - work.staged_at, timedelta())
+        elif work.finished_at is None or work.status in {Target.Status.SKIPPED, Target.Status.CANCELLED}:
+            return clock(work.staged_at - began)
     if work.finished_at is not None:
-        return clock(work.finished_at - work.started_at)
-    return format_html(
-        '<span data-since="{}">{}</span>', work.started_at.isoformat(), clock(timezone.now() - work.started_at)
-    )
+        return clock(work.finished_at - began)
+    return format_html('<span data-since="{}">{}</span>', began.isoformat(), clock(timezone.now() - began))
+
+
+@register.simple_tag
+def timings(deployment: Deployment, targets: Sequence[Target]) -> list[Segment]:
+    """The phases of a deployment as a picture."""
+    return picture_of(phases_of(deployment, targets))
+
+
+@register.filter
+def by_batch(targets: Iterable[Target]) -> list[tuple[int, list[Target], int]]:
+    """Each batch with its servers and how many of them have ended; those that were left out are in a batch 0."""
+    ordered = sorted(targets, key=lambda target: (0 if target.was_left_out else target.batch, target.pk))
+    batches = groupby(ordered, key=lambda target: 0 if target.was_left_out else target.batch)
+    found = [(number, list(members)) for number, members in batches]
+    rows = [(number, members, sum(it.status in Target.ENDED for it in members)) for number, members in found]
+    return sorted(rows, key=lambda row: row[0] or len(ordered) + 1)
+
+
+@register.filter
+def tally(targets: Iterable[Target]) -> list[tuple[str, str, int]]:
+    """How many servers are in each status, the ones to look at first: the status, its name, how many."""
+    counts = Counter(Target.Status(target.status) for target in targets)
+    order = [status for status in _WORST_FIRST if counts[status]]
+    return [(status.value, str(status.label), counts[status]) for status in order]
 
 
 @register.filter

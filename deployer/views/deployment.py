@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.text import slugify
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from deployer import terminal
@@ -18,8 +20,8 @@ from deployer.forms import LogFilter
 from deployer.models import Deployment, LogLine, Target
 from deployer.views.request import Request, fragment
 
-#: Log rows that one answer holds at most.
-LOG_ROWS = 500
+#: Log rows that one answer holds at most, and those before a line that is asked for by its number.
+LOG_ROWS, LOG_ROWS_BEFORE = 500, 50
 
 
 def shown(pk: int) -> Deployment:
@@ -61,6 +63,13 @@ def _matching(it: Deployment, targets: list[Target], condition: Q, before: int =
     between = it.log_lines.filter(id__range=(found[0].pk, found[-1].pk)).order_by("id").values_list("pk", flat=True)
     numbers = {pk: number for number, pk in enumerate(between.iterator(), first)}
     return _numbered(((numbers[line.pk], line) for line in found), targets)
+
+
+def _window(it: Deployment, targets: list[Target], number: int) -> list[Row]:
+    """The rows around the line of that number."""
+    first = max(number - LOG_ROWS_BEFORE, 1)
+    lines = it.log_lines.order_by("id")[first - 1 : first - 1 + LOG_ROWS]
+    return _rows(list(lines), targets, first)
 
 
 def _state(deployment: Deployment, targets: list[Target]) -> str:
@@ -117,13 +126,20 @@ def _number(request: HttpRequest, name: str) -> int:
 @require_safe
 @login_required
 def deployment(request: Request, pk: int) -> HttpResponse:
-    """One deployment: what it is, how each server fares, and the end of its log, or of what is wanted of it."""
+    """One deployment: what it is, how each server fares, and the end of its log, or of what is wanted of it.
+
+    ``at`` is the number of a line: then the log is shown around it, and does not follow.
+    """
     it = shown(pk)  # before the rows: once it has ended, no row follows those that are read now
     targets = list(it.targets.all())
     wanted = LogFilter(request.GET, it.targets.all())
     newest = list(it.log_lines.order_by("-id")[:LOG_ROWS])[::-1]
     last = it.log_lines.filter(id__lte=newest[-1].pk).count() if newest else 0
-    if wanted.condition:
+    at = min(_number(request, "at"), last)
+    if at:
+        rows = _window(it, targets, at)
+        earlier = rows[0].number - 1
+    elif wanted.condition:
         rows = _matching(it, targets, wanted.condition)
         earlier = rows[0].number - 1 if len(rows) == LOG_ROWS else 0
     else:
@@ -134,7 +150,11 @@ def deployment(request: Request, pk: int) -> HttpResponse:
         {
             **_head(it, targets),
             "rows": rows,
+            "at": at,
             "earlier": earlier,
+            "later": bool(at) and rows[-1].number < last,
+            "last_id": rows[-1].line.pk if rows else 0,
+            "last_number": rows[-1].number if rows else 0,
             "after": newest[-1].pk if newest else 0,
             "next_number": last + 1,
             "follows": it.is_active,
@@ -190,6 +210,37 @@ def deployment_earlier(request: Request, pk: int) -> HttpResponse:
     earlier = rows[0].number - 1 if len(rows) == LOG_ROWS else 0
     context = {"deployment": it, "rows": rows, "earlier": earlier, "wanted": wanted}
     return render(request, "deployer/_earlier_answer.html", context)
+
+
+@fragment
+def deployment_later(request: Request, pk: int) -> HttpResponse:
+    """The log rows after an id; ``line`` is the number of the row with that id."""
+    it = shown(pk)
+    number = _number(request, "line")
+    lines = list(it.log_lines.filter(id__gt=_number(request, "after")).order_by("id")[: LOG_ROWS + 1])
+    more, lines = len(lines) > LOG_ROWS, lines[:LOG_ROWS]
+    context = {
+        "deployment": it,
+        "rows": _rows(lines, list(it.targets.all()), number + 1),
+        "later": more,
+        "last_id": lines[-1].pk if lines else 0,
+        "last_number": number + len(lines),
+    }
+    return render(request, "deployer/_later_answer.html", context)
+
+
+@require_safe
+@login_required
+def deployment_error(request: Request, pk: int) -> HttpResponse:
+    """The first error after an id, and after the last one the first one again: the page with the log around it."""
+    it = shown(pk)
+    errors = it.log_lines.filter(level=LogLine.Level.ERROR).order_by("id")
+    line = errors.filter(id__gt=_number(request, "after")).first() or errors.first()
+    if line is None:
+        messages.info(request, _("There is no error in this log."))
+        return redirect(it)
+    number = it.log_lines.filter(id__lte=line.pk).count()
+    return redirect(f"{it.get_absolute_url()}?at={number}#L{number}")
 
 
 @require_safe

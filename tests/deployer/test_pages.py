@@ -660,3 +660,79 @@ def test_no_page_asks_the_database_more_often_when_there_is_more_to_show(client:
     )
     say(first, *["more"] * 50, target=first.targets.last())
     assert {url: queries_of(client, url) for url in urls} == before
+
+
+# --- lines that are not on the page ----------------------------------------------------------------
+
+
+def numbers_on(html: str) -> list[int]:
+    return [int(number) for number in re.findall(r'id="L(\d+)"', html)]
+
+
+def test_a_line_that_is_asked_for_is_shown_with_those_around_it(client: Client, running: Deployment) -> None:
+    say(running, *(f"line {number}" for number in range(1, 2001)))
+    html = client.get(running.get_absolute_url(), {"at": 700}).content.decode()
+    assert numbers_on(html) == list(range(650, 1150))
+    assert re.search(r'id="L700".*?<span class="text">line 700<', html)
+    assert (cursor(html) or {})["line"] == "2001"  # the head and the servers go on
+
+
+def test_later_lines_follow_those_that_are_shown_until_the_last(client: Client, running: Deployment) -> None:
+    say(running, *(f"line {number}" for number in range(1, 1301)))
+    html = client.get(running.get_absolute_url(), {"at": 100}).content.decode()
+    seen = numbers_on(html)
+    while link := re.search(r'id="log-later"(?! hidden)[^>]*?><button[^>]*hx-get="([^"]*)"', html):
+        html = client.get(link[1].replace("&amp;", "&")).content.decode()
+        if 'id="log-later" class="log-earlier" hx-swap-oob="true" hidden' in html:
+            seen += numbers_on(html)
+            break
+        seen += numbers_on(html)
+    assert seen == list(range(50, 1301))
+
+
+@pytest.mark.parametrize("at", ["0", "-1", "x", "99999999"])
+def test_a_line_that_is_not_there_is_no_error(client: Client, running: Deployment, at: str) -> None:
+    say(running, "one", "two")
+    assert numbers_on(client.get(running.get_absolute_url(), {"at": at}).content.decode()) == [1, 2]
+
+
+def test_the_next_error_is_found_wherever_it_is_and_after_the_last_one_the_first(
+    client: Client, running: Deployment
+) -> None:
+    say(running, *["fine"] * 900)
+    say(running, "first error", level="error")
+    say(running, *["fine"] * 900)
+    say(running, "second error", level="error")
+    url = reverse("deployment_error", args=[running.pk])
+    first, second = running.log_lines.filter(level="error").order_by("id")
+    assert client.get(url)["Location"] == f"{running.get_absolute_url()}?at=901#L901"
+    assert client.get(url, {"after": first.pk})["Location"].endswith("?at=1802#L1802")
+    assert client.get(url, {"after": second.pk})["Location"].endswith("?at=901#L901")
+
+
+def test_a_log_without_an_error_says_so(client: Client, running: Deployment) -> None:
+    answer = client.get(reverse("deployment_error", args=[running.pk]), follow=True)
+    assert "There is no error in this log." in answer.content.decode()
+
+
+def test_a_click_on_a_server_filters_the_log_to_it_and_keeps_the_rest_of_the_filter(
+    client: Client, running: Deployment
+) -> None:
+    target = running.targets.get()
+    html = client.get(running.get_absolute_url(), {"level": "error"}).content.decode()
+    link = re.search(rf'id="server-{target.pk}" href="([^"]*)"', html)
+    assert link is not None
+    assert link[1] == f"?level=error&amp;server={target.pk}#log-title"
+    answer = poll(client, running, after=0, line=1, seen="", level="error")
+    assert f'id="server-{target.pk}" href="?level=error&amp;server={target.pk}#log-title"' in answer
+    chosen = client.get(running.get_absolute_url(), {"server": target.pk}).content.decode()
+    assert f'id="server-{target.pk}" aria-current="true"' in chosen
+
+
+def test_an_action_that_is_over_closes_its_dialog_with_the_page_that_says_so(
+    client: Client, running: Deployment
+) -> None:
+    running.end(Deployment.Status.SUCCESS)
+    answer = client.get(reverse("deployment_cancel", args=[running.pk]), headers={"HX-Request": "true"})
+    assert answer["HX-Redirect"] == running.get_absolute_url()
+    assert "there is nothing to cancel" in client.get(running.get_absolute_url()).content.decode()
