@@ -143,6 +143,8 @@ def uptime(process: Mapping[str, Any]) -> str:
         since = datetime.strptime(str(process.get("since", "")), "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
     except ValueError:
         return ""
+    if timezone.now() - since < timedelta(minutes=1):
+        return _("less than a minute")
     return timesince(since, depth=1)
 
 
