@@ -136,8 +136,10 @@ def _with_gaps(it: Deployment, turns: list[Phase]) -> Iterator[Phase]:
         if turn.ended is None:
             continue
         if following and following.began - turn.ended > SHORT:
-            yield Phase(_("Paused"), "waited", turn.ended, following.began)
+            yield Phase(_("Between batches"), "waited", turn.ended, following.began)
         elif following is None and it.paused_at:
             yield Phase(_("Paused"), "waited", turn.ended, None)
         elif following is None and it.finished_at and it.finished_at - turn.ended > SHORT:
-            yield Phase(_("Tidying up"), "check", turn.ended, it.finished_at)
+            cancelled = it.status == Deployment.Status.CANCELLED
+            name, kind = (_("Until it was cancelled"), "waited") if cancelled else (_("Tidying up"), "check")
+            yield Phase(name, kind, turn.ended, it.finished_at)

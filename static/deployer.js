@@ -68,13 +68,14 @@
     dialog.addEventListener("close", () => dialog.replaceChildren());
   }
 
-  /* What was opened on a page stays open when its part comes anew. */
-  let opened = [];
+  /* What was opened or closed on a page stays so when its part comes anew. */
+  let unfolded = new Map();
   const remember = (event) => {
-    opened = [...event.detail.target.querySelectorAll("details[open][id]")].map((one) => one.id);
+    const all = event.detail.target.querySelectorAll("details[id]");
+    unfolded = new Map([...all].map((one) => [one.id, one.open]));
   };
   const reopen = () => {
-    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
+    for (const [id, open] of unfolded) document.getElementById(id)?.toggleAttribute("open", open);
   };
   document.body.addEventListener("htmx:oobBeforeSwap", remember);
   document.body.addEventListener("htmx:oobAfterSwap", reopen);
@@ -220,7 +221,7 @@
       return true;
     }
     follow(false);
-    line?.scrollIntoView({ block: log.dataset.at ? "center" : "nearest" });
+    line?.scrollIntoView({ block: "center" });
     return true;
   };
   log.addEventListener("click", (event) => {
@@ -230,5 +231,8 @@
     location.hash = `L${first[1]}-L${event.target.textContent}`;
   });
   addEventListener("hashchange", pick);
-  if (!pick()) toEnd();
+  if (!pick()) {
+    if (log.dataset.at) document.getElementById(`L${log.dataset.at}`)?.scrollIntoView({ block: "center" });
+    else toEnd();
+  }
 })();

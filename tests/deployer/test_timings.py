@@ -75,10 +75,21 @@ def test_a_full_deployment_is_said_phase_by_phase_and_batch_by_batch() -> None:
         ("Build", 6),
         ("Upload", 2),
         ("Batch 1", 4),
-        ("Paused", 6),
+        ("Between batches", 6),
         ("Batch 2", 5),
     ]
     assert [phase.kind for phase in phases_of(it, list(it.targets.all()))][-1] == "bad"
+
+
+def test_what_was_cancelled_while_it_waited_is_not_said_to_have_worked() -> None:
+    it = deployment_with(
+        {"batch": 1, "begun_at": after(1), "finished_at": after(4), "status": "success"},
+        {"batch": 2, "finished_at": after(90), "status": "cancelled"},
+        deploying_at=START,
+        finished_at=after(90),
+        status="cancelled",
+    )
+    assert words(it) == [("Upload", 1), ("Batch 1", 3), ("Until it was cancelled", 86)]
 
 
 def test_a_release_that_is_there_already_is_neither_cloned_nor_built() -> None:
