@@ -270,6 +270,17 @@ def test_the_next_error_is_found_also_where_it_is_not_on_the_page(person: Page, 
     expect(page.locator("#L100")).to_be_in_viewport()
 
 
+def test_what_somebody_has_opened_stays_open_while_the_servers_go_on(person: Page, long_log: Deployment) -> None:
+    page = person
+    long_log.targets.update(evidence="== app.log\nno space left on device")
+    page.goto(long_log.get_absolute_url())
+    page.get_by_text("What the server showed").click()
+    expect(page.get_by_text("no space left on device")).to_be_visible()
+    long_log.targets.update(status="checking")
+    expect(page.locator(".target")).to_contain_text("Checking")
+    expect(page.get_by_text("no space left on device")).to_be_visible()
+
+
 #: The browser's own would show a window of the desktop that a test cannot look at.
 NOTIFICATIONS = """
 window.told = [];

@@ -785,6 +785,21 @@ def test_a_click_on_a_server_filters_the_log_to_it_and_keeps_the_rest_of_the_fil
     assert f'id="server-{target.pk}" aria-current="true"' in chosen
 
 
+def test_many_servers_are_counted_by_status_and_the_first_of_each_is_one_click_away(client: Client) -> None:
+    it = make_deployment(make_project(batches="1, 100%"), make_group(*(make_server() for _number in range(14))))
+    last = it.targets.order_by("id").last()
+    assert last is not None
+    Target.objects.filter(pk=last.pk).update(status=Target.Status.FAILED)
+    html = client.get(it.get_absolute_url()).content.decode()
+    tally = re.findall(r'<a class="tally-(\w+)" href="#server-(\d+)">.*?</svg>\s*([^<]*)</a>', html, re.DOTALL)
+    first = it.targets.order_by("batch", "id")[0]
+    assert tally == [("failed", str(last.pk), "1 Failed"), ("pending", str(first.pk), "13 Waiting")]
+    assert f'id="server-{last.pk}"' in html
+    assert 'class="watch-servers compact"' in html
+    heads = re.findall(r"<h3>(Batch \d) <span[^>]*>([^<]*)<", html)
+    assert heads == [("Batch 1", "0 of 1 ended"), ("Batch 2", "1 of 13 ended")]
+
+
 def test_an_action_that_is_over_closes_its_dialog_with_the_page_that_says_so(
     client: Client, running: Deployment
 ) -> None:
