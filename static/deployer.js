@@ -152,7 +152,7 @@
     const earlier = document.getElementById("log-earlier");
     earlier.hidden = false;
     earlier.querySelector("span")?.remove(); // its count is no longer true
-    const query = new URLSearchParams({ before: first.dataset.id, line: first.id.slice(1) });
+    const query = new URLSearchParams({ before: first.dataset.id });
     const button = earlier.querySelector("[hx-get]");
     button.setAttribute("hx-get", `${button.getAttribute("hx-get").split("?")[0]}?${query}`);
     htmx.process(button);

@@ -4,8 +4,11 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -53,7 +56,14 @@ def poll(client: Client, it: Deployment, **query: Any) -> str:
 def cursor(html: str) -> dict[str, str] | None:
     """The query of the poller's next request; nothing if it has none."""
     match = re.search(r'id="poller"[^>]*hx-get="[^"?]*\?([^"]*)"', html)
-    return dict(pair.split("=") for pair in match[1].split("&amp;")) if match else None
+    return dict(parse_qsl(match[1].replace("&amp;", "&"))) if match else None
+
+
+def followed(client: Client, it: Deployment, **query: Any) -> dict[str, str]:
+    """The query of the first poll of a page that was opened."""
+    found = cursor(client.get(it.get_absolute_url(), query).content.decode())
+    assert found is not None
+    return found
 
 
 def queries_of(client: Client, url: str) -> int:
@@ -339,7 +349,7 @@ def test_a_poll_brings_only_rows_after_the_cursor_and_moves_it(client: Client, r
 def test_a_poll_brings_at_most_500_rows_and_asks_for_the_rest_at_once(client: Client, running: Deployment) -> None:
     say(running, *[f"line {number}" for number in range(1, 1002)])
     seen: list[str] = []
-    query: dict[str, str] | None = {"after": "0", "line": "1"}
+    query: dict[str, str] | None = {"after": "0"}
     sizes = []
     for _round in range(3):
         assert query is not None
@@ -373,14 +383,15 @@ def test_the_page_of_an_ended_deployment_does_not_poll(client: Client, running: 
     assert "✗ Failed" in page
 
 
-def test_a_row_that_is_written_between_the_status_and_the_rows_is_not_lost(client: Client, running: Deployment) -> None:
-    """The status is read first, so an answer that sees the end sees every row."""
+def test_state_and_rows_of_a_poll_are_of_one_moment(client: Client, running: Deployment) -> None:
+    """One statement reads both, so an answer that sees the end sees every row."""
+    query = followed(client, running)
+    say(running, "news")
     with CaptureQueriesContext(connection) as queries:
-        poll(client, running)
-    tables = [query["sql"] for query in queries]
-    status = next(index for index, sql in enumerate(tables) if 'FROM "deployer_deployment"' in sql)
-    rows = next(index for index, sql in enumerate(tables) if 'FROM "deployer_logline"' in sql)
-    assert status < rows
+        assert "news" in poll(client, running, **query)
+    assert len(queries) == 1
+    assert "deployer_deployment" in queries[0]["sql"]
+    assert "deployer_logline" in queries[0]["sql"]
 
 
 def test_head_and_table_come_again_only_when_they_have_changed(client: Client, running: Deployment) -> None:
@@ -391,6 +402,109 @@ def test_head_and_table_come_again_only_when_they_have_changed(client: Client, r
     answer = poll(client, running, **query)
     assert "deployment-state" in answer
     assert "Restarting" in answer
+
+
+def shown_fields(model: type[Deployment | Target], unseen: frozenset[str]) -> list[Any]:
+    fields = [field.attname for field in model._meta.concrete_fields if not field.primary_key]
+    return [(model, name) for name in fields if name not in {*unseen, "revision", "deployment_id"}]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [*shown_fields(Deployment, Deployment.UNSEEN), *shown_fields(Target, frozenset())]
+)
+def test_a_change_of_anything_that_is_shown_is_news(
+    client: Client, running: Deployment, model: type[Deployment | Target], name: str
+) -> None:
+    query = followed(client, running)
+    assert poll(client, running, **query) == ""
+    row = model.objects.get()
+    model.objects.filter(pk=row.pk).update(**{name: getattr(row, name)})
+    assert "deployment-state" in poll(client, running, **query)
+
+
+def test_a_sign_of_life_is_no_news(client: Client, running: Deployment) -> None:
+    query = followed(client, running)
+    assert running.beat()
+    assert client.get(reverse("deployment_poll", args=[running.pk]), query).status_code == 204
+
+
+@pytest.mark.parametrize("wanted", [{}, {"level": "error"}, {"text": 'é %"&=;'}])
+def test_a_poll_that_brings_nothing_is_one_query_and_no_byte(
+    client: Client, running: Deployment, wanted: dict[str, str]
+) -> None:
+    say(running, "begun")
+    query = followed(client, running, **wanted)
+    with CaptureQueriesContext(connection) as queries:
+        answer = client.get(reverse("deployment_poll", args=[running.pk]), query)
+    assert (len(queries), answer.status_code, answer.content) == (1, 204, b"")
+
+
+# --- the pass of a poll ----------------------------------------------------------------------------
+
+
+def refused(client: Client, it: Deployment, query: dict[str, str]) -> bool:
+    return "HX-Refresh" in client.get(reverse("deployment_poll", args=[it.pk]), query)
+
+
+def sign_out(client: Client) -> None:
+    client.post(reverse("logout"))
+
+
+def end_sessions(_client: Client) -> None:
+    Session.objects.all().delete()
+
+
+def deactivate(_client: Client) -> None:
+    User.objects.update(is_active=False)
+
+
+@pytest.mark.parametrize("lose", [sign_out, end_sessions, deactivate])
+def test_whoever_lost_their_login_sees_nothing_once_the_pass_is_old(
+    client: Client, running: Deployment, monkeypatch: pytest.MonkeyPatch, lose: Callable[[Client], None]
+) -> None:
+    query = followed(client, running)
+    lose(client)
+    monkeypatch.setattr("deployer.views.request.PASS_LASTS", -1)
+    say(running, "secret")
+    assert refused(client, running, query)
+    assert "secret" not in poll(client, running, **query)
+
+
+def test_who_logs_out_sees_nothing_more_at_once(client: Client, running: Deployment) -> None:
+    query = followed(client, running)
+    sign_out(client)
+    assert refused(client, running, query)
+
+
+def test_a_pass_is_worth_nothing_to_another_browser_nor_for_anything_else(client: Client, running: Deployment) -> None:
+    query = followed(client, running, level="error")
+    assert refused(Client(), running, query)
+    other = make_deployment(make_project(), running.server_groups.get())
+    anybody = Client()
+    anybody.cookies["sessionid"] = "x"
+    assert refused(anybody, running, query)
+    end_sessions(client)
+    assert not refused(client, running, query)
+    assert refused(client, other, query)
+    assert refused(client, running, query | {"level": "warning"})
+    assert refused(client, running, query | {"text": "x"})
+    assert refused(client, running, query | {"pass": ""})
+    assert refused(client, running, query | {"pass": f"9{query['pass']}"})
+
+
+def test_an_old_pass_is_replaced_after_a_check_and_a_good_one_is_never_prolonged(
+    client: Client, running: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = followed(client, running)
+    say(running, "news")
+    later = cursor(poll(client, running, **query))
+    assert later is not None
+    assert later["pass"] == query["pass"]
+    with monkeypatch.context() as patch:
+        patch.setattr("deployer.views.request.PASS_LASTS", -1)
+        answer = cursor(poll(client, running, **later))
+    assert answer is not None
+    assert client.get(reverse("deployment_poll", args=[running.pk]), answer).status_code == 204
 
 
 def test_the_page_shows_the_last_500_lines_and_earlier_ones_on_demand(client: Client, running: Deployment) -> None:
@@ -447,11 +561,11 @@ def test_the_log_is_filtered_and_its_lines_keep_their_numbers(
     page = client.get(running.get_absolute_url(), query).content.decode()
     assert "".join(number for number, _text in texts(page)) == numbers
     first = LogLine.objects.earliest("pk").pk
-    later = poll(client, running, after=first, line=2, **query)
+    later = poll(client, running, after=first, **query)
     assert "".join(number for number, _text in texts(later)) == numbers.replace("1", "")
     followed = cursor(later)
     assert followed is not None
-    assert (followed["line"], int(followed["after"])) == ("7", LogLine.objects.latest("pk").pk)
+    assert int(followed["after"]) == LogLine.objects.latest("pk").pk
     assert ("level" in followed) == (query.get("level") in {"error", "warning"})
 
 
@@ -488,7 +602,9 @@ def test_a_server_with_hostile_words_is_shown_as_text(client: Client, running: D
     assert "&lt;script&gt;p" in html
 
 
-@pytest.mark.parametrize("query", [{"after": "x"}, {"after": "-1"}, {"after": "9" * 30, "line": "²"}, {"line": "٣"}])
+@pytest.mark.parametrize(
+    "query", [{"after": "x"}, {"after": "-1"}, {"after": "9" * 30}, {"after": "²"}, {"after": "٣"}]
+)
 def test_a_senseless_cursor_is_no_error(client: Client, running: Deployment, query: dict[str, str]) -> None:
     say(running, "hello")
     assert client.get(reverse("deployment_poll", args=[running.pk]), query).status_code == 200
@@ -730,7 +846,7 @@ def test_a_line_that_is_asked_for_is_shown_with_those_around_it(client: Client, 
     html = client.get(running.get_absolute_url(), {"at": 700}).content.decode()
     assert numbers_on(html) == list(range(650, 1150))
     assert re.search(r'id="L700".*?<span class="text">line 700<', html)
-    assert (cursor(html) or {})["line"] == "2001"  # the head and the servers go on
+    assert int((cursor(html) or {})["after"]) == LogLine.objects.latest("pk").pk  # the head and the servers go on
 
 
 def test_later_lines_follow_those_that_are_shown_until_the_last(client: Client, running: Deployment) -> None:
@@ -779,7 +895,7 @@ def test_a_click_on_a_server_filters_the_log_to_it_and_keeps_the_rest_of_the_fil
     link = re.search(rf'id="server-{target.pk}" href="([^"]*)"', html)
     assert link is not None
     assert link[1] == f"?level=error&amp;server={target.pk}#log-title"
-    answer = poll(client, running, after=0, line=1, seen="", level="error")
+    answer = poll(client, running, **followed(client, running, level="error") | {"seen": ""})
     assert f'id="server-{target.pk}" href="?level=error&amp;server={target.pk}#log-title"' in answer
     chosen = client.get(running.get_absolute_url(), {"server": target.pk}).content.decode()
     assert f'id="server-{target.pk}" aria-current="true"' in chosen
