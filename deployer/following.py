@@ -6,6 +6,7 @@ microseconds, and building it anew from querysets took seventy times as long.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
 
 from deployer.models import Deployment, LogLine, Target
@@ -28,37 +29,55 @@ WHERE deployment.id = %(deployment)s ORDER BY line.id
 
 
 @dataclass(frozen=True)
+class Row:
+    """A log line as pages show it, the server it is from included: nothing of it ever changes."""
+
+    pk: int
+    number: int
+    stream: str
+    level: str
+    content: str
+    timestamp: datetime
+    server: str
+
+    @classmethod
+    def of(cls, line: LogLine, server: str) -> Self:
+        """The row of a line; ``server`` is empty for what the platform itself says."""
+        return cls(line.pk, line.number, line.stream, line.level, line.content, line.timestamp, server)
+
+
+@dataclass(frozen=True)
 class News:
     """The state of a deployment and the log rows after an id, all of one moment.
 
     A statement sees one snapshot, and a worker writes every row before it writes the end: where ``is_active`` is
-    false, no row follows ``lines``, unless they are as many as one answer holds. ``seen`` changes whenever the
+    false, no row follows ``rows``, unless they are as many as one answer holds. ``seen`` changes whenever the
     deployment or one of its servers does.
     """
 
     is_active: bool
     seen: str
-    lines: list[Any]
+    rows: list[Row]
 
     @classmethod
     def of(cls, deployment_id: int, after: int) -> Self | None:
-        """Nothing if there is no such deployment. Each line also has ``server_name``, null for the platform's own."""
-        rows: list[Any] = list(LogLine.objects.raw(_NEWS, statement_values(deployment_id, after)))
-        if not rows:
+        """Nothing if there is no such deployment."""
+        lines: list[Any] = list(LogLine.objects.raw(*statement(deployment_id, after)))
+        if not lines:
             return None
-        state = rows[0]
-        lines = rows if state.pk else []  # no new line: one row that holds the state alone
-        return cls(bool(state.is_active), f"{state.head_revision}.{state.targets_revision}", lines)
+        state = lines[0]
+        rows = [Row.of(line, line.server_name or "") for line in lines if line.pk]  # no news: the state, and no line
+        return cls(bool(state.is_active), f"{state.head_revision}.{state.targets_revision}", rows)
 
     @property
     def is_full(self) -> bool:
         """Whether more rows may be waiting."""
-        return len(self.lines) == LOG_ROWS
+        return len(self.rows) == LOG_ROWS
 
 
-def statement_values(deployment_id: int, after: int) -> dict[str, int]:
-    """What the statement is filled with."""
-    return {"deployment": deployment_id, "after": after, "most": LOG_ROWS}
+def statement(deployment_id: int, after: int) -> tuple[str, dict[str, int]]:
+    """The statement and what it is filled with."""
+    return _NEWS, {"deployment": deployment_id, "after": after, "most": LOG_ROWS}
 
 
 def seen(deployment: Deployment, targets: Sequence[Target]) -> str:

@@ -129,6 +129,14 @@
     search.select();
   });
 
+  /* In a tab that nobody sees, news are asked for every fifth time. */
+  let unseen = 0;
+  document.body.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.target.id !== "poller" || !document.hidden) return;
+    unseen += 1;
+    if (unseen % 5) event.preventDefault();
+  });
+
   /* The log: it follows its end until somebody scrolls up, and again once they are back at the end. */
   const log = document.getElementById("log");
   if (!log) return;

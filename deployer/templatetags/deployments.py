@@ -3,18 +3,22 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
 from django import template
 from django.db.models import Max, QuerySet
+from django.template.loader import render_to_string
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from deployer import terminal
+from deployer.following import Row
 from deployer.models import Deployment, Target
 from deployer.releases import newest_of
 from deployer.timings import Segment, phases_of, picture_of
@@ -147,6 +151,18 @@ def uptime(process: Mapping[str, Any]) -> str:
     if timezone.now() - since < timedelta(minutes=1):
         return _("less than a minute")
     return timesince(since, depth=1)
+
+
+@register.simple_tag
+def log_rows(rows: Iterable[Row]) -> SafeString:
+    """Rows of a log. However many watch it, each row is made into HTML once in a process, for each language."""
+    language = get_language()
+    return format_html_join("", "{}", ((_log_row(row, language),) for row in rows))
+
+
+@lru_cache(maxsize=2000)
+def _log_row(row: Row, _language: str) -> SafeString:
+    return render_to_string("deployer/_line.html", {"row": row})
 
 
 @register.simple_tag

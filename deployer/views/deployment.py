@@ -18,7 +18,7 @@ from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from deployer import terminal
-from deployer.following import LOG_ROWS, News, seen
+from deployer.following import LOG_ROWS, News, Row, seen
 from deployer.forms import LogFilter, condition_of
 from deployer.models import Deployment, LogLine, Target
 from deployer.views.request import Pass, Request, fragment
@@ -37,21 +37,9 @@ def shown(pk: int) -> Deployment:
     )
 
 
-@dataclass(frozen=True)
-class Row:
-    """A log line and the server it is from."""
-
-    line: LogLine
-    server: str
-
-    @property
-    def number(self) -> int:
-        return self.line.number
-
-
 def _rows(lines: Iterable[LogLine], targets: list[Target]) -> list[Row]:
     names = {target.pk: target.server_name for target in targets}
-    return [Row(line, names.get(line.target_id or 0, "")) for line in lines]
+    return [Row.of(line, names.get(line.target_id or 0, "")) for line in lines]
 
 
 def _last(lines: QuerySet[LogLine]) -> list[LogLine]:
@@ -130,7 +118,7 @@ def deployment(request: Request, pk: int) -> HttpResponse:
             "at": at,
             "earlier": rows[0].number - 1 if at else _earlier(rows),
             "later": bool(at) and rows[-1].number < newest.number,
-            "last_id": rows[-1].line.pk if rows else 0,
+            "last_id": rows[-1].pk if rows else 0,
             "last_number": newest.number,
             "follows": it.is_active,
             "poll": _poll_address(pk, newest.pk, head["seen"], given, wanted.chosen),
@@ -176,14 +164,14 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
     if news is None:
         raise Http404
     changed = news.seen != request.GET.get("seen")
-    if is_known and news.is_active and not news.lines and not changed:
+    if is_known and news.is_active and not news.rows and not changed:
         return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
     context = {
-        "rows": [Row(line, line.server_name or "") for line in _wanted(news.lines, pk, chosen)],
+        "rows": _wanted(news.rows, pk, chosen),
         "changed": changed,
         "more": news.is_full,
         "follows": news.is_active or news.is_full,
-        "poll": _poll_address(pk, news.lines[-1].pk if news.lines else after, news.seen, given, chosen),
+        "poll": _poll_address(pk, news.rows[-1].pk if news.rows else after, news.seen, given, chosen),
     }
     if changed:
         it = shown(pk)
@@ -192,13 +180,13 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
     return render(request, "deployer/_poll.html", context)
 
 
-def _wanted(lines: list[Any], pk: int, chosen: Mapping[str, str]) -> list[Any]:
-    """Those of the new lines that are as chosen."""
-    if not chosen or not lines:
-        return lines
-    new = LogLine.objects.filter(deployment=pk, id__range=(lines[0].pk, lines[-1].pk))
+def _wanted(rows: list[Row], pk: int, chosen: Mapping[str, str]) -> list[Row]:
+    """Those of the new rows that are as chosen."""
+    if not chosen or not rows:
+        return rows
+    new = LogLine.objects.filter(deployment=pk, id__range=(rows[0].pk, rows[-1].pk))
     ids = set(new.filter(condition_of(chosen)).values_list("pk", flat=True))
-    return [line for line in lines if line.pk in ids]
+    return [row for row in rows if row.pk in ids]
 
 
 @fragment
