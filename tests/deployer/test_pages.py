@@ -66,14 +66,6 @@ def followed(client: Client, it: Deployment, **query: Any) -> dict[str, str]:
     return found
 
 
-def queries_of(client: Client, url: str) -> int:
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        assert client.get(url).status_code == 200
-    return len(queries)
-
-
 @pytest.mark.parametrize(
     ("name", "takes_id"),
     [
@@ -799,39 +791,6 @@ def test_history_is_shown_by_pages_that_keep_the_filter(client: Client, running:
     assert "?status=failed&amp;page=2" in html
     second = client.get(reverse("deployments"), {"status": "failed", "page": "2"})
     assert len(second.context["page"].object_list) == 10
-
-
-def test_no_page_asks_the_database_more_often_when_there_is_more_to_show(client: Client) -> None:
-    def add() -> Deployment:
-        servers = [make_server() for _number in range(3)]
-        it = make_deployment(make_project(), make_group(*servers), created_by=make_user())
-        it.claim_for_worker()
-        say(it, *["text"] * 20, target=it.targets.first())
-        return it
-
-    first = add()
-    make_deployment(make_project(), make_group(make_server())).request_cancel()
-    failed = add()
-    failed.end(Deployment.Status.FAILED, "no")
-    urls = [
-        "/",
-        reverse("deployments"),
-        reverse("projects"),
-        reverse("servers"),
-        reverse("launch", args=[first.project_id]),
-        reverse("project", args=[first.project_id]),
-        reverse("deployment_poll", args=[first.pk]),
-        first.get_absolute_url(),
-    ]
-    before = {url: queries_of(client, url) for url in urls}
-    for _number in range(5):
-        add().end(Deployment.Status.FAILED, "no")
-        add()
-    Target.objects.bulk_create(
-        Target(deployment=first, server=make_server(), server_name=f"extra-{number}", host="x") for number in range(5)
-    )
-    say(first, *["more"] * 50, target=first.targets.last())
-    assert {url: queries_of(client, url) for url in urls} == before
 
 
 # --- lines that are not on the page ----------------------------------------------------------------
