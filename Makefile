@@ -32,8 +32,8 @@ faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SE
 	.ci/need git openssh-server openssh-client postgresql
 	$(PYTHON) -m tests.faults
 
-bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer or restart
-	.ci/need git openssh-server openssh-client rsync zstd
+bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart or pages
+	.ci/need git openssh-server openssh-client rsync zstd postgresql chromium
 	$(PYTHON) -m bench $(ONLY)
 
 lint: .venv/.dev ## the checks alone: ruff, mypy, migrations, deployment settings, templates

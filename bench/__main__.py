@@ -1,4 +1,4 @@
-"""``python -m bench [transfer] [restart] [--quick]``: the benchmarks, or some of them; prints tables of ratios."""
+"""``python -m bench [transfer] [restart] [pages] [--quick]``: the benchmarks, or some of them; prints tables."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 #: A place in memory, if there are so many bytes of it: a disk takes everybody the same time and hides the difference.
 MEMORY, ROOM = Path("/dev/shm"), 8 << 30  # noqa: S108 (folders of our own are made in it)
-NAMES = ("transfer", "restart")
+NAMES = ("transfer", "restart", "pages")
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     django.setup()
     from django.core.management import call_command
 
-    from bench import restart, transfer
+    from bench import pages, restart, transfer
     from tests.parts.queue import QueueServer
 
     call_command("migrate", verbosity=0)
@@ -40,6 +40,7 @@ def main() -> None:
         benchmarks: dict[str, Callable[..., None]] = {
             "transfer": transfer.main,
             "restart": partial(restart.main, queue),
+            "pages": pages.main,
         }
         for name in options.names or NAMES:
             benchmarks[name](1 if options.quick else 5, quick=options.quick)

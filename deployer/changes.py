@@ -86,6 +86,14 @@ def changes_of_deployment(deployment: Deployment) -> Changes:
     return _changes(deployment.project, deployment.branch, release, live, deployment.commit_hash)
 
 
+def step_between(mirror: Mirror, base: str, head: str) -> Step:
+    """The commits from one commit to another, both ways; a problem where one of them is not there any more."""
+    added, removed = _between(mirror, base, head), _between(mirror, head, base)
+    if added is None or removed is None:
+        return Step("", [], problem=_("its commit is not in the repository any more"))
+    return Step("", [], added, removed)
+
+
 def _changes(
     project: Project, branch: str, release: Release | None, live: Mapping[int, str], commit: str = ""
 ) -> Changes:

@@ -1,5 +1,6 @@
 """What pages send, read into values. The rules of a launch are kept by deployer.launch."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -61,26 +62,34 @@ class LogFilter(forms.Form):
         self.is_valid()
 
     @property
+    def chosen(self) -> dict[str, str]:
+        """What is chosen, as it stands in an address."""
+        return {name: self.data[name] for name, value in self.cleaned_data.items() if value}
+
+    @property
     def condition(self) -> Q:
         """What a line must be; empty where every line is shown."""
-        chosen = self.cleaned_data
-        condition = Q()
-        if chosen.get("server"):
-            condition &= Q(target=chosen["server"])
-        if chosen.get("level"):
-            levels = LogLine.Level.ERROR, LogLine.Level.WARNING
-            condition &= Q(level__in=levels if chosen["level"] == "warning" else levels[:1])
-        if chosen.get("stream"):
-            condition &= Q(stream=chosen["stream"])
-        if chosen.get("text"):
-            condition &= Q(content__icontains=chosen["text"])
-        return condition
+        return condition_of(self.chosen)
 
     @property
     def query(self) -> str:
         """What is chosen, as the part of an address: begins with ``&``, or is empty."""
-        chosen = {name: self.data[name] for name, value in self.cleaned_data.items() if value}
-        return f"&{urlencode(chosen)}" if chosen else ""
+        return f"&{urlencode(self.chosen)}" if self.chosen else ""
+
+
+def condition_of(chosen: Mapping[str, str], line: str = "") -> Q:
+    """What a line must be to be one of those that a `LogFilter` has chosen; ``line`` is the way to it, with ``__``."""
+    condition = Q()
+    if "server" in chosen:
+        condition &= Q((f"{line}target", chosen["server"]))
+    if "level" in chosen:
+        levels = LogLine.Level.ERROR, LogLine.Level.WARNING
+        condition &= Q((f"{line}level__in", levels if chosen["level"] == "warning" else levels[:1]))
+    if "stream" in chosen:
+        condition &= Q((f"{line}stream", chosen["stream"]))
+    if "text" in chosen:
+        condition &= Q((f"{line}content__icontains", chosen["text"]))
+    return condition
 
 
 class PackageForm(forms.Form):

@@ -23,8 +23,8 @@ from servers.shell import LocalShell, NotReadyError, Script, ShellError
 
 #: Seconds that a page waits for git.
 READ_LIMIT, FETCH_LIMIT = 10, 60
-#: Branches, and tags, that a page proposes.
-NAMES = 200
+#: Branches, and tags, that a page proposes, and among how many it looks for what is typed.
+NAMES, SEARCHED_NAMES = 200, 5000
 
 
 class Mirror:
@@ -91,10 +91,11 @@ class Mirror:
         stdout, stderr = (b"".join(said[stream]).decode(errors="replace") for stream in ("stdout", "stderr"))
         return code, stdout, stderr
 
-    def names(self) -> list[str]:
-        """Its branches and tags, the newest first, as they were when it was fetched."""
-        code, stdout, _stderr = self.read(git.names(str(self.path), NAMES, self.env))
-        return [] if code else stdout.splitlines()
+    def names(self, part: str = "") -> list[str]:
+        """Its branches, then its tags, the newest first, as they were when it was fetched: those that have ``part``."""
+        code, stdout, _stderr = self.read(git.names(str(self.path), SEARCHED_NAMES if part else NAMES, self.env))
+        wanted = part.strip().casefold()
+        return [] if code else [name for name in stdout.splitlines() if wanted in name.casefold()][: 2 * NAMES]
 
     def resolve(self, name: str) -> str:
         """The commit of a branch, a tag or a commit; empty where there is none of that name."""

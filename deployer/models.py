@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
@@ -98,6 +99,12 @@ class Release(models.Model):
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
     """Deployments by whether they have ended."""
 
+    def update(self, **values: Any) -> int:
+        """As ever; what pages show then has another revision."""
+        if not values.keys() <= Deployment.UNSEEN:
+            values["revision"] = models.F("revision") + 1
+        return super().update(**values)
+
     def active(self) -> Self:
         """Those that have not ended."""
         return self.filter(finished_at=None)
@@ -146,8 +153,12 @@ class Deployment(models.Model):
     Every move is one conditional UPDATE that says whether it won, so two ends can never both be written.
     ``plan`` is the project's configuration frozen at launch (encrypted: it holds the variables); ``claim``
     is the token of the worker that carries it out, ``heartbeat_at`` that worker's last sign of life by
-    the database's clock.
+    the database's clock. ``building_at`` and ``deploying_at`` are when those phases began, by the same clock; the first
+    phase begins at ``started_at``. ``revision`` grows with every change of what pages show of it.
     """
+
+    #: What pages do not show: a change of these alone is none to them.
+    UNSEEN: ClassVar = frozenset({"claim", "heartbeat_at", "plan"})
 
     class Type(models.TextChoices):
         FULL = "full", _("Full")
@@ -194,6 +205,8 @@ class Deployment(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    building_at = models.DateTimeField(_("build began"), null=True, blank=True, editable=False)
+    deploying_at = models.DateTimeField(_("upload began"), null=True, blank=True, editable=False)
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     rollback_from = models.ForeignKey(
         "self",
@@ -229,6 +242,7 @@ class Deployment(models.Model):
     heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
     claim = models.CharField(max_length=32, blank=True, editable=False)
     plan = EncryptedJSONField(null=True, editable=False)
+    revision = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
         ordering: ClassVar = ["-id"]
@@ -272,7 +286,8 @@ class Deployment(models.Model):
         """Take it from ``pending`` for the calling worker. Says whether it won: it is run once."""
         token = secrets.token_hex(16)
         status = self.first_running_status
-        won = self._rows().waiting().update(status=status, claim=token, started_at=Now(), heartbeat_at=Now()) == 1
+        began = {"started_at": Now()} | ({"deploying_at": Now()} if status == self.Status.DEPLOYING else {})
+        won = self._rows().waiting().update(status=status, claim=token, heartbeat_at=Now(), **began) == 1
         if won:
             self.claim, self.status = token, status
         return won
@@ -297,8 +312,10 @@ class Deployment(models.Model):
         return won
 
     def move(self, status: "Deployment.Status") -> bool:
-        """Go on to the next running status; only the worker that holds the claim can."""
-        won = self._held().update(status=status) == 1
+        """Go on to the next running status and write when; only the worker that holds the claim can."""
+        moments = {self.Status.BUILDING: "building_at", self.Status.DEPLOYING: "deploying_at"}
+        began: dict[str, Any] = {moments[status]: Now()} if status in moments else {}
+        won = self._held().update(status=status, **began) == 1
         if won:
             self.status = status
         return won
@@ -350,6 +367,17 @@ class Deployment(models.Model):
         return self._rows().running().filter(claim=self.claim)
 
 
+class TargetQuerySet(models.QuerySet["Target"]):
+    """Servers of deployments."""
+
+    def update(self, **values: Any) -> int:
+        """As ever; what pages show then has another revision."""
+        return super().update(**values, revision=models.F("revision") + 1)
+
+
+TargetManager = models.Manager.from_queryset(TargetQuerySet)
+
+
 class Target(models.Model):
     """One server of one deployment: what was done there and how it ended.
 
@@ -359,6 +387,8 @@ class Target(models.Model):
     showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
     folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of the
     run that rolls it back, written before that begins. ``progress`` is how far an upload is, in words.
+    ``staged_at`` is when the upload was whole, ``begun_at`` when its turn came (the switch, or the restart where there
+    is none), ``checking_at`` when its script had ended. ``revision`` grows with every change.
     """
 
     class Status(models.TextChoices):
@@ -387,11 +417,24 @@ class Target(models.Model):
             Status.UNKNOWN,
         }
     )
+    #: What is written down when a server comes to a status for the first time.
+    MOMENTS: ClassVar = {
+        Status.STAGED: "staged_at",
+        Status.SWITCHING: "begun_at",
+        Status.RESTARTING: "begun_at",
+        Status.CHECKING: "checking_at",
+    }
     #: Ends that count against the failure budget.
     FAILURES: ClassVar = frozenset({Status.FAILED, Status.UNCHANGED, Status.UNKNOWN})
 
+    objects = TargetManager()
+
     deployment = models.ForeignKey(
-        Deployment, on_delete=models.CASCADE, related_name="targets", verbose_name=_("deployment")
+        Deployment,
+        on_delete=models.CASCADE,
+        related_name="targets",
+        db_index=False,
+        verbose_name=_("deployment"),
     )
     server = models.ForeignKey(
         Server, on_delete=models.SET_NULL, null=True, blank=True, related_name="targets", verbose_name=_("server")
@@ -401,6 +444,9 @@ class Target(models.Model):
     batch = models.PositiveIntegerField(_("batch"), default=1)
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.PENDING)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    staged_at = models.DateTimeField(_("uploaded"), null=True, blank=True, editable=False)
+    begun_at = models.DateTimeField(_("its turn came"), null=True, blank=True, editable=False)
+    checking_at = models.DateTimeField(_("script ended"), null=True, blank=True, editable=False)
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     exit_code = models.IntegerField(_("exit status"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
@@ -411,6 +457,7 @@ class Target(models.Model):
     progress = models.CharField(_("progress"), max_length=100, blank=True)
     run_key = models.CharField(max_length=32, default="", editable=False)
     undo_key = models.CharField(max_length=32, default="", editable=False)
+    revision = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
         ordering: ClassVar = ["batch", "id"]
@@ -419,6 +466,7 @@ class Target(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["deployment", "server"], name="server_once_in_a_deployment"),
         ]
+        indexes: ClassVar = [models.Index(fields=["deployment", "revision"], name="target_revisions")]
 
     def __str__(self) -> str:
         return self.server_name
@@ -442,6 +490,8 @@ class Target(models.Model):
             values["finished_at"] = Now()
         elif self.started_at is None:
             values["started_at"] = Now()
+        if moment := self.MOMENTS.get(status):
+            values[moment] = Coalesce(moment, Now())
         won = rows.update(status=status, **values) == 1
         if won:
             self.refresh_from_db(fields=["status", "finished_at", "started_at", *values])
@@ -530,11 +580,32 @@ class Sighting(models.Model):
         cls.objects.update_or_create(project=project, server=server, defaults={"seen_at": timezone.now(), **seen})
 
 
+class LogLineManager(models.Manager["LogLine"]):
+    """Lines of logs, numbered as they are written."""
+
+    def bulk_create(self, objs: Iterable["LogLine"], *args: Any, **options: Any) -> list["LogLine"]:
+        """Write lines behind those that are there. A log has one writer at a time: nobody else takes their numbers."""
+        lines = list(objs)
+        last: dict[int, int] = {}
+        for line in lines:
+            number = last.get(line.deployment_id) or self.last_number(line.deployment_id)
+            line.number = last[line.deployment_id] = number + 1
+        return super().bulk_create(lines, *args, **options)
+
+    def last_number(self, deployment_id: int) -> int:
+        """The number of the last line of a deployment's log; 0 if it has none."""
+        newest = LogLine.objects.filter(deployment=deployment_id).order_by("-id")
+        return newest.values_list("number", flat=True).first() or 0
+
+
 class LogLine(models.Model):
     """One line of a deployment's log; ``target`` is null for what the platform itself says.
 
-    ``content`` is text that may hold ANSI colour sequences and never a secret of the project.
+    ``number`` is its place in the log, from 1. ``content`` is text that may hold ANSI colour sequences and never a
+    secret of the project.
     """
+
+    objects = LogLineManager()
 
     class Stream(models.TextChoices):
         SYSTEM = "system", _("System")
@@ -561,6 +632,7 @@ class LogLine(models.Model):
         related_name="log_lines",
         verbose_name=_("server of a deployment"),
     )
+    number = models.PositiveIntegerField(_("number"), default=0, editable=False)
     stream = models.CharField(_("stream"), max_length=10, choices=Stream, default=Stream.SYSTEM)
     level = models.CharField(_("level"), max_length=10, choices=Level, default=Level.INFO)
     content = models.TextField(_("text"))
@@ -570,10 +642,19 @@ class LogLine(models.Model):
         ordering: ClassVar = ["id"]
         verbose_name = _("log line")
         verbose_name_plural = _("log lines")
-        indexes: ClassVar = [models.Index(fields=["deployment", "id"], name="log_of_deployment")]
+        indexes: ClassVar = [
+            models.Index(fields=["deployment", "id"], name="log_of_deployment"),
+            models.Index(fields=["deployment", "id"], name="errors_of_log", condition=models.Q(level="error")),
+        ]
 
     def __str__(self) -> str:
         return self.content[:80]
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Write it; a new line comes behind those that are there."""
+        if self._state.adding:
+            self.number = LogLine.objects.last_number(self.deployment_id) + 1
+        super().save(*args, **options)
 
 
 class ApiToken(models.Model):

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -30,13 +30,15 @@ LOOK_EVERY = timedelta(minutes=50)
 class View:
     """What was seen of a project on one server, beside the release that deployer ``left`` there.
 
-    ``drift`` are sentences: what differs. Empty where all is as it was left, or nothing was ever seen.
+    ``drift`` are sentences: what differs. Empty where all is as it was left, or nothing was ever seen. ``is_outdated``:
+    a deployment has changed the server since it was seen, so nothing is said of it.
     """
 
     server: Server
     sighting: Sighting | None
     left: str
     drift: list[str]
+    is_outdated: bool = False
 
 
 @dataclass
@@ -56,7 +58,12 @@ def board(project: Project) -> list[View]:
 def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
     """The same of several projects, by their ids; with as many questions to the database as for one."""
     touched = _touched(projects)
-    places = set(touched.order_by().values_list("deployment__project", "server").distinct())
+    places = {
+        (project, server): changed
+        for project, server, changed in touched.order_by()
+        .values_list("deployment__project", "server")
+        .annotate(changed=Max("begun_at"))
+    }
     servers = Server.objects.filter(pk__in=touched.values("server"), is_active=True).order_by("name")
     seen = {
         (sighting.project_id, sighting.server_id): sighting
@@ -71,8 +78,10 @@ def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
                 continue
             left = known.get(project.pk, {}).get(server.pk, "")
             sighting = seen.get(key)
-            drift = _drift(sighting, left, proofs.get(key, [])) if sighting else []
-            found.setdefault(project.pk, []).append(View(server, sighting, left, drift))
+            changed = places[key]
+            outdated = sighting is not None and changed is not None and sighting.seen_at < changed
+            drift = _drift(sighting, left, proofs.get(key, [])) if sighting and not outdated else []
+            found.setdefault(project.pk, []).append(View(server, sighting, left, drift, outdated))
     return found
 
 

@@ -14,7 +14,7 @@ from django.urls import URLPattern, include, path
 from django.views.i18n import set_language
 
 from deployer.api import api
-from deployer.views import actions, board, changes, deployment, history, home, launch, releases
+from deployer.views import actions, board, changes, compare, deployment, history, home, launch, releases
 
 
 def superusers_only(module: str) -> tuple[list[URLPattern], str]:
@@ -39,6 +39,9 @@ deployment_urls = [
     path("", deployment.deployment, name="deployment"),
     path("poll/", deployment.deployment_poll, name="deployment_poll"),
     path("earlier/", deployment.deployment_earlier, name="deployment_earlier"),
+    path("later/", deployment.deployment_later, name="deployment_later"),
+    path("error/", deployment.deployment_error, name="deployment_error"),
+    path("compare/", compare.deployment_previous, name="deployment_previous"),
     path("changes/", changes.deployment_changes, name="deployment_changes"),
     path("log/", deployment.deployment_log, name="deployment_log"),
     path("cancel/", actions.deployment_cancel, name="deployment_cancel"),
@@ -66,6 +69,8 @@ urlpatterns = [
     path("projects/", include("projects.urls")),
     path("servers/", include("servers.urls")),
     path("deployments/", history.history, name="deployments"),
+    path("deployments/compare/", compare.deployment_compare, name="deployment_compare"),
+    path("deployments/compare/commits/", compare.compare_commits, name="compare_commits"),
     path("deployments/<int:pk>/", include(deployment_urls)),
     path("api/v1/", api.urls),
     path("admin/", admin.site.urls),

@@ -1,6 +1,7 @@
 """Machines and how to reach them: credentials, servers, groups of servers."""
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import ClassVar
 
 from django.core.exceptions import ValidationError
@@ -194,8 +195,12 @@ class ServerGroup(models.Model):
     @staticmethod
     def flatten(groups: Iterable["ServerGroup"]) -> list[Server]:
         """The servers of ``groups`` in group order, each once however many groups hold it, inactive ones too."""
+        order = [group.pk for group in groups]
+        memberships = ServerGroup.servers.through.objects.filter(servergroup__in=order).order_by("server__name")
+        members: dict[int, list[Server]] = {pk: [] for pk in order}
+        for row in memberships.select_related("server__credential", "server__jump_host"):
+            members[row.servergroup_id].append(row.server)
         servers: dict[int, Server] = {}
-        for group in groups:
-            for server in group.servers.select_related("credential", "jump_host").order_by("name"):
-                servers.setdefault(server.pk, server)
+        for server in chain.from_iterable(members.values()):
+            servers.setdefault(server.pk, server)
         return list(servers.values())

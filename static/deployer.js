@@ -50,19 +50,108 @@
     history.replaceState(null, "", `?${query}`);
   });
 
+  /* What will happen is said in a dialog over the page; its address is a page of its own. */
+  const dialog = document.getElementById("dialog");
+  if (dialog) {
+    document.body.addEventListener("htmx:afterSwap", (event) => {
+      if (event.detail.target !== dialog) return;
+      if (dialog.childElementCount) dialog.showModal();
+      else location.assign(event.detail.pathInfo.requestPath); // something else was answered: it is shown as it is
+    });
+    document.body.addEventListener("htmx:responseError", (event) => {
+      if (event.detail.target === dialog) location.assign(event.detail.pathInfo.requestPath);
+    });
+    dialog.addEventListener("click", (event) => {
+      const leaves = event.target === dialog || event.target.closest("[data-close]");
+      if (!leaves) return;
+      event.preventDefault();
+      dialog.close();
+    });
+    dialog.addEventListener("close", () => dialog.replaceChildren());
+  }
+
+  /* What was opened or closed on a page stays so when its part comes anew. */
+  let unfolded = new Map();
+  const remember = (event) => {
+    const all = event.detail.target.querySelectorAll("details[id]");
+    unfolded = new Map([...all].map((one) => [one.id, one.open]));
+  };
+  const reopen = () => {
+    for (const [id, open] of unfolded) document.getElementById(id)?.toggleAttribute("open", open);
+  };
+  document.body.addEventListener("htmx:oobBeforeSwap", remember);
+  document.body.addEventListener("htmx:oobAfterSwap", reopen);
+  document.body.addEventListener("htmx:beforeSwap", remember);
+  document.body.addEventListener("htmx:afterSwap", reopen);
+
+  /* A notification at the end, for whoever has asked for it in this browser. */
+  const tell = document.getElementById("tell");
+  if (tell && "Notification" in window) {
+    const asked = tell.textContent;
+    const wanted = () => {
+      try {
+        return localStorage.getItem("tell") === "yes" && Notification.permission === "granted";
+      } catch {
+        return false; // storage is switched off
+      }
+    };
+    const show = () => {
+      const on = wanted();
+      tell.hidden = false;
+      tell.setAttribute("aria-pressed", String(on));
+      tell.textContent = on ? tell.dataset.on : Notification.permission === "denied" ? tell.dataset.denied : asked;
+    };
+    tell.addEventListener("click", async () => {
+      const on = wanted();
+      if (!on && Notification.permission !== "granted") await Notification.requestPermission();
+      try {
+        localStorage.setItem("tell", on ? "no" : "yes");
+      } catch {
+        // then it is not remembered
+      }
+      show();
+    });
+    document.body.addEventListener("htmx:oobAfterSwap", (event) => {
+      const state = document.getElementById("deployment-state");
+      if (event.detail.target.id !== "deployment-state" || state.dataset.active === "yes" || tell.hidden) return;
+      const notice = { body: state.dataset.words.trim(), tag: location.pathname };
+      if (wanted()) new Notification(state.dataset.notice, notice);
+      tell.hidden = true;
+    });
+    show();
+  }
+
+  document.querySelector(".target.chosen")?.scrollIntoView({ block: "nearest" });
+  document.addEventListener("keydown", (event) => {
+    const search = document.querySelector("input[aria-keyshortcuts='/']");
+    if (event.key !== "/" || !search || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input, textarea, select, dialog")) return;
+    event.preventDefault();
+    search.focus();
+    search.select();
+  });
+
+  /* In a tab that nobody sees, news are asked for every fifth time. */
+  let unseen = 0;
+  document.body.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.target.id !== "poller" || !document.hidden) return;
+    unseen += 1;
+    if (unseen % 5) event.preventDefault();
+  });
+
   /* The log: it follows its end until somebody scrolls up, and again once they are back at the end. */
   const log = document.getElementById("log");
   if (!log) return;
   const KEPT = 5000; // rows on the page while following; what leaves at the top can be loaded again
   const jump = document.getElementById("log-jump");
-  let following = true;
+  let following = !log.dataset.at; // around a line that was asked for, nothing is followed
   let height = 0;
   const toEnd = () => {
     log.scrollTop = log.scrollHeight;
   };
   const follow = (on) => {
     following = on;
-    jump.hidden = on;
+    jump.hidden = on && !log.dataset.at;
   };
   const trim = () => {
     const lines = document.getElementById("log-lines");
@@ -73,7 +162,7 @@
     const earlier = document.getElementById("log-earlier");
     earlier.hidden = false;
     earlier.querySelector("span")?.remove(); // its count is no longer true
-    const query = new URLSearchParams({ before: first.dataset.id, line: first.id.slice(1) });
+    const query = new URLSearchParams({ before: first.dataset.id });
     const button = earlier.querySelector("[hx-get]");
     button.setAttribute("hx-get", `${button.getAttribute("hx-get").split("?")[0]}?${query}`);
     htmx.process(button);
@@ -81,11 +170,13 @@
   let last = 0;
   log.addEventListener("scroll", () => {
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+    if (log.dataset.at) return;
     if (atEnd) follow(true);
     else if (log.scrollTop < last) follow(false); // up; a log that only grew is still followed
     last = log.scrollTop;
   });
   jump.addEventListener("click", () => {
+    if (log.dataset.at) return; // a link
     follow(true);
     toEnd();
   });
@@ -95,21 +186,34 @@
     toEnd();
   });
   document.body.addEventListener("htmx:beforeSwap", (event) => {
-    if (event.detail.target.id === "log-lines") height = log.scrollHeight - log.scrollTop;
+    if (event.detail.requestConfig.elt.closest("#log-earlier")) height = log.scrollHeight - log.scrollTop;
   });
   document.body.addEventListener("htmx:afterSettle", () => {
     if (!height) return;
     log.scrollTop = log.scrollHeight - height; // what was read stays where it was
     height = 0;
   });
-  /* The next error after what is seen, and from the top again after the last one. */
-  document.getElementById("log-error").addEventListener("click", () => {
+  /* The next error after what is seen; one that is not on the page is asked for. */
+  const nextError = document.getElementById("log-error");
+  document.body.addEventListener("htmx:oobAfterSwap", () => {
+    if (log.querySelector(".line.error")) nextError.hidden = false;
+  });
+  nextError.addEventListener("click", (event) => {
     const errors = [...log.querySelectorAll(".line.error")];
-    const edge = log.getBoundingClientRect().top + 8;
-    const next = errors.find((line) => line.getBoundingClientRect().top > edge) ?? errors[0];
-    if (!next) return;
+    const edge = log.getBoundingClientRect().top + 12;
+    const whole = !log.dataset.at && document.getElementById("log-earlier").hidden;
+    const next = errors.find((line) => line.getBoundingClientRect().top > edge) ?? (whole ? errors[0] : null);
+    if (!next) {
+      const rows = log.querySelectorAll(".line");
+      const last = log.dataset.at ? rows[rows.length - 1]?.dataset.id : ""; // beyond the end it is the first one
+      nextError.href = nextError.href.split("?")[0] + (last ? `?after=${last}` : "");
+      return;
+    }
+    event.preventDefault();
     follow(false);
-    log.scrollTop += next.getBoundingClientRect().top - edge + 8;
+    log.scrollTop += next.getBoundingClientRect().top - edge + 4;
+    for (const line of log.querySelectorAll(".picked")) line.classList.remove("picked");
+    next.classList.add("picked");
   });
 
   /* Lines that the address names, #L10 or #L10-L20; a click with Shift extends them. */
@@ -121,8 +225,13 @@
     for (let number = low; number <= Math.min(high, low + KEPT); number += 1) {
       document.getElementById(`L${number}`)?.classList.add("picked");
     }
+    const line = document.getElementById(`L${low}`);
+    if (!line && low >= 1 && low <= Number(log.dataset.last) && log.dataset.at !== String(low)) {
+      location.replace(`?at=${low}${location.hash}`); // it is not on the page: the page around it
+      return true;
+    }
     follow(false);
-    document.getElementById(`L${low}`)?.scrollIntoView({ block: "nearest" });
+    line?.scrollIntoView({ block: "center" });
     return true;
   };
   log.addEventListener("click", (event) => {
@@ -132,5 +241,8 @@
     location.hash = `L${first[1]}-L${event.target.textContent}`;
   });
   addEventListener("hashchange", pick);
-  if (!pick()) toEnd();
+  if (!pick()) {
+    if (log.dataset.at) document.getElementById(`L${log.dataset.at}`)?.scrollIntoView({ block: "center" });
+    else toEnd();
+  }
 })();

@@ -1,7 +1,7 @@
 """What can be done with a deployment: cancel, continue, retry, roll back, launch again."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from django.contrib import messages
@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import HttpResponseClientRedirect
 
 from deployer.launch import (
     Launch,
@@ -45,7 +46,7 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
         return redirect(it)
     if not it.is_active:
         messages.warning(request, cancel_sentence(it, asked=False))
-        return redirect(it)
+        return _back(request, it)
     rows = [(target, *_when_cancelled(target)) for target in it.targets.all()]
     return render(request, "deployer/cancel.html", {"deployment": it, "rows": rows})
 
@@ -77,7 +78,7 @@ def deployment_continue(request: Request, pk: int) -> HttpResponse:
     paused = Pause.of(it, list(it.targets.all()))
     if paused is None:
         messages.warning(request, continue_sentence(it, continued=False))
-        return redirect(it)
+        return _back(request, it)
     return render(request, "deployer/continue.html", {"deployment": it, "paused": paused})
 
 
@@ -107,16 +108,22 @@ def _launch_from(request: Request, earlier: Deployment, wish_for: Callable[..., 
             raise in_the_way
     except LaunchRefusedError as refusal:
         messages.error(request, _with_link(refusal))
-        return redirect(earlier)
+        return _back(request, earlier)
     batches = numbered(wish, [server for server in servers if server.is_active])
+    earlier_targets = {target.server_id: target for target in earlier.targets.all()}
     context = {
         "deployment": earlier,
         "wish": wish,
         "is_restart_only": wish.deployment_type == Deployment.Type.RESTART_ONLY,
-        "servers": [(server, batches.get(server)) for server in servers],
+        "servers": [(server, batches.get(server), earlier_targets.get(server.pk)) for server in servers],
         "count": len(batches),
     }
     return render(request, "deployer/confirm.html", context)
+
+
+def _back(request: Request, it: Deployment) -> HttpResponse:
+    """The page of a deployment in place of a dialog that has nothing to ask."""
+    return HttpResponseClientRedirect(it.get_absolute_url()) if request.htmx else redirect(it)
 
 
 def _with_link(refusal: LaunchRefusedError) -> str:
@@ -133,6 +140,7 @@ def _with_link(refusal: LaunchRefusedError) -> str:
 def deployment_again(request: Request, pk: int) -> HttpResponse:
     """The launch form, filled in as this deployment was launched."""
     it = shown(pk)
+    plan = cast(dict[str, Any], it.plan or {})
     chosen: dict[str, Any] = {
         "type": it.deployment_type,
         "group": list(it.server_groups.values_list("pk", flat=True)),
@@ -141,4 +149,9 @@ def deployment_again(request: Request, pk: int) -> HttpResponse:
         chosen["branch"] = it.branch
     elif it.release:
         chosen["release"] = it.release.version  # it was uploaded: no branch leads to it
+    for name in ("batches", "max_failures"):  # adjusted for that one time
+        if name in plan and plan[name] != getattr(it.project, name):
+            chosen[name] = plan[name]
+    if it.rebuild:
+        chosen["rebuild"] = 1
     return redirect(f"{reverse('launch', args=[it.project_id])}?{urlencode(chosen, doseq=True)}")

@@ -29,10 +29,10 @@ def launch_changes(request: Request, pk: int) -> HttpResponse:
 
 @fragment
 def launch_names(request: Request, pk: int) -> HttpResponse:
-    """The branches and tags that the launch form proposes."""
+    """The branches and tags that the launch form proposes, for what is typed as ``branch`` if anything is."""
     project = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)
     with mirror_of(project) as mirror:
-        return render(request, "deployer/_names.html", {"names": mirror.names()})
+        return render(request, "deployer/_names.html", {"names": mirror.names(request.GET.get("branch", ""))})
 
 
 @require_POST
@@ -50,14 +50,26 @@ def launch_fetch(request: Request, pk: int) -> HttpResponse:
 def _answer(request: Request, project: Project, query: QueryDict, problem: str = "") -> HttpResponse:
     form = LaunchForm(query)
     found, batches = Changes(), []
+    servers: list[Server] = []
+    left_out: list[Server] = []
     if form.is_valid():
         values = form.cleaned_data
-        servers = [server for server in ServerGroup.flatten(values["server_groups"]) if server.is_active]
+        chosen = ServerGroup.flatten(values["server_groups"])
+        servers = [server for server in chosen if server.is_active]
+        left_out = [server for server in chosen if not server.is_active]
         batches = _in_batches(Launch(project, [], batches=values["batches"]), servers)
         if values["deployment_type"] != Deployment.Type.RESTART_ONLY:
             ids = [server.pk for server in servers]
             found = changes_of_launch(project, values["branch"], values["release"], ids)
-    context = {"project": project, "changes": found, "batches": batches, "fetch_problem": problem, "is_launch": True}
+    context = {
+        "project": project,
+        "changes": found,
+        "batches": batches,
+        "server_count": len(servers),
+        "left_out": left_out,
+        "fetch_problem": problem,
+        "is_launch": True,
+    }
     return render(request, "deployer/_changes.html", context)
 
 

@@ -1,25 +1,30 @@
 """One deployment as it goes: its head, its servers, its log."""
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
+from urllib.parse import urlencode
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db.models import BooleanField, ExpressionWrapper, Q
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.text import slugify
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
+from django_htmx.http import HttpResponseClientRefresh
 
 from deployer import terminal
-from deployer.forms import LogFilter
+from deployer.following import LOG_ROWS, News, Row, seen
+from deployer.forms import LogFilter, condition_of
 from deployer.models import Deployment, LogLine, Target
-from deployer.views.request import Request, fragment
+from deployer.views.request import Pass, Request, fragment
 
-#: Log rows that one answer holds at most.
-LOG_ROWS = 500
+#: Rows before a line that is asked for by its number.
+LOG_ROWS_BEFORE = 50
 
 
 def shown(pk: int) -> Deployment:
@@ -32,46 +37,20 @@ def shown(pk: int) -> Deployment:
     )
 
 
-@dataclass(frozen=True)
-class Row:
-    """A log line with its number in the log and the server it is from."""
-
-    number: int
-    line: LogLine
-    server: str
-
-
-def _rows(lines: Sequence[LogLine], targets: list[Target], first_number: int) -> list[Row]:
-    """Lines that follow each other in the log."""
-    return _numbered(zip(range(first_number, first_number + len(lines)), lines, strict=True), targets)
-
-
-def _numbered(lines: Iterable[tuple[int, LogLine]], targets: list[Target]) -> list[Row]:
+def _rows(lines: Iterable[LogLine], targets: list[Target]) -> list[Row]:
     names = {target.pk: target.server_name for target in targets}
-    return [Row(number, line, names.get(line.target_id or 0, "")) for number, line in lines]
+    return [Row.of(line, names.get(line.target_id or 0, "")) for line in lines]
 
 
-def _matching(it: Deployment, targets: list[Target], condition: Q, before: int = 0) -> list[Row]:
-    """The last rows that are as wanted, of those before an id if one is given, with their numbers in the whole log."""
-    lines = it.log_lines.filter(condition)
-    found = list((lines.filter(id__lt=before) if before else lines).order_by("-id")[:LOG_ROWS])[::-1]
-    if not found:
-        return []
-    first = it.log_lines.filter(id__lt=found[0].pk).count() + 1
-    between = it.log_lines.filter(id__range=(found[0].pk, found[-1].pk)).order_by("id").values_list("pk", flat=True)
-    numbers = {pk: number for number, pk in enumerate(between.iterator(), first)}
-    return _numbered(((numbers[line.pk], line) for line in found), targets)
+def _last(lines: QuerySet[LogLine]) -> list[LogLine]:
+    """The last rows of these, in their order."""
+    return list(lines.order_by("-id")[:LOG_ROWS])[::-1]
 
 
-def _state(deployment: Deployment, targets: list[Target]) -> str:
-    """A short text that changes whenever the head of the page or its table of servers would."""
-    seen = [
-        (deployment.status, deployment.commit_hash, deployment.error_message),
-        (deployment.cancel_requested_at, deployment.force_requested_at, deployment.finished_at, deployment.paused_at),
-        *((t.status, t.exit_code, t.error, t.release_before, t.release_after, t.proof, t.started_at) for t in targets),
-        *((t.evidence, t.progress) for t in targets),
-    ]
-    return hashlib.blake2s(repr(seen).encode(), digest_size=8).hexdigest()
+def _around(lines: QuerySet[LogLine], number: int) -> list[LogLine]:
+    """The rows around the line of that number."""
+    first = lines.order_by("id").values("pk")[max(number - LOG_ROWS_BEFORE, 1) - 1 :][:1]
+    return list(lines.filter(id__gte=first).order_by("id")[:LOG_ROWS])
 
 
 def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
@@ -81,7 +60,7 @@ def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
         "deployment": deployment,
         "targets": targets,
         "groups": deployment.server_groups.all(),
-        "seen": _state(deployment, targets),
+        "seen": seen(deployment, targets),
         "paused": Pause.of(deployment, targets),
         "can_retry": ended and any(target.status != Target.Status.SUCCESS and target.server_id for target in targets),
         "can_roll_back": ended
@@ -117,79 +96,136 @@ def _number(request: HttpRequest, name: str) -> int:
 @require_safe
 @login_required
 def deployment(request: Request, pk: int) -> HttpResponse:
-    """One deployment: what it is, how each server fares, and the end of its log, or of what is wanted of it."""
+    """One deployment: what it is, how each server fares, and the end of its log, or of what is wanted of it.
+
+    ``at`` is the number of a line: then the log is shown around it, and does not follow.
+    """
     it = shown(pk)  # before the rows: once it has ended, no row follows those that are read now
     targets = list(it.targets.all())
     wanted = LogFilter(request.GET, it.targets.all())
-    newest = list(it.log_lines.order_by("-id")[:LOG_ROWS])[::-1]
-    last = it.log_lines.filter(id__lte=newest[-1].pk).count() if newest else 0
-    if wanted.condition:
-        rows = _matching(it, targets, wanted.condition)
-        earlier = rows[0].number - 1 if len(rows) == LOG_ROWS else 0
-    else:
-        rows, earlier = _rows(newest, targets, last - len(newest) + 1), last - len(newest)
+    newest = it.log_lines.order_by("-id").only("number").first() or LogLine(pk=0)
+    at = min(_number(request, "at"), newest.number)
+    lines = it.log_lines.filter(id__lte=newest.pk)
+    rows = _rows(_around(lines, at) if at else _last(lines.filter(wanted.condition)), targets)
+    head = _head(it, targets)
+    given = _poll_pass(request, pk, wanted.chosen).new()
     return render(
         request,
         "deployer/deployment.html",
         {
-            **_head(it, targets),
+            **head,
             "rows": rows,
-            "earlier": earlier,
-            "after": newest[-1].pk if newest else 0,
-            "next_number": last + 1,
+            "at": at,
+            "earlier": rows[0].number - 1 if at else _earlier(rows),
+            "later": bool(at) and rows[-1].number < newest.number,
+            "last_id": rows[-1].pk if rows else 0,
+            "last_number": newest.number,
             "follows": it.is_active,
+            "poll": _poll_address(pk, newest.pk, head["seen"], given, wanted.chosen),
             "wanted": wanted,
             "errors": it.log_lines.filter(level=LogLine.Level.ERROR).count(),
         },
     )
 
 
-@fragment
+def _earlier(rows: list[Row]) -> int:
+    """How many lines of the log are before these rows, if any is left to be loaded."""
+    return rows[0].number - 1 if len(rows) == LOG_ROWS else 0
+
+
+def _poll_pass(request: HttpRequest, pk: int, chosen: Mapping[str, str]) -> Pass:
+    return Pass(request, "log", pk, urlencode(chosen))
+
+
+def _poll_address(pk: int, after: int, seen: str, given: str, chosen: Mapping[str, str]) -> str:
+    """Where the next poll asks: for rows after an id, and for head and table if they are not as ``seen``."""
+    query = {"after": after, "seen": seen, "pass": given, **chosen}
+    return f"{reverse('deployment_poll', args=[pk])}?{urlencode(query)}"
+
+
+@require_safe
 def deployment_poll(request: Request, pk: int) -> HttpResponse:
     """What is new since the last answer: log rows after an id, and the head and table if they have changed.
 
-    The status is read before the rows: a deployment that had ended by then has no row that is missed.
+    Nothing new is answered without a word (204): the page asks again as before. Whoever shows a good pass is not looked
+    up, nor is the filter that it was made for. State and rows are of one moment (see `News`): a deployment that had
+    ended by then has no row that is missed. The head is read after that; where it is newer, it comes once more.
     """
-    it = shown(pk)
-    targets = list(it.targets.all())
-    after, number = _number(request, "after"), _number(request, "line") or 1
-    wanted = LogFilter(request.GET, it.targets.all())
-    condition = wanted.condition or Q(pk__isnull=False)
-    found = it.log_lines.filter(id__gt=after).annotate(wanted=ExpressionWrapper(condition, BooleanField()))
-    lines = list(found.order_by("id")[:LOG_ROWS])
-    head = _head(it, targets)
-    more = len(lines) == LOG_ROWS
-    return render(
-        request,
-        "deployer/_poll.html",
-        {
-            **head,
-            "rows": [row for row in _rows(lines, targets, number) if row.line.wanted],  # type: ignore[attr-defined]
-            "wanted": wanted,
-            "after": lines[-1].pk if lines else after,
-            "next_number": number + len(lines),
-            "changed": head["seen"] != request.GET.get("seen"),
-            "more": more,
-            "follows": it.is_active or more,
-        },
-    )
+    chosen = {name: request.GET[name] for name in LogFilter.base_fields if request.GET.get(name)}
+    given = request.GET.get("pass", "")
+    is_known = _poll_pass(request, pk, chosen).is_good(given)
+    if not is_known:
+        if not request.user.is_authenticated:
+            return HttpResponseClientRefresh()
+        chosen = LogFilter(request.GET, Target.objects.filter(deployment=pk)).chosen
+        given = _poll_pass(request, pk, chosen).new()
+    after = _number(request, "after")
+    news = News.of(pk, after)
+    if news is None:
+        raise Http404
+    changed = news.seen != request.GET.get("seen")
+    if is_known and news.is_active and not news.rows and not changed:
+        return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
+    context = {
+        "rows": _wanted(news.rows, pk, chosen),
+        "changed": changed,
+        "more": news.is_full,
+        "follows": news.is_active or news.is_full,
+        "poll": _poll_address(pk, news.rows[-1].pk if news.rows else after, news.seen, given, chosen),
+    }
+    if changed:
+        it = shown(pk)
+        context |= _head(it, list(it.targets.all()))
+        context["wanted"] = LogFilter(request.GET, it.targets.all())
+    return render(request, "deployer/_poll.html", context)
+
+
+def _wanted(rows: list[Row], pk: int, chosen: Mapping[str, str]) -> list[Row]:
+    """Those of the new rows that are as chosen."""
+    if not chosen or not rows:
+        return rows
+    new = LogLine.objects.filter(deployment=pk, id__range=(rows[0].pk, rows[-1].pk))
+    ids = set(new.filter(condition_of(chosen)).values_list("pk", flat=True))
+    return [row for row in rows if row.pk in ids]
 
 
 @fragment
 def deployment_earlier(request: Request, pk: int) -> HttpResponse:
-    """The log rows before an id; ``line`` is the number of the row with that id."""
+    """The log rows before an id."""
     it = shown(pk)
-    targets = list(it.targets.all())
     wanted = LogFilter(request.GET, it.targets.all())
-    before, number = _number(request, "before"), max(_number(request, "line"), 1)
-    if wanted.condition:
-        rows = _matching(it, targets, wanted.condition, before)
-    else:
-        lines = list(it.log_lines.filter(id__lt=before).order_by("-id")[:LOG_ROWS])[::-1]
-        rows = _rows(lines, targets, max(number - len(lines), 1))
-    earlier = rows[0].number - 1 if len(rows) == LOG_ROWS else 0
-    context = {"deployment": it, "rows": rows, "earlier": earlier, "wanted": wanted}
+    lines = _last(it.log_lines.filter(wanted.condition, id__lt=_number(request, "before")))
+    rows = _rows(lines, list(it.targets.all()))
+    context = {"deployment": it, "rows": rows, "earlier": _earlier(rows), "wanted": wanted}
     return render(request, "deployer/_earlier_answer.html", context)
+
+
+@fragment
+def deployment_later(request: Request, pk: int) -> HttpResponse:
+    """The log rows after an id."""
+    it = shown(pk)
+    lines = list(it.log_lines.filter(id__gt=_number(request, "after")).order_by("id")[: LOG_ROWS + 1])
+    more, lines = len(lines) > LOG_ROWS, lines[:LOG_ROWS]
+    context = {
+        "deployment": it,
+        "rows": _rows(lines, list(it.targets.all())),
+        "later": more,
+        "last_id": lines[-1].pk if lines else 0,
+    }
+    return render(request, "deployer/_later_answer.html", context)
+
+
+@require_safe
+@login_required
+def deployment_error(request: Request, pk: int) -> HttpResponse:
+    """The first error after an id, and after the last one the first one again: the page with the log around it."""
+    it = shown(pk)
+    errors = it.log_lines.filter(level=LogLine.Level.ERROR).order_by("id")
+    line = errors.filter(id__gt=_number(request, "after")).first() or errors.first()
+    if line is None:
+        messages.info(request, _("There is no error in this log."))
+        return redirect(it)
+    return redirect(f"{it.get_absolute_url()}?at={line.number}#L{line.number}")
 
 
 @require_safe

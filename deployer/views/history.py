@@ -1,13 +1,17 @@
-"""Every deployment, newest first: filtered, counted, and the last ones as a picture."""
+"""Every deployment, newest first: filtered, counted, and as pictures how long they took and how many went well."""
 
 from dataclasses import dataclass
+from datetime import date, timedelta
+from statistics import median
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db.models import Count, Q
+from django.db.models.functions import TruncWeek
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from deployer.forms import HistoryFilter
@@ -15,8 +19,9 @@ from deployer.models import Deployment, DeploymentQuerySet
 from deployer.views.request import Request
 
 HISTORY_PAGE = 50
-#: Deployments that the picture shows, and its size.
-BARS, BAR_WIDTH, HEIGHT = 60, 12, 64
+#: Deployments that the picture shows, and its size; the weeks of the other one.
+BARS, BAR_WIDTH, HEIGHT = 60, 10, 64
+WEEKS = 12
 
 
 @require_safe
@@ -32,6 +37,8 @@ def history(request: Request) -> HttpResponse:
         "is_filtered": bool(form.lookups() or form.status_lookups()),
         "tabs": _tabs(form, chosen),
         "picture": Picture.of(chosen),
+        "weeks": weeks_of(chosen),
+        "bar_width": BAR_WIDTH,
     }
     return render(request, "deployer/history.html", context)
 
@@ -63,11 +70,12 @@ class Bar:
 class Picture:
     """The last deployments that have ended, oldest first, as high as they took long.
 
-    ``success`` is the share of those that went well, in percent.
+    ``longest`` is as long as the picture is high, ``middle`` is the duration that half of them stayed below.
     """
 
     bars: list[Bar]
-    success: int
+    longest: timedelta
+    middle: timedelta
     width: int
     height: int = HEIGHT
 
@@ -83,9 +91,53 @@ class Picture:
         ]
         longest = max(*took, 0.001)
         heights = [max(3.0, HEIGHT * seconds / longest) for seconds in took]
+        first = (BARS - len(rows)) * BAR_WIDTH  # the newest stand at the right
         bars = [
-            Bar(row, number * BAR_WIDTH, round(HEIGHT - height, 1), round(height, 1))
+            Bar(row, first + number * BAR_WIDTH, round(HEIGHT - height, 1), round(height, 1))
             for number, (row, height) in enumerate(zip(rows, heights, strict=True))
         ]
-        good = sum(row.status == Deployment.Status.SUCCESS for row in rows)
-        return cls(bars, round(100 * good / len(rows)), len(rows) * BAR_WIDTH)
+        return cls(bars, timedelta(seconds=longest), timedelta(seconds=median(took)), BARS * BAR_WIDTH)
+
+
+@dataclass(frozen=True)
+class Week:
+    """The deployments that were launched in the week from ``begins`` on and have ended: how many, and how many well."""
+
+    begins: date
+    ended: int
+    good: int
+    x: int
+
+    @property
+    def share(self) -> int | None:
+        """The share that went well, in percent; nothing in a week without any."""
+        return round(100 * self.good / self.ended) if self.ended else None
+
+    @property
+    def height(self) -> float:
+        """How high its column is."""
+        return round(HEIGHT * self.good / self.ended, 1) if self.ended else 0
+
+    @property
+    def top(self) -> float:
+        """Where its column begins."""
+        return round(HEIGHT - self.height, 1)
+
+
+def weeks_of(chosen: DeploymentQuerySet) -> list[Week]:
+    """The last weeks until this one, also those in which nothing was launched; empty where all of them are."""
+    this = timezone.localdate() - timedelta(days=timezone.localdate().weekday())
+    first = this - timedelta(weeks=WEEKS - 1)
+    rows = (
+        chosen.ended()
+        .filter(created_at__date__gte=first)
+        .order_by()
+        .annotate(week=TruncWeek("created_at"))
+        .values_list("week")
+        .annotate(ended=Count("pk"), good=Count("pk", filter=Q(status=Deployment.Status.SUCCESS)))
+    )
+    found = {timezone.localdate(week): (ended, good) for week, ended, good in rows}
+    if not found:
+        return []
+    weeks = [first + timedelta(weeks=number) for number in range(WEEKS)]
+    return [Week(week, *found.get(week, (0, 0)), number) for number, week in enumerate(weeks)]

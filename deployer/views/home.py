@@ -16,24 +16,28 @@ from deployer.views.request import Request, fragment
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
 
+_BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)
+#: Projects whose last deployment has failed, of which the first page shows the newest.
+BROKEN_SHOWN = 5
+
 
 @require_safe
 @login_required
 def home(request: Request) -> HttpResponse:
     """What runs now, what needs attention, what ran lately."""
-    return render(request, "deployer/home.html", _activity() | {"overview": _overview()})
+    return render(request, "deployer/home.html", _activity() | _board())
 
 
 @fragment
 def activity(request: Request) -> HttpResponse:
     """The part of the home page that changes by itself."""
-    return render(request, "deployer/_activity.html", _activity())
+    return render(request, "deployer/_activity.html", _activity() | {"oob": True})
 
 
 @fragment
 def overview(request: Request) -> HttpResponse:
     """What runs where, for every project that was ever deployed."""
-    return render(request, "deployer/_overview.html", {"overview": _overview()})
+    return render(request, "deployer/_overview.html", _board())
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,40 @@ class Running:
         return [
             (view.server, remark)
             for view in self.views
-            for remark in [*view.drift, view.sighting.problem if view.sighting else ""]
+            for remark in [*view.drift, view.sighting.problem if view.sighting and not view.is_outdated else ""]
             if remark
         ]
+
+    @property
+    def releases(self) -> list[tuple[str, list[str]]]:
+        """The releases that were last seen live, with the names of their servers."""
+        found: dict[str, list[str]] = {}
+        for view in self.views:
+            if view.sighting and view.sighting.release and not view.is_outdated:
+                found.setdefault(view.sighting.release, []).append(view.server.name)
+        return sorted(found.items())
+
+    @property
+    def youngest(self) -> dict[str, Any]:
+        """The process that was started last; nothing where none was seen."""
+        seen = [view.sighting for view in self.views if view.sighting and not view.is_outdated]
+        processes: list[dict[str, Any]] = [entry for sighting in seen for entry in sighting.processes]
+        return max(processes, key=lambda entry: str(entry.get("since", "")), default={})
+
+    @property
+    def bad(self) -> int:
+        """How many servers differ, or could not be seen."""
+        return len({server.pk for server, _remark in self.remarks})
+
+    @property
+    def unseen(self) -> bool:
+        """Whether some server was not looked at since it was last changed."""
+        return any(view.sighting is None or view.is_outdated for view in self.views)
+
+
+def _board() -> dict[str, Any]:
+    overview = _overview()
+    return {"overview": overview, "differing": [row for row in overview if row.remarks]}
 
 
 def _overview() -> list[Running]:
@@ -85,11 +120,12 @@ def _newest(**filters: Any) -> QuerySet[Deployment, Any]:
 def _activity() -> dict[str, Any]:
     running = list(Deployment.objects.listed().active())
     recent = list(Deployment.objects.listed().ended()[:12])
+    broken = Deployment.objects.listed().ended().filter(id__in=_newest(), status__in=_BROKEN)
+    found = list(broken.order_by("-finished_at"))
     return {
         "running": running,
-        "broken": Deployment.objects.listed()
-        .ended()
-        .filter(id__in=_newest(), status__in=[Deployment.Status.FAILED, Deployment.Status.INTERRUPTED]),
+        "broken": found[:BROKEN_SHOWN],
+        "more_broken": max(len(found) - BROKEN_SHOWN, 0),
         "offline": Server.objects.filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE),
         "recent": recent,
         "first_steps": [] if running or recent else _first_steps(),

@@ -1,10 +1,13 @@
 """Requests of people who are logged in, and fragments of pages."""
 
+import json
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.signing import BadSignature, TimestampSigner
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
@@ -28,3 +31,33 @@ def fragment(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         return view(request, *args, **kwargs)
 
     return require_safe(checked)
+
+
+#: Seconds for which a pass is good: so long may somebody look on whose login has ended meanwhile.
+PASS_LASTS = 60
+
+
+class Pass:
+    """What spares a fragment that is asked for every second the look-up of session and user.
+
+    It is made when both have been checked, for one thing and for the session that the browser names: it is worth
+    nothing to any other browser, for anything else, or after `PASS_LASTS` seconds. An old one cannot be made new;
+    whoever has one is checked again.
+    """
+
+    def __init__(self, request: HttpRequest, *things: object) -> None:
+        session = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
+        self._signer = TimestampSigner(salt="deployer.pass", sep=".")
+        self._text = json.dumps([session, *map(str, things)])
+
+    def new(self) -> str:
+        """A pass that is good from now on."""
+        return self._signer.sign(self._text).removeprefix(f"{self._text}.")
+
+    def is_good(self, given: str) -> bool:
+        """Whether ``given`` was made for this, not long ago."""
+        try:
+            self._signer.unsign(f"{self._text}.{given}", max_age=PASS_LASTS)
+        except BadSignature:
+            return False
+        return True

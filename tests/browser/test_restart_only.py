@@ -57,7 +57,7 @@ def test_a_restart_is_launched_from_the_form_and_its_log_arrives_until_it_has_su
     (folder / "go").touch()
     expect(log).to_contain_text("the shop is started", timeout=20_000)
     expect(heading).to_contain_text("Success", timeout=20_000)
-    expect(page.get_by_role("row", name=re.compile("web-1"))).to_contain_text("Success")
+    expect(page.locator(".target", has_text="web-1")).to_contain_text("Success")
     expect(page.locator("#poller")).to_have_text("Ended")
 
     deployment = Deployment.objects.get()

@@ -4,8 +4,11 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -13,10 +16,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployer.launch import Launch, LaunchRefusedError, launch
-from deployer.models import Deployment, LogLine, Target
+from deployer.mirror import fetch
+from deployer.models import Deployment, LogLine, Sighting, Target
 from projects.models import Variable
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.git import GitRepository
 
 pytestmark = pytest.mark.django_db
 
@@ -51,15 +56,14 @@ def poll(client: Client, it: Deployment, **query: Any) -> str:
 def cursor(html: str) -> dict[str, str] | None:
     """The query of the poller's next request; nothing if it has none."""
     match = re.search(r'id="poller"[^>]*hx-get="[^"?]*\?([^"]*)"', html)
-    return dict(pair.split("=") for pair in match[1].split("&amp;")) if match else None
+    return dict(parse_qsl(match[1].replace("&amp;", "&"))) if match else None
 
 
-def queries_of(client: Client, url: str) -> int:
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        assert client.get(url).status_code == 200
-    return len(queries)
+def followed(client: Client, it: Deployment, **query: Any) -> dict[str, str]:
+    """The query of the first poll of a page that was opened."""
+    found = cursor(client.get(it.get_absolute_url(), query).content.decode())
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -250,6 +254,28 @@ def test_batches_and_budget_are_adjusted_for_one_launch(client: Client) -> None:
     assert (project.batches, project.max_failures) == ("100%", 0)
 
 
+def test_who_holds_the_lock_and_since_when_is_said_with_a_link(client: Client, running: Deployment) -> None:
+    Deployment.objects.filter(pk=running.pk).update(created_by=make_user("<i>chen"))
+    html = client.get(reverse("launch", args=[running.project_id])).content.decode()
+    assert "shop is being deployed by &lt;i&gt;chen" in html
+    assert f'href="{running.get_absolute_url()}"' in html
+
+
+def test_branches_are_searched_in_the_mirror_as_they_are_typed(client: Client, git_repo: GitRepository) -> None:
+    for name in ("feature/cart", "feature/search", "release"):
+        git_repo.branch(name)
+    project = make_project(git_url=git_repo.url)
+    fetch(project)
+
+    def proposed(**query: str) -> set[str]:
+        html = client.get(reverse("launch_names", args=[project.pk]), query).content.decode()
+        return set(re.findall(r'<option value="([^"]*)"', html))
+
+    assert proposed() == {"main", "feature/cart", "feature/search", "release"}
+    assert proposed(branch="SEAR") == {"feature/search"}
+    assert proposed(branch="$(touch x); *") == set()
+
+
 def test_the_form_shows_the_order_of_the_servers_and_the_variables_without_secrets(client: Client) -> None:
     project = make_project(batches="1, 100%")
     Variable.objects.create(project=project, name="API_KEY", value="s3cret", is_secret=True)
@@ -263,7 +289,10 @@ def test_the_form_shows_the_order_of_the_servers_and_the_variables_without_secre
     asked: dict[str, Any] = {"deployment_type": "restart_only", "server_groups": [group.pk]}
     order = client.get(reverse("launch_changes", args=[project.pk]), asked).content.decode()
     batches = order.split("<li>")[1:]
-    assert ["web-1" in batches[0], "web-2" in batches[1], "web-3" in order] == [True, True, False]
+    assert ["web-1" in batches[0], "web-2" in batches[1]] == [True, True]
+    assert "web-3" not in "".join(batches[:2])
+    assert "Left out" in batches[2]
+    assert "web-3" in batches[2]
     nonsense = client.get(reverse("launch_changes", args=[project.pk]), asked | {"batches": "x"})
     assert nonsense.status_code == 200
 
@@ -312,7 +341,7 @@ def test_a_poll_brings_only_rows_after_the_cursor_and_moves_it(client: Client, r
 def test_a_poll_brings_at_most_500_rows_and_asks_for_the_rest_at_once(client: Client, running: Deployment) -> None:
     say(running, *[f"line {number}" for number in range(1, 1002)])
     seen: list[str] = []
-    query: dict[str, str] | None = {"after": "0", "line": "1"}
+    query: dict[str, str] | None = {"after": "0"}
     sizes = []
     for _round in range(3):
         assert query is not None
@@ -346,14 +375,15 @@ def test_the_page_of_an_ended_deployment_does_not_poll(client: Client, running: 
     assert "✗ Failed" in page
 
 
-def test_a_row_that_is_written_between_the_status_and_the_rows_is_not_lost(client: Client, running: Deployment) -> None:
-    """The status is read first, so an answer that sees the end sees every row."""
+def test_state_and_rows_of_a_poll_are_of_one_moment(client: Client, running: Deployment) -> None:
+    """One statement reads both, so an answer that sees the end sees every row."""
+    query = followed(client, running)
+    say(running, "news")
     with CaptureQueriesContext(connection) as queries:
-        poll(client, running)
-    tables = [query["sql"] for query in queries]
-    status = next(index for index, sql in enumerate(tables) if 'FROM "deployer_deployment"' in sql)
-    rows = next(index for index, sql in enumerate(tables) if 'FROM "deployer_logline"' in sql)
-    assert status < rows
+        assert "news" in poll(client, running, **query)
+    assert len(queries) == 1
+    assert "deployer_deployment" in queries[0]["sql"]
+    assert "deployer_logline" in queries[0]["sql"]
 
 
 def test_head_and_table_come_again_only_when_they_have_changed(client: Client, running: Deployment) -> None:
@@ -364,6 +394,109 @@ def test_head_and_table_come_again_only_when_they_have_changed(client: Client, r
     answer = poll(client, running, **query)
     assert "deployment-state" in answer
     assert "Restarting" in answer
+
+
+def shown_fields(model: type[Deployment | Target], unseen: frozenset[str]) -> list[Any]:
+    fields = [field.attname for field in model._meta.concrete_fields if not field.primary_key]
+    return [(model, name) for name in fields if name not in {*unseen, "revision", "deployment_id"}]
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [*shown_fields(Deployment, Deployment.UNSEEN), *shown_fields(Target, frozenset())]
+)
+def test_a_change_of_anything_that_is_shown_is_news(
+    client: Client, running: Deployment, model: type[Deployment | Target], name: str
+) -> None:
+    query = followed(client, running)
+    assert poll(client, running, **query) == ""
+    row = model.objects.get()
+    model.objects.filter(pk=row.pk).update(**{name: getattr(row, name)})
+    assert "deployment-state" in poll(client, running, **query)
+
+
+def test_a_sign_of_life_is_no_news(client: Client, running: Deployment) -> None:
+    query = followed(client, running)
+    assert running.beat()
+    assert client.get(reverse("deployment_poll", args=[running.pk]), query).status_code == 204
+
+
+@pytest.mark.parametrize("wanted", [{}, {"level": "error"}, {"text": 'é %"&=;'}])
+def test_a_poll_that_brings_nothing_is_one_query_and_no_byte(
+    client: Client, running: Deployment, wanted: dict[str, str]
+) -> None:
+    say(running, "begun")
+    query = followed(client, running, **wanted)
+    with CaptureQueriesContext(connection) as queries:
+        answer = client.get(reverse("deployment_poll", args=[running.pk]), query)
+    assert (len(queries), answer.status_code, answer.content) == (1, 204, b"")
+
+
+# --- the pass of a poll ----------------------------------------------------------------------------
+
+
+def refused(client: Client, it: Deployment, query: dict[str, str]) -> bool:
+    return "HX-Refresh" in client.get(reverse("deployment_poll", args=[it.pk]), query)
+
+
+def sign_out(client: Client) -> None:
+    client.post(reverse("logout"))
+
+
+def end_sessions(_client: Client) -> None:
+    Session.objects.all().delete()
+
+
+def deactivate(_client: Client) -> None:
+    User.objects.update(is_active=False)
+
+
+@pytest.mark.parametrize("lose", [sign_out, end_sessions, deactivate])
+def test_whoever_lost_their_login_sees_nothing_once_the_pass_is_old(
+    client: Client, running: Deployment, monkeypatch: pytest.MonkeyPatch, lose: Callable[[Client], None]
+) -> None:
+    query = followed(client, running)
+    lose(client)
+    monkeypatch.setattr("deployer.views.request.PASS_LASTS", -1)
+    say(running, "secret")
+    assert refused(client, running, query)
+    assert "secret" not in poll(client, running, **query)
+
+
+def test_who_logs_out_sees_nothing_more_at_once(client: Client, running: Deployment) -> None:
+    query = followed(client, running)
+    sign_out(client)
+    assert refused(client, running, query)
+
+
+def test_a_pass_is_worth_nothing_to_another_browser_nor_for_anything_else(client: Client, running: Deployment) -> None:
+    query = followed(client, running, level="error")
+    assert refused(Client(), running, query)
+    other = make_deployment(make_project(), running.server_groups.get())
+    anybody = Client()
+    anybody.cookies["sessionid"] = "x"
+    assert refused(anybody, running, query)
+    end_sessions(client)
+    assert not refused(client, running, query)
+    assert refused(client, other, query)
+    assert refused(client, running, query | {"level": "warning"})
+    assert refused(client, running, query | {"text": "x"})
+    assert refused(client, running, query | {"pass": ""})
+    assert refused(client, running, query | {"pass": f"9{query['pass']}"})
+
+
+def test_an_old_pass_is_replaced_after_a_check_and_a_good_one_is_never_prolonged(
+    client: Client, running: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = followed(client, running)
+    say(running, "news")
+    later = cursor(poll(client, running, **query))
+    assert later is not None
+    assert later["pass"] == query["pass"]
+    with monkeypatch.context() as patch:
+        patch.setattr("deployer.views.request.PASS_LASTS", -1)
+        answer = cursor(poll(client, running, **later))
+    assert answer is not None
+    assert client.get(reverse("deployment_poll", args=[running.pk]), answer).status_code == 204
 
 
 def test_the_page_shows_the_last_500_lines_and_earlier_ones_on_demand(client: Client, running: Deployment) -> None:
@@ -420,11 +553,11 @@ def test_the_log_is_filtered_and_its_lines_keep_their_numbers(
     page = client.get(running.get_absolute_url(), query).content.decode()
     assert "".join(number for number, _text in texts(page)) == numbers
     first = LogLine.objects.earliest("pk").pk
-    later = poll(client, running, after=first, line=2, **query)
+    later = poll(client, running, after=first, **query)
     assert "".join(number for number, _text in texts(later)) == numbers.replace("1", "")
     followed = cursor(later)
     assert followed is not None
-    assert (followed["line"], int(followed["after"])) == ("7", LogLine.objects.latest("pk").pk)
+    assert int(followed["after"]) == LogLine.objects.latest("pk").pk
     assert ("level" in followed) == (query.get("level") in {"error", "warning"})
 
 
@@ -461,7 +594,9 @@ def test_a_server_with_hostile_words_is_shown_as_text(client: Client, running: D
     assert "&lt;script&gt;p" in html
 
 
-@pytest.mark.parametrize("query", [{"after": "x"}, {"after": "-1"}, {"after": "9" * 30, "line": "²"}, {"line": "٣"}])
+@pytest.mark.parametrize(
+    "query", [{"after": "x"}, {"after": "-1"}, {"after": "9" * 30}, {"after": "²"}, {"after": "٣"}]
+)
 def test_a_senseless_cursor_is_no_error(client: Client, running: Deployment, query: dict[str, str]) -> None:
     say(running, "hello")
     assert client.get(reverse("deployment_poll", args=[running.pk]), query).status_code == 200
@@ -549,7 +684,34 @@ def test_home_shows_what_runs_what_failed_and_what_ran(client: Client, running: 
     assert "web-1 could not be reached." in attention
     assert "shop" in html.split("Running now")[1].split("Needs attention")[0]
     running.end(Deployment.Status.SUCCESS)
-    assert "hx-trigger" not in client.get(reverse("activity")).content.decode()
+    answer = client.get(reverse("activity")).content.decode()
+    assert 'hx-trigger="every 15s"' in answer  # somebody else may launch
+    assert 'id="recent" aria-labelledby="recent-title" hx-swap-oob="true"' in answer
+
+
+def test_nothing_is_said_of_a_server_that_was_changed_after_it_was_seen(client: Client, running: Deployment) -> None:
+    running.end(Deployment.Status.FAILED, "no")
+    now = timezone.now()
+    target = running.targets.get()
+    assert target.server is not None
+    Target.objects.update(started_at=now, begun_at=now, release_after="r2", status="failed")
+    Sighting.objects.create(project=running.project, server=target.server, release="r1", seen_at=now)
+    assert "release r1 is live, deployer left r2" in client.get("/").content.decode()
+    Sighting.objects.update(seen_at=now - timedelta(seconds=1))
+    html = client.get("/").content.decode()
+    assert "deployer left" not in html
+    assert "changed since it was seen" in html
+
+
+def test_home_names_the_newest_failures_and_counts_the_others(client: Client) -> None:
+    group = make_group(make_server())
+    for number in range(7):
+        it = make_deployment(make_project(name=f"broken-{number}"), group)
+        it.claim_for_worker()
+        it.end(Deployment.Status.FAILED, "no")
+    attention = client.get("/").content.decode().split("Needs attention")[1].split("What runs where")[0]
+    assert re.findall(r">(broken-\d)</a>", attention) == [f"broken-{number}" for number in (6, 5, 4, 3, 2)]
+    assert "2 more projects" in attention
 
 
 def test_a_failure_that_a_later_deployment_has_mended_needs_no_attention(client: Client, running: Deployment) -> None:
@@ -596,7 +758,9 @@ def test_history_counts_every_status_and_draws_the_last_ones(client: Client, run
     assert tabs == {"All 7", "Running or waiting 1", "Success 4", "Failed 2", "Restarting 1"}
     heights = [float(height) for height in re.findall(r'<rect class="bar [^>]*height="([\d.]+)"', page)]
     assert heights == [16.0, 32.0, 48.0, 64.0, 16.0, 32.0]
-    assert re.findall(r"<strong>(\d+) %</strong>", page) == ["67"]
+    weeks = re.findall(r"Week of [\d-]+: (\d+) of (\d+)</span>", page)
+    assert len(weeks) == 12
+    assert weeks[-1] == ("4", "6")
     only = client.get(reverse("deployments"), {"status": "failed"}).content.decode()
     assert "All <" in only
     assert only.count('class="row-link"') == 2
@@ -629,34 +793,92 @@ def test_history_is_shown_by_pages_that_keep_the_filter(client: Client, running:
     assert len(second.context["page"].object_list) == 10
 
 
-def test_no_page_asks_the_database_more_often_when_there_is_more_to_show(client: Client) -> None:
-    def add() -> Deployment:
-        servers = [make_server() for _number in range(3)]
-        it = make_deployment(make_project(), make_group(*servers), created_by=make_user())
-        it.claim_for_worker()
-        say(it, *["text"] * 20, target=it.targets.first())
-        return it
+# --- lines that are not on the page ----------------------------------------------------------------
 
-    first = add()
-    make_deployment(make_project(), make_group(make_server())).request_cancel()
-    failed = add()
-    failed.end(Deployment.Status.FAILED, "no")
-    urls = [
-        "/",
-        reverse("deployments"),
-        reverse("projects"),
-        reverse("servers"),
-        reverse("launch", args=[first.project_id]),
-        reverse("project", args=[first.project_id]),
-        reverse("deployment_poll", args=[first.pk]),
-        first.get_absolute_url(),
-    ]
-    before = {url: queries_of(client, url) for url in urls}
-    for _number in range(5):
-        add().end(Deployment.Status.FAILED, "no")
-        add()
-    Target.objects.bulk_create(
-        Target(deployment=first, server=make_server(), server_name=f"extra-{number}", host="x") for number in range(5)
-    )
-    say(first, *["more"] * 50, target=first.targets.last())
-    assert {url: queries_of(client, url) for url in urls} == before
+
+def numbers_on(html: str) -> list[int]:
+    return [int(number) for number in re.findall(r'id="L(\d+)"', html)]
+
+
+def test_a_line_that_is_asked_for_is_shown_with_those_around_it(client: Client, running: Deployment) -> None:
+    say(running, *(f"line {number}" for number in range(1, 2001)))
+    html = client.get(running.get_absolute_url(), {"at": 700}).content.decode()
+    assert numbers_on(html) == list(range(650, 1150))
+    assert re.search(r'id="L700".*?<span class="text">line 700<', html)
+    assert int((cursor(html) or {})["after"]) == LogLine.objects.latest("pk").pk  # the head and the servers go on
+
+
+def test_later_lines_follow_those_that_are_shown_until_the_last(client: Client, running: Deployment) -> None:
+    say(running, *(f"line {number}" for number in range(1, 1301)))
+    html = client.get(running.get_absolute_url(), {"at": 100}).content.decode()
+    seen = numbers_on(html)
+    while link := re.search(r'id="log-later"(?! hidden)[^>]*?><button[^>]*hx-get="([^"]*)"', html):
+        html = client.get(link[1].replace("&amp;", "&")).content.decode()
+        if 'id="log-later" class="log-earlier" hx-swap-oob="true" hidden' in html:
+            seen += numbers_on(html)
+            break
+        seen += numbers_on(html)
+    assert seen == list(range(50, 1301))
+
+
+@pytest.mark.parametrize("at", ["0", "-1", "x", "99999999"])
+def test_a_line_that_is_not_there_is_no_error(client: Client, running: Deployment, at: str) -> None:
+    say(running, "one", "two")
+    assert numbers_on(client.get(running.get_absolute_url(), {"at": at}).content.decode()) == [1, 2]
+
+
+def test_the_next_error_is_found_wherever_it_is_and_after_the_last_one_the_first(
+    client: Client, running: Deployment
+) -> None:
+    say(running, *["fine"] * 900)
+    say(running, "first error", level="error")
+    say(running, *["fine"] * 900)
+    say(running, "second error", level="error")
+    url = reverse("deployment_error", args=[running.pk])
+    first, second = running.log_lines.filter(level="error").order_by("id")
+    assert client.get(url)["Location"] == f"{running.get_absolute_url()}?at=901#L901"
+    assert client.get(url, {"after": first.pk})["Location"].endswith("?at=1802#L1802")
+    assert client.get(url, {"after": second.pk})["Location"].endswith("?at=901#L901")
+
+
+def test_a_log_without_an_error_says_so(client: Client, running: Deployment) -> None:
+    answer = client.get(reverse("deployment_error", args=[running.pk]), follow=True)
+    assert "There is no error in this log." in answer.content.decode()
+
+
+def test_a_click_on_a_server_filters_the_log_to_it_and_keeps_the_rest_of_the_filter(
+    client: Client, running: Deployment
+) -> None:
+    target = running.targets.get()
+    html = client.get(running.get_absolute_url(), {"level": "error"}).content.decode()
+    link = re.search(rf'id="server-{target.pk}" href="([^"]*)"', html)
+    assert link is not None
+    assert link[1] == f"?level=error&amp;server={target.pk}#log-title"
+    answer = poll(client, running, **followed(client, running, level="error") | {"seen": ""})
+    assert f'id="server-{target.pk}" href="?level=error&amp;server={target.pk}#log-title"' in answer
+    chosen = client.get(running.get_absolute_url(), {"server": target.pk}).content.decode()
+    assert f'id="server-{target.pk}" aria-current="true"' in chosen
+
+
+def test_many_servers_are_counted_by_status_and_the_first_of_each_is_one_click_away(client: Client) -> None:
+    it = make_deployment(make_project(batches="1, 100%"), make_group(*(make_server() for _number in range(14))))
+    last = it.targets.order_by("id").last()
+    assert last is not None
+    Target.objects.filter(pk=last.pk).update(status=Target.Status.FAILED)
+    html = client.get(it.get_absolute_url()).content.decode()
+    tally = re.findall(r'<a class="tally-(\w+)" href="#server-(\d+)">.*?</svg>\s*([^<]*)</a>', html, re.DOTALL)
+    first = it.targets.order_by("batch", "id")[0]
+    assert tally == [("failed", str(last.pk), "1 Failed"), ("pending", str(first.pk), "13 Waiting")]
+    assert f'id="server-{last.pk}"' in html
+    assert 'class="watch-servers compact"' in html
+    heads = re.findall(r"<h3>(Batch \d) <span[^>]*>([^<]*)<", html)
+    assert heads == [("Batch 1", "0 of 1 ended"), ("Batch 2", "1 of 13 ended")]
+
+
+def test_an_action_that_is_over_closes_its_dialog_with_the_page_that_says_so(
+    client: Client, running: Deployment
+) -> None:
+    running.end(Deployment.Status.SUCCESS)
+    answer = client.get(reverse("deployment_cancel", args=[running.pk]), headers={"HX-Request": "true"})
+    assert answer["HX-Redirect"] == running.get_absolute_url()
+    assert "there is nothing to cancel" in client.get(running.get_absolute_url()).content.decode()

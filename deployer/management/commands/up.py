@@ -171,22 +171,22 @@ def _worker(number: int) -> Program:
 
 
 def _web(listener: socket.socket) -> Program:
+    return Program("web", web_command(listener), answers=lambda: _web_answers(listener), sockets=[listener])
+
+
+def web_command(listener: socket.socket, processes: int = WEB_PROCESSES) -> list[str]:
+    """The command of the web server, which inherits ``listener``."""
     options = {
         "--bind": f"fd://{listener.fileno()}",
         "--worker-class": "gthread",
-        "--workers": str(WEB_PROCESSES),
+        "--workers": str(processes),
         "--threads": str(WEB_THREADS),
         "--graceful-timeout": "10",
         "--log-level": "warning",
         "--chdir": str(settings.BASE_DIR),
     }
     words = [word for pair in options.items() for word in pair]
-    return Program(
-        "web",
-        [sys.executable, "-m", "gunicorn", *words, "--no-control-socket", "deployer.wsgi:application"],
-        answers=lambda: _web_answers(listener),
-        sockets=[listener],
-    )
+    return [sys.executable, "-m", "gunicorn", *words, "--no-control-socket", "deployer.wsgi:application"]
 
 
 def _web_answers(listener: socket.socket) -> bool:

@@ -1,0 +1,396 @@
+"""Pages of a running deployment: how many may watch, what a poll costs, how soon a long log is there.
+
+Everything is asked of one process of the real web server, by viewers in a process of their own, while five million
+rows of other logs are in the same table.
+"""
+
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from tests.parts.postgres import PostgresServer
+from tests.parts.programs import HOUSE, answers, program, stop_process, wait_until
+
+#: Rows of other logs in the table, and of the log whose page is opened.
+ROWS, LONG = 5_000_000, 200_000
+ROWS_A_SECOND = 10  # that a watched deployment says
+SHORT_LOG = 1000
+
+
+def main(_number: int, *, quick: bool) -> None:
+    """The tables for SQLite and for PostgreSQL, each by a process of its own."""
+    server = PostgresServer()
+    try:
+        for name, url in (("SQLite", ""), ("PostgreSQL", server.url)):
+            folder = tempfile.mkdtemp(prefix="deployer-bench-pages-")
+            environment = os.environ | {"DEPLOYER_DATA_DIR": folder, "DATABASE_URL": url}
+            words = [sys.executable, "-m", "bench.pages", name, *["--quick"] * quick]
+            try:
+                subprocess.run(words, cwd=HOUSE, env=environment, check=True)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        server.close()
+
+
+@dataclass(frozen=True)
+class Site:
+    """One process of the web server on a database, and somebody who is logged in."""
+
+    port: int
+    cookie: str
+    pid: int
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU that its one worker process has spent, which other work on this machine does not change."""
+        child = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[0]
+        user, system = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def watched(self, page: str, number: int, seconds: float, pause: float = 0) -> "Watched":
+        """What ``number`` viewers of a page meet for some seconds."""
+        words = [sys.executable, "-m", "bench.viewers", str(self.port), page]
+        words += ["--number", str(number), "--seconds", str(seconds), "--pause", str(pause)]
+        environment = os.environ | {"VIEWERS_COOKIE": self.cookie}
+        before = self.cpu
+        done = subprocess.run(words, cwd=HOUSE, env=environment, stdout=subprocess.PIPE, timeout=60, check=True)
+        return Watched(number, seconds, pause, self.cpu - before, **json.loads(done.stdout))
+
+    def opened(self, page: str) -> float:
+        """Seconds until the last byte of a page is there."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{page}", headers={"Cookie": self.cookie})
+        begun = time.perf_counter()
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 (of this machine)
+            answer.read()
+        return time.perf_counter() - begun
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What viewers met, as `bench.viewers.Met` says, and who they were."""
+
+    number: int
+    lasted: float
+    pause: float
+    cpu: float
+    seconds: list[float]
+    failed: int
+    empty: int
+    rows: int
+    bytes: int
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return len(self.seconds) / self.lasted
+
+    @property
+    def answered(self) -> float:
+        """The share of the polls that were due and came in time."""
+        return min(1.0, len(self.seconds) * self.pause / (self.number * self.lasted)) if self.pause else 1.0
+
+    def percentile(self, share: int) -> float:
+        """Milliseconds within which so many percent of the answers came."""
+        return 1000 * statistics.quantiles(self.seconds, n=100, method="inclusive")[share - 1]
+
+
+@contextmanager
+def site(cookie: str, database: str) -> Iterator[Site]:
+    """The web server as `manage.py up` starts it, but for the number of its processes: one."""
+    from deployer.management.commands.up import web_command
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(512)
+        port = listener.getsockname()[1]
+        process = subprocess.Popen(
+            web_command(listener, processes=1),
+            env=os.environ | {"DATABASE_URL": database},
+            pass_fds=[listener.fileno()],
+        )
+        try:
+            wait_until(lambda: answers(port), "the web server")
+            yield Site(port, cookie, process.pid)
+        finally:
+            stop_process(process)
+
+
+def benchmark(name: str, *, quick: bool) -> None:
+    """All that is measured on the database that the settings name."""
+    from django.core.management import call_command
+    from django.db import connections
+
+    call_command("migrate", verbosity=0)
+    call_command("collectstatic", interactive=False, verbosity=0)
+    cookie, watched, long = prepare()
+    small = copy_of_database()
+    rows = ROWS // 10 if quick else ROWS
+    begun = time.perf_counter()
+    fill(rows)
+    took = time.perf_counter() - begun
+    print(f"\nPages on {name}, one web process, {rows:,} rows of other logs (written in {took:.0f} s)")
+    print_plan(watched)
+    count_queries(watched)
+    connections.close_all()
+    page = f"/deployments/{watched}/"
+    with site(cookie, os.environ["DATABASE_URL"]) as large, site(cookie, small) as little:
+        for each in (large, little):
+            each.opened(page)
+        measure_viewers(large, watched, quick=quick)
+        measure_ratio(large, little, page, rows, rounds=4 if quick else 10)
+        measure_long_page(large, f"/deployments/{long}/")
+
+
+def print_line(what: str, figure: str, target: str, met: bool) -> None:
+    print(f"  {what:54}{figure:>50}  {target:14}{'met' if met else 'MISSED'}", flush=True)
+
+
+def measure_viewers(large: Site, watched: int, *, quick: bool) -> None:
+    """Viewers who poll every second, of a log that is quiet and of one that speaks; then as fast as they can."""
+    page = f"/deployments/{watched}/"
+    columns = f"{'answered':>10}{'a second':>10}{'p50 ms':>8}{'p95 ms':>8}{'CPU ms':>8}{'rows':>6}"
+    print(f"  {'viewers of one deployment':47}{columns}{'bytes':>7}")
+    seconds = 4 if quick else 8
+    for number, speaks, most in ((1, False, 20), (50, False, 50), (200, False, 100), (200, True, 150)):
+        with speaking(watched) if speaks else nullcontext():
+            met = large.watched(page, number, seconds, pause=1)
+        what = f"{number}, every second, {ROWS_A_SECOND if speaks else 'no'} lines a second"
+        reached = met.answered >= 0.99 and met.percentile(95) <= most
+        show_watched(what, met, f"p95 {most} ms", reached)
+    for number, least in ((1, 200), (50, 400), (200, 400)):
+        met = large.watched(page, number, seconds / 2)
+        show_watched(f"{number}, again and again", met, f"{least} a second", met.rate >= least)
+
+
+def show_watched(what: str, met: Watched, target: str, reached: bool) -> None:
+    count = max(len(met.seconds), 1)
+    figures = f"{met.answered:>10.1%}{met.rate:>10.0f}{met.percentile(50):>8.1f}{met.percentile(95):>8.1f}"
+    figures += f"{1000 * met.cpu / count:>8.1f}{met.rows / count:>6.1f}{met.bytes / count:>7.0f}"
+    failed = f", {met.failed} failed" if met.failed else ""
+    print(f"  {what:47}{figures}  {target:14}{'met' if reached and not failed else 'MISSED'}{failed}", flush=True)
+
+
+def measure_ratio(large: Site, little: Site, page: str, rows: int, rounds: int) -> None:
+    """One viewer of each site in turns."""
+    taken: dict[Site, list[float]] = {large: [], little: []}
+    for _round in range(rounds):
+        for each, medians in taken.items():
+            medians.append(each.watched(page, 1, 0.5).percentile(50))
+    much, few = (statistics.median(taken[each]) for each in (large, little))
+    figure = f"{much:.2f} ms / {few:.2f} ms = {much / few:.2f}"
+    print_line(f"a poll with {rows:,} other rows / with none", figure, "1.20", much / few <= 1.2)
+
+
+def measure_long_page(large: Site, page: str) -> None:
+    """The page of a long log, for a program and for a browser."""
+    taken = statistics.median(large.opened(page) for _round in range(7))
+    print_line(f"page of a log of {LONG:,} lines: last byte", f"{taken:.3f} s", "0.3 s", taken <= 0.3)
+    loaded = statistics.median(loads(large, page))
+    print_line(f"page of a log of {LONG:,} lines: load event in Chromium", f"{loaded:.3f} s", "1 s", loaded <= 1)
+
+
+def loads(large: Site, page: str) -> list[float]:
+    """Seconds until the browser's load event, each time with an empty cache."""
+    from playwright.sync_api import sync_playwright
+
+    name, value = large.cookie.split("=")
+    taken = []
+    with sync_playwright() as playwright:
+        chromium = program("chromium", "chromium", "/usr/lib/chromium")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for _round in range(5):
+            context = browser.new_context()
+            context.add_cookies([{"name": name, "value": value, "domain": "127.0.0.1", "path": "/"}])
+            tab = context.new_page()
+            tab.goto(f"http://127.0.0.1:{large.port}{page}", wait_until="load")
+            taken.append(tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000)
+            context.close()
+        browser.close()
+    return taken
+
+
+# --- the database ----------------------------------------------------------------------------------
+
+
+def prepare() -> tuple[str, int, int]:
+    """Somebody's cookie, a deployment that runs, and one with a long log."""
+    from django.conf import settings
+    from django.test import Client
+
+    from tests.factories import make_user
+
+    client = Client()
+    client.force_login(make_user("viewer"))
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    return f"{settings.SESSION_COOKIE_NAME}={cookie}", make_watched(SHORT_LOG), make_watched(LONG)
+
+
+def make_watched(lines: int) -> int:
+    """A deployment to three servers that runs, with so many lines, an error in a thousand."""
+    from tests.factories import make_deployment, make_group, make_project, make_server
+
+    group = make_group(*(make_server() for _number in range(3)))
+    it = make_deployment(make_project(), group, deployment_type="restart_only")
+    it.claim_for_worker()
+    level = "CASE WHEN n % 1000 = 0 THEN 'error' ELSE 'info' END"
+    insert(lines, f"{it.pk}, {it.targets.all()[0].pk}, n, 'stdout', {level}")
+    return it.pk
+
+
+def fill(rows: int) -> None:
+    """Logs of a hundred deployments that have ended."""
+    from django.db import connection
+    from django.utils import timezone
+
+    from deployer.models import Deployment
+    from tests.factories import make_project
+
+    project = make_project()
+    others = [
+        Deployment(project=project, environment="production", status="success", finished_at=timezone.now())
+        for _number in range(100)
+    ]
+    first = Deployment.objects.bulk_create(others)[0].pk
+    each = rows // len(others)
+    insert(rows, f"{first} + (n - 1) / {each}, NULL, (n - 1) % {each} + 1, 'stdout', 'info'")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE" if connection.vendor == "postgresql" else "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def insert(rows: int, columns: str) -> None:
+    """Rows of logs, by the database itself; ``columns`` are SQL in which ``n`` counts from 1."""
+    from django.db import connection
+
+    # All of it is ours.
+    series = f"WITH RECURSIVE series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM series WHERE n < {rows})"  # noqa: S608
+    values = f"{columns}, 'fetched https://registry.example.com/package-' || n, CURRENT_TIMESTAMP"
+    into = "deployer_logline (deployment_id, target_id, number, stream, level, content, timestamp)"
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SET session_replication_role = replica")  # that the foreign keys are right is known
+        cursor.execute(f"INSERT INTO {into} {series} SELECT {values} FROM series")  # noqa: S608
+
+
+def copy_of_database() -> str:
+    """The address of a copy of the database as it is now."""
+    from django.db import connection, connections
+
+    if connection.vendor == "sqlite":
+        path = Path(os.environ["DEPLOYER_DATA_DIR"]) / "small.sqlite3"
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM INTO %s", [str(path)])
+        return f"sqlite:///{quote(str(path))}"
+    connections.close_all()  # a database that somebody uses is not copied
+    url, _slash, name = os.environ["DATABASE_URL"].rpartition("/")
+    import psycopg
+
+    with psycopg.connect(f"{url}/template1", autocommit=True) as other:
+        other.execute(f"CREATE DATABASE small TEMPLATE {name}")
+    return f"{url}/small"
+
+
+@contextmanager
+def speaking(deployment: int) -> Iterator[None]:
+    """The deployment's log grows meanwhile, written five times a second as a worker writes it."""
+    from django.db import connection
+    from django.utils import timezone
+
+    from deployer.models import LogLine
+
+    done = threading.Event()
+
+    def speak() -> None:
+        while not done.wait(0.2):
+            texts = [f"step {time.monotonic():.3f}"] * (ROWS_A_SECOND // 5)
+            now = timezone.now()
+            LogLine.objects.bulk_create(
+                LogLine(deployment_id=deployment, content=text, stream="stdout", timestamp=now) for text in texts
+            )
+        connection.close()
+
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        speaker.join()
+
+
+def print_plan(deployment: int) -> None:
+    """How the database answers a poll that brings nothing; the log must be reached by an index."""
+    from django.db import connection
+
+    from deployer.following import statement
+    from deployer.models import LogLine
+
+    text, values = statement(deployment, LogLine.objects.filter(deployment=deployment).latest("id").pk)
+    explain = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN (COSTS OFF)"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{explain} {text}", values)
+        lines = [str(row[-1]) for row in cursor.fetchall()]
+    print("    " + "\n    ".join(lines))
+    by_index = any("log_of_deployment" in line for line in lines)
+    scanned = any(
+        line.strip(" ->").startswith(("Seq Scan on deployer_logline", "SCAN deployer_logline")) for line in lines
+    )
+    print_line(
+        "the plan of a poll", "by index" if by_index and not scanned else "a scan", "by index", by_index and not scanned
+    )
+
+
+def count_queries(deployment: int) -> None:
+    """What a poll asks of the database, sessions and users included."""
+    from django.conf import settings
+    from django.contrib.auth import get_user_model
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+    from django.utils import timezone
+
+    from bench.viewers import poll_of
+    from deployer.models import LogLine, Target
+
+    client = Client(headers={"host": settings.ALLOWED_HOSTS[0]})
+    client.force_login(get_user_model().objects.get())
+
+    def asked(change: str) -> int:
+        address = poll_of(client.get(f"/deployments/{deployment}/").content)
+        if change == "rows":
+            LogLine.objects.bulk_create([LogLine(deployment_id=deployment, content="x", timestamp=timezone.now())])
+        elif change == "head":
+            Target.objects.filter(deployment=deployment).update(progress="half")
+        with CaptureQueriesContext(connection) as queries:
+            if client.get(address.replace("pass=", "pass=old") if change == "login" else address).status_code > 204:
+                raise SystemExit("a poll failed")
+        return len(queries)
+
+    for what, change, most in (
+        ("nothing is new", "", 1),
+        ("log rows are new", "rows", 1),
+        ("the head has changed", "head", 6),
+        ("the login is checked, once a minute", "login", 3),
+    ):
+        number = asked(change)
+        print_line(f"queries of a poll: {what}", str(number), str(most), number <= most)
+
+
+if __name__ == "__main__":
+    import django
+
+    django.setup()
+    benchmark(sys.argv[1], quick="--quick" in sys.argv)

@@ -1,0 +1,145 @@
+"""How long each phase of a deployment took, as far as it was written down, and the picture of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby, pairwise
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from deployer.models import Deployment, Target
+
+#: A shorter time between two phases is not shown, nor is a phase that took next to nothing.
+SHORT, NOTHING = timedelta(seconds=1), timedelta(milliseconds=50)
+#: Units of the picture, and the least that a phase takes of them.
+WIDTH, LEAST = 1000, 8
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase: ``kind`` is its class in the picture; ``ended`` is missing while it goes on."""
+
+    name: str
+    kind: str
+    began: datetime
+    ended: datetime | None
+
+    @property
+    def took(self) -> timedelta:
+        """How long; while it goes on, so far."""
+        return max((self.ended or timezone.now()) - self.began, timedelta())
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A phase where it lies in the picture."""
+
+    phase: Phase
+    x: float
+    width: float
+
+
+def phases_of(deployment: Deployment, targets: Sequence[Target]) -> list[Phase]:
+    """The phases of a deployment in their order; those alone that are known of one that is older than this record."""
+    if deployment.started_at is None:
+        return []
+    turns = _turns(deployment, targets)
+    first_turn = turns[0].began if turns else None
+    starts = _starts(deployment, targets, deployment.started_at)
+    ends = [*[moment for moment, _name, _kind in starts[1:]], first_turn or deployment.finished_at]
+    found = [
+        Phase(name, kind, moment, end)
+        for (moment, name, kind), end in zip(starts, ends, strict=True)
+        if end is None or end - moment > NOTHING  # a build that was used again took no time
+    ]
+    if deployment.started_at - deployment.created_at > SHORT:
+        found.insert(0, Phase(_("Waited for a worker"), "waited", deployment.created_at, deployment.started_at))
+    return [*found, *_with_gaps(deployment, turns)]
+
+
+def picture_of(phases: Sequence[Phase]) -> list[Segment]:
+    """The phases side by side, each as wide as it took long; the shortest can still be seen."""
+    shares = [phase.took.total_seconds() for phase in phases]
+    whole = sum(shares) or 1.0
+    widths = [max(LEAST, WIDTH * share / whole) for share in shares]
+    scale = WIDTH / (sum(widths) or 1.0)
+    segments, x = [], 0.0
+    for phase, width in zip(phases, widths, strict=True):
+        segments.append(Segment(phase, round(x, 1), round(width * scale, 1)))
+        x += width * scale
+    return segments
+
+
+def _starts(it: Deployment, targets: Sequence[Target], started_at: datetime) -> list[tuple[datetime, str, str]]:
+    """When what comes before the first batch began, with its name and its kind."""
+    if it.is_restart_only:
+        return [(started_at, _("Connect"), "clone")]
+    if it.building_at or it.deploying_at:
+        found = [(it.building_at, _("Build"), "build"), (it.deploying_at, _("Upload"), "upload")]
+        known = [(moment, name, kind) for moment, name, kind in found if moment]
+        return [(started_at, _("Clone"), "clone"), *known] if it.building_at else known
+    touched = [target.started_at for target in targets if target.started_at]
+    if touched:
+        return [(started_at, _("Preparation"), "build"), (min(touched), _("Servers"), "batch")]
+    return [(started_at, _("Clone and build") if it.commit_hash else _("Clone"), "clone")]
+
+
+def _turns(it: Deployment, targets: Sequence[Target]) -> list[Phase]:
+    """Each batch that has begun; a restart of a single batch in its two halves."""
+    ordered = sorted((target for target in targets if _begun(it, target)), key=lambda target: target.batch)
+    batches = [list(members) for _number, members in groupby(ordered, key=lambda target: target.batch)]
+    if it.is_restart_only and len({target.batch for target in targets}) == 1 and batches:
+        return list(_halves(it, batches[0]))
+    return [
+        Phase(_("Batch %d") % members[0].batch, _kind(members), _first(it, members), _end(it, members))
+        for members in batches
+    ]
+
+
+def _halves(it: Deployment, members: list[Target]) -> Iterator[Phase]:
+    """The restart until the last script had ended, then the check."""
+    checked = [target.checking_at for target in members if target.checking_at]
+    waiting = [target for target in members if target.checking_at is None and target.finished_at is None]
+    turn = max(checked) if checked and not waiting else None
+    yield Phase(_("Restart"), _kind(members), _first(it, members), turn or _end(it, members))
+    if turn:
+        yield Phase(_("Check"), "check", turn, _end(it, members))
+
+
+def _kind(members: list[Target]) -> str:
+    """How a batch is drawn: apart where one of its servers has failed."""
+    return "bad" if any(target.status in Target.FAILURES for target in members) else "batch"
+
+
+def _begun(it: Deployment, target: Target) -> datetime | None:
+    return target.begun_at or (target.started_at if it.is_restart_only else None)
+
+
+def _first(it: Deployment, members: list[Target]) -> datetime:
+    return min(moment for target in members if (moment := _begun(it, target)))
+
+
+def _end(it: Deployment, members: list[Target]) -> datetime | None:
+    """When the last of them was done; one that its deployment has left behind was done with it."""
+    ends = [target.finished_at or it.finished_at for target in members]
+    known = [end for end in ends if end]
+    return max(known) if len(known) == len(ends) else None
+
+
+def _with_gaps(it: Deployment, turns: list[Phase]) -> Iterator[Phase]:
+    """The batches, with the time between them and after them where there was some."""
+    for turn, following in pairwise([*turns, None]):
+        if turn is None:
+            continue
+        yield turn
+        if turn.ended is None:
+            continue
+        if following and following.began - turn.ended > SHORT:
+            yield Phase(_("Between batches"), "waited", turn.ended, following.began)
+        elif following is None and it.paused_at:
+            yield Phase(_("Paused"), "waited", turn.ended, None)
+        elif following is None and it.finished_at and it.finished_at - turn.ended > SHORT:
+            cancelled = it.status == Deployment.Status.CANCELLED
+            name, kind = (_("Until it was cancelled"), "waited") if cancelled else (_("Tidying up"), "check")
+            yield Phase(name, kind, turn.ended, it.finished_at)

@@ -1,0 +1,35 @@
+"""The page of a deployment asks for news: at once where somebody looks, now and then in a tab that nobody sees."""
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from deployer.models import LogLine
+from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_tab_that_nobody_sees_asks_less_often_and_misses_nothing(page: Page) -> None:
+    make_user("ada", "correct horse battery")
+    it = make_deployment(make_project(), make_group(make_server()), deployment_type="restart_only")
+    it.claim_for_worker()
+    page.goto(it.get_absolute_url())
+    page.get_by_label("User name").fill("ada")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#poller")).to_have_text("Live")
+    statuses: list[int] = []
+    page.on("response", lambda answer: statuses.append(answer.status) if "/poll/" in answer.url else None)
+
+    page.wait_for_timeout(4500)
+    assert set(statuses) == {204}
+    assert len(statuses) >= 3
+
+    page.evaluate("Object.defineProperty(document, 'hidden', { configurable: true, get: () => true })")
+    statuses.clear()
+    page.wait_for_timeout(5500)
+    assert len(statuses) <= 2
+    LogLine.objects.bulk_create([LogLine(deployment=it, content="while nobody looked", timestamp=timezone.now())])
+
+    page.evaluate("delete document.hidden")
+    expect(page.get_by_role("log")).to_contain_text("while nobody looked", timeout=3000)

@@ -1,0 +1,315 @@
+"""A person launches, watches, filters, cancels, retries, rolls back and compares, with real workers and servers."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+from playwright.sync_api import Locator, Page, expect
+
+from deployer.models import Deployment, LogLine
+from projects.models import Project
+from servers.models import ServerGroup
+from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.git import GitRepository
+from tests.parts.sshd import OpenSSHServer
+from tests.parts.worker import Worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SLOW = 30_000
+#: Says much, and waits for the test three times; fails where a file says so.
+RESTART = """\
+if [ -e ~/fail ]; then echo "the database does not answer" >&2; exit 3; fi
+for number in $(seq 300); do echo "line $number of $DEPLOY_TYPE"; done
+until [ -e ~/go-1 ]; do sleep 0.05; done
+for number in $(seq 301 400); do echo "line $number"; done
+until [ -e ~/go-2 ]; do sleep 0.05; done
+echo "all is started"
+"""
+
+
+@dataclass
+class Shop:
+    """A project on two servers, one batch each; what its restart waits for is made by `go`."""
+
+    project: Project
+    group: ServerGroup
+    machines: list[OpenSSHServer]
+    repository: GitRepository
+
+    def go(self, *steps: str) -> None:
+        """Let the restart scripts go on."""
+        for machine in self.machines:
+            for step in steps:
+                (machine.home / step).touch()
+
+
+@pytest.fixture
+def shop(make_sshd: Callable[..., OpenSSHServer], git_repo: GitRepository, worker: Worker) -> Shop:
+    machines = [make_sshd(), make_sshd()]
+    git_repo.commit({"restart.sh": RESTART}, "The first shop")
+    project = make_project(
+        name="Shop",
+        git_url=git_repo.url,
+        deploy_path="~/shop",
+        deploy_script_path="restart.sh",
+        batches="1, 100%",
+        auto_install=False,
+        build_script="printf '\\033[32mbuilt\\033[0m 10%%\\rbuilt 100%%\\n'",
+    )
+    servers = [make_server(machine, name=f"web-{number}") for number, machine in enumerate(machines, start=1)]
+    return Shop(project, make_group(*servers, name="web"), machines, git_repo)
+
+
+@pytest.fixture
+def person(page: Page) -> Page:
+    """The page of somebody who has logged in."""
+    make_user("ada", "correct horse battery")
+    page.goto(reverse("login"))
+    page.get_by_label("User name").fill("ada")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    return page
+
+
+def status_of(page: Page) -> Locator:
+    return page.get_by_role("heading", level=1)
+
+
+def server(page: Page, name: str) -> Locator:
+    return page.locator(".target", has=page.get_by_role("link", name=name, exact=True))
+
+
+def from_end(page: Page) -> int:
+    """How far the log is from its end, in pixels."""
+    return page.evaluate("(log => log.scrollHeight - log.scrollTop - log.clientHeight)(document.getElementById('log'))")
+
+
+def test_a_full_deployment_is_launched_followed_left_alone_and_filtered(person: Page, shop: Shop) -> None:
+    page = person
+    page.goto(reverse("launch", args=[shop.project.pk]))
+    page.get_by_role("radio", name=re.compile("Full")).check()
+    expect(page.locator("#changes")).to_contain_text("2 servers, in this order")
+    page.get_by_label("Type “Shop” to launch it in production").fill("Shop")
+    page.get_by_role("button", name="Launch").click()
+
+    log = page.get_by_role("log")
+    expect(log).to_contain_text("line 300", timeout=SLOW)
+    expect(log.get_by_text("built 100%")).to_be_attached()
+    assert "10%\r" not in log.inner_text()
+    assert from_end(page) < 24
+    expect(server(page, "web-1")).to_contain_text("Restarting")
+    expect(server(page, "web-2")).to_contain_text("Uploaded")
+
+    log.hover()
+    page.mouse.wheel(0, -1500)  # whoever scrolls up reads on undisturbed
+    jump = page.get_by_role("button", name="To the end")
+    expect(jump).to_be_visible()
+    seen = page.evaluate("document.getElementById('log').scrollTop")
+    shop.go("go-1")
+    expect(log.get_by_text("line 400")).to_be_attached(timeout=SLOW)
+    assert page.evaluate("document.getElementById('log').scrollTop") == seen
+
+    jump.click()  # and follows again from the end on
+    expect(jump).to_be_hidden()
+    assert from_end(page) < 24
+    shop.go("go-2")
+    expect(status_of(page)).to_contain_text("Success", timeout=SLOW)
+    expect(log).to_contain_text("Done: web-1, web-2")
+    assert from_end(page) < 24
+    expect(page).to_have_title(re.compile("^✓ Success"))
+    assert "success.svg" in (page.locator("#favicon").get_attribute("href") or "")
+    timings = page.locator(".timings")
+    for phase in ("Clone", "Build", "Upload", "Batch 1", "Batch 2"):
+        expect(timings).to_contain_text(re.compile(rf"{phase} [\d.]+"))
+
+    page.get_by_role("link", name="web-2", exact=True).click()
+    expect(page).to_have_url(re.compile(r"\?server=\d+#log-title"))
+    names = page.locator("#log-lines .from")
+    expect(names.first).to_have_text("web-2")
+    assert set(names.all_inner_texts()) == {"web-2"}
+    page.locator("body").press("/")
+    search = page.get_by_role("searchbox", name="Text")
+    expect(search).to_be_focused()
+    search.press_sequentially("line 39")
+    search.press("Enter")
+    expect(page.locator("#log-lines .line")).to_have_count(11)  # 39, 390 to 399
+    expect(page.locator(".target.chosen")).to_contain_text("web-2")
+
+
+def test_a_cancel_says_what_becomes_of_each_server_and_so_it_comes(person: Page, shop: Shop) -> None:
+    page = person
+    for machine in shop.machines:
+        (machine.home / "shop" / "current").mkdir(parents=True)
+        (machine.home / "shop" / "current" / "restart.sh").write_text(RESTART)
+    it = make_deployment(shop.project, shop.group, deployment_type="restart_only")
+    page.goto(it.get_absolute_url())
+    expect(server(page, "web-1")).to_contain_text("Restarting", timeout=SLOW)
+
+    page.get_by_role("link", name="Cancel …").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("row", name=re.compile("web-1"))).to_contain_text("finishes its restart and is verified")
+    expect(dialog.get_by_role("row", name=re.compile("web-2"))).to_contain_text("is not touched")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    it.refresh_from_db()
+    assert it.cancel_requested_at is None
+
+    page.get_by_role("link", name="Cancel …").click()
+    dialog.get_by_role("button", name="Cancel the deployment").click()
+    expect(page.get_by_role("status").first).to_contain_text("is asked to stop")
+    shop.go("go-1", "go-2")
+    expect(status_of(page)).to_contain_text("Cancelled", timeout=SLOW)
+    expect(server(page, "web-1")).to_contain_text("Success")
+    expect(server(page, "web-2")).to_contain_text("Cancelled")
+
+
+def test_failed_servers_are_retried_a_release_is_rolled_back_and_two_deployments_are_compared(
+    person: Page, shop: Shop
+) -> None:
+    page = person
+    shop.go("go-1", "go-2")
+    first = make_deployment(shop.project, shop.group)
+    page.goto(first.get_absolute_url())
+    expect(status_of(page)).to_contain_text("Success", timeout=SLOW)
+
+    shop.repository.commit({"restart.sh": RESTART, "cart.txt": "new"}, "Add the cart")
+    Project.objects.filter(pk=shop.project.pk).update(script_timeout=77, batches="100%")
+    shop.project.refresh_from_db()
+    (shop.machines[1].home / "fail").touch()
+    second = make_deployment(shop.project, shop.group)
+    page.goto(second.get_absolute_url())
+    expect(status_of(page)).to_contain_text("Failed", timeout=SLOW)
+    expect(page.get_by_role("alert")).to_contain_text("web-2")
+    expect(page.locator("#log-error")).to_be_visible()
+
+    page.get_by_role("link", name="Retry failed …").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("On 1 server")
+    expect(dialog.get_by_role("listitem")).to_contain_text("web-2")
+    (shop.machines[1].home / "fail").unlink()
+    dialog.get_by_role("button", name="Retry failed").click()
+    expect(page.locator(".facts")).to_contain_text(f"Retry of #{second.pk}")
+    expect(status_of(page)).to_contain_text("Success", timeout=SLOW)
+
+    retried = Deployment.objects.latest("id")
+    page.goto(second.get_absolute_url())
+    page.get_by_role("link", name="Roll back …").click()  # a newer one has touched a server of it
+    expect(page.get_by_role("alert").first).to_contain_text(f"#{retried.pk}")
+
+    third = make_deployment(shop.project, shop.group, branch=shop.repository.commit({"a": "b"}, "Third"))
+    page.goto(third.get_absolute_url())
+    expect(status_of(page)).to_contain_text("Success", timeout=SLOW)
+    page.get_by_role("link", name="Roll back …").click()
+    expect(dialog.get_by_role("listitem").first).to_contain_text("→")
+    dialog.get_by_role("button", name="Roll back").click()
+    expect(page.locator(".facts")).to_contain_text(f"Rollback of #{third.pk}")
+    expect(status_of(page)).to_contain_text("Success", timeout=SLOW)
+    expect(page.locator(".timings")).not_to_contain_text("Build")
+
+    page.goto(reverse("deployments"))
+    compare = page.get_by_role("button", name="Compare the two that are chosen")
+    expect(compare).to_be_hidden()
+    page.get_by_label(f"Compare #{second.pk}").check()
+    page.get_by_label(f"Compare #{first.pk}").check()
+    compare.click()
+    expect(page.get_by_role("row", name=re.compile("Script timeout"))).to_contain_text("77")
+    expect(page.locator("section", has_text="Commits between").last).to_contain_text("Add the cart")
+    row = page.get_by_role("row", name=re.compile("^web-2"))
+    expect(row).to_contain_text("Success")
+    expect(row).to_contain_text("Failed")
+
+
+# --- the log alone, without a server behind it -----------------------------------------------------
+
+
+@pytest.fixture
+def long_log() -> Deployment:
+    """A deployment that runs, with 3,000 lines; the 100th and the 2,900th are errors."""
+    it = make_deployment(make_project(name="Shop"), make_group(make_server()), deployment_type="restart_only")
+    it.claim_for_worker()
+    now = timezone.now()
+    LogLine.objects.bulk_create(
+        LogLine(
+            deployment=it,
+            content=f"line {number}",
+            timestamp=now,
+            level="error" if number in {100, 2900} else "info",
+        )
+        for number in range(1, 3001)
+    )
+    return it
+
+
+def test_an_address_names_lines_that_are_not_on_the_page(person: Page, long_log: Deployment) -> None:
+    page = person
+    page.goto(f"{long_log.get_absolute_url()}#L700-L710")
+    expect(page.locator("#L700")).to_be_in_viewport()
+    assert [line.inner_text() for line in page.locator(".picked .no").all()] == [str(n) for n in range(700, 711)]
+    page.get_by_role("button", name="Load later lines").click()
+    expect(page.locator("#L1600")).to_have_text(re.compile("line 1600"))
+    page.get_by_role("button", name="Load earlier lines").click()
+    expect(page.locator("#L200")).to_have_text(re.compile("line 200"))
+    page.locator(".log-jump").click()
+    expect(page.locator("#L3000")).to_be_in_viewport()
+
+
+def test_the_next_error_is_found_also_where_it_is_not_on_the_page(person: Page, long_log: Deployment) -> None:
+    page = person
+    page.goto(long_log.get_absolute_url())
+    following = page.get_by_role("link", name="Next error")
+    following.click()  # from the end on: the first one, far above
+    expect(page.locator("#L100")).to_be_in_viewport()
+    following.click()
+    expect(page.locator("#L2900")).to_be_in_viewport()
+    following.click()
+    expect(page.locator("#L100")).to_be_in_viewport()
+
+
+def test_what_somebody_has_opened_stays_open_while_the_servers_go_on(person: Page, long_log: Deployment) -> None:
+    page = person
+    long_log.targets.update(evidence="== app.log\nno space left on device")
+    page.goto(long_log.get_absolute_url())
+    page.get_by_text("What the server showed").click()
+    expect(page.get_by_text("no space left on device")).to_be_visible()
+    long_log.targets.update(status="checking")
+    expect(page.locator(".target")).to_contain_text("Checking")
+    expect(page.get_by_text("no space left on device")).to_be_visible()
+
+
+#: The browser's own would show a window of the desktop that a test cannot look at.
+NOTIFICATIONS = """
+window.told = [];
+window.Notification = class {
+  static permission = localStorage.getItem("allowed") ?? "default";
+  static async requestPermission() {
+    localStorage.setItem("allowed", "granted");
+    return (this.permission = "granted");
+  }
+  constructor(title, options) { window.told.push(`${title} | ${options.body}`); }
+};
+"""
+
+
+def test_whoever_has_asked_is_told_of_the_end_and_the_browser_remembers_it(person: Page, long_log: Deployment) -> None:
+    page = person
+    page.add_init_script(NOTIFICATIONS)
+    page.goto(long_log.get_absolute_url())
+    tell = page.locator("#tell")
+    expect(tell).to_have_text("Tell me when it ends")
+    assert page.evaluate("Notification.permission") == "default"  # nobody is asked before they want it
+    tell.click()
+    expect(tell).to_have_attribute("aria-pressed", "true")
+    page.reload()
+    expect(tell).to_have_text("You are told when it ends")
+    long_log.end(Deployment.Status.FAILED, "web-1 does not answer")
+    expect(status_of(page)).to_contain_text("Failed")
+    told = page.evaluate("window.told")
+    assert len(told) == 1
+    assert told[0].startswith("Shop: Failed | ")
+    assert "web-1 does not answer" in told[0]
+    expect(tell).to_be_hidden()

@@ -1,0 +1,156 @@
+"""The phases of a deployment: what is written down when, and what is said of it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from deployer.models import Deployment, Target
+from deployer.templatetags.deployments import duration
+from deployer.timings import WIDTH, phases_of, picture_of
+from tests.factories import make_deployment, make_group, make_project, make_server
+
+pytestmark = pytest.mark.django_db
+
+START = datetime(2026, 11, 1, 12, tzinfo=timezone.get_current_timezone())
+
+
+def after(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def deployment_with(*targets: dict[str, Any], deployment_type: str = "full", **values: Any) -> Deployment:
+    group = make_group(*(make_server() for _target in targets))
+    it = make_deployment(make_project(), group, deployment_type=deployment_type)
+    Deployment.objects.filter(pk=it.pk).update(**{"created_at": START, "started_at": START} | values)
+    for row, changes in zip(it.targets.order_by("id"), targets, strict=True):
+        Target.objects.filter(pk=row.pk).update(**changes)
+    return Deployment.objects.get(pk=it.pk)
+
+
+def words(it: Deployment) -> list[tuple[str, float | None]]:
+    phases = phases_of(it, list(it.targets.all()))
+    return [(phase.name, phase.took.total_seconds() if phase.ended else None) for phase in phases]
+
+
+def test_every_move_writes_down_when_by_the_database_and_only_the_first_time() -> None:
+    it = deployment_with({}, started_at=None)
+    it.claim_for_worker()
+    it.move(Deployment.Status.BUILDING)
+    it.move(Deployment.Status.DEPLOYING)
+    target = it.targets.get()
+    for status in ("staging", "staged", "switching", "restarting", "checking"):
+        target.move(Target.Status(status))
+    first = target.begun_at
+    target.move(Target.Status.SWITCHING)
+    it.refresh_from_db()
+    moments = [it.started_at, it.building_at, it.deploying_at, target.staged_at, first, target.checking_at]
+    assert moments == sorted(moment for moment in moments if moment)
+    assert Target.objects.get().begun_at == first
+
+
+def test_a_worker_that_has_lost_its_claim_writes_no_moment() -> None:
+    it = deployment_with({}, started_at=None)
+    it.claim_for_worker()
+    stale = Deployment.objects.get(pk=it.pk)
+    it.declare_lost("gone")
+    assert not stale.move(Deployment.Status.BUILDING)
+    it.refresh_from_db()
+    assert it.building_at is None
+
+
+def test_a_full_deployment_is_said_phase_by_phase_and_batch_by_batch() -> None:
+    it = deployment_with(
+        {"batch": 1, "staged_at": after(9), "begun_at": after(10), "finished_at": after(14), "status": "success"},
+        {"batch": 2, "staged_at": after(9), "begun_at": after(20), "finished_at": after(25), "status": "failed"},
+        created_at=after(-5),
+        building_at=after(2),
+        deploying_at=after(8),
+        finished_at=after(25.2),
+    )
+    assert words(it) == [
+        ("Waited for a worker", 5),
+        ("Clone", 2),
+        ("Build", 6),
+        ("Upload", 2),
+        ("Batch 1", 4),
+        ("Between batches", 6),
+        ("Batch 2", 5),
+    ]
+    assert [phase.kind for phase in phases_of(it, list(it.targets.all()))][-1] == "bad"
+
+
+def test_what_was_cancelled_while_it_waited_is_not_said_to_have_worked() -> None:
+    it = deployment_with(
+        {"batch": 1, "begun_at": after(1), "finished_at": after(4), "status": "success"},
+        {"batch": 2, "finished_at": after(90), "status": "cancelled"},
+        deploying_at=START,
+        finished_at=after(90),
+        status="cancelled",
+    )
+    assert words(it) == [("Upload", 1), ("Batch 1", 3), ("Until it was cancelled", 86)]
+
+
+def test_a_release_that_is_there_already_is_neither_cloned_nor_built() -> None:
+    it = deployment_with(
+        {"begun_at": after(3), "finished_at": after(5), "status": "success"},
+        deploying_at=START,
+        finished_at=after(5),
+    )
+    assert words(it) == [("Upload", 3), ("Batch 1", 2)]
+
+
+def test_a_restart_of_one_batch_is_a_restart_and_a_check() -> None:
+    it = deployment_with(
+        {"begun_at": after(1), "checking_at": after(4), "finished_at": after(6), "status": "success"},
+        {"begun_at": after(1), "checking_at": after(5), "finished_at": after(7), "status": "success"},
+        deployment_type="restart_only",
+        finished_at=after(7),
+    )
+    assert words(it) == [("Connect", 1), ("Restart", 4), ("Check", 2)]
+
+
+def test_what_goes_on_has_no_end_yet() -> None:
+    assert words(deployment_with({}, building_at=after(2), status="building")) == [("Clone", 2), ("Build", None)]
+    running = {"begun_at": after(1), "checking_at": after(4), "status": "checking"}
+    slower = {"begun_at": after(1), "status": "restarting"}
+    assert words(deployment_with(running, slower, deployment_type="restart_only")) == [
+        ("Connect", 1),
+        ("Restart", None),
+    ]
+
+
+def test_an_older_deployment_shows_what_is_known_of_it() -> None:
+    old = {"started_at": after(30), "finished_at": after(40), "status": "success"}
+    assert words(deployment_with(old, finished_at=after(41))) == [("Preparation", 30), ("Servers", 11)]
+    assert words(deployment_with({}, finished_at=after(3), status="failed")) == [("Clone", 3)]
+    assert words(deployment_with(old, deployment_type="restart_only", finished_at=after(40))) == [
+        ("Connect", 30),
+        ("Restart", 10),
+    ]
+
+
+def test_one_that_no_worker_has_taken_has_no_phase() -> None:
+    assert words(deployment_with({}, started_at=None)) == []
+
+
+def test_the_picture_is_filled_and_its_shortest_phase_can_be_seen() -> None:
+    it = deployment_with({}, building_at=after(0.1), deploying_at=after(1000), finished_at=after(1001))
+    segments = picture_of(phases_of(it, []))
+    assert segments[0].x == 0
+    assert segments[-1].x + segments[-1].width == pytest.approx(WIDTH, abs=0.5)
+    assert min(segment.width for segment in segments) > 5
+
+
+def test_a_server_is_not_blamed_for_the_time_that_it_waited_for_its_batch() -> None:
+    it = deployment_with(
+        {
+            "started_at": after(0),
+            "staged_at": after(2),
+            "begun_at": after(300),
+            "finished_at": after(303),
+            "status": "success",
+        }
+    )
+    assert duration(it.targets.get()) == "5.0 s"
