@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, include, path
 
 from deployer.api import api
-from deployer.views import actions, board, changes, deployment, history, home, launch, releases
+from deployer.views import actions, board, changes, deployment, history, home, launch, new_project, project, releases
 
 
 def superusers_only(module: str) -> tuple[list[URLPattern], str]:
@@ -53,6 +53,8 @@ urlpatterns = [
     path("overview/", home.overview, name="overview"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("projects/add/", new_project.project_add, name="project_add"),
+    path("projects/add/look/", new_project.project_add_look, name="project_add_look"),
     path("projects/<int:pk>/launch/", launch.launch_form, name="launch"),
     path("projects/<int:pk>/check/", launch.launch_check, name="launch_check"),
     path("projects/<int:pk>/board/", board.project_board, name="project_board"),
@@ -60,6 +62,8 @@ urlpatterns = [
     path("projects/<int:pk>/changes/", changes.launch_changes, name="launch_changes"),
     path("projects/<int:pk>/names/", changes.launch_names, name="launch_names"),
     path("projects/<int:pk>/fetch/", changes.launch_fetch, name="launch_fetch"),
+    path("projects/<int:pk>/yaml/", project.project_yaml, name="project_yaml"),
+    path("projects/<int:pk>/checks/<int:check>/try/", project.project_try, name="project_try"),
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
     path("projects/", include("projects.urls")),
     path("servers/", include("servers.urls")),
