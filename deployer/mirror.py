@@ -30,6 +30,11 @@ READ_LIMIT, FETCH_LIMIT, ASK_LIMIT = 10, 60, 25
 NAMES = 200
 
 
+def mirror_path(url: str) -> Path:
+    """Where the mirror of a repository lies, whether it was made yet or not."""
+    return Path(settings.MIRRORS_DIR) / (hashlib.sha256(url.encode()).hexdigest()[:32] + ".git")
+
+
 class Mirror:
     """The mirror of one repository, and the variables with which git reads it and may log in to its origin.
 
@@ -39,7 +44,7 @@ class Mirror:
 
     def __init__(self, url: str, credential: Credential | None, folder: Path) -> None:
         self.url = url
-        self.path = settings.MIRRORS_DIR / (hashlib.sha256(url.encode()).hexdigest()[:32] + ".git")
+        self.path = mirror_path(url)
         self.secrets = credential.secrets() if credential else []
         settings.MIRRORS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration = folder / "gitconfig"

@@ -13,7 +13,19 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, include, path
 
 from deployer.api import api
-from deployer.views import actions, board, changes, deployment, history, home, launch, new_project, project, releases
+from deployer.views import (
+    actions,
+    board,
+    changes,
+    deployment,
+    history,
+    home,
+    launch,
+    new_project,
+    playground,
+    project,
+    releases,
+)
 
 
 def superusers_only(module: str) -> tuple[list[URLPattern], str]:
@@ -51,6 +63,9 @@ urlpatterns = [
     path("", home.home, name="home"),
     path("activity/", home.activity, name="activity"),
     path("overview/", home.overview, name="overview"),
+    path("playground/", playground.playground_page, name="playground"),
+    path("playground/make/", playground.playground_make, name="playground_make"),
+    path("playground/remove/", playground.playground_remove, name="playground_remove"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("projects/add/", new_project.project_add, name="project_add"),

@@ -28,3 +28,16 @@ def needs(*permissions: str) -> Callable[[View], View]:
         return checked
 
     return closed
+
+
+def superusers(view: View) -> View:
+    """A view for superusers alone."""
+
+    @wraps(view)
+    @needs()
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not getattr(request.user, "is_superuser", False):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return checked

@@ -36,6 +36,21 @@
     if (event.target.closest("form[data-autosubmit]")) event.target.form.requestSubmit();
   });
 
+  /* What somebody asked for and the site refused or did not hear is said; a look that failed comes again by itself. */
+  const failed = (event) => {
+    if (event.detail.requestConfig.verb === "get" || document.getElementById("failed")) return;
+    const notice = document.createElement("div");
+    notice.id = "failed";
+    notice.className = "notice notice-error";
+    notice.setAttribute("role", "alert");
+    notice.textContent = document.body.dataset.failed;
+    document.getElementById("main").prepend(notice);
+    notice.scrollIntoView({ block: "center" });
+  };
+  document.addEventListener("htmx:responseError", failed);
+  document.addEventListener("htmx:sendError", failed);
+  document.addEventListener("htmx:beforeRequest", () => document.getElementById("failed")?.remove());
+
   /* Text that is there to be copied; where the browser does not copy for a page, it is selected. */
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy]");

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
-from deployer import terminal
+from deployer import jobs, terminal
 from deployer.models import Deployment, Target
 from deployer.releases import newest_of
 from projects.models import Project
@@ -61,6 +61,12 @@ def clock(span: timedelta) -> str:
     if minutes < 60:
         return _("%(minutes)s min %(seconds)s s") % {"minutes": minutes, "seconds": f"{rest:02}"}
     return _("%(hours)s h %(minutes)s min") % {"hours": minutes // 60, "minutes": f"{minutes % 60:02}"}
+
+
+@register.simple_tag
+def queue_is_lost() -> bool:
+    """Whether the queue did not answer lately."""
+    return jobs.queue_is_lost()
 
 
 @register.simple_tag

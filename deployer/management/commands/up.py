@@ -22,6 +22,7 @@ from django.utils.translation import gettext as _
 from redis import Redis
 from redis.exceptions import RedisError
 
+from deployer import playground
 from deployer.queue_server import queue_answers, queue_program
 from deployer.settings import bind_address
 from deployer.supervisor import Program, StartFailedError, Supervisor, manage
@@ -59,6 +60,7 @@ class Command(BaseCommand):
             [queue_program()] if settings.QUEUE_IS_EMBEDDED else [],
             [_worker(number) for number in range(1, workers + 1)],
             [_web(listener)],
+            [playground.program()],
         ]
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "deployer.settings",
