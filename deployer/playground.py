@@ -72,6 +72,8 @@ def make() -> Project:
         raise PlaygroundError(_("deployer was not started by “manage.py up”: nothing would keep the servers running."))
     with _one_at_a_time():
         _refuse_names_of_others()
+        if not is_wanted():
+            _choose_ports()
         ports = _ports()
         if not (FOLDER / "repository" / ".git").is_dir():
             shutil.rmtree(FOLDER / "repository", ignore_errors=True)
@@ -138,17 +140,23 @@ def _refuse_names_of_others() -> None:
             )
 
 
+def _choose_ports() -> None:
+    """Those of the last time, or the next free one where somebody else listens by now."""
+    wanted = _ports() or [(scene.SSH_PORT + index, scene.SHOP_PORT + index) for index in range(len(SERVERS))]
+    taken: set[int] = set()
+    machines = [
+        f"{name}:{scene.free_port(ssh_port, taken)}:{scene.free_port(shop_port, taken)}\n"
+        for name, (ssh_port, shop_port) in zip(scene.SERVERS, wanted, strict=True)
+    ]
+    (FOLDER / "machines").write_text("".join(machines))
+
+
 def _ports() -> list[tuple[int, int]]:
-    """The SSH port of each server and the port of its shop: those of the last time where there was one."""
-    file = FOLDER / "machines"
-    if not file.exists():
-        taken: set[int] = set()
-        machines = [
-            f"{name}:{scene.free_port(scene.SSH_PORT + index, taken)}:{scene.free_port(scene.SHOP_PORT + index, taken)}"
-            for index, name in enumerate(scene.SERVERS)
-        ]
-        file.write_text("\n".join(machines) + "\n")
-    rows = [line.split(":") for line in file.read_text().split()]
+    """The SSH port of each server and the port of its shop; empty where there was no playground yet."""
+    try:
+        rows = [line.split(":") for line in (FOLDER / "machines").read_text().split()]
+    except FileNotFoundError:
+        return []
     return [(int(ssh_port), int(shop_port)) for _name, ssh_port, shop_port in rows]
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,6 +73,17 @@ def test_its_servers_are_kept_while_they_are_wanted_and_are_the_same_after_a_res
     assert processes_with(mark) == []
     assert again.stop(signal.SIGTERM) == 0
     assert again.processes == []
+
+
+def test_a_port_that_somebody_else_has_taken_meanwhile_is_not_taken_for_its_own() -> None:
+    playground.FOLDER.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        (playground.FOLDER / "machines").write_text(f"web-1:{port}:8201\nweb-2:2302:8202\nweb-3:2303:8203\n")
+        playground._choose_ports()
+        ports = [number for pair in playground._ports() for number in pair]
+    assert port not in ports
+    assert len(set(ports)) == 6
 
 
 def _command_line(pid: int) -> bytes:
