@@ -81,7 +81,7 @@ def example_script(found: Guess, name: str) -> str:
     """A restart script to begin with, for whoever has none."""
     head = (
         "#!/usr/bin/env bash\n"
-        f"# Restarts {short_name(name)}. deployer runs it on every server, in full and in restart-only deployments.\n"
+        f"# Restarts {short_name(name)}, on every server, in full and in restart-only deployments.\n"
         "set -euo pipefail\n"
     )
     if found.project_type == _Type.FRONTEND:

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.db.models import Max, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
@@ -102,14 +102,13 @@ def _activity(user: User) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do before the first deployment: its page, and whose admin page does where there is none."""
+    """One thing to do before the first deployment, and the page where it is done."""
 
     title: str
     text: str
     done: bool
     permission: str
     page: str
-    admin_page: str = ""
 
 
 def _first_steps() -> list[Step]:
@@ -120,7 +119,6 @@ def _first_steps() -> list[Step]:
             Credential.objects.exists(),
             "servers.add_credential",
             "credential_add",
-            "admin:servers_credential_add",
         ),
         Step(
             _("Add a server and test its connection"),
@@ -128,7 +126,6 @@ def _first_steps() -> list[Step]:
             Server.objects.exists(),
             "servers.add_server",
             "server_add",
-            "admin:servers_server_add",
         ),
         Step(
             _("Put servers into a group"),
@@ -136,7 +133,6 @@ def _first_steps() -> list[Step]:
             ServerGroup.objects.exists(),
             "servers.add_servergroup",
             "group_add",
-            "admin:servers_servergroup_add",
         ),
         Step(
             _("Make a project"),
@@ -153,19 +149,9 @@ def _way(user: User) -> dict[str, Any]:
     steps = _first_steps()
     next_one = next((step for step in steps if not step.done), None)
     return {
-        "first_steps": [(step, _address(step, user), step is next_one) for step in steps],
+        "first_steps": [
+            (step, reverse(step.page) if user.has_perm(step.permission) else "", step is next_one) for step in steps
+        ],
         "project": Project.objects.order_by("-pk").first() if next_one is None else None,
         "playground_can_be_made": user.is_superuser and playground.can_be_made(),
     }
-
-
-def _address(step: Step, user: User) -> str:
-    """Where the step is taken; empty for whoever may not."""
-    if not user.has_perm(step.permission):
-        return ""
-    for name in (step.page, step.admin_page if user.is_staff else ""):
-        try:
-            return reverse(name) if name else ""
-        except NoReverseMatch:
-            continue
-    return ""

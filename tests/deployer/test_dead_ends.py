@@ -131,7 +131,7 @@ def test_a_queue_that_takes_connections_and_never_answers_keeps_nobody_waiting_a
 def test_the_way_to_the_first_deployment_names_the_next_thing_and_leads_to_it() -> None:
     client = logged_in()
     page = client.get(reverse("home")).content.decode()
-    assert re.findall(r'btn-primary" href="([^"]+)"', page) == [reverse("admin:servers_credential_add")]
+    assert re.findall(r'btn-primary" href="([^"]+)"', page) == [reverse("credential_add")]
     assert reverse("project_add") in page
     make_group(make_server(), environment="staging")
     page = client.get(reverse("home")).content.decode()
