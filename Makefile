@@ -16,7 +16,7 @@ help: ## list the targets
 run: .venv/.run ## run deployer for real: queue server, workers and web in one, until Ctrl-C
 	exec $(PYTHON) manage.py up
 
-demo: .venv/.demo ## two real deployments on three SSH servers of its own; ONCE=1 stops after them
+demo: .venv/.run ## two real deployments on three SSH servers of its own; ONCE=1 stops after them
 	DEPLOYER_DATA_DIR="$$PWD/.demo/data" exec $(PYTHON) manage.py demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
 test: .venv/.dev ## the checks, then all tests on SQLite and on PostgreSQL
@@ -53,12 +53,7 @@ messages: .venv/.dev ## gather new strings, name the untranslated: fill them in 
 	.ci/venv requirements.txt
 	touch $@
 
-.venv/.demo: requirements.txt requirements-demo.txt
-	.ci/need python3-venv git openssh-client
-	.ci/venv requirements-demo.txt
-	touch $@
-
-.venv/.dev: requirements.txt requirements-demo.txt requirements-dev.txt
+.venv/.dev: requirements.txt requirements-dev.txt
 	.ci/need python3-venv git openssh-client
 	.ci/venv requirements-dev.txt
 	touch $@

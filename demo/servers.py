@@ -1,7 +1,8 @@
-"""Three real SSH servers on loopback: ``python -m demo.servers FOLDER NAME:SSH_PORT:SHOP_PORT...``.
+"""Three real SSH servers on loopback: ``python demo/servers.py FOLDER [NAME:SSH_PORT:SHOP_PORT...]``.
 
-Each runs commands as the current user, in a home folder of its own below FOLDER, and lets in whoever
-has FOLDER/keys/id_ed25519 (made on the spot, like the host keys). Prints "ready" when all of them listen.
+Each runs commands as the current user, in a home folder of its own below FOLDER, and lets in whoever has
+FOLDER/keys/id_ed25519 (made where it is not there, like the host keys). Without words, those of FOLDER/machines
+are taken. Prints "ready" when all of them listen. Asked to stop, it ends what was started on them too.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,20 +203,25 @@ async def _feed(process: "asyncssh.SSHServerProcess[bytes]", child: "subprocess.
                 break
 
 
+def _key(path: Path) -> "asyncssh.SSHKey":
+    """The private key in this file; made where there is none."""
+    if not path.exists():
+        path.touch(mode=0o600)
+        asyncssh.generate_private_key("ssh-ed25519").write_private_key(path)
+    return asyncssh.read_private_key(path)
+
+
 async def _serve(machines: list[Machine], folder: Path) -> None:
     keys = folder / "keys"
     keys.mkdir(mode=0o700, exist_ok=True)
-    login = asyncssh.generate_private_key("ssh-ed25519")
-    login.write_private_key(keys / "id_ed25519")
-    (keys / "id_ed25519").chmod(0o600)
-    login.write_public_key(keys / "authorized_keys")
+    _key(keys / "id_ed25519").write_public_key(keys / "authorized_keys")
     for machine in machines:
         machine.furnish()
         await asyncssh.listen(
             "127.0.0.1",
             machine.ssh_port,
             server_factory=_Login,
-            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            server_host_keys=[_key(keys / f"host-{machine.name}")],
             authorized_client_keys=str(keys / "authorized_keys"),
             password_auth=False,
             kbdint_auth=False,
@@ -228,15 +235,47 @@ async def _serve(machines: list[Machine], folder: Path) -> None:
     await asyncio.Event().wait()
 
 
+def end_programs(folder: Path) -> None:
+    """End every program that a server of ``folder`` has started and that lives on, as the shops do."""
+    mark = os.fsencode(f"DEMO_FOLDER={folder}")
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + 5
+        while left := _with_mark(mark):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+
+
+def _with_mark(mark: bytes) -> list[int]:
+    """The processes that have ``mark`` in their environment: those of the servers' sessions."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+        except OSError:  # it ended meanwhile, or it is somebody else's
+            continue
+    return found
+
+
 def main() -> None:
     """Serve until a signal ends this process."""
     folder = Path(sys.argv[1]).absolute()
     machines = []
-    for word in sys.argv[2:]:
+    for word in sys.argv[2:] or (folder / "machines").read_text().split():
         name, ssh_port, shop_port = word.split(":")
         machines.append(Machine(name, int(ssh_port), int(shop_port), folder))
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(machines, folder))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_serve(machines, folder))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_programs(folder)
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ class _Reader(_Mistakes):
     def _entry(self, model: type[models.Model], item: Any, place: Place) -> Entry:
         if not isinstance(item, dict):
             self.refuse(place, _("expected keys and values, not %(got)s.") % {"got": _described(item)})
-        entry, fields, parts = Entry(model, place), _fields(model), _PARTS.get(model, {})
+        entry, fields, parts = Entry(model, place), declared_fields(model), _PARTS.get(model, {})
         for key, value in item.items():
             here = place.key(key)
             try:
@@ -303,7 +303,7 @@ class _Reader(_Mistakes):
         self.note(place.key(key), message)
 
 
-def _fields(model: type[models.Model]) -> dict[str, Any]:
+def declared_fields(model: type[models.Model]) -> dict[str, Any]:
     """The fields of ``model`` that a file may give, by name."""
     options = model._meta
     columns = [column for column in options.fields if column.editable and not column.primary_key]
@@ -482,7 +482,7 @@ def _found(model: type[models.Model], name: str) -> models.Model | None:
 
 def _save(row: models.Model, created: bool, names: Sequence[str]) -> None:
     """Save what changed and nothing else: a connection may be pinning a host key at the same time."""
-    columns = [name for name in names if name in _fields(type(row))]
+    columns = [name for name in names if name in declared_fields(type(row))]
     if created:
         row.save()
     elif columns:
@@ -490,7 +490,7 @@ def _save(row: models.Model, created: bool, names: Sequence[str]) -> None:
 
 
 def _defaults(model: type[models.Model]) -> dict[str, Any]:
-    return {name: field.get_default() for name, field in _fields(model).items() if field.has_default()}
+    return {name: field.get_default() for name, field in declared_fields(model).items() if field.has_default()}
 
 
 def _part_key(part: models.Model, index: int) -> object:
@@ -508,7 +508,7 @@ def _hidden(row: models.Model, entry: Entry) -> set[str]:
     """The fields whose values are never shown: every secret, and the value of a variable that is or was one."""
     if isinstance(row, Variable) and not (row.is_secret or entry.values["is_secret"]):
         return set()
-    return set(_secrets(_fields(entry.model)))
+    return set(_secrets(declared_fields(entry.model)))
 
 
 def _objection(row: models.Model, name: str, error: ValidationError, *, given: bool) -> str:

@@ -2,11 +2,20 @@
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import django_rq
+from django.conf import settings
+from django.core.cache import cache
+from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 logger = logging.getLogger(__name__)
+
+#: Seconds that the queue has to answer whether it is there, and for which its answer is taken to hold.
+PATIENCE, HOLDS = 1, 10
 
 #: The job that looks at the servers.
 LOOK = "look"
@@ -30,7 +39,30 @@ def enqueue_look() -> bool:
     return _enqueue(look_at_servers, LOOK)
 
 
+def queue_is_lost() -> bool:
+    """Whether the queue did not answer: asked at most every `HOLDS` seconds, for at most about two."""
+    lost: bool | None = cache.get("queue-is-lost")
+    if lost is None:
+        lost = not _answers()
+        cache.set("queue-is-lost", lost, HOLDS)
+    return lost
+
+
+def _answers() -> bool:
+    """Ask the queue for a sign of life, once, with a time limit on the connection and on the answer."""
+    url = str(settings.RQ_QUEUES["default"]["URL"])
+    limits: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": PATIENCE}
+    try:
+        with Redis.from_url(url, retry=Retry(NoBackoff(), 0), **limits) as queue:
+            return bool(queue.ping())
+    except (RedisError, OSError):
+        return False
+
+
 def _enqueue(job: Callable[..., None], name: str, *arguments: int) -> bool:
+    if not _answers():  # else a queue that is silent would keep whoever launches waiting
+        logger.warning("%s waits for the queue, which does not answer", name)
+        return False
     try:
         queue = django_rq.get_queue()
         if queue.get_job_position(name) is not None:

@@ -1,12 +1,14 @@
 """The cached bare copies of git repositories on this machine: one a repository, fetched into by whoever needs it."""
 
+import base64
 import contextlib
 import fcntl
 import hashlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,14 +19,20 @@ from django.utils.translation import gettext as _
 from projects import source as git
 from projects.models import Project
 from projects.validators import is_local_git_url, validate_git_url
+from servers.fields import DecryptionError
 from servers.keys import openssh_key
 from servers.models import Credential
 from servers.shell import LocalShell, NotReadyError, Script, ShellError
 
 #: Seconds that a page waits for git.
-READ_LIMIT, FETCH_LIMIT = 10, 60
+READ_LIMIT, FETCH_LIMIT, ASK_LIMIT = 10, 60, 25
 #: Branches, and tags, that a page proposes, and among how many it looks for what is typed.
 NAMES, SEARCHED_NAMES = 200, 5000
+
+
+def mirror_path(url: str) -> Path:
+    """Where the mirror of a repository lies, whether it was made yet or not."""
+    return Path(settings.MIRRORS_DIR) / (hashlib.sha256(url.encode()).hexdigest()[:32] + ".git")
 
 
 class Mirror:
@@ -36,7 +44,7 @@ class Mirror:
 
     def __init__(self, url: str, credential: Credential | None, folder: Path) -> None:
         self.url = url
-        self.path = settings.MIRRORS_DIR / (hashlib.sha256(url.encode()).hexdigest()[:32] + ".git")
+        self.path = mirror_path(url)
         self.secrets = credential.secrets() if credential else []
         settings.MIRRORS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration = folder / "gitconfig"
@@ -110,6 +118,70 @@ def mirror_of(project: Project) -> Iterator[Mirror]:
         yield Mirror(project.git_url, project.git_credential, Path(folder))
 
 
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a repository: its branches, the default one first, and of ``branch`` the top folder's files.
+
+    ``files`` have their content where it was asked for. ``problem`` says why there are none, while there are branches.
+    """
+
+    branches: list[str]
+    branch: str
+    files: dict[str, str]
+    problem: str = ""
+
+
+def look_at(url: str, credential: Credential | None, telling: Collection[str], branch: str = "") -> Look:
+    """Ask a repository for its branches and one of them for its files, while somebody waits. No mirror is made.
+
+    Raises a `ShellError` that explains itself when the repository cannot be reached.
+    """
+    what = _("%s could not be read") % url
+    try:
+        validate_git_url(url)
+    except ValidationError as error:
+        raise NotReadyError(what, " ".join(error.messages)) from error
+    with tempfile.TemporaryDirectory(prefix="deployer-git-") as folder:
+        try:
+            mirror = Mirror(url, credential, Path(folder))
+        except (ValidationError, DecryptionError) as error:
+            why = _("the credential “%s” cannot be used") % credential
+            raise NotReadyError(what, why, _("Enter its key or its password again.")) from error
+        branches = git.read_branches(_asked(mirror, git.remote_branches(url, mirror.env), what, ASK_LIMIT))
+        if not branches:
+            raise NotReadyError(what, _("it has no branch yet"), _("Push a first commit."))
+        chosen = branch if branch in branches else branches[0]
+        try:
+            files = _top_folder(mirror, Path(folder) / "peek.git", chosen, telling)
+        except NotReadyError as error:
+            return Look(branches[:NAMES], chosen, {}, str(error))
+        return Look(branches[:NAMES], chosen, files)
+
+
+def _top_folder(mirror: Mirror, folder: Path, branch: str, telling: Collection[str]) -> dict[str, str]:
+    """The files of a branch's newest commit: their names, and the content of the ``telling`` ones."""
+    what = _("The files of %s could not be looked at") % branch
+    found = git.read_top_folder(_asked(mirror, git.peek(str(folder), mirror.url, branch, mirror.env), what, ASK_LIMIT))
+    ids = {name: found[name] for name in telling if found.get(name)}
+    texts = _asked(mirror, git.contents(str(folder), [*ids.values()], mirror.env), what, READ_LIMIT).splitlines()
+    read = {name: base64.b64decode(text).decode(errors="replace") for name, text in zip(ids, texts, strict=True)}
+    return dict.fromkeys(found, "") | read
+
+
+def _asked(mirror: Mirror, script: Script, what: str, limit: float) -> str:
+    """What a git command printed; raises `NotReadyError`, about ``what``, with a reason and a remedy."""
+    try:
+        code, stdout, stderr = mirror.read(script, limit)
+    except ShellError as error:
+        why = _("git did not answer within %d seconds") % limit
+        raise NotReadyError(what, why, _("Check the address, or try again.")) from error
+    if code:
+        for secret in mirror.secrets:
+            stderr = stderr.replace(secret, "••••••")
+        raise NotReadyError(what, *git.explain(stderr))
+    return stdout
+
+
 def fetch(project: Project) -> None:
     """Bring the mirror up to date, while somebody waits. Raises a `ShellError` that explains itself."""
     what = _("%s could not be fetched") % project.git_url
@@ -124,16 +196,7 @@ def fetch(project: Project) -> None:
             raise NotReadyError(what, _("a deployment is fetching it"), _("Try again in a moment."))
 
     with mirror_of(project) as mirror, mirror.locked(check):
-        try:
-            code, _stdout, stderr = mirror.read(
-                git.fetch(str(mirror.path), project.git_url, mirror.env), max(until - time.monotonic(), 1)
-            )
-        except ShellError as error:
-            raise NotReadyError(what, _("git did not answer within %d seconds") % FETCH_LIMIT) from error
-        if code:
-            for secret in mirror.secrets:
-                stderr = stderr.replace(secret, "••••••")
-            raise NotReadyError(what, " / ".join(line for line in stderr.splitlines() if line.strip())[:400])
+        _asked(mirror, git.fetch(str(mirror.path), project.git_url, mirror.env), what, max(until - time.monotonic(), 1))
 
 
 def _private(path: Path, text: str) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from projects.models import Project, Variable
+from projects.models import HealthCheck, Project, Variable
 from projects.validators import shared_path_list
 from servers.models import ServerGroup
 
@@ -22,6 +22,11 @@ class Check:
     timeout: int
     stable_for: int
     required: bool
+
+    @classmethod
+    def of(cls, check: HealthCheck) -> "Check":
+        """A health check as it stands now."""
+        return cls(**{field.name: getattr(check, field.name) for field in fields(cls)})
 
     @property
     def label(self) -> str:
@@ -82,10 +87,7 @@ class Plan:
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
             groups={group.name: [server.pk for server in group.servers.all()] for group in groups},
-            health_checks=tuple(
-                Check(**{field.name: getattr(check, field.name) for field in fields(Check)})
-                for check in project.health_checks.all()
-            ),
+            health_checks=tuple(Check.of(check) for check in project.health_checks.all()),
             variables=tuple(
                 PlannedVariable(row.name, row.value, row.is_secret, row.scope) for row in project.variables.all()
             ),

@@ -15,12 +15,12 @@ from django.utils.translation import gettext as _
 from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
 from deployer.releases import live_in, newest_of
-from deployer.verify import ask, with_folders
+from deployer.verify import Visit, ask, with_folders
 from projects import release, service
 from projects.models import Project
 from servers.models import Server
 from servers.shell import ShellError
-from servers.ssh import SSHShell, connect
+from servers.ssh import connect
 
 #: What was seen longer ago than this is looked at again by itself.
 LOOK_EVERY = timedelta(minutes=50)
@@ -39,15 +39,6 @@ class View:
     left: str
     drift: list[str]
     is_outdated: bool = False
-
-
-@dataclass
-class _Visit:
-    """One server while it is looked at."""
-
-    plan: Plan
-    link: SSHShell
-    deploy_path: str = ""
 
 
 def board(project: Project) -> list[View]:
@@ -129,7 +120,7 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
     try:
         with connect(server) as link:
             home = link.capture('printf %s "$HOME"').stdout
-            visit = _Visit(plan, link, service.at_home(plan.deploy_path, home).rstrip("/"))
+            visit = Visit(plan, link, service.at_home(plan.deploy_path, home).rstrip("/"))
             leads_to = link.capture(release.live(visit.deploy_path)).stdout if plan.deploy_path else ""
             live = release.release_name(leads_to)
             processes = with_folders(visit, ask(visit).identity(), live)

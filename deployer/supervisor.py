@@ -27,6 +27,9 @@ ASK_AGAIN = 1.5
 #: Seconds that a program has for stopping at once, before it is killed.
 LAST_CHANCE = 10.0
 
+#: By this variable, a program knows that a supervisor keeps it.
+SUPERVISED = "DEPLOYER_SUPERVISOR"
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -40,7 +43,8 @@ class StartFailedError(Exception):
 class Program:
     """What to run. ``answers`` says whether it is ready; ``patience`` is how many seconds a kind stop may take.
 
-    Without ``patience`` it may take as long as it needs, and ``waiting`` is what is said meanwhile.
+    Without ``patience`` it may take as long as it needs, and ``waiting`` is what is said meanwhile. It runs while
+    ``wanted`` says so, which is asked all the time.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Program:
     patience: float | None = 15
     waiting: str = ""
     sockets: Sequence[socket.socket] = ()
+    wanted: Callable[[], bool] = lambda: True
 
 
 @dataclass
@@ -93,7 +98,7 @@ class Supervisor:
 
     def __init__(self, stages: Sequence[Sequence[Program]], environment: dict[str, str], output: IO[str]) -> None:
         self._stages = [[_Kept(program) for program in stage] for stage in stages]
-        self._mark = f"DEPLOYER_SUPERVISOR={secrets.token_hex(8)}"
+        self._mark = f"{SUPERVISED}={secrets.token_hex(8)}"
         self._environment = environment | dict([self._mark.split("=")])
         self._output = output
         self._selector = selectors.DefaultSelector()
@@ -110,7 +115,7 @@ class Supervisor:
                     when_ready()
                 while not self._stops:
                     self._turn(0.5)
-                    self._restart_dead()
+                    self._tend()
             finally:
                 self._stop()
 
@@ -143,6 +148,7 @@ class Supervisor:
         self._stops += 1
 
     def _start(self, stage: list[_Kept], timeout: float = 60) -> None:
+        stage = [kept for kept in stage if kept.program.wanted()]
         for kept in stage:
             self._launch(kept)
         deadline = time.monotonic() + timeout
@@ -155,6 +161,7 @@ class Supervisor:
 
     def _launch(self, kept: _Kept) -> None:
         kept.start_at = None
+        kept.asked = 0.0
         kept.started = time.monotonic()
         kept.process = subprocess.Popen(
             kept.program.command,
@@ -196,13 +203,19 @@ class Supervisor:
         for key, _events in self._selector.select(timeout):
             key.data()
 
-    def _restart_dead(self) -> None:
+    def _tend(self) -> None:
+        """Start what is wanted and does not run, stop what is wanted no more."""
         now = time.monotonic()
         for kept in (kept for stage in self._stages for kept in stage):
-            if kept.start_at is not None:
+            if not kept.program.wanted():
+                self._let_go(kept, now)
+            elif kept.start_at is not None:
                 if now >= kept.start_at:
                     self._launch(kept)
-            elif kept.process is not None and not kept.runs:
+            elif kept.process is None:
+                self.say(_("%(name)s is wanted: it starts.") % {"name": kept.program.name})
+                self._launch(kept)
+            elif not kept.runs:
                 kept.pause = 1.0 if now - kept.started > STARTED_WELL else kept.pause
                 kept.start_at = now + kept.pause
                 self.say(
@@ -210,6 +223,19 @@ class Supervisor:
                     % {"name": kept.program.name, "ended": _ended(kept.process.returncode), "pause": kept.pause}
                 )
                 kept.pause = min(kept.pause * 2, LONGEST_PAUSE)
+
+    def _let_go(self, kept: _Kept, now: float) -> None:
+        """One step on the way of a program that is not wanted: asked to stop, ended, forgotten."""
+        if kept.runs and not kept.asked:
+            kept.ask_to_stop()
+        elif kept.runs and kept.program.patience is not None and now - kept.asked > kept.program.patience:
+            kept.kill(self._mark)
+        elif kept.process is not None and not kept.runs:
+            kept.kill(self._mark)
+            kept.process = None
+            self.say(_("%(name)s is not wanted any more: it has stopped.") % {"name": kept.program.name})
+        if kept.process is None:
+            kept.start_at, kept.pause = None, 1.0
 
     def _stop(self) -> None:
         for stage in reversed(self._stages):

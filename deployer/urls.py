@@ -14,7 +14,20 @@ from django.urls import URLPattern, include, path
 from django.views.i18n import set_language
 
 from deployer.api import api
-from deployer.views import actions, board, changes, compare, deployment, history, home, launch, releases
+from deployer.views import (
+    actions,
+    board,
+    changes,
+    compare,
+    deployment,
+    history,
+    home,
+    launch,
+    new_project,
+    playground,
+    project,
+    releases,
+)
 
 
 def superusers_only(module: str) -> tuple[list[URLPattern], str]:
@@ -55,9 +68,14 @@ urlpatterns = [
     path("", home.home, name="home"),
     path("activity/", home.activity, name="activity"),
     path("overview/", home.overview, name="overview"),
+    path("playground/", playground.playground_page, name="playground"),
+    path("playground/make/", playground.playground_make, name="playground_make"),
+    path("playground/remove/", playground.playground_remove, name="playground_remove"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("language/", set_language, name="set_language"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("projects/add/", new_project.project_add, name="project_add"),
+    path("projects/add/look/", new_project.project_add_look, name="project_add_look"),
     path("projects/<int:pk>/launch/", launch.launch_form, name="launch"),
     path("projects/<int:pk>/check/", launch.launch_check, name="launch_check"),
     path("projects/<int:pk>/board/", board.project_board, name="project_board"),
@@ -65,6 +83,8 @@ urlpatterns = [
     path("projects/<int:pk>/changes/", changes.launch_changes, name="launch_changes"),
     path("projects/<int:pk>/names/", changes.launch_names, name="launch_names"),
     path("projects/<int:pk>/fetch/", changes.launch_fetch, name="launch_fetch"),
+    path("projects/<int:pk>/yaml/", project.project_yaml, name="project_yaml"),
+    path("projects/<int:pk>/checks/<int:check>/try/", project.project_try, name="project_try"),
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
     path("projects/", include("projects.urls")),
     path("servers/", include("servers.urls")),

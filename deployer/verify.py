@@ -36,6 +36,15 @@ class Place(Protocol):
     def deploy_path(self) -> str: ...
 
 
+@dataclass
+class Visit:
+    """A server that is only looked at: a `Place` outside of a deployment."""
+
+    plan: Plan
+    link: SSHShell
+    deploy_path: str = ""
+
+
 @dataclass(frozen=True)
 class Question:
     """Which process is meant: a unit or a name given by the operator, or one derived from the project's name."""
@@ -116,13 +125,13 @@ def run_check(server: "ServerRun", check: Check) -> str:
     for attempt in range(check.retries + 1):
         if attempt:
             _pause(server, check.interval)
-        problem = _ask_once(server, check)
+        problem = ask_once(server, check)
         if not problem:
             break
     until = time.monotonic() + check.stable_for
     while not problem and time.monotonic() < until:
         _pause(server, min(max(check.interval, 0.2), max(until - time.monotonic(), 0)))
-        problem = _ask_once(server, check)
+        problem = ask_once(server, check)
         if problem:
             return _("it did not stay healthy for %(seconds)d seconds: %(problem)s") % {
                 "seconds": check.stable_for,
@@ -137,25 +146,26 @@ def _pause(server: "ServerRun", seconds: float) -> None:
         raise StoppedError(_("Stopped while its health was being checked; the script had ended"))
 
 
-def _ask_once(server: "ServerRun", check: Check) -> str:
+def ask_once(server: Place, check: Check) -> str:
+    """Ask ``check`` once; gives the problem, empty when healthy."""
     try:
         return _KINDS[check.kind](server, check)
     except ShellError as error:
         return str(error)
 
 
-def _process(server: "ServerRun", check: Check) -> str:
+def _process(server: Place, check: Check) -> str:
     survey = service.read_survey(server.link.capture(service.survey()).stdout)
     found = service.find_processes(survey, check.target, derived=False)
     return "" if found else _("no process matches")
 
 
-def _systemd(server: "ServerRun", check: Check) -> str:
+def _systemd(server: Place, check: Check) -> str:
     answer = server.link.capture(health.systemd(check.target), timeout=check.timeout + 5)
     return "" if answer.code == 0 else _("the unit is %s") % ((answer.stdout + answer.stderr).strip() or _("unknown"))
 
 
-def _command(server: "ServerRun", check: Check) -> str:
+def _command(server: Place, check: Check) -> str:
     answer = server.link.capture(health.command(check.target, check.timeout), timeout=check.timeout + 5)
     if answer.code == 124:
         return _("no answer within %d seconds") % check.timeout
@@ -166,7 +176,7 @@ def _command(server: "ServerRun", check: Check) -> str:
     return ""
 
 
-def _tcp(server: "ServerRun", check: Check) -> str:
+def _tcp(server: Place, check: Check) -> str:
     host, port = health.tcp_address(check.target)
     try:
         with server.link.tunnel(host, port, check.timeout):
@@ -178,7 +188,7 @@ def _tcp(server: "ServerRun", check: Check) -> str:
         return "" if answer.code == 0 else _("connection refused")
 
 
-def _http(server: "ServerRun", check: Check) -> str:
+def _http(server: Place, check: Check) -> str:
     url = urlsplit(check.target)
     if url.scheme == "http":
         try:
@@ -196,7 +206,7 @@ def _http(server: "ServerRun", check: Check) -> str:
     return health.http_problem(int(status), body, check.expect)
 
 
-def _http_through_tunnel(server: "ServerRun", check: Check) -> str:
+def _http_through_tunnel(server: Place, check: Check) -> str:
     url = urlsplit(check.target)
     host, port = url.hostname or "127.0.0.1", url.port or 80
     with server.link.tunnel(host, port, check.timeout) as channel:

@@ -1,11 +1,19 @@
-"""The admin's form of a variable: the value of a secret goes in and never comes out."""
+"""Forms of projects, their variables and health checks; the value of a secret goes in and never comes out."""
 
+from collections.abc import Iterator
 from typing import Any
 
+from django import forms
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ValidationError
+from django.db import models
+from django.forms import BaseInlineFormSet, inlineformset_factory
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
-from servers.forms import SecretsForm, WriteOnlyTextarea
+from projects.models import HealthCheck, Project, Variable
+from servers.forms import MultilineField, SecretsForm, WriteOnlyTextarea
+from servers.models import Credential
 
 _SIZE = {"rows": 1, "cols": 40}
 
@@ -30,3 +38,158 @@ class VariableForm(SecretsForm):
 
     def _is_sent_as_secret(self) -> bool:
         return self.is_bound and bool(self.data.get(self.add_prefix("is_secret")))
+
+
+def _on_page(column: Any, **options: Any) -> forms.Field | None:
+    """The field of a page's form for a model's column: as the stylesheet wants it, with a server's line ends."""
+    if isinstance(column, models.TextField):
+        size = {"rows": 1 if column.name == "value" else 3, "spellcheck": "false"}
+        options |= {"form_class": MultilineField, "widget": forms.Textarea(attrs=size)}
+        if column.name == "value":
+            options["strip"] = False
+    field: forms.Field | None = column.formfield(**options)
+    if field is not None:
+        dress(field, mono=column.name not in _PROSE or column.model is Variable)
+    return field
+
+
+#: What people read, and not programs.
+_PROSE = {"name", "description", "environment", "project_type", "git_credential", "kind", "scope"}
+
+
+def dress(field: forms.Field, *, mono: bool = False) -> None:
+    """Give the box of a field the classes of the stylesheet."""
+    if isinstance(field.widget, forms.CheckboxInput):
+        look = "form-check-input"
+    elif isinstance(field.widget, forms.Select):
+        look = "form-select"
+    else:
+        look = "form-control mono" if mono else "form-control"
+        field.widget.attrs |= {"autocomplete": "off", "autocapitalize": "none"} if mono else {"autocomplete": "off"}
+    field.widget.attrs["class"] = look
+
+
+#: The headings of a project's form, and the fields below each.
+GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    ("", ("name", "description", "environment", "project_type")),
+    (gettext_lazy("Code"), ("git_url", "git_credential", "default_branch")),
+    (gettext_lazy("Build"), ("auto_install", "install_script", "build_script", "output_dir")),
+    (
+        gettext_lazy("On the servers"),
+        (
+            "deploy_path",
+            "deploy_script_path",
+            "restart_only_script_path",
+            "run_as",
+            "shared_paths",
+            "process_name",
+            "script_reloads",
+            "log_path",
+            "script_timeout",
+        ),
+    ),
+    (
+        gettext_lazy("Rollout"),
+        ("batches", "max_failures", "pause_after_first", "may_stop_last_healthy", "auto_rollback", "keep_releases"),
+    ),
+)
+
+
+class ProjectForm(forms.ModelForm):
+    """A project as somebody edits it on a page.
+
+    Whoever may not see credentials can neither choose one nor have the present one sent to another address.
+    """
+
+    class Meta:
+        model = Project
+        fields: tuple[str, ...] = tuple(name for _title, names in GROUPS for name in names)
+        formfield_callback = _on_page
+
+    def __init__(self, *args: Any, user: User | AnonymousUser, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.may_choose_credential = user.has_perm("servers.view_credential")
+        self.former_url = self.instance.git_url
+        if "git_credential" in self.fields:
+            known = Credential.objects.only("name")
+            if not self.may_choose_credential:
+                known = known.filter(pk=self.instance.git_credential_id)
+            field: Any = self.fields["git_credential"]
+            field.queryset, field.empty_label = known, _("None: everybody may read it")
+
+    def sections(self) -> Iterator[tuple[str, list[forms.BoundField]]]:
+        """Each heading with its fields, in the order of the page."""
+        for title, names in GROUPS:
+            yield str(title), [self[name] for name in names if name in self.fields]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        redirected = self.former_url != cleaned.get("git_url")
+        if cleaned.get("git_credential") and redirected and not self.may_choose_credential:
+            self.add_error(
+                "git_url",
+                _("The credential would be sent to another address: ask somebody who may see credentials."),
+            )
+        return cleaned
+
+
+class StartForm(ProjectForm):
+    """The first step of a new project: what it is called and where its code is."""
+
+    class Meta(ProjectForm.Meta):
+        fields = ("name", "environment", "git_url", "git_credential")
+
+
+class GuidedForm(ProjectForm):
+    """The second step, with the first: what was proposed, as somebody has corrected it."""
+
+    class Meta(ProjectForm.Meta):
+        fields = (
+            *StartForm.Meta.fields,
+            *("project_type", "default_branch", "auto_install", "install_script", "build_script", "output_dir"),
+            *("deploy_path", "deploy_script_path", "process_name"),
+        )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["deploy_script_path"].required = True  # nothing can be launched without it
+        self.fields["deploy_path"].required = bool(self["git_url"].value())
+
+
+class CopyForm(ProjectForm):
+    """What a copy must have of its own."""
+
+    class Meta(ProjectForm.Meta):
+        fields = ("name", "environment")
+
+
+class RowsFormSet(BaseInlineFormSet):
+    """Rows of a project: one empty row is offered, and each that is there has a box to remove it."""
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        for field in form.fields.values():
+            if "class" not in field.widget.attrs:
+                dress(field, mono=True)
+
+
+_CHECK_FIELDS = ("kind", "target", "expect", "host_header", "retries", "interval", "timeout", "stable_for", "required")
+HealthChecks = inlineformset_factory(
+    Project,
+    HealthCheck,
+    formset=RowsFormSet,
+    fields=_CHECK_FIELDS,
+    formfield_callback=_on_page,
+    extra=1,
+    can_delete_extra=False,
+)
+Variables = inlineformset_factory(
+    Project,
+    Variable,
+    form=VariableForm,
+    formset=RowsFormSet,
+    fields=("name", "value", "is_secret", "scope"),
+    formfield_callback=_on_page,
+    extra=1,
+    can_delete_extra=False,
+)

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
 from projects.health import check_target
@@ -196,6 +196,20 @@ class Project(models.Model):
                     raise ValidationError(
                         {field: _("A relative script lies under {deploy path}/current: set the deploy path too.")}
                     )
+
+    def copy(self, name: str, environment: str) -> "Project":
+        """A new project with all the settings, health checks and variables of this one, secret values too."""
+        own = {"id", "name", "environment", "created_at", "updated_at"}
+        columns = [field.attname for field in self._meta.concrete_fields if field.name not in own]
+        with transaction.atomic():
+            copy = Project.objects.create(
+                name=name, environment=environment, **{column: getattr(self, column) for column in columns}
+            )
+            for parts in (self.health_checks.all(), self.variables.all()):
+                for part in parts:
+                    part.pk, part.project, part._state.adding = None, copy, True
+                    part.save()
+        return copy
 
 
 class HealthCheck(models.Model):

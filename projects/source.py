@@ -4,9 +4,12 @@ Every git command runs with no configuration but ours, no prompt, no hooks, and 
 allowed: an address or a branch that looks like an option or a command stays an address or a branch.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from shlex import quote
 from typing import NamedTuple
+
+from django.utils.translation import gettext_lazy
 
 from servers.shell import Script
 
@@ -67,6 +70,105 @@ def fetch(mirror: str, url: str, env: Mapping[str, str]) -> Script:
         " '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'",
         env,
     )
+
+
+def remote_branches(url: str, env: Mapping[str, str]) -> Script:
+    """Ask ``url`` itself for its branches, the default one first; `read_branches` reads it. Nothing is fetched."""
+    return Script(f"git ls-remote --symref -- {quote(url)} HEAD 'refs/heads/*'", env)
+
+
+def read_branches(text: str) -> list[str]:
+    """Take apart what `remote_branches` printed: the default branch, then the others in their order."""
+    rows = [line.partition("\t")[::2] for line in text.splitlines()]
+    default = [
+        left.removeprefix("ref: refs/heads/") for left, name in rows if left.startswith("ref:") and name == "HEAD"
+    ]
+    others = [name.removeprefix("refs/heads/") for _left, name in rows if name.startswith("refs/heads/")]
+    return list(dict.fromkeys([*(name for name in default if name in others), *others]))
+
+
+#: A file of a repository that is larger than this is not read to guess what the repository is.
+TELLING_SIZE = 60_000
+
+
+def peek(folder: str, url: str, branch: str, env: Mapping[str, str]) -> Script:
+    """Fetch the newest commit of a branch alone into a bare repository of its own, and print its top folder.
+
+    `read_top_folder` reads it.
+    """
+    return Script(
+        f"git init --quiet --bare -- {quote(folder)}\n"
+        f"git -C {quote(folder)} fetch --quiet --depth=1 --no-tags -- {quote(url)} "
+        f"{quote(f'+refs/heads/{branch}:refs/heads/peek')}\n"
+        f"git -C {quote(folder)} ls-tree -z -l refs/heads/peek",
+        env,
+    )
+
+
+def read_top_folder(text: str) -> dict[str, str]:
+    """Take apart what `peek` printed: by name, the id of each file that may be read; empty for all others."""
+    found = {}
+    for row in text.split("\0"):
+        told, _tab, name = row.partition("\t")
+        _mode, kind, object_id, size = [*told.split(), "", "", "", ""][:4]
+        if name:
+            readable = kind == "blob" and size.isdecimal() and int(size) <= TELLING_SIZE
+            found[name] = object_id if readable else ""
+    return found
+
+
+def contents(folder: str, object_ids: Sequence[str], env: Mapping[str, str]) -> Script:
+    """Print each file, one a line, in base64: whatever is in it, the lines stay apart."""
+    return Script(
+        "".join(f"git -C {quote(folder)} cat-file blob {quote(each)} | base64 -w0\necho\n" for each in object_ids), env
+    )
+
+
+#: What git and ssh say, why that is, and what to do; the first that is said decides.
+_EXPLAINED = (
+    (
+        r"Could not resolve host",
+        gettext_lazy("there is no host of that name"),
+        gettext_lazy("Check how the host in the address is spelled."),
+    ),
+    (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed",
+        gettext_lazy("the git server shows another host key than before"),
+        gettext_lazy(
+            "Somebody may be in between. If it was changed on purpose, remove the old key from mirrors/known_hosts."
+        ),
+    ),
+    (
+        r"Permission denied|Authentication failed|could not read (?:Username|Password)|terminal prompts disabled"
+        r"|returned error: 40[13]|Too many authentication failures|HTTP Basic: Access denied",
+        gettext_lazy("the git server refuses the login, or asks for one"),
+        gettext_lazy("Choose a credential that may read the repository."),
+    ),
+    (
+        r"does not appear to be a git repository|[Rr]epository .*not found|not found|does not exist|returned error: 404"
+        r"|not valid: is this a git repository",
+        gettext_lazy("there is no such repository, or this login may not see it"),
+        gettext_lazy("Check the path in the address; for a private repository choose a credential."),
+    ),
+    (
+        r"SSL certificate|certificate verif|TLS",
+        gettext_lazy("the certificate of the git server is not trusted"),
+        gettext_lazy("Add the authority that signed it to this machine's certificates."),
+    ),
+    (
+        r"onnection refused|onnection timed out|No route to host|unreachable|Failed to connect|onnection reset",
+        gettext_lazy("nothing answers there as a git server"),
+        gettext_lazy("Check the host and the port, and that no firewall is in between."),
+    ),
+)
+
+
+def explain(said: str) -> tuple[str, str]:
+    """Why git failed, by what it said on standard error, and what to do; its own words where nothing fits."""
+    for pattern, why, remedy in _EXPLAINED:
+        if re.search(pattern, said):
+            return str(why), str(remedy)
+    return " / ".join(line.strip() for line in said.splitlines() if line.strip())[:400], ""
 
 
 def resolve(mirror: str, name: str, env: Mapping[str, str]) -> Script:

@@ -1,10 +1,20 @@
-"""Pages that show what is deployed and where it goes."""
+"""Pages that show what is deployed and where it goes, and the forms that change it."""
 
+from typing import Any
+
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import transaction
+from django.forms import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
-from django.views.decorators.http import require_safe
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_safe
 
+from projects.access import needs
+from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
+from projects.guess import Guess, example_script
 from projects.models import Project
 from servers.models import ServerGroup
 
@@ -27,4 +37,59 @@ def project(request: HttpRequest, pk: int) -> HttpResponse:
         pk=pk,
     )
     groups = ServerGroup.objects.filter(environment=it.environment).prefetch_related("servers")
-    return render(request, "projects/project.html", {"project": it, "groups": groups})
+    servers = {server.pk: server for group in groups for server in group.servers.all() if server.is_active}
+    return render(request, "projects/project.html", {"project": it, "groups": groups, "servers": servers.values()})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs("projects.change_project")
+def project_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    """Every setting of a project."""
+    it = get_object_or_404(Project, pk=pk)
+    name = it.name  # what is typed stays in the form until it is right
+    form = ProjectForm(request.POST or None, instance=it, user=request.user)
+    if form.is_valid():
+        form.save()
+        messages.success(request, _("Saved. Deployments that are under way keep the settings they were launched with."))
+        return redirect("project", pk)
+    example = example_script(Guess(project_type=it.project_type), name)
+    return render(request, "projects/edit.html", {"project": it, "name": name, "form": form, "example": example})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs("projects.add_project", "projects.change_project")
+def project_copy(request: HttpRequest, pk: int) -> HttpResponse:
+    """A new project with the settings, health checks and variables of this one; secrets are copied unseen."""
+    it = get_object_or_404(Project.objects.prefetch_related("variables", "health_checks"), pk=pk)
+    form = CopyForm(request.POST or None, user=request.user)
+    if form.is_valid():
+        copy = it.copy(form.cleaned_data["name"], form.cleaned_data["environment"])
+        messages.success(request, _("“%(copy)s” is a copy of “%(name)s”.") % {"copy": copy, "name": it})
+        return redirect("project", copy.pk)
+    if not form.is_bound:
+        form.initial["environment"] = it.environment
+    secrets = [variable for variable in it.variables.all() if variable.is_secret]
+    return render(request, "projects/copy.html", {"project": it, "form": form, "secrets": secrets})
+
+
+def project_variables(request: HttpRequest, pk: int) -> HttpResponse:
+    """The variables of a project, to be edited; the value of a secret is never shown."""
+    return _rows(request, pk, Variables, "variables")
+
+
+def project_health(request: HttpRequest, pk: int) -> HttpResponse:
+    """The health checks of a project, to be edited."""
+    return _rows(request, pk, HealthChecks, "health")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs("projects.change_project")
+def _rows(request: HttpRequest, pk: int, kind: type[BaseInlineFormSet], part: str) -> HttpResponse:
+    it = get_object_or_404(Project, pk=pk)
+    rows: Any = kind(request.POST or None, instance=it)
+    if rows.is_valid():
+        with transaction.atomic():
+            rows.save()
+        messages.success(request, _("Saved. Deployments that are under way keep the settings they were launched with."))
+        return redirect(f"{reverse('project', args=[pk])}#{part}")
+    return render(request, f"projects/{part}.html", {"project": it, "rows": rows})

@@ -38,6 +38,64 @@
     if (event.target.closest("form[data-autosubmit]")) event.target.form.requestSubmit();
   });
 
+  /* What somebody asked for and the site refused or did not hear is said; a look that failed comes again by itself. */
+  const failed = (event) => {
+    if (event.detail.requestConfig.verb === "get" || document.getElementById("failed")) return;
+    const notice = document.createElement("div");
+    notice.id = "failed";
+    notice.className = "notice notice-error";
+    notice.setAttribute("role", "alert");
+    notice.textContent = document.body.dataset.failed;
+    document.getElementById("main").prepend(notice);
+    notice.scrollIntoView({ block: "center" });
+  };
+  document.addEventListener("htmx:responseError", failed);
+  document.addEventListener("htmx:sendError", failed);
+  document.addEventListener("htmx:beforeRequest", () => document.getElementById("failed")?.remove());
+
+  /* Text that is there to be copied; where the browser does not copy for a page, it is selected. */
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const text = document.querySelector(button.dataset.copy);
+    getSelection().selectAllChildren(text);
+    navigator.clipboard?.writeText(text.textContent).then(() => {
+      button.textContent = button.dataset.copied;
+    });
+  });
+
+  /* One more row of a form that holds several. */
+  const adder = document.querySelector("[data-add-row]");
+  if (adder) {
+    const rows = document.querySelector("[data-rows]");
+    const total = document.getElementsByName(`${rows.dataset.rows}-TOTAL_FORMS`)[0];
+    adder.hidden = false;
+    adder.addEventListener("click", () => {
+      const row = document.querySelector("template[data-row]").content.cloneNode(true);
+      const name = (text) => text.replace("__prefix__", total.value);
+      for (const box of row.querySelectorAll("[id], [for]")) {
+        for (const kind of ["id", "for", "name", "aria-describedby"]) {
+          if (box.hasAttribute(kind)) box.setAttribute(kind, name(box.getAttribute(kind)));
+        }
+      }
+      rows.append(row);
+      total.value = Number(total.value) + 1;
+      rows.lastElementChild.querySelector("input:not([type=hidden]), select, textarea").focus();
+    });
+  }
+
+  /* A restart script below the deploy path moves with it. */
+  document.addEventListener("focusin", (event) => {
+    if (event.target.id === "id_deploy_path") event.target.dataset.before = event.target.value;
+  });
+  document.addEventListener("change", (event) => {
+    const script = document.getElementById("id_deploy_script_path");
+    const before = event.target.dataset.before;
+    if (event.target.id !== "id_deploy_path" || !before || !script?.value.startsWith(`${before}/`)) return;
+    script.value = event.target.value.replace(/\/+$/, "") + script.value.slice(before.length);
+    event.target.dataset.before = event.target.value;
+  });
+
   /* What is chosen for a launch is in the address, so that it can be kept and sent to somebody. */
   const form = document.querySelector("form.launch");
   form?.addEventListener("change", () => {

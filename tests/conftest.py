@@ -11,8 +11,10 @@ from django.conf import settings
 
 from tests.parts.git import GitRepository
 from tests.parts.postgres import PostgresServer
+from tests.parts.programs import kill_all
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
+from tests.parts.up import Up
 from tests.parts.worker import Worker
 
 # A busy machine is no fault of the code: nothing is timed in tests.
@@ -94,3 +96,18 @@ def postgres() -> Iterator[PostgresServer]:
     server = PostgresServer()
     yield server
     server.close()
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
+    """``up("--workers", "1")`` starts `manage.py up` on this test's data folder."""
+    started: list[Up] = []
+
+    def start(*arguments: str, **environment: str) -> Up:
+        started.append(Up(tmp_path / "data", *arguments, **environment))
+        return started[-1]
+
+    yield start
+    for one in started:
+        kill_all(one.processes)
+        one.process.wait()

@@ -34,3 +34,6 @@ STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.Static
 STATIC_ROOT.mkdir(exist_ok=True)
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ALLOWED_HOSTS = ["*"]
+
+# What one test has seen is not what the next one sees.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}

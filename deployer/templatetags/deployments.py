@@ -17,7 +17,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
-from deployer import terminal
+from deployer import jobs, terminal
 from deployer.following import Row
 from deployer.models import Deployment, Target
 from deployer.releases import newest_of
@@ -83,6 +83,12 @@ def clock(span: timedelta) -> str:
     if minutes < 60:
         return in_minutes % {"minutes": minutes, "seconds": f"{rest:02}"}
     return in_hours % {"hours": minutes // 60, "minutes": f"{minutes % 60:02}"}
+
+
+@register.simple_tag
+def queue_is_lost() -> bool:
+    """Whether the queue did not answer lately."""
+    return jobs.queue_is_lost()
 
 
 @register.simple_tag

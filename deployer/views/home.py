@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
 from django.db.models import Max, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
+from deployer import playground
 from deployer.models import Deployment
 from deployer.sightings import View, boards
 from deployer.views.request import Request, fragment
@@ -25,13 +28,13 @@ BROKEN_SHOWN = 5
 @login_required
 def home(request: Request) -> HttpResponse:
     """What runs now, what needs attention, what ran lately."""
-    return render(request, "deployer/home.html", _activity() | _board())
+    return render(request, "deployer/home.html", _activity(request.user) | _board())
 
 
 @fragment
 def activity(request: Request) -> HttpResponse:
     """The part of the home page that changes by itself."""
-    return render(request, "deployer/_activity.html", _activity() | {"oob": True})
+    return render(request, "deployer/_activity.html", _activity(request.user) | {"oob": True})
 
 
 @fragment
@@ -117,7 +120,7 @@ def _newest(**filters: Any) -> QuerySet[Deployment, Any]:
     return rows.annotate(newest=Max("id")).values("newest")
 
 
-def _activity() -> dict[str, Any]:
+def _activity(user: User) -> dict[str, Any]:
     running = list(Deployment.objects.listed().active())
     recent = list(Deployment.objects.listed().ended()[:12])
     broken = Deployment.objects.listed().ended().filter(id__in=_newest(), status__in=_BROKEN)
@@ -128,18 +131,20 @@ def _activity() -> dict[str, Any]:
         "more_broken": max(len(found) - BROKEN_SHOWN, 0),
         "offline": Server.objects.filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE),
         "recent": recent,
-        "first_steps": [] if running or recent else _first_steps(),
+        "playground_is_up": user.is_superuser and playground.is_wanted(),
+        **({} if running or recent else _way(user)),
     }
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do before the first deployment."""
+    """One thing to do before the first deployment, and the page where it is done."""
 
     title: str
     text: str
     done: bool
-    admin_page: str
+    permission: str
+    page: str
 
 
 def _first_steps() -> list[Step]:
@@ -148,24 +153,41 @@ def _first_steps() -> list[Step]:
             _("Add a credential"),
             _("The user name and the SSH key or password that log in to your servers."),
             Credential.objects.exists(),
-            "admin:servers_credential_add",
+            "servers.add_credential",
+            "credential_add",
         ),
         Step(
             _("Add a server and test its connection"),
             _("Its address and the credential. Nothing is installed on it."),
             Server.objects.exists(),
-            "admin:servers_server_add",
+            "servers.add_server",
+            "server_add",
         ),
         Step(
             _("Put servers into a group"),
             _("A group belongs to one environment; a deployment goes to groups."),
             ServerGroup.objects.exists(),
-            "admin:servers_servergroup_add",
+            "servers.add_servergroup",
+            "group_add",
         ),
         Step(
-            _("Add a project"),
-            _("Where its code is, how it is built, which script restarts it."),
+            _("Make a project"),
+            _("Where its code is; how it is built and restarted is proposed."),
             Project.objects.exists(),
-            "admin:projects_project_add",
+            "projects.add_project",
+            "project_add",
         ),
     ]
+
+
+def _way(user: User) -> dict[str, Any]:
+    """The steps to the first deployment, each with its address for whom it is open; ``project`` is what to launch."""
+    steps = _first_steps()
+    next_one = next((step for step in steps if not step.done), None)
+    return {
+        "first_steps": [
+            (step, reverse(step.page) if user.has_perm(step.permission) else "", step is next_one) for step in steps
+        ],
+        "project": Project.objects.order_by("-pk").first() if next_one is None else None,
+        "playground_can_be_made": user.is_superuser and playground.can_be_made(),
+    }

@@ -1,79 +1,15 @@
 """`manage.py up` brings everything up, keeps it up, and leaves nothing behind."""
 
-import os
 import re
 import signal
-import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from redis import Redis
 
-from tests.parts.programs import answers, free_port, kill_all, processes_with, wait_until
-from tests.parts.worker import MANAGE
-
-
-class Up:
-    """A running `manage.py up` on a data folder of its own."""
-
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        self.port = free_port()
-        self.folder = folder
-        self.mark = f"DEPLOYER_DATA_DIR={folder}"
-        self.log_path = folder.parent / f"up-{self.port}.log"
-        values = {"DEPLOYER_DATA_DIR": str(folder), "DEPLOYER_BIND": f"127.0.0.1:{self.port}", "DATABASE_URL": ""}
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*MANAGE, "up", *arguments],
-                env=os.environ | {"DJANGO_SETTINGS_MODULE": "deployer.settings"} | values | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text()
-
-    @property
-    def processes(self) -> list[int]:
-        return processes_with(self.mark)
-
-    @property
-    def queue(self) -> Redis:
-        return Redis(unix_socket_path=str(self.folder / "queue.sock"))
-
-    def wait_ready(self, workers: int = 2) -> "Up":
-        wait_until(lambda: "ready at" in self.log or self.process.poll() is not None, "the site to be ready", 60)
-        assert self.process.poll() is None, self.log
-        wait_until(lambda: self.listening == workers, "the workers to listen", 60)
-        return self
-
-    @property
-    def listening(self) -> int:
-        """How many of the registered workers are alive: one that was killed stays registered for some minutes."""
-        pids = [self.queue.hget(name, "pid") for name in self.queue.smembers("rq:workers")]
-        return sum(int(pid or 0) in self.processes for pid in pids)
-
-    def stop(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(60)
-
-
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
-    started: list[Up] = []
-
-    def start(*arguments: str, **environment: str) -> Up:
-        started.append(Up(tmp_path / "data", *arguments, **environment))
-        return started[-1]
-
-    yield start
-    for one in started:
-        kill_all(one.processes)
-        one.process.wait()
+from tests.parts.programs import answers, kill_all, wait_until
+from tests.parts.up import Up
 
 
 def _kill_one(up: Up, what: str) -> None:

@@ -5,11 +5,8 @@ import http.client
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
-import socket
-import string
 import subprocess
 import sys
 import time
@@ -17,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +22,16 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from demo import servers
+from demo.scene import SERVERS, SHOP_PORT, SSH_PORT, declaration, free_port, make_repository, new_version
+from demo.servers import end_programs
 from deployer.commandline import SpokenCommand
 from deployer.supervisor import adopt_orphans, ending_with_parent, manage
 
-SERVERS = ("web-1", "web-2", "web-3")
-SOURCE = Path(settings.BASE_DIR) / "demo"
 FOLDER = Path(settings.BASE_DIR) / ".demo"
-#: The site's address, the servers' SSH ports and their shops' ports; the next free one where one is taken.
-SITE_PORT, SSH_PORT, SHOP_PORT = 8000, 2201, 8101
+#: The site's address; the next free one where it is taken.
+SITE_PORT = 8000
 DEPLOYMENT_TIMEOUT = 300
-GIT_IDENTITY = {
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_AUTHOR_NAME": "Demo",
-    "GIT_AUTHOR_EMAIL": "demo@example.com",
-    "GIT_COMMITTER_NAME": "Demo",
-    "GIT_COMMITTER_EMAIL": "demo@example.com",
-}
 
 
 @dataclass(frozen=True)
@@ -72,8 +61,6 @@ class Command(SpokenCommand):
         parser.add_argument("--once", action="store_true", help=_("stop everything after the two deployments"))
 
     def handle(self, *_args: Any, once: bool, **_options: Any) -> None:
-        if find_spec("asyncssh") is None:
-            raise CommandError(_("The demo needs more packages: run `make demo`."))
         FOLDER.mkdir(mode=0o700, exist_ok=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.default_int_handler)
@@ -165,15 +152,14 @@ class Stage:
     """Everything that the demo runs on; leaving it stops all that was started, the shops too."""
 
     def __init__(self) -> None:
-        self.mark = f"DEMO_FOLDER={FOLDER}"
-        self.version = f"1.0.{secrets.randbelow(9000) + 1000}"
+        self.version = new_version()
         self.yaml = FOLDER / "demo.yaml"
         self.repository = FOLDER / "repository"
         self._processes: list[subprocess.Popen[bytes]] = []
         taken: set[int] = set()
-        self.ssh_ports = {name: _free_port(SSH_PORT + index, taken) for index, name in enumerate(SERVERS)}
-        self.shop_ports = {name: _free_port(SHOP_PORT + index, taken) for index, name in enumerate(SERVERS)}
-        self.site_port = _free_port(SITE_PORT, taken)
+        self.ssh_ports = {name: free_port(SSH_PORT + index, taken) for index, name in enumerate(SERVERS)}
+        self.shop_ports = {name: free_port(SHOP_PORT + index, taken) for index, name in enumerate(SERVERS)}
+        self.site_port = free_port(SITE_PORT, taken)
         self.url = f"http://127.0.0.1:{self.site_port}/"
         self.environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "deployer.settings",
@@ -192,7 +178,7 @@ class Stage:
         }
 
     def __enter__(self) -> "Stage":
-        self._stop_shops()  # a run that was killed may have left them
+        end_programs(FOLDER)  # a run that was killed may have left them
         for path in FOLDER.iterdir():
             if path.name == "lock":
                 continue
@@ -207,7 +193,7 @@ class Stage:
         try:
             for process in reversed(self._processes):
                 _stop(process)
-            self._stop_shops()
+            end_programs(FOLDER)
             self._bury()
         finally:
             for number, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
@@ -218,7 +204,7 @@ class Stage:
     def start_servers(self) -> None:
         """Start the SSH servers, and wait until they listen."""
         machines = [f"{name}:{self.ssh_ports[name]}:{self.shop_ports[name]}" for name in SERVERS]
-        process = self._start("servers", [sys.executable, "-m", "demo.servers", str(FOLDER), *machines])
+        process = self._start("servers", [sys.executable, servers.__file__, str(FOLDER), *machines])
         self._wait(process, "servers", lambda: "ready" in self._log("servers"))
 
     def start_site(self) -> None:
@@ -229,25 +215,23 @@ class Stage:
 
     def make_repository(self) -> str:
         """Commit the shop to a repository made on the spot; gives the version that is in it."""
-        shutil.copytree(SOURCE / "shop", self.repository, ignore=shutil.ignore_patterns("__pycache__"))
-        (self.repository / "VERSION").write_text(f"{self.version}\n")
-        for arguments in (
-            ["init", "--quiet", "--initial-branch=main"],
-            ["add", "--all"],
-            ["commit", "--quiet", "--message", f"Shop {self.version}"],
-        ):
-            subprocess.run(["git", *arguments], cwd=self.repository, env=os.environ | GIT_IDENTITY, check=True)
+        make_repository(self.repository, self.version)
         return self.version
 
     def write_yaml(self) -> None:
-        """Fill this run's ports and folders into demo/demo.yaml; every value is valid YAML as JSON."""
-        from demo.servers import username
-
-        values = {"username": username(), "repository": str(self.repository)} | {
-            f"ssh_port_{number}": self.ssh_ports[name] for number, name in enumerate(SERVERS, start=1)
+        """Fill this run's ports and folders into demo/demo.yaml."""
+        values: dict[str, Any] = {
+            "key": "demo-key",
+            "username": servers.username(),
+            "group": "web",
+            "environment": "production",
+            "project": "shop",
+            "repository": str(self.repository),
+            "git_credential": None,
         }
-        template = string.Template((SOURCE / "demo.yaml").read_text())
-        self.yaml.write_text(template.substitute({name: json.dumps(value) for name, value in values.items()}))
+        for number, name in enumerate(SERVERS, start=1):
+            values |= {f"server_{number}": name, f"ssh_port_{number}": self.ssh_ports[name]}
+        self.yaml.write_text(declaration(values))
 
     @property
     def password(self) -> str:
@@ -349,20 +333,6 @@ class Stage:
         for pid in {int(child) for child in children} - own:
             os.waitpid(pid, os.WNOHANG)
 
-    def _stop_shops(self) -> None:
-        """End every program that a demo server has started and that lives on, as the shops do."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            deadline = time.monotonic() + 5
-            while left := _with_mark(self.mark):
-                for pid in left:
-                    try:
-                        os.kill(pid, number)
-                    except ProcessLookupError:
-                        continue
-                if time.monotonic() > deadline:
-                    break
-                time.sleep(0.1)
-
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """Ask once kindly; a deployment that still runs is waited for, but not for long."""
@@ -376,34 +346,6 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
             continue
     process.kill()
     process.wait()
-
-
-def _with_mark(mark: str) -> list[int]:
-    """The processes that have ``mark`` in their environment: those of the demo servers' sessions."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.fsencode(mark) in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:  # it ended meanwhile, or it is somebody else's
-            continue
-    return found
-
-
-def _free_port(first: int, taken: set[int]) -> int:
-    """The first port from ``first`` on that nobody listens on and that is not in ``taken``, to which it is added."""
-    for port in range(first, 65536):
-        if port in taken:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        taken.add(port)
-        return port
-    raise CommandError(_("There is no free port from %(first)d on.") % {"first": first})
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy
 from redis import Redis
 from redis.exceptions import RedisError
 
+from deployer import playground
 from deployer.commandline import SpokenCommand
 from deployer.queue_server import queue_answers, queue_program
 from deployer.settings import bind_address
@@ -63,6 +64,7 @@ class Command(SpokenCommand):
             [queue_program()] if settings.QUEUE_IS_EMBEDDED else [],
             [_worker(number) for number in range(1, workers + 1)],
             [_web(listener)],
+            [playground.program()],
         ]
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "deployer.settings",

@@ -1,0 +1,159 @@
+"""What is said when something is not there: a page, a right, the form's token, the queue."""
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import Client, RequestFactory
+from django.urls import reverse
+from django.views.defaults import bad_request, server_error
+
+from deployer.jobs import queue_is_lost
+from deployer.models import Deployment
+from deployer.sweep import LOST_JOB, sweep
+from tests.factories import make_group, make_project, make_server, make_user
+from tests.parts.queue import QueueServer
+
+pytestmark = pytest.mark.django_db
+
+LOST = "The queue does not answer."
+
+
+@pytest.fixture
+def lost_queue(queue_server: QueueServer) -> Iterator[QueueServer]:
+    queue_server.stop()
+    yield queue_server
+    queue_server.start()
+
+
+def logged_in(**values: Any) -> Client:
+    client = Client()
+    client.force_login(make_user(**values))
+    return client
+
+
+def test_a_form_without_its_token_says_that_nothing_was_done_and_what_to_do() -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(make_user())
+    project = make_project(name="shop")
+    answer = client.post(reverse("project_edit", args=[project.pk]), {"name": "other"})
+    page = answer.content.decode()
+    assert answer.status_code == 403
+    assert "nothing was done" in page
+    assert "load the page again" in page
+    assert "DEPLOYER_ALLOWED_HOSTS" in page
+    project.refresh_from_db()
+    assert project.name == "shop"
+
+
+def test_a_page_that_is_not_allowed_names_the_account_and_one_that_is_not_there_leads_on() -> None:
+    client = logged_in(is_superuser=False)
+    refused = client.get(reverse("project_add"))
+    assert refused.status_code == 403
+    assert "You are logged in as user-" in refused.content.decode()
+    lost = client.get("/nowhere/")
+    assert lost.status_code == 404
+    for name in ("home", "projects", "deployments", "servers"):
+        assert f'href="{reverse(name)}"' in lost.content.decode()
+
+
+def test_an_error_of_ours_and_an_unknown_host_say_what_to_do_without_the_database(
+    django_assert_num_queries, settings
+) -> None:
+    with django_assert_num_queries(0):
+        request = RequestFactory().get("/")
+        assert b"Load it again" in server_error(request).content
+        assert b"DEPLOYER_ALLOWED_HOSTS" in bad_request(request, ValueError()).content
+    settings.ALLOWED_HOSTS = ["deployer.example.com"]
+    answer = Client().get("/", headers={"host": "elsewhere.example.com"})
+    assert answer.status_code == 400
+    assert b"add the name in the address bar to DEPLOYER_ALLOWED_HOSTS" in answer.content
+
+
+def test_staff_see_on_every_page_that_the_queue_is_lost_and_nobody_does_while_it_answers(
+    lost_queue: QueueServer,
+) -> None:
+    staff, others = logged_in(is_superuser=False, is_staff=True), logged_in(is_superuser=False)
+    for name in ("home", "projects", "deployments", "servers"):
+        assert LOST in staff.get(reverse(name)).content.decode()
+        assert LOST not in others.get(reverse(name)).content.decode()
+    lost_queue.start()
+    assert LOST not in staff.get(reverse("home")).content.decode()
+
+
+def test_a_launch_without_the_queue_is_recorded_says_that_it_waits_and_is_sent_when_the_queue_is_back(
+    lost_queue: QueueServer, django_capture_on_commit_callbacks
+) -> None:
+    client = logged_in(is_superuser=False)
+    project = make_project(environment="staging")
+    group = make_group(make_server(), environment="staging")
+    wish = {"deployment_type": "restart_only", "server_groups": [group.pk]}
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = client.post(reverse("launch", args=[project.pk]), wish)
+    deployment = Deployment.objects.get()
+    assert answer["Location"] == deployment.get_absolute_url()
+    page = client.get(answer["Location"]).content.decode()
+    assert LOST in page
+    assert "recorded and waits for it" in page
+    lost_queue.start()
+    Deployment.objects.update(created_at=deployment.created_at - 2 * LOST_JOB)
+    assert sweep()["again"] == [deployment.pk]
+    assert LOST not in client.get(answer["Location"]).content.decode()
+
+
+def test_a_queue_that_takes_connections_and_never_answers_keeps_nobody_waiting_and_is_asked_now_and_then(
+    settings, django_capture_on_commit_callbacks
+) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        settings.RQ_QUEUES = {"default": settings.RQ_QUEUES["default"] | {"URL": url}}
+        begun = time.monotonic()
+        assert queue_is_lost()
+        asked = time.monotonic()
+        assert asked - begun < 5
+        for _again in range(50):
+            assert queue_is_lost()
+        assert time.monotonic() - asked < 1
+        project = make_project(environment="staging")
+        group = make_group(make_server(), environment="staging")
+        wish = {"deployment_type": "restart_only", "server_groups": [group.pk]}
+        begun = time.monotonic()
+        with django_capture_on_commit_callbacks(execute=True):
+            logged_in(is_superuser=False).post(reverse("launch", args=[project.pk]), wish)
+        assert time.monotonic() - begun < 8
+        assert Deployment.objects.get().status == "pending"
+
+
+def test_the_way_to_the_first_deployment_names_the_next_thing_and_leads_to_it() -> None:
+    client = logged_in()
+    page = client.get(reverse("home")).content.decode()
+    assert re.findall(r'btn-primary" href="([^"]+)"', page) == [reverse("credential_add")]
+    assert reverse("project_add") in page
+    make_group(make_server(), environment="staging")
+    page = client.get(reverse("home")).content.decode()
+    assert re.findall(r'btn-primary" href="([^"]+)"', page) == [reverse("project_add")]
+    project = make_project(environment="staging")
+    page = client.get(reverse("home")).content.decode()
+    assert re.findall(r'btn-primary" href="([^"]+)"', page) == [reverse("launch", args=[project.pk])]
+
+
+def test_a_new_project_says_what_is_next_until_it_was_launched() -> None:
+    client = logged_in()
+    project = make_project(deploy_script_path="", environment="staging")
+
+    def next_thing() -> str:
+        page = client.get(reverse("project", args=[project.pk])).content.decode()
+        found = re.search(r'id="next-title">([^<]+)<', page)
+        return found[1] if found else ""
+
+    assert next_thing() == "Next: name the script that restarts it"
+    type(project).objects.update(deploy_script_path="/srv/shop/restart.sh")
+    assert next_thing() == "Next: a group of servers for Staging"
+    group = make_group(make_server(is_active=False), environment="staging")
+    assert next_thing() == "Next: a group of servers for Staging"
+    group.servers.add(make_server())
+    assert next_thing() == "Next: launch it for the first time"

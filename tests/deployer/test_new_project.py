@@ -1,0 +1,258 @@
+"""A new project by the guided form: the address is tried for real, and what is there is proposed."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+
+from deployer.mirror import look_at
+from projects import source
+from projects.guess import TELLING
+from projects.models import Project
+from servers.shell import NotReadyError
+from tests.factories import make_credential, make_user
+from tests.parts.git import GitRepository
+from tests.parts.programs import free_port
+from tests.parts.sshd import OpenSSHServer
+
+pytestmark = pytest.mark.django_db
+
+PACKAGE = json.dumps({"scripts": {"build": "vite build"}, "devDependencies": {"vite": "5"}})
+
+
+@pytest.fixture
+def maria(client: Client) -> Client:
+    """Somebody who may add projects and choose credentials, and nothing else."""
+    user = make_user("maria", is_superuser=False)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["add_project", "view_credential"]))
+    client.force_login(user)
+    return client
+
+
+def first_step(git_url: str, **values: object) -> dict:
+    return {"name": "Web shop", "environment": "staging", "git_url": git_url} | values
+
+
+def look(client: Client, git_url: str, **values: object) -> str:
+    answer = client.post(reverse("project_add_look"), first_step(git_url, **values))
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def over_ssh(sshd: OpenSSHServer, repository: GitRepository) -> str:
+    return f"ssh://{sshd.username}@{sshd.host}:{sshd.port}{repository.path}"
+
+
+def test_the_branches_are_listed_and_what_is_in_the_repository_is_proposed(
+    maria: Client, git_repo: GitRepository
+) -> None:
+    git_repo.commit({"package.json": PACKAGE, "package-lock.json": "{}"})
+    git_repo.branch("feature/cart")
+    git_repo.switch("main")
+    html = look(maria, git_repo.url)
+    assert "<option selected>main</option><option>feature/cart</option>" in html
+    for proposal in ("npm run build", "npm ci", 'value="dist"', 'value="/srv/web-shop"', "/srv/web-shop/restart.sh"):
+        assert proposal in html
+    assert not Project.objects.exists()
+    values = first_step(git_repo.url) | {
+        "default_branch": "feature/cart",
+        "project_type": "frontend",
+        "auto_install": "on",
+        "build_script": "npm run build\r\nls",
+        "output_dir": "dist",
+        "deploy_path": "/srv/web-shop",
+        "deploy_script_path": "/srv/web-shop/restart.sh",
+    }
+    answer = maria.post(reverse("project_add"), values)
+    project = Project.objects.get()
+    assert answer["Location"] == reverse("project", args=[project.pk])
+    assert (project.name, project.environment, project.default_branch) == ("Web shop", "staging", "feature/cart")
+    assert project.build_script == "npm run build\nls"
+
+
+def test_another_branch_is_looked_at_when_it_is_asked_for(maria: Client, git_repo: GitRepository) -> None:
+    git_repo.branch("rewrite")
+    git_repo.commit({"go.mod": "module example.com/shop\n"})
+    git_repo.switch("main")
+    assert "index.html" in look(maria, git_repo.url)
+    html = look(maria, git_repo.url, default_branch="rewrite", deploy_path="~/shop")
+    assert "go build -o dist/shop ." in html
+    assert 'value="~/shop/restart.sh"' in html
+
+
+def test_a_fragment_and_a_plain_page_say_the_same(maria: Client, git_repo: GitRepository) -> None:
+    fragment = maria.post(
+        reverse("project_add_look"), first_step(git_repo.url), headers={"HX-Request": "true"}
+    ).content.decode()
+    assert fragment.strip().startswith('<div id="new-project"')
+    assert fragment.split("csrfmiddlewaretoken")[0].strip() in look(maria, git_repo.url)
+
+
+def test_what_is_wrong_in_the_second_step_is_said_and_nothing_that_was_typed_is_lost(maria: Client) -> None:
+    values = first_step("https://git.example.com/a.git") | {
+        "default_branch": "v2",
+        "branches": ["main", "v2"],
+        "project_type": "java",
+        "deploy_path": "srv/shop",
+        "deploy_script_path": "",
+        "build_script": "mvn package",
+    }
+    html = maria.post(reverse("project_add"), values).content.decode()
+    assert "must be an absolute path" in html
+    assert "This field is required" in html
+    assert "<option>main</option><option selected>v2</option>" in html
+    assert "mvn package" in html
+    assert not Project.objects.exists()
+
+
+def test_a_project_without_a_repository_needs_no_git(maria: Client) -> None:
+    html = look(maria, "")
+    assert "packages that were built elsewhere" in html
+    values = first_step("") | {
+        "default_branch": "main",
+        "project_type": "other",
+        "deploy_script_path": "/srv/restart.sh",
+    }
+    assert maria.post(reverse("project_add"), values).status_code == 302
+    assert Project.objects.get().git_url == ""
+
+
+def test_a_private_repository_is_read_with_the_chosen_key(
+    maria: Client, sshd: OpenSSHServer, git_repo: GitRepository
+) -> None:
+    address = over_ssh(sshd, git_repo)
+    refused = look(maria, address)
+    assert "the git server refuses the login, or asks for one" in refused
+    assert "Choose a credential that may read the repository" in refused
+    html = look(maria, address, git_credential=make_credential(sshd).pk)
+    assert "<option selected>main</option>" in html
+    assert "BEGIN OPENSSH" not in html
+
+
+def test_what_went_wrong_on_the_way_is_a_sentence_with_a_remedy(
+    sshd: OpenSSHServer, git_repo: GitRepository, tmp_path: Path
+) -> None:
+    key = make_credential(sshd)
+    empty = GitRepository(tmp_path / "empty")
+    shutil.rmtree(empty.path)
+    empty.path.mkdir()
+    empty.git("init", "--quiet", "--bare")
+    for url, why in (
+        (f"ssh://{sshd.host}:{sshd.port}/nowhere.git", "there is no such repository.*Check the path"),
+        (f"ssh://127.0.0.1:{free_port()}/a.git", "nothing answers there.*Check the host and the port"),
+        (f"https://127.0.0.1:{free_port()}/a.git", "nothing answers there.*Check the host and the port"),
+        (str(tmp_path / "nowhere"), "there is no such repository"),
+        (empty.url, "it has no branch yet.*Push a first commit"),
+    ):
+        with pytest.raises(NotReadyError, match=why):
+            look_at(url, key, TELLING)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("fatal: unable to access 'https://a/': Could not resolve host: a", "no host of that name"),
+        ("ssh: Could not resolve hostname a: Name or service not known", "no host of that name"),
+        ("fatal: Authentication failed for 'https://a/'", "refuses the login"),
+        ("fatal: could not read Username for 'https://a': terminal prompts disabled", "refuses the login"),
+        ("fatal: unable to access 'https://a/': The requested URL returned error: 403", "refuses the login"),
+        ("remote: Repository not found.\nfatal: repository 'https://a/' not found", "no such repository"),
+        ("@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nPermission denied", "another host key"),
+        ("fatal: unable to access 'https://a/': SSL certificate problem: unable to get", "certificate"),
+    ],
+)
+def test_what_git_says_is_explained(said: str, why: str) -> None:
+    assert why in source.explain(said)[0]
+    assert source.explain(said)[1]
+
+
+def test_what_nobody_has_foreseen_is_told_in_git_s_own_words() -> None:
+    assert source.explain("fatal: the moon is full\n\n") == ("fatal: the moon is full", "")
+
+
+def test_a_changed_host_key_is_refused(make_sshd: Callable[..., OpenSSHServer], git_repo: GitRepository) -> None:
+    server = make_sshd()
+    key = make_credential(server)
+    assert look_at(over_ssh(server, git_repo), key, TELLING).branches == ["main"]
+    server.change_host_key()
+    with pytest.raises(NotReadyError, match="another host key"):
+        look_at(over_ssh(server, git_repo), key, TELLING)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "--upload-pack=touch {mark}",
+        "-oProxyCommand=touch {mark}",
+        "ext::sh -c 'touch {mark}'",
+        "ssh://-oProxyCommand=touch%20{mark}/a",
+        "ssh://a@-oProxyCommand=touch {mark}/a",
+        "https://git.example.com/a.git\ntouch {mark}",
+        "file:///etc/$(touch {mark})",
+        "/tmp/`touch {mark}`",
+        "/tmp/'; touch {mark}; '",
+        "https://user:password@git.example.com/a.git",
+        "git://git.example.com/a.git",
+    ],
+)
+def test_a_hostile_address_runs_nothing_and_is_refused(maria: Client, tmp_path: Path, url: str) -> None:
+    mark = tmp_path / "mark"
+    html = look(maria, url.format(mark=mark))
+    assert "field-error" in html
+    assert "Create the project" not in html
+    assert not mark.exists()
+
+
+def test_a_path_of_this_machine_is_refused_unless_the_setting_allows_it(
+    maria: Client, git_repo: GitRepository, settings
+) -> None:
+    settings.DEPLOYER_ALLOW_LOCAL_GIT = False
+    assert "DEPLOYER_ALLOW_LOCAL_GIT=yes" in look(maria, git_repo.url)
+    with pytest.raises(NotReadyError, match="DEPLOYER_ALLOW_LOCAL_GIT=yes"):
+        look_at(git_repo.url, None, TELLING)
+
+
+def test_a_branch_and_a_file_with_hostile_names_stay_names(git_repo: GitRepository, tmp_path: Path) -> None:
+    name = "x;touch${IFS}mark&&`id`"
+    git_repo.branch(name)
+    git_repo.commit({"a\nb; touch mark": "", "$(id)": "", "package.json": PACKAGE, "manage.py": b"\xff\x00" * 40_000})
+    found = look_at(git_repo.url, None, TELLING, name)
+    assert (found.branch, found.problem) == (name, "")
+    assert {"a\nb; touch mark", "$(id)", "index.html"} < set(found.files)
+    assert found.files["package.json"] == PACKAGE
+    assert found.files["manage.py"] == ""  # too large to be read for a guess
+    assert not list(Path.cwd().glob("mark*"))
+
+
+def test_nothing_of_a_look_stays_behind(git_repo: GitRepository) -> None:
+    before = sorted(settings.MIRRORS_DIR.glob("*.git")) if settings.MIRRORS_DIR.is_dir() else []
+    look_at(git_repo.url, None, TELLING)
+    assert sorted(settings.MIRRORS_DIR.glob("*.git")) == before
+
+
+def test_who_may_not_add_projects_is_refused_and_a_visitor_is_sent_to_the_login(client: Client) -> None:
+    for name in ("project_add", "project_add_look"):
+        assert client.post(reverse(name), {}).headers["Location"].startswith(reverse("login"))
+    assert client.post(reverse("project_add_look"), {}, headers={"HX-Request": "true"})["HX-Refresh"] == "true"
+    client.force_login(make_user(is_superuser=False))
+    assert client.get(reverse("project_add")).status_code == 403
+    assert client.post(reverse("project_add_look"), first_step("")).status_code == 403
+    assert client.post(reverse("project_add"), first_step("")).status_code == 403
+
+
+def test_who_may_not_see_credentials_cannot_have_one_sent_anywhere(
+    client: Client, sshd: OpenSSHServer, git_repo
+) -> None:
+    user = make_user(is_superuser=False)
+    user.user_permissions.set(Permission.objects.filter(codename="add_project"))
+    client.force_login(user)
+    credential = make_credential(sshd, name="the team's key")
+    assert "the team&#x27;s key" not in client.get(reverse("project_add")).content.decode()
+    html = look(client, over_ssh(sshd, git_repo), git_credential=credential.pk)
+    assert "Create the project" not in html

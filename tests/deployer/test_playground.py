@@ -1,0 +1,168 @@
+"""The playground: kept by a running `manage.py up`, the same after a restart, and removed without a trace."""
+
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from deployer import playground
+from deployer.models import Deployment
+from projects.models import Project
+from servers.models import Credential, Server, ServerGroup
+from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.programs import answers, kill_all, processes_with, wait_until
+from tests.parts.up import Up
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder() -> Iterator[None]:
+    yield
+    shutil.rmtree(playground.FOLDER, ignore_errors=True)
+
+
+@pytest.fixture
+def admin(client: Client) -> Client:
+    client.force_login(make_user("admin"))
+    return client
+
+
+def declared() -> Project:
+    """The rows of a playground whose servers do not run, as they are after `make`."""
+    key = make_credential(name=playground.KEY)
+    servers = [make_server(name=name, credential=key) for name in playground.SERVERS]
+    make_group(*servers, name=playground.GROUP, environment="development")
+    playground.FOLDER.mkdir(parents=True, exist_ok=True)
+    (playground.FOLDER / "wanted").touch()
+    (playground.FOLDER / "declared").touch()
+    return make_project(name=playground.PROJECT, environment="development", git_credential=key)
+
+
+def test_its_servers_are_kept_while_they_are_wanted_and_are_the_same_after_a_restart(up: Callable[..., Up]) -> None:
+    site = up("--workers", "1").wait_ready(1)
+    folder = site.folder / "playground"
+    mark = f"DEMO_FOLDER={folder}"
+    assert not (folder / "wanted").exists()
+    assert "playground" not in site.log
+    assert site.make_playground() == "playground-shop\n"
+    machines = (folder / "machines").read_text()
+    ports = [int(line.split(":")[1]) for line in machines.split()]
+    assert all(answers(port) for port in ports)
+    command = ("deploy", "playground-shop", "--group", "playground", "--wait")
+    site.manage(*command)
+    assert len(processes_with(mark)) == 3
+
+    kill_all([pid for pid in site.processes if b"servers.py" in _command_line(pid)])
+    wait_until(lambda: "playground was killed by SIGKILL; it starts again" in site.log, "it to be missed", 30)
+    wait_until(lambda: all(answers(port) for port in ports), "its servers to be back", 30)
+
+    assert site.stop(signal.SIGTERM) == 0
+    assert processes_with(mark) == []
+    again = up("--workers", "1").wait_ready(1)
+    wait_until(lambda: all(answers(port) for port in ports), "its servers to be back", 30)
+    again.manage(*command)  # neither deployer nor git has met another host key
+    assert len(processes_with(mark)) == 3
+    (folder / "wanted").unlink()
+    wait_until(lambda: "playground is not wanted any more" in again.log, "it to stop", 30)
+    assert processes_with(mark) == []
+    assert again.stop(signal.SIGTERM) == 0
+    assert again.processes == []
+
+
+def test_a_port_that_somebody_else_has_taken_meanwhile_is_not_taken_for_its_own() -> None:
+    playground.FOLDER.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        (playground.FOLDER / "machines").write_text(f"web-1:{port}:8201\nweb-2:2302:8202\nweb-3:2303:8203\n")
+        playground._choose_ports()
+        ports = [number for pair in playground._ports() for number in pair]
+    assert port not in ports
+    assert len(set(ports)) == 6
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_where_no_supervisor_runs_the_page_says_what_to_run_instead(admin: Client) -> None:
+    page = admin.get(reverse("playground")).content.decode()
+    assert "python manage.py up" in page
+    assert "Make a playground" not in page
+    answer = admin.post(reverse("playground_make"), follow=True).content.decode()
+    assert "was not started by “manage.py up”" in answer
+    assert not (playground.FOLDER / "wanted").exists()
+    home = admin.get(reverse("home")).content.decode()
+    assert "No server at hand?" in home
+    assert reverse("playground_make") not in home
+
+
+@pytest.mark.parametrize("name", ["playground", "playground_make", "playground_remove"])
+def test_it_is_for_superusers_alone(client: Client, name: str) -> None:
+    ask = client.get if name == "playground" else client.post
+    assert ask(reverse(name))["Location"].startswith(reverse("login"))
+    client.force_login(make_user(is_superuser=False, is_staff=True))
+    assert ask(reverse(name)).status_code == 403
+    assert "playground" not in client.get(reverse("home")).content.decode()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: make_project(name=playground.PROJECT),
+        lambda: make_group(name=playground.GROUP),
+        lambda: make_server(name=playground.SERVERS[1]),
+        lambda: make_credential(name=playground.KEY),
+    ],
+)
+def test_what_is_not_its_own_is_not_taken_over(make: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPLOYER_SUPERVISOR", "x")
+    row = make()
+    with pytest.raises(playground.PlaygroundError, match=f"“{row}” is not the playground's"):
+        playground.make()
+    assert not (playground.FOLDER / "wanted").exists()
+
+
+def test_removing_it_deletes_what_was_declared_and_nothing_else(admin: Client) -> None:
+    shop = declared()
+    mine = make_project(name="mine")
+    make_deployment(mine, make_group(make_server(name="my-server")))
+    deployment = make_deployment(shop, ServerGroup.objects.get(name=playground.GROUP), deployment_type="restart_only")
+    page = admin.get(reverse("playground")).content.decode()
+    assert "Remove the playground" in page
+    busy = admin.post(reverse("playground_remove"), follow=True).content.decode()
+    assert f"Deployment #{deployment.pk} goes to its servers just now" in busy
+    assert Project.objects.filter(name=playground.PROJECT).exists()
+    Deployment.objects.filter(pk=deployment.pk).update(status="failed", finished_at=deployment.created_at)
+    told = admin.post(reverse("playground_remove"), follow=True).content.decode()
+    assert "“playground-shop” is deleted, with its releases and 1 deployment." in told
+    assert "Its group, its servers and its credential are deleted." in told
+    assert [str(row) for row in Project.objects.all()] == ["mine"]
+    assert [str(row) for row in Server.objects.all()] == ["my-server"]
+    assert not ServerGroup.objects.filter(name=playground.GROUP).exists()
+    assert not Credential.objects.filter(name=playground.KEY).exists()
+    assert Deployment.objects.get().project == mine
+    assert not playground.is_wanted()
+
+
+def test_what_something_else_uses_stays_and_is_named(admin: Client) -> None:
+    declared()
+    key = Credential.objects.get(name=playground.KEY)
+    first = Server.objects.get(name=playground.SERVERS[0])
+    make_server(name="behind-it", jump_host=first)
+    make_project(name="mine", git_credential=key)
+    told = admin.post(reverse("playground_remove"), follow=True).content.decode()
+    assert "Something else still uses playground-web-1, playground-key: they stay" in told
+    assert [(row.name, row.is_active) for row in Server.objects.order_by("name")] == [
+        ("behind-it", True),
+        ("playground-web-1", False),
+    ]
+    assert Credential.objects.filter(pk=key.pk).exists()

@@ -1,0 +1,83 @@
+"""The whole product, as one command brings it up."""
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+from redis import Redis
+
+from tests.parts.programs import free_port, processes_with, wait_until
+from tests.parts.worker import MANAGE
+
+
+class Up:
+    """A running `manage.py up` on a data folder of its own."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        self.port = free_port()
+        self.folder = folder
+        self.mark = f"DEPLOYER_DATA_DIR={folder}"
+        self.log_path = folder.parent / f"up-{self.port}.log"
+        values = {"DEPLOYER_DATA_DIR": str(folder), "DEPLOYER_BIND": f"127.0.0.1:{self.port}", "DATABASE_URL": ""}
+        self.environment = os.environ | {"DJANGO_SETTINGS_MODULE": "deployer.settings"} | values | environment
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*MANAGE, "up", *arguments],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    @property
+    def processes(self) -> list[int]:
+        return processes_with(self.mark)
+
+    @property
+    def queue(self) -> Redis:
+        return Redis(unix_socket_path=str(self.folder / "queue.sock"))
+
+    def wait_ready(self, workers: int = 2) -> "Up":
+        wait_until(lambda: "ready at" in self.log or self.process.poll() is not None, "the site to be ready", 60)
+        assert self.process.poll() is None, self.log
+        wait_until(lambda: self.listening == workers, "the workers to listen", 60)
+        return self
+
+    @property
+    def listening(self) -> int:
+        """How many of the registered workers are alive: one that was killed stays registered for some minutes."""
+        pids = [self.queue.hget(name, "pid") for name in self.queue.smembers("rq:workers")]
+        return sum(int(pid or 0) in self.processes for pid in pids)
+
+    def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def password(self) -> str:
+        """That of the first user, as it was shown once."""
+        found = re.search(r"password (\w{20})$", self.log, re.MULTILINE)
+        assert found, self.log
+        return found[1]
+
+    def manage(self, *arguments: str, **environment: str) -> str:
+        """Run one of the product's commands on the same data folder; gives what it printed."""
+        done = subprocess.run(
+            [*MANAGE, *arguments], env=self.environment | environment, check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+    def make_playground(self) -> str:
+        """Have the playground made as one of the supervisor's programs makes it; gives its project's name."""
+        code = "from deployer import playground; print(playground.make())"
+        return self.manage("shell", "-v", "0", "-c", code, DEPLOYER_SUPERVISOR="this test")
