@@ -1,8 +1,10 @@
 """A headless Chromium for tests that look at pages as people do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from django.conf import settings
+from django.test import Client
 from playwright.sync_api import Page, sync_playwright
 
 from tests.parts.programs import program
@@ -21,3 +23,16 @@ def page(live_server) -> Iterator[Page]:
         yield page
         browser.close()
     assert not errors
+
+
+@pytest.fixture
+def log_in(page: Page, live_server) -> Callable[[object], None]:
+    """``log_in(user)`` lets the browser be somebody's without the form."""
+
+    def be(user: object) -> None:
+        client = Client()
+        client.force_login(user)  # type: ignore[arg-type]  # the user model is a setting
+        value = client.cookies[settings.SESSION_COOKIE_NAME].value
+        page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": value, "url": live_server.url}])
+
+    return be

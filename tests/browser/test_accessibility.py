@@ -1,0 +1,54 @@
+"""Everybody can use every page: axe finds nothing, in light and in dark, and no page is wider than a phone."""
+
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.test import Client
+from django.urls import reverse
+from playwright.sync_api import Page
+
+from tests.factories import make_user
+from tests.site import LEAD_ELSEWHERE, PAGES, World, address_of
+
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1440, "height": 900}
+
+
+@pytest.fixture
+def addresses(page: Page, log_in: Callable[[object], None], transactional_db: None) -> list[str]:
+    """Of every whole page of the site, with something on it; the browser is logged in."""
+    user, world, client = make_user(), World(), Client()
+    client.force_login(user)
+    log_in(user)
+    found = [address_of(name, world) for name in PAGES if name not in LEAD_ELSEWHERE]
+    return [url for url in found if _begins(client, url).lstrip().startswith(b"<!doctype html>")]
+
+
+def _begins(client: Client, url: str) -> bytes:
+    answer = client.get(url)
+    return next(iter(answer), b"")  # also of an answer that is streamed
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_page_and_none_is_wider_than_a_phone(
+    page: Page, addresses: list[str], scheme: str
+) -> None:
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+    found = [fault for url in addresses for fault in _faults(page, url)]
+    page.context.clear_cookies()
+    found += _faults(page, reverse("login"))
+    assert not found, "\n".join(found)
+
+
+def _faults(page: Page, url: str) -> list[str]:
+    page.set_viewport_size(DESK)  # type: ignore[arg-type]
+    page.goto(url)
+    page.wait_for_load_state("networkidle")  # what loads itself afterwards is there too
+    found = [
+        f"{url} {each['id']}: {each['help']} {[node['html'][:200] for node in each['nodes']][:3]}"
+        for each in Axe().run(page).response["violations"]
+    ]
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    width = page.evaluate("document.documentElement.scrollWidth")
+    return found if width <= PHONE["width"] else [*found, f"{url} is {width} px wide on a phone"]

@@ -1,0 +1,179 @@
+"""Every page of the site, and a database in which each of them has something to show.
+
+Whoever adds a page lists it here.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
+
+from deployer.models import Deployment, LogLine, Release, Sighting, Target
+from projects.models import HealthCheck, Project, Variable
+from servers.models import Credential, Server, ServerGroup
+from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
+
+#: Parts of the site that are not written here.
+FOREIGN = {"admin", "api", "django_rq"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """Which row of the `World` its address names, and its query; ``{group.pk}`` there is that of the world's group."""
+
+    of: str = ""
+    query: str = ""
+
+
+PAGES = {
+    "home": Page(),
+    "activity": Page(),
+    "playground": Page(),
+    "overview": Page(),
+    "projects": Page(),
+    "project": Page("project"),
+    "project_add": Page(),
+    "project_edit": Page("project"),
+    "project_copy": Page("project"),
+    "project_variables": Page("project"),
+    "project_health": Page("project"),
+    "project_yaml": Page("project"),
+    "project_board": Page("project"),
+    "releases": Page("project"),
+    "launch": Page("project", "type=full&group={group.pk}&release={release.version}"),
+    "launch_names": Page("project"),
+    "launch_changes": Page("project", "deployment_type=full&branch=main&server_groups={group.pk}"),
+    "servers": Page(),
+    "server": Page("server"),
+    "server_add": Page(query="group={group.pk}"),
+    "server_edit": Page("server"),
+    "server_delete": Page("server"),
+    "server_import": Page(),
+    "host_key": Page("server"),
+    "groups": Page(),
+    "group": Page("group"),
+    "group_add": Page(),
+    "group_edit": Page("group"),
+    "group_delete": Page("group"),
+    "credentials": Page(),
+    "credential_add": Page(),
+    "credential_edit": Page("credential"),
+    "credential_delete": Page("credential"),
+    "deployments": Page(),
+    "deployment_compare": Page(query="with={older.pk}&with={ended.pk}"),
+    "compare_commits": Page(query="with={older.pk}&with={ended.pk}"),
+    "deployment": Page("running", "level=warning"),
+    "deployment_poll": Page("running"),
+    "deployment_earlier": Page("running", "before=99999999"),
+    "deployment_later": Page("running"),
+    "deployment_error": Page("running"),
+    "deployment_changes": Page("ended"),
+    "deployment_log": Page("running"),
+    "deployment_cancel": Page("running"),
+    "deployment_continue": Page("running"),
+    "deployment_retry": Page("ended"),
+    "deployment_rollback": Page("ended"),
+    "deployment_again": Page("ended"),
+    "deployment_previous": Page("ended"),
+}
+#: Those that only find out where to go.
+LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
+#: Addresses that show nothing of the database, and why.
+NOT_PAGES = {
+    "login": "is for those who are not known yet",
+    "logout": "is only sent to",
+    "set_language": "is only sent to",
+    "launch_check": "asks servers",
+    "launch_fetch": "asks the repository",
+    "project_look": "asks servers",
+    "project_try": "asks a server",
+    "project_add_look": "asks the repository",
+    "playground_make": "is only sent to",
+    "playground_remove": "is only sent to",
+    "server_test": "asks a server",
+    "server_test_stage": "asks a server",
+    "server_test_briefly": "asks a server",
+    "servers_test": "asks servers",
+    "server_import_take": "is only sent to",
+    "host_key_pin": "is only sent to",
+}
+
+
+def names(resolver: URLResolver | None = None) -> set[str]:
+    """The names of all addresses of our own."""
+    found: set[str] = set()
+    for entry in (resolver or get_resolver()).url_patterns:
+        if isinstance(entry, URLPattern):
+            found.add(entry.name or str(entry.pattern))
+        elif entry.namespace not in FOREIGN:
+            found |= names(entry)
+    return found
+
+
+class World:
+    """A project with two deployments that have ended and all else that belongs to one, and another that is deployed."""
+
+    def __init__(self) -> None:
+        self.credential: Credential = make_credential()
+        self.server: Server = make_server(jump_host=make_server(), credential=self.credential)
+        self.group: ServerGroup = make_group(self.server, make_server())
+        self.project: Project = make_project(git_credential=make_credential(), batches="1, 100%")
+        self.release = self.another_release()
+        self.older = self.another_deployment(self.project, "success")
+        self.ended = self.another_deployment(self.project, "failed")
+        self.running = make_deployment(make_project(batches="1, 100%"), self.group, deployment_type="restart_only")
+        self.running.claim_for_worker()
+        self.running.pause()
+        self.running.targets.filter(batch=1).update(status=Target.Status.SUCCESS)
+        self.grow()
+
+    def another_release(self) -> Release:
+        number = Release.objects.count()
+        values = {"version": f"v{number}", "commit_hash": f"{number:040x}", "archive": "x", "created_by": make_user()}
+        return Release.objects.create(project=self.project, **values)
+
+    def another_deployment(self, project: Project, status: str) -> Deployment:
+        """One that has ended."""
+        it = make_deployment(project, self.group, deployment_type="full", created_by=make_user())
+        it.targets.update(status=status, release_before="v0", release_after="v1", error="no", exit_code=1)
+        now = timezone.now()
+        ended = {"status": status, "started_at": now, "finished_at": now, "release": self.release}
+        Deployment.objects.filter(pk=it.pk).update(**ended, error_message="no")
+        it.refresh_from_db()
+        return it
+
+    def grow(self) -> None:
+        """One more of everything, wherever something has many of it."""
+        server = make_server(jump_host=make_server(), credential=self.credential, connection_status="offline")
+        self.group.servers.add(server, make_server(is_active=False))
+        group = make_group(server, *self.group.servers.all()[:2])
+        for it in (self.running, self.ended, self.older):
+            it.server_groups.add(group)
+            Target.objects.create(
+                deployment=it, server=server, server_name=server.name, host="x", batch=2, release_before="v0"
+            )
+            self.say(it)
+        self.another_release()
+        for project in (self.project, make_project(git_credential=make_credential())):
+            count = project.variables.count()
+            Variable.objects.create(project=project, name=f"NAME_{count}", value="x")
+            HealthCheck.objects.create(project=project, kind="process", target=f"x{count}")
+            for each in self.group.servers.all():
+                Sighting.record(project, each, release="v1", processes=[])
+        for status in ("success", "failed"):
+            self.say(self.another_deployment(make_project(git_credential=make_credential()), status))
+        elsewhere = make_deployment(make_project(), group, deployment_type="restart_only", created_by=make_user())
+        elsewhere.claim_for_worker()
+
+    def say(self, it: Deployment) -> None:
+        """A line of each level, from the newest server."""
+        values: dict[str, Any] = {"target": it.targets.last(), "content": "x", "timestamp": timezone.now()}
+        LogLine.objects.bulk_create(LogLine(deployment=it, level=level, **values) for level in LogLine.Level.values)
+
+
+def address_of(name: str, world: World) -> str:
+    """The address of a page, with what it is asked for."""
+    page = PAGES[name]
+    url = reverse(name, args=[getattr(world, page.of).pk] if page.of else [])
+    return f"{url}?{page.query.format(**vars(world))}"
