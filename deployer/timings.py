@@ -10,8 +10,8 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, Target
 
-#: A shorter time between two phases is not shown, nor is a phase that took next to nothing.
-SHORT, NOTHING = timedelta(seconds=1), timedelta(milliseconds=50)
+#: A shorter time between two phases is not shown.
+SHORT = timedelta(seconds=1)
 #: Units of the picture, and the least that a phase takes of them.
 WIDTH, LEAST = 1000, 8
 
@@ -51,7 +51,7 @@ def phases_of(deployment: Deployment, targets: Sequence[Target]) -> list[Phase]:
     found = [
         Phase(name, kind, moment, end)
         for (moment, name, kind), end in zip(starts, ends, strict=True)
-        if end is None or end - moment > NOTHING  # a build that was used again took no time
+        if end is None or end > moment
     ]
     if deployment.started_at - deployment.created_at > SHORT:
         found.insert(0, Phase(_("Waited for a worker"), "waited", deployment.created_at, deployment.started_at))
@@ -76,13 +76,19 @@ def _starts(it: Deployment, targets: Sequence[Target], started_at: datetime) -> 
     if it.is_restart_only:
         return [(started_at, _("Connect"), "clone")]
     if it.building_at or it.deploying_at:
-        found = [(it.building_at, _("Build"), "build"), (it.deploying_at, _("Upload"), "upload")]
+        building_at = None if _was_built_before(it) else it.building_at
+        found = [(building_at, _("Build"), "build"), (it.deploying_at, _("Upload"), "upload")]
         known = [(moment, name, kind) for moment, name, kind in found if moment]
         return [(started_at, _("Clone"), "clone"), *known] if it.building_at else known
     touched = [target.started_at for target in targets if target.started_at]
     if touched:
         return [(started_at, _("Preparation"), "build"), (min(touched), _("Servers"), "batch")]
     return [(started_at, _("Clone and build") if it.commit_hash else _("Clone"), "clone")]
+
+
+def _was_built_before(it: Deployment) -> bool:
+    """Whether the release was there already when it was about to be built."""
+    return it.release is not None and it.building_at is not None and it.release.created_at < it.building_at
 
 
 def _turns(it: Deployment, targets: Sequence[Target]) -> list[Phase]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from deployer.models import Deployment, Target
+from deployer.models import Deployment, Release, Target
 from deployer.templatetags.deployments import duration
 from deployer.timings import WIDTH, phases_of, picture_of
 from tests.factories import make_deployment, make_group, make_project, make_server
@@ -99,6 +99,15 @@ def test_a_release_that_is_there_already_is_neither_cloned_nor_built() -> None:
         finished_at=after(5),
     )
     assert words(it) == [("Upload", 3), ("Batch 1", 2)]
+
+
+def test_a_build_that_was_used_again_is_no_phase() -> None:
+    it = deployment_with({"begun_at": after(3), "finished_at": after(5)}, building_at=after(1), deploying_at=after(1.1))
+    release = Release.objects.create(project=it.project, version="r1")
+    for created, phases in ((after(0.5), ["Clone", "Upload", "Batch 1"]), (after(1.05), ["Clone", "Build", "Upload"])):
+        Release.objects.filter(pk=release.pk).update(created_at=created)
+        Deployment.objects.filter(pk=it.pk).update(release=release)
+        assert [name for name, _took in words(Deployment.objects.get(pk=it.pk))][: len(phases)] == phases
 
 
 def test_a_restart_of_one_batch_is_a_restart_and_a_check() -> None:
