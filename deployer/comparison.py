@@ -13,7 +13,7 @@ from deployer.log import Masker
 from deployer.mirror import mirror_of
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
-from projects.models import Project
+from projects.models import HealthCheck, Project, Variable
 from servers.models import Server
 
 
@@ -122,7 +122,8 @@ def _check_words(check: Any, other: Any) -> str:
         return ""
     names = [field.name for field in fields(check) if field.name not in {"kind", "target"}]
     differing = [name for name in names if other is None or getattr(check, name) != getattr(other, name)]
-    details = ", ".join(f"{name} {_said(getattr(check, name))}" for name in differing if getattr(check, name) != "")
+    words = [(HealthCheck._meta.get_field(name).verbose_name, _said(getattr(check, name))) for name in differing]  # type: ignore[union-attr]
+    details = ", ".join(f"{name} {value}" for name, value in words if value)
     return f"{check.label} ({details})" if details else str(check.label)
 
 
@@ -135,7 +136,7 @@ def _variables(before: Plan, after: Plan) -> Iterator[Setting]:
         was, now = old.get((name, scope)), new.get((name, scope))
         if was == now:
             continue
-        label = _("Variable %(name)s (%(scope)s)") % {"name": name, "scope": scope}
+        label = _("Variable %(name)s (%(scope)s)") % {"name": name, "scope": Variable.Scope(scope).label}
         if name in secret:
             yield Setting(label, _("not set") if was is None else "", _("not set") if now is None else "", True)
         else:
