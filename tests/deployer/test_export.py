@@ -6,7 +6,7 @@ import pytest
 from django.forms import model_to_dict
 from django.test import Client
 from django.urls import reverse
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deployer.declaration import Source, apply
@@ -81,6 +81,7 @@ def test_without_the_secrets_it_is_refused_and_says_which_are_missing(project: P
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60),
 )
+@example("a\x85b\u2028c\u2029d\re\nf\r\n", "\u2028")
 def test_whatever_is_in_it_comes_back_as_it_was(text: str, line: str) -> None:
     Project.objects.all().delete()
     it = make_project(name=line.strip() or "x", build_script=text, description=text, process_name=line)
