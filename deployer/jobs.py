@@ -14,8 +14,10 @@ from redis.retry import Retry
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that the queue has to answer whether it is there, and for which its answer is taken to hold.
-PATIENCE, HOLDS = 1, 10
+#: Seconds that the queue has to answer whether it is there: when a page is shown, and when something is sent to it.
+GLANCE, PATIENCE = 1, 3
+#: Seconds for which its answer is taken to hold on pages.
+HOLDS = 10
 
 #: The job that looks at the servers.
 LOOK = "look"
@@ -43,15 +45,15 @@ def queue_is_lost() -> bool:
     """Whether the queue did not answer: asked at most every `HOLDS` seconds, for at most about two."""
     lost: bool | None = cache.get("queue-is-lost")
     if lost is None:
-        lost = not _answers()
+        lost = not _answers(GLANCE)
         cache.set("queue-is-lost", lost, HOLDS)
     return lost
 
 
-def _answers() -> bool:
-    """Ask the queue for a sign of life, once, with a time limit on the connection and on the answer."""
+def _answers(patience: float) -> bool:
+    """Ask the queue for a sign of life, once: so many seconds for the connection, and as many for the answer."""
     url = str(settings.RQ_QUEUES["default"]["URL"])
-    limits: dict[str, Any] = {"socket_connect_timeout": PATIENCE, "socket_timeout": PATIENCE}
+    limits: dict[str, Any] = {"socket_connect_timeout": patience, "socket_timeout": patience}
     try:
         with Redis.from_url(url, retry=Retry(NoBackoff(), 0), **limits) as queue:
             return bool(queue.ping())
@@ -60,7 +62,7 @@ def _answers() -> bool:
 
 
 def _enqueue(job: Callable[..., None], name: str, *arguments: int) -> bool:
-    if not _answers():  # else a queue that is silent would keep whoever launches waiting
+    if not _answers(PATIENCE):  # else a queue that is silent would keep whoever launches waiting
         logger.warning("%s waits for the queue, which does not answer", name)
         return False
     try:

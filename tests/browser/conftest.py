@@ -11,7 +11,7 @@ from tests.parts.programs import program
 
 
 @pytest.fixture
-def page(live_server) -> Iterator[Page]:
+def page(live_server, queue_server) -> Iterator[Page]:
     """An empty page of the browser; its addresses start at the running site. Any script error fails the test."""
     chromium = program("chromium", "chromium", "/usr/lib/chromium")
     with sync_playwright() as playwright:
