@@ -2,7 +2,8 @@
 
 Each runs commands as the current user, in a home folder of its own below FOLDER, and lets in whoever has
 FOLDER/keys/id_ed25519 (made where it is not there, like the host keys). Without words, those of FOLDER/machines
-are taken. Prints "ready" when all of them listen. Asked to stop, it ends what was started on them too.
+are taken. Prints "ready" and makes FOLDER/ready when all of them listen. Asked to stop, it ends what was started on
+them too.
 """
 
 import asyncio
@@ -231,6 +232,7 @@ async def _serve(machines: list[Machine], folder: Path) -> None:
             line_editor=False,
             allow_pty=False,
         )
+    (folder / "ready").touch()
     print("ready", flush=True)
     await asyncio.Event().wait()
 
@@ -269,12 +271,14 @@ def main() -> None:
         name, ssh_port, shop_port = word.split(":")
         machines.append(Machine(name, int(ssh_port), int(shop_port), folder))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    (folder / "ready").unlink(missing_ok=True)  # of one that was killed
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_serve(machines, folder))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        (folder / "ready").unlink(missing_ok=True)
         end_programs(folder)
 
 

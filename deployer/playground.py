@@ -74,12 +74,15 @@ def make() -> Project:
         _refuse_names_of_others()
         if not is_wanted():
             _choose_ports()
+            (FOLDER / "ready").unlink(missing_ok=True)
         ports = _ports()
         if not (FOLDER / "repository" / ".git").is_dir():
             shutil.rmtree(FOLDER / "repository", ignore_errors=True)
             scene.make_repository(FOLDER / "repository", scene.new_version())
         (FOLDER / "wanted").touch()
-        if not _wait(lambda: all(_answers(ssh_port) for ssh_port, _shop_port in ports)):
+        # Somebody else may have taken a port since it was chosen: that one answers is not enough.
+        if not _wait(lambda: (FOLDER / "ready").exists() and all(_answers(port) for port, _shop_port in ports)):
+            (FOLDER / "wanted").unlink(missing_ok=True)  # the next time chooses ports anew
             why = _("The servers did not come up within %d seconds: see “playground” in the output of “manage.py up”.")
             raise PlaygroundError(why % LIMIT)
         try:

@@ -136,6 +136,7 @@ def test_without_a_server_at_hand_one_button_leads_to_the_first_deployment_and_a
     page: Page, up: Callable[..., Up]
 ) -> None:
     site = up("--workers", "1").wait_ready(1)
+    site.choose_ports()
     mark = f"DEMO_FOLDER={site.folder / 'playground'}"
     log_in(page, site.url, "admin", site.password)
     page.get_by_role("button", name="Make a playground").click()

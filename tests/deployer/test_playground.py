@@ -50,9 +50,8 @@ def test_its_servers_are_kept_while_they_are_wanted_and_are_the_same_after_a_res
     mark = f"DEMO_FOLDER={folder}"
     assert not (folder / "wanted").exists()
     assert "playground" not in site.log
+    ports = site.choose_ports()
     assert site.make_playground() == "playground-shop\n"
-    machines = (folder / "machines").read_text()
-    ports = [int(line.split(":")[1]) for line in machines.split()]
     assert all(answers(port) for port in ports)
     command = ("deploy", "playground-shop", "--group", "playground", "--wait")
     site.manage(*command)
@@ -84,6 +83,15 @@ def test_a_port_that_somebody_else_has_taken_meanwhile_is_not_taken_for_its_own(
         ports = [number for pair in playground._ports() for number in pair]
     assert port not in ports
     assert len(set(ports)) == 6
+
+
+def test_servers_that_do_not_come_up_are_not_wanted_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPLOYER_SUPERVISOR", "x")
+    monkeypatch.setattr(playground, "LIMIT", 1)
+    with pytest.raises(playground.PlaygroundError, match="did not come up within 1 seconds"):
+        playground.make()
+    assert not playground.is_wanted()
+    assert not Project.objects.exists()
 
 
 def _command_line(pid: int) -> bytes:

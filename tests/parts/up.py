@@ -77,6 +77,14 @@ class Up:
         )
         return done.stdout
 
+    def choose_ports(self) -> list[int]:
+        """Give the playground ports that no other test takes at the same moment; gives those of its SSH servers."""
+        (self.folder / "playground").mkdir(mode=0o700)
+        machines = [(f"web-{number}", free_port(), free_port()) for number in (1, 2, 3)]
+        lines = [":".join(map(str, machine)) for machine in machines]
+        (self.folder / "playground" / "machines").write_text("\n".join(lines))
+        return [ssh_port for _name, ssh_port, _shop_port in machines]
+
     def make_playground(self) -> str:
         """Have the playground made as one of the supervisor's programs makes it; gives its project's name."""
         code = "from deployer import playground; print(playground.make())"
