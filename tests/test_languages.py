@@ -378,6 +378,7 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "group": group.pk,
         "credential": login.pk,
         "ended": ended.pk,
+        "second": second.pk,
         "active": active.pk,
         "other": other.pk,
         "release": release.pk,
@@ -386,7 +387,7 @@ def shop(client: Client, settings) -> dict[str, Any]:
 
 #: Whose id the address of a page holds, by how its name begins; the first that fits.
 SUBJECTS = {
-    "deployment": ("ended", "active"),
+    "deployment": ("ended", "second", "active"),
     "project": ("project",),
     "launch": ("project", "other"),
     "releases": ("project",),
@@ -427,7 +428,7 @@ def test_no_english_is_left_on_any_chinese_page(client: Client, shop: dict[str, 
     found: dict[str, list[str]] = {}
     looked_at = 0
     for name, subject in [*_pages(), *ADMIN_PAGES]:
-        page = client.get(reverse(name, args=[shop[subject]] if subject else []))
+        page = client.get(reverse(name, args=[shop[subject]] if subject else []), follow=True)
         if page.status_code == 200 and page["Content-Type"].startswith("text/html"):
             looked_at += 1
             found[f"{name} {subject}"] = english_on(page.content.decode(), catalogue)
