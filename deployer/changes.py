@@ -133,7 +133,7 @@ def _by_version(live: Mapping[int, str]) -> Iterable[tuple[tuple[str, list[str]]
 
 def _step(mirror: Mirror, version: str, servers: list[str], head: str, release: Release | None) -> Step:
     if not version:
-        return Step(version, servers, problem=_("nothing has been deployed there yet, as far as deployer knows"))
+        return Step(version, servers, problem=_("deployer knows of no release that was there before"))
     if release is None or not release.commit_hash:
         return Step(version, servers, problem=_("its commit is not known here"))
     added, removed = _between(mirror, release.commit_hash, head), _between(mirror, head, release.commit_hash)

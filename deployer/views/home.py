@@ -1,6 +1,8 @@
 """The first page: what runs now, what needs attention, what ran lately."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
@@ -13,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from deployer import playground
-from deployer.models import Deployment
+from deployer.models import Deployment, Release
 from deployer.sightings import View, boards
 from deployer.views.request import Request, fragment
 from projects.models import Project
@@ -45,13 +47,17 @@ def overview(request: Request) -> HttpResponse:
 
 @dataclass(frozen=True)
 class Running:
-    """One project on the board: what was ``left`` there last, what is ``active`` now, and what each server runs."""
+    """One project on the board: what was ``left`` there last, what is ``active`` now, and what each server runs.
+
+    ``known`` are the releases that deployer made, by their versions.
+    """
 
     project: Project
     left: Deployment | None
     active: Deployment | None
     failed: Deployment | None
     views: list[View]
+    known: Mapping[str, Release]
 
     @property
     def remarks(self) -> list[tuple[Server, str]]:
@@ -64,13 +70,13 @@ class Running:
         ]
 
     @property
-    def releases(self) -> list[tuple[str, list[str]]]:
-        """The releases that were last seen live, with the names of their servers."""
+    def releases(self) -> list[tuple[str, Release | None, list[str]]]:
+        """The versions that were last seen live, what deployer knows of each, and the names of their servers."""
         found: dict[str, list[str]] = {}
         for view in self.views:
             if view.sighting and view.sighting.release and not view.is_outdated:
                 found.setdefault(view.sighting.release, []).append(view.server.name)
-        return sorted(found.items())
+        return [(version, self.known.get(version), servers) for version, servers in sorted(found.items())]
 
     @property
     def youngest(self) -> dict[str, Any]:
@@ -98,6 +104,7 @@ def _board() -> dict[str, Any]:
 def _overview() -> list[Running]:
     projects = list(Project.objects.filter(deployments__isnull=False).distinct())
     views = boards(projects)
+    known = _known(chain.from_iterable(views.values()))
     active = {it.project_id: it for it in Deployment.objects.listed().active()}
     ended = Deployment.objects.listed().ended()
     left = {it.project_id: it for it in ended.filter(id__in=_newest(status=Deployment.Status.SUCCESS))}
@@ -109,9 +116,17 @@ def _overview() -> list[Running]:
             active.get(project.pk),
             newest[project.pk] if project.pk in newest and newest[project.pk] != left.get(project.pk) else None,
             views.get(project.pk, []),
+            known,
         )
         for project in projects
     ]
+
+
+def _known(views: Iterable[View]) -> dict[str, Release]:
+    """The releases that were last seen live, by their versions."""
+    seen = {view.sighting.release for view in views if view.sighting}
+    rows = Release.objects.filter(version__in=seen - {""}).only("version", "commit_hash", "commit_message")
+    return {release.version: release for release in rows}
 
 
 def _newest(**filters: Any) -> QuerySet[Deployment, Any]:

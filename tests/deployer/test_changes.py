@@ -101,7 +101,7 @@ def test_a_deployment_shows_what_it_has_changed_however_often_others_follow(proj
     deployed(project, server)
     assert subjects(changes_of_deployment(second).steps[0].added) == ["Second"]
     assert subjects(changes_of_deployment(second).left_out) == ["Third"]
-    assert "nothing has been deployed there yet" in changes_of_deployment(first).steps[0].problem
+    assert "deployer knows of no release" in changes_of_deployment(first).steps[0].problem
 
 
 def test_many_commits_are_counted_and_the_newest_shown(project, server, git_repo, queue_server):
