@@ -9,9 +9,11 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MinLengthValidator
 from django.db import models
+from django.db.models.deletion import Collector
 from django.db.models.functions import Coalesce, Now
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from projects.models import Project
@@ -272,6 +274,11 @@ class Deployment(models.Model):
         return self.finished_at is None
 
     @property
+    def obstacle(self) -> str:
+        """Why a server that it counts on cannot be deleted now, as a sentence."""
+        return gettext("Deployment %s has not ended yet and counts on it: wait for it or cancel it.") % self
+
+    @property
     def is_restart_only(self) -> bool:
         return self.deployment_type == self.Type.RESTART_ONLY
 
@@ -367,6 +374,19 @@ class Deployment(models.Model):
         return self._rows().running().filter(claim=self.claim)
 
 
+def null_once_ended(collector: Collector, field: models.Field, targets: models.QuerySet, using: str) -> None:
+    """Let a server be deleted, and its part in deployments stay, unless one of those has not ended."""
+    holders = Deployment.objects.using(using).active().filter(targets__in=targets).defer("plan")
+    held: set[models.Model] = {*holders.select_related("project")}
+    if held:
+        raise models.ProtectedError("A deployment that has not ended goes to the server.", held)
+    # One that is launched from here on keeps its server: the database then refuses the deletion.
+    models.SET_NULL(collector, field, targets.exclude(deployment__finished_at=None), using)
+
+
+null_once_ended.lazy_sub_objs = True  # type: ignore[attr-defined]  # as Django's own SET_NULL has it: nothing is loaded
+
+
 class TargetQuerySet(models.QuerySet["Target"]):
     """Servers of deployments."""
 
@@ -437,7 +457,7 @@ class Target(models.Model):
         verbose_name=_("deployment"),
     )
     server = models.ForeignKey(
-        Server, on_delete=models.SET_NULL, null=True, blank=True, related_name="targets", verbose_name=_("server")
+        Server, on_delete=null_once_ended, null=True, blank=True, related_name="targets", verbose_name=_("server")
     )
     server_name = models.CharField(_("server"), max_length=100)
     host = models.CharField(_("host"), max_length=300)

@@ -76,6 +76,11 @@ class ServerAdmin(admin.ModelAdmin):
         secrets = ("credential__private_key", "credential__passphrase", "credential__password")
         return super().get_queryset(request).select_related("credential").defer(*secrets)
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """As ever; what is in the way is named, not the permission to delete that."""
+        deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, set() if protected else lacking, protected
+
     @admin.display(description=_("fingerprint"))
     def host_key_fingerprint(self, server: Server) -> str:
         return fingerprint(server.host_key) or str(_("No key is pinned yet."))

@@ -3,8 +3,9 @@
 from typing import Any
 
 from django.contrib import messages
-from django.db import models, transaction
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, models, transaction
 from django.db.models import Count, ProtectedError
+from django.db.models.deletion import Collector
 from django.forms import ModelForm
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -156,16 +157,27 @@ def _delete(
     request: Request, it: models.Model, consequences: list[str], obstacle: str, back: str, after: str
 ) -> HttpResponse:
     """Say what a deletion means and what is in its way; delete after a POST."""
+    obstacle = obstacle or _hold(it)
     if request.method == "POST" and not obstacle:
         name = str(it)
         try:
             it.delete()
-        except ProtectedError as error:
-            used = ", ".join(sorted(str(user) for user in error.protected_objects)[:10])
-            obstacle = _("It is still used by %s.") % used
+        except (ProtectedError, IntegrityError):
+            obstacle = _hold(it) or _("Somebody began to use it at the same moment: look again.")
         else:
             messages.success(request, _("%s is deleted.") % name)
             return redirect(after)
     context: dict[str, Any] = {"it": it, "consequences": consequences, "obstacle": obstacle, "back": back}
     context["section"] = SECTIONS[type(it)]
     return render(request, "servers/delete.html", context)
+
+
+def _hold(it: models.Model) -> str:
+    """What does not let a row be deleted, found as its deletion would find it."""
+    try:
+        Collector(using=DEFAULT_DB_ALIAS, origin=it).collect([it])
+    except ProtectedError as error:
+        users = sorted(error.protected_objects, key=str)[:10]
+        sentences = [said for user in users if (said := getattr(user, "obstacle", ""))]
+        return " ".join(sentences) or _("It is still used by %s.") % ", ".join(map(str, users))
+    return ""

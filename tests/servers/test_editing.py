@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.urls import reverse
 
-from deployer.models import Target
+from deployer.models import DeploymentQuerySet, Lease, Target
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.sshd import OpenSSHServer
@@ -94,10 +95,46 @@ def test_a_deletion_says_what_it_means_and_what_is_in_its_way(client: Client) ->
 def test_a_deleted_server_leaves_the_record_of_its_deployments(client: Client) -> None:
     server = make_server(name="web-1")
     deployment = make_deployment(make_project(), make_group(server), deployment_type="restart_only")
+    deployment.request_cancel()
     client.post(reverse("server_delete", args=[server.pk]))
     assert not Server.objects.exists()
     target = Target.objects.get(deployment=deployment)
     assert (target.server, target.server_name) == (None, "web-1")
+
+
+@pytest.mark.parametrize("address", ["server_delete", "admin:servers_server_delete"])
+def test_a_server_that_an_unfinished_deployment_counts_on_is_not_deleted(client: Client, address: str) -> None:
+    server = make_server()
+    deployment = make_deployment(make_project(), make_group(server))
+    Lease.take(server, "/srv/shop", deployment)
+    address = reverse(address, args=[server.pk])
+    assert f"#{deployment.pk} {deployment.project}" in client.get(address).content.decode()
+    page = client.post(address, {"post": "yes"}).content.decode()
+    assert f"#{deployment.pk} {deployment.project}" in page
+    assert deployment.targets.get().server == server
+    assert deployment.leases.get().server == server
+
+    deployment.request_cancel()
+    client.post(address, {"post": "yes"})
+    assert not Server.objects.exists()
+    assert Target.objects.get().server is None
+
+
+def test_a_deployment_that_is_launched_during_the_deletion_of_its_server_keeps_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make_server()
+    project, group = make_project(), make_group(server)
+    monkeypatch.setattr(DeploymentQuerySet, "active", lambda rows: rows.none())  # it looked a moment before
+    deployment = make_deployment(project, group)
+
+    def delete() -> None:
+        server.delete()
+        connection.check_constraints()  # as the end of the transaction does
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        delete()
+    assert deployment.targets.get().server == group.servers.get()
 
 
 def test_a_group_is_made_changed_and_deleted_without_its_servers(client: Client) -> None:
