@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+from django.db.models import BigIntegerField
+
 from deployer.models import Deployment, LogLine, Target
 
 #: Log rows that one answer holds at most.
@@ -62,6 +64,8 @@ class News:
     @classmethod
     def of(cls, deployment_id: int, after: int) -> Self | None:
         """Nothing if there is no such deployment."""
+        if deployment_id > BigIntegerField.MAX_BIGINT:  # no database knows such a number
+            return None
         lines: list[Any] = list(LogLine.objects.raw(*statement(deployment_id, after)))
         if not lines:
             return None

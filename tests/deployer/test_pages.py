@@ -633,6 +633,7 @@ def test_before_a_cancel_it_is_said_what_becomes_of_each_server(client: Client, 
         ("pending", "is not touched", "is not touched"),
         ("staging", "the upload is ended", "the upload is ended"),
         ("restarting", "finishes its restart and is verified", "its script is ended with all"),
+        ("checking", "is verified to the end", "its health checks are ended; its script had ended before"),
         ("success", "stays as it is", "stays as it is"),
     ]:
         running.targets.update(status=status)
@@ -882,3 +883,10 @@ def test_an_action_that_is_over_closes_its_dialog_with_the_page_that_says_so(
     answer = client.get(reverse("deployment_cancel", args=[running.pk]), headers={"HX-Request": "true"})
     assert answer["HX-Redirect"] == running.get_absolute_url()
     assert "there is nothing to cancel" in client.get(running.get_absolute_url()).content.decode()
+
+
+@pytest.mark.django_db
+def test_a_number_that_no_database_holds_is_not_found() -> None:
+    client = Client()
+    client.force_login(make_user("maria"))
+    assert client.get(reverse("deployment_poll", args=[10**25])).status_code == 404
