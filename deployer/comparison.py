@@ -59,10 +59,18 @@ def differing_settings(older: Deployment, newer: Deployment) -> list[Setting]:
 
 
 def side_by_side(older: Deployment, newer: Deployment) -> list[Pair]:
-    """Every server of either deployment, in the order of the newer one."""
-    after = {target.server_name: target for target in newer.targets.all()}
-    before = {target.server_name: target for target in older.targets.all()}
-    return [Pair(name, before.get(name), after.get(name)) for name in dict.fromkeys([*after, *before])]
+    """Every server of either deployment, in the order of the newer one; one that was renamed is the same server."""
+    after = {_place(target): target for target in newer.targets.all()}
+    before = {_place(target): target for target in older.targets.all()}
+    return [
+        Pair((after.get(place) or before[place]).server_name, before.get(place), after.get(place))
+        for place in dict.fromkeys([*after, *before])
+    ]
+
+
+def _place(target: Target) -> int | str:
+    """Which server it was; one that is deleted by now is known by its name alone."""
+    return target.server_id or target.server_name
 
 
 def between(older: Deployment, newer: Deployment) -> Step:

@@ -132,3 +132,14 @@ def test_more_servers_ask_the_database_no_more_often(client: Client) -> None:
         return len(seen)
 
     assert queries(make_server()) == queries(*(make_server() for _number in range(9)))
+
+
+def test_a_server_that_was_renamed_between_the_two_is_one_server(client: Client) -> None:
+    server = make_server(name="web-old")
+    project, group = make_project(), make_group(server)
+    first = ended(project, group)
+    server.name = "web-new"
+    server.save()
+    html = page(client, first, ended(project, group))
+    assert "not part of it" not in html
+    assert "web-new" in html
