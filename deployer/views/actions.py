@@ -26,6 +26,7 @@ from deployer.launch import (
     wish_to_roll_back,
 )
 from deployer.models import Deployment, Target
+from deployer.plan import Plan
 from deployer.shape import cancel_sentence, continue_sentence
 from deployer.views.deployment import Pause, shown
 from deployer.views.request import Request
@@ -47,20 +48,35 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
     if not it.is_active:
         messages.warning(request, cancel_sentence(it, asked=False))
         return _back(request, it)
-    rows = [(target, *_when_cancelled(target)) for target in it.targets.all()]
+    targets = list(it.targets.all())
+    goes_back = _goes_back(it, targets)
+    rows = [(target, *_when_cancelled(target, goes_back)) for target in targets]
     return render(request, "deployer/cancel.html", {"deployment": it, "rows": rows})
 
 
-def _when_cancelled(target: Target) -> tuple[str, str]:
+def _goes_back(it: Deployment, targets: list[Target]) -> bool:
+    """Whether so many servers have failed that those with the new release are put back, cancelled or not."""
+    if not it.plan:
+        return False
+    plan = Plan.from_json(cast(dict[str, Any], it.plan))
+    return plan.auto_rollback and sum(target.status in Target.FAILURES for target in targets) > plan.max_failures
+
+
+def _when_cancelled(target: Target, goes_back: bool) -> tuple[str, str]:
     """What becomes of a server when its deployment is cancelled, and what when it is cancelled by force."""
     status = Target.Status
+    has_moved = target.release_before and (target.undo_key or target.release_after != target.release_before)
+    if goes_back and has_moved and target.status not in {status.ROLLED_BACK, status.SKIPPED}:
+        return _("is put back on the release before"), _("is put back; the script that does it is ended")
     if target.status in Target.ENDED:
         stays = _("has ended; stays as it is")
         return stays, stays
     if target.status == status.STAGING:
         ends = _("the upload is ended; what is live stays live")
         return ends, ends
-    if target.status in {status.SWITCHING, status.RESTARTING, status.CHECKING}:
+    if target.status == status.CHECKING:
+        return _("is verified to the end"), _("its health checks are ended; its script had ended before")
+    if target.status in {status.SWITCHING, status.RESTARTING}:
         return _("finishes its restart and is verified"), _("its script is ended with all that it started")
     return (left := _("is not touched")), left
 

@@ -232,6 +232,22 @@ def test_nothing_happens_before_it_was_said_what_will_happen(browser: Client) ->
     assert waiting.paused_at is not None
 
 
+def test_before_a_cancel_it_is_said_that_a_server_is_put_back_all_the_same(browser: Client) -> None:
+    project = make_project(auto_rollback=True)
+    it = make_deployment(project, make_group(*(make_server(name=f"web-{number}") for number in (1, 2))))
+    it.claim_for_worker()
+    it.targets.update(release_before="r1", release_after="r2")
+    first, second = it.targets.order_by("id")
+    first.move(Target.Status.RESTARTING)
+    second.move(Target.Status.SUCCESS)
+    address = reverse("deployment_cancel", args=[it.pk])
+    assert "is put back" not in browser.get(address).content.decode()
+    first.move(Target.Status.FAILED)
+    html = browser.get(address).content.decode()
+    assert html.count("is put back on the release before") == 2
+    assert "stays as it is" not in html
+
+
 def test_the_confirmation_of_a_retry_names_the_code_and_the_servers(browser: Client) -> None:
     it = ended()
     Deployment.objects.filter(pk=it.pk).update(commit_hash="a" * 40)
