@@ -70,10 +70,12 @@ def tar_of(*members: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]) -> bytes:
 
 
 def zip_of(*members: tuple[str | zipfile.ZipInfo, str]) -> bytes:
+    """The same bytes whenever it is called: names of tests are made of them, and must be alike in every process."""
     target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(target, "w") as archive:
         for name, text in members:
-            archive.writestr(name, text)
+            member = zipped(name, 0o600) if isinstance(name, str) else name
+            archive.writestr(member, text, zipfile.ZIP_DEFLATED)
     return target.getvalue()
 
 
