@@ -1,15 +1,9 @@
 """Addresses of the whole site, grouped by what they serve."""
 
-from collections.abc import Callable
-from functools import wraps
 from importlib import import_module
-from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.views import LoginView, LogoutView
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, include, path
 from django.views.i18n import set_language
 
@@ -28,23 +22,15 @@ from deployer.views import (
     project,
     releases,
 )
+from servers.access import superusers_only
 
 
-def superusers_only(module: str) -> tuple[list[URLPattern], str]:
+def for_superusers(module: str) -> tuple[list[URLPattern], str]:
     """The addresses of ``module`` for `include`, each closed to everybody but superusers."""
-
-    def closed(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-        @login_required
-        @wraps(view)
-        def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            if not getattr(request.user, "is_superuser", False):
-                raise PermissionDenied
-            return view(request, *args, **kwargs)
-
-        return checked
-
     urls = import_module(module)
-    patterns = [URLPattern(row.pattern, closed(row.callback), row.default_args, row.name) for row in urls.urlpatterns]
+    patterns = [
+        URLPattern(row.pattern, superusers_only(row.callback), row.default_args, row.name) for row in urls.urlpatterns
+    ]
     return patterns, urls.app_name
 
 
@@ -94,5 +80,5 @@ urlpatterns = [
     path("deployments/<int:pk>/", include(deployment_urls)),
     path("api/v1/", api.urls),
     path("admin/", admin.site.urls),
-    path("rq/", include(superusers_only("django_rq.urls"))),
+    path("rq/", include(for_superusers("django_rq.urls"))),
 ]

@@ -29,7 +29,7 @@ from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.shape import cancel_sentence, continue_sentence
 from deployer.views.deployment import Pause, shown
-from deployer.views.request import Request
+from servers.access import Request
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

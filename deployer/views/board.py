@@ -7,8 +7,9 @@ from django.views.decorators.http import require_POST
 
 from deployer.models import Deployment
 from deployer.sightings import board, look
-from deployer.views.request import Request, fragment
+from deployer.views.request import fragment
 from projects.models import Project
+from servers.access import Request
 
 
 @fragment

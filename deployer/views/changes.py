@@ -14,8 +14,9 @@ from deployer.launch import Launch, numbered
 from deployer.mirror import fetch, mirror_of
 from deployer.models import Deployment
 from deployer.views.deployment import shown
-from deployer.views.request import Request, fragment
+from deployer.views.request import fragment
 from projects.models import Project
+from servers.access import Request
 from servers.models import Server, ServerGroup
 from servers.shell import NotReadyError
 

@@ -11,7 +11,8 @@ from django.views.decorators.http import require_safe
 from deployer.comparison import between, differing_settings, side_by_side
 from deployer.models import Deployment
 from deployer.views.deployment import shown
-from deployer.views.request import Request, fragment
+from deployer.views.request import fragment
+from servers.access import Request
 
 
 @require_safe

@@ -21,7 +21,8 @@ from deployer import terminal
 from deployer.following import LOG_ROWS, News, Row, seen
 from deployer.forms import LogFilter, condition_of
 from deployer.models import Deployment, LogLine, Target
-from deployer.views.request import Pass, Request, fragment
+from deployer.views.request import Pass, fragment
+from servers.access import Request
 
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 
 from deployer.forms import HistoryFilter
 from deployer.models import Deployment, DeploymentQuerySet
-from deployer.views.request import Request
+from servers.access import Request
 
 HISTORY_PAGE = 50
 #: Deployments that the picture shows, and its size; the weeks of the other one.

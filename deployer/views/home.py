@@ -17,8 +17,9 @@ from django.views.decorators.http import require_safe
 from deployer import playground
 from deployer.models import Deployment, Release
 from deployer.sightings import View, boards
-from deployer.views.request import Request, fragment
+from deployer.views.request import fragment
 from projects.models import Project
+from servers.access import Request
 from servers.models import Credential, Server, ServerGroup
 
 _BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)

@@ -22,8 +22,8 @@ from deployer.launch import (
 )
 from deployer.models import Deployment, Release
 from deployer.preflight import Finding, preflight_of
-from deployer.views.request import Request
 from projects.models import Project
+from servers.access import Request
 from servers.models import ServerGroup
 
 #: Stored releases that the form offers, newest first.

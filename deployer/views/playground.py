@@ -10,14 +10,13 @@ from django.views.decorators.http import require_POST, require_safe
 
 from deployer import playground
 from deployer.models import Deployment
-from deployer.views.request import Request
-from projects.access import superusers
 from projects.models import Project
+from servers.access import Request, superusers_only
 from servers.models import Server, ServerGroup
 
 
 @require_safe
-@superusers
+@superusers_only
 def playground_page(request: Request) -> HttpResponse:
     """What the playground is, whether it is there, and what to do about it."""
     is_up = playground.is_wanted()
@@ -33,7 +32,7 @@ def playground_page(request: Request) -> HttpResponse:
 
 
 @require_POST
-@superusers
+@superusers_only
 def playground_make(request: Request) -> HttpResponse:
     """Bring it up and go to the launch of its shop."""
     try:
@@ -47,7 +46,7 @@ def playground_make(request: Request) -> HttpResponse:
 
 
 @require_POST
-@superusers
+@superusers_only
 def playground_remove(request: Request) -> HttpResponse:
     """Stop its servers and delete its rows; say exactly what became of what."""
     try:

@@ -11,10 +11,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from deployer.export import as_yaml
 from deployer.trial import Trial, try_check
-from deployer.views.request import Request
-from projects.access import needs
 from projects.guess import short_name
 from projects.models import HealthCheck, Project
+from servers.access import Request, needs
 from servers.models import Server
 
 

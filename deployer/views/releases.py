@@ -17,8 +17,8 @@ from deployer.forms import PackageForm
 from deployer.models import Deployment
 from deployer.packages import KINDS, receive
 from deployer.releases import disk_use, recorded
-from deployer.views.request import Request
 from projects.models import Project
+from servers.access import Request
 from servers.models import Server
 
 RELEASES_PAGE = 50

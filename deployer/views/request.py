@@ -1,27 +1,19 @@
-"""Requests of people who are logged in, and fragments of pages."""
+"""Fragments of pages: for whom they are, and what spares those that are asked for every second."""
 
 import json
-from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.core.signing import BadSignature, TimestampSigner
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
-from django_htmx.middleware import HtmxDetails
+
+from servers.access import Request, View
 
 
-class Request(HttpRequest):
-    """A request of somebody who is logged in."""
-
-    user: User
-    htmx: HtmxDetails
-
-
-def fragment(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+def fragment(view: View) -> View:
     """A view whose answer is put into a page: a visitor whose session has ended gets the page anew, so the login."""
 
     @wraps(view)

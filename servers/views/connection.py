@@ -10,10 +10,10 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 from django_htmx.http import trigger_client_event
 
+from servers.access import Request, members_only
 from servers.connection import ConnectionTest, test_connection, test_connections
 from servers.keys import fingerprint
 from servers.models import Server
-from servers.views.request import Request, members_only
 from servers.views.servers import server_page, shown_servers, with_login
 
 #: Servers of a list that are tested side by side, so that the site answers others too.

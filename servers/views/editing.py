@@ -13,9 +13,9 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
+from servers.access import Request, needs
 from servers.forms import GroupForm, LoginForm, ServerForm
 from servers.models import Credential, Server, ServerGroup
-from servers.views.request import Request, allowed
 
 #: The list that a form belongs to.
 SECTIONS: dict[type[models.Model], str] = {Server: "servers", ServerGroup: "groups", Credential: "credentials"}
@@ -24,7 +24,7 @@ form_page = require_http_methods(["GET", "HEAD", "POST"])
 
 
 @form_page
-@allowed("add_server")
+@needs("servers.add_server")
 def server_add(request: Request) -> HttpResponse:
     """A new server."""
     form = ServerForm(
@@ -34,7 +34,7 @@ def server_add(request: Request) -> HttpResponse:
 
 
 @form_page
-@allowed("change_server")
+@needs("servers.change_server")
 def server_edit(request: Request, pk: int) -> HttpResponse:
     """How a server is reached."""
     server = get_object_or_404(Server, pk=pk)
@@ -43,7 +43,7 @@ def server_edit(request: Request, pk: int) -> HttpResponse:
 
 
 @form_page
-@allowed("delete_server")
+@needs("servers.delete_server")
 def server_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a server."""
     server = get_object_or_404(Server, pk=pk)
@@ -64,14 +64,14 @@ def server_delete(request: Request, pk: int) -> HttpResponse:
 
 
 @form_page
-@allowed("add_servergroup")
+@needs("servers.add_servergroup")
 def group_add(request: Request) -> HttpResponse:
     """A new group."""
     return _form(request, GroupForm(request.POST or None), _("Add a group"), reverse("groups"))
 
 
 @form_page
-@allowed("change_servergroup")
+@needs("servers.change_servergroup")
 def group_edit(request: Request, pk: int) -> HttpResponse:
     """The name, the environment and the servers of a group."""
     group = get_object_or_404(ServerGroup, pk=pk)
@@ -80,7 +80,7 @@ def group_edit(request: Request, pk: int) -> HttpResponse:
 
 
 @form_page
-@allowed("delete_servergroup")
+@needs("servers.delete_servergroup")
 def group_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a group."""
     group = get_object_or_404(ServerGroup, pk=pk)
@@ -92,7 +92,7 @@ def group_delete(request: Request, pk: int) -> HttpResponse:
 
 
 @require_safe
-@allowed("view_credential")
+@needs("servers.view_credential")
 def credential_list(request: Request) -> HttpResponse:
     """Every login, without its secrets."""
     credentials = Credential.objects.only("name", "username", "kind", "updated_at").annotate(number=Count("servers"))
@@ -100,14 +100,14 @@ def credential_list(request: Request) -> HttpResponse:
 
 
 @form_page
-@allowed("add_credential")
+@needs("servers.add_credential")
 def credential_add(request: Request) -> HttpResponse:
     """A new login."""
     return _form(request, LoginForm(request.POST or None), _("Add a credential"), reverse("credentials"))
 
 
 @form_page
-@allowed("change_credential")
+@needs("servers.change_credential")
 def credential_edit(request: Request, pk: int) -> HttpResponse:
     """A login; its secrets can be replaced and not be read."""
     credential = get_object_or_404(Credential, pk=pk)
@@ -116,7 +116,7 @@ def credential_edit(request: Request, pk: int) -> HttpResponse:
 
 
 @form_page
-@allowed("delete_credential")
+@needs("servers.delete_credential")
 def credential_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a login."""
     credential = get_object_or_404(Credential.objects.only("name"), pk=pk)

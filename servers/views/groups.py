@@ -8,8 +8,8 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
+from servers.access import Request
 from servers.models import Server, ServerGroup
-from servers.views.request import Request
 from servers.views.servers import shown_servers
 
 

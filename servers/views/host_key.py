@@ -8,9 +8,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
+from servers.access import Request, members_only, needs
 from servers.connection import ask_host_key
 from servers.keys import fingerprint, same_key
-from servers.views.request import Request, allowed, members_only
 from servers.views.servers import with_login
 
 
@@ -33,7 +33,7 @@ def host_key(request: Request, pk: int) -> HttpResponse:
 
 
 @require_POST
-@allowed("change_server")
+@needs("servers.change_server")
 def host_key_pin(request: Request, pk: int) -> HttpResponse:
     """Pin the key that somebody saw, if the server still shows it and the pinned one is still what they saw."""
     server = get_object_or_404(with_login(), pk=pk)

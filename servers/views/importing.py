@@ -11,17 +11,19 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
+from servers.access import Request, needs
 from servers.forms import ImportForm
 from servers.imports.listing import Listing
 from servers.imports.plan import Choices, Done, ImportPlan
 from servers.models import Environment
-from servers.views.request import Request, allowed
 
 #: A list that was looked at longer ago than this is made anew.
 LOOKED_AT_WITHIN = 24 * 3600
 _SALT = "servers.import"
 
-importers_only = allowed("add_server", "change_server", "add_servergroup", "change_servergroup")
+importers_only = needs(
+    "servers.add_server", "servers.change_server", "servers.add_servergroup", "servers.change_servergroup"
+)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -1,0 +1,59 @@
+"""Who may use a page: views for people who are logged in, for those with a permission, for superusers."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django_htmx.http import HttpResponseClientRefresh
+from django_htmx.middleware import HtmxDetails
+
+View = Callable[..., HttpResponse]
+
+
+class Request(HttpRequest):
+    """A request of somebody who is logged in."""
+
+    user: User
+    htmx: HtmxDetails
+
+
+def needs(*permissions: str) -> Callable[[View], View]:
+    """A view for people with all of ``permissions``, such as ``servers.add_server``.
+
+    A visitor is sent to the login; where a part of a page was asked for, the page comes anew, and so leads there.
+    """
+
+    def closed(view: View) -> View:
+        @wraps(view)
+        def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+            if not request.user.is_authenticated:
+                return HttpResponseClientRefresh() if request.htmx else redirect_to_login(request.get_full_path())
+            if not request.user.has_perms(permissions):
+                raise PermissionDenied
+            return view(request, *args, **kwargs)
+
+        return checked
+
+    return closed
+
+
+def members_only(view: View) -> View:
+    """A view for whoever is logged in."""
+    return needs()(view)
+
+
+def superusers_only(view: View) -> View:
+    """A view for superusers alone."""
+
+    @members_only
+    @wraps(view)
+    def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not request.user.is_superuser:
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return checked
