@@ -16,7 +16,7 @@ from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
 from projects.guess import Guess, example_script
 from projects.models import Project
 from servers.access import needs
-from servers.models import ServerGroup
+from servers.models import Credential, ServerGroup
 
 
 @require_safe
@@ -32,7 +32,7 @@ def project(request: HttpRequest, pk: int) -> HttpResponse:
     """One project: how it is built, restarted and checked, and the servers it can go to."""
     it = get_object_or_404(
         Project.objects.select_related("git_credential")
-        .defer("git_credential__private_key", "git_credential__passphrase", "git_credential__password")
+        .defer(*(f"git_credential__{name}" for name in Credential.SECRETS))
         .prefetch_related("health_checks", "variables"),
         pk=pk,
     )

@@ -73,7 +73,7 @@ class ServerAdmin(admin.ModelAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Server]:
-        secrets = ("credential__private_key", "credential__passphrase", "credential__password")
+        secrets = (f"credential__{name}" for name in Credential.SECRETS)
         return super().get_queryset(request).select_related("credential").defer(*secrets)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:

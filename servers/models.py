@@ -33,6 +33,9 @@ class Credential(models.Model):
         SSH_KEY = "ssh_key", _("SSH key")
         PASSWORD = "password", _("Password")
 
+    #: The fields that are encrypted, and never read where only the login's name is shown.
+    SECRETS: ClassVar = ("private_key", "passphrase", "password")
+
     name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
     username = models.CharField(_("user name"), max_length=100, validators=[validate_one_line])
     kind = models.CharField(_("kind"), max_length=10, choices=Kind, default=Kind.SSH_KEY)
@@ -64,7 +67,20 @@ class Credential(models.Model):
 
     def secrets(self) -> list[str]:
         """Every secret value in it, for masking."""
-        return [value for value in (self.private_key, self.passphrase, self.password) if value]
+        return [value for name in self.SECRETS if (value := getattr(self, name))]
+
+
+class ServerQuerySet(models.QuerySet["Server"]):
+    """Servers."""
+
+    def with_login(self) -> "ServerQuerySet":
+        """With the name of each one's login, but without its secrets, and with the jump host."""
+        return self.select_related("credential", "jump_host").defer(
+            *(f"credential__{name}" for name in Credential.SECRETS)
+        )
+
+
+ServerManager = models.Manager.from_queryset(ServerQuerySet)
 
 
 class Server(models.Model):
@@ -78,6 +94,8 @@ class Server(models.Model):
         UNTESTED = "untested", _("Untested")
         ONLINE = "online", _("Online")
         OFFLINE = "offline", _("Offline")
+
+    objects = ServerManager()
 
     name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
     host = models.CharField(_("host"), max_length=253, validators=[validate_host])

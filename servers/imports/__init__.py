@@ -1,5 +1,6 @@
-"""Servers taken from files of other tools. Only the text is read: no file that it names, no name server, no command.
+"""Servers taken from files of other tools.
 
-The formats are read by code of our own: what reads them elsewhere runs commands for ``Match exec``, asks name servers,
-opens the files that are named, or has no bound for ranges and anchors.
+``openssh`` and ``ansible`` read a text into a ``listing``; ``plan`` compares it with what is here and carries out what
+was ticked. The formats are read by code of our own, for the text may be hostile: no command in it is run, no name is
+looked up, no file that it names is opened, and its ranges, nesting and length are bounded.
 """

@@ -8,7 +8,6 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from servers.imports.listing import Found, Listing, shown
@@ -130,7 +129,7 @@ class ImportPlan:
         self.logins: list[Login] = []
         self._by_name: dict[str, Server] = {}
         self._by_address: dict[tuple[str, int], Server] = {}
-        for server in _servers():
+        for server in Server.objects.with_login().defer("connection_error"):
             self._by_name[server.name] = server
             if server.jump_host_id is None:  # what is behind a jump host may have the address of something else
                 self._by_address.setdefault((_plain_host(server.host), server.port), server)
@@ -295,7 +294,7 @@ class ImportPlan:
         existing = {group.name: group for group in ServerGroup.objects.prefetch_related("servers")}
         groups = []
         for number, (name, members) in enumerate(listing.groups.items()):
-            rows = [row for member in members if (row := self._rows_by_name.get(member)) and _is_usable(row)]
+            rows = [row for member in members if (row := self._rows_by_name.get(member)) and row.state != REFUSED]
             group = GroupRow(number, name, rows, existing=existing.get(name), environment=_guess(name))
             groups.append(group)
             try:
@@ -428,13 +427,6 @@ class ImportPlan:
         return len(groups)
 
 
-def _servers() -> QuerySet[Server]:
-    secrets = ("private_key", "passphrase", "password")
-    return Server.objects.select_related("credential", "jump_host").defer(
-        *(f"credential__{name}" for name in secrets), "connection_error"
-    )
-
-
 def _insist_on_no_circle(servers: Iterable[Server]) -> None:
     """Raise `ValidationError` if the jump hosts of one of ``servers`` lead back to where they were before."""
     jumps = dict(Server.objects.values_list("pk", "jump_host"))
@@ -446,10 +438,6 @@ def _insist_on_no_circle(servers: Iterable[Server]) -> None:
                 raise ValidationError(_("The jump hosts of %s would lead in a circle.") % server)
             seen.add(hop)
             hop = jumps[hop]
-
-
-def _is_usable(row: ServerRow) -> bool:
-    return row.state != REFUSED
 
 
 def _plain_host(host: str) -> str:

@@ -14,7 +14,7 @@ from servers.access import Request, members_only
 from servers.connection import ConnectionTest, test_connection, test_connections
 from servers.keys import fingerprint
 from servers.models import Server
-from servers.views.servers import server_page, shown_servers, with_login
+from servers.views.servers import server_page, shown_servers
 
 #: Servers of a list that are tested side by side, so that the site answers others too.
 LANES = 4
@@ -24,7 +24,7 @@ LANES = 4
 @members_only
 def server_test(request: Request, pk: int) -> HttpResponse:
     """Test the way to a server: in one go, or, where a script follows, from its first stage on."""
-    server = get_object_or_404(with_login(), pk=pk)
+    server = get_object_or_404(Server.objects.with_login(), pk=pk)
     if request.htmx:
         test = ConnectionTest(server)
         context = {"server": server, "next": 0, "doing": test.doing(0), "about": test.about(0)}
@@ -36,7 +36,7 @@ def server_test(request: Request, pk: int) -> HttpResponse:
 @members_only
 def server_test_stage(request: Request, pk: int, number: int) -> HttpResponse:
     """Take one stage of the test, and ask for the next one."""
-    server = get_object_or_404(with_login(), pk=pk)
+    server = get_object_or_404(Server.objects.with_login(), pk=pk)
     with ConnectionTest(server) as test:
         if number >= len(test.stages):
             raise Http404
@@ -53,7 +53,7 @@ def server_test_stage(request: Request, pk: int, number: int) -> HttpResponse:
 @members_only
 def server_test_briefly(request: Request, pk: int) -> HttpResponse:
     """Test the way to a server in one go, for its row of the list."""
-    server = get_object_or_404(with_login(), pk=pk)
+    server = get_object_or_404(Server.objects.with_login(), pk=pk)
     report = test_connection(server)
     answer = render(request, "servers/_state.html", {"server": server, "report": report})
     return trigger_client_event(answer, f"tested-{pk}")

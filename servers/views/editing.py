@@ -17,7 +17,7 @@ from servers.access import Request, needs
 from servers.forms import GroupForm, LoginForm, ServerForm
 from servers.models import Credential, Server, ServerGroup
 
-#: The list that a form belongs to.
+#: The list that a form belongs to, by the name of its address.
 SECTIONS: dict[type[models.Model], str] = {Server: "servers", ServerGroup: "groups", Credential: "credentials"}
 
 form_page = require_http_methods(["GET", "HEAD", "POST"])
@@ -60,7 +60,7 @@ def server_delete(request: Request, pk: int) -> HttpResponse:
         obstacle = _("These servers are reached through it: %s. Give them another jump host first.") % ", ".join(
             map(str, behind)
         )
-    return _delete(request, server, consequences, obstacle, reverse("server", args=[pk]), "servers")
+    return _delete(request, server, consequences, obstacle, reverse("server", args=[pk]))
 
 
 @form_page
@@ -88,7 +88,7 @@ def group_delete(request: Request, pk: int) -> HttpResponse:
         _("Its servers stay, in their other groups or in none."),
         _("Deployments to it stay in the history, without the group's name."),
     ]
-    return _delete(request, group, consequences, "", reverse("group", args=[pk]), "groups")
+    return _delete(request, group, consequences, "", reverse("group", args=[pk]))
 
 
 @require_safe
@@ -125,7 +125,7 @@ def credential_delete(request: Request, pk: int) -> HttpResponse:
     obstacle = ""
     if users:
         obstacle = _("Servers log in with it: %s. Give them another credential first.") % ", ".join(users)
-    return _delete(request, credential, consequences, obstacle, reverse("credentials"), "credentials")
+    return _delete(request, credential, consequences, obstacle, reverse("credentials"))
 
 
 def _may_group(request: Request) -> bool:
@@ -153,11 +153,10 @@ def _page_of(made: models.Model) -> str:
     return reverse("credentials")
 
 
-def _delete(
-    request: Request, it: models.Model, consequences: list[str], obstacle: str, back: str, after: str
-) -> HttpResponse:
+def _delete(request: Request, it: models.Model, consequences: list[str], obstacle: str, back: str) -> HttpResponse:
     """Say what a deletion means and what is in its way; delete after a POST."""
     obstacle = obstacle or _hold(it)
+    section = SECTIONS[type(it)]
     if request.method == "POST" and not obstacle:
         name = str(it)
         try:
@@ -166,9 +165,9 @@ def _delete(
             obstacle = _hold(it) or _("Somebody began to use it at the same moment: look again.")
         else:
             messages.success(request, _("%s is deleted.") % name)
-            return redirect(after)
+            return redirect(section)
     context: dict[str, Any] = {"it": it, "consequences": consequences, "obstacle": obstacle, "back": back}
-    context["section"] = SECTIONS[type(it)]
+    context["section"] = section
     return render(request, "servers/delete.html", context)
 
 

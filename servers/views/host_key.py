@@ -11,14 +11,14 @@ from django.views.decorators.http import require_http_methods, require_POST
 from servers.access import Request, members_only, needs
 from servers.connection import ask_host_key
 from servers.keys import fingerprint, same_key
-from servers.views.servers import with_login
+from servers.models import Server
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @members_only
 def host_key(request: Request, pk: int) -> HttpResponse:
     """The pinned key; after a POST also the one that the server shows now."""
-    server = get_object_or_404(with_login(), pk=pk)
+    server = get_object_or_404(Server.objects.with_login(), pk=pk)
     context: dict[str, Any] = {
         "server": server,
         "pinned": fingerprint(server.host_key),
@@ -36,7 +36,7 @@ def host_key(request: Request, pk: int) -> HttpResponse:
 @needs("servers.change_server")
 def host_key_pin(request: Request, pk: int) -> HttpResponse:
     """Pin the key that somebody saw, if the server still shows it and the pinned one is still what they saw."""
-    server = get_object_or_404(with_login(), pk=pk)
+    server = get_object_or_404(Server.objects.with_login(), pk=pk)
     wanted, seen = request.POST.get("shown", ""), request.POST.get("pinned", "")
     if not request.POST.get("compared"):
         messages.error(request, _("Nothing was changed: compare the fingerprint with the machine's own first."))

@@ -2,7 +2,7 @@
 
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, QuerySet
+from django.db.models import Count
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
@@ -43,7 +43,7 @@ def shown_servers(query: QueryDict) -> "Page[Server]":
 @login_required
 def server(request: Request, pk: int) -> HttpResponse:
     """One server: how it is reached, which key it is known by, what the last connection found."""
-    return server_page(request, get_object_or_404(with_login(), pk=pk))
+    return server_page(request, get_object_or_404(Server.objects.with_login(), pk=pk))
 
 
 def server_page(request: Request, it: Server, report: ConnectionReport | None = None) -> HttpResponse:
@@ -56,13 +56,6 @@ def server_page(request: Request, it: Server, report: ConnectionReport | None = 
         "report": report,
     }
     return render(request, "servers/server.html", context)
-
-
-def with_login() -> QuerySet[Server]:
-    """Servers with the name of their login, but without its secrets."""
-    return Server.objects.select_related("credential", "jump_host").defer(
-        "credential__private_key", "credential__passphrase", "credential__password"
-    )
 
 
 def _tabs(form: ServerFilter) -> list[tuple[str, str, int]]:
