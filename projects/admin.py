@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.translation import gettext_lazy as _
 
-from projects.forms import VariableForm
+from projects.forms import SECTIONS, VariableForm
 from projects.models import HealthCheck, Project, Variable
 from servers.forms import MultilineField
 
@@ -65,40 +65,7 @@ class ProjectAdmin(admin.ModelAdmin):
     autocomplete_fields = ("git_credential",)
     inlines = (HealthCheckInline, VariableInline)
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "widget": _SCRIPT}}
-    fieldsets = (
-        (None, {"fields": ("name", "description", "environment", "project_type")}),
-        (_("Code"), {"fields": ("git_url", "git_credential", "default_branch")}),
-        (_("Build"), {"fields": ("auto_install", "install_script", "build_script", "output_dir")}),
-        (
-            _("On the servers"),
-            {
-                "fields": (
-                    "deploy_path",
-                    "deploy_script_path",
-                    "restart_only_script_path",
-                    "run_as",
-                    "shared_paths",
-                    "process_name",
-                    "script_reloads",
-                    "log_path",
-                    "script_timeout",
-                )
-            },
-        ),
-        (
-            _("Rollout"),
-            {
-                "fields": (
-                    "batches",
-                    "pause_after_first",
-                    "max_failures",
-                    "may_stop_last_healthy",
-                    "auto_rollback",
-                    "keep_releases",
-                )
-            },
-        ),
-    )
+    fieldsets = tuple((title, {"fields": names}) for title, names in SECTIONS)
 
     @admin.display(description=_("deploy"))
     def deploy_button(self, project: Project) -> str:

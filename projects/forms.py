@@ -69,8 +69,8 @@ def dress(field: forms.Field, *, mono: bool = False) -> None:
     field.widget.attrs["class"] = look
 
 
-#: The headings of a project's form, and the fields below each.
-GROUPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+#: The headings of a project's form, here and in the admin, and the fields below each.
+SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     ("", ("name", "description", "environment", "project_type")),
     (gettext_lazy("Code"), ("git_url", "git_credential", "default_branch")),
     (gettext_lazy("Build"), ("auto_install", "install_script", "build_script", "output_dir")),
@@ -103,7 +103,7 @@ class ProjectForm(forms.ModelForm):
 
     class Meta:
         model = Project
-        fields: tuple[str, ...] = tuple(name for _title, names in GROUPS for name in names)
+        fields: tuple[str, ...] = tuple(name for _title, names in SECTIONS for name in names)
         formfield_callback = _on_page
 
     def __init__(self, *args: Any, user: User | AnonymousUser, **kwargs: Any) -> None:
@@ -119,7 +119,7 @@ class ProjectForm(forms.ModelForm):
 
     def sections(self) -> Iterator[tuple[str, list[forms.BoundField]]]:
         """Each heading with its fields, in the order of the page."""
-        for title, names in GROUPS:
+        for title, names in SECTIONS:
             yield str(title), [self[name] for name in names if name in self.fields]
 
     def clean(self) -> dict[str, Any]:
