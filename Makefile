@@ -19,13 +19,14 @@ run: .venv/.run ## run deployer for real: queue server, workers and web in one, 
 demo: .venv/.run ## two real deployments on three SSH servers of its own; ONCE=1 stops after them
 	DEPLOYER_DATA_DIR="$$PWD/.demo/data" exec $(PYTHON) manage.py demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
+# A second time, on PostgreSQL, runs only what uses the database, and no browser: it sees the pages that other tests read.
 test: .venv/.dev ## the checks, then all tests on SQLite and on PostgreSQL
 	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo
 	.ci/checks
 	echo "--- tests on SQLite"
 	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES)
 	echo "--- tests on PostgreSQL"
-	$(PYTHON) -m tests.parts.postgres $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --ignore tests/browser --ignore tests/deployer/test_up.py
+	$(PYTHON) -m tests.parts.postgres $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --database-only --ignore tests/browser
 	echo "All checks and tests passed."
 
 faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SEED=n repeats a run

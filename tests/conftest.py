@@ -21,6 +21,38 @@ from tests.parts.worker import Worker
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
 
+#: The fixtures by which pytest-django opens the database; all others that use it ask for one of these.
+DATABASE_FIXTURES = {
+    "db",
+    "transactional_db",
+    "django_db_reset_sequences",
+    "django_db_serialized_rollback",
+    "django_db_setup",
+    "live_server",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--database-only", action="store_true", help="leave out the tests that do not use the database")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--database-only``, for another database: only what uses it can differ there.
+
+    Nothing that does is left out by mistake: pytest-django refuses the database to tests that do not ask for it.
+    """
+    if config.getoption("--database-only"):
+        others = [item for item in items if not _uses_database(item)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
+def _uses_database(item: pytest.Item) -> bool:
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    if "up" in fixtures:
+        return False  # what it starts has an SQLite of its own
+    return item.get_closest_marker("django_db") is not None or not DATABASE_FIXTURES.isdisjoint(fixtures)
+
 
 @pytest.fixture(scope="session")
 def _sshd_of_session() -> Iterator[OpenSSHServer]:
