@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from projects.models import HealthCheck, Project, Variable
-from servers.forms import MultilineField, SecretsForm, WriteOnlyTextarea
+from servers.forms import MultilineField, SecretsForm, WriteOnlyTextarea, dress
 from servers.models import Credential
 
 _SIZE = {"rows": 1, "cols": 40}
@@ -55,18 +55,6 @@ def _on_page(column: Any, **options: Any) -> forms.Field | None:
 
 #: What people read, and not programs.
 _PROSE = {"name", "description", "environment", "project_type", "git_credential", "kind", "scope"}
-
-
-def dress(field: forms.Field, *, mono: bool = False) -> None:
-    """Give the box of a field the classes of the stylesheet."""
-    if isinstance(field.widget, forms.CheckboxInput):
-        look = "form-check-input"
-    elif isinstance(field.widget, forms.Select):
-        look = "form-select"
-    else:
-        look = "form-control mono" if mono else "form-control"
-        field.widget.attrs |= {"autocomplete": "off", "autocapitalize": "none"} if mono else {"autocomplete": "off"}
-    field.widget.attrs["class"] = look
 
 
 #: The headings of a project's form, here and in the admin, and the fields below each.
@@ -169,8 +157,7 @@ class RowsFormSet(BaseInlineFormSet):
     def add_fields(self, form: Any, index: int | None) -> None:
         super().add_fields(form, index)
         for field in form.fields.values():
-            if "class" not in field.widget.attrs:
-                dress(field, mono=True)
+            dress(field, mono=True)
 
 
 _CHECK_FIELDS = ("kind", "target", "expect", "host_header", "retries", "interval", "timeout", "stable_for", "required")

@@ -90,19 +90,27 @@ class CredentialForm(SecretsForm):
     }
 
 
+def dress(field: forms.Field, *, mono: bool = False) -> None:
+    """Give the box of a field the classes of the stylesheet; ``mono`` is for what programs read."""
+    widget = field.widget
+    if isinstance(widget, forms.CheckboxInput | forms.RadioSelect | forms.CheckboxSelectMultiple):
+        look = "form-check-input"
+    elif isinstance(widget, forms.Select):
+        look = "form-select"
+    else:
+        look = "form-control mono" if mono else "form-control"
+        widget.attrs |= {"autocapitalize": "none"} if mono else {}
+        widget.attrs.setdefault("autocomplete", "off")
+    widget.attrs.setdefault("class", look)
+
+
 class StyledForm(forms.BaseForm):
     """A form whose widgets look like those of the other pages."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for field in self.fields.values():
-            widget = field.widget
-            if isinstance(widget, forms.CheckboxInput | forms.RadioSelect | forms.CheckboxSelectMultiple):
-                widget.attrs.setdefault("class", "form-check-input")
-            elif isinstance(widget, forms.Select):
-                widget.attrs.setdefault("class", "form-select")
-            else:
-                widget.attrs.setdefault("class", "form-control")
+            dress(field)
 
 
 class LoginChoice(forms.ModelChoiceField):
