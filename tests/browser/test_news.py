@@ -6,24 +6,22 @@ from playwright.sync_api import Page, expect
 
 from deployer.models import LogLine
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.person import PASSWORD, log_in
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_tab_that_nobody_sees_asks_less_often_and_misses_nothing(page: Page) -> None:
-    make_user("ada", "correct horse battery")
+    make_user("ada", PASSWORD)
     it = make_deployment(make_project(), make_group(make_server()), deployment_type="restart_only")
     it.claim_for_worker()
-    page.goto(it.get_absolute_url())
-    page.get_by_label("User name").fill("ada")
-    page.get_by_label("Password").fill("correct horse battery")
-    page.get_by_role("button", name="Log in").click()
+    log_in(page, it.get_absolute_url(), "ada")
     expect(page.locator("#poller")).to_have_text("Live")
     statuses: list[int] = []
     page.on("response", lambda answer: statuses.append(answer.status) if "/poll/" in answer.url else None)
 
-    page.wait_for_timeout(4500)
+    for _look in range(3):
+        page.wait_for_event("response", lambda answer: "/poll/" in answer.url, timeout=5000)
     assert set(statuses) == {204}
-    assert len(statuses) >= 3
 
     page.evaluate("Object.defineProperty(document, 'hidden', { configurable: true, get: () => true })")
     statuses.clear()

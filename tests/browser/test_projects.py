@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 from projects.models import Project
 from tests.factories import make_group, make_project, make_server, make_user
 from tests.parts.git import GitRepository
+from tests.parts.person import PASSWORD, log_in
 from tests.parts.programs import free_port, processes_with, wait_until
 from tests.parts.sshd import OpenSSHServer
 from tests.parts.up import Up
@@ -22,21 +23,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 PACKAGE = json.dumps({"scripts": {"build": "vite build"}, "devDependencies": {"vite": "5"}})
 
 
-def log_in(page: Page, address: str, username: str, password: str) -> None:
-    page.goto(address)
-    page.get_by_label("User name").fill(username)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Log in").click()
-
-
 def test_from_an_empty_database_to_a_project_by_the_guided_form(
     page: Page, git_repo: GitRepository, tmp_path: Path, queue_server: object
 ) -> None:
     git_repo.commit({"package.json": PACKAGE, "package-lock.json": "{}"})
     git_repo.branch("feature/cart")
     git_repo.switch("main")
-    make_user("ada", "correct horse battery")
-    log_in(page, reverse("home"), "ada", "correct horse battery")
+    make_user("ada", PASSWORD)
+    log_in(page, reverse("home"), "ada")
     expect(page.get_by_role("heading", name="Nothing has been deployed yet")).to_be_visible()
     page.get_by_role("link", name="Make a project").click()
 
@@ -75,11 +69,11 @@ def test_from_an_empty_database_to_a_project_by_the_guided_form(
 def test_variables_and_a_health_check_are_entered_the_check_is_tried_and_all_of_it_is_copied_and_shown_as_yaml(
     page: Page, sshd: OpenSSHServer, queue_server: object
 ) -> None:
-    make_user("ada", "correct horse battery")
+    make_user("ada", PASSWORD)
     project = make_project(name="Shop")
     make_group(make_server(sshd, name="web-1"), name="web")
     address = reverse("project", args=[project.pk])
-    log_in(page, address, "ada", "correct horse battery")
+    log_in(page, address, "ada")
 
     page.get_by_role("link", name="Add a variable").click()
     page.get_by_label("Name").fill("API_KEY")

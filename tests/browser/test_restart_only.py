@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from deployer.models import Deployment
 from tests.factories import make_group, make_project, make_server, make_user
+from tests.parts.person import PASSWORD, log_in
 from tests.parts.sshd import OpenSSHServer
 from tests.parts.worker import Worker
 
@@ -24,7 +25,7 @@ echo "the shop is started"
 def test_a_restart_is_launched_from_the_form_and_its_log_arrives_until_it_has_succeeded(
     page: Page, sshd: OpenSSHServer, worker: Worker
 ) -> None:
-    make_user("ada", "correct horse battery")
+    make_user("ada", PASSWORD)
     folder = sshd.home / "browser"
     folder.mkdir()
     (folder / "restart.sh").write_text(SCRIPT)
@@ -33,10 +34,7 @@ def test_a_restart_is_launched_from_the_form_and_its_log_arrives_until_it_has_su
     )
     make_group(make_server(sshd, name="web-1"), name="web")
 
-    page.goto(reverse("launch", args=[project.pk]))
-    page.get_by_label("User name").fill("ada")
-    page.get_by_label("Password").fill("correct horse battery")
-    page.get_by_role("button", name="Log in").click()
+    log_in(page, reverse("launch", args=[project.pk]), "ada")
 
     page.get_by_role("radio", name=re.compile("Restart only")).check()
     expect(page.get_by_label("Branch, tag or commit")).to_be_hidden()

@@ -11,6 +11,7 @@ from servers.keys import fingerprint
 from servers.models import Credential, Server, ServerGroup
 from servers.ssh import connect
 from tests.factories import make_credential, make_group, make_server, make_user
+from tests.parts.person import PASSWORD, log_in
 from tests.parts.sshd import OpenSSHServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -18,13 +19,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 MakeSshd = Callable[..., OpenSSHServer]
 
 
-def log_in(page: Page, address: str) -> None:
+def open_page(page: Page, address: str) -> None:
     """Open ``address`` as somebody who may do everything."""
-    make_user("ada", "correct horse battery")
-    page.goto(address)
-    page.get_by_label("User name").fill("ada")
-    page.get_by_label("Password").fill("correct horse battery")
-    page.get_by_role("button", name="Log in").click()
+    make_user("ada", PASSWORD)
+    log_in(page, address, "ada")
     expect(page.locator("h1")).to_be_visible()
 
 
@@ -33,7 +31,7 @@ def test_a_connection_is_tested_step_by_step_through_its_jump_host(page: Page, m
     server = make_server(inner, name="inner", jump_host=make_server(door, name="door"))
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
-    log_in(page, reverse("server", args=[server.pk]))
+    open_page(page, reverse("server", args=[server.pk]))
     asked.clear()
     page.get_by_role("button", name="Test connection").click()
     steps = page.locator("#steps > .step")
@@ -52,7 +50,7 @@ def test_a_connection_is_tested_step_by_step_through_its_jump_host(page: Page, m
 def test_a_wrong_password_ends_the_test_with_why_and_what_to_do(page: Page, sshd: OpenSSHServer) -> None:
     wrong = make_credential(name="old login", username=sshd.username, kind=Credential.Kind.PASSWORD, password="wrong")
     server = make_server(sshd, credential=wrong)
-    log_in(page, reverse("server", args=[server.pk]))
+    open_page(page, reverse("server", args=[server.pk]))
     page.get_by_role("button", name="Test connection").click()
     failed = page.locator(".step-failed")
     expect(failed).to_contain_text("refused the login", timeout=20_000)
@@ -72,7 +70,7 @@ def test_a_changed_host_key_is_compared_and_replaced_and_the_server_is_online_ag
     sshd.change_host_key()
     new = fingerprint(sshd.host_key)
 
-    log_in(page, reverse("server", args=[server.pk]))
+    open_page(page, reverse("server", args=[server.pk]))
     page.get_by_role("button", name="Test connection").click()
     expect(page.locator(".step-failed")).to_contain_text(new, timeout=20_000)
     page.get_by_role("link", name="Compare both keys").click()
@@ -95,7 +93,7 @@ def test_all_servers_of_a_list_are_tested_row_by_row(page: Page, sshd: OpenSSHSe
     servers = [make_server(sshd, name=f"web-{number}", credential=credential) for number in range(6)]
     make_group(*servers, make_server(name="cache-1", host="127.0.0.1", port=1), name="web")
     make_server(sshd, name="db-1")
-    log_in(page, reverse("servers"))
+    open_page(page, reverse("servers"))
     page.get_by_role("combobox", name="Group").select_option("web")
     expect(page.get_by_role("row")).to_have_count(8)
     page.get_by_role("button", name="Test all 7 shown").click()
@@ -125,7 +123,7 @@ Host inner
   IdentityFile ~/.ssh/inner
 Include more
 """
-    log_in(page, reverse("server_import"))
+    open_page(page, reverse("server_import"))
     page.get_by_label("Or its text").fill(config)
     page.get_by_role("button", name="Look at what is in it").click()
     expect(page.get_by_role("note")).to_contain_text("is not followed")
@@ -149,7 +147,7 @@ web-[1:3] ansible_user=deploy
 cache-1
 win ansible_connection=winrm
 """
-    log_in(page, reverse("server_import"))
+    open_page(page, reverse("server_import"))
     page.get_by_text("INI or YAML").click()
     page.get_by_label("File").set_input_files(
         {"name": "hosts.ini", "mimeType": "text/plain", "buffer": inventory.encode()}
@@ -179,7 +177,7 @@ win ansible_connection=winrm
 
 
 def test_a_first_server_is_added_with_a_credential_and_a_group(page: Page, sshd: OpenSSHServer) -> None:
-    log_in(page, reverse("servers"))
+    open_page(page, reverse("servers"))
     page.get_by_role("link", name="Add a server").first.click()
     page.get_by_role("link", name="Add a credential first").click()
     page.get_by_label("Name", exact=True).fill("web key")

@@ -14,6 +14,7 @@ from projects.models import Project
 from servers.models import ServerGroup
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.git import GitRepository
+from tests.parts.person import PASSWORD, log_in
 from tests.parts.sshd import OpenSSHServer
 from tests.parts.worker import Worker
 
@@ -67,11 +68,8 @@ def shop(make_sshd: Callable[..., OpenSSHServer], git_repo: GitRepository, worke
 @pytest.fixture
 def person(page: Page) -> Page:
     """The page of somebody who has logged in."""
-    make_user("ada", "correct horse battery")
-    page.goto(reverse("login"))
-    page.get_by_label("User name").fill("ada")
-    page.get_by_label("Password").fill("correct horse battery")
-    page.get_by_role("button", name="Log in").click()
+    make_user("ada", PASSWORD)
+    log_in(page, reverse("login"), "ada")
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     return page
 
