@@ -20,7 +20,7 @@ demo: .venv/.run ## two real deployments on three SSH servers of its own; ONCE=1
 	DEPLOYER_DATA_DIR="$$PWD/.demo/data" exec $(PYTHON) manage.py demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
 # A second time, on PostgreSQL, runs only what uses the database, and no browser: it sees the pages that other tests read.
-test: .venv/.dev ## the checks, then all tests on SQLite and on PostgreSQL
+test: .venv/.dev ## the checks, all tests on SQLite, then on PostgreSQL those that use the database
 	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo
 	.ci/checks
 	echo "--- tests on SQLite"

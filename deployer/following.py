@@ -2,6 +2,9 @@
 
 It is asked once a second for everybody who watches, so it is written out: the statement takes the database thirty
 microseconds, and building it anew from querysets took seventy times as long.
+
+It names tables and columns as the models have them, speaks what SQLite and PostgreSQL have in common, and is filled
+with numbers alone, by the database's own parameters.
 """
 
 from collections.abc import Sequence

@@ -44,7 +44,7 @@ def _faults(page: Page, url: str) -> list[str]:
     page.wait_for_load_state("networkidle")  # what loads itself afterwards is there too
     found = []
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         expect(page.locator("html")).to_have_attribute("data-bs-theme", scheme)
         found += [
             f"{url} {scheme} {each['id']}: {each['help']} {[node['html'][:200] for node in each['nodes']][:3]}"
