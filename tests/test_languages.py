@@ -135,12 +135,7 @@ def _marked() -> Iterator[tuple[Path, ast.Call]]:
     """Every call that marks a string for translation."""
     for path in (path for floor in ("deployer", "projects", "servers") for path in (HOUSE / floor).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {
-                "_",
-                "gettext",
-                "gettext_lazy",
-                "ngettext",
-            }:
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in MARKS:
                 yield path, node
 
 
