@@ -523,6 +523,12 @@ class Target(models.Model):
         self.refresh_from_db(fields=["undo_key", "proof"])
         return won
 
+    def record_switch_back(self, version: str) -> bool:
+        """Write that ``version`` is live again on this server, whatever becomes of its restart. Says whether it won."""
+        won = self._ended_here().update(release_after=version) == 1
+        self.refresh_from_db(fields=["release_after"])
+        return won
+
     def record_rollback(self, version: str, proof: dict[str, Any]) -> bool:
         """Write that this server, whose work had ended, was put back on ``version``. Says whether it won."""
         values = {"status": self.Status.ROLLED_BACK, "release_after": version, "proof": proof, "finished_at": Now()}

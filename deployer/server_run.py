@@ -313,6 +313,13 @@ class ServerRun:
                 problem="",
             )
 
+    def _record_switch_back(self, version: str) -> None:
+        """Let nobody take for somebody else's doing that another release is live than the one that was verified."""
+        if self.target.record_switch_back(version):
+            Sighting.objects.filter(project=self.run.deployment.project, server=self.target.server_id).update(
+                release=version
+            )
+
     def ailment(self) -> str:
         """What the first required health check that fails has to say; empty when the server is healthy."""
         for check in self.plan.health_checks:
@@ -452,7 +459,7 @@ class ServerRun:
             _("The switch back failed"),
             fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
         )
-        self.target.release_after = previous
+        insist(lambda: self._record_switch_back(previous))
         output = self.run.log.output(self.target)
         try:
             code = self.link.run(

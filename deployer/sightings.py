@@ -133,9 +133,13 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
 
 
 def _newest_proofs(projects: Iterable[Project]) -> dict[tuple[int, int], list[dict[str, Any]]]:
-    """Who the service was when a deployment last verified it, by the ids of project and server."""
+    """Who the service was when a deployment last verified it, by the ids of project and server.
+
+    Nobody where a rollback was begun and did not end well: it has restarted the service, with whatever success.
+    """
     proved = Target.objects.filter(deployment__project__in=projects, server__isnull=False, proof__has_key="after")
-    return {(project, server): proof["after"] for project, server, proof in newest_of(proved, "proof")}
+    newest = newest_of(proved, "proof")
+    return {(project, server): [] if "undone" in proof else proof["after"] for project, server, proof in newest}
 
 
 def _drift(sighting: Sighting, left: str, proved: list[dict[str, Any]]) -> list[str]:

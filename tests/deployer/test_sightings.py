@@ -20,7 +20,7 @@ from deployer.jobs import enqueue_look
 from deployer.models import Deployment, Sighting
 from deployer.routines import carry_out
 from deployer.sightings import LOOK_EVERY, View, board, look, look_at_what_is_old
-from projects.models import Project
+from projects.models import HealthCheck, Project
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import wait_until
@@ -131,6 +131,23 @@ def test_a_restart_elsewhere_is_noticed(project, live, tmp_path, start):
     look(project)
     (remark,) = seen(project).drift
     assert f"restarted by somebody else: pid {pid} since 20" in remark
+
+
+@pytest.mark.parametrize("last_line", ["true", '[ "$DEPLOY_RELEASE" != {live} ]'], ids=["unhealthy", "script fails"])
+def test_what_a_rollback_that_failed_has_left_is_nobody_elses_doing(project, server, live, tmp_path, last_line):
+    with (tmp_path / "restart.sh").open("a") as script:
+        script.write(last_line.format(live=live) + "\n")
+    HealthCheck.objects.create(project=project, kind="command", target="false", retries=0)
+    Project.objects.update(auto_rollback=True)
+    project.refresh_from_db()
+    deployment = make_deployment(project, make_group(server), rebuild=True)
+    assert carry_out(deployment.pk)
+    target = deployment.targets.get()
+    assert (target.status, target.release_before, target.release_after) == ("failed", live, live)
+    for _time in range(2):
+        assert seen(project).drift == []
+        assert sighting(project).release == live
+        look(project)
 
 
 def test_a_process_that_died_is_noticed(project, live, tmp_path):
