@@ -103,8 +103,21 @@ def launch(wish: Launch) -> Deployment:
             )
             transaction.on_commit(lambda: enqueue_deployment(deployment.pk))
     except IntegrityError as error:
-        raise refusal_while_active(wish.project) from error
+        refusal = refusal_while_active(wish.project)
+        if refusal.blocking is None and not _are_there(wish, servers):
+            refusal = LaunchRefusedError(
+                _("What is to be launched, or a server that it goes to, was deleted at this moment: look again."),
+                conflict=True,
+            )
+        raise refusal from error
     return deployment
+
+
+def _are_there(wish: Launch, servers: Sequence[Server]) -> bool:
+    """Whether the project, the groups and the servers of a launch still exist."""
+    groups = ServerGroup.objects.filter(pk__in=[group.pk for group in wish.groups]).count() == len(wish.groups)
+    reached = Server.objects.filter(pk__in=[server.pk for server in servers]).count() == len(servers)
+    return groups and reached and Project.objects.filter(pk=wish.project.pk).exists()
 
 
 def refusal_while_active(project: Project) -> LaunchRefusedError:

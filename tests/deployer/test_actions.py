@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from deployer.launch import refusal_while_active
+from deployer.launch import Launch, check_launch, refusal_while_active
 from deployer.models import ApiToken, Deployment, Release, Target
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
@@ -411,6 +411,23 @@ def test_a_check_that_is_refused_says_so_in_the_shape_of_every_error(checked: di
 
 
 # --- API and command line --------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_launch_at_the_moment_in_which_its_server_is_deleted_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, server, project = Operator("api"), make_server(), make_project()
+    group = make_group(server)
+
+    def found_a_moment_before(wish: Launch) -> list[Server]:
+        servers = check_launch(wish)
+        Server.objects.filter(pk=server.pk).delete()
+        return servers
+
+    monkeypatch.setattr("deployer.launch.check_launch", found_a_moment_before)
+    answer = operator.api("/deployments", {"project_id": project.pk, "server_group_ids": [group.pk]})
+    assert answer.status_code == 409
+    assert "was deleted at this moment" in answer.json()["detail"]
+    assert not Deployment.objects.exists()
 
 
 @pytest.mark.django_db
