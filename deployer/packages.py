@@ -91,13 +91,18 @@ def receive(
         release = Release(
             project=project,
             version=f"{timezone.now():%Y%m%d%H%M%S}-{secrets.token_hex(4)}",
-            commit_message=note or name,
+            commit_message=_storable(note or name),
             build_key=key,
             origin=Release.Origin.UPLOADED,
             created_by=created_by,  # type: ignore[misc]  # the user model is a setting
         )
         store(release, tar)
     return release
+
+
+def _storable(text: str) -> str:
+    """``text`` without what a database cannot hold: NUL, and bytes of a command line that are no text."""
+    return text.encode(errors="replace").decode().replace("\0", "")
 
 
 def _digest(name: str, file: IO[bytes]) -> tuple[str, int]:

@@ -155,6 +155,13 @@ def test_a_jar_is_released_as_it_is(project):
         taken(project, "shop-2.4.jar", data[:-30])
 
 
+@pytest.mark.parametrize("note", ["built\0 by CI", "built\udcff by CI"])
+def test_a_note_that_no_database_can_hold_does_not_lose_the_package(project, note):
+    release = taken(project, "shop.jar", zip_of(("META-INF/MANIFEST.MF", "Main-Class: x")), note=note)
+    release.refresh_from_db()
+    assert release.commit_message in {"built by CI", "built? by CI"}
+
+
 def test_the_same_package_is_stored_once(project):
     one = taken(project, "shop.tar", packed(".tar"))
     assert taken(project, "shop.tar", packed(".tar")) == one
