@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deployer.models import Deployment, LogLine, Target
 from projects.models import Project
+from servers.forms import RowsField
 from servers.models import Environment, ServerGroup
 
 
@@ -22,7 +23,7 @@ class LaunchForm(forms.Form):
     branch = forms.CharField(required=False, strip=True)
     release = forms.CharField(required=False, strip=True)
     rebuild = forms.BooleanField(required=False)
-    server_groups = forms.ModelMultipleChoiceField(ServerGroup.objects.all(), required=False)
+    server_groups = RowsField(ServerGroup.objects.all(), required=False)
     batches = forms.CharField(required=False, strip=True, max_length=200)
     max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
     confirm = forms.CharField(required=False, strip=True)

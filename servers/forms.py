@@ -123,7 +123,19 @@ class LoginChoice(forms.ModelChoiceField):
         return f"{obj.name} ({obj.username}, {obj.get_kind_display()})"
 
 
-class ServersChoice(forms.ModelMultipleChoiceField):
+class RowsField(forms.ModelMultipleChoiceField):
+    """Rows by their ids; one that no database can hold is as wrong as one that is not there."""
+
+    def clean(self, value: Any) -> Any:
+        for pk in value or ():
+            if len(str(pk)) > 18:
+                raise forms.ValidationError(
+                    self.error_messages["invalid_pk_value"], code="invalid_pk_value", params={"pk": pk}
+                )
+        return super().clean(value)
+
+
+class ServersChoice(RowsField):
     """Servers to tick, by name and address."""
 
     widget = forms.CheckboxSelectMultiple
@@ -136,7 +148,7 @@ class ServerForm(StyledForm, forms.ModelForm):
     """A server and the groups it is in. Its host key can be given beforehand; later it has a page of its own."""
 
     credential = LoginChoice(label=_("Credential"), empty_label=_("Choose a login"))
-    groups = forms.ModelMultipleChoiceField(
+    groups = RowsField(
         ServerGroup.objects.all(), required=False, widget=forms.CheckboxSelectMultiple, label=_("Groups")
     )
 

@@ -890,3 +890,7 @@ def test_a_number_that_no_database_holds_is_not_found() -> None:
     client = Client()
     client.force_login(make_user("maria"))
     assert client.get(reverse("deployment_poll", args=[10**25])).status_code == 404
+    project = make_project(environment="staging")
+    form = {"deployment_type": "full", "branch": "main", "server_groups": ["9" * 40]}
+    assert client.get(reverse("launch_changes", args=[project.pk]), form).status_code == 200
+    assert "9" * 40 in client.post(reverse("launch", args=[project.pk]), form).content.decode()
