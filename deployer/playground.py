@@ -222,10 +222,15 @@ def _deleted(row: models.Model) -> bool:
 def _delete_project(project: Project) -> str:
     """Delete the shop with its deployments, its stored releases and its mirror."""
     releases = list(project.releases.stored())
-    with transaction.atomic():
-        count = project.deployments.count()
-        project.deployments.all().delete()
-        project.delete()
+    try:
+        with transaction.atomic():
+            count = project.deployments.count()
+            project.deployments.ended().delete()
+            project.delete()
+    except ProtectedError as error:
+        raise PlaygroundError(
+            _("“%s” was launched meanwhile, and its servers are stopped: cancel that, then remove it again.") % project
+        ) from error
     shutil.rmtree(mirror_path(project.git_url), ignore_errors=True)
     try:
         with explained():

@@ -161,6 +161,19 @@ def test_removing_it_deletes_what_was_declared_and_nothing_else(admin: Client) -
     assert not playground.is_wanted()
 
 
+def test_what_is_launched_during_the_removal_is_not_deleted(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = declared()
+    monkeypatch.setattr(playground, "_ports", lambda: make_deployment(project, *ServerGroup.objects.all()) and [])
+    told = admin.post(reverse("playground_remove"), follow=True).content.decode()
+    assert "was launched meanwhile" in told
+    it = Deployment.objects.get()
+    assert it.targets.filter(server=None).count() == 0
+    it.request_cancel()
+    monkeypatch.undo()
+    admin.post(reverse("playground_remove"))
+    assert not Project.objects.exists()
+
+
 def test_what_something_else_uses_stays_and_is_named(admin: Client) -> None:
     declared()
     key = Credential.objects.get(name=playground.KEY)
