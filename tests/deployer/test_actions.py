@@ -326,7 +326,8 @@ def test_a_pause_and_evidence_cost_the_poll_no_further_query(browser: Client) ->
 @pytest.fixture
 def checked(sshd: OpenSSHServer, queue_server: QueueServer, transactional_db: None, tmp_path: Path) -> dict[str, Any]:
     """A launch form whose one server is reached and lacks the script."""
-    project = make_project(name="shop", deploy_script_path=f"{tmp_path}/nowhere.sh")
+    # No process of this machine is called so, whatever other tests start meanwhile.
+    project = make_project(name="shop", deploy_script_path=f"{tmp_path}/nowhere.sh", process_name=f"{tmp_path}/shop")
     group = make_group(make_server(sshd, name="web-1"), name="web")
     return {"project": project, "group": group, "script": tmp_path / "nowhere.sh"}
 
