@@ -41,6 +41,8 @@ def test_a_connection_is_tested_step_by_step_through_its_jump_host(page: Page, m
     expect(steps.nth(6)).to_contain_text("The host key was pinned now")
     expect(steps.nth(8)).to_contain_text("Connected to inner as")
     expect(steps.nth(9)).to_contain_text("bash, tar, gzip")
+    lefts = steps.evaluate_all("steps => steps.map((step) => Math.round(step.getBoundingClientRect().left))")
+    assert len(set(lefts)) == 1  # one below the other
     expect(page.locator(".step-running")).to_have_count(0)
     expect(page.locator("h1")).to_contain_text("Online")
     expect(page.locator("#pinned")).to_have_text(fingerprint(inner.host_key))
