@@ -63,7 +63,7 @@ class SecretsForm(forms.ModelForm):
         field.required = False
         widget.attrs |= {
             "autocomplete": "new-password",
-            "placeholder": _("Set. Leave empty to keep it.") if is_set else _("Not set."),
+            "placeholder": _("Set. Leave empty to keep it.") if is_set else _("Not set.") if self.instance.pk else "",
         }
         self.initial[name] = ""
 
@@ -165,6 +165,8 @@ class ServerForm(StyledForm, forms.ModelForm):
         super().__init__(*args, **kwargs)
         hops: Any = self.fields["jump_host"]
         hops.empty_label = _("none: it is reached directly")
+        if self.instance.pk is None and len(logins := list(Credential.objects.values_list("pk", flat=True)[:2])) == 1:
+            self.initial.setdefault("credential", logins[0])
         if self.instance.pk is not None:
             del self.fields["host_key"]
             hops.queryset = Server.objects.exclude(pk=self.instance.pk)

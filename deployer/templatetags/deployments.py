@@ -18,6 +18,7 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from deployer import jobs, terminal
+from deployer.first_steps import first_steps, next_step
 from deployer.following import Row
 from deployer.models import Deployment, Target
 from deployer.releases import newest_of
@@ -83,6 +84,13 @@ def clock(span: timedelta) -> str:
     if minutes < 60:
         return in_minutes % {"minutes": minutes, "seconds": f"{rest:02}"}
     return in_hours % {"hours": minutes // 60, "minutes": f"{minutes % 60:02}"}
+
+
+@register.inclusion_tag("deployer/_way_on.html", takes_context=True)
+def way_on(context: Mapping[str, Any]) -> dict[str, Any]:
+    """What is next on the way to the first deployment, if this user may do it; nothing once there was one."""
+    step = None if Deployment.objects.exists() else next_step(first_steps())
+    return {"step": step if step and context["request"].user.has_perm(step.permission) else None}
 
 
 @register.simple_tag

@@ -11,16 +11,16 @@ from django.db.models import Max, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from deployer import playground
+from deployer.first_steps import first_steps, next_step
 from deployer.models import Deployment, Release
 from deployer.sightings import View, boards
 from deployer.views.request import fragment
 from projects.models import Project
 from servers.access import Request
-from servers.models import Credential, Server, ServerGroup
+from servers.models import Server
 
 _BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)
 #: Projects whose last deployment has failed, of which the first page shows the newest.
@@ -152,54 +152,10 @@ def _activity(user: User) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Step:
-    """One thing to do before the first deployment, and the page where it is done."""
-
-    title: str
-    text: str
-    done: bool
-    permission: str
-    page: str
-
-
-def _first_steps() -> list[Step]:
-    return [
-        Step(
-            _("Add a credential"),
-            _("The user name and the SSH key or password that log in to your servers."),
-            Credential.objects.exists(),
-            "servers.add_credential",
-            "credential_add",
-        ),
-        Step(
-            _("Add a server and test its connection"),
-            _("Its address and the credential. Nothing is installed on it."),
-            Server.objects.exists(),
-            "servers.add_server",
-            "server_add",
-        ),
-        Step(
-            _("Put servers into a group"),
-            _("A group belongs to one environment; a deployment goes to groups."),
-            ServerGroup.objects.exists(),
-            "servers.add_servergroup",
-            "group_add",
-        ),
-        Step(
-            _("Make a project"),
-            _("Where its code is; how it is built and restarted is proposed."),
-            Project.objects.exists(),
-            "projects.add_project",
-            "project_add",
-        ),
-    ]
-
-
 def _way(user: User) -> dict[str, Any]:
     """The steps to the first deployment, each with its address for whom it is open; ``project`` is what to launch."""
-    steps = _first_steps()
-    next_one = next((step for step in steps if not step.done), None)
+    steps = first_steps()
+    next_one = next_step(steps)
     return {
         "first_steps": [
             (step, reverse(step.page) if user.has_perm(step.permission) else "", step is next_one) for step in steps

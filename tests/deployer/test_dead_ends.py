@@ -14,7 +14,8 @@ from django.views.defaults import bad_request, server_error
 from deployer.jobs import queue_is_lost
 from deployer.models import Deployment
 from deployer.sweep import LOST_JOB, sweep
-from tests.factories import make_group, make_project, make_server, make_user
+from servers.models import ServerGroup
+from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.queue import QueueServer
 
 pytestmark = pytest.mark.django_db
@@ -139,6 +140,36 @@ def test_the_way_to_the_first_deployment_names_the_next_thing_and_leads_to_it() 
     project = make_project(environment="staging")
     page = client.get(reverse("home")).content.decode()
     assert re.findall(r'btn-primary" href="([^"]+)"', page) == [reverse("launch", args=[project.pk])]
+
+
+def test_each_page_on_the_way_to_the_first_deployment_leads_to_the_next_one() -> None:
+    client = logged_in()
+
+    def leads_to(*names_and_args: Any) -> list[str]:
+        page = client.get(reverse(names_and_args[0], args=names_and_args[1:])).content.decode()
+        return re.findall(r'class="panel next-step".*?btn-primary" href="([^"]+)"', page, re.DOTALL)
+
+    credential = make_credential()
+    assert leads_to("credentials") == [reverse("server_add")]
+    assert f'value="{credential.pk}" selected' in client.get(reverse("server_add")).content.decode()
+    server = make_server(credential=credential)
+    assert leads_to("server", server.pk) == [reverse("group_add")]
+    group = make_group(server)
+    assert leads_to("group", group.pk) == [reverse("project_add")]
+    project = make_project()
+    assert leads_to("group", group.pk) == []
+    ServerGroup.objects.all().delete()
+    make_deployment(project, make_group(server))
+    ServerGroup.objects.all().delete()
+    assert leads_to("server", server.pk) == []
+
+
+def test_nobody_is_led_to_a_page_that_is_closed_to_them() -> None:
+    make_credential()
+    client = logged_in(is_superuser=False)
+    server = make_server()
+    page = client.get(reverse("server", args=[server.pk])).content.decode()
+    assert "next-step" not in page
 
 
 def test_a_new_project_says_what_is_next_until_it_was_launched() -> None:

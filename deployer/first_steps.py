@@ -1,0 +1,59 @@
+"""What has to be there before anything can be deployed, and which of it is next."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+
+from projects.models import Project
+from servers.models import Credential, Server, ServerGroup
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do before the first deployment, and the page where it is done."""
+
+    title: str
+    text: str
+    done: bool
+    permission: str
+    page: str
+
+
+def first_steps() -> list[Step]:
+    """What is needed before the first deployment, in order."""
+    return [
+        Step(
+            _("Add a credential"),
+            _("The user name and the SSH key or password that log in to your servers."),
+            Credential.objects.exists(),
+            "servers.add_credential",
+            "credential_add",
+        ),
+        Step(
+            _("Add a server and test its connection"),
+            _("Its address and the credential. Nothing is installed on it."),
+            Server.objects.exists(),
+            "servers.add_server",
+            "server_add",
+        ),
+        Step(
+            _("Put servers into a group"),
+            _("A group belongs to one environment; a deployment goes to groups."),
+            ServerGroup.objects.exists(),
+            "servers.add_servergroup",
+            "group_add",
+        ),
+        Step(
+            _("Make a project"),
+            _("Where its code is; how it is built and restarted is proposed."),
+            Project.objects.exists(),
+            "projects.add_project",
+            "project_add",
+        ),
+    ]
+
+
+def next_step(steps: Iterable[Step]) -> Step | None:
+    """The first one that is not done yet."""
+    return next((step for step in steps if not step.done), None)
