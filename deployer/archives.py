@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple, cast
 import zstandard
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
+from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from s3transfer.exceptions import RetriesExceededError
 
@@ -135,6 +136,11 @@ class Archive:
                 str(error),
                 _("Build it again."),
             ) from error
+
+
+def size_in_words(size: int) -> str:
+    """Bytes as a log line says them, such as “1.3 KB”."""
+    return filesizeformat(size).replace("\xa0", " ")  # a line is searched with plain spaces
 
 
 def manifest_of(release: Release) -> Manifest | None:

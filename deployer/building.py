@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from deployer.archives import size_in_words
 from deployer.database import insist
 from deployer.mirror import Mirror
 from deployer.models import Deployment, Release
@@ -134,12 +135,12 @@ def build(run: Run, source: Source) -> Release:
     )
     store(release, tar)
     run.log.say(
-        _("Built %(version)s: %(files)d files, %(size).1f MB, packed %(packed).1f MB")
+        _("Built %(version)s: %(files)d files, %(size)s, packed %(packed)s")
         % {
             "version": release.version,
             "files": release.file_count,
-            "size": release.unpacked_size / 1e6,
-            "packed": release.size / 1e6,
+            "size": size_in_words(release.unpacked_size),
+            "packed": size_in_words(release.size),
         }
     )
     return release

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
-from deployer.archives import Packed, manifest_of
+from deployer.archives import Packed, manifest_of, size_in_words
 from deployer.models import Release
 from projects import release as release_commands
 from projects.manifest import Difference, Entry, Manifest, difference
@@ -80,16 +80,16 @@ class Staging:
                     break
         values = {
             "version": self.release.version,
-            "size": self.sent / 1e6,
+            "size": size_in_words(self.sent),
             "seconds": max(time.monotonic() - begun, 0.001),
             "base": base,
         }
         if base:
             self.server.say(
-                _("Uploaded %(version)s as its difference from %(base)s: %(size).1f MB in %(seconds).1f s") % values
+                _("Uploaded %(version)s as its difference from %(base)s: %(size)s in %(seconds).1f s") % values
             )
         else:
-            self.server.say(_("Uploaded %(version)s: %(size).1f MB in %(seconds).1f s") % values)
+            self.server.say(_("Uploaded %(version)s: %(size)s in %(seconds).1f s") % values)
 
     # --- all of it -----------------------------------------------------------------------------------
 
