@@ -267,7 +267,7 @@ def wish_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None
     """The release that the servers of ``latest`` themselves recorded before it: no clone, no build.
 
     One that had failed there is passed over, for the one before it. Refused where there is none, where the servers
-    had different ones, and when a newer deployment has touched one.
+    had different ones, and when a newer full deployment has touched one.
     """
     _need_ended(latest)
     if latest.is_restart_only:
@@ -276,7 +276,8 @@ def wish_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None
         )
     touched = latest.targets.exclude(release_after="").exclude(server=None)
     moves = list(touched.values_list("server_id", "release_before", "release_after"))
-    _need_untouched(latest, frozenset(server for server, _before, _after in moves))
+    # A restart leaves the release as it is: what was only restarted since can still go back.
+    _need_untouched(latest, frozenset(server for server, _before, _after in moves), [Deployment.Type.FULL])
     seen = recorded(latest.project)
     # What was put back by itself already is on the release that was live before.
     goals = {before if before == after else seen[server].previous for server, before, after in moves if server}
@@ -364,9 +365,11 @@ def _need_ended(deployment: Deployment) -> None:
         raise LaunchRefusedError(_("Deployment #%d has not ended yet.") % deployment.pk, blocking=deployment)
 
 
-def _need_untouched(deployment: Deployment, servers: frozenset[int | None]) -> None:
+def _need_untouched(
+    deployment: Deployment, servers: frozenset[int | None], by: Sequence[str] = Deployment.Type.values
+) -> None:
     newer = (
-        Deployment.objects.filter(project=deployment.project, pk__gt=deployment.pk)
+        Deployment.objects.filter(project=deployment.project, pk__gt=deployment.pk, deployment_type__in=by)
         .filter(targets__server__in=servers, targets__started_at__isnull=False)
         .distinct()
         .first()

@@ -64,6 +64,11 @@ def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
         "seen": seen(deployment, targets),
         "paused": Pause.of(deployment, targets),
         "can_retry": ended and any(target.status != Target.Status.SUCCESS and target.server_id for target in targets),
+        # The same commit would most likely not build again: running anew takes what the branch has by now.
+        "build_failed": ended
+        and not deployment.is_restart_only
+        and bool(deployment.commit_hash)
+        and deployment.release_id is None,
         "can_roll_back": ended
         and not deployment.is_restart_only
         and any(target.release_before and target.server_id for target in targets),

@@ -1,6 +1,7 @@
 """Continue, retry, roll back and check first: the same from pages, API and command line."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,29 @@ def test_rollback_launches_the_release_that_was_live_before(operator: Operator) 
     assert (back.rollback_from, back.release, back.targets.count()) == (it, release, 2)
 
 
+def test_what_was_only_restarted_since_is_rolled_back_all_the_same(operator: Operator) -> None:
+    it = ended("success", release_before="r1")
+    release = stored(it, "r1")
+    restarted = make_deployment(it.project, *it.server_groups.all(), deployment_type="restart_only")
+    restarted.claim_for_worker()
+    restarted.targets.update(started_at=it.created_at, status="success")
+    restarted.end(Status.SUCCESS, "")
+    assert operator.do("rollback", it)[0]
+    assert Deployment.objects.latest("id").release == release
+
+
+def test_a_rollback_is_refused_once_a_newer_full_deployment_has_touched_the_servers(operator: Operator) -> None:
+    it = ended("success", release_before="r1")
+    stored(it, "r1")
+    newer = make_deployment(it.project, *it.server_groups.all())
+    newer.claim_for_worker()
+    newer.targets.update(started_at=it.created_at, status="success")
+    newer.end(Status.SUCCESS, "")
+    done, said = operator.do("rollback", it)
+    assert not done
+    assert f"A newer deployment (#{newer.pk}) has touched these servers" in said
+
+
 @pytest.mark.parametrize(
     ("action", "kind", "words"),
     [
@@ -246,6 +270,28 @@ def test_before_a_cancel_it_is_said_that_a_server_is_put_back_all_the_same(brows
     html = browser.get(address).content.decode()
     assert html.count("is put back on the release before") == 2
     assert "stays as it is" not in html
+
+
+@pytest.mark.parametrize(("is_built", "first"), [(False, "again"), (True, "retry")])
+def test_what_did_not_build_is_rather_run_anew_than_retried(browser: Client, is_built: bool, first: str) -> None:
+    it = ended()
+    release = stored(it, "r2") if is_built else None
+    Deployment.objects.filter(pk=it.pk).update(commit_hash="c" * 40, release=release)
+    html = browser.get(it.get_absolute_url()).content.decode()
+    assert re.findall(r'btn-primary" href="[^"]*/(\w+)/"', html) == [first]
+
+
+def test_after_a_cancel_only_force_is_offered_and_waiting_for_it(browser: Client) -> None:
+    it = make_deployment(make_project(), make_group(make_server()))
+    it.claim_for_worker()
+    address = reverse("deployment_cancel", args=[it.pk])
+    assert "Let it go on" in browser.get(address).content.decode()
+    it.request_cancel()
+    html = browser.get(address).content.decode()
+    assert f"Cancel #{it.pk} by force" in html
+    assert "Cancel the deployment" not in html
+    assert "Let it go on" not in html
+    assert "Wait for it" in html
 
 
 def test_the_confirmation_of_a_retry_names_the_code_and_the_servers(browser: Client) -> None:
