@@ -49,7 +49,7 @@ class Recorded(NamedTuple):
     """What a server had when a deployment last touched it: the versions that were ``live`` then and ``before``.
 
     ``previous`` is the one to go back to: ``before``, unless that one had failed there; then the one that the server
-    had before it, and so on. ``failed`` are those that did not go well there the last time.
+    had before it, and so on. ``failed`` are those that have failed there and never gone well.
     """
 
     live: str
@@ -85,13 +85,14 @@ def recorded(project: Project, *servers: int) -> dict[int, Recorded]:
 
 
 def _recorded(moves: list[_Move]) -> Recorded:
-    """``moves`` of one server, the newest first; the last thing that is known of a version counts."""
-    live, ends = moves[0].after, dict(reversed([(move.after, move.status) for move in moves]))
+    """``moves`` of one server, the newest first."""
+    live = moves[0].after
+    good = {move.after for move in moves if move.status == Target.Status.SUCCESS}
+    failed = frozenset(move.after for move in moves if move.status in Target.FAILURES) - good
     switches = [move.before for move in moves if move.before != move.after]  # a restart changes nothing
     befores = [version for version in takewhile(bool, switches) if version != live]
-    failed = frozenset(version for version, status in ends.items() if status in Target.FAILURES)
-    good = [version for version in befores if version not in failed]
-    return Recorded(live, switches[0] if switches else "", (good or befores or [""])[0], failed)
+    previous = next((version for version in befores if version not in failed), befores[0] if befores else "")
+    return Recorded(live, switches[0] if switches else "", previous, failed)
 
 
 def live_in(projects: Iterable[Project]) -> dict[int, dict[int, str]]:
