@@ -172,6 +172,14 @@ def test_nobody_is_led_to_a_page_that_is_closed_to_them() -> None:
     assert "next-step" not in page
 
 
+def test_the_name_of_the_first_user_leads_to_a_new_password() -> None:
+    address = reverse("admin:password_change")
+    client = logged_in()
+    assert f'href="{address}"' in client.get(reverse("home")).content.decode()
+    assert client.get(address).status_code == 200
+    assert address not in logged_in(is_superuser=False, is_staff=False).get(reverse("home")).content.decode()
+
+
 def test_a_new_project_says_what_is_next_until_it_was_launched() -> None:
     client = logged_in()
     project = make_project(deploy_script_path="", environment="staging")
