@@ -99,7 +99,11 @@ class Running:
 
 def _board() -> dict[str, Any]:
     overview = _overview()
-    return {"overview": overview, "differing": [row for row in overview if row.remarks]}
+    return {
+        "overview": overview,
+        "differing": [row for row in overview if row.remarks],
+        "is_busy": any(row.active for row in overview),
+    }
 
 
 def _overview() -> list[Running]:
