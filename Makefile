@@ -8,7 +8,8 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 ONCE ?=
 ONLY ?=
-TEST_PROCESSES ?= 2
+# Tests wait for servers more than they compute: three processes keep two cores busy.
+TEST_PROCESSES ?= 3
 
 help: ## list the targets
 	sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
