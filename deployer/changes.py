@@ -123,7 +123,7 @@ def _changes(
 def _by_version(live: Mapping[int, str]) -> Iterable[tuple[tuple[str, list[str]], Release | None]]:
     """Each version with the names of its servers and what is known of it."""
     names = dict(Server.objects.filter(pk__in=live).values_list("pk", "name"))
-    releases = {release.version: release for release in Release.objects.filter(version__in=set(live.values()))}
+    releases = Release.objects.by_version(live.values())
     servers: dict[str, list[str]] = {}
     for server, version in live.items():
         if server in names:

@@ -38,6 +38,10 @@ class ReleaseQuerySet(models.QuerySet["Release"]):
             same |= models.Q(project__git_url=project.git_url)
         return self.stored().filter(same)
 
+    def by_version(self, versions: Iterable[str]) -> "dict[str, Release]":
+        """Those that deployer made of ``versions``, by them."""
+        return {release.version: release for release in self.filter(version__in={*versions})}
+
 
 ReleaseManager = models.Manager.from_queryset(ReleaseQuerySet)
 

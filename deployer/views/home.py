@@ -130,8 +130,7 @@ def _overview() -> list[Running]:
 def _known(views: Iterable[View]) -> dict[str, Release]:
     """The releases that were last seen live, by their versions."""
     seen = {view.sighting.release for view in views if view.sighting}
-    rows = Release.objects.filter(version__in=seen - {""}).only("version", "commit_hash", "commit_message")
-    return {release.version: release for release in rows}
+    return Release.objects.only("version", "commit_hash", "commit_message").by_version(seen - {""})
 
 
 def _newest(**filters: Any) -> QuerySet[Deployment, Any]:
