@@ -308,7 +308,7 @@ class Deployment(models.Model):
 
         It is ``interrupted``, and nobody's, until a worker asks the servers what is true. Says whether it won.
         """
-        won = self._held().update(status=self.Status.INTERRUPTED, claim="", heartbeat_at=Now(), error_message=why) == 1
+        won = self.held().update(status=self.Status.INTERRUPTED, claim="", heartbeat_at=Now(), error_message=why) == 1
         if won:
             self.claim, self.status, self.error_message = "", self.Status.INTERRUPTED, why
         return won
@@ -326,18 +326,18 @@ class Deployment(models.Model):
         """Go on to the next running status and write when; only the worker that holds the claim can."""
         moments = {self.Status.BUILDING: "building_at", self.Status.DEPLOYING: "deploying_at"}
         began: dict[str, Any] = {moments[status]: Now()} if status in moments else {}
-        won = self._held().update(status=status, **began) == 1
+        won = self.held().update(status=status, **began) == 1
         if won:
             self.status = status
         return won
 
     def beat(self) -> bool:
         """Record a sign of life. False: it has ended or was taken away, and nothing more may be done."""
-        return self._held().update(heartbeat_at=Now()) == 1
+        return self.held().update(heartbeat_at=Now()) == 1
 
     def pause(self) -> bool:
         """Wait, after a batch, until somebody continues. Only the worker that holds the claim can."""
-        return self._held().update(paused_at=Now()) == 1
+        return self.held().update(paused_at=Now()) == 1
 
     def continue_rollout(self) -> bool:
         """Go on after a pause. Says whether it was paused."""
@@ -345,7 +345,7 @@ class Deployment(models.Model):
 
     def end(self, status: "Deployment.Status", error: str = "") -> bool:
         """Write the one final status, and why, under this worker's claim. Whoever comes second changes nothing."""
-        won = self._held().update(status=status, error_message=error, finished_at=Now(), paused_at=None) == 1
+        won = self.held().update(status=status, error_message=error, finished_at=Now(), paused_at=None) == 1
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
 
@@ -373,7 +373,7 @@ class Deployment(models.Model):
     def _rows(self) -> DeploymentQuerySet:
         return Deployment.objects.filter(pk=self.pk)
 
-    def _held(self) -> DeploymentQuerySet:
+    def held(self) -> DeploymentQuerySet:
         """This deployment, as long as it runs under the claim at hand."""
         return self._rows().running().filter(claim=self.claim)
 
@@ -505,20 +505,19 @@ class Target(models.Model):
 
         A worker that has lost its claim moves nothing: the deployment must still be running under it.
         """
-        rows = Target.objects.filter(
-            pk=self.pk,
-            deployment__claim=self.deployment.claim,
-            deployment__finished_at=None,
-        ).exclude(status__in=[*self.ENDED])
+        rows = Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held()).exclude(status__in=self.ENDED)
+        moments: dict[str, Any] = {}
         if status in self.ENDED:
-            values["finished_at"] = Now()
-        elif self.started_at is None:
-            values["started_at"] = Now()
+            moments["finished_at"] = Now()
+        elif self.status == self.Status.PENDING:
+            moments["started_at"] = Now()
         if moment := self.MOMENTS.get(status):
-            values[moment] = Coalesce(moment, Now())
-        won = rows.update(status=status, **values) == 1
+            moments[moment] = Coalesce(moment, Now())
+        won = rows.update(status=status, **values, **moments) == 1
         if won:
-            self.refresh_from_db(fields=["status", "finished_at", "started_at", *values])
+            self.__dict__ |= {"status": status, **values}
+            for moment in moments:  # the database's clock: read when somebody asks
+                self.__dict__.pop(moment, None)
         return won
 
     def begin_rollback(self, key: str, proof: dict[str, Any]) -> bool:
@@ -542,12 +541,7 @@ class Target(models.Model):
 
     def _ended_here(self) -> "models.QuerySet[Target]":
         """This server, whose work has ended while its deployment goes on under the claim at hand."""
-        return Target.objects.filter(
-            pk=self.pk,
-            deployment__claim=self.deployment.claim,
-            deployment__finished_at=None,
-            status__in=[*self.ENDED],
-        )
+        return Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held(), status__in=self.ENDED)
 
 
 class Lease(models.Model):
@@ -569,11 +563,11 @@ class Lease(models.Model):
     @classmethod
     def take(cls, server: Server, path: str, deployment: Deployment) -> Deployment | None:
         """Take the place for ``deployment``; gives the one that holds it if that has not ended yet, else nothing."""
+        free = models.Q(deployment=deployment) | models.Q(deployment__in=Deployment.objects.ended())
+        if cls.objects.filter(free, server=server, path=path).update(deployment=deployment):
+            return None
         lease, made = cls.objects.get_or_create(server=server, path=path, defaults={"deployment": deployment})
         if made or lease.deployment_id == deployment.pk:
-            return None
-        free = models.Q(deployment__in=Deployment.objects.ended())
-        if cls.objects.filter(free, pk=lease.pk).update(deployment=deployment):
             return None
         return Deployment.objects.select_related("project").defer("plan").get(pk=lease.deployment_id)
 
@@ -607,7 +601,9 @@ class Sighting(models.Model):
     @classmethod
     def record(cls, project: Project, server: Server, **seen: Any) -> None:
         """Write what was ``seen`` now, in place of what was seen before."""
-        cls.objects.update_or_create(project=project, server=server, defaults={"seen_at": timezone.now(), **seen})
+        seen["seen_at"] = timezone.now()
+        if not cls.objects.filter(project=project, server=server).update(**seen):
+            cls.objects.update_or_create(project=project, server=server, defaults=seen)
 
 
 class LogLineManager(models.Manager["LogLine"]):

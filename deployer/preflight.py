@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from deployer.launch import Launch, check_launch, refusal_while_active
 from deployer.models import Deployment
 from deployer.plan import Plan
+from deployer.verify import Question
 from projects import preflight, service
 from servers.models import Server
 from servers.sentences import because, sentences
@@ -41,13 +42,25 @@ class Finding:
         return sentences(because(self.what, self.why), self.remedy)
 
 
-def inspect(shell: SSHShell, plan: Plan, deployment_type: str, home: str) -> list[Finding]:
-    """What one server, already logged in to, has to say. Raises a `ShellError` when the link is lost."""
-    name = str(shell.server)
+def look(shell: SSHShell, plan: Plan, deployment_type: str) -> tuple[preflight.Facts, str]:
+    """One look at a server that is logged in to: the facts, and the answer to `service.survey`.
+
+    Raises a `ShellError` when the link is lost.
+    """
+    deploy_path = plan.deploy_path.rstrip("/")
+    script = service.script_path(plan.script_for(deployment_type), deploy_path)
+    writes = deployment_type == Deployment.Type.FULL
+    facts, answer = shell.capture_after(
+        preflight.look(script, deploy_path, plan.run_as, writes=writes), Question.of(plan).text
+    )
+    return preflight.read(facts), answer.stdout
+
+
+def findings(name: str, plan: Plan, deployment_type: str, facts: preflight.Facts) -> list[Finding]:
+    """What the ``facts`` about the server ``name`` mean for this deployment."""
     full = deployment_type == Deployment.Type.FULL
-    deploy_path = service.at_home(plan.deploy_path, home).rstrip("/")
-    script = service.at_home(service.script_path(plan.script_for(deployment_type), deploy_path), home)
-    facts = preflight.read(shell.capture(preflight.look(script, deploy_path if full else "", plan.run_as)).stdout)
+    deploy_path = service.at_home(plan.deploy_path, facts.home).rstrip("/")
+    script = service.at_home(service.script_path(plan.script_for(deployment_type), deploy_path), facts.home)
     found: list[Finding] = []
 
     def add(level: str, what: str, why: str = "", remedy: str = "") -> None:
@@ -135,13 +148,12 @@ def preflight_of(wish: Launch) -> list[Finding]:
 def _ask_all(servers: Sequence[Server], plan: Plan, deployment_type: str) -> list[Finding]:
     language = translation.get_language()  # a thread begins with none of its own
 
-    def look(server: Server) -> list[Finding]:
+    def look_at(server: Server) -> list[Finding]:
         notices: list[str] = []
         try:
             with translation.override(language), connect(server, on_notice=notices.append) as shell:
-                home = shell.capture('printf %s "$HOME"').stdout
-                found = inspect(shell, plan, deployment_type, home)
-                found.append(_processes(shell, plan))
+                facts, answer = look(shell, plan, deployment_type)
+                found = [*findings(server.name, plan, deployment_type, facts), _processes(server, plan, answer)]
         except ShellError as error:
             return [Finding(Finding.ERROR, error.what, error.why, error.remedy, server.name)]
         finally:
@@ -149,16 +161,15 @@ def _ask_all(servers: Sequence[Server], plan: Plan, deployment_type: str) -> lis
         return [Finding(Finding.WARNING, notice, server=server.name) for notice in notices] + found
 
     with ThreadPoolExecutor(min(len(servers), settings.DEPLOYER_PARALLEL_SERVERS)) as threads:
-        return [finding for found in threads.map(look, servers) for finding in found]
+        return [finding for found in threads.map(look_at, servers) for finding in found]
 
 
-def _processes(shell: SSHShell, plan: Plan) -> Finding:
+def _processes(server: Server, plan: Plan, answer: str) -> Finding:
     """Which processes a restart would be expected to replace."""
     name = plan.process_name or service.derived_process_name(plan.name)
-    survey = service.read_survey(shell.capture(service.survey()).stdout)
-    found = service.find_processes(survey, name, derived=not plan.process_name)
+    found = service.find_processes(service.read_survey(answer), name, derived=not plan.process_name)
     listed = ", ".join(
         _("pid %(pid)s (%(command)s)") % {"pid": process.pid, "command": process.command[:80]} for process in found[:4]
     )
     what = _("“%(name)s” matches %(processes)s") % {"name": name, "processes": listed or _("no process")}
-    return Finding(Finding.INFO if found else "warning", what, server=str(shell.server))
+    return Finding(Finding.INFO if found else "warning", what, server=server.name)

@@ -11,12 +11,13 @@ from deployer.database import insist
 from deployer.log import Output as LogOutput
 from deployer.log import clean_lines
 from deployer.models import Lease, Release, Sighting, Target
-from deployer.preflight import Finding, inspect
+from deployer.preflight import Finding, findings, look
 from deployer.releases import Recorded, recorded
 from deployer.staging import Staging
-from deployer.verify import ask, run_check
+from deployer.verify import Question, Seen, run_check, settle
 from projects import health, service
 from projects import release as release_commands
+from projects.preflight import Facts
 from servers.shell import (
     LinkLostError,
     NotReadyError,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from deployer.run import Run
 
 Status = Target.Status
+#: Seconds for which an answer about who the service is counts as the state right before its restart.
+FRESH = 2.0
 
 
 class ServerRun:
@@ -43,8 +46,10 @@ class ServerRun:
         self.run = run
         self.plan = run.plan
         self.target = target
+        self.question = Question.of(self.plan)
         self.shell: SSHShell | None = None
-        self.home = ""
+        self.facts: Facts | None = None
+        self.seen: Seen | None = None
         self.switched = False
         self.before: list[dict[str, Any]] = []
 
@@ -78,10 +83,10 @@ class ServerRun:
         if not insist(lambda: self.target.move(status, **values)):
             raise StoppedError(_("This worker no longer holds the deployment"))
 
-    def end(self, status: Status, error: str = "") -> None:
+    def end(self, status: Status, error: str = "", **values: Any) -> None:
         """Write how it ended; the first end stays."""
         error = self.run.log.mask(error)
-        if insist(lambda: self.target.move(status, error=error)):
+        if insist(lambda: self.target.move(status, error=error, **values)):
             label = Status(status).label
             if status == Status.SUCCESS:
                 self.say(_("✔ %(server)s: %(label)s") % {"server": self, "label": label})
@@ -110,21 +115,31 @@ class ServerRun:
     # --- steps -------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Log in, and learn where the login lives."""
+        """Log in, and look: what `preflight` goes by, where the login lives, and who the service is."""
         server = self.target.server
         if server is None:
             raise UnreachableError(_("%s was deleted after the launch") % self)
         try:
             self.shell = connect(server, on_notice=self.warn)
-            self.home = self.shell.capture('printf %s "$HOME"').stdout
+            self.look()
         except ShellError as error:
             message = str(error)
             insist(lambda: server.record_connection(message))
             raise
         insist(server.record_connection)
 
+    def look(self) -> None:
+        """Ask the server what there is to know before a restart, in one command."""
+        self.facts, answer = look(self.link, self.plan, self.run.deployment.deployment_type)
+        self.seen = Seen(answer)
+
+    def who(self) -> list[dict[str, Any]]:
+        """Who the service was when the server was last asked."""
+        assert self.seen is not None  # noqa: S101 (`connect` has asked)
+        return self.question.read(self.seen.answer)
+
     def preflight(self) -> None:
-        """Look, without changing anything, whether what is about to be done can work."""
+        """See to it that what is about to be done can work: the place is free, and the look found nothing amiss."""
         server, place = self.link.server, self.deploy_path or self.script
         if holder := insist(lambda: Lease.take(server, place, self.run.deployment)):
             raise NotReadyError(
@@ -133,7 +148,7 @@ class ServerRun:
                 % {"place": place, "server": server, "holder": holder},
                 _("Wait for it or cancel it."),
             )
-        found = inspect(self.link, self.plan, self.run.deployment.deployment_type, self.home)
+        found = findings(str(server), self.plan, self.run.deployment.deployment_type, self.found)
         for finding in found:
             if finding.level == Finding.WARNING:
                 self.warn(str(finding))
@@ -147,14 +162,19 @@ class ServerRun:
         return self.shell
 
     @property
+    def found(self) -> Facts:
+        assert self.facts is not None  # noqa: S101 (`connect` is the first step of both routines)
+        return self.facts
+
+    @property
     def deploy_path(self) -> str:
-        return service.at_home(self.plan.deploy_path, self.home).rstrip("/")
+        return service.at_home(self.plan.deploy_path, self.found.home).rstrip("/")
 
     @property
     def script(self) -> str:
         """The script of this deployment on this server, as an absolute path."""
         path = self.plan.script_for(self.run.deployment.deployment_type)
-        return service.at_home(service.script_path(path, self.deploy_path), self.home)
+        return service.at_home(service.script_path(path, self.deploy_path), self.found.home)
 
     def stage(self) -> None:
         """Put the release beside the live one: whole, verified, not yet live."""
@@ -215,13 +235,12 @@ class ServerRun:
 
     def restart(self) -> None:
         """Run the script once, whatever happens to the link, and take down the exit status."""
-        live, self.before = ask(self).identity_after(
-            release_commands.live(self.deploy_path) if self.deploy_path else ":"
-        )
+        if self.switched or self.seen is None or self.seen.age > FRESH:
+            self.look()
+        self.before = self.who()
         if not self.switched:
-            self.target.release_before = self.target.release_after = release_commands.release_name(live)
-        if not self.switched:  # after a switch the restart belongs to it: code and process must not part
-            self.run.check()
+            self.target.release_before = self.target.release_after = release_commands.release_name(self.found.live)
+            self.run.check()  # after a switch the restart belongs to it: code and process must not part
         self.move(
             Status.RESTARTING,
             release_before=self.target.release_before,
@@ -236,13 +255,7 @@ class ServerRun:
     def follow(self, output: LogOutput) -> None:
         """Run the script unless that was done before, follow it to its end and write down how it ended."""
         try:
-            code = self.link.run(
-                service.restart(self.script, self.environment(), self.plan.run_as),
-                output,
-                timeout=self.plan.script_timeout,
-                stop=self.run.force,
-                key=self.target.run_key,
-            )
+            code = self._run_script(self.target.run_key, self.environment(), output)
         except ScriptTimeoutError as error:
             raise ScriptTimeoutError(
                 _("The script %(script)s ran longer than its %(seconds)d seconds and was ended")
@@ -250,11 +263,26 @@ class ServerRun:
                 "",
                 _("Raise script_timeout if it needs longer."),
             ) from error
-        finally:
-            output.finish()
+        insist(self.run.log.flush)  # whoever takes over from here on does not ask for the output again
         self.move(Status.CHECKING, exit_code=code)
         if code:
             self.end(Status.FAILED, _exit_sentence(self.script, code))
+
+    def _run_script(self, key: str, environment: dict[str, str], output: LogOutput) -> int:
+        """Run the script as the run ``key``, and ask who the service is as soon as it has ended; gives its status."""
+        try:
+            code, answer = self.link.run_and_ask(
+                service.restart(self.script, environment, self.plan.run_as),
+                self.question.text,
+                output,
+                timeout=self.plan.script_timeout,
+                stop=self.run.force,
+                key=key,
+            )
+        finally:
+            output.finish()
+        self.seen = Seen(answer)
+        return code
 
     def environment(self) -> dict[str, str]:
         """What the script finds in its environment: the project's deploy variables and what is deployed."""
@@ -270,22 +298,24 @@ class ServerRun:
 
     def verify(self) -> None:
         """Prove that the process was replaced, then ask every health check."""
-        status, proof = self.prove(self.before, first=remove(self.target.run_key))
-        self.move(Status.CHECKING, proof=proof)
+        status, proof = self.prove(self.before, then=remove(self.target.run_key))
         if status != Status.SUCCESS:
-            self.end(status, proof["sentence"])
-        elif problem := self.ailment():
-            self.end(Status.FAILED, problem)
+            self.end(status, proof["sentence"], proof=proof)
+            return
+        if self.plan.health_checks:  # they may take a while; what was proved is shown meanwhile
+            self.move(Status.CHECKING, proof=proof)
+        if problem := self.ailment():
+            self.end(Status.FAILED, problem, proof=proof)
         else:
-            self.end(Status.SUCCESS)
+            self.end(Status.SUCCESS, proof=proof)
 
-    def prove(self, before: list[dict[str, Any]], first: str = ":") -> tuple[Status, dict[str, Any]]:
+    def prove(self, before: list[dict[str, Any]], then: str = "") -> tuple[Status, dict[str, Any]]:
         """What became of the process ``before``: the status that it deserves, and the evidence; both are said.
 
-        ``first`` is a short script of our own that is run before the server is asked.
+        ``then`` is a short script of our own that is run once the server has been asked.
         """
-        question = ask(self)
-        outcome, after = question.settle(before, self.target.release_after, first)
+        question = self.question
+        outcome, after = settle(self, before, self.target.release_after, self.seen, then)
         reloaded = outcome == service.UNCHANGED and self.plan.script_reloads
         proof = {"verdict": outcome, "name": question.name, "before": before, "after": after, "reloads": reloaded}
         sentence = service.proof_in_words(proof)
@@ -335,12 +365,11 @@ class ServerRun:
 
     def gather_evidence(self) -> None:
         """When it failed: keep what the server shows about the reason. Costs nothing when it cannot be asked."""
-        if self.target.status not in {Status.FAILED, Status.UNCHANGED} or self.shell is None:
+        if self.target.status not in {Status.FAILED, Status.UNCHANGED} or self.facts is None:
             return
-        question = ask(self)
         ports = [health.port_of(check.kind, check.target) for check in self.plan.health_checks]
-        log_path = service.at_home(self.plan.log_path, self.home)
-        text = service.evidence(log_path, question.unit, [port for port in ports if port])
+        log_path = service.at_home(self.plan.log_path, self.found.home)
+        text = service.evidence(log_path, self.question.unit, [port for port in ports if port])
         if not text:
             return
         try:
@@ -436,10 +465,10 @@ class ServerRun:
             self.warn(_("%s has no previous release to go back to") % self)
             return
         try:
-            if self.shell is None:
+            if self.facts is None:
                 self.connect()
             if not self.target.undo_key:
-                key, proof = secrets.token_hex(16), {**self.target.proof, "undone": ask(self).identity()}
+                key, proof = secrets.token_hex(16), {**self.target.proof, "undone": self.question.ask(self.link)}
                 if not insist(lambda: self.target.begin_rollback(key, proof)):
                     return
             problem, proof = self._undo(previous)
@@ -460,17 +489,8 @@ class ServerRun:
             fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
         )
         insist(lambda: self._record_switch_back(previous))
-        output = self.run.log.output(self.target)
-        try:
-            code = self.link.run(
-                service.restart(self.script, self.environment() | {"DEPLOY_COMMIT": ""}, self.plan.run_as),
-                output,
-                timeout=self.plan.script_timeout,
-                stop=self.run.force,
-                key=self.target.undo_key,
-            )
-        finally:
-            output.finish()
+        environment = self.environment() | {"DEPLOY_COMMIT": ""}
+        code = self._run_script(self.target.undo_key, environment, self.run.log.output(self.target))
         if code:
             return _exit_sentence(self.script, code), {}
         status, proof = self.prove(self.target.proof["undone"])

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
 from deployer.releases import live_in, newest_of
-from deployer.verify import Visit, ask, with_folders
+from deployer.verify import Question, Visit, with_folders
 from projects import release, service
 from projects.models import Project
 from servers.models import Server
@@ -123,7 +123,7 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
             visit = Visit(plan, link, service.at_home(plan.deploy_path, home).rstrip("/"))
             leads_to = link.capture(release.live(visit.deploy_path)).stdout if plan.deploy_path else ""
             live = release.release_name(leads_to)
-            processes = with_folders(visit, ask(visit).identity(), live)
+            processes = with_folders(visit, Question.of(plan).ask(link), live)
     except ShellError as error:
         Sighting.record(project, server, problem=str(error))
         server.record_connection(str(error))

@@ -2,8 +2,8 @@
 
 import http.client
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
@@ -49,68 +49,93 @@ class Visit:
 class Question:
     """Which process is meant: a unit or a name given by the operator, or one derived from the project's name."""
 
-    server: Place
     name: str
     unit: str
     named: bool
 
-    def identity(self) -> list[dict[str, Any]]:
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """That of a plan: its systemd check's unit, its process name, its process check, or its own name."""
+        targets = {
+            kind: next((c.target for c in plan.health_checks if c.kind == kind), "") for kind in ("systemd", "process")
+        }
+        if unit := targets["systemd"]:
+            return cls(unit, unit, named=True)
+        if name := plan.process_name or targets["process"]:
+            return cls(name, "", named=True)
+        return cls(service.derived_process_name(plan.name), "", named=False)
+
+    @property
+    def text(self) -> str:
+        """The short script that asks a server."""
+        return service.survey([self.unit] if self.unit else [])
+
+    def read(self, answer: str) -> list[dict[str, Any]]:
+        """Who the service was when a server gave this ``answer``."""
+        return service.identity(service.read_survey(answer), self.name, derived=not self.named, unit=self.unit)
+
+    def ask(self, link: SSHShell) -> list[dict[str, Any]]:
         """Who the service is now."""
-        return self.identity_after(":")[1]
-
-    def identity_after(self, first: str) -> tuple[str, list[dict[str, Any]]]:
-        """Run another short script first; what that printed, and who the service is then."""
-        survey = service.survey([self.unit] if self.unit else [])
-        printed, answer = self.server.link.capture_after(first, survey)
-        found = service.read_survey(answer.stdout)
-        return printed, service.identity(found, self.name, derived=not self.named, unit=self.unit)
-
-    def settle(self, before: list[dict[str, Any]], live: str, first: str = ":") -> tuple[str, list[dict[str, Any]]]:
-        """The verdict and who the service is now, once old processes had time to go and new ones to come.
-
-        ``live`` is the release that they should run from; ``first`` is run before anything is asked.
-        """
-        until = time.monotonic() + (GRACE_NAMED if self.named else GRACE_DERIVED)
-        pause = 0.05
-        while True:
-            after = self.identity_after(first)[1]
-            first = ":"
-            outcome = service.verdict(before, after, named=self.named)
-            if outcome == service.REPLACED or time.monotonic() > until:
-                break
-            time.sleep(pause)
-            pause = min(pause * 2, 1.0)
-        if outcome == service.REPLACED and self.named:
-            time.sleep(SETTLE)
-            folders, later = self.identity_after(_ask_folders(self.server, after))
-            if service.same_service(after, later):
-                return outcome, _located(self.server, after, folders, live)
-            outcome, after = (service.CRASH_LOOPING if later else service.DEAD), later
-        return outcome, with_folders(self.server, after, live)
+        return self.read(link.capture(self.text).stdout)
 
 
-def ask(server: Place) -> Question:
-    """The question for this plan: its systemd check's unit, its process name, its process check, or its own name."""
-    plan = server.plan
-    targets = {
-        kind: next((c.target for c in plan.health_checks if c.kind == kind), "") for kind in ("systemd", "process")
-    }
-    if unit := targets["systemd"]:
-        return Question(server, unit, unit, named=True)
-    if name := plan.process_name or targets["process"]:
-        return Question(server, name, "", named=True)
-    return Question(server, service.derived_process_name(plan.name), "", named=False)
+@dataclass(frozen=True)
+class Seen:
+    """What a server answered to a `Question`, and when, by this machine's monotonic clock."""
+
+    answer: str
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def age(self) -> float:
+        """Seconds since then."""
+        return time.monotonic() - self.at
 
 
-def with_folders(server: Place, processes: list[dict[str, Any]], live: str) -> list[dict[str, Any]]:
-    """``processes`` with the ``folder`` that each works in, and ``old``: that release, if not the ``live`` one."""
-    if not processes:
+def settle(
+    server: Place, before: list[dict[str, Any]], live: str, seen: Seen | None, then: str
+) -> tuple[str, list[dict[str, Any]]]:
+    """The verdict and who the service is now, once old processes had time to go and new ones to come.
+
+    ``live`` is the release that they should run from; ``seen`` is the answer to the first question, if it was asked
+    already; ``then`` is a short script that is run behind the last one.
+    """
+    question, link = Question.of(server.plan), server.link
+    until = time.monotonic() + (GRACE_NAMED if question.named else GRACE_DERIVED)
+    pause = 0.05
+    while True:
+        if seen is None:
+            seen = Seen(link.capture(question.text).stdout)
+        after = question.read(seen.answer)
+        outcome = service.verdict(before, after, named=question.named)
+        if outcome == service.REPLACED or time.monotonic() > until:
+            break
+        time.sleep(pause)
+        pause = min(pause * 2, 1.0)
+        seen = None
+    if outcome == service.REPLACED and question.named:
+        time.sleep(max(0.0, SETTLE - seen.age))
+        folders, answer = link.capture_after(_ask_folders(server, after), question.text + then)
+        later = question.read(answer.stdout)
+        if service.same_service(after, later):
+            return outcome, _located(server, after, folders, live)
+        outcome, after, then = (service.CRASH_LOOPING if later else service.DEAD), later, ""
+    return outcome, with_folders(server, after, live, then)
+
+
+def with_folders(server: Place, processes: list[dict[str, Any]], live: str, then: str = "") -> list[dict[str, Any]]:
+    """``processes`` with the ``folder`` that each works in, and ``old``: that release, if not the ``live`` one.
+
+    ``then`` is a short script that is run behind the question.
+    """
+    if not processes and not then:
         return processes
-    return _located(server, processes, server.link.capture(_ask_folders(server, processes)).stdout, live)
+    folders = server.link.capture(_ask_folders(server, processes) + then).stdout
+    return _located(server, processes, folders, live)
 
 
 def _ask_folders(server: Place, processes: list[dict[str, Any]]) -> str:
-    return service.working_folders([entry["pid"] for entry in processes], server.plan.run_as)
+    return service.working_folders([entry["pid"] for entry in processes], server.plan.run_as) + "\n"
 
 
 def _located(server: Place, processes: list[dict[str, Any]], folders: str, live: str) -> list[dict[str, Any]]:

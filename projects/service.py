@@ -29,6 +29,11 @@ def at_home(path: str, home: str) -> str:
     return home.rstrip("/") + path[1:] if path.startswith("~/") else path
 
 
+def in_shell(path: str) -> str:
+    """``path`` for sh, quoted; a leading ``~/`` becomes the login's home there."""
+    return '"${HOME%/}"' + quote(path[1:]) if path.startswith("~/") else quote(path)
+
+
 def restart(script: str, env: Mapping[str, str], run_as: str = "") -> Script:
     """``bash SCRIPT`` in the script's own folder, as another user if one is named."""
     folder, _slash, name = script.rpartition("/")
@@ -38,9 +43,13 @@ def restart(script: str, env: Mapping[str, str], run_as: str = "") -> Script:
 # --- the processes of a server -----------------------------------------------------------------------
 
 
+#: What /proc counts start times in, a second: USER_HZ, the same on every architecture that Linux still runs on.
+TICKS = 100
+
+
 @dataclass(frozen=True)
 class Process:
-    """One process: its identity (pid and start, in clock ticks since boot), its parent and its command line."""
+    """One process: its identity (pid and start, in ticks since boot), its parent and its command line."""
 
     pid: int
     parent: int
@@ -54,13 +63,12 @@ class Survey:
 
     boot: str
     booted_at: int
-    ticks: int
     processes: tuple[Process, ...]
     units: Mapping[str, Mapping[str, str]]
 
     def since(self, process: Process) -> str:
         """When the process was started, by the server's clock, in UTC."""
-        moment = datetime.fromtimestamp(self.booted_at + process.start / self.ticks, UTC)
+        moment = datetime.fromtimestamp(self.booted_at + process.start / TICKS, UTC)
         return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -71,16 +79,16 @@ def survey(units: Iterable[str] = ()) -> str:
         f"systemctl show -p ActiveState -p MainPID -p InvocationID -p NRestarts -- {quote(unit)} 2>&1\n"
         for unit in units
     )
-    return f"""echo BOOT "$(cat /proc/sys/kernel/random/boot_id)"
-echo BTIME "$(grep ^btime /proc/stat)"
-echo TICKS "$(getconf CLK_TCK 2>/dev/null || echo 100)"
+    return f"""read -r boot </proc/sys/kernel/random/boot_id
+echo BOOT "$boot"
 echo SELF $$
 {ask_units}echo PROCESSES
-grep -aH '' /proc/[0-9]*/stat /proc/[0-9]*/cmdline 2>/dev/null
+grep -aH '' /proc/stat /proc/[0-9]*/stat /proc/[0-9]*/cmdline 2>/dev/null
 """
 
 
 _PROC_LINE = re.compile(r"/proc/(\d+)/(stat|cmdline):(.*)", re.DOTALL)
+_BOOTED_AT = re.compile(r"^/proc/stat:btime (\d+)$", re.MULTILINE)
 
 
 def read_survey(text: str) -> Survey:
@@ -110,6 +118,7 @@ def read_survey(text: str) -> Survey:
             stats[pid] = (int(fields[1]), int(fields[19]), fields[0])
         else:
             commands[pid] = (commands.get(pid, "") + " " + match[3]).replace("\0", " ").strip()
+    booted_at = _BOOTED_AT.search(listing)
     own = int(facts.get("SELF", "0"))
     left_out = {own}
     while below := {pid for pid, (parent, _start, _state) in stats.items() if parent in left_out} - left_out:
@@ -119,8 +128,7 @@ def read_survey(text: str) -> Survey:
         own = parent
     return Survey(
         boot=facts.get("BOOT", ""),
-        booted_at=int(facts.get("BTIME", "btime 0").split()[-1]),
-        ticks=int(facts.get("TICKS", "100")),
+        booted_at=int(booted_at[1]) if booted_at else 0,
         processes=tuple(
             Process(pid, parent, start, commands[pid])
             for pid, (parent, start, state) in sorted(stats.items())

@@ -364,9 +364,12 @@ class SSHShell(Shell):
                 pause = min(pause * 2, 3)
 
     def capture_after(self, first: str, text: str) -> tuple[str, Output]:
-        """Run two short scripts as one command, which is faster: what ``first`` printed, and the answer of ``text``."""
+        """Run two short scripts as one command, which is faster: what ``first`` printed, and the answer of ``text``.
+
+        ``first`` must not end its shell, or leave it in another folder.
+        """
         mark = f"\0{secrets.token_hex(8)}\n"
-        answer = self.capture(f"(\n{first}\n)\nprintf '\\0%s\\n' {mark[1:-1]}\n{text}")
+        answer = self.capture(f"{first}\nprintf '\\0%s\\n' {mark[1:-1]}\n{text}")
         printed, _mark, rest = answer.stdout.partition(mark)
         return printed, answer._replace(stdout=rest)
 
@@ -487,13 +490,25 @@ class SSHShell(Shell):
         stop: threading.Event,
         key: str = "",
     ) -> int:
-        """Run ``script`` once on the server, whatever happens to the link, and give its recorded exit status.
+        """Run ``script`` once on the server, whatever happens to the link, and give its recorded exit status."""
+        return self.run_and_ask(script, "", on_output, timeout=timeout, stop=stop, key=key or secrets.token_hex(16))[0]
+
+    def run_and_ask(
+        self,
+        script: Script,
+        question: str,
+        on_output: OnOutput,
+        *,
+        timeout: float,
+        stop: threading.Event,
+        key: str,
+    ) -> tuple[int, str]:
+        """As `run`, and what ``question``, a short script of our own, printed at the moment when ``script`` had ended.
 
         A lost link is taken up again until the time limit and no output is lost or doubled. Raises as
         `Shell.run`; besides `RunLostError` when the runner is gone without a record, and the last connection
         error when the server could not be reached again in time.
         """
-        key = key or secrets.token_hex(16)
         follower = _Follower(on_output)
         deadline = time.monotonic() + timeout
         begin = supervised.start(key, script, f"END_{secrets.token_hex(16)}")
@@ -503,7 +518,7 @@ class SSHShell(Shell):
                 if not self._alive():
                     self.open()
                 pause = 0.2
-                text = begin + supervised.follow(key, follower.trailer, follower.out, follower.err)
+                text = supervised.follow(key, follower.trailer, follower.out, follower.err, begin) + question
                 code = self._execute("exec /bin/sh -s", _whole(text), follower.take, deadline=deadline, stop=stop)
                 if follower.record is None and code == supervised.NOTHING_TO_FOLLOW:
                     raise TransferError(
@@ -513,7 +528,7 @@ class SSHShell(Shell):
                     )
                 if follower.record is None:
                     raise LinkLostError(_("The link to %s was lost") % self.server, follower.stray())
-                return self._recorded(key, follower)
+                return self._recorded(key, follower), follower.answer.decode(errors="surrogateescape")
             except (StoppedError, ScriptTimeoutError):
                 if not self.abandoned:
                     self._kill(key, follower, script.run_as)
@@ -670,7 +685,7 @@ def _let_go(channel: paramiko.Channel) -> None:
 
 
 class _Follower:
-    """Takes a follower's bytes apart: output with its offsets, then the record behind the trailer."""
+    """Takes a follower's bytes apart: output with its offsets, behind the trailer the record, then the answer."""
 
     def __init__(self, on_output: OnOutput) -> None:
         self.on_output = on_output
@@ -681,7 +696,7 @@ class _Follower:
 
     def lost_link(self) -> None:
         """Forget what came after the last byte that was handed on; it will be sent again."""
-        self.held = b""
+        self.held = self.answer = b""
         self.record = None
         self.noise = {STDOUT: b"", STDERR: b""}
         self.begun = {STDOUT: False, STDERR: False}
@@ -702,14 +717,18 @@ class _Follower:
             self.err += len(data)
             self.on_output(STDERR, data)
             return
+        if self.record is not None:
+            self.answer += data
+            return
         data = self.held + data
         mark = b"\0" + self.trailer.encode() + b" "
         head, found, tail = data.partition(mark)
         if found:
             self._hand_on(head)
             self.held = mark + tail
-            if tail.endswith(b"\n"):
-                self.record = tail.decode().strip()
+            record, whole, self.answer = tail.partition(b"\n")
+            if whole:
+                self.record = record.decode().strip()
             return
         # Only a piece that could be the beginning of the mark is kept back.
         keep = next((n for n in range(min(len(mark) - 1, len(data)), 0, -1) if mark.startswith(data[-n:])), 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deployer.launch import LaunchRefusedError, roll_back
-from deployer.models import Deployment, LogLine
+from deployer.models import Deployment, LogLine, Target
 from deployer.releases import prune
 from deployer.routines import carry_out
 from projects import service
@@ -185,6 +185,22 @@ def test_a_hundred_thousand_lines_arrive_whole_and_in_order(sshd, place):
     project = make_project(deploy_script_path=script(place, "seq 100000"))
     deployment = restarted(project, make_group(make_server(sshd)))
     assert log_of(deployment, stream="stdout") == [str(n) for n in range(1, 100_001)]
+
+
+def test_the_output_is_stored_before_it_is_written_that_the_script_has_ended(sshd, place, monkeypatch):
+    stored = []
+    move = Target.move
+
+    def watched(target, status, **values):
+        if status == Target.Status.CHECKING:
+            stored.append(log_of(target.deployment, stream="stdout"))
+        return move(target, status, **values)
+
+    monkeypatch.setattr(Target, "move", watched)
+    monkeypatch.setattr("deployer.run.FLUSH_EVERY", 60)
+    project = make_project(deploy_script_path=script(place, "seq 300"))
+    assert restarted(project, make_group(make_server(sshd))).status == "success"
+    assert stored == [[str(number) for number in range(1, 301)]]
 
 
 def test_binary_and_coloured_output_becomes_clean_lines(sshd, place):
