@@ -551,12 +551,22 @@ class SSHShell(Shell):
                 else _("its runner was killed"),
                 _("Look at the server before anything is done again."),
             )
-        code, out_size, err_size = (int(number) for number in (follower.record or "").split())
+        numbers, marks = (follower.record or "").split()[:3], (follower.record or "").split()[3:]
+        code, out_size, err_size = map(int, numbers)
         for stream, have, size in ((STDOUT, follower.out, out_size), (STDERR, follower.err, err_size)):
             if have < size:  # the follower ended a moment before the last bytes were written
                 name = "out" if stream == STDOUT else "err"
                 text = self.capture(supervised.rest(key, name, have, size - have)).stdout
                 follower.on_output(stream, text.encode(errors="surrogateescape"))
+        if "held" in marks:
+            self.notice(
+                _(
+                    "What the script left running still writes to the script's own output; from now on that is thrown "
+                    "away. Let it write to a file of its own (>app.log 2>&1)."
+                )
+            )
+        if "cut" in marks:
+            self.notice(_("The output is not whole: the server could not store all of it. Check its free space."))
         return code
 
     def close_gate(self, key: str) -> bool:

@@ -6,8 +6,12 @@ makes it starts the script, everybody else follows. In it:
 ``end``       a FIFO that the runner holds open: its followers read end-of-file at the moment it is gone,
               killed or not (a pid that nobody has reaped yet still answers to signals)
 ``pid``       pid, start time and boot id of the runner, the leader of the run's own session
-``out`` ``err``  the output; a daemon that the script leaves behind goes on writing there
-``rc``        exit status and the sizes of both files at the script's end
+``out`` ``err``  the output, taken down by a keeper each from ``out.pipe`` and ``err.pipe``. The script itself gets no
+              file: one that writes to /dev/stderr would cut that file at each of its lines
+``keepers``   the pids of the two; they outlive the signals that end the script
+``rc``        exit status, the sizes of both files at the script's end, and what there is to say about them: ``held``,
+              what the script left running still has the pipes, and their keepers drain them to nowhere from then on;
+              ``cut``, the rest could not be written (the disk may be full)
 
 ``pid`` and ``rc`` are a line each, written at once: there is nothing in them yet, or all of it.
 
@@ -35,6 +39,11 @@ NOTHING_TO_FOLLOW = 120
 
 #: For whoever has opened the gate and sees that nothing was started: the disk may be full.
 _GIVE_UP = f'{{ rm -rf "$d"; exit {NOTHING_TO_FOLLOW}; }}'
+
+#: How long a stream may take to end after its script, before a daemon is suspected to have it: hundredths of a second.
+_EOF_COMES_WITHIN = 10
+#: How long the keeper of a stream that a daemon has is given to fall idle.
+_PATIENCE_WITH_DAEMONS = 300
 
 #: Folders of runs that nobody has read to their end are deleted after so many days.
 KEPT_DAYS = 14
@@ -66,16 +75,46 @@ umask "$mask"
 {folder}
 {script.text}
 ) </dev/null"""
-    return f"""d=$1 mask=$2
+    return f"""d=$1 mask=$2 busy= held= cut=
 umask 077
 read -r stat </proc/$$/stat
 set -- ${{stat##*) }}
 read -r boot </proc/sys/kernel/random/boot_id
 printf '%s %s %s\\n' $$ "${{20}}" "$boot" >"$d/pid" || exit
-{command} >"$d/out" 2>"$d/err"
+exec 7<>"$d/out.pipe" 8<>"$d/err.pipe"
+keep() {{
+trap '' HUP TERM
+exec 3<&- 4<&- 7<&- 8<&-
+cat >"$d/$1" && exit
+true >"$d/cut"
+exec cat >/dev/null
+}}
+keep out <"$d/out.pipe" & one=$!
+keep err <"$d/err.pipe" & two=$!
+echo $one $two >"$d/keepers"
+{command} >"$d/out.pipe" 2>"$d/err.pipe" 7<&- 8<&-
 code=$?
+exec 7<&- 8<&-
+state_of() {{
+read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
+set -- ${{stat##*) }}
+state=$1
+}}
+for keeper in $one $two; do
+n=0 idle=0
+while state_of $keeper && [ "$state" != Z ]; do
+cat=
+read -r cat _ 2>/dev/null <"/proc/$keeper/task/$keeper/children"
+n=$((n+1)) idle=$((idle+1))
+[ $n -gt {_EOF_COMES_WITHIN} ] && state_of ${{cat:-$keeper}} && [ "$state" = S ] || idle=0
+if [ $idle = 3 ] || [ $n = {_PATIENCE_WITH_DAEMONS} ]; then held=held busy="$busy $cat"; break; fi
+sleep 0.01
+done
+done
+[ ! -e "$d/cut" ] || cut=cut
+[ -z "${{busy# }}" ] || kill -s KILL $busy
 set -- $(cd -- "$d" && exec wc -c out err)
-printf '%s %s %s\\n' "$code" "$1" "$3" >"$d/rc"
+echo "$code" "$1" "$3" $held $cut >"$d/rc"
 """
 
 
@@ -101,7 +140,8 @@ begin() {{
 }}
 if mkdir "$d" 2>/dev/null; then
 mine=yes
-true >"$d/out" && true >"$d/err" && mkfifo "$d/end" && printf %s {quote(runner(key, script))} >"$d/run.sh" || {_GIVE_UP}
+true >"$d/out" && true >"$d/err" && mkfifo -m 622 "$d/end" "$d/out.pipe" "$d/err.pipe" || {_GIVE_UP}
+printf %s {quote(runner(key, script))} >"$d/run.sh" || {_GIVE_UP}
 exec 4<>"$d/end"
 if begin setsid -f; then :
 elif command -v setsid >/dev/null 2>&1; then begin setsid &
@@ -116,7 +156,7 @@ def follow(key: str, trailer: str, out_from: int, err_from: int, begin: str = ""
     """Print the run's output from the given offsets until it ends, then NUL, ``trailer`` and its record.
 
     Before it, NUL, ``trailer`` and a newline on both streams: what came earlier is the login's own noise.
-    The record is ``CODE OUT_SIZE ERR_SIZE``; without one, ``lost`` when the runner is gone, ``rebooted`` when the
+    The record is that of ``rc``; without one, ``lost`` when the runner is gone, ``rebooted`` when the
     machine was restarted since. ``begin`` is the text of `start` where it may have to be started first.
     """
     return f"""{begin or _enter(key)}
@@ -188,12 +228,18 @@ def kill(key: str, patience: int = 3, run_as: str = "") -> str:
 pid=
 [ -s "$d/pid" ] && read -r pid start boot <"$d/pid"
 [ -n "$pid" ] || {{ echo never; exit 0; }}
+keepers=
+[ -s "$d/keepers" ] && read -r keepers <"$d/keepers"
 members() {{
 for file in /proc/[0-9]*/stat; do
 read -r stat 2>/dev/null <"$file" || continue
 set -- ${{stat##*) }}
 [ "$1" = Z ] && continue
-if [ "$4" = "$pid" ]; then file=${{file#/proc/}}; [ "${{file%/stat}}" = "$pid" ] || echo "${{file%/stat}}"; fi
+[ "$4" = "$pid" ] || continue
+file=${{file#/proc/}}
+case " $pid $keepers " in *" $2 "*) [ "$2" = "$pid" ] || continue ;; esac
+case " $pid $keepers " in *" ${{file%/stat}} "*) continue ;; esac
+echo "${{file%/stat}}"
 done
 {{ {marked}{theirs}; }} | while read -r file; do
 file=${{file#/proc/}}; echo "${{file%/environ}}"

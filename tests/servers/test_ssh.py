@@ -96,6 +96,43 @@ def test_a_script_that_leaves_a_daemon_returns_at_once_and_the_daemon_lives(shel
     os.kill(daemons[0], 9)
 
 
+def test_a_script_that_opens_its_own_streams_by_name_loses_no_line(shell):
+    lines = "for n in 1 2 3; do echo a$n; echo b$n >/dev/stdout; echo c$n >&2; echo d$n >/dev/stderr; done"
+    code, output = run(shell, f"exec bash -c '{lines}'")
+    assert (code, output.stdout.split(), output.stderr.split()) == (
+        0,
+        [b"a1", b"b1", b"a2", b"b2", b"a3", b"b3"],
+        [b"c1", b"d1", b"c2", b"d2", b"c3", b"d3"],
+    )
+
+
+def test_a_daemon_that_keeps_the_scripts_output_is_said_and_can_go_on_writing(sshd):
+    key, done = "d" * 32, sshd.home / "wrote-all"
+    said: list[str] = []
+    daemon = f"(sleep 0.5; head -c 300000 /dev/zero && touch {done}; sleep 0.1) & echo started"
+    with connect(make_server(sshd), on_notice=said.append) as shell:
+        collected, begun = Collected(), time.monotonic()
+        assert shell.run(Script(daemon), collected, timeout=20, stop=threading.Event(), key=key) == 0
+        assert (collected.stdout, done.exists(), time.monotonic() < begun + 15) == (b"started\n", False, True)
+        assert any("still writes to the script's own output" in sentence for sentence in said)
+        shell.forget(key)  # more than a pipe holds is written after that
+        until = time.monotonic() + 10
+        while not done.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert done.exists()
+        assert not (sshd.home / ".deployer" / "runs" / key).exists()
+
+
+def test_output_that_cannot_be_stored_is_said_and_the_script_goes_on(make_sshd):
+    said: list[str] = []
+    sshd = make_sshd()
+    (sshd.home / ".bashrc").write_text("ulimit -f 500\n")  # what a full disk does to whoever writes
+    with connect(make_server(sshd), on_notice=said.append) as shell:
+        code, output = run(shell, "head -c 3000000 /dev/zero && echo fine >&2")
+    assert (code, output.stderr, output.stdout) == (0, b"fine\n", bytes(500 * 1024))
+    assert any("The output is not whole" in sentence for sentence in said)
+
+
 def test_a_daemon_inherits_no_ignored_signals_and_the_logins_own_umask(shell):
     expected = shell.capture("umask; grep SigIgn /proc/self/status").stdout
     _code, output = run(shell, "umask; grep SigIgn /proc/self/status")
