@@ -1,11 +1,14 @@
 """Restart-only, from the launch to the verified end, beside tools that run the same script and prove nothing."""
 
 import os
+import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from bench.table import Measured, rounds, show
+from bench.table import Measured, machine_cpu, processes_started, rounds, show
 from bench.world import SSH_OPTIONS, TOOLS, World, run_tool
+from deployer import verify
 from deployer.models import Deployment
 from tests.factories import make_deployment, make_project
 from tests.parts.queue import QueueServer
@@ -112,14 +115,14 @@ def main(queue: QueueServer, number: int, *, quick: bool) -> None:
         for size in (1, 10) if quick else (1, 10, 50):
             place = Restarts(size)
             try:
-                table(place, number)
+                table(place, number, worker)
             finally:
                 place.close()
     finally:
         worker.stop()
 
 
-def table(place: Restarts, number: int) -> None:
+def table(place: Restarts, number: int, worker: Worker) -> None:
     """All ways to restart these servers."""
     size = len(place.sshds)
     ways: dict[str, Callable[[], object]] = {
@@ -132,9 +135,46 @@ def table(place: Restarts, number: int) -> None:
     place.deployer()  # pins the host keys, starts the application
     targets = {"ssh by xargs": 0.5, "Ansible shell": 0.2, "pyinfra": 1.0} if size == 50 else {}
     checked = {name: place.checked(way) for name, way in ways.items()}
-    show(f"Restart-only on {size} servers", rounds(checked, lambda: None, number), targets)
+    if not show(f"Restart-only on {size} servers", rounds(checked, lambda: None, number), targets):
+        profile(place, worker)
     if size == 1:
         first = Measured(wall=[place.first_row() for _round in range(2 * number)])
         limit = 0.3
         verdict = "met" if first.median_wall <= limit else "MISSED"
         print(f"From the launch to the first row of the log: {first.median_wall:.3f} s  target {limit} {verdict}")
+
+
+def profile(place: Restarts, worker: Worker) -> None:
+    """Where deployer's time goes: when each step had been done, whose CPU it took, how many processes it started."""
+    size = len(place.sshds)
+    time.sleep(2)  # what the last round has left ends
+    mine, cpu, started = _spent_by(worker), machine_cpu(), processes_started()
+    deployment = place.deployer()
+    wall = time.perf_counter()
+    cpu, started = machine_cpu() - cpu, processes_started() - started
+    while worker.horses:  # its CPU time is the worker's once it is gone
+        time.sleep(0.01)
+        if time.perf_counter() > wall + LIMIT:
+            raise SystemExit("the worker's job does not end")
+    mine = _spent_by(worker) - mine
+    before = processes_started()
+    place.xargs()
+    print(f"Where the time goes on {size} servers, in seconds from the launch: median server, last server")
+    for name, column in (
+        ("logged in, looked at, restart begun", "begun_at"),
+        ("script ended", "checking_at"),
+        (f"watched for {verify.SETTLE} s, proved", "finished_at"),
+    ):
+        moments = deployment.targets.values_list(column, flat=True)
+        after = [(moment - deployment.created_at).total_seconds() for moment in moments if moment]
+        print(f"  {name:40}{statistics.median(after):6.2f}{max(after):6.2f}")
+    print(
+        f"CPU: {mine:.2f} s of the worker's own, {cpu - mine:.2f} s of everything else, on {os.cpu_count()} processors"
+    )
+    print(f"Processes started a server: {started / size:.0f}, by ssh {(processes_started() - before) / size:.0f}")
+
+
+def _spent_by(worker: Worker) -> float:
+    """Seconds of CPU of a worker and of its work horses that have ended."""
+    fields = Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")

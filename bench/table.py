@@ -43,16 +43,22 @@ def machine_cpu() -> float:
     return (user + nice + system + irq + softirq) / 100
 
 
+def processes_started() -> int:
+    """How many processes this machine has started since it was booted."""
+    return int(Path("/proc/stat").read_text().partition("\nprocesses ")[2].split()[0])
+
+
 def show(
     title: str,
     measured: Mapping[str, Measured],
     targets: Mapping[str, float],
     most_bytes: Mapping[str, float] | None = None,
-) -> None:
-    """Print the medians and deployer's as a ratio of each other one's.
+) -> bool:
+    """Print the medians and deployer's as a ratio of each other one's. Says whether every target was met.
 
     ``targets`` and ``most_bytes`` are the greatest ratios, of wall time and of bytes on the wire.
     """
+    missed = 0
     own = measured["deployer"]
     print(f"\n{title}\n{'':24}{'wall s':>9}{'ratio':>7}{'CPU s':>9}{'ratio':>7}{'MB':>10}{'ratio':>7}  targets")
     for name, each in measured.items():
@@ -68,6 +74,8 @@ def show(
         line += _verdict("time", own.median_wall / each.median_wall, targets.get(name))
         line += _verdict("bytes", own.wire / max(each.wire, 1), (most_bytes or {}).get(name))
         print(line.rstrip(), flush=True)
+        missed += "MISSED" in line
+    return not missed
 
 
 def _verdict(what: str, ratio: float, target: float | None) -> str:

@@ -3,18 +3,22 @@
 import os
 import random
 import subprocess
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import paramiko
 
-from bench.table import rounds, show
+from bench.table import machine_cpu, rounds, show
 from bench.world import SSH_OPTIONS, Releases
 from deployer.models import Release
+from servers.ssh import SSHShell
 
 MB = 1_000_000
+STEPS = {"open": "logging in", "capture": "short commands"}
 SCP = f"scp -q {SSH_OPTIONS} -r -i {{key}} -P {{port}} . {{login}}:{{home}}/other/"
 RSYNC = "rsync -a -e '{ssh}' ./ {login}:{home}/other/"
 LINK_DEST = "rsync -a --link-dest={home}/shop/current/ -e '{ssh}' ./ {login}:{home}/other/"
@@ -105,7 +109,45 @@ def compare(
             before = proxies.forwarded
             do()
             found[name].wire = proxies.forwarded - before
-    show(title, found, targets, most_bytes or {})
+    if not show(title, found, targets, most_bytes or {}):
+        place.forget(release.version)
+        with steps() as taken:
+            cpu, begun, own = machine_cpu(), time.perf_counter(), time.process_time()
+            place.stage(release)
+            wall, cpu, own = time.perf_counter() - begun, machine_cpu() - cpu, time.process_time() - own
+        print("Where the time goes, in seconds; side by side they add up to more than the whole:")
+        for name, seconds in taken.items():
+            print(f"  {name:40}{sum(seconds) / len(place.sshds):6.2f} a server")
+        print(f"  {'all of it':40}{wall:6.2f}")
+        print(
+            f"CPU: {own:.2f} s of deployer's own, {cpu - own:.2f} s of everything else: on {os.cpu_count()} processors "
+            f"it could not take less than {cpu / (os.cpu_count() or 1):.2f} s"
+        )
+
+
+@contextmanager
+def steps() -> Iterator[dict[str, list[float]]]:
+    """The seconds that deployer's logins, short commands, uploads and unpacking take meanwhile."""
+    taken: dict[str, list[float]] = {}
+    plain = {name: getattr(SSHShell, name) for name in ("open", "capture", "feed")}
+
+    def watched(name: str) -> Callable[..., object]:
+        def do(shell: SSHShell, *words: object, **options: object) -> object:
+            step = name
+            if name == "feed":
+                step = "unpacking, verifying" if words[1] == () else "sending"
+            begun = time.perf_counter()
+            try:
+                return plain[name](shell, *words, **options)
+            finally:
+                taken.setdefault(STEPS.get(step, step), []).append(time.perf_counter() - begun)
+
+        return do
+
+    with ExitStack() as stack:
+        for name in plain:
+            stack.enter_context(mock.patch.object(SSHShell, name, watched(name)))
+        yield taken
 
 
 def second_release(place: Releases) -> Release:

@@ -163,7 +163,7 @@ class Staging:
     def _send(self, packed: Packed) -> None:
         """Let the packed archive arrive in a file on the server; a large one that goes far in several streams."""
         file = release_commands.part(self.path, self.release.version, self.nonce)
-        far = packed.size > LARGE and self.link.round_trip() > FAR
+        far = packed.size > LARGE and self.link.is_far(FAR)
         tell = self._progress(packed.size)
         blocks = max(-(-packed.size // BLOCK), 1)
         share = -(-blocks // (STRIPES if far else 1))

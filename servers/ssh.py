@@ -453,11 +453,13 @@ class SSHShell(Shell):
                         _("The link to %s was lost during the upload") % self.server, _("it stopped answering")
                     ) from error
 
-    def round_trip(self) -> float:
-        """Seconds that the peer takes to answer."""
-        begun = time.monotonic()
-        self._answers()
-        return time.monotonic() - begun
+    def is_far(self, seconds: float) -> bool:
+        """Whether the peer takes longer than that to answer, each of three times: a busy machine is not a far one."""
+        for _time in range(3):
+            begun = time.monotonic()
+            if self._answers() and time.monotonic() - begun <= seconds:
+                return False
+        return True
 
     @contextlib.contextmanager
     def tunnel(self, host: str, port: int, timeout: float) -> Iterator[paramiko.Channel]:
