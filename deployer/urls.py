@@ -9,6 +9,7 @@ from django.views.i18n import set_language
 
 from deployer.api import api
 from deployer.views import (
+    account,
     actions,
     board,
     changes,
@@ -58,6 +59,7 @@ urlpatterns = [
     path("playground/make/", playground.playground_make, name="playground_make"),
     path("playground/remove/", playground.playground_remove, name="playground_remove"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("password/", account.PasswordView.as_view(), name="password"),
     path("language/", set_language, name="set_language"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("projects/add/", new_project.project_add, name="project_add"),

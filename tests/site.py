@@ -31,6 +31,7 @@ PAGES = {
     "activity": Page(),
     "playground": Page(),
     "overview": Page(),
+    "password": Page(),
     "projects": Page(),
     "project": Page("project"),
     "project_add": Page(),

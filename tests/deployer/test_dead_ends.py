@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.auth import authenticate
+from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.views.defaults import bad_request, server_error
@@ -172,12 +174,22 @@ def test_nobody_is_led_to_a_page_that_is_closed_to_them() -> None:
     assert "next-step" not in page
 
 
-def test_the_name_of_the_first_user_leads_to_a_new_password() -> None:
-    address = reverse("admin:password_change")
-    client = logged_in()
+@pytest.mark.parametrize("staff", [True, False])
+def test_the_name_of_a_user_leads_to_a_new_password(staff: bool) -> None:
+    address = reverse("password")
+    client = logged_in(is_superuser=staff, is_staff=staff)
+    user = User.objects.get(pk=client.session["_auth_user_id"])
+    user.set_password("the-old-one-it-was")
+    user.save()
+    client.force_login(user)
     assert f'href="{address}"' in client.get(reverse("home")).content.decode()
-    assert client.get(address).status_code == 200
-    assert address not in logged_in(is_superuser=False, is_staff=False).get(reverse("home")).content.decode()
+    wanted = {"old_password": "wrong", "new_password1": "a-new-one-it-is", "new_password2": "a-new-one-it-is"}
+    refused = client.post(address, wanted).content.decode()
+    assert "field-error" in refused
+    assert "a-new-one-it-is" not in refused
+    done = client.post(address, wanted | {"old_password": "the-old-one-it-was"}, follow=True)
+    assert "The password was changed." in done.content.decode()
+    assert authenticate(username=user.get_username(), password="a-new-one-it-is") == user
 
 
 def test_a_new_project_says_what_is_next_until_it_was_launched() -> None:

@@ -1,0 +1,27 @@
+"""What everybody may change of one's own account."""
+
+from django.contrib.auth.forms import PasswordChangeForm
+from django.contrib.auth.password_validation import password_validators_help_texts
+from django.contrib.auth.views import PasswordChangeView
+from django.contrib.messages.views import SuccessMessageMixin
+from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as _
+
+from servers.forms import StyledForm
+
+
+class PasswordForm(StyledForm, PasswordChangeForm):
+    """The old password, and the new one twice."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["new_password1"].help_text = " ".join(password_validators_help_texts())
+
+
+class PasswordView(SuccessMessageMixin, PasswordChangeView):
+    """A new password; other sessions of the same user end."""
+
+    form_class = PasswordForm
+    template_name = "registration/password.html"
+    success_url = reverse_lazy("home")
+    success_message = _("The password was changed.")
