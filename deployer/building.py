@@ -57,8 +57,7 @@ def clone(run: Run) -> Iterator[Source]:
     try:
         tree = folder / "tree"
         tree.mkdir()
-        login = Credential.objects.filter(pk=plan.git_credential_id).first() if plan.git_credential_id else None
-        mirror = Mirror(plan.git_url, login, folder)
+        mirror = Mirror(plan.git_url, _login(plan), folder)
         run.log.mask = run.log.mask.knowing(mirror.secrets)
         path, env = str(mirror.path), mirror.env
         run.log.say(_("Fetching %s") % plan.git_url)
@@ -87,6 +86,20 @@ def clone(run: Run) -> Iterator[Source]:
         if left := shell.sweep():
             run.log.warn(_("%d processes that the build had left behind were ended") % left)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _login(plan: Plan) -> Credential | None:
+    """The login to the repository; nothing where the project has none."""
+    if plan.git_credential_id is None:
+        return None
+    login = Credential.objects.filter(pk=plan.git_credential_id).first()
+    if login is None:
+        raise BuildError(
+            _("The repository cannot be cloned"),
+            _("the git credential of the project was deleted after the launch"),
+            _("Choose another one in the project, then deploy again."),
+        )
+    return login
 
 
 def build_key(plan: Plan, commit: str) -> str:

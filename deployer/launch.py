@@ -236,7 +236,8 @@ def roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigge
 def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Launch:
     """The same type and release again, for the servers of ``earlier`` that are not as they should be.
 
-    Refused while it runs, when every server is done, and when a newer deployment has touched one of them.
+    Refused while it runs, when every server is done, when a newer deployment has touched one of them, and when one
+    is in none of its groups any more.
     """
     _need_ended(earlier)
     servers = earlier.targets.exclude(status=Target.Status.SUCCESS).exclude(server=None)
@@ -244,6 +245,17 @@ def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, t
     if not only:
         raise LaunchRefusedError(_("Every server of deployment #%d is done: there is nothing to retry.") % earlier.pk)
     _need_untouched(earlier, only)
+    groups = list(earlier.server_groups.all())
+    members = {server.pk for server in ServerGroup.flatten(groups)}
+    if away := [target.server_name for target in servers if target.server_id not in members]:
+        raise LaunchRefusedError(
+            _(
+                "%(servers)s: not in a server group of deployment #%(number)d any more. "
+                "Put it back into one, or launch a new deployment."
+            )
+            % {"servers": ", ".join(away), "number": earlier.pk},
+            field="server_groups",
+        )
     release = earlier.release
     if release and not release.archive:
         if release.origin == Release.Origin.UPLOADED:
@@ -251,7 +263,7 @@ def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, t
         release = None  # it is built anew, of the same commit
     return Launch(
         earlier.project,
-        list(earlier.server_groups.all()),
+        groups,
         earlier.deployment_type,
         # The same commit, even if the branch has moved on since.
         branch=earlier.commit_hash or earlier.branch,

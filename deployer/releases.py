@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.files.base import ContentFile, File
-from django.core.files.storage import Storage
+from django.core.files.storage import Storage, default_storage
 from django.db.models import F, Max, Q, QuerySet, Sum, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
@@ -27,6 +27,12 @@ def disk_use(project: Project | None = None) -> int:
     """Bytes of the archives that are stored, of one project or of all."""
     stored = Release.objects.stored()
     return (stored.filter(project=project) if project else stored).aggregate(size=Sum("size"))["size"] or 0
+
+
+def need_store() -> None:
+    """Ask the store for something, as saving a release will. Raises `archives.StoreError` if it cannot be used."""
+    with archives.explained():
+        default_storage.exists("deployer")
 
 
 def store(release: Release, tar: Path) -> None:

@@ -2,6 +2,7 @@
 
 from deployer.building import build, built_before, clone
 from deployer.models import Deployment
+from deployer.releases import need_store
 from deployer.rollout import on_every_server, roll_out, tidy
 from deployer.run import Run
 
@@ -16,6 +17,7 @@ def full(run: Run) -> None:
     on_every_server(run, "connect", "preflight")
     if not run.has_release:
         run.need_servers()
+        need_store()
         with clone(run) as source:
             run.move(Status.BUILDING)
             run.release = built_before(run, source) or build(run, source)

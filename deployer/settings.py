@@ -102,6 +102,7 @@ def storage(url: str) -> dict[str, Any]:
     client = Config(
         s3={"addressing_style": options.pop("addressing_style", None)},
         connect_timeout=10,
+        read_timeout=20,
         # Swift and others refuse uploads that carry their checksum at the end; a release has a SHA-256 of its own.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

@@ -324,6 +324,18 @@ def test_a_failing_build_touches_no_server(sshd, git_repo, place):
     assert not (place / "srv").exists()
 
 
+def test_nothing_is_cloned_without_the_login_that_was_launched_with(sshd, git_repo, place):
+    project = full_project(git_repo, place, git_credential=make_credential())
+    deployment = make_deployment(project, make_group(make_server(sshd)))
+    login, project.git_credential = project.git_credential, None
+    project.save()
+    login.delete()
+    carry_out(deployment.pk)
+    deployment.refresh_from_db()
+    assert deployment.status == "failed"
+    assert "the git credential of the project was deleted after the launch" in deployment.error_message
+
+
 @pytest.mark.parametrize("branch", ["main;id", "$(touch pwned)", "`id`", "no-such-branch"])
 def test_a_hostile_branch_is_a_branch_that_is_not_found(sshd, git_repo, place, branch):
     project = full_project(git_repo, place)

@@ -146,6 +146,15 @@ def shop(git_repo, place, **values):
     return make_project(git_url=git_repo.url, deploy_path=str(place / "srv"), **values)
 
 
+def test_a_retry_names_the_servers_that_are_in_no_group_any_more(sshd, place):
+    project = make_project(deploy_script_path=str(place / "no-such-script"))
+    group = make_group(make_server(sshd, name="web-1"))
+    failed = ended(make_deployment(project, group, deployment_type="restart_only"))
+    group.delete()
+    with pytest.raises(LaunchRefusedError, match="web-1: not in a server group"):
+        retry_failed(failed, created_by=None, trigger="cli")
+
+
 def test_retry_takes_the_failed_servers_alone_and_builds_nothing_anew(sshd, make_sshd, git_repo, place):
     other = make_sshd()
     project = shop(git_repo, place)

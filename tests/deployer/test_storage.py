@@ -93,6 +93,7 @@ def test_a_store_that_does_not_answer_is_named(project, sshd, queue_server, sett
     assert deployment.status == "failed"
     assert "The store of releases cannot be used" in deployment.error_message
     assert "DEPLOYER_STORAGE" in deployment.error_message
+    assert deployment.building_at is None  # not after a build that nothing could keep
     with pytest.raises(StoreError):
         receive(project, "shop.tar", io.BytesIO(packed(".tar")))
     assert not Release.objects.exists()
