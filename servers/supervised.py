@@ -78,7 +78,7 @@ umask "$mask"
     return f"""d=$1 mask=$2 busy= held= cut=
 umask 077
 read -r stat </proc/$$/stat
-set -- ${{stat##*) }}
+set -- ${{stat##*\\) }}
 read -r boot </proc/sys/kernel/random/boot_id
 printf '%s %s %s\\n' $$ "${{20}}" "$boot" >"$d/pid" || exit
 exec 7<>"$d/out.pipe" 8<>"$d/err.pipe"
@@ -97,7 +97,7 @@ code=$?
 exec 7<&- 8<&-
 state_of() {{
 read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
-set -- ${{stat##*) }}
+set -- ${{stat##*\\) }}
 state=$1
 }}
 for keeper in $one $two; do
@@ -135,7 +135,7 @@ trap : HUP
 set -- "$base"/runs/*
 [ $# = 1 ] || find "$base/runs" -mindepth 1 -maxdepth 1 -mtime +{KEPT_DAYS} -exec rm -rf {{}} + 2>/dev/null
 begin() {{
-"$@" sh "$d/run.sh" "$d" "$mask" </dev/null >/dev/null 2>&1 3<<'{delimiter}'
+"$@" sh "$d/run.sh" "$d" "$mask" </dev/null >/dev/null 2>&1 4<&4 3<<'{delimiter}'
 {env}{delimiter}
 }}
 if mkdir "$d" 2>/dev/null; then
@@ -170,7 +170,7 @@ alive() {{
 read -r pid start boot <"$d/pid"
 read -r now </proc/sys/kernel/random/boot_id
 [ "$boot" = "$now" ] && read -r stat 2>/dev/null <"/proc/$pid/stat" || return 1
-set -- ${{stat##*) }}
+set -- ${{stat##*\\) }}
 [ "${{20}}" = "$start" ] && [ "$1" != Z ]
 }}
 if [ ! -s "$d/rc" ] && {{ [ "$mine" ] || alive; }}; then
@@ -233,7 +233,7 @@ keepers=
 members() {{
 for file in /proc/[0-9]*/stat; do
 read -r stat 2>/dev/null <"$file" || continue
-set -- ${{stat##*) }}
+set -- ${{stat##*\\) }}
 [ "$1" = Z ] && continue
 [ "$4" = "$pid" ] || continue
 file=${{file#/proc/}}

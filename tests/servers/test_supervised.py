@@ -1,0 +1,79 @@
+"""The text of supervised runs under the shells that a server's ``sh`` may be; each is given its own kind of tools."""
+
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from servers import supervised
+from servers.shell import Script
+from servers.ssh import _whole
+
+#: Debian has the first two. The others are tried where they are installed.
+SHELLS = ["dash", "bash --posix", *filter(shutil.which, ["busybox", "mksh", "ksh93", "yash"])]
+BUSYBOX = ("cat", "find", "grep", "head", "id", "kill", "mkdir", "mkfifo", "rm", "setsid", "sleep", "tail", "wc")
+LONG = "\n".join(map(str, range(20_000)))
+AWKWARD = 'it\'s "q" $HOME `id` \\ \n two'
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("text", "env", "stdout", "stderr", "record"),
+    [
+        ("echo out; echo err >&2; exit 7", {}, "out\n", "err\n", "7 4 4"),
+        (
+            'printf %s "$A$B"',
+            {"A": "x" * 100_000, "B": AWKWARD},
+            "x" * 100_000 + AWKWARD,
+            "",
+            f"0 {100_000 + len(AWKWARD)} 0",
+        ),
+        (f"cat <<'END'\n{LONG}\nEND", {}, LONG + "\n", "", f"0 {len(LONG) + 1} 0"),
+        (
+            "exec bash -c 'for n in 1 2; do echo o$n >/dev/stdout; echo e$n >/dev/stderr; done'",
+            {},
+            *["o1\no2\n", "e1\ne2\n"],
+            "0 6 6",
+        ),
+        ("sleep 1 & echo up", {}, "up\n", "", "0 3 0 held"),
+        ("exec >&- 2>&-; exit 3", {}, "", "", "3 0 0"),
+    ],
+    ids=["both streams", "variables", "long", "streams by name", "daemon", "closed streams"],
+)
+def test_a_run_is_the_same_under_every_shell(shell, text, env, stdout, stderr, record, tmp_path: Path):
+    key, trailer = secrets.token_hex(16), "TRAILER"
+    sent = supervised.follow(key, trailer, 0, 0, supervised.start(key, Script(text, env), "END_OF_TEXT"))
+    done = run(shell, sent, tmp_path)
+    assert done.stdout.decode() == f"\0{trailer}\n{stdout}\0{trailer} {record}\n"
+    assert done.stderr.decode() == f"\0{trailer}\n{stderr}"
+    again = run(shell, supervised.follow(key, trailer, 2, 0), tmp_path)
+    assert again.stdout.decode() == f"\0{trailer}\n{stdout[2:]}\0{trailer} {record}\n"
+    assert run(shell, supervised.close_gate(key), tmp_path).stdout == b"started\n"
+    assert run(shell, supervised.kill(key), tmp_path).stdout == b"ended\n"
+    run(shell, supervised.remove(key), tmp_path)
+    assert list((tmp_path / ".deployer" / "runs").iterdir()) == []
+    assert run(shell, supervised.close_gate(key), tmp_path).stdout == b"never\n"
+
+
+def run(shell: str, text: str, home: Path) -> subprocess.CompletedProcess[bytes]:
+    """Send ``text`` to a server whose ``sh`` is ``shell``."""
+    bins = home / "bin"
+    if not bins.exists():
+        bins.mkdir()
+        command = "busybox sh" if shell == "busybox" else shell
+        (bins / "sh").write_text(f'#!/bin/bash\nexec {command} "$@"\n')
+        (bins / "sh").chmod(0o755)
+        if shell == "busybox":
+            for tool in BUSYBOX:
+                (bins / tool).symlink_to(str(shutil.which("busybox")))
+    environment = {"HOME": str(home), "PATH": f"{bins}:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+    return subprocess.run(
+        [bins / "sh", "-s"],
+        input=_whole(text),
+        capture_output=True,
+        env=environment,
+        timeout=60,
+        start_new_session=True,
+    )
