@@ -75,7 +75,7 @@ umask "$mask"
 {folder}
 {script.text}
 ) </dev/null"""
-    return f"""d=$1 mask=$2 busy= held= cut=
+    return f"""d=$1 mask=$2 held= cut=
 umask 077
 read -r stat </proc/$$/stat
 set -- ${{stat##*\\) }}
@@ -86,7 +86,7 @@ keep() {{
 trap '' HUP TERM
 exec 3<&- 4<&- 7<&- 8<&-
 cat >"$d/$1" && exit
-true >"$d/cut"
+true >"$d/$1.cut"
 exec cat >/dev/null
 }}
 keep out <"$d/out.pipe" & one=$!
@@ -100,19 +100,20 @@ read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
 set -- ${{stat##*\\) }}
 state=$1
 }}
-for keeper in $one $two; do
-n=0 idle=0
-while state_of $keeper && [ "$state" != Z ]; do
+for keeper in "out $one" "err $two"; do
+set -- $keeper
+n=0 idle=0 drop=
+while state_of $2 && [ "$state" != Z ]; do
 cat=
-read -r cat _ 2>/dev/null <"/proc/$keeper/task/$keeper/children"
+read -r cat _ 2>/dev/null <"/proc/$2/task/$2/children"
 n=$((n+1)) idle=$((idle+1))
-[ $n -gt {_EOF_COMES_WITHIN} ] && state_of ${{cat:-$keeper}} && [ "$state" = S ] || idle=0
-if [ $idle = 3 ] || [ $n = {_PATIENCE_WITH_DAEMONS} ]; then held=held busy="$busy $cat"; break; fi
+[ $n -gt {_EOF_COMES_WITHIN} ] && state_of ${{cat:-$2}} && [ "$state" = S ] || idle=0
+if [ $idle = 3 ] || [ $n = {_PATIENCE_WITH_DAEMONS} ]; then held=held drop=$cat; break; fi
 sleep 0.01
 done
+[ ! -e "$d/$1.cut" ] || cut=cut
+[ -z "$drop" ] || kill -s KILL $drop
 done
-[ ! -e "$d/cut" ] || cut=cut
-[ -z "${{busy# }}" ] || kill -s KILL $busy
 set -- $(cd -- "$d" && exec wc -c out err)
 echo "$code" "$1" "$3" $held $cut >"$d/rc"
 """
@@ -215,7 +216,7 @@ def kill(key: str, patience: int = 3, run_as: str = "") -> str:
     """End the script of the run and everything below it, the runner itself last so that it records the end.
 
     Members are found by the run's session and by its key in their environment; those of another user are asked for and
-    signalled as that user. Once the script has ended
+    signalled as that user. A session whose number somebody else has by now is none of ours. Once the script has ended
     (``rc`` is there) nothing is touched: what still runs then is the application that it started.
     Prints ``ended`` or ``killed``.
     """
@@ -225,9 +226,16 @@ def kill(key: str, patience: int = 3, run_as: str = "") -> str:
     return f"""{_enter(key)}
 [ -s "$d/rc" ] && {{ echo ended; exit 0; }}
 [ -s "$d/pid" ] || {{ mkdir "$d" 2>/dev/null && {{ echo never; exit 0; }}; sleep 1; }}
-pid=
+pid= now=
 [ -s "$d/pid" ] && read -r pid start boot <"$d/pid"
 [ -n "$pid" ] || {{ echo never; exit 0; }}
+session=$pid
+read -r now </proc/sys/kernel/random/boot_id
+[ "$boot" = "$now" ] || session=none
+if read -r stat 2>/dev/null <"/proc/$pid/stat"; then
+set -- ${{stat##*\\) }}
+[ "${{20}}" = "$start" ] || session=none
+fi
 keepers=
 [ -s "$d/keepers" ] && read -r keepers <"$d/keepers"
 members() {{
@@ -235,7 +243,7 @@ for file in /proc/[0-9]*/stat; do
 read -r stat 2>/dev/null <"$file" || continue
 set -- ${{stat##*\\) }}
 [ "$1" = Z ] && continue
-[ "$4" = "$pid" ] || continue
+[ "$4" = "$session" ] || continue
 file=${{file#/proc/}}
 case " $pid $keepers " in *" $2 "*) [ "$2" = "$pid" ] || continue ;; esac
 case " $pid $keepers " in *" ${{file%/stat}} "*) continue ;; esac
@@ -254,7 +262,7 @@ n=0
 while [ $n -lt 50 ] && [ -n "$(members)" ]; do n=$((n+1)); signal KILL; sleep 0.05; done
 n=0
 while [ ! -s "$d/rc" ] && [ $n -lt 20 ]; do n=$((n+1)); sleep 0.05; done
-[ -s "$d/rc" ] || kill -s KILL "$pid" 2>/dev/null
+[ -s "$d/rc" ] || [ $session = none ] || kill -s KILL "$pid" 2>/dev/null
 echo killed
 """
 

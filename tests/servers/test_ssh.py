@@ -1,6 +1,7 @@
 """Promises of the SSH shell, kept against a real OpenSSH server."""
 
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -228,6 +229,22 @@ def test_killing_a_run_that_has_ended_leaves_its_daemon_alone(shell, sshd):
     shell.capture(supervised.start(key, Script(f"setsid {nap} & exit 0"), "END") + "sleep 0.5")
     assert shell.capture(supervised.kill(key)).stdout == "ended\n"
     assert not gone(nap, within=0.3)
+
+
+def test_a_number_that_somebody_else_has_by_now_is_not_killed(shell, sshd):
+    from servers import supervised
+
+    key, place = "a" * 32, sshd.home / ".deployer" / "runs" / ("a" * 32)
+    shell.capture(supervised.follow(key, "T", 0, 0, supervised.start(key, Script("kill -9 $$"), "END")))
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        _pid, start, boot = (place / "pid").read_text().split()
+        (place / "pid").write_text(f"{stranger.pid} {start} {boot}\n")
+        assert shell.capture(supervised.kill(key)).stdout == "killed\n"
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 def test_a_runner_that_was_killed_is_a_lost_run_and_not_a_success(shell):
