@@ -58,7 +58,8 @@ def runner(key: str, script: Script) -> str:
     """The text of ``run.sh``: run the script in the foreground with the environment from 3, record its end.
 
     ``$1`` is the run's folder, ``$2`` the login's own umask, 4 the FIFO. The script runs in the foreground because a
-    shell starts background commands with SIGINT and SIGQUIT ignored, which the application would inherit.
+    shell starts background commands with SIGINT and SIGQUIT ignored, which the application would inherit. Whoever ends
+    the script with all that it has started ends what the runner starts meanwhile, too: it tries again.
     """
     folder = f"cd -- {quote(script.folder)} || exit 126" if script.folder else 'cd -- "$HOME"'
     # The marker comes last: without it, half of an environment has come.
@@ -114,8 +115,9 @@ done
 [ ! -e "$d/$1.cut" ] || cut=cut
 [ -z "$drop" ] || kill -s KILL $drop
 done
-set -- $(cd -- "$d" && exec wc -c out err)
-echo "$code" "$1" "$3" $held $cut >"$d/rc"
+n=0
+until set -- $(cd -- "$d" && exec wc -c out err) && [ $# -gt 2 ] || [ $n = 9 ]; do n=$((n+1)); done
+echo "$code" "${{1:-0}}" "${{3:-0}}" $held $cut >"$d/rc"
 """
 
 

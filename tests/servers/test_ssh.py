@@ -236,7 +236,8 @@ def test_killing_a_run_that_has_ended_leaves_its_daemon_alone(shell, sshd):
 def test_a_number_that_somebody_else_has_by_now_is_not_killed(shell, sshd):
     from servers import supervised
 
-    key, place = "a" * 32, sshd.home / ".deployer" / "runs" / ("a" * 32)
+    key = secrets.token_hex(16)
+    place = sshd.home / ".deployer" / "runs" / key
     shell.capture(supervised.follow(key, "T", 0, 0, supervised.start(key, Script("kill -9 $$"), "END")))
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:

@@ -57,6 +57,18 @@ def test_a_run_is_the_same_under_every_shell(shell, text, env, stdout, stderr, r
     assert run(shell, supervised.close_gate(key), tmp_path).stdout == b"never\n"
 
 
+def test_the_end_is_recorded_even_if_the_tools_of_the_runner_are_ended(tmp_path: Path):
+    run("dash", ":", tmp_path)
+    counted = tmp_path / "counted"
+    (tmp_path / "bin" / "wc").write_text(
+        f'#!/bin/sh\n[ -e {counted} ] || {{ : >{counted}; kill -9 $$; }}\nexec /usr/bin/wc "$@"\n'
+    )
+    (tmp_path / "bin" / "wc").chmod(0o755)
+    sent = supervised.follow("k", "TRAILER", 0, 0, supervised.start("k", Script("echo fine; exit 4"), "END_OF_TEXT"))
+    assert run("dash", sent, tmp_path).stdout.endswith(b"fine\n\0TRAILER 4 5 0\n")
+    assert counted.exists()
+
+
 def run(shell: str, text: str, home: Path) -> subprocess.CompletedProcess[bytes]:
     """Send ``text`` to a server whose ``sh`` is ``shell``."""
     bins = home / "bin"
