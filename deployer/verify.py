@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 #: How long an old process may take to go, and a new one to come: where the operator named it, and where not.
 GRACE_NAMED = 10.0
 GRACE_DERIVED = 1.0
-#: A named process must be the same one after this long; else it is crash-looping.
-SETTLE = 1.0
+#: A named process must be the same one after this long; one that is another each of so many times is crash-looping.
+SETTLE, CHANGES = 1.0, 3
 
 
 class Place(Protocol):
@@ -113,14 +113,19 @@ def settle(
         time.sleep(pause)
         pause = min(pause * 2, 1.0)
         seen = None
-    if outcome == service.REPLACED and question.named:
+    if outcome != service.REPLACED or not question.named:
+        return outcome, with_folders(server, after, live, then)
+    for _change in range(CHANGES):  # a launcher may give way to what it has launched
         time.sleep(max(0.0, SETTLE - seen.age))
         folders, answer = link.capture_after(_ask_folders(server, after), question.text + then)
-        later = question.read(answer.stdout)
+        seen = Seen(answer.stdout)
+        later = question.read(seen.answer)
         if service.same_service(after, later):
             return outcome, _located(server, after, folders, live)
-        outcome, after, then = (service.CRASH_LOOPING if later else service.DEAD), later, ""
-    return outcome, with_folders(server, after, live, then)
+        after = later
+        if not after:
+            return service.DEAD, after
+    return service.CRASH_LOOPING, with_folders(server, after, live)
 
 
 def with_folders(server: Place, processes: list[dict[str, Any]], live: str, then: str = "") -> list[dict[str, Any]]:

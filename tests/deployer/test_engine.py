@@ -104,6 +104,17 @@ def test_a_named_process_that_is_started_again_and_again_is_crash_looping(sshd, 
     assert (target.status, target.proof["verdict"]) == ("failed", "crash-looping")
 
 
+def test_a_launcher_that_gives_way_to_what_it_launched_is_no_crash_loop(sshd, place):
+    program = f"sleep 7{os.getpid()}"
+    launcher = script(place, f"sleep 0.6; nohup {program} >/dev/null 2>&1 &", "launcher.sh")
+    path = script(place, f"nohup bash -c '. {launcher}' '{program}' >/dev/null 2>&1 &")
+    target = restarted(
+        make_project(deploy_script_path=path, process_name=program), make_group(make_server(sshd))
+    ).targets.get()
+    assert (target.status, target.proof["verdict"]) == ("success", "replaced")
+    assert [process["command"] for process in target.proof["after"]] == [program]
+
+
 def test_a_process_that_is_not_found_under_a_derived_name_is_a_warning_only(sshd, place):
     project = make_project(name="Some - Thing", deploy_script_path=script(place, "echo fine"))
     deployment = restarted(project, make_group(make_server(sshd)))
