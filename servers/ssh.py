@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import math
 import secrets
 import select
 import socket
@@ -267,12 +268,16 @@ class Hop:
 
 
 class SSHShell(Shell):
-    """A login on a server, kept open for as long as it is needed and opened again when the link is lost."""
+    """A login on a server, kept open for as long as it is needed and opened again when the link is lost.
+
+    ``quickest`` is the shortest time, in seconds, that it has taken to answer.
+    """
 
     def __init__(self, server: Server, *, on_notice: Callable[[str], None] | None = None) -> None:
         self.server = server
         self.notice = on_notice or (lambda _sentence: None)
         self.transports: list[paramiko.Transport] = []
+        self.quickest = math.inf
         self.abandoned = False
 
     # --- connecting --------------------------------------------------------------------------------
@@ -454,12 +459,14 @@ class SSHShell(Shell):
                     ) from error
 
     def is_far(self, seconds: float) -> bool:
-        """Whether the peer takes longer than that to answer, each of three times: a busy machine is not a far one."""
+        """Whether the peer has never answered within that, asked three times more: a busy machine is not a far one."""
         for _time in range(3):
-            begun = time.monotonic()
-            if self._answers() and time.monotonic() - begun <= seconds:
+            if self.quickest <= seconds:
                 return False
-        return True
+            begun = time.monotonic()
+            if self._answers():
+                self.quickest = min(self.quickest, time.monotonic() - begun)
+        return self.quickest > seconds
 
     @contextlib.contextmanager
     def tunnel(self, host: str, port: int, timeout: float) -> Iterator[paramiko.Channel]:
@@ -604,7 +611,10 @@ class SSHShell(Shell):
             self.open()
         for attempt in range(1, TRIES + 1):
             try:
-                return self.transports[-1].open_session(timeout=CONNECT_TIMEOUT)
+                begun = time.monotonic()
+                channel = self.transports[-1].open_session(timeout=CONNECT_TIMEOUT)
+                self.quickest = min(self.quickest, time.monotonic() - begun)
+                return channel
             except paramiko.ChannelException as error:  # MaxSessions: the others end soon
                 if attempt == TRIES:
                     raise LinkLostError(_("%s opened no session") % self.server, str(error)) from error
