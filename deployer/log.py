@@ -179,18 +179,20 @@ class Log:
     def flush(self) -> None:
         """Write what has been added. If the database refuses, the rows are kept and the error is raised.
 
-        A worker that has lost the deployment writes nothing: the log is the other one's now.
+        A worker that has lost the deployment writes nothing: the log is the other one's now. What is added meanwhile
+        is not waited for.
         """
         with self._writing:
-            with self._adding:
-                rows = self._rows[:10_000]
-            while rows:
+            left = len(self._rows)
+            while left:
+                with self._adding:
+                    rows = self._rows[: min(left, 10_000)]
                 with transaction.atomic():
                     if self._held.select_for_update().values_list("pk").first():
                         LogLine.objects.bulk_create(rows, batch_size=500)
                 with self._adding:
                     del self._rows[: len(rows)]
-                    rows = self._rows[:10_000]
+                left -= len(rows)
 
 
 class Output:

@@ -564,10 +564,11 @@ class Lease(models.Model):
     def take(cls, server: Server, path: str, deployment: Deployment) -> Deployment | None:
         """Take the place for ``deployment``; gives the one that holds it if that has not ended yet, else nothing."""
         free = models.Q(deployment=deployment) | models.Q(deployment__in=Deployment.objects.ended())
-        if cls.objects.filter(free, server=server, path=path).update(deployment=deployment):
+        ours = cls.objects.filter(free, server=server, path=path)
+        if ours.update(deployment=deployment):
             return None
         lease, made = cls.objects.get_or_create(server=server, path=path, defaults={"deployment": deployment})
-        if made or lease.deployment_id == deployment.pk:
+        if made or ours.update(deployment=deployment):
             return None
         return Deployment.objects.select_related("project").defer("plan").get(pk=lease.deployment_id)
 

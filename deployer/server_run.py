@@ -14,7 +14,7 @@ from deployer.models import Lease, Release, Sighting, Target
 from deployer.preflight import Finding, findings, look
 from deployer.releases import Recorded, recorded
 from deployer.staging import Staging
-from deployer.verify import Question, Seen, run_check, settle
+from deployer.verify import Question, Seen, run_check, watch
 from projects import health, service
 from projects import release as release_commands
 from projects.preflight import Facts
@@ -315,7 +315,7 @@ class ServerRun:
         ``then`` is a short script of our own that is run once the server has been asked.
         """
         question = self.question
-        outcome, after = settle(self, before, self.target.release_after, self.seen, then)
+        outcome, after = watch(self, self.question, before, self.target.release_after, self.seen, then)
         reloaded = outcome == service.UNCHANGED and self.plan.script_reloads
         proof = {"verdict": outcome, "name": question.name, "before": before, "after": after, "reloads": reloaded}
         sentence = service.proof_in_words(proof)

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 #: How long an old process may take to go, and a new one to come: where the operator named it, and where not.
 GRACE_NAMED = 10.0
 GRACE_DERIVED = 1.0
-#: A named process must be the same one after this long; one that is another each of so many times is crash-looping.
+#: A named process must be the same one after this long, and once more for each time that it was another one; when it
+#: was another one so many times, it is crash-looping.
 SETTLE, CHANGES = 1.0, 3
+#: One that is not there is dead if it is not there after this long, either.
+MOMENT = 0.2
 
 
 class Place(Protocol):
@@ -92,19 +95,19 @@ class Seen:
         return time.monotonic() - self.at
 
 
-def settle(
-    server: Place, before: list[dict[str, Any]], live: str, seen: Seen | None, then: str
+def watch(
+    server: Place, question: Question, before: list[dict[str, Any]], live: str, seen: Seen | None, then: str
 ) -> tuple[str, list[dict[str, Any]]]:
     """The verdict and who the service is now, once old processes had time to go and new ones to come.
 
     ``live`` is the release that they should run from; ``seen`` is the answer to the first question, if it was asked
     already; ``then`` is a short script that is run behind the last one.
     """
-    question, link = Question.of(server.plan), server.link
+    link = server.link
     until = time.monotonic() + (GRACE_NAMED if question.named else GRACE_DERIVED)
     pause = 0.05
     while True:
-        if seen is None:
+        if seen is None or not seen.answer:
             seen = Seen(link.capture(question.text).stdout)
         after = question.read(seen.answer)
         outcome = service.verdict(before, after, named=question.named)
@@ -115,16 +118,25 @@ def settle(
         seen = None
     if outcome != service.REPLACED or not question.named:
         return outcome, with_folders(server, after, live, then)
-    for _change in range(CHANGES):  # a launcher may give way to what it has launched
+    changes = same = 0  # a launcher may give way to what it has launched
+    while changes < CHANGES:
         time.sleep(max(0.0, SETTLE - seen.age))
         folders, answer = link.capture_after(_ask_folders(server, after), question.text + then)
         seen = Seen(answer.stdout)
         later = question.read(seen.answer)
+        if not later:  # between two lives of it there is none for a moment
+            time.sleep(MOMENT)
+            seen = Seen(link.capture(question.text).stdout)
+            later = question.read(seen.answer)
+            if not later:
+                return service.DEAD, later
         if service.same_service(after, later):
-            return outcome, _located(server, after, folders, live)
+            same += 1
+            if same > changes:
+                return outcome, _located(server, after, folders, live)
+        else:
+            changes, same = changes + 1, 0
         after = later
-        if not after:
-            return service.DEAD, after
     return service.CRASH_LOOPING, with_folders(server, after, live)
 
 

@@ -514,6 +514,7 @@ class SSHShell(Shell):
     ) -> tuple[int, str]:
         """As `run`, and what ``question``, a short script of our own, printed at the moment when ``script`` had ended.
 
+        Nothing where there was no time for the answer: how the script ended is what counts.
         A lost link is taken up again until the time limit and no output is lost or doubled. Raises as
         `Shell.run`; besides `RunLostError` when the runner is gone without a record, and the last connection
         error when the server could not be reached again in time.
@@ -527,9 +528,13 @@ class SSHShell(Shell):
                 if not self._alive():
                     self.open()
                 pause = 0.2
-                text = supervised.follow(key, follower.trailer, follower.out, follower.err, begin) + question
+                again = "" if follower.met else begin
+                text = supervised.follow(key, follower.trailer, follower.out, follower.err, again) + question
                 code = self._execute("exec /bin/sh -s", _whole(text), follower.take, deadline=deadline, stop=stop)
                 if follower.record is None and code == supervised.NOTHING_TO_FOLLOW:
+                    if follower.met:
+                        follower.record = "lost"
+                        self._recorded(key, follower)
                     raise TransferError(
                         _("The run on %s could not be started") % self.server,
                         follower.stray(),
@@ -539,10 +544,14 @@ class SSHShell(Shell):
                     raise LinkLostError(_("The link to %s was lost") % self.server, follower.stray())
                 return self._recorded(key, follower), follower.answer.decode(errors="surrogateescape")
             except (StoppedError, ScriptTimeoutError):
+                if follower.record is not None and not self.abandoned:  # it was only the question that took too long
+                    return self._recorded(key, follower), ""
                 if not self.abandoned:
                     self._kill(key, follower, script.run_as)
                 raise
             except (LinkLostError, UnreachableError) as error:
+                if follower.record is not None and not self.abandoned:
+                    return self._recorded(key, follower), ""
                 if self.abandoned or stop.is_set() or time.monotonic() > deadline:
                     raise
                 self.notice(_("%s Connecting again.") % error)
@@ -570,8 +579,8 @@ class SSHShell(Shell):
         if "held" in marks:
             self.notice(
                 _(
-                    "What the script left running still writes to the script's own output; from now on that is thrown "
-                    "away. Let it write to a file of its own (>app.log 2>&1)."
+                    "What the script left running has the script's own output open; what it writes there from now on "
+                    "is thrown away. Let it write to a file of its own (>app.log 2>&1)."
                 )
             )
         if "cut" in marks:
@@ -580,7 +589,14 @@ class SSHShell(Shell):
 
     def close_gate(self, key: str) -> bool:
         """See to it that the run ``key`` is never started from now on. False: it has been started already."""
-        return self.capture(supervised.close_gate(key)).stdout.strip() == "never"
+        answer = self.capture(supervised.close_gate(key))
+        if answer.stdout.strip() not in {"never", "started"}:
+            raise TransferError(
+                _("%s does not say whether the script was started") % self.server,
+                answer.stderr.strip()[-300:],
+                _("Check the free space and the rights of the login's home."),
+            )
+        return answer.stdout.strip() == "never"
 
     def forget(self, key: str) -> None:
         """Delete what the server keeps of a run, once its end is recorded elsewhere; its gate goes too."""
@@ -713,6 +729,7 @@ class _Follower:
         self.on_output = on_output
         self.trailer = secrets.token_hex(16)
         self.out = self.err = 0
+        self.met = False
         self.record: str | None = None
         self.lost_link()
 
@@ -733,6 +750,7 @@ class _Follower:
             noise, begun, data = (self.noise[stream] + data).partition(f"\0{self.trailer}\n".encode())
             self.noise[stream] = noise[-4096:]
             self.begun[stream] = bool(begun)
+            self.met = self.met or bool(begun)
             if not data:
                 return
         if stream == STDERR:

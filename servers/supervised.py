@@ -9,6 +9,7 @@ makes it starts the script, everybody else follows. In it:
 ``out`` ``err``  the output, taken down by a keeper each from ``out.pipe`` and ``err.pipe``. The script itself gets no
               file: one that writes to /dev/stderr would cut that file at each of its lines
 ``keepers``   the pids of the two; they outlive the signals that end the script
+``code``      exit status, as soon as the script has ended: from then on nothing that it started is ended
 ``rc``        exit status, the sizes of both files at the script's end, and what there is to say about them: ``held``,
               what the script left running still has the pipes, and their keepers drain them to nowhere from then on;
               ``cut``, the rest could not be written (the disk may be full)
@@ -85,16 +86,19 @@ printf '%s %s %s\\n' $$ "${{20}}" "$boot" >"$d/pid" || exit
 exec 7<>"$d/out.pipe" 8<>"$d/err.pipe"
 keep() {{
 trap '' HUP TERM
-exec 3<&- 4<&- 7<&- 8<&-
-cat >"$d/$1" && exit
+exec 5<&0 3<&- 4<&- 7<&- 8<&-
+cat <&5 >"$d/$1" 5<&- &
+echo $! >"$d/$1.cat"
+wait $! && exit
 true >"$d/$1.cut"
-exec cat >/dev/null
+exec cat <&5 >/dev/null 5<&-
 }}
 keep out <"$d/out.pipe" & one=$!
 keep err <"$d/err.pipe" & two=$!
 echo $one $two >"$d/keepers"
 {command} >"$d/out.pipe" 2>"$d/err.pipe" 7<&- 8<&-
 code=$?
+echo $code >"$d/code"
 exec 7<&- 8<&-
 state_of() {{
 read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
@@ -106,7 +110,7 @@ set -- $keeper
 n=0 idle=0 drop=
 while state_of $2 && [ "$state" != Z ]; do
 cat=
-read -r cat _ 2>/dev/null <"/proc/$2/task/$2/children"
+read -r cat 2>/dev/null <"$d/$1.cat"
 n=$((n+1)) idle=$((idle+1))
 [ $n -gt {_EOF_COMES_WITHIN} ] && state_of ${{cat:-$2}} && [ "$state" = S ] || idle=0
 if [ $idle = 3 ] || [ $n = {_PATIENCE_WITH_DAEMONS} ]; then held=held drop=$cat; break; fi
@@ -117,7 +121,8 @@ done
 done
 n=0
 until set -- $(cd -- "$d" && exec wc -c out err) && [ $# -gt 2 ] || [ $n = 9 ]; do n=$((n+1)); done
-echo "$code" "${{1:-0}}" "${{3:-0}}" $held $cut >"$d/rc"
+record="$code ${{1:-0}} ${{3:-0}} $held $cut"
+echo "$record" >"$d/rc" || {{ rm -f "$d/run.sh" "$d/keepers"; echo "$record" >"$d/rc"; }}
 """
 
 
@@ -129,7 +134,7 @@ def environment(values: Mapping[str, str]) -> str:
 def start(key: str, script: Script, delimiter: str) -> str:
     """Start the run ``key`` unless somebody has. ``delimiter`` is a word that no line of the values equals.
 
-    The environment goes through a pipe: it is in no file and in no list of processes.
+    The environment is in no list of processes, and in no file but that in which some shells keep such a text meanwhile.
     """
     env = environment({**script.env, RUN_MARKER: key})
     return f"""mask=$(umask)
@@ -219,14 +224,16 @@ def kill(key: str, patience: int = 3, run_as: str = "") -> str:
 
     Members are found by the run's session and by its key in their environment; those of another user are asked for and
     signalled as that user. A session whose number somebody else has by now is none of ours. Once the script has ended
-    (``rc`` is there) nothing is touched: what still runs then is the application that it started.
+    (``code`` is there) nothing is touched: what still runs then is the application that it started.
     Prints ``ended`` or ``killed``.
     """
     marked = f"grep -la {quote(f'{RUN_MARKER}={key}')} /proc/[0-9]*/environ 2>/dev/null"
     theirs = f"; {as_user(run_as, marked)}" if run_as else ""
     or_as_user = f' || sudo -n -u {quote(run_as)} -- kill -s "$1" "$p" 2>/dev/null' if run_as else ""
     return f"""{_enter(key)}
-[ -s "$d/rc" ] && {{ echo ended; exit 0; }}
+n=0
+while [ -s "$d/code" ] && [ ! -s "$d/rc" ] && [ $n -lt 200 ]; do n=$((n+1)); sleep 0.05; done
+[ ! -s "$d/code" ] && [ ! -s "$d/rc" ] || {{ echo ended; exit 0; }}
 [ -s "$d/pid" ] || {{ mkdir "$d" 2>/dev/null && {{ echo never; exit 0; }}; sleep 1; }}
 pid= now=
 [ -s "$d/pid" ] && read -r pid start boot <"$d/pid"

@@ -94,10 +94,11 @@ def test_a_named_process_that_dies_at_once_is_a_failure(sshd, place):
     assert (target.status, target.proof["verdict"]) == ("failed", "dead")
 
 
-def test_a_named_process_that_is_started_again_and_again_is_crash_looping(sshd, place):
-    program = f"sleep 0.3{os.getpid()}"
+@pytest.mark.parametrize(("life", "rest"), [("0.3", ""), ("1.2", "sleep 0.5")])
+def test_a_named_process_that_is_started_again_and_again_is_crash_looping(sshd, place, life, rest):
+    program = f"sleep {life}{os.getpid()}"
     loop = script(place, f"for n in $(seq 20); do {program}; done", "loop.sh")
-    path = script(place, f"nohup bash {loop} >/dev/null 2>&1 &")
+    path = script(place, f"nohup bash {loop} >/dev/null 2>&1 &\n{rest}")
     target = restarted(
         make_project(deploy_script_path=path, process_name=program), make_group(make_server(sshd))
     ).targets.get()

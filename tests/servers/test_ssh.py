@@ -116,7 +116,7 @@ def test_a_daemon_that_keeps_the_scripts_output_is_said_and_can_go_on_writing(ss
         collected = Collected()
         assert shell.run(Script(daemon), collected, timeout=20, stop=threading.Event(), key=key) == 0
         assert collected.stdout == b"started\n"
-        assert any("still writes to the script's own output" in sentence for sentence in said)
+        assert any("has the script's own output open" in sentence for sentence in said)
         shell.forget(key)
     assert not (sshd.home / ".deployer" / "runs" / key).exists()
     go.touch()  # what is written now is more than a pipe holds
@@ -134,6 +134,19 @@ def test_output_that_cannot_be_stored_is_said_and_the_script_goes_on(make_sshd):
         code, output = run(shell, "head -c 3000000 /dev/zero && echo fine >&2")
     assert (code, output.stderr, output.stdout) == (0, b"fine\n", bytes(500 * 1024))
     assert any("The output is not whole" in sentence for sentence in said)
+
+
+def test_a_script_that_has_ended_has_not_run_over_its_time_with_the_question_behind_it(shell):
+    ended = Script("exit 3")
+    asked = shell.run_and_ask(ended, "sleep 30", Collected(), timeout=1, stop=threading.Event(), key="b" * 32)
+    assert asked == (3, "")
+
+
+def test_a_server_that_cannot_say_whether_a_script_was_started_is_not_believed(make_sshd):
+    sshd = make_sshd()
+    (sshd.home / ".deployer").write_text("no folder")
+    with connect(make_server(sshd)) as shell, pytest.raises(TransferError, match="does not say whether"):
+        shell.close_gate("c" * 32)
 
 
 def test_a_daemon_inherits_no_ignored_signals_and_the_logins_own_umask(shell):

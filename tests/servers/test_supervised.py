@@ -1,7 +1,9 @@
 """The text of supervised runs under the shells that a server's ``sh`` may be; each is given its own kind of tools."""
 
+import os
 import secrets
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -57,6 +59,30 @@ def test_a_run_is_the_same_under_every_shell(shell, text, env, stdout, stderr, r
     assert run(shell, supervised.close_gate(key), tmp_path).stdout == b"never\n"
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_a_script_has_left_running_is_not_ended_before_its_end_is_recorded(shell, tmp_path: Path):
+    left = tmp_path / "left"
+    text = f"(while sleep 0.02; do echo x; done) & echo $! >{left}"
+    waiting = f"until [ -s {tmp_path}/.deployer/runs/k/code ]; do sleep 0.01; done"
+    run(shell, supervised.start("k", Script(text), "END_OF_TEXT") + waiting, tmp_path)
+    try:
+        assert run(shell, supervised.kill("k"), tmp_path).stdout == b"ended\n"
+        assert (tmp_path / ".deployer" / "runs" / "k" / "rc").read_text().split()[0] == "0"
+        os.kill(int(left.read_text()), 0)
+    finally:
+        os.kill(int(left.read_text()), signal.SIGKILL)
+
+
+def test_a_full_disk_is_said_and_the_end_is_known(tmp_path: Path):
+    (tmp_path / ".deployer").mkdir(mode=0o700)
+    small = f"mount -t tmpfs -o size=200k,mode=700 tmpfs {tmp_path}/.deployer || exit 1\n"
+    sent = supervised.follow("k", "TRAILER", 0, 0, supervised.start("k", Script("seq 90000; exit 4"), "END_OF_TEXT"))
+    done = run("dash", small + sent, tmp_path, "unshare", "--map-root-user", "--mount")
+    record = done.stdout.rpartition(b"TRAILER ")[2].decode().split()
+    assert (record[0], record[2:]) == ("4", ["0", "cut"]), done
+    assert 0 < int(record[1]) < 200 << 10
+
+
 def test_the_end_is_recorded_even_if_the_tools_of_the_runner_are_ended(tmp_path: Path):
     run("dash", ":", tmp_path)
     counted = tmp_path / "counted"
@@ -69,8 +95,8 @@ def test_the_end_is_recorded_even_if_the_tools_of_the_runner_are_ended(tmp_path:
     assert counted.exists()
 
 
-def run(shell: str, text: str, home: Path) -> subprocess.CompletedProcess[bytes]:
-    """Send ``text`` to a server whose ``sh`` is ``shell``."""
+def run(shell: str, text: str, home: Path, *inside: str) -> subprocess.CompletedProcess[bytes]:
+    """Send ``text`` to a server whose ``sh`` is ``shell``; that is run by the command ``inside``."""
     bins = home / "bin"
     if not bins.exists():
         bins.mkdir()
@@ -82,7 +108,7 @@ def run(shell: str, text: str, home: Path) -> subprocess.CompletedProcess[bytes]
                 (bins / tool).symlink_to(str(shutil.which("busybox")))
     environment = {"HOME": str(home), "PATH": f"{bins}:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
     return subprocess.run(
-        [bins / "sh", "-s"],
+        [*inside, bins / "sh", "-s"],
         input=_whole(text),
         capture_output=True,
         env=environment,
