@@ -141,7 +141,7 @@ def start(key: str, script: Script, delimiter: str) -> str:
 {_enter(key)}
 trap : HUP
 set -- "$base"/runs/*
-[ $# = 1 ] || find "$base/runs" -mindepth 1 -maxdepth 1 -mtime +{KEPT_DAYS} -exec rm -rf {{}} + 2>/dev/null
+[ ! -e "$1" ] || find "$base/runs" -mindepth 1 -maxdepth 1 -mtime +{KEPT_DAYS} -exec rm -rf {{}} + 2>/dev/null
 begin() {{
 "$@" sh "$d/run.sh" "$d" "$mask" </dev/null >/dev/null 2>&1 4<&4 3<<'{delimiter}'
 {env}{delimiter}
@@ -270,7 +270,7 @@ while [ $n -lt {patience * 10} ] && [ ! -s "$d/rc" ] && [ -n "$(members)" ]; do 
 n=0
 while [ $n -lt 50 ] && [ -n "$(members)" ]; do n=$((n+1)); signal KILL; sleep 0.05; done
 n=0
-while [ ! -s "$d/rc" ] && [ $n -lt 20 ]; do n=$((n+1)); sleep 0.05; done
+while [ ! -s "$d/rc" ] && {{ [ $n -lt 20 ] || [ -s "$d/code" ] && [ $n -lt 150 ]; }}; do n=$((n+1)); sleep 0.05; done
 [ -s "$d/rc" ] || [ $session = none ] || kill -s KILL "$pid" 2>/dev/null
 echo killed
 """
