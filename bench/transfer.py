@@ -110,19 +110,24 @@ def compare(
             do()
             found[name].wire = proxies.forwarded - before
     if not show(title, found, targets, most_bytes or {}):
-        place.forget(release.version)
-        with steps() as taken:
-            cpu, begun, own = machine_cpu(), time.perf_counter(), time.process_time()
-            place.stage(release)
-            wall, cpu, own = time.perf_counter() - begun, machine_cpu() - cpu, time.process_time() - own
-        print("Where the time goes, in seconds; side by side they add up to more than the whole:")
-        for name, seconds in taken.items():
-            print(f"  {name:40}{sum(seconds) / len(place.sshds):6.2f} a server")
-        print(f"  {'all of it':40}{wall:6.2f}")
-        print(
-            f"CPU: {own:.2f} s of deployer's own, {cpu - own:.2f} s of everything else: on {os.cpu_count()} processors "
-            f"it could not take less than {cpu / (os.cpu_count() or 1):.2f} s"
-        )
+        profile(place, release)
+
+
+def profile(place: Releases, release: Release) -> None:
+    """Where deployer's time goes when it sends ``release``: what its steps take, and whose CPU."""
+    place.forget(release.version)
+    with steps() as taken:
+        cpu, begun, own = machine_cpu(), time.perf_counter(), time.process_time()
+        place.stage(release)
+        wall, cpu, own = time.perf_counter() - begun, machine_cpu() - cpu, time.process_time() - own
+    print("Where the time goes, in seconds; side by side they add up to more than the whole:")
+    for name, seconds in taken.items():
+        print(f"  {name:40}{sum(seconds) / len(place.sshds):6.2f} a server")
+    print(f"  {'all of it':40}{wall:6.2f}")
+    print(
+        f"CPU: {own:.2f} s of deployer's own, {cpu - own:.2f} s of everything else: on {os.cpu_count()} processors "
+        f"it could not take less than {cpu / (os.cpu_count() or 1):.2f} s"
+    )
 
 
 @contextmanager

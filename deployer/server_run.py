@@ -128,15 +128,11 @@ class ServerRun:
             raise
         insist(server.record_connection)
 
-    def look(self) -> None:
+    def look(self) -> Seen:
         """Ask the server what there is to know before a restart, in one command."""
         self.facts, answer = look(self.link, self.plan, self.run.deployment.deployment_type)
         self.seen = Seen(answer)
-
-    def who(self) -> list[dict[str, Any]]:
-        """Who the service was when the server was last asked."""
-        assert self.seen is not None  # noqa: S101 (`connect` has asked)
-        return self.question.read(self.seen.answer)
+        return self.seen
 
     def preflight(self) -> None:
         """See to it that what is about to be done can work: the place is free, and the look found nothing amiss."""
@@ -235,9 +231,10 @@ class ServerRun:
 
     def restart(self) -> None:
         """Run the script once, whatever happens to the link, and take down the exit status."""
-        if self.switched or self.seen is None or self.seen.age > FRESH:
-            self.look()
-        self.before = self.who()
+        seen = self.seen
+        if self.switched or seen is None or seen.age > FRESH:
+            seen = self.look()
+        self.before = self.question.read(seen.answer)
         if not self.switched:
             self.target.release_before = self.target.release_after = release_commands.release_name(self.found.live)
             self.run.check()  # after a switch the restart belongs to it: code and process must not part
@@ -315,7 +312,7 @@ class ServerRun:
         ``then`` is a short script of our own that is run once the server has been asked.
         """
         question = self.question
-        outcome, after = watch(self, self.question, before, self.target.release_after, self.seen, then)
+        outcome, after = watch(self, question, before, self.target.release_after, self.seen, then)
         reloaded = outcome == service.UNCHANGED and self.plan.script_reloads
         proof = {"verdict": outcome, "name": question.name, "before": before, "after": after, "reloads": reloaded}
         sentence = service.proof_in_words(proof)

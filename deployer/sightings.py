@@ -12,6 +12,7 @@ from django.db.models import Max, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from deployer import preflight
 from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
 from deployer.releases import live_in, newest_of
@@ -119,11 +120,10 @@ def _servers_of(project: Project) -> Collection[Server]:
 def _look_at(project: Project, plan: Plan, server: Server) -> None:
     try:
         with connect(server) as link:
-            home = link.capture('printf %s "$HOME"').stdout
-            visit = Visit(plan, link, service.at_home(plan.deploy_path, home).rstrip("/"))
-            leads_to = link.capture(release.live(visit.deploy_path)).stdout if plan.deploy_path else ""
-            live = release.release_name(leads_to)
-            processes = with_folders(visit, Question.of(plan).ask(link), live)
+            facts, answer = preflight.look(link, plan, Deployment.Type.RESTART_ONLY)
+            visit = Visit(plan, link, service.at_home(plan.deploy_path, facts.home).rstrip("/"))
+            live = release.release_name(facts.live)
+            processes = with_folders(visit, Question.of(plan).read(answer), live)
     except ShellError as error:
         Sighting.record(project, server, problem=str(error))
         server.record_connection(str(error))

@@ -530,28 +530,28 @@ class SSHShell(Shell):
                 pause = 0.2
                 again = "" if follower.met else begin
                 text = supervised.follow(key, follower.trailer, follower.out, follower.err, again) + question
-                code = self._execute("exec /bin/sh -s", _whole(text), follower.take, deadline=deadline, stop=stop)
+                try:
+                    code = self._execute("exec /bin/sh -s", _whole(text), follower.take, deadline=deadline, stop=stop)
+                except ShellError:
+                    if follower.record is None or self.abandoned:
+                        raise
+                    follower.answer = b""  # the end is known; only the question behind it was cut short
                 if follower.record is None and code == supervised.NOTHING_TO_FOLLOW:
-                    if follower.met:
-                        follower.record = "lost"
-                        self._recorded(key, follower)
-                    raise TransferError(
-                        _("The run on %s could not be started") % self.server,
-                        follower.stray(),
-                        _("Check the free space and the rights of the login's home."),
-                    )
+                    if not follower.met:
+                        raise TransferError(
+                            _("The run on %s could not be started") % self.server,
+                            follower.stray(),
+                            _("Check the free space and the rights of the login's home."),
+                        )
+                    follower.record = "lost"  # its folder is gone
                 if follower.record is None:
                     raise LinkLostError(_("The link to %s was lost") % self.server, follower.stray())
                 return self._recorded(key, follower), follower.answer.decode(errors="surrogateescape")
             except (StoppedError, ScriptTimeoutError):
-                if follower.record is not None and not self.abandoned:  # it was only the question that took too long
-                    return self._recorded(key, follower), ""
                 if not self.abandoned:
                     self._kill(key, follower, script.run_as)
                 raise
             except (LinkLostError, UnreachableError) as error:
-                if follower.record is not None and not self.abandoned:
-                    return self._recorded(key, follower), ""
                 if self.abandoned or stop.is_set() or time.monotonic() > deadline:
                     raise
                 self.notice(_("%s Connecting again.") % error)
@@ -569,8 +569,8 @@ class SSHShell(Shell):
                 else _("its runner was killed"),
                 _("Look at the server before anything is done again."),
             )
-        numbers, marks = (follower.record or "").split()[:3], (follower.record or "").split()[3:]
-        code, out_size, err_size = map(int, numbers)
+        words = (follower.record or "").split()
+        (code, out_size, err_size), marks = map(int, words[:3]), words[3:]
         for stream, have, size in ((STDOUT, follower.out, out_size), (STDERR, follower.err, err_size)):
             if have < size:  # the follower ended a moment before the last bytes were written
                 name = "out" if stream == STDOUT else "err"
@@ -590,13 +590,14 @@ class SSHShell(Shell):
     def close_gate(self, key: str) -> bool:
         """See to it that the run ``key`` is never started from now on. False: it has been started already."""
         answer = self.capture(supervised.close_gate(key))
-        if answer.stdout.strip() not in {"never", "started"}:
+        said = answer.stdout.strip()
+        if said not in {"never", "started"}:
             raise TransferError(
                 _("%s does not say whether the script was started") % self.server,
                 answer.stderr.strip()[-300:],
                 _("Check the free space and the rights of the login's home."),
             )
-        return answer.stdout.strip() == "never"
+        return said == "never"
 
     def forget(self, key: str) -> None:
         """Delete what the server keeps of a run, once its end is recorded elsewhere; its gate goes too."""

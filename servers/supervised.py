@@ -254,7 +254,7 @@ set -- ${{stat##*\\) }}
 [ "$1" = Z ] && continue
 [ "$4" = "$session" ] || continue
 file=${{file#/proc/}}
-case " $pid $keepers " in *" $2 "*) [ "$2" = "$pid" ] || continue ;; esac
+case " $keepers " in *" $2 "*) continue ;; esac
 case " $pid $keepers " in *" ${{file%/stat}} "*) continue ;; esac
 echo "${{file%/stat}}"
 done

@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from servers import supervised
 from servers.connection import test_connection as check_connection
 from servers.models import Server
 from servers.shell import (
@@ -238,8 +239,6 @@ def test_a_stopped_run_leaves_no_process(shell):
 
 
 def test_killing_a_run_that_has_ended_leaves_its_daemon_alone(shell, sshd):
-    from servers import supervised
-
     key, nap = "e" * 32, f"sleep 5.{os.getpid()}"
     shell.capture(supervised.start(key, Script(f"setsid {nap} & exit 0"), "END") + "sleep 0.5")
     assert shell.capture(supervised.kill(key)).stdout == "ended\n"
@@ -247,8 +246,6 @@ def test_killing_a_run_that_has_ended_leaves_its_daemon_alone(shell, sshd):
 
 
 def test_a_number_that_somebody_else_has_by_now_is_not_killed(shell, sshd):
-    from servers import supervised
-
     key = secrets.token_hex(16)
     place = sshd.home / ".deployer" / "runs" / key
     shell.capture(supervised.follow(key, "T", 0, 0, supervised.start(key, Script("kill -9 $$"), "END")))
