@@ -335,7 +335,7 @@ def print_plan(deployment: int) -> None:
     """How the database answers a poll that brings nothing; the log must be reached by an index."""
     from django.db import connection
 
-    from deployer.following import statement
+    from deployer.log.reading import statement
     from deployer.models import LogLine
 
     text, values = statement(deployment, LogLine.objects.filter(deployment=deployment).latest("id").pk)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bench.table import Measured, machine_cpu, processes_started, rounds, show
 from bench.world import SSH_OPTIONS, TOOLS, World, run_tool
-from deployer import verify
 from deployer.models import Deployment
+from deployer.probing import identity as verify
 from tests.factories import make_deployment, make_project
 from tests.parts.queue import QueueServer
 from tests.parts.worker import Worker

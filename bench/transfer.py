@@ -15,7 +15,7 @@ import paramiko
 from bench.table import machine_cpu, rounds, show
 from bench.world import SSH_OPTIONS, Releases
 from deployer.models import Release
-from servers.ssh import SSHShell
+from servers.ssh.shell import SSHShell
 
 MB = 1_000_000
 STEPS = {"open": "logging in", "capture": "short commands"}

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.proxies import Proxies
+from deployer.engine.rollout import on_every_server
+from deployer.engine.routines import carry_out
+from deployer.engine.run import Run
 from deployer.models import Deployment, Release
-from deployer.rollout import on_every_server
-from deployer.routines import carry_out
-from deployer.run import Run
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.git import GitRepository

@@ -14,7 +14,7 @@ import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from deployer.keyfiles import new_encryption_key, read_or_make, short_socket_path
+from deployer.host.keyfiles import new_encryption_key, read_or_make, short_socket_path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 #: The languages of pages, each by its own name. A catalogue for each but the first lies in locale/.
@@ -180,14 +180,14 @@ RQ_QUEUES = {
     }
 }
 RQ_SHOW_ADMIN_LINK = False  # the queue's pages are for superusers, at /rq/
-RQ = {"WORKER_CLASS": "deployer.worker.DeploymentWorker"}
+RQ = {"WORKER_CLASS": "deployer.queue.worker.DeploymentWorker"}
 
 # --- deployments -----------------------------------------------------------------------------------
 
 DEPLOYER_WORKERS = _whole_number("DEPLOYER_WORKERS", default=2, low=1, high=64)
 #: Servers of one deployment that are worked on side by side.
 DEPLOYER_PARALLEL_SERVERS = _whole_number("DEPLOYER_PARALLEL_SERVERS", default=50, low=1, high=500)
-#: A stored release that went well is deleted after so many days, one that did not after fewer; see deployer.releases.
+#: A stored release that went well is deleted after so many days, one that did not after fewer.
 DEPLOYER_RELEASE_DAYS = _whole_number("DEPLOYER_RELEASE_DAYS", default=365, low=1, high=36_500)
 DEPLOYER_UNPROVED_DAYS = _whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low=1, high=36_500)
 #: What a release may hold; beyond it the build is taken for a mistake.

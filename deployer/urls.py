@@ -7,8 +7,8 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import URLPattern, include, path
 from django.views.i18n import set_language
 
-from deployer.api import api
-from deployer.views import (
+from deployer.api.endpoints import api
+from deployer.web import (
     account,
     actions,
     board,

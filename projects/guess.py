@@ -13,7 +13,7 @@ from typing import Any
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
-from projects.build import automatic_install
+from projects.commands.build import automatic_install
 from projects.models import Project
 
 #: The files whose content says more than their name.

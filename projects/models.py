@@ -7,7 +7,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
-from projects.health import check_target
+from projects.commands.health import check_target
 from projects.validators import (
     validate_batches,
     validate_git_url,

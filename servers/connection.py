@@ -17,7 +17,7 @@ from servers.keys import fingerprint
 from servers.models import Credential, Server
 from servers.sentences import because, sentences
 from servers.shell import HostKeyChangedError, ShellError, SilentError, UnreachableError
-from servers.ssh import TRIES, Hop, SSHShell, look_up
+from servers.ssh.shell import TRIES, Hop, SSHShell, look_up
 
 #: Servers that are tested side by side.
 TESTED_AT_ONCE = 20

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.servers import username
+from deployer.playground.servers import username
 from servers.shell import Script
-from servers.ssh import SSHShell, connect
+from servers.ssh.shell import SSHShell, connect
 from tests.factories import make_credential, make_server
 from tests.parts.programs import HOUSE, free_port, kill_all, processes_with, stop_process, wait_until
 
@@ -23,7 +23,7 @@ def machines(tmp_path_factory) -> Iterator[tuple[Path, list[int]]]:
     ports = [free_port(), free_port()]
     words = [f"web-{number}:{port}:{number}" for number, port in enumerate(ports, start=1)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "demo.servers", str(folder), *words], cwd=HOUSE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "deployer.playground.servers", str(folder), *words], cwd=HOUSE, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"

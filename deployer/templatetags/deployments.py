@@ -17,13 +17,14 @@ from django.utils.timesince import timesince
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
-from deployer import jobs, terminal
-from deployer.first_steps import first_steps, next_step
-from deployer.following import Row
+from deployer.board.timings import Segment, phases_of, picture_of
+from deployer.log import terminal
+from deployer.log.reading import Row
 from deployer.models import Deployment, Target
-from deployer.releases import newest_of
-from deployer.timings import Segment, phases_of, picture_of
-from projects import service
+from deployer.queue import jobs
+from deployer.releases.store import newest_of
+from deployer.web.first_steps import first_steps, next_step
+from projects.commands import service
 from projects.models import Project
 from servers.models import Server, ServerGroup
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from servers.keys import fingerprint
 from servers.models import Credential, Server, ServerGroup
-from servers.ssh import connect
+from servers.ssh.shell import connect
 from tests.factories import make_credential, make_group, make_server, make_user
 from tests.parts.person import PASSWORD, log_in
 from tests.parts.sshd import OpenSSHServer

@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from deployer.launch import Launch, check_launch, refusal_while_active
+from deployer.launching.launch import Launch, check_launch, refusal_while_active
 from deployer.models import ApiToken, Deployment, Release, Target
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
@@ -470,7 +470,7 @@ def test_a_launch_at_the_moment_in_which_its_server_is_deleted_says_so(monkeypat
         Server.objects.filter(pk=server.pk).delete()
         return servers
 
-    monkeypatch.setattr("deployer.launch.check_launch", found_a_moment_before)
+    monkeypatch.setattr("deployer.launching.launch.check_launch", found_a_moment_before)
     answer = operator.api("/deployments", {"project_id": project.pk, "server_group_ids": [group.pk]})
     assert answer.status_code == 409
     assert "was deleted at this moment" in answer.json()["detail"]
@@ -499,7 +499,7 @@ def test_one_that_was_in_the_way_and_has_just_ended_is_still_a_conflict(monkeypa
     def beaten(wish: Any) -> Deployment:
         raise refusal_while_active(wish.project)
 
-    monkeypatch.setattr("deployer.api.launch", beaten)
+    monkeypatch.setattr("deployer.api.endpoints.launch", beaten)
     body = {"project_id": it.project_id, "server_group_ids": [it.server_groups.get().pk]}
     answer = operator.api("/deployments", body)
     assert (answer.status_code, answer.json()["blocking"]) == (409, None)

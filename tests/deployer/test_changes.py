@@ -9,10 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from deployer.changes import SHOWN, changes_of_deployment, changes_of_launch
-from deployer.mirror import fetch, mirror_of
+from deployer.engine.routines import carry_out
 from deployer.models import Deployment, Release
-from deployer.routines import carry_out
+from deployer.repositories.changes import SHOWN, changes_of_deployment, changes_of_launch
+from deployer.repositories.mirror import fetch, mirror_of
 from projects.models import Project
 from servers.models import Server
 from servers.shell import NotReadyError

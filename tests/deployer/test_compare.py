@@ -87,7 +87,7 @@ def test_servers_are_side_by_side_also_those_of_one_alone(client: Client) -> Non
 
 
 def test_the_commits_between_are_read_from_the_repository(client: Client, git_repo: GitRepository) -> None:
-    from deployer.mirror import fetch
+    from deployer.repositories.mirror import fetch
 
     project, group = make_project(git_url=git_repo.url), make_group(make_server())
     old = git_repo.head

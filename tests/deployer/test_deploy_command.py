@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from deployer.api.shapes import LOG_PAGE
 from deployer.models import Deployment, LogLine, Target
-from deployer.shape import LOG_PAGE
 from projects.models import Project
 from servers.models import ServerGroup
 from tests.factories import make_deployment, make_group, make_project, make_server

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from deployer.launch import LaunchRefusedError, roll_back
+from deployer.engine.routines import carry_out
+from deployer.launching.launch import LaunchRefusedError, roll_back
 from deployer.models import Deployment, LogLine, Target
-from deployer.releases import prune
-from deployer.routines import carry_out
-from projects import service
+from deployer.releases.store import prune
+from projects.commands import service
 from projects.models import HealthCheck, Variable
 from servers.models import Server
-from servers.ssh import connect
+from servers.ssh.shell import connect
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -209,7 +209,7 @@ def test_the_output_is_stored_before_it_is_written_that_the_script_has_ended(ssh
         return move(target, status, **values)
 
     monkeypatch.setattr(Target, "move", watched)
-    monkeypatch.setattr("deployer.run.FLUSH_EVERY", 60)
+    monkeypatch.setattr("deployer.engine.run.FLUSH_EVERY", 60)
     project = make_project(deploy_script_path=script(place, "seq 300"))
     assert restarted(project, make_group(make_server(sshd))).status == "success"
     assert stored == [[str(number) for number in range(1, 301)]]

@@ -9,8 +9,8 @@ from django.urls import reverse
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deployer.declaration import Source, apply
-from deployer.export import as_yaml, secret_names
+from deployer.declaring.export import as_yaml, secret_names
+from deployer.declaring.reading import Source, apply
 from projects.models import Project
 from tests.factories import make_credential, make_project, make_user
 

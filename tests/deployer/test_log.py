@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.log import LINE_LIMIT, MASK, LineSplitter, Masker
+from deployer.log.writing import LINE_LIMIT, MASK, LineSplitter, Masker
 
 
 def lines(data: bytes, *secrets: str, piece: int = 7) -> list[str]:

@@ -11,8 +11,8 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from deployer.mirror import look_at
-from projects import source
+from deployer.repositories.mirror import look_at
+from projects.commands import git as source
 from projects.guess import TELLING
 from projects.models import Project
 from servers.shell import NotReadyError

@@ -19,12 +19,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from deployer.archives import manifest_of
-from deployer.contents import UnsafeArchiveError
-from deployer.launch import Launch, LaunchRefusedError, wish_to_retry, with_release
+from deployer.engine.routines import carry_out
+from deployer.launching.launch import Launch, LaunchRefusedError, wish_to_retry, with_release
 from deployer.models import ApiToken, Deployment, LogLine, Release
-from deployer.packages import PackageError, receive
-from deployer.routines import carry_out
+from deployer.releases.archives import manifest_of
+from deployer.releases.contents import UnsafeArchiveError
+from deployer.releases.packages import PackageError, receive
 from projects.models import Project
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.worker import MANAGE, process_environment

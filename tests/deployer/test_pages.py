@@ -15,9 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from deployer.launch import Launch, LaunchRefusedError, launch
-from deployer.mirror import fetch
+from deployer.launching.launch import Launch, LaunchRefusedError, launch
 from deployer.models import Deployment, LogLine, Sighting, Target
+from deployer.repositories.mirror import fetch
 from projects.models import Variable
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
@@ -456,7 +456,7 @@ def test_whoever_lost_their_login_sees_nothing_once_the_pass_is_old(
 ) -> None:
     query = followed(client, running)
     lose(client)
-    monkeypatch.setattr("deployer.views.request.PASS_LASTS", -1)
+    monkeypatch.setattr("deployer.web.request.PASS_LASTS", -1)
     say(running, "secret")
     assert refused(client, running, query)
     assert "secret" not in poll(client, running, **query)
@@ -493,7 +493,7 @@ def test_an_old_pass_is_replaced_after_a_check_and_a_good_one_is_never_prolonged
     assert later is not None
     assert later["pass"] == query["pass"]
     with monkeypatch.context() as patch:
-        patch.setattr("deployer.views.request.PASS_LASTS", -1)
+        patch.setattr("deployer.web.request.PASS_LASTS", -1)
         answer = cursor(poll(client, running, **later))
     assert answer is not None
     assert client.get(reverse("deployment_poll", args=[running.pk]), answer).status_code == 204

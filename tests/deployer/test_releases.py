@@ -9,10 +9,10 @@ from django.core.files.base import ContentFile
 from django.core.management import call_command
 from django.utils import timezone
 
-from deployer.contents import UnsafeArchiveError, check_archive
-from deployer.launch import Launch, LaunchRefusedError, launch, wish_to_retry, with_release
+from deployer.launching.launch import Launch, LaunchRefusedError, launch, wish_to_retry, with_release
 from deployer.models import Deployment, Release, Target
-from deployer.releases import disk_use, prune
+from deployer.releases.contents import UnsafeArchiveError, check_archive
+from deployer.releases.store import disk_use, prune
 from projects.models import Project
 from tests.factories import make_deployment, make_group, make_project, make_server
 

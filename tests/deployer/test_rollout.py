@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ValidationError
 
-from deployer.launch import Launch, LaunchRefusedError, retry_failed, roll_back
+from deployer.engine.routines import carry_out
+from deployer.launching.launch import Launch, LaunchRefusedError, retry_failed, roll_back
 from deployer.models import Deployment
-from deployer.preflight import preflight_of
-from deployer.routines import carry_out
+from deployer.probing.look import preflight_of
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import wait_until

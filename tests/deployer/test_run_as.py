@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ValidationError
 
+from deployer.engine.routines import carry_out
 from deployer.models import Deployment
-from deployer.routines import carry_out
 from projects.models import Project
 from projects.validators import validate_user_name
 from servers.models import Server
 from servers.shell import Script, StoppedError
-from servers.ssh import connect
+from servers.ssh.shell import connect
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import kill_all, processes_with, program, wait_until
 from tests.parts.sshd import OpenSSHServer

@@ -14,11 +14,11 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.utils import timezone
 
-from deployer.archives import Archive, StoreError
+from deployer.engine.routines import carry_out
 from deployer.models import Deployment, Release
-from deployer.packages import receive
-from deployer.releases import prune
-from deployer.routines import carry_out
+from deployer.releases.archives import Archive, StoreError
+from deployer.releases.packages import receive
+from deployer.releases.store import prune
 from deployer.settings import storage
 from projects.models import Project
 from tests.deployer.test_packages import entry, packed, tar_of

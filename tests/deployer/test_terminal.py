@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployer.terminal import as_html, plain
+from deployer.log.terminal import as_html, plain
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deployer.archives import Archive
+from deployer.engine.routines import carry_out
 from deployer.models import Deployment, LogLine, Release
-from deployer.routines import carry_out
-from projects import release as release_commands
-from projects.manifest import Entry, Manifest, difference
+from deployer.releases.archives import Archive
+from projects.commands import release as release_commands
+from projects.commands.manifest import Entry, Manifest, difference
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.proxy import Proxy
 
@@ -213,7 +213,7 @@ def test_a_far_server_gets_a_large_release_in_stripes(sshd, git_repo, project, p
 def test_a_slow_upload_says_how_far_it_is_in_the_log_and_on_the_page(
     sshd, git_repo, project, place, monkeypatch, admin_client
 ):
-    monkeypatch.setattr("deployer.staging.PROGRESS_EVERY", 0.0)
+    monkeypatch.setattr("deployer.engine.staging.PROGRESS_EVERY", 0.0)
     git_repo.commit({"big": random.Random(6).randbytes(3_000_000)})
     deployment = deployed(project, make_group(make_server(sshd)))
     lines = said(deployment, "Uploading: ")

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from deployer.trial import try_check
+from deployer.probing.trial import try_check
 from projects.models import Project
 from servers.models import Server
 from tests.factories import make_group, make_project, make_server, make_user
@@ -68,7 +68,7 @@ def test_each_kind_is_asked_and_says_why_it_is_unhealthy(project: Project, serve
 
 
 def test_it_is_asked_once_and_nobody_waits_longer_than_the_limit(project: Project, server: Server, monkeypatch) -> None:
-    monkeypatch.setattr("deployer.trial.LIMIT", 1)
+    monkeypatch.setattr("deployer.probing.trial.LIMIT", 1)
     check = project.health_checks.create(kind="command", target="echo x >>asked; sleep 30", timeout=600, retries=50)
     trial = try_check(check, server)
     assert trial.seconds < 10

@@ -11,14 +11,14 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from deployer.launch import LaunchRefusedError
-from deployer.log import Log, Masker
+from deployer.engine.routines import carry_out, settle_lost
+from deployer.launching.launch import LaunchRefusedError
+from deployer.log.writing import Log, Masker
 from deployer.models import Deployment, LogLine, Target
-from deployer.routines import carry_out, settle_lost
-from deployer.sweep import LOST_JOB, sweep
+from deployer.queue.sweep import LOST_JOB, sweep
 from servers.models import Server
 from servers.shell import RunLostError, Script
-from servers.ssh import connect
+from servers.ssh.shell import connect
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import wait_until
 

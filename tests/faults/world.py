@@ -14,8 +14,8 @@ from pathlib import Path
 
 from django.utils import timezone
 
+from deployer.engine.routines import carry_out
 from deployer.models import Deployment, Target
-from deployer.routines import carry_out
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.git import GitRepository

@@ -42,7 +42,7 @@ class Worker:
         self.log_path = Path(settings.DATA_DIR) / f"worker-{os.urandom(4).hex()}.log"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*MANAGE, "rqworker", "default", "--worker-class", "deployer.worker.DeploymentWorker"],
+                [*MANAGE, "rqworker", "default", "--worker-class", "deployer.queue.worker.DeploymentWorker"],
                 env=process_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from servers.keys import fingerprint
 from servers.models import Server
-from servers.ssh import connect
+from servers.ssh.shell import connect
 from tests.factories import make_server, make_user
 from tests.parts.sshd import OpenSSHServer
 

@@ -11,7 +11,6 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from servers import supervised
 from servers.connection import test_connection as check_connection
 from servers.models import Server
 from servers.shell import (
@@ -25,7 +24,8 @@ from servers.shell import (
     TransferError,
     UnreachableError,
 )
-from servers.ssh import SSHShell, connect
+from servers.ssh.shell import SSHShell, connect
+from servers.supervised import script as supervised
 from tests.factories import make_credential, make_server
 from tests.parts.proxy import Proxy
 
@@ -354,7 +354,7 @@ def test_a_jump_host_that_does_not_forward_is_named_as_the_reason(make_sshd):
 def test_a_port_that_accepts_and_never_speaks_is_given_up_after_one_wait(monkeypatch):
     import socket
 
-    monkeypatch.setattr("servers.ssh.LOGIN_TIMEOUT", 1.0)
+    monkeypatch.setattr("servers.ssh.shell.LOGIN_TIMEOUT", 1.0)
     begun = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(UnreachableError, match="sent nothing"):
         connect(make_server(host="127.0.0.1", port=listener.getsockname()[1]))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from servers import supervised
 from servers.shell import Script
-from servers.ssh import _whole
+from servers.ssh.shell import _whole
+from servers.supervised import script as supervised
 
 #: Debian has the first two. The others are tried where they are installed.
 SHELLS = ["dash", "bash --posix", *filter(shutil.which, ["busybox", "mksh", "ksh93", "yash"])]

@@ -8,8 +8,8 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.commandline import OperatorCommand, refused
-from deployer.declaration import Change, DeclarationError, Source, apply, printable
+from deployer.declaring.reading import Change, DeclarationError, Source, apply, printable
+from deployer.management.commandline import OperatorCommand, refused
 
 
 class Command(OperatorCommand):

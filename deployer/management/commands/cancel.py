@@ -6,8 +6,8 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.commandline import OperatorCommand, existing, refused
-from deployer.shape import cancel_sentence
+from deployer.api.shapes import cancel_sentence
+from deployer.management.commandline import OperatorCommand, existing, refused
 
 
 class Command(OperatorCommand):

@@ -6,8 +6,8 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.commandline import WatchingCommand, existing, refused
-from deployer.shape import continue_sentence
+from deployer.api.shapes import continue_sentence
+from deployer.management.commandline import WatchingCommand, existing, refused
 
 
 class Command(WatchingCommand):

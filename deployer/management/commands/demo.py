@@ -22,11 +22,11 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from demo import servers
-from demo.scene import SERVERS, SHOP_PORT, SSH_PORT, declaration, free_port, make_repository, new_version
-from demo.servers import end_programs
-from deployer.commandline import SpokenCommand
-from deployer.supervisor import adopt_orphans, ending_with_parent, manage
+from deployer.host.supervisor import adopt_orphans, ending_with_parent, manage
+from deployer.management.commandline import SpokenCommand
+from deployer.playground import servers
+from deployer.playground.scene import SERVERS, SHOP_PORT, SSH_PORT, declaration, free_port, make_repository, new_version
+from deployer.playground.servers import end_programs
 
 FOLDER = Path(settings.BASE_DIR) / ".demo"
 #: The site's address; the next free one where it is taken.

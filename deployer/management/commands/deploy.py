@@ -10,16 +10,16 @@ from django.db import models
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.archives import StoreError
-from deployer.commandline import WatchingCommand, refused
-from deployer.contents import UnsafeArchiveError
-from deployer.declaration import printable
-from deployer.launch import PREVIOUS, Launch, LaunchRefusedError, launch, with_release
+from deployer.api.shapes import preflight_shape
+from deployer.declaring.reading import printable
+from deployer.launching.launch import PREVIOUS, Launch, LaunchRefusedError, launch, with_release
+from deployer.log.terminal import plain
+from deployer.management.commandline import WatchingCommand, refused
 from deployer.models import Deployment
-from deployer.packages import KINDS, receive
-from deployer.preflight import Finding, preflight_of
-from deployer.shape import preflight_shape
-from deployer.terminal import plain
+from deployer.probing.look import Finding, preflight_of
+from deployer.releases.archives import StoreError
+from deployer.releases.contents import UnsafeArchiveError
+from deployer.releases.packages import KINDS, receive
 from projects.models import Project
 from servers.models import ServerGroup
 

@@ -7,8 +7,8 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from deployer.commandline import OperatorCommand
-from deployer.releases import disk_use, prune
+from deployer.management.commandline import OperatorCommand
+from deployer.releases.store import disk_use, prune
 
 
 class Command(OperatorCommand):

@@ -5,8 +5,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.commandline import SpokenCommand
-from deployer.sweep import sweep
+from deployer.management.commandline import SpokenCommand
+from deployer.queue.sweep import sweep
 
 
 class Command(SpokenCommand):

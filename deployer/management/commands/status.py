@@ -10,10 +10,10 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.commandline import OperatorCommand, refused
-from deployer.declaration import printable
-from deployer.sightings import View, board, look
-from deployer.terminal import plain
+from deployer.board.sightings import View, board, look
+from deployer.declaring.reading import printable
+from deployer.log.terminal import plain
+from deployer.management.commandline import OperatorCommand, refused
 from projects.models import Project
 
 

@@ -23,11 +23,11 @@ from django.utils.translation import gettext_lazy
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deployer import playground
-from deployer.commandline import SpokenCommand
-from deployer.queue_server import queue_answers, queue_program
+from deployer.host.queue_server import queue_answers, queue_program
+from deployer.host.supervisor import Program, StartFailedError, Supervisor, manage
+from deployer.management.commandline import SpokenCommand
+from deployer.playground import rows as playground
 from deployer.settings import bind_address
-from deployer.supervisor import Program, StartFailedError, Supervisor, manage
 
 WEB_PROCESSES = 2
 WEB_THREADS = 8

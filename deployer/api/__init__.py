@@ -1,0 +1,1 @@
+"""The JSON API: endpoints, and the shapes of its answers, which the command line prints too."""

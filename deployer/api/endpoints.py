@@ -1,0 +1,326 @@
+"""The JSON API below /api/v1/: launch, read, follow and cancel deployments with a bearer token.
+
+Every error has one shape: ``{"detail": sentence, "field": input at fault or "", "blocking": id or null}``, where
+``blocking`` is the deployment in the way. 401: no valid token; 404: an id that is not there; 409: another deployment is
+in the way, or this one is not in the state for it; 422: the input does not fit, or the launch is refused.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import IO, Annotated, Any, TypeVar, cast
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from ninja import Field, File, FilterSchema, Form, NinjaAPI, Query, Schema, Status, UploadedFile
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.pagination import LimitOffsetPagination, paginate
+from ninja.security import HttpBearer
+from pydantic import ConfigDict
+
+from deployer.api.shapes import (
+    DeploymentShape,
+    LogPage,
+    LogPageShape,
+    PreflightShape,
+    ReleaseShape,
+    cancel_sentence,
+    continue_sentence,
+    log_after,
+    preflight_shape,
+)
+from deployer.launching.launch import Launch, LaunchRefusedError, launch, retry_failed, roll_back, with_release
+from deployer.models import ApiToken, Deployment, Release
+from deployer.probing.look import preflight_of
+from deployer.releases.archives import StoreError
+from deployer.releases.contents import UnsafeArchiveError
+from deployer.releases.packages import receive
+from projects.models import Project
+from servers.models import ServerGroup
+
+Row = TypeVar("Row", bound=Model)
+#: An id as the databases can hold it.
+Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class BearerToken(HttpBearer):
+    """``Authorization: Bearer TOKEN``; tokens are made in the admin."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
+        return ApiToken.find(token)
+
+
+api = NinjaAPI(
+    title="deployer",
+    version="1",
+    description=_(
+        "Check and launch deployments, follow, continue, cancel, retry and roll them back. "
+        "Tokens are made in the admin."
+    ),
+    auth=BearerToken(),
+    docs_decorator=login_required,
+    urls_namespace="api",
+)
+
+
+class LaunchInput(Schema):
+    """What to deploy, and where. A full deployment without a branch takes the project's default branch.
+
+    ``release`` is the version of a stored release, of this or another project of the same repository, or ``previous``:
+    no clone, no build. With ``is_rollback`` it is recorded as going back. ``rebuild``: build also when a release of the
+    same commit and build settings is stored. ``batches`` and ``max_failures`` replace the project's for this time.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    project_id: Id
+    branch: str | None = Field(None, min_length=1, max_length=100)
+    server_group_ids: list[Id] = Field(min_length=1)
+    deployment_type: Deployment.Type = Deployment.Type.FULL
+    release: str | None = Field(None, min_length=1, max_length=100)
+    is_rollback: bool = False
+    rebuild: bool = False
+    batches: str = Field("", max_length=200)
+    max_failures: int | None = Field(None, ge=0, le=10_000)
+
+
+class DeploymentFilter(FilterSchema):
+    project_id: Id | None = None
+    status: Deployment.Status | None = None
+    deployment_type: Deployment.Type | None = None
+
+
+class Pages(LimitOffsetPagination):
+    """``limit`` and ``offset``; answered as ``{"items": [...], "count": all there are}``."""
+
+    class Input(Schema):
+        limit: int = Field(50, ge=1, le=500)
+        offset: int = Field(0, ge=0, le=2**31)
+
+
+class ProjectShape(Schema):
+    """A project, as much as a launch needs."""
+
+    id: int
+    name: str
+    description: str
+    environment: str
+    project_type: str
+    default_branch: str
+
+
+class ServerGroupShape(Schema):
+    """A group and the names of its servers."""
+
+    id: int
+    name: str
+    description: str
+    environment: str
+    servers: list[str]
+
+    @staticmethod
+    def resolve_servers(group: Any) -> list[str]:
+        return [server.name for server in group.servers.all()]
+
+
+class ErrorShape(Schema):
+    """Why a request was refused."""
+
+    detail: str
+    field: str = ""
+    blocking: int | None = None
+
+
+class RefusedError(Exception):
+    """A request that is answered with an `ErrorShape`."""
+
+    def __init__(self, status: int, detail: str, *, field: str = "", blocking: int | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.body = ErrorShape(detail=detail, field=field, blocking=blocking)
+
+
+@api.exception_handler(RefusedError)
+def _refused(request: HttpRequest, error: RefusedError) -> HttpResponse:
+    return api.create_response(request, error.body, status=error.status)
+
+
+@api.exception_handler(ValidationError)
+def _does_not_fit(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    places = [".".join(str(part) for part in each["loc"] if part not in _SOURCES) for each in error.errors]
+    sentences = [f"{place}: {each['msg']}." for place, each in zip(places, error.errors, strict=True)]
+    body = ErrorShape(detail=" ".join(sentences), field=places[0].partition(".")[0])
+    return api.create_response(request, body, status=422)
+
+
+@api.exception_handler(HttpError)
+def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    detail = str(error)
+    if isinstance(error, AuthenticationError):
+        detail = _("A valid token is needed: “Authorization: Bearer TOKEN”. Tokens are made in the admin.")
+    response = api.create_response(request, ErrorShape(detail=detail), status=error.status_code)
+    if error.status_code == 401:
+        response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+#: What the framework puts before an input's own name when it says where a mistake is.
+_SOURCES = {"body", "query", "path", "wish", "filters"}
+#: The inputs of a launch by the names that this API gives them.
+_INPUTS = {"project": "project_id", "server_groups": "server_group_ids"}
+_ERRORS = {401: ErrorShape, 404: ErrorShape, 409: ErrorShape, 422: ErrorShape}
+
+
+@api.post("/deployments", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def create_deployment(request: Any, wish: LaunchInput) -> Status:
+    """Launch a deployment. It is answered at once; follow it by its id."""
+    try:
+        return Status(201, launch(_launch_of(request, wish)))
+    except LaunchRefusedError as error:
+        raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
+
+
+@api.post("/preflight", response={200: PreflightShape, **_ERRORS}, tags=["deployments"])
+def preflight(request: Any, wish: LaunchInput) -> PreflightShape:
+    """Ask every server whether this launch could work, and launch nothing. It takes some seconds."""
+    try:
+        return preflight_shape(preflight_of(_launch_of(request, wish)))
+    except LaunchRefusedError as error:
+        raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
+
+
+@api.get("/deployments", response=list[DeploymentShape], tags=["deployments"])
+@paginate(Pages)
+def list_deployments(request: HttpRequest, filters: Query[DeploymentFilter]) -> QuerySet[Deployment]:
+    """The newest first."""
+    return filters.filter(_deployments())
+
+
+@api.get("/deployments/{deployment_id}", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def read_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
+    """One deployment and what is known of each of its servers."""
+    return _all_of(_deployments(), [deployment_id], "deployment_id")[0]
+
+
+@api.get("/deployments/{deployment_id}/log", response={200: LogPageShape, **_ERRORS}, tags=["deployments"])
+def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0) -> LogPage:
+    """Up to 500 lines after the id `after`. Ask again after `last_id` until `done`."""
+    try:
+        return log_after(deployment_id, after)
+    except Deployment.DoesNotExist:
+        raise _not_found(Deployment, [deployment_id], "deployment_id") from None
+
+
+@api.post("/deployments/{deployment_id}/cancel", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def cancel_deployment(request: HttpRequest, deployment_id: Id, force: bool = False) -> Deployment:
+    """Ask for a deployment to be stopped; with `force`, scripts that run on servers are ended too."""
+    deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
+    if not deployment.request_cancel(force=force):
+        raise RefusedError(409, cancel_sentence(deployment, asked=False), field="deployment_id")
+    return _deployments().get(pk=deployment.pk)
+
+
+@api.post("/deployments/{deployment_id}/continue", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def continue_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
+    """Let a deployment that waits after its first batch go on."""
+    deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
+    if not deployment.continue_rollout():
+        raise RefusedError(409, continue_sentence(deployment, continued=False), field="deployment_id")
+    return _deployments().get(pk=deployment.pk)
+
+
+@api.post("/deployments/{deployment_id}/retry", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def retry_deployment(request: Any, deployment_id: Id) -> Status:
+    """Launch the same again for the servers that did not succeed. It is answered at once with the new deployment."""
+    return _launched_from(request, deployment_id, retry_failed)
+
+
+@api.post("/deployments/{deployment_id}/rollback", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
+def roll_back_deployment(request: Any, deployment_id: Id) -> Status:
+    """Launch the release that was live before this deployment. It is answered at once with the new deployment."""
+    return _launched_from(request, deployment_id, roll_back)
+
+
+@api.get("/projects", response=list[ProjectShape], tags=["projects and groups"])
+@paginate(Pages)
+def list_projects(request: HttpRequest) -> QuerySet[Project]:
+    """What can be deployed, by name."""
+    return Project.objects.all()
+
+
+@api.get("/projects/{project_id}/releases", response={200: list[ReleaseShape], **_ERRORS}, tags=["releases"])
+@paginate(Pages)
+def list_releases(request: HttpRequest, project_id: Id) -> QuerySet[Release]:
+    """What was built or uploaded, the newest first."""
+    project = _all_of(Project.objects.all(), [project_id], "project_id")[0]
+    return project.releases.select_related("created_by")
+
+
+@api.post("/projects/{project_id}/releases", response={201: ReleaseShape, **_ERRORS}, tags=["releases"])
+def upload_release(request: Any, project_id: Id, package: File[UploadedFile], note: Form[str] = "") -> Status:
+    """Store a package that was built elsewhere: an archive or a jar. Deploy it by its `version`."""
+    project = _all_of(Project.objects.all(), [project_id], "project_id")[0]
+    try:
+        release = receive(
+            project, str(package.name), cast(IO[bytes], package.file), note=note[:500], created_by=request.auth.user
+        )
+    except (UnsafeArchiveError, StoreError) as error:
+        raise RefusedError(422, str(error), field="package") from error
+    return Status(201, release)
+
+
+@api.get("/server-groups", response=list[ServerGroupShape], tags=["projects and groups"])
+@paginate(Pages)
+def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
+    """Where to, by name."""
+    return ServerGroup.objects.prefetch_related("servers")
+
+
+def _launch_of(request: Any, wish: LaunchInput) -> Launch:
+    asked = Launch(
+        _all_of(Project.objects.all(), [wish.project_id], "project_id")[0],
+        _all_of(ServerGroup.objects.all(), wish.server_group_ids, "server_group_ids"),
+        deployment_type=wish.deployment_type,
+        branch=wish.branch or "",
+        created_by=request.auth.user,
+        trigger=Deployment.Trigger.API,
+        rebuild=wish.rebuild,
+        batches=wish.batches,
+        max_failures=wish.max_failures,
+    )
+    return with_release(asked, wish.release, rolls_back=wish.is_rollback) if wish.release else asked
+
+
+def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deployment]) -> Status:
+    """What ``action`` launches after an earlier deployment."""
+    earlier = _all_of(Deployment.objects.defer("plan"), [deployment_id], "deployment_id")[0]
+    try:
+        return Status(201, action(earlier, created_by=request.auth.user, trigger=Deployment.Trigger.API))
+    except LaunchRefusedError as error:
+        raise _refusal(error, "deployment_id") from error
+
+
+def _refusal(error: LaunchRefusedError, field: str) -> RefusedError:
+    blocking = error.blocking.pk if error.blocking else None
+    return RefusedError(409 if error.conflict else 422, error.message, field=field, blocking=blocking)
+
+
+def _deployments() -> QuerySet[Deployment]:
+    return Deployment.objects.select_related("created_by", "release").prefetch_related("targets").defer("plan")
+
+
+def _all_of(rows: "QuerySet[Row]", ids: Iterable[int], field: str) -> list[Row]:
+    """The rows with ``ids``, each once, in that order; or a refusal that names the unknown ids."""
+    wanted = list(dict.fromkeys(ids))
+    found = rows.in_bulk(wanted)
+    if unknown := [pk for pk in wanted if pk not in found]:
+        raise _not_found(rows.model, unknown, field)
+    return [found[pk] for pk in wanted]
+
+
+def _not_found(model: type[Model], ids: Iterable[int], field: str) -> RefusedError:
+    sentence = _("There is no %(kind)s with the id %(ids)s.") % {
+        "kind": model._meta.verbose_name,
+        "ids": ", ".join(map(str, ids)),
+    }
+    return RefusedError(404, sentence, field=field)

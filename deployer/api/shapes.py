@@ -1,0 +1,211 @@
+"""How deployments look from outside: one shape for the JSON API and the command line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.utils.translation import gettext as _
+from ninja import Schema
+from pydantic import field_serializer
+
+from deployer.models import Deployment, LogLine
+from deployer.probing.look import Finding
+
+#: Lines that one question about a log is answered with.
+LOG_PAGE = 500
+
+
+class TargetShape(Schema):
+    """One server of a deployment. ``proof`` is the evidence that its process was replaced."""
+
+    server: str
+    status: str
+    exit_code: int | None
+    error: str
+    proof: dict[str, Any]
+    release_before: str
+    release_after: str
+
+    @staticmethod
+    def resolve_server(target: Any) -> str:
+        return str(target.server_name)
+
+
+class DeploymentShape(Schema):
+    """A deployment and its servers. ``created_by`` is a user name, ``rollback_from`` and ``retry_of`` are ids.
+
+    ``paused_at`` is set while it waits, after its first batch, for somebody to continue it.
+    """
+
+    id: int
+    project_id: int
+    branch: str
+    status: str
+    deployment_type: str
+    commit_hash: str
+    commit_message: str
+    error_message: str
+    created_at: datetime
+    created_by: str | None
+    release: str | None
+    rollback_from: int | None
+    retry_of: int | None
+    paused_at: datetime | None
+    environment: str
+    targets: list[TargetShape]
+
+    @staticmethod
+    def resolve_created_by(deployment: Any) -> str | None:
+        return deployment.created_by.get_username() if deployment.created_by else None
+
+    @staticmethod
+    def resolve_release(deployment: Any) -> str | None:
+        return deployment.release.version if deployment.release else None
+
+    @staticmethod
+    def resolve_rollback_from(deployment: Any) -> int | None:
+        return deployment.rollback_from_id
+
+    @staticmethod
+    def resolve_retry_of(deployment: Any) -> int | None:
+        return deployment.retry_of_id
+
+    @field_serializer("created_at", "paused_at")
+    def _as_iso_8601(self, value: datetime | None) -> str | None:
+        return value.isoformat() if value else None
+
+
+class ReleaseShape(Schema):
+    """A release of a project. ``size`` is in bytes, packed; ``is_stored``: it can be deployed."""
+
+    version: str
+    project_id: int
+    origin: str
+    state: str
+    commit_hash: str
+    commit_message: str
+    size: int
+    sha256: str
+    file_count: int
+    is_stored: bool
+    created_at: datetime
+    created_by: str | None
+
+    @staticmethod
+    def resolve_is_stored(release: Any) -> bool:
+        return bool(release.archive)
+
+    @staticmethod
+    def resolve_created_by(release: Any) -> str | None:
+        return release.created_by.get_username() if release.created_by else None
+
+    @field_serializer("created_at")
+    def _as_iso_8601(self, value: datetime) -> str:
+        return value.isoformat()
+
+
+class LogLineShape(Schema):
+    """One line of a log; ``server`` is null for what deployer itself says."""
+
+    id: int
+    server: str | None
+    stream: str
+    level: str
+    content: str
+    timestamp: datetime
+
+    @staticmethod
+    def resolve_server(line: Any) -> str | None:
+        return line.target.server_name if line.target else None
+
+    @field_serializer("timestamp")
+    def _as_iso_8601(self, value: datetime) -> str:
+        return value.isoformat()
+
+
+class LogPageShape(Schema):
+    """The lines after an id. Ask again after ``last_id`` until ``done``: it has ended, and this was the last of it."""
+
+    status: str
+    done: bool
+    last_id: int
+    lines: list[LogLineShape]
+
+
+class FindingShape(Schema):
+    """One thing that was found before a launch; ``level`` is error, warning or info, ``server`` empty for all."""
+
+    level: str
+    server: str
+    what: str
+    why: str
+    remedy: str
+
+
+class PreflightShape(Schema):
+    """What was found before a launch. ``ok``: no error among it."""
+
+    ok: bool
+    findings: list[FindingShape]
+
+
+@dataclass(frozen=True)
+class LogPage:
+    """Up to `LOG_PAGE` lines of a log, and the status that was read before them."""
+
+    status: str
+    done: bool
+    last_id: int
+    lines: list[LogLine]
+
+
+def shape_of(deployment: Deployment) -> DeploymentShape:
+    """``deployment`` as it is shown outside."""
+    return DeploymentShape.from_orm(deployment)
+
+
+def preflight_shape(findings: Sequence[Finding]) -> PreflightShape:
+    """``findings`` as they are shown outside."""
+    return PreflightShape(
+        ok=not any(finding.level == Finding.ERROR for finding in findings),
+        findings=[FindingShape.from_orm(finding) for finding in findings],
+    )
+
+
+def log_after(deployment_id: int, after: int) -> LogPage:
+    """The lines after the id ``after``. Raises `Deployment.DoesNotExist`.
+
+    The status is read before the lines: one that has ended then has no line that is not seen.
+    """
+    status, finished_at = Deployment.objects.values_list("status", "finished_at").get(pk=deployment_id)
+    rows = LogLine.objects.filter(deployment=deployment_id, id__gt=after).select_related("target").order_by("id")
+    lines = [*rows[:LOG_PAGE]]
+    return LogPage(
+        status=status,
+        done=finished_at is not None and len(lines) < LOG_PAGE,
+        last_id=lines[-1].pk if lines else after,
+        lines=lines,
+    )
+
+
+def cancel_sentence(deployment: Deployment, asked: bool) -> str:
+    """What became of a request to cancel; ``asked`` is the answer of `Deployment.request_cancel`."""
+    words = {"number": deployment.pk, "status": deployment.get_status_display().lower()}
+    if not asked:
+        return _("Deployment #%(number)s has ended already (%(status)s): there is nothing to cancel.") % words
+    if not deployment.is_active:
+        return _("Deployment #%(number)s is cancelled; it had not begun.") % words
+    if deployment.force_requested_at:
+        return _("Deployment #%(number)s is asked to stop at once: scripts that run on servers are ended.") % words
+    return (
+        _("Deployment #%(number)s is asked to stop: what has begun on a server is finished first, the rest is left.")
+        % words
+    )
+
+
+def continue_sentence(deployment: Deployment, continued: bool) -> str:
+    """What became of a request to go on; ``continued`` is the answer of `Deployment.continue_rollout`."""
+    if continued:
+        return _("Deployment #%d goes on with its next batch.") % deployment.pk
+    return _("Deployment #%d is not paused: there is nothing to continue.") % deployment.pk

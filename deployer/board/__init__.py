@@ -1,0 +1,1 @@
+"""What runs where: what was seen on the servers, how it differs, how long deployments took."""

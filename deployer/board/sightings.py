@@ -1,0 +1,161 @@
+"""What the servers run now: asked, kept, and compared with what deployer put there."""
+
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+from django.db.models import Max, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from deployer.models import Deployment, Sighting, Target
+from deployer.plan import Plan
+from deployer.probing import look as preflight
+from deployer.probing.identity import Question, Visit, with_folders
+from deployer.releases.store import live_in, newest_of
+from projects.commands import release, service
+from projects.models import Project
+from servers.models import Server
+from servers.shell import ShellError
+from servers.ssh.shell import connect
+
+#: What was seen longer ago than this is looked at again by itself.
+LOOK_EVERY = timedelta(minutes=50)
+
+
+@dataclass(frozen=True)
+class View:
+    """What was seen of a project on one server, beside the release that deployer ``left`` there.
+
+    ``drift`` are sentences: what differs. Empty where all is as it was left, or nothing was ever seen. ``is_outdated``:
+    a deployment has changed the server since it was seen, so nothing is said of it.
+    """
+
+    server: Server
+    sighting: Sighting | None
+    left: str
+    drift: list[str]
+    is_outdated: bool = False
+
+
+def board(project: Project) -> list[View]:
+    """Every active server that the project was ever deployed to, by name."""
+    return boards([project]).get(project.pk, [])
+
+
+def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
+    """The same of several projects, by their ids; with as many questions to the database as for one."""
+    touched = _touched(projects)
+    places = {
+        (project, server): changed
+        for project, server, changed in touched.order_by()
+        .values_list("deployment__project", "server")
+        .annotate(changed=Max("begun_at"))
+    }
+    servers = Server.objects.filter(pk__in=touched.values("server"), is_active=True).order_by("name")
+    seen = {
+        (sighting.project_id, sighting.server_id): sighting
+        for sighting in Sighting.objects.filter(project__in=projects)
+    }
+    known, proofs = live_in(projects), _newest_proofs(projects)
+    found: dict[int, list[View]] = {}
+    for server in servers:
+        for project in projects:
+            key = (project.pk, server.pk)
+            if key not in places:
+                continue
+            left = known.get(project.pk, {}).get(server.pk, "")
+            sighting = seen.get(key)
+            changed = places[key]
+            outdated = sighting is not None and changed is not None and sighting.seen_at < changed
+            drift = _drift(sighting, left, proofs.get(key, [])) if sighting and not outdated else []
+            found.setdefault(project.pk, []).append(View(server, sighting, left, drift, outdated))
+    return found
+
+
+def look(project: Project, servers: Iterable[Server] | None = None) -> None:
+    """Ask the servers, side by side, and keep what they say. Nothing is changed on them.
+
+    Nothing is asked while a deployment is under way: what would be seen is neither the old nor the new.
+    """
+    if Deployment.objects.active().filter(project=project).exists():
+        return
+    plan = Plan.of(project, [])
+    wanted = [*(_servers_of(project) if servers is None else servers)]
+    if not wanted:
+        return
+
+    def ask_one(server: Server) -> None:
+        try:
+            _look_at(project, plan, server)
+        finally:
+            connections.close_all()  # this thread's own
+
+    with ThreadPoolExecutor(min(len(wanted), settings.DEPLOYER_PARALLEL_SERVERS), "look") as threads:
+        for done in [threads.submit(ask_one, server) for server in wanted]:
+            done.result()
+
+
+def look_at_what_is_old() -> None:
+    """Look at all servers of all projects that nobody has looked at for `LOOK_EVERY`."""
+    for project in Project.objects.filter(deployments__isnull=False).distinct():
+        fresh = project.sightings.filter(seen_at__gt=timezone.now() - LOOK_EVERY)
+        seen = set(fresh.values_list("server_id", flat=True))
+        look(project, [server for server in _servers_of(project) if server.pk not in seen])
+
+
+def _touched(projects: Iterable[Project]) -> QuerySet[Target]:
+    return Target.objects.filter(deployment__project__in=projects, started_at__isnull=False, server__isnull=False)
+
+
+def _servers_of(project: Project) -> Collection[Server]:
+    touched = _touched([project]).values("server")
+    return Server.objects.filter(pk__in=touched, is_active=True).select_related("credential", "jump_host")
+
+
+def _look_at(project: Project, plan: Plan, server: Server) -> None:
+    try:
+        with connect(server) as link:
+            facts, answer = preflight.look(link, plan, Deployment.Type.RESTART_ONLY)
+            visit = Visit(plan, link, service.at_home(plan.deploy_path, facts.home).rstrip("/"))
+            live = release.release_name(facts.live)
+            processes = with_folders(visit, Question.of(plan).read(answer), live)
+    except ShellError as error:
+        Sighting.record(project, server, problem=str(error))
+        server.record_connection(str(error))
+        return
+    Sighting.record(project, server, release=live, processes=processes, problem="")
+    server.record_connection()
+
+
+def _newest_proofs(projects: Iterable[Project]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    """Who the service was when a deployment last verified it, by the ids of project and server.
+
+    Nobody where a rollback was begun and did not end well: it has restarted the service, with whatever success.
+    """
+    proved = Target.objects.filter(deployment__project__in=projects, server__isnull=False, proof__has_key="after")
+    newest = newest_of(proved, "proof")
+    return {(project, server): [] if "undone" in proof else proof["after"] for project, server, proof in newest}
+
+
+def _drift(sighting: Sighting, left: str, proved: list[dict[str, Any]]) -> list[str]:
+    found = []
+    if left and sighting.release != left:
+        found.append(
+            _("release %(seen)s is live, deployer left %(left)s") % {"seen": sighting.release, "left": left}
+            if sighting.release
+            else _("no release is live, deployer left %s") % left
+        )
+    if proved and not sighting.processes:
+        found.append(_("the process is not running"))
+    elif proved and not service.same_service(proved, sighting.processes):
+        newest = max(sighting.processes, key=lambda entry: entry["since"])
+        found.append(_("the process was restarted by somebody else: pid %(pid)s since %(since)s") % newest)
+    for entry in sighting.processes:
+        if entry.get("old"):
+            found.append(_("pid %(pid)s is old code, of release %(old)s") % entry)
+    return found

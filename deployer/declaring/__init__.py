@@ -1,0 +1,1 @@
+"""Projects, servers and groups declared in YAML files: read, written, exported."""

@@ -1,0 +1,89 @@
+"""A project as the YAML that `manage.py apply` reads: the counterpart of deployer.declaring.reading."""
+
+from itertools import chain, count
+from typing import Any
+
+import yaml
+from django.db import models
+from django.utils.translation import gettext as _
+
+from deployer.declaring.reading import declared_fields
+from projects.guess import short_name
+from projects.models import HealthCheck, Project, Variable
+
+
+class _Dumper(yaml.SafeDumper):
+    """Scripts as blocks of lines, lists set in; everything else as it is shortest."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+#: What YAML takes for the end of a line, besides the line feed; only between double quotes it stays what it is.
+_OTHER_BREAKS = frozenset("\r\x85\u2028\u2029")
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if _OTHER_BREAKS & set(text) else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def as_yaml(project: Project) -> str:
+    """Every setting, health check and variable of a project; a secret is the name of an environment variable."""
+    variables = list(project.variables.all())
+    secrets = secret_names(project, variables)
+    declared = {name: _value(project, name) for name in declared_fields(Project)}
+    declared["health_checks"] = [_declared(check) for check in project.health_checks.all()]
+    declared["variables"] = [_variable(row, secrets) for row in variables]
+    body = yaml.dump(
+        {"projects": [declared]}, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=2**20, indent=2
+    )
+    return "".join(f"# {line}\n" for line in _notes(project, list(secrets.values()))) + body
+
+
+def secret_names(project: Project, variables: list[Variable]) -> dict[int, str]:
+    """By the id of each secret variable, the environment variable from which `apply` takes its value."""
+    prefix = short_name(project.name).replace("-", "_").upper()
+    names: dict[int, str] = {}
+    for row in variables:
+        if row.is_secret:
+            wanted = f"{'' if prefix[0].isalpha() else 'PROJECT_'}{prefix}_{row.name}"
+            others = (f"{wanted}_{number}" for number in count(2))
+            names[row.pk] = next(name for name in chain([wanted], others) if name not in names.values())
+    return names
+
+
+def _notes(project: Project, secrets: list[str]) -> list[str]:
+    """What must be there before the file is applied."""
+    notes = [_("python manage.py apply FILE makes the project, or makes it what it is here.")]
+    if secrets:
+        notes.append(_("Set these environment variables first: %s") % ", ".join(secrets))
+    if project.git_credential_id:
+        notes.append(_("The git credential is not in this file: it must be there already."))
+    return notes
+
+
+def _variable(row: Variable, secrets: dict[int, str]) -> dict[str, Any]:
+    declared = _declared(row)
+    value = {"value_env": secrets[row.pk]} if row.pk in secrets else {"value": row.value}
+    return {"name": declared.pop("name"), **value, **{name: it for name, it in declared.items() if name != "value"}}
+
+
+def _declared(row: HealthCheck | Variable) -> dict[str, Any]:
+    """The fields of a part that are not as they are by themselves: what is not said has its default."""
+    values = {name: _value(row, name) for name in declared_fields(type(row))}
+    return {name: value for name, value in values.items() if value != _unsaid(declared_fields(type(row))[name])}
+
+
+def _unsaid(field: Any) -> Any:
+    """What a field has where a file does not name it."""
+    return field.get_default() if field.has_default() else ""
+
+
+def _value(row: models.Model, name: str) -> Any:
+    """A value as a file has it: another row by its name, a choice as plain text."""
+    value = getattr(row, name)
+    return str(value) if isinstance(value, (str, models.Model)) else value

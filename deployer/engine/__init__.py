@@ -1,0 +1,1 @@
+"""Carrying out a deployment: the only room that changes a server."""

@@ -1,0 +1,217 @@
+"""From a git address to a stored release, on this machine: clone, install, build, pack."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from deployer.database import insist
+from deployer.engine.run import Run
+from deployer.models import Deployment, Release
+from deployer.plan import Plan
+from deployer.releases.archives import size_in_words
+from deployer.releases.store import store
+from deployer.repositories.mirror import Mirror
+from projects.commands import build as build_commands
+from projects.commands import git
+from projects.commands import release as release_commands
+from projects.validators import validate_git_url
+from servers.models import Credential
+from servers.shell import LocalShell, Script, ScriptTimeoutError, ShellError
+
+
+class BuildError(ShellError):
+    """The code could not be fetched, built or packed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The exported tree of one commit: ``tree`` lies in ``folder``, which is deleted in the end."""
+
+    folder: Path
+    tree: Path
+    commit: str
+
+
+@contextlib.contextmanager
+def clone(run: Run) -> Iterator[Source]:
+    """Fetch once, resolve the branch to a commit and export it into a work folder of its own."""
+    plan, deployment = run.plan, run.deployment
+    try:
+        validate_git_url(plan.git_url)
+    except ValidationError as error:
+        raise BuildError(_("The repository cannot be cloned"), " ".join(error.messages)) from error
+    settings.BUILDS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{deployment.pk}-", dir=settings.BUILDS_DIR))
+    shell = LocalShell(deployment.claim)
+    try:
+        tree = folder / "tree"
+        tree.mkdir()
+        mirror = Mirror(plan.git_url, _login(plan), folder)
+        run.log.mask = run.log.mask.knowing(mirror.secrets)
+        path, env = str(mirror.path), mirror.env
+        run.log.say(_("Fetching %s") % plan.git_url)
+        with mirror.locked(run.check):
+            _run(run, shell, git.fetch(path, plan.git_url, env), _("Fetching %s failed") % plan.git_url)
+            found: list[bytes] = []
+            code = shell.run(
+                git.resolve(path, deployment.branch, env),
+                lambda _stream, data: found.append(data),
+                timeout=60,
+                stop=run.stop,
+            )
+            if code:
+                raise BuildError(
+                    _("“%s” was not found in the repository") % deployment.branch,
+                    _("there is no branch, tag or commit of that name"),
+                    _("Push it first, or choose another one."),
+                )
+            commit, subject = [*b"".join(found).decode(errors="replace").split("\n"), ""][:2]
+            _run(run, shell, git.export(path, commit, str(tree), env), _("The commit could not be exported"))
+        deployment.commit_hash, deployment.commit_message = commit, subject
+        insist(lambda: Deployment.objects.filter(pk=deployment.pk).update(commit_hash=commit, commit_message=subject))
+        run.log.say(f"{deployment.branch} → {commit[:12]} {subject}")
+        yield Source(folder, tree, commit)
+    finally:
+        if left := shell.sweep():
+            run.log.warn(_("%d processes that the build had left behind were ended") % left)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _login(plan: Plan) -> Credential | None:
+    """The login to the repository; nothing where the project has none."""
+    if plan.git_credential_id is None:
+        return None
+    login = Credential.objects.filter(pk=plan.git_credential_id).first()
+    if login is None:
+        raise BuildError(
+            _("The repository cannot be cloned"),
+            _("the git credential of the project was deleted after the launch"),
+            _("Choose another one in the project, then deploy again."),
+        )
+    return login
+
+
+def build_key(plan: Plan, commit: str) -> str:
+    """The digest of all that goes into a build: two builds with the same one make the same release."""
+    names = ("project_type", "auto_install", "install_script", "build_script", "output_dir")
+    ingredients = [commit, {name: getattr(plan, name) for name in names}, plan.variables_for("build")]
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
+def built_before(run: Run, source: Source) -> Release | None:
+    """The stored release of the same commit and build settings, unless it was bad or is to be built anew."""
+    if run.deployment.rebuild:
+        return None
+    same = Release.objects.stored().filter(
+        project_id=run.deployment.project_id, build_key=build_key(run.plan, source.commit)
+    )
+    release = same.exclude(state=Release.State.BAD).first()
+    if release is not None:
+        run.log.say(_("%s was built of this commit with the same settings: it is used again") % release)
+    return release
+
+
+def build(run: Run, source: Source) -> Release:
+    """Install, build, pack, check and store; gives the release."""
+    plan, shell = run.plan, LocalShell(run.deployment.claim)
+    env = {
+        **plan.variables_for("build"),
+        "DEPLOY_ID": str(run.deployment.pk),
+        "DEPLOY_TYPE": run.deployment.deployment_type,
+        "DEPLOY_COMMIT": source.commit,
+    }
+    for what, script in _build_scripts(run, source, env):
+        run.log.say(what)
+        _run(run, shell, script, _("%s failed") % what)
+        run.check()
+    output = _output_folder(source.tree, plan.output_dir)
+    tar = source.folder / "release.tar"
+    _run(run, shell, Script(release_commands.pack(str(output), str(tar))), _("Packing failed"))
+    release = Release(
+        project_id=run.deployment.project_id,
+        version=f"{timezone.now():%Y%m%d%H%M%S}-{run.deployment.pk}-{source.commit[:8]}",
+        commit_hash=source.commit,
+        commit_message=run.deployment.commit_message,
+        build_key=build_key(plan, source.commit),
+        created_by=run.deployment.created_by,
+    )
+    store(release, tar)
+    run.log.say(
+        _("Built %(version)s: %(files)d files, %(size)s, packed %(packed)s")
+        % {
+            "version": release.version,
+            "files": release.file_count,
+            "size": size_in_words(release.unpacked_size),
+            "packed": size_in_words(release.size),
+        }
+    )
+    return release
+
+
+def _build_scripts(run: Run, source: Source, env: dict[str, str]) -> Iterator[tuple[str, Script]]:
+    plan, tree = run.plan, str(source.tree)
+    if plan.install_script:
+        yield _("Install script"), Script(plan.install_script, env, tree)
+    elif plan.auto_install:
+        command = build_commands.automatic_install(plan.project_type, [path.name for path in source.tree.iterdir()])
+        if not command:
+            run.log.warn(_("Nothing to install: the repository has no lock file or list of requirements."))
+        elif build_commands.needs_python_environment(command):
+            venv = source.folder / "venv"
+            yield command, build_commands.with_python_environment(command, tree, quote(str(venv)), env)
+            env["PATH"] = f"{venv}/bin:" + env.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+            env["VIRTUAL_ENV"] = str(venv)
+        else:
+            yield command, Script(command, env, tree)
+    if plan.build_script:
+        yield _("Build script"), Script(plan.build_script, env, tree)
+
+
+def _run(run: Run, shell: LocalShell, script: Script, what: str) -> None:
+    """Run one script with its output in the log; a failing one is a `BuildError` with its last words."""
+    output = run.log.output()
+    last: list[bytes] = []
+
+    def take(stream: str, data: bytes) -> None:
+        output(stream, data)
+        if stream == "stderr":
+            last[:] = [(b"".join(last) + data)[-2000:]]
+
+    try:
+        code = shell.run(script, take, timeout=run.plan.script_timeout, stop=run.stop)
+    except ScriptTimeoutError as error:
+        raise BuildError(
+            what,
+            _("it ran longer than its %d seconds and was ended") % run.plan.script_timeout,
+            _("Raise script_timeout if it needs longer."),
+        ) from error
+    finally:
+        output.finish()
+    if code:
+        words = run.log.mask(b"".join(last).decode(errors="replace"))
+        lines = [line.strip() for line in words.splitlines() if line.strip()][-4:]
+        raise BuildError(what, _("status %d") % code + (f" ({' / '.join(lines)[-400:]})" if lines else ""))
+
+
+def _output_folder(tree: Path, output_dir: str) -> Path:
+    folder = (tree / output_dir).resolve()
+    if not folder.is_relative_to(tree.resolve()):
+        raise BuildError(_("The output folder %s leads out of the repository") % output_dir)
+    if not folder.is_dir():
+        raise BuildError(
+            _("The output folder %s is not there after the build") % output_dir,
+            "",
+            _("Correct output_dir, or the build script that should make it."),
+        )
+    return folder

@@ -1,0 +1,60 @@
+"""The two routines. What they share and where they differ is all on this page."""
+
+from deployer.engine.building import build, built_before, clone
+from deployer.engine.rollout import on_every_server, roll_out, tidy
+from deployer.engine.run import Run
+from deployer.models import Deployment
+from deployer.releases.store import need_store
+
+Status = Deployment.Status
+
+
+def full(run: Run) -> None:
+    """clone → build → stage on every server → batch by batch: switch, restart, verify.
+
+    A release that is there already, of the same commit and settings or chosen at launch, is not built again.
+    """
+    on_every_server(run, "connect", "preflight")
+    if not run.has_release:
+        run.need_servers()
+        need_store()
+        with clone(run) as source:
+            run.move(Status.BUILDING)
+            run.release = built_before(run, source) or build(run, source)
+        run.move(Status.DEPLOYING)
+    on_every_server(run, "stage")
+    roll_out(run, "switch", "restart", "verify")
+    tidy(run)
+
+
+def restart_only(run: Run) -> None:
+    """batch by batch: restart, verify. What is already on the servers stays."""
+    roll_out(run, "connect", "preflight", "restart", "verify")
+
+
+def settle(run: Run) -> None:
+    """After a lost worker: every server is asked what is true. Nothing is started."""
+    on_every_server(run, "settle", ended_too=True)
+
+
+ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}
+
+
+def carry_out(deployment_id: int) -> bool:
+    """Claim a deployment and run its routine. False: it is not there to be claimed, so nothing was done."""
+    deployment = Deployment.objects.select_related("project").filter(pk=deployment_id).first()
+    if deployment is None or not deployment.claim_for_worker():
+        return False
+    with Run(deployment) as run:
+        ROUTINES[Deployment.Type(deployment.deployment_type)](run)
+    return True
+
+
+def settle_lost(deployment_id: int) -> bool:
+    """Claim an interrupted deployment and ask its servers. False: it is not there to be claimed."""
+    deployment = Deployment.objects.active().select_related("project", "release").filter(pk=deployment_id).first()
+    if deployment is None or not deployment.claim_to_settle():
+        return False
+    with Run(deployment) as run:
+        settle(run)
+    return True

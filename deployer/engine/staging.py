@@ -1,0 +1,272 @@
+"""Putting a release on a server: whole and verified beside the live one, with as few bytes as will do."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Container, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from django.utils.translation import gettext as _
+
+from deployer.models import Release
+from deployer.releases.archives import Packed, manifest_of, size_in_words
+from projects.commands import release as release_commands
+from projects.commands.manifest import Difference, Entry, Manifest, difference
+from projects.commands.release import Findings
+from servers.shell import LinkLostError, TransferError
+from servers.ssh.shell import PIECE, Output
+
+if TYPE_CHECKING:
+    from deployer.engine.server_run import ServerRun
+
+TRIES = 3
+#: A log line about the progress of an upload is written this often, in seconds.
+PROGRESS_EVERY = 3.0
+#: One channel carries at most its window (2 MB) in a round trip: beyond these, several of them are faster.
+FAR = 0.015
+LARGE = 8 << 20
+STRIPES = 8
+#: A stripe is a multiple of this.
+BLOCK = 1 << 20
+
+
+class Staging:
+    """One release on its way to one server."""
+
+    def __init__(self, server: "ServerRun") -> None:
+        self.server = server
+        self.link = server.link
+        self.path = server.deploy_path
+        self.release = server.run.release
+        self.archive = server.run.archive
+        self.nonce = ""
+        self.sent = 0
+
+    def look(self) -> Findings:
+        """Make the folders, remove what broken uploads have left, and see what is there."""
+        return release_commands.read_findings(
+            self.server.capture(release_commands.prepare(self.path), _("The folders could not be made"))
+        )
+
+    def share(self) -> None:
+        """Link the shared paths into the release that is on the server already, except where it has its own files."""
+        if not self.server.plan.shared:
+            return
+        text = release_commands.link_shared(self.path, self.release.version, self.server.plan.shared, replace=False)
+        for path in self.server.capture(text, _("The shared paths could not be linked")).splitlines():
+            self.server.warn(
+                _("%(path)s is in release %(version)s itself: it is not shared")
+                % {"path": path, "version": self.release}
+            )
+
+    def put(self, findings: Findings) -> None:
+        """Send the release and give it its name on the server; a lost link begins anew."""
+        begun = time.monotonic()
+        for attempt in range(1, TRIES + 1):
+            self.nonce = secrets.token_hex(4)
+            try:
+                base = self._by_difference(findings)
+                if not base:
+                    self._whole(findings.tools)
+                break
+            except LinkLostError as error:
+                if attempt == TRIES:
+                    raise
+                self.server.warn(_("%s Uploading again.") % error)
+                findings = self.look()
+                if self.release.version in findings.releases:
+                    base = ""
+                    break
+        values = {
+            "version": self.release.version,
+            "size": size_in_words(self.sent),
+            "seconds": max(time.monotonic() - begun, 0.001),
+            "base": base,
+        }
+        if base:
+            self.server.say(
+                _("Uploaded %(version)s as its difference from %(base)s: %(size)s in %(seconds).1f s") % values
+            )
+        else:
+            self.server.say(_("Uploaded %(version)s: %(size)s in %(seconds).1f s") % values)
+
+    # --- all of it -----------------------------------------------------------------------------------
+
+    def _whole(self, tools: set[str]) -> None:
+        packed = self.archive.whole(["zstd", "gzip"] if "zstd" in tools else ["gzip"])
+        manifest = self.archive.manifest if "find" in tools else None
+        check = (self._verify(manifest) if manifest else "") + self._finish()
+        if self._unpack(packed, check).code:
+            assert manifest is not None  # noqa: S101 (only the comparison with it ends so)
+            self._explain(manifest)
+
+    # --- what has changed ----------------------------------------------------------------------------
+
+    def _by_difference(self, findings: Findings) -> str:
+        """Make the release out of one that the server has; gives that one's version, empty where it cannot be done."""
+        want, packing = self.archive.manifest, "zstd" if "zstd" in findings.tools else "gzip"
+        base = self._base(findings)
+        if want is None or base is None:
+            return ""
+        version, have = base
+        change = difference(have, want)
+        if not _worth_it(change, want):
+            return ""
+        copy = release_commands.begin_from(self.path, version, self.release.version, self.nonce, change.delete)
+        with ThreadPoolExecutor(1, "parts") as meanwhile:  # the server copies, and we prepare what it lacks
+            meanwhile.submit(self.archive.parts, change.send, packing)
+            made = self.link.capture(copy, timeout=self.server.plan.script_timeout)
+        if made.code == 0 and self._apply(change.send, want, packing):
+            return version
+        if made.code == 0:
+            self.server.say(_("Release %s was changed on the server; comparing file by file") % version)
+            listing = release_commands.listing(self.path, self.release.version, self.nonce)
+            change = difference(
+                Manifest.from_listing(self.server.capture(listing, _("The files could not be listed"))), want
+            )
+            trim = release_commands.trim(self.path, self.release.version, self.nonce, change.delete)
+            self.server.capture(trim, _("The files could not be deleted"))
+            if _worth_it(change, want) and self._apply(change.send, want, packing):
+                return version
+        self.server.warn(_("It cannot be made out of %s; sending all of it") % version)
+        self._discard()
+        return ""
+
+    def _base(self, findings: Findings) -> tuple[str, Manifest] | None:
+        """The release on the server to start from, and what it should consist of: the live one, else the newest."""
+        if "find" not in findings.tools:
+            return None
+        known = {
+            release.version: release
+            for release in Release.objects.deployable_to(self.server.run.deployment.project).exclude(manifest="")
+        }
+        there = [version for version in sorted(findings.releases) if version in known]
+        if not there:
+            return None
+        version = findings.live if findings.live in there else there[-1]
+        manifest = manifest_of(known[version])
+        if manifest is None:
+            return None
+        return version, manifest.with_shared(self.server.plan.shared, f"{self.path}/shared")
+
+    def _apply(self, entries: list[Entry], want: Manifest, packing: str) -> bool:
+        """Unpack ``entries`` over the copy and finish it. False: it is not what it should be even so."""
+        check = self._verify(want, contents=True) + self._finish()
+        if not entries:
+            code = self.link.capture(check, timeout=self.server.plan.script_timeout).code
+            return self._accept(Output(code, "", ""), (0, release_commands.DIFFERS)).code == 0
+        return self._unpack(self.archive.parts(entries, packing), check).code == 0
+
+    # --- the pieces ----------------------------------------------------------------------------------
+
+    def _send(self, packed: Packed) -> None:
+        """Let the packed archive arrive in a file on the server; a large one that goes far in several streams."""
+        file = release_commands.part(self.path, self.release.version, self.nonce)
+        far = packed.size > LARGE and self.link.is_far(FAR)
+        tell = self._progress(packed.size)
+        blocks = max(-(-packed.size // BLOCK), 1)
+        share = -(-blocks // (STRIPES if far else 1))
+
+        def send(first: int) -> None:
+            answer = self._feed(
+                release_commands.receive(file, BLOCK, first), _file(packed, first * BLOCK, share * BLOCK), tell
+            )
+            self.server.accept(answer, _("The release could not be received"))
+
+        if not far:
+            send(0)
+            return
+        with ThreadPoolExecutor(STRIPES, "stripe") as threads:
+            for done in [threads.submit(send, first) for first in range(0, blocks, share)]:
+                done.result()
+
+    def _unpack(self, packed: Packed, check: str) -> Output:
+        """Send the archive, unpack it and run ``check``; status `DIFFERS`: the tree is not what it should be."""
+        self._send(packed)
+        text = release_commands.unpack(self.path, self.release.version, self.nonce, packed.stream) + check
+        # Not as a short script: one of which nobody knows how it ended is not run again.
+        return self._accept(self._feed(text, ()), (0, release_commands.DIFFERS))
+
+    def _verify(self, manifest: Manifest, *, contents: bool = False) -> str:
+        return release_commands.verify(
+            self.path,
+            self.release.version,
+            self.nonce,
+            manifest.shape_digest(),
+            manifest.contents_digest() if contents else "",
+        )
+
+    def _finish(self) -> str:
+        version, shared = self.release.version, self.server.plan.shared
+        work = release_commands.work_name(version, self.nonce)
+        links = release_commands.link_shared(self.path, work, shared, replace=True) if shared else ""
+        return links + release_commands.finish(self.path, version, self.nonce)
+
+    def _feed(self, text: str, pieces: Iterable[bytes], tell: Callable[[int], None] = lambda _sent: None) -> Output:
+        return self.link.feed(
+            text, pieces, timeout=self.server.plan.script_timeout, stop=self.server.run.stop, on_sent=tell
+        )
+
+    def _accept(self, answer: Output, fine: Container[int]) -> Output:
+        self.server.accept(answer, _("The release could not be unpacked"), fine)
+        return answer
+
+    def _explain(self, want: Manifest) -> None:
+        """Say which entries are not as they were sent: a file system that cannot hold them, for example."""
+        listing = release_commands.listing(self.path, self.release.version, self.nonce)
+        have = Manifest.from_listing(self.server.capture(listing, _("The files could not be listed")))
+        self._discard()
+        wrong = difference(have, want)
+        names = [*(entry.path for entry in wrong.send), *wrong.delete][:5]
+        raise TransferError(
+            _("The release could not be unpacked"),
+            _("these are not as they were sent: %s") % ", ".join(names),
+            _("The file system must keep modes, links and upper and lower case apart."),
+        )
+
+    def _discard(self) -> None:
+        self.link.capture(release_commands.discard(self.path, self.release.version, self.nonce))
+
+    def _progress(self, size: int) -> "_Progress":
+        return _Progress(self, size)
+
+
+class _Progress:
+    """Counts what is sent, and says so from time to time."""
+
+    def __init__(self, staging: Staging, size: int) -> None:
+        self._staging, self._size = staging, size
+        self._begun = self._said = time.monotonic()
+        self._sent = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, sent: int) -> None:
+        with self._lock:
+            self._sent += sent
+            self._staging.sent += sent
+            now = time.monotonic()
+            if now < self._said + PROGRESS_EVERY:
+                return
+            self._said = now
+            words = _("%(sent).1f of %(size).1f MB (%(percent)d %%), %(rate).1f MB/s") % {
+                "sent": self._sent / 1e6,
+                "size": self._size / 1e6,
+                "percent": 100 * self._sent // max(self._size, 1),
+                "rate": self._sent / 1e6 / (now - self._begun),
+            }
+            self._staging.server.report(words)
+
+
+def _worth_it(change: Difference, want: Manifest) -> bool:
+    """Whether sending the difference spares at least half of the bytes."""
+    return change.size <= want.size / 2
+
+
+def _file(packed: Packed, start: int, size: int) -> Iterator[bytes]:
+    """``size`` bytes of a packed archive from ``start`` on, in the pieces that travel best."""
+    with packed.path.open("rb") as file:
+        file.seek(start)
+        while size > 0 and (piece := file.read(min(PIECE, size))):
+            size -= len(piece)
+            yield piece

@@ -1,0 +1,1 @@
+"""This machine: the processes that deployer starts here, its queue server, its key files."""

@@ -1,0 +1,323 @@
+"""Keeps a handful of programs running: prefixes what they print, restarts what dies, stops them all in order."""
+
+import ctypes
+import os
+import secrets
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from django.utils.translation import gettext as _
+
+COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
+LONGEST_PAUSE = 30.0
+#: Seconds of life after which a program is taken to have started well.
+STARTED_WELL = 60.0
+#: Seconds between two requests to stop at once: a worker takes two within a second for one.
+ASK_AGAIN = 1.5
+#: Seconds that a program has for stopping at once, before it is killed.
+LAST_CHANCE = 10.0
+
+#: By this variable, a program knows that a supervisor keeps it.
+SUPERVISED = "DEPLOYER_SUPERVISOR"
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class StartFailedError(Exception):
+    """A program that must be there first did not come up. The message is a sentence for the operator."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run. ``answers`` says whether it is ready; ``patience`` is how many seconds a kind stop may take.
+
+    Without ``patience`` it may take as long as it needs, and ``waiting`` is what is said meanwhile. It runs while
+    ``wanted`` says so, which is asked all the time.
+    """
+
+    name: str
+    command: Sequence[str | Path]
+    answers: Callable[[], bool] = lambda: True
+    patience: float | None = 15
+    waiting: str = ""
+    sockets: Sequence[socket.socket] = ()
+    wanted: Callable[[], bool] = lambda: True
+
+
+@dataclass
+class _Kept:
+    """A program and the process that it is at the moment."""
+
+    program: Program
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    start_at: float | None = None
+    pause: float = 1.0
+    asked: float = 0.0
+    sessions: list[int] = field(default_factory=list)
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def ask_to_stop(self) -> None:
+        self.asked = time.monotonic()
+        if self.process is not None and self.runs:
+            self.process.terminate()
+
+    def kill(self, mark: str) -> None:
+        """End it and all that it has started and not detached: every process of its sessions."""
+        for pid in _members(self.sessions, mark):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+class Supervisor:
+    """Runs ``stages`` of programs: started in order, each when the one before answers, stopped in reverse order.
+
+    Every program is a session of its own, so that Ctrl-C reaches the supervisor alone; and is asked to stop by
+    the kernel when the supervisor is killed. ``environment`` is what they all get.
+    """
+
+    def __init__(self, stages: Sequence[Sequence[Program]], environment: dict[str, str], output: IO[str]) -> None:
+        self._stages = [[_Kept(program) for program in stage] for stage in stages]
+        self._mark = f"{SUPERVISED}={secrets.token_hex(8)}"
+        self._environment = environment | dict([self._mark.split("=")])
+        self._output = output
+        self._selector = selectors.DefaultSelector()
+        self._width = max(len(program.name) for stage in stages for program in stage)
+        self._stops = 0
+
+    def run(self, when_ready: Callable[[], None]) -> None:
+        """Run until a signal asks for the end; then stop everything and return. Raises `StartFailedError`."""
+        with self._signals():
+            try:
+                for stage in self._stages:
+                    self._start(stage)
+                if not self._stops:
+                    when_ready()
+                while not self._stops:
+                    self._turn(0.5)
+                    self._tend()
+            finally:
+                self._stop()
+
+    def say(self, text: str) -> None:
+        """Print a line of the supervisor's own."""
+        self._print("deployer", text)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Count the requests to stop; each signal also ends the wait of `_turn` at once."""
+        awake, wake = socket.socketpair()
+        awake.setblocking(False)
+        wake.setblocking(False)
+        self._selector.register(awake, selectors.EVENT_READ, lambda: awake.recv(4096))
+        before_fd = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+        stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, self._count) for number in stopping}
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_args: None)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(before_fd)
+            self._selector.close()
+            awake.close()
+            wake.close()
+
+    def _count(self, _number: int, _frame: FrameType | None) -> None:
+        self._stops += 1
+
+    def _start(self, stage: list[_Kept], timeout: float = 60) -> None:
+        stage = [kept for kept in stage if kept.program.wanted()]
+        for kept in stage:
+            self._launch(kept)
+        deadline = time.monotonic() + timeout
+        for kept in stage:
+            while not (self._stops or kept.program.answers()):
+                if not kept.runs or time.monotonic() > deadline:
+                    self._turn(0.2)  # what it printed says why
+                    raise StartFailedError(_("%(name)s did not start: see above.") % {"name": kept.program.name})
+                self._turn(0.1)
+
+    def _launch(self, kept: _Kept) -> None:
+        kept.start_at = None
+        kept.asked = 0.0
+        kept.started = time.monotonic()
+        kept.process = subprocess.Popen(
+            kept.program.command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+            pass_fds=[sock.fileno() for sock in kept.program.sockets],
+            preexec_fn=ending_with_parent(),  # safe: the supervisor has no threads
+        )
+        kept.sessions.append(kept.process.pid)
+        if kept.process.stdout is not None:
+            self._watch(kept.program.name, kept.process.stdout)
+
+    def _watch(self, name: str, pipe: IO[bytes]) -> None:
+        os.set_blocking(pipe.fileno(), False)
+        rest = b""
+
+        def read() -> None:
+            nonlocal rest
+            data = pipe.read(65536)
+            if data is None:
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            if not data or len(rest) > 65536:
+                lines, rest = [*lines, *([rest] if rest else [])], b""
+            for line in lines:
+                self._print(name, line.decode(errors="replace").rstrip("\r"))
+            if not data:
+                self._selector.unregister(pipe)
+                pipe.close()
+
+        self._selector.register(pipe, selectors.EVENT_READ, read)
+
+    def _turn(self, timeout: float) -> None:
+        """Print what has arrived; wait at most ``timeout`` seconds for more."""
+        for key, _events in self._selector.select(timeout):
+            key.data()
+
+    def _tend(self) -> None:
+        """Start what is wanted and does not run, stop what is wanted no more."""
+        now = time.monotonic()
+        for kept in (kept for stage in self._stages for kept in stage):
+            if not kept.program.wanted():
+                self._let_go(kept, now)
+            elif kept.start_at is not None:
+                if now >= kept.start_at:
+                    self._launch(kept)
+            elif kept.process is None:
+                self.say(_("%(name)s is wanted: it starts.") % {"name": kept.program.name})
+                self._launch(kept)
+            elif not kept.runs:
+                kept.pause = 1.0 if now - kept.started > STARTED_WELL else kept.pause
+                kept.start_at = now + kept.pause
+                self.say(
+                    _("%(name)s %(ended)s; it starts again in %(pause)g s.")
+                    % {"name": kept.program.name, "ended": _ended(kept.process.returncode), "pause": kept.pause}
+                )
+                kept.pause = min(kept.pause * 2, LONGEST_PAUSE)
+
+    def _let_go(self, kept: _Kept, now: float) -> None:
+        """One step on the way of a program that is not wanted: asked to stop, ended, forgotten."""
+        if kept.runs and not kept.asked:
+            kept.ask_to_stop()
+        elif kept.runs and kept.program.patience is not None and now - kept.asked > kept.program.patience:
+            kept.kill(self._mark)
+        elif kept.process is not None and not kept.runs:
+            kept.kill(self._mark)
+            kept.process = None
+            self.say(_("%(name)s is not wanted any more: it has stopped.") % {"name": kept.program.name})
+        if kept.process is None:
+            kept.start_at, kept.pause = None, 1.0
+
+    def _stop(self) -> None:
+        for stage in reversed(self._stages):
+            self._stop_stage([kept for kept in stage if kept.process is not None])
+
+    def _stop_stage(self, stage: list[_Kept]) -> None:
+        begun = time.monotonic()
+        told = False
+        hurried_at: float | None = None
+        for kept in stage:
+            kept.ask_to_stop()
+        while running := [kept for kept in stage if kept.runs]:
+            self._turn(0.1)
+            now = time.monotonic()
+            if self._stops > 1 and hurried_at is None:
+                hurried_at = now
+            for kept in running:
+                patience = kept.program.patience
+                if (patience is not None and now - begun > patience) or (
+                    hurried_at is not None and (self._stops > 2 or now - hurried_at > LAST_CHANCE)
+                ):
+                    kept.kill(self._mark)
+                elif hurried_at is not None and now - kept.asked > ASK_AGAIN:
+                    kept.ask_to_stop()
+                elif kept.program.waiting and not told and now - begun > 2:
+                    self.say(kept.program.waiting)
+                    told = True
+        for kept in stage:
+            kept.kill(self._mark)
+        self._turn(0)
+
+    def _print(self, name: str, text: str) -> None:
+        prefix = f"{name:<{self._width}} | "
+        if self._output.isatty():
+            names = ["deployer", *(kept.program.name for stage in self._stages for kept in stage)]
+            prefix = f"\x1b[{COLOURS[names.index(name) % len(COLOURS)]}m{prefix}\x1b[0m"
+        try:
+            print(f"{prefix}{text}", file=self._output, flush=True)
+        except OSError:  # nobody reads any more; the programs are kept running all the same
+            self._output = Path(os.devnull).open("w")  # noqa: SIM115 (for the rest of this process's life)
+
+
+def _ended(status: int) -> str:
+    if status < 0:
+        return _("was killed by %(signal)s") % {"signal": signal.Signals(-status).name}
+    return _("ended with status %(status)s") % {"status": status}
+
+
+def _members(sessions: Sequence[int], mark: str) -> list[int]:
+    """The processes of these sessions, by field 6 of /proc/PID/stat (proc(5)).
+
+    Numbers are used again: only a process that has ``mark`` in its environment is one of ours.
+    """
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            is_ours = int(fields[3]) in sessions and mark.encode() in (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # it ended meanwhile, or it is somebody else's
+            continue
+        if is_ours:
+            found.append(int(folder.name))
+    return found
+
+
+def ending_with_parent() -> Callable[[], None]:
+    """For a new process to call before its program: the kernel asks it to stop when the calling process is gone."""
+    parent = os.getpid()
+
+    def arrange() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the kernel was told
+            os._exit(1)
+
+    return arrange
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what our programs leave behind, in place of init, which may not look after them."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def manage(*arguments: str) -> list[str]:
+    """The command that runs ``manage.py`` with ``arguments`` in a process of its own."""
+    return [sys.executable, str(Path(__file__).resolve().parents[2] / "manage.py"), *arguments]

@@ -1,0 +1,1 @@
+"""The log of a deployment: one way in, one way out."""

@@ -1,0 +1,178 @@
+"""What the operator's commands share: refusals as one sentence, watching a deployment, the site's address."""
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.utils.translation import gettext as _
+
+from deployer.api.shapes import LOG_PAGE, LogPage, log_after, shape_of
+from deployer.database import insist
+from deployer.declaring.reading import printable
+from deployer.log.terminal import plain
+from deployer.models import Deployment, LogLine
+from servers.fields import DecryptionError
+from servers.sentences import because, clauses, sentence, sentences
+
+_Status = Deployment.Status
+
+#: Exit status of what was refused, the same as argparse's for bad usage.
+REFUSED = 2
+EXIT_STATUS = {_Status.SUCCESS: 0, _Status.FAILED: 1, _Status.CANCELLED: 3, _Status.INTERRUPTED: 4}
+#: What a shell reports for a program that Ctrl-C ended.
+STOPPED_WATCHING = 130
+
+_POLL = 0.25  # seconds between two looks
+_PATIENCE = 10  # seconds until somebody is told that no worker has come
+_OUTAGE = 60  # seconds that the database may be away while we watch
+
+
+def refused(message: str) -> CommandError:
+    """The end of a command that did nothing; ``message`` says why and what to do."""
+    return CommandError(message, returncode=REFUSED)
+
+
+class SpokenCommand(BaseCommand):
+    """A command whose help is in the language of the command line; ``summary`` says what it does."""
+
+    summary: Any = ""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        self.help = str(self.summary)  # the parser takes plain text only
+        return super().create_parser(prog_name, subcommand, **kwargs)
+
+
+class OperatorCommand(SpokenCommand):
+    """A command whose foreseeable troubles end as a sentence and exit status 2, never as a traceback."""
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except DecryptionError as error:
+            raise refused(str(error)) from error
+        except (OperationalError, ProgrammingError) as error:
+            raise refused(
+                _("The database cannot be used: %(why)s. If it is new, run “python manage.py migrate” first.")
+                % {"why": str(error).strip().rstrip(".")}
+            ) from error
+
+
+class WatchingCommand(OperatorCommand):
+    """A command that sets a deployment going and, with ``--wait``, watches it to its end."""
+
+    to_stderr = False
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        self.add_wait(parser)
+        parser.add_argument("--json", action="store_true", help=_("print one JSON object on standard output"))
+
+    def add_wait(self, parser: Any) -> None:
+        parser.add_argument("--wait", action="store_true", help=_("print the log as it comes and wait for the end"))
+
+    def report(self, deployment: Deployment, options: dict[str, Any]) -> None:
+        """Say where it is seen, watch it if that was asked for, and exit by how it ended."""
+        address = site_address(deployment.get_absolute_url())
+        self.say(_("Deployment #%(number)s: %(address)s") % {"number": deployment.pk, "address": address})
+        exit_status = 0
+        if options["wait"]:
+            try:
+                deployment = self.watch(deployment.pk)
+            except KeyboardInterrupt:
+                self.say(
+                    _(
+                        "No longer watching; the deployment goes on. "
+                        "To cancel it: python manage.py cancel %(number)s. To watch it: %(address)s"
+                    )
+                    % {"number": deployment.pk, "address": address},
+                    error=True,
+                )
+                sys.exit(STOPPED_WATCHING)
+            self.summarise(deployment)
+            exit_status = EXIT_STATUS[_Status(deployment.status)]
+        if options["json"]:
+            self.stdout.write(shape_of(deployment).model_dump_json())
+        if exit_status:
+            sys.exit(exit_status)
+
+    def say(self, text: str, *, error: bool = False) -> None:
+        """A line for people, at once: on standard output unless that belongs to the JSON object."""
+        stream = self.stderr if error or self.to_stderr else self.stdout
+        stream.write(text, str)
+        stream.flush()
+
+    def watch(self, number: int) -> Deployment:
+        """Print the log as it comes until the deployment has ended."""
+        began, told, last = time.monotonic(), False, 0
+        while not (page := _page(number, last)).done:
+            self.print_lines(page.lines)
+            last = page.last_id
+            if page.status == _Status.PENDING and not told and time.monotonic() - began > _PATIENCE:
+                self.say(
+                    _(
+                        "No worker has taken it for %(seconds)s seconds: none is running, or all are busy. "
+                        "“python manage.py up” starts them. Waiting on."
+                    )
+                    % {"seconds": _PATIENCE},
+                    error=True,
+                )
+                told = True
+            if len(page.lines) < LOG_PAGE:
+                time.sleep(_POLL)
+        self.print_lines(page.lines)
+        return Deployment.objects.select_related("created_by", "release").defer("plan").get(pk=number)
+
+    def print_lines(self, lines: Iterable[LogLine]) -> None:
+        for line in lines:
+            server = f"{printable(line.target.server_name)} | " if line.target else ""
+            self.say(server + plain(line.content))
+
+    def summarise(self, deployment: Deployment) -> None:
+        self.say("")
+        for target in deployment.targets.all():
+            words = [target.get_status_display(), str(target.proof.get("sentence", "")), target.error]
+            said = _one_line(clauses(*words))
+            self.say(sentence(because(printable(target.server_name), said)))
+        end = _("Deployment #%(number)s: %(status)s.") % {
+            "number": deployment.pk,
+            "status": deployment.get_status_display(),
+        }
+        self.say(sentences(end, _one_line(deployment.error_message)))
+
+
+def existing(number: int) -> Deployment:
+    """The deployment with this number; or a refusal."""
+    found = Deployment.objects.select_related("project", "created_by").defer("plan").filter(pk=number).first()
+    if found is None:
+        raise refused(_("There is no deployment #%(number)s.") % {"number": number})
+    return found
+
+
+def site_address(path: str) -> str:
+    """``path`` on this site as it is reached from a browser, as far as the settings tell."""
+    host, port = settings.DEPLOYER_BIND
+    names = [name for name in settings.ALLOWED_HOSTS if not name.startswith(("*", "."))]
+    if settings.DEPLOYER_HTTPS:
+        return f"https://{names[0] if names else host}{path}"
+    if host in {"0.0.0.0", "[::]", "::"}:  # noqa: S104 (compared, not bound)
+        host = names[0] if names else "localhost"
+    return f"http://{host}:{port}{path}"
+
+
+def _one_line(text: str) -> str:
+    return plain(" ".join(text.splitlines()))
+
+
+def _page(number: int, after: int) -> LogPage:
+    """The next lines, however often the connection to the database is lost meanwhile."""
+    try:
+        return insist(lambda: log_after(number, after), _OUTAGE)
+    except (OperationalError, InterfaceError) as error:
+        raise CommandError(
+            _("The database has not answered for %(seconds)s seconds; nobody knows how the deployment ended.")
+            % {"seconds": _OUTAGE},
+            returncode=EXIT_STATUS[_Status.INTERRUPTED],
+        ) from error

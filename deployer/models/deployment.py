@@ -1,0 +1,736 @@
+"""Deployments: what was asked for, what happened on every server, and every line that was said."""
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import MinLengthValidator
+from django.db import models
+from django.db.models.deletion import Collector
+from django.db.models.functions import Coalesce, Now
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from projects.models import Project
+from projects.validators import validate_ref
+from servers.fields import EncryptedJSONField
+from servers.models import Environment, Server, ServerGroup
+from servers.sentences import as_stored
+from servers.validators import validate_one_line
+
+
+class ReleaseQuerySet(models.QuerySet["Release"]):
+    """Releases by whether their archive is still there."""
+
+    def stored(self) -> Self:
+        """Those that can be sent to a server."""
+        return self.exclude(archive="")
+
+    def deployable_to(self, project: Project) -> Self:
+        """The stored ones of ``project``, and of other projects of the same repository: what staging has proved."""
+        same = models.Q(project=project)
+        if project.git_url:
+            same |= models.Q(project__git_url=project.git_url)
+        return self.stored().filter(same)
+
+    def by_version(self, versions: Iterable[str]) -> "dict[str, Release]":
+        """Those that deployer made of ``versions``, by them."""
+        return {release.version: release for release in self.filter(version__in={*versions})}
+
+
+ReleaseManager = models.Manager.from_queryset(ReleaseQuerySet)
+
+
+class Release(models.Model):
+    """What one build made or somebody uploaded: an archive, stored once, sent to every server.
+
+    ``size`` and ``unpacked_size`` are in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below
+    ``releases/``. ``manifest`` is the list of its entries with their hashes (see `projects.commands.manifest`).
+    What has the same ``build_key`` need not be built, or stored, again. One that was uploaded has no commit, and its
+    ``commit_message`` is what was said of it. Without ``archive`` it is not stored any more, and is only
+    the record of what was built.
+    """
+
+    class State(models.TextChoices):
+        BUILT = "built", _("Built")
+        GOOD = "good", _("Good")
+        BAD = "bad", _("Bad")
+
+    class Origin(models.TextChoices):
+        BUILT = "built", _("Built")
+        UPLOADED = "uploaded", _("Uploaded")
+
+    objects = ReleaseManager()
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="releases", verbose_name=_("project"))
+    version = models.CharField(_("version"), max_length=100)
+    commit_hash = models.CharField(_("commit"), max_length=64, blank=True)
+    commit_message = models.TextField(_("commit message"), blank=True)
+    archive = models.FileField(_("archive"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
+    size = models.BigIntegerField(_("size"), default=0)
+    sha256 = models.CharField(_("SHA-256"), max_length=64, blank=True)
+    manifest = models.FileField(_("manifest"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
+    file_count = models.PositiveIntegerField(_("files"), default=0)
+    unpacked_size = models.BigIntegerField(_("unpacked size"), default=0)
+    build_key = models.CharField(max_length=64, blank=True, editable=False, db_index=True)
+    origin = models.CharField(_("origin"), max_length=10, choices=Origin, default=Origin.BUILT)
+    state = models.CharField(_("state"), max_length=10, choices=State, default=State.BUILT)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="releases",
+        verbose_name=_("created by"),
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        verbose_name = _("release")
+        verbose_name_plural = _("releases")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "version"], name="release_version_once_in_a_project"),
+        ]
+
+    def __str__(self) -> str:
+        return self.version
+
+
+class DeploymentQuerySet(models.QuerySet["Deployment"]):
+    """Deployments by whether they have ended."""
+
+    def update(self, **values: Any) -> int:
+        """As ever; what pages show then has another revision."""
+        if not values.keys() <= Deployment.UNSEEN:
+            values["revision"] = models.F("revision") + 1
+        return super().update(**values)
+
+    def active(self) -> Self:
+        """Those that have not ended."""
+        return self.filter(finished_at=None)
+
+    def ended(self) -> Self:
+        """Those that have ended, one way or another."""
+        return self.exclude(finished_at=None)
+
+    def running(self) -> Self:
+        """Those that a worker has taken and not ended."""
+        return self.active().exclude(status=Deployment.Status.PENDING)
+
+    def waiting(self) -> Self:
+        """Those that no worker has taken yet."""
+        return self.active().filter(status=Deployment.Status.PENDING)
+
+    def listed(self) -> Self:
+        """As lists show them: newest first, with how many servers they have and how many of them went well."""
+        return (
+            self.select_related("project", "created_by")
+            .defer("plan")
+            .annotate(
+                servers=models.Count("targets"),
+                servers_done=models.Count("targets", filter=models.Q(targets__status=Target.Status.SUCCESS)),
+            )
+            .order_by("-id")
+        )
+
+
+DeploymentManager = models.Manager.from_queryset(DeploymentQuerySet)
+
+
+class Deployment(models.Model):
+    """One deployment of a project to groups of servers.
+
+    ::
+
+        full:          pending → cloning → building → deploying → success
+                       pending → deploying                      → success (a release that is there already)
+        restart_only:  pending → restarting                     → success
+            from any of them: failed, cancelled, interrupted
+
+    It has ended when ``finished_at`` is set. ``interrupted`` comes twice: while another worker asks the servers
+    what is true after the first one was lost, and as the end where one of them could not tell.
+
+    Every move is one conditional UPDATE that says whether it won, so two ends can never both be written.
+    ``plan`` is the project's configuration frozen at launch (encrypted: it holds the variables); ``claim``
+    is the token of the worker that carries it out, ``heartbeat_at`` that worker's last sign of life by
+    the database's clock. ``building_at`` and ``deploying_at`` are when those phases began, by the same clock; the first
+    phase begins at ``started_at``. ``revision`` grows with every change of what pages show of it.
+    """
+
+    #: What pages do not show: a change of these alone is none to them.
+    UNSEEN: ClassVar = frozenset({"claim", "heartbeat_at", "plan"})
+
+    class Type(models.TextChoices):
+        FULL = "full", _("Full")
+        RESTART_ONLY = "restart_only", _("Restart only")
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("Pending")
+        CLONING = "cloning", _("Cloning")
+        BUILDING = "building", _("Building")
+        DEPLOYING = "deploying", _("Deploying")
+        RESTARTING = "restarting", _("Restarting")
+        SUCCESS = "success", _("Success")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+        INTERRUPTED = "interrupted", _("Interrupted")
+
+    class Trigger(models.TextChoices):
+        WEB = "web", _("Web")
+        API = "api", _("API")
+        CLI = "cli", _("Command line")
+        WEBHOOK = "webhook", _("Webhook")
+        SCHEDULE = "schedule", _("Schedule")
+
+    objects = DeploymentManager()
+
+    project = models.ForeignKey(
+        Project, on_delete=models.PROTECT, related_name="deployments", verbose_name=_("project")
+    )
+    branch = models.CharField(_("branch"), max_length=100, blank=True, validators=[MinLengthValidator(1), validate_ref])
+    deployment_type = models.CharField(_("type"), max_length=20, choices=Type, default=Type.FULL)
+    status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.PENDING)
+    environment = models.CharField(_("environment"), max_length=20, choices=Environment)
+    server_groups = models.ManyToManyField(ServerGroup, related_name="deployments", verbose_name=_("server groups"))
+    commit_hash = models.CharField(_("commit"), max_length=64, blank=True)
+    commit_message = models.TextField(_("commit message"), blank=True)
+    error_message = models.TextField(_("error"), blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        verbose_name=_("created by"),
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    building_at = models.DateTimeField(_("build began"), null=True, blank=True, editable=False)
+    deploying_at = models.DateTimeField(_("upload began"), null=True, blank=True, editable=False)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+    rollback_from = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="rollbacks",
+        verbose_name=_("rollback of"),
+    )
+    rebuild = models.BooleanField(
+        _("build anew"), default=False, help_text=_("Also when a release of the same commit and settings is stored.")
+    )
+    retry_of = models.ForeignKey(
+        "self",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="retries",
+        verbose_name=_("retry of"),
+    )
+    release = models.ForeignKey(
+        Release,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        verbose_name=_("release"),
+    )
+    trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger, default=Trigger.WEB)
+    cancel_requested_at = models.DateTimeField(_("cancel requested"), null=True, blank=True)
+    force_requested_at = models.DateTimeField(_("force requested"), null=True, blank=True)
+    paused_at = models.DateTimeField(_("paused"), null=True, blank=True)
+    heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
+    claim = models.CharField(max_length=32, blank=True, editable=False)
+    plan = EncryptedJSONField(null=True, editable=False)
+    revision = models.PositiveIntegerField(default=0, editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        verbose_name = _("deployment")
+        verbose_name_plural = _("deployments")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["project", "environment"],
+                condition=models.Q(finished_at=None),
+                name="one_active_deployment_of_a_project",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["project", "-id"], name="deployment_of_project"),
+            models.Index(fields=["status", "-id"], name="deployment_by_status"),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.pk} {self.project}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("deployment", args=[self.pk])
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.finished_at is None
+
+    @property
+    def obstacle(self) -> str:
+        """Why a server that it counts on cannot be deleted now, as a sentence."""
+        return gettext("Deployment %s has not ended yet and counts on it: wait for it or cancel it.") % self
+
+    @property
+    def is_restart_only(self) -> bool:
+        return self.deployment_type == self.Type.RESTART_ONLY
+
+    @property
+    def first_running_status(self) -> "Deployment.Status":
+        """What a worker moves it to from ``pending``."""
+        if self.is_restart_only:
+            return self.Status.RESTARTING
+        return self.Status.DEPLOYING if self.release_id else self.Status.CLONING
+
+    def claim_for_worker(self) -> bool:
+        """Take it from ``pending`` for the calling worker. Says whether it won: it is run once."""
+        token = secrets.token_hex(16)
+        status = self.first_running_status
+        began = {"started_at": Now()} | ({"deploying_at": Now()} if status == self.Status.DEPLOYING else {})
+        won = self._rows().waiting().update(status=status, claim=token, heartbeat_at=Now(), **began) == 1
+        if won:
+            self.claim, self.status = token, status
+        return won
+
+    def declare_lost(self, why: str) -> bool:
+        """Take it from the worker that holds the claim read with this row: nothing it still does counts any more.
+
+        It is ``interrupted``, and nobody's, until a worker asks the servers what is true. Says whether it won.
+        """
+        won = self.held().update(status=self.Status.INTERRUPTED, claim="", heartbeat_at=Now(), error_message=why) == 1
+        if won:
+            self.claim, self.status, self.error_message = "", self.Status.INTERRUPTED, why
+        return won
+
+    def claim_to_settle(self) -> bool:
+        """Take an interrupted one that is nobody's for the calling worker. Says whether it won."""
+        token = secrets.token_hex(16)
+        rows = self._rows().running().filter(status=self.Status.INTERRUPTED, claim="")
+        won = rows.update(claim=token, heartbeat_at=Now()) == 1
+        if won:
+            self.claim = token
+        return won
+
+    def move(self, status: "Deployment.Status") -> bool:
+        """Go on to the next running status and write when; only the worker that holds the claim can."""
+        moments = {self.Status.BUILDING: "building_at", self.Status.DEPLOYING: "deploying_at"}
+        began: dict[str, Any] = {moments[status]: Now()} if status in moments else {}
+        won = self.held().update(status=status, **began) == 1
+        if won:
+            self.status = status
+        return won
+
+    def beat(self) -> bool:
+        """Record a sign of life. False: it has ended or was taken away, and nothing more may be done."""
+        return self.held().update(heartbeat_at=Now()) == 1
+
+    def pause(self) -> bool:
+        """Wait, after a batch, until somebody continues. Only the worker that holds the claim can."""
+        return self.held().update(paused_at=Now()) == 1
+
+    def continue_rollout(self) -> bool:
+        """Go on after a pause. Says whether it was paused."""
+        return self._rows().running().exclude(paused_at=None).update(paused_at=None) == 1
+
+    def end(self, status: "Deployment.Status", error: str = "") -> bool:
+        """Write the one final status, and why, under this worker's claim. Whoever comes second changes nothing."""
+        won = self.held().update(status=status, error_message=error, finished_at=Now(), paused_at=None) == 1
+        self.refresh_from_db(fields=["status", "error_message", "finished_at"])
+        return won
+
+    def request_cancel(self, *, force: bool = False) -> bool:
+        """Ask for it to be stopped; ``force``: end scripts that run on servers too. Says whether it was active.
+
+        One that no worker has taken is cancelled at once.
+        """
+        cancelled = (
+            self._rows().waiting().update(status=self.Status.CANCELLED, cancel_requested_at=Now(), finished_at=Now())
+        )
+        if cancelled:
+            with as_stored():
+                why = str(_("Cancelled before it began."))
+            self.targets.exclude(status__in=Target.ENDED).update(
+                status=Target.Status.CANCELLED, error=why, finished_at=Now()
+            )
+        values: dict[str, Any] = {"cancel_requested_at": Coalesce("cancel_requested_at", Now())}
+        if force:
+            values["force_requested_at"] = Coalesce("force_requested_at", Now())
+        won = bool(cancelled) or self._rows().running().update(**values) == 1
+        self.refresh_from_db(fields=["status", "cancel_requested_at", "force_requested_at", "finished_at"])
+        return won
+
+    def _rows(self) -> DeploymentQuerySet:
+        return Deployment.objects.filter(pk=self.pk)
+
+    def held(self) -> DeploymentQuerySet:
+        """This deployment, as long as it runs under the claim at hand."""
+        return self._rows().running().filter(claim=self.claim)
+
+
+def null_once_ended(collector: Collector, field: models.Field, targets: models.QuerySet, using: str) -> None:
+    """Let a server be deleted, and its part in deployments stay, unless one of those has not ended."""
+    holders = Deployment.objects.using(using).active().filter(targets__in=targets).defer("plan")
+    held: set[models.Model] = {*holders.select_related("project")}
+    if held:
+        raise models.ProtectedError("A deployment that has not ended goes to the server.", held)
+    # One that is launched from here on keeps its server: the database then refuses the deletion.
+    models.SET_NULL(collector, field, targets.exclude(deployment__finished_at=None), using)
+
+
+null_once_ended.lazy_sub_objs = True  # type: ignore[attr-defined]  # as Django's own SET_NULL has it: nothing is loaded
+
+
+class TargetQuerySet(models.QuerySet["Target"]):
+    """Servers of deployments."""
+
+    def update(self, **values: Any) -> int:
+        """As ever; what pages show then has another revision."""
+        return super().update(**values, revision=models.F("revision") + 1)
+
+
+TargetManager = models.Manager.from_queryset(TargetQuerySet)
+
+
+class Target(models.Model):
+    """One server of one deployment: what was done there and how it ended.
+
+    ``exit_code`` is the script's own, null where none was recorded. ``proof`` is the evidence that the process
+    was replaced: ``{"verdict": ..., "name": ..., "before": [...], "after": [...], "reloads": ..., "sentence": ...}``
+    (the sentence as it was told then); ``undone`` is who it was before a rollback. ``evidence`` is what the server
+    showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
+    folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of the
+    run that rolls it back, written before that begins. ``progress`` is how far an upload is, in words.
+    ``staged_at`` is when the upload was whole, ``begun_at`` when its turn came (the switch, or the restart where there
+    is none), ``checking_at`` when its script had ended. ``revision`` grows with every change.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("Waiting")
+        STAGING = "staging", _("Uploading")
+        STAGED = "staged", _("Uploaded")
+        SWITCHING = "switching", _("Switching")
+        RESTARTING = "restarting", _("Restarting")
+        CHECKING = "checking", _("Checking")
+        SUCCESS = "success", _("Success")
+        FAILED = "failed", _("Failed")
+        UNCHANGED = "unchanged", _("Unchanged")
+        ROLLED_BACK = "rolled_back", _("Rolled back")
+        SKIPPED = "skipped", _("Skipped")
+        CANCELLED = "cancelled", _("Cancelled")
+        UNKNOWN = "unknown", _("Unknown")
+
+    ENDED: ClassVar = frozenset(
+        {
+            Status.SUCCESS,
+            Status.FAILED,
+            Status.UNCHANGED,
+            Status.ROLLED_BACK,
+            Status.SKIPPED,
+            Status.CANCELLED,
+            Status.UNKNOWN,
+        }
+    )
+    #: What is written down when a server comes to a status for the first time.
+    MOMENTS: ClassVar = {
+        Status.STAGED: "staged_at",
+        Status.SWITCHING: "begun_at",
+        Status.RESTARTING: "begun_at",
+        Status.CHECKING: "checking_at",
+    }
+    #: Ends that count against the failure budget.
+    FAILURES: ClassVar = frozenset({Status.FAILED, Status.UNCHANGED, Status.UNKNOWN})
+
+    objects = TargetManager()
+
+    deployment = models.ForeignKey(
+        Deployment,
+        on_delete=models.CASCADE,
+        related_name="targets",
+        db_index=False,
+        verbose_name=_("deployment"),
+    )
+    server = models.ForeignKey(
+        Server, on_delete=null_once_ended, null=True, blank=True, related_name="targets", verbose_name=_("server")
+    )
+    server_name = models.CharField(_("server"), max_length=100)
+    host = models.CharField(_("host"), max_length=300)
+    batch = models.PositiveIntegerField(_("batch"), default=1)
+    status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.PENDING)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    staged_at = models.DateTimeField(_("uploaded"), null=True, blank=True, editable=False)
+    begun_at = models.DateTimeField(_("its turn came"), null=True, blank=True, editable=False)
+    checking_at = models.DateTimeField(_("script ended"), null=True, blank=True, editable=False)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+    exit_code = models.IntegerField(_("exit status"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    release_before = models.CharField(_("release before"), max_length=300, blank=True)
+    release_after = models.CharField(_("release after"), max_length=300, blank=True)
+    proof = models.JSONField(_("proof"), default=dict, blank=True)
+    evidence = models.TextField(_("evidence"), blank=True)
+    progress = models.CharField(_("progress"), max_length=100, blank=True)
+    run_key = models.CharField(max_length=32, default="", editable=False)
+    undo_key = models.CharField(max_length=32, default="", editable=False)
+    revision = models.PositiveIntegerField(default=0, editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["batch", "id"]
+        verbose_name = _("server of a deployment")
+        verbose_name_plural = _("servers of a deployment")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["deployment", "server"], name="server_once_in_a_deployment"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["deployment", "revision"], name="target_revisions")]
+
+    def __str__(self) -> str:
+        return self.server_name
+
+    @property
+    def was_left_out(self) -> bool:
+        """Whether it was not to be touched from the launch on: the server was not active."""
+        return self.status == self.Status.SKIPPED and self.finished_at is None
+
+    def move(self, status: "Target.Status", **values: Any) -> bool:
+        """Go on to ``status`` unless it has ended. Says whether it won.
+
+        A worker that has lost its claim moves nothing: the deployment must still be running under it.
+        """
+        rows = Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held()).exclude(status__in=self.ENDED)
+        moments: dict[str, Any] = {}
+        if status in self.ENDED:
+            moments["finished_at"] = Now()
+        elif self.status == self.Status.PENDING:
+            moments["started_at"] = Now()
+        if moment := self.MOMENTS.get(status):
+            moments[moment] = Coalesce(moment, Now())
+        won = rows.update(status=status, **values, **moments) == 1
+        if won:
+            self.__dict__ |= {"status": status, **values}
+            for moment in moments:  # the database's clock: read when somebody asks
+                self.__dict__.pop(moment, None)
+        return won
+
+    def begin_rollback(self, key: str, proof: dict[str, Any]) -> bool:
+        """Write that this server, whose work had ended, is about to be put back. Says whether it won."""
+        won = self._ended_here().update(undo_key=key, proof=proof) == 1
+        self.refresh_from_db(fields=["undo_key", "proof"])
+        return won
+
+    def record_switch_back(self, version: str) -> bool:
+        """Write that ``version`` is live again on this server, whatever becomes of its restart. Says whether it won."""
+        won = self._ended_here().update(release_after=version) == 1
+        self.refresh_from_db(fields=["release_after"])
+        return won
+
+    def record_rollback(self, version: str, proof: dict[str, Any]) -> bool:
+        """Write that this server, whose work had ended, was put back on ``version``. Says whether it won."""
+        values = {"status": self.Status.ROLLED_BACK, "release_after": version, "proof": proof, "finished_at": Now()}
+        won = self._ended_here().update(**values) == 1
+        self.refresh_from_db(fields=[*values])
+        return won
+
+    def _ended_here(self) -> "models.QuerySet[Target]":
+        """This server, whose work has ended while its deployment goes on under the claim at hand."""
+        return Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held(), status__in=self.ENDED)
+
+
+class Lease(models.Model):
+    """One hand on one place: the deployment that works on a path of a server, until it has ended."""
+
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="leases")
+    path = models.CharField(max_length=700)
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="leases")
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["server", "path"], name="one_hand_on_one_place"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.server}:{self.path}"
+
+    @classmethod
+    def take(cls, server: Server, path: str, deployment: Deployment) -> Deployment | None:
+        """Take the place for ``deployment``; gives the one that holds it if that has not ended yet, else nothing."""
+        free = models.Q(deployment=deployment) | models.Q(deployment__in=Deployment.objects.ended())
+        ours = cls.objects.filter(free, server=server, path=path)
+        if ours.update(deployment=deployment):
+            return None
+        lease, made = cls.objects.get_or_create(server=server, path=path, defaults={"deployment": deployment})
+        if made or ours.update(deployment=deployment):
+            return None
+        return Deployment.objects.select_related("project").defer("plan").get(pk=lease.deployment_id)
+
+
+class Sighting(models.Model):
+    """What was last seen of a project on a server: the release that ``current`` leads to, and its processes.
+
+    ``processes`` are identities as in `Target.proof`; ``old`` in one of them is the release that it still runs from.
+    ``problem`` says why the server could not be looked at; then the rest is what was seen before that. It need not be
+    what deployer put there: that is what it is for.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="sightings")
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="sightings")
+    release = models.CharField(_("release"), max_length=300, blank=True)
+    processes = models.JSONField(_("processes"), default=list, blank=True)
+    problem = models.TextField(_("problem"), blank=True)
+    seen_at = models.DateTimeField(_("seen"))
+
+    class Meta:
+        ordering: ClassVar = ["project", "server"]
+        verbose_name = _("sighting")
+        verbose_name_plural = _("sightings")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "server"], name="one_sighting_of_a_project_on_a_server"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.project}: {self.server}"
+
+    @classmethod
+    def record(cls, project: Project, server: Server, **seen: Any) -> None:
+        """Write what was ``seen`` now, in place of what was seen before."""
+        seen["seen_at"] = timezone.now()
+        if not cls.objects.filter(project=project, server=server).update(**seen):
+            cls.objects.update_or_create(project=project, server=server, defaults=seen)
+
+
+class LogLineManager(models.Manager["LogLine"]):
+    """Lines of logs, numbered as they are written."""
+
+    def bulk_create(self, objs: Iterable["LogLine"], *args: Any, **options: Any) -> list["LogLine"]:
+        """Write lines behind those that are there. A log has one writer at a time: nobody else takes their numbers."""
+        lines = list(objs)
+        last: dict[int, int] = {}
+        for line in lines:
+            number = last.get(line.deployment_id) or self.last_number(line.deployment_id)
+            line.number = last[line.deployment_id] = number + 1
+        return super().bulk_create(lines, *args, **options)
+
+    def last_number(self, deployment_id: int) -> int:
+        """The number of the last line of a deployment's log; 0 if it has none."""
+        newest = LogLine.objects.filter(deployment=deployment_id).order_by("-id")
+        return newest.values_list("number", flat=True).first() or 0
+
+
+class LogLine(models.Model):
+    """One line of a deployment's log; ``target`` is null for what the platform itself says.
+
+    ``number`` is its place in the log, from 1. ``content`` is text that may hold ANSI colour sequences and never a
+    secret of the project.
+    """
+
+    objects = LogLineManager()
+
+    class Stream(models.TextChoices):
+        SYSTEM = "system", _("System")
+        STDOUT = "stdout", _("Standard output")
+        STDERR = "stderr", _("Standard error")
+
+    class Level(models.TextChoices):
+        INFO = "info", _("Info")
+        WARNING = "warning", _("Warning")
+        ERROR = "error", _("Error")
+
+    deployment = models.ForeignKey(
+        Deployment,
+        on_delete=models.CASCADE,
+        related_name="log_lines",
+        db_index=False,
+        verbose_name=_("deployment"),
+    )
+    target = models.ForeignKey(
+        Target,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="log_lines",
+        verbose_name=_("server of a deployment"),
+    )
+    number = models.PositiveIntegerField(_("number"), default=0, editable=False)
+    stream = models.CharField(_("stream"), max_length=10, choices=Stream, default=Stream.SYSTEM)
+    level = models.CharField(_("level"), max_length=10, choices=Level, default=Level.INFO)
+    content = models.TextField(_("text"))
+    timestamp = models.DateTimeField(_("time"))
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        verbose_name = _("log line")
+        verbose_name_plural = _("log lines")
+        indexes: ClassVar = [
+            models.Index(fields=["deployment", "id"], name="log_of_deployment"),
+            models.Index(fields=["deployment", "id"], name="errors_of_log", condition=models.Q(level="error")),
+        ]
+
+    def __str__(self) -> str:
+        return self.content[:80]
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Write it; a new line comes behind those that are there."""
+        if self._state.adding:
+            self.number = LogLine.objects.last_number(self.deployment_id) + 1
+        super().save(*args, **options)
+
+
+class ApiToken(models.Model):
+    """A bearer token of the JSON API. Only its SHA-256 is stored; the token itself is shown once.
+
+    ``prefix`` is its first characters, to tell tokens apart on a page.
+    """
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_one_line])
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens", verbose_name=_("user")
+    )
+    prefix = models.CharField(_("begins with"), max_length=12, editable=False)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["name", "id"]
+        verbose_name = _("API token")
+        verbose_name_plural = _("API tokens")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @staticmethod
+    def digest_of(token: str) -> str:
+        """The stored form of ``token``. It has 256 random bits, so a plain hash is enough."""
+        return hashlib.sha256(token.encode()).hexdigest()
+
+    def renew(self) -> str:
+        """Give this row a new token and return it: the only moment at which it can be seen."""
+        token = f"dpl_{secrets.token_urlsafe(32)}"
+        self.prefix, self.digest = token[:12], self.digest_of(token)
+        return token
+
+    @classmethod
+    def find(cls, token: str) -> "ApiToken | None":
+        """The row of ``token`` whose user may log in, its use recorded; or nothing."""
+        row = cls.objects.select_related("user").filter(digest=cls.digest_of(token), user__is_active=True).first()
+        if row is not None:
+            cls.objects.filter(pk=row.pk).update(last_used_at=Now())
+        return row
+
+
+def validated_branch(value: str) -> str:
+    """``value`` if it can be the branch of a deployment (1 to 100 characters); raises `ValidationError`."""
+    field = Deployment._meta.get_field("branch")
+    if not value.strip():
+        raise ValidationError(_("A full deployment needs a branch, a tag or a commit."))
+    field.run_validators(value)
+    return value

@@ -1,0 +1,1 @@
+"""Three SSH servers and a shop on this machine, for the playground and the demo."""

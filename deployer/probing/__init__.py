@@ -1,0 +1,1 @@
+"""Asking servers: what is there, who the service is, is it healthy. Nothing is changed on them."""

@@ -1,0 +1,45 @@
+"""One health check asked of one server at once, outside of any deployment."""
+
+import time
+from dataclasses import dataclass, replace
+
+from django.utils.translation import gettext as _
+
+from deployer.plan import Check, Plan
+from deployer.probing.identity import Visit, ask_once
+from projects.models import HealthCheck
+from servers.models import Server
+from servers.shell import ShellError
+from servers.ssh.shell import connect
+
+#: Seconds that somebody waits for an answer at most, whatever the check allows.
+LIMIT = 20
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of it: the ``problem``, empty when healthy; ``asked`` is false where the server was not reached."""
+
+    problem: str
+    seconds: float
+    asked: bool = True
+
+
+def try_check(row: HealthCheck, server: Server) -> Trial:
+    """Ask once, as a deployment would. A command is run on the server; nothing else changes anything there."""
+    check = replace(Check.of(row), timeout=min(row.timeout, LIMIT))
+    try:
+        with connect(server) as link:
+            begun = time.monotonic()
+            problem = ask_once(Visit(Plan.of(row.project, []), link), check)
+            seconds = time.monotonic() - begun
+    except ShellError as error:
+        server.record_connection(str(error))
+        return Trial(str(error), 0, asked=False)
+    server.record_connection()
+    if problem and check.timeout < row.timeout and seconds >= check.timeout:
+        problem = _("%(problem)s; a deployment waits %(seconds)d seconds") % {
+            "problem": problem,
+            "seconds": row.timeout,
+        }
+    return Trial(problem, seconds)

@@ -1,0 +1,65 @@
+"""What is looked after all the time: launches that never reached the queue, deployments whose worker is gone."""
+
+import logging
+import shutil
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from deployer.models import Deployment, DeploymentQuerySet, LogLine
+from deployer.queue.jobs import enqueue_deployment, enqueue_settlement
+from servers.shell import end_marked
+
+logger = logging.getLogger(__name__)
+
+#: What should be on the queue and has not been taken from it after this long is looked for there.
+LOST_JOB = timedelta(seconds=10)
+#: A worker that has shown no sign of life for this long is taken for lost; it beats ten times in between.
+LOST_WORKER = timedelta(seconds=30)
+
+
+def sweep() -> dict[str, list[int]]:
+    """One pass. Gives the numbers of the deployments that were sent ``again`` and of those found ``lost``."""
+    active = Deployment.objects.active()
+    running = active.running()
+    stale = running.exclude(claim="").filter(heartbeat_at__lt=Now() - LOST_WORKER)
+    lost = [deployment.pk for deployment in stale.defer("plan") if take_over(deployment, _("was lost"))]
+    launches = active.waiting().filter(created_at__lt=Now() - LOST_JOB)
+    unsettled = running.filter(claim="", heartbeat_at__lt=Now() - LOST_JOB)
+    again = [pk for pk in _numbers(launches) if enqueue_deployment(pk)]
+    again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]
+    return {"again": again, "lost": lost}
+
+
+def _numbers(rows: DeploymentQuerySet) -> list[int]:
+    return list(rows.values_list("pk", flat=True))
+
+
+def work_horse_killed(deployment_id: int, signal: int | None) -> bool:
+    """The process that carried out a deployment is gone; if it had not ended, it is taken over. Says whether."""
+    lost = Deployment.objects.running().defer("plan").filter(pk=deployment_id).first()
+    how = _("was killed by signal %d") % signal if signal else _("ended too early")
+    return lost is not None and take_over(lost, how)
+
+
+def take_over(lost: Deployment, how: str) -> bool:
+    """Take a deployment from its lost worker and have another one ask its servers what is true.
+
+    ``lost`` is the row as it was when it was found lost: if its worker has beaten since, under another claim,
+    nothing happens. What a build had running on this machine is ended. Says whether it won.
+    """
+    claim = lost.claim
+    words = {"how": how, "status": lost.get_status_display().lower()}
+    why = lost.error_message or _("The worker %(how)s while the deployment was %(status)s.") % words
+    if not lost.declare_lost(why):
+        return False
+    logger.warning("deployment %s: %s", lost.pk, why)
+    LogLine.objects.create(deployment=lost, level=LogLine.Level.ERROR, content=why, timestamp=timezone.now())
+    end_marked(claim)
+    for folder in settings.BUILDS_DIR.glob(f"{lost.pk}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    enqueue_settlement(lost.pk)
+    return True

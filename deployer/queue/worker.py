@@ -1,0 +1,69 @@
+"""The queue's worker: forks a process for each deployment, sweeps while it waits, and reports a killed one."""
+
+import logging
+import os
+import time
+from typing import Any
+
+from django.db import Error as DatabaseError
+from django.db import connections
+from redis.client import Pipeline
+from redis.exceptions import RedisError
+from rq import Queue, Worker
+from rq.job import Job
+
+import deployer.engine.routines  # noqa: F401  # loaded before the fork: a job then starts in 8 ms and not in 200
+from deployer.queue.jobs import enqueue_look
+from deployer.queue.sweep import sweep, work_horse_killed
+from deployer.releases.archives import StoreError
+from deployer.releases.store import prune
+from servers.shell import adopt_orphans
+
+logger = logging.getLogger(__name__)
+
+SWEEP_EVERY = 10.0
+#: How often the store is pruned and the servers are asked what they run.
+LOOK_AFTER_EVERY = 3600.0
+
+
+class DeploymentWorker(Worker):
+    """A worker that knows what its jobs are: deployments, by id, and looking at what the servers run."""
+
+    _swept_at = 0.0
+    _looked_after_at = time.monotonic() - LOOK_AFTER_EVERY + 60.0  # for the first time a minute after the start
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"job_monitoring_interval": 5} | kwargs)
+
+    @property
+    def dequeue_timeout(self) -> int:
+        """Seconds to wait for a job before it is time to sweep."""
+        return int(SWEEP_EVERY)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        super().heartbeat(timeout, pipeline)
+        if not self.is_horse and time.monotonic() > self._swept_at + SWEEP_EVERY:
+            self._swept_at = time.monotonic()
+            try:
+                sweep()
+                if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
+                    self._looked_after_at = time.monotonic()
+                    prune()
+                    enqueue_look()
+            except (DatabaseError, RedisError, StoreError, OSError) as error:
+                logger.warning("the sweep was not finished: %s", error)
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        connections.close_all()  # a connection must not be shared with the forked process
+        super().execute_job(job, queue)
+
+    def setup_work_horse_signals(self) -> None:
+        super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
+        adopt_orphans()  # what a build leaves behind is then found below the process that carries it out
+
+    def handle_work_horse_killed(self, job: Job, retpid: int | None, ret_val: int | None, rusage: Any) -> None:
+        """The process that carried out a deployment is gone without having ended it."""
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
+        number = os.WTERMSIG(ret_val) if ret_val is not None and os.WIFSIGNALED(ret_val) else None
+        if job.args:  # a deployment's number; looking at the servers has none, and leaves nothing behind
+            work_horse_killed(job.args[0], number)

@@ -1,0 +1,1 @@
+"""Releases: their archives, their store, what servers have of them."""

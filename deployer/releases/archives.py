@@ -1,0 +1,205 @@
+"""Archives of releases on this machine: compressed once, and cut to what a server lacks."""
+
+import contextlib
+import gzip
+import hashlib
+import shutil
+import tempfile
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+import zstandard
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
+from s3transfer.exceptions import RetriesExceededError
+
+from deployer.models import Release
+from projects.commands.manifest import Entry, Manifest
+from projects.commands.release import Stream
+from servers.shell import TransferError
+
+#: How much is read at a time.
+PIECE = 1 << 20
+#: Ends a tar; as long as tar's own records, so that no reader stops before the last byte.
+END_OF_TAR = bytes(10_240)
+
+
+class StoreError(TransferError):
+    """The store of releases does not answer, or has not what it should have."""
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn what a store may raise into a `StoreError`."""
+    try:
+        yield
+    except (OSError, BotoCoreError, ClientError, RetriesExceededError) as error:
+        raise StoreError(
+            _("The store of releases cannot be used"),
+            str(error.last_exception if isinstance(error, RetriesExceededError) else error),
+            _("Check DEPLOYER_STORAGE and its login (AWS_ACCESS_KEY_ID, ...), or the free space of the data folder."),
+        ) from error
+
+
+class Packed(NamedTuple):
+    """A file on this machine that a server can unpack."""
+
+    path: Path
+    size: int
+    stream: Stream
+
+
+def compress(tar: Path, archive: Path) -> Packed:
+    """Write the plain archive ``tar`` to ``archive`` as a release is stored: by zstd, with a checksum in it."""
+    with tar.open("rb") as source:
+        return _pack(_pieces(source), archive, "zstd")
+
+
+class Archive:
+    """The archive of one release while a deployment sends it: fetched from the store and prepared once for all servers.
+
+    Everything lies in a folder of its own, which `close` deletes.
+    """
+
+    def __init__(self, release: Release) -> None:
+        self.release = release
+        settings.BUILDS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="send-", dir=settings.BUILDS_DIR))
+        self._lock = threading.Lock()
+        self._made: dict[object, Packed] = {}
+
+    def close(self) -> None:
+        """Delete what was prepared."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """What the release consists of; nothing where that was not recorded."""
+        return manifest_of(self.release)
+
+    def whole(self, packings: Iterable[str]) -> Packed:
+        """All of it, in one of ``packings``: as it is stored where that will do."""
+        wanted = [*packings]
+        with self._lock:
+            own = self._stored
+            if own.stream.packing in wanted:
+                return own
+            packing = wanted[0]
+            if packing not in self._made:
+                with self._opened() as source:
+                    self._made[packing] = _pack(_pieces(source), self._folder / f"whole.{packing}", packing)
+            return self._made[packing]
+
+    def parts(self, entries: Iterable[Entry], packing: str) -> Packed:
+        """Only ``entries`` of it, which are its manifest's."""
+        wanted = sorted(entries, key=lambda entry: entry.start)
+        key = (packing, *(entry.path for entry in wanted))
+        with self._lock:
+            if key not in self._made:
+                name = f"parts{len(self._made)}.{packing}"
+                with self._opened() as source:
+                    self._made[key] = _pack(_cut(source, wanted), self._folder / name, packing)
+            return self._made[key]
+
+    @cached_property
+    def _stored(self) -> Packed:
+        """The archive as it is stored, as a local file: it is fetched once from a store that is elsewhere."""
+        file = self.release.archive
+        try:
+            path = Path(file.path)
+        except NotImplementedError:
+            path = self._folder / "stored"
+            with explained(), file.storage.open(str(file.name)) as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target, PIECE)
+        packing = "zstd" if str(file.name).endswith(".zst") else "gzip"
+        return Packed(path, self.release.size, Stream(packing, self.release.sha256))
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[IO[bytes]]:
+        """The uncompressed archive, to be read forwards."""
+        stored = self._stored
+        try:
+            with stored.path.open("rb") as file:
+                if stored.stream.packing == "gzip":
+                    yield cast(IO[bytes], gzip.GzipFile(fileobj=file))
+                else:
+                    yield cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(file, read_size=PIECE))
+        except (EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
+            raise TransferError(
+                _("The stored archive of release %s cannot be read") % self.release,
+                str(error),
+                _("Build it again."),
+            ) from error
+
+
+def size_in_words(size: int) -> str:
+    """Bytes as a log line says them, such as “1.3 KB”."""
+    return filesizeformat(size).replace("\xa0", " ")  # a line is searched with plain spaces
+
+
+def manifest_of(release: Release) -> Manifest | None:
+    """What ``release`` consists of; nothing where that was not recorded."""
+    if not release.manifest:
+        return None
+    with explained(), release.manifest.storage.open(str(release.manifest.name)) as file:
+        return Manifest.from_bytes(zstandard.ZstdDecompressor().stream_reader(file).read())
+
+
+def compressed(manifest: Manifest) -> bytes:
+    """``manifest`` as it is stored beside its archive."""
+    return zstandard.ZstdCompressor().compress(manifest.to_bytes())
+
+
+def _pieces(source: IO[bytes]) -> Iterator[bytes]:
+    while piece := source.read(PIECE):
+        yield piece
+
+
+def _cut(source: IO[bytes], entries: Iterable[Entry]) -> Iterator[bytes]:
+    """A tar of some of the entries of the tar ``source``, in the order in which they are there."""
+    for entry in entries:
+        source.seek(entry.start)
+        left = entry.end - entry.start
+        while left:
+            if not (piece := source.read(min(left, PIECE))):
+                raise EOFError
+            left -= len(piece)
+            yield piece
+    yield END_OF_TAR
+
+
+def _pack(pieces: Iterable[bytes], path: Path, packing: str) -> Packed:
+    with path.open("wb") as file:
+        target = _Hashed(file)
+        with _compressor(target, packing) as packed:
+            for piece in pieces:
+                packed.write(piece)
+    return Packed(path, path.stat().st_size, Stream(packing, target.sha256.hexdigest()))
+
+
+def _compressor(target: "_Hashed", packing: str) -> Any:
+    if packing == "gzip":
+        return gzip.GzipFile(fileobj=cast(IO[bytes], target), mode="wb", compresslevel=1, mtime=0)
+    made = zstandard.ZstdCompressor(level=3, threads=-1, write_checksum=True)
+    return made.stream_writer(cast(IO[bytes], target), closefd=False)
+
+
+class _Hashed:
+    """A file that is written to and hashed at the same time."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()

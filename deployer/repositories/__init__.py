@@ -1,0 +1,1 @@
+"""Git repositories: mirrors, and the commits between two releases."""

@@ -1,0 +1,148 @@
+"""What a launch changes: the commits between what the servers run and what they would run, as the mirror knows them."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.utils.translation import gettext as _
+
+from deployer.models import Deployment, Release
+from deployer.releases.store import live_in
+from deployer.repositories.mirror import Mirror, mirror_of
+from projects.commands import git
+from projects.commands.git import Commit
+from projects.models import Project
+from servers.models import Server
+
+#: Commits of one list that are shown.
+SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Commits:
+    """Some commits, the newest first: how many there are, and the first `SHOWN` of them."""
+
+    count: int = 0
+    newest: list[Commit] = field(default_factory=list)
+
+    @property
+    def more(self) -> int:
+        """How many are not shown."""
+        return self.count - len(self.newest)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What changes on servers that run the same release: ``version``, empty where none is on record.
+
+    ``added`` is new there, ``removed`` is there and would be taken back; ``problem`` says why neither is known.
+    """
+
+    version: str
+    servers: list[str]
+    added: Commits = field(default_factory=Commits)
+    removed: Commits = field(default_factory=Commits)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What launching ``head`` changes. ``left_out`` are the commits of ``branch`` that are not in it.
+
+    ``fetched_at`` is how old this knowledge is; ``problem`` says why there is none.
+    """
+
+    branch: str = ""
+    head: str = ""
+    steps: list[Step] = field(default_factory=list)
+    left_out: Commits = field(default_factory=Commits)
+    fetched_at: datetime | None = None
+    problem: str = ""
+
+
+def changes_of_launch(project: Project, branch: str, version: str, servers: Collection[int]) -> Changes:
+    """What launching a branch (or a tag, or a commit), or the release ``version``, changes on ``servers`` (ids)."""
+    release = Release.objects.deployable_to(project).filter(version=version).first() if version else None
+    if version and release is None:
+        return Changes(problem=_("There is no stored release “%s”.") % version)
+    seen = live_in([project]).get(project.pk, {})
+    live = {server: seen.get(server, "") for server in servers}
+    return _changes(project, branch or project.default_branch, release, live)
+
+
+def changes_of_deployment(deployment: Deployment) -> Changes:
+    """What a deployment has changed, or is about to change, on its servers."""
+    seen = live_in([deployment.project]).get(deployment.project_id, {})
+    live = {
+        target.server_id: target.release_before
+        if target.release_after or target.server_id not in seen
+        else seen[target.server_id]
+        for target in deployment.targets.exclude(server=None)
+        if target.server_id is not None and not target.was_left_out
+    }
+    release = deployment.release
+    if release is None and not deployment.commit_hash:
+        return Changes()
+    return _changes(deployment.project, deployment.branch, release, live, deployment.commit_hash)
+
+
+def step_between(mirror: Mirror, base: str, head: str) -> Step:
+    """The commits from one commit to another, both ways; a problem where one of them is not there any more."""
+    added, removed = _between(mirror, base, head), _between(mirror, head, base)
+    if added is None or removed is None:
+        return Step("", [], problem=_("its commit is not in the repository any more"))
+    return Step("", [], added, removed)
+
+
+def _changes(
+    project: Project, branch: str, release: Release | None, live: Mapping[int, str], commit: str = ""
+) -> Changes:
+    """``live``: the version on each server. ``commit`` is what is deployed, if there is no release yet."""
+    if release is not None and not release.commit_hash:
+        return Changes(problem=_("Release %s was uploaded: its commits are not known here.") % release)
+    if not project.git_url:
+        return Changes()
+    with mirror_of(project) as mirror:
+        fetched_at = mirror.fetched_at
+        if fetched_at is None:
+            return Changes(branch, problem=_("This repository has not been fetched here yet."))
+        head = commit or (release.commit_hash if release else mirror.resolve(branch))
+        if not head:
+            return Changes(branch, fetched_at=fetched_at, problem=_("“%s” was not in the repository then.") % branch)
+        steps = [_step(mirror, version, names, head, known) for (version, names), known in _by_version(live)]
+        left_out = Commits()
+        for name in dict.fromkeys((branch, project.default_branch)):  # a tag, or a commit, has nothing beyond itself
+            tip = mirror.resolve(name)
+            left_out = (_between(mirror, head, tip) if tip else None) or Commits()
+            if left_out.count:
+                branch = name
+                break
+        return Changes(branch, head, steps, left_out, fetched_at)
+
+
+def _by_version(live: Mapping[int, str]) -> Iterable[tuple[tuple[str, list[str]], Release | None]]:
+    """Each version with the names of its servers and what is known of it."""
+    names = dict(Server.objects.filter(pk__in=live).values_list("pk", "name"))
+    releases = Release.objects.by_version(live.values())
+    servers: dict[str, list[str]] = {}
+    for server, version in live.items():
+        if server in names:
+            servers.setdefault(version, []).append(names[server])
+    return [(row, releases.get(row[0])) for row in sorted(servers.items())]
+
+
+def _step(mirror: Mirror, version: str, servers: list[str], head: str, release: Release | None) -> Step:
+    if not version:
+        return Step(version, servers, problem=_("deployer knows of no release that was there before"))
+    if release is None or not release.commit_hash:
+        return Step(version, servers, problem=_("its commit is not known here"))
+    added, removed = _between(mirror, release.commit_hash, head), _between(mirror, head, release.commit_hash)
+    if added is None or removed is None:
+        return Step(version, servers, problem=_("its commit is not in the repository any more"))
+    return Step(version, servers, added, removed)
+
+
+def _between(mirror: Mirror, base: str, head: str) -> Commits | None:
+    """The commits that ``head`` has and ``base`` has not; nothing where one of them is not there."""
+    code, stdout, _stderr = mirror.read(git.history(str(mirror.path), base, head, SHOWN, mirror.env))
+    return None if code else Commits(*git.read_history(stdout))

@@ -1,0 +1,205 @@
+"""The cached bare copies of git repositories on this machine: one a repository, fetched into by whoever needs it."""
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+from projects.commands import git
+from projects.models import Project
+from projects.validators import is_local_git_url, validate_git_url
+from servers.fields import DecryptionError
+from servers.keys import openssh_key
+from servers.models import Credential
+from servers.shell import LocalShell, NotReadyError, Script, ShellError
+
+#: Seconds that a page waits for git.
+READ_LIMIT, FETCH_LIMIT, ASK_LIMIT = 10, 60, 25
+#: Branches, and tags, that a page proposes, and among how many it looks for what is typed.
+NAMES, SEARCHED_NAMES = 200, 5000
+
+
+def mirror_path(url: str) -> Path:
+    """Where the mirror of a repository lies, whether it was made yet or not."""
+    return Path(settings.MIRRORS_DIR) / (hashlib.sha256(url.encode()).hexdigest()[:32] + ".git")
+
+
+class Mirror:
+    """The mirror of one repository, and the variables with which git reads it and may log in to its origin.
+
+    ``folder`` is a private one for the login's files; it is the caller's to delete. Without a credential, what is
+    there can be read, and a public repository fetched.
+    """
+
+    def __init__(self, url: str, credential: Credential | None, folder: Path) -> None:
+        self.url = url
+        self.path = mirror_path(url)
+        self.secrets = credential.secrets() if credential else []
+        settings.MIRRORS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+        configuration = folder / "gitconfig"
+        configuration.write_text(git.CONFIGURATION)
+        self.env = git.environment(str(configuration), local_allowed=is_local_git_url(url))
+        key_file = ""
+        if credential is not None and credential.kind == Credential.Kind.SSH_KEY:
+            key_file = str(_private(folder / "git_key", openssh_key(credential.private_key, credential.passphrase)))
+        elif credential is not None:
+            askpass = _private(folder / "askpass", git.ASKPASS)
+            askpass.chmod(0o700)
+            self.env |= {
+                "GIT_ASKPASS": str(askpass),
+                "SSH_ASKPASS": str(askpass),
+                "SSH_ASKPASS_REQUIRE": "force",
+                "DEPLOYER_GIT_USERNAME": credential.username,
+                "DEPLOYER_GIT_PASSWORD": credential.password,
+            }
+        self.env["GIT_SSH_COMMAND"] = git.ssh_command(
+            key_file,
+            str(settings.MIRRORS_DIR / "known_hosts"),
+            batch=credential is None or credential.kind == Credential.Kind.SSH_KEY,
+        )
+
+    @property
+    def fetched_at(self) -> datetime | None:
+        """When it was last fetched; nothing if it never was."""
+        try:
+            return datetime.fromtimestamp((self.path / "FETCH_HEAD").stat().st_mtime, UTC)
+        except OSError:
+            return None
+
+    @contextlib.contextmanager
+    def locked(self, check: Callable[[], None]) -> Iterator[None]:
+        """One git at a time; ``check`` is called while waiting, and ends the wait by raising."""
+        with self.path.with_suffix(".lock").open("w") as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    check()
+                    time.sleep(0.2)
+            yield
+
+    def read(self, script: Script, timeout: float = READ_LIMIT) -> tuple[int, str, str]:
+        """Run a short git command; gives its status and what it printed on both streams."""
+        said: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        code = LocalShell().run(
+            script, lambda stream, data: said[stream].append(data), timeout=timeout, stop=threading.Event()
+        )
+        stdout, stderr = (b"".join(said[stream]).decode(errors="replace") for stream in ("stdout", "stderr"))
+        return code, stdout, stderr
+
+    def names(self, part: str = "") -> list[str]:
+        """Its branches, then its tags, the newest first, as they were when it was fetched: those that have ``part``."""
+        code, stdout, _stderr = self.read(git.names(str(self.path), SEARCHED_NAMES if part else NAMES, self.env))
+        wanted = part.strip().casefold()
+        return [] if code else [name for name in stdout.splitlines() if wanted in name.casefold()][: 2 * NAMES]
+
+    def resolve(self, name: str) -> str:
+        """The commit of a branch, a tag or a commit; empty where there is none of that name."""
+        code, stdout, _stderr = self.read(git.resolve(str(self.path), name, self.env))
+        return "" if code else stdout.split("\n")[0]
+
+
+@contextlib.contextmanager
+def mirror_of(project: Project) -> Iterator[Mirror]:
+    """The mirror of a project's repository, with the login to it."""
+    with tempfile.TemporaryDirectory(prefix="deployer-git-") as folder:
+        yield Mirror(project.git_url, project.git_credential, Path(folder))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen of a repository: its branches, the default one first, and of ``branch`` the top folder's files.
+
+    ``files`` have their content where it was asked for. ``problem`` says why there are none, while there are branches.
+    """
+
+    branches: list[str]
+    branch: str
+    files: dict[str, str]
+    problem: str = ""
+
+
+def look_at(url: str, credential: Credential | None, telling: Collection[str], branch: str = "") -> Look:
+    """Ask a repository for its branches and one of them for its files, while somebody waits. No mirror is made.
+
+    Raises a `ShellError` that explains itself when the repository cannot be reached.
+    """
+    what = _("%s could not be read") % url
+    try:
+        validate_git_url(url)
+    except ValidationError as error:
+        raise NotReadyError(what, " ".join(error.messages)) from error
+    with tempfile.TemporaryDirectory(prefix="deployer-git-") as folder:
+        try:
+            mirror = Mirror(url, credential, Path(folder))
+        except (ValidationError, DecryptionError) as error:
+            why = _("the credential “%s” cannot be used") % credential
+            raise NotReadyError(what, why, _("Enter its key or its password again.")) from error
+        branches = git.read_branches(_asked(mirror, git.remote_branches(url, mirror.env), what, ASK_LIMIT))
+        if not branches:
+            raise NotReadyError(what, _("it has no branch yet"), _("Push a first commit."))
+        chosen = branch if branch in branches else branches[0]
+        try:
+            files = _top_folder(mirror, Path(folder) / "peek.git", chosen, telling)
+        except NotReadyError as error:
+            return Look(branches[:NAMES], chosen, {}, str(error))
+        return Look(branches[:NAMES], chosen, files)
+
+
+def _top_folder(mirror: Mirror, folder: Path, branch: str, telling: Collection[str]) -> dict[str, str]:
+    """The files of a branch's newest commit: their names, and the content of the ``telling`` ones."""
+    what = _("The files of %s could not be looked at") % branch
+    found = git.read_top_folder(_asked(mirror, git.peek(str(folder), mirror.url, branch, mirror.env), what, ASK_LIMIT))
+    ids = {name: found[name] for name in telling if found.get(name)}
+    texts = _asked(mirror, git.contents(str(folder), [*ids.values()], mirror.env), what, READ_LIMIT).splitlines()
+    read = {name: base64.b64decode(text).decode(errors="replace") for name, text in zip(ids, texts, strict=True)}
+    return dict.fromkeys(found, "") | read
+
+
+def _asked(mirror: Mirror, script: Script, what: str, limit: float) -> str:
+    """What a git command printed; raises `NotReadyError`, about ``what``, with a reason and a remedy."""
+    try:
+        code, stdout, stderr = mirror.read(script, limit)
+    except ShellError as error:
+        why = _("git did not answer within %d seconds") % limit
+        raise NotReadyError(what, why, _("Check the address, or try again.")) from error
+    if code:
+        for secret in mirror.secrets:
+            stderr = stderr.replace(secret, "••••••")
+        raise NotReadyError(what, *git.explain(stderr))
+    return stdout
+
+
+def fetch(project: Project) -> None:
+    """Bring the mirror up to date, while somebody waits. Raises a `ShellError` that explains itself."""
+    what = _("%s could not be fetched") % project.git_url
+    try:
+        validate_git_url(project.git_url)
+    except ValidationError as error:
+        raise NotReadyError(what, " ".join(error.messages)) from error
+    until = time.monotonic() + FETCH_LIMIT
+
+    def check() -> None:
+        if time.monotonic() > until:
+            raise NotReadyError(what, _("a deployment is fetching it"), _("Try again in a moment."))
+
+    with mirror_of(project) as mirror, mirror.locked(check):
+        _asked(mirror, git.fetch(str(mirror.path), project.git_url, mirror.env), what, max(until - time.monotonic(), 1))
+
+
+def _private(path: Path, text: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path

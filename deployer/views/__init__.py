@@ -1,1 +1,0 @@
-"""Pages to launch a deployment, watch it, stop it, and see what ran before."""

@@ -1,0 +1,173 @@
+"""What can be done with a deployment: cancel, continue, retry, roll back, launch again."""
+
+from collections.abc import Callable
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import HttpResponseClientRedirect
+
+from deployer.api.shapes import cancel_sentence, continue_sentence
+from deployer.launching.launch import (
+    Launch,
+    LaunchRefusedError,
+    check_launch,
+    launch,
+    numbered,
+    refusal_while_active,
+    wish_to_retry,
+    wish_to_roll_back,
+)
+from deployer.models import Deployment, Target
+from deployer.plan import Plan
+from deployer.web.deployment import Pause, shown
+from servers.access import Request
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def deployment_cancel(request: Request, pk: int) -> HttpResponse:
+    """Ask for a deployment to be stopped; with ``force``, for what runs on its servers to be ended too.
+
+    Asked for by GET, say first what becomes of each server.
+    """
+    it = shown(pk)
+    if request.method == "POST":
+        asked = it.request_cancel(force="force" in request.POST)
+        say = messages.info if asked and not it.force_requested_at else messages.warning
+        say(request, cancel_sentence(it, asked))
+        return redirect(it)
+    if not it.is_active:
+        messages.warning(request, cancel_sentence(it, asked=False))
+        return _back(request, it)
+    targets = list(it.targets.all())
+    goes_back = _goes_back(it, targets)
+    rows = [(target, *_when_cancelled(target, goes_back)) for target in targets]
+    return render(request, "deployer/cancel.html", {"deployment": it, "rows": rows})
+
+
+def _goes_back(it: Deployment, targets: list[Target]) -> bool:
+    """Whether so many servers have failed that those with the new release are put back, cancelled or not."""
+    if not it.plan:
+        return False
+    plan = Plan.from_json(cast(dict[str, Any], it.plan))
+    return plan.auto_rollback and sum(target.status in Target.FAILURES for target in targets) > plan.max_failures
+
+
+def _when_cancelled(target: Target, goes_back: bool) -> tuple[str, str]:
+    """What becomes of a server when its deployment is cancelled, and what when it is cancelled by force."""
+    status = Target.Status
+    has_moved = target.release_before and (target.undo_key or target.release_after != target.release_before)
+    if goes_back and has_moved and target.status not in {status.ROLLED_BACK, status.SKIPPED}:
+        return _("is put back on the release before"), _("is put back; the script that does it is ended")
+    if target.status in Target.ENDED:
+        stays = _("has ended; stays as it is")
+        return stays, stays
+    if target.status == status.STAGING:
+        ends = _("the upload is ended; what is live stays live")
+        return ends, ends
+    if target.status == status.CHECKING:
+        return _("is verified to the end"), _("its health checks are ended; its script had ended before")
+    if target.status in {status.SWITCHING, status.RESTARTING}:
+        return _("finishes its restart and is verified"), _("its script is ended with all that it started")
+    return (left := _("is not touched")), left
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def deployment_continue(request: Request, pk: int) -> HttpResponse:
+    """Let a paused deployment go on; asked for by GET, say first what will happen."""
+    it = shown(pk)
+    if request.method == "POST":
+        continued = it.continue_rollout()
+        say = messages.success if continued else messages.warning
+        say(request, continue_sentence(it, continued))
+        return redirect(it)
+    paused = Pause.of(it, list(it.targets.all()))
+    if paused is None:
+        messages.warning(request, continue_sentence(it, continued=False))
+        return _back(request, it)
+    return render(request, "deployer/continue.html", {"deployment": it, "paused": paused})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def deployment_retry(request: Request, pk: int) -> HttpResponse:
+    """Launch the same again for the servers that did not succeed."""
+    return _launch_from(request, shown(pk), wish_to_retry)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def deployment_rollback(request: Request, pk: int) -> HttpResponse:
+    """Launch the release that was live before."""
+    return _launch_from(request, shown(pk), wish_to_roll_back)
+
+
+def _launch_from(request: Request, earlier: Deployment, wish_for: Callable[..., Launch]) -> HttpResponse:
+    """Launch what follows from an earlier deployment; asked for by GET, say first what will happen and where."""
+    try:
+        wish = wish_for(earlier, created_by=request.user, trigger=Deployment.Trigger.WEB)
+        if request.method == "POST":
+            return redirect(launch(wish))
+        servers = check_launch(wish)
+        in_the_way = refusal_while_active(wish.project)
+        if in_the_way.blocking:
+            raise in_the_way
+    except LaunchRefusedError as refusal:
+        messages.error(request, _with_link(refusal))
+        return _back(request, earlier)
+    batches = numbered(wish, [server for server in servers if server.is_active])
+    earlier_targets = {target.server_id: target for target in earlier.targets.all()}
+    context = {
+        "deployment": earlier,
+        "wish": wish,
+        "is_restart_only": wish.deployment_type == Deployment.Type.RESTART_ONLY,
+        "servers": [(server, batches.get(server), earlier_targets.get(server.pk)) for server in servers],
+        "count": len(batches),
+    }
+    return render(request, "deployer/confirm.html", context)
+
+
+def _back(request: Request, it: Deployment) -> HttpResponse:
+    """The page of a deployment in place of a dialog that has nothing to ask."""
+    return HttpResponseClientRedirect(it.get_absolute_url()) if request.htmx else redirect(it)
+
+
+def _with_link(refusal: LaunchRefusedError) -> str:
+    """The words of a refusal, with a link to the deployment in the way."""
+    if refusal.blocking is None:
+        return refusal.message
+    return format_html(
+        "{} {}", refusal.message, render_to_string("deployer/_watch.html", {"blocking": refusal.blocking})
+    )
+
+
+@require_safe
+@login_required
+def deployment_again(request: Request, pk: int) -> HttpResponse:
+    """The launch form, filled in as this deployment was launched."""
+    it = shown(pk)
+    plan = cast(dict[str, Any], it.plan or {})
+    chosen: dict[str, Any] = {
+        "type": it.deployment_type,
+        "group": list(it.server_groups.values_list("pk", flat=True)),
+    }
+    if it.branch:
+        chosen["branch"] = it.branch
+    elif it.release:
+        chosen["release"] = it.release.version  # it was uploaded: no branch leads to it
+    for name in ("batches", "max_failures"):  # adjusted for that one time
+        if name in plan and plan[name] != getattr(it.project, name):
+            chosen[name] = plan[name]
+    if it.rebuild:
+        chosen["rebuild"] = 1
+    return redirect(f"{reverse('launch', args=[it.project_id])}?{urlencode(chosen, doseq=True)}")

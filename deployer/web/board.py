@@ -1,0 +1,32 @@
+"""What runs where, as a part of a project's page."""
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_POST
+
+from deployer.board.sightings import board, look
+from deployer.models import Deployment
+from deployer.web.request import fragment
+from projects.models import Project
+from servers.access import Request
+
+
+@fragment
+def project_board(request: Request, pk: int) -> HttpResponse:
+    """What was last seen on the servers of a project."""
+    return _answer(request, get_object_or_404(Project, pk=pk))
+
+
+@require_POST
+@login_required
+def project_look(request: Request, pk: int) -> HttpResponse:
+    """Ask the servers now; then the same."""
+    project = get_object_or_404(Project, pk=pk)
+    look(project)
+    return _answer(request, project)
+
+
+def _answer(request: Request, project: Project) -> HttpResponse:
+    active = Deployment.objects.active().filter(project=project).defer("plan").first()
+    return render(request, "deployer/_board.html", {"project": project, "views": board(project), "active": active})

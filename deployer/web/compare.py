@@ -1,0 +1,67 @@
+"""Two deployments side by side: what differs in their settings, their code and what became of each server."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
+
+from deployer.board.comparison import between, differing_settings, side_by_side
+from deployer.models import Deployment
+from deployer.web.deployment import shown
+from deployer.web.request import fragment
+from servers.access import Request
+
+
+@require_safe
+@login_required
+def deployment_compare(request: Request) -> HttpResponse:
+    """The two deployments of the address, ``?with=1&with=2``, the older one first."""
+    chosen = _chosen(request)
+    if len(chosen) != 2:
+        messages.warning(request, _("Choose two deployments to compare, no more and no fewer."))
+        return redirect("deployments")
+    older, newer = (
+        get_object_or_404(Deployment.objects.select_related("project", "created_by", "release"), pk=pk) for pk in chosen
+    )
+    context = {
+        "older": older,
+        "newer": newer,
+        "settings": differing_settings(older, newer),
+        "pair": (older, newer),
+        "servers": side_by_side(older, newer),
+        "same_project": older.project_id == newer.project_id,
+    }
+    return render(request, "deployer/compare.html", context)
+
+
+@fragment
+def compare_commits(request: Request) -> HttpResponse:
+    """The commits between the two deployments of the address."""
+    chosen = _chosen(request)
+    if len(chosen) != 2:
+        return HttpResponse()
+    older, newer = (shown(pk) for pk in chosen)
+    return render(request, "deployer/_compare_commits.html", {"step": between(older, newer)})
+
+
+@require_safe
+@login_required
+def deployment_previous(request: Request, pk: int) -> HttpResponse:
+    """A deployment beside the one of its project before it."""
+    it = shown(pk)
+    previous = Deployment.objects.filter(project=it.project_id, pk__lt=it.pk).order_by("-id").values("pk").first()
+    if previous is None:
+        messages.info(
+            request, _("It is the first deployment of “%s”: there is none before it to compare with.") % it.project
+        )
+        return redirect(it)
+    return redirect(f"{reverse('deployment_compare')}?with={previous['pk']}&with={it.pk}")
+
+
+def _chosen(request: Request) -> list[int]:
+    """The ids of the address, the smallest first."""
+    texts = request.GET.getlist("with")
+    return sorted({int(text) for text in texts if text.isdecimal() and len(text) < 19})

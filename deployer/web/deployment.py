@@ -1,0 +1,255 @@
+"""One deployment as it goes: its head, its servers, its log."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
+from django_htmx.http import HttpResponseClientRefresh
+
+from deployer.log import terminal
+from deployer.log.reading import LOG_ROWS, News, Row, seen
+from deployer.models import Deployment, LogLine, Target
+from deployer.web.forms import LogFilter, condition_of
+from deployer.web.request import Pass, fragment
+from servers.access import Request
+
+#: Rows before a line that is asked for by its number.
+LOG_ROWS_BEFORE = 50
+
+
+def shown(pk: int) -> Deployment:
+    """The deployment of a page, or 404."""
+    return get_object_or_404(
+        Deployment.objects.select_related("project", "created_by", "retry_of", "rollback_from", "release").defer(
+            "plan", "retry_of__plan", "rollback_from__plan"
+        ),
+        pk=pk,
+    )
+
+
+def _rows(lines: Iterable[LogLine], targets: list[Target]) -> list[Row]:
+    names = {target.pk: target.server_name for target in targets}
+    return [Row.of(line, names.get(line.target_id or 0, "")) for line in lines]
+
+
+def _last(lines: QuerySet[LogLine]) -> list[LogLine]:
+    """The last rows of these, in their order."""
+    return list(lines.order_by("-id")[:LOG_ROWS])[::-1]
+
+
+def _around(lines: QuerySet[LogLine], number: int) -> list[LogLine]:
+    """The rows around the line of that number."""
+    first = lines.order_by("id").values("pk")[max(number - LOG_ROWS_BEFORE, 1) - 1 :][:1]
+    return list(lines.filter(id__gte=first).order_by("id")[:LOG_ROWS])
+
+
+def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
+    """What the head of the page and its table of servers show, and what they offer to do."""
+    ended = not deployment.is_active
+    return {
+        "deployment": deployment,
+        "targets": targets,
+        "groups": deployment.server_groups.all(),
+        "seen": seen(deployment, targets),
+        "paused": Pause.of(deployment, targets),
+        "can_retry": ended and any(target.status != Target.Status.SUCCESS and target.server_id for target in targets),
+        # The same commit would most likely not build again: running anew takes what the branch has by now.
+        "build_failed": ended
+        and not deployment.is_restart_only
+        and bool(deployment.commit_hash)
+        and deployment.release_id is None,
+        "can_roll_back": ended
+        and not deployment.is_restart_only
+        and any(target.release_before and target.server_id for target in targets),
+    }
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Where a rollout waits: the last batch that was begun, and the servers of the batches after it."""
+
+    after: int
+    batches: list[tuple[int, list[Target]]]
+
+    @classmethod
+    def of(cls, deployment: Deployment, targets: list[Target]) -> "Pause | None":
+        """The pause of a deployment; nothing if it does not wait."""
+        if deployment.paused_at is None:
+            return None
+        waiting = sorted((t for t in targets if t.status not in Target.ENDED), key=lambda t: t.batch)
+        batches = [(number, list(members)) for number, members in groupby(waiting, key=lambda t: t.batch)]
+        begun = [t.batch for t in targets if t.status in Target.ENDED and t.batch < (batches[0][0] if batches else 1)]
+        return cls(max(begun, default=1), batches)
+
+
+def _number(request: HttpRequest, name: str) -> int:
+    """A whole number of the address; 0 if it is missing or makes no sense."""
+    text = request.GET.get(name, "")
+    return int(text) if text.isdecimal() and len(text) < 19 else 0
+
+
+@require_safe
+@login_required
+def deployment(request: Request, pk: int) -> HttpResponse:
+    """One deployment: what it is, how each server fares, and the end of its log, or of what is wanted of it.
+
+    ``at`` is the number of a line: then the log is shown around it, and does not follow.
+    """
+    it = shown(pk)  # before the rows: once it has ended, no row follows those that are read now
+    targets = list(it.targets.all())
+    wanted = LogFilter(request.GET, it.targets.all())
+    newest = it.log_lines.order_by("-id").only("number").first() or LogLine(pk=0)
+    at = min(_number(request, "at"), newest.number)
+    lines = it.log_lines.filter(id__lte=newest.pk)
+    rows = _rows(_around(lines, at) if at else _last(lines.filter(wanted.condition)), targets)
+    head = _head(it, targets)
+    given = _poll_pass(request, pk, wanted.chosen).new()
+    return render(
+        request,
+        "deployer/deployment.html",
+        {
+            **head,
+            "rows": rows,
+            "at": at,
+            "earlier": rows[0].number - 1 if at else _earlier(rows),
+            "later": bool(at) and rows[-1].number < newest.number,
+            "last_id": rows[-1].pk if rows else 0,
+            "last_number": newest.number,
+            "follows": it.is_active,
+            "poll": _poll_address(pk, newest.pk, head["seen"], given, wanted.chosen),
+            "wanted": wanted,
+            "errors": it.log_lines.filter(level=LogLine.Level.ERROR).count(),
+        },
+    )
+
+
+def _earlier(rows: list[Row]) -> int:
+    """How many lines of the log are before these rows, if any is left to be loaded."""
+    return rows[0].number - 1 if len(rows) == LOG_ROWS else 0
+
+
+def _poll_pass(request: HttpRequest, pk: int, chosen: Mapping[str, str]) -> Pass:
+    return Pass(request, "log", pk, urlencode(chosen))
+
+
+def _poll_address(pk: int, after: int, seen: str, given: str, chosen: Mapping[str, str]) -> str:
+    """Where the next poll asks: for rows after an id, and for head and table if they are not as ``seen``."""
+    query = {"after": after, "seen": seen, "pass": given, **chosen}
+    return f"{reverse('deployment_poll', args=[pk])}?{urlencode(query)}"
+
+
+@require_safe
+def deployment_poll(request: Request, pk: int) -> HttpResponse:
+    """What is new since the last answer: log rows after an id, and the head and table if they have changed.
+
+    Nothing new is answered without a word (204): the page asks again as before. Whoever shows a good pass is not looked
+    up, nor is the filter that it was made for. State and rows are of one moment (see `News`): a deployment that had
+    ended by then has no row that is missed. The head is read after that; where it is newer, it comes once more.
+    """
+    chosen = {name: request.GET[name] for name in LogFilter.base_fields if request.GET.get(name)}
+    given = request.GET.get("pass", "")
+    is_known = _poll_pass(request, pk, chosen).is_good(given)
+    if not is_known:
+        if not request.user.is_authenticated:
+            return HttpResponseClientRefresh()
+        chosen = LogFilter(request.GET, Target.objects.filter(deployment=pk)).chosen
+        given = _poll_pass(request, pk, chosen).new()
+    after = _number(request, "after")
+    news = News.of(pk, after)
+    if news is None:
+        raise Http404
+    changed = news.seen != request.GET.get("seen")
+    if is_known and news.is_active and not news.rows and not changed:
+        return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
+    context = {
+        "rows": _wanted(news.rows, pk, chosen),
+        "changed": changed,
+        "more": news.is_full,
+        "follows": news.is_active or news.is_full,
+        "poll": _poll_address(pk, news.rows[-1].pk if news.rows else after, news.seen, given, chosen),
+    }
+    if changed:
+        it = shown(pk)
+        context |= _head(it, list(it.targets.all()))
+        context["wanted"] = LogFilter(request.GET, it.targets.all())
+    return render(request, "deployer/_poll.html", context)
+
+
+def _wanted(rows: list[Row], pk: int, chosen: Mapping[str, str]) -> list[Row]:
+    """Those of the new rows that are as chosen."""
+    if not chosen or not rows:
+        return rows
+    new = LogLine.objects.filter(deployment=pk, id__range=(rows[0].pk, rows[-1].pk))
+    ids = set(new.filter(condition_of(chosen)).values_list("pk", flat=True))
+    return [row for row in rows if row.pk in ids]
+
+
+@fragment
+def deployment_earlier(request: Request, pk: int) -> HttpResponse:
+    """The log rows before an id."""
+    it = shown(pk)
+    wanted = LogFilter(request.GET, it.targets.all())
+    lines = _last(it.log_lines.filter(wanted.condition, id__lt=_number(request, "before")))
+    rows = _rows(lines, list(it.targets.all()))
+    context = {"deployment": it, "rows": rows, "earlier": _earlier(rows), "wanted": wanted}
+    return render(request, "deployer/_earlier_answer.html", context)
+
+
+@fragment
+def deployment_later(request: Request, pk: int) -> HttpResponse:
+    """The log rows after an id."""
+    it = shown(pk)
+    lines = list(it.log_lines.filter(id__gt=_number(request, "after")).order_by("id")[: LOG_ROWS + 1])
+    more, lines = len(lines) > LOG_ROWS, lines[:LOG_ROWS]
+    context = {
+        "deployment": it,
+        "rows": _rows(lines, list(it.targets.all())),
+        "later": more,
+        "last_id": lines[-1].pk if lines else 0,
+    }
+    return render(request, "deployer/_later_answer.html", context)
+
+
+@require_safe
+@login_required
+def deployment_error(request: Request, pk: int) -> HttpResponse:
+    """The first error after an id, and after the last one the first one again: the page with the log around it."""
+    it = shown(pk)
+    errors = it.log_lines.filter(level=LogLine.Level.ERROR).order_by("id")
+    line = errors.filter(id__gt=_number(request, "after")).first() or errors.first()
+    if line is None:
+        messages.info(request, _("There is no error in this log."))
+        return redirect(it)
+    return redirect(f"{it.get_absolute_url()}?at={line.number}#L{line.number}")
+
+
+@require_safe
+@login_required
+def deployment_log(request: Request, pk: int) -> HttpResponseBase:
+    """The whole log as a text file, sent while it is read."""
+    it = shown(pk)
+    name = f"{slugify(it.project.name) or 'deployment'}-{it.pk}.log"
+    return StreamingHttpResponse(
+        _log_text(it),
+        content_type="text/plain; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+def _log_text(it: Deployment) -> Iterator[str]:
+    names = dict(it.targets.values_list("pk", "server_name"))
+    rows = it.log_lines.order_by("id").values_list("timestamp", "target_id", "stream", "level", "content")
+    for timestamp, target, stream, level, content in rows.iterator(chunk_size=2000):
+        head = [timestamp.isoformat(timespec="milliseconds"), names.get(target, "-"), f"{stream}/{level}"]
+        yield f"{' '.join(head)} {terminal.plain(content)}\n"

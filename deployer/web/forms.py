@@ -1,0 +1,140 @@
+"""What pages send, read into values. The rules of a launch are kept by deployer.launching."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.contrib.auth import get_user_model
+from django.db.models import Q, QuerySet
+from django.http import QueryDict
+from django.utils.translation import gettext_lazy as _
+
+from deployer.models import Deployment, LogLine, Target
+from projects.models import Project
+from servers.forms import RowsField
+from servers.models import Environment, ServerGroup
+
+
+class LaunchForm(forms.Form):
+    """A launch as it was filled in, right or wrong."""
+
+    deployment_type = forms.CharField(required=False)
+    branch = forms.CharField(required=False, strip=True)
+    release = forms.CharField(required=False, strip=True)
+    rebuild = forms.BooleanField(required=False)
+    server_groups = RowsField(ServerGroup.objects.all(), required=False)
+    batches = forms.CharField(required=False, strip=True, max_length=200)
+    max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
+    confirm = forms.CharField(required=False, strip=True)
+
+    def confirm_production(self, project: Project) -> bool:
+        """Whether what may be launched by one click may go to ``project``; production wants its name to be typed."""
+        if project.environment != Environment.PRODUCTION or self.cleaned_data["confirm"] == project.name:
+            return True
+        self.add_error("confirm", _("Type the name of the project to launch it in production: %s") % project.name)
+        return False
+
+    @staticmethod
+    def chosen(query: QueryDict) -> dict[str, Any]:
+        """What the address already chooses: ``?type=full&branch=v2&group=3&group=4``, ``?release=VERSION``."""
+        names = ("branch", "release", "rebuild", "batches", "max_failures")
+        values: dict[str, Any] = {name: query[name] for name in names if name in query}
+        if "type" in query:
+            values["deployment_type"] = query["type"]
+        if "group" in query:
+            values["server_groups"] = query.getlist("group")
+        return values
+
+
+class LogFilter(forms.Form):
+    """Which lines of a log are shown; what is not understood does not filter."""
+
+    server = forms.ModelChoiceField(Target.objects.none(), required=False, empty_label=_("All servers"))
+    level = forms.ChoiceField(
+        choices=[("", _("All levels")), ("warning", _("Warnings and errors")), ("error", _("Errors"))], required=False
+    )
+    stream = forms.ChoiceField(choices=[("", _("All streams")), *LogLine.Stream.choices], required=False)
+    text = forms.CharField(required=False, max_length=200, strip=False)
+
+    def __init__(self, query: QueryDict, targets: QuerySet[Target]) -> None:
+        super().__init__(query)
+        self.fields["server"].queryset = targets  # type: ignore[attr-defined]
+        self.is_valid()
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """What is chosen, as it stands in an address."""
+        return {name: self.data[name] for name, value in self.cleaned_data.items() if value}
+
+    @property
+    def condition(self) -> Q:
+        """What a line must be; empty where every line is shown."""
+        return condition_of(self.chosen)
+
+    @property
+    def query(self) -> str:
+        """What is chosen, as the part of an address: begins with ``&``, or is empty."""
+        return f"&{urlencode(self.chosen)}" if self.chosen else ""
+
+
+def condition_of(chosen: Mapping[str, str], line: str = "") -> Q:
+    """What a line must be to be one of those that a `LogFilter` has chosen; ``line`` is the way to it, with ``__``."""
+    condition = Q()
+    if "server" in chosen:
+        condition &= Q((f"{line}target", chosen["server"]))
+    if "level" in chosen:
+        levels = LogLine.Level.ERROR, LogLine.Level.WARNING
+        condition &= Q((f"{line}level__in", levels if chosen["level"] == "warning" else levels[:1]))
+    if "stream" in chosen:
+        condition &= Q((f"{line}stream", chosen["stream"]))
+    if "text" in chosen:
+        condition &= Q((f"{line}content__icontains", chosen["text"]))
+    return condition
+
+
+class PackageForm(forms.Form):
+    """A release that was built elsewhere."""
+
+    package = forms.FileField(allow_empty_file=False, max_length=200, label=_("Package"))
+    note = forms.CharField(required=False, max_length=500, label=_("What it is"))
+
+
+class HistoryFilter(forms.Form):
+    """Which deployments a list shows; what is not understood does not filter."""
+
+    project = forms.ModelChoiceField(Project.objects.all(), required=False, empty_label=_("All projects"))
+    environment = forms.ChoiceField(choices=[("", _("All environments")), *Environment.choices], required=False)
+    type = forms.ChoiceField(choices=[("", _("All types")), *Deployment.Type.choices], required=False)
+    person = forms.ModelChoiceField(get_user_model().objects.none(), required=False, empty_label=_("Everybody"))
+    since = forms.DateField(required=False)
+    until = forms.DateField(required=False)
+    status = forms.ChoiceField(
+        choices=[("", _("All")), ("active", _("Running or waiting")), *Deployment.Status.choices], required=False
+    )
+
+    def __init__(self, query: QueryDict) -> None:
+        super().__init__(query)
+        launched = Deployment.objects.exclude(created_by=None).order_by().values("created_by")
+        self.fields["person"].queryset = (  # type: ignore[attr-defined]
+            get_user_model().objects.filter(pk__in=launched).order_by("username")
+        )
+        self.is_valid()
+
+    def lookups(self) -> dict[str, Any]:
+        """The filter, but for the status, as keyword arguments of a queryset."""
+        names = {
+            "type": "deployment_type",
+            "person": "created_by",
+            "since": "created_at__date__gte",
+            "until": "created_at__date__lte",
+        }
+        chosen = {name: value for name, value in self.cleaned_data.items() if value and name != "status"}
+        return {names.get(name, name): value for name, value in chosen.items()}
+
+    def status_lookups(self) -> dict[str, Any]:
+        """The chosen status in the same form."""
+        status = self.cleaned_data.get("status")
+        if status == "active":
+            return {"finished_at": None}
+        return {"status": status} if status else {}

@@ -1,0 +1,122 @@
+"""Choose what is launched, have it checked, launch it."""
+
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
+from django.contrib.auth.views import redirect_to_login
+from django.db.models import QuerySet
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST
+from django_htmx.http import HttpResponseClientRefresh
+
+from deployer.launching.launch import Launch, LaunchRefusedError, launch, refusal_while_active, with_release
+from deployer.models import Deployment, Release
+from deployer.probing.look import Finding, preflight_of
+from deployer.web.forms import LaunchForm
+from projects.models import Project
+from servers.access import Request
+from servers.models import ServerGroup
+
+#: Stored releases that the form offers, newest first.
+RELEASES_OFFERED = 50
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def launch_form(request: Request, pk: int) -> HttpResponse:
+    """Choose what is launched, and launch it."""
+    project = get_object_or_404(Project, pk=pk)
+    groups = _groups_for(project)
+    blocking, warning = None, ""
+    if request.method == "POST":
+        form = LaunchForm(request.POST)
+        if form.is_valid() and form.confirm_production(project):
+            try:
+                return redirect(launch(_wish(request.user, project, form.cleaned_data)))
+            except LaunchRefusedError as refusal:
+                form.add_error(refusal.field if refusal.field in form.fields else None, refusal.message)
+                blocking = refusal.blocking
+    else:
+        form = LaunchForm(initial=_suggested(project, groups) | LaunchForm.chosen(request.GET))
+        in_the_way = refusal_while_active(project)
+        if in_the_way.blocking:
+            blocking, warning = in_the_way.blocking, in_the_way.message
+    return _launch_page(request, project, form, groups, blocking=blocking, warning=warning)
+
+
+@require_POST
+def launch_check(request: Request, pk: int) -> HttpResponse:
+    """What stands in the way of this launch on each server. Launches nothing; the form stays as it was filled in."""
+    if not request.user.is_authenticated:
+        return HttpResponseClientRefresh() if request.htmx else redirect_to_login(reverse("launch", args=[pk]))
+    project = get_object_or_404(Project, pk=pk)
+    form = LaunchForm(request.POST)
+    found: dict[str, Any] = {"checked": True}
+    if form.is_valid():
+        try:
+            found["findings"] = _by_server(preflight_of(_wish(request.user, project, form.cleaned_data)))
+        except LaunchRefusedError as refusal:
+            found |= {"refusal": refusal.message, "blocking": refusal.blocking}
+    else:
+        found["refusal"] = " ".join(str(message) for errors in form.errors.values() for message in errors)
+    if request.htmx:
+        return render(request, "deployer/_findings.html", found)
+    return _launch_page(request, project, LaunchForm(initial=_typed(request)), _groups_for(project), **found)
+
+
+def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
+    """Findings grouped by server, the worst servers first, the worst findings of each first."""
+    order = [Finding.ERROR, Finding.WARNING, Finding.INFO]
+    servers: dict[str, list[Finding]] = {}
+    for finding in sorted(findings, key=lambda finding: order.index(finding.level)):
+        servers.setdefault(finding.server, []).append(finding)
+    return list(servers.items())
+
+
+def _typed(request: Request) -> dict[str, Any]:
+    """What the launch form held, whether it was right or not."""
+    names = ("deployment_type", "branch", "release", "rebuild", "batches", "max_failures", "confirm")
+    return {name: request.POST.get(name, "") for name in names} | {
+        "server_groups": request.POST.getlist("server_groups")
+    }
+
+
+def _groups_for(project: Project) -> QuerySet[ServerGroup]:
+    return ServerGroup.objects.filter(environment=project.environment).prefetch_related("servers")
+
+
+def _launch_page(
+    request: Request, project: Project, form: LaunchForm, groups: QuerySet[ServerGroup], **more: Any
+) -> HttpResponse:
+    chosen = {str(value) for value in form["server_groups"].value() or ()}
+    releases = Release.objects.deployable_to(project).select_related("project")[:RELEASES_OFFERED]
+    context = {"project": project, "form": form, "groups": groups, "chosen_groups": chosen, "releases": releases}
+    context["variables"] = project.variables.all()
+    return render(request, "deployer/launch.html", context | more)
+
+
+def _wish(user: User, project: Project, values: dict[str, Any]) -> Launch:
+    wish = Launch(
+        project=project,
+        groups=list(values["server_groups"]),
+        deployment_type=values["deployment_type"],
+        branch="" if values["release"] else values["branch"],  # the page proposes one, whatever else is chosen
+        created_by=user,
+        rebuild=values["rebuild"],
+        batches=values["batches"],
+        max_failures=values["max_failures"],
+    )
+    restart_only = values["deployment_type"] == Deployment.Type.RESTART_ONLY
+    return with_release(wish, values["release"]) if values["release"] and not restart_only else wish
+
+
+def _suggested(project: Project, groups: QuerySet[ServerGroup]) -> dict[str, Any]:
+    """What the form proposes: a full deployment where there is something to build, the group if there is only one."""
+    return {
+        "deployment_type": Deployment.Type.FULL if project.git_url else Deployment.Type.RESTART_ONLY,
+        "branch": project.default_branch,
+        "server_groups": [group.pk for group in groups] if len(groups) == 1 else [],
+    }

@@ -1,0 +1,84 @@
+"""A new project in two short steps: where its code is, then how it is built and restarted, as it was guessed."""
+
+from typing import Any
+
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from deployer.repositories.mirror import Look, look_at
+from projects.commands.build import automatic_install
+from projects.forms import GuidedForm, StartForm
+from projects.guess import TELLING, Guess, example_script, guess, short_name, suggested_script
+from projects.models import Project
+from servers.access import Request, needs
+from servers.models import Environment
+from servers.shell import NotReadyError
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@needs("projects.add_project")
+def project_add(request: Request) -> HttpResponse:
+    """The first step; and what the second one sends: then the project is there."""
+    if request.method != "POST":
+        return _answer(request, {"start": StartForm(user=request.user)})
+    form = GuidedForm(request.POST, user=request.user)
+    if form.is_valid():
+        return redirect("project", form.save().pk)
+    # What was seen of the repository comes back with the form, only to be shown again.
+    found = Guess(project_type=str(form["project_type"].value()), start=request.POST.get("start", ""))
+    seen = Look(request.POST.getlist("branches"), "", {})
+    return _answer(request, _second_step(form, seen, found, request.POST.get("install", "")))
+
+
+@require_POST
+@needs("projects.add_project")
+def project_add_look(request: Request) -> HttpResponse:
+    """Look at the repository that the first step names; the second step then proposes what was guessed."""
+    start = StartForm(request.POST, user=request.user)
+    if "back" in request.POST:
+        return _answer(request, {"start": StartForm(initial=request.POST.dict(), user=request.user)})
+    if not start.is_valid():
+        return _answer(request, {"start": start})
+    values = start.cleaned_data
+    try:
+        seen = _seen(values, request.POST.get("default_branch", ""))
+    except NotReadyError as error:
+        start.add_error("git_url", str(error))
+        return _answer(request, {"start": start})
+    found = guess(seen.files) if seen.files else Guess()
+    path = request.POST.get("deploy_path") or f"/srv/{short_name(values['name'])}"
+    install = automatic_install(found.project_type, seen.files)
+    proposed = {
+        **request.POST.dict(),
+        **found.fields(),
+        "default_branch": seen.branch or Project().default_branch,
+        "deploy_path": path,
+        "deploy_script_path": suggested_script(seen.files, found, path),
+    }
+    form = GuidedForm(initial=proposed, user=request.user)
+    return _answer(request, _second_step(form, seen, found, install))
+
+
+def _seen(values: dict[str, Any], branch: str) -> Look:
+    if not values["git_url"]:
+        return Look([], "", {})
+    return look_at(values["git_url"], values["git_credential"], TELLING, branch)
+
+
+def _second_step(form: GuidedForm, seen: Look, found: Guess, install: str) -> dict[str, Any]:
+    """What the page of the second step shows beside its boxes."""
+    return {
+        "form": form,
+        "seen": seen,
+        "found": found,
+        "install": install,
+        "environment": dict(Environment.choices).get(str(form["environment"].value()), ""),
+        "has_code": bool(form["git_url"].value()),
+        "example": example_script(found, str(form["name"].value() or "")),
+    }
+
+
+def _answer(request: Request, context: dict[str, Any]) -> HttpResponse:
+    name = "deployer/_new_project.html" if request.htmx else "deployer/new_project.html"
+    return render(request, name, context)

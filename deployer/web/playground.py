@@ -1,0 +1,58 @@
+"""The playground's page, and the buttons that make and remove it."""
+
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_POST, require_safe
+
+from deployer.models import Deployment
+from deployer.playground import rows as playground
+from projects.models import Project
+from servers.access import Request, superusers_only
+from servers.models import Server, ServerGroup
+
+
+@require_safe
+@superusers_only
+def playground_page(request: Request) -> HttpResponse:
+    """What the playground is, whether it is there, and what to do about it."""
+    is_up = playground.is_wanted()
+    context = {
+        "is_up": is_up,
+        "shops": playground.shops() if is_up else [],
+        "can_be_made": playground.can_be_made(),
+        "servers": Server.objects.filter(name__in=playground.SERVERS),
+        "shop": Project.objects.filter(name=playground.PROJECT).first(),
+        "folder": playground.FOLDER,
+    }
+    return render(request, "deployer/playground.html", context)
+
+
+@require_POST
+@superusers_only
+def playground_make(request: Request) -> HttpResponse:
+    """Bring it up and go to the launch of its shop."""
+    try:
+        project = playground.make()
+    except playground.PlaygroundError as error:
+        messages.error(request, str(error))
+        return redirect("playground")
+    groups = ServerGroup.objects.filter(name=playground.GROUP).values_list("pk", flat=True)
+    chosen = [("type", Deployment.Type.FULL.value), *(("group", pk) for pk in groups)]
+    return redirect(f"{reverse('launch', args=[project.pk])}?{urlencode(chosen)}")
+
+
+@require_POST
+@superusers_only
+def playground_remove(request: Request) -> HttpResponse:
+    """Stop its servers and delete its rows; say exactly what became of what."""
+    try:
+        told = playground.remove()
+    except playground.PlaygroundError as error:
+        messages.error(request, str(error))
+        return redirect("playground")
+    messages.success(request, " ".join(told))
+    return redirect("home")

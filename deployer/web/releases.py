@@ -1,0 +1,66 @@
+"""The releases of a project: what is stored, where it is live, and the way in for what was built elsewhere."""
+
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
+
+from deployer.models import Deployment
+from deployer.releases.archives import StoreError
+from deployer.releases.contents import UnsafeArchiveError
+from deployer.releases.packages import KINDS, receive
+from deployer.releases.store import disk_use, recorded
+from deployer.web.forms import PackageForm
+from projects.models import Project
+from servers.access import Request
+from servers.models import Server
+
+RELEASES_PAGE = 50
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@login_required
+def release_list(request: Request, pk: int) -> HttpResponse:
+    """What is stored of a project and where it is live; a package that is sent here is stored, then to be launched."""
+    project = get_object_or_404(Project, pk=pk)
+    form = PackageForm(request.POST, request.FILES) if request.method == "POST" else PackageForm()
+    if request.method == "POST" and form.is_valid():
+        package, note = form.cleaned_data["package"], form.cleaned_data["note"]
+        try:
+            release = receive(project, package.name, package.file, note=note, created_by=request.user)
+        except (UnsafeArchiveError, StoreError) as error:
+            form.add_error("package", str(error))
+        else:
+            messages.success(request, _("It is stored as release %s. Choose where it goes.") % release)
+            chosen = {"type": Deployment.Type.FULL.value, "release": release.version}
+            return redirect(f"{reverse('launch', args=[pk])}?{urlencode(chosen)}")
+    page = Paginator(project.releases.select_related("created_by"), RELEASES_PAGE).get_page(request.GET.get("page"))
+    live, previous = _places(project)
+    context = {
+        "project": project,
+        "form": form,
+        "page": page,
+        "rows": [(release, live.get(release.version, []), previous.get(release.version, [])) for release in page],
+        "kinds": KINDS,
+        "own_size": disk_use(project),
+        "whole_size": disk_use(),
+    }
+    return render(request, "deployer/releases.html", context)
+
+
+def _places(project: Project) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """By version, the names of the servers where it was last seen live, and of those where it was the one before."""
+    seen = recorded(project)
+    names = dict(Server.objects.filter(pk__in=seen).values_list("pk", "name"))
+    live: dict[str, list[str]] = {}
+    previous: dict[str, list[str]] = {}
+    for server, versions in seen.items():
+        live.setdefault(versions.live, []).append(names[server])
+        previous.setdefault(versions.previous, []).append(names[server])
+    return live, previous

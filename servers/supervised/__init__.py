@@ -1,0 +1,1 @@
+"""Runs that outlive the link that started them."""
