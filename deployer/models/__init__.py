@@ -1,17 +1,11 @@
-"""What is kept of deployments. Names are handed on, so that others import `deployer.models` and no file of it."""
+"""What is kept of deployments. Names are handed on: others import `deployer.models`, not its files."""
 
-from deployer.models.deployment import (
-    ApiToken,
-    Deployment,
-    DeploymentQuerySet,
-    Lease,
-    LogLine,
-    Release,
-    Sighting,
-    Target,
-    null_once_ended,
-    validated_branch,
-)
+from deployer.models.deployment import Deployment, DeploymentQuerySet, Target, null_once_ended, validated_branch
+from deployer.models.lease import Lease
+from deployer.models.log_line import LogLine
+from deployer.models.release import Release
+from deployer.models.sighting import Sighting
+from deployer.models.token import ApiToken
 
 __all__ = [
     "ApiToken",

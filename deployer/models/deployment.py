@@ -1,8 +1,6 @@
-"""Deployments: what was asked for, what happened on every server, and every line that was said."""
+"""Deployments and their servers: what was asked for, how far it is, and every move from one state to the next."""
 
-import hashlib
 import secrets
-from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
@@ -12,94 +10,24 @@ from django.db import models
 from django.db.models.deletion import Collector
 from django.db.models.functions import Coalesce, Now
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from deployer.models.release import Release
 from projects.models import Project
 from projects.validators import validate_ref
 from servers.fields import EncryptedJSONField
 from servers.models import Environment, Server, ServerGroup
 from servers.sentences import as_stored
-from servers.validators import validate_one_line
 
 
-class ReleaseQuerySet(models.QuerySet["Release"]):
-    """Releases by whether their archive is still there."""
-
-    def stored(self) -> Self:
-        """Those that can be sent to a server."""
-        return self.exclude(archive="")
-
-    def deployable_to(self, project: Project) -> Self:
-        """The stored ones of ``project``, and of other projects of the same repository: what staging has proved."""
-        same = models.Q(project=project)
-        if project.git_url:
-            same |= models.Q(project__git_url=project.git_url)
-        return self.stored().filter(same)
-
-    def by_version(self, versions: Iterable[str]) -> "dict[str, Release]":
-        """Those that deployer made of ``versions``, by them."""
-        return {release.version: release for release in self.filter(version__in={*versions})}
-
-
-ReleaseManager = models.Manager.from_queryset(ReleaseQuerySet)
-
-
-class Release(models.Model):
-    """What one build made or somebody uploaded: an archive, stored once, sent to every server.
-
-    ``size`` and ``unpacked_size`` are in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below
-    ``releases/``. ``manifest`` is the list of its entries with their hashes (see `projects.commands.manifest`).
-    What has the same ``build_key`` need not be built, or stored, again. One that was uploaded has no commit, and its
-    ``commit_message`` is what was said of it. Without ``archive`` it is not stored any more, and is only
-    the record of what was built.
-    """
-
-    class State(models.TextChoices):
-        BUILT = "built", _("Built")
-        GOOD = "good", _("Good")
-        BAD = "bad", _("Bad")
-
-    class Origin(models.TextChoices):
-        BUILT = "built", _("Built")
-        UPLOADED = "uploaded", _("Uploaded")
-
-    objects = ReleaseManager()
-
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="releases", verbose_name=_("project"))
-    version = models.CharField(_("version"), max_length=100)
-    commit_hash = models.CharField(_("commit"), max_length=64, blank=True)
-    commit_message = models.TextField(_("commit message"), blank=True)
-    archive = models.FileField(_("archive"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
-    size = models.BigIntegerField(_("size"), default=0)
-    sha256 = models.CharField(_("SHA-256"), max_length=64, blank=True)
-    manifest = models.FileField(_("manifest"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
-    file_count = models.PositiveIntegerField(_("files"), default=0)
-    unpacked_size = models.BigIntegerField(_("unpacked size"), default=0)
-    build_key = models.CharField(max_length=64, blank=True, editable=False, db_index=True)
-    origin = models.CharField(_("origin"), max_length=10, choices=Origin, default=Origin.BUILT)
-    state = models.CharField(_("state"), max_length=10, choices=State, default=State.BUILT)
-    created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        on_delete=models.SET_NULL,
-        null=True,
-        blank=True,
-        related_name="releases",
-        verbose_name=_("created by"),
-    )
-    created_at = models.DateTimeField(_("created"), auto_now_add=True)
-
-    class Meta:
-        ordering: ClassVar = ["-id"]
-        verbose_name = _("release")
-        verbose_name_plural = _("releases")
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["project", "version"], name="release_version_once_in_a_project"),
-        ]
-
-    def __str__(self) -> str:
-        return self.version
+def validated_branch(value: str) -> str:
+    """``value`` if it can be the branch of a deployment (1 to 100 characters); raises `ValidationError`."""
+    field = Deployment._meta.get_field("branch")
+    if not value.strip():
+        raise ValidationError(_("A full deployment needs a branch, a tag or a commit."))
+    field.run_validators(value)
+    return value
 
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
@@ -542,195 +470,3 @@ class Target(models.Model):
     def _ended_here(self) -> "models.QuerySet[Target]":
         """This server, whose work has ended while its deployment goes on under the claim at hand."""
         return Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held(), status__in=self.ENDED)
-
-
-class Lease(models.Model):
-    """One hand on one place: the deployment that works on a path of a server, until it has ended."""
-
-    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="leases")
-    path = models.CharField(max_length=700)
-    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="leases")
-
-    class Meta:
-        ordering: ClassVar = ["id"]
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["server", "path"], name="one_hand_on_one_place"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.server}:{self.path}"
-
-    @classmethod
-    def take(cls, server: Server, path: str, deployment: Deployment) -> Deployment | None:
-        """Take the place for ``deployment``; gives the one that holds it if that has not ended yet, else nothing."""
-        free = models.Q(deployment=deployment) | models.Q(deployment__in=Deployment.objects.ended())
-        ours = cls.objects.filter(free, server=server, path=path)
-        if ours.update(deployment=deployment):
-            return None
-        lease, made = cls.objects.get_or_create(server=server, path=path, defaults={"deployment": deployment})
-        if made or ours.update(deployment=deployment):
-            return None
-        return Deployment.objects.select_related("project").defer("plan").get(pk=lease.deployment_id)
-
-
-class Sighting(models.Model):
-    """What was last seen of a project on a server: the release that ``current`` leads to, and its processes.
-
-    ``processes`` are identities as in `Target.proof`; ``old`` in one of them is the release that it still runs from.
-    ``problem`` says why the server could not be looked at; then the rest is what was seen before that. It need not be
-    what deployer put there: that is what it is for.
-    """
-
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="sightings")
-    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="sightings")
-    release = models.CharField(_("release"), max_length=300, blank=True)
-    processes = models.JSONField(_("processes"), default=list, blank=True)
-    problem = models.TextField(_("problem"), blank=True)
-    seen_at = models.DateTimeField(_("seen"))
-
-    class Meta:
-        ordering: ClassVar = ["project", "server"]
-        verbose_name = _("sighting")
-        verbose_name_plural = _("sightings")
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["project", "server"], name="one_sighting_of_a_project_on_a_server"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.project}: {self.server}"
-
-    @classmethod
-    def record(cls, project: Project, server: Server, **seen: Any) -> None:
-        """Write what was ``seen`` now, in place of what was seen before."""
-        seen["seen_at"] = timezone.now()
-        if not cls.objects.filter(project=project, server=server).update(**seen):
-            cls.objects.update_or_create(project=project, server=server, defaults=seen)
-
-
-class LogLineManager(models.Manager["LogLine"]):
-    """Lines of logs, numbered as they are written."""
-
-    def bulk_create(self, objs: Iterable["LogLine"], *args: Any, **options: Any) -> list["LogLine"]:
-        """Write lines behind those that are there. A log has one writer at a time: nobody else takes their numbers."""
-        lines = list(objs)
-        last: dict[int, int] = {}
-        for line in lines:
-            number = last.get(line.deployment_id) or self.last_number(line.deployment_id)
-            line.number = last[line.deployment_id] = number + 1
-        return super().bulk_create(lines, *args, **options)
-
-    def last_number(self, deployment_id: int) -> int:
-        """The number of the last line of a deployment's log; 0 if it has none."""
-        newest = LogLine.objects.filter(deployment=deployment_id).order_by("-id")
-        return newest.values_list("number", flat=True).first() or 0
-
-
-class LogLine(models.Model):
-    """One line of a deployment's log; ``target`` is null for what the platform itself says.
-
-    ``number`` is its place in the log, from 1. ``content`` is text that may hold ANSI colour sequences and never a
-    secret of the project.
-    """
-
-    objects = LogLineManager()
-
-    class Stream(models.TextChoices):
-        SYSTEM = "system", _("System")
-        STDOUT = "stdout", _("Standard output")
-        STDERR = "stderr", _("Standard error")
-
-    class Level(models.TextChoices):
-        INFO = "info", _("Info")
-        WARNING = "warning", _("Warning")
-        ERROR = "error", _("Error")
-
-    deployment = models.ForeignKey(
-        Deployment,
-        on_delete=models.CASCADE,
-        related_name="log_lines",
-        db_index=False,
-        verbose_name=_("deployment"),
-    )
-    target = models.ForeignKey(
-        Target,
-        on_delete=models.CASCADE,
-        null=True,
-        blank=True,
-        related_name="log_lines",
-        verbose_name=_("server of a deployment"),
-    )
-    number = models.PositiveIntegerField(_("number"), default=0, editable=False)
-    stream = models.CharField(_("stream"), max_length=10, choices=Stream, default=Stream.SYSTEM)
-    level = models.CharField(_("level"), max_length=10, choices=Level, default=Level.INFO)
-    content = models.TextField(_("text"))
-    timestamp = models.DateTimeField(_("time"))
-
-    class Meta:
-        ordering: ClassVar = ["id"]
-        verbose_name = _("log line")
-        verbose_name_plural = _("log lines")
-        indexes: ClassVar = [
-            models.Index(fields=["deployment", "id"], name="log_of_deployment"),
-            models.Index(fields=["deployment", "id"], name="errors_of_log", condition=models.Q(level="error")),
-        ]
-
-    def __str__(self) -> str:
-        return self.content[:80]
-
-    def save(self, *args: Any, **options: Any) -> None:
-        """Write it; a new line comes behind those that are there."""
-        if self._state.adding:
-            self.number = LogLine.objects.last_number(self.deployment_id) + 1
-        super().save(*args, **options)
-
-
-class ApiToken(models.Model):
-    """A bearer token of the JSON API. Only its SHA-256 is stored; the token itself is shown once.
-
-    ``prefix`` is its first characters, to tell tokens apart on a page.
-    """
-
-    name = models.CharField(_("name"), max_length=100, validators=[validate_one_line])
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens", verbose_name=_("user")
-    )
-    prefix = models.CharField(_("begins with"), max_length=12, editable=False)
-    digest = models.CharField(max_length=64, unique=True, editable=False)
-    created_at = models.DateTimeField(_("created"), auto_now_add=True)
-    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
-
-    class Meta:
-        ordering: ClassVar = ["name", "id"]
-        verbose_name = _("API token")
-        verbose_name_plural = _("API tokens")
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.prefix}…)"
-
-    @staticmethod
-    def digest_of(token: str) -> str:
-        """The stored form of ``token``. It has 256 random bits, so a plain hash is enough."""
-        return hashlib.sha256(token.encode()).hexdigest()
-
-    def renew(self) -> str:
-        """Give this row a new token and return it: the only moment at which it can be seen."""
-        token = f"dpl_{secrets.token_urlsafe(32)}"
-        self.prefix, self.digest = token[:12], self.digest_of(token)
-        return token
-
-    @classmethod
-    def find(cls, token: str) -> "ApiToken | None":
-        """The row of ``token`` whose user may log in, its use recorded; or nothing."""
-        row = cls.objects.select_related("user").filter(digest=cls.digest_of(token), user__is_active=True).first()
-        if row is not None:
-            cls.objects.filter(pk=row.pk).update(last_used_at=Now())
-        return row
-
-
-def validated_branch(value: str) -> str:
-    """``value`` if it can be the branch of a deployment (1 to 100 characters); raises `ValidationError`."""
-    field = Deployment._meta.get_field("branch")
-    if not value.strip():
-        raise ValidationError(_("A full deployment needs a branch, a tag or a commit."))
-    field.run_validators(value)
-    return value

@@ -1,0 +1,86 @@
+"""Log lines: all that was said during a deployment."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from deployer.models.deployment import Deployment, Target
+
+
+class LogLineManager(models.Manager["LogLine"]):
+    """Lines of logs, numbered as they are written."""
+
+    def bulk_create(self, objs: Iterable["LogLine"], *args: Any, **options: Any) -> list["LogLine"]:
+        """Write lines behind those that are there. A log has one writer at a time: nobody else takes their numbers."""
+        lines = list(objs)
+        last: dict[int, int] = {}
+        for line in lines:
+            number = last.get(line.deployment_id) or self.last_number(line.deployment_id)
+            line.number = last[line.deployment_id] = number + 1
+        return super().bulk_create(lines, *args, **options)
+
+    def last_number(self, deployment_id: int) -> int:
+        """The number of the last line of a deployment's log; 0 if it has none."""
+        newest = LogLine.objects.filter(deployment=deployment_id).order_by("-id")
+        return newest.values_list("number", flat=True).first() or 0
+
+
+class LogLine(models.Model):
+    """One line of a deployment's log; ``target`` is null for what the platform itself says.
+
+    ``number`` is its place in the log, from 1. ``content`` is text that may hold ANSI colour sequences and never a
+    secret of the project.
+    """
+
+    objects = LogLineManager()
+
+    class Stream(models.TextChoices):
+        SYSTEM = "system", _("System")
+        STDOUT = "stdout", _("Standard output")
+        STDERR = "stderr", _("Standard error")
+
+    class Level(models.TextChoices):
+        INFO = "info", _("Info")
+        WARNING = "warning", _("Warning")
+        ERROR = "error", _("Error")
+
+    deployment = models.ForeignKey(
+        Deployment,
+        on_delete=models.CASCADE,
+        related_name="log_lines",
+        db_index=False,
+        verbose_name=_("deployment"),
+    )
+    target = models.ForeignKey(
+        Target,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="log_lines",
+        verbose_name=_("server of a deployment"),
+    )
+    number = models.PositiveIntegerField(_("number"), default=0, editable=False)
+    stream = models.CharField(_("stream"), max_length=10, choices=Stream, default=Stream.SYSTEM)
+    level = models.CharField(_("level"), max_length=10, choices=Level, default=Level.INFO)
+    content = models.TextField(_("text"))
+    timestamp = models.DateTimeField(_("time"))
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        verbose_name = _("log line")
+        verbose_name_plural = _("log lines")
+        indexes: ClassVar = [
+            models.Index(fields=["deployment", "id"], name="log_of_deployment"),
+            models.Index(fields=["deployment", "id"], name="errors_of_log", condition=models.Q(level="error")),
+        ]
+
+    def __str__(self) -> str:
+        return self.content[:80]
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Write it; a new line comes behind those that are there."""
+        if self._state.adding:
+            self.number = LogLine.objects.last_number(self.deployment_id) + 1
+        super().save(*args, **options)

@@ -1,0 +1,88 @@
+"""Releases: what a build made or somebody uploaded."""
+
+from collections.abc import Iterable
+from typing import ClassVar, Self
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from projects.models import Project
+
+
+class ReleaseQuerySet(models.QuerySet["Release"]):
+    """Releases by whether their archive is still there."""
+
+    def stored(self) -> Self:
+        """Those that can be sent to a server."""
+        return self.exclude(archive="")
+
+    def deployable_to(self, project: Project) -> Self:
+        """The stored ones of ``project``, and of other projects of the same repository: what staging has proved."""
+        same = models.Q(project=project)
+        if project.git_url:
+            same |= models.Q(project__git_url=project.git_url)
+        return self.stored().filter(same)
+
+    def by_version(self, versions: Iterable[str]) -> "dict[str, Release]":
+        """Those that deployer made of ``versions``, by them."""
+        return {release.version: release for release in self.filter(version__in={*versions})}
+
+
+ReleaseManager = models.Manager.from_queryset(ReleaseQuerySet)
+
+
+class Release(models.Model):
+    """What one build made or somebody uploaded: an archive, stored once, sent to every server.
+
+    ``size`` and ``unpacked_size`` are in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below
+    ``releases/``. ``manifest`` is the list of its entries with their hashes (see `projects.commands.manifest`).
+    What has the same ``build_key`` need not be built, or stored, again. One that was uploaded has no commit, and its
+    ``commit_message`` is what was said of it. Without ``archive`` it is not stored any more, and is only
+    the record of what was built.
+    """
+
+    class State(models.TextChoices):
+        BUILT = "built", _("Built")
+        GOOD = "good", _("Good")
+        BAD = "bad", _("Bad")
+
+    class Origin(models.TextChoices):
+        BUILT = "built", _("Built")
+        UPLOADED = "uploaded", _("Uploaded")
+
+    objects = ReleaseManager()
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="releases", verbose_name=_("project"))
+    version = models.CharField(_("version"), max_length=100)
+    commit_hash = models.CharField(_("commit"), max_length=64, blank=True)
+    commit_message = models.TextField(_("commit message"), blank=True)
+    archive = models.FileField(_("archive"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
+    size = models.BigIntegerField(_("size"), default=0)
+    sha256 = models.CharField(_("SHA-256"), max_length=64, blank=True)
+    manifest = models.FileField(_("manifest"), upload_to="releases/%Y/%m/", max_length=300, blank=True)
+    file_count = models.PositiveIntegerField(_("files"), default=0)
+    unpacked_size = models.BigIntegerField(_("unpacked size"), default=0)
+    build_key = models.CharField(max_length=64, blank=True, editable=False, db_index=True)
+    origin = models.CharField(_("origin"), max_length=10, choices=Origin, default=Origin.BUILT)
+    state = models.CharField(_("state"), max_length=10, choices=State, default=State.BUILT)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="releases",
+        verbose_name=_("created by"),
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        verbose_name = _("release")
+        verbose_name_plural = _("releases")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "version"], name="release_version_once_in_a_project"),
+        ]
+
+    def __str__(self) -> str:
+        return self.version

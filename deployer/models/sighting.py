@@ -1,0 +1,44 @@
+"""Sightings: what was last seen of a project on a server."""
+
+from typing import Any, ClassVar
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from projects.models import Project
+from servers.models import Server
+
+
+class Sighting(models.Model):
+    """What was last seen of a project on a server: the release that ``current`` leads to, and its processes.
+
+    ``processes`` are identities as in `Target.proof`; ``old`` in one of them is the release that it still runs from.
+    ``problem`` says why the server could not be looked at; then the rest is what was seen before that. It need not be
+    what deployer put there: that is what it is for.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="sightings")
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="sightings")
+    release = models.CharField(_("release"), max_length=300, blank=True)
+    processes = models.JSONField(_("processes"), default=list, blank=True)
+    problem = models.TextField(_("problem"), blank=True)
+    seen_at = models.DateTimeField(_("seen"))
+
+    class Meta:
+        ordering: ClassVar = ["project", "server"]
+        verbose_name = _("sighting")
+        verbose_name_plural = _("sightings")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "server"], name="one_sighting_of_a_project_on_a_server"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.project}: {self.server}"
+
+    @classmethod
+    def record(cls, project: Project, server: Server, **seen: Any) -> None:
+        """Write what was ``seen`` now, in place of what was seen before."""
+        seen["seen_at"] = timezone.now()
+        if not cls.objects.filter(project=project, server=server).update(**seen):
+            cls.objects.update_or_create(project=project, server=server, defaults=seen)

@@ -1,0 +1,55 @@
+"""API tokens."""
+
+import hashlib
+import secrets
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from servers.validators import validate_one_line
+
+
+class ApiToken(models.Model):
+    """A bearer token of the JSON API. Only its SHA-256 is stored; the token itself is shown once.
+
+    ``prefix`` is its first characters, to tell tokens apart on a page.
+    """
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_one_line])
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens", verbose_name=_("user")
+    )
+    prefix = models.CharField(_("begins with"), max_length=12, editable=False)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering: ClassVar = ["name", "id"]
+        verbose_name = _("API token")
+        verbose_name_plural = _("API tokens")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @staticmethod
+    def digest_of(token: str) -> str:
+        """The stored form of ``token``. It has 256 random bits, so a plain hash is enough."""
+        return hashlib.sha256(token.encode()).hexdigest()
+
+    def renew(self) -> str:
+        """Give this row a new token and return it: the only moment at which it can be seen."""
+        token = f"dpl_{secrets.token_urlsafe(32)}"
+        self.prefix, self.digest = token[:12], self.digest_of(token)
+        return token
+
+    @classmethod
+    def find(cls, token: str) -> "ApiToken | None":
+        """The row of ``token`` whose user may log in, its use recorded; or nothing."""
+        row = cls.objects.select_related("user").filter(digest=cls.digest_of(token), user__is_active=True).first()
+        if row is not None:
+            cls.objects.filter(pk=row.pk).update(last_used_at=Now())
+        return row
