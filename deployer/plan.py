@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from projects.commands import service
 from projects.models import HealthCheck, Project, Variable
 from projects.validators import shared_path_list
 from servers.models import ServerGroup
@@ -42,6 +43,18 @@ class PlannedVariable:
     value: str
     is_secret: bool
     scope: str
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a plan is carried out on one server: absolute paths, the login's home filled in.
+
+    ``log_path`` and, in a restart-only deployment, ``deploy_path`` may be empty.
+    """
+
+    deploy_path: str
+    script: str
+    log_path: str
 
 
 @dataclass(frozen=True)
@@ -128,3 +141,9 @@ class Plan:
         if deployment_type == "restart_only" and self.restart_only_script_path:
             return self.restart_only_script_path
         return self.deploy_script_path
+
+    def on(self, home: str, deployment_type: str) -> Location:
+        """The paths of this type of deployment on a server whose login has this ``home``."""
+        deploy_path = service.at_home(self.deploy_path, home).rstrip("/")
+        script = service.script_path(self.script_for(deployment_type), deploy_path)
+        return Location(deploy_path, service.at_home(script, home), service.at_home(self.log_path, home))

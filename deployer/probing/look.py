@@ -60,8 +60,8 @@ def look(shell: SSHShell, plan: Plan, deployment_type: str) -> tuple[preflight.F
 def findings(name: str, plan: Plan, deployment_type: str, facts: preflight.Facts) -> list[Finding]:
     """What the ``facts`` about the server ``name`` mean for this deployment."""
     full = deployment_type == Deployment.Type.FULL
-    deploy_path = service.at_home(plan.deploy_path, facts.home).rstrip("/")
-    script = service.at_home(service.script_path(plan.script_for(deployment_type), deploy_path), facts.home)
+    location = plan.on(facts.home, deployment_type)
+    deploy_path, script = location.deploy_path, location.script
     found: list[Finding] = []
 
     def add(level: str, what: str, why: str = "", remedy: str = "") -> None:
