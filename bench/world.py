@@ -11,6 +11,7 @@ from bench.proxies import Proxies
 from deployer.engine.rollout import on_every_server
 from deployer.engine.routines import carry_out
 from deployer.engine.run import Run
+from deployer.engine.server_run import ServerRun
 from deployer.models import Deployment, Release
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server
@@ -137,7 +138,7 @@ class Releases(World):
         if not deployment.claim_for_worker():
             raise SystemExit("somebody else took the benchmark's deployment")
         with Run(deployment) as run:
-            on_every_server(run, "connect", "stage")
+            on_every_server(run, ServerRun.connect, ServerRun.stage)
             staged = {server.target.status for server in run.servers}
         if staged != {"staged"}:
             raise SystemExit(f"deployer did not send it: {deployment.error_message}")

@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import connections
@@ -15,9 +14,11 @@ from django.utils.translation import gettext as _
 from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
 from deployer.probing import look as preflight
-from deployer.probing.identity import Question, Visit, with_folders
+from deployer.probing.identity import Question, with_folders
+from deployer.probing.place import Visit
 from deployer.releases.store import live_in, newest_of
-from projects.commands import release, service
+from projects.commands import proof, release, service
+from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
 from servers.models import Server
 from servers.shell import ShellError
@@ -72,7 +73,7 @@ def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
             sighting = seen.get(key)
             changed = places[key]
             outdated = sighting is not None and changed is not None and sighting.seen_at < changed
-            drift = _drift(sighting, left, proofs.get(key, [])) if sighting and not outdated else []
+            drift = _drift(sighting, left, proofs.get(key, ())) if sighting and not outdated else []
             found.setdefault(project.pk, []).append(View(server, sighting, left, drift, outdated))
     return found
 
@@ -128,21 +129,22 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
         Sighting.record(project, server, problem=str(error))
         server.record_connection(str(error))
         return
-    Sighting.record(project, server, release=live, processes=processes, problem="")
+    Sighting.record(project, server, release=live, processes=proof.to_json(processes), problem="")
     server.record_connection()
 
 
-def _newest_proofs(projects: Iterable[Project]) -> dict[tuple[int, int], list[dict[str, Any]]]:
+def _newest_proofs(projects: Iterable[Project]) -> dict[tuple[int, int], tuple[Identity, ...]]:
     """Who the service was when a deployment last verified it, by the ids of project and server.
 
     Nobody where a rollback was begun and did not end well: it has restarted the service, with whatever success.
     """
     proved = Target.objects.filter(deployment__project__in=projects, server__isnull=False, proof__has_key="after")
     newest = newest_of(proved, "proof")
-    return {(project, server): [] if "undone" in proof else proof["after"] for project, server, proof in newest}
+    proofs = {(project, server): Proof.from_json(data) for project, server, data in newest}
+    return {place: () if proved.undone is not None else proved.after or () for place, proved in proofs.items()}
 
 
-def _drift(sighting: Sighting, left: str, proved: list[dict[str, Any]]) -> list[str]:
+def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
     found = []
     if left and sighting.release != left:
         found.append(
@@ -150,12 +152,16 @@ def _drift(sighting: Sighting, left: str, proved: list[dict[str, Any]]) -> list[
             if sighting.release
             else _("no release is live, deployer left %s") % left
         )
-    if proved and not sighting.processes:
+    processes = proof.from_json(sighting.processes)
+    if proved and not processes:
         found.append(_("the process is not running"))
-    elif proved and not service.same_service(proved, sighting.processes):
-        newest = max(sighting.processes, key=lambda entry: entry["since"])
-        found.append(_("the process was restarted by somebody else: pid %(pid)s since %(since)s") % newest)
-    for entry in sighting.processes:
-        if entry.get("old"):
-            found.append(_("pid %(pid)s is old code, of release %(old)s") % entry)
+    elif proved and not proof.same_service(proved, processes):
+        newest = max(processes, key=lambda process: process.since)
+        found.append(
+            _("the process was restarted by somebody else: pid %(pid)s since %(since)s")
+            % {"pid": newest.pid, "since": newest.since}
+        )
+    for process in processes:
+        if process.old:
+            found.append(_("pid %(pid)s is old code, of release %(old)s") % {"pid": process.pid, "old": process.old})
     return found

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
-from deployer.engine.run import Run
+from deployer.engine.work import Work
 from deployer.models import Deployment, Release
 from deployer.plan import Plan
 from deployer.releases.archives import size_in_words
@@ -44,9 +44,9 @@ class Source:
 
 
 @contextlib.contextmanager
-def clone(run: Run) -> Iterator[Source]:
+def clone(work: Work) -> Iterator[Source]:
     """Fetch once, resolve the branch to a commit and export it into a work folder of its own."""
-    plan, deployment = run.plan, run.deployment
+    plan, deployment = work.plan, work.deployment
     try:
         validate_git_url(plan.git_url)
     except ValidationError as error:
@@ -58,17 +58,17 @@ def clone(run: Run) -> Iterator[Source]:
         tree = folder / "tree"
         tree.mkdir()
         mirror = Mirror(plan.git_url, _login(plan), folder)
-        run.log.mask = run.log.mask.knowing(mirror.secrets)
+        work.log.mask = work.log.mask.knowing(mirror.secrets)
         path, env = str(mirror.path), mirror.env
-        run.log.say(_("Fetching %s") % plan.git_url)
-        with mirror.locked(run.check):
-            _run(run, shell, git.fetch(path, plan.git_url, env), _("Fetching %s failed") % plan.git_url)
+        work.log.say(_("Fetching %s") % plan.git_url)
+        with mirror.locked(work.check):
+            _run(work, shell, git.fetch(path, plan.git_url, env), _("Fetching %s failed") % plan.git_url)
             found: list[bytes] = []
             code = shell.run(
                 git.resolve(path, deployment.branch, env),
                 lambda _stream, data: found.append(data),
                 timeout=60,
-                stop=run.stop,
+                stop=work.stop,
             )
             if code:
                 raise BuildError(
@@ -77,14 +77,14 @@ def clone(run: Run) -> Iterator[Source]:
                     _("Push it first, or choose another one."),
                 )
             commit, subject = [*b"".join(found).decode(errors="replace").split("\n"), ""][:2]
-            _run(run, shell, git.export(path, commit, str(tree), env), _("The commit could not be exported"))
+            _run(work, shell, git.export(path, commit, str(tree), env), _("The commit could not be exported"))
         deployment.commit_hash, deployment.commit_message = commit, subject
         insist(lambda: Deployment.objects.filter(pk=deployment.pk).update(commit_hash=commit, commit_message=subject))
-        run.log.say(f"{deployment.branch} → {commit[:12]} {subject}")
+        work.log.say(f"{deployment.branch} → {commit[:12]} {subject}")
         yield Source(folder, tree, commit)
     finally:
         if left := shell.sweep():
-            run.log.warn(_("%d processes that the build had left behind were ended") % left)
+            work.log.warn(_("%d processes that the build had left behind were ended") % left)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -109,45 +109,45 @@ def build_key(plan: Plan, commit: str) -> str:
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
-def built_before(run: Run, source: Source) -> Release | None:
+def built_before(work: Work, source: Source) -> Release | None:
     """The stored release of the same commit and build settings, unless it was bad or is to be built anew."""
-    if run.deployment.rebuild:
+    if work.deployment.rebuild:
         return None
     same = Release.objects.stored().filter(
-        project_id=run.deployment.project_id, build_key=build_key(run.plan, source.commit)
+        project_id=work.deployment.project_id, build_key=build_key(work.plan, source.commit)
     )
     release = same.exclude(state=Release.State.BAD).first()
     if release is not None:
-        run.log.say(_("%s was built of this commit with the same settings: it is used again") % release)
+        work.log.say(_("%s was built of this commit with the same settings: it is used again") % release)
     return release
 
 
-def build(run: Run, source: Source) -> Release:
+def build(work: Work, source: Source) -> Release:
     """Install, build, pack, check and store; gives the release."""
-    plan, shell = run.plan, LocalShell(run.deployment.claim)
+    plan, shell = work.plan, LocalShell(work.deployment.claim)
     env = {
         **plan.variables_for("build"),
-        "DEPLOY_ID": str(run.deployment.pk),
-        "DEPLOY_TYPE": run.deployment.deployment_type,
+        "DEPLOY_ID": str(work.deployment.pk),
+        "DEPLOY_TYPE": work.deployment.deployment_type,
         "DEPLOY_COMMIT": source.commit,
     }
-    for what, script in _build_scripts(run, source, env):
-        run.log.say(what)
-        _run(run, shell, script, _("%s failed") % what)
-        run.check()
+    for what, script in _build_scripts(work, source, env):
+        work.log.say(what)
+        _run(work, shell, script, _("%s failed") % what)
+        work.check()
     output = _output_folder(source.tree, plan.output_dir)
     tar = source.folder / "release.tar"
-    _run(run, shell, Script(release_commands.pack(str(output), str(tar))), _("Packing failed"))
+    _run(work, shell, Script(release_commands.pack(str(output), str(tar))), _("Packing failed"))
     release = Release(
-        project_id=run.deployment.project_id,
-        version=f"{timezone.now():%Y%m%d%H%M%S}-{run.deployment.pk}-{source.commit[:8]}",
+        project_id=work.deployment.project_id,
+        version=f"{timezone.now():%Y%m%d%H%M%S}-{work.deployment.pk}-{source.commit[:8]}",
         commit_hash=source.commit,
-        commit_message=run.deployment.commit_message,
+        commit_message=work.deployment.commit_message,
         build_key=build_key(plan, source.commit),
-        created_by=run.deployment.created_by,
+        created_by=work.deployment.created_by,
     )
     store(release, tar)
-    run.log.say(
+    work.log.say(
         _("Built %(version)s: %(files)d files, %(size)s, packed %(packed)s")
         % {
             "version": release.version,
@@ -159,14 +159,14 @@ def build(run: Run, source: Source) -> Release:
     return release
 
 
-def _build_scripts(run: Run, source: Source, env: dict[str, str]) -> Iterator[tuple[str, Script]]:
-    plan, tree = run.plan, str(source.tree)
+def _build_scripts(work: Work, source: Source, env: dict[str, str]) -> Iterator[tuple[str, Script]]:
+    plan, tree = work.plan, str(source.tree)
     if plan.install_script:
         yield _("Install script"), Script(plan.install_script, env, tree)
     elif plan.auto_install:
         command = build_commands.automatic_install(plan.project_type, [path.name for path in source.tree.iterdir()])
         if not command:
-            run.log.warn(_("Nothing to install: the repository has no lock file or list of requirements."))
+            work.log.warn(_("Nothing to install: the repository has no lock file or list of requirements."))
         elif build_commands.needs_python_environment(command):
             venv = source.folder / "venv"
             yield command, build_commands.with_python_environment(command, tree, quote(str(venv)), env)
@@ -178,9 +178,9 @@ def _build_scripts(run: Run, source: Source, env: dict[str, str]) -> Iterator[tu
         yield _("Build script"), Script(plan.build_script, env, tree)
 
 
-def _run(run: Run, shell: LocalShell, script: Script, what: str) -> None:
+def _run(work: Work, shell: LocalShell, script: Script, what: str) -> None:
     """Run one script with its output in the log; a failing one is a `BuildError` with its last words."""
-    output = run.log.output()
+    output = work.log.output()
     last: list[bytes] = []
 
     def take(stream: str, data: bytes) -> None:
@@ -189,17 +189,17 @@ def _run(run: Run, shell: LocalShell, script: Script, what: str) -> None:
             last[:] = [(b"".join(last) + data)[-2000:]]
 
     try:
-        code = shell.run(script, take, timeout=run.plan.script_timeout, stop=run.stop)
+        code = shell.run(script, take, timeout=work.plan.script_timeout, stop=work.stop)
     except ScriptTimeoutError as error:
         raise BuildError(
             what,
-            _("it ran longer than its %d seconds and was ended") % run.plan.script_timeout,
+            _("it ran longer than its %d seconds and was ended") % work.plan.script_timeout,
             _("Raise script_timeout if it needs longer."),
         ) from error
     finally:
         output.finish()
     if code:
-        words = run.log.mask(b"".join(last).decode(errors="replace"))
+        words = work.log.mask(b"".join(last).decode(errors="replace"))
         lines = [line.strip() for line in words.splitlines() if line.strip()][-4:]
         raise BuildError(what, _("status %d") % code + (f" ({' / '.join(lines)[-400:]})" if lines else ""))
 

@@ -10,48 +10,49 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from deployer.engine.run import Run
-from deployer.engine.server_run import ServerRun
+from deployer.engine.server_run import ServerRun, Step
+from deployer.engine.way_back import roll_back
 from deployer.models import Target
 
 
-def on_every_server(run: Run, *steps: str, ended_too: bool = False) -> None:
+def on_every_server(run: Run, *steps: Step, ended_too: bool = False) -> None:
     """Do ``steps`` on all servers side by side; one that fails stops nobody else."""
-    _side_by_side(run, run.servers, *steps, ended_too=ended_too)
+    _side_by_side(run.servers, *steps, ended_too=ended_too)
 
 
-def roll_out(run: Run, *steps: str) -> None:
+def roll_out(run: Run, *steps: Step) -> None:
     """Do ``steps`` batch by batch until all are done, the budget is spent or somebody cancels.
 
     Every server of the first batch is tried whatever happened before: one that fails stops no other of its batch.
     """
-    waiting = [server for server in run.servers if not server.ended]
+    waiting = [server for server in run.servers if not server.target.has_ended]
     batches = [list(servers) for _number, servers in groupby(waiting, key=lambda server: server.target.batch)]
     for number, batch in enumerate(batches, start=1):
         if number > 1:
             if over_budget(run):
                 break
-            if number == 2 and run.plan.pause_after_first:
+            if number == 2 and run.work.plan.pause_after_first:
                 run.pause()
             _spare_last_healthy(run, batch)
-        if run.stop.is_set():
+        if run.work.stop.is_set():
             break
         if len(batches) > 1:
             run.log.say(
                 _("Batch %(number)d of %(batches)d: %(servers)s")
                 % {"number": number, "batches": len(batches), "servers": ", ".join(map(str, batch))}
             )
-        _side_by_side(run, batch, *steps)
+        _side_by_side(batch, *steps)
     if over_budget(run):
         _stop_here(run)
 
 
 def _spare_last_healthy(run: Run, batch: Sequence[ServerRun]) -> None:
     """Skip servers of ``batch`` when every other one of their group has failed here: somebody must go on serving."""
-    if run.plan.may_stop_last_healthy:
+    if run.work.plan.may_stop_last_healthy:
         return
-    failed = {server.target.server_id for server in run.servers if server.failed}
-    for name, members in run.plan.groups.items():
-        inside = [server for server in batch if server.target.server_id in members and not server.ended]
+    failed = {server.target.server_id for server in run.servers if server.target.has_failed}
+    for name, members in run.work.plan.groups.items():
+        inside = [server for server in batch if server.target.server_id in members and not server.target.has_ended]
         others = set(members) - {server.target.server_id for server in inside}
         if inside and others and others <= failed:
             for server in inside:
@@ -62,18 +63,13 @@ def _spare_last_healthy(run: Run, batch: Sequence[ServerRun]) -> None:
                 )
 
 
-def tidy(run: Run) -> None:
-    """Remove superfluous releases from the servers that took the new one."""
-    _side_by_side(run, run.servers, "tidy", ended_too=True)
-
-
 def over_budget(run: Run) -> bool:
     """Whether more servers have failed than the plan tolerates; unreachable and unknown ones count."""
-    return run.failures() > run.plan.max_failures
+    return run.failures() > run.work.plan.max_failures
 
 
 def _stop_here(run: Run) -> None:
-    untouched = [server for server in run.servers if not server.ended]
+    untouched = [server for server in run.servers if not server.target.has_ended]
     if untouched:
         failures = run.failures()
         run.log.error(
@@ -84,19 +80,19 @@ def _stop_here(run: Run) -> None:
             )
             % {
                 "failures": failures,
-                "budget": run.plan.max_failures,
+                "budget": run.work.plan.max_failures,
                 "servers": ", ".join(map(str, untouched)),
             }
         )
         for server in untouched:
             server.end(Target.Status.SKIPPED, _("Not started: the failure budget was spent."))
     touched = [server for server in run.servers if server.switched]
-    if run.plan.auto_rollback and touched:
+    if run.work.plan.auto_rollback and touched:
         run.log.warn(_("Rolling back %s to their previous releases") % ", ".join(map(str, touched)))
-        _side_by_side(run, touched, "roll_back", ended_too=True)
+        _side_by_side(touched, roll_back, ended_too=True)
 
 
-def _side_by_side(run: Run, servers: Sequence[ServerRun], *steps: str, ended_too: bool = False) -> None:
+def _side_by_side(servers: Sequence[ServerRun], *steps: Step, ended_too: bool = False) -> None:
     """Work on ``servers`` in threads of their own; a slow or dead one delays nobody but the end of the batch."""
 
     def work(server: ServerRun) -> None:

@@ -1,8 +1,11 @@
 """The two routines. What they share and where they differ is all on this page."""
 
 from deployer.engine.building import build, built_before, clone
-from deployer.engine.rollout import on_every_server, roll_out, tidy
+from deployer.engine.rollout import on_every_server, roll_out
 from deployer.engine.run import Run
+from deployer.engine.server_run import ServerRun
+from deployer.engine.tidying import tidy
+from deployer.engine.way_back import settle
 from deployer.models import Deployment
 from deployer.releases.store import need_store
 
@@ -14,27 +17,23 @@ def full(run: Run) -> None:
 
     A release that is there already, of the same commit and settings or chosen at launch, is not built again.
     """
-    on_every_server(run, "connect", "preflight")
-    if not run.has_release:
+    on_every_server(run, ServerRun.connect, ServerRun.preflight)
+    work = run.work
+    if not work.has_release:
         run.need_servers()
         need_store()
-        with clone(run) as source:
+        with clone(work) as source:
             run.move(Status.BUILDING)
-            run.release = built_before(run, source) or build(run, source)
+            work.release = built_before(work, source) or build(work, source)
         run.move(Status.DEPLOYING)
-    on_every_server(run, "stage")
-    roll_out(run, "switch", "restart", "verify")
-    tidy(run)
+    on_every_server(run, ServerRun.stage)
+    roll_out(run, ServerRun.switch, ServerRun.restart, ServerRun.verify)
+    on_every_server(run, tidy, ended_too=True)
 
 
 def restart_only(run: Run) -> None:
     """batch by batch: restart, verify. What is already on the servers stays."""
-    roll_out(run, "connect", "preflight", "restart", "verify")
-
-
-def settle(run: Run) -> None:
-    """After a lost worker: every server is asked what is true. Nothing is started."""
-    on_every_server(run, "settle", ended_too=True)
+    roll_out(run, ServerRun.connect, ServerRun.preflight, ServerRun.restart, ServerRun.verify)
 
 
 ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}
@@ -51,10 +50,13 @@ def carry_out(deployment_id: int) -> bool:
 
 
 def settle_lost(deployment_id: int) -> bool:
-    """Claim an interrupted deployment and ask its servers. False: it is not there to be claimed."""
+    """Claim an interrupted deployment and ask its servers what is true; nothing is started on them.
+
+    False: it is not there to be claimed.
+    """
     deployment = Deployment.objects.active().select_related("project", "release").filter(pk=deployment_id).first()
     if deployment is None or not deployment.claim_to_settle():
         return False
     with Run(deployment) as run:
-        settle(run)
+        on_every_server(run, settle, ended_too=True)
     return True

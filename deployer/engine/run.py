@@ -1,23 +1,20 @@
-"""One deployment in flight: its plan, its servers, its log, its heartbeat and its cancel flag."""
+"""One deployment in flight: its work, its servers, its heartbeat and the wishes that people have about it."""
 
 import logging
 import threading
 import time
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self
 
 from django.db import Error as DatabaseError
 from django.db import connection, connections
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from deployer.database import insist
+from deployer.engine.outcome import Outcome
 from deployer.engine.server_run import ServerRun
-from deployer.log.writing import Log, Masker
+from deployer.engine.work import Work
 from deployer.models import Deployment, Release, Target
-from deployer.plan import Plan
-from deployer.releases.archives import Archive
-from servers.sentences import because, clauses, sentences
 from servers.shell import ShellError, StoppedError, UnreachableError
 
 logger = logging.getLogger(__name__)
@@ -30,53 +27,21 @@ BEAT_EVERY = 3.0
 class Run:
     """A claimed deployment while a worker carries it out; a context manager that always ends it.
 
-    ``stop`` is set when somebody cancels: no further step is begun, a build or an upload is ended, a restart
-    that has begun finishes. ``force`` is set when that is to be ended too. A worker that has lost the
-    deployment stops, and leaves what it started on servers alone.
+    A worker that has lost the deployment stops, and leaves what it started on servers alone.
     """
 
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
-        self.plan = Plan.from_json(cast(dict[str, Any], deployment.plan))
-        self.stop = threading.Event()
-        self.force = threading.Event()
-        self.log = Log(deployment, Masker(self.plan.secrets()))
+        self.work = Work(deployment)
+        self.log = self.work.log
         targets = deployment.targets.select_related("server__credential", "server__jump_host")
         self.left_out = [target for target in targets if target.was_left_out]
-        self.servers = [ServerRun(self, target) for target in targets if not target.was_left_out]
+        self.servers = [ServerRun(self.work, target) for target in targets if not target.was_left_out]
         for target in targets:
             target.deployment = deployment  # one object: moves are made under this worker's claim
-        self._release = deployment.release
-        self._archive: Archive | None = None
-        self._preparing = threading.Lock()
         self._paused = threading.Event()
         self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name=f"keeper of {deployment.pk}", daemon=True)
-
-    @property
-    def has_release(self) -> bool:
-        """Whether what is deployed is there already: a retry or a rollback."""
-        return self._release is not None
-
-    @property
-    def release(self) -> Release:
-        """What is deployed; there from the end of the build on."""
-        assert self._release is not None  # noqa: S101 (a full deployment builds before it stages)
-        return self._release
-
-    @release.setter
-    def release(self, release: Release) -> None:
-        self._release = release
-        self.deployment.release = release
-        insist(lambda: Deployment.objects.filter(pk=self.deployment.pk).update(release=release))
-
-    @property
-    def archive(self) -> Archive:
-        """The release's archive as it is sent to the servers; what it needs here goes when the deployment has ended."""
-        with self._preparing:
-            if self._archive is None:
-                self._archive = Archive(self.release)
-            return self._archive
 
     # --- the frame ---------------------------------------------------------------------------------
 
@@ -92,24 +57,31 @@ class Run:
         """End the deployment with one final status, whatever happened; what nobody expected is raised on."""
         for server in self.servers:
             server.close()
-        if self._archive is not None:
-            self._archive.close()
+        self.work.close()
         expected = isinstance(error, ShellError)
         if error is None or expected:
             why = "" if isinstance(error, StoppedError) else str(error or "")
         else:
             why = _("deployer itself failed: %s") % f"{type(error).__name__}: {error}"
-        why = self.log.mask(why)
-        self._end_targets(why)
-        status, message = self._outcome(why)
-        say = self.log.say if status == Deployment.Status.SUCCESS else self.log.error
-        say(message or _("Done: %s") % ", ".join(map(str, self.servers)))
+        self._end(self.log.mask(why))
+        return expected
+
+    def _end(self, why: str) -> None:
+        cancelled = self.work.stop.is_set()
+        self._end_targets(why, cancelled)
+        interrupted = self.deployment.status == Deployment.Status.INTERRUPTED
+        lost = self.deployment.error_message if interrupted else None
+        outcome = Outcome([server.target for server in self.servers], why, cancelled, lost)
+        succeeded = outcome.status == Deployment.Status.SUCCESS
+        if succeeded and cancelled:
+            self.log.warn(_("The cancel came too late: every server was done."))
+        say = self.log.say if succeeded else self.log.error
+        say(outcome.message or _("Done: %s") % ", ".join(map(str, self.servers)))
         self._done.set()
         self._keeper.join()
         insist(self.log.flush)
-        self._judge_release(status)
-        insist(lambda: self.deployment.end(status, "" if status == Deployment.Status.SUCCESS else message))
-        return expected
+        self._judge_release(outcome.status)
+        insist(lambda: self.deployment.end(outcome.status, outcome.message))
 
     def _announce(self) -> None:
         deployment = self.deployment
@@ -118,7 +90,7 @@ class Run:
             % {
                 "type": deployment.get_deployment_type_display(),
                 "number": deployment.pk,
-                "project": self.plan.name,
+                "project": self.work.plan.name,
                 "environment": deployment.get_environment_display(),
                 "servers": ", ".join(map(str, self.servers)),
             }
@@ -128,20 +100,15 @@ class Run:
 
     def move(self, status: Deployment.Status) -> None:
         """Go on to the next phase. Raises `StoppedError` when somebody cancelled or the claim is gone."""
-        self.check()
+        self.work.check()
         if not insist(lambda: self.deployment.move(status)):
             raise StoppedError(_("This worker no longer holds the deployment"))
         self.log.say(f"— {Deployment.Status(status).label} —")
 
     def need_servers(self) -> None:
         """Raise `UnreachableError` when no server is left to deploy to: nothing is built for nobody."""
-        if all(server.ended for server in self.servers):
+        if all(server.target.has_ended for server in self.servers):
             raise UnreachableError(_("No server is left to deploy to: nothing was built"))
-
-    def check(self) -> None:
-        """Raise `StoppedError` when somebody cancelled or the claim is gone."""
-        if self.stop.is_set():
-            raise StoppedError(_("Cancelled"))
 
     def pause(self) -> None:
         """Wait until somebody continues or cancels."""
@@ -149,20 +116,20 @@ class Run:
             raise StoppedError(_("This worker no longer holds the deployment"))
         self.log.warn(_("Paused after the first batch: waiting until somebody continues."))
         self._paused.set()
-        while self._paused.is_set() and not self.stop.is_set():
-            self.stop.wait(0.2)
-        if not self.stop.is_set():
+        while self._paused.is_set() and not self.work.stop.is_set():
+            self.work.stop.wait(0.2)
+        if not self.work.stop.is_set():
             self.log.say(_("Continued."))
 
     # --- the end -----------------------------------------------------------------------------------
 
     def failures(self) -> int:
         """How many servers have failed, unreachable and unknown ones counted."""
-        return sum(server.failed for server in self.servers)
+        return sum(server.target.has_failed for server in self.servers)
 
     def _judge_release(self, status: Deployment.Status) -> None:
         """A release that went everywhere is good; one that was rolled back anywhere is bad."""
-        if self._release is None:
+        if not self.work.has_release:
             return
         state = None
         if any(server.target.status == Target.Status.ROLLED_BACK for server in self.servers):
@@ -170,53 +137,22 @@ class Run:
         elif status == Deployment.Status.SUCCESS:
             state = Release.State.GOOD
         if state is not None:
-            rows = Release.objects.filter(pk=self._release.pk)
+            rows = Release.objects.filter(pk=self.work.release.pk)
             insist(lambda: rows.update(state=state))
 
-    def _end_targets(self, why: str) -> None:
+    def _end_targets(self, why: str, cancelled: bool) -> None:
         for server in self.servers:
-            if server.ended:
+            if server.target.has_ended:
                 continue
-            if self.stop.is_set():
+            if cancelled:
                 server.end(Target.Status.CANCELLED, _("Cancelled before it began."))
             else:
                 server.end(Target.Status.SKIPPED, _("Not started: %s") % (why or _("an earlier step failed")))
 
-    def _outcome(self, why: str) -> tuple[Deployment.Status, str]:
-        """The final status and the message that names every server that is not as it should be."""
-        by_status: dict[str, list[ServerRun]] = {}
-        for server in self.servers:
-            by_status.setdefault(server.target.status, []).append(server)
-        interrupted = self.deployment.status == Deployment.Status.INTERRUPTED
-        if not why and by_status and set(by_status) == {Target.Status.SUCCESS}:
-            if self.stop.is_set():
-                self.log.warn(_("The cancel came too late: every server was done."))
-            return Deployment.Status.SUCCESS, ""
-        failed = [server for server in self.servers if server.failed]
-        told = [self.deployment.error_message if interrupted else "", why]
-        if failed:
-            count = ngettext(
-                "%(failed)d of %(all)d server failed", "%(failed)d of %(all)d servers failed", len(self.servers)
-            ) % {"failed": len(failed), "all": len(self.servers)}
-            told.append(because(count, clauses(*(because(server, server.target.error) for server in failed))))
-        for status, words in (
-            (Target.Status.ROLLED_BACK, _("Rolled back: %s")),
-            (Target.Status.SUCCESS, _("Done: %s")),
-            (Target.Status.CANCELLED, _("Stopped or not started: %s")),
-            (Target.Status.SKIPPED, _("Skipped: %s")),
-        ):
-            if status in by_status and not (why and status == Target.Status.SKIPPED):
-                told.append(words % ", ".join(map(str, by_status[status])))
-        if self.stop.is_set():
-            return Deployment.Status.CANCELLED, sentences(_("Cancelled."), *told)
-        if interrupted and Target.Status.UNKNOWN in by_status:
-            return Deployment.Status.INTERRUPTED, sentences(*told)
-        return Deployment.Status.FAILED, sentences(*told)
-
     # --- the keeper --------------------------------------------------------------------------------
 
     def _keep(self) -> None:
-        """Write the log, show signs of life and look for what was asked for meanwhile, until the run is done."""
+        """Write the log, show signs of life and look for what was asked for, until the run is done."""
         next_look = next_beat = time.monotonic()
         try:
             while not self._done.wait(FLUSH_EVERY):
@@ -241,15 +177,15 @@ class Run:
         asked, forced, paused = Deployment.objects.values_list(*columns).get(pk=self.deployment.pk)
         if paused is None:
             self._paused.clear()
-        if asked and not self.stop.is_set():
+        if asked and not self.work.stop.is_set():
             self.log.warn(_("Cancel was requested: nothing further is begun; a restart that has begun finishes."))
-            self.stop.set()
-        if forced and not self.force.is_set():
+            self.work.stop.set()
+        if forced and not self.work.force.is_set():
             self.log.warn(_("Force was requested: scripts that run on servers are ended."))
-            self.force.set()
+            self.work.force.set()
 
     def _lost(self) -> None:
         """Another worker has this deployment now: this one may do nothing more, here or on a server."""
-        self.stop.set()
+        self.work.stop.set()
         for server in self.servers:
             server.abandon()

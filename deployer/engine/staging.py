@@ -5,10 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
+from deployer.engine.commands import Commands
+from deployer.engine.voice import Voice
+from deployer.engine.work import Work
 from deployer.models import Release
 from deployer.releases.archives import Packed, manifest_of, size_in_words
 from projects.commands import release as release_commands
@@ -16,9 +18,6 @@ from projects.commands.manifest import Difference, Entry, Manifest, difference
 from projects.commands.release import Findings
 from servers.shell import LinkLostError, TransferError
 from servers.ssh.shell import PIECE, Output
-
-if TYPE_CHECKING:
-    from deployer.engine.server_run import ServerRun
 
 TRIES = 3
 #: A log line about the progress of an upload is written this often, in seconds.
@@ -34,28 +33,31 @@ BLOCK = 1 << 20
 class Staging:
     """One release on its way to one server."""
 
-    def __init__(self, server: "ServerRun") -> None:
-        self.server = server
-        self.link = server.link
-        self.path = server.deploy_path
-        self.release = server.run.release
-        self.archive = server.run.archive
+    def __init__(self, work: Work, commands: Commands, voice: Voice) -> None:
+        self.work = work
+        self.plan = work.plan
+        self.release = work.release
+        self.archive = work.archive
+        self.commands = commands
+        self.link = commands.link
+        self.path = commands.deploy_path
+        self.voice = voice
         self.nonce = ""
         self.sent = 0
 
     def look(self) -> Findings:
         """Make the folders, remove what broken uploads have left, and see what is there."""
         return release_commands.read_findings(
-            self.server.capture(release_commands.prepare(self.path), _("The folders could not be made"))
+            self.commands.capture(release_commands.prepare(self.path), _("The folders could not be made"))
         )
 
     def share(self) -> None:
         """Link the shared paths into the release that is on the server already, except where it has its own files."""
-        if not self.server.plan.shared:
+        if not self.plan.shared:
             return
-        text = release_commands.link_shared(self.path, self.release.version, self.server.plan.shared, replace=False)
-        for path in self.server.capture(text, _("The shared paths could not be linked")).splitlines():
-            self.server.warn(
+        text = release_commands.link_shared(self.path, self.release.version, self.plan.shared, replace=False)
+        for path in self.commands.capture(text, _("The shared paths could not be linked")).splitlines():
+            self.voice.warn(
                 _("%(path)s is in release %(version)s itself: it is not shared")
                 % {"path": path, "version": self.release}
             )
@@ -73,7 +75,7 @@ class Staging:
             except LinkLostError as error:
                 if attempt == TRIES:
                     raise
-                self.server.warn(_("%s Uploading again.") % error)
+                self.voice.warn(_("%s Uploading again.") % error)
                 findings = self.look()
                 if self.release.version in findings.releases:
                     base = ""
@@ -85,11 +87,11 @@ class Staging:
             "base": base,
         }
         if base:
-            self.server.say(
+            self.voice.say(
                 _("Uploaded %(version)s as its difference from %(base)s: %(size)s in %(seconds).1f s") % values
             )
         else:
-            self.server.say(_("Uploaded %(version)s: %(size)s in %(seconds).1f s") % values)
+            self.voice.say(_("Uploaded %(version)s: %(size)s in %(seconds).1f s") % values)
 
     # --- all of it -----------------------------------------------------------------------------------
 
@@ -116,20 +118,20 @@ class Staging:
         copy = release_commands.begin_from(self.path, version, self.release.version, self.nonce, change.delete)
         with ThreadPoolExecutor(1, "parts") as meanwhile:  # the server copies, and we prepare what it lacks
             meanwhile.submit(self.archive.parts, change.send, packing)
-            made = self.link.capture(copy, timeout=self.server.plan.script_timeout)
+            made = self.link.capture(copy, timeout=self.plan.script_timeout)
         if made.code == 0 and self._apply(change.send, want, packing):
             return version
         if made.code == 0:
-            self.server.say(_("Release %s was changed on the server; comparing file by file") % version)
+            self.voice.say(_("Release %s was changed on the server; comparing file by file") % version)
             listing = release_commands.listing(self.path, self.release.version, self.nonce)
             change = difference(
-                Manifest.from_listing(self.server.capture(listing, _("The files could not be listed"))), want
+                Manifest.from_listing(self.commands.capture(listing, _("The files could not be listed"))), want
             )
             trim = release_commands.trim(self.path, self.release.version, self.nonce, change.delete)
-            self.server.capture(trim, _("The files could not be deleted"))
+            self.commands.capture(trim, _("The files could not be deleted"))
             if _worth_it(change, want) and self._apply(change.send, want, packing):
                 return version
-        self.server.warn(_("It cannot be made out of %s; sending all of it") % version)
+        self.voice.warn(_("It cannot be made out of %s; sending all of it") % version)
         self._discard()
         return ""
 
@@ -139,7 +141,7 @@ class Staging:
             return None
         known = {
             release.version: release
-            for release in Release.objects.deployable_to(self.server.run.deployment.project).exclude(manifest="")
+            for release in Release.objects.deployable_to(self.work.deployment.project).exclude(manifest="")
         }
         there = [version for version in sorted(findings.releases) if version in known]
         if not there:
@@ -148,13 +150,13 @@ class Staging:
         manifest = manifest_of(known[version])
         if manifest is None:
             return None
-        return version, manifest.with_shared(self.server.plan.shared, f"{self.path}/shared")
+        return version, manifest.with_shared(self.plan.shared, f"{self.path}/shared")
 
     def _apply(self, entries: list[Entry], want: Manifest, packing: str) -> bool:
         """Unpack ``entries`` over the copy and finish it. False: it is not what it should be even so."""
         check = self._verify(want, contents=True) + self._finish()
         if not entries:
-            code = self.link.capture(check, timeout=self.server.plan.script_timeout).code
+            code = self.link.capture(check, timeout=self.plan.script_timeout).code
             return self._accept(Output(code, "", ""), (0, release_commands.DIFFERS)).code == 0
         return self._unpack(self.archive.parts(entries, packing), check).code == 0
 
@@ -172,7 +174,7 @@ class Staging:
             answer = self._feed(
                 release_commands.receive(file, BLOCK, first), _file(packed, first * BLOCK, share * BLOCK), tell
             )
-            self.server.accept(answer, _("The release could not be received"))
+            self.commands.accept(answer, _("The release could not be received"))
 
         if not far:
             send(0)
@@ -198,24 +200,22 @@ class Staging:
         )
 
     def _finish(self) -> str:
-        version, shared = self.release.version, self.server.plan.shared
+        version, shared = self.release.version, self.plan.shared
         work = release_commands.work_name(version, self.nonce)
         links = release_commands.link_shared(self.path, work, shared, replace=True) if shared else ""
         return links + release_commands.finish(self.path, version, self.nonce)
 
     def _feed(self, text: str, pieces: Iterable[bytes], tell: Callable[[int], None] = lambda _sent: None) -> Output:
-        return self.link.feed(
-            text, pieces, timeout=self.server.plan.script_timeout, stop=self.server.run.stop, on_sent=tell
-        )
+        return self.link.feed(text, pieces, timeout=self.plan.script_timeout, stop=self.work.stop, on_sent=tell)
 
     def _accept(self, answer: Output, fine: Container[int]) -> Output:
-        self.server.accept(answer, _("The release could not be unpacked"), fine)
+        self.commands.accept(answer, _("The release could not be unpacked"), fine)
         return answer
 
     def _explain(self, want: Manifest) -> None:
         """Say which entries are not as they were sent: a file system that cannot hold them, for example."""
         listing = release_commands.listing(self.path, self.release.version, self.nonce)
-        have = Manifest.from_listing(self.server.capture(listing, _("The files could not be listed")))
+        have = Manifest.from_listing(self.commands.capture(listing, _("The files could not be listed")))
         self._discard()
         wrong = difference(have, want)
         names = [*(entry.path for entry in wrong.send), *wrong.delete][:5]
@@ -255,7 +255,7 @@ class _Progress:
                 "percent": 100 * self._sent // max(self._size, 1),
                 "rate": self._sent / 1e6 / (now - self._begun),
             }
-            self._staging.server.report(words)
+            self._staging.voice.report(words)
 
 
 def _worth_it(change: Difference, want: Manifest) -> bool:

@@ -424,6 +424,16 @@ class Target(models.Model):
         return self.server_name
 
     @property
+    def has_ended(self) -> bool:
+        """Whether its end is known."""
+        return self.status in self.ENDED
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it counts against the failure budget."""
+        return self.status in self.FAILURES | {self.Status.ROLLED_BACK}
+
+    @property
     def was_left_out(self) -> bool:
         """Whether it was not to be touched from the launch on: the server was not active."""
         return self.status == self.Status.SKIPPED and self.finished_at is None

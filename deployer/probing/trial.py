@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from django.utils.translation import gettext as _
 
 from deployer.plan import Check, Plan
-from deployer.probing.identity import Visit, ask_once
+from deployer.probing.health import ask_once
+from deployer.probing.place import Visit
 from projects.models import HealthCheck
 from servers.models import Server
 from servers.shell import ShellError

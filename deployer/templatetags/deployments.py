@@ -24,7 +24,7 @@ from deployer.models import Deployment, Target
 from deployer.queue import jobs
 from deployer.releases.store import newest_of
 from deployer.web.first_steps import first_steps, next_step
-from projects.commands import service
+from projects.commands.proof import proof_in_words
 from projects.models import Project
 from servers.models import Server, ServerGroup
 
@@ -48,7 +48,7 @@ _COLOURS = {"success": "success", "failed": "failed", "interrupted": "failed", "
 _WORST_FIRST = sorted(Target.Status, key=lambda status: (status not in Target.FAILURES, status in Target.ENDED))
 
 register.filter("terminal", terminal.as_html)
-register.filter("in_words", service.proof_in_words)
+register.filter("in_words", proof_in_words)
 
 
 @register.filter

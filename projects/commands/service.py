@@ -1,15 +1,11 @@
-"""How an application is restarted and how its process is known again: shell text, and the reading of answers."""
+"""How an application is restarted and how its processes are found: shell text, and the reading of answers."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from shlex import quote
-from typing import Any
 
-from django.utils.translation import gettext as _
-
-from servers.sentences import sentences
 from servers.shell import Script, as_user
 
 
@@ -184,79 +180,3 @@ def evidence(log_path: str, unit: str, ports: Iterable[int]) -> str:
     for port in ports:
         parts.append(f"echo '== port {port}'\nss -Hltnp 'sport = :{port}' 2>&1 || echo 'ss is not installed'\n")
     return "".join(parts)
-
-
-# --- proof of replacement ----------------------------------------------------------------------------
-
-REPLACED, UNCHANGED, DEAD, CRASH_LOOPING, UNKNOWN = "replaced", "unchanged", "dead", "crash-looping", "unknown"
-
-
-def identity(survey: Survey, name: str, *, derived: bool, unit: str = "") -> list[dict[str, Any]]:
-    """Who the service is now: of a systemd unit its main process, else every process that matches."""
-    if unit:
-        facts = survey.units.get(unit, {})
-        main = int(facts.get("MainPID", "0") or 0)
-        if facts.get("ActiveState") not in {"active", "reloading"}:
-            return []
-        start = next((survey.since(process) for process in survey.processes if process.pid == main), "")
-        return [{"pid": main, "since": start, "invocation": facts.get("InvocationID", ""), "command": unit}]
-    return [
-        {**asdict(process), "boot": survey.boot, "since": survey.since(process), "command": process.command[:300]}
-        for process in find_processes(survey, name, derived=derived)
-    ]
-
-
-def _key(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (entry.get("invocation"), entry.get("boot"), entry["pid"], entry.get("start"))
-
-
-def verdict(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], *, named: bool) -> str:
-    """replaced, unchanged (an old process still runs), dead (named and not running) or unknown.
-
-    A parent that survives while its children are new (a master with fresh workers) has not been replaced.
-    """
-    if not after:
-        return DEAD if named or before else UNKNOWN
-    if {_key(entry) for entry in before} & {_key(entry) for entry in after}:
-        return UNCHANGED
-    return REPLACED
-
-
-def same_service(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether at least one process of ``first`` is still there: short-lived helpers may come and go."""
-    return bool({_key(entry) for entry in first} & {_key(entry) for entry in second})
-
-
-def proof_in_words(proof: Mapping[str, Any]) -> str:
-    """A proof as it is kept, in the language of who reads it; as it was told then where it does not say enough."""
-    if "name" not in proof:
-        return str(proof.get("sentence", ""))
-    told = proof_sentence(proof["verdict"], proof["name"], proof["before"], proof["after"])
-    reloads = _("That is as it should be: the script only reloads.") if proof.get("reloads") else ""
-    return sentences(told, reloads)
-
-
-def proof_sentence(
-    outcome: str, name: str, before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
-) -> str:
-    """The verdict in words, with its evidence."""
-
-    def listed(entries: Sequence[Mapping[str, Any]]) -> str:
-        shown = ", ".join(_("pid %(pid)s since %(since)s") % entry for entry in entries[:4])
-        return shown + (f" (+{len(entries) - 4})" if len(entries) > 4 else "")
-
-    if outcome == REPLACED:
-        if not before:
-            return _("%(after)s was started; nothing matched “%(name)s” before.") % {
-                "after": listed(after),
-                "name": name,
-            }
-        return _("%(before)s was replaced by %(after)s.") % {"before": listed(before), "after": listed(after)}
-    if outcome == UNCHANGED:
-        old = {_key(entry) for entry in before}
-        return _("%s still runs: it was not replaced.") % listed([entry for entry in after if _key(entry) in old])
-    if outcome == CRASH_LOOPING:
-        return _("“%(name)s” keeps being started anew; now it is %(after)s.") % {"name": name, "after": listed(after)}
-    if outcome == DEAD:
-        return _("No process matches “%s” after the restart.") % name
-    return _("No process matches “%s”, neither before nor after the restart.") % name

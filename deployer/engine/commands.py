@@ -1,0 +1,33 @@
+"""Short scripts of our own on a server, and what their failures mean."""
+
+from collections.abc import Container
+
+from django.utils.translation import gettext as _
+
+from projects.commands import release as release_commands
+from servers.shell import TransferError
+from servers.ssh.shell import Output, SSHShell
+
+
+class Commands:
+    """Runs short scripts over ``link`` that work on ``deploy_path``, each for at most ``timeout`` seconds."""
+
+    def __init__(self, link: SSHShell, deploy_path: str, timeout: float) -> None:
+        self.link = link
+        self.deploy_path = deploy_path
+        self.timeout = timeout
+
+    def capture(self, text: str, what: str, fine: Container[int] = (0,)) -> str:
+        """Run ``text`` and give what it printed; another status than ``fine`` is a `TransferError`."""
+        return self.accept(self.link.capture(text, timeout=self.timeout), what, fine)
+
+    def accept(self, answer: Output, what: str, fine: Container[int] = (0,)) -> str:
+        """What ``answer`` printed if its status is one of ``fine``; else a `TransferError` that says why."""
+        if answer.code in fine:
+            return answer.stdout
+        why = release_commands.REASONS.get(answer.code)
+        detail = " / ".join(answer.stderr.strip().splitlines()[:2])[:500]
+        if why:
+            values = {"path": self.deploy_path}
+            raise TransferError(what, (why[0] % values) + (f" ({detail})" if detail else ""), why[1] % values)
+        raise TransferError(what, detail or _("status %d") % answer.code)

@@ -1,0 +1,65 @@
+"""How a deployment ends: its final status, and the message that names every server that is not as it should be."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from deployer.models import Deployment, Target
+from servers.sentences import because, clauses, sentences
+
+Status = Target.Status
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a deployment to ``targets``, as far as each of them has come.
+
+    ``why`` says what stopped the routine itself, if anything did; ``lost`` is what was said of the worker that was
+    lost before, None where none was.
+    """
+
+    targets: Sequence[Target]
+    why: str = ""
+    cancelled: bool = False
+    lost: str | None = None
+
+    @property
+    def status(self) -> Deployment.Status:
+        """The final status."""
+        ends = {target.status for target in self.targets}
+        if not self.why and ends == {Status.SUCCESS}:
+            return Deployment.Status.SUCCESS
+        if self.cancelled:
+            return Deployment.Status.CANCELLED
+        if self.lost is not None and Status.UNKNOWN in ends:
+            return Deployment.Status.INTERRUPTED
+        return Deployment.Status.FAILED
+
+    @property
+    def message(self) -> str:
+        """What is to be said of it; empty after a success."""
+        if self.status == Deployment.Status.SUCCESS:
+            return ""
+        cancelled = _("Cancelled.") if self.cancelled else ""
+        others = [
+            self._named(Status.ROLLED_BACK, _("Rolled back: %s")),
+            self._named(Status.SUCCESS, _("Done: %s")),
+            self._named(Status.CANCELLED, _("Stopped or not started: %s")),
+            self._named(Status.SKIPPED, _("Skipped: %s")) if not self.why else "",
+        ]
+        return sentences(cancelled, self.lost or "", self.why, self._failures(), *others)
+
+    def _failures(self) -> str:
+        failed = [target for target in self.targets if target.has_failed]
+        if not failed:
+            return ""
+        count = ngettext(
+            "%(failed)d of %(all)d server failed", "%(failed)d of %(all)d servers failed", len(self.targets)
+        ) % {"failed": len(failed), "all": len(self.targets)}
+        return because(count, clauses(*(because(target, target.error) for target in failed)))
+
+    def _named(self, status: Status, words: str) -> str:
+        names = [target.server_name for target in self.targets if target.status == status]
+        return words % ", ".join(names) if names else ""

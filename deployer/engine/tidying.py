@@ -1,0 +1,37 @@
+"""Removing old releases from a server."""
+
+from django.utils.translation import gettext as _
+
+from deployer.engine.server_run import ServerRun
+from deployer.models import Release
+from deployer.releases.store import Recorded, recorded
+from projects.commands import release as release_commands
+from servers.shell import ShellError
+
+
+def tidy(server: ServerRun) -> None:
+    """Remove releases beyond the ones to keep; never the live one, the previous one or one in use.
+
+    Those that went well here are kept before those that did not. Done also where this one did not, so that
+    failures in a row fill no disk; but only where the script has ended, and the server has not gone away.
+    """
+    if not server.switched or server.target.exit_code is None or server.target.server_id is None:
+        return
+    try:
+        _remove_old(server, server.target.server_id)
+    except ShellError as error:
+        server.voice.warn(str(error))
+
+
+def _remove_old(server: ServerRun, server_id: int) -> None:
+    commands, plan, project = server.commands, server.plan, server.work.deployment.project
+    listing = commands.capture(
+        release_commands.inventory(commands.deploy_path, plan.run_as), _("The releases could not be listed")
+    )
+    seen = recorded(project, server_id).get(server_id, Recorded(""))
+    kept = seen.needed | {server.target.release_before, server.work.release.version}
+    bad = Release.objects.filter(project=project, state=Release.State.BAD).values_list("version", flat=True)
+    old = release_commands.superfluous(listing, plan.keep_releases, kept, seen.failed.union(bad))
+    if old:
+        commands.capture(release_commands.remove(commands.deploy_path, old), _("Old releases could not be removed"))
+        server.voice.say(_("Removed old releases: %s") % ", ".join(old))

@@ -1,0 +1,103 @@
+"""Proving on one server that its service was replaced and is healthy."""
+
+from django.utils.translation import gettext as _
+
+from deployer.database import insist
+from deployer.engine.voice import Voice
+from deployer.engine.work import Work
+from deployer.log.writing import clean_lines
+from deployer.models import Sighting, Target
+from deployer.plan import Location, Plan
+from deployer.probing.health import run_check
+from deployer.probing.identity import Question, Seen, watch
+from projects.commands import health, proof, service
+from projects.commands.proof import Proof, Service, Verdict
+from servers.shell import ShellError
+from servers.ssh.shell import SSHShell
+
+Status = Target.Status
+#: Characters of a server's evidence that are kept, from its end.
+EVIDENCE_LIMIT = 20_000
+
+
+class Verification:
+    """The questions that are asked of one server behind its script; a `Place`."""
+
+    def __init__(self, work: Work, voice: Voice, link: SSHShell, location: Location, question: Question) -> None:
+        self.work = work
+        self.voice = voice
+        self.target = voice.target
+        self.link = link
+        self.location = location
+        self.question = question
+
+    @property
+    def plan(self) -> Plan:
+        return self.work.plan
+
+    @property
+    def deploy_path(self) -> str:
+        return self.location.deploy_path
+
+    def prove(self, before: Service, seen: Seen | None, then: str = "") -> tuple[Status, Proof]:
+        """What became of the service ``before``: the status that it deserves, and the evidence; both are said.
+
+        ``seen`` is the answer to the first question, if it was asked already; ``then`` is a short script of our own
+        that is run once the server has been asked.
+        """
+        outcome, after = watch(self, self.question, before, self.target.release_after, seen, then)
+        reloaded = outcome == Verdict.UNCHANGED and self.plan.script_reloads
+        found = Proof(tuple(before), after, outcome, self.question.name, reloaded).as_told()
+        self._warn_of_old_code(after)
+        insist(lambda: self._record(after))
+        (self.voice.say if outcome == Verdict.REPLACED else self.voice.warn)(found.told)
+        if not self.question.named or outcome == Verdict.REPLACED or reloaded:
+            return Status.SUCCESS, found
+        return Status.UNCHANGED if outcome == Verdict.UNCHANGED else Status.FAILED, found
+
+    def _warn_of_old_code(self, processes: Service) -> None:
+        for process in processes:
+            if process.old:
+                self.voice.warn(
+                    _("pid %(pid)s is old code: it runs from release %(old)s, and %(live)s is live")
+                    % {"pid": process.pid, "old": process.old, "live": self.target.release_after}
+                )
+
+    def _record(self, processes: Service) -> None:
+        """Let the board of what runs where show what was found."""
+        if self.target.server is not None:
+            Sighting.record(
+                self.work.deployment.project,
+                self.target.server,
+                release=self.target.release_after,
+                processes=proof.to_json(processes),
+                problem="",
+            )
+
+    def ailment(self) -> str:
+        """What the first required health check that fails has to say; empty when the server is healthy."""
+        for check in self.plan.health_checks:
+            problem = run_check(self, check, self.work.force)
+            if not problem:
+                self.voice.say(_("Healthy: %s") % check.label)
+                continue
+            sentence = _("Not healthy: %(check)s: %(problem)s") % {"check": check.label, "problem": problem}
+            if check.required:
+                return sentence
+            self.voice.warn(sentence)
+        return ""
+
+    def gather_evidence(self) -> None:
+        """Keep what the server shows about the reason of a failure. Costs nothing when it cannot be asked."""
+        ports = [health.port_of(check.kind, check.target) for check in self.plan.health_checks]
+        text = service.evidence(self.location.log_path, self.question.unit, [port for port in ports if port])
+        if not text:
+            return
+        try:
+            shown = self.link.capture(text, timeout=15).stdout
+        except ShellError:
+            return
+        shown = self.work.log.mask(clean_lines(shown))[-EVIDENCE_LIMIT:]
+        if shown.strip():
+            insist(lambda: Target.objects.filter(pk=self.target.pk).update(evidence=shown))
+            self.voice.warn(_("What the server shows:") + "\n" + shown)

@@ -1,0 +1,66 @@
+"""What everything that carries out one deployment shares."""
+
+import threading
+from typing import Any, cast
+
+from django.utils.translation import gettext as _
+
+from deployer.database import insist
+from deployer.log.writing import Log, Masker
+from deployer.models import Deployment, Release
+from deployer.plan import Plan
+from deployer.releases.archives import Archive
+from servers.shell import StoppedError
+
+
+class Work:
+    """A claimed deployment, its plan, its log, its release, and the wishes of people about it.
+
+    ``stop`` is set when somebody cancels: no further step is begun, a build or an upload is ended, a restart
+    that has begun finishes. ``force`` is set when that is to be ended too.
+    """
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.plan = Plan.from_json(cast(dict[str, Any], deployment.plan))
+        self.log = Log(deployment, Masker(self.plan.secrets()))
+        self.stop = threading.Event()
+        self.force = threading.Event()
+        self._release = deployment.release
+        self._archive: Archive | None = None
+        self._preparing = threading.Lock()
+
+    def check(self) -> None:
+        """Raise `StoppedError` when somebody cancelled or the claim is gone."""
+        if self.stop.is_set():
+            raise StoppedError(_("Cancelled"))
+
+    @property
+    def has_release(self) -> bool:
+        """Whether what is deployed is there already: a retry or a rollback, or the build has ended."""
+        return self._release is not None
+
+    @property
+    def release(self) -> Release:
+        """What is deployed; there from the end of the build on."""
+        assert self._release is not None  # noqa: S101 (a full deployment builds before it stages)
+        return self._release
+
+    @release.setter
+    def release(self, release: Release) -> None:
+        self._release = release
+        self.deployment.release = release
+        insist(lambda: Deployment.objects.filter(pk=self.deployment.pk).update(release=release))
+
+    @property
+    def archive(self) -> Archive:
+        """The release's archive as it is sent to the servers; made once, and kept until `close`."""
+        with self._preparing:
+            if self._archive is None:
+                self._archive = Archive(self.release)
+            return self._archive
+
+    def close(self) -> None:
+        """Delete what the archive needs on this machine."""
+        if self._archive is not None:
+            self._archive.close()

@@ -1,0 +1,124 @@
+"""Asking a server whether the application is healthy, as its checks say."""
+
+import http.client
+import time
+from threading import Event
+from urllib.parse import urlsplit
+
+from django.utils.translation import gettext as _
+
+from deployer.plan import Check
+from deployer.probing.place import Place
+from projects.commands import health, service
+from servers.shell import ShellError, StoppedError, TransferError, UnreachableError
+
+
+def run_check(server: Place, check: Check, stop: Event) -> str:
+    """Ask ``check`` until it is healthy for long enough; gives the last problem, empty when healthy.
+
+    Raises `StoppedError` when ``stop`` is set during a pause between two questions.
+    """
+    problem = ""
+    for attempt in range(check.retries + 1):
+        if attempt:
+            _pause(stop, check.interval)
+        problem = ask_once(server, check)
+        if not problem:
+            break
+    until = time.monotonic() + check.stable_for
+    while not problem and time.monotonic() < until:
+        _pause(stop, min(max(check.interval, 0.2), max(until - time.monotonic(), 0)))
+        problem = ask_once(server, check)
+        if problem:
+            return _("it did not stay healthy for %(seconds)d seconds: %(problem)s") % {
+                "seconds": check.stable_for,
+                "problem": problem,
+            }
+    return problem
+
+
+def _pause(stop: Event, seconds: float) -> None:
+    """Wait; ``stop`` ends the wait, and the checks with it."""
+    if stop.wait(seconds):
+        raise StoppedError(_("Stopped while its health was being checked; the script had ended"))
+
+
+def ask_once(server: Place, check: Check) -> str:
+    """Ask ``check`` once; gives the problem, empty when healthy."""
+    try:
+        return _KINDS[check.kind](server, check)
+    except ShellError as error:
+        return str(error)
+
+
+def _process(server: Place, check: Check) -> str:
+    survey = service.read_survey(server.link.capture(service.survey()).stdout)
+    found = service.find_processes(survey, check.target, derived=False)
+    return "" if found else _("no process matches")
+
+
+def _systemd(server: Place, check: Check) -> str:
+    answer = server.link.capture(health.systemd(check.target), timeout=check.timeout + 5)
+    return "" if answer.code == 0 else _("the unit is %s") % ((answer.stdout + answer.stderr).strip() or _("unknown"))
+
+
+def _command(server: Place, check: Check) -> str:
+    answer = server.link.capture(health.command(check.target, check.timeout), timeout=check.timeout + 5)
+    if answer.code == 124:
+        return _("no answer within %d seconds") % check.timeout
+    if answer.code:
+        return _("status %(code)d: %(output)s") % {"code": answer.code, "output": answer.stdout.strip()[-300:]}
+    if check.expect and check.expect not in answer.stdout:
+        return _("its output does not contain “%s”") % check.expect
+    return ""
+
+
+def _tcp(server: Place, check: Check) -> str:
+    host, port = health.tcp_address(check.target)
+    try:
+        with server.link.tunnel(host, port, check.timeout):
+            return ""
+    except UnreachableError as error:
+        return str(error)
+    except TransferError:  # forwarding is off: ask with what the server has
+        answer = server.link.capture(health.tcp_from_server(host, port, check.timeout), timeout=check.timeout + 5)
+        return "" if answer.code == 0 else _("connection refused")
+
+
+def _http(server: Place, check: Check) -> str:
+    url = urlsplit(check.target)
+    if url.scheme == "http":
+        try:
+            return _http_through_tunnel(server, check)
+        except TransferError:
+            pass  # forwarding is off: ask with what the server has
+    answer = server.link.capture(
+        health.http_from_server(check.target, check.host_header, check.timeout), timeout=check.timeout + 5
+    )
+    if answer.code == 127:
+        return _("it cannot be asked: forwarding is off and curl is not installed on the server")
+    body, _newline, status = answer.stdout.rstrip("\n").rpartition("\n")
+    if answer.code or not status.isdecimal() or int(status) == 0:
+        return (body or answer.stdout).strip()[-300:]
+    return health.http_problem(int(status), body, check.expect)
+
+
+def _http_through_tunnel(server: Place, check: Check) -> str:
+    url = urlsplit(check.target)
+    host, port = url.hostname or "127.0.0.1", url.port or 80
+    with server.link.tunnel(host, port, check.timeout) as channel:
+        connection = http.client.HTTPConnection(host, port, timeout=check.timeout)
+        connection.sock = channel  # behaves like a socket
+        try:
+            headers = {"Host": check.host_header} if check.host_header else {}
+            connection.request("GET", (url.path or "/") + (f"?{url.query}" if url.query else ""), headers=headers)
+            answer = connection.getresponse()
+            body = answer.read(10_000_000).decode(errors="replace")
+            return health.http_problem(answer.status, body, check.expect)
+        except TimeoutError:
+            return _("no answer within %d seconds") % check.timeout
+        except (http.client.HTTPException, OSError, EOFError) as error:
+            return _("no HTTP answer (%s)") % error
+
+
+_KINDS = {"process": _process, "systemd": _systemd, "tcp": _tcp, "http": _http, "command": _command}
