@@ -13,10 +13,10 @@ from enum import Enum, auto
 from django.db import connections
 from django.utils.translation import gettext as _
 
+from servers.errors import HostKeyChangedError, ShellError, SilentError, UnreachableError
 from servers.keys import fingerprint
 from servers.models import Credential, Server
 from servers.sentences import because, sentences
-from servers.shell import HostKeyChangedError, ShellError, SilentError, UnreachableError
 from servers.ssh.shell import TRIES, Hop, SSHShell, look_up
 
 #: Servers that are tested side by side.

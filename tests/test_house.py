@@ -53,7 +53,7 @@ def test_a_library_is_imported_by_its_own_files_only(library: str) -> None:
 
 @pytest.mark.parametrize("floor", FLOORS)
 def test_models_import_neither_shells_nor_jobs_nor_pages(floor: str) -> None:
-    active = {"shell", "ssh", "supervised", "queue", "views", "web", "engine"}
+    active = {"shell", "local", "ssh", "supervised", "queue", "views", "web", "engine"}
     files = [
         path
         for path in _modules()

@@ -19,8 +19,8 @@ from deployer.probing.identity import Question, Visit, with_folders
 from deployer.releases.store import live_in, newest_of
 from projects.commands import release, service
 from projects.models import Project
+from servers.errors import ShellError
 from servers.models import Server
-from servers.shell import ShellError
 from servers.ssh.shell import connect
 
 #: What was seen longer ago than this is looked at again by itself.

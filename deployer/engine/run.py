@@ -17,8 +17,8 @@ from deployer.log.writing import Log, Masker
 from deployer.models import Deployment, Release, Target
 from deployer.plan import Plan
 from deployer.releases.archives import Archive
+from servers.errors import ShellError, StoppedError, UnreachableError
 from servers.sentences import because, clauses, sentences
-from servers.shell import ShellError, StoppedError, UnreachableError
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from deployer.releases.store import Recorded, recorded
 from projects.commands import health, service
 from projects.commands import release as release_commands
 from projects.commands.look import Facts
-from servers.shell import (
+from servers.errors import (
     LinkLostError,
     NotReadyError,
     RunLostError,

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from deployer.plan import Check, Plan
 from projects.commands import health, service
-from servers.shell import ShellError, StoppedError, TransferError, UnreachableError
+from servers.errors import ShellError, StoppedError, TransferError, UnreachableError
 from servers.ssh.shell import SSHShell
 
 if TYPE_CHECKING:

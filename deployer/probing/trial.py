@@ -8,8 +8,8 @@ from django.utils.translation import gettext as _
 from deployer.plan import Check, Plan
 from deployer.probing.identity import Visit, ask_once
 from projects.models import HealthCheck
+from servers.errors import ShellError
 from servers.models import Server
-from servers.shell import ShellError
 from servers.ssh.shell import connect
 
 #: Seconds that somebody waits for an answer at most, whatever the check allows.

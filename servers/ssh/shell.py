@@ -18,26 +18,22 @@ import paramiko
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from servers.fields import DecryptionError
-from servers.keys import fingerprint, openssh_key
-from servers.models import Credential, Server
-from servers.shell import (
-    STDERR,
-    STDOUT,
+from servers.errors import (
     HostKeyChangedError,
     LinkLostError,
     LoginRefusedError,
-    OnOutput,
     RunLostError,
-    Script,
     ScriptTimeoutError,
-    Shell,
     ShellError,
     SilentError,
     StoppedError,
     TransferError,
     UnreachableError,
 )
+from servers.fields import DecryptionError
+from servers.keys import fingerprint, openssh_key
+from servers.models import Credential, Server
+from servers.shell import STDERR, STDOUT, OnOutput, Script, Shell
 from servers.supervised import script as supervised
 
 CONNECT_TIMEOUT = 10.0

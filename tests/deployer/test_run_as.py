@@ -17,8 +17,9 @@ from deployer.engine.routines import carry_out
 from deployer.models import Deployment
 from projects.models import Project
 from projects.validators import validate_user_name
+from servers.errors import StoppedError
 from servers.models import Server
-from servers.shell import Script, StoppedError
+from servers.shell import Script
 from servers.ssh.shell import connect
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import kill_all, processes_with, program, wait_until

@@ -16,8 +16,9 @@ from deployer.launching.launch import LaunchRefusedError
 from deployer.log.writing import Log, Masker
 from deployer.models import Deployment, LogLine, Target
 from deployer.queue.sweep import LOST_JOB, sweep
+from servers.errors import RunLostError
 from servers.models import Server
-from servers.shell import RunLostError, Script
+from servers.shell import Script
 from servers.ssh.shell import connect
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import wait_until

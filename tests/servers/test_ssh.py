@@ -12,18 +12,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from servers.connection import test_connection as check_connection
-from servers.models import Server
-from servers.shell import (
+from servers.errors import (
     HostKeyChangedError,
     LinkLostError,
     LoginRefusedError,
     RunLostError,
-    Script,
     ScriptTimeoutError,
     StoppedError,
     TransferError,
     UnreachableError,
 )
+from servers.models import Server
+from servers.shell import Script
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised import script as supervised
 from tests.factories import make_credential, make_server
