@@ -17,7 +17,8 @@ from servers.errors import HostKeyChangedError, ShellError, SilentError, Unreach
 from servers.keys import fingerprint
 from servers.models import Credential, Server
 from servers.sentences import because, sentences
-from servers.ssh.shell import TRIES, Hop, SSHShell, look_up
+from servers.ssh.hop import Hop, look_up
+from servers.ssh.shell import TRIES, SSHShell
 
 #: Servers that are tested side by side.
 TESTED_AT_ONCE = 20

@@ -1,25 +1,19 @@
-"""Servers over SSH: the only file that knows the SSH library, every error of which is explained here."""
+"""A login on a server, and what can be done over it. Every error of the SSH library is explained."""
 
-import base64
 import contextlib
-import io
 import math
 import secrets
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import paramiko
-from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from servers.errors import (
-    HostKeyChangedError,
     LinkLostError,
     LoginRefusedError,
     RunLostError,
@@ -30,14 +24,15 @@ from servers.errors import (
     TransferError,
     UnreachableError,
 )
-from servers.fields import DecryptionError
-from servers.keys import fingerprint, openssh_key
-from servers.models import Credential, Server
+from servers.keys import fingerprint
+from servers.models import Server
 from servers.shell import STDERR, STDOUT, OnOutput, Script, Shell
+from servers.ssh.channel import whole
+from servers.ssh.hop import Hop
+from servers.ssh.socket import CONNECT_TIMEOUT
 from servers.supervised import script as supervised
+from servers.supervised.follower import Follower
 
-CONNECT_TIMEOUT = 10.0
-LOGIN_TIMEOUT = 20.0
 #: A peer that has sent nothing for this long is asked for a sign of life, and given as long again to answer.
 SILENCE = 5.0
 #: The best piece to hand to the SSH library at once: eight of its packets, through a memoryview.
@@ -46,13 +41,6 @@ TRIES = 4
 #: How long a short script is tried again after its link was lost.
 PATIENCE = 30.0
 
-_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr", "aes192-ctr")
-_KEX_FIRST = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
-_HOST_KEYS = {
-    "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256"),
-    **{name: (name,) for name in ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")},
-}
-
 
 class Output(NamedTuple):
     """What a short command printed, and its exit status."""
@@ -60,207 +48,6 @@ class Output(NamedTuple):
     code: int
     stdout: str
     stderr: str
-
-
-class QuickSocket(socket.socket):
-    """A TCP socket that neither waits to send (TCP_NODELAY) nor, during the handshake, to acknowledge.
-
-    With the library's own socket a login takes 0.138 s, with this one 0.039 s: sshd's Nagle algorithm
-    waits for our delayed acknowledgement. TCP_QUICKACK does not last, so it is set again at each read.
-    """
-
-    reads_to_hurry = 64
-
-    @classmethod
-    def connect_to(cls, host: str, port: int) -> "QuickSocket":
-        """A connected socket on which a cut line is noticed after about ten seconds."""
-        plain = socket.create_connection((host, port), CONNECT_TIMEOUT)
-        quick = cls(plain.family, plain.type, plain.proto, fileno=plain.detach())
-        for level, option, value in (
-            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 3),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 8000),
-        ):
-            quick.setsockopt(level, option, value)
-        return quick
-
-    def recv(self, *args: Any) -> bytes:
-        if self.reads_to_hurry:
-            self.reads_to_hurry -= 1
-            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return super().recv(*args)
-
-
-_parsing = threading.Lock()
-
-
-@lru_cache(maxsize=64)
-def _parsed(pem: str, passphrase: str) -> paramiko.PKey:
-    stream = io.StringIO(openssh_key(pem, passphrase))
-    header = base64.b64decode("".join(stream.getvalue().split("\n")[1:-2]))
-    kinds: tuple[tuple[bytes, type[paramiko.PKey]], ...] = (
-        (b"ssh-ed25519", paramiko.Ed25519Key),
-        (b"ssh-rsa", paramiko.RSAKey),
-        (b"ecdsa-sha2-", paramiko.ECDSAKey),
-    )
-    kind = next(kind for name, kind in kinds if name in header[:120])
-    return kind.from_private_key(stream)
-
-
-def _private_key(credential: Credential) -> paramiko.PKey:
-    """The parsed key; an encrypted one costs 0.12 s each time it is opened, so it is opened once."""
-    try:
-        with _parsing:
-            return _parsed(credential.private_key, credential.passphrase)
-    except ValidationError as error:
-        raise LoginRefusedError(
-            _("The private key of credential “%s” cannot be used") % credential,
-            " ".join(error.messages),
-            _("Enter the key again."),
-        ) from error
-
-
-class Hop:
-    """One machine of a route while it is connected to: reached, greeted, recognised and logged in to, in this order.
-
-    ``through`` is the login on the machine before it. Each step raises a `ShellError` that explains itself.
-    """
-
-    def __init__(self, server: Server, through: paramiko.Transport | None = None) -> None:
-        self.server = server
-        self.through = through
-        self._sock: Any = None
-        self._transport: paramiko.Transport | None = None
-
-    def reach(self) -> None:
-        """Open a connection to its port."""
-        self._sock = self._tunnel(self.through) if self.through else self._socket()
-
-    def greet(self) -> str:
-        """Exchange keys, without logging in; gives the name and version of its SSH server."""
-        begun = time.monotonic()
-        try:
-            self._transport = transport = paramiko.Transport(self._sock, disabled_algorithms=None)
-            transport.banner_timeout = transport.auth_timeout = LOGIN_TIMEOUT
-            _prefer(transport, self.server.host_key)
-            transport.start_client(timeout=LOGIN_TIMEOUT)
-            transport.get_remote_server_key()  # a handshake that ran out of time is noticed only here
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise _no_handshake(self.server, error, time.monotonic() - begun) from error
-        return transport.remote_version.removeprefix("SSH-2.0-")
-
-    @property
-    def shown_key(self) -> str:
-        """The host key that it showed, as it is pinned: ``ssh-ed25519 AAAA...``."""
-        key = self._greeted().get_remote_server_key()
-        return f"{key.get_name()} {key.get_base64()}"
-
-    def recognise(self) -> bool:
-        """Compare the key that it showed with the pinned one. True: none was pinned, so this one is now."""
-        server, shown = self.server, self.shown_key
-        is_new = not server.host_key and server.pin_host_key(shown)
-        if server.host_key.split()[:2] != shown.split():
-            raise HostKeyChangedError(
-                _("%s shows another host key than the pinned one") % server,
-                _("pinned %(old)s, shown %(new)s")
-                % {"old": fingerprint(server.host_key) or "?", "new": fingerprint(shown)},
-                _(
-                    "Somebody may be in between. If the machine was reinstalled, compare the fingerprint on the "
-                    "machine itself and replace the host key on the server's page."
-                ),
-            )
-        return is_new
-
-    def log_in(self) -> paramiko.Transport:
-        """Log in with the server's credential."""
-        transport = self._greeted()
-        try:
-            self._authenticate(self.server, self.server.credential, transport)
-        except DecryptionError as error:
-            raise LoginRefusedError(_("The credential of %s cannot be read") % self.server, str(error)) from error
-        return transport
-
-    def close(self) -> None:
-        """Leave it."""
-        for link in (self._transport, self._sock):
-            if link is not None:
-                link.close()
-
-    def _greeted(self) -> paramiko.Transport:
-        if self._transport is None:
-            raise AssertionError("a machine is greeted first")
-        return self._transport
-
-    def _tunnel(self, through: paramiko.Transport) -> Any:
-        """A connection from the jump host on."""
-        server = self.server
-        what = _("%s was not reached through its jump host") % server
-        try:
-            return through.open_channel(
-                "direct-tcpip", (server.host, server.port), ("127.0.0.1", 0), timeout=CONNECT_TIMEOUT
-            )
-        except paramiko.ChannelException as error:
-            if error.code == 1:
-                raise UnreachableError(
-                    what,
-                    _("the jump host does not forward connections (AllowTcpForwarding)"),
-                    _("Allow it in the jump host's sshd_config, for this login at least."),
-                ) from error
-            raise UnreachableError(
-                what,
-                _("the jump host could not connect to %s") % server.address,
-                _("Check the host and the port, as the jump host sees them, and that the SSH server runs."),
-            ) from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise UnreachableError(what, str(error)) from error
-
-    def _socket(self) -> Any:
-        """A connection from this machine."""
-        server = self.server
-        try:
-            return QuickSocket.connect_to(server.host, server.port)
-        except socket.gaierror as error:
-            raise _unknown_name(server) from error
-        except TimeoutError as error:
-            raise SilentError(
-                _("%s was not reached") % server,
-                _("nothing answered at %(address)s within %(seconds)d seconds")
-                % {"address": server.address, "seconds": CONNECT_TIMEOUT},
-                _("Check that the machine is up and that no firewall is in between."),
-            ) from error
-        except OSError as error:
-            raise UnreachableError(
-                _("%s was not reached") % server,
-                _("%(address)s: %(why)s") % {"address": server.address, "why": error.strerror or error},
-                _("Check the host and the port, and that the SSH server runs."),
-            ) from error
-
-    def _authenticate(self, server: Server, credential: Credential, transport: paramiko.Transport) -> None:
-        try:
-            if credential.kind == Credential.Kind.SSH_KEY:
-                transport.auth_publickey(credential.username, _private_key(credential))
-            else:
-                transport.auth_password(credential.username, credential.password)
-        except paramiko.AuthenticationException as error:
-            if not transport.is_active():  # the library says this of a link that was cut, too
-                raise UnreachableError(_("%s ended the connection during the login") % server, str(error)) from error
-            allowed = ", ".join(getattr(error, "allowed_types", []))
-            kind = _("key") if credential.kind == Credential.Kind.SSH_KEY else _("password")
-            why = _("it does not accept the %(kind)s of credential “%(credential)s” for user “%(user)s”") % {
-                "kind": kind,
-                "credential": credential,
-                "user": credential.username,
-            }
-            raise LoginRefusedError(
-                _("%s refused the login") % server,
-                _("%(why)s (it offers: %(kinds)s)") % {"why": why, "kinds": allowed} if allowed else why,
-                _("Put the public key into the user's authorized_keys, or correct the credential."),
-            ) from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise UnreachableError(_("%s ended the connection during the login") % server, str(error)) from error
 
 
 class SSHShell(Shell):
@@ -387,7 +174,7 @@ class SSHShell(Shell):
             pieces[stream].append(data)
 
         code = self._execute(
-            "exec /bin/sh -s", _whole(f"echo {nonce}\n{text}"), collect, deadline=time.monotonic() + timeout
+            "exec /bin/sh -s", whole(f"echo {nonce}\n{text}"), collect, deadline=time.monotonic() + timeout
         )
         # What the login shell's own start-up files print comes before the nonce.
         noise, found, stdout = b"".join(pieces[STDOUT]).partition(f"{nonce}\n".encode())
@@ -515,7 +302,7 @@ class SSHShell(Shell):
         `Shell.run`; besides `RunLostError` when the runner is gone without a record, and the last connection
         error when the server could not be reached again in time.
         """
-        follower = _Follower(on_output)
+        follower = Follower(on_output)
         deadline = time.monotonic() + timeout
         begin = supervised.start(key, script, f"END_{secrets.token_hex(16)}")
         pause = 0.2
@@ -527,7 +314,7 @@ class SSHShell(Shell):
                 again = "" if follower.met else begin
                 text = supervised.follow(key, follower.trailer, follower.out, follower.err, again) + question
                 try:
-                    code = self._execute("exec /bin/sh -s", _whole(text), follower.take, deadline=deadline, stop=stop)
+                    code = self._execute("exec /bin/sh -s", whole(text), follower.take, deadline=deadline, stop=stop)
                 except ShellError:
                     if follower.record is None or self.abandoned:
                         raise
@@ -556,7 +343,7 @@ class SSHShell(Shell):
                 stop.wait(pause)
                 pause = min(pause * 2, 3)
 
-    def _recorded(self, key: str, follower: "_Follower") -> int:
+    def _recorded(self, key: str, follower: "Follower") -> int:
         if follower.record in {None, "lost", "rebooted"}:
             raise RunLostError(
                 _("The run on %s left no record of its end") % self.server,
@@ -600,7 +387,7 @@ class SSHShell(Shell):
         with contextlib.suppress(ShellError):
             self.capture(supervised.remove(key))
 
-    def _kill(self, key: str, follower: "_Follower", run_as: str) -> None:
+    def _kill(self, key: str, follower: "Follower", run_as: str) -> None:
         """End the run and hand over what it still printed."""
         if not self._alive():
             self.open()
@@ -609,7 +396,7 @@ class SSHShell(Shell):
         with contextlib.suppress(ShellError):
             self._execute(
                 "exec /bin/sh -s",
-                _whole(supervised.follow(key, follower.trailer, follower.out, follower.err)),
+                whole(supervised.follow(key, follower.trailer, follower.out, follower.err)),
                 follower.take,
                 deadline=time.monotonic() + 15,
             )
@@ -717,120 +504,6 @@ def _let_go(channel: paramiko.Channel) -> None:
     """Close ``channel``; that a broken link cannot be told of it is no news."""
     with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
         channel.close()
-
-
-class _Follower:
-    """Takes a follower's bytes apart: output with its offsets, behind the trailer the record, then the answer."""
-
-    def __init__(self, on_output: OnOutput) -> None:
-        self.on_output = on_output
-        self.trailer = secrets.token_hex(16)
-        self.out = self.err = 0
-        self.met = False
-        self.record: str | None = None
-        self.lost_link()
-
-    def lost_link(self) -> None:
-        """Forget what came after the last byte that was handed on; it will be sent again."""
-        self.held = self.answer = b""
-        self.record = None
-        self.noise = {STDOUT: b"", STDERR: b""}
-        self.begun = {STDOUT: False, STDERR: False}
-
-    def stray(self) -> str:
-        """What was printed instead of the run's output, for an error message."""
-        return b" ".join(self.noise.values()).decode(errors="replace").strip()[:300]
-
-    def take(self, stream: str, data: bytes) -> None:
-        """Bytes of the follower's channel; the login's own noise ends at a mark on each stream."""
-        if not self.begun[stream]:
-            noise, begun, data = (self.noise[stream] + data).partition(f"\0{self.trailer}\n".encode())
-            self.noise[stream] = noise[-4096:]
-            self.begun[stream] = bool(begun)
-            self.met = self.met or bool(begun)
-            if not data:
-                return
-        if stream == STDERR:
-            self.err += len(data)
-            self.on_output(STDERR, data)
-            return
-        if self.record is not None:
-            self.answer += data
-            return
-        data = self.held + data
-        mark = b"\0" + self.trailer.encode() + b" "
-        head, found, tail = data.partition(mark)
-        if found:
-            self._hand_on(head)
-            self.held = mark + tail
-            record, whole, self.answer = tail.partition(b"\n")
-            if whole:
-                self.record = record.decode().strip()
-            return
-        # Only a piece that could be the beginning of the mark is kept back.
-        keep = next((n for n in range(min(len(mark) - 1, len(data)), 0, -1) if mark.startswith(data[-n:])), 0)
-        self.held = data[len(data) - keep :]
-        self._hand_on(data[: len(data) - keep])
-
-    def _hand_on(self, data: bytes) -> None:
-        if data:
-            self.out += len(data)
-            self.on_output(STDOUT, data)
-
-
-def _whole(text: str) -> bytes:
-    """``text`` as a function that sh reads to its end before it starts, so that no child eats the rest."""
-    return f"deployer() {{\n{text}\n}}\ndeployer </dev/null\nexit $?\n".encode(errors="surrogateescape")
-
-
-def _prefer(transport: paramiko.Transport, pinned: str) -> None:
-    """Offer the fast algorithms first, and the kind of host key that is pinned before all others."""
-    options = transport.get_security_options()
-    options.ciphers = _first(_CIPHERS, options.ciphers)
-    options.kex = _first(_KEX_FIRST, options.kex)
-    kind = pinned.split()[0] if pinned else "ssh-ed25519"
-    options.key_types = _first(_HOST_KEYS.get(kind, ()), options.key_types)
-
-
-def _first(wanted: tuple[str, ...], known: Any) -> tuple[str, ...]:
-    return (*[name for name in wanted if name in known], *[name for name in known if name not in wanted])
-
-
-def look_up(server: Server) -> list[str]:
-    """The addresses that the name of ``server`` stands for. Raises `UnreachableError` if it stands for none."""
-    try:
-        found = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError) as error:
-        raise _unknown_name(server) from error
-    return list(dict.fromkeys(str(address[0]) for *_kind, address in found))
-
-
-def _unknown_name(server: Server) -> UnreachableError:
-    return UnreachableError(
-        _("%s was not reached") % server,
-        _("the name %s is not known") % server.host,
-        _("Check the host in the server's settings."),
-    )
-
-
-def _no_handshake(server: Server, error: Exception, seconds: float) -> ShellError:
-    if seconds > LOGIN_TIMEOUT / 2:
-        return SilentError(
-            _("%s did not answer as an SSH server") % server,
-            _("it accepted the connection and sent nothing for %d seconds") % seconds,
-            _("Check the port, and that the machine is not overloaded."),
-        )
-    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
-        return HostKeyChangedError(
-            _("%s and deployer have no algorithm in common") % server,
-            str(error),
-            _("Its pinned host key may be of a kind that it no longer has, or its SSH server is too old."),
-        )
-    return UnreachableError(
-        _("%s did not answer as an SSH server") % server,
-        str(error) or _("it ended the connection"),
-        _("Check the port; too many logins at once are refused too (MaxStartups)."),
-    )
 
 
 def connect(server: Server, *, on_notice: Callable[[str], None] | None = None) -> SSHShell:

@@ -354,7 +354,7 @@ def test_a_jump_host_that_does_not_forward_is_named_as_the_reason(make_sshd):
 def test_a_port_that_accepts_and_never_speaks_is_given_up_after_one_wait(monkeypatch):
     import socket
 
-    monkeypatch.setattr("servers.ssh.shell.LOGIN_TIMEOUT", 1.0)
+    monkeypatch.setattr("servers.ssh.hop.LOGIN_TIMEOUT", 1.0)
     begun = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(UnreachableError, match="sent nothing"):
         connect(make_server(host="127.0.0.1", port=listener.getsockname()[1]))
