@@ -2,7 +2,6 @@
 
 import ipaddress
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +12,12 @@ from enum import Enum, auto
 from django.db import connections
 from django.utils.translation import gettext as _
 
-from servers.errors import HostKeyChangedError, ShellError, SilentError, UnreachableError
+from servers.errors import HostKeyChangedError, ShellError
 from servers.keys import fingerprint
 from servers.models import Credential, Server
 from servers.sentences import because, sentences
-from servers.ssh.hop import Hop, look_up
-from servers.ssh.shell import TRIES, SSHShell
+from servers.ssh.hop import Hop, in_spite_of_crowds, look_up
+from servers.ssh.shell import SSHShell
 
 #: Servers that are tested side by side.
 TESTED_AT_ONCE = 20
@@ -170,17 +169,11 @@ class ConnectionTest:
 
     def _contact(self, number: int, steps: list[Step]) -> None:
         """Reach the port, exchange keys, compare the host key. A crowded server is asked again, as by `connect`."""
-        for attempt in range(1, TRIES + 1):
-            steps.clear()
-            try:
-                self._greet(number, steps)
-                return
-            except UnreachableError as error:
-                if attempt == TRIES or isinstance(error, SilentError):
-                    raise
-                time.sleep(0.15 * 2**attempt * (0.5 + secrets.randbelow(100) / 100))
+        in_spite_of_crowds(lambda: self._greet(number, steps))
 
     def _greet(self, number: int, steps: list[Step]) -> None:
+        """Make contact once; ``steps`` holds nothing of an earlier try."""
+        steps.clear()
         server = self.route[number]
         if self._hop is not None:
             self._hop.close()

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from deployer.plan import Check, Plan
 from projects.commands import health, service
 from servers.errors import ShellError, StoppedError, TransferError, UnreachableError
+from servers.pauses import pauses
 from servers.ssh.shell import SSHShell
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def watch(
     """
     link = server.link
     until = time.monotonic() + (GRACE_NAMED if question.named else GRACE_DERIVED)
-    pause = 0.05
+    waits = pauses(0.05, 1.0)
     while True:
         if seen is None or not seen.answer:
             seen = Seen(link.capture(question.text).stdout)
@@ -113,8 +114,7 @@ def watch(
         outcome = service.verdict(before, after, named=question.named)
         if outcome == service.REPLACED or time.monotonic() > until:
             break
-        time.sleep(pause)
-        pause = min(pause * 2, 1.0)
+        time.sleep(next(waits))
         seen = None
     if outcome != service.REPLACED or not question.named:
         return outcome, with_folders(server, after, live, then)

@@ -5,8 +5,10 @@ import io
 import socket
 import threading
 import time
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import paramiko
 from django.core.exceptions import ValidationError
@@ -16,9 +18,12 @@ from servers.errors import HostKeyChangedError, LoginRefusedError, ShellError, S
 from servers.fields import DecryptionError
 from servers.keys import fingerprint, openssh_key
 from servers.models import Credential, Server
+from servers.pauses import pauses, scattered
 from servers.ssh.socket import CONNECT_TIMEOUT, QuickSocket
 
 LOGIN_TIMEOUT = 20.0
+#: How often a machine is asked that may be refusing a crowd.
+TRIES = 4
 
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr", "aes192-ctr")
 _KEX_FIRST = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
@@ -28,6 +33,7 @@ _HOST_KEYS = {
 }
 
 
+T = TypeVar("T")
 _parsing = threading.Lock()
 
 
@@ -195,6 +201,24 @@ class Hop:
             ) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise UnreachableError(_("%s ended the connection during the login") % server, str(error)) from error
+
+
+def in_spite_of_crowds(contact: Callable[[], T]) -> T:
+    """Do ``contact``, and again where a crowd may have been in its way, up to `TRIES` times in all.
+
+    Refused connections and cut banners are what sshd's MaxStartups does to a crowd. A silent machine is not asked
+    again: that would take as long once more.
+    """
+    waits = islice(scattered(pauses(0.3, 1.2)), TRIES - 1)
+    while True:
+        try:
+            return contact()
+        except SilentError:
+            raise
+        except UnreachableError:
+            if (wait := next(waits, None)) is None:
+                raise
+            time.sleep(wait)
 
 
 def _prefer(transport: paramiko.Transport, pinned: str) -> None:

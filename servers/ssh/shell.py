@@ -7,6 +7,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from shlex import quote
 from typing import NamedTuple
 
@@ -19,16 +20,16 @@ from servers.errors import (
     RunLostError,
     ScriptTimeoutError,
     ShellError,
-    SilentError,
     StoppedError,
     TransferError,
     UnreachableError,
 )
 from servers.keys import fingerprint
 from servers.models import Server
+from servers.pauses import pauses
 from servers.shell import STDERR, STDOUT, OnOutput, Script, Shell
 from servers.ssh.channel import whole
-from servers.ssh.hop import Hop
+from servers.ssh.hop import TRIES, Hop, in_spite_of_crowds
 from servers.ssh.socket import CONNECT_TIMEOUT
 from servers.supervised import script as supervised
 from servers.supervised.follower import Follower
@@ -37,9 +38,10 @@ from servers.supervised.follower import Follower
 SILENCE = 5.0
 #: The best piece to hand to the SSH library at once: eight of its packets, through a memoryview.
 PIECE = 261_632
-TRIES = 4
 #: How long a short script is tried again after its link was lost.
 PATIENCE = 30.0
+#: The first and the longest pause before a lost link is opened again.
+RECONNECTING = (0.2, 3.0)
 
 
 class Output(NamedTuple):
@@ -95,15 +97,7 @@ class SSHShell(Shell):
         self.close()
 
     def _login(self, server: Server) -> paramiko.Transport:
-        for attempt in range(1, TRIES + 1):
-            try:
-                return self._try_login(server)
-            except UnreachableError as error:
-                # Refused connections and cut banners are what sshd's MaxStartups does to a crowd.
-                if attempt == TRIES or isinstance(error, SilentError):
-                    raise
-                time.sleep(0.15 * 2**attempt * (0.5 + secrets.randbelow(100) / 100))
-        raise AssertionError("unreachable")
+        return in_spite_of_crowds(lambda: self._try_login(server))
 
     def _try_login(self, server: Server) -> paramiko.Transport:
         hop = Hop(server, self.transports[-1] if self.transports else None)
@@ -139,7 +133,7 @@ class SSHShell(Shell):
         Such a script may be run twice: when the link is lost it is, over a new one, for up to `PATIENCE` seconds.
         """
         until = time.monotonic() + PATIENCE
-        pause = 0.2
+        waits = pauses(*RECONNECTING)
         while True:
             try:
                 return self._capture_once(text, timeout, limit)
@@ -148,8 +142,7 @@ class SSHShell(Shell):
                     raise
                 self.notice(_("%s Connecting again.") % error)
                 self.close()
-                time.sleep(pause)
-                pause = min(pause * 2, 3)
+                time.sleep(next(waits))
 
     def capture_after(self, first: str, text: str) -> tuple[str, Output]:
         """Run two short scripts as one command, which is faster: what ``first`` printed, and the answer of ``text``.
@@ -305,12 +298,12 @@ class SSHShell(Shell):
         follower = Follower(on_output)
         deadline = time.monotonic() + timeout
         begin = supervised.start(key, script, f"END_{secrets.token_hex(16)}")
-        pause = 0.2
+        waits = pauses(*RECONNECTING)
         while True:
             try:
                 if not self._alive():
                     self.open()
-                pause = 0.2
+                waits = pauses(*RECONNECTING)
                 again = "" if follower.met else begin
                 text = supervised.follow(key, follower.trailer, follower.out, follower.err, again) + question
                 try:
@@ -340,8 +333,7 @@ class SSHShell(Shell):
                 self.notice(_("%s Connecting again.") % error)
                 self.close()
                 follower.lost_link()
-                stop.wait(pause)
-                pause = min(pause * 2, 3)
+                stop.wait(next(waits))
 
     def _recorded(self, key: str, follower: "Follower") -> int:
         if follower.record in {None, "lost", "rebooted"}:
@@ -409,19 +401,19 @@ class SSHShell(Shell):
     def _channel(self) -> paramiko.Channel:
         if not self._alive():
             self.open()
-        for attempt in range(1, TRIES + 1):
+        waits = islice(pauses(0.4, 1.6), TRIES - 1)
+        while True:
             try:
                 begun = time.monotonic()
                 channel = self.transports[-1].open_session(timeout=CONNECT_TIMEOUT)
                 self.quickest = min(self.quickest, time.monotonic() - begun)
                 return channel
             except paramiko.ChannelException as error:  # MaxSessions: the others end soon
-                if attempt == TRIES:
+                if (wait := next(waits, None)) is None:
                     raise LinkLostError(_("%s opened no session") % self.server, str(error)) from error
-                time.sleep(0.2 * 2**attempt)
+                time.sleep(wait)
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise LinkLostError(_("The link to %s was lost") % self.server, str(error)) from error
-        raise AssertionError("unreachable")
 
     def _execute(
         self,
