@@ -29,6 +29,7 @@ from servers.errors import (
     UnreachableError,
 )
 from servers.ssh.shell import Output, SSHShell, connect
+from servers.supervised.run import SupervisedRun
 from servers.supervised.script import only_before, remove
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ class ServerRun:
         self.say(_("Running %s") % self.script)
         self.follow(self.run.log.output(self.target))
         if self.ended:  # else verifying does it, with its first question
-            self.link.forget(self.target.run_key)
+            SupervisedRun(self.link, self.target.run_key).forget()
 
     def follow(self, output: LogOutput) -> None:
         """Run the script unless that was done before, follow it to its end and write down how it ended."""
@@ -268,13 +269,12 @@ class ServerRun:
     def _run_script(self, key: str, environment: dict[str, str], output: LogOutput) -> int:
         """Run the script as the run ``key``, and ask who the service is as soon as it has ended; gives its status."""
         try:
-            code, answer = self.link.run_and_ask(
+            code, answer = SupervisedRun(self.link, key).carry_out(
                 service.restart(self.script, environment, self.plan.run_as),
                 self.question.text,
                 output,
                 timeout=self.plan.script_timeout,
                 stop=self.run.force,
-                key=key,
             )
         finally:
             output.finish()
@@ -419,7 +419,7 @@ class ServerRun:
         self.connect()
         self.before = self.target.proof.get("before", [])
         if status != Status.CHECKING:
-            if self.link.close_gate(self.target.run_key):
+            if SupervisedRun(self.link, self.target.run_key).close_gate():
                 self.take_switch_back()
                 return
             self.say(_("The script was started by the lost worker; following it to its end"))

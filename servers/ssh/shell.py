@@ -17,9 +17,7 @@ from django.utils.translation import gettext as _
 from servers.errors import (
     LinkLostError,
     LoginRefusedError,
-    RunLostError,
     ScriptTimeoutError,
-    ShellError,
     StoppedError,
     TransferError,
     UnreachableError,
@@ -27,12 +25,10 @@ from servers.errors import (
 from servers.keys import fingerprint
 from servers.models import Server
 from servers.pauses import pauses
-from servers.shell import STDERR, STDOUT, OnOutput, Script, Shell
+from servers.shell import STDERR, STDOUT, OnOutput
 from servers.ssh.channel import whole
 from servers.ssh.hop import TRIES, Hop, in_spite_of_crowds
 from servers.ssh.socket import CONNECT_TIMEOUT
-from servers.supervised import script as supervised
-from servers.supervised.follower import Follower
 
 #: A peer that has sent nothing for this long is asked for a sign of life, and given as long again to answer.
 SILENCE = 5.0
@@ -52,7 +48,7 @@ class Output(NamedTuple):
     stderr: str
 
 
-class SSHShell(Shell):
+class SSHShell:
     """A login on a server, kept open for as long as it is needed and opened again when the link is lost.
 
     ``quickest`` is the shortest time, in seconds, that it has taken to answer.
@@ -166,9 +162,7 @@ class SSHShell(Shell):
                 raise TransferError(_("A command on %s printed too much") % self.server)
             pieces[stream].append(data)
 
-        code = self._execute(
-            "exec /bin/sh -s", whole(f"echo {nonce}\n{text}"), collect, deadline=time.monotonic() + timeout
-        )
+        code = self.execute(f"echo {nonce}\n{text}", collect, deadline=time.monotonic() + timeout)
         # What the login shell's own start-up files print comes before the nonce.
         noise, found, stdout = b"".join(pieces[STDOUT]).partition(f"{nonce}\n".encode())
         stderr = b"".join(pieces[STDERR]).decode(errors="replace")
@@ -206,7 +200,7 @@ class SSHShell(Shell):
                     on_sent(len(piece))
                 channel.shutdown_write()
             except OSError:
-                if not self._alive():
+                if not self.is_alive:
                     raise  # else the script ended before it had read everything, and says why
             self._read(channel, lambda stream, data: said[stream].append(data), deadline, stop)
             if not channel.exit_status_ready() or channel.exit_status < 0:
@@ -264,142 +258,15 @@ class SSHShell(Shell):
         finally:
             _let_go(channel)
 
-    # --- supervised runs ---------------------------------------------------------------------------
-
-    def run(
-        self,
-        script: Script,
-        on_output: OnOutput,
-        *,
-        timeout: float,
-        stop: threading.Event,
-        key: str = "",
-    ) -> int:
-        """Run ``script`` once on the server, whatever happens to the link, and give its recorded exit status."""
-        return self.run_and_ask(script, "", on_output, timeout=timeout, stop=stop, key=key or secrets.token_hex(16))[0]
-
-    def run_and_ask(
-        self,
-        script: Script,
-        question: str,
-        on_output: OnOutput,
-        *,
-        timeout: float,
-        stop: threading.Event,
-        key: str,
-    ) -> tuple[int, str]:
-        """As `run`, and what ``question``, a short script of our own, printed at the moment when ``script`` had ended.
-
-        Nothing where there was no time for the answer: how the script ended is what counts.
-        A lost link is taken up again until the time limit and no output is lost or doubled. Raises as
-        `Shell.run`; besides `RunLostError` when the runner is gone without a record, and the last connection
-        error when the server could not be reached again in time.
-        """
-        follower = Follower(on_output)
-        deadline = time.monotonic() + timeout
-        begin = supervised.start(key, script, f"END_{secrets.token_hex(16)}")
-        waits = pauses(*RECONNECTING)
-        while True:
-            try:
-                if not self._alive():
-                    self.open()
-                waits = pauses(*RECONNECTING)
-                again = "" if follower.met else begin
-                text = supervised.follow(key, follower.trailer, follower.out, follower.err, again) + question
-                try:
-                    code = self._execute("exec /bin/sh -s", whole(text), follower.take, deadline=deadline, stop=stop)
-                except ShellError:
-                    if follower.record is None or self.abandoned:
-                        raise
-                    follower.answer = b""  # the end is known; only the question behind it was cut short
-                if follower.record is None and code == supervised.NOTHING_TO_FOLLOW:
-                    if not follower.met:
-                        raise TransferError(
-                            _("The run on %s could not be started") % self.server,
-                            follower.stray(),
-                            _("Check the free space and the rights of the login's home."),
-                        )
-                    follower.record = "lost"  # its folder is gone
-                if follower.record is None:
-                    raise LinkLostError(_("The link to %s was lost") % self.server, follower.stray())
-                return self._recorded(key, follower), follower.answer.decode(errors="surrogateescape")
-            except (StoppedError, ScriptTimeoutError):
-                if not self.abandoned:
-                    self._kill(key, follower, script.run_as)
-                raise
-            except (LinkLostError, UnreachableError) as error:
-                if self.abandoned or stop.is_set() or time.monotonic() > deadline:
-                    raise
-                self.notice(_("%s Connecting again.") % error)
-                self.close()
-                follower.lost_link()
-                stop.wait(next(waits))
-
-    def _recorded(self, key: str, follower: "Follower") -> int:
-        if follower.record in {None, "lost", "rebooted"}:
-            raise RunLostError(
-                _("The run on %s left no record of its end") % self.server,
-                _("the machine was restarted meanwhile")
-                if follower.record == "rebooted"
-                else _("its runner was killed"),
-                _("Look at the server before anything is done again."),
-            )
-        words = (follower.record or "").split()
-        (code, out_size, err_size), marks = map(int, words[:3]), words[3:]
-        for stream, have, size in ((STDOUT, follower.out, out_size), (STDERR, follower.err, err_size)):
-            if have < size:  # the follower ended a moment before the last bytes were written
-                name = "out" if stream == STDOUT else "err"
-                text = self.capture(supervised.rest(key, name, have, size - have)).stdout
-                follower.on_output(stream, text.encode(errors="surrogateescape"))
-        if "held" in marks:
-            self.notice(
-                _(
-                    "What the script left running has the script's own output open; what it writes there from now on "
-                    "is thrown away. Let it write to a file of its own (>app.log 2>&1)."
-                )
-            )
-        if "cut" in marks:
-            self.notice(_("The output is not whole: the server could not store all of it. Check its free space."))
-        return code
-
-    def close_gate(self, key: str) -> bool:
-        """See to it that the run ``key`` is never started from now on. False: it has been started already."""
-        answer = self.capture(supervised.close_gate(key))
-        said = answer.stdout.strip()
-        if said not in {"never", "started"}:
-            raise TransferError(
-                _("%s does not say whether the script was started") % self.server,
-                answer.stderr.strip()[-300:],
-                _("Check the free space and the rights of the login's home."),
-            )
-        return said == "never"
-
-    def forget(self, key: str) -> None:
-        """Delete what the server keeps of a run, once its end is recorded elsewhere; its gate goes too."""
-        with contextlib.suppress(ShellError):
-            self.capture(supervised.remove(key))
-
-    def _kill(self, key: str, follower: "Follower", run_as: str) -> None:
-        """End the run and hand over what it still printed."""
-        if not self._alive():
-            self.open()
-        self.capture(supervised.kill(key, run_as=run_as), timeout=30)
-        follower.lost_link()
-        with contextlib.suppress(ShellError):
-            self._execute(
-                "exec /bin/sh -s",
-                whole(supervised.follow(key, follower.trailer, follower.out, follower.err)),
-                follower.take,
-                deadline=time.monotonic() + 15,
-            )
-
     # --- channels ----------------------------------------------------------------------------------
 
-    def _alive(self) -> bool:
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is connected still, as far as that is known."""
         return bool(self.transports) and all(transport.is_active() for transport in self.transports)
 
     def _channel(self) -> paramiko.Channel:
-        if not self._alive():
+        if not self.is_alive:
             self.open()
         waits = islice(pauses(0.4, 1.6), TRIES - 1)
         while True:
@@ -415,27 +282,19 @@ class SSHShell(Shell):
             except (paramiko.SSHException, EOFError, OSError) as error:
                 raise LinkLostError(_("The link to %s was lost") % self.server, str(error)) from error
 
-    def _execute(
-        self,
-        command: str,
-        stdin: bytes,
-        on_output: OnOutput,
-        *,
-        deadline: float,
-        stop: threading.Event | None = None,
-    ) -> int:
-        """Run one command with ``stdin`` and give its exit status; raises `LinkLostError` when there is none."""
+    def execute(self, text: str, on_output: OnOutput, *, deadline: float, stop: threading.Event | None = None) -> int:
+        """Run ``text`` under sh and give its exit status. Raises `LinkLostError` when there is none."""
         channel = self._channel()
         try:
             try:
-                channel.exec_command(command)
-                channel.sendall(stdin)
+                channel.exec_command("exec /bin/sh -s")
+                channel.sendall(whole(text))
                 channel.shutdown_write()
                 self._read(channel, on_output, deadline, stop)
             except (OSError, EOFError, paramiko.SSHException) as error:
                 raise LinkLostError(_("The link to %s was lost") % self.server, str(error)) from error
             # sshd may send the status before the last of the output: cut in between, that output is missing.
-            cut = not channel.eof_received and not self._alive()
+            cut = not channel.eof_received and not self.is_alive
             if cut or not channel.exit_status_ready() or channel.exit_status < 0:
                 raise LinkLostError(_("The link to %s was lost") % self.server)
             return channel.exit_status
