@@ -153,7 +153,7 @@ class ConnectionTest:
                     self._work(steps)
         except ShellError as error:
             self.server.record_connection(str(error))
-            where = self.route[min(hop, len(self._shell.transports))]  # it may have been a jump host
+            where = self.route[min(hop, self._shell.entered)]  # it may have been a jump host
             return [*steps, Step.failed(where, error)]
         if number == len(self.stages) - 1:
             self.server.record_connection()
@@ -209,7 +209,7 @@ class ConnectionTest:
             steps.append(Step("ok", server, what))
 
     def _work(self, steps: list[Step]) -> None:
-        if not self._shell.transports:
+        if not self._shell.entered:
             self._log_in(len(self.route) - 1, [])
         tools = " ".join((*NEEDED, *_useful()))
         text = f"id -un; uname -sr; for tool in {tools}; do command -v $tool >/dev/null 2>&1 && echo $tool; done; :"
@@ -337,7 +337,7 @@ def ask_host_key(server: Server) -> ShownKey:
         hop.greet()
         return ShownKey(hop.shown_key)
     except ShellError as error:
-        return ShownKey(problem=Step.failed(server.route()[len(shell.transports)], error))
+        return ShownKey(problem=Step.failed(server.route()[shell.entered], error))
     finally:
         if hop is not None:
             hop.close()
