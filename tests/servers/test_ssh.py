@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from servers.connection import test_connection as check_connection
+from servers.connection import try_connection
 from servers.errors import (
     HostKeyChangedError,
     LinkLostError,
@@ -296,7 +296,7 @@ def test_a_wrong_key_is_refused_with_the_credentials_name(sshd):
 
 def test_a_dead_port_is_said_to_be_refused():
     server = make_server(host="127.0.0.1", port=1)
-    report = check_connection(server)
+    report = try_connection(server)
     assert not report.ok
     assert "refused" in report.steps[-1].why
     assert Server.objects.get(pk=server.pk).connection_status == "offline"
@@ -335,7 +335,7 @@ def test_keys_of_every_usual_kind_log_in(make_sshd, kind):
         username=sshd.username, kind="ssh_key", private_key=pem, passphrase="open it" if kind == "passphrase" else ""
     )
     credential.full_clean()
-    report = check_connection(make_server(sshd, credential=credential))
+    report = try_connection(make_server(sshd, credential=credential))
     assert report.ok, report
 
 
