@@ -13,8 +13,9 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from servers.access import Request, needs
 from servers.forms import ImportForm
-from servers.imports.comparing import Choices, Done, ImportPlan
+from servers.imports.comparing import Done, ImportPlan
 from servers.imports.listing import Listing
+from servers.imports.rows import Choices
 from servers.models import Environment
 
 #: A list that was looked at longer ago than this is made anew.

@@ -13,8 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from servers.imports import ansible, openssh
-from servers.imports.comparing import Choices, ImportPlan
+from servers.imports.comparing import ImportPlan
 from servers.imports.listing import MAX_BYTES, Listing, UnreadableError, text_of
+from servers.imports.rows import Choices
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_group, make_server, make_user
 
