@@ -2,15 +2,23 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from servers.imports.listing import Found, shown
+from servers.imports.listing import Found, printable
 from servers.models import Credential, Environment, Server, ServerGroup
 
-NEW, SAME, DIFFERS, REFUSED = "new", "same", "differs", "refused"
+
+class State(StrEnum):
+    """What an import would do with a row: make it, leave it, change it, or not take it."""
+
+    NEW = "new"
+    SAME = "same"
+    DIFFERS = "differs"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True)
-class Change:
+class Difference:
     """One value that an import would change."""
 
     label: str
@@ -29,34 +37,45 @@ class Login:
     servers: int = 0
 
 
-@dataclass(eq=False)
-class ServerRow:
-    """One server of the file. ``state``: new, same, differs or refused; ``why`` says what else there is to know."""
+@dataclass(eq=False, kw_only=True)
+class Row:
+    """A row of the preview. ``why`` says what else there is to know about its state."""
 
     number: int
-    found: Found
-    state: str = NEW
+    state: State = State.NEW
     why: str = ""
-    port: int = 22
-    existing: Server | None = None
-    changes: list[Change] = field(default_factory=list)
-    login: Login | None = None
-    jump: "ServerRow | Server | None" = None
 
     @property
     def mark(self) -> str:
         """What a ticked box sends: the row and the state that was seen."""
         return f"{self.number}:{self.state}"
 
+    def refuse(self, why: str) -> None:
+        """Do not take it; the first reason stands."""
+        if self.state != State.REFUSED:
+            self.state, self.why = State.REFUSED, why
+
+
+@dataclass(eq=False, kw_only=True)
+class ServerRow(Row):
+    """One server of the file."""
+
+    found: Found
+    port: int = 22
+    existing: Server | None = None
+    changes: list[Difference] = field(default_factory=list)
+    login: Login | None = None
+    jump: "ServerRow | Server | None" = None
+
     @property
     def shown_name(self) -> str:
         """Its name, fit for a page."""
-        return shown(self.found.name)
+        return printable(self.found.name)
 
     @property
     def address(self) -> str:
         """Where it is reached, fit for a page."""
-        return Server(host=shown(self.found.host), port=self.port).address
+        return Server(host=printable(self.found.host), port=self.port).address
 
     @property
     def jump_server(self) -> Server | None:
@@ -69,28 +88,20 @@ class ServerRow:
         return self.jump.shown_name if isinstance(self.jump, ServerRow) else str(self.jump or "")
 
 
-@dataclass(eq=False)
-class GroupRow:
+@dataclass(eq=False, kw_only=True)
+class GroupRow(Row):
     """One group of the file with its servers. ``added``: those that are not in the group of that name yet."""
 
-    number: int
     name: str
     rows: list[ServerRow]
-    state: str = NEW
-    why: str = ""
     existing: ServerGroup | None = None
     environment: str = Environment.DEVELOPMENT
     added: int = 0
 
     @property
-    def mark(self) -> str:
-        """What a ticked box sends: the row and the state that was seen."""
-        return f"{self.number}:{self.state}"
-
-    @property
     def shown_name(self) -> str:
         """Its name, fit for a page."""
-        return shown(self.name)
+        return printable(self.name)
 
 
 @dataclass(frozen=True)
