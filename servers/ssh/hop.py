@@ -32,7 +32,6 @@ _HOST_KEYS = {
     **{name: (name,) for name in ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")},
 }
 
-
 T = TypeVar("T")
 _parsing = threading.Lock()
 

@@ -109,14 +109,14 @@ class SSHShell:
             hop.close()
             raise
 
-    def approach(self, number: int) -> "Hop":
+    def approach(self, number: int) -> Hop:
         """The machine with this number on the route, not reached yet; those before it are logged in to."""
         route = self.server.route()
         for server in route[self.entered : number]:
             self.chain.transports.append(self._login(server))
         return Hop(route[number], self.chain.transports[number - 1] if number else None)
 
-    def enter(self, hop: "Hop") -> None:
+    def enter(self, hop: Hop) -> None:
         """Log in to the machine that was approached, greeted and recognised, and keep the link."""
         self.chain.transports.append(hop.log_in())
 
