@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError, close_old_connections
 
+from servers.pauses import pauses
+
 T = TypeVar("T")
 #: How long a write is tried again. A worker that cannot write for longer has lost its claim anyway.
 PATIENCE = 60.0
@@ -17,7 +19,7 @@ def insist(write: Callable[[], T], patience: float = PATIENCE) -> T:
     Only for writes that may be done twice: conditional updates are, because they then do not win again.
     """
     until = time.monotonic() + patience
-    pause = 0.1
+    waits = pauses(0.1, 2.0)
     while True:
         try:
             close_old_connections()
@@ -25,5 +27,4 @@ def insist(write: Callable[[], T], patience: float = PATIENCE) -> T:
         except (OperationalError, InterfaceError):
             if time.monotonic() > until:
                 raise
-            time.sleep(pause)
-            pause = min(pause * 2, 2.0)
+            time.sleep(next(waits))

@@ -8,7 +8,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from servers.connection import test_connections
+from servers.connection import try_connections
 from servers.forms import CredentialForm, MultilineField
 from servers.keys import fingerprint
 from servers.models import Credential, Server, ServerGroup
@@ -88,7 +88,7 @@ class ServerAdmin(admin.ModelAdmin):
     @admin.action(description=_("Test connection"), permissions=["change"])
     def test_connections(self, request: HttpRequest, queryset: QuerySet[Server]) -> None:
         servers = [*Server.objects.filter(pk__in=queryset).select_related("credential", "jump_host")]
-        for report in test_connections(servers):
+        for report in try_connections(servers):
             self.message_user(request, str(report), messages.SUCCESS if report.ok else messages.ERROR)
 
 

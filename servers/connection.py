@@ -2,22 +2,22 @@
 
 import ipaddress
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 
 from django.db import connections
 from django.utils.translation import gettext as _
 
+from servers.errors import HostKeyChangedError, ShellError
 from servers.keys import fingerprint
 from servers.models import Credential, Server
 from servers.sentences import because, sentences
-from servers.shell import HostKeyChangedError, ShellError, SilentError, UnreachableError
-from servers.ssh.shell import TRIES, Hop, SSHShell, look_up
+from servers.ssh.hop import Hop, in_spite_of_crowds, look_up
+from servers.ssh.shell import SSHShell
 
 #: Servers that are tested side by side.
 TESTED_AT_ONCE = 20
@@ -40,15 +40,24 @@ class Stage(Enum):
     WORK = auto()
 
 
+class Level(StrEnum):
+    """How a step went; nothing comes after one that failed."""
+
+    OK = "ok"
+    NOTICE = "notice"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True)
-class Step:
-    """One step that was taken. ``level``: ok, notice, warning, or failed, after which comes nothing.
+class ConnectionStep:
+    """One step that was taken.
 
     ``server`` is the machine it was about: the server itself or a jump host. ``is_outcome``: it is told also where
     there is no room for all of them. ``other_key``: the machine showed another host key than the pinned one.
     """
 
-    level: str
+    level: Level
     server: Server
     what: str
     why: str = ""
@@ -65,10 +74,10 @@ class Step:
         return _("%d ms") % round(self.seconds * 1000) if self.seconds else ""
 
     @classmethod
-    def failed(cls, server: Server, error: ShellError) -> "Step":
+    def failed(cls, server: Server, error: ShellError) -> "ConnectionStep":
         """The step that ``error`` ended."""
         changed = isinstance(error, HostKeyChangedError)
-        return cls("failed", server, error.what, error.why, error.remedy, is_outcome=True, other_key=changed)
+        return cls(Level.FAILED, server, error.what, error.why, error.remedy, is_outcome=True, other_key=changed)
 
     def __str__(self) -> str:
         return sentences(because(self.what, self.why), self.remedy)
@@ -79,18 +88,16 @@ class ConnectionReport:
     """The steps that a connection test took."""
 
     server: Server
-    steps: list[Step]
+    steps: list[ConnectionStep]
 
     @property
     def ok(self) -> bool:
         """Whether it came to the end of the way."""
-        return not any(step.level == "failed" for step in self.steps)
+        return not any(step.level == Level.FAILED for step in self.steps)
 
     def __str__(self) -> str:
-        outcome = sorted(
-            (step for step in self.steps if step.is_outcome), key=lambda step: step.level not in {"ok", "failed"}
-        )
-        return sentences(*outcome)
+        outcome = [step for step in self.steps if step.is_outcome]
+        return sentences(*sorted(outcome, key=lambda step: step.level not in {Level.OK, Level.FAILED}))
 
 
 class ConnectionTest:
@@ -137,10 +144,10 @@ class ConnectionTest:
             return _("Logging in as %s …") % username
         return _("Running a command …")
 
-    def take(self, number: int) -> list[Step]:
+    def take(self, number: int) -> list[ConnectionStep]:
         """Take one stage. Connection problems are reported, not raised."""
         hop, stage = self.stages[number]
-        steps: list[Step] = []
+        steps: list[ConnectionStep] = []
         try:
             match stage:
                 case Stage.NAME:
@@ -153,51 +160,46 @@ class ConnectionTest:
                     self._work(steps)
         except ShellError as error:
             self.server.record_connection(str(error))
-            where = self.route[min(hop, len(self._shell.transports))]  # it may have been a jump host
-            return [*steps, Step.failed(where, error)]
+            where = self.route[min(hop, self._shell.entered)]  # it may have been a jump host
+            return [*steps, ConnectionStep.failed(where, error)]
         if number == len(self.stages) - 1:
             self.server.record_connection()
         return steps
 
-    def _look_up(self, steps: list[Step]) -> None:
+    def _look_up(self, steps: list[ConnectionStep]) -> None:
         server = self.route[0]
         with _timed(steps):
             addresses = look_up(server)
             shown = ", ".join(addresses[:4])
             what = _("%(name)s is %(addresses)s") % {"name": server.host, "addresses": shown}
-            steps.append(Step("ok", server, what))
+            steps.append(ConnectionStep(Level.OK, server, what))
 
-    def _contact(self, number: int, steps: list[Step]) -> None:
+    def _contact(self, number: int, steps: list[ConnectionStep]) -> None:
         """Reach the port, exchange keys, compare the host key. A crowded server is asked again, as by `connect`."""
-        for attempt in range(1, TRIES + 1):
-            steps.clear()
-            try:
-                self._greet(number, steps)
-                return
-            except UnreachableError as error:
-                if attempt == TRIES or isinstance(error, SilentError):
-                    raise
-                time.sleep(0.15 * 2**attempt * (0.5 + secrets.randbelow(100) / 100))
+        in_spite_of_crowds(lambda: self._greet(number, steps))
 
-    def _greet(self, number: int, steps: list[Step]) -> None:
+    def _greet(self, number: int, steps: list[ConnectionStep]) -> None:
+        """Make contact once; ``steps`` holds nothing of an earlier try."""
+        steps.clear()
         server = self.route[number]
         if self._hop is not None:
             self._hop.close()
         self._hop = hop = self._shell.approach(number)
         with _timed(steps):
             hop.reach()
-            steps.append(Step("ok", server, _("%s was reached") % server.address))
+            steps.append(ConnectionStep(Level.OK, server, _("%s was reached") % server.address))
         with _timed(steps):
             version = _plain(hop.greet())
-            steps.append(Step("ok", server, _("An SSH server answers"), version))
-        if hop.recognise():
+            steps.append(ConnectionStep(Level.OK, server, _("An SSH server answers"), version))
+        is_new, key = hop.recognise(), fingerprint(server.host_key)
+        if is_new:
             what = _("The host key was pinned now")
             remedy = _("It was seen for the first time: compare it with the one on the machine itself.")
-            steps.append(Step("notice", server, what, fingerprint(server.host_key), remedy, is_outcome=True))
+            steps.append(ConnectionStep(Level.NOTICE, server, what, key, remedy, is_outcome=True))
         else:
-            steps.append(Step("ok", server, _("The host key is the pinned one"), fingerprint(server.host_key)))
+            steps.append(ConnectionStep(Level.OK, server, _("The host key is the pinned one"), key))
 
-    def _log_in(self, number: int, steps: list[Step]) -> None:
+    def _log_in(self, number: int, steps: list[ConnectionStep]) -> None:
         server = self.route[number]
         if self._hop is None or self._hop.server != server:
             self._contact(number, [])
@@ -212,10 +214,10 @@ class ConnectionTest:
                 if server.credential.kind == Credential.Kind.SSH_KEY
                 else _("Logged in as %(user)s with the password of “%(credential)s”") % login
             )
-            steps.append(Step("ok", server, what))
+            steps.append(ConnectionStep(Level.OK, server, what))
 
-    def _work(self, steps: list[Step]) -> None:
-        if not self._shell.transports:
+    def _work(self, steps: list[ConnectionStep]) -> None:
+        if not self._shell.entered:
             self._log_in(len(self.route) - 1, [])
         tools = " ".join((*NEEDED, *_useful()))
         text = f"id -un; uname -sr; for tool in {tools}; do command -v $tool >/dev/null 2>&1 && echo $tool; done; :"
@@ -224,24 +226,22 @@ class ConnectionTest:
             user, system, *there = [*(_plain(line) for line in answer.splitlines()), "", ""]
             words = {"server": self.server, "user": user, "system": system}
             what = _("Connected to %(server)s as %(user)s (%(system)s)") % words
-            steps.append(Step("ok", self.server, what, is_outcome=True))
+            steps.append(ConnectionStep(Level.OK, self.server, what, is_outcome=True))
         steps += _tool_steps(self.server, set(there))
 
 
-def _tool_steps(server: Server, there: set[str]) -> list[Step]:
+def _tool_steps(server: Server, there: set[str]) -> list[ConnectionStep]:
     """What is said of the programs that were found: one step if nothing is missing, else one for each that is."""
     steps = []
     for tool in NEEDED:
         if tool not in there:
-            what = _("%s is not installed there") % tool
-            steps.append(
-                Step("warning", server, what, _("deployments need it"), _("Install it."), is_outcome=True),
-            )
+            what, why, remedy = _("%s is not installed there") % tool, _("deployments need it"), _("Install it.")
+            steps.append(ConnectionStep(Level.WARNING, server, what, why, remedy, is_outcome=True))
     for tool, (why, remedy) in _useful().items():
         if tool not in there:
-            steps.append(Step("notice", server, _("%s is not installed there") % tool, why, remedy))
+            steps.append(ConnectionStep(Level.NOTICE, server, _("%s is not installed there") % tool, why, remedy))
     listed = ", ".join(tool for tool in (*NEEDED, *_useful()) if tool in there)
-    return steps or [Step("ok", server, _("The programs that deployments use are there"), listed)]
+    return steps or [ConnectionStep(Level.OK, server, _("The programs that deployments use are there"), listed)]
 
 
 def _useful() -> dict[str, tuple[str, str]]:
@@ -260,7 +260,7 @@ def _useful() -> dict[str, tuple[str, str]]:
 
 
 @contextmanager
-def _timed(steps: list[Step]) -> Iterator[None]:
+def _timed(steps: list[ConnectionStep]) -> Iterator[None]:
     """Write into the step that is added meanwhile how long it took."""
     begun = time.monotonic()
     yield
@@ -280,7 +280,7 @@ def _plain(text: str) -> str:
     return re.sub(r"[^\x20-\x7e\xa0-\uffff]", "?", text)[:100]
 
 
-def test_connection(server: Server) -> ConnectionReport:
+def try_connection(server: Server) -> ConnectionReport:
     """Take all stages in one go, over one link, until one fails."""
     report = ConnectionReport(server, [])
     with ConnectionTest(server) as test:
@@ -291,23 +291,17 @@ def test_connection(server: Server) -> ConnectionReport:
     return report
 
 
-test_connection.__test__ = False  # type: ignore[attr-defined]  # not a test, for all its name
-
-
-def test_connections(servers: list[Server]) -> list[ConnectionReport]:
+def try_connections(servers: list[Server]) -> list[ConnectionReport]:
     """The report of each server, in order; a slow one does not keep the others waiting."""
 
-    def test(server: Server) -> ConnectionReport:
+    def attempt(server: Server) -> ConnectionReport:
         try:
-            return test_connection(server)
+            return try_connection(server)
         finally:
             connections.close_all()  # those of this thread
 
     with ThreadPoolExecutor(max_workers=TESTED_AT_ONCE) as pool:
-        return [*pool.map(test, servers)]
-
-
-test_connections.__test__ = False  # type: ignore[attr-defined]
+        return [*pool.map(attempt, servers)]
 
 
 @dataclass(frozen=True)
@@ -315,7 +309,7 @@ class ShownKey:
     """The host key that a server showed when it was asked, or why it could not be asked."""
 
     key: str = ""
-    problem: Step | None = None
+    problem: ConnectionStep | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -343,7 +337,7 @@ def ask_host_key(server: Server) -> ShownKey:
         hop.greet()
         return ShownKey(hop.shown_key)
     except ShellError as error:
-        return ShownKey(problem=Step.failed(server.route()[len(shell.transports)], error))
+        return ShownKey(problem=ConnectionStep.failed(server.route()[shell.entered], error))
     finally:
         if hop is not None:
             hop.close()

@@ -8,7 +8,7 @@ from django.db.models import Q, TextChoices
 from django.utils.translation import gettext_lazy as _
 
 from servers.imports import ansible, openssh
-from servers.imports.listing import MAX_BYTES, UnreadableError, text_of
+from servers.imports.listing import MAX_BYTES, UnreadableListingError, text_of
 from servers.models import Credential, Server, ServerGroup
 
 #: The states of a connection in the order of the tabs.
@@ -274,6 +274,6 @@ class ImportForm(StyledForm, forms.Form):
                 values["listing"] = openssh.read(content)
             else:
                 values["listing"] = ansible.read(content, file.name if file is not None else "")
-        except UnreadableError as error:
+        except UnreadableListingError as error:
             raise forms.ValidationError(str(error)) from error
         return values

@@ -20,40 +20,48 @@ def openssh_key(text: str, passphrase: str = "") -> str:
     """
     data = text.replace("\r\n", "\n").strip().encode() + b"\n"
     secret = passphrase.encode() or None
-    load = (
-        serialization.load_ssh_private_key
-        if b"BEGIN OPENSSH PRIVATE KEY" in data
-        else serialization.load_pem_private_key
-    )
     if b"PRIVATE KEY-----" not in data:
         raise ValidationError(
             _("This is not a private key: paste the whole file, from -----BEGIN to -----END (not the .pub file).")
         )
     try:
-        try:
-            key = load(data, secret)
-        except TypeError:
-            if secret is None:
-                raise
-            key = load(data, None)  # a passphrase was given for a key that has none
-    except TypeError as error:
-        raise ValidationError(_("The private key is protected by a passphrase: enter it.")) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        if secret is not None:
-            raise ValidationError(
-                _("The private key does not open with this passphrase, or the file is damaged.")
-            ) from error
-        if "passphrase" in str(error).lower() or "password" in str(error).lower():
-            raise ValidationError(_("The private key is protected by a passphrase: enter it.")) from error
-        raise ValidationError(
-            _("The private key cannot be read: %(why)s. Export it in OpenSSH format (ssh-keygen -p -f KEY)."),
-            params={"why": str(error).rstrip(".")},
-        ) from error
+        key = _load(data, secret)
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        raise _unreadable(error, had_passphrase=secret is not None) from error
     if not isinstance(key, USABLE):
         raise ValidationError(_("Keys of this kind are not supported: use ed25519, RSA or ECDSA."))
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     ).decode()
+
+
+def _load(data: bytes, secret: bytes | None) -> object:
+    """The key in a PEM file. A `TypeError` says that it needs a passphrase."""
+    load = (
+        serialization.load_ssh_private_key
+        if b"BEGIN OPENSSH PRIVATE KEY" in data
+        else serialization.load_pem_private_key
+    )
+    try:
+        return load(data, secret)
+    except TypeError:
+        if secret is None:
+            raise
+        return load(data, None)  # a passphrase was given for a key that has none
+
+
+def _unreadable(error: Exception, *, had_passphrase: bool) -> ValidationError:
+    """Why a key was not read, and what to do about it."""
+    said = str(error)
+    asked = not had_passphrase and ("passphrase" in said.lower() or "password" in said.lower())
+    if isinstance(error, TypeError) or asked:
+        return ValidationError(_("The private key is protected by a passphrase: enter it."))
+    if had_passphrase:
+        return ValidationError(_("The private key does not open with this passphrase, or the file is damaged."))
+    return ValidationError(
+        _("The private key cannot be read: %(why)s. Export it in OpenSSH format (ssh-keygen -p -f KEY)."),
+        params={"why": said.rstrip(".")},
+    )
 
 
 def fingerprint(host_key: str) -> str:

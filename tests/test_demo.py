@@ -11,6 +11,7 @@ import pytest
 from deployer.playground.servers import username
 from servers.shell import Script
 from servers.ssh.shell import SSHShell, connect
+from servers.supervised.run import SupervisedRun
 from tests.factories import make_credential, make_server
 from tests.parts.programs import HOUSE, free_port, kill_all, processes_with, stop_process, wait_until
 
@@ -72,5 +73,5 @@ def test_a_look_through_the_processes_finds_the_server_s_own_alone(shells: list[
 def test_a_supervised_run_works_as_on_a_real_server(shells: list[SSHShell]) -> None:
     lines: list[bytes] = []
     script, stop = Script("echo one; exit 3"), threading.Event()
-    code = shells[0].run(script, lambda _stream, data: lines.append(data), timeout=20, stop=stop)
+    code = SupervisedRun(shells[0]).run(script, lambda _stream, data: lines.append(data), timeout=20, stop=stop)
     assert (code, b"".join(lines)) == (3, b"one\n")

@@ -25,9 +25,9 @@ from django.utils import timezone, translation
 from deployer.models import Deployment, LogLine, Release, Sighting
 from deployer.settings import language
 from projects.models import HealthCheck, Variable
+from servers.errors import ShellError
 from servers.models import Server
 from servers.sentences import because, sentences
-from servers.shell import ShellError
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 
 HOUSE = Path(__file__).resolve().parent.parent

@@ -20,8 +20,8 @@ from deployer.releases.store import live_in, newest_of
 from projects.commands import proof, release, service
 from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
+from servers.errors import ShellError
 from servers.models import Server
-from servers.shell import ShellError
 from servers.ssh.shell import connect
 
 #: What was seen longer ago than this is looked at again by itself.

@@ -26,8 +26,10 @@ from projects.commands import build as build_commands
 from projects.commands import git
 from projects.commands import release as release_commands
 from projects.validators import validate_git_url
+from servers.errors import ScriptTimeoutError, ShellError
+from servers.local import LocalShell
 from servers.models import Credential
-from servers.shell import LocalShell, Script, ScriptTimeoutError, ShellError
+from servers.shell import Script
 
 
 class BuildError(ShellError):

@@ -5,7 +5,7 @@ from collections.abc import Container
 from django.utils.translation import gettext as _
 
 from projects.commands import release as release_commands
-from servers.shell import TransferError
+from servers.errors import TransferError
 from servers.ssh.shell import Output, SSHShell
 
 

@@ -15,7 +15,7 @@ from deployer.engine.outcome import Outcome
 from deployer.engine.server_run import ServerRun
 from deployer.engine.work import Work
 from deployer.models import Deployment, Release, Target
-from servers.shell import ShellError, StoppedError, UnreachableError
+from servers.errors import ShellError, StoppedError, UnreachableError
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from projects.commands import release as release_commands
 from projects.commands import service
 from projects.commands.look import Facts
 from projects.commands.proof import Identity, Proof
-from servers.shell import (
+from servers.errors import (
     LinkLostError,
     NotReadyError,
     RunLostError,
@@ -33,6 +33,7 @@ from servers.shell import (
     UnreachableError,
 )
 from servers.ssh.shell import SSHShell, connect
+from servers.supervised.run import SupervisedRun
 from servers.supervised.script import only_before, remove
 
 Status = Target.Status
@@ -222,7 +223,7 @@ class ServerRun:
         self.voice.say(_("Running %s") % self.location.script)
         self.follow(self.work.log.output(self.target))
         if self.target.has_ended:  # else verifying does it, with its first question
-            self.link.forget(self.target.run_key)
+            SupervisedRun(self.link, self.target.run_key).forget()
 
     def follow(self, output: LogOutput) -> None:
         """Run the script unless that was done before, follow it to its end and write down how it ended."""
@@ -243,13 +244,12 @@ class ServerRun:
     def run_script(self, key: str, environment: dict[str, str], output: LogOutput) -> int:
         """Run the script as the run ``key``, and ask who the service is as soon as it has ended; gives its status."""
         try:
-            code, answer = self.link.run_and_ask(
+            code, answer = SupervisedRun(self.link, key).carry_out(
                 service.restart(self.location.script, environment, self.plan.run_as),
                 self.question.text,
                 output,
                 timeout=self.plan.script_timeout,
                 stop=self.work.force,
-                key=key,
             )
         finally:
             output.finish()

@@ -16,7 +16,7 @@ from deployer.releases.archives import Packed, manifest_of, size_in_words
 from projects.commands import release as release_commands
 from projects.commands.manifest import Difference, Entry, Manifest, difference
 from projects.commands.release import Findings
-from servers.shell import LinkLostError, TransferError
+from servers.errors import LinkLostError, TransferError
 from servers.ssh.shell import PIECE, Output
 
 TRIES = 3

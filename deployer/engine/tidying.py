@@ -6,7 +6,7 @@ from deployer.engine.server_run import ServerRun
 from deployer.models import Release
 from deployer.releases.store import Recorded, recorded
 from projects.commands import release as release_commands
-from servers.shell import ShellError
+from servers.errors import ShellError
 
 
 def tidy(server: ServerRun) -> None:

@@ -12,7 +12,7 @@ from deployer.probing.health import run_check
 from deployer.probing.identity import Question, Seen, watch
 from projects.commands import health, proof, service
 from projects.commands.proof import Proof, Service, Verdict
-from servers.shell import ShellError
+from servers.errors import ShellError
 from servers.ssh.shell import SSHShell
 
 Status = Target.Status

@@ -10,7 +10,8 @@ from deployer.engine.server_run import AT_WORK, ServerRun, exit_sentence
 from deployer.models import Sighting, Target
 from projects.commands import release as release_commands
 from projects.commands.proof import Proof
-from servers.shell import ShellError
+from servers.errors import ShellError
+from servers.supervised.run import SupervisedRun
 from servers.supervised.script import only_before
 
 Status = Target.Status
@@ -34,7 +35,7 @@ def settle(server: ServerRun) -> None:
     server.connect()
     server.before = Proof.from_json(target.proof).before
     if target.status != Status.CHECKING:
-        if server.link.close_gate(target.run_key):
+        if SupervisedRun(server.link, target.run_key).close_gate():
             _take_switch_back(server)
             return
         server.voice.say(_("The script was started by the lost worker; following it to its end"))

@@ -10,7 +10,7 @@ from deployer.log.writing import Log, Masker
 from deployer.models import Deployment, Release
 from deployer.plan import Plan
 from deployer.releases.archives import Archive
-from servers.shell import StoppedError
+from servers.errors import StoppedError
 
 
 class Work:

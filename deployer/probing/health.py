@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from deployer.plan import Check
 from deployer.probing.place import Place
 from projects.commands import health, service
-from servers.shell import ShellError, StoppedError, TransferError, UnreachableError
+from servers.errors import ShellError, StoppedError, TransferError, UnreachableError
 
 
 def run_check(server: Place, check: Check, stop: Event) -> str:

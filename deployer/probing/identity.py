@@ -8,6 +8,7 @@ from deployer.plan import Plan
 from deployer.probing.place import Place
 from projects.commands import service
 from projects.commands.proof import Identity, Service, Verdict, identify, same_service, verdict
+from servers.pauses import pauses
 from servers.ssh.shell import SSHShell
 
 #: How long an old process may take to go, and a new one to come: where the operator named it, and where not.
@@ -105,7 +106,7 @@ def _wait_for_replacement(
 ) -> tuple[Verdict, tuple[Identity, ...], Seen]:
     """Ask until the service was replaced or its time is over: the verdict, who it is now, and the last answer."""
     until = time.monotonic() + (GRACE_NAMED if question.named else GRACE_DERIVED)
-    pause = 0.05
+    waits = pauses(0.05, 1.0)
     while True:
         if seen is None or not seen.answer:
             seen = Seen(server.link.capture(question.text).stdout)
@@ -113,8 +114,7 @@ def _wait_for_replacement(
         outcome = verdict(before, after, named=question.named)
         if outcome == Verdict.REPLACED or time.monotonic() > until:
             return outcome, after, seen
-        time.sleep(pause)
-        pause = min(pause * 2, 1.0)
+        time.sleep(next(waits))
         seen = None
 
 

@@ -16,9 +16,9 @@ from deployer.plan import Plan
 from deployer.probing.identity import Question
 from projects.commands import look as preflight
 from projects.commands import service
+from servers.errors import ShellError
 from servers.models import Server
 from servers.sentences import because, sentences
-from servers.shell import ShellError
 from servers.ssh.shell import SSHShell, connect
 
 #: Below this, a disk is said to be nearly full.

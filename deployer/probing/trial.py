@@ -9,8 +9,8 @@ from deployer.plan import Check, Plan
 from deployer.probing.health import ask_once
 from deployer.probing.place import Visit
 from projects.models import HealthCheck
+from servers.errors import ShellError
 from servers.models import Server
-from servers.shell import ShellError
 from servers.ssh.shell import connect
 
 #: Seconds that somebody waits for an answer at most, whatever the check allows.

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, DeploymentQuerySet, LogLine
 from deployer.queue.jobs import enqueue_deployment, enqueue_settlement
-from servers.shell import end_marked
+from servers.local import end_marked
 
 logger = logging.getLogger(__name__)
 

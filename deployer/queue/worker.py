@@ -17,7 +17,7 @@ from deployer.queue.jobs import enqueue_look
 from deployer.queue.sweep import sweep, work_horse_killed
 from deployer.releases.archives import StoreError
 from deployer.releases.store import prune
-from servers.shell import adopt_orphans
+from servers.local import adopt_orphans
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from s3transfer.exceptions import RetriesExceededError
 from deployer.models import Release
 from projects.commands.manifest import Entry, Manifest
 from projects.commands.release import Stream
-from servers.shell import TransferError
+from servers.errors import TransferError
 
 #: How much is read at a time.
 PIECE = 1 << 20

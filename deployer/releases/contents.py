@@ -9,7 +9,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from projects.commands.manifest import Entry, Manifest
-from servers.shell import ShellError
+from servers.errors import ShellError
 
 
 class UnsafeArchiveError(ShellError):

@@ -19,10 +19,12 @@ from django.utils.translation import gettext as _
 from projects.commands import git
 from projects.models import Project
 from projects.validators import is_local_git_url, validate_git_url
+from servers.errors import NotReadyError, ShellError
 from servers.fields import DecryptionError
 from servers.keys import openssh_key
+from servers.local import LocalShell
 from servers.models import Credential
-from servers.shell import LocalShell, NotReadyError, Script, ShellError
+from servers.shell import Script
 
 #: Seconds that a page waits for git.
 READ_LIMIT, FETCH_LIMIT, ASK_LIMIT = 10, 60, 25

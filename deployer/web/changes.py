@@ -17,8 +17,8 @@ from deployer.web.forms import LaunchForm
 from deployer.web.request import fragment
 from projects.models import Project
 from servers.access import Request
+from servers.errors import NotReadyError
 from servers.models import Server, ServerGroup
-from servers.shell import NotReadyError
 
 
 @fragment

@@ -12,8 +12,8 @@ from projects.forms import GuidedForm, StartForm
 from projects.guess import TELLING, Guess, example_script, guess, short_name, suggested_script
 from projects.models import Project
 from servers.access import Request, needs
+from servers.errors import NotReadyError
 from servers.models import Environment
-from servers.shell import NotReadyError
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

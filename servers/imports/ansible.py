@@ -19,8 +19,8 @@ from servers.imports.listing import (
     MAX_SERVERS,
     Found,
     Listing,
-    UnreadableError,
-    shown,
+    UnreadableListingError,
+    printable,
     too_many_servers,
 )
 from servers.imports.openssh import jumps_of, jumps_of_command
@@ -64,7 +64,7 @@ class _Inventory:
 
     def group(self, name: str) -> _Group:
         if name not in self.groups and len(self.groups) >= MAX_GROUPS + len(_BUILT_IN):
-            raise UnreadableError(_("There are more than %d groups in it. Import them in parts.") % MAX_GROUPS)
+            raise UnreadableListingError(_("There are more than %d groups in it. Import them in parts.") % MAX_GROUPS)
         return self.groups.setdefault(name, _Group())
 
     def add_hosts(self, group: str, pattern: str, values: dict[str, str], line: int = 0) -> None:
@@ -81,10 +81,10 @@ class _Inventory:
         spans = [_span(low, high, step) for low, high, step in ranges]
         if not all(spans):
             self.listing.note(
-                _("“%(text)s” was left out: its range holds nothing.") % {"text": shown(pattern)}
+                _("“%(text)s” was left out: its range holds nothing.") % {"text": printable(pattern)}
                 if not line
                 else _("Line %(line)d: “%(text)s” was left out: its range holds nothing.")
-                % {"line": line, "text": shown(pattern)}
+                % {"line": line, "text": printable(pattern)}
             )
             return
         number = prod(map(len, spans))
@@ -105,7 +105,7 @@ class _Inventory:
     def finished(self) -> Listing:
         """The servers with the values that count for them, and the groups with all their members."""
         if not self.hosts:
-            raise UnreadableError(_("It names no server."))
+            raise UnreadableListingError(_("It names no server."))
         parents: dict[str, set[str]] = {name: set() for name in self.groups}
         for name, group in self.groups.items():
             for child in group.children:
@@ -113,8 +113,8 @@ class _Inventory:
         try:
             order = list(TopologicalSorter(parents).static_order())
         except CycleError as error:
-            circle = " → ".join(shown(str(name)) for name in error.args[1][:6])
-            raise UnreadableError(_("Its groups contain one another: %s.") % circle) from error
+            circle = " → ".join(printable(str(name)) for name in error.args[1][:6])
+            raise UnreadableListingError(_("Its groups contain one another: %s.") % circle) from error
         above, depth = _above(order, parents)
         groups_of: dict[str, set[str]] = {}
         for name, group in self.groups.items():
@@ -139,7 +139,7 @@ class _Inventory:
             members[name] = own
             number += len(own)
             if number > MAX_MEMBERSHIPS:
-                raise UnreadableError(_("Its groups have too many members. Import them in parts."))
+                raise UnreadableListingError(_("Its groups have too many members. Import them in parts."))
         for name in self.groups:
             if name not in _BUILT_IN and members[name]:
                 self.listing.groups[name] = [*members[name]]
@@ -148,7 +148,7 @@ class _Inventory:
 def read(text: str, file_name: str = "") -> Listing:
     """The servers and groups of an inventory; its format is told by the file's name or by its first line.
 
-    Raises `UnreadableError`.
+    Raises `UnreadableListingError`.
     """
     return read_yaml(text) if is_yaml(text, file_name) else read_ini(text)
 
@@ -166,7 +166,7 @@ def is_yaml(text: str, file_name: str = "") -> bool:
 
 
 def read_ini(text: str) -> Listing:
-    """An inventory in INI: ``[group]``, ``[group:children]``, ``[group:vars]``. Raises `UnreadableError`."""
+    """An inventory in INI: ``[group]``, ``[group:children]``, ``[group:vars]``. Raises `UnreadableListingError`."""
     inventory = _Inventory()
     name, kind = "ungrouped", "hosts"
     for number, line in enumerate(text.splitlines(), 1):
@@ -178,7 +178,7 @@ def read_ini(text: str) -> Listing:
             inventory.group(name)
             if kind not in {"hosts", "children", "vars"}:
                 inventory.listing.note(
-                    _("Line %(line)d: the section “%(text)s” was left out.") % {"line": number, "text": shown(line)}
+                    _("Line %(line)d: the section “%(text)s” was left out.") % {"line": number, "text": printable(line)}
                 )
             continue
         if kind == "vars":
@@ -221,10 +221,12 @@ class _Loader(yaml.BaseLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise UnreadableError(_("References to anchors (*name) are not followed. Write out what they stand for."))
+            raise UnreadableListingError(
+                _("References to anchors (*name) are not followed. Write out what they stand for.")
+            )
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise UnreadableError(_("It is nested too deeply."))
+            raise UnreadableListingError(_("It is nested too deeply."))
         try:
             return super().compose_node(parent, index)
         finally:
@@ -232,19 +234,20 @@ class _Loader(yaml.BaseLoader):
 
 
 def read_yaml(text: str) -> Listing:
-    """An inventory in YAML: groups with ``hosts``, ``children`` and ``vars``. Raises `UnreadableError`."""
+    """An inventory in YAML: groups with ``hosts``, ``children`` and ``vars``. Raises `UnreadableListingError`."""
     try:
         tree = yaml.load(text, _Loader)  # noqa: S506 (it makes texts, lists and dicts only)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise UnreadableError(
-            _("Line %(line)d is not YAML: %(why)s.") % {"line": line, "why": shown(str(error.problem or error.context))}
+        raise UnreadableListingError(
+            _("Line %(line)d is not YAML: %(why)s.")
+            % {"line": line, "why": printable(str(error.problem or error.context))}
         ) from error
     except yaml.YAMLError as error:
-        raise UnreadableError(_("It holds characters that YAML does not allow.")) from error
+        raise UnreadableListingError(_("It holds characters that YAML does not allow.")) from error
     if not isinstance(tree, dict):
-        raise UnreadableError(_("It is not an inventory: the names of groups are expected at its top."))
+        raise UnreadableListingError(_("It is not an inventory: the names of groups are expected at its top."))
     inventory = _Inventory()
     for name, node in tree.items():
         _yaml_group(inventory, str(name), node)
@@ -269,7 +272,7 @@ def _yaml_group(inventory: _Inventory, name: str, node: Any) -> None:
                 _yaml_group(inventory, child, below)
         else:
             inventory.listing.note(
-                _("“%(key)s” of “%(name)s” was left out.") % {"key": shown(key), "name": shown(name)}
+                _("“%(key)s” of “%(name)s” was left out.") % {"key": printable(key), "name": printable(name)}
             )
 
 
@@ -279,7 +282,7 @@ def _entries(inventory: _Inventory, name: str, node: Any) -> list[tuple[str, Any
         return []
     if isinstance(node, dict):
         return [(str(key), value) for key, value in node.items()]
-    inventory.listing.note(_("What stands below “%s” was left out: it is not a mapping.") % shown(name))
+    inventory.listing.note(_("What stands below “%s” was left out: it is not a mapping.") % printable(name))
     return []
 
 
@@ -314,14 +317,14 @@ def _found(name: str, values: dict[str, str]) -> Found:
     found.key_file = values.get("key_file", "")
     connection = values.get("connection", "ssh")
     if connection not in {"ssh", "smart", "paramiko", "paramiko_ssh", "ssh_connection"}:
-        found.problem = _("it is not reached over SSH (ansible_connection is %s)") % shown(connection)
+        found.problem = _("it is not reached over SSH (ansible_connection is %s)") % printable(connection)
     if any("{{" in value or "{%" in value for value in values.values()):
         found.problem = _("one of its variables is a template, which only Ansible can fill in")
         return found
     for arguments in (values.get("common_args", ""), values.get("extra_args", "")):
         jumps = _jumps_in(arguments)
         if jumps is None:
-            found.problem = _("it is reached by “%s”, which is not a jump host") % shown(arguments)
+            found.problem = _("it is reached by “%s”, which is not a jump host") % printable(arguments)
         elif jumps and not found.jumps:
             found.jumps = jumps
     return found

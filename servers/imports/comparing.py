@@ -1,123 +1,15 @@
-"""What an import would make and change, compared with what is here; and doing what was ticked, all of it or nothing."""
+"""What a file holds, compared with what is here: what an import would make and change, and what it refuses."""
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.utils.translation import gettext as _
 
-from servers.imports.listing import Found, Listing, shown
+from servers.imports.listing import Found, Listing, printable
+from servers.imports.rows import Choices, Difference, GroupRow, Login, ServerRow, State
 from servers.models import Credential, Environment, Server, ServerGroup
 from servers.sentences import unended
-
-NEW, SAME, DIFFERS, REFUSED = "new", "same", "differs", "refused"
-
-
-@dataclass(frozen=True)
-class Change:
-    """One value that an import would change."""
-
-    label: str
-    old: str
-    new: str
-
-
-@dataclass(eq=False)
-class Login:
-    """A user, with the name of a key file where one is given, whose credential has to be chosen for new servers."""
-
-    number: int
-    username: str
-    key_file: str
-    credential: Credential | None = None
-    servers: int = 0
-
-
-@dataclass(eq=False)
-class ServerRow:
-    """One server of the file. ``state``: new, same, differs or refused; ``why`` says what else there is to know."""
-
-    number: int
-    found: Found
-    state: str = NEW
-    why: str = ""
-    port: int = 22
-    existing: Server | None = None
-    changes: list[Change] = field(default_factory=list)
-    login: Login | None = None
-    jump: "ServerRow | Server | None" = None
-
-    @property
-    def mark(self) -> str:
-        """What a ticked box sends: the row and the state that was seen."""
-        return f"{self.number}:{self.state}"
-
-    @property
-    def shown_name(self) -> str:
-        """Its name, fit for a page."""
-        return shown(self.found.name)
-
-    @property
-    def address(self) -> str:
-        """Where it is reached, fit for a page."""
-        return Server(host=shown(self.found.host), port=self.port).address
-
-    @property
-    def jump_server(self) -> Server | None:
-        """The jump host, once it is there."""
-        return self.jump.existing if isinstance(self.jump, ServerRow) else self.jump
-
-    @property
-    def jump_name(self) -> str:
-        """The jump host's name, fit for a page."""
-        return self.jump.shown_name if isinstance(self.jump, ServerRow) else str(self.jump or "")
-
-
-@dataclass(eq=False)
-class GroupRow:
-    """One group of the file with its servers. ``added``: those that are not in the group of that name yet."""
-
-    number: int
-    name: str
-    rows: list[ServerRow]
-    state: str = NEW
-    why: str = ""
-    existing: ServerGroup | None = None
-    environment: str = Environment.DEVELOPMENT
-    added: int = 0
-
-    @property
-    def mark(self) -> str:
-        """What a ticked box sends: the row and the state that was seen."""
-        return f"{self.number}:{self.state}"
-
-    @property
-    def shown_name(self) -> str:
-        """Its name, fit for a page."""
-        return shown(self.name)
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What somebody ticked and chose: marks of servers and groups, environments and credentials by number."""
-
-    servers: Collection[str] = ()
-    groups: Collection[str] = ()
-    environments: Mapping[int, str] = field(default_factory=dict)
-    credentials: Mapping[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Done:
-    """How many servers were made and changed, and how many groups were made or given members."""
-
-    made: int
-    changed: int
-    groups: int
 
 
 class ImportPlan:
@@ -133,7 +25,7 @@ class ImportPlan:
             self._by_name[server.name] = server
             if server.jump_host_id is None:  # what is behind a jump host may have the address of something else
                 self._by_address.setdefault((_plain_host(server.host), server.port), server)
-        self.servers = [ServerRow(number, found) for number, found in enumerate(listing.servers)]
+        self.servers = [ServerRow(number=number, found=found) for number, found in enumerate(listing.servers)]
         self._rows_by_name = {row.found.name: row for row in self.servers}
         self._rows_by_address: dict[tuple[str, int], ServerRow] = {}
         self._rows_by_way: dict[tuple[str, ...], ServerRow] = {}
@@ -147,20 +39,18 @@ class ImportPlan:
             self._compare(row)
         self.groups = self._groups(listing)
 
-    # --- comparing ---------------------------------------------------------------------------------
-
     def _check(self, row: ServerRow) -> None:
         """Refuse what could not be a server."""
         found = row.found
         if found.problem:
-            self._refuse(row, found.problem)
+            row.refuse(found.problem)
             return
         if not found.name.isprintable():
-            self._refuse(row, _("its name holds invisible characters"))
+            row.refuse(_("its name holds invisible characters"))
             return
         port = found.port.strip() or "22"
         if len(port) > 5 or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
-            self._refuse(row, _("“%s” is not a port") % shown(found.port))
+            row.refuse(_("“%s” is not a port") % printable(found.port))
             return
         row.port = int(port)
         try:
@@ -168,11 +58,11 @@ class ImportPlan:
             if found.username:
                 Credential(username=found.username).clean_fields(exclude=["name"])
         except ValidationError as error:
-            self._refuse(row, unended(" ".join(error.messages)))
+            row.refuse(unended(" ".join(error.messages)))
 
     def _recognise(self, row: ServerRow) -> None:
         """Find out whether it is here already, under its name or another one, or twice in the file."""
-        if row.state == REFUSED:
+        if row.state == State.REFUSED:
             return
         address = (_plain_host(row.found.host), row.port)
         self._rows_by_address.setdefault(address, row)
@@ -180,25 +70,25 @@ class ImportPlan:
         if row.found.name in self._by_name:
             row.existing = self._by_name[row.found.name]
         elif twin is not row:
-            self._refuse(row, _("it is the same machine as %s in this file") % twin.shown_name)
+            row.refuse(_("it is the same machine as %s in this file") % twin.shown_name)
         elif not row.found.jumps and address in self._by_address:
             row.existing = self._by_address[address]
             row.why = _("here it is called %s") % row.existing
 
     def _find_jump(self, row: ServerRow) -> None:
         """Find the jump host among the servers of the file and those that are here."""
-        if row.state == REFUSED or not row.found.jumps:
+        if row.state == State.REFUSED or not row.found.jumps:
             return
         jump = self._resolve(row.found.jumps[-1])
         if jump is None:
-            why = _("its jump host %s is neither in this file nor here") % shown(row.found.jumps[-1])
-            self._refuse(row, why)
+            why = _("its jump host %s is neither in this file nor here") % printable(row.found.jumps[-1])
+            row.refuse(why)
         elif jump is row:
-            self._refuse(row, _("it is its own jump host"))
+            row.refuse(_("it is its own jump host"))
         elif not self._goes_through(jump, row.found.jumps[:-1]):
             why = _("its way leads through %(way)s; give %(jump_host)s the jump host before it first")
-            way = " → ".join(shown(hop) for hop in row.found.jumps[:8])
-            self._refuse(row, why % {"way": way, "jump_host": shown(row.found.jumps[-1])})
+            way = " → ".join(printable(hop) for hop in row.found.jumps[:8])
+            row.refuse(why % {"way": way, "jump_host": printable(row.found.jumps[-1])})
         row.jump = jump
 
     def _goes_through(self, jump: "ServerRow | Server", hops: list[str]) -> bool:
@@ -229,48 +119,30 @@ class ImportPlan:
             while isinstance(hop := seen[-1].jump, ServerRow) and hop not in seen and len(seen) < 20:
                 seen.append(hop)
             if isinstance(hop, ServerRow):
-                self._refuse(row, _("its jump hosts lead in a circle"))
-            elif any(other.state == REFUSED and other.existing is None for other in seen[1:]):
-                self._refuse(row, _("its jump host %s cannot be taken") % row.jump_name)
+                row.refuse(_("its jump hosts lead in a circle"))
+            elif any(other.state == State.REFUSED and other.existing is None for other in seen[1:]):
+                row.refuse(_("its jump host %s cannot be taken") % row.jump_name)
 
     def _compare(self, row: ServerRow) -> None:
         """What would be changed of a server that is here; which login a new one needs."""
-        if row.state == REFUSED:
+        if row.state == State.REFUSED:
             return
         server, found = row.existing, row.found
         if server is None:
             row.login = self._login(found)
             return
-        row.state = SAME
+        row.state = State.SAME
         if row.why:  # known under another name
             return
-        jump = row.jump_server
-        is_new_jump = row.jump is not None and jump is None
-        changes = [
-            (_("host"), server.host, found.host, server.host != found.host),
-            (_("port"), str(server.port), str(row.port), server.port != row.port),
-            (
-                _("jump host"),
-                str(server.jump_host or "–"),
-                row.jump_name or "–",
-                is_new_jump or server.jump_host_id != (jump.pk if jump else None),
-            ),
-            (
-                _("user"),
-                server.credential.username,
-                found.username,
-                bool(found.username) and server.credential.username != found.username,
-            ),
-        ]
-        row.changes = [Change(label, old, shown(new)) for label, old, new, differs in changes if differs]
+        row.changes = _differences(server, row)
         if row.changes:
-            row.state = DIFFERS
-        if changes[-1][-1]:
+            row.state = State.DIFFERS
+        if _has_other_user(server, found):
             row.login = self._login(found)
 
     def _login(self, found: Found) -> Login:
         """The login of a server; its credential is proposed where the user's name leaves no doubt."""
-        key_file = shown(found.key_file)
+        key_file = printable(found.key_file)
         for login in self.logins:
             if (login.username, login.key_file) == (found.username, key_file):
                 break
@@ -294,150 +166,67 @@ class ImportPlan:
         existing = {group.name: group for group in ServerGroup.objects.prefetch_related("servers")}
         groups = []
         for number, (name, members) in enumerate(listing.groups.items()):
-            rows = [row for member in members if (row := self._rows_by_name.get(member)) and row.state != REFUSED]
-            group = GroupRow(number, name, rows, existing=existing.get(name), environment=_guess(name))
-            groups.append(group)
-            try:
-                ServerGroup(name=name).clean_fields()
-            except ValidationError as error:
-                group.state, group.why = REFUSED, unended(" ".join(error.messages))
-                continue
-            if not name.isprintable():
-                group.state, group.why = REFUSED, _("its name holds invisible characters")
-            elif not rows:
-                group.state, group.why = REFUSED, _("none of its servers can be taken")
-            elif group.existing:
-                group.environment = group.existing.environment
-                there = {server.pk for server in group.existing.servers.all()}
-                group.added = sum(row.existing is None or row.existing.pk not in there for row in rows)
-                group.state = DIFFERS if group.added else SAME
+            found = (self._rows_by_name.get(member) for member in members)
+            rows = [row for row in found if row is not None and row.state != State.REFUSED]
+            group = GroupRow(number=number, name=name, rows=rows, existing=existing.get(name), environment=_guess(name))
+            if problem := _problem(group):
+                group.refuse(problem)
             else:
-                group.added = len(rows)
+                _count_added(group)
+            groups.append(group)
         return groups
-
-    @staticmethod
-    def _refuse(row: ServerRow, why: str) -> None:
-        if row.state != REFUSED:
-            row.state, row.why = REFUSED, why
-
-    # --- doing -------------------------------------------------------------------------------------
 
     def proposed(self) -> Choices:
         """What is ticked at first: all that is new, and nothing that would change what is here."""
         return Choices(
-            servers=[row.mark for row in self.servers if row.state == NEW],
-            groups=[group.mark for group in self.groups if group.state == NEW],
+            servers=[row.mark for row in self.servers if row.state == State.NEW],
+            groups=[group.mark for group in self.groups if group.state == State.NEW],
             environments={group.number: group.environment for group in self.groups},
             credentials={login.number: str(login.credential.pk) for login in self.logins if login.credential},
         )
 
     def counts(self) -> dict[str, int]:
         """How many servers are new, the same, different, refused."""
-        return {state: sum(row.state == state for row in self.servers) for state in (NEW, SAME, DIFFERS, REFUSED)}
-
-    def carry_out(self, choices: Choices) -> Done:
-        """Make and change what was ticked, all of it or nothing. Raises `ValidationError` that says what is wrong."""
-        rows = self._ticked(self.servers, choices.servers)
-        groups = self._ticked(self.groups, choices.groups)
-        if not rows and not groups:
-            raise ValidationError(_("Nothing is ticked."))
-        chosen = self._credentials_for(rows, choices.credentials)
-        self._insist_on_jump_hosts(rows)
-        with transaction.atomic():
-            new = [row for row in rows if row.state == NEW]
-            self._make(new, chosen)
-            self._update([row for row in rows if row.state == DIFFERS], chosen)
-            for row in new:
-                self._server(row).jump_host = row.jump_server
-            everything = [self._server(row) for row in rows]
-            Server.objects.bulk_update(everything, ["host", "port", "jump_host", "credential"], batch_size=500)
-            _insist_on_no_circle(everything)
-            number = self._fill_groups(groups, choices.environments)
-        return Done(len(new), len(rows) - len(new), number)
-
-    @staticmethod
-    def _ticked(rows: Iterable[Any], marks: Collection[str]) -> list[Any]:
-        """The rows that were ticked. Raises `ValidationError` if one is no more what was seen."""
-        numbers = {mark.partition(":")[0]: mark for mark in marks}
-        ticked = []
-        for row in rows:
-            mark = numbers.get(str(row.number))
-            if mark is None:
-                continue
-            if mark != row.mark or row.state not in {NEW, DIFFERS}:
-                raise ValidationError(
-                    _("%s was changed here meanwhile. Nothing was imported; look at the list again.") % row.shown_name
-                )
-            ticked.append(row)
-        return ticked
-
-    def _credentials_for(self, rows: Iterable[ServerRow], chosen: Mapping[int, str]) -> dict[int, Credential]:
-        known = {str(credential.pk): credential for credential in self.credentials}
-        found: dict[int, Credential] = {}
-        for row in rows:
-            if row.login is None:
-                continue
-            credential = known.get(chosen.get(row.login.number, ""))
-            if credential is None:
-                who = row.login.username or _("servers without a user name")
-                raise ValidationError(_("Choose a credential for %s.") % shown(who))
-            found[row.login.number] = credential
-        return found
-
-    @staticmethod
-    def _insist_on_jump_hosts(rows: Collection[ServerRow]) -> None:
-        ticked = {row.number for row in rows}
-        for row in rows:
-            jump = row.jump
-            if isinstance(jump, ServerRow) and jump.existing is None and jump.number not in ticked:
-                words = {"server": row.shown_name, "jump_host": jump.shown_name}
-                raise ValidationError(_("%(server)s is reached through %(jump_host)s: tick that too.") % words)
-
-    @staticmethod
-    def _server(row: ServerRow) -> Server:
-        if row.existing is None:
-            raise AssertionError("it was made before")
-        return row.existing
-
-    def _make(self, rows: Collection[ServerRow], chosen: Mapping[int, Credential]) -> None:
-        for row in rows:
-            credential = chosen[row.login.number] if row.login else None
-            row.existing = Server(name=row.found.name, host=row.found.host, port=row.port, credential=credential)
-        Server.objects.bulk_create([self._server(row) for row in rows], batch_size=500)
-
-    def _update(self, rows: Collection[ServerRow], chosen: Mapping[int, Credential]) -> None:
-        for row in rows:
-            server = self._server(row)
-            server.host, server.port, server.jump_host = row.found.host, row.port, row.jump_server
-            if row.login:
-                server.credential = chosen[row.login.number]
-
-    def _fill_groups(self, groups: Collection[GroupRow], environments: Mapping[int, str]) -> int:
-        through = ServerGroup.servers.through
-        members = []
-        for group in groups:
-            if group.existing is None:
-                environment = environments.get(group.number, "")
-                group.existing = ServerGroup(name=group.name, environment=environment)
-                group.existing.clean_fields()
-                group.existing.save()
-            servers = {row.existing.pk for row in group.rows if row.existing is not None}
-            members += [through(servergroup_id=group.existing.pk, server_id=server) for server in servers]
-        through.objects.bulk_create(members, batch_size=500, ignore_conflicts=True)
-        return len(groups)
+        return {state: sum(row.state == state for row in self.servers) for state in State}
 
 
-def _insist_on_no_circle(servers: Iterable[Server]) -> None:
-    """Raise `ValidationError` if the jump hosts of one of ``servers`` lead back to where they were before."""
-    jumps = dict(Server.objects.values_list("pk", "jump_host"))
-    for server in servers:
-        seen: set[int] = set()
-        hop: int | None = server.pk
-        while hop is not None:
-            if hop in seen:
-                raise ValidationError(_("The jump hosts of %s would lead in a circle.") % server)
-            seen.add(hop)
-            hop = jumps[hop]
+def _differences(server: Server, row: ServerRow) -> list[Difference]:
+    """The values of a server that is here which the file has otherwise."""
+    found, jump = row.found, row.jump_server
+    has_other_jump = (row.jump is not None and jump is None) or server.jump_host_id != (jump.pk if jump else None)
+    values = (
+        (server.host != found.host, _("host"), server.host, found.host),
+        (server.port != row.port, _("port"), str(server.port), str(row.port)),
+        (has_other_jump, _("jump host"), str(server.jump_host or "–"), row.jump_name or "–"),
+        (_has_other_user(server, found), _("user"), server.credential.username, found.username),
+    )
+    return [Difference(label, old, printable(new)) for differs, label, old, new in values if differs]
+
+
+def _has_other_user(server: Server, found: Found) -> bool:
+    return bool(found.username) and server.credential.username != found.username
+
+
+def _problem(group: GroupRow) -> str:
+    """Why a group cannot be taken; empty if it can."""
+    try:
+        ServerGroup(name=group.name).clean_fields()
+    except ValidationError as error:
+        return unended(" ".join(error.messages))
+    if not group.name.isprintable():
+        return _("its name holds invisible characters")
+    return "" if group.rows else _("none of its servers can be taken")
+
+
+def _count_added(group: GroupRow) -> None:
+    """Compare a group's members with those that it has here, if it is here."""
+    there: set[int] = set()
+    if group.existing:
+        group.environment = group.existing.environment
+        there = {server.pk for server in group.existing.servers.all()}
+    group.added = sum(row.existing is None or row.existing.pk not in there for row in group.rows)
+    if group.existing:
+        group.state = State.DIFFERS if group.added else State.SAME
 
 
 def _plain_host(host: str) -> str:

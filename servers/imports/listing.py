@@ -13,7 +13,7 @@ MAX_MEMBERSHIPS = 50_000
 MAX_NOTES = 50
 
 
-class UnreadableError(Exception):
+class UnreadableListingError(Exception):
     """The text is not what it was said to be, or too much; the message says what and where."""
 
 
@@ -53,24 +53,24 @@ class Listing:
 
 
 def text_of(data: bytes) -> str:
-    """The text of an uploaded file. Raises `UnreadableError`."""
+    """The text of an uploaded file. Raises `UnreadableListingError`."""
     if len(data) > MAX_BYTES:
-        raise UnreadableError(_("The file is larger than %d KB. Import it in parts.") % (MAX_BYTES // 1024))
+        raise UnreadableListingError(_("The file is larger than %d KB. Import it in parts.") % (MAX_BYTES // 1024))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnreadableError(_("The file is not text in UTF-8.")) from error
+        raise UnreadableListingError(_("The file is not text in UTF-8.")) from error
     if "\0" in text:
-        raise UnreadableError(_("The file is not text: it holds NUL characters."))
+        raise UnreadableListingError(_("The file is not text: it holds NUL characters."))
     return text
 
 
-def too_many_servers() -> UnreadableError:
+def too_many_servers() -> UnreadableListingError:
     """There are more servers than are taken at once."""
-    return UnreadableError(_("There are more than %d servers in it. Import them in parts.") % MAX_SERVERS)
+    return UnreadableListingError(_("There are more than %d servers in it. Import them in parts.") % MAX_SERVERS)
 
 
-def shown(text: str) -> str:
+def printable(text: str) -> str:
     """A piece of a file for a sentence: one line, not long, nothing invisible."""
     plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:80])
     return plain + ("…" if len(text) > 80 else "")

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST
 from django_htmx.http import trigger_client_event
 
 from servers.access import Request, members_only
-from servers.connection import ConnectionTest, test_connection, test_connections
+from servers.connection import ConnectionTest, Level, try_connection, try_connections
 from servers.keys import fingerprint
 from servers.models import Server
 from servers.views.servers import server_page, shown_servers
@@ -29,7 +29,7 @@ def server_test(request: Request, pk: int) -> HttpResponse:
         test = ConnectionTest(server)
         context = {"server": server, "next": 0, "doing": test.doing(0), "about": test.about(0)}
         return render(request, "servers/_steps.html", context)
-    return server_page(request, server, test_connection(server))
+    return server_page(request, server, try_connection(server))
 
 
 @require_POST
@@ -42,7 +42,7 @@ def server_test_stage(request: Request, pk: int, number: int) -> HttpResponse:
             raise Http404
         steps = test.take(number)
         context: dict[str, Any] = {"server": server, "steps": steps}
-        if number + 1 == len(test.stages) or steps[-1].level == "failed":
+        if number + 1 == len(test.stages) or steps[-1].level == Level.FAILED:
             context |= {"ended": True, "fingerprint": fingerprint(server.host_key)}
         else:
             context |= {"next": number + 1, "doing": test.doing(number + 1), "about": test.about(number + 1)}
@@ -54,7 +54,7 @@ def server_test_stage(request: Request, pk: int, number: int) -> HttpResponse:
 def server_test_briefly(request: Request, pk: int) -> HttpResponse:
     """Test the way to a server in one go, for its row of the list."""
     server = get_object_or_404(Server.objects.with_login(), pk=pk)
-    report = test_connection(server)
+    report = try_connection(server)
     answer = render(request, "servers/_state.html", {"server": server, "report": report})
     return trigger_client_event(answer, f"tested-{pk}")
 
@@ -70,7 +70,7 @@ def servers_test(request: Request) -> HttpResponse:
             server.tested_after = before or 0  # type: ignore[attr-defined]  # for its row
         return render(request, "servers/_table.html", {"page": page, "testing": True})
     keys = [server.pk for server in page]
-    reports = test_connections([*Server.objects.filter(pk__in=keys).select_related("credential", "jump_host")])
+    reports = try_connections([*Server.objects.filter(pk__in=keys).select_related("credential", "jump_host")])
     online = sum(report.ok for report in reports)
     level = messages.SUCCESS if online == len(reports) else messages.WARNING
     told = ngettext(

@@ -1,6 +1,6 @@
 """Make, change and delete servers, groups and credentials, for those who may."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from django.contrib import messages
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, models, transaction
@@ -21,6 +21,17 @@ from servers.models import Credential, Server, ServerGroup
 SECTIONS: dict[type[models.Model], str] = {Server: "servers", ServerGroup: "groups", Credential: "credentials"}
 
 form_page = require_http_methods(["GET", "HEAD", "POST"])
+
+
+@runtime_checkable
+class Obstacle(Protocol):
+    """A row, of whatever floor, that can say why what it uses must not be deleted yet, such as a deployment.
+
+    ``obstacle`` is that sentence with its remedy; empty where there is nothing to say.
+    """
+
+    @property
+    def obstacle(self) -> str: ...
 
 
 @form_page
@@ -177,6 +188,6 @@ def _hold(it: models.Model) -> str:
         Collector(using=DEFAULT_DB_ALIAS, origin=it).collect([it])
     except ProtectedError as error:
         users = sorted(error.protected_objects, key=str)[:10]
-        sentences = [said for user in users if (said := getattr(user, "obstacle", ""))]
+        sentences = [said for user in users if isinstance(user, Obstacle) and (said := user.obstacle)]
         return " ".join(sentences) or _("It is still used by %s.") % ", ".join(map(str, users))
     return ""

@@ -13,8 +13,10 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from servers.access import Request, needs
 from servers.forms import ImportForm
-from servers.imports.comparing import Choices, Done, ImportPlan
+from servers.imports.comparing import ImportPlan
 from servers.imports.listing import Listing
+from servers.imports.rows import Choices
+from servers.imports.taking import Done, take
 from servers.models import Environment
 
 #: A list that was looked at longer ago than this is made anew.
@@ -49,7 +51,7 @@ def server_import_take(request: Request) -> HttpResponse:
         return redirect("server_import")
     listing, choices = Listing.of(values), _choices(request.POST)
     try:
-        done = ImportPlan(listing).carry_out(choices)
+        done = take(ImportPlan(listing), choices)
     except ValidationError as error:
         return _preview(request, listing, ImportPlan(listing), choices, " ".join(error.messages))
     messages.success(request, _told(done))

@@ -14,8 +14,8 @@ from deployer.models import Deployment, Release
 from deployer.repositories.changes import SHOWN, changes_of_deployment, changes_of_launch
 from deployer.repositories.mirror import fetch, mirror_of
 from projects.models import Project
+from servers.errors import NotReadyError
 from servers.models import Server
-from servers.shell import NotReadyError
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -15,7 +15,7 @@ from deployer.repositories.mirror import look_at
 from projects.commands import git as source
 from projects.guess import TELLING
 from projects.models import Project
-from servers.shell import NotReadyError
+from servers.errors import NotReadyError
 from tests.factories import make_credential, make_user
 from tests.parts.git import GitRepository
 from tests.parts.programs import free_port

@@ -16,9 +16,11 @@ from deployer.launching.launch import LaunchRefusedError
 from deployer.log.writing import Log, Masker
 from deployer.models import Deployment, LogLine, Target
 from deployer.queue.sweep import LOST_JOB, sweep
+from servers.errors import RunLostError
 from servers.models import Server
-from servers.shell import RunLostError, Script
+from servers.shell import Script
 from servers.ssh.shell import connect
+from servers.supervised.run import SupervisedRun
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import wait_until
 
@@ -177,7 +179,7 @@ def test_a_restart_that_the_lost_worker_never_began_is_not_begun_any_more(sshd, 
     settle_lost(deployment.pk)
     assert (status(deployment), deployment.targets.get().status) == ("failed", "skipped")
     with connect(Server.objects.get()) as shell, pytest.raises(RunLostError):  # the lost worker wakes up on the server
-        shell.run(Script("true"), lambda *_: None, timeout=10, stop=threading.Event(), key=target.run_key)
+        SupervisedRun(shell, target.run_key).run(Script("true"), lambda *_: None, timeout=10, stop=threading.Event())
     assert not (tmp_path / "begun").exists()
 
 
@@ -213,8 +215,8 @@ def test_a_server_that_had_failed_before_the_worker_was_lost_is_not_forgotten(ss
         target.deployment = deployment
         assert target.move(end, error="its script ended with status 3")
     with connect(Server.objects.get(name="web-2")) as shell:
-        key = deployment.targets.get(server_name="web-2").run_key
-        shell.run(Script("echo fine"), lambda _stream, _data: None, timeout=20, stop=threading.Event(), key=key)
+        run = SupervisedRun(shell, deployment.targets.get(server_name="web-2").run_key)
+        run.run(Script("echo fine"), lambda _stream, _data: None, timeout=20, stop=threading.Event())
     grow_old(deployment)
     sweep()
     settle_lost(deployment.pk)

@@ -7,8 +7,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from servers.connection import ConnectionTest, Stage
-from servers.connection import test_connection as check_connection
+from servers.connection import ConnectionTest, Stage, try_connection
 from servers.models import Credential, Server
 from tests.factories import make_credential, make_group, make_server, make_user
 from tests.parts.programs import wait_until
@@ -40,8 +39,8 @@ def connections_to(sshd: OpenSSHServer) -> int:
 def test_taken_one_by_one_or_in_one_go_the_steps_are_the_same(make_sshd: MakeSshd) -> None:
     door, inner = make_sshd(), make_sshd()
     server = make_server(inner, name="inner", jump_host=make_server(door, name="door"))
-    check_connection(server)  # the keys are pinned
-    told = [(step.level, step.server.name) for step in check_connection(server).steps]
+    try_connection(server)  # the keys are pinned
+    told = [(step.level, step.server.name) for step in try_connection(server).steps]
     assert told == [("ok", "door")] * 4 + [("ok", "inner")] * 6
     assert by_stages(server) == told
 
@@ -49,7 +48,7 @@ def test_taken_one_by_one_or_in_one_go_the_steps_are_the_same(make_sshd: MakeSsh
 def test_in_one_go_each_machine_is_connected_to_once(make_sshd: MakeSshd) -> None:
     sshd = make_sshd()
     before = connections_to(sshd)
-    assert check_connection(make_server(sshd)).ok
+    assert try_connection(make_server(sshd)).ok
     assert connections_to(sshd) - before == sshd.log.count("Accepted publickey") == 1
 
 
@@ -62,13 +61,13 @@ def test_only_one_connection_of_a_test_by_stages_goes_without_a_login(make_sshd:
 
 def test_a_name_is_looked_up_first_and_an_address_is_not(sshd: OpenSSHServer) -> None:
     named = make_server(sshd, host="localhost")
-    first = check_connection(named).steps[0]
+    first = try_connection(named).steps[0]
     assert (first.level, first.what.split()[:2]) == ("ok", ["localhost", "is"])
     assert Stage.NAME not in {stage for _hop, stage in ConnectionTest(make_server(sshd)).stages}
 
 
 def test_a_name_that_nobody_knows_ends_the_test_with_why_and_what_to_do() -> None:
-    report = check_connection(make_server(host="no-such-host.invalid"))
+    report = try_connection(make_server(host="no-such-host.invalid"))
     assert [step.level for step in report.steps] == ["failed"]
     assert "no-such-host.invalid" in report.steps[0].why
     assert report.steps[0].remedy
@@ -77,7 +76,7 @@ def test_a_name_that_nobody_knows_ends_the_test_with_why_and_what_to_do() -> Non
 def test_a_wrong_password_fails_the_login_after_the_port_and_the_key(sshd: OpenSSHServer) -> None:
     wrong = make_credential(username=sshd.username, kind=Credential.Kind.PASSWORD, password="wrong")
     server = make_server(sshd, credential=wrong)
-    steps = check_connection(server).steps
+    steps = try_connection(server).steps
     assert [step.level for step in steps] == ["ok", "ok", "notice", "failed"]
     assert wrong.name in steps[-1].why
     server.refresh_from_db()
@@ -87,10 +86,10 @@ def test_a_wrong_password_fails_the_login_after_the_port_and_the_key(sshd: OpenS
 def test_a_changed_key_ends_the_test_before_anything_is_sent_there(make_sshd: MakeSshd) -> None:
     sshd = make_sshd()
     server = make_server(sshd)
-    check_connection(server)
+    try_connection(server)
     sshd.change_host_key()
     logins = sshd.log.count("Accepted publickey")
-    steps = check_connection(Server.objects.get(pk=server.pk)).steps
+    steps = try_connection(Server.objects.get(pk=server.pk)).steps
     assert [step.level for step in steps] == ["ok", "ok", "failed"]
     assert steps[-1].other_key
     assert sshd.log.count("Accepted publickey") == logins
@@ -100,7 +99,7 @@ def test_the_changed_key_of_a_jump_host_is_told_of_the_jump_host_at_every_stage(
     door, inner = make_sshd(), make_sshd()
     jump = make_server(door, name="door")
     server = make_server(inner, name="inner", jump_host=jump)
-    assert check_connection(server).ok
+    assert try_connection(server).ok
     door.change_host_key()
     for number in range(1, len(ConnectionTest(server).stages)):
         with ConnectionTest(Server.objects.get(pk=server.pk)) as test:
@@ -110,7 +109,7 @@ def test_the_changed_key_of_a_jump_host_is_told_of_the_jump_host_at_every_stage(
 
 def test_a_jump_host_that_does_not_forward_is_named_with_what_to_do(make_sshd: MakeSshd) -> None:
     door, inner = make_sshd("AllowTcpForwarding no"), make_sshd()
-    report = check_connection(make_server(inner, jump_host=make_server(door)))
+    report = try_connection(make_server(inner, jump_host=make_server(door)))
     assert "AllowTcpForwarding" in report.steps[-1].why
     assert "sshd_config" in report.steps[-1].remedy
 
@@ -124,7 +123,7 @@ def test_a_program_that_is_missing_is_named_with_what_to_do(make_sshd: MakeSshd)
     server = make_server(sshd)
     sshd._extra = f"SetEnv HOME={sshd.home} PATH={tools}"
     sshd.restart()
-    report = check_connection(server)
+    report = try_connection(server)
     assert report.ok
     missing = [step for step in report.steps if step.level == "warning"]
     assert [step.what for step in missing] == ["bash is not installed there"]

@@ -13,8 +13,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from servers.imports import ansible, openssh
-from servers.imports.comparing import Choices, ImportPlan
-from servers.imports.listing import MAX_BYTES, Listing, UnreadableError, text_of
+from servers.imports.comparing import ImportPlan
+from servers.imports.listing import MAX_BYTES, Listing, UnreadableListingError, text_of
+from servers.imports.rows import Choices
+from servers.imports.taking import take
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_group, make_server, make_user
 
@@ -156,7 +158,7 @@ def test_a_command_that_is_no_jump_host_and_an_unknown_token_cannot_be_taken() -
 
 @pytest.mark.parametrize("text", ["", "# nothing", "User x", "Host *\n User x", "\0", "{json: 1}"])
 def test_a_config_without_servers_is_refused(text: str) -> None:
-    with pytest.raises(UnreadableError):
+    with pytest.raises(UnreadableListingError):
         openssh.read(text)
 
 
@@ -277,7 +279,7 @@ HOSTILE_YAML = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_an_ini_inventory_that_is_too_much_is_refused_in_no_time(name: str) -> None:
     begun = time.process_time()
-    with pytest.raises(UnreadableError) as caught:
+    with pytest.raises(UnreadableListingError) as caught:
         ansible.read_ini(HOSTILE[name])
     assert str(caught.value)
     assert time.process_time() - begun < 5
@@ -286,7 +288,7 @@ def test_an_ini_inventory_that_is_too_much_is_refused_in_no_time(name: str) -> N
 @pytest.mark.parametrize("name", HOSTILE_YAML)
 def test_a_hostile_yaml_inventory_is_refused_in_no_time(name: str) -> None:
     begun = time.process_time()
-    with pytest.raises(UnreadableError) as caught:
+    with pytest.raises(UnreadableListingError) as caught:
         ansible.read_yaml(HOSTILE_YAML[name])
     assert str(caught.value)
     assert time.process_time() - begun < 5
@@ -300,7 +302,7 @@ def test_a_hostile_yaml_inventory_is_refused_in_no_time(name: str) -> None:
     ],
 )
 def test_a_config_that_is_too_much_is_refused(config: str) -> None:
-    with pytest.raises(UnreadableError):
+    with pytest.raises(UnreadableListingError):
         openssh.read(config)
 
 
@@ -314,7 +316,7 @@ def test_a_pattern_made_to_be_slow_is_not() -> None:
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"Host a\0b", b"x" * (MAX_BYTES + 1)])
 def test_a_file_that_is_no_text_or_too_large_is_refused(data: bytes) -> None:
-    with pytest.raises(UnreadableError):
+    with pytest.raises(UnreadableListingError):
         text_of(data)
 
 
@@ -374,7 +376,7 @@ def test_what_cannot_be_taken_says_why(config: str, why: str) -> None:
     assert row.state == "refused"
     assert why in row.why
     with pytest.raises(ValidationError):
-        plan_of(config).carry_out(Choices(servers=[row.mark]))
+        take(plan_of(config), Choices(servers=[row.mark]))
     assert not Server.objects.exists()
 
 
@@ -392,7 +394,7 @@ def test_an_import_makes_servers_with_their_jump_hosts_groups_and_logins_and_aga
     choices = Choices(
         choices.servers, choices.groups, choices.environments, {**choices.credentials, nobody.number: str(ops.pk)}
     )
-    done = plan.carry_out(choices)
+    done = take(plan, choices)
     assert (done.made, done.changed, done.groups) == (9, 0, 3)
     web = Server.objects.get(name="web03.example.com")
     assert (web.credential, str(web.jump_host)) == (shop, "gate.example.com")
@@ -415,7 +417,7 @@ def test_an_import_changes_only_what_was_ticked_and_adds_to_groups_without_remov
     text = "[web]\nweb-1 ansible_host=192.0.2.11\nweb-2 ansible_host=192.0.2.12\n"
     plan = ImportPlan(ansible.read(text))
     marks = {row.found.name: row.mark for row in plan.servers}
-    done = plan.carry_out(Choices(servers=[marks["web-1"]], groups=[plan.groups[0].mark]))
+    done = take(plan, Choices(servers=[marks["web-1"]], groups=[plan.groups[0].mark]))
     assert (done.made, done.changed, done.groups) == (0, 1, 1)
     old.refresh_from_db()
     other.refresh_from_db()
@@ -431,7 +433,7 @@ def test_what_was_changed_since_it_was_looked_at_is_not_imported() -> None:
     choices = plan.proposed()
     make_server(name="web-1", host="192.0.2.1", credential=login)
     with pytest.raises(ValidationError, match="changed here meanwhile"):
-        plan_of("Host web-1\n User deploy\nHost web-2\n User deploy\n").carry_out(choices)
+        take(plan_of("Host web-1\n User deploy\nHost web-2\n User deploy\n"), choices)
     assert not Server.objects.filter(name="web-2").exists()
 
 
@@ -441,9 +443,9 @@ def test_a_server_is_not_taken_without_its_jump_host_or_a_credential() -> None:
     plan = plan_of("Host door\n User deploy\nHost web\n User deploy\n ProxyJump door\n")
     marks = {row.found.name: row.mark for row in plan.servers}
     with pytest.raises(ValidationError, match="is reached through door"):
-        plan.carry_out(Choices(servers=[marks["web"]], credentials=plan.proposed().credentials))
+        take(plan, Choices(servers=[marks["web"]], credentials=plan.proposed().credentials))
     with pytest.raises(ValidationError, match="Choose a credential for deploy"):
-        plan.carry_out(Choices(servers=plan.proposed().servers))
+        take(plan, Choices(servers=plan.proposed().servers))
     assert not Server.objects.exists()
 
 
@@ -453,7 +455,7 @@ def test_if_one_thing_is_wrong_nothing_is_imported() -> None:
     plan = ImportPlan(ansible.read("[g]\nweb-[1:3] ansible_user=deploy\n"))
     choices = Choices(plan.proposed().servers, [plan.groups[0].mark], {0: "no such environment"}, {0: str(login.pk)})
     with pytest.raises(ValidationError):
-        plan.carry_out(choices)
+        take(plan, choices)
     assert not Server.objects.exists()
     assert not ServerGroup.objects.exists()
 
@@ -465,7 +467,7 @@ def test_a_circle_over_servers_that_are_here_is_refused_whole() -> None:
     make_server(name="b", host="b", credential=login, jump_host=first)
     plan = plan_of("Host a\n User deploy\n ProxyJump b\n")
     with pytest.raises(ValidationError, match="circle"):
-        plan.carry_out(Choices(servers=[plan.servers[0].mark]))
+        take(plan, Choices(servers=[plan.servers[0].mark]))
     first.refresh_from_db()
     assert first.jump_host is None
 

@@ -11,21 +11,22 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from servers.connection import test_connection as check_connection
-from servers.models import Server
-from servers.shell import (
+from servers.connection import try_connection
+from servers.errors import (
     HostKeyChangedError,
     LinkLostError,
     LoginRefusedError,
     RunLostError,
-    Script,
     ScriptTimeoutError,
     StoppedError,
     TransferError,
     UnreachableError,
 )
+from servers.models import Server
+from servers.shell import Script
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised import script as supervised
+from servers.supervised.run import SupervisedRun
 from tests.factories import make_credential, make_server
 from tests.parts.proxy import Proxy
 
@@ -51,7 +52,7 @@ def shell(sshd):
 
 def run(shell: SSHShell, text: str, timeout: float = 30, stop: threading.Event | None = None, **kwargs) -> tuple:
     collected = Collected()
-    code = shell.run(Script(text, **kwargs), collected, timeout=timeout, stop=stop or threading.Event())
+    code = SupervisedRun(shell).run(Script(text, **kwargs), collected, timeout=timeout, stop=stop or threading.Event())
     return code, collected
 
 
@@ -115,10 +116,10 @@ def test_a_daemon_that_keeps_the_scripts_output_is_said_and_can_go_on_writing(ss
     daemon = f"(until [ -e {go} ]; do sleep 0.05; done; head -c 300000 /dev/zero && touch {done}) & echo started"
     with connect(make_server(sshd), on_notice=said.append) as shell:
         collected = Collected()
-        assert shell.run(Script(daemon), collected, timeout=20, stop=threading.Event(), key=key) == 0
+        assert SupervisedRun(shell, key).run(Script(daemon), collected, timeout=20, stop=threading.Event()) == 0
         assert collected.stdout == b"started\n"
         assert any("has the script's own output open" in sentence for sentence in said)
-        shell.forget(key)
+        SupervisedRun(shell, key).forget()
     assert not (sshd.home / ".deployer" / "runs" / key).exists()
     go.touch()  # what is written now is more than a pipe holds
     until = time.monotonic() + 10
@@ -139,7 +140,7 @@ def test_output_that_cannot_be_stored_is_said_and_the_script_goes_on(make_sshd):
 
 def test_a_script_that_has_ended_has_not_run_over_its_time_with_the_question_behind_it(shell):
     ended = Script("exit 3")
-    asked = shell.run_and_ask(ended, "sleep 30", Collected(), timeout=1, stop=threading.Event(), key="b" * 32)
+    asked = SupervisedRun(shell).carry_out(ended, "sleep 30", Collected(), timeout=1, stop=threading.Event())
     assert asked == (3, "")
 
 
@@ -147,7 +148,7 @@ def test_a_server_that_cannot_say_whether_a_script_was_started_is_not_believed(m
     sshd = make_sshd()
     (sshd.home / ".deployer").write_text("no folder")
     with connect(make_server(sshd)) as shell, pytest.raises(TransferError, match="does not say whether"):
-        shell.close_gate("c" * 32)
+        SupervisedRun(shell).close_gate()
 
 
 def test_a_daemon_inherits_no_ignored_signals_and_the_logins_own_umask(shell):
@@ -209,7 +210,7 @@ def test_a_run_under_one_key_is_executed_once(sshd):
             collected = Collected()
             script = Script("echo x >> once; sleep 0.5; exit 3")
             try:
-                codes.append(shell.run(script, collected, timeout=20, stop=threading.Event(), key="f" * 32))
+                codes.append(SupervisedRun(shell, "f" * 32).run(script, collected, timeout=20, stop=threading.Event()))
             except RunLostError:
                 codes.append(None)
 
@@ -295,7 +296,7 @@ def test_a_wrong_key_is_refused_with_the_credentials_name(sshd):
 
 def test_a_dead_port_is_said_to_be_refused():
     server = make_server(host="127.0.0.1", port=1)
-    report = check_connection(server)
+    report = try_connection(server)
     assert not report.ok
     assert "refused" in report.steps[-1].why
     assert Server.objects.get(pk=server.pk).connection_status == "offline"
@@ -334,7 +335,7 @@ def test_keys_of_every_usual_kind_log_in(make_sshd, kind):
         username=sshd.username, kind="ssh_key", private_key=pem, passphrase="open it" if kind == "passphrase" else ""
     )
     credential.full_clean()
-    report = check_connection(make_server(sshd, credential=credential))
+    report = try_connection(make_server(sshd, credential=credential))
     assert report.ok, report
 
 
@@ -354,7 +355,7 @@ def test_a_jump_host_that_does_not_forward_is_named_as_the_reason(make_sshd):
 def test_a_port_that_accepts_and_never_speaks_is_given_up_after_one_wait(monkeypatch):
     import socket
 
-    monkeypatch.setattr("servers.ssh.shell.LOGIN_TIMEOUT", 1.0)
+    monkeypatch.setattr("servers.ssh.hop.LOGIN_TIMEOUT", 1.0)
     begun = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(UnreachableError, match="sent nothing"):
         connect(make_server(host="127.0.0.1", port=listener.getsockname()[1]))
@@ -369,7 +370,7 @@ def test_a_run_that_is_stopped_while_its_server_is_away_gives_up_at_once(make_ss
         threading.Timer(2, stop.set).start()
         begun = time.monotonic()
         with pytest.raises(UnreachableError):
-            shell.run(Script("sleep 30"), Collected(), timeout=60, stop=stop)
+            SupervisedRun(shell).run(Script("sleep 30"), Collected(), timeout=60, stop=stop)
         assert time.monotonic() - begun < 10
 
 
@@ -377,7 +378,7 @@ def test_a_home_that_cannot_be_written_to_stops_a_run_before_it_begins(make_sshd
     sshd = make_sshd()
     (sshd.home / ".deployer").write_text("in the way")
     with connect(make_server(sshd)) as shell, pytest.raises(TransferError, match="could not be started"):
-        shell.run(Script("true"), Collected(), timeout=20, stop=threading.Event())
+        SupervisedRun(shell).run(Script("true"), Collected(), timeout=20, stop=threading.Event())
 
 
 @pytest.fixture

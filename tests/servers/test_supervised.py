@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from servers.shell import Script
-from servers.ssh.shell import _whole
+from servers.ssh.channel import whole
 from servers.supervised import script as supervised
 
 #: Debian has the first two. The others are tried where they are installed.
@@ -109,7 +109,7 @@ def run(shell: str, text: str, home: Path, *inside: str) -> subprocess.Completed
     environment = {"HOME": str(home), "PATH": f"{bins}:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
     return subprocess.run(
         [*inside, bins / "sh", "-s"],
-        input=_whole(text),
+        input=whole(text),
         capture_output=True,
         env=environment,
         timeout=60,

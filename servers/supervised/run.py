@@ -1,0 +1,164 @@
+"""A run that outlives the link: started once, followed to its recorded end over as many links as that takes."""
+
+import contextlib
+import secrets
+import threading
+import time
+
+from django.utils.translation import gettext as _
+
+from servers.errors import (
+    LinkLostError,
+    RunLostError,
+    ScriptTimeoutError,
+    ShellError,
+    StoppedError,
+    TransferError,
+    UnreachableError,
+)
+from servers.pauses import pauses
+from servers.shell import STDERR, STDOUT, OnOutput, Script, Shell
+from servers.ssh.shell import RECONNECTING, SSHShell
+from servers.supervised import script as protocol
+from servers.supervised.follower import LOST, REBOOTED, Follower, Record
+
+#: Seconds that ending a run may take, and then reading its last output: a busy server is slow to list its processes.
+ENDING = 120.0
+
+
+class SupervisedRun(Shell):
+    """The run with the name ``key`` on the server at the other end of ``link``, whether it was started yet or not."""
+
+    def __init__(self, link: SSHShell, key: str = "") -> None:
+        self.link = link
+        self.key = key or secrets.token_hex(16)
+
+    def run(self, script: Script, on_output: OnOutput, *, timeout: float, stop: threading.Event) -> int:
+        """Run ``script`` once on the server, whatever happens to the link, and give its recorded exit status."""
+        return self.carry_out(script, "", on_output, timeout=timeout, stop=stop)[0]
+
+    def carry_out(
+        self, script: Script, question: str, on_output: OnOutput, *, timeout: float, stop: threading.Event
+    ) -> tuple[int, str]:
+        """As `run`, and what ``question``, a short script of our own, printed at the moment when ``script`` had ended.
+
+        Nothing where there was no time for the answer: how the script ended is what counts.
+        A lost link is taken up again until the time limit and no output is lost or doubled. Raises as
+        `Shell.run`; besides `RunLostError` when the runner is gone without a record, and the last connection
+        error when the server could not be reached again in time.
+        """
+        follower = Follower(on_output)
+        deadline = time.monotonic() + timeout
+        begin = protocol.start(self.key, script, f"END_{secrets.token_hex(16)}")
+        waits = pauses(*RECONNECTING)
+        while True:
+            try:
+                if not self.link.is_alive:
+                    self.link.open()
+                waits = pauses(*RECONNECTING)
+                text = self._following(follower, "" if follower.met else begin) + question
+                self._follow(follower, text, deadline, stop)
+                return self._exit_status(follower), follower.answer.decode(errors="surrogateescape")
+            except (StoppedError, ScriptTimeoutError):
+                if not self.link.abandoned:
+                    self._end(follower, script.run_as)
+                raise
+            except (LinkLostError, UnreachableError) as error:
+                if self.link.abandoned or stop.is_set() or time.monotonic() > deadline:
+                    raise
+                self.link.notice(_("%s Connecting again.") % error)
+                self.link.close()
+                follower.lost_link()
+                stop.wait(next(waits))
+
+    def close_gate(self) -> bool:
+        """See to it that the run is never started from now on. False: it has been started already."""
+        answer = self.link.capture(protocol.close_gate(self.key))
+        said = answer.stdout.strip()
+        if said not in {"never", "started"}:
+            raise TransferError(
+                _("%s does not say whether the script was started") % self.link.server,
+                answer.stderr.strip()[-300:],
+                _("Check the free space and the rights of the login's home."),
+            )
+        return said == "never"
+
+    def forget(self) -> None:
+        """Delete what the server keeps of the run, once its end is recorded elsewhere; its gate goes too."""
+        with contextlib.suppress(ShellError):
+            self.link.capture(protocol.remove(self.key))
+
+    def kill(self, run_as: str = "") -> None:
+        """End the script, which runs as the user ``run_as`` where one is named, and everything below it."""
+        self.link.capture(protocol.kill(self.key, run_as=run_as), timeout=ENDING)
+
+    # --- following ---------------------------------------------------------------------------------
+
+    def _following(self, follower: Follower, begin: str = "") -> str:
+        """The text that sends what ``follower`` has not taken yet; ``begin`` starts the run first."""
+        return protocol.follow(self.key, follower.trailer, follower.taken[STDOUT], follower.taken[STDERR], begin)
+
+    def _follow(self, follower: Follower, text: str, deadline: float, stop: threading.Event) -> None:
+        """Follow the run until there is a record of its end, or it is known that there will be none."""
+        code = None
+        try:
+            code = self.link.execute(text, follower.take, deadline=deadline, stop=stop)
+        except ShellError:
+            if follower.record is None or self.link.abandoned:
+                raise
+            follower.answer = b""  # the end is known; only the question behind it was cut short
+        if follower.record is None:
+            follower.record = self._without_record(follower, code)
+
+    def _without_record(self, follower: Follower, code: int | None) -> str:
+        """The record of a run whose follower ended without one. Raises unless the run is gone for good."""
+        if code != protocol.NOTHING_TO_FOLLOW:
+            raise LinkLostError(_("The link to %s was lost") % self.link.server, follower.stray())
+        if not follower.met:
+            raise TransferError(
+                _("The run on %s could not be started") % self.link.server,
+                follower.stray(),
+                _("Check the free space and the rights of the login's home."),
+            )
+        return LOST  # its folder is gone
+
+    def _exit_status(self, follower: Follower) -> int:
+        """What the record says, once all of the output is there."""
+        if follower.record in {None, LOST, REBOOTED}:
+            raise RunLostError(
+                _("The run on %s left no record of its end") % self.link.server,
+                _("the machine was restarted meanwhile") if follower.record == REBOOTED else _("its runner was killed"),
+                _("Look at the server before anything is done again."),
+            )
+        record = Record.read(follower.record or "")
+        self._fetch_rest(follower, record)
+        self._say_what_is_odd(record)
+        return record.code
+
+    def _fetch_rest(self, follower: Follower, record: Record) -> None:
+        """Hand on the last bytes where the follower ended a moment before they were written."""
+        for stream, file in ((STDOUT, "out"), (STDERR, "err")):
+            have, size = follower.taken[stream], record.sizes[stream]
+            if have < size:
+                text = self.link.capture(protocol.rest(self.key, file, have, size - have)).stdout
+                follower.hand_on(stream, text.encode(errors="surrogateescape"))
+
+    def _say_what_is_odd(self, record: Record) -> None:
+        if record.held:
+            self.link.notice(
+                _(
+                    "What the script left running has the script's own output open; what it writes there from now on "
+                    "is thrown away. Let it write to a file of its own (>app.log 2>&1)."
+                )
+            )
+        if record.cut:
+            self.link.notice(_("The output is not whole: the server could not store all of it. Check its free space."))
+
+    def _end(self, follower: Follower, run_as: str) -> None:
+        """End the run and hand over what it still printed."""
+        if not self.link.is_alive:
+            self.link.open()
+        self.kill(run_as)
+        follower.lost_link()
+        with contextlib.suppress(ShellError):
+            self.link.execute(self._following(follower), follower.take, deadline=time.monotonic() + ENDING)
