@@ -12,8 +12,8 @@ FLOORS = {"servers": {"servers"}, "projects": {"projects", "servers"}, "deployer
 #: Library: the files that may import it. Everybody else asks those.
 DOORS = {
     "paramiko": {"servers/ssh/shell.py"},
-    "rq": {"deployer/queue/jobs.py", "deployer/queue/worker.py"},
-    "django_rq": {"deployer/queue/jobs.py", "deployer/queue/worker.py"},
+    "rq": {"deployer/queue/sending.py", "deployer/queue/worker.py"},
+    "django_rq": {"deployer/queue/sending.py", "deployer/queue/worker.py"},
 }
 
 

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.defaults import bad_request, server_error
 
 from deployer.models import Deployment
-from deployer.queue.jobs import queue_is_lost
+from deployer.queue.sending import queue_is_lost
 from deployer.queue.sweep import LOST_JOB, sweep
 from servers.models import ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
