@@ -1,7 +1,6 @@
-"""What is put on the queue, and what takes it off: one of the two files that know the queue library."""
+"""The site's side of the queue: jobs are sent by name, so that neither the engine nor the board is loaded for it."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import django_rq
@@ -19,6 +18,8 @@ GLANCE, PATIENCE = 1, 3
 #: Seconds for which its answer is taken to hold on pages.
 HOLDS = 10
 
+#: The functions that a worker runs, as the queue names them.
+_JOBS = "deployer.queue.jobs"
 #: The job that looks at the servers.
 LOOK = "look"
 
@@ -28,17 +29,17 @@ def enqueue_deployment(deployment_id: int) -> bool:
 
     False: it waits, or the queue was not reached; then the sweep will send it again.
     """
-    return _enqueue(run_deployment, f"deployment-{deployment_id}", deployment_id)
+    return _enqueue(f"{_JOBS}.run_deployment", f"deployment-{deployment_id}", deployment_id)
 
 
 def enqueue_settlement(deployment_id: int) -> bool:
     """Have a worker ask the servers of an interrupted deployment: ``deployment-ID-settle``; as above."""
-    return _enqueue(settle_deployment, f"deployment-{deployment_id}-settle", deployment_id)
+    return _enqueue(f"{_JOBS}.settle_deployment", f"deployment-{deployment_id}-settle", deployment_id)
 
 
 def enqueue_look() -> bool:
     """Have a worker ask the servers what they run, where nobody did lately; as above."""
-    return _enqueue(look_at_servers, LOOK)
+    return _enqueue(f"{_JOBS}.look_at_servers", LOOK)
 
 
 def queue_is_lost() -> bool:
@@ -61,7 +62,7 @@ def _answers(patience: float) -> bool:
         return False
 
 
-def _enqueue(job: Callable[..., None], name: str, *arguments: int) -> bool:
+def _enqueue(job: str, name: str, *arguments: int) -> bool:
     if not _answers(PATIENCE):  # else a queue that is silent would keep whoever launches waiting
         logger.warning("%s waits for the queue, which does not answer", name)
         return False
@@ -74,24 +75,3 @@ def _enqueue(job: Callable[..., None], name: str, *arguments: int) -> bool:
         logger.warning("%s waits for the queue: %s", name, error)
         return False
     return True
-
-
-def run_deployment(deployment_id: int) -> None:
-    """Carry out one deployment: the job of a worker."""
-    from deployer.engine.routines import carry_out  # the site enqueues without loading the engine
-
-    carry_out(deployment_id)
-
-
-def settle_deployment(deployment_id: int) -> None:
-    """Find out what is true of a deployment whose worker was lost: the job of another one."""
-    from deployer.engine.routines import settle_lost
-
-    settle_lost(deployment_id)
-
-
-def look_at_servers() -> None:
-    """See what the servers run: the job of a worker."""
-    from deployer.board.sightings import look_at_what_is_old
-
-    look_at_what_is_old()
