@@ -13,7 +13,8 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 
-from deployer.launching.launch import Launch, launch
+from deployer.launching.asked import Launch
+from deployer.launching.launch import launch
 from deployer.models import Deployment
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup

@@ -24,14 +24,17 @@ from deployer.api.shapes import (
     LogPageShape,
     PreflightShape,
     ReleaseShape,
-    cancel_sentence,
-    continue_sentence,
     log_after,
     preflight_shape,
 )
-from deployer.launching.launch import Launch, LaunchRefusedError, launch, retry_failed, roll_back, with_release
+from deployer.launching.again import retry_failed, roll_back
+from deployer.launching.answers import cancel_sentence, continue_sentence
+from deployer.launching.asked import Launch
+from deployer.launching.beforehand import preflight_of
+from deployer.launching.choice import with_release
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError
 from deployer.models import ApiToken, Deployment, Release
-from deployer.probing.look import preflight_of
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import receive

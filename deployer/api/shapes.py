@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.utils.translation import gettext as _
 from ninja import Schema
 from pydantic import field_serializer
 
@@ -187,25 +186,3 @@ def log_after(deployment_id: int, after: int) -> LogPage:
         last_id=lines[-1].pk if lines else after,
         lines=lines,
     )
-
-
-def cancel_sentence(deployment: Deployment, asked: bool) -> str:
-    """What became of a request to cancel; ``asked`` is the answer of `Deployment.request_cancel`."""
-    words = {"number": deployment.pk, "status": deployment.get_status_display().lower()}
-    if not asked:
-        return _("Deployment #%(number)s has ended already (%(status)s): there is nothing to cancel.") % words
-    if not deployment.is_active:
-        return _("Deployment #%(number)s is cancelled; it had not begun.") % words
-    if deployment.force_requested_at:
-        return _("Deployment #%(number)s is asked to stop at once: scripts that run on servers are ended.") % words
-    return (
-        _("Deployment #%(number)s is asked to stop: what has begun on a server is finished first, the rest is left.")
-        % words
-    )
-
-
-def continue_sentence(deployment: Deployment, continued: bool) -> str:
-    """What became of a request to go on; ``continued`` is the answer of `Deployment.continue_rollout`."""
-    if continued:
-        return _("Deployment #%d goes on with its next batch.") % deployment.pk
-    return _("Deployment #%d is not paused: there is nothing to continue.") % deployment.pk

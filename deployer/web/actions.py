@@ -15,17 +15,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from deployer.api.shapes import cancel_sentence, continue_sentence
-from deployer.launching.launch import (
-    Launch,
-    LaunchRefusedError,
-    check_launch,
-    launch,
-    numbered,
-    refusal_while_active,
-    wish_to_retry,
-    wish_to_roll_back,
-)
+from deployer.launching.again import wish_to_retry, wish_to_roll_back
+from deployer.launching.answers import cancel_sentence, continue_sentence
+from deployer.launching.asked import Launch
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError, check_launch, numbered, refusal_while_active
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.web.deployment import Pause, shown

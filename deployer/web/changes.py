@@ -8,7 +8,8 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST
 
-from deployer.launching.launch import Launch, numbered
+from deployer.launching.asked import Launch
+from deployer.launching.rules import numbered
 from deployer.models import Deployment
 from deployer.repositories.changes import Changes, changes_of_deployment, changes_of_launch
 from deployer.repositories.mirror import fetch, mirror_of

@@ -12,9 +12,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from deployer.launching.launch import Launch, LaunchRefusedError, launch, refusal_while_active, with_release
+from deployer.launching.asked import Launch
+from deployer.launching.beforehand import preflight_of
+from deployer.launching.choice import with_release
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError, refusal_while_active
 from deployer.models import Deployment, Release
-from deployer.probing.look import Finding, preflight_of
+from deployer.probing.look import Finding
 from deployer.web.forms import LaunchForm
 from projects.models import Project
 from servers.access import Request

@@ -12,7 +12,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from deployer.launching.launch import Launch, check_launch, refusal_while_active
+from deployer.launching.asked import Launch
+from deployer.launching.rules import check_launch, refusal_while_active
 from deployer.models import ApiToken, Deployment, Release, Target
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user

@@ -20,7 +20,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployer.engine.routines import carry_out
-from deployer.launching.launch import Launch, LaunchRefusedError, wish_to_retry, with_release
+from deployer.launching.again import wish_to_retry
+from deployer.launching.asked import Launch
+from deployer.launching.choice import with_release
+from deployer.launching.rules import LaunchRefusedError
 from deployer.models import ApiToken, Deployment, LogLine, Release
 from deployer.releases.archives import manifest_of
 from deployer.releases.contents import UnsafeArchiveError

@@ -15,7 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from deployer.launching.launch import Launch, LaunchRefusedError, launch
+from deployer.launching.asked import Launch
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, LogLine, Sighting, Target
 from deployer.repositories.mirror import fetch
 from projects.models import Variable

@@ -9,7 +9,11 @@ from django.core.files.base import ContentFile
 from django.core.management import call_command
 from django.utils import timezone
 
-from deployer.launching.launch import Launch, LaunchRefusedError, launch, wish_to_retry, with_release
+from deployer.launching.again import wish_to_retry
+from deployer.launching.asked import Launch
+from deployer.launching.choice import with_release
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Release, Target
 from deployer.releases.contents import UnsafeArchiveError, check_archive
 from deployer.releases.store import disk_use, prune

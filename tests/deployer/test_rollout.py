@@ -9,9 +9,11 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from deployer.engine.routines import carry_out
-from deployer.launching.launch import Launch, LaunchRefusedError, retry_failed, roll_back
+from deployer.launching.again import retry_failed, roll_back
+from deployer.launching.asked import Launch
+from deployer.launching.beforehand import preflight_of
+from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment
-from deployer.probing.look import preflight_of
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import wait_until

@@ -12,11 +12,15 @@ from django.utils.translation import gettext_lazy
 
 from deployer.api.shapes import preflight_shape
 from deployer.declaring.reading import printable
-from deployer.launching.launch import PREVIOUS, Launch, LaunchRefusedError, launch, with_release
+from deployer.launching.asked import Launch
+from deployer.launching.beforehand import preflight_of
+from deployer.launching.choice import PREVIOUS, with_release
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError
 from deployer.log.terminal import plain
 from deployer.management.commandline import WatchingCommand, refused
 from deployer.models import Deployment
-from deployer.probing.look import Finding, preflight_of
+from deployer.probing.look import Finding
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import KINDS, receive

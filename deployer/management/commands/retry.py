@@ -6,7 +6,8 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.launching.launch import LaunchRefusedError, retry_failed
+from deployer.launching.again import retry_failed
+from deployer.launching.rules import LaunchRefusedError
 from deployer.management.commandline import WatchingCommand, existing, refused
 from deployer.models import Deployment
 
