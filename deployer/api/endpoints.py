@@ -29,7 +29,7 @@ from deployer.api.shapes import (
 )
 from deployer.launching.again import retry_failed, roll_back
 from deployer.launching.answers import cancel_sentence, continue_sentence
-from deployer.launching.asked import Launch
+from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
 from deployer.launching.choice import with_release
 from deployer.launching.launch import launch
@@ -168,26 +168,26 @@ def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 
 
 #: What the framework puts before an input's own name when it says where a mistake is.
-_SOURCES = {"body", "query", "path", "wish", "filters"}
+_SOURCES = {"body", "query", "path", "asked", "filters"}
 #: The inputs of a launch by the names that this API gives them.
 _INPUTS = {"project": "project_id", "server_groups": "server_group_ids"}
 _ERRORS = {401: ErrorShape, 404: ErrorShape, 409: ErrorShape, 422: ErrorShape}
 
 
 @api.post("/deployments", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
-def create_deployment(request: Any, wish: LaunchInput) -> Status:
+def create_deployment(request: Any, asked: LaunchInput) -> Status:
     """Launch a deployment. It is answered at once; follow it by its id."""
     try:
-        return Status(201, launch(_launch_of(request, wish)))
+        return Status(201, launch(_request_of(request, asked)))
     except LaunchRefusedError as error:
         raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
 
 
 @api.post("/preflight", response={200: PreflightShape, **_ERRORS}, tags=["deployments"])
-def preflight(request: Any, wish: LaunchInput) -> PreflightShape:
+def preflight(request: Any, asked: LaunchInput) -> PreflightShape:
     """Ask every server whether this launch could work, and launch nothing. It takes some seconds."""
     try:
-        return preflight_shape(preflight_of(_launch_of(request, wish)))
+        return preflight_shape(preflight_of(_request_of(request, asked)))
     except LaunchRefusedError as error:
         raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
 
@@ -279,19 +279,19 @@ def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
     return ServerGroup.objects.prefetch_related("servers")
 
 
-def _launch_of(request: Any, wish: LaunchInput) -> Launch:
-    asked = Launch(
-        _all_of(Project.objects.all(), [wish.project_id], "project_id")[0],
-        _all_of(ServerGroup.objects.all(), wish.server_group_ids, "server_group_ids"),
-        deployment_type=wish.deployment_type,
-        branch=wish.branch or "",
+def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
+    asked = LaunchRequest(
+        _all_of(Project.objects.all(), [given.project_id], "project_id")[0],
+        _all_of(ServerGroup.objects.all(), given.server_group_ids, "server_group_ids"),
+        deployment_type=given.deployment_type,
+        branch=given.branch or "",
         created_by=request.auth.user,
         trigger=Deployment.Trigger.API,
-        rebuild=wish.rebuild,
-        batches=wish.batches,
-        max_failures=wish.max_failures,
+        rebuild=given.rebuild,
+        batches=given.batches,
+        max_failures=given.max_failures,
     )
-    return with_release(asked, wish.release, rolls_back=wish.is_rollback) if wish.release else asked
+    return with_release(asked, given.release, rolls_back=given.is_rollback) if given.release else asked
 
 
 def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deployment]) -> Status:

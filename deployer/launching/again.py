@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from django.contrib.auth.models import AbstractBaseUser
 from django.utils.translation import gettext as _
 
-from deployer.launching.asked import Launch
+from deployer.launching.asked import LaunchRequest
 from deployer.launching.choice import stored
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
@@ -15,16 +15,16 @@ from servers.models import ServerGroup
 
 
 def retry_failed(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
-    """Launch what `wish_to_retry` asks for."""
-    return launch(wish_to_retry(earlier, created_by=created_by, trigger=trigger))
+    """Launch what `request_to_retry` asks for."""
+    return launch(request_to_retry(earlier, created_by=created_by, trigger=trigger))
 
 
 def roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
-    """Launch what `wish_to_roll_back` asks for."""
-    return launch(wish_to_roll_back(latest, created_by=created_by, trigger=trigger))
+    """Launch what `request_to_roll_back` asks for."""
+    return launch(request_to_roll_back(latest, created_by=created_by, trigger=trigger))
 
 
-def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Launch:
+def request_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> LaunchRequest:
     """The same type and release again, for the servers of ``earlier`` that are not as they should be.
 
     Refused while it runs, when every server is done, when a newer deployment has touched one of them, and when one
@@ -52,7 +52,7 @@ def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, t
         if release.origin == Release.Origin.UPLOADED:
             raise LaunchRefusedError(_("Release %s is not stored any more: upload it again.") % release)
         release = None  # it is built anew, of the same commit
-    return Launch(
+    return LaunchRequest(
         earlier.project,
         groups,
         earlier.deployment_type,
@@ -66,7 +66,7 @@ def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, t
     )
 
 
-def wish_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Launch:
+def request_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> LaunchRequest:
     """The release that the servers of ``latest`` themselves recorded before it: no clone, no build.
 
     One that had failed there is passed over, for the one before it. Refused where there is none, where the servers
@@ -92,7 +92,7 @@ def wish_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None
             % {"number": latest.pk, "why": why}
         )
     release = stored(latest.project, versions[0])
-    return Launch(
+    return LaunchRequest(
         latest.project,
         list(latest.server_groups.all()),
         Deployment.Type.FULL,

@@ -11,7 +11,7 @@ from servers.models import ServerGroup
 
 
 @dataclass(frozen=True)
-class Launch:
+class LaunchRequest:
     """What somebody asks for. An empty ``branch`` means the project's default; restart-only has none.
 
     With a ``release`` nothing is cloned or built; without one, a stored release of the same commit and build settings

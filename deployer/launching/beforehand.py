@@ -8,7 +8,7 @@ from django.db import connections
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from deployer.launching.asked import Launch
+from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import check_launch, refusal_while_active
 from deployer.plan import Plan
 from deployer.probing.look import Finding, findings, look
@@ -18,10 +18,10 @@ from servers.shell import ShellError
 from servers.ssh.shell import connect
 
 
-def preflight_of(wish: Launch) -> list[Finding]:
+def preflight_of(request: LaunchRequest) -> list[Finding]:
     """Everything that can be said before a launch, servers asked side by side. Raises `LaunchRefusedError`."""
-    servers = check_launch(wish)
-    plan = Plan.of(wish.project, wish.groups)
+    servers = check_launch(request)
+    plan = Plan.of(request.project, request.groups)
     found = [
         Finding(Finding.WARNING, _("%s is not active: it is skipped") % server, server=server.name)
         for server in servers
@@ -35,10 +35,10 @@ def preflight_of(wish: Launch) -> list[Finding]:
                 "groups": ", ".join(groups),
             }
             found.append(Finding(Finding.INFO, what, server=server.name))
-    in_the_way = refusal_while_active(wish.project)
+    in_the_way = refusal_while_active(request.project)
     if in_the_way.blocking:
         found.append(Finding(Finding.WARNING, in_the_way.message))
-    return found + _ask_all([server for server in servers if server.is_active], plan, wish.deployment_type)
+    return found + _ask_all([server for server in servers if server.is_active], plan, request.deployment_type)
 
 
 def _ask_all(servers: Sequence[Server], plan: Plan, deployment_type: str) -> list[Finding]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from django.utils.translation import gettext as _
 
-from deployer.launching.asked import Launch
+from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Release
 from deployer.releases.store import recorded
@@ -15,29 +15,29 @@ from servers.models import ServerGroup
 PREVIOUS = "previous"
 
 
-def with_release(wish: Launch, version: str, *, rolls_back: bool = False) -> Launch:
-    """``wish`` with a release that is stored already: no clone, no build.
+def with_release(request: LaunchRequest, version: str, *, rolls_back: bool = False) -> LaunchRequest:
+    """``request`` with a release that is stored already: no clone, no build.
 
     ``version`` is one of the project's own or of another project of the same repository, or `PREVIOUS`, which is
     refused where the servers had different ones. ``rolls_back``: the deployment is recorded as one that goes back.
     """
-    if wish.deployment_type == Deployment.Type.RESTART_ONLY:
+    if request.deployment_type == Deployment.Type.RESTART_ONLY:
         raise LaunchRefusedError(
             _("A restart-only deployment takes no release: it restarts what is there."), field="release"
         )
-    if wish.branch:
+    if request.branch:
         raise LaunchRefusedError(_("Choose a branch or a release, not both."), field="release")
     if version == PREVIOUS:
-        version = _previous(wish)
-    release = stored(wish.project, version)
-    latest = Deployment.objects.ended().filter(project=wish.project).defer("plan").first() if rolls_back else None
-    return replace(wish, release=release, branch=release.commit_hash, rollback_from=latest)
+        version = _previous(request)
+    release = stored(request.project, version)
+    latest = Deployment.objects.ended().filter(project=request.project).defer("plan").first() if rolls_back else None
+    return replace(request, release=release, branch=release.commit_hash, rollback_from=latest)
 
 
-def _previous(wish: Launch) -> str:
+def _previous(request: LaunchRequest) -> str:
     """The version before the live one, on all servers of the groups."""
-    seen = recorded(wish.project)
-    servers = [server for server in ServerGroup.flatten(wish.groups) if server.is_active]
+    seen = recorded(request.project)
+    servers = [server for server in ServerGroup.flatten(request.groups) if server.is_active]
     versions = {seen[server.pk].previous for server in servers if server.pk in seen} - {""}
     if len(versions) != 1:
         raise LaunchRefusedError(

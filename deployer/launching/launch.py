@@ -6,7 +6,7 @@ from django.db import IntegrityError, transaction
 from django.utils.crypto import get_random_string
 from django.utils.translation import gettext as _
 
-from deployer.launching.asked import Launch
+from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import (
     LaunchRefusedError,
     _branch,
@@ -22,35 +22,35 @@ from servers.models import Server, ServerGroup
 from servers.sentences import as_stored
 
 
-def launch(wish: Launch) -> Deployment:
+def launch(request: LaunchRequest) -> Deployment:
     """Write the deployment and its targets and put it on the queue; or raise `LaunchRefusedError`.
 
     The project's configuration is frozen into the plan, so that editing it later changes nothing here.
     """
-    servers = check_launch(wish)
-    branch = "" if wish.deployment_type == Deployment.Type.RESTART_ONLY else _branch(wish)
+    servers = check_launch(request)
+    branch = "" if request.deployment_type == Deployment.Type.RESTART_ONLY else _branch(request)
     active = [server for server in servers if server.is_active]
-    batches = numbered(wish, active)
+    batches = numbered(request, active)
     with as_stored():
         inactive = _("The server is not active.")
     try:
         with transaction.atomic():
             deployment = Deployment.objects.create(
-                project=wish.project,
-                environment=wish.project.environment,
-                deployment_type=wish.deployment_type,
+                project=request.project,
+                environment=request.project.environment,
+                deployment_type=request.deployment_type,
                 branch=branch,
-                created_by=wish.created_by,  # type: ignore[misc]  # the user model is a setting
-                trigger=wish.trigger,
-                plan=_plan(wish).to_json(),
-                release=wish.release,
-                retry_of=wish.retry_of,
-                rollback_from=wish.rollback_from,
-                rebuild=wish.rebuild,
-                commit_hash=wish.release.commit_hash if wish.release else "",
-                commit_message=wish.release.commit_message if wish.release else "",
+                created_by=request.created_by,  # type: ignore[misc]  # the user model is a setting
+                trigger=request.trigger,
+                plan=_plan(request).to_json(),
+                release=request.release,
+                retry_of=request.retry_of,
+                rollback_from=request.rollback_from,
+                rebuild=request.rebuild,
+                commit_hash=request.release.commit_hash if request.release else "",
+                commit_message=request.release.commit_message if request.release else "",
             )
-            deployment.server_groups.set(wish.groups)
+            deployment.server_groups.set(request.groups)
             Target.objects.bulk_create(
                 Target(
                     deployment=deployment,
@@ -66,8 +66,8 @@ def launch(wish: Launch) -> Deployment:
             )
             transaction.on_commit(lambda: enqueue_deployment(deployment.pk))
     except IntegrityError as error:
-        refusal = refusal_while_active(wish.project)
-        if refusal.blocking is None and not _are_there(wish, servers):
+        refusal = refusal_while_active(request.project)
+        if refusal.blocking is None and not _are_there(request, servers):
             refusal = LaunchRefusedError(
                 _("What is to be launched, or a server that it goes to, was deleted at this moment: look again."),
                 conflict=True,
@@ -76,8 +76,8 @@ def launch(wish: Launch) -> Deployment:
     return deployment
 
 
-def _are_there(wish: Launch, servers: Sequence[Server]) -> bool:
+def _are_there(request: LaunchRequest, servers: Sequence[Server]) -> bool:
     """Whether the project, the groups and the servers of a launch still exist."""
-    groups = ServerGroup.objects.filter(pk__in=[group.pk for group in wish.groups]).count() == len(wish.groups)
+    groups = ServerGroup.objects.filter(pk__in=[group.pk for group in request.groups]).count() == len(request.groups)
     reached = Server.objects.filter(pk__in=[server.pk for server in servers]).count() == len(servers)
-    return groups and reached and Project.objects.filter(pk=wish.project.pk).exists()
+    return groups and reached and Project.objects.filter(pk=request.project.pk).exists()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from deployer.launching.asked import Launch
+from deployer.launching.asked import LaunchRequest
 from deployer.models import Deployment, validated_branch
 from deployer.plan import Plan
 from projects.models import Project
@@ -30,16 +30,16 @@ class LaunchRefusedError(Exception):
         self.conflict = conflict or blocking is not None
 
 
-def check_launch(wish: Launch) -> list[Server]:
+def check_launch(request: LaunchRequest) -> list[Server]:
     """Every rule of a launch but the one that the database keeps; gives the servers in their order."""
-    project = wish.project
-    if wish.deployment_type not in Deployment.Type.values:
+    project = request.project
+    if request.deployment_type not in Deployment.Type.values:
         raise LaunchRefusedError(
             _("“%(type)s” is not a type of deployment: choose one of %(types)s.")
-            % {"type": wish.deployment_type, "types": ", ".join(Deployment.Type.values)},
+            % {"type": request.deployment_type, "types": ", ".join(Deployment.Type.values)},
             field="deployment_type",
         )
-    restart_only = wish.deployment_type == Deployment.Type.RESTART_ONLY
+    restart_only = request.deployment_type == Deployment.Type.RESTART_ONLY
     if not (project.deploy_script_path or (restart_only and project.restart_only_script_path)):
         raise LaunchRefusedError(
             _(
@@ -54,20 +54,20 @@ def check_launch(wish: Launch) -> list[Server]:
             ("git_url", _("a full deployment clones the code from there")),
             ("deploy_path", _("a full deployment puts the release there")),
         ):
-            if not getattr(project, name) and not (name == "git_url" and wish.release):
+            if not getattr(project, name) and not (name == "git_url" and request.release):
                 raise LaunchRefusedError(
                     _("Project “%(project)s” has no %(field)s: %(why)s.")
                     % {"project": project, "field": name, "why": why},
                     field="project",
                 )
-    if wish.batches:
+    if request.batches:
         try:
-            validate_batches(wish.batches)
+            validate_batches(request.batches)
         except ValidationError as error:
             raise LaunchRefusedError(" ".join(error.messages), field="batches") from error
-    if not wish.groups:
+    if not request.groups:
         raise LaunchRefusedError(_("Choose at least one server group."), field="server_groups")
-    for group in wish.groups:
+    for group in request.groups:
         if group.environment != project.environment:
             raise LaunchRefusedError(
                 _(
@@ -82,17 +82,17 @@ def check_launch(wish: Launch) -> list[Server]:
                 },
                 field="server_groups",
             )
-    servers = ServerGroup.flatten(wish.groups)
-    if wish.only is not None:
-        servers = [server for server in servers if server.pk in wish.only]
+    servers = ServerGroup.flatten(request.groups)
+    if request.only is not None:
+        servers = [server for server in servers if server.pk in request.only]
     if not any(server.is_active for server in servers):
         raise LaunchRefusedError(
             _("There is no active server in %(groups)s: add one or activate one.")
-            % {"groups": ", ".join(f"“{group}”" for group in wish.groups)},
+            % {"groups": ", ".join(f"“{group}”" for group in request.groups)},
             field="server_groups",
         )
     if not restart_only:
-        _branch(wish)
+        _branch(request)
     return servers
 
 
@@ -109,25 +109,25 @@ def refusal_while_active(project: Project) -> LaunchRefusedError:
     )
 
 
-def numbered(wish: Launch, active: Sequence[Server]) -> dict[Server, int]:
+def numbered(request: LaunchRequest, active: Sequence[Server]) -> dict[Server, int]:
     """The batch of each of the active servers of a launch."""
-    batches = wish.batches or wish.project.batches
+    batches = request.batches or request.project.batches
     return dict(zip(active, batch_numbers(batches, len(active)), strict=True))
 
 
-def _plan(wish: Launch) -> Plan:
-    plan = Plan.of(wish.project, wish.groups)
+def _plan(request: LaunchRequest) -> Plan:
+    plan = Plan.of(request.project, request.groups)
     return replace(
         plan,
-        batches=wish.batches or plan.batches,
-        max_failures=plan.max_failures if wish.max_failures is None else wish.max_failures,
+        batches=request.batches or plan.batches,
+        max_failures=plan.max_failures if request.max_failures is None else request.max_failures,
     )
 
 
-def _branch(wish: Launch) -> str:
-    if wish.release and not wish.release.commit_hash:
+def _branch(request: LaunchRequest) -> str:
+    if request.release and not request.release.commit_hash:
         return ""  # it was uploaded: no branch leads to it
     try:
-        return validated_branch(wish.branch or wish.project.default_branch)
+        return validated_branch(request.branch or request.project.default_branch)
     except ValidationError as error:
         raise LaunchRefusedError(" ".join(error.messages), field="branch") from error

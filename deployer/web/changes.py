@@ -8,7 +8,7 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST
 
-from deployer.launching.asked import Launch
+from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import numbered
 from deployer.models import Deployment
 from deployer.repositories.changes import Changes, changes_of_deployment, changes_of_launch
@@ -59,7 +59,7 @@ def _answer(request: Request, project: Project, query: QueryDict, problem: str =
         chosen = ServerGroup.flatten(values["server_groups"])
         servers = [server for server in chosen if server.is_active]
         left_out = [server for server in chosen if not server.is_active]
-        batches = _in_batches(Launch(project, [], batches=values["batches"]), servers)
+        batches = _in_batches(LaunchRequest(project, [], batches=values["batches"]), servers)
         if values["deployment_type"] != Deployment.Type.RESTART_ONLY:
             ids = [server.pk for server in servers]
             found = changes_of_launch(project, values["branch"], values["release"], ids)
@@ -75,10 +75,10 @@ def _answer(request: Request, project: Project, query: QueryDict, problem: str =
     return render(request, "deployer/_changes.html", context)
 
 
-def _in_batches(wish: Launch, servers: list[Server]) -> list[list[Server]]:
+def _in_batches(asked: LaunchRequest, servers: list[Server]) -> list[list[Server]]:
     """The servers in the batches in which they would be worked on; none where the batches make no sense."""
     try:
-        numbers = numbered(wish, servers)
+        numbers = numbered(asked, servers)
     except ValidationError:
         return []
     return [list(members) for _number, members in groupby(servers, key=lambda server: numbers[server])]

@@ -20,8 +20,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployer.engine.routines import carry_out
-from deployer.launching.again import wish_to_retry
-from deployer.launching.asked import Launch
+from deployer.launching.again import request_to_retry
+from deployer.launching.asked import LaunchRequest
 from deployer.launching.choice import with_release
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import ApiToken, Deployment, LogLine, Release
@@ -249,9 +249,9 @@ def test_a_package_that_is_not_stored_any_more_cannot_be_retried_or_deployed(pro
     Release.objects.update(archive="")
     deployment = Deployment.objects.get()
     with pytest.raises(LaunchRefusedError, match="upload it again"):
-        wish_to_retry(deployment, created_by=None, trigger="cli")
+        request_to_retry(deployment, created_by=None, trigger="cli")
     with pytest.raises(LaunchRefusedError, match="upload it again"):
-        with_release(Launch(project, [group]), release.version)
+        with_release(LaunchRequest(project, [group]), release.version)
 
 
 def test_the_page_takes_a_package_and_leads_to_its_launch(project, queue_server, admin_client):

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 
 from deployer.engine.routines import carry_out
 from deployer.launching.again import retry_failed, roll_back
-from deployer.launching.asked import Launch
+from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment
@@ -118,7 +118,7 @@ def test_preflight_says_what_is_wrong_on_each_server_and_changes_nothing(sshd, p
     (place / "srv" / "current").mkdir(parents=True)
     before = sorted(place.rglob("*"))
     project = make_project(deploy_path=str(place / "srv"), deploy_script_path=f"{place}/nowhere.sh")
-    found = preflight_of(Launch(project, groups))
+    found = preflight_of(LaunchRequest(project, groups))
     said = {(finding.level, finding.server): str(finding) for finding in found}
     errors = [str(finding) for finding in found if finding.level == "error" and finding.server == "twice"]
     assert any("nowhere.sh does not exist" in text for text in errors)
