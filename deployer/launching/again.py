@@ -31,27 +31,13 @@ def request_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None
     is in none of its groups any more.
     """
     _need_ended(earlier)
-    servers = earlier.targets.exclude(status=Target.Status.SUCCESS).exclude(server=None)
-    only = frozenset(pk for pk in servers.values_list("server_id", flat=True) if pk is not None)
+    left = list(earlier.targets.exclude(status=Target.Status.SUCCESS).exclude(server=None))
+    only = frozenset(target.server_id for target in left if target.server_id is not None)
     if not only:
         raise LaunchRefusedError(_("Every server of deployment #%d is done: there is nothing to retry.") % earlier.pk)
     _need_untouched(earlier, only)
     groups = list(earlier.server_groups.all())
-    members = {server.pk for server in ServerGroup.flatten(groups)}
-    if away := [target.server_name for target in servers if target.server_id not in members]:
-        raise LaunchRefusedError(
-            _(
-                "%(servers)s: not in a server group of deployment #%(number)d any more. "
-                "Put it back into one, or launch a new deployment."
-            )
-            % {"servers": ", ".join(away), "number": earlier.pk},
-            field="server_groups",
-        )
-    release = earlier.release
-    if release and not release.archive:
-        if release.origin == Release.Origin.UPLOADED:
-            raise LaunchRefusedError(_("Release %s is not stored any more: upload it again.") % release)
-        release = None  # it is built anew, of the same commit
+    _need_members(earlier, left, groups)
     return LaunchRequest(
         earlier.project,
         groups,
@@ -60,7 +46,7 @@ def request_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None
         branch=earlier.commit_hash or earlier.branch,
         created_by=created_by,
         trigger=trigger,
-        release=release,
+        release=_again(earlier.release),
         only=only,
         retry_of=earlier,
     )
@@ -77,6 +63,30 @@ def request_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | N
         raise LaunchRefusedError(
             _("Deployment #%d only restarted: there is no earlier release to go back to.") % latest.pk
         )
+    release = _release_before(latest)
+    return LaunchRequest(
+        latest.project,
+        list(latest.server_groups.all()),
+        Deployment.Type.FULL,
+        branch=release.commit_hash,
+        created_by=created_by,
+        trigger=trigger,
+        release=release,
+        rollback_from=latest,
+    )
+
+
+def _again(release: Release | None) -> Release | None:
+    """The release of a retry; none where it is built again, of the same commit."""
+    if release is None or release.archive:
+        return release
+    if release.origin == Release.Origin.UPLOADED:
+        raise LaunchRefusedError(_("Release %s is not stored any more: upload it again.") % release)
+    return None
+
+
+def _release_before(latest: Deployment) -> Release:
+    """The one release that the servers of ``latest`` had before it."""
     touched = latest.targets.exclude(release_after="").exclude(server=None)
     moves = list(touched.values_list("server_id", "release_before", "release_after"))
     # A restart leaves the release as it is: what was only restarted since can still go back.
@@ -91,17 +101,7 @@ def request_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | N
             _("Deployment #%(number)d cannot be rolled back to the previous release: %(why)s.")
             % {"number": latest.pk, "why": why}
         )
-    release = stored(latest.project, versions[0])
-    return LaunchRequest(
-        latest.project,
-        list(latest.server_groups.all()),
-        Deployment.Type.FULL,
-        branch=release.commit_hash,
-        created_by=created_by,
-        trigger=trigger,
-        release=release,
-        rollback_from=latest,
-    )
+    return stored(latest.project, versions[0])
 
 
 def _need_ended(deployment: Deployment) -> None:
@@ -123,4 +123,17 @@ def _need_untouched(
             _("A newer deployment (#%(newer)d) has touched these servers since #%(older)d: start from that one.")
             % {"newer": newer.pk, "older": deployment.pk},
             blocking=newer,
+        )
+
+
+def _need_members(earlier: Deployment, targets: Sequence[Target], groups: Sequence[ServerGroup]) -> None:
+    members = {server.pk for server in ServerGroup.flatten(groups)}
+    if away := [target.server_name for target in targets if target.server_id not in members]:
+        raise LaunchRefusedError(
+            _(
+                "%(servers)s: not in a server group of deployment #%(number)d any more. "
+                "Put it back into one, or launch a new deployment."
+            )
+            % {"servers": ", ".join(away), "number": earlier.pk},
+            field="server_groups",
         )

@@ -1,6 +1,5 @@
 """Can this launch work? Asks every server before anything is launched, and says what, why and what to do."""
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
@@ -9,7 +8,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from deployer.launching.asked import LaunchRequest
-from deployer.launching.rules import check_launch, refusal_while_active
+from deployer.launching.rules import Accepted, check_launch, refusal_while_active
 from deployer.plan import Plan
 from deployer.probing.look import Finding, findings, look
 from projects.commands import service
@@ -20,29 +19,36 @@ from servers.ssh.shell import connect
 
 def preflight_of(request: LaunchRequest) -> list[Finding]:
     """Everything that can be said before a launch, servers asked side by side. Raises `LaunchRefusedError`."""
-    servers = check_launch(request)
-    plan = Plan.of(request.project, request.groups)
-    found = [
-        Finding(Finding.WARNING, _("%s is not active: it is skipped") % server, server=server.name)
-        for server in servers
-        if not server.is_active
-    ]
-    for server in servers:
-        groups = [name for name, members in plan.groups.items() if server.pk in members]
-        if len(groups) > 1:
-            what = _("%(server)s is in %(groups)s: it is deployed to once") % {
-                "server": server,
-                "groups": ", ".join(groups),
-            }
-            found.append(Finding(Finding.INFO, what, server=server.name))
+    accepted = check_launch(request)
+    found = [*_skipped(accepted), *_in_several_groups(accepted)]
     in_the_way = refusal_while_active(request.project)
     if in_the_way.blocking:
         found.append(Finding(Finding.WARNING, in_the_way.message))
-    return found + _ask_all([server for server in servers if server.is_active], plan, request.deployment_type)
+    return found + _ask_all(accepted, request.deployment_type)
 
 
-def _ask_all(servers: Sequence[Server], plan: Plan, deployment_type: str) -> list[Finding]:
+def _skipped(accepted: Accepted) -> list[Finding]:
+    return [
+        Finding(Finding.WARNING, _("%s is not active: it is skipped") % server, server=server.name)
+        for server in accepted.servers
+        if not server.is_active
+    ]
+
+
+def _in_several_groups(accepted: Accepted) -> list[Finding]:
+    found = []
+    for server in accepted.servers:
+        groups = [name for name, members in accepted.plan.groups.items() if server.pk in members]
+        if len(groups) > 1:
+            words = {"server": server, "groups": ", ".join(groups)}
+            what = _("%(server)s is in %(groups)s: it is deployed to once") % words
+            found.append(Finding(Finding.INFO, what, server=server.name))
+    return found
+
+
+def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
     language = translation.get_language()  # a thread begins with none of its own
+    plan = accepted.plan
 
     def look_at(server: Server) -> list[Finding]:
         notices: list[str] = []
@@ -56,8 +62,8 @@ def _ask_all(servers: Sequence[Server], plan: Plan, deployment_type: str) -> lis
             connections.close_all()
         return [Finding(Finding.WARNING, notice, server=server.name) for notice in notices] + found
 
-    with ThreadPoolExecutor(min(len(servers), settings.DEPLOYER_PARALLEL_SERVERS)) as threads:
-        return [finding for found in threads.map(look_at, servers) for finding in found]
+    with ThreadPoolExecutor(min(len(accepted.active), settings.DEPLOYER_PARALLEL_SERVERS)) as threads:
+        return [finding for found in threads.map(look_at, accepted.active) for finding in found]
 
 
 def _processes(server: Server, plan: Plan, answer: str) -> Finding:

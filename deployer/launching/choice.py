@@ -9,7 +9,6 @@ from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Release
 from deployer.releases.store import recorded
 from projects.models import Project
-from servers.models import ServerGroup
 
 #: Asks for the release that the servers themselves had before the live one.
 PREVIOUS = "previous"
@@ -21,7 +20,7 @@ def with_release(request: LaunchRequest, version: str, *, rolls_back: bool = Fal
     ``version`` is one of the project's own or of another project of the same repository, or `PREVIOUS`, which is
     refused where the servers had different ones. ``rolls_back``: the deployment is recorded as one that goes back.
     """
-    if request.deployment_type == Deployment.Type.RESTART_ONLY:
+    if request.is_restart_only:
         raise LaunchRefusedError(
             _("A restart-only deployment takes no release: it restarts what is there."), field="release"
         )
@@ -37,8 +36,7 @@ def with_release(request: LaunchRequest, version: str, *, rolls_back: bool = Fal
 def _previous(request: LaunchRequest) -> str:
     """The version before the live one, on all servers of the groups."""
     seen = recorded(request.project)
-    servers = [server for server in ServerGroup.flatten(request.groups) if server.is_active]
-    versions = {seen[server.pk].previous for server in servers if server.pk in seen} - {""}
+    versions = {seen[server.pk].previous for server in request.active if server.pk in seen} - {""}
     if len(versions) != 1:
         raise LaunchRefusedError(
             _("There is no one previous release: the servers had different ones (%s). Name the version.")

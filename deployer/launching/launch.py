@@ -7,14 +7,7 @@ from django.utils.crypto import get_random_string
 from django.utils.translation import gettext as _
 
 from deployer.launching.asked import LaunchRequest
-from deployer.launching.rules import (
-    LaunchRefusedError,
-    _branch,
-    _plan,
-    check_launch,
-    numbered,
-    refusal_while_active,
-)
+from deployer.launching.rules import Accepted, LaunchRefusedError, check_launch, refusal_while_active
 from deployer.models import Deployment, Target
 from deployer.queue.sending import enqueue_deployment
 from projects.models import Project
@@ -27,52 +20,55 @@ def launch(request: LaunchRequest) -> Deployment:
 
     The project's configuration is frozen into the plan, so that editing it later changes nothing here.
     """
-    servers = check_launch(request)
-    branch = "" if request.deployment_type == Deployment.Type.RESTART_ONLY else _branch(request)
-    active = [server for server in servers if server.is_active]
-    batches = numbered(request, active)
-    with as_stored():
-        inactive = _("The server is not active.")
+    accepted = check_launch(request)
     try:
         with transaction.atomic():
-            deployment = Deployment.objects.create(
-                project=request.project,
-                environment=request.project.environment,
-                deployment_type=request.deployment_type,
-                branch=branch,
-                created_by=request.created_by,  # type: ignore[misc]  # the user model is a setting
-                trigger=request.trigger,
-                plan=_plan(request).to_json(),
-                release=request.release,
-                retry_of=request.retry_of,
-                rollback_from=request.rollback_from,
-                rebuild=request.rebuild,
-                commit_hash=request.release.commit_hash if request.release else "",
-                commit_message=request.release.commit_message if request.release else "",
-            )
-            deployment.server_groups.set(request.groups)
-            Target.objects.bulk_create(
-                Target(
-                    deployment=deployment,
-                    server=server,
-                    server_name=server.name,
-                    host=server.address,
-                    batch=batches.get(server, 1),
-                    status=Target.Status.PENDING if server.is_active else Target.Status.SKIPPED,
-                    error="" if server.is_active else inactive,
-                    run_key=get_random_string(32, "0123456789abcdef"),
-                )
-                for server in servers
-            )
+            deployment = _written(request, accepted)
             transaction.on_commit(lambda: enqueue_deployment(deployment.pk))
     except IntegrityError as error:
         refusal = refusal_while_active(request.project)
-        if refusal.blocking is None and not _are_there(request, servers):
+        if refusal.blocking is None and not _are_there(request, accepted.servers):
             refusal = LaunchRefusedError(
                 _("What is to be launched, or a server that it goes to, was deleted at this moment: look again."),
                 conflict=True,
             )
         raise refusal from error
+    return deployment
+
+
+def _written(request: LaunchRequest, accepted: Accepted) -> Deployment:
+    release = request.release
+    deployment = Deployment.objects.create(
+        project=request.project,
+        environment=request.project.environment,
+        deployment_type=request.deployment_type,
+        branch=accepted.branch,
+        created_by=request.created_by,  # type: ignore[misc]  # the user model is a setting
+        trigger=request.trigger,
+        plan=accepted.plan.to_json(),
+        release=release,
+        retry_of=request.retry_of,
+        rollback_from=request.rollback_from,
+        rebuild=request.rebuild,
+        commit_hash=release.commit_hash if release else "",
+        commit_message=release.commit_message if release else "",
+    )
+    deployment.server_groups.set(request.groups)
+    with as_stored():
+        inactive = _("The server is not active.")
+    Target.objects.bulk_create(
+        Target(
+            deployment=deployment,
+            server=server,
+            server_name=server.name,
+            host=server.address,
+            batch=accepted.batches.get(server, 1),
+            status=Target.Status.PENDING if server.is_active else Target.Status.SKIPPED,
+            error="" if server.is_active else inactive,
+            run_key=get_random_string(32, "0123456789abcdef"),
+        )
+        for server in accepted.servers
+    )
     return deployment
 
 

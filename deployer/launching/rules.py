@@ -1,7 +1,8 @@
 """The one place where a launch is accepted or refused: form, API and command line all come through here."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
@@ -10,8 +11,8 @@ from deployer.launching.asked import LaunchRequest
 from deployer.models import Deployment, validated_branch
 from deployer.plan import Plan
 from projects.models import Project
-from projects.validators import batch_numbers, validate_batches
-from servers.models import Server, ServerGroup
+from projects.validators import validate_batches
+from servers.models import Server
 
 
 class LaunchRefusedError(Exception):
@@ -30,70 +31,30 @@ class LaunchRefusedError(Exception):
         self.conflict = conflict or blocking is not None
 
 
-def check_launch(request: LaunchRequest) -> list[Server]:
-    """Every rule of a launch but the one that the database keeps; gives the servers in their order."""
-    project = request.project
-    if request.deployment_type not in Deployment.Type.values:
-        raise LaunchRefusedError(
-            _("“%(type)s” is not a type of deployment: choose one of %(types)s.")
-            % {"type": request.deployment_type, "types": ", ".join(Deployment.Type.values)},
-            field="deployment_type",
-        )
-    restart_only = request.deployment_type == Deployment.Type.RESTART_ONLY
-    if not (project.deploy_script_path or (restart_only and project.restart_only_script_path)):
-        raise LaunchRefusedError(
-            _(
-                "Project “%(project)s” has no deploy_script_path: "
-                "set it to the script that restarts the application on its servers."
-            )
-            % {"project": project},
-            field="project",
-        )
-    if not restart_only:
-        for name, why in (
-            ("git_url", _("a full deployment clones the code from there")),
-            ("deploy_path", _("a full deployment puts the release there")),
-        ):
-            if not getattr(project, name) and not (name == "git_url" and request.release):
-                raise LaunchRefusedError(
-                    _("Project “%(project)s” has no %(field)s: %(why)s.")
-                    % {"project": project, "field": name, "why": why},
-                    field="project",
-                )
-    if request.batches:
-        try:
-            validate_batches(request.batches)
-        except ValidationError as error:
-            raise LaunchRefusedError(" ".join(error.messages), field="batches") from error
-    if not request.groups:
-        raise LaunchRefusedError(_("Choose at least one server group."), field="server_groups")
-    for group in request.groups:
-        if group.environment != project.environment:
-            raise LaunchRefusedError(
-                _(
-                    "Group “%(group)s” is for %(theirs)s, project “%(project)s” for %(ours)s: "
-                    "choose groups of the project's environment."
-                )
-                % {
-                    "group": group,
-                    "theirs": group.get_environment_display(),
-                    "project": project,
-                    "ours": project.get_environment_display(),
-                },
-                field="server_groups",
-            )
-    servers = ServerGroup.flatten(request.groups)
-    if request.only is not None:
-        servers = [server for server in servers if server.pk in request.only]
-    if not any(server.is_active for server in servers):
-        raise LaunchRefusedError(
-            _("There is no active server in %(groups)s: add one or activate one.")
-            % {"groups": ", ".join(f"“{group}”" for group in request.groups)},
-            field="server_groups",
-        )
-    if not restart_only:
-        _branch(request)
-    return servers
+@dataclass(frozen=True)
+class Accepted:
+    """What an accepted launch does: worked out once, and taken from here by whoever writes or shows it.
+
+    ``servers`` are in their order, inactive ones too; ``batches`` has the batch of each of the ``active`` ones.
+    ``branch`` is a tag or a commit as well, and empty where none leads to what is deployed.
+    """
+
+    servers: list[Server]
+    active: list[Server]
+    branch: str
+    batches: dict[Server, int]
+    plan: Plan
+
+
+Rule = Callable[[LaunchRequest], LaunchRefusedError | None]
+
+
+def check_launch(request: LaunchRequest) -> Accepted:
+    """Every rule of a launch but the one that the database keeps. Raises the `LaunchRefusedError` of the first."""
+    for rule in RULES:
+        if refusal := rule(request):
+            raise refusal
+    return Accepted(request.servers, request.active, request.code, request.batch_of_each(), request.plan())
 
 
 def refusal_while_active(project: Project) -> LaunchRefusedError:
@@ -109,25 +70,112 @@ def refusal_while_active(project: Project) -> LaunchRefusedError:
     )
 
 
-def numbered(request: LaunchRequest, active: Sequence[Server]) -> dict[Server, int]:
-    """The batch of each of the active servers of a launch."""
-    batches = request.batches or request.project.batches
-    return dict(zip(active, batch_numbers(batches, len(active)), strict=True))
-
-
-def _plan(request: LaunchRequest) -> Plan:
-    plan = Plan.of(request.project, request.groups)
-    return replace(
-        plan,
-        batches=request.batches or plan.batches,
-        max_failures=plan.max_failures if request.max_failures is None else request.max_failures,
+def _has_a_type(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.deployment_type in Deployment.Type.values:
+        return None
+    return LaunchRefusedError(
+        _("“%(type)s” is not a type of deployment: choose one of %(types)s.")
+        % {"type": request.deployment_type, "types": ", ".join(Deployment.Type.values)},
+        field="deployment_type",
     )
 
 
-def _branch(request: LaunchRequest) -> str:
-    if request.release and not request.release.commit_hash:
-        return ""  # it was uploaded: no branch leads to it
+def _has_a_script(request: LaunchRequest) -> LaunchRefusedError | None:
+    project = request.project
+    if project.deploy_script_path or (request.is_restart_only and project.restart_only_script_path):
+        return None
+    return LaunchRefusedError(
+        _(
+            "Project “%(project)s” has no deploy_script_path: "
+            "set it to the script that restarts the application on its servers."
+        )
+        % {"project": project},
+        field="project",
+    )
+
+
+def _has_code(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.is_restart_only or request.release or request.project.git_url:
+        return None
+    return _missing(request.project, "git_url", _("a full deployment clones the code from there"))
+
+
+def _has_a_place(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.is_restart_only or request.project.deploy_path:
+        return None
+    return _missing(request.project, "deploy_path", _("a full deployment puts the release there"))
+
+
+def _missing(project: Project, field: str, why: str) -> LaunchRefusedError:
+    return LaunchRefusedError(
+        _("Project “%(project)s” has no %(field)s: %(why)s.") % {"project": project, "field": field, "why": why},
+        field="project",
+    )
+
+
+def _batches_make_sense(request: LaunchRequest) -> LaunchRefusedError | None:
+    return _unless_valid(validate_batches, request.batches, "batches") if request.batches else None
+
+
+def _has_groups(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.groups:
+        return None
+    return LaunchRefusedError(_("Choose at least one server group."), field="server_groups")
+
+
+def _groups_are_of_the_environment(request: LaunchRequest) -> LaunchRefusedError | None:
+    project = request.project
+    for group in request.groups:
+        if group.environment != project.environment:
+            return LaunchRefusedError(
+                _(
+                    "Group “%(group)s” is for %(theirs)s, project “%(project)s” for %(ours)s: "
+                    "choose groups of the project's environment."
+                )
+                % {
+                    "group": group,
+                    "theirs": group.get_environment_display(),
+                    "project": project,
+                    "ours": project.get_environment_display(),
+                },
+                field="server_groups",
+            )
+    return None
+
+
+def _has_an_active_server(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.active:
+        return None
+    return LaunchRefusedError(
+        _("There is no active server in %(groups)s: add one or activate one.")
+        % {"groups": ", ".join(f"“{group}”" for group in request.groups)},
+        field="server_groups",
+    )
+
+
+def _branch_has_a_name(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.is_restart_only or (request.release and not request.release.commit_hash):
+        return None  # nothing is cloned, or what is deployed was uploaded
+    return _unless_valid(validated_branch, request.code, "branch")
+
+
+def _unless_valid(validate: Callable[[str], Any], value: str, field: str) -> LaunchRefusedError | None:
     try:
-        return validated_branch(request.branch or request.project.default_branch)
+        validate(value)
     except ValidationError as error:
-        raise LaunchRefusedError(" ".join(error.messages), field="branch") from error
+        return LaunchRefusedError(" ".join(error.messages), field=field)
+    return None
+
+
+#: In this order: the first that refuses is the one that is told.
+RULES: tuple[Rule, ...] = (
+    _has_a_type,
+    _has_a_script,
+    _has_code,
+    _has_a_place,
+    _batches_make_sense,
+    _has_groups,
+    _groups_are_of_the_environment,
+    _has_an_active_server,
+    _branch_has_a_name,
+)

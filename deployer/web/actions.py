@@ -19,7 +19,7 @@ from deployer.launching.again import request_to_retry, request_to_roll_back
 from deployer.launching.answers import cancel_sentence, continue_sentence
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.launch import launch
-from deployer.launching.rules import LaunchRefusedError, check_launch, numbered, refusal_while_active
+from deployer.launching.rules import LaunchRefusedError, check_launch, refusal_while_active
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.web.deployment import Pause, shown
@@ -112,21 +112,22 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
         asked = request_for(earlier, created_by=request.user, trigger=Deployment.Trigger.WEB)
         if request.method == "POST":
             return redirect(launch(asked))
-        servers = check_launch(asked)
+        accepted = check_launch(asked)
         in_the_way = refusal_while_active(asked.project)
         if in_the_way.blocking:
             raise in_the_way
     except LaunchRefusedError as refusal:
         messages.error(request, _with_link(refusal))
         return _back(request, earlier)
-    batches = numbered(asked, [server for server in servers if server.is_active])
     earlier_targets = {target.server_id: target for target in earlier.targets.all()}
     context = {
         "deployment": earlier,
         "asked": asked,
-        "is_restart_only": asked.deployment_type == Deployment.Type.RESTART_ONLY,
-        "servers": [(server, batches.get(server), earlier_targets.get(server.pk)) for server in servers],
-        "count": len(batches),
+        "is_restart_only": asked.is_restart_only,
+        "servers": [
+            (server, accepted.batches.get(server), earlier_targets.get(server.pk)) for server in accepted.servers
+        ],
+        "count": len(accepted.active),
     }
     return render(request, "deployer/confirm.html", context)
 

@@ -113,8 +113,7 @@ def _asked_for(user: User, project: Project, values: dict[str, Any]) -> LaunchRe
         batches=values["batches"],
         max_failures=values["max_failures"],
     )
-    restart_only = values["deployment_type"] == Deployment.Type.RESTART_ONLY
-    return with_release(asked, values["release"]) if values["release"] and not restart_only else asked
+    return with_release(asked, values["release"]) if values["release"] and not asked.is_restart_only else asked
 
 
 def _suggested(project: Project, groups: QuerySet[ServerGroup]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from deployer.launching.asked import LaunchRequest
-from deployer.launching.rules import check_launch, refusal_while_active
+from deployer.launching.rules import Accepted, check_launch, refusal_while_active
 from deployer.models import ApiToken, Deployment, Release, Target
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
@@ -466,10 +466,10 @@ def test_a_launch_at_the_moment_in_which_its_server_is_deleted_says_so(monkeypat
     operator, server, project = Operator("api"), make_server(), make_project()
     group = make_group(server)
 
-    def found_a_moment_before(asked: LaunchRequest) -> list[Server]:
-        servers = check_launch(asked)
+    def found_a_moment_before(asked: LaunchRequest) -> Accepted:
+        accepted = check_launch(asked)
         Server.objects.filter(pk=server.pk).delete()
-        return servers
+        return accepted
 
     monkeypatch.setattr("deployer.launching.launch.check_launch", found_a_moment_before)
     answer = operator.api("/deployments", {"project_id": project.pk, "server_group_ids": [group.pk]})
