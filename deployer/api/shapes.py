@@ -9,7 +9,7 @@ from ninja import Schema
 from pydantic import field_serializer
 
 from deployer.models import Deployment, LogLine
-from deployer.probing.look import Finding
+from deployer.probing.look import Finding, Level
 
 #: Lines that one question about a log is answered with.
 LOG_PAGE = 500
@@ -167,7 +167,7 @@ def shape_of(deployment: Deployment) -> DeploymentShape:
 def preflight_shape(findings: Sequence[Finding]) -> PreflightShape:
     """``findings`` as they are shown outside."""
     return PreflightShape(
-        ok=not any(finding.level == Finding.ERROR for finding in findings),
+        ok=not any(finding.level == Level.ERROR for finding in findings),
         findings=[FindingShape.from_orm(finding) for finding in findings],
     )
 

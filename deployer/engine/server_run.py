@@ -17,7 +17,7 @@ from deployer.log.writing import Output as LogOutput
 from deployer.models import Lease, Target
 from deployer.plan import Location
 from deployer.probing.identity import Question, Seen
-from deployer.probing.look import Finding, findings, look
+from deployer.probing.look import Level, findings, look
 from projects.commands import release as release_commands
 from projects.commands import service
 from projects.commands.look import Facts
@@ -157,9 +157,9 @@ class ServerRun:
             )
         found = findings(str(server), self.plan, self.work.deployment.deployment_type, self.found)
         for finding in found:
-            if finding.level == Finding.WARNING:
+            if finding.level == Level.WARNING:
                 self.voice.warn(str(finding))
-        errors = [str(finding) for finding in found if finding.level == Finding.ERROR]
+        errors = [str(finding) for finding in found if finding.level == Level.ERROR]
         if errors:
             raise NotReadyError(_("Not started"), " ".join(errors))
 

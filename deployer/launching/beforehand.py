@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import Accepted, check_launch, refusal_while_active
 from deployer.plan import Plan
-from deployer.probing.look import Finding, findings, look
+from deployer.probing.look import Finding, Level, findings, look
 from projects.commands import service
 from servers.models import Server
 from servers.shell import ShellError
@@ -23,13 +23,13 @@ def preflight_of(request: LaunchRequest) -> list[Finding]:
     found = [*_skipped(accepted), *_in_several_groups(accepted)]
     in_the_way = refusal_while_active(request.project)
     if in_the_way.blocking:
-        found.append(Finding(Finding.WARNING, in_the_way.message))
+        found.append(Finding(Level.WARNING, in_the_way.message))
     return found + _ask_all(accepted, request.deployment_type)
 
 
 def _skipped(accepted: Accepted) -> list[Finding]:
     return [
-        Finding(Finding.WARNING, _("%s is not active: it is skipped") % server, server=server.name)
+        Finding(Level.WARNING, _("%s is not active: it is skipped") % server, server=server.name)
         for server in accepted.servers
         if not server.is_active
     ]
@@ -42,7 +42,7 @@ def _in_several_groups(accepted: Accepted) -> list[Finding]:
         if len(groups) > 1:
             words = {"server": server, "groups": ", ".join(groups)}
             what = _("%(server)s is in %(groups)s: it is deployed to once") % words
-            found.append(Finding(Finding.INFO, what, server=server.name))
+            found.append(Finding(Level.INFO, what, server=server.name))
     return found
 
 
@@ -57,10 +57,10 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
                 facts, answer = look(shell, plan, deployment_type)
                 found = [*findings(server.name, plan, deployment_type, facts), _processes(server, plan, answer)]
         except ShellError as error:
-            return [Finding(Finding.ERROR, error.what, error.why, error.remedy, server.name)]
+            return [Finding(Level.ERROR, error.what, error.why, error.remedy, server.name)]
         finally:
             connections.close_all()
-        return [Finding(Finding.WARNING, notice, server=server.name) for notice in notices] + found
+        return [Finding(Level.WARNING, notice, server=server.name) for notice in notices] + found
 
     with ThreadPoolExecutor(min(len(accepted.active), settings.DEPLOYER_PARALLEL_SERVERS)) as threads:
         return [finding for found in threads.map(look_at, accepted.active) for finding in found]
@@ -74,4 +74,4 @@ def _processes(server: Server, plan: Plan, answer: str) -> Finding:
         _("pid %(pid)s (%(command)s)") % {"pid": process.pid, "command": process.command[:80]} for process in found[:4]
     )
     what = _("“%(name)s” matches %(processes)s") % {"name": name, "processes": listed or _("no process")}
-    return Finding(Finding.INFO if found else "warning", what, server=server.name)
+    return Finding(Level.INFO if found else Level.WARNING, what, server=server.name)

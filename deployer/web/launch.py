@@ -18,7 +18,7 @@ from deployer.launching.choice import with_release
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, refusal_while_active
 from deployer.models import Deployment, Release
-from deployer.probing.look import Finding
+from deployer.probing.look import Finding, Level
 from deployer.web.forms import LaunchForm
 from projects.models import Project
 from servers.access import Request
@@ -73,7 +73,7 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
 
 def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
     """Findings grouped by server, the worst servers first, the worst findings of each first."""
-    order = [Finding.ERROR, Finding.WARNING, Finding.INFO]
+    order = [Level.ERROR, Level.WARNING, Level.INFO]
     servers: dict[str, list[Finding]] = {}
     for finding in sorted(findings, key=lambda finding: order.index(finding.level)):
         servers.setdefault(finding.server, []).append(finding)

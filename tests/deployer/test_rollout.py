@@ -14,6 +14,7 @@ from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment
+from deployer.probing.look import Level
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import wait_until
@@ -123,8 +124,8 @@ def test_preflight_says_what_is_wrong_on_each_server_and_changes_nothing(sshd, p
     errors = [str(finding) for finding in found if finding.level == "error" and finding.server == "twice"]
     assert any("nowhere.sh does not exist" in text for text in errors)
     assert any("real folder" in text for text in errors)
-    assert "refused" in said["error", "gone"]
-    assert "not active" in said["warning", "idle"]
+    assert "refused" in said[Level.ERROR, "gone"]
+    assert "not active" in said[Level.WARNING, "idle"]
     assert any("deployed to once" in str(finding) for finding in found if finding.level == "info")
     assert sorted(place.rglob("*")) == before
 
