@@ -13,7 +13,7 @@ from deployer.engine.staging import Staging
 from deployer.engine.verification import Verification
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
-from deployer.log.writing import Output as LogOutput
+from deployer.log.writing import LogSink
 from deployer.models import Lease, Target
 from deployer.plan import Location
 from deployer.probing.identity import Question, Seen
@@ -224,7 +224,7 @@ class ServerRun:
         if self.target.has_ended:  # else verifying does it, with its first question
             self.link.forget(self.target.run_key)
 
-    def follow(self, output: LogOutput) -> None:
+    def follow(self, output: LogSink) -> None:
         """Run the script unless that was done before, follow it to its end and write down how it ended."""
         try:
             code = self.run_script(self.target.run_key, self.environment(), output)
@@ -240,7 +240,7 @@ class ServerRun:
         if code:
             self.end(Status.FAILED, exit_sentence(self.location.script, code))
 
-    def run_script(self, key: str, environment: dict[str, str], output: LogOutput) -> int:
+    def run_script(self, key: str, environment: dict[str, str], output: LogSink) -> int:
         """Run the script as the run ``key``, and ask who the service is as soon as it has ended; gives its status."""
         try:
             code, answer = self.link.run_and_ask(

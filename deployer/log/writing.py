@@ -74,7 +74,7 @@ class Log:
     def say(self, sentence: str, target: Target | None = None, level: str = LogLine.Level.INFO) -> None:
         """A line of the platform's own."""
         for line in sentence.splitlines() or [""]:
-            self._add(target, LogLine.Stream.SYSTEM, level, clean(self.mask(line)))
+            self.add(target, LogLine.Stream.SYSTEM, level, clean(self.mask(line)))
 
     def warn(self, sentence: str, target: Target | None = None) -> None:
         """A line of the platform's own that somebody should read."""
@@ -84,16 +84,17 @@ class Log:
         """A line of the platform's own that says what failed."""
         self.say(sentence, target, LogLine.Level.ERROR)
 
-    def output(self, target: Target | None = None) -> "Output":
+    def output(self, target: Target | None = None) -> "LogSink":
         """Where the output of one script goes."""
-        return Output(self, target, {})
+        return LogSink(self, target, {})
 
-    def rest_of_output(self, target: Target) -> "Output":
+    def rest_of_output(self, target: Target) -> "LogSink":
         """Where the output of a script goes that is read anew: the lines that are in the log are left out."""
         counts = target.log_lines.exclude(stream=LogLine.Stream.SYSTEM).values_list("stream").annotate(Count("id"))
-        return Output(self, target, dict(counts))
+        return LogSink(self, target, dict(counts))
 
-    def _add(self, target: Target | None, stream: str, level: str, content: str) -> None:
+    def add(self, target: Target | None, stream: str, level: str, content: str) -> None:
+        """A line that is masked and clean already."""
         row = LogLine(
             deployment_id=self.deployment_id,
             target=target,
@@ -124,7 +125,7 @@ class Log:
                 left -= len(rows)
 
 
-class Output:
+class LogSink:
     """Takes the bytes of one script's two streams and adds their lines to the log."""
 
     def __init__(self, log: Log, target: Target | None, known: dict[str, int]) -> None:
@@ -146,4 +147,4 @@ class Output:
         if known:
             self._known[stream] -= known
         for line in lines[known:]:
-            self._log._add(self._target, stream, LogLine.Level.INFO, line)
+            self._log.add(self._target, stream, LogLine.Level.INFO, line)
