@@ -20,11 +20,9 @@ from pydantic import ConfigDict
 
 from deployer.api.shapes import (
     DeploymentShape,
-    LogPage,
     LogPageShape,
     PreflightShape,
     ReleaseShape,
-    log_after,
     preflight_shape,
 )
 from deployer.launching.again import retry_failed, roll_back
@@ -34,6 +32,7 @@ from deployer.launching.beforehand import preflight_of
 from deployer.launching.choice import with_release
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
+from deployer.log.reading import News
 from deployer.models import ApiToken, Deployment, Release
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
@@ -206,12 +205,12 @@ def read_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
 
 
 @api.get("/deployments/{deployment_id}/log", response={200: LogPageShape, **_ERRORS}, tags=["deployments"])
-def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0) -> LogPage:
+def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0) -> News:
     """Up to 500 lines after the id `after`. Ask again after `last_id` until `done`."""
-    try:
-        return log_after(deployment_id, after)
-    except Deployment.DoesNotExist:
-        raise _not_found(Deployment, [deployment_id], "deployment_id") from None
+    news = News.of(deployment_id, after)
+    if news is None:
+        raise _not_found(Deployment, [deployment_id], "deployment_id")
+    return news
 
 
 @api.post("/deployments/{deployment_id}/cancel", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])

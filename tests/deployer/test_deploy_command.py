@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from deployer.api.shapes import LOG_PAGE
+from deployer.log.reading import LOG_ROWS
 from deployer.models import Deployment, LogLine, Target
 from projects.models import Project
 from servers.models import ServerGroup
@@ -169,7 +169,7 @@ def test_lines_arrive_while_it_runs(shop: Project, start: Start) -> None:
 def test_no_line_is_lost_or_printed_twice_when_there_are_more_than_one_answer_holds(
     shop: Project, start: Start
 ) -> None:
-    count = 2 * LOG_PAGE + 7
+    count = 2 * LOG_ROWS + 7
     program = start("deploy", "shop", "--group", "web", "--wait")
     deployment = claimed()
     log(deployment, *(f"line {number}" for number in range(count)))
