@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from deployer.api.shapes import shape_of
 from deployer.database import insist
 from deployer.declaring.reading import printable
+from deployer.launching.rules import LaunchRefusedError
 from deployer.log.reading import News, Row
 from deployer.log.terminal import plain
 from deployer.models import Deployment
@@ -142,6 +143,27 @@ class WatchingCommand(OperatorCommand):
             "status": deployment.get_status_display(),
         }
         self.say(sentences(end, _one_line(deployment.error_message)))
+
+
+class LaunchAgain(WatchingCommand):
+    """A command that launches what follows from an earlier deployment."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))
+        super().add_arguments(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.to_stderr = options["json"]
+        earlier = existing(options["id"])
+        try:
+            launched = self.launch_from(earlier)
+        except LaunchRefusedError as error:
+            raise refused(error.message) from error
+        self.report(launched, options)
+
+    def launch_from(self, earlier: Deployment) -> Deployment:
+        """The new deployment. Raises `LaunchRefusedError`."""
+        raise NotImplementedError
 
 
 def existing(number: int) -> Deployment:
