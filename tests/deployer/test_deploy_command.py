@@ -178,6 +178,18 @@ def test_no_line_is_lost_or_printed_twice_when_there_are_more_than_one_answer_ho
     assert [line for line in out.splitlines() if line.startswith("line ")] == [f"line {n}" for n in range(count)]
 
 
+def test_a_deployment_that_is_deleted_while_it_is_watched_ends_the_command_with_a_sentence(
+    shop: Project, start: Start
+) -> None:
+    program = start("deploy", "shop", "--group", "web", "--wait")
+    deployment = claimed()
+    number = deployment.pk
+    deployment.delete()
+    _out, problem = program.communicate(timeout=30)
+    assert (program.returncode, "Traceback" in problem) == (2, False)
+    assert f"There is no deployment #{number}." in problem
+
+
 def test_log_lines_cannot_command_the_terminal(shop: Project, start: Start) -> None:
     program = start("deploy", "shop", "--group", "web", "--wait")
     deployment = claimed()
