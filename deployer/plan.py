@@ -45,6 +45,15 @@ class PlannedVariable:
     scope: str
 
 
+def _members(groups: Sequence[ServerGroup]) -> dict[str, list[int]]:
+    """The ids of the servers of each group, by its name, asked in one query."""
+    rows = ServerGroup.servers.through.objects.filter(servergroup__in=groups).order_by("server__name")
+    members: dict[int, list[int]] = {group.pk: [] for group in groups}
+    for group, server in rows.values_list("servergroup", "server"):
+        members[group].append(server)
+    return {group.name: members[group.pk] for group in groups}
+
+
 @dataclass(frozen=True)
 class Location:
     """Where a plan is carried out on one server: absolute paths, the login's home filled in.
@@ -99,7 +108,7 @@ class Plan:
         own = {"groups", "health_checks", "variables"}
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
-            groups={group.name: [server.pk for server in group.servers.all()] for group in groups},
+            groups=_members(groups),
             health_checks=tuple(Check.of(check) for check in project.health_checks.all()),
             variables=tuple(
                 PlannedVariable(row.name, row.value, row.is_secret, row.scope) for row in project.variables.all()

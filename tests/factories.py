@@ -13,7 +13,8 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 
-from deployer.launching.launch import Launch, launch
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.launch import launch
 from deployer.models import Deployment
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
@@ -70,5 +71,5 @@ def make_project(**values: Any) -> Project:
 def make_deployment(
     project: Project, *groups: ServerGroup, deployment_type: str = Deployment.Type.FULL, **values: Any
 ) -> Deployment:
-    """Launch ``project`` on ``groups`` as the command line would; ``values`` are further fields of a `Launch`."""
-    return launch(Launch(project, groups, deployment_type, **{"trigger": Deployment.Trigger.CLI} | values))
+    """Launch ``project`` on ``groups`` as the command line would; ``values`` are further fields of the request."""
+    return launch(LaunchRequest(project, groups, deployment_type, **{"trigger": Deployment.Trigger.CLI} | values))

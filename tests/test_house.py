@@ -12,8 +12,8 @@ FLOORS = {"servers": {"servers"}, "projects": {"projects", "servers"}, "deployer
 #: Library: the files, or the folders, that may import it. Everybody else asks those.
 DOORS = {
     "paramiko": {"servers/ssh/"},
-    "rq": {"deployer/queue/jobs.py", "deployer/queue/worker.py"},
-    "django_rq": {"deployer/queue/jobs.py", "deployer/queue/worker.py"},
+    "rq": {"deployer/queue/"},
+    "django_rq": {"deployer/queue/"},
 }
 
 

@@ -20,18 +20,20 @@ from pydantic import ConfigDict
 
 from deployer.api.shapes import (
     DeploymentShape,
-    LogPage,
     LogPageShape,
     PreflightShape,
     ReleaseShape,
-    cancel_sentence,
-    continue_sentence,
-    log_after,
     preflight_shape,
 )
-from deployer.launching.launch import Launch, LaunchRefusedError, launch, retry_failed, roll_back, with_release
+from deployer.launching.again import retry_failed, roll_back
+from deployer.launching.answers import cancel_sentence, continue_sentence
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.beforehand import preflight_of
+from deployer.launching.choice import with_release
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError
+from deployer.log.reading import News
 from deployer.models import ApiToken, Deployment, Release
-from deployer.probing.look import preflight_of
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import receive
@@ -165,26 +167,26 @@ def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 
 
 #: What the framework puts before an input's own name when it says where a mistake is.
-_SOURCES = {"body", "query", "path", "wish", "filters"}
+_SOURCES = {"body", "query", "path", "asked", "filters"}
 #: The inputs of a launch by the names that this API gives them.
 _INPUTS = {"project": "project_id", "server_groups": "server_group_ids"}
 _ERRORS = {401: ErrorShape, 404: ErrorShape, 409: ErrorShape, 422: ErrorShape}
 
 
 @api.post("/deployments", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
-def create_deployment(request: Any, wish: LaunchInput) -> Status:
+def create_deployment(request: Any, asked: LaunchInput) -> Status:
     """Launch a deployment. It is answered at once; follow it by its id."""
     try:
-        return Status(201, launch(_launch_of(request, wish)))
+        return Status(201, launch(_request_of(request, asked)))
     except LaunchRefusedError as error:
         raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
 
 
 @api.post("/preflight", response={200: PreflightShape, **_ERRORS}, tags=["deployments"])
-def preflight(request: Any, wish: LaunchInput) -> PreflightShape:
+def preflight(request: Any, asked: LaunchInput) -> PreflightShape:
     """Ask every server whether this launch could work, and launch nothing. It takes some seconds."""
     try:
-        return preflight_shape(preflight_of(_launch_of(request, wish)))
+        return preflight_shape(preflight_of(_request_of(request, asked)))
     except LaunchRefusedError as error:
         raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
 
@@ -203,12 +205,12 @@ def read_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
 
 
 @api.get("/deployments/{deployment_id}/log", response={200: LogPageShape, **_ERRORS}, tags=["deployments"])
-def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0) -> LogPage:
+def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0) -> News:
     """Up to 500 lines after the id `after`. Ask again after `last_id` until `done`."""
-    try:
-        return log_after(deployment_id, after)
-    except Deployment.DoesNotExist:
-        raise _not_found(Deployment, [deployment_id], "deployment_id") from None
+    news = News.of(deployment_id, after)
+    if news is None:
+        raise _not_found(Deployment, [deployment_id], "deployment_id")
+    return news
 
 
 @api.post("/deployments/{deployment_id}/cancel", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
@@ -276,19 +278,19 @@ def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
     return ServerGroup.objects.prefetch_related("servers")
 
 
-def _launch_of(request: Any, wish: LaunchInput) -> Launch:
-    asked = Launch(
-        _all_of(Project.objects.all(), [wish.project_id], "project_id")[0],
-        _all_of(ServerGroup.objects.all(), wish.server_group_ids, "server_group_ids"),
-        deployment_type=wish.deployment_type,
-        branch=wish.branch or "",
+def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
+    asked = LaunchRequest(
+        _all_of(Project.objects.all(), [given.project_id], "project_id")[0],
+        _all_of(ServerGroup.objects.all(), given.server_group_ids, "server_group_ids"),
+        deployment_type=given.deployment_type,
+        branch=given.branch or "",
         created_by=request.auth.user,
         trigger=Deployment.Trigger.API,
-        rebuild=wish.rebuild,
-        batches=wish.batches,
-        max_failures=wish.max_failures,
+        rebuild=given.rebuild,
+        batches=given.batches,
+        max_failures=given.max_failures,
     )
-    return with_release(asked, wish.release, rolls_back=wish.is_rollback) if wish.release else asked
+    return with_release(asked, given.release, rolls_back=given.is_rollback) if given.release else asked
 
 
 def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deployment]) -> Status:

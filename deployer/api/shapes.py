@@ -1,19 +1,14 @@
 """How deployments look from outside: one shape for the JSON API and the command line."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.utils.translation import gettext as _
 from ninja import Schema
 from pydantic import field_serializer
 
-from deployer.models import Deployment, LogLine
-from deployer.probing.look import Finding
-
-#: Lines that one question about a log is answered with.
-LOG_PAGE = 500
+from deployer.models import Deployment
+from deployer.probing.look import Finding, Level
 
 
 class TargetShape(Schema):
@@ -116,8 +111,12 @@ class LogLineShape(Schema):
     timestamp: datetime
 
     @staticmethod
-    def resolve_server(line: Any) -> str | None:
-        return line.target.server_name if line.target else None
+    def resolve_id(row: Any) -> int:
+        return int(row.pk)
+
+    @staticmethod
+    def resolve_server(row: Any) -> str | None:
+        return row.server or None
 
     @field_serializer("timestamp")
     def _as_iso_8601(self, value: datetime) -> str:
@@ -131,6 +130,14 @@ class LogPageShape(Schema):
     done: bool
     last_id: int
     lines: list[LogLineShape]
+
+    @staticmethod
+    def resolve_done(news: Any) -> bool:
+        return not news.follows
+
+    @staticmethod
+    def resolve_lines(news: Any) -> Any:
+        return news.rows
 
 
 class FindingShape(Schema):
@@ -150,16 +157,6 @@ class PreflightShape(Schema):
     findings: list[FindingShape]
 
 
-@dataclass(frozen=True)
-class LogPage:
-    """Up to `LOG_PAGE` lines of a log, and the status that was read before them."""
-
-    status: str
-    done: bool
-    last_id: int
-    lines: list[LogLine]
-
-
 def shape_of(deployment: Deployment) -> DeploymentShape:
     """``deployment`` as it is shown outside."""
     return DeploymentShape.from_orm(deployment)
@@ -168,44 +165,6 @@ def shape_of(deployment: Deployment) -> DeploymentShape:
 def preflight_shape(findings: Sequence[Finding]) -> PreflightShape:
     """``findings`` as they are shown outside."""
     return PreflightShape(
-        ok=not any(finding.level == Finding.ERROR for finding in findings),
+        ok=not any(finding.level == Level.ERROR for finding in findings),
         findings=[FindingShape.from_orm(finding) for finding in findings],
     )
-
-
-def log_after(deployment_id: int, after: int) -> LogPage:
-    """The lines after the id ``after``. Raises `Deployment.DoesNotExist`.
-
-    The status is read before the lines: one that has ended then has no line that is not seen.
-    """
-    status, finished_at = Deployment.objects.values_list("status", "finished_at").get(pk=deployment_id)
-    rows = LogLine.objects.filter(deployment=deployment_id, id__gt=after).select_related("target").order_by("id")
-    lines = [*rows[:LOG_PAGE]]
-    return LogPage(
-        status=status,
-        done=finished_at is not None and len(lines) < LOG_PAGE,
-        last_id=lines[-1].pk if lines else after,
-        lines=lines,
-    )
-
-
-def cancel_sentence(deployment: Deployment, asked: bool) -> str:
-    """What became of a request to cancel; ``asked`` is the answer of `Deployment.request_cancel`."""
-    words = {"number": deployment.pk, "status": deployment.get_status_display().lower()}
-    if not asked:
-        return _("Deployment #%(number)s has ended already (%(status)s): there is nothing to cancel.") % words
-    if not deployment.is_active:
-        return _("Deployment #%(number)s is cancelled; it had not begun.") % words
-    if deployment.force_requested_at:
-        return _("Deployment #%(number)s is asked to stop at once: scripts that run on servers are ended.") % words
-    return (
-        _("Deployment #%(number)s is asked to stop: what has begun on a server is finished first, the rest is left.")
-        % words
-    )
-
-
-def continue_sentence(deployment: Deployment, continued: bool) -> str:
-    """What became of a request to go on; ``continued`` is the answer of `Deployment.continue_rollout`."""
-    if continued:
-        return _("Deployment #%d goes on with its next batch.") % deployment.pk
-    return _("Deployment #%d is not paused: there is nothing to continue.") % deployment.pk

@@ -8,7 +8,7 @@ from typing import Any, cast
 from django.core.exceptions import FieldDoesNotExist
 from django.utils.translation import gettext as _
 
-from deployer.log.writing import Masker
+from deployer.log.masking import Masker
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.repositories.changes import Step, step_between

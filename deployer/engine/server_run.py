@@ -13,11 +13,11 @@ from deployer.engine.staging import Staging
 from deployer.engine.verification import Verification
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
-from deployer.log.writing import Output as LogOutput
+from deployer.log.writing import LogSink
 from deployer.models import Lease, Target
 from deployer.plan import Location
 from deployer.probing.identity import Question, Seen
-from deployer.probing.look import Finding, findings, look
+from deployer.probing.look import Level, findings, look
 from projects.commands import release as release_commands
 from projects.commands import service
 from projects.commands.look import Facts
@@ -158,9 +158,9 @@ class ServerRun:
             )
         found = findings(str(server), self.plan, self.work.deployment.deployment_type, self.found)
         for finding in found:
-            if finding.level == Finding.WARNING:
+            if finding.level == Level.WARNING:
                 self.voice.warn(str(finding))
-        errors = [str(finding) for finding in found if finding.level == Finding.ERROR]
+        errors = [str(finding) for finding in found if finding.level == Level.ERROR]
         if errors:
             raise NotReadyError(_("Not started"), " ".join(errors))
 
@@ -225,7 +225,7 @@ class ServerRun:
         if self.target.has_ended:  # else verifying does it, with its first question
             SupervisedRun(self.link, self.target.run_key).forget()
 
-    def follow(self, output: LogOutput) -> None:
+    def follow(self, output: LogSink) -> None:
         """Run the script unless that was done before, follow it to its end and write down how it ended."""
         try:
             code = self.run_script(self.target.run_key, self.environment(), output)
@@ -241,7 +241,7 @@ class ServerRun:
         if code:
             self.end(Status.FAILED, exit_sentence(self.location.script, code))
 
-    def run_script(self, key: str, environment: dict[str, str], output: LogOutput) -> int:
+    def run_script(self, key: str, environment: dict[str, str], output: LogSink) -> int:
         """Run the script as the run ``key``, and ask who the service is as soon as it has ended; gives its status."""
         try:
             code, answer = SupervisedRun(self.link, key).carry_out(

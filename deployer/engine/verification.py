@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 from deployer.database import insist
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
-from deployer.log.writing import clean_lines
+from deployer.log.terminal import clean_lines
 from deployer.models import Sighting, Target
 from deployer.plan import Location, Plan
 from deployer.probing.health import run_check

@@ -6,7 +6,8 @@ from typing import Any, cast
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
-from deployer.log.writing import Log, Masker
+from deployer.log.masking import Masker
+from deployer.log.writing import Log
 from deployer.models import Deployment, Release
 from deployer.plan import Plan
 from deployer.releases.archives import Archive

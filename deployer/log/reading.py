@@ -1,4 +1,4 @@
-"""What is new of a deployment since somebody looked, asked of the database in one statement.
+"""What is new of a deployment since somebody looked, for pages, API and command line, asked in one statement.
 
 It is asked once a second for everybody who watches, so it is written out: the statement takes the database thirty
 microseconds, and building it anew from querysets took seventy times as long.
@@ -20,7 +20,8 @@ from deployer.models import Deployment, LogLine, Target
 LOG_ROWS = 500
 
 _NEWS = """\
-SELECT deployment.revision AS head_revision, deployment.finished_at IS NULL AS is_active,
+SELECT deployment.revision AS head_revision, deployment.status AS head_status,
+    deployment.finished_at IS NULL AS is_active,
     (SELECT coalesce(sum(each.revision), 0) FROM deployer_target each WHERE each.deployment_id = %(deployment)s)
         AS targets_revision,
     line.id, line.number, line.stream, line.level, line.content, line.timestamp, target.server_name
@@ -57,12 +58,14 @@ class News:
 
     A statement sees one snapshot, and a worker writes every row before it writes the end: where ``is_active`` is
     false, no row follows ``rows``, unless they are as many as one answer holds. ``seen`` changes whenever the
-    deployment or one of its servers does.
+    deployment or one of its servers does. ``last_id`` is where the next question begins.
     """
 
+    status: str
     is_active: bool
     seen: str
     rows: list[Row]
+    last_id: int
 
     @classmethod
     def of(cls, deployment_id: int, after: int) -> Self | None:
@@ -74,12 +77,23 @@ class News:
             return None
         state = lines[0]
         rows = [Row.of(line, line.server_name or "") for line in lines if line.pk]  # no news: the state, and no line
-        return cls(bool(state.is_active), f"{state.head_revision}.{state.targets_revision}", rows)
+        return cls(
+            status=state.head_status,
+            is_active=bool(state.is_active),
+            seen=f"{state.head_revision}.{state.targets_revision}",
+            rows=rows,
+            last_id=rows[-1].pk if rows else after,
+        )
 
     @property
     def is_full(self) -> bool:
         """Whether more rows may be waiting."""
         return len(self.rows) == LOG_ROWS
+
+    @property
+    def follows(self) -> bool:
+        """Whether anything may come after this."""
+        return self.is_active or self.is_full
 
 
 def statement(deployment_id: int, after: int) -> tuple[str, dict[str, int]]:

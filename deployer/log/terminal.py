@@ -18,6 +18,11 @@ _SEQUENCE = re.compile(
     r"|\x1b[ -/]*[0-~]?"
     r"|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
 )
+#: Of these, `clean` drops all but colours.
+_OSC = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
+_CSI_BUT_COLOUR = re.compile(r"\x1b\[[0-9;:?<=>!]*[ -/]*[@-ln-~]")
+_OTHER_ESCAPE = re.compile(r"\x1b(?!\[[0-9;:]*m).?")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
 _SIXTEEN = (
     *((0, 0, 0), (205, 0, 0), (0, 205, 0), (205, 205, 0), (0, 0, 238), (205, 0, 205), (0, 205, 205), (229, 229, 229)),
     *((127, 127, 127), (255, 0, 0), (0, 255, 0), (255, 255, 0), (92, 92, 255), (255, 0, 255), (0, 255, 255)),
@@ -30,6 +35,21 @@ _converter = Ansi2HTMLConverter(inline=False)
 def plain(text: str) -> str:
     """``text`` without any escape sequence or control character but the tab."""
     return _SEQUENCE.sub("", text)
+
+
+def clean(text: str) -> str:
+    """Keep colours and tabs; drop every other control character, cursor movement and title sequence."""
+    if "\r" in text:  # a progress bar shows its last state
+        text = next((part for part in reversed(text.split("\r")) if part), "")
+    text = _OSC.sub("", text)
+    text = _CSI_BUT_COLOUR.sub("", text)
+    text = _OTHER_ESCAPE.sub("", text)
+    return _CONTROL.sub("", text)
+
+
+def clean_lines(text: str) -> str:
+    """`clean` for each line of a text."""
+    return "\n".join(clean(line) for line in text.encode(errors="replace").decode().split("\n"))
 
 
 def as_html(text: str) -> SafeString:

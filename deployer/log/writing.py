@@ -1,89 +1,18 @@
 """A deployment's log: bytes become lines, secrets are masked, rows are written in bulk."""
 
-import base64
-import json
-import re
 import threading
-from collections.abc import Iterable
-from shlex import quote as shell_quote
-from urllib.parse import quote, quote_plus
 
 from django.db import transaction
 from django.db.models import Count
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from deployer.log.masking import Masker
+from deployer.log.terminal import clean
 from deployer.models import Deployment, LogLine, Target
 
 #: Bytes of a line that are kept; the rest is counted and left out.
 LINE_LIMIT = 16_384
-MASK = "••••••"
-#: A shorter secret would mask half of the log, and is none.
-SHORTEST_SECRET = 3
-
-_OSC = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
-_CSI_BUT_COLOUR = re.compile(r"\x1b\[[0-9;:?<=>!]*[ -/]*[@-ln-~]")
-_OTHER_ESCAPE = re.compile(r"\x1b(?!\[[0-9;:]*m).?")
-_COLOUR = r"(?:\x1b\[[0-9;:]*m)*"
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
-
-
-class Masker:
-    """Replaces every known secret, also where it was encoded for a URL, a shell, JSON or base64."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = list(secrets)
-        forms: set[str] = set()
-        for secret in self._secrets:
-            for text in {secret, *secret.splitlines()}:
-                if len(text) >= SHORTEST_SECRET:
-                    forms |= self._forms(text)
-        self.longest = max((len(form.encode(errors="surrogateescape")) for form in forms), default=0)
-        ordered = sorted(forms, key=len, reverse=True)
-        # A colour may change in the middle of a secret.
-        spelled = [_COLOUR.join(re.escape(character) for character in form) for form in ordered]
-        self._pattern = re.compile("|".join(spelled)) if spelled else None
-
-    def knowing(self, secrets: Iterable[str]) -> "Masker":
-        """A masker that knows ``secrets`` too."""
-        return Masker([*self._secrets, *secrets])
-
-    @staticmethod
-    def _forms(text: str) -> set[str]:
-        data = text.encode(errors="surrogateescape")
-        plain = {
-            text,
-            quote(text, safe="", errors="surrogateescape"),
-            quote_plus(text, errors="surrogateescape"),
-            shell_quote(text)[1:-1] if "'" in text else text,
-            json.dumps(text)[1:-1],
-        }
-        if len(data) >= 6:
-            # base64 of the secret wherever it begins within a group of three bytes
-            for shift in range(3):
-                encoded = base64.b64encode(b"\0" * shift + data)
-                core = encoded[(0, 2, 3)[shift] :].rstrip(b"=")
-                core = core[:-1] if (len(data) + shift) % 3 else core
-                plain |= {core.decode(), core.decode().replace("+", "-").replace("/", "_")}
-        return plain
-
-    def __call__(self, text: str) -> str:
-        return self._pattern.sub(MASK, text) if self._pattern else text
-
-
-def clean(text: str) -> str:
-    """Keep colours and tabs; drop every other control character, cursor movement and title sequence."""
-    if "\r" in text:  # a progress bar shows its last state
-        text = next((part for part in reversed(text.split("\r")) if part), "")
-    text = _OSC.sub("", text)
-    text = _CSI_BUT_COLOUR.sub("", text)
-    text = _OTHER_ESCAPE.sub("", text)
-    return _CONTROL.sub("", text)
-
-
-def clean_lines(text: str) -> str:
-    """`clean` for each line of a text."""
-    return "\n".join(clean(line) for line in text.encode(errors="replace").decode().split("\n"))
 
 
 class LineSplitter:
@@ -145,7 +74,7 @@ class Log:
     def say(self, sentence: str, target: Target | None = None, level: str = LogLine.Level.INFO) -> None:
         """A line of the platform's own."""
         for line in sentence.splitlines() or [""]:
-            self._add(target, LogLine.Stream.SYSTEM, level, clean(self.mask(line)))
+            self.add(target, LogLine.Stream.SYSTEM, level, clean(self.mask(line)))
 
     def warn(self, sentence: str, target: Target | None = None) -> None:
         """A line of the platform's own that somebody should read."""
@@ -155,16 +84,17 @@ class Log:
         """A line of the platform's own that says what failed."""
         self.say(sentence, target, LogLine.Level.ERROR)
 
-    def output(self, target: Target | None = None) -> "Output":
+    def output(self, target: Target | None = None) -> "LogSink":
         """Where the output of one script goes."""
-        return Output(self, target, {})
+        return LogSink(self, target, {})
 
-    def rest_of_output(self, target: Target) -> "Output":
+    def rest_of_output(self, target: Target) -> "LogSink":
         """Where the output of a script goes that is read anew: the lines that are in the log are left out."""
         counts = target.log_lines.exclude(stream=LogLine.Stream.SYSTEM).values_list("stream").annotate(Count("id"))
-        return Output(self, target, dict(counts))
+        return LogSink(self, target, dict(counts))
 
-    def _add(self, target: Target | None, stream: str, level: str, content: str) -> None:
+    def add(self, target: Target | None, stream: str, level: str, content: str) -> None:
+        """A line that is masked and clean already."""
         row = LogLine(
             deployment_id=self.deployment_id,
             target=target,
@@ -195,7 +125,7 @@ class Log:
                 left -= len(rows)
 
 
-class Output:
+class LogSink:
     """Takes the bytes of one script's two streams and adds their lines to the log."""
 
     def __init__(self, log: Log, target: Target | None, known: dict[str, int]) -> None:
@@ -217,4 +147,4 @@ class Output:
         if known:
             self._known[stream] -= known
         for line in lines[known:]:
-            self._log._add(self._target, stream, LogLine.Level.INFO, line)
+            self._log.add(self._target, stream, LogLine.Level.INFO, line)

@@ -10,11 +10,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
 
-from deployer.api.shapes import LOG_PAGE, LogPage, log_after, shape_of
+from deployer.api.shapes import shape_of
 from deployer.database import insist
 from deployer.declaring.reading import printable
+from deployer.launching.rules import LaunchRefusedError
+from deployer.log.reading import News, Row
 from deployer.log.terminal import plain
-from deployer.models import Deployment, LogLine
+from deployer.models import Deployment
 from servers.fields import DecryptionError
 from servers.sentences import because, clauses, sentence, sentences
 
@@ -107,10 +109,10 @@ class WatchingCommand(OperatorCommand):
     def watch(self, number: int) -> Deployment:
         """Print the log as it comes until the deployment has ended."""
         began, told, last = time.monotonic(), False, 0
-        while not (page := _page(number, last)).done:
-            self.print_lines(page.lines)
-            last = page.last_id
-            if page.status == _Status.PENDING and not told and time.monotonic() - began > _PATIENCE:
+        while (news := _news(number, last)).follows:
+            self.print_rows(news.rows)
+            last = news.last_id
+            if news.status == _Status.PENDING and not told and time.monotonic() - began > _PATIENCE:
                 self.say(
                     _(
                         "No worker has taken it for %(seconds)s seconds: none is running, or all are busy. "
@@ -120,15 +122,15 @@ class WatchingCommand(OperatorCommand):
                     error=True,
                 )
                 told = True
-            if len(page.lines) < LOG_PAGE:
+            if not news.is_full:
                 time.sleep(_POLL)
-        self.print_lines(page.lines)
+        self.print_rows(news.rows)
         return Deployment.objects.select_related("created_by", "release").defer("plan").get(pk=number)
 
-    def print_lines(self, lines: Iterable[LogLine]) -> None:
-        for line in lines:
-            server = f"{printable(line.target.server_name)} | " if line.target else ""
-            self.say(server + plain(line.content))
+    def print_rows(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            server = f"{printable(row.server)} | " if row.server else ""
+            self.say(server + plain(row.content))
 
     def summarise(self, deployment: Deployment) -> None:
         self.say("")
@@ -143,12 +145,38 @@ class WatchingCommand(OperatorCommand):
         self.say(sentences(end, _one_line(deployment.error_message)))
 
 
+class LaunchAgain(WatchingCommand):
+    """A command that launches what follows from an earlier deployment."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))
+        super().add_arguments(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.to_stderr = options["json"]
+        earlier = existing(options["id"])
+        try:
+            launched = self.launch_from(earlier)
+        except LaunchRefusedError as error:
+            raise refused(error.message) from error
+        self.report(launched, options)
+
+    def launch_from(self, earlier: Deployment) -> Deployment:
+        """The new deployment. Raises `LaunchRefusedError`."""
+        raise NotImplementedError
+
+
 def existing(number: int) -> Deployment:
     """The deployment with this number; or a refusal."""
     found = Deployment.objects.select_related("project", "created_by").defer("plan").filter(pk=number).first()
     if found is None:
-        raise refused(_("There is no deployment #%(number)s.") % {"number": number})
+        raise unknown(number)
     return found
+
+
+def unknown(number: int) -> CommandError:
+    """The refusal where there is no such deployment, or none any more."""
+    return refused(_("There is no deployment #%(number)s.") % {"number": number})
 
 
 def site_address(path: str) -> str:
@@ -166,13 +194,16 @@ def _one_line(text: str) -> str:
     return plain(" ".join(text.splitlines()))
 
 
-def _page(number: int, after: int) -> LogPage:
-    """The next lines, however often the connection to the database is lost meanwhile."""
+def _news(number: int, after: int) -> News:
+    """The next rows, however often the connection to the database is lost meanwhile."""
     try:
-        return insist(lambda: log_after(number, after), _OUTAGE)
+        news = insist(lambda: News.of(number, after), _OUTAGE)
     except (OperationalError, InterfaceError) as error:
         raise CommandError(
             _("The database has not answered for %(seconds)s seconds; nobody knows how the deployment ended.")
             % {"seconds": _OUTAGE},
             returncode=EXIT_STATUS[_Status.INTERRUPTED],
         ) from error
+    if news is None:
+        raise unknown(number)
+    return news

@@ -1,39 +1,36 @@
 """Can this deployment work? Looks at every server, changes nothing, and says what, why and what to do."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from django.conf import settings
-from django.db import connections
-from django.utils import translation
+from django.db.models import TextChoices
 from django.utils.translation import gettext as _
 
-from deployer.launching.launch import Launch, check_launch, refusal_while_active
 from deployer.models import Deployment
-from deployer.plan import Plan
+from deployer.plan import Location, Plan
 from deployer.probing.identity import Question
 from projects.commands import look as preflight
 from projects.commands import service
-from servers.errors import ShellError
-from servers.models import Server
 from servers.sentences import because, sentences
-from servers.ssh.shell import SSHShell, connect
+from servers.ssh.shell import SSHShell
 
 #: Below this, a disk is said to be nearly full.
 LITTLE_SPACE = 200 << 20
 
 
+class Level(TextChoices):
+    """How much a finding matters; an error means that it cannot work."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found. ``level``: error (it cannot work), warning, info. ``server`` is empty for all."""
+    """One thing that was found. ``server`` is empty for all."""
 
-    ERROR: ClassVar = "error"
-    WARNING: ClassVar = "warning"
-    INFO: ClassVar = "info"
-
-    level: str
+    level: Level
     what: str
     why: str = ""
     remedy: str = ""
@@ -57,120 +54,122 @@ def look(shell: SSHShell, plan: Plan, deployment_type: str) -> tuple[preflight.F
     return preflight.read(facts), answer.stdout
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What the rules below judge by: a deployment, where it goes on one server, and the facts about that server."""
+
+    plan: Plan
+    location: Location
+    is_full: bool
+    facts: preflight.Facts
+
+
 def findings(name: str, plan: Plan, deployment_type: str, facts: preflight.Facts) -> list[Finding]:
     """What the ``facts`` about the server ``name`` mean for this deployment."""
-    full = deployment_type == Deployment.Type.FULL
-    location = plan.on(facts.home, deployment_type)
-    deploy_path, script = location.deploy_path, location.script
-    found: list[Finding] = []
+    is_full = deployment_type == Deployment.Type.FULL
+    seen = _Look(plan, plan.on(facts.home, deployment_type), is_full, facts)
+    return [replace(found, server=name) for rule in RULES if (found := rule(seen))]
 
-    def add(level: str, what: str, why: str = "", remedy: str = "") -> None:
-        found.append(Finding(level, what, why, remedy, name))
 
+def _script_is_there(seen: _Look) -> Finding | None:
+    script = seen.location.script
     # A script below current may come with the release that is about to be deployed.
-    comes_with_release = full and script.startswith(f"{deploy_path}/current/")
-    if facts.script and not comes_with_release:
-        why = (
-            _("the script %s does not exist") % script
-            if facts.script == "missing"
-            else _("the script %s cannot be read by this login") % script
-        )
-        add(
-            Finding.ERROR,
-            _("The restart cannot work"),
-            why,
-            _("Correct deploy_script_path in the project, or put the script there."),
-        )
-    needed = ("bash", "tar", "gzip", "readlink", "mv") if full else ("bash",)
-    for tool in needed:
-        if tool not in facts.tools:
-            add(Finding.ERROR, _("%s is not installed on the server") % tool, "", _("Install it."))
-    if "setsid" not in facts.tools:
-        add(
-            Finding.WARNING,
-            _("setsid is not installed on the server"),
-            _("a restart cannot be given a session of its own, and ending it may miss some of its processes"),
-            _("Install util-linux."),
-        )
-    if not facts.may_run_as:
-        add(
-            Finding.ERROR,
-            _("The script cannot be run as %s") % plan.run_as,
-            _("this login may not do so by sudo without a password"),
-            _("Allow it in sudoers (LOGIN ALL=(%s) NOPASSWD: ALL), or empty run_as in the project.") % plan.run_as,
-        )
-    if facts.folder:
-        add(
-            Finding.ERROR,
-            _("The release cannot be put there"),
-            _("%s is not a folder that this login may write") % facts.folder,
-            _("Make %s and give it to the login's user.") % deploy_path,
-        )
-    if facts.current_is_folder:
-        add(
-            Finding.ERROR,
-            _("The release cannot be made live"),
-            _("%s/current is a real folder and not a link") % deploy_path,
-            _("Move it away (for example to %s/releases/first) and link current to it.") % deploy_path,
-        )
-    if 0 <= facts.free < LITTLE_SPACE:
-        add(
-            Finding.WARNING,
-            _("The disk is nearly full"),
-            _("%(free)d MB are free for %(path)s") % {"free": facts.free >> 20, "path": deploy_path},
-            _("Remove something, or lower keep_releases."),
-        )
-    return found
-
-
-def preflight_of(wish: Launch) -> list[Finding]:
-    """Everything that can be said before a launch, servers asked side by side. Raises `LaunchRefusedError`."""
-    servers = check_launch(wish)
-    plan = Plan.of(wish.project, wish.groups)
-    found = [
-        Finding(Finding.WARNING, _("%s is not active: it is skipped") % server, server=server.name)
-        for server in servers
-        if not server.is_active
-    ]
-    for server in servers:
-        groups = [name for name, members in plan.groups.items() if server.pk in members]
-        if len(groups) > 1:
-            what = _("%(server)s is in %(groups)s: it is deployed to once") % {
-                "server": server,
-                "groups": ", ".join(groups),
-            }
-            found.append(Finding(Finding.INFO, what, server=server.name))
-    in_the_way = refusal_while_active(wish.project)
-    if in_the_way.blocking:
-        found.append(Finding(Finding.WARNING, in_the_way.message))
-    return found + _ask_all([server for server in servers if server.is_active], plan, wish.deployment_type)
-
-
-def _ask_all(servers: Sequence[Server], plan: Plan, deployment_type: str) -> list[Finding]:
-    language = translation.get_language()  # a thread begins with none of its own
-
-    def look_at(server: Server) -> list[Finding]:
-        notices: list[str] = []
-        try:
-            with translation.override(language), connect(server, on_notice=notices.append) as shell:
-                facts, answer = look(shell, plan, deployment_type)
-                found = [*findings(server.name, plan, deployment_type, facts), _processes(server, plan, answer)]
-        except ShellError as error:
-            return [Finding(Finding.ERROR, error.what, error.why, error.remedy, server.name)]
-        finally:
-            connections.close_all()
-        return [Finding(Finding.WARNING, notice, server=server.name) for notice in notices] + found
-
-    with ThreadPoolExecutor(min(len(servers), settings.DEPLOYER_PARALLEL_SERVERS)) as threads:
-        return [finding for found in threads.map(look_at, servers) for finding in found]
-
-
-def _processes(server: Server, plan: Plan, answer: str) -> Finding:
-    """Which processes a restart would be expected to replace."""
-    name = plan.process_name or service.derived_process_name(plan.name)
-    found = service.find_processes(service.read_survey(answer), name, derived=not plan.process_name)
-    listed = ", ".join(
-        _("pid %(pid)s (%(command)s)") % {"pid": process.pid, "command": process.command[:80]} for process in found[:4]
+    comes_with_release = seen.is_full and script.startswith(f"{seen.location.deploy_path}/current/")
+    if not seen.facts.script or comes_with_release:
+        return None
+    why = (
+        _("the script %s does not exist") % script
+        if seen.facts.script == "missing"
+        else _("the script %s cannot be read by this login") % script
     )
-    what = _("“%(name)s” matches %(processes)s") % {"name": name, "processes": listed or _("no process")}
-    return Finding(Finding.INFO if found else "warning", what, server=server.name)
+    return Finding(
+        Level.ERROR,
+        _("The restart cannot work"),
+        why,
+        _("Correct deploy_script_path in the project, or put the script there."),
+    )
+
+
+def _has(tool: str, *, for_full: bool = False) -> Callable[[_Look], Finding | None]:
+    """The rule that ``tool`` is installed; ``for_full``: that only a full deployment needs it."""
+
+    def rule(seen: _Look) -> Finding | None:
+        if tool in seen.facts.tools or (for_full and not seen.is_full):
+            return None
+        return Finding(Level.ERROR, _("%s is not installed on the server") % tool, "", _("Install it."))
+
+    return rule
+
+
+def _can_give_a_session(seen: _Look) -> Finding | None:
+    if "setsid" in seen.facts.tools:
+        return None
+    return Finding(
+        Level.WARNING,
+        _("setsid is not installed on the server"),
+        _("a restart cannot be given a session of its own, and ending it may miss some of its processes"),
+        _("Install util-linux."),
+    )
+
+
+def _may_run_as(seen: _Look) -> Finding | None:
+    if seen.facts.may_run_as:
+        return None
+    run_as = seen.plan.run_as
+    return Finding(
+        Level.ERROR,
+        _("The script cannot be run as %s") % run_as,
+        _("this login may not do so by sudo without a password"),
+        _("Allow it in sudoers (LOGIN ALL=(%s) NOPASSWD: ALL), or empty run_as in the project.") % run_as,
+    )
+
+
+def _may_write(seen: _Look) -> Finding | None:
+    if not seen.facts.folder:
+        return None
+    return Finding(
+        Level.ERROR,
+        _("The release cannot be put there"),
+        _("%s is not a folder that this login may write") % seen.facts.folder,
+        _("Make %s and give it to the login's user.") % seen.location.deploy_path,
+    )
+
+
+def _can_switch(seen: _Look) -> Finding | None:
+    if not seen.facts.current_is_folder:
+        return None
+    deploy_path = seen.location.deploy_path
+    return Finding(
+        Level.ERROR,
+        _("The release cannot be made live"),
+        _("%s/current is a real folder and not a link") % deploy_path,
+        _("Move it away (for example to %s/releases/first) and link current to it.") % deploy_path,
+    )
+
+
+def _has_space(seen: _Look) -> Finding | None:
+    free = seen.facts.free
+    if not 0 <= free < LITTLE_SPACE:
+        return None
+    return Finding(
+        Level.WARNING,
+        _("The disk is nearly full"),
+        _("%(free)d MB are free for %(path)s") % {"free": free >> 20, "path": seen.location.deploy_path},
+        _("Remove something, or lower keep_releases."),
+    )
+
+
+#: What a server is judged by, in the order in which it is told.
+RULES = (
+    _script_is_there,
+    _has("bash"),
+    _has("tar", for_full=True),
+    _has("gzip", for_full=True),
+    _has("readlink", for_full=True),
+    _has("mv", for_full=True),
+    _can_give_a_session,
+    _may_run_as,
+    _may_write,
+    _can_switch,
+    _has_space,
+)

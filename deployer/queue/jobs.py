@@ -1,97 +1,19 @@
-"""What is put on the queue, and what takes it off: one of the two files that know the queue library."""
+"""The jobs of a worker. `deployer.queue.sending` names them by text; jobs that wait on a queue do so too."""
 
-import logging
-from collections.abc import Callable
-from typing import Any
-
-import django_rq
-from django.conf import settings
-from django.core.cache import cache
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
-logger = logging.getLogger(__name__)
-
-#: Seconds that the queue has to answer whether it is there: when a page is shown, and when something is sent to it.
-GLANCE, PATIENCE = 1, 3
-#: Seconds for which its answer is taken to hold on pages.
-HOLDS = 10
-
-#: The job that looks at the servers.
-LOOK = "look"
-
-
-def enqueue_deployment(deployment_id: int) -> bool:
-    """Put a deployment on the queue as ``deployment-ID``, unless it waits there.
-
-    False: it waits, or the queue was not reached; then the sweep will send it again.
-    """
-    return _enqueue(run_deployment, f"deployment-{deployment_id}", deployment_id)
-
-
-def enqueue_settlement(deployment_id: int) -> bool:
-    """Have a worker ask the servers of an interrupted deployment: ``deployment-ID-settle``; as above."""
-    return _enqueue(settle_deployment, f"deployment-{deployment_id}-settle", deployment_id)
-
-
-def enqueue_look() -> bool:
-    """Have a worker ask the servers what they run, where nobody did lately; as above."""
-    return _enqueue(look_at_servers, LOOK)
-
-
-def queue_is_lost() -> bool:
-    """Whether the queue did not answer: asked at most every `HOLDS` seconds, for at most about two."""
-    lost: bool | None = cache.get("queue-is-lost")
-    if lost is None:
-        lost = not _answers(GLANCE)
-        cache.set("queue-is-lost", lost, HOLDS)
-    return lost
-
-
-def _answers(patience: float) -> bool:
-    """Ask the queue for a sign of life, once: so many seconds for the connection, and as many for the answer."""
-    url = str(settings.RQ_QUEUES["default"]["URL"])
-    limits: dict[str, Any] = {"socket_connect_timeout": patience, "socket_timeout": patience}
-    try:
-        with Redis.from_url(url, retry=Retry(NoBackoff(), 0), **limits) as queue:
-            return bool(queue.ping())
-    except (RedisError, OSError):
-        return False
-
-
-def _enqueue(job: Callable[..., None], name: str, *arguments: int) -> bool:
-    if not _answers(PATIENCE):  # else a queue that is silent would keep whoever launches waiting
-        logger.warning("%s waits for the queue, which does not answer", name)
-        return False
-    try:
-        queue = django_rq.get_queue()
-        if queue.get_job_position(name) is not None:
-            return False
-        queue.enqueue(job, *arguments, job_id=name)
-    except (RedisError, OSError) as error:
-        logger.warning("%s waits for the queue: %s", name, error)
-        return False
-    return True
+from deployer.board.sightings import look_at_what_is_old
+from deployer.engine.routines import carry_out, settle_lost
 
 
 def run_deployment(deployment_id: int) -> None:
-    """Carry out one deployment: the job of a worker."""
-    from deployer.engine.routines import carry_out  # the site enqueues without loading the engine
-
+    """Carry out one deployment."""
     carry_out(deployment_id)
 
 
 def settle_deployment(deployment_id: int) -> None:
-    """Find out what is true of a deployment whose worker was lost: the job of another one."""
-    from deployer.engine.routines import settle_lost
-
+    """Find out what is true of a deployment whose worker was lost."""
     settle_lost(deployment_id)
 
 
 def look_at_servers() -> None:
-    """See what the servers run: the job of a worker."""
-    from deployer.board.sightings import look_at_what_is_old
-
+    """See what the servers run, where nobody has looked lately."""
     look_at_what_is_old()

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, DeploymentQuerySet, LogLine
-from deployer.queue.jobs import enqueue_deployment, enqueue_settlement
+from deployer.queue.sending import enqueue_deployment, enqueue_settlement
 from servers.local import end_marked
 
 logger = logging.getLogger(__name__)

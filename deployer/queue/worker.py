@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.job import Job
 
-import deployer.engine.routines  # noqa: F401  # loaded before the fork: a job then starts in 8 ms and not in 200
-from deployer.queue.jobs import enqueue_look
+import deployer.queue.jobs  # noqa: F401  # loaded before the fork: a job then starts in 8 ms and not in 200
+from deployer.queue.sending import enqueue_look
 from deployer.queue.sweep import sweep, work_horse_killed
 from deployer.releases.archives import StoreError
 from deployer.releases.store import prune

@@ -21,7 +21,7 @@ from deployer.board.timings import Segment, phases_of, picture_of
 from deployer.log import terminal
 from deployer.log.reading import Row
 from deployer.models import Deployment, Target
-from deployer.queue import jobs
+from deployer.queue import sending
 from deployer.releases.store import newest_of
 from deployer.web.first_steps import first_steps, next_step
 from projects.commands.proof import proof_in_words
@@ -97,7 +97,7 @@ def way_on(context: Mapping[str, Any]) -> dict[str, Any]:
 @register.simple_tag
 def queue_is_lost() -> bool:
     """Whether the queue did not answer lately."""
-    return jobs.queue_is_lost()
+    return sending.queue_is_lost()
 
 
 @register.simple_tag

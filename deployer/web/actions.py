@@ -15,17 +15,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from deployer.api.shapes import cancel_sentence, continue_sentence
-from deployer.launching.launch import (
-    Launch,
-    LaunchRefusedError,
-    check_launch,
-    launch,
-    numbered,
-    refusal_while_active,
-    wish_to_retry,
-    wish_to_roll_back,
-)
+from deployer.launching.again import request_to_retry, request_to_roll_back
+from deployer.launching.answers import cancel_sentence, continue_sentence
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError, check_launch, refusal_while_active
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.web.deployment import Pause, shown
@@ -102,37 +96,38 @@ def deployment_continue(request: Request, pk: int) -> HttpResponse:
 @login_required
 def deployment_retry(request: Request, pk: int) -> HttpResponse:
     """Launch the same again for the servers that did not succeed."""
-    return _launch_from(request, shown(pk), wish_to_retry)
+    return _launch_from(request, shown(pk), request_to_retry)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @login_required
 def deployment_rollback(request: Request, pk: int) -> HttpResponse:
     """Launch the release that was live before."""
-    return _launch_from(request, shown(pk), wish_to_roll_back)
+    return _launch_from(request, shown(pk), request_to_roll_back)
 
 
-def _launch_from(request: Request, earlier: Deployment, wish_for: Callable[..., Launch]) -> HttpResponse:
+def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..., LaunchRequest]) -> HttpResponse:
     """Launch what follows from an earlier deployment; asked for by GET, say first what will happen and where."""
     try:
-        wish = wish_for(earlier, created_by=request.user, trigger=Deployment.Trigger.WEB)
+        asked = request_for(earlier, created_by=request.user, trigger=Deployment.Trigger.WEB)
         if request.method == "POST":
-            return redirect(launch(wish))
-        servers = check_launch(wish)
-        in_the_way = refusal_while_active(wish.project)
+            return redirect(launch(asked))
+        accepted = check_launch(asked)
+        in_the_way = refusal_while_active(asked.project)
         if in_the_way.blocking:
             raise in_the_way
     except LaunchRefusedError as refusal:
         messages.error(request, _with_link(refusal))
         return _back(request, earlier)
-    batches = numbered(wish, [server for server in servers if server.is_active])
     earlier_targets = {target.server_id: target for target in earlier.targets.all()}
     context = {
         "deployment": earlier,
-        "wish": wish,
-        "is_restart_only": wish.deployment_type == Deployment.Type.RESTART_ONLY,
-        "servers": [(server, batches.get(server), earlier_targets.get(server.pk)) for server in servers],
-        "count": len(batches),
+        "asked": asked,
+        "is_restart_only": asked.is_restart_only,
+        "servers": [
+            (server, accepted.batches.get(server), earlier_targets.get(server.pk)) for server in accepted.servers
+        ],
+        "count": len(accepted.active),
     }
     return render(request, "deployer/confirm.html", context)
 

@@ -8,8 +8,7 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST
 
-from deployer.launching.launch import Launch, numbered
-from deployer.models import Deployment
+from deployer.launching.asked import LaunchRequest
 from deployer.repositories.changes import Changes, changes_of_deployment, changes_of_launch
 from deployer.repositories.mirror import fetch, mirror_of
 from deployer.web.deployment import shown
@@ -18,7 +17,7 @@ from deployer.web.request import fragment
 from projects.models import Project
 from servers.access import Request
 from servers.errors import NotReadyError
-from servers.models import Server, ServerGroup
+from servers.models import Server
 
 
 @fragment
@@ -50,37 +49,36 @@ def launch_fetch(request: Request, pk: int) -> HttpResponse:
 
 def _answer(request: Request, project: Project, query: QueryDict, problem: str = "") -> HttpResponse:
     form = LaunchForm(query)
-    found, batches = Changes(), []
-    servers: list[Server] = []
-    left_out: list[Server] = []
+    asked, found = LaunchRequest(project, []), Changes()
     if form.is_valid():
         values = form.cleaned_data
-        chosen = ServerGroup.flatten(values["server_groups"])
-        servers = [server for server in chosen if server.is_active]
-        left_out = [server for server in chosen if not server.is_active]
-        batches = _in_batches(Launch(project, [], batches=values["batches"]), servers)
-        if values["deployment_type"] != Deployment.Type.RESTART_ONLY:
-            ids = [server.pk for server in servers]
+        groups = list(values["server_groups"])
+        asked = LaunchRequest(project, groups, values["deployment_type"], batches=values["batches"])
+        if not asked.is_restart_only:
+            ids = [server.pk for server in asked.active]
             found = changes_of_launch(project, values["branch"], values["release"], ids)
     context = {
         "project": project,
         "changes": found,
-        "batches": batches,
-        "server_count": len(servers),
-        "left_out": left_out,
+        "batches": _in_batches(asked),
+        "server_count": len(asked.active),
+        "left_out": [server for server in asked.servers if not server.is_active],
         "fetch_problem": problem,
         "is_launch": True,
     }
     return render(request, "deployer/_changes.html", context)
 
 
-def _in_batches(wish: Launch, servers: list[Server]) -> list[list[Server]]:
-    """The servers in the batches in which they would be worked on; none where the batches make no sense."""
+def _in_batches(asked: LaunchRequest) -> list[list[Server]]:
+    """The servers in the batches in which they would be worked on; none where the batches make no sense.
+
+    The form is still being filled in: whether such a launch would be accepted is not asked.
+    """
     try:
-        numbers = numbered(wish, servers)
+        batches = asked.batch_of_each()
     except ValidationError:
         return []
-    return [list(members) for _number, members in groupby(servers, key=lambda server: numbers[server])]
+    return [list(members) for _number, members in groupby(batches, key=batches.__getitem__)]
 
 
 @fragment

@@ -176,8 +176,8 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
         "rows": _wanted(news.rows, pk, chosen),
         "changed": changed,
         "more": news.is_full,
-        "follows": news.is_active or news.is_full,
-        "poll": _poll_address(pk, news.rows[-1].pk if news.rows else after, news.seen, given, chosen),
+        "follows": news.follows,
+        "poll": _poll_address(pk, news.last_id, news.seen, given, chosen),
     }
     if changed:
         it = shown(pk)

@@ -12,9 +12,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
-from deployer.launching.launch import Launch, LaunchRefusedError, launch, refusal_while_active, with_release
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.beforehand import preflight_of
+from deployer.launching.choice import with_release
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError, refusal_while_active
 from deployer.models import Deployment, Release
-from deployer.probing.look import Finding, preflight_of
+from deployer.probing.look import Finding, Level
 from deployer.web.forms import LaunchForm
 from projects.models import Project
 from servers.access import Request
@@ -35,7 +39,7 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
         form = LaunchForm(request.POST)
         if form.is_valid() and form.confirm_production(project):
             try:
-                return redirect(launch(_wish(request.user, project, form.cleaned_data)))
+                return redirect(launch(_asked_for(request.user, project, form.cleaned_data)))
             except LaunchRefusedError as refusal:
                 form.add_error(refusal.field if refusal.field in form.fields else None, refusal.message)
                 blocking = refusal.blocking
@@ -57,7 +61,7 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
     found: dict[str, Any] = {"checked": True}
     if form.is_valid():
         try:
-            found["findings"] = _by_server(preflight_of(_wish(request.user, project, form.cleaned_data)))
+            found["findings"] = _by_server(preflight_of(_asked_for(request.user, project, form.cleaned_data)))
         except LaunchRefusedError as refusal:
             found |= {"refusal": refusal.message, "blocking": refusal.blocking}
     else:
@@ -69,7 +73,7 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
 
 def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
     """Findings grouped by server, the worst servers first, the worst findings of each first."""
-    order = [Finding.ERROR, Finding.WARNING, Finding.INFO]
+    order = [Level.ERROR, Level.WARNING, Level.INFO]
     servers: dict[str, list[Finding]] = {}
     for finding in sorted(findings, key=lambda finding: order.index(finding.level)):
         servers.setdefault(finding.server, []).append(finding)
@@ -98,8 +102,8 @@ def _launch_page(
     return render(request, "deployer/launch.html", context | more)
 
 
-def _wish(user: User, project: Project, values: dict[str, Any]) -> Launch:
-    wish = Launch(
+def _asked_for(user: User, project: Project, values: dict[str, Any]) -> LaunchRequest:
+    asked = LaunchRequest(
         project=project,
         groups=list(values["server_groups"]),
         deployment_type=values["deployment_type"],
@@ -109,8 +113,7 @@ def _wish(user: User, project: Project, values: dict[str, Any]) -> Launch:
         batches=values["batches"],
         max_failures=values["max_failures"],
     )
-    restart_only = values["deployment_type"] == Deployment.Type.RESTART_ONLY
-    return with_release(wish, values["release"]) if values["release"] and not restart_only else wish
+    return with_release(asked, values["release"]) if values["release"] and not asked.is_restart_only else asked
 
 
 def _suggested(project: Project, groups: QuerySet[ServerGroup]) -> dict[str, Any]:

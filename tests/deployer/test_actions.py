@@ -12,7 +12,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from deployer.launching.launch import Launch, check_launch, refusal_while_active
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.rules import Accepted, check_launch, refusal_while_active
 from deployer.models import ApiToken, Deployment, Release, Target
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
@@ -465,10 +466,10 @@ def test_a_launch_at_the_moment_in_which_its_server_is_deleted_says_so(monkeypat
     operator, server, project = Operator("api"), make_server(), make_project()
     group = make_group(server)
 
-    def found_a_moment_before(wish: Launch) -> list[Server]:
-        servers = check_launch(wish)
+    def found_a_moment_before(asked: LaunchRequest) -> Accepted:
+        accepted = check_launch(asked)
         Server.objects.filter(pk=server.pk).delete()
-        return servers
+        return accepted
 
     monkeypatch.setattr("deployer.launching.launch.check_launch", found_a_moment_before)
     answer = operator.api("/deployments", {"project_id": project.pk, "server_group_ids": [group.pk]})
@@ -496,8 +497,8 @@ def test_the_api_answers_a_refusal_in_the_shape_of_every_error() -> None:
 def test_one_that_was_in_the_way_and_has_just_ended_is_still_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
     operator, it = Operator("api"), ended()
 
-    def beaten(wish: Any) -> Deployment:
-        raise refusal_while_active(wish.project)
+    def beaten(asked: Any) -> Deployment:
+        raise refusal_while_active(asked.project)
 
     monkeypatch.setattr("deployer.api.endpoints.launch", beaten)
     body = {"project_id": it.project_id, "server_group_ids": [it.server_groups.get().pk]}

@@ -7,7 +7,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from deployer.api.shapes import LOG_PAGE
+from deployer.log.reading import LOG_ROWS
 from deployer.models import ApiToken, Deployment, LogLine
 from projects.models import Project, Variable
 from servers.models import ServerGroup
@@ -227,13 +227,13 @@ def test_the_log_comes_in_pages_after_an_id_and_says_when_it_is_done(
     target = deployment.targets.get()
     LogLine.objects.bulk_create(
         LogLine(deployment=deployment, target=target, content=f"<b>{n}</b> \x1b[1m", timestamp=timezone.now())
-        for n in range(LOG_PAGE + 3)
+        for n in range(LOG_ROWS + 3)
     )
     path = f"/deployments/{deployment.pk}/log"
     deployment.request_cancel()
 
     first = caller.get(path).json()
-    assert (len(first["lines"]), first["done"], first["status"]) == (LOG_PAGE, False, "cancelled")
+    assert (len(first["lines"]), first["done"], first["status"]) == (LOG_ROWS, False, "cancelled")
     assert first["last_id"] == first["lines"][-1]["id"]
     line = first["lines"][0]
     assert (line["server"], line["content"], line["stream"], line["level"]) == (

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.defaults import bad_request, server_error
 
 from deployer.models import Deployment
-from deployer.queue.jobs import queue_is_lost
+from deployer.queue.sending import queue_is_lost
 from deployer.queue.sweep import LOST_JOB, sweep
 from servers.models import ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
@@ -93,9 +93,9 @@ def test_a_launch_without_the_queue_is_recorded_says_that_it_waits_and_is_sent_w
     client = logged_in(is_superuser=False)
     project = make_project(environment="staging")
     group = make_group(make_server(), environment="staging")
-    wish = {"deployment_type": "restart_only", "server_groups": [group.pk]}
+    values = {"deployment_type": "restart_only", "server_groups": [group.pk]}
     with django_capture_on_commit_callbacks(execute=True):
-        answer = client.post(reverse("launch", args=[project.pk]), wish)
+        answer = client.post(reverse("launch", args=[project.pk]), values)
     deployment = Deployment.objects.get()
     assert answer["Location"] == deployment.get_absolute_url()
     page = client.get(answer["Location"]).content.decode()
@@ -123,10 +123,10 @@ def test_a_queue_that_takes_connections_and_never_answers_keeps_nobody_waiting_a
         assert time.monotonic() - asked < 1
         project = make_project(environment="staging")
         group = make_group(make_server(), environment="staging")
-        wish = {"deployment_type": "restart_only", "server_groups": [group.pk]}
+        values = {"deployment_type": "restart_only", "server_groups": [group.pk]}
         begun = time.monotonic()
         with django_capture_on_commit_callbacks(execute=True):
-            logged_in(is_superuser=False).post(reverse("launch", args=[project.pk]), wish)
+            logged_in(is_superuser=False).post(reverse("launch", args=[project.pk]), values)
         assert time.monotonic() - begun < 8
         assert Deployment.objects.get().status == "pending"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from deployer.api.shapes import LOG_PAGE
+from deployer.log.reading import LOG_ROWS
 from deployer.models import Deployment, LogLine, Target
 from projects.models import Project
 from servers.models import ServerGroup
@@ -169,13 +169,25 @@ def test_lines_arrive_while_it_runs(shop: Project, start: Start) -> None:
 def test_no_line_is_lost_or_printed_twice_when_there_are_more_than_one_answer_holds(
     shop: Project, start: Start
 ) -> None:
-    count = 2 * LOG_PAGE + 7
+    count = 2 * LOG_ROWS + 7
     program = start("deploy", "shop", "--group", "web", "--wait")
     deployment = claimed()
     log(deployment, *(f"line {number}" for number in range(count)))
     deployment.end(Status.SUCCESS)
     out, _ = program.communicate(timeout=30)
     assert [line for line in out.splitlines() if line.startswith("line ")] == [f"line {n}" for n in range(count)]
+
+
+def test_a_deployment_that_is_deleted_while_it_is_watched_ends_the_command_with_a_sentence(
+    shop: Project, start: Start
+) -> None:
+    program = start("deploy", "shop", "--group", "web", "--wait")
+    deployment = claimed()
+    number = deployment.pk
+    deployment.delete()
+    _out, problem = program.communicate(timeout=30)
+    assert (program.returncode, "Traceback" in problem) == (2, False)
+    assert f"There is no deployment #{number}." in problem
 
 
 def test_log_lines_cannot_command_the_terminal(shop: Project, start: Start) -> None:

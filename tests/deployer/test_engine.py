@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from deployer.engine.routines import carry_out
-from deployer.launching.launch import LaunchRefusedError, roll_back
+from deployer.launching.again import roll_back
+from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, LogLine, Target
 from deployer.releases.store import prune
 from projects.commands import service

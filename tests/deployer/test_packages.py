@@ -20,7 +20,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployer.engine.routines import carry_out
-from deployer.launching.launch import Launch, LaunchRefusedError, wish_to_retry, with_release
+from deployer.launching.again import request_to_retry
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.choice import with_release
+from deployer.launching.rules import LaunchRefusedError
 from deployer.models import ApiToken, Deployment, LogLine, Release
 from deployer.releases.archives import manifest_of
 from deployer.releases.contents import UnsafeArchiveError
@@ -246,9 +249,9 @@ def test_a_package_that_is_not_stored_any_more_cannot_be_retried_or_deployed(pro
     Release.objects.update(archive="")
     deployment = Deployment.objects.get()
     with pytest.raises(LaunchRefusedError, match="upload it again"):
-        wish_to_retry(deployment, created_by=None, trigger="cli")
+        request_to_retry(deployment, created_by=None, trigger="cli")
     with pytest.raises(LaunchRefusedError, match="upload it again"):
-        with_release(Launch(project, [group]), release.version)
+        with_release(LaunchRequest(project, [group]), release.version)
 
 
 def test_the_page_takes_a_package_and_leads_to_its_launch(project, queue_server, admin_client):

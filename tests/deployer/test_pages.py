@@ -15,7 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from deployer.launching.launch import Launch, LaunchRefusedError, launch
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, LogLine, Sighting, Target
 from deployer.repositories.mirror import fetch
 from projects.models import Variable
@@ -175,7 +177,7 @@ def test_the_form_refuses_with_the_words_of_the_launch_and_keeps_what_was_typed(
 ) -> None:
     project, groups = make_project(**fields), make_groups()
     with pytest.raises(LaunchRefusedError) as refusal:
-        launch(Launch(project, groups, kind, branch=branch))
+        launch(LaunchRequest(project, groups, kind, branch=branch))
     answer = client.post(
         reverse("launch", args=[project.pk]),
         {

@@ -9,7 +9,11 @@ from django.core.files.base import ContentFile
 from django.core.management import call_command
 from django.utils import timezone
 
-from deployer.launching.launch import Launch, LaunchRefusedError, launch, wish_to_retry, with_release
+from deployer.launching.again import request_to_retry
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.choice import with_release
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Release, Target
 from deployer.releases.contents import UnsafeArchiveError, check_archive
 from deployer.releases.store import disk_use, prune
@@ -97,11 +101,11 @@ def test_a_retry_of_a_release_that_is_not_stored_any_more_builds_its_commit_anew
         release=release, commit_hash="c0ffee", finished_at=timezone.now()
     )
     deployment.refresh_from_db()
-    assert wish_to_retry(deployment, created_by=None, trigger="cli").release == release
+    assert request_to_retry(deployment, created_by=None, trigger="cli").release == release
     Release.objects.update(archive="")
     deployment.refresh_from_db()
-    wish = wish_to_retry(deployment, created_by=None, trigger="cli")
-    assert (wish.release, wish.branch) == (None, "c0ffee")
+    request = request_to_retry(deployment, created_by=None, trigger="cli")
+    assert (request.release, request.branch) == (None, "c0ffee")
 
 
 def test_the_command_says_what_goes_and_a_dry_run_deletes_nothing(project):
@@ -122,8 +126,8 @@ def test_previous_is_what_the_servers_recorded_and_going_back_is_recorded_too(pr
     one = stored(project, "r1")
     stored(project, "r2")
     deployed(project, sshd, ("r1", "r2"), ("r2", "r2"))
-    wish = Launch(project, list(Deployment.objects.earliest("pk").server_groups.all()))
-    back = launch(with_release(wish, "previous", rolls_back=True))
+    request = LaunchRequest(project, list(Deployment.objects.earliest("pk").server_groups.all()))
+    back = launch(with_release(request, "previous", rolls_back=True))
     assert (back.release, back.rollback_from_id) == (one, back.pk - 1)
 
 
@@ -132,7 +136,7 @@ def test_servers_with_different_previous_releases_have_no_one_previous(project, 
     deployed(project, sshd, ("r2", "r3"))
     groups = [deployment.server_groups.get() for deployment in Deployment.objects.all()]
     with pytest.raises(LaunchRefusedError, match=r"different ones \(r1, r2\)"):
-        with_release(Launch(project, groups), "previous")
+        with_release(LaunchRequest(project, groups), "previous")
 
 
 def test_a_release_of_the_same_repository_is_promoted_and_stays_while_it_is_live(sshd, queue_server):
@@ -140,7 +144,7 @@ def test_a_release_of_the_same_repository_is_promoted_and_stays_while_it_is_live
     staging = make_project(name="staging", keep_releases=1, **values)
     production = make_project(name="production", **values)
     release = stored(staging, "s1", days=4000)
-    promoted = launch(with_release(Launch(production, [make_group(make_server(sshd))]), "s1"))
+    promoted = launch(with_release(LaunchRequest(production, [make_group(make_server(sshd))]), "s1"))
     assert promoted.release == release
     promoted.targets.update(release_after="s1")
     Deployment.objects.update(finished_at=timezone.now())
@@ -165,7 +169,7 @@ def test_a_release_that_cannot_be_deployed_is_refused_with_why(project, sshd, qu
     stored(project, "mine")
     Release.objects.create(project=project, version="gone")
     with pytest.raises(LaunchRefusedError, match=why):
-        with_release(Launch(project, [make_group(make_server(sshd))], **values), version)
+        with_release(LaunchRequest(project, [make_group(make_server(sshd))], **values), version)
 
 
 def test_the_page_offers_stored_releases_and_launches_one(project, sshd, queue_server, admin_client):

@@ -9,9 +9,12 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from deployer.engine.routines import carry_out
-from deployer.launching.launch import Launch, LaunchRefusedError, retry_failed, roll_back
+from deployer.launching.again import retry_failed, roll_back
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.beforehand import preflight_of
+from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment
-from deployer.probing.look import preflight_of
+from deployer.probing.look import Level
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import wait_until
@@ -116,13 +119,13 @@ def test_preflight_says_what_is_wrong_on_each_server_and_changes_nothing(sshd, p
     (place / "srv" / "current").mkdir(parents=True)
     before = sorted(place.rglob("*"))
     project = make_project(deploy_path=str(place / "srv"), deploy_script_path=f"{place}/nowhere.sh")
-    found = preflight_of(Launch(project, groups))
+    found = preflight_of(LaunchRequest(project, groups))
     said = {(finding.level, finding.server): str(finding) for finding in found}
     errors = [str(finding) for finding in found if finding.level == "error" and finding.server == "twice"]
     assert any("nowhere.sh does not exist" in text for text in errors)
     assert any("real folder" in text for text in errors)
-    assert "refused" in said["error", "gone"]
-    assert "not active" in said["warning", "idle"]
+    assert "refused" in said[Level.ERROR, "gone"]
+    assert "not active" in said[Level.WARNING, "idle"]
     assert any("deployed to once" in str(finding) for finding in found if finding.level == "info")
     assert sorted(place.rglob("*")) == before
 

@@ -19,7 +19,7 @@ from django.utils import timezone
 from deployer.board.sightings import LOOK_EVERY, View, board, look, look_at_what_is_old
 from deployer.engine.routines import carry_out
 from deployer.models import Deployment, Sighting
-from deployer.queue.jobs import enqueue_look
+from deployer.queue.sending import enqueue_look
 from projects.models import HealthCheck, Project
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server

@@ -12,8 +12,9 @@ from django.db import connections
 from django.utils import timezone
 
 from deployer.engine.routines import carry_out, settle_lost
-from deployer.launching.launch import LaunchRefusedError
-from deployer.log.writing import Log, Masker
+from deployer.launching.rules import LaunchRefusedError
+from deployer.log.masking import Masker
+from deployer.log.writing import Log
 from deployer.models import Deployment, LogLine, Target
 from deployer.queue.sweep import LOST_JOB, sweep
 from servers.errors import RunLostError

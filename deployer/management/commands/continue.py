@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.api.shapes import continue_sentence
+from deployer.launching.answers import continue_sentence
 from deployer.management.commandline import WatchingCommand, existing, refused
 
 

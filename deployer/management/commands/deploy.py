@@ -12,11 +12,15 @@ from django.utils.translation import gettext_lazy
 
 from deployer.api.shapes import preflight_shape
 from deployer.declaring.reading import printable
-from deployer.launching.launch import PREVIOUS, Launch, LaunchRefusedError, launch, with_release
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.beforehand import preflight_of
+from deployer.launching.choice import PREVIOUS, with_release
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError
 from deployer.log.terminal import plain
 from deployer.management.commandline import WatchingCommand, refused
 from deployer.models import Deployment
-from deployer.probing.look import Finding, preflight_of
+from deployer.probing.look import Finding
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import KINDS, receive
@@ -77,20 +81,20 @@ class Command(WatchingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self.to_stderr = options["json"]
         try:
-            wish = self.wish(options)
+            request = self.request(options)
             if not options["check"]:
-                self.report(launch(wish), options)
+                self.report(launch(request), options)
                 return
-            findings = preflight_of(wish)
+            findings = preflight_of(request)
         except LaunchRefusedError as error:
             raise refused(error.message) from error
         self.show(findings, as_json=options["json"])
 
-    def wish(self, options: dict[str, Any]) -> Launch:
+    def request(self, options: dict[str, Any]) -> LaunchRequest:
         """What the arguments ask for; a package is stored first."""
         project = _named(Project, options["project"])
         groups = [_named(ServerGroup, name) for name in dict.fromkeys(options["group"])]
-        wish = Launch(
+        request = LaunchRequest(
             project,
             groups,
             deployment_type=options["type"],
@@ -103,7 +107,7 @@ class Command(WatchingCommand):
         version = options["release"] or options["rollback_to"]
         if options["package"]:
             version = self.stored(project, options["package"])
-        return with_release(wish, version, rolls_back=bool(options["rollback_to"])) if version else wish
+        return with_release(request, version, rolls_back=bool(options["rollback_to"])) if version else request
 
     def stored(self, project: Project, path: Path) -> str:
         """The version as which the package at ``path`` is stored."""

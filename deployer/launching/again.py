@@ -1,0 +1,139 @@
+"""What follows from an earlier deployment: the same again where it failed, or the release before it."""
+
+from collections.abc import Sequence
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.utils.translation import gettext as _
+
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.choice import stored
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError
+from deployer.models import Deployment, Release, Target
+from deployer.releases.store import recorded
+from servers.models import ServerGroup
+
+
+def retry_failed(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
+    """Launch what `request_to_retry` asks for."""
+    return launch(request_to_retry(earlier, created_by=created_by, trigger=trigger))
+
+
+def roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
+    """Launch what `request_to_roll_back` asks for."""
+    return launch(request_to_roll_back(latest, created_by=created_by, trigger=trigger))
+
+
+def request_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> LaunchRequest:
+    """The same type and release again, for the servers of ``earlier`` that are not as they should be.
+
+    Refused while it runs, when every server is done, when a newer deployment has touched one of them, and when one
+    is in none of its groups any more.
+    """
+    _need_ended(earlier)
+    left = list(earlier.targets.exclude(status=Target.Status.SUCCESS).exclude(server=None))
+    only = frozenset(target.server_id for target in left if target.server_id is not None)
+    if not only:
+        raise LaunchRefusedError(_("Every server of deployment #%d is done: there is nothing to retry.") % earlier.pk)
+    _need_untouched(earlier, only)
+    groups = list(earlier.server_groups.all())
+    _need_members(earlier, left, groups)
+    return LaunchRequest(
+        earlier.project,
+        groups,
+        earlier.deployment_type,
+        # The same commit, even if the branch has moved on since.
+        branch=earlier.commit_hash or earlier.branch,
+        created_by=created_by,
+        trigger=trigger,
+        release=_again(earlier.release),
+        only=only,
+        retry_of=earlier,
+    )
+
+
+def request_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> LaunchRequest:
+    """The release that the servers of ``latest`` themselves recorded before it: no clone, no build.
+
+    One that had failed there is passed over, for the one before it. Refused where there is none, where the servers
+    had different ones, and when a newer full deployment has touched one.
+    """
+    _need_ended(latest)
+    if latest.is_restart_only:
+        raise LaunchRefusedError(
+            _("Deployment #%d only restarted: there is no earlier release to go back to.") % latest.pk
+        )
+    release = _release_before(latest)
+    return LaunchRequest(
+        latest.project,
+        list(latest.server_groups.all()),
+        Deployment.Type.FULL,
+        branch=release.commit_hash,
+        created_by=created_by,
+        trigger=trigger,
+        release=release,
+        rollback_from=latest,
+    )
+
+
+def _again(release: Release | None) -> Release | None:
+    """The release of a retry; none where it is built again, of the same commit."""
+    if release is None or release.archive:
+        return release
+    if release.origin == Release.Origin.UPLOADED:
+        raise LaunchRefusedError(_("Release %s is not stored any more: upload it again.") % release)
+    return None
+
+
+def _release_before(latest: Deployment) -> Release:
+    """The one release that the servers of ``latest`` had before it."""
+    touched = latest.targets.exclude(release_after="").exclude(server=None)
+    moves = list(touched.values_list("server_id", "release_before", "release_after"))
+    # A restart leaves the release as it is: what was only restarted since can still go back.
+    _need_untouched(latest, frozenset(server for server, _before, _after in moves), [Deployment.Type.FULL])
+    seen = recorded(latest.project)
+    # What was put back by itself already is on the release that was live before.
+    goals = {before if before == after else seen[server].previous for server, before, after in moves if server}
+    versions = sorted(goals - {""})
+    if len(versions) != 1:
+        why = _("its servers had different ones (%s)") % ", ".join(versions) if versions else _("none was recorded")
+        raise LaunchRefusedError(
+            _("Deployment #%(number)d cannot be rolled back to the previous release: %(why)s.")
+            % {"number": latest.pk, "why": why}
+        )
+    return stored(latest.project, versions[0])
+
+
+def _need_ended(deployment: Deployment) -> None:
+    if deployment.is_active:
+        raise LaunchRefusedError(_("Deployment #%d has not ended yet.") % deployment.pk, blocking=deployment)
+
+
+def _need_untouched(
+    deployment: Deployment, servers: frozenset[int | None], by: Sequence[str] = Deployment.Type.values
+) -> None:
+    newer = (
+        Deployment.objects.filter(project=deployment.project, pk__gt=deployment.pk, deployment_type__in=by)
+        .filter(targets__server__in=servers, targets__started_at__isnull=False)
+        .distinct()
+        .first()
+    )
+    if newer is not None:
+        raise LaunchRefusedError(
+            _("A newer deployment (#%(newer)d) has touched these servers since #%(older)d: start from that one.")
+            % {"newer": newer.pk, "older": deployment.pk},
+            blocking=newer,
+        )
+
+
+def _need_members(earlier: Deployment, targets: Sequence[Target], groups: Sequence[ServerGroup]) -> None:
+    members = {server.pk for server in ServerGroup.flatten(groups)}
+    if away := [target.server_name for target in targets if target.server_id not in members]:
+        raise LaunchRefusedError(
+            _(
+                "%(servers)s: not in a server group of deployment #%(number)d any more. "
+                "Put it back into one, or launch a new deployment."
+            )
+            % {"servers": ", ".join(away), "number": earlier.pk},
+            field="server_groups",
+        )

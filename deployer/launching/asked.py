@@ -1,0 +1,73 @@
+"""What somebody asks for when they launch something."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from django.contrib.auth.models import AbstractBaseUser
+
+from deployer.models import Deployment, Release
+from deployer.plan import Plan
+from projects.models import Project
+from projects.validators import batch_numbers
+from servers.models import Server, ServerGroup
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """What somebody asks for. An empty ``branch`` means the project's default; restart-only has none.
+
+    With a ``release`` nothing is cloned or built; without one, a stored release of the same commit and build settings
+    is used again unless ``rebuild`` is set. ``only`` are ids of servers: the others of the groups are left out.
+    ``batches`` and ``max_failures`` replace the project's for this time.
+    """
+
+    project: Project
+    groups: Sequence[ServerGroup]
+    deployment_type: str = Deployment.Type.FULL
+    branch: str = ""
+    created_by: AbstractBaseUser | None = None
+    trigger: str = Deployment.Trigger.WEB
+    release: Release | None = None
+    only: frozenset[int] | None = None
+    retry_of: Deployment | None = None
+    rollback_from: Deployment | None = None
+    rebuild: bool = False
+    batches: str = ""
+    max_failures: int | None = None
+
+    @property
+    def is_restart_only(self) -> bool:
+        return self.deployment_type == Deployment.Type.RESTART_ONLY
+
+    @cached_property
+    def servers(self) -> list[Server]:
+        """The servers of the groups in their order, each once, inactive ones too."""
+        servers = ServerGroup.flatten(self.groups)
+        return servers if self.only is None else [server for server in servers if server.pk in self.only]
+
+    @property
+    def active(self) -> list[Server]:
+        """The servers that are worked on."""
+        return [server for server in self.servers if server.is_active]
+
+    @property
+    def code(self) -> str:
+        """The branch, the tag or the commit that is deployed; empty where none leads to what is deployed."""
+        is_uploaded = self.release is not None and not self.release.commit_hash
+        return "" if self.is_restart_only or is_uploaded else self.branch or self.project.default_branch
+
+    def batch_of_each(self) -> dict[Server, int]:
+        """The batch of each active server, from 1. Raises `ValidationError` where the batches make no sense."""
+        active = self.active
+        numbers = batch_numbers(self.batches or self.project.batches, len(active))
+        return dict(zip(active, numbers, strict=True))
+
+    def plan(self) -> Plan:
+        """The project's configuration as it is now, with what is asked for this time alone."""
+        plan = Plan.of(self.project, self.groups)
+        return replace(
+            plan,
+            batches=self.batches or plan.batches,
+            max_failures=plan.max_failures if self.max_failures is None else self.max_failures,
+        )

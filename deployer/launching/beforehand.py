@@ -1,0 +1,77 @@
+"""Can this launch work? Asks every server before anything is launched, and says what, why and what to do."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from django.conf import settings
+from django.db import connections
+from django.utils import translation
+from django.utils.translation import gettext as _
+
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.rules import Accepted, check_launch, refusal_while_active
+from deployer.plan import Plan
+from deployer.probing.look import Finding, Level, findings, look
+from projects.commands import service
+from servers.errors import ShellError
+from servers.models import Server
+from servers.ssh.shell import connect
+
+
+def preflight_of(request: LaunchRequest) -> list[Finding]:
+    """Everything that can be said before a launch, servers asked side by side. Raises `LaunchRefusedError`."""
+    accepted = check_launch(request)
+    found = [*_skipped(accepted), *_in_several_groups(accepted)]
+    in_the_way = refusal_while_active(request.project)
+    if in_the_way.blocking:
+        found.append(Finding(Level.WARNING, in_the_way.message))
+    return found + _ask_all(accepted, request.deployment_type)
+
+
+def _skipped(accepted: Accepted) -> list[Finding]:
+    return [
+        Finding(Level.WARNING, _("%s is not active: it is skipped") % server, server=server.name)
+        for server in accepted.servers
+        if not server.is_active
+    ]
+
+
+def _in_several_groups(accepted: Accepted) -> list[Finding]:
+    found = []
+    for server in accepted.servers:
+        groups = [name for name, members in accepted.plan.groups.items() if server.pk in members]
+        if len(groups) > 1:
+            words = {"server": server, "groups": ", ".join(groups)}
+            what = _("%(server)s is in %(groups)s: it is deployed to once") % words
+            found.append(Finding(Level.INFO, what, server=server.name))
+    return found
+
+
+def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
+    language = translation.get_language()  # a thread begins with none of its own
+    plan = accepted.plan
+
+    def look_at(server: Server) -> list[Finding]:
+        notices: list[str] = []
+        try:
+            with translation.override(language), connect(server, on_notice=notices.append) as shell:
+                facts, answer = look(shell, plan, deployment_type)
+                found = [*findings(server.name, plan, deployment_type, facts), _processes(server, plan, answer)]
+        except ShellError as error:
+            return [Finding(Level.ERROR, error.what, error.why, error.remedy, server.name)]
+        finally:
+            connections.close_all()
+        return [Finding(Level.WARNING, notice, server=server.name) for notice in notices] + found
+
+    with ThreadPoolExecutor(min(len(accepted.active), settings.DEPLOYER_PARALLEL_SERVERS)) as threads:
+        return [finding for found in threads.map(look_at, accepted.active) for finding in found]
+
+
+def _processes(server: Server, plan: Plan, answer: str) -> Finding:
+    """Which processes a restart would be expected to replace."""
+    name = plan.process_name or service.derived_process_name(plan.name)
+    found = service.find_processes(service.read_survey(answer), name, derived=not plan.process_name)
+    listed = ", ".join(
+        _("pid %(pid)s (%(command)s)") % {"pid": process.pid, "command": process.command[:80]} for process in found[:4]
+    )
+    what = _("“%(name)s” matches %(processes)s") % {"name": name, "processes": listed or _("no process")}
+    return Finding(Level.INFO if found else Level.WARNING, what, server=server.name)

@@ -1,0 +1,68 @@
+"""Which release is launched, where one that is stored already was chosen."""
+
+from dataclasses import replace
+
+from django.utils.translation import gettext as _
+
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.rules import LaunchRefusedError
+from deployer.models import Deployment, Release
+from deployer.releases.store import recorded
+from projects.models import Project
+
+#: Asks for the release that the servers themselves had before the live one.
+PREVIOUS = "previous"
+
+
+def with_release(request: LaunchRequest, version: str, *, rolls_back: bool = False) -> LaunchRequest:
+    """``request`` with a release that is stored already: no clone, no build.
+
+    ``version`` is one of the project's own or of another project of the same repository, or `PREVIOUS`, which is
+    refused where the servers had different ones. ``rolls_back``: the deployment is recorded as one that goes back.
+    """
+    if request.is_restart_only:
+        raise LaunchRefusedError(
+            _("A restart-only deployment takes no release: it restarts what is there."), field="release"
+        )
+    if request.branch:
+        raise LaunchRefusedError(_("Choose a branch or a release, not both."), field="release")
+    if version == PREVIOUS:
+        version = _previous(request)
+    release = stored(request.project, version)
+    latest = Deployment.objects.ended().filter(project=request.project).defer("plan").first() if rolls_back else None
+    return replace(request, release=release, branch=release.commit_hash, rollback_from=latest)
+
+
+def _previous(request: LaunchRequest) -> str:
+    """The version before the live one, on all servers of the groups."""
+    seen = recorded(request.project)
+    versions = {seen[server.pk].previous for server in request.active if server.pk in seen} - {""}
+    if len(versions) != 1:
+        raise LaunchRefusedError(
+            _("There is no one previous release: the servers had different ones (%s). Name the version.")
+            % ", ".join(sorted(versions))
+            if versions
+            else _("No server of these groups has a previous release on record. Name the version."),
+            field="release",
+        )
+    return versions.pop()
+
+
+def stored(project: Project, version: str) -> Release:
+    release = Release.objects.deployable_to(project).filter(version=version).first()
+    if release is not None:
+        return release
+    known = Release.objects.filter(version=version).select_related("project").first()
+    if known is None:
+        listed = ", ".join(Release.objects.deployable_to(project).values_list("version", flat=True)[:10])
+        why = _("There is no release “%(version)s”. Stored are: %(listed)s.")
+        raise LaunchRefusedError(why % {"version": version, "listed": listed or _("none")}, field="release")
+    if not known.archive:
+        raise LaunchRefusedError(
+            _("Release %s is not stored any more: deploy its commit, or upload it again.") % version, field="release"
+        )
+    raise LaunchRefusedError(
+        _("Release %(version)s is of project “%(theirs)s”, which has another repository than “%(ours)s”.")
+        % {"version": version, "theirs": known.project, "ours": project},
+        field="release",
+    )

@@ -1,0 +1,181 @@
+"""The one place where a launch is accepted or refused: form, API and command line all come through here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+
+from deployer.launching.asked import LaunchRequest
+from deployer.models import Deployment, validated_branch
+from deployer.plan import Plan
+from projects.models import Project
+from projects.validators import validate_batches
+from servers.models import Server
+
+
+class LaunchRefusedError(Exception):
+    """A launch that may not be. ``field`` is the input at fault, ``blocking`` the deployment in the way.
+
+    ``conflict``: another deployment is in the way, or was until a moment ago; the launch itself may be right.
+    """
+
+    def __init__(
+        self, message: str, *, field: str = "", blocking: Deployment | None = None, conflict: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.blocking = blocking
+        self.conflict = conflict or blocking is not None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What an accepted launch does: worked out once, and taken from here by whoever writes or shows it.
+
+    ``servers`` are in their order, inactive ones too; ``batches`` has the batch of each of the ``active`` ones.
+    ``branch`` is a tag or a commit as well, and empty where none leads to what is deployed.
+    """
+
+    servers: list[Server]
+    active: list[Server]
+    branch: str
+    batches: dict[Server, int]
+    plan: Plan
+
+
+Rule = Callable[[LaunchRequest], LaunchRefusedError | None]
+
+
+def check_launch(request: LaunchRequest) -> Accepted:
+    """Every rule of a launch but the one that the database keeps. Raises the `LaunchRefusedError` of the first."""
+    for rule in RULES:
+        if refusal := rule(request):
+            raise refusal
+    return Accepted(request.servers, request.active, request.code, request.batch_of_each(), request.plan())
+
+
+def refusal_while_active(project: Project) -> LaunchRefusedError:
+    """The refusal of a second launch, with the first one in it."""
+    blocking = Deployment.objects.active().filter(project=project, environment=project.environment).first()
+    number = f" (#{blocking.pk})" if blocking else ""
+    return LaunchRefusedError(
+        _("“%(project)s” is being deployed to %(environment)s already%(number)s: wait for it or cancel it.")
+        % {"project": project, "environment": project.get_environment_display(), "number": number},
+        field="project",
+        blocking=blocking,
+        conflict=True,
+    )
+
+
+def _has_a_type(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.deployment_type in Deployment.Type.values:
+        return None
+    return LaunchRefusedError(
+        _("“%(type)s” is not a type of deployment: choose one of %(types)s.")
+        % {"type": request.deployment_type, "types": ", ".join(Deployment.Type.values)},
+        field="deployment_type",
+    )
+
+
+def _has_a_script(request: LaunchRequest) -> LaunchRefusedError | None:
+    project = request.project
+    if project.deploy_script_path or (request.is_restart_only and project.restart_only_script_path):
+        return None
+    return LaunchRefusedError(
+        _(
+            "Project “%(project)s” has no deploy_script_path: "
+            "set it to the script that restarts the application on its servers."
+        )
+        % {"project": project},
+        field="project",
+    )
+
+
+def _has_code(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.is_restart_only or request.release or request.project.git_url:
+        return None
+    return _missing(request.project, "git_url", _("a full deployment clones the code from there"))
+
+
+def _has_a_place(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.is_restart_only or request.project.deploy_path:
+        return None
+    return _missing(request.project, "deploy_path", _("a full deployment puts the release there"))
+
+
+def _missing(project: Project, field: str, why: str) -> LaunchRefusedError:
+    return LaunchRefusedError(
+        _("Project “%(project)s” has no %(field)s: %(why)s.") % {"project": project, "field": field, "why": why},
+        field="project",
+    )
+
+
+def _batches_make_sense(request: LaunchRequest) -> LaunchRefusedError | None:
+    return _unless_valid(validate_batches, request.batches, "batches") if request.batches else None
+
+
+def _has_groups(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.groups:
+        return None
+    return LaunchRefusedError(_("Choose at least one server group."), field="server_groups")
+
+
+def _groups_are_of_the_environment(request: LaunchRequest) -> LaunchRefusedError | None:
+    project = request.project
+    for group in request.groups:
+        if group.environment != project.environment:
+            return LaunchRefusedError(
+                _(
+                    "Group “%(group)s” is for %(theirs)s, project “%(project)s” for %(ours)s: "
+                    "choose groups of the project's environment."
+                )
+                % {
+                    "group": group,
+                    "theirs": group.get_environment_display(),
+                    "project": project,
+                    "ours": project.get_environment_display(),
+                },
+                field="server_groups",
+            )
+    return None
+
+
+def _has_an_active_server(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.active:
+        return None
+    return LaunchRefusedError(
+        _("There is no active server in %(groups)s: add one or activate one.")
+        % {"groups": ", ".join(f"“{group}”" for group in request.groups)},
+        field="server_groups",
+    )
+
+
+def _branch_has_a_name(request: LaunchRequest) -> LaunchRefusedError | None:
+    if request.is_restart_only or (request.release and not request.release.commit_hash):
+        return None  # nothing is cloned, or what is deployed was uploaded
+    return _unless_valid(validated_branch, request.code, "branch")
+
+
+def _unless_valid(validate: Callable[[str], Any], value: str, field: str) -> LaunchRefusedError | None:
+    try:
+        validate(value)
+    except ValidationError as error:
+        return LaunchRefusedError(" ".join(error.messages), field=field)
+    return None
+
+
+#: In this order: the first that refuses is the one that is told.
+RULES: tuple[Rule, ...] = (
+    _has_a_type,
+    _has_a_script,
+    _has_code,
+    _has_a_place,
+    _batches_make_sense,
+    _has_groups,
+    _groups_are_of_the_environment,
+    _has_an_active_server,
+    _branch_has_a_name,
+)

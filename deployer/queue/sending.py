@@ -1,0 +1,77 @@
+"""The site's side of the queue: jobs are sent by name, so that neither the engine nor the board is loaded for it."""
+
+import logging
+from typing import Any
+
+import django_rq
+from django.conf import settings
+from django.core.cache import cache
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the queue has to answer whether it is there: when a page is shown, and when something is sent to it.
+GLANCE, PATIENCE = 1, 3
+#: Seconds for which its answer is taken to hold on pages.
+HOLDS = 10
+
+#: The functions that a worker runs, as the queue names them.
+_JOBS = "deployer.queue.jobs"
+#: The job that looks at the servers.
+LOOK = "look"
+
+
+def enqueue_deployment(deployment_id: int) -> bool:
+    """Put a deployment on the queue as ``deployment-ID``, unless it waits there.
+
+    False: it waits, or the queue was not reached; then the sweep will send it again.
+    """
+    return _enqueue(f"{_JOBS}.run_deployment", f"deployment-{deployment_id}", deployment_id)
+
+
+def enqueue_settlement(deployment_id: int) -> bool:
+    """Have a worker ask the servers of an interrupted deployment: ``deployment-ID-settle``; as above."""
+    return _enqueue(f"{_JOBS}.settle_deployment", f"deployment-{deployment_id}-settle", deployment_id)
+
+
+def enqueue_look() -> bool:
+    """Have a worker ask the servers what they run, where nobody did lately; as above."""
+    return _enqueue(f"{_JOBS}.look_at_servers", LOOK)
+
+
+def queue_is_lost() -> bool:
+    """Whether the queue did not answer: asked at most every `HOLDS` seconds, for at most about two."""
+    lost: bool | None = cache.get("queue-is-lost")
+    if lost is None:
+        lost = not _answers(GLANCE)
+        cache.set("queue-is-lost", lost, HOLDS)
+    return lost
+
+
+def _answers(patience: float) -> bool:
+    """Ask the queue for a sign of life, once: so many seconds for the connection, and as many for the answer."""
+    url = str(settings.RQ_QUEUES["default"]["URL"])
+    limits: dict[str, Any] = {"socket_connect_timeout": patience, "socket_timeout": patience}
+    try:
+        with Redis.from_url(url, retry=Retry(NoBackoff(), 0), **limits) as queue:
+            return bool(queue.ping())
+    except (RedisError, OSError):
+        return False
+
+
+def _enqueue(job: str, name: str, *arguments: int) -> bool:
+    if not _answers(PATIENCE):  # else a queue that is silent would keep whoever launches waiting
+        logger.warning("%s waits for the queue, which does not answer", name)
+        return False
+    try:
+        queue = django_rq.get_queue()
+        if queue.get_job_position(name) is not None:
+            return False
+        queue.enqueue(job, *arguments, job_id=name)
+    except (RedisError, OSError) as error:
+        logger.warning("%s waits for the queue: %s", name, error)
+        return False
+    return True
