@@ -1,19 +1,95 @@
-"""The house stands: floors import downwards only, and each outside library has its own door."""
+"""The house stands: floors and rooms import downwards only, and each outside library has its own door."""
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 HOUSE = Path(__file__).resolve().parent.parent
-FLOORS = {"servers": {"servers"}, "projects": {"projects", "servers"}, "deployer": {"deployer", "projects", "servers"}}
-#: Library: the files, or the folders, that may import it. Everybody else asks those.
+#: From the ground up. A floor imports from itself and from those before it.
+FLOORS = ["servers", "projects", "deployer"]
+
+#: Of each floor: its rooms (a folder or a file), and the rooms of the same floor that each may import from. A name with
+#: a dot is one file of a room. What stands on a lower floor is open to all.
+ROOMS: dict[str, dict[str, set[str]]] = {}
+
+_MACHINES = {"errors", "fields", "keys", "models", "pauses", "sentences", "shell", "validators"}
+ROOMS["servers"] = {
+    "errors": {"sentences"},
+    "fields": set(),
+    "keys": set(),
+    "validators": set(),
+    "models": {"fields", "keys", "validators"},
+    "pauses": set(),
+    "sentences": set(),
+    "shell": set(),
+    "local": {"errors", "shell"},
+    "ssh": _MACHINES,
+    "supervised": {*_MACHINES, "ssh"},
+    "connection": {*_MACHINES, "ssh"},
+    "imports": {"models", "sentences"},
+    "access": set(),
+    "forms": {"models", "imports", "access"},
+    "views": {"models", "keys", "access", "forms", "imports", "connection"},
+    "admin": {"models", "keys", "forms", "connection"},
+    "apps": set(),
+    "urls": {"views"},
+}
+ROOMS["projects"] = {
+    "commands": set(),
+    "validators": set(),
+    "models": {"commands", "validators"},
+    "guess": {"commands", "models"},
+    "forms": {"models"},
+    "views": {"models", "forms", "guess"},
+    "admin": {"models", "forms"},
+    "apps": set(),
+    "urls": {"views"},
+}
+_BASE = {"models", "plan", "database"}
+_EVERY_ROOM_OF_DEPLOYER = {
+    *_BASE,
+    *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
+    *("playground", "api", "settings"),
+}
+ROOMS["deployer"] = {
+    "database": set(),
+    "plan": set(),
+    "models": set(),
+    "log": _BASE,
+    "releases": _BASE,
+    "probing": _BASE,
+    "declaring": _BASE,
+    "host": set(),
+    "repositories": {*_BASE, "releases"},
+    "engine": {*_BASE, "log", "releases", "repositories", "probing"},
+    "board": {*_BASE, "log", "releases", "repositories", "probing"},
+    "queue": {*_BASE, "engine", "board", "releases"},
+    "launching": {*_BASE, "queue.sending", "releases", "probing"},
+    "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
+    "api": {*_BASE, "launching", "log", "releases", "probing"},
+    "web": {
+        *_BASE,
+        *("launching", "queue.sending", "board", "log", "releases", "repositories", "declaring"),
+        *("playground", "probing"),
+    },
+    "templatetags": {*_BASE, "web", "queue.sending", "board", "log", "releases"},
+    "management": _EVERY_ROOM_OF_DEPLOYER,
+    "admin": _BASE,
+    "apps": set(),
+    "settings": {"host"},
+    "urls": {"api", "web"},
+    "wsgi": set(),
+}
+
+#: Library: the files and folders that may import it. Everybody else asks those.
 DOORS = {
-    "paramiko": {"servers/ssh/"},
-    "rq": {"deployer/queue/"},
-    "django_rq": {"deployer/queue/"},
+    "paramiko": ["servers/ssh/"],
+    "rq": ["deployer/queue/"],
+    "django_rq": ["deployer/queue/"],
 }
 
 
@@ -21,8 +97,13 @@ def _modules() -> list[Path]:
     return sorted(path for floor in FLOORS for path in (HOUSE / floor).rglob("*.py"))
 
 
-def _imports(path: Path) -> Iterator[str]:
+@cache
+def _imports(path: Path) -> frozenset[str]:
     """The dotted names that a file imports, wherever in it, relative ones made whole."""
+    return frozenset(_found_imports(path))
+
+
+def _found_imports(path: Path) -> Iterator[str]:
     package = path.relative_to(HOUSE).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -30,37 +111,66 @@ def _imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*base, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            for whole in (f"{module}.{alias.name}" for alias in node.names):
+                yield whole if _is_module(whole) else module
+
+
+def _is_module(name: str) -> bool:
+    place = HOUSE.joinpath(*name.split("."))
+    return place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
+
+
+def _module_name(path: Path) -> str:
+    return ".".join(path.relative_to(HOUSE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _room(name: str) -> str:
+    """The room of a dotted name within its floor; empty for the floor itself."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def _relative(paths: Iterable[Path]) -> list[str]:
+    return [str(path.relative_to(HOUSE)) for path in paths]
 
 
 @pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(HOUSE)))
-def test_a_module_imports_from_its_own_floor_and_those_below(path: Path) -> None:
-    allowed = FLOORS[path.relative_to(HOUSE).parts[0]]
-    upwards = sorted(name for name in _imports(path) if (top := name.split(".")[0]) in FLOORS and top not in allowed)
-    assert not upwards, f"{path.relative_to(HOUSE)} imports from a floor above it"
+def test_a_module_imports_only_where_an_arrow_leads(path: Path) -> None:
+    floor = path.relative_to(HOUSE).parts[0]
+    below = FLOORS[: FLOORS.index(floor)]
+    room = _room(_module_name(path))
+    allowed = ROOMS[floor].get(room)
+    if "migrations" in path.parts or not room:
+        allowed = set(ROOMS[floor])
+    assert allowed is not None, f"{floor}/{room} is not in the table of rooms"
+    for name in sorted(_imports(path)):
+        top = name.split(".")[0]
+        if top not in FLOORS or top in below:
+            continue
+        assert top == floor, f"{name}: a floor above"
+        theirs = _room(name)
+        inner = ".".join(name.split(".")[1:3])
+        assert theirs in {"", room} or theirs in allowed or inner in allowed, f"{name}: no arrow leads there"
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    names = {_module_name(path): path for path in _modules()}
+    below = {
+        name: {found for found in _imports(path) if found in names and found != name} for name, path in names.items()
+    }
+    while leaves := {name for name, others in below.items() if not others & below.keys()}:
+        for name in leaves:
+            del below[name]
+    while tops := below.keys() - {other for others in below.values() for other in others}:
+        for name in tops:
+            del below[name]
+    assert not sorted(below)
 
 
 @pytest.mark.parametrize("library", DOORS)
 def test_a_library_is_imported_by_its_own_files_only(library: str) -> None:
-    users = {
-        str(path.relative_to(HOUSE))
-        for path in _modules()
-        if library in {name.split(".")[0] for name in _imports(path)}
-    }
-    assert not [user for user in users if not DOORS[library] & {user, f"{Path(user).parent}/"}]
-
-
-@pytest.mark.parametrize("floor", FLOORS)
-def test_models_import_neither_shells_nor_jobs_nor_pages(floor: str) -> None:
-    active = {"shell", "local", "ssh", "supervised", "queue", "views", "web", "engine"}
-    files = [
-        path
-        for path in _modules()
-        if path.is_relative_to(HOUSE / floor / "models") or path == HOUSE / floor / "models.py"
-    ]
-    assert files
-    assert not [name for path in files for name in _imports(path) if active & set(name.split(".")[1:2])]
+    users = [path for path in _modules() if library in {name.split(".")[0] for name in _imports(path)}]
+    assert users
+    assert not [user for user in _relative(users) if not any(user.startswith(door) for door in DOORS[library])]
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:

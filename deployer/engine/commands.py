@@ -1,6 +1,7 @@
 """Short scripts of our own on a server, and what their failures mean."""
 
 from collections.abc import Container
+from shlex import quote
 
 from django.utils.translation import gettext as _
 
@@ -31,3 +32,13 @@ class Commands:
             values = {"path": self.deploy_path}
             raise TransferError(what, (why[0] % values) + (f" ({detail})" if detail else ""), why[1] % values)
         raise TransferError(what, detail or _("status %d") % answer.code)
+
+    def need_script(self, path: str) -> None:
+        """Refuse to go on without the script: a restart that cannot work must not be begun."""
+        found = self.link.capture(f"[ -f {quote(path)} ] || exit 4; [ -r {quote(path)} ] || exit 5").code
+        if found:
+            raise TransferError(
+                _("The restart was not begun"),
+                (_("the script %s does not exist") if found == 4 else _("the script %s cannot be read")) % path,
+                _("Correct deploy_script_path in the project, or put the script there."),
+            )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from shlex import quote
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -29,7 +28,6 @@ from servers.errors import (
     ScriptTimeoutError,
     ShellError,
     StoppedError,
-    TransferError,
     UnreachableError,
 )
 from servers.ssh.shell import SSHShell, connect
@@ -180,7 +178,7 @@ class ServerRun:
     def switch(self) -> None:
         """Make the staged release the live one, by one rename."""
         version, deploy_path = self.work.release.version, self.location.deploy_path
-        self.need_script(service.in_release(self.location.script, deploy_path, version))
+        self.commands.need_script(service.in_release(self.location.script, deploy_path, version))
         self.work.check()
         self.move(Status.SWITCHING)
         self.commands.capture(
@@ -194,16 +192,6 @@ class ServerRun:
             _("Switched from %(before)s to %(after)s") if before else _("Switched to %(after)s, the first release")
         )
         self.voice.say(switched % {"before": before, "after": version})
-
-    def need_script(self, path: str) -> None:
-        """Refuse to go on without the script: a restart that cannot work must not be begun."""
-        found = self.link.capture(f"[ -f {quote(path)} ] || exit 4; [ -r {quote(path)} ] || exit 5").code
-        if found:
-            raise TransferError(
-                _("The restart was not begun"),
-                (_("the script %s does not exist") if found == 4 else _("the script %s cannot be read")) % path,
-                _("Correct deploy_script_path in the project, or put the script there."),
-            )
 
     def restart(self) -> None:
         """Run the script once, whatever happens to the link, and take down the exit status."""
