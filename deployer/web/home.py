@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 
 from deployer.board.sightings import View, boards
 from deployer.models import Deployment, Release
-from deployer.playground import rows as playground
+from deployer.playground import keeping
 from deployer.web.first_steps import first_steps, next_step
 from deployer.web.request import fragment
 from projects.models import Project
@@ -150,7 +150,7 @@ def _activity(user: User) -> dict[str, Any]:
         "more_broken": max(len(found) - BROKEN_SHOWN, 0),
         "offline": Server.objects.filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE),
         "recent": recent,
-        "playground_is_up": user.is_superuser and playground.is_wanted(),
+        "playground_is_up": user.is_superuser and keeping.is_wanted(),
         **({} if running or recent else _way(user)),
     }
 
@@ -164,5 +164,5 @@ def _way(user: User) -> dict[str, Any]:
             (step, reverse(step.page) if user.has_perm(step.permission) else "", step is next_one) for step in steps
         ],
         "project": Project.objects.order_by("-pk").first() if next_one is None else None,
-        "playground_can_be_made": user.is_superuser and playground.can_be_made(),
+        "playground_can_be_made": user.is_superuser and keeping.can_be_made(),
     }
