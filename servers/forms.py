@@ -246,11 +246,11 @@ class ServerFilter(forms.Form):
 class ImportForm(StyledForm, forms.Form):
     """The text of a file of another tool, pasted or uploaded."""
 
-    class Source(TextChoices):
+    class Tool(TextChoices):
         OPENSSH = "openssh", _("OpenSSH client config")
         ANSIBLE = "ansible", _("Ansible inventory")
 
-    source = forms.ChoiceField(choices=Source, widget=forms.RadioSelect, initial=Source.OPENSSH, label=_("What it is"))
+    source = forms.ChoiceField(choices=Tool, widget=forms.RadioSelect, initial=Tool.OPENSSH, label=_("What it is"))
     file = forms.FileField(required=False, label=_("File"), allow_empty_file=True)
     text = forms.CharField(
         required=False,
@@ -270,7 +270,7 @@ class ImportForm(StyledForm, forms.Form):
         try:
             data = file.read(MAX_BYTES + 1) if file is not None else text.encode()
             content = text_of(data).replace("\r\n", "\n")
-            if values["source"] == self.Source.OPENSSH:
+            if values["source"] == self.Tool.OPENSSH:
                 values["listing"] = openssh.read(content)
             else:
                 values["listing"] = ansible.read(content, file.name if file is not None else "")

@@ -8,7 +8,8 @@ from django.db.models import ProtectedError, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from deployer.declaring.reading import DeclarationError, Source, apply
+from deployer.declaring.reading import DeclarationError, DeclarationFile
+from deployer.declaring.writing import apply
 from deployer.models import Deployment
 from deployer.playground import keeping, scene
 from deployer.playground.keeping import PlaygroundError
@@ -21,7 +22,7 @@ KEY, GROUP, PROJECT = "playground-key", "playground", "playground-shop"
 SERVERS = tuple(f"playground-{name}" for name in scene.SERVERS)
 
 
-def make() -> Project:
+def make_playground() -> Project:
     """Have the servers started and declare them, their group and the shop; gives the project to launch.
 
     Where it is there already, what is missing is put right. Raises `PlaygroundError`.
@@ -32,14 +33,14 @@ def make() -> Project:
         _refuse_names_of_others()
         declared = _declaration(keeping.bring_up())
         try:
-            apply([Source(PROJECT, declared.encode(), keeping.FOLDER)])
+            apply([DeclarationFile(PROJECT, declared.encode(), keeping.FOLDER)])
         except DeclarationError as error:
             raise PlaygroundError(" ".join(error.mistakes)) from error
         (keeping.FOLDER / "declared").touch()
     return Project.objects.get(name=PROJECT)
 
 
-def remove() -> list[str]:
+def remove_playground() -> list[str]:
     """Stop the servers and delete what was declared, with its deployments; gives sentences that say what became of it.
 
     Refused, with a `PlaygroundError`, while something is being deployed there.

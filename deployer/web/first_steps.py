@@ -10,7 +10,7 @@ from servers.models import Credential, Server, ServerGroup
 
 
 @dataclass(frozen=True)
-class Step:
+class FirstStep:
     """One thing to do before the first deployment, and the page where it is done."""
 
     title: str
@@ -20,31 +20,31 @@ class Step:
     page: str
 
 
-def first_steps() -> list[Step]:
+def first_steps() -> list[FirstStep]:
     """What is needed before the first deployment, in order."""
     return [
-        Step(
+        FirstStep(
             _("Add a credential"),
             _("The user name and the SSH key or password that log in to your servers."),
             Credential.objects.exists(),
             "servers.add_credential",
             "credential_add",
         ),
-        Step(
+        FirstStep(
             _("Add a server and test its connection"),
             _("Its address and the credential. Nothing is installed on it."),
             Server.objects.exists(),
             "servers.add_server",
             "server_add",
         ),
-        Step(
+        FirstStep(
             _("Put servers into a group"),
             _("A group belongs to one environment; a deployment goes to groups."),
             ServerGroup.objects.exists(),
             "servers.add_servergroup",
             "group_add",
         ),
-        Step(
+        FirstStep(
             _("Make a project"),
             _("Where its code is; how it is built and restarted is proposed."),
             Project.objects.exists(),
@@ -54,6 +54,6 @@ def first_steps() -> list[Step]:
     ]
 
 
-def next_step(steps: Iterable[Step]) -> Step | None:
+def next_step(steps: Iterable[FirstStep]) -> FirstStep | None:
     """The first one that is not done yet."""
     return next((step for step in steps if not step.done), None)

@@ -37,7 +37,7 @@ def playground_page(request: Request) -> HttpResponse:
 def playground_make(request: Request) -> HttpResponse:
     """Bring it up and go to the launch of its shop."""
     try:
-        project = playground.make()
+        project = playground.make_playground()
     except keeping.PlaygroundError as error:
         messages.error(request, str(error))
         return redirect("playground")
@@ -51,7 +51,7 @@ def playground_make(request: Request) -> HttpResponse:
 def playground_remove(request: Request) -> HttpResponse:
     """Stop its servers and delete its rows; say exactly what became of what."""
     try:
-        told = playground.remove()
+        told = playground.remove_playground()
     except keeping.PlaygroundError as error:
         messages.error(request, str(error))
         return redirect("playground")

@@ -35,7 +35,7 @@ def admin(client: Client) -> Client:
 
 
 def declared() -> Project:
-    """The rows of a playground whose servers do not run, as they are after `make`."""
+    """The rows of a playground whose servers do not run, as they are after `make_playground`."""
     key = make_credential(name=playground.KEY)
     servers = [make_server(name=name, credential=key) for name in playground.SERVERS]
     make_group(*servers, name=playground.GROUP, environment="development")
@@ -90,7 +90,7 @@ def test_servers_that_do_not_come_up_are_not_wanted_any_more(monkeypatch: pytest
     monkeypatch.setenv("DEPLOYER_SUPERVISOR", "x")
     monkeypatch.setattr(keeping, "LIMIT", 1)
     with pytest.raises(keeping.PlaygroundError, match="did not come up within 1 seconds"):
-        playground.make()
+        playground.make_playground()
     assert not keeping.is_wanted()
     assert not Project.objects.exists()
 
@@ -136,7 +136,7 @@ def test_what_is_not_its_own_is_not_taken_over(make: Callable[[], object], monke
     monkeypatch.setenv("DEPLOYER_SUPERVISOR", "x")
     row = make()
     with pytest.raises(keeping.PlaygroundError, match=f"“{row}” is not the playground's"):
-        playground.make()
+        playground.make_playground()
     assert not (keeping.FOLDER / "wanted").exists()
 
 
