@@ -76,7 +76,7 @@ urlpatterns = [
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
     path("projects/", include("projects.urls")),
     path("servers/", include("servers.urls")),
-    path("deployments/", history.history, name="deployments"),
+    path("deployments/", history.deployment_list, name="deployments"),
     path("deployments/compare/", compare.deployment_compare, name="deployment_compare"),
     path("deployments/compare/commits/", compare.compare_commits, name="compare_commits"),
     path("deployments/<int:pk>/", include(deployment_urls)),

@@ -16,7 +16,7 @@ from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
 from deployer.probing import look as preflight
 from deployer.probing.identity import Question, Visit, with_folders
-from deployer.releases.store import live_in, newest_of
+from deployer.releases.versions import live_in, newest_of
 from projects.commands import release, service
 from projects.models import Project
 from servers.models import Server

@@ -14,7 +14,7 @@ from deployer.log.writing import clean_lines
 from deployer.models import Lease, Release, Sighting, Target
 from deployer.probing.identity import Question, Seen, run_check, watch
 from deployer.probing.look import Finding, findings, look
-from deployer.releases.store import Recorded, recorded
+from deployer.releases.versions import Recorded, recorded
 from projects.commands import health, service
 from projects.commands import release as release_commands
 from projects.commands.look import Facts

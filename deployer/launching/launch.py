@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from deployer.models import Deployment, Release, Target, validated_branch
 from deployer.plan import Plan
 from deployer.queue.jobs import enqueue_deployment
-from deployer.releases.store import recorded
+from deployer.releases.versions import recorded
 from projects.models import Project
 from projects.validators import batch_numbers, validate_batches
 from servers.models import Server, ServerGroup

@@ -7,7 +7,7 @@ from datetime import datetime
 from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, Release
-from deployer.releases.store import live_in
+from deployer.releases.versions import live_in
 from deployer.repositories.mirror import Mirror, mirror_of
 from projects.commands import git
 from projects.commands.git import Commit

@@ -22,7 +22,7 @@ from deployer.log import terminal
 from deployer.log.reading import Row
 from deployer.models import Deployment, Target
 from deployer.queue import jobs
-from deployer.releases.store import newest_of
+from deployer.releases.versions import newest_of
 from deployer.web.first_steps import first_steps, next_step
 from projects.commands import service
 from projects.models import Project

@@ -26,7 +26,7 @@ WEEKS = 12
 
 @require_safe
 @login_required
-def history(request: Request) -> HttpResponse:
+def deployment_list(request: Request) -> HttpResponse:
     """Every deployment, newest first."""
     form = HistoryFilter(request.GET)
     chosen = Deployment.objects.filter(**form.lookups())

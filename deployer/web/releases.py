@@ -14,8 +14,9 @@ from django.views.decorators.http import require_http_methods
 from deployer.models import Deployment
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
-from deployer.releases.packages import KINDS, receive
-from deployer.releases.store import disk_use, recorded
+from deployer.releases.packages import KINDS, store_package
+from deployer.releases.store import disk_use
+from deployer.releases.versions import recorded
 from deployer.web.forms import PackageForm
 from projects.models import Project
 from servers.access import Request
@@ -33,7 +34,7 @@ def release_list(request: Request, pk: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         package, note = form.cleaned_data["package"], form.cleaned_data["note"]
         try:
-            release = receive(project, package.name, package.file, note=note, created_by=request.user)
+            release = store_package(project, package.name, package.file, note=note, created_by=request.user)
         except (UnsafeArchiveError, StoreError) as error:
             form.add_error("package", str(error))
         else:
