@@ -23,7 +23,7 @@ from deployer.web import (
     project,
     releases,
 )
-from servers.access import superusers_only
+from pages.access import superusers_only
 
 
 def for_superusers(module: str) -> tuple[list[URLPattern], str]:

@@ -29,7 +29,7 @@ from deployer.launching.launch import (
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.web.deployment import Pause, shown
-from servers.access import Request
+from pages.access import Request
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -8,8 +8,8 @@ from django.views.decorators.http import require_POST
 from deployer.board.sightings import board, look
 from deployer.models import Deployment
 from deployer.web.request import fragment
+from pages.access import Request
 from projects.models import Project
-from servers.access import Request
 
 
 @fragment

@@ -15,8 +15,8 @@ from deployer.repositories.mirror import fetch, mirror_of
 from deployer.web.deployment import shown
 from deployer.web.forms import LaunchForm
 from deployer.web.request import fragment
+from pages.access import Request
 from projects.models import Project
-from servers.access import Request
 from servers.models import Server, ServerGroup
 from servers.shell import NotReadyError
 

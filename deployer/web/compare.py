@@ -12,7 +12,7 @@ from deployer.board.comparison import between, differing_settings, side_by_side
 from deployer.models import Deployment
 from deployer.web.deployment import shown
 from deployer.web.request import fragment
-from servers.access import Request
+from pages.access import Request
 
 
 @require_safe

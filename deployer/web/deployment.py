@@ -22,7 +22,7 @@ from deployer.log.reading import LOG_ROWS, News, Row, seen
 from deployer.models import Deployment, LogLine, Target
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
-from servers.access import Request
+from pages.access import Request
 
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50

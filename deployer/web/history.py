@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 
 from deployer.models import Deployment, DeploymentQuerySet
 from deployer.web.forms import HistoryFilter
-from servers.access import Request
+from pages.access import Request
 
 HISTORY_PAGE = 50
 #: Deployments that the picture shows, and its size; the weeks of the other one.

@@ -18,8 +18,8 @@ from deployer.models import Deployment, Release
 from deployer.playground import keeping
 from deployer.web.first_steps import first_steps, next_step
 from deployer.web.request import fragment
+from pages.access import Request
 from projects.models import Project
-from servers.access import Request
 from servers.models import Server
 
 _BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)

@@ -16,8 +16,8 @@ from deployer.launching.launch import Launch, LaunchRefusedError, launch, refusa
 from deployer.models import Deployment, Release
 from deployer.probing.look import Finding, preflight_of
 from deployer.web.forms import LaunchForm
+from pages.access import Request
 from projects.models import Project
-from servers.access import Request
 from servers.models import ServerGroup
 
 #: Stored releases that the form offers, newest first.

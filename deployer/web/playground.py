@@ -11,8 +11,8 @@ from django.views.decorators.http import require_POST, require_safe
 from deployer.models import Deployment
 from deployer.playground import keeping
 from deployer.playground import rows as playground
+from pages.access import Request, superusers_only
 from projects.models import Project
-from servers.access import Request, superusers_only
 from servers.models import Server, ServerGroup
 
 

@@ -11,9 +11,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from deployer.declaring.export import as_yaml
 from deployer.probing.trial import Trial, try_check
+from pages.access import Request, needs
 from projects.guess import short_name
 from projects.models import HealthCheck, Project
-from servers.access import Request, needs
 from servers.models import Server
 
 

@@ -18,8 +18,8 @@ from deployer.releases.packages import KINDS, store_package
 from deployer.releases.store import disk_use
 from deployer.releases.versions import recorded
 from deployer.web.forms import PackageForm
+from pages.access import Request
 from projects.models import Project
-from servers.access import Request
 from servers.models import Server
 
 RELEASES_PAGE = 50

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
-from servers.access import Request, View
+from pages.access import Request, View
 
 
 def fragment(view: View) -> View:

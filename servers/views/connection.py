@@ -10,7 +10,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 from django_htmx.http import trigger_client_event
 
-from servers.access import Request, members_only
+from pages.access import Request, members_only
 from servers.connection import ConnectionTest, test_connection, test_connections
 from servers.keys import fingerprint
 from servers.models import Server

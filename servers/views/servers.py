@@ -7,7 +7,7 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from servers.access import Request
+from pages.access import Request
 from servers.connection import ConnectionReport
 from servers.forms import ServerFilter
 from servers.keys import fingerprint
