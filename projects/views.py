@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.db import transaction
 from django.forms import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse
@@ -12,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from pages.access import needs
+from pages.access import members_only, needs
 from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
 from projects.guess import Guess, example_script
 from projects.models import Project
@@ -20,14 +19,14 @@ from servers.models import Credential, ServerGroup
 
 
 @require_safe
-@login_required
+@members_only
 def project_list(request: HttpRequest) -> HttpResponse:
     """Every project."""
     return render(request, "projects/list.html", {"projects": Project.objects.all()})
 
 
 @require_safe
-@login_required
+@members_only
 def project(request: HttpRequest, pk: int) -> HttpResponse:
     """One project: how it is built, restarted and checked, and the servers it can go to."""
     it = get_object_or_404(

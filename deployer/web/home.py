@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.db.models import Max, QuerySet
 from django.http import HttpResponse
@@ -18,7 +17,7 @@ from deployer.models import Deployment, Release
 from deployer.playground import keeping
 from deployer.web.first_steps import first_steps, next_step
 from deployer.web.request import fragment
-from pages.access import Request
+from pages.access import Request, members_only
 from projects.models import Project
 from servers.models import Server
 
@@ -28,7 +27,7 @@ BROKEN_SHOWN = 5
 
 
 @require_safe
-@login_required
+@members_only
 def home(request: Request) -> HttpResponse:
     """What runs now, what needs attention, what ran lately."""
     return render(request, "deployer/home.html", _activity(request.user) | _board())

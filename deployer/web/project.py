@@ -1,7 +1,6 @@
 """Parts of a project's page that deployer itself answers: its YAML, and its health checks tried now."""
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -11,14 +10,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from deployer.declaring.export import as_yaml
 from deployer.probing.trial import Trial, try_check
-from pages.access import Request, needs
+from pages.access import Request, members_only, needs
 from projects.guess import short_name
 from projects.models import HealthCheck, Project
 from servers.models import Server
 
 
 @require_safe
-@login_required
+@members_only
 def project_yaml(request: Request, pk: int) -> HttpResponse:
     """The project as `manage.py apply` takes it; a file of it with ``?download``."""
     project = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)

@@ -3,7 +3,6 @@
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -18,7 +17,7 @@ from deployer.releases.packages import KINDS, store_package
 from deployer.releases.store import disk_use
 from deployer.releases.versions import recorded
 from deployer.web.forms import PackageForm
-from pages.access import Request
+from pages.access import Request, members_only
 from projects.models import Project
 from servers.models import Server
 
@@ -26,7 +25,7 @@ RELEASES_PAGE = 50
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@members_only
 def release_list(request: Request, pk: int) -> HttpResponse:
     """What is stored of a project and where it is live; a package that is sent here is stored, then to be launched."""
     project = get_object_or_404(Project, pk=pk)

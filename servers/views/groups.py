@@ -2,26 +2,25 @@
 
 from typing import Any
 
-from django.contrib.auth.decorators import login_required
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from pages.access import Request
+from pages.access import Request, members_only
 from servers.models import Server, ServerGroup
 from servers.views.servers import shown_servers
 
 
 @require_safe
-@login_required
+@members_only
 def group_list(request: Request) -> HttpResponse:
     """Every group: its environment and the states of its servers."""
     return render(request, "servers/groups.html", {"groups": _counted(ServerGroup.objects.all())})
 
 
 @require_safe
-@login_required
+@members_only
 def group(request: Request, pk: int) -> HttpResponse:
     """One group: its servers and their states, as the list shows them."""
     it = get_object_or_404(_counted(ServerGroup.objects.all()), pk=pk)

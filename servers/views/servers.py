@@ -1,13 +1,12 @@
 """The list of servers and the page of one."""
 
-from django.contrib.auth.decorators import login_required
 from django.core.paginator import Page, Paginator
 from django.db.models import Count
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from pages.access import Request
+from pages.access import Request, members_only
 from servers.connection import ConnectionReport
 from servers.forms import ServerFilter
 from servers.keys import fingerprint
@@ -18,7 +17,7 @@ SERVERS_PAGE = 100
 
 
 @require_safe
-@login_required
+@members_only
 def server_list(request: Request) -> HttpResponse:
     """Every server: its state, its groups and what runs there."""
     form = ServerFilter(request.GET)
@@ -40,7 +39,7 @@ def shown_servers(query: QueryDict) -> "Page[Server]":
 
 
 @require_safe
-@login_required
+@members_only
 def server(request: Request, pk: int) -> HttpResponse:
     """One server: how it is reached, which key it is known by, what the last connection found."""
     return server_page(request, get_object_or_404(Server.objects.with_login(), pk=pk))
