@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django_htmx.http import HttpResponseClientRefresh
 from django_htmx.middleware import HtmxDetails
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import _User as User  # whichever model the settings name
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 class Request(HttpRequest):
@@ -35,7 +35,7 @@ def needs(*permissions: str) -> Callable[[View], View]:
 
     def closed(view: View) -> View:
         @wraps(view)
-        def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not request.user.is_authenticated:
                 return HttpResponseClientRefresh() if request.htmx else redirect_to_login(request.get_full_path())
             if not request.user.has_perms(permissions):
@@ -61,7 +61,7 @@ def superusers_only(view: View) -> View:
 
     @members_only
     @wraps(view)
-    def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+    def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_superuser:
             raise PermissionDenied
         return view(request, *args, **kwargs)

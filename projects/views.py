@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib import messages
 from django.db import transaction
 from django.forms import BaseInlineFormSet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -71,12 +71,12 @@ def project_copy(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "projects/copy.html", {"project": it, "form": form, "secrets": secrets})
 
 
-def project_variables(request: HttpRequest, pk: int) -> HttpResponse:
+def project_variables(request: HttpRequest, pk: int) -> HttpResponseBase:
     """The variables of a project, to be edited; the value of a secret is never shown."""
     return _rows(request, pk, Variables, "variables")
 
 
-def project_health(request: HttpRequest, pk: int) -> HttpResponse:
+def project_health(request: HttpRequest, pk: int) -> HttpResponseBase:
     """The health checks of a project, to be edited."""
     return _rows(request, pk, HealthChecks, "health")
 
