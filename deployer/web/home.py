@@ -6,7 +6,6 @@ from itertools import chain
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Max, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -110,9 +109,9 @@ def _overview() -> list[Running]:
     views = boards(projects)
     known = _known(chain.from_iterable(views.values()))
     active = {it.project_id: it for it in Deployment.objects.listed().active()}
-    ended = Deployment.objects.listed().ended()
-    left = {it.project_id: it for it in ended.filter(id__in=_newest(status=Deployment.Status.SUCCESS))}
-    newest = {it.project_id: it for it in ended.filter(id__in=_newest(finished_at__isnull=False))}
+    good = Deployment.objects.filter(status=Deployment.Status.SUCCESS)
+    left = {it.project_id: it for it in good.newest().listed().ended()}
+    newest = {it.project_id: it for it in Deployment.objects.ended().newest().listed()}
     return [
         Running(
             project,
@@ -132,16 +131,10 @@ def _known(views: Iterable[View]) -> dict[str, Release]:
     return Release.objects.only("version", "commit_hash", "commit_message").by_version(seen - {""})
 
 
-def _newest(**filters: Any) -> QuerySet[Deployment, Any]:
-    """The ids of the newest deployments of each project."""
-    rows = Deployment.objects.filter(**filters).order_by().values("project")
-    return rows.annotate(newest=Max("id")).values("newest")
-
-
 def _activity(user: User) -> dict[str, Any]:
     running = list(Deployment.objects.listed().active())
     recent = list(Deployment.objects.listed().ended()[:12])
-    broken = Deployment.objects.listed().ended().filter(id__in=_newest(), status__in=_BROKEN)
+    broken = Deployment.objects.newest().listed().ended().filter(status__in=_BROKEN)
     found = list(broken.order_by("-finished_at"))
     return {
         "running": running,
