@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployer.models import Deployment, Lease
-from deployer.templatetags.deployments import with_projects
+from deployer.web.tags import with_projects
 from servers.keys import fingerprint
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
