@@ -9,9 +9,9 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.translation import gettext_lazy as _
 
+from pages.forms import MultilineField
 from projects.forms import SECTIONS, VariableForm
 from projects.models import HealthCheck, Project, Variable
-from servers.forms import MultilineField
 
 _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
 

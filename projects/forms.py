@@ -11,8 +11,8 @@ from django.forms import BaseInlineFormSet, inlineformset_factory
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from pages.forms import MultilineField, SecretsForm, WriteOnlyTextarea, dress
 from projects.models import HealthCheck, Project, Variable
-from servers.forms import MultilineField, SecretsForm, WriteOnlyTextarea, dress
 from servers.models import Credential
 
 _SIZE = {"rows": 1, "cols": 40}

@@ -1,44 +1,20 @@
-"""Pages that show what is deployed and where it goes, and the forms that change it."""
+"""The forms that change a project: its settings, its variables, its health checks, and a copy of it."""
 
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.db import transaction
 from django.forms import BaseInlineFormSet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods
 
+from pages.access import needs
 from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
 from projects.guess import Guess, example_script
 from projects.models import Project
-from servers.access import needs
-from servers.models import Credential, ServerGroup
-
-
-@require_safe
-@login_required
-def project_list(request: HttpRequest) -> HttpResponse:
-    """Every project."""
-    return render(request, "projects/list.html", {"projects": Project.objects.all()})
-
-
-@require_safe
-@login_required
-def project(request: HttpRequest, pk: int) -> HttpResponse:
-    """One project: how it is built, restarted and checked, and the servers it can go to."""
-    it = get_object_or_404(
-        Project.objects.select_related("git_credential")
-        .defer(*(f"git_credential__{name}" for name in Credential.SECRETS))
-        .prefetch_related("health_checks", "variables"),
-        pk=pk,
-    )
-    groups = ServerGroup.objects.filter(environment=it.environment).prefetch_related("servers")
-    servers = {server.pk: server for group in groups for server in group.servers.all() if server.is_active}
-    return render(request, "projects/project.html", {"project": it, "groups": groups, "servers": servers.values()})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -72,12 +48,12 @@ def project_copy(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "projects/copy.html", {"project": it, "form": form, "secrets": secrets})
 
 
-def project_variables(request: HttpRequest, pk: int) -> HttpResponse:
+def project_variables(request: HttpRequest, pk: int) -> HttpResponseBase:
     """The variables of a project, to be edited; the value of a secret is never shown."""
     return _rows(request, pk, Variables, "variables")
 
 
-def project_health(request: HttpRequest, pk: int) -> HttpResponse:
+def project_health(request: HttpRequest, pk: int) -> HttpResponseBase:
     """The health checks of a project, to be edited."""
     return _rows(request, pk, HealthChecks, "health")
 

@@ -8,8 +8,9 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from pages.forms import MultilineField
 from servers.connection import try_connections
-from servers.forms import CredentialForm, MultilineField
+from servers.forms import CredentialForm
 from servers.keys import fingerprint
 from servers.models import Credential, Server, ServerGroup
 

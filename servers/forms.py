@@ -1,12 +1,12 @@
-"""Forms of servers, groups and credentials, and fields for what needs care: secrets that are never shown again."""
+"""Forms of servers, groups and credentials."""
 
 from typing import Any, ClassVar
 
 from django import forms
-from django.core.validators import EMPTY_VALUES
 from django.db.models import Q, TextChoices
 from django.utils.translation import gettext_lazy as _
 
+from pages.forms import MultilineField, RowsField, SecretsForm, StyledForm, WriteOnlyInput, WriteOnlyTextarea
 from servers.imports import ansible, openssh
 from servers.imports.listing import MAX_BYTES, UnreadableListingError, text_of
 from servers.models import Credential, Server, ServerGroup
@@ -22,64 +22,6 @@ STATES = [
 ]
 
 
-class MultilineField(forms.CharField):
-    """Text of several lines with the line ends of a server: browsers send CRLF, which no shell script survives."""
-
-    def to_python(self, value: Any) -> str:
-        return (super().to_python(value) or "").replace("\r\n", "\n")
-
-
-class WriteOnlyMixin:
-    """A widget that never puts its value into the page, not even after a mistake elsewhere in the form."""
-
-    def format_value(self, value: Any) -> None:
-        return None
-
-
-class WriteOnlyInput(WriteOnlyMixin, forms.PasswordInput):
-    """One line, hidden while it is typed."""
-
-
-class WriteOnlyTextarea(WriteOnlyMixin, forms.Textarea):
-    """Several lines, as a private key has."""
-
-
-class SecretsForm(forms.ModelForm):
-    """A form whose ``secret_widgets`` boxes are write-only: empty on the page, and left empty they change nothing."""
-
-    secret_widgets: ClassVar[dict[str, type[forms.Widget]]] = {}
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name, widget in self.secret_widgets.items():
-            if name in self.fields:
-                self.make_write_only(name, widget())
-
-    def make_write_only(self, name: str, widget: forms.Widget) -> None:
-        """Turn the field ``name`` into a write-only box that says whether there is a value."""
-        is_set = bool(getattr(self.instance, name))
-        field = self.fields[name]
-        field.widget = widget
-        field.required = False
-        widget.attrs |= {
-            "autocomplete": "new-password",
-            "placeholder": _("Set. Leave empty to keep it.") if is_set else _("Not set.") if self.instance.pk else "",
-        }
-        self.initial[name] = ""
-
-    def keep_if_empty(self, name: str) -> None:
-        """Put the stored secret back where the box was left empty."""
-        if self.cleaned_data.get(name) in EMPTY_VALUES:
-            self.cleaned_data[name] = getattr(self.instance, name)
-
-    def clean(self) -> dict[str, Any]:
-        super().clean()
-        for name in self.secret_widgets:
-            if name in self.fields and name not in self.errors:
-                self.keep_if_empty(name)
-        return self.cleaned_data
-
-
 class CredentialForm(SecretsForm):
     """A login; its key, passphrase and password are write-only."""
 
@@ -90,29 +32,6 @@ class CredentialForm(SecretsForm):
     }
 
 
-def dress(field: forms.Field, *, mono: bool = False) -> None:
-    """Give the box of a field the classes of the stylesheet; ``mono`` is for what programs read."""
-    widget = field.widget
-    if isinstance(widget, forms.CheckboxInput | forms.RadioSelect | forms.CheckboxSelectMultiple):
-        look = "form-check-input"
-    elif isinstance(widget, forms.Select):
-        look = "form-select"
-    else:
-        look = "form-control mono" if mono else "form-control"
-        widget.attrs |= {"autocapitalize": "none"} if mono else {}
-        widget.attrs.setdefault("autocomplete", "off")
-    widget.attrs.setdefault("class", look)
-
-
-class StyledForm(forms.BaseForm):
-    """A form whose widgets look like those of the other pages."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for field in self.fields.values():
-            dress(field)
-
-
 class LoginChoice(forms.ModelChoiceField):
     """Which login to take, by its name and its user; the secrets are not even read."""
 
@@ -121,18 +40,6 @@ class LoginChoice(forms.ModelChoiceField):
 
     def label_from_instance(self, obj: Credential) -> str:
         return f"{obj.name} ({obj.username}, {obj.get_kind_display()})"
-
-
-class RowsField(forms.ModelMultipleChoiceField):
-    """Rows by their ids; one that no database can hold is as wrong as one that is not there."""
-
-    def clean(self, value: Any) -> Any:
-        for pk in value or ():
-            if len(str(pk)) > 18:
-                raise forms.ValidationError(
-                    self.error_messages["invalid_pk_value"], code="invalid_pk_value", params={"pk": pk}
-                )
-        return super().clean(value)
 
 
 class ServersChoice(RowsField):
@@ -246,11 +153,11 @@ class ServerFilter(forms.Form):
 class ImportForm(StyledForm, forms.Form):
     """The text of a file of another tool, pasted or uploaded."""
 
-    class Source(TextChoices):
+    class Tool(TextChoices):
         OPENSSH = "openssh", _("OpenSSH client config")
         ANSIBLE = "ansible", _("Ansible inventory")
 
-    source = forms.ChoiceField(choices=Source, widget=forms.RadioSelect, initial=Source.OPENSSH, label=_("What it is"))
+    source = forms.ChoiceField(choices=Tool, widget=forms.RadioSelect, initial=Tool.OPENSSH, label=_("What it is"))
     file = forms.FileField(required=False, label=_("File"), allow_empty_file=True)
     text = forms.CharField(
         required=False,
@@ -270,7 +177,7 @@ class ImportForm(StyledForm, forms.Form):
         try:
             data = file.read(MAX_BYTES + 1) if file is not None else text.encode()
             content = text_of(data).replace("\r\n", "\n")
-            if values["source"] == self.Source.OPENSSH:
+            if values["source"] == self.Tool.OPENSSH:
                 values["listing"] = openssh.read(content)
             else:
                 values["listing"] = ansible.read(content, file.name if file is not None else "")

@@ -10,12 +10,13 @@ import pytest
 
 HOUSE = Path(__file__).resolve().parent.parent
 #: From the ground up. A floor imports from itself and from those before it.
-FLOORS = ["servers", "projects", "deployer"]
+FLOORS = ["pages", "servers", "projects", "deployer"]
 
 #: Of each floor: its rooms (a folder or a file), and the rooms of the same floor that each may import from. A name with
 #: a dot is one file of a room. What stands on a lower floor is open to all.
 ROOMS: dict[str, dict[str, set[str]]] = {}
 
+ROOMS["pages"] = {"access": set(), "forms": set(), "rows": set(), "times": set()}
 _MACHINES = {"errors", "fields", "keys", "models", "pauses", "sentences", "shell", "validators"}
 ROOMS["servers"] = {
     "errors": {"sentences"},
@@ -31,9 +32,9 @@ ROOMS["servers"] = {
     "supervised": {*_MACHINES, "ssh"},
     "connection": {*_MACHINES, "ssh"},
     "imports": {"models", "sentences"},
-    "access": set(),
-    "forms": {"models", "imports", "access"},
-    "views": {"models", "keys", "access", "forms", "imports", "connection"},
+    "forms": {"models", "imports"},
+    "shown": {"models", "keys", "forms", "connection"},
+    "views": {"models", "keys", "forms", "imports", "connection"},
     "admin": {"models", "keys", "forms", "connection"},
     "apps": set(),
     "urls": {"views"},
@@ -44,6 +45,7 @@ ROOMS["projects"] = {
     "models": {"commands", "validators"},
     "guess": {"commands", "models"},
     "forms": {"models"},
+    "shown": {"models"},
     "views": {"models", "forms", "guess"},
     "admin": {"models", "forms"},
     "apps": set(),
@@ -76,7 +78,6 @@ ROOMS["deployer"] = {
         *("launching", "queue.sending", "board", "log", "releases", "repositories", "declaring"),
         *("playground", "probing"),
     },
-    "templatetags": {*_BASE, "web", "queue.sending", "board", "log", "releases"},
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,
     "apps": set(),
@@ -176,6 +177,24 @@ def test_a_library_is_imported_by_its_own_files_only(library: str) -> None:
 def test_no_module_has_a_name_that_says_nothing() -> None:
     vague = {"utils", "util", "helpers", "helper", "common", "misc"}
     assert not [path for path in _modules() if path.stem in vague or path.parent.name in vague]
+
+
+@pytest.mark.parametrize("floor", ["servers", "projects"])
+def test_templates_of_a_floor_name_nothing_above_it_but_addresses(floor: str) -> None:
+    above = re.compile(r"{% load [^%]*\bdeployments\b|[\"']deployer/[^\"']*\.html")
+    templates = sorted((HOUSE / "templates" / floor).rglob("*.html"))
+    assert templates
+    assert not [path.name for path in templates if above.search(path.read_text())]
+
+
+def test_tags_and_filters_ask_the_database_nothing() -> None:
+    libraries = [path for path in _modules() if "template.Library()" in path.read_text()]
+    assert libraries
+    managers = {"objects", "_default_manager", "_base_manager"}
+    for path in libraries:
+        asked = [node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+        assert not managers & set(asked), path
+        assert not [name for name in _imports(path) if name.startswith("django.db")], path
 
 
 def test_every_test_that_a_guarantee_names_is_there() -> None:

@@ -36,7 +36,7 @@ from deployer.log.reading import News
 from deployer.models import ApiToken, Deployment, Release
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
-from deployer.releases.packages import receive
+from deployer.releases.packages import store_package
 from projects.models import Project
 from servers.models import ServerGroup
 
@@ -263,7 +263,7 @@ def upload_release(request: Any, project_id: Id, package: File[UploadedFile], no
     """Store a package that was built elsewhere: an archive or a jar. Deploy it by its `version`."""
     project = _all_of(Project.objects.all(), [project_id], "project_id")[0]
     try:
-        release = receive(
+        release = store_package(
             project, str(package.name), cast(IO[bytes], package.file), note=note[:500], created_by=request.auth.user
         )
     except (UnsafeArchiveError, StoreError) as error:

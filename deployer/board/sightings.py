@@ -16,7 +16,7 @@ from deployer.plan import Plan
 from deployer.probing import look as preflight
 from deployer.probing.identity import Question, with_folders
 from deployer.probing.place import Visit
-from deployer.releases.store import live_in, newest_of
+from deployer.releases.versions import live_in, newest_of
 from projects.commands import proof, release, service
 from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project

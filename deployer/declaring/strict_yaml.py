@@ -6,7 +6,7 @@ import yaml
 from django.utils.translation import gettext as _
 
 
-class UnreadableError(Exception):
+class NotYamlError(Exception):
     """Text that is not YAML, or not one document of it. The message never quotes the text: it may hold secrets."""
 
 
@@ -35,7 +35,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def load(data: bytes) -> Any:
-    """The one document in ``data``: dicts, lists, text and None. Raises `UnreadableError`."""
+    """The one document in ``data``: dicts, lists, text and None. Raises `NotYamlError`."""
     try:
         return yaml.load(data, _Loader)  # noqa: S506 (a safe loader)
     except yaml.MarkedYAMLError as error:
@@ -43,10 +43,10 @@ def load(data: bytes) -> Any:
         where = (
             _("line %(line)s, column %(column)s") % {"line": mark.line + 1, "column": mark.column + 1} if mark else ""
         )
-        raise UnreadableError(f"{where}: {error.problem or error.context}".lstrip(": ")) from error
+        raise NotYamlError(f"{where}: {error.problem or error.context}".lstrip(": ")) from error
     except yaml.YAMLError as error:
-        raise UnreadableError(_("it is not text in UTF-8, or holds characters that YAML does not allow")) from error
+        raise NotYamlError(_("it is not text in UTF-8, or holds characters that YAML does not allow")) from error
     except RecursionError as error:
-        raise UnreadableError(_("it is nested too deeply")) from error
+        raise NotYamlError(_("it is nested too deeply")) from error
     except ValueError as error:  # a tag like !!int on something else
-        raise UnreadableError(_("a value does not fit the tag before it")) from error
+        raise NotYamlError(_("a value does not fit the tag before it")) from error

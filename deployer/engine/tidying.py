@@ -4,7 +4,7 @@ from django.utils.translation import gettext as _
 
 from deployer.engine.server_run import ServerRun
 from deployer.models import Release
-from deployer.releases.store import Recorded, recorded
+from deployer.releases.versions import Recorded, recorded
 from projects.commands import release as release_commands
 from servers.errors import ShellError
 

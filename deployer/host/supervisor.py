@@ -1,6 +1,5 @@
 """Keeps a handful of programs running: prefixes what they print, restarts what dies, stops them all in order."""
 
-import ctypes
 import os
 import secrets
 import selectors
@@ -18,6 +17,8 @@ from typing import IO
 
 from django.utils.translation import gettext as _
 
+from deployer.host.processes import start_program
+
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 LONGEST_PAUSE = 30.0
 #: Seconds of life after which a program is taken to have started well.
@@ -30,27 +31,30 @@ LAST_CHANCE = 10.0
 #: By this variable, a program knows that a supervisor keeps it.
 SUPERVISED = "DEPLOYER_SUPERVISOR"
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_libc = ctypes.CDLL(None, use_errno=True)
-
 
 class StartFailedError(Exception):
-    """A program that must be there first did not come up. The message is a sentence for the operator."""
+    """The program ``name``, which must be there first, did not come up. The message is a sentence for the operator."""
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run. ``answers`` says whether it is ready; ``patience`` is how many seconds a kind stop may take.
+    """What to run. ``answers`` says whether it is ready, for which it has ``ready_within`` seconds.
 
-    Without ``patience`` it may take as long as it needs, and ``waiting`` is what is said meanwhile. It runs while
-    ``wanted`` says so, which is asked all the time.
+    A kind stop may take ``patience`` seconds; after ``ask_again`` seconds it is asked once more. Without ``patience``
+    it may take as long as it needs, and ``waiting`` is what is said in the meantime. It runs while ``wanted`` says so,
+    which is asked all the time.
     """
 
     name: str
     command: Sequence[str | Path]
     answers: Callable[[], bool] = lambda: True
+    ready_within: float = 60
     patience: float | None = 15
+    ask_again: float | None = None
     waiting: str = ""
     sockets: Sequence[socket.socket] = ()
     wanted: Callable[[], bool] = lambda: True
@@ -107,17 +111,35 @@ class Supervisor:
 
     def run(self, when_ready: Callable[[], None]) -> None:
         """Run until a signal asks for the end; then stop everything and return. Raises `StartFailedError`."""
+        with self.running():
+            if not self._stops:
+                when_ready()
+            self.attend()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Everything is started before, and stopped after. Raises `StartFailedError`."""
         with self._signals():
             try:
                 for stage in self._stages:
                     self._start(stage)
-                if not self._stops:
-                    when_ready()
-                while not self._stops:
-                    self._turn(0.5)
-                    self._tend()
+                yield
             finally:
                 self._stop()
+
+    def attend(self, until: Callable[[], bool] = lambda: False) -> bool:
+        """Keep everything running; gives True when ``until`` says so, and False once a signal asks for the end."""
+        while not self._stops:
+            if until():
+                return True
+            self._turn(0.5)
+            self._tend()
+        return False
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes that the programs are at the moment, and those that they were."""
+        return {pid for stage in self._stages for kept in stage for pid in kept.sessions}
 
     def say(self, text: str) -> None:
         """Print a line of the supervisor's own."""
@@ -147,32 +169,31 @@ class Supervisor:
     def _count(self, _number: int, _frame: FrameType | None) -> None:
         self._stops += 1
 
-    def _start(self, stage: list[_Kept], timeout: float = 60) -> None:
+    def _start(self, stage: list[_Kept]) -> None:
         stage = [kept for kept in stage if kept.program.wanted()]
         for kept in stage:
             self._launch(kept)
-        deadline = time.monotonic() + timeout
+        begun = time.monotonic()
         for kept in stage:
-            while not (self._stops or kept.program.answers()):
-                if not kept.runs or time.monotonic() > deadline:
+            program = kept.program
+            while not (self._stops or program.answers()):
+                if not kept.runs or time.monotonic() - begun > program.ready_within:
                     self._turn(0.2)  # what it printed says why
-                    raise StartFailedError(_("%(name)s did not start: see above.") % {"name": kept.program.name})
+                    told = _("%(name)s did not start: see above.") % {"name": program.name}
+                    raise StartFailedError(told, program.name)
                 self._turn(0.1)
 
     def _launch(self, kept: _Kept) -> None:
         kept.start_at = None
         kept.asked = 0.0
         kept.started = time.monotonic()
-        kept.process = subprocess.Popen(
+        kept.process = start_program(
             kept.program.command,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
+            self._environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
-            start_new_session=True,
             pass_fds=[sock.fileno() for sock in kept.program.sockets],
-            preexec_fn=ending_with_parent(),  # safe: the supervisor has no threads
         )
         kept.sessions.append(kept.process.pid)
         if kept.process.stdout is not None:
@@ -253,19 +274,25 @@ class Supervisor:
             if self._stops > 1 and hurried_at is None:
                 hurried_at = now
             for kept in running:
-                patience = kept.program.patience
-                if (patience is not None and now - begun > patience) or (
-                    hurried_at is not None and (self._stops > 2 or now - hurried_at > LAST_CHANCE)
-                ):
-                    kept.kill(self._mark)
-                elif hurried_at is not None and now - kept.asked > ASK_AGAIN:
-                    kept.ask_to_stop()
-                elif kept.program.waiting and not told and now - begun > 2:
-                    self.say(kept.program.waiting)
-                    told = True
+                self._press(kept, now, begun, hurried_at)
+            waiting = next((kept.program.waiting for kept in running if kept.program.waiting), "")
+            if waiting and not told and now - begun > 2:
+                self.say(waiting)
+                told = True
         for kept in stage:
             kept.kill(self._mark)
         self._turn(0)
+
+    def _press(self, kept: _Kept, now: float, begun: float, hurried_at: float | None) -> None:
+        """Ask a program that is to stop once more where that is due, and end it when its time is up."""
+        patience = kept.program.patience
+        is_late = patience is not None and now - begun > patience
+        if is_late or (hurried_at is not None and (self._stops > 2 or now - hurried_at > LAST_CHANCE)):
+            kept.kill(self._mark)
+            return
+        again = kept.program.ask_again if hurried_at is None else ASK_AGAIN
+        if again is not None and now - kept.asked > again:
+            kept.ask_to_stop()
 
     def _print(self, name: str, text: str) -> None:
         prefix = f"{name:<{self._width}} | "
@@ -299,23 +326,6 @@ def _members(sessions: Sequence[int], mark: str) -> list[int]:
         if is_ours:
             found.append(int(folder.name))
     return found
-
-
-def ending_with_parent() -> Callable[[], None]:
-    """For a new process to call before its program: the kernel asks it to stop when the calling process is gone."""
-    parent = os.getpid()
-
-    def arrange() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the kernel was told
-            os._exit(1)
-
-    return arrange
-
-
-def adopt_orphans() -> None:
-    """Become the parent of what our programs leave behind, in place of init, which may not look after them."""
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def manage(*arguments: str) -> list[str]:

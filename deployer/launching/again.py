@@ -10,7 +10,7 @@ from deployer.launching.choice import stored
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Release, Target
-from deployer.releases.store import recorded
+from deployer.releases.versions import recorded
 from servers.models import ServerGroup
 
 

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Release
-from deployer.releases.store import recorded
+from deployer.releases.versions import recorded
 from projects.models import Project
 
 #: Asks for the release that the servers themselves had before the live one.

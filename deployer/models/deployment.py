@@ -55,6 +55,11 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         """Those that no worker has taken yet."""
         return self.active().filter(status=Deployment.Status.PENDING)
 
+    def newest(self) -> Self:
+        """The newest of these for each project."""
+        newest = self.order_by().values("project").annotate(newest=models.Max("id")).values("newest")
+        return type(self)(self.model, using=self.db).filter(id__in=newest)
+
     def listed(self) -> Self:
         """As lists show them: newest first, with how many servers they have and how many of them went well."""
         return (

@@ -1,4 +1,4 @@
-"""What the demo and the playground are made of: free ports, the shop's repository, and the declaration of it all."""
+"""The parts of the demo and the playground: ports, the servers' program, the shop's repository, the declaration."""
 
 import json
 import os
@@ -7,9 +7,10 @@ import shutil
 import socket
 import string
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SOURCE = Path(__file__).resolve().parent
 #: The servers' names, and from where their SSH ports and their shops' ports are looked for.
@@ -24,6 +25,22 @@ _IDENTITY = {
     "GIT_COMMITTER_NAME": "Demo",
     "GIT_COMMITTER_EMAIL": "demo@example.com",
 }
+
+
+class Ports(NamedTuple):
+    """Where a server and its shop listen on this machine."""
+
+    ssh: int
+    shop: int
+
+
+#: Where ports are looked for first.
+FIRST_PORTS = [Ports(SSH_PORT + index, SHOP_PORT + index) for index in range(len(SERVERS))]
+
+
+def free_ports(wanted: Sequence[Ports], taken: set[int]) -> list[Ports]:
+    """Ports for each server: those ``wanted``, or the next free ones. Adds them to ``taken``, in which none may be."""
+    return [Ports(free_port(ssh, taken), free_port(shop, taken)) for ssh, shop in wanted]
 
 
 def free_port(first: int, taken: set[int]) -> int:
@@ -62,7 +79,32 @@ def make_repository(folder: Path, version: str) -> None:
         subprocess.run(["git", *arguments], cwd=folder, env=os.environ | _IDENTITY, check=True)
 
 
-def declaration(values: Mapping[str, Any]) -> str:
+def write_machines(folder: Path, ports: Sequence[Ports]) -> None:
+    """Tell the servers' program their ports."""
+    lines = [f"{name}:{ssh}:{shop}\n" for name, (ssh, shop) in zip(SERVERS, ports, strict=True)]
+    (folder / "machines").write_text("".join(lines))
+
+
+def read_machines(folder: Path) -> list[Ports]:
+    """The ports of the servers of ``folder``; empty where there were none yet."""
+    try:
+        rows = [line.split(":") for line in (folder / "machines").read_text().split()]
+    except FileNotFoundError:
+        return []
+    return [Ports(int(ssh), int(shop)) for _name, ssh, shop in rows]
+
+
+def servers_command(folder: Path) -> list[str]:
+    """The command that runs the servers of ``folder``; they listen once there is a file ``ready`` in it."""
+    return [sys.executable, str(SOURCE / "servers.py"), str(folder)]
+
+
+def declaration(servers: Sequence[str], ports: Sequence[Ports], **words: Any) -> str:
     """``demo.yaml`` with its words filled in; every value is valid YAML as JSON."""
+    from deployer.playground.servers import username  # it loads an SSH library that nothing else here needs
+
+    values: dict[str, Any] = {"username": username(), **words}
+    for number, (name, (ssh, _shop)) in enumerate(zip(servers, ports, strict=True), start=1):
+        values |= {f"server_{number}": name, f"ssh_port_{number}": ssh}
     template = string.Template((SOURCE / "demo.yaml").read_text())
     return template.substitute({name: json.dumps(value) for name, value in values.items()})

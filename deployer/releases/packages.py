@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -62,7 +62,7 @@ class PackageError(UnsafeArchiveError):
     """A package that cannot be released."""
 
 
-def receive(
+def store_package(
     project: Project, name: str, file: IO[bytes], *, note: str = "", created_by: AbstractBaseUser | None = None
 ) -> Release:
     """Store the package in ``file``, which is called ``name``, as a release of ``project``; ``note`` says what it is.
@@ -177,40 +177,76 @@ def _of_zip(file: IO[bytes]) -> Iterator[_Member]:
                 yield member, None
 
 
+#: A reason not to take an entry after those that are in the package already (their kinds by name), or nothing.
+_Rule = Callable[[tarfile.TarInfo, Mapping[str, bytes]], str]
+
+
+def _is_two_things(member: tarfile.TarInfo, kinds: Mapping[str, bytes]) -> str:
+    is_so = kinds.get(_path(member.name), member.type) != member.type
+    return _("“%(name)s” is in it as two different things") if is_so else ""
+
+
+def _is_there_twice(member: tarfile.TarInfo, kinds: Mapping[str, bytes]) -> str:
+    return _("“%(name)s” is in it twice") if _path(member.name) in kinds and not member.isdir() else ""
+
+
+def _lies_below_no_folder(member: tarfile.TarInfo, kinds: Mapping[str, bytes]) -> str:
+    is_so = any(kinds.get(parent, tarfile.DIRTYPE) != tarfile.DIRTYPE for parent in _parents(member.name))
+    return _("“%(name)s” lies below something that is no folder") if is_so else ""
+
+
+def _links_to_no_file(member: tarfile.TarInfo, kinds: Mapping[str, bytes]) -> str:
+    is_so = member.islnk() and kinds.get(_path(member.linkname)) != tarfile.REGTYPE
+    return _("“%(name)s” is a hard link to no file before it") if is_so else ""
+
+
+_RULES: tuple[_Rule, ...] = (
+    lambda member, _kinds: what_is_wrong(member),
+    _is_two_things,
+    _is_there_twice,
+    _lies_below_no_folder,
+    _links_to_no_file,
+)
+
+
 def _copy(members: Iterator[_Member], target: tarfile.TarFile) -> None:
     """Write what may be released into ``target``: every folder is an entry, every entry is there once."""
     kinds: dict[str, bytes] = {".": tarfile.DIRTYPE}
     size = 0
     for member, content in members:
-        wrong = what_is_wrong(member)
-        name = str(PurePosixPath(member.name))
-        parents = [str(parent) for parent in PurePosixPath(name).parents][:-1][::-1]
-        if not wrong and kinds.get(name, member.type) != member.type:
-            wrong = _("“%(name)s” is in it as two different things")
-        elif not wrong and name in kinds and not member.isdir():
-            wrong = _("“%(name)s” is in it twice")
-        elif not wrong and any(kinds.get(parent, tarfile.DIRTYPE) != tarfile.DIRTYPE for parent in parents):
-            wrong = _("“%(name)s” lies below something that is no folder")
-        elif not wrong and member.islnk() and kinds.get(str(PurePosixPath(member.linkname))) != tarfile.REGTYPE:
-            wrong = _("“%(name)s” is a hard link to no file before it")
-        if wrong:
-            shown = member.name.encode("unicode_escape", "surrogateescape").decode()
-            raise PackageError(_("The package was not taken"), wrong % {"name": shown}, _("Pack it without that."))
-        for parent in parents:
+        _check(member, kinds)
+        for parent in _parents(member.name):
             if parent not in kinds:
                 kinds[parent] = tarfile.DIRTYPE
                 target.addfile(_plain(parent, tarfile.DIRTYPE, 0o755))
+        name = _path(member.name)
         if name in kinds:
             continue
         kinds[name] = tarfile.REGTYPE if member.isfile() or member.islnk() else member.type
         size += member.size if member.isfile() else 0
         check_limits(len(kinds), size)
         plain = _plain(name, member.type, member.mode)
-        plain.linkname = str(PurePosixPath(member.linkname)) if member.islnk() else member.linkname
+        plain.linkname = _path(member.linkname) if member.islnk() else member.linkname
         plain.mtime = member.mtime
         if content is not None:
             plain.size = member.size
         target.addfile(plain, content)
+
+
+def _check(member: tarfile.TarInfo, kinds: Mapping[str, bytes]) -> None:
+    wrong = next(filter(None, (rule(member, kinds) for rule in _RULES)), "")
+    if wrong:
+        shown = member.name.encode("unicode_escape", "surrogateescape").decode()
+        raise PackageError(_("The package was not taken"), wrong % {"name": shown}, _("Pack it without that."))
+
+
+def _path(name: str) -> str:
+    return str(PurePosixPath(name))
+
+
+def _parents(name: str) -> list[str]:
+    """The folders that an entry lies in, the outermost first."""
+    return [str(parent) for parent in PurePosixPath(name).parents][:-1][::-1]
 
 
 def _plain(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:

@@ -7,7 +7,7 @@ from django.contrib.messages.views import SuccessMessageMixin
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
-from servers.forms import StyledForm
+from pages.forms import StyledForm
 
 
 class PasswordForm(StyledForm, PasswordChangeForm):

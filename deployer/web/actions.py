@@ -5,7 +5,6 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
@@ -23,11 +22,11 @@ from deployer.launching.rules import LaunchRefusedError, check_launch, refusal_w
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.web.deployment import Pause, shown
-from servers.access import Request
+from pages.access import Request, members_only
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@members_only
 def deployment_cancel(request: Request, pk: int) -> HttpResponse:
     """Ask for a deployment to be stopped; with ``force``, for what runs on its servers to be ended too.
 
@@ -76,7 +75,7 @@ def _when_cancelled(target: Target, goes_back: bool) -> tuple[str, str]:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@members_only
 def deployment_continue(request: Request, pk: int) -> HttpResponse:
     """Let a paused deployment go on; asked for by GET, say first what will happen."""
     it = shown(pk)
@@ -93,14 +92,14 @@ def deployment_continue(request: Request, pk: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@members_only
 def deployment_retry(request: Request, pk: int) -> HttpResponse:
     """Launch the same again for the servers that did not succeed."""
     return _launch_from(request, shown(pk), request_to_retry)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@members_only
 def deployment_rollback(request: Request, pk: int) -> HttpResponse:
     """Launch the release that was live before."""
     return _launch_from(request, shown(pk), request_to_roll_back)
@@ -147,7 +146,7 @@ def _with_link(refusal: LaunchRefusedError) -> str:
 
 
 @require_safe
-@login_required
+@members_only
 def deployment_again(request: Request, pk: int) -> HttpResponse:
     """The launch form, filled in as this deployment was launched."""
     it = shown(pk)

@@ -1,6 +1,5 @@
 """What runs where, as a part of a project's page."""
 
-from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST
@@ -8,8 +7,8 @@ from django.views.decorators.http import require_POST
 from deployer.board.sightings import board, look
 from deployer.models import Deployment
 from deployer.web.request import fragment
+from pages.access import Request, members_only
 from projects.models import Project
-from servers.access import Request
 
 
 @fragment
@@ -19,7 +18,7 @@ def project_board(request: Request, pk: int) -> HttpResponse:
 
 
 @require_POST
-@login_required
+@members_only
 def project_look(request: Request, pk: int) -> HttpResponse:
     """Ask the servers now; then the same."""
     project = get_object_or_404(Project, pk=pk)

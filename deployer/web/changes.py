@@ -2,7 +2,6 @@
 
 from itertools import groupby
 
-from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
@@ -14,8 +13,8 @@ from deployer.repositories.mirror import fetch, mirror_of
 from deployer.web.deployment import shown
 from deployer.web.forms import LaunchForm
 from deployer.web.request import fragment
+from pages.access import Request, members_only
 from projects.models import Project
-from servers.access import Request
 from servers.errors import NotReadyError
 from servers.models import Server
 
@@ -36,7 +35,7 @@ def launch_names(request: Request, pk: int) -> HttpResponse:
 
 
 @require_POST
-@login_required
+@members_only
 def launch_fetch(request: Request, pk: int) -> HttpResponse:
     """Fetch the repository first; then the same."""
     project = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)

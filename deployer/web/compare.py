@@ -1,7 +1,6 @@
 """Two deployments side by side: what differs in their settings, their code and what became of each server."""
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -12,11 +11,11 @@ from deployer.board.comparison import between, differing_settings, side_by_side
 from deployer.models import Deployment
 from deployer.web.deployment import shown
 from deployer.web.request import fragment
-from servers.access import Request
+from pages.access import Request, members_only
 
 
 @require_safe
-@login_required
+@members_only
 def deployment_compare(request: Request) -> HttpResponse:
     """The two deployments of the address, ``?with=1&with=2``, the older one first."""
     chosen = _chosen(request)
@@ -48,7 +47,7 @@ def compare_commits(request: Request) -> HttpResponse:
 
 
 @require_safe
-@login_required
+@members_only
 def deployment_previous(request: Request, pk: int) -> HttpResponse:
     """A deployment beside the one of its project before it."""
     it = shown(pk)

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -22,7 +21,7 @@ from deployer.log.reading import LOG_ROWS, News, Row, seen
 from deployer.models import Deployment, LogLine, Target
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
-from servers.access import Request
+from pages.access import Request, members_only
 
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50
@@ -100,7 +99,7 @@ def _number(request: HttpRequest, name: str) -> int:
 
 
 @require_safe
-@login_required
+@members_only
 def deployment(request: Request, pk: int) -> HttpResponse:
     """One deployment: what it is, how each server fares, and the end of its log, or of what is wanted of it.
 
@@ -222,7 +221,7 @@ def deployment_later(request: Request, pk: int) -> HttpResponse:
 
 
 @require_safe
-@login_required
+@members_only
 def deployment_error(request: Request, pk: int) -> HttpResponse:
     """The first error after an id, and after the last one the first one again: the page with the log around it."""
     it = shown(pk)
@@ -235,7 +234,7 @@ def deployment_error(request: Request, pk: int) -> HttpResponse:
 
 
 @require_safe
-@login_required
+@members_only
 def deployment_log(request: Request, pk: int) -> HttpResponseBase:
     """The whole log as a text file, sent while it is read."""
     it = shown(pk)

@@ -3,14 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.contrib.auth.models import PermissionsMixin
 from django.utils.translation import gettext as _
 
+from deployer.models import Deployment
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
 
 
 @dataclass(frozen=True)
-class Step:
+class FirstStep:
     """One thing to do before the first deployment, and the page where it is done."""
 
     title: str
@@ -20,31 +22,31 @@ class Step:
     page: str
 
 
-def first_steps() -> list[Step]:
+def first_steps() -> list[FirstStep]:
     """What is needed before the first deployment, in order."""
     return [
-        Step(
+        FirstStep(
             _("Add a credential"),
             _("The user name and the SSH key or password that log in to your servers."),
             Credential.objects.exists(),
             "servers.add_credential",
             "credential_add",
         ),
-        Step(
+        FirstStep(
             _("Add a server and test its connection"),
             _("Its address and the credential. Nothing is installed on it."),
             Server.objects.exists(),
             "servers.add_server",
             "server_add",
         ),
-        Step(
+        FirstStep(
             _("Put servers into a group"),
             _("A group belongs to one environment; a deployment goes to groups."),
             ServerGroup.objects.exists(),
             "servers.add_servergroup",
             "group_add",
         ),
-        Step(
+        FirstStep(
             _("Make a project"),
             _("Where its code is; how it is built and restarted is proposed."),
             Project.objects.exists(),
@@ -54,6 +56,12 @@ def first_steps() -> list[Step]:
     ]
 
 
-def next_step(steps: Iterable[Step]) -> Step | None:
+def next_step(steps: Iterable[FirstStep]) -> FirstStep | None:
     """The first one that is not done yet."""
     return next((step for step in steps if not step.done), None)
+
+
+def way_on(user: PermissionsMixin) -> FirstStep | None:
+    """What is next on the way to the first deployment, if this user may do it; nothing once there was one."""
+    step = None if Deployment.objects.exists() else next_step(first_steps())
+    return step if step and user.has_perm(step.permission) else None

@@ -11,8 +11,8 @@ from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models import Deployment, LogLine, Target
+from pages.forms import RowsField
 from projects.models import Project
-from servers.forms import RowsField
 from servers.models import Environment, ServerGroup
 
 

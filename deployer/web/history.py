@@ -5,7 +5,6 @@ from datetime import date, timedelta
 from statistics import median
 from typing import Any
 
-from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db.models import Count, Q
 from django.db.models.functions import TruncWeek
@@ -16,7 +15,7 @@ from django.views.decorators.http import require_safe
 
 from deployer.models import Deployment, DeploymentQuerySet
 from deployer.web.forms import HistoryFilter
-from servers.access import Request
+from pages.access import Request, members_only
 
 HISTORY_PAGE = 50
 #: Deployments that the picture shows, and its size; the weeks of the other one.
@@ -25,8 +24,8 @@ WEEKS = 12
 
 
 @require_safe
-@login_required
-def history(request: Request) -> HttpResponse:
+@members_only
+def deployment_list(request: Request) -> HttpResponse:
     """Every deployment, newest first."""
     form = HistoryFilter(request.GET)
     chosen = Deployment.objects.filter(**form.lookups())

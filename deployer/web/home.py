@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
-from django.db.models import Max, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -15,11 +13,11 @@ from django.views.decorators.http import require_safe
 
 from deployer.board.sightings import View, boards
 from deployer.models import Deployment, Release
-from deployer.playground import rows as playground
+from deployer.playground import keeping
 from deployer.web.first_steps import first_steps, next_step
 from deployer.web.request import fragment
+from pages.access import Request, members_only
 from projects.models import Project
-from servers.access import Request
 from servers.models import Server
 
 _BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)
@@ -28,7 +26,7 @@ BROKEN_SHOWN = 5
 
 
 @require_safe
-@login_required
+@members_only
 def home(request: Request) -> HttpResponse:
     """What runs now, what needs attention, what ran lately."""
     return render(request, "deployer/home.html", _activity(request.user) | _board())
@@ -111,9 +109,9 @@ def _overview() -> list[Running]:
     views = boards(projects)
     known = _known(chain.from_iterable(views.values()))
     active = {it.project_id: it for it in Deployment.objects.listed().active()}
-    ended = Deployment.objects.listed().ended()
-    left = {it.project_id: it for it in ended.filter(id__in=_newest(status=Deployment.Status.SUCCESS))}
-    newest = {it.project_id: it for it in ended.filter(id__in=_newest(finished_at__isnull=False))}
+    good = Deployment.objects.filter(status=Deployment.Status.SUCCESS)
+    left = {it.project_id: it for it in good.newest().listed().ended()}
+    newest = {it.project_id: it for it in Deployment.objects.ended().newest().listed()}
     return [
         Running(
             project,
@@ -133,16 +131,10 @@ def _known(views: Iterable[View]) -> dict[str, Release]:
     return Release.objects.only("version", "commit_hash", "commit_message").by_version(seen - {""})
 
 
-def _newest(**filters: Any) -> QuerySet[Deployment, Any]:
-    """The ids of the newest deployments of each project."""
-    rows = Deployment.objects.filter(**filters).order_by().values("project")
-    return rows.annotate(newest=Max("id")).values("newest")
-
-
 def _activity(user: User) -> dict[str, Any]:
     running = list(Deployment.objects.listed().active())
     recent = list(Deployment.objects.listed().ended()[:12])
-    broken = Deployment.objects.listed().ended().filter(id__in=_newest(), status__in=_BROKEN)
+    broken = Deployment.objects.newest().listed().ended().filter(status__in=_BROKEN)
     found = list(broken.order_by("-finished_at"))
     return {
         "running": running,
@@ -150,7 +142,7 @@ def _activity(user: User) -> dict[str, Any]:
         "more_broken": max(len(found) - BROKEN_SHOWN, 0),
         "offline": Server.objects.filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE),
         "recent": recent,
-        "playground_is_up": user.is_superuser and playground.is_wanted(),
+        "playground_is_up": user.is_superuser and keeping.is_wanted(),
         **({} if running or recent else _way(user)),
     }
 
@@ -164,5 +156,5 @@ def _way(user: User) -> dict[str, Any]:
             (step, reverse(step.page) if user.has_perm(step.permission) else "", step is next_one) for step in steps
         ],
         "project": Project.objects.order_by("-pk").first() if next_one is None else None,
-        "playground_can_be_made": user.is_superuser and playground.can_be_made(),
+        "playground_can_be_made": user.is_superuser and keeping.can_be_made(),
     }

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.db.models import QuerySet
@@ -20,8 +19,8 @@ from deployer.launching.rules import LaunchRefusedError, refusal_while_active
 from deployer.models import Deployment, Release
 from deployer.probing.look import Finding, Level
 from deployer.web.forms import LaunchForm
+from pages.access import Request, members_only
 from projects.models import Project
-from servers.access import Request
 from servers.models import ServerGroup
 
 #: Stored releases that the form offers, newest first.
@@ -29,7 +28,7 @@ RELEASES_OFFERED = 50
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@members_only
 def launch_form(request: Request, pk: int) -> HttpResponse:
     """Choose what is launched, and launch it."""
     project = get_object_or_404(Project, pk=pk)

@@ -9,9 +9,10 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from deployer.models import Deployment
+from deployer.playground import keeping
 from deployer.playground import rows as playground
+from pages.access import Request, superusers_only
 from projects.models import Project
-from servers.access import Request, superusers_only
 from servers.models import Server, ServerGroup
 
 
@@ -19,14 +20,14 @@ from servers.models import Server, ServerGroup
 @superusers_only
 def playground_page(request: Request) -> HttpResponse:
     """What the playground is, whether it is there, and what to do about it."""
-    is_up = playground.is_wanted()
+    is_up = keeping.is_wanted()
     context = {
         "is_up": is_up,
-        "shops": playground.shops() if is_up else [],
-        "can_be_made": playground.can_be_made(),
+        "shops": keeping.shops() if is_up else [],
+        "can_be_made": keeping.can_be_made(),
         "servers": Server.objects.filter(name__in=playground.SERVERS),
         "shop": Project.objects.filter(name=playground.PROJECT).first(),
-        "folder": playground.FOLDER,
+        "folder": keeping.FOLDER,
     }
     return render(request, "deployer/playground.html", context)
 
@@ -36,8 +37,8 @@ def playground_page(request: Request) -> HttpResponse:
 def playground_make(request: Request) -> HttpResponse:
     """Bring it up and go to the launch of its shop."""
     try:
-        project = playground.make()
-    except playground.PlaygroundError as error:
+        project = playground.make_playground()
+    except keeping.PlaygroundError as error:
         messages.error(request, str(error))
         return redirect("playground")
     groups = ServerGroup.objects.filter(name=playground.GROUP).values_list("pk", flat=True)
@@ -50,8 +51,8 @@ def playground_make(request: Request) -> HttpResponse:
 def playground_remove(request: Request) -> HttpResponse:
     """Stop its servers and delete its rows; say exactly what became of what."""
     try:
-        told = playground.remove()
-    except playground.PlaygroundError as error:
+        told = playground.remove_playground()
+    except keeping.PlaygroundError as error:
         messages.error(request, str(error))
         return redirect("playground")
     messages.success(request, " ".join(told))

@@ -3,7 +3,6 @@
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -14,18 +13,19 @@ from django.views.decorators.http import require_http_methods
 from deployer.models import Deployment
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
-from deployer.releases.packages import KINDS, receive
-from deployer.releases.store import disk_use, recorded
+from deployer.releases.packages import KINDS, store_package
+from deployer.releases.store import disk_use
+from deployer.releases.versions import recorded
 from deployer.web.forms import PackageForm
+from pages.access import Request, members_only
 from projects.models import Project
-from servers.access import Request
 from servers.models import Server
 
 RELEASES_PAGE = 50
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@login_required
+@members_only
 def release_list(request: Request, pk: int) -> HttpResponse:
     """What is stored of a project and where it is live; a package that is sent here is stored, then to be launched."""
     project = get_object_or_404(Project, pk=pk)
@@ -33,7 +33,7 @@ def release_list(request: Request, pk: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         package, note = form.cleaned_data["package"], form.cleaned_data["note"]
         try:
-            release = receive(project, package.name, package.file, note=note, created_by=request.user)
+            release = store_package(project, package.name, package.file, note=note, created_by=request.user)
         except (UnsafeArchiveError, StoreError) as error:
             form.add_error("package", str(error))
         else:

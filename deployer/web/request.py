@@ -6,18 +6,18 @@ from typing import Any
 
 from django.conf import settings
 from django.core.signing import BadSignature, TimestampSigner
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
-from servers.access import Request, View
+from pages.access import Request, View
 
 
 def fragment(view: View) -> View:
     """A view whose answer is put into a page: a visitor whose session has ended gets the page anew, so the login."""
 
     @wraps(view)
-    def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+    def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return HttpResponseClientRefresh()
         return view(request, *args, **kwargs)

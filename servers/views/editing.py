@@ -4,34 +4,34 @@ from typing import Any, Protocol, runtime_checkable
 
 from django.contrib import messages
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, models, transaction
-from django.db.models import Count, ProtectedError
+from django.db.models import ProtectedError
 from django.db.models.deletion import Collector
 from django.forms import ModelForm
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods
 
-from servers.access import Request, needs
+from pages.access import Request, needs
 from servers.forms import GroupForm, LoginForm, ServerForm
 from servers.models import Credential, Server, ServerGroup
 
 #: The list that a form belongs to, by the name of its address.
 SECTIONS: dict[type[models.Model], str] = {Server: "servers", ServerGroup: "groups", Credential: "credentials"}
 
-form_page = require_http_methods(["GET", "HEAD", "POST"])
-
 
 @runtime_checkable
 class Obstacle(Protocol):
-    """A row, of whatever floor, that can say why what it uses must not be deleted yet, such as a deployment.
-
-    ``obstacle`` is that sentence with its remedy; empty where there is nothing to say.
-    """
+    """A row that says why what it uses cannot be deleted now; it may be of a floor above."""
 
     @property
-    def obstacle(self) -> str: ...
+    def obstacle(self) -> str:
+        """A sentence with the remedy; empty where it has none."""
+        ...
+
+
+form_page = require_http_methods(["GET", "HEAD", "POST"])
 
 
 @form_page
@@ -100,14 +100,6 @@ def group_delete(request: Request, pk: int) -> HttpResponse:
         _("Deployments to it stay in the history, without the group's name."),
     ]
     return _delete(request, group, consequences, "", reverse("group", args=[pk]))
-
-
-@require_safe
-@needs("servers.view_credential")
-def credential_list(request: Request) -> HttpResponse:
-    """Every login, without its secrets."""
-    credentials = Credential.objects.only("name", "username", "kind", "updated_at").annotate(number=Count("servers"))
-    return render(request, "servers/credentials.html", {"credentials": credentials})
 
 
 @form_page

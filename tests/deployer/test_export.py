@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deployer.declaring.export import as_yaml, secret_names
-from deployer.declaring.reading import Source, apply
+from deployer.declaring.reading import DeclarationFile
+from deployer.declaring.writing import apply
 from projects.models import Project
 from tests.factories import make_credential, make_project, make_user
 
@@ -20,7 +21,7 @@ SECRET = "hunter2-and-more"
 
 
 def applied(text: str) -> list[str]:
-    return [str(change) for change in apply([Source("shop.yaml", text.encode(), Path())])]
+    return [str(change) for change in apply([DeclarationFile("shop.yaml", text.encode(), Path())])]
 
 
 def everything(project: Project) -> tuple:

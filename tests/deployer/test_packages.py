@@ -27,7 +27,7 @@ from deployer.launching.rules import LaunchRefusedError
 from deployer.models import ApiToken, Deployment, LogLine, Release
 from deployer.releases.archives import manifest_of
 from deployer.releases.contents import UnsafeArchiveError
-from deployer.releases.packages import PackageError, receive
+from deployer.releases.packages import PackageError, store_package
 from projects.models import Project
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.worker import MANAGE, process_environment
@@ -103,7 +103,7 @@ def packed(kind: str, **more: str) -> bytes:
 
 
 def taken(project: Project, name: str, data: bytes, **values: Any) -> Release:
-    return receive(project, name, io.BytesIO(data), **values)
+    return store_package(project, name, io.BytesIO(data), **values)
 
 
 def contents(release: Release) -> dict[str, tuple]:

@@ -11,6 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from deployer.models import Deployment
+from deployer.playground import keeping, scene
 from deployer.playground import rows as playground
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _empty_folder() -> Iterator[None]:
     yield
-    shutil.rmtree(playground.FOLDER, ignore_errors=True)
+    shutil.rmtree(keeping.FOLDER, ignore_errors=True)
 
 
 @pytest.fixture
@@ -34,13 +35,13 @@ def admin(client: Client) -> Client:
 
 
 def declared() -> Project:
-    """The rows of a playground whose servers do not run, as they are after `make`."""
+    """The rows of a playground whose servers do not run, as they are after `make_playground`."""
     key = make_credential(name=playground.KEY)
     servers = [make_server(name=name, credential=key) for name in playground.SERVERS]
     make_group(*servers, name=playground.GROUP, environment="development")
-    playground.FOLDER.mkdir(parents=True, exist_ok=True)
-    (playground.FOLDER / "wanted").touch()
-    (playground.FOLDER / "declared").touch()
+    keeping.FOLDER.mkdir(parents=True, exist_ok=True)
+    (keeping.FOLDER / "wanted").touch()
+    (keeping.FOLDER / "declared").touch()
     return make_project(name=playground.PROJECT, environment="development", git_credential=key)
 
 
@@ -75,22 +76,22 @@ def test_its_servers_are_kept_while_they_are_wanted_and_are_the_same_after_a_res
 
 
 def test_a_port_that_somebody_else_has_taken_meanwhile_is_not_taken_for_its_own() -> None:
-    playground.FOLDER.mkdir(parents=True, exist_ok=True)
+    keeping.FOLDER.mkdir(parents=True, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        (playground.FOLDER / "machines").write_text(f"web-1:{port}:8201\nweb-2:2302:8202\nweb-3:2303:8203\n")
-        playground._choose_ports()
-        ports = [number for pair in playground._ports() for number in pair]
+        (keeping.FOLDER / "machines").write_text(f"web-1:{port}:8201\nweb-2:2302:8202\nweb-3:2303:8203\n")
+        keeping.choose_ports()
+        ports = [number for pair in scene.read_machines(keeping.FOLDER) for number in pair]
     assert port not in ports
     assert len(set(ports)) == 6
 
 
 def test_servers_that_do_not_come_up_are_not_wanted_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEPLOYER_SUPERVISOR", "x")
-    monkeypatch.setattr(playground, "LIMIT", 1)
-    with pytest.raises(playground.PlaygroundError, match="did not come up within 1 seconds"):
-        playground.make()
-    assert not playground.is_wanted()
+    monkeypatch.setattr(keeping, "LIMIT", 1)
+    with pytest.raises(keeping.PlaygroundError, match="did not come up within 1 seconds"):
+        playground.make_playground()
+    assert not keeping.is_wanted()
     assert not Project.objects.exists()
 
 
@@ -107,7 +108,7 @@ def test_where_no_supervisor_runs_the_page_says_what_to_run_instead(admin: Clien
     assert "Make a playground" not in page
     answer = admin.post(reverse("playground_make"), follow=True).content.decode()
     assert "was not started by “manage.py up”" in answer
-    assert not (playground.FOLDER / "wanted").exists()
+    assert not (keeping.FOLDER / "wanted").exists()
     home = admin.get(reverse("home")).content.decode()
     assert "No server at hand?" in home
     assert reverse("playground_make") not in home
@@ -134,9 +135,9 @@ def test_it_is_for_superusers_alone(client: Client, name: str) -> None:
 def test_what_is_not_its_own_is_not_taken_over(make: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEPLOYER_SUPERVISOR", "x")
     row = make()
-    with pytest.raises(playground.PlaygroundError, match=f"“{row}” is not the playground's"):
-        playground.make()
-    assert not (playground.FOLDER / "wanted").exists()
+    with pytest.raises(keeping.PlaygroundError, match=f"“{row}” is not the playground's"):
+        playground.make_playground()
+    assert not (keeping.FOLDER / "wanted").exists()
 
 
 def test_removing_it_deletes_what_was_declared_and_nothing_else(admin: Client) -> None:
@@ -158,12 +159,12 @@ def test_removing_it_deletes_what_was_declared_and_nothing_else(admin: Client) -
     assert not ServerGroup.objects.filter(name=playground.GROUP).exists()
     assert not Credential.objects.filter(name=playground.KEY).exists()
     assert Deployment.objects.get().project == mine
-    assert not playground.is_wanted()
+    assert not keeping.is_wanted()
 
 
 def test_what_is_launched_during_the_removal_is_not_deleted(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     project = declared()
-    monkeypatch.setattr(playground, "_ports", lambda: make_deployment(project, *ServerGroup.objects.all()) and [])
+    monkeypatch.setattr(keeping, "bring_down", lambda: make_deployment(project, *ServerGroup.objects.all()))
     told = admin.post(reverse("playground_remove"), follow=True).content.decode()
     assert "was launched meanwhile" in told
     it = Deployment.objects.get()

@@ -17,7 +17,7 @@ from django.utils import timezone
 from deployer.engine.routines import carry_out
 from deployer.models import Deployment, Release
 from deployer.releases.archives import Archive, StoreError
-from deployer.releases.packages import receive
+from deployer.releases.packages import store_package
 from deployer.releases.store import prune
 from deployer.settings import storage
 from projects.models import Project
@@ -95,7 +95,7 @@ def test_a_store_that_does_not_answer_is_named(project, sshd, queue_server, sett
     assert "DEPLOYER_STORAGE" in deployment.error_message
     assert deployment.building_at is None  # not after a build that nothing could keep
     with pytest.raises(StoreError):
-        receive(project, "shop.tar", io.BytesIO(packed(".tar")))
+        store_package(project, "shop.tar", io.BytesIO(packed(".tar")))
     assert not Release.objects.exists()
 
 
@@ -104,8 +104,8 @@ def test_a_store_behind_tls_that_takes_no_chunks_is_used(project, settings, tmp_
         rest = f"addressing_style=path&verify={tmp_path / 's3.crt'}&region_name=us-east-1"
         settings.STORAGES = settings.STORAGES | {"default": storage(f"s3://{BUCKET}/shop?endpoint_url={url}&{rest}")}
         noise = random.Random(1).randbytes(20_000_000)  # in several parts
-        large = receive(project, "shop.tar", io.BytesIO(tar_of((entry("noise"), noise))))
-        receive(project, "shop.tar", io.BytesIO(packed(".tar")))
+        large = store_package(project, "shop.tar", io.BytesIO(tar_of((entry("noise"), noise))))
+        store_package(project, "shop.tar", io.BytesIO(packed(".tar")))
         archive = Archive(large)
         try:
             stream = zstandard.ZstdDecompressor().stream_reader(archive.whole(["zstd"]).path.read_bytes())
@@ -124,7 +124,7 @@ def test_a_large_archive_is_fetched_into_the_data_folder_not_into_memory(s3, set
 
 def test_a_download_that_breaks_off_each_time_is_named(s3, project, sshd, queue_server, settings):
     noise = random.Random(1).randbytes(2_000_000)
-    release = receive(project, "shop.tar", io.BytesIO(tar_of((entry("noise"), noise))))
+    release = store_package(project, "shop.tar", io.BytesIO(tar_of((entry("noise"), noise))))
     proxy = Proxy(int(s3.rpartition(":")[2]))
     proxy.strike_next("reset", *[300_000] * 50)
     wanted = storage(f"s3://{BUCKET}/shop?endpoint_url=http://127.0.0.1:{proxy.port}&region_name=us-east-1")
@@ -140,7 +140,7 @@ def test_a_download_that_breaks_off_each_time_is_named(s3, project, sshd, queue_
 
 def test_what_could_not_be_pruned_goes_the_next_time(s3, project, settings, monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    release = receive(project, "shop.tar", io.BytesIO(packed(".tar")))
+    release = store_package(project, "shop.tar", io.BytesIO(packed(".tar")))
     Release.objects.update(created_at=timezone.now() - timedelta(days=9_999))
     here, away = settings.STORAGES, storage(f"s3://{BUCKET}/shop?endpoint_url=http://127.0.0.1:9&region_name=us-east-1")
     settings.STORAGES = here | {"default": away}

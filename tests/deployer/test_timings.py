@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from deployer.board.timings import WIDTH, phases_of, picture_of
 from deployer.models import Deployment, Release, Target
-from deployer.templatetags.deployments import duration
+from deployer.web.tags import duration
 from tests.factories import make_deployment, make_group, make_project, make_server
 
 pytestmark = pytest.mark.django_db

@@ -87,5 +87,5 @@ class Up:
 
     def make_playground(self) -> str:
         """Have the playground made as one of the supervisor's programs makes it; gives its project's name."""
-        code = "from deployer.playground import rows; print(rows.make())"
+        code = "from deployer.playground import rows; print(rows.make_playground())"
         return self.manage("shell", "-v", "0", "-c", code, DEPLOYER_SUPERVISOR="this test")

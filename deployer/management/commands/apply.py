@@ -8,7 +8,8 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.declaring.reading import Change, DeclarationError, Source, apply, printable
+from deployer.declaring.reading import DeclarationError, DeclarationFile, printable
+from deployer.declaring.writing import RowChange, apply
 from deployer.management.commandline import OperatorCommand, refused
 
 
@@ -23,9 +24,9 @@ class Command(OperatorCommand):
         parser.add_argument("--dry-run", action="store_true", help=_("print the difference and write nothing"))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        sources = [_source(name) for name in options["files"]]
+        files = [_file(name) for name in options["files"]]
         try:
-            changes = apply(sources, dry_run=options["dry_run"])
+            changes = apply(files, dry_run=options["dry_run"])
         except DeclarationError as error:
             raise refused("\n".join([*error.mistakes, _("Nothing was applied.")])) from error
         for change in changes:
@@ -33,18 +34,18 @@ class Command(OperatorCommand):
         self.stdout.write(_summary(changes, dry_run=options["dry_run"]))
 
 
-def _source(name: str) -> Source:
+def _file(name: str) -> DeclarationFile:
     if name == "-":
-        return Source(_("standard input"), sys.stdin.buffer.read(), Path.cwd())
+        return DeclarationFile(_("standard input"), sys.stdin.buffer.read(), Path.cwd())
     path = Path(name)
     try:
-        return Source(printable(name), path.read_bytes(), path.parent)
+        return DeclarationFile(printable(name), path.read_bytes(), path.parent)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise refused(_("%(file)s cannot be read: %(why)s.") % {"file": printable(name), "why": why}) from error
 
 
-def _summary(changes: list[Change], *, dry_run: bool) -> str:
+def _summary(changes: list[RowChange], *, dry_run: bool) -> str:
     if not changes:
         return _("Nothing to change.")
     created = sum(change.created for change in changes)

@@ -1,6 +1,5 @@
 """`manage.py demo`: a full and a restart-only deployment of a small shop on three SSH servers of its own."""
 
-import fcntl
 import http.client
 import json
 import os
@@ -9,33 +8,38 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.host.supervisor import adopt_orphans, ending_with_parent, manage
+from deployer.host.processes import HeldError, bury_orphans, only_one, start_program, stop_program
+from deployer.host.supervisor import Program, StartFailedError, Supervisor, manage
 from deployer.management.commandline import SpokenCommand
-from deployer.playground import servers
-from deployer.playground.scene import SERVERS, SHOP_PORT, SSH_PORT, declaration, free_port, make_repository, new_version
+from deployer.playground import scene
+from deployer.playground.scene import SERVERS
 from deployer.playground.servers import end_programs
+from servers.local import adopt_orphans
 
 FOLDER = Path(settings.BASE_DIR) / ".demo"
+#: What the servers and the site print.
+LOG = FOLDER / "demo.log"
 #: The site's address; the next free one where it is taken.
 SITE_PORT = 8000
 DEPLOYMENT_TIMEOUT = 300
 
 
 @dataclass(frozen=True)
-class Facts:
+class ShopFacts:
     """What a shop says about itself over HTTP."""
 
     version: str
@@ -65,11 +69,13 @@ class Command(SpokenCommand):
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.signal(signal.SIGHUP, signal.default_int_handler)
         adopt_orphans()
-        with _only_one(), Stage() as stage:
+        with _only_one_here():
             try:
-                good = self._show(stage)
-                if not once:
-                    self._stay(stage)
+                self._title(_("Three SSH servers, a git repository, and deployer"))
+                with demo_site() as site:
+                    good = self._show(site)
+                    if not once:
+                        self._stay(site)
             except KeyboardInterrupt:
                 self._say(_("Stopping."))
                 if once:
@@ -80,30 +86,26 @@ class Command(SpokenCommand):
 
     # --- the course of it --------------------------------------------------------------------------
 
-    def _show(self, stage: "Stage") -> bool:
-        self._title(_("Three SSH servers, a git repository, and deployer"))
-        stage.start_servers()
-        for name in SERVERS:
-            self._say(f"  {name}   ssh 127.0.0.1:{stage.ssh_ports[name]}   shop 127.0.0.1:{stage.shop_ports[name]}")
-        self._say(_("  version %(version)s of the shop is committed") % {"version": stage.make_repository()})
-        stage.start_site()
-        self._say(_("  the site answers at %(url)s") % {"url": stage.url})
+    def _show(self, site: "DemoSite") -> bool:
+        for name, ports in site.ports.items():
+            self._say(f"  {name}   ssh 127.0.0.1:{ports.ssh}   shop 127.0.0.1:{ports.shop}")
+        self._say(_("  version %(version)s of the shop is committed") % {"version": site.version})
+        self._say(_("  the site answers at %(url)s") % {"url": site.url})
 
         self._title(_("manage.py apply demo.yaml"))
-        stage.write_yaml()
-        applied = stage.manage("apply", str(stage.yaml))
+        applied = site.manage("apply", str(site.write_yaml()))
         if applied:
             raise CommandError(_("apply failed with status %(status)d.") % {"status": applied})
 
-        nothing: dict[str, Facts | None] = {name: stage.ask(name) for name in SERVERS}
-        full_ended = self._deploy(stage, _("A full deployment: clone, build, upload, switch, restart"))
-        first: dict[str, Facts | None] = {name: stage.ask(name) for name in SERVERS}
-        full_good = self._compare(stage, nothing, first) and full_ended
+        nothing: dict[str, ShopFacts | None] = {name: site.ask(name) for name in SERVERS}
+        full_ended = self._deploy(site, _("A full deployment: clone, build, upload, switch, restart"))
+        first: dict[str, ShopFacts | None] = {name: site.ask(name) for name in SERVERS}
+        full_good = self._compare(site, nothing, first) and full_ended
         restart_ended = self._deploy(
-            stage, _("A restart-only deployment: nothing is cloned, built or uploaded"), "--type", "restart_only"
+            site, _("A restart-only deployment: nothing is cloned, built or uploaded"), "--type", "restart_only"
         )
-        second: dict[str, Facts | None] = {name: stage.ask(name) for name in SERVERS}
-        restart_good = self._compare(stage, first, second) and restart_ended
+        second: dict[str, ShopFacts | None] = {name: site.ask(name) for name in SERVERS}
+        restart_good = self._compare(site, first, second) and restart_ended
 
         self._title(_("Result"))
         for good, kind in ((full_good, "full"), (restart_good, "restart_only")):
@@ -111,13 +113,15 @@ class Command(SpokenCommand):
             self._say(f"  {'✔' if good else '✘'} {kind:<13}{verdict}")
         return full_good and restart_good
 
-    def _deploy(self, stage: "Stage", title: str, *arguments: str) -> bool:
+    def _deploy(self, site: "DemoSite", title: str, *arguments: str) -> bool:
         self._title(title)
-        status, answer = stage.deploy(*arguments)
+        status, answer = site.deploy(*arguments)
         ends = [target["status"] for target in answer.get("targets", [])]
         return status == 0 and answer.get("status") == "success" and ends == ["success"] * len(SERVERS)
 
-    def _compare(self, stage: "Stage", before: dict[str, Facts | None], after: dict[str, Facts | None]) -> bool:
+    def _compare(
+        self, site: "DemoSite", before: dict[str, ShopFacts | None], after: dict[str, ShopFacts | None]
+    ) -> bool:
         """Show what the shops answered, before and after. Whether each is a new process of the committed version."""
         before_it, after_it = _("before"), _("after")
         self._say("")
@@ -125,20 +129,20 @@ class Command(SpokenCommand):
         good = True
         for name in SERVERS:
             old, new = before[name], after[name]
-            fits = new is not None and new.version == stage.version and (old is None or new.pid != old.pid)
+            fits = new is not None and new.version == site.version and (old is None or new.pid != old.pid)
             fits = fits and (old is None or new is None or new.started > old.started)
             good = good and fits
             shown = [str(facts) if facts else _("no answer") for facts in (old, new)]
             self._say(f"  {name:<8}{shown[0]:<44}{shown[1]} {'✔' if fits else '✘'}")
         return good
 
-    def _stay(self, stage: "Stage") -> None:
+    def _stay(self, site: "DemoSite") -> None:
         self._title(_("The site stays up until Ctrl-C"))
-        self._say(f"  {stage.url}")
-        self._say(_("  user admin, password %(password)s") % {"password": stage.password})
-        for name in SERVERS:
-            self._say(f"  {name}   http://127.0.0.1:{stage.shop_ports[name]}/")
-        stage.watch()
+        self._say(f"  {site.url}")
+        self._say(_("  user admin, password %(password)s") % {"password": site.password})
+        for name, ports in site.ports.items():
+            self._say(f"  {name}   http://127.0.0.1:{ports.shop}/")
+        site.watch()
 
     def _title(self, text: str) -> None:
         self._say("\n" + self.style.MIGRATE_HEADING(text))
@@ -148,23 +152,45 @@ class Command(SpokenCommand):
         self.stdout.flush()
 
 
-class Stage:
-    """Everything that the demo runs on; leaving it stops all that was started, the shops too."""
+@contextmanager
+def demo_site() -> Iterator["DemoSite"]:
+    """Empty the demo's folder and bring everything up in it; at the end stop all that was started, the shops too."""
+    end_programs(FOLDER)  # a run that was killed may have left them
+    for path in FOLDER.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
+    try:
+        with LOG.open("w") as log:
+            site = DemoSite(log)
+            with site.supervisor.running():
+                yield site
+    except StartFailedError as error:
+        raise CommandError(
+            _("The demo's %(name)s did not start:\n%(log)s") % {"name": error.name, "log": _said_by(error.name)}
+        ) from error
+    finally:
+        end_programs(FOLDER)
+        bury_orphans(())
 
-    def __init__(self) -> None:
-        self.version = new_version()
-        self.yaml = FOLDER / "demo.yaml"
+
+class DemoSite:
+    """Everything that the demo runs on."""
+
+    def __init__(self, log: IO[str]) -> None:
+        self.version = scene.new_version()
         self.repository = FOLDER / "repository"
-        self._processes: list[subprocess.Popen[bytes]] = []
+        scene.make_repository(self.repository, self.version)
         taken: set[int] = set()
-        self.ssh_ports = {name: free_port(SSH_PORT + index, taken) for index, name in enumerate(SERVERS)}
-        self.shop_ports = {name: free_port(SHOP_PORT + index, taken) for index, name in enumerate(SERVERS)}
-        self.site_port = free_port(SITE_PORT, taken)
-        self.url = f"http://127.0.0.1:{self.site_port}/"
+        self.ports = dict(zip(SERVERS, scene.free_ports(scene.FIRST_PORTS, taken), strict=True))
+        scene.write_machines(FOLDER, [*self.ports.values()])
+        site_port = scene.free_port(SITE_PORT, taken)
+        self.url = f"http://127.0.0.1:{site_port}/"
         self.environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "deployer.settings",
             "DEPLOYER_DATA_DIR": str(FOLDER / "data"),
-            "DEPLOYER_BIND": f"127.0.0.1:{self.site_port}",
+            "DEPLOYER_BIND": f"127.0.0.1:{site_port}",
             "DEPLOYER_ALLOW_LOCAL_GIT": "yes",
             # Whatever a .env file says is for real use, not for the demo.
             **dict.fromkeys(
@@ -176,183 +202,102 @@ class Stage:
             "DEPLOYER_WORKERS": "1",
             "PYTHONUNBUFFERED": "1",
         }
+        self.supervisor = Supervisor([[_servers()], [_site(self.url)]], self.environment, log)
 
-    def __enter__(self) -> "Stage":
-        end_programs(FOLDER)  # a run that was killed may have left them
-        for path in FOLDER.iterdir():
-            if path.name == "lock":
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-        try:
-            for process in reversed(self._processes):
-                _stop(process)
-            end_programs(FOLDER)
-            self._bury()
-        finally:
-            for number, handler in zip((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), before, strict=True):
-                signal.signal(number, handler)
-
-    # --- what is started ---------------------------------------------------------------------------
-
-    def start_servers(self) -> None:
-        """Start the SSH servers, and wait until they listen."""
-        machines = [f"{name}:{self.ssh_ports[name]}:{self.shop_ports[name]}" for name in SERVERS]
-        process = self._start("servers", [sys.executable, servers.__file__, str(FOLDER), *machines])
-        self._wait(process, "servers", lambda: "ready" in self._log("servers"))
-
-    def start_site(self) -> None:
-        """Start `manage.py up` on the demo's own data folder, and wait until it answers."""
-        process = self._start("site", manage("up"))
-        ready = _("ready at %(url)s") % {"url": self.url}  # in the language that both speak
-        self._wait(process, "site", lambda: ready in self._log("site"))
-
-    def make_repository(self) -> str:
-        """Commit the shop to a repository made on the spot; gives the version that is in it."""
-        make_repository(self.repository, self.version)
-        return self.version
-
-    def write_yaml(self) -> None:
-        """Fill this run's ports and folders into demo/demo.yaml."""
-        values: dict[str, Any] = {
-            "key": "demo-key",
-            "username": servers.username(),
-            "group": "web",
-            "environment": "production",
-            "project": "shop",
-            "repository": str(self.repository),
-            "git_credential": None,
-        }
-        for number, name in enumerate(SERVERS, start=1):
-            values |= {f"server_{number}": name, f"ssh_port_{number}": self.ssh_ports[name]}
-        self.yaml.write_text(declaration(values))
+    def write_yaml(self) -> Path:
+        """Fill this run's ports and folders into the declaration; gives its file."""
+        words = {"key": "demo-key", "group": "web", "environment": "production", "project": "shop"}
+        path = FOLDER / "demo.yaml"
+        path.write_text(
+            scene.declaration(
+                SERVERS, [*self.ports.values()], repository=str(self.repository), git_credential=None, **words
+            )
+        )
+        return path
 
     @property
     def password(self) -> str:
         """The first user's password, as the site has shown it."""
         shown = re.escape(_("The first user is “admin” with the password %(password)s"))
-        found = re.search(shown.replace(re.escape("%(password)s"), r"(\S+)"), self._log("site"))
+        found = re.search(shown.replace(re.escape("%(password)s"), r"(\S+)"), _said_by("site"))
         return found[1] if found else "?"
 
     def watch(self) -> None:
-        """Wait for Ctrl-C, or for the site or the servers to end."""
-        while all(process.poll() is None for process in self._processes):
-            self._bury()
-            time.sleep(0.5)
-        raise CommandError(_("A part of the demo ended by itself: see %(folder)s.") % {"folder": FOLDER})
+        """Wait for Ctrl-C, which is a `KeyboardInterrupt`."""
+        self._attend(None)
 
     # --- what is asked -----------------------------------------------------------------------------
 
     def manage(self, *arguments: str) -> int:
         """Run one of the project's commands, its output shown; gives its exit status."""
-        with self._running(manage(*arguments)) as process:
-            return process.wait()
+        process = start_program(manage(*arguments), self.environment)
+        self._attend(process)
+        return process.returncode
 
     def deploy(self, *arguments: str) -> tuple[int, dict[str, Any]]:
         """Run `manage.py deploy shop --wait`, its log shown as it comes; gives exit status and JSON answer."""
         command = manage("deploy", "shop", "--group", "web", "--wait", "--json", *arguments)
-        with self._running(command, stdout=subprocess.PIPE, stderr=sys.stdout.fileno()) as process:
-            try:
-                answer = process.communicate(timeout=DEPLOYMENT_TIMEOUT)[0]
-            except subprocess.TimeoutExpired as error:
-                raise CommandError(
-                    _("The deployment did not end in %(seconds)d seconds. What the site said:\n%(log)s")
-                    % {"seconds": DEPLOYMENT_TIMEOUT, "log": self._log("site")[-3000:]}
-                ) from error
+        with tempfile.TemporaryFile() as file:
+            process = start_program(command, self.environment, stdout=file, stderr=sys.stdout.fileno())
+            self._attend(process, DEPLOYMENT_TIMEOUT)
+            file.seek(0)
+            answer = file.read()
         return process.returncode, json.loads(answer) if answer.strip() else {}
 
-    def ask(self, name: str) -> Facts | None:
+    def ask(self, name: str) -> ShopFacts | None:
         """What the shop on server ``name`` answers over HTTP; nothing when nobody answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.shop_ports[name], timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[name].shop, timeout=5)
         try:
             connection.request("GET", "/up")
-            return Facts(**json.loads(connection.getresponse().read()))
+            return ShopFacts(**json.loads(connection.getresponse().read()))
         except (OSError, http.client.HTTPException, ValueError, TypeError):
             return None
         finally:
             connection.close()
 
-    # --- processes ---------------------------------------------------------------------------------
+    def _attend(self, process: "subprocess.Popen[bytes] | None", timeout: float | None = None) -> None:
+        """Keep everything running until ``process`` has ended. It is stopped when that takes too long, or at Ctrl-C."""
+        deadline = None if timeout is None else time.monotonic() + timeout
 
-    def _start(self, name: str, command: Sequence[str]) -> "subprocess.Popen[bytes]":
-        with (FOLDER / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=settings.BASE_DIR,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the demo, which stops them in order
-                preexec_fn=ending_with_parent(),
-            )
-        self._processes.append(process)
-        return process
-
-    @contextmanager
-    def _running(self, command: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
-        process = subprocess.Popen(
-            command,
-            cwd=settings.BASE_DIR,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=ending_with_parent(),
-            **options,
-        )
-        try:
-            yield process
-        finally:
-            _stop(process)
-
-    def _log(self, name: str) -> str:
-        return (FOLDER / f"{name}.log").read_text(errors="replace")
-
-    def _wait(self, process: "subprocess.Popen[bytes]", name: str, ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 90
-        while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
+        def is_over() -> bool:
+            bury_orphans(self.supervisor.pids | ({process.pid} if process else set()))
+            if deadline is not None and time.monotonic() > deadline:
                 raise CommandError(
-                    _("The demo's %(name)s did not start:\n%(log)s") % {"name": name, "log": self._log(name)}
+                    _("The deployment did not end in %(seconds)d seconds. What the site said:\n%(log)s")
+                    % {"seconds": timeout, "log": _said_by("site")[-3000:]}
                 )
-            time.sleep(0.05)
+            return process is not None and process.poll() is not None
 
-    def _bury(self) -> None:
-        """Take note of adopted processes that have ended, so that none stays in the process table."""
-        own = {process.pid for process in self._processes}
         try:
-            children = Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
-        except FileNotFoundError:  # a kernel without it; then init does it
-            return
-        for pid in {int(child) for child in children} - own:
-            os.waitpid(pid, os.WNOHANG)
+            if not self.supervisor.attend(is_over):
+                raise KeyboardInterrupt
+        finally:
+            if process is not None:
+                stop_program(process, 10, 15)
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ask once kindly; a deployment that still runs is waited for, but not for long."""
-    for wait in (10, 15):
-        if process.poll() is not None:
-            return
-        process.terminate()
-        try:
-            process.wait(wait)
-        except subprocess.TimeoutExpired:
-            continue
-    process.kill()
-    process.wait()
+def _servers() -> Program:
+    return Program("servers", scene.servers_command(FOLDER), answers=(FOLDER / "ready").exists, ready_within=90)
+
+
+def _site(url: str) -> Program:
+    """`manage.py up` on the demo's own data folder. A deployment that still runs is waited for, but not for long."""
+    ready = _("ready at %(url)s") % {"url": url}  # in the language that both speak
+    return Program(
+        "site", manage("up"), answers=lambda: ready in _said_by("site"), ready_within=90, patience=25, ask_again=10
+    )
+
+
+def _said_by(name: str) -> str:
+    """What a program has printed so far."""
+    rows = (line.partition(" | ") for line in LOG.read_text(errors="replace").splitlines())
+    return "\n".join(text for teller, _bar, text in rows if teller.strip() == name)
 
 
 @contextmanager
-def _only_one() -> Iterator[None]:
-    with (FOLDER / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CommandError(_("The demo runs already: stop that one first.")) from error
-        yield
+def _only_one_here() -> Iterator[None]:
+    try:
+        with only_one(FOLDER / "lock"):
+            yield
+    except HeldError as error:
+        raise CommandError(_("The demo runs already: stop that one first.")) from error

@@ -23,7 +23,7 @@ from deployer.models import Deployment
 from deployer.probing.look import Finding
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
-from deployer.releases.packages import KINDS, receive
+from deployer.releases.packages import KINDS, store_package
 from projects.models import Project
 from servers.models import ServerGroup
 
@@ -113,7 +113,7 @@ class Command(WatchingCommand):
         """The version as which the package at ``path`` is stored."""
         try:
             with path.open("rb") as file:
-                version = receive(project, path.name, file).version
+                version = store_package(project, path.name, file).version
         except (UnsafeArchiveError, StoreError) as error:
             raise refused(str(error)) from error
         except OSError as error:

@@ -1,6 +1,5 @@
 """`manage.py up`: everything in one - queue server, workers and web - until Ctrl-C."""
 
-import fcntl
 import http.client
 import os
 import socket
@@ -23,10 +22,11 @@ from django.utils.translation import gettext_lazy
 from redis import Redis
 from redis.exceptions import RedisError
 
+from deployer.host.processes import HeldError, only_one
 from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import Program, StartFailedError, Supervisor, manage
 from deployer.management.commandline import SpokenCommand
-from deployer.playground import rows as playground
+from deployer.playground import keeping
 from deployer.settings import bind_address
 
 WEB_PROCESSES = 2
@@ -64,7 +64,7 @@ class Command(SpokenCommand):
             [queue_program()] if settings.QUEUE_IS_EMBEDDED else [],
             [_worker(number) for number in range(1, workers + 1)],
             [_web(listener)],
-            [playground.program()],
+            [keeping.program()],
         ]
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "deployer.settings",
@@ -116,23 +116,17 @@ class Command(SpokenCommand):
 
 @contextmanager
 def _only_one_here() -> Iterator[None]:
-    """Hold the data folder's lock, which ends with this process however it ends."""
-    with (Path(settings.DATA_DIR) / "up.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise CommandError(
-                _(
-                    "deployer runs already on the data folder %(folder)s (process %(pid)s): "
-                    "stop that one first, or set DEPLOYER_DATA_DIR to another folder."
-                )
-                % {"folder": settings.DATA_DIR, "pid": lock.read().strip()}
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+    try:
+        with only_one(Path(settings.DATA_DIR) / "up.lock"):
+            yield
+    except HeldError as error:
+        raise CommandError(
+            _(
+                "deployer runs already on the data folder %(folder)s (process %(pid)s): "
+                "stop that one first, or set DEPLOYER_DATA_DIR to another folder."
+            )
+            % {"folder": settings.DATA_DIR, "pid": error.holder}
+        ) from error
 
 
 @contextmanager

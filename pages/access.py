@@ -1,23 +1,29 @@
-"""Who may use a page: views for people who are logged in, for those with a permission, for superusers."""
+"""Who may use a page: views for people who are logged in, for those with a permission, for superusers.
+
+Whoever is logged in may see everything and may launch, cancel, continue, retry and roll back: that is meant so for now,
+and no permission guards it. Permissions guard what is edited: servers, groups, credentials and projects.
+"""
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 from django_htmx.http import HttpResponseClientRefresh
 from django_htmx.middleware import HtmxDetails
 
-View = Callable[..., HttpResponse]
+if TYPE_CHECKING:
+    from django.contrib.auth.models import _User as User  # whichever model the settings name
+
+View = Callable[..., HttpResponseBase]
 
 
 class Request(HttpRequest):
     """A request of somebody who is logged in."""
 
-    user: User
+    user: "User"
     htmx: HtmxDetails
 
 
@@ -29,7 +35,7 @@ def needs(*permissions: str) -> Callable[[View], View]:
 
     def closed(view: View) -> View:
         @wraps(view)
-        def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not request.user.is_authenticated:
                 return HttpResponseClientRefresh() if request.htmx else redirect_to_login(request.get_full_path())
             if not request.user.has_perms(permissions):
@@ -42,7 +48,11 @@ def needs(*permissions: str) -> Callable[[View], View]:
 
 
 def members_only(view: View) -> View:
-    """A view for whoever is logged in."""
+    """A view for whoever is logged in; every page and every action that needs no permission is marked with this.
+
+    Only a part of a page that is asked for again and again differs (deployer.web.request): a visitor never gets it, but
+    the page it belongs to, and so the login.
+    """
     return needs()(view)
 
 
@@ -51,7 +61,7 @@ def superusers_only(view: View) -> View:
 
     @members_only
     @wraps(view)
-    def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+    def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not request.user.is_superuser:
             raise PermissionDenied
         return view(request, *args, **kwargs)

@@ -1,0 +1,89 @@
+"""Processes of this machine: started to end with their parent, and one at a time where only one may run."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class HeldError(Exception):
+    """Another process holds a lock; ``holder`` is its process id, as it has written it."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+
+@contextmanager
+def only_one(lock_file: Path) -> Iterator[None]:
+    """Hold the lock, which ends with this process however it ends. Raises `HeldError` if another one holds it."""
+    with lock_file.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise HeldError(lock.read().strip()) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def start_program(
+    command: Sequence[str | Path], environment: Mapping[str, str], **options: Any
+) -> "subprocess.Popen[bytes]":
+    """Start a program without input, in a session of its own: Ctrl-C is for this process, which then stops it.
+
+    The kernel asks it to stop when this process is gone. ``options`` are those of `subprocess.Popen`.
+    """
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=ending_with_parent(),  # safe: whoever starts programs here has no threads
+        **options,
+    )
+
+
+def stop_program(process: "subprocess.Popen[bytes]", *waits: float) -> None:
+    """Ask a program to end, once for each of ``waits``, the seconds that it then has; then end it."""
+    for wait in waits:
+        if process.poll() is not None:
+            return
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(wait)
+    process.kill()
+    process.wait()
+
+
+def ending_with_parent() -> Callable[[], None]:
+    """For a new process to call before its program: the kernel asks it to stop when the calling process is gone."""
+    parent = os.getpid()
+
+    def arrange() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the kernel was told
+            os._exit(1)
+
+    return arrange
+
+
+def bury_orphans(own: Collection[int]) -> None:
+    """Remove adopted processes that have ended from the process table; ``own`` are the children that were started."""
+    try:
+        children = Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
+    except FileNotFoundError:  # a kernel without it; then init does it
+        return
+    for pid in {int(child) for child in children} - set(own):
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)

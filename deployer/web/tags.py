@@ -1,0 +1,131 @@
+"""How templates speak of deployments: durations, icons, log text. They ask the database nothing."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+from django import template
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+from django.utils.translation import get_language
+
+from deployer.board.timings import Segment, phases_of, picture_of
+from deployer.log import terminal
+from deployer.log.reading import Row
+from deployer.models import Deployment, Target
+from deployer.queue import sending
+from pages.times import clock
+from projects.commands.proof import proof_in_words
+
+register = template.Library()
+
+_ICONS = {
+    "success": "ok",
+    "failed": "failed",
+    "interrupted": "warning",
+    "unknown": "unknown",
+    "unchanged": "unchanged",
+    "cancelled": "cancelled",
+    "rolled_back": "undone",
+    "skipped": "skipped",
+    "pending": "waiting",
+    "staged": "waiting",
+}
+_COLOURS = {"success": "success", "failed": "failed", "interrupted": "failed", "cancelled": "cancelled"}
+
+#: The order in which counts of servers are read.
+_WORST_FIRST = sorted(Target.Status, key=lambda status: (status not in Target.FAILURES, status in Target.ENDED))
+
+register.filter("terminal", terminal.as_html)
+register.filter("in_words", proof_in_words)
+
+
+@register.filter
+def status_icon(status: str) -> str:
+    """The name of the icon of a deployment's or a server's status."""
+    return _ICONS.get(status, "running")
+
+
+@register.filter
+def favicon(status: str) -> str:
+    """The icon of the browser tab for a deployment's status."""
+    return f"favicon/{_COLOURS.get(status, 'running')}.svg"
+
+
+@register.simple_tag
+def queue_is_lost() -> bool:
+    """Whether the queue did not answer lately."""
+    return sending.queue_is_lost()
+
+
+@register.simple_tag
+def duration(work: Deployment | Target) -> str:
+    """How long it took; while it runs, the time so far, which a script keeps going.
+
+    The time that a server waited for its batch is left out.
+    """
+    if work.started_at is None:
+        return "–"
+    began = work.started_at
+    if isinstance(work, Target) and work.staged_at is not None:
+        if work.begun_at is not None:
+            began += max(work.begun_at - work.staged_at, timedelta())
+        elif work.finished_at is None or work.status in {Target.Status.SKIPPED, Target.Status.CANCELLED}:
+            return clock(work.staged_at - began)
+    if work.finished_at is not None:
+        return clock(work.finished_at - began)
+    return format_html('<span data-since="{}">{}</span>', began.isoformat(), clock(timezone.now() - began))
+
+
+@register.simple_tag
+def timings(deployment: Deployment, targets: Sequence[Target]) -> list[Segment]:
+    """The phases of a deployment as a picture."""
+    return picture_of(phases_of(deployment, targets))
+
+
+@register.filter
+def by_batch(targets: Iterable[Target]) -> list[tuple[int, list[Target], int]]:
+    """Each batch with its servers and how many of them have ended; those that were left out are in a batch 0."""
+    ordered = sorted(targets, key=lambda target: (0 if target.was_left_out else target.batch, target.pk))
+    batches = groupby(ordered, key=lambda target: 0 if target.was_left_out else target.batch)
+    found = [(number, list(members)) for number, members in batches]
+    rows = [(number, members, sum(it.status in Target.ENDED for it in members)) for number, members in found]
+    return sorted(rows, key=lambda row: row[0] or len(ordered) + 1)
+
+
+@register.filter
+def tally(targets: Sequence[Target]) -> list[tuple[str, str, int, int]]:
+    """How many servers are in each status, the worst first: the status, its name, how many, the id of the first."""
+    counts = Counter(Target.Status(target.status) for target in targets)
+    first = {Target.Status(target.status): target.pk for target in reversed(targets)}
+    order = [status for status in _WORST_FIRST if counts[status]]
+    return [(status.value, str(status.label), counts[status], first[status]) for status in order]
+
+
+@register.filter
+def uptime(process: Mapping[str, Any]) -> str:
+    """How long a process has been running, by its server's clock; empty where that is not known."""
+    try:
+        since = datetime.strptime(str(process.get("since", "")), "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+    except ValueError:
+        return ""
+    up = timezone.now() - since
+    return clock(up) if up < timedelta(minutes=1) else timesince(since, depth=1)
+
+
+@register.simple_tag
+def log_rows(rows: Iterable[Row]) -> SafeString:
+    """Rows of a log. However many watch it, each row is made into HTML once in a process, for each language."""
+    language = get_language()
+    return format_html_join("", "{}", ((_log_row(row, language),) for row in rows))
+
+
+@lru_cache(maxsize=2000)
+def _log_row(row: Row, _language: str) -> SafeString:
+    return render_to_string("deployer/_line.html", {"row": row})
