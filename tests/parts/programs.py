@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -26,19 +27,27 @@ def program(name: str, package: str, *places: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on.
+
+    It is none of those that the kernel gives to outgoing connections: it stays free until a server has started.
+    """
+    first, beyond = 10_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", first + secrets.randbelow(beyond - first)))
+            return int(probe.getsockname()[1])
 
 
 def wait_until(true: Callable[[], object], what: str) -> None:
     """Return when ``true()`` is; when our patience is at its end fail, naming what was waited for."""
     deadline = time.monotonic() + PATIENCE
-    while not true():
+    while True:
+        asked = time.monotonic()
+        if true():
+            return
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {PATIENCE:g} seconds for {what}")
-        time.sleep(0.02)
+        time.sleep(max(0.02, time.monotonic() - asked))  # asking takes half of the time at most
 
 
 def wait_for_end(thread: threading.Thread) -> None:
