@@ -292,13 +292,15 @@ def test_over_the_failure_budget_the_next_batch_is_skipped_and_named(sshd, place
 
 def test_health_checks_decide_where_they_are_required(sshd, place):
     project = make_project(deploy_script_path=script(place, "true"))
-    HealthCheck.objects.create(project=project, kind="tcp", target=str(sshd.port), retries=0)
+    HealthCheck.objects.create(project=project, kind="tcp", target=str(sshd.port), retries=0, timeout=60)
     HealthCheck.objects.create(project=project, kind="http", target="http://127.0.0.1:1/", retries=0, required=False)
     group = make_group(make_server(sshd))
     deployment = restarted(project, group)
     assert deployment.status == "success"
     assert any("http://127.0.0.1:1/" in line for line in log_of(deployment, level="warning"))
-    HealthCheck.objects.create(project=project, kind="command", target="echo no; exit 3", retries=1, interval=0)
+    HealthCheck.objects.create(
+        project=project, kind="command", target="echo no; exit 3", retries=1, interval=0, timeout=60
+    )
     deployment = restarted(project, group)
     assert deployment.status == "failed"
     assert "status 3: no" in deployment.error_message

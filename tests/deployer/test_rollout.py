@@ -258,7 +258,7 @@ def test_an_http_check_asks_for_the_site_it_is_told_to(sshd, place):
         threading.Thread(target=site.serve_forever, daemon=True).start()
         project, group = make_project(deploy_script_path=f"{place}/restart.sh"), make_group(make_server(sshd))
         check = HealthCheck.objects.create(
-            project=project, kind="http", target=f"http://127.0.0.1:{site.server_port}/up", retries=0
+            project=project, kind="http", target=f"http://127.0.0.1:{site.server_port}/up", retries=0, timeout=60
         )
         assert "it answered 404" in restarted(project, group).error_message
         check.host_header = "shop.example.com"

@@ -60,7 +60,7 @@ def test_each_kind_is_asked_and_says_why_it_is_unhealthy(project: Project, serve
         ("command", "true", ""),
         ("command", "echo not yet; exit 3", "status 3: not yet"),
     ):
-        trial = try_check(project.health_checks.create(kind=kind, target=target), server)
+        trial = try_check(project.health_checks.create(kind=kind, target=target, timeout=20), server)
         assert trial.asked
         assert bool(trial.problem) == bool(problem), (kind, target, trial)
         assert problem in trial.problem

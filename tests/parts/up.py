@@ -10,7 +10,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from tests.parts.programs import PATIENCE, free_port, processes_with, wait_until
+from tests.parts.programs import PATIENCE, free_port, kill_all, processes_with, wait_until
 from tests.parts.worker import MANAGE
 
 
@@ -60,6 +60,13 @@ class Up:
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
+
+    def end(self) -> None:
+        """Kill it, before what it would start again."""
+        self.process.kill()
+        self.process.wait()
+        kill_all(self.processes)
+        self.wait_ended()
 
     def wait_ended(self) -> None:
         """Return when no process of it is left."""
