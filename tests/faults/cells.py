@@ -14,7 +14,7 @@ from django.db import OperationalError, connection, connections, transaction
 from deployer.models import Deployment, Target
 from tests.faults.world import LINES, World, pause
 from tests.parts.postgres import PostgresServer
-from tests.parts.programs import has_ended, kill_all, processes_running, wait_until
+from tests.parts.programs import kill_all, processes_running, wait_until
 from tests.parts.queue import QueueServer
 
 FULL, RESTART_ONLY = Deployment.Type.FULL.value, Deployment.Type.RESTART_ONLY.value
@@ -83,7 +83,7 @@ class Scene:
     world: World
     deployment: Deployment
     phase: str
-    #: Set by faults that freeze a worker: what wakes it, once another one has ended the deployment, and sees it end.
+    #: Set by faults that freeze a worker: what wakes it, once another one has ended the deployment, and sees it done.
     wake: Callable[[], None] | None = None
 
     def go_on(self) -> None:
@@ -167,8 +167,8 @@ def _can_write() -> bool:
 
 
 def worker_frozen(scene: Scene) -> None:
-    world, horse = scene.world, scene.horse
-    frozen = [world.workers[0].process.pid, horse]
+    world, worker = scene.world, scene.world.workers[0]
+    frozen = [worker.process.pid, scene.horse]
     while True:
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
@@ -184,7 +184,7 @@ def worker_frozen(scene: Scene) -> None:
     def wake() -> None:
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: has_ended(horse), "the frozen work horse to end")
+        wait_until(lambda: worker.is_idle, "the worker that was frozen to be done")
 
     scene.wake = wake
 

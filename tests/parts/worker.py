@@ -44,6 +44,7 @@ class Worker:
     """
 
     def __init__(self, queue: QueueServer) -> None:
+        self.queue = queue
         self.name = f"worker-{os.urandom(8).hex()}"
         self.log_path = Path(settings.DATA_DIR) / f"{self.name}.log"
         with self.log_path.open("wb") as log:
@@ -55,15 +56,21 @@ class Worker:
                 stderr=subprocess.STDOUT,
             )
         try:
-            wait_until(lambda: self.process.poll() is not None or self._is_registered(queue), "the worker to register")
+            wait_until(lambda: self.process.poll() is not None or self._is_registered, "the worker to register")
         except BaseException:
             self.stop()  # it would take the deployments of the tests that come
             raise
         if self.process.poll() is not None:
             raise RuntimeError(f"the worker did not start: {self.log}")
 
-    def _is_registered(self, queue: QueueServer) -> bool:
-        return bool(queue.client.sismember("rq:workers", f"rq:worker:{self.name}"))
+    @property
+    def _is_registered(self) -> bool:
+        return bool(self.queue.client.sismember("rq:workers", f"rq:worker:{self.name}"))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a job and is done with those that it had."""
+        return self.queue.client.hget(f"rq:worker:{self.name}", "state") == b"idle"
 
     @property
     def log(self) -> str:
