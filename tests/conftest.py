@@ -11,14 +11,13 @@ from django.conf import settings
 
 from tests.parts.git import GitRepository
 from tests.parts.postgres import PostgresServer
-from tests.parts.programs import kill_all
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
 from tests.parts.up import Up
 from tests.parts.worker import Worker
 
 # A busy machine is no fault of the code: nothing is timed in tests.
-hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
 
 #: The fixtures by which pytest-django opens the database; all others that use it ask for one of these.
@@ -141,5 +140,4 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
 
     yield start
     for one in started:
-        kill_all(one.processes)
-        one.process.wait()
+        one.end()

@@ -24,10 +24,12 @@ os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # the browser driver keeps an 
 
 from deployer.settings import *  # noqa: E402, F403
 from deployer.settings import DATA_DIR, DATABASES, STATIC_ROOT, STORAGES  # noqa: E402
+from tests.parts.programs import PATIENCE  # noqa: E402
 
 # A file, never memory: threads and worker processes of a test open it too.
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+    DATABASES["default"]["OPTIONS"]["timeout"] = PATIENCE  # thirty writers at once have their turns
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}

@@ -13,7 +13,7 @@ from servers.shell import Script
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised.run import SupervisedRun
 from tests.factories import make_credential, make_server
-from tests.parts.programs import HOUSE, free_port, kill_all, processes_with, stop_process, wait_until
+from tests.parts.programs import HOUSE, PATIENCE, free_port, kill_all, processes_with, stop_process, wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -56,7 +56,7 @@ def test_exit_status_and_both_streams_arrive_apart_and_whole(shells: list[SSHShe
 
 
 def test_a_command_that_leaves_a_background_child_holding_its_output_ends(shells: list[SSHShell]) -> None:
-    assert shells[0].capture("sleep 300 & echo left", timeout=10).stdout == "left\n"
+    assert shells[0].capture("sleep 300 & echo left", timeout=PATIENCE).stdout == "left\n"
 
 
 def test_a_look_through_the_processes_finds_the_server_s_own_alone(shells: list[SSHShell]) -> None:
@@ -73,5 +73,5 @@ def test_a_look_through_the_processes_finds_the_server_s_own_alone(shells: list[
 def test_a_supervised_run_works_as_on_a_real_server(shells: list[SSHShell]) -> None:
     lines: list[bytes] = []
     script, stop = Script("echo one; exit 3"), threading.Event()
-    code = SupervisedRun(shells[0]).run(script, lambda _stream, data: lines.append(data), timeout=20, stop=stop)
+    code = SupervisedRun(shells[0]).run(script, lambda _stream, data: lines.append(data), timeout=PATIENCE, stop=stop)
     assert (code, b"".join(lines)) == (3, b"one\n")

@@ -7,7 +7,7 @@ import pytest
 from tests.factories import make_group, make_project, make_server
 from tests.parts.git import GitRepository
 from tests.parts.postgres import PostgresServer
-from tests.parts.programs import wait_until
+from tests.parts.programs import PATIENCE, wait_until
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
 
@@ -38,7 +38,7 @@ def _ssh(server: OpenSSHServer, command: str) -> str:
         check=True,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
     ).stdout
 
 
@@ -49,7 +49,7 @@ def test_an_ssh_server_runs_commands_in_a_home_of_its_own(sshd: OpenSSHServer) -
 def test_programs_left_on_an_ssh_server_are_found_and_end_with_it(make_sshd) -> None:
     server = make_sshd()
     _ssh(server, "setsid nohup sleep 300 >/dev/null 2>&1 & true")
-    assert len(server.processes()) == 1
+    wait_until(lambda: len(server.processes()) == 1, "the program to be left alone")
     server.close()
     wait_until(lambda: not server.processes(), "the program to end")
 

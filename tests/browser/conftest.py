@@ -5,9 +5,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.parts.programs import program
+from tests.parts.programs import PATIENCE, program
+
+#: The same patience as everywhere, in the browser's milliseconds.
+SLOW = PATIENCE * 1000
+expect.set_options(timeout=SLOW)
 
 
 @pytest.fixture
@@ -15,8 +19,9 @@ def page(live_server, queue_server) -> Iterator[Page]:
     """An empty page of the browser; its addresses start at the running site. Any script error fails the test."""
     chromium = program("chromium", "chromium", "/usr/lib/chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=SLOW)
         page = browser.new_page(base_url=live_server.url)
+        page.set_default_timeout(SLOW)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)

@@ -35,7 +35,7 @@ def test_a_connection_is_tested_step_by_step_through_its_jump_host(page: Page, m
     asked.clear()
     page.get_by_role("button", name="Test connection").click()
     steps = page.locator("#steps > .step")
-    expect(steps).to_have_count(10, timeout=20_000)
+    expect(steps).to_have_count(10)
     expect(steps.nth(0)).to_contain_text(f"127.0.0.1:{door.port} was reached")
     expect(steps.nth(3)).to_contain_text("Logged in as")
     expect(steps.nth(6)).to_contain_text("The host key was pinned now")
@@ -55,7 +55,7 @@ def test_a_wrong_password_ends_the_test_with_why_and_what_to_do(page: Page, sshd
     open_page(page, reverse("server", args=[server.pk]))
     page.get_by_role("button", name="Test connection").click()
     failed = page.locator(".step-failed")
-    expect(failed).to_contain_text("refused the login", timeout=20_000)
+    expect(failed).to_contain_text("refused the login")
     expect(failed).to_contain_text("old login")
     expect(failed).to_contain_text("What to do: Put the public key into")
     expect(page.locator("#steps > .step")).to_have_count(4)
@@ -74,20 +74,20 @@ def test_a_changed_host_key_is_compared_and_replaced_and_the_server_is_online_ag
 
     open_page(page, reverse("server", args=[server.pk]))
     page.get_by_role("button", name="Test connection").click()
-    expect(page.locator(".step-failed")).to_contain_text(new, timeout=20_000)
+    expect(page.locator(".step-failed")).to_contain_text(new)
     page.get_by_role("link", name="Compare both keys").click()
     expect(page.get_by_role("region", name="Pinned here")).to_contain_text(old)
-    expect(page.get_by_role("region", name="Shown by the server now")).to_contain_text(new, timeout=20_000)
+    expect(page.get_by_role("region", name="Shown by the server now")).to_contain_text(new)
     expect(page.get_by_role("alert")).to_contain_text("It is another key.")
 
     page.get_by_role("button", name="Replace the pinned key").click()  # not before it was compared
     expect(page.get_by_role("heading", level=1)).to_contain_text("Host key of")
     page.get_by_label(f"It prints {new}").check()
     page.get_by_role("button", name="Replace the pinned key").click()
-    expect(page.get_by_role("status")).to_contain_text("The key is pinned", timeout=20_000)
+    expect(page.get_by_role("status")).to_contain_text("The key is pinned")
     expect(page.locator("#pinned")).to_have_text(new)
     page.get_by_role("button", name="Test connection").click()
-    expect(page.locator("h1")).to_contain_text("Online", timeout=20_000)
+    expect(page.locator("h1")).to_contain_text("Online")
 
 
 def test_all_servers_of_a_list_are_tested_row_by_row(page: Page, sshd: OpenSSHServer) -> None:
@@ -99,8 +99,8 @@ def test_all_servers_of_a_list_are_tested_row_by_row(page: Page, sshd: OpenSSHSe
     page.get_by_role("combobox", name="Group").select_option("web")
     expect(page.get_by_role("row")).to_have_count(8)
     page.get_by_role("button", name="Test all 7 shown").click()
-    expect(page.locator(".connection-online")).to_have_count(6, timeout=30_000)
-    expect(page.get_by_role("row", name=re.compile("cache-1"))).to_contain_text("Connection refused", timeout=30_000)
+    expect(page.locator(".connection-online")).to_have_count(6)
+    expect(page.get_by_role("row", name=re.compile("cache-1"))).to_contain_text("Connection refused")
     page.get_by_role("link", name="Show all").click()
     expect(page.get_by_role("row", name=re.compile("db-1"))).to_contain_text("Untested")
     page.get_by_role("link", name=re.compile("Online")).click()
@@ -135,7 +135,7 @@ Include more
     expect(page.get_by_role("status")).to_contain_text("2 new servers")
     page.get_by_role("link", name="inner", exact=True).click()
     page.get_by_role("button", name="Test connection").click()
-    expect(page.locator("h1")).to_contain_text("Online", timeout=20_000)
+    expect(page.locator("h1")).to_contain_text("Online")
 
 
 def test_groups_are_imported_from_an_ansible_inventory_file_with_what_is_ticked(page: Page) -> None:
@@ -201,5 +201,5 @@ def test_a_first_server_is_added_with_a_credential_and_a_group(page: Page, sshd:
     expect(page.get_by_role("checkbox", name=re.compile("web"))).to_be_checked()
     page.get_by_role("button", name="Save").click()
     page.get_by_role("button", name="Test connection").click()
-    expect(page.locator("h1")).to_contain_text("Online", timeout=20_000)
+    expect(page.locator("h1")).to_contain_text("Online")
     assert [str(server) for server in ServerGroup.objects.get().servers.all()] == ["web-1"]

@@ -20,7 +20,6 @@ from tests.parts.worker import Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SLOW = 30_000
 #: Says much, and waits for the test three times; fails where a file says so.
 RESTART = """\
 if [ -e ~/fail ]; then echo "the database does not answer" >&2; exit 3; fi
@@ -82,9 +81,27 @@ def server(page: Page, name: str) -> Locator:
     return page.locator(".target", has=page.get_by_role("link", name=name, exact=True))
 
 
-def from_end(page: Page) -> int:
-    """How far the log is from its end, in pixels."""
-    return page.evaluate("(log => log.scrollHeight - log.scrollTop - log.clientHeight)(document.getElementById('log'))")
+def expect_end_of_log(page: Page) -> None:
+    """The log is scrolled to its end, but for a line at most."""
+    page.wait_for_function(
+        "(log => log.scrollHeight - log.scrollTop - log.clientHeight < 24)(document.getElementById('log'))"
+    )
+
+
+def place_in_log(page: Page) -> int:
+    """How far the log is scrolled, in pixels, once it does not move any more."""
+    return page.evaluate(
+        """() => new Promise((done) => {
+            let last = -1, frames = 0;
+            const look = () => {
+                const now = document.getElementById("log").scrollTop;
+                frames = now === last ? frames + 1 : 0;
+                last = now;
+                if (frames > 5) done(now); else requestAnimationFrame(look);
+            };
+            look();
+        })"""
+    )
 
 
 def test_a_full_deployment_is_launched_followed_left_alone_and_filtered(person: Page, shop: Shop) -> None:
@@ -96,10 +113,10 @@ def test_a_full_deployment_is_launched_followed_left_alone_and_filtered(person: 
     page.get_by_role("button", name="Launch").click()
 
     log = page.get_by_role("log")
-    expect(log).to_contain_text("line 300", timeout=SLOW)
+    expect(log).to_contain_text("line 300")
     expect(log.get_by_text("built 100%")).to_be_attached()
     assert "10%\r" not in log.inner_text()
-    assert from_end(page) < 24
+    expect_end_of_log(page)
     expect(server(page, "web-1")).to_contain_text("Restarting")
     expect(server(page, "web-2")).to_contain_text("Uploaded")
 
@@ -107,20 +124,20 @@ def test_a_full_deployment_is_launched_followed_left_alone_and_filtered(person: 
     page.mouse.wheel(0, -1500)  # whoever scrolls up reads on undisturbed
     jump = page.get_by_role("button", name="To the end")
     expect(jump).to_be_visible()
-    seen = page.evaluate("document.getElementById('log').scrollTop")
+    seen = place_in_log(page)
     shop.go("go-1")
-    expect(log.get_by_text("line 400")).to_be_attached(timeout=SLOW)
-    assert page.evaluate("document.getElementById('log').scrollTop") == seen
+    expect(log.get_by_text("line 400")).to_be_attached()
+    assert place_in_log(page) == seen
 
     jump.click()  # and follows again from the end on
     expect(jump).to_be_hidden()
-    assert from_end(page) < 24
+    expect_end_of_log(page)
     shop.go("go-2")
-    expect(status_of(page)).to_contain_text("Success", timeout=SLOW)
+    expect(status_of(page)).to_contain_text("Success")
     expect(log).to_contain_text("Done: web-1, web-2")
-    assert from_end(page) < 24
+    expect_end_of_log(page)
     expect(page).to_have_title(re.compile("^✓ Success"))
-    assert "success.svg" in (page.locator("#favicon").get_attribute("href") or "")
+    expect(page.locator("#favicon")).to_have_attribute("href", re.compile(r"success\.svg"))
     timings = page.locator(".timings")
     for phase in ("Clone", "Build", "Upload", "Batch 1", "Batch 2"):
         expect(timings).to_contain_text(re.compile(rf"{phase} [\d.]+"))
@@ -146,7 +163,7 @@ def test_a_cancel_says_what_becomes_of_each_server_and_so_it_comes(person: Page,
         (machine.home / "shop" / "current" / "restart.sh").write_text(RESTART)
     it = make_deployment(shop.project, shop.group, deployment_type="restart_only")
     page.goto(it.get_absolute_url())
-    expect(server(page, "web-1")).to_contain_text("Restarting", timeout=SLOW)
+    expect(server(page, "web-1")).to_contain_text("Restarting")
 
     page.get_by_role("link", name="Cancel …").click()
     dialog = page.get_by_role("dialog")
@@ -161,7 +178,7 @@ def test_a_cancel_says_what_becomes_of_each_server_and_so_it_comes(person: Page,
     dialog.get_by_role("button", name="Cancel the deployment").click()
     expect(page.get_by_role("status").first).to_contain_text("is asked to stop")
     shop.go("go-1", "go-2")
-    expect(status_of(page)).to_contain_text("Cancelled", timeout=SLOW)
+    expect(status_of(page)).to_contain_text("Cancelled")
     expect(server(page, "web-1")).to_contain_text("Success")
     expect(server(page, "web-2")).to_contain_text("Cancelled")
 
@@ -173,7 +190,7 @@ def test_failed_servers_are_retried_a_release_is_rolled_back_and_two_deployments
     shop.go("go-1", "go-2")
     first = make_deployment(shop.project, shop.group)
     page.goto(first.get_absolute_url())
-    expect(status_of(page)).to_contain_text("Success", timeout=SLOW)
+    expect(status_of(page)).to_contain_text("Success")
 
     shop.repository.commit({"restart.sh": RESTART, "cart.txt": "new"}, "Add the cart")
     Project.objects.filter(pk=shop.project.pk).update(script_timeout=77, batches="100%")
@@ -181,7 +198,7 @@ def test_failed_servers_are_retried_a_release_is_rolled_back_and_two_deployments
     (shop.machines[1].home / "fail").touch()
     second = make_deployment(shop.project, shop.group)
     page.goto(second.get_absolute_url())
-    expect(status_of(page)).to_contain_text("Failed", timeout=SLOW)
+    expect(status_of(page)).to_contain_text("Failed")
     expect(page.get_by_role("alert")).to_contain_text("web-2")
     expect(page.locator("#log-error")).to_be_visible()
 
@@ -192,7 +209,7 @@ def test_failed_servers_are_retried_a_release_is_rolled_back_and_two_deployments
     (shop.machines[1].home / "fail").unlink()
     dialog.get_by_role("button", name="Retry failed").click()
     expect(page.locator(".facts")).to_contain_text(f"Retry of #{second.pk}")
-    expect(status_of(page)).to_contain_text("Success", timeout=SLOW)
+    expect(status_of(page)).to_contain_text("Success")
 
     retried = Deployment.objects.latest("id")
     page.goto(second.get_absolute_url())
@@ -201,12 +218,12 @@ def test_failed_servers_are_retried_a_release_is_rolled_back_and_two_deployments
 
     third = make_deployment(shop.project, shop.group, branch=shop.repository.commit({"a": "b"}, "Third"))
     page.goto(third.get_absolute_url())
-    expect(status_of(page)).to_contain_text("Success", timeout=SLOW)
+    expect(status_of(page)).to_contain_text("Success")
     page.get_by_role("link", name="Roll back …").click()
     expect(dialog.get_by_role("listitem").first).to_contain_text("→")
     dialog.get_by_role("button", name="Roll back").click()
     expect(page.locator(".facts")).to_contain_text(f"Rollback of #{third.pk}")
-    expect(status_of(page)).to_contain_text("Success", timeout=SLOW)
+    expect(status_of(page)).to_contain_text("Success")
     expect(page.locator(".timings")).not_to_contain_text("Build")
 
     page.goto(reverse("deployments"))
@@ -247,7 +264,7 @@ def test_an_address_names_lines_that_are_not_on_the_page(person: Page, long_log:
     page = person
     page.goto(f"{long_log.get_absolute_url()}#L700-L710")
     expect(page.locator("#L700")).to_be_in_viewport()
-    assert [line.inner_text() for line in page.locator(".picked .no").all()] == [str(n) for n in range(700, 711)]
+    expect(page.locator(".picked .no")).to_have_text([str(number) for number in range(700, 711)])
     page.get_by_role("button", name="Load later lines").click()
     expect(page.locator("#L1600")).to_have_text(re.compile("line 1600"))
     page.get_by_role("button", name="Load earlier lines").click()
@@ -306,6 +323,7 @@ def test_whoever_has_asked_is_told_of_the_end_and_the_browser_remembers_it(perso
     expect(tell).to_have_text("You are told when it ends")
     long_log.end(Deployment.Status.FAILED, "web-1 does not answer")
     expect(status_of(page)).to_contain_text("Failed")
+    page.wait_for_function("window.told.length")
     told = page.evaluate("window.told")
     assert len(told) == 1
     assert told[0].startswith("Shop: Failed | ")

@@ -17,6 +17,7 @@ from deployer.launching.rules import Accepted, check_launch, refusal_while_activ
 from deployer.models import ApiToken, Deployment, Release, Target
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.programs import PATIENCE
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
 from tests.parts.worker import MANAGE, process_environment
@@ -56,7 +57,7 @@ class Operator:
 
 def manage(*args: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [*MANAGE, *args], env=process_environment(), capture_output=True, text=True, timeout=60, check=False
+        [*MANAGE, *args], env=process_environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 

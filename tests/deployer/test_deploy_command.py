@@ -14,7 +14,7 @@ from deployer.models import Deployment, LogLine, Target
 from projects.models import Project
 from servers.models import ServerGroup
 from tests.factories import make_deployment, make_group, make_project, make_server
-from tests.parts.programs import wait_until
+from tests.parts.programs import PATIENCE, wait_until
 from tests.parts.queue import QueueServer
 from tests.parts.worker import MANAGE, process_environment
 
@@ -61,7 +61,7 @@ def start() -> Iterator[Start]:
 
 def run(*args: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [*MANAGE, *args], env=process_environment(), capture_output=True, text=True, timeout=60, check=False
+        [*MANAGE, *args], env=process_environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
@@ -131,7 +131,7 @@ def test_wait_prints_the_log_and_exits_by_how_it_ended(
     second.move(Target.Status.FAILED, exit_code=7, error="The script ended with 7.")
     deployment.end(end, "web-2 failed." if end != Status.SUCCESS else "")
 
-    out, err = program.communicate(timeout=30)
+    out, err = program.communicate(timeout=PATIENCE)
     assert program.returncode == exit_status
     assert "\ncloning\nweb-1 | restarted\n" in out
     assert "web-1: Success; Process 12 was replaced by 34.\n" in out
@@ -146,7 +146,7 @@ def test_wait_with_json_prints_the_end_as_the_only_thing_on_standard_output(shop
     deployment = claimed()
     log(deployment, "a line of the log")
     deployment.end(Status.FAILED, 'broken: "quotes" <b> \u2028 and\nlines')
-    out, err = program.communicate(timeout=30)
+    out, err = program.communicate(timeout=PATIENCE)
     assert program.returncode == 1
     assert out.count("\n") == 1
     assert json.loads(out)["status"] == "failed"
@@ -163,7 +163,7 @@ def test_lines_arrive_while_it_runs(shop: Project, start: Start) -> None:
     assert program.stdout.readline() == "early\n"
     assert program.poll() is None
     deployment.end(Status.SUCCESS)
-    program.communicate(timeout=30)
+    program.communicate(timeout=PATIENCE)
 
 
 def test_no_line_is_lost_or_printed_twice_when_there_are_more_than_one_answer_holds(
@@ -174,7 +174,7 @@ def test_no_line_is_lost_or_printed_twice_when_there_are_more_than_one_answer_ho
     deployment = claimed()
     log(deployment, *(f"line {number}" for number in range(count)))
     deployment.end(Status.SUCCESS)
-    out, _ = program.communicate(timeout=30)
+    out, _ = program.communicate(timeout=PATIENCE)
     assert [line for line in out.splitlines() if line.startswith("line ")] == [f"line {n}" for n in range(count)]
 
 
@@ -195,7 +195,7 @@ def test_log_lines_cannot_command_the_terminal(shop: Project, start: Start) -> N
     deployment = claimed()
     log(deployment, "\x1b[31mred\x1b[0m \x1b]0;owned\x07 \x1b[2J\x1b[Hclear \x9b31m <b>$(id)</b>\x08\r")
     deployment.end(Status.SUCCESS)
-    out, _ = program.communicate(timeout=30)
+    out, _ = program.communicate(timeout=PATIENCE)
     assert "\nred  clear " in out
     assert "<b>$(id)</b>\n" in out
     assert not set(out) & set("\x1b\x07\x08\x9b\r")
@@ -207,7 +207,7 @@ def test_somebody_is_told_when_no_worker_comes(shop: Project, start: Start) -> N
     assert "manage.py up" in program.stderr.readline()
     assert program.poll() is None, "it goes on waiting"
     claimed().end(Status.SUCCESS)
-    program.communicate(timeout=30)
+    program.communicate(timeout=PATIENCE)
     assert program.returncode == 0
 
 
@@ -219,7 +219,7 @@ def test_ctrl_c_stops_the_watching_and_not_the_deployment(shop: Project, start: 
     while program.stderr.readline() != "under way\n":
         assert program.poll() is None
     program.send_signal(signal.SIGINT)
-    out, err = program.communicate(timeout=30)
+    out, err = program.communicate(timeout=PATIENCE)
     assert program.returncode == 130
     assert out == ""
     assert f"manage.py cancel {deployment.pk}" in err

@@ -1,11 +1,9 @@
 """Both routines on real SSH servers, from the launch to the last word on every server."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,13 +19,15 @@ from projects.models import HealthCheck, Variable
 from servers.models import Server
 from servers.ssh.shell import connect
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server
+from tests.parts.cue import Cue
+from tests.parts.programs import command_line, kill_all, processes_running, wait_for_end, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 DAEMON = """\
 cd "$DEPLOY_PATH"
 [ -f app.pid ] && kill "$(cat app.pid)" 2>/dev/null
-nohup sleep 7{number} >/dev/null 2>&1 &
+nohup {application} >/dev/null 2>&1 &
 echo $! > app.pid
 echo "started $!"
 """
@@ -37,9 +37,7 @@ echo "started $!"
 def place(sshd, tmp_path) -> Iterator[Path]:
     """A folder on the server."""
     yield tmp_path
-    for pid in sshd.processes():
-        if b"sleep\0007" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+    kill_all([pid for pid in sshd.processes() if command_line(pid).startswith("sleep 7")])
 
 
 def script(place: Path, text: str, name: str = "restart.sh") -> str:
@@ -63,9 +61,21 @@ def log_of(deployment, **where) -> list[str]:
     return list(LogLine.objects.filter(deployment=deployment, **where).values_list("content", flat=True))
 
 
+def wait_until_asked(deployment, wish: str) -> None:
+    """Return when whoever carries it out has heard of the wish."""
+    wait_until(lambda: any(f"{wish} was requested" in line for line in log_of(deployment)), f"{wish} to be heard of")
+
+
+def nap(number: int) -> str:
+    """The command line of an application: no other test has it, whoever else runs the suite at the same time."""
+    return f"sleep 7{number}{os.getpid()}"
+
+
 def test_restart_only_runs_the_script_and_proves_the_replacement(sshd, place):
     project = make_project(
-        deploy_path=str(place), deploy_script_path=script(place, DAEMON.format(number="111")), process_name="sleep 7111"
+        deploy_path=str(place),
+        deploy_script_path=script(place, DAEMON.format(application=nap(111))),
+        process_name=nap(111),
     )
     group = make_group(make_server(sshd, name="web-1"))
     first, second = restarted(project, group), restarted(project, group)
@@ -79,7 +89,7 @@ def test_restart_only_runs_the_script_and_proves_the_replacement(sshd, place):
 
 
 def test_a_named_process_that_was_not_replaced_is_unchanged_and_a_failure(sshd, place):
-    project = make_project(deploy_script_path=script(place, "nohup sleep 7222 & echo"), process_name="sleep 7222")
+    project = make_project(deploy_script_path=script(place, f"nohup {nap(222)} & echo"), process_name=nap(222))
     group = make_group(make_server(sshd))
     assert restarted(project, group).status == "success"
     script(place, "echo I do nothing")
@@ -90,7 +100,8 @@ def test_a_named_process_that_was_not_replaced_is_unchanged_and_a_failure(sshd, 
 
 
 def test_a_named_process_that_dies_at_once_is_a_failure(sshd, place):
-    project = make_project(deploy_script_path=script(place, "nohup sleep 0.7333 & echo"), process_name="sleep 0.7333")
+    moment = f"sleep 0.7333{os.getpid()}"
+    project = make_project(deploy_script_path=script(place, f"nohup {moment} & echo"), process_name=moment)
     target = restarted(project, make_group(make_server(sshd))).targets.get()
     assert (target.status, target.proof["verdict"]) == ("failed", "dead")
 
@@ -98,16 +109,18 @@ def test_a_named_process_that_dies_at_once_is_a_failure(sshd, place):
 @pytest.mark.parametrize(("life", "rest"), [("0.3", ""), ("1.2", "sleep 0.5")])
 def test_a_named_process_that_is_started_again_and_again_is_crash_looping(sshd, place, life, rest):
     program = f"sleep {life}{os.getpid()}"
-    loop = script(place, f"for n in $(seq 20); do {program}; done", "loop.sh")
+    loop = script(place, f"until [ -e {place}/enough ]; do {program}; done", "loop.sh")
     path = script(place, f"nohup bash {loop} >/dev/null 2>&1 &\n{rest}")
-    target = restarted(
-        make_project(deploy_script_path=path, process_name=program), make_group(make_server(sshd))
-    ).targets.get()
+    project = make_project(deploy_script_path=path, process_name=program)
+    try:
+        target = restarted(project, make_group(make_server(sshd))).targets.get()
+    finally:
+        (place / "enough").touch()
     assert (target.status, target.proof["verdict"]) == ("failed", "crash-looping")
 
 
 def test_a_launcher_that_gives_way_to_what_it_launched_is_no_crash_loop(sshd, place):
-    program = f"sleep 7{os.getpid()}"
+    program = nap(777)
     launcher = script(place, f"sleep 0.6; nohup {program} >/dev/null 2>&1 &", "launcher.sh")
     path = script(place, f"nohup bash -c '. {launcher}' '{program}' >/dev/null 2>&1 &")
     target = restarted(
@@ -165,10 +178,10 @@ def test_a_missing_script_is_named_and_nothing_is_run(sshd, place):
 
 
 def test_a_script_over_its_time_fails_and_leaves_no_process(sshd, place):
-    path = script(place, "trap '' TERM; sleep 7444 & while :; do sleep 7444; done")
+    path = script(place, f"trap '' TERM; {nap(444)} & while :; do {nap(444)}; done")
     deployment = restarted(make_project(deploy_script_path=path, script_timeout=1), make_group(make_server(sshd)))
     assert "longer than its 1 seconds" in deployment.error_message
-    assert not [p for p in sshd.processes() if b"7444" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    assert not processes_running(nap(444))
 
 
 def test_the_script_gets_its_variables_and_no_secret_reaches_the_log(sshd, place):
@@ -246,13 +259,16 @@ def test_a_deployment_is_carried_out_once(sshd, place):
 
 def test_a_cancel_lets_a_running_restart_finish_and_starts_no_other_batch(sshd, place):
     first, second = make_server(sshd, name="a"), make_server(sshd, name="b")
-    project = make_project(deploy_script_path=script(place, "echo begun; sleep 2; echo finished"), batches="1")
+    cue = Cue(place)
+    project = make_project(deploy_script_path=script(place, f"echo begun; {cue}; echo finished"), batches="1")
     deployment = make_deployment(project, make_group(first, second), deployment_type="restart_only")
     worker = threading.Thread(target=carry_out, args=[deployment.pk])
     worker.start()
-    wait_for(lambda: "begun" in log_of(deployment))
+    cue.wait()
     assert Deployment.objects.get(pk=deployment.pk).request_cancel()
-    worker.join(30)
+    wait_until_asked(deployment, "Cancel")
+    cue.give()
+    wait_for_end(worker)
     deployment.refresh_from_db()
     assert deployment.status == "cancelled"
     assert dict(deployment.targets.values_list("server_name", "status")) == {"a": "success", "b": "cancelled"}
@@ -277,13 +293,15 @@ def test_over_the_failure_budget_the_next_batch_is_skipped_and_named(sshd, place
 
 def test_health_checks_decide_where_they_are_required(sshd, place):
     project = make_project(deploy_script_path=script(place, "true"))
-    HealthCheck.objects.create(project=project, kind="tcp", target=str(sshd.port), retries=0)
+    HealthCheck.objects.create(project=project, kind="tcp", target=str(sshd.port), retries=0, timeout=60)
     HealthCheck.objects.create(project=project, kind="http", target="http://127.0.0.1:1/", retries=0, required=False)
     group = make_group(make_server(sshd))
     deployment = restarted(project, group)
     assert deployment.status == "success"
     assert any("http://127.0.0.1:1/" in line for line in log_of(deployment, level="warning"))
-    HealthCheck.objects.create(project=project, kind="command", target="echo no; exit 3", retries=1, interval=0)
+    HealthCheck.objects.create(
+        project=project, kind="command", target="echo no; exit 3", retries=1, interval=0, timeout=60
+    )
     deployment = restarted(project, group)
     assert deployment.status == "failed"
     assert "status 3: no" in deployment.error_message
@@ -389,24 +407,17 @@ def test_links_that_lead_out_of_the_release_are_refused(sshd, git_repo, place):
 
 
 def test_a_cancel_ends_a_build_with_its_whole_process_tree(sshd, git_repo, place):
-    nap = f"sleep 75.{os.getpid()}"
-    build = f"setsid {nap} &\n(env -i setsid {nap} &)\ntrap '' TERM\necho begun\nwhile :; do {nap}; done"
+    build = f"setsid {nap(555)} &\n(env -i setsid {nap(555)} &)\ntrap '' TERM\nwhile :; do {nap(555)}; done"
     project = full_project(git_repo, place, build_script=build)
     deployment = make_deployment(project, make_group(make_server(sshd)))
     worker = threading.Thread(target=carry_out, args=[deployment.pk])
     worker.start()
-    wait_for(lambda: "begun" in log_of(deployment))
-    time.sleep(0.3)
+    wait_until(lambda: len(processes_running(nap(555))) == 3, "the build to run")
     deployment.request_cancel()
-    worker.join(30)
+    wait_for_end(worker)
     deployment.refresh_from_db()
     assert (deployment.status, deployment.targets.get().status) == ("cancelled", "cancelled")
-    left = [
-        p
-        for p in Path("/proc").glob("[0-9]*/cmdline")
-        if p.exists() and nap.encode() in p.read_bytes().replace(b"\0", b" ")
-    ]
-    assert left == []
+    assert processes_running(nap(555)) == []
 
 
 def test_a_budget_that_is_spent_rolls_the_touched_servers_back(sshd, git_repo, place):
@@ -479,38 +490,32 @@ def test_statuses_end_once(sshd, place):
 
 
 def test_a_forced_cancel_ends_the_script_on_the_server_too(sshd, place):
-    path = script(place, "trap '' TERM; echo begun; setsid sleep 7666 & while :; do sleep 7666; done")
+    path = script(place, f"trap '' TERM; setsid {nap(666)} & while :; do {nap(666)}; done")
     project = make_project(deploy_script_path=path)
     deployment = make_deployment(project, make_group(make_server(sshd, name="a")), deployment_type="restart_only")
     worker = threading.Thread(target=carry_out, args=[deployment.pk])
     worker.start()
-    wait_for(lambda: "begun" in log_of(deployment))
+    wait_until(lambda: len(processes_running(nap(666))) == 2, "the script to run")
     Deployment.objects.get(pk=deployment.pk).request_cancel(force=True)
-    worker.join(30)
+    wait_for_end(worker)
     deployment.refresh_from_db()
     assert (deployment.status, deployment.targets.get().status) == ("cancelled", "cancelled")
-    assert not [p for p in sshd.processes() if b"7666" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    assert not processes_running(nap(666))
 
 
-def wait_for(condition, within: float = 15.0) -> None:
-    until = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def test_a_cancel_during_the_login_begins_no_restart(sshd, place):
-    (sshd.home / ".bashrc").write_text("sleep 1\n")
-    try:
-        project = make_project(deploy_script_path=script(place, f"touch {place}/ran"))
-        deployment = make_deployment(project, make_group(make_server(sshd)), deployment_type="restart_only")
-        worker = threading.Thread(target=carry_out, args=[deployment.pk])
-        worker.start()
-        wait_for(lambda: Deployment.objects.get(pk=deployment.pk).status == "restarting")
-        assert deployment.request_cancel()
-        worker.join(30)
-    finally:
-        (sshd.home / ".bashrc").unlink()
+def test_a_cancel_during_the_login_begins_no_restart(make_sshd, place):
+    sshd, cue = make_sshd(), Cue(place)
+    (sshd.home / ".bashrc").write_text(f"{cue}\n")
+    project = make_project(deploy_script_path=script(place, f"touch {place}/ran"))
+    deployment = make_deployment(project, make_group(make_server(sshd)), deployment_type="restart_only")
+    worker = threading.Thread(target=carry_out, args=[deployment.pk])
+    worker.start()
+    cue.wait()
+    assert Deployment.objects.get(pk=deployment.pk).status == "restarting"
+    assert deployment.request_cancel()
+    wait_until_asked(deployment, "Cancel")
+    cue.give()
+    wait_for_end(worker)
     deployment.refresh_from_db()
     assert (deployment.status, deployment.targets.get().status) == ("cancelled", "cancelled")
     assert not (place / "ran").exists()
@@ -522,15 +527,16 @@ def test_a_forced_cancel_ends_the_health_checks_too(sshd, place):
     deployment = make_deployment(project, make_group(make_server(sshd)), deployment_type="restart_only")
     worker = threading.Thread(target=carry_out, args=[deployment.pk])
     worker.start()
-    wait_for(lambda: deployment.targets.get().status == "checking")
+    wait_until(lambda: deployment.targets.get().status == "checking", "the checks")
     assert deployment.request_cancel(force=True)
-    worker.join(15)
-    assert not worker.is_alive()
+    wait_for_end(worker)  # the checks alone would take a thousand seconds
     assert (deployment.targets.get().status, deployment.targets.get().exit_code) == ("cancelled", 0)
 
 
 def test_the_command_that_launches_is_not_taken_for_the_application(sshd, place):
-    launcher = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(30)", "manage.py", "deploy", "my-shop"])
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(10_000)", "manage.py", "deploy", "my-shop"]
+    )
     try:
         project = make_project(name="my-shop", deploy_script_path=script(place, "true"))
         target = restarted(project, make_group(make_server(sshd))).targets.get()

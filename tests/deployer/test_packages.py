@@ -30,6 +30,7 @@ from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import PackageError, store_package
 from projects.models import Project
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.programs import PATIENCE
 from tests.parts.worker import MANAGE, process_environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -301,7 +302,9 @@ def test_the_command_line_takes_a_package(project, sshd, queue_server, tmp_path)
 
     def deploy(file: Path) -> subprocess.CompletedProcess:
         words = ["deploy", "shop", "--group", "web", "--package", str(file)]
-        return subprocess.run([*MANAGE, *words], env=process_environment(), capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            [*MANAGE, *words], env=process_environment(), capture_output=True, text=True, timeout=PATIENCE
+        )
 
     missing = deploy(path)
     assert (missing.returncode, "cannot be read: No such file" in missing.stderr) == (2, True)

@@ -4,7 +4,6 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from django.test import Client
@@ -16,7 +15,7 @@ from deployer.playground import rows as playground
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
-from tests.parts.programs import answers, kill_all, processes_with, wait_until
+from tests.parts.programs import answers, command_line, kill_all, processes_with, wait_until
 from tests.parts.up import Up
 
 pytestmark = pytest.mark.django_db
@@ -56,23 +55,23 @@ def test_its_servers_are_kept_while_they_are_wanted_and_are_the_same_after_a_res
     assert all(answers(port) for port in ports)
     command = ("deploy", "playground-shop", "--group", "playground", "--wait")
     site.manage(*command)
-    assert len(processes_with(mark)) == 3
+    wait_until(lambda: len(processes_with(mark)) == 3, "the three shops alone to run")
 
-    kill_all([pid for pid in site.processes if b"servers.py" in _command_line(pid)])
-    wait_until(lambda: "playground was killed by SIGKILL; it starts again" in site.log, "it to be missed", 30)
-    wait_until(lambda: all(answers(port) for port in ports), "its servers to be back", 30)
+    kill_all([pid for pid in site.processes if "servers.py" in command_line(pid)])
+    wait_until(lambda: "playground was killed by SIGKILL; it starts again" in site.log, "it to be missed")
+    wait_until(lambda: all(answers(port) for port in ports), "its servers to be back")
 
     assert site.stop(signal.SIGTERM) == 0
-    assert processes_with(mark) == []
+    wait_until(lambda: not processes_with(mark), "the shops to end")
     again = up("--workers", "1").wait_ready(1)
-    wait_until(lambda: all(answers(port) for port in ports), "its servers to be back", 30)
+    wait_until(lambda: all(answers(port) for port in ports), "its servers to be back")
     again.manage(*command)  # neither deployer nor git has met another host key
-    assert len(processes_with(mark)) == 3
+    wait_until(lambda: len(processes_with(mark)) == 3, "the three shops alone to run")
     (folder / "wanted").unlink()
-    wait_until(lambda: "playground is not wanted any more" in again.log, "it to stop", 30)
-    assert processes_with(mark) == []
+    wait_until(lambda: "playground is not wanted any more" in again.log, "it to stop")
+    wait_until(lambda: not processes_with(mark), "the shops to end")
     assert again.stop(signal.SIGTERM) == 0
-    assert again.processes == []
+    again.wait_ended()
 
 
 def test_a_port_that_somebody_else_has_taken_meanwhile_is_not_taken_for_its_own() -> None:
@@ -93,13 +92,6 @@ def test_servers_that_do_not_come_up_are_not_wanted_any_more(monkeypatch: pytest
         playground.make_playground()
     assert not keeping.is_wanted()
     assert not Project.objects.exists()
-
-
-def _command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def test_where_no_supervisor_runs_the_page_says_what_to_run_instead(admin: Client) -> None:

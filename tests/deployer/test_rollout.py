@@ -17,9 +17,13 @@ from deployer.models import Deployment
 from deployer.probing.look import Level
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
-from tests.parts.programs import wait_until
+from tests.parts.cue import Cue
+from tests.parts.programs import kill_all, processes_running, wait_for_end, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+#: The command line of an application that no other test has.
+NAP = f"sleep 9{os.getpid()}"
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def test_after_the_first_batch_it_waits_until_somebody_continues(sshd, place):
     assert ends(deployment) == {"a": "success", "b": "pending", "c": "pending"}
     assert deployment.continue_rollout()
     assert not deployment.continue_rollout()
-    worker.join(30)
+    wait_for_end(worker)
     assert set(ends(deployment).values()) == {"success"}
 
 
@@ -69,7 +73,7 @@ def test_a_pause_can_be_cancelled(sshd, place):
     worker.start()
     wait_until(lambda: Deployment.objects.exclude(paused_at=None).exists(), "the pause")
     Deployment.objects.get(pk=deployment.pk).request_cancel()
-    worker.join(30)
+    wait_for_end(worker)
     assert ends(deployment) == {"a": "success", "b": "cancelled"}
 
 
@@ -83,9 +87,9 @@ def test_the_last_healthy_server_of_a_group_is_left_alone_unless_told_otherwise(
 
 
 def test_a_script_that_only_reloads_need_not_replace_its_process(sshd, place):
-    (place / "restart.sh").write_text("[ -f on ] || { setsid sleep 9111 & echo $! > on; }; echo reloaded")
+    (place / "restart.sh").write_text(f"[ -f on ] || {{ setsid {NAP} & echo $! > on; }}; echo reloaded")
     group = make_group(make_server(sshd))
-    project = make_project(deploy_script_path=f"{place}/restart.sh", process_name="sleep 9111", script_reloads=True)
+    project = make_project(deploy_script_path=f"{place}/restart.sh", process_name=NAP, script_reloads=True)
     try:
         assert restarted(project, group).status == "success"
         deployment = restarted(project, group)
@@ -204,8 +208,8 @@ def test_what_cannot_be_rolled_back_is_said(sshd, git_repo, place):
 
 def test_old_code_that_still_runs_is_named(sshd, git_repo, place):
     project, group = shop(git_repo, place), make_group(make_server(sshd))
-    git_repo.commit({"restart.sh": 'cd "$(readlink -f "$DEPLOY_PATH/current")" && setsid sleep 9222 & sleep 0.2'})
-    project.process_name = "sleep 9222"
+    git_repo.commit({"restart.sh": f'cd "$(readlink -f "$DEPLOY_PATH/current")" && setsid {NAP} & sleep 0.2'})
+    project.process_name = NAP
     project.save()
     try:
         first = ended(make_deployment(project, group))
@@ -214,24 +218,24 @@ def test_old_code_that_still_runs_is_named(sshd, git_repo, place):
         assert ends(second) == {second.targets.get().server_name: "unchanged"}
         assert f"old code: it runs from release {first.targets.get().release_after}" in log_of(second, level="warning")
     finally:
-        for pid in sshd.processes():
-            if b"9222" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, 9)
+        kill_all(processes_running(NAP))
 
 
 def test_two_projects_in_one_folder_of_a_server_do_not_get_into_each_others_way(sshd, place):
     server = make_server(sshd)
     values = {"deploy_path": str(place), "deploy_script_path": f"{place}/restart.sh"}
     one, two = make_project(name="one", **values), make_project(name="two", **values)
-    (place / "restart.sh").write_text(f"echo x >> {place}/count; sleep 2")
+    cue = Cue(place)
+    (place / "restart.sh").write_text(f"echo x >> {place}/count; {cue}")
     first = make_deployment(one, make_group(server), deployment_type="restart_only")
     worker = threading.Thread(target=carry_out, args=[first.pk])
     worker.start()
-    wait_until((place / "count").exists, "the first script to begin")
+    cue.wait()
     second = restarted(two, make_group(server))
     assert second.status == "failed"
     assert f"is being worked on by deployment #{first.pk} one" in second.error_message
-    worker.join(30)
+    cue.give()
+    wait_for_end(worker)
     assert restarted(two, make_group(server)).status == "success"
     assert (place / "count").read_text() == "x\nx\n"
 
@@ -257,7 +261,7 @@ def test_an_http_check_asks_for_the_site_it_is_told_to(sshd, place):
         threading.Thread(target=site.serve_forever, daemon=True).start()
         project, group = make_project(deploy_script_path=f"{place}/restart.sh"), make_group(make_server(sshd))
         check = HealthCheck.objects.create(
-            project=project, kind="http", target=f"http://127.0.0.1:{site.server_port}/up", retries=0
+            project=project, kind="http", target=f"http://127.0.0.1:{site.server_port}/up", retries=0, timeout=60
         )
         assert "it answered 404" in restarted(project, group).error_message
         check.host_header = "shop.example.com"

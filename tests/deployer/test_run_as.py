@@ -23,7 +23,7 @@ from servers.shell import Script
 from servers.ssh.shell import connect
 from servers.supervised.run import SupervisedRun
 from tests.factories import make_deployment, make_group, make_project, make_server
-from tests.parts.programs import kill_all, processes_with, program, wait_until
+from tests.parts.programs import PATIENCE, kill_all, processes_with, program, wait_until
 from tests.parts.sshd import OpenSSHServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -70,7 +70,7 @@ def test_the_script_is_that_user_with_its_variables_and_no_list_of_processes_sho
 
     with connect(make_server(sshd)) as shell:
         script = Script(text, {"SECRET": secret}, str(folder), user)
-        assert SupervisedRun(shell).run(script, hear, timeout=20, stop=threading.Event()) == 7
+        assert SupervisedRun(shell).run(script, hear, timeout=PATIENCE, stop=threading.Event()) == 7
     home = pwd.getpwnam(user).pw_dir if not os.getuid() else "/"
     assert said["stdout"].decode() == f"{user}\n0022\n{folder}\n{home}\n{secret}|no input\n"
     shown = said["stderr"].decode(errors="replace")
@@ -88,7 +88,7 @@ def test_a_forced_end_leaves_none_of_its_processes(sshd, user, folder):
             script = Script(text, {name: value}, str(folder), user)
             with pytest.raises(StoppedError):
                 SupervisedRun(shell).run(
-                    script, lambda _stream, data: stop.set() if b"ready" in data else None, timeout=30, stop=stop
+                    script, lambda _stream, data: stop.set() if b"ready" in data else None, timeout=PATIENCE, stop=stop
                 )
         assert not processes_with(marker)
     finally:

@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import secrets
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +21,7 @@ from deployer.queue.sending import enqueue_look
 from projects.models import HealthCheck, Project
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server
-from tests.parts.programs import wait_until
+from tests.parts.programs import command_line, kill_all, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -59,7 +57,7 @@ def start(name: str) -> Iterator[Callable[[str], int]]:
 
     def run(folder: str) -> int:
         started.append(subprocess.Popen(["bash", "-c", f"exec -a {name} sleep 1000"], cwd=folder))
-        wait_until(lambda: name in command_line(started[-1].pid).split("\0")[0], "the application")
+        wait_until(lambda: command_line(started[-1].pid) == f"{name} 1000", "the application")
         return started[-1].pid
 
     yield run
@@ -88,20 +86,9 @@ def deployed(project: Project, server: Server) -> str:
     return str(deployment.release)
 
 
-def command_line(pid: int) -> str:
-    """Empty once the process is dead, whether its parent has taken note of it or not."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
-
-
 def kill(folder: Path) -> None:
     """The application dies, without deployer's doing."""
-    pid = int((folder / "pid").read_text())
-    if command_line(pid):
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not command_line(pid), "it to die")
+    kill_all([int((folder / "pid").read_text())])
 
 
 def seen(project: Project) -> View:

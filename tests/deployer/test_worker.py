@@ -5,7 +5,6 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from django.db import connections
@@ -23,7 +22,8 @@ from servers.shell import Script
 from servers.ssh.shell import connect
 from servers.supervised.run import SupervisedRun
 from tests.factories import make_deployment, make_group, make_project, make_server
-from tests.parts.programs import wait_until
+from tests.parts.cue import Cue
+from tests.parts.programs import PATIENCE, kill_all, processes_running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -51,13 +51,13 @@ def ended(deployment: Deployment) -> bool:
 
 
 def test_after_a_work_horse_was_killed_the_server_is_asked_how_its_script_ended(sshd, worker, tmp_path):
-    deployment = launched(
-        sshd, tmp_path, f"echo one; touch {tmp_path}/begun; echo x >> {tmp_path}/n; sleep 3; echo two"
-    )
-    wait_until((tmp_path / "begun").exists, "the script to begin")
+    cue = Cue(tmp_path)
+    deployment = launched(sshd, tmp_path, f"echo one; echo x >> {tmp_path}/n; {cue}; echo two")
+    cue.wait()
     wait_until(lambda: deployment.log_lines.filter(content="one").exists(), "the first line")
-    os.kill(worker.horses[0], signal.SIGKILL)
-    wait_until(lambda: ended(deployment), "the deployment to end", 20)
+    worker.kill_horse()
+    cue.give()
+    wait_until(lambda: ended(deployment), "the deployment to end")
     target = deployment.targets.get()
     assert (status(deployment), target.status, target.exit_code) == ("success", "success", 0)
     lines = list(deployment.log_lines.filter(stream="stdout").values_list("content", flat=True))
@@ -67,8 +67,8 @@ def test_after_a_work_horse_was_killed_the_server_is_asked_how_its_script_ended(
 
 
 def test_a_work_horse_killed_in_a_build_leaves_a_failed_deployment_with_a_sentence(sshd, worker, git_repo, tmp_path):
-    nap = f"sleep 81.{os.getpid()}"
-    build = f"touch {tmp_path}/begun; setsid {nap} & {nap}"
+    nap = f"sleep 8100.{os.getpid()}"
+    build = f"setsid {nap} & {nap} & {Cue(tmp_path)}"
     (tmp_path / "restart.sh").touch()
     project = make_project(
         git_url=git_repo.url,
@@ -77,21 +77,17 @@ def test_a_work_horse_killed_in_a_build_leaves_a_failed_deployment_with_a_senten
         deploy_script_path=f"{tmp_path}/restart.sh",
     )
     deployment = make_deployment(project, make_group(make_server(sshd, name="web-1")))
-    wait_until((tmp_path / "begun").exists, "the build to begin")
-    os.kill(worker.horses[0], signal.SIGKILL)
-    wait_until(lambda: ended(deployment), "the deployment to end", 20)
+    wait_until(lambda: len(processes_running(nap)) == 2, "the build to begin")
+    worker.kill_horse()
+    wait_until(lambda: ended(deployment), "the deployment to end")
     deployment.refresh_from_db()
     assert (deployment.status, deployment.targets.get().status) == ("failed", "skipped")
     assert "killed by signal 9 while the deployment was building" in deployment.error_message
-    assert not [
-        p
-        for p in Path("/proc").glob("[0-9]*/cmdline")
-        if p.exists() and nap.encode() in p.read_bytes().replace(b"\0", b" ")
-    ]
+    assert not processes_running(nap)
 
 
 def test_a_build_leaves_no_process_behind_not_even_one_that_wiped_its_environment(sshd, worker, git_repo, tmp_path):
-    nap = f"sleep 83.{os.getpid()}"
+    nap = f"sleep 8300.{os.getpid()}"
     (tmp_path / "restart.sh").write_text("true")
     project = make_project(
         git_url=git_repo.url,
@@ -103,15 +99,16 @@ def test_a_build_leaves_no_process_behind_not_even_one_that_wiped_its_environmen
     wait_until(lambda: ended(deployment), "the deployment to end")
     assert status(deployment) == "success"
     assert deployment.log_lines.filter(level="warning", content__contains="2 processes").exists()
-    lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
-    assert not [line for line in lines if nap.encode() in line.replace(b"\0", b" ")]
+    assert not processes_running(nap)
 
 
 def test_the_next_deployment_runs_after_a_work_horse_was_killed(sshd, worker, tmp_path):
-    first = launched(sshd, tmp_path, f"touch {tmp_path}/begun; sleep 3")
-    wait_until((tmp_path / "begun").exists, "the script to begin")
-    os.kill(worker.horses[0], signal.SIGKILL)
-    wait_until(lambda: ended(first), "the deployment to end", 20)
+    cue = Cue(tmp_path)
+    first = launched(sshd, tmp_path, str(cue))
+    cue.wait()
+    worker.kill_horse()
+    cue.give()
+    wait_until(lambda: ended(first), "the deployment to end")
     (tmp_path / "restart.sh").write_text("echo again")
     second = make_deployment(first.project, *first.server_groups.all(), deployment_type="restart_only")
     wait_until(lambda: status(second) == "success", "the second one to succeed")
@@ -157,15 +154,16 @@ def test_a_deployment_without_a_sign_of_life_is_taken_over_and_one_with_it_is_no
 
 def test_a_worker_that_is_killed_whole_is_found_by_the_others(sshd, make_worker, tmp_path):
     first = make_worker()
-    deployment = launched(sshd, tmp_path, f"touch {tmp_path}/begun; sleep 2; exit 5")
-    wait_until((tmp_path / "begun").exists, "the script to begin")
-    horses = first.horses
+    cue = Cue(tmp_path)
+    deployment = launched(sshd, tmp_path, f"{cue}; exit 5")
+    cue.wait()
+    horse = first.horse
     first.kill()
-    for pid in horses:
-        os.kill(pid, signal.SIGKILL)
+    kill_all([horse])
+    cue.give()
     grow_old(deployment)
     make_worker()
-    wait_until(lambda: ended(deployment), "the deployment to end", 30)
+    wait_until(lambda: ended(deployment), "the deployment to end")
     target = deployment.targets.get()
     assert (status(deployment), target.status, target.exit_code) == ("failed", "failed", 5)
 
@@ -179,8 +177,10 @@ def test_a_restart_that_the_lost_worker_never_began_is_not_begun_any_more(sshd, 
     sweep()
     settle_lost(deployment.pk)
     assert (status(deployment), deployment.targets.get().status) == ("failed", "skipped")
-    with connect(Server.objects.get()) as shell, pytest.raises(RunLostError):  # the lost worker wakes up on the server
-        SupervisedRun(shell, target.run_key).run(Script("true"), lambda *_: None, timeout=10, stop=threading.Event())
+    with connect(Server.objects.get()) as shell:
+        run = SupervisedRun(shell, target.run_key)
+        with pytest.raises(RunLostError):  # the lost worker wakes up on the server
+            run.run(Script("true"), lambda *_: None, timeout=PATIENCE, stop=threading.Event())
     assert not (tmp_path / "begun").exists()
 
 
@@ -217,7 +217,7 @@ def test_a_server_that_had_failed_before_the_worker_was_lost_is_not_forgotten(ss
         assert target.move(end, error="its script ended with status 3")
     with connect(Server.objects.get(name="web-2")) as shell:
         run = SupervisedRun(shell, deployment.targets.get(server_name="web-2").run_key)
-        run.run(Script("echo fine"), lambda _stream, _data: None, timeout=20, stop=threading.Event())
+        run.run(Script("echo fine"), lambda _stream, _data: None, timeout=PATIENCE, stop=threading.Event())
     grow_old(deployment)
     sweep()
     settle_lost(deployment.pk)
@@ -228,20 +228,21 @@ def test_a_server_that_had_failed_before_the_worker_was_lost_is_not_forgotten(ss
 
 def test_a_rollback_whose_worker_was_killed_is_finished_and_its_script_runs_once(sshd, worker, git_repo, tmp_path):
     script = f'echo "$DEPLOY_RELEASE" >>{tmp_path}/runs\n'
-    wait = f"[ -e {tmp_path}/go ] || {{ touch {tmp_path}/undoing; sleep 2; }}\n"
-    git_repo.commit({"restart.sh": script + wait})
+    cue = Cue(tmp_path)
+    git_repo.commit({"restart.sh": f"{script}[ -e {tmp_path}/go ] || {{ {cue}; }}\n"})
     values = {"git_url": git_repo.url, "deploy_path": str(tmp_path / "srv"), "deploy_script_path": "restart.sh"}
     project, group = make_project(auto_rollback=True, **values), make_group(make_server(sshd))
     (tmp_path / "go").touch()
     first = make_deployment(project, group)
-    wait_until(lambda: ended(first), "the first release", 30)
+    wait_until(lambda: ended(first), "the first release")
     before = first.targets.get().release_after
     (tmp_path / "go").unlink()
     git_repo.commit({"restart.sh": script + "exit 3\n"})
     second = make_deployment(project, group)
-    wait_until((tmp_path / "undoing").exists, "the rollback to begin", 30)
-    os.kill(worker.horses[0], signal.SIGKILL)
-    wait_until(lambda: ended(second), "the deployment to end", 30)
+    cue.wait()
+    worker.kill_horse()
+    cue.give()
+    wait_until(lambda: ended(second), "the deployment to end")
     target = second.targets.get()
     assert (status(second), target.status, target.release_after) == ("failed", "rolled_back", before)
     assert (tmp_path / "srv" / "current").readlink().name == before
@@ -262,10 +263,13 @@ def test_a_server_that_cannot_be_asked_is_unknown_and_the_deployment_stays_inter
 
 
 def test_a_worker_waits_for_its_deployment_when_it_is_told_to_stop(sshd, worker, tmp_path):
-    deployment = launched(sshd, tmp_path, f"touch {tmp_path}/begun; sleep 2")
-    wait_until((tmp_path / "begun").exists, "the script to begin")
+    cue = Cue(tmp_path)
+    deployment = launched(sshd, tmp_path, str(cue))
+    cue.wait()
     worker.process.send_signal(signal.SIGTERM)
-    worker.process.wait(30)
+    wait_until(lambda: "warm shut down requested" in worker.log.lower(), "the worker to hear of it")
+    cue.give()
+    worker.process.wait(PATIENCE)
     assert status(deployment) == "success"
 
 

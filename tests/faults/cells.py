@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,8 +12,9 @@ from typing import Any, NamedTuple
 from django.db import OperationalError, connection, connections, transaction
 
 from deployer.models import Deployment, Target
-from tests.faults.world import LINES, World, pause, processes_running
+from tests.faults.world import LINES, World, pause
 from tests.parts.postgres import PostgresServer
+from tests.parts.programs import kill_all, processes_running, wait_until
 from tests.parts.queue import QueueServer
 
 FULL, RESTART_ONLY = Deployment.Type.FULL.value, Deployment.Type.RESTART_ONLY.value
@@ -83,7 +83,7 @@ class Scene:
     world: World
     deployment: Deployment
     phase: str
-    #: Set by faults that freeze a worker: what wakes it, once another one has ended the deployment.
+    #: Set by faults that freeze a worker: what wakes it, once another one has ended the deployment, and sees it done.
     wake: Callable[[], None] | None = None
 
     def go_on(self) -> None:
@@ -93,7 +93,7 @@ class Scene:
 
     @property
     def horse(self) -> int:
-        return self.world.workers[0].horses[0]
+        return self.world.workers[0].horse
 
 
 def reset(scene: Scene) -> None:
@@ -130,7 +130,7 @@ def sshd_restarted(scene: Scene) -> None:
 
 
 def horse_killed(scene: Scene) -> None:
-    os.kill(scene.horse, signal.SIGKILL)
+    scene.world.workers[0].kill_horse()
     scene.world.let_go(scene.phase)
 
 
@@ -138,7 +138,7 @@ def worker_killed(scene: Scene) -> None:
     """With everything it had running, as when its machine is lost; another one finds it."""
     world, horse = scene.world, scene.horse
     world.workers[0].kill()
-    os.kill(horse, signal.SIGKILL)
+    kill_all([horse])
     world.let_go(scene.phase)
     world.grow_old(scene.deployment)
     world.start_worker()
@@ -167,8 +167,8 @@ def _can_write() -> bool:
 
 
 def worker_frozen(scene: Scene) -> None:
-    world = scene.world
-    frozen = [scene.world.workers[0].process.pid, scene.horse]
+    world, worker = scene.world, scene.world.workers[0]
+    frozen = [worker.process.pid, scene.horse]
     while True:
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
@@ -184,6 +184,7 @@ def worker_frozen(scene: Scene) -> None:
     def wake() -> None:
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: worker.is_idle, "the worker that was frozen to be done")
 
     scene.wake = wake
 
@@ -320,7 +321,6 @@ def _strike(cell: Cell, world: World, outcome: Outcome, postgres: PostgresServer
     if scene.wake is not None:
         before = _everything(world, deployment)
         scene.wake()
-        time.sleep(2.5)
         if (after := _everything(world, deployment)) != before:
             outcome.problems.append(f"the frozen worker acted when it woke up: {before} became {after}")
     _again(world, outcome)
@@ -333,7 +333,11 @@ def _strike_connect(cell: Cell, world: World) -> Deployment:
         world.proxy.delay = 0.15
     elif cell.fault == "sshd restarted":
         world.sshd.stop()
-        threading.Timer(0.7, world.sshd.start).start()
+        deployment = world.launch()
+        wait_until(lambda: world.proxy.refused, "the first attempt")
+        world.proxy.holds_callers = True  # a login is tried again for some seconds only, and sshd may need longer
+        world.sshd.start()
+        return deployment
     elif cell.fault == "link flapping":
         world.proxy.strike_next("reset", *(world.chance.randint(1, 4000) for _ in range(3)))
     else:
@@ -381,7 +385,7 @@ def _again(world: World, outcome: Outcome) -> None:
     world.proxy.delay = 0.0
     world.next_release()
     deployment = world.launch()
-    world.wait_for_end(deployment, 60)
+    world.wait_for_end(deployment)
     if deployment.status != Deployment.Status.SUCCESS:
         outcome.problems.append(f"the next launch: {deployment.status}: {deployment.error_message}")
 
@@ -452,7 +456,7 @@ def _look_at_lines(target: Target, outcome: Outcome) -> None:
             outcome.problems.append(f"{stream} has {len(have)} lines, {len(set(wanted) - set(have))} of {LINES} lost")
 
 
-def _left(world: World, patience: float = 3.0) -> int:
+def _left(world: World, patience: float = 30.0) -> int:
     """How many programs of the deployment still run on the server a moment later."""
     until = time.monotonic() + patience
     while (left := world.strangers()) and time.monotonic() < until:

@@ -8,7 +8,6 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from deployer.models import Deployment, Target
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.git import GitRepository
-from tests.parts.programs import kill_all, program, wait_until
+from tests.parts.programs import kill_all, processes_running, program, wait_until
 from tests.parts.proxy import Proxy
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
@@ -66,6 +65,7 @@ class World:
         self.sshd = OpenSSHServer()
         self.proxy = Proxy(self.sshd.port)
         self.workers: list[Worker] = []
+        self._replaced: list[Worker] = []
         self._path = os.environ["PATH"]
         self._make_gates()
         self.server = make_server(self.sshd, port=self.proxy.port)
@@ -99,7 +99,7 @@ class World:
 
     def wait_for(self, phase: str) -> None:
         """Return when somebody waits at the gate of ``phase``."""
-        wait_until((self.folder / "gates" / f"{phase}.reached").exists, f"the phase {phase}", 40)
+        wait_until((self.folder / "gates" / f"{phase}.reached").exists, f"the phase {phase}")
 
     def let_go(self, phase: str) -> None:
         """Open the gate of ``phase`` for good."""
@@ -114,7 +114,7 @@ class World:
         text = SCRIPT.format(folder=self.folder, half=half, next=half + 1, lines=LINES, app=self.app)
         path.write_text(script or text)
         self.type = deployment_type
-        values = {"deploy_script_path": str(path), "process_name": "" if script else self.app, "script_timeout": 60}
+        values = {"deploy_script_path": str(path), "process_name": "" if script else self.app, "script_timeout": 600}
         if deployment_type == Deployment.Type.FULL:
             self.repository = GitRepository(self.folder / "repository")
             gate = f"{self.folder}/bin/gate building"
@@ -128,7 +128,7 @@ class World:
                 target=f"{self.folder}/bin/gate checking",
                 retries=2,
                 interval=1,
-                timeout=40,
+                timeout=300,
             )
         if deployment_type == Deployment.Type.FULL and not (script or build_script):
             self._commit()
@@ -164,6 +164,7 @@ class World:
         for worker in self.workers:
             if worker.process.poll() is not None and worker.process.returncode != -signal.SIGKILL:
                 self.workers.remove(worker)
+                self._replaced.append(worker)  # its work horse may live on
                 self.start_worker()
 
     def grow_old(self, deployment: Deployment) -> None:
@@ -173,16 +174,14 @@ class World:
         rows.exclude(heartbeat_at=None).update(heartbeat_at=long_ago)
         rows.filter(heartbeat_at=None).update(created_at=long_ago)
 
-    def wait_for_end(self, deployment: Deployment, timeout: float = 90, also: Callable[[], None] | None = None) -> None:
+    def wait_for_end(self, deployment: Deployment) -> None:
         """Return when it has ended."""
 
         def ended() -> bool:
             self.keep_workers()
-            if also is not None:
-                also()
             return Deployment.objects.ended().filter(pk=deployment.pk).exists()
 
-        wait_until(ended, f"deployment {deployment.pk} to end", timeout)
+        wait_until(ended, f"deployment {deployment.pk} to end")
         deployment.refresh_from_db()
 
     # --- what is true ------------------------------------------------------------------------------
@@ -239,10 +238,9 @@ class World:
         for gate in (self.folder / "gates").glob("*.closed"):
             gate.unlink()
         os.environ["PATH"] = self._path
-        for worker in self.workers:
+        for worker in [*self.workers, *self._replaced]:
             if worker.process.poll() is None:
-                for pid in [worker.process.pid, *worker.horses]:
-                    os.kill(pid, signal.SIGCONT)
+                worker.process.send_signal(signal.SIGCONT)
             worker.stop()
         self.proxy.close()
         self.sshd.close()
@@ -250,19 +248,6 @@ class World:
         Target.objects.filter(deployment__finished_at=None).update(status=Target.Status.UNKNOWN)
         Deployment.objects.active().update(status=Deployment.Status.FAILED, finished_at=timezone.now())
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def processes_running(command: str) -> list[int]:
-    """The processes whose command line is ``command``."""
-    wanted = command.replace(" ", "\0").encode() + b"\0"
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes() == wanted and ") Z " not in (path.parent / "stat").read_text():
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
 
 
 def pause(chance: random.Random, most: float) -> None:

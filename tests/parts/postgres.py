@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.parts.programs import free_port, program
+from tests.parts.programs import PATIENCE, free_port, program
 
 
 class PostgresServer:
@@ -46,7 +46,7 @@ class PostgresServer:
         done = subprocess.run(
             [*self._as_user, str(self._bin / name), *arguments],
             cwd=self.folder,
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PGCTLTIMEOUT": f"{PATIENCE:.0f}"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

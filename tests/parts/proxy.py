@@ -9,6 +9,8 @@ import time
 from collections import deque
 from typing import Literal
 
+from tests.parts.programs import PATIENCE, wait_for_end
+
 Blow = Literal["reset", "fin", "freeze"]
 #: Bytes that are held for a side that does not read; beyond it the other side is not read either.
 ROOM = 1 << 20
@@ -77,7 +79,8 @@ class Proxy:
     """Listens on ``port`` of 127.0.0.1 and forwards to another one.
 
     ``delay`` is in seconds, for each direction; ``room`` is how many bytes the link holds meanwhile in each, so it
-    carries at most ``room / delay`` bytes a second. ``forwarded`` counts bytes in both directions.
+    carries at most ``room / delay`` bytes a second. ``forwarded`` counts bytes in both directions,
+    ``refused`` how often nobody listened on the other side; with ``holds_callers``, callers wait until somebody does.
     """
 
     def __init__(self, to_port: int, delay: float = 0.0, room: int = ROOM) -> None:
@@ -85,6 +88,8 @@ class Proxy:
         self.delay = delay
         self.room = room
         self.forwarded = 0
+        self.refused = 0
+        self.holds_callers = False
         self.links: set[Link] = set()
         self._fuses: deque[tuple[int, Blow]] = deque()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
@@ -98,9 +103,8 @@ class Proxy:
                 client, _address = self._listener.accept()
             except OSError:  # closed
                 return
-            try:
-                server = socket.create_connection(("127.0.0.1", self.to_port), 5)
-            except OSError:
+            server = self._connect()
+            if server is None:
                 client.close()
                 continue
             link = Link(self, client, server)
@@ -108,6 +112,17 @@ class Proxy:
                 link.fuse = self._fuses.popleft()
             self.links.add(link)
             link.start()
+
+    def _connect(self) -> socket.socket | None:
+        """A connection to the other side; none where nobody listens there and `holds_callers` is not set."""
+        while True:
+            try:
+                return socket.create_connection(("127.0.0.1", self.to_port), PATIENCE)
+            except OSError:
+                self.refused += 1
+                if not self.holds_callers:
+                    return None
+                time.sleep(0.02)
 
     def strike(self, blow: Blow) -> int:
         """Cut (``reset`` or ``fin``) or freeze the links that are there; new ones work. Gives their number."""
@@ -122,11 +137,12 @@ class Proxy:
 
     def close(self) -> None:
         """Cut every link and stop listening."""
+        self.holds_callers = False
         with contextlib.suppress(OSError):  # wakes the thread that accepts
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        wait_for_end(self._thread)
         links = list(self.links)
         self.strike("reset")
         for link in links:
-            link.join(5)
+            wait_for_end(link)

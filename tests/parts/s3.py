@@ -13,6 +13,8 @@ import boto3
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server, make_ssl_devcert
 
+from tests.parts.programs import wait_for_end
+
 BUCKET = "releases"
 LOGIN = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "AWS_EC2_METADATA_DISABLED": "true"}
 
@@ -53,4 +55,4 @@ def s3_server(certificates: Path | None = None) -> Iterator[str]:
             bucket.objects.delete()  # what is stored outlives the server
             server.shutdown()
             server.server_close()
-            thread.join(5)
+            wait_for_end(thread)

@@ -1,14 +1,16 @@
 """The whole product, as one command brings it up."""
 
+import http.client
 import os
 import re
 import signal
 import subprocess
+import urllib.request
 from pathlib import Path
 
 from redis import Redis
 
-from tests.parts.programs import free_port, processes_with, wait_until
+from tests.parts.programs import PATIENCE, free_port, kill_all, processes_with, wait_until
 from tests.parts.worker import MANAGE
 
 
@@ -44,9 +46,9 @@ class Up:
         return Redis(unix_socket_path=str(self.folder / "queue.sock"))
 
     def wait_ready(self, workers: int = 2) -> "Up":
-        wait_until(lambda: "ready at" in self.log or self.process.poll() is not None, "the site to be ready", 60)
+        wait_until(lambda: "ready at" in self.log or self.process.poll() is not None, "the site to be ready")
         assert self.process.poll() is None, self.log
-        wait_until(lambda: self.listening == workers, "the workers to listen", 60)
+        wait_until(lambda: self.listening == workers, "the workers to listen")
         return self
 
     @property
@@ -57,7 +59,26 @@ class Up:
 
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE)
+
+    def end(self) -> None:
+        """Kill it, before what it would start again."""
+        self.process.kill()
+        self.process.wait()
+        kill_all(self.processes)
+        self.wait_ended()
+
+    def wait_ended(self) -> None:
+        """Return when no process of it is left."""
+        wait_until(lambda: not self.processes, "everything to end")
+
+    def get(self, path: str) -> int:
+        """Ask for one of its pages; gives the status of the answer, or 0 where nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as answer:
+                return answer.status
+        except (OSError, http.client.HTTPException):
+            return 0
 
     @property
     def url(self) -> str:
@@ -87,5 +108,5 @@ class Up:
 
     def make_playground(self) -> str:
         """Have the playground made as one of the supervisor's programs makes it; gives its project's name."""
-        code = "from deployer.playground import rows; print(rows.make_playground())"
+        code = f"from deployer.playground import keeping, rows; keeping.LIMIT = {PATIENCE:.0f}; print(rows.make_playground())"
         return self.manage("shell", "-v", "0", "-c", code, DEPLOYER_SUPERVISOR="this test")

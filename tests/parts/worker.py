@@ -10,10 +10,13 @@ from urllib.parse import quote
 from django.conf import settings
 from django.db import connection
 
-from tests.parts.programs import stop_process, wait_until
+from tests.parts.programs import kill_all, processes_with, stop_process, wait_until
 from tests.parts.queue import QueueServer
 
 MANAGE = [sys.executable, str(Path(__file__).resolve().parents[2] / "manage.py")]
+WORKER_CLASS = "deployer.queue.worker.DeploymentWorker"
+#: The variable that tells whose processes they are.
+MARK = "DEPLOYER_TEST_WORKER"
 
 
 def process_environment() -> dict[str, str]:
@@ -35,28 +38,39 @@ def process_environment() -> dict[str, str]:
 
 
 class Worker:
-    """A running ``manage.py rqworker``: it takes deployments from the queue until `stop`."""
+    """A running ``manage.py rqworker``: it takes deployments from the queue until `stop`.
+
+    It and all that it starts are known by a name of its own: one test's worker is never taken for another's.
+    """
 
     def __init__(self, queue: QueueServer) -> None:
-        before = self._registered(queue)
-        self.log_path = Path(settings.DATA_DIR) / f"worker-{os.urandom(4).hex()}.log"
+        self.queue = queue
+        self.name = f"worker-{os.urandom(8).hex()}"
+        self.log_path = Path(settings.DATA_DIR) / f"{self.name}.log"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*MANAGE, "rqworker", "default", "--worker-class", "deployer.queue.worker.DeploymentWorker"],
-                env=process_environment(),
+                [*MANAGE, "rqworker", "default", "--name", self.name, "--worker-class", WORKER_CLASS],
+                env=process_environment() | {MARK: self.name},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        wait_until(
-            lambda: self.process.poll() is not None or self._registered(queue) - before, "the worker to register"
-        )
+        try:
+            wait_until(lambda: self.process.poll() is not None or self._is_registered, "the worker to register")
+        except BaseException:
+            self.stop()  # it would take the deployments of the tests that come
+            raise
         if self.process.poll() is not None:
             raise RuntimeError(f"the worker did not start: {self.log}")
 
-    @staticmethod
-    def _registered(queue: QueueServer) -> set:
-        return set(queue.client.smembers("rq:workers"))
+    @property
+    def _is_registered(self) -> bool:
+        return bool(self.queue.client.sismember("rq:workers", f"rq:worker:{self.name}"))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for a job and is done with those that it had."""
+        return self.queue.client.hget(f"rq:worker:{self.name}", "state") == b"idle"
 
     @property
     def log(self) -> str:
@@ -69,16 +83,21 @@ class Worker:
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in path.read_text().split()]
 
+    @property
+    def horse(self) -> int:
+        """The pid of the work horse that carries a job out; it is waited for."""
+        wait_until(lambda: self.horses, f"a work horse of {self.name}")
+        return self.horses[0]
+
+    def kill_horse(self) -> None:
+        """As when the machine runs out of memory; the worker lives on."""
+        kill_all([self.horse])
+
     def kill(self) -> None:
         """As when the machine takes it away; its work horse lives on."""
         stop_process(self.process, signal.SIGKILL)
 
     def stop(self) -> None:
-        """Stop it and its work horse."""
-        horses = self.horses if self.process.poll() is None else []
-        stop_process(self.process)
-        for pid in horses:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        """Stop it, and end its work horse and whatever else it has started: nothing of it takes a job any more."""
+        stop_process(self.process, patience=10)
+        kill_all(processes_with(f"{MARK}={self.name}"))

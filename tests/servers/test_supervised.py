@@ -12,6 +12,7 @@ import pytest
 from servers.shell import Script
 from servers.ssh.channel import whole
 from servers.supervised import script as supervised
+from tests.parts.programs import PATIENCE
 
 #: Debian has the first two. The others are tried where they are installed.
 SHELLS = ["dash", "bash --posix", *filter(shutil.which, ["busybox", "mksh", "ksh93", "yash"])]
@@ -39,7 +40,7 @@ AWKWARD = 'it\'s "q" $HOME `id` \\ \n two'
             *["o1\no2\n", "e1\ne2\n"],
             "0 6 6",
         ),
-        ("sleep 1 & echo up", {}, "up\n", "", "0 3 0 held"),
+        ("sleep 60 & echo up", {}, "up\n", "", "0 3 0 held"),
         ("exec >&- 2>&-; exit 3", {}, "", "", "3 0 0"),
     ],
     ids=["both streams", "variables", "long", "streams by name", "daemon", "closed streams"],
@@ -112,6 +113,6 @@ def run(shell: str, text: str, home: Path, *inside: str) -> subprocess.Completed
         input=whole(text),
         capture_output=True,
         env=environment,
-        timeout=60,
+        timeout=PATIENCE,
         start_new_session=True,
     )
