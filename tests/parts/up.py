@@ -108,5 +108,6 @@ class Up:
 
     def make_playground(self) -> str:
         """Have the playground made as one of the supervisor's programs makes it; gives its project's name."""
-        code = f"from deployer.playground import keeping, rows; keeping.LIMIT = {PATIENCE:.0f}; print(rows.make_playground())"
+        modules = "from deployer.playground import keeping, rows"
+        code = f"{modules}; keeping.LIMIT = {PATIENCE:.0f}; print(rows.make_playground())"
         return self.manage("shell", "-v", "0", "-c", code, DEPLOYER_SUPERVISOR="this test")
