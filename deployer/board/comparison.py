@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from deployer.log.writing import Masker
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
-from deployer.repositories.changes import Difference, difference_between
+from deployer.repositories.changes import Gap, gap_between
 from deployer.repositories.mirror import mirror_of
 from projects.models import HealthCheck, Project, Variable
 from servers.models import Server
@@ -73,18 +73,18 @@ def _place(target: Target) -> int | str:
     return target.server_id or target.server_name
 
 
-def between(older: Deployment, newer: Deployment) -> Difference:
+def between(older: Deployment, newer: Deployment) -> Gap:
     """The commits that the newer one added to the older one's, and those that it took back."""
     if older.is_restart_only or newer.is_restart_only:
-        return Difference("", [], problem=_("A restart-only deployment changes no code."))
+        return Gap("", [], problem=_("A restart-only deployment changes no code."))
     if not older.commit_hash or not newer.commit_hash:
-        return Difference("", [], problem=_("The commit of one of the two is not known."))
+        return Gap("", [], problem=_("The commit of one of the two is not known."))
     if older.commit_hash == newer.commit_hash:
-        return Difference("", [])
+        return Gap("", [])
     if older.project.git_url != newer.project.git_url:
-        return Difference("", [], problem=_("The two are of different repositories."))
+        return Gap("", [], problem=_("The two are of different repositories."))
     with mirror_of(newer.project) as mirror:
-        return difference_between(mirror, older.commit_hash, newer.commit_hash)
+        return gap_between(mirror, older.commit_hash, newer.commit_hash)
 
 
 def _label(name: str) -> str:

@@ -115,7 +115,7 @@ class Mistakes:
         raise _RefusedError
 
 
-def read(files: Iterable[DeclarationFile]) -> list[Declared]:
+def read_files(files: Iterable[DeclarationFile]) -> list[Declared]:
     """What the files declare, every name once. Raises `DeclarationError`."""
     reader = _Reader()
     entries = [entry for file in files for entry in reader.read(file)]

@@ -19,7 +19,7 @@ from deployer.declaring.reading import (
     Position,
     declared_fields,
     printable,
-    read,
+    read_files,
     secret_fields,
 )
 from projects.models import HealthCheck, Variable
@@ -74,7 +74,7 @@ def apply(files: Sequence[DeclarationFile], *, dry_run: bool = False) -> list[Ro
 
     Raises `DeclarationError`, with nothing written. With ``dry_run`` everything is done, checked and undone.
     """
-    entries = read(files)
+    entries = read_files(files)
     try:
         with transaction.atomic():
             writer = _Writer()

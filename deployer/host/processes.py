@@ -37,7 +37,9 @@ def only_one(lock_file: Path) -> Iterator[None]:
         yield
 
 
-def start(command: Sequence[str | Path], environment: Mapping[str, str], **options: Any) -> "subprocess.Popen[bytes]":
+def start_program(
+    command: Sequence[str | Path], environment: Mapping[str, str], **options: Any
+) -> "subprocess.Popen[bytes]":
     """Start a program without input, in a session of its own: Ctrl-C is for this process, which then stops it.
 
     The kernel asks it to stop when this process is gone. ``options`` are those of `subprocess.Popen`.
@@ -52,7 +54,7 @@ def start(command: Sequence[str | Path], environment: Mapping[str, str], **optio
     )
 
 
-def stop(process: "subprocess.Popen[bytes]", *waits: float) -> None:
+def stop_program(process: "subprocess.Popen[bytes]", *waits: float) -> None:
     """Ask a program to end, once for each of ``waits``, the seconds that it then has; then end it."""
     for wait in waits:
         if process.poll() is not None:

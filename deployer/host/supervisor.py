@@ -17,7 +17,7 @@ from typing import IO
 
 from django.utils.translation import gettext as _
 
-from deployer.host import processes
+from deployer.host.processes import start_program
 
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 LONGEST_PAUSE = 30.0
@@ -187,7 +187,7 @@ class Supervisor:
         kept.start_at = None
         kept.asked = 0.0
         kept.started = time.monotonic()
-        kept.process = processes.start(
+        kept.process = start_program(
             kept.program.command,
             self._environment,
             stdout=subprocess.PIPE,

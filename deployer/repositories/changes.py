@@ -32,7 +32,7 @@ class Commits:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Gap:
     """What changes on servers that run the same release: ``version``, empty where none is on record.
 
     ``added`` is new there, ``removed`` is there and would be taken back; ``problem`` says why neither is known.
@@ -54,7 +54,7 @@ class Changes:
 
     branch: str = ""
     head: str = ""
-    steps: list[Difference] = field(default_factory=list)
+    steps: list[Gap] = field(default_factory=list)
     left_out: Commits = field(default_factory=Commits)
     fetched_at: datetime | None = None
     problem: str = ""
@@ -86,12 +86,12 @@ def changes_of_deployment(deployment: Deployment) -> Changes:
     return _changes(deployment.project, deployment.branch, release, live, deployment.commit_hash)
 
 
-def difference_between(mirror: Mirror, base: str, head: str) -> Difference:
+def gap_between(mirror: Mirror, base: str, head: str) -> Gap:
     """The commits from one commit to another, both ways; a problem where one of them is not there any more."""
     added, removed = _between(mirror, base, head), _between(mirror, head, base)
     if added is None or removed is None:
-        return Difference("", [], problem=_("its commit is not in the repository any more"))
-    return Difference("", [], added, removed)
+        return Gap("", [], problem=_("its commit is not in the repository any more"))
+    return Gap("", [], added, removed)
 
 
 def _changes(
@@ -131,15 +131,15 @@ def _by_version(live: Mapping[int, str]) -> Iterable[tuple[tuple[str, list[str]]
     return [(row, releases.get(row[0])) for row in sorted(servers.items())]
 
 
-def _step(mirror: Mirror, version: str, servers: list[str], head: str, release: Release | None) -> Difference:
+def _step(mirror: Mirror, version: str, servers: list[str], head: str, release: Release | None) -> Gap:
     if not version:
-        return Difference(version, servers, problem=_("deployer knows of no release that was there before"))
+        return Gap(version, servers, problem=_("deployer knows of no release that was there before"))
     if release is None or not release.commit_hash:
-        return Difference(version, servers, problem=_("its commit is not known here"))
+        return Gap(version, servers, problem=_("its commit is not known here"))
     added, removed = _between(mirror, release.commit_hash, head), _between(mirror, head, release.commit_hash)
     if added is None or removed is None:
-        return Difference(version, servers, problem=_("its commit is not in the repository any more"))
-    return Difference(version, servers, added, removed)
+        return Gap(version, servers, problem=_("its commit is not in the repository any more"))
+    return Gap(version, servers, added, removed)
 
 
 def _between(mirror: Mirror, base: str, head: str) -> Commits | None:

@@ -22,8 +22,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.host import processes
-from deployer.host.processes import HeldError, bury_orphans, only_one
+from deployer.host.processes import HeldError, bury_orphans, only_one, start_program, stop_program
 from deployer.host.supervisor import Program, StartFailedError, Supervisor, manage
 from deployer.management.commandline import SpokenCommand
 from deployer.playground import scene
@@ -40,7 +39,7 @@ DEPLOYMENT_TIMEOUT = 300
 
 
 @dataclass(frozen=True)
-class Facts:
+class ShopFacts:
     """What a shop says about itself over HTTP."""
 
     version: str
@@ -73,10 +72,10 @@ class Command(SpokenCommand):
         with _only_one_here():
             try:
                 self._title(_("Three SSH servers, a git repository, and deployer"))
-                with set_stage() as stage:
-                    good = self._show(stage)
+                with demo_site() as site:
+                    good = self._show(site)
                     if not once:
-                        self._stay(stage)
+                        self._stay(site)
             except KeyboardInterrupt:
                 self._say(_("Stopping."))
                 if once:
@@ -87,26 +86,26 @@ class Command(SpokenCommand):
 
     # --- the course of it --------------------------------------------------------------------------
 
-    def _show(self, stage: "Stage") -> bool:
-        for name, ports in stage.ports.items():
+    def _show(self, site: "DemoSite") -> bool:
+        for name, ports in site.ports.items():
             self._say(f"  {name}   ssh 127.0.0.1:{ports.ssh}   shop 127.0.0.1:{ports.shop}")
-        self._say(_("  version %(version)s of the shop is committed") % {"version": stage.version})
-        self._say(_("  the site answers at %(url)s") % {"url": stage.url})
+        self._say(_("  version %(version)s of the shop is committed") % {"version": site.version})
+        self._say(_("  the site answers at %(url)s") % {"url": site.url})
 
         self._title(_("manage.py apply demo.yaml"))
-        applied = stage.manage("apply", str(stage.write_yaml()))
+        applied = site.manage("apply", str(site.write_yaml()))
         if applied:
             raise CommandError(_("apply failed with status %(status)d.") % {"status": applied})
 
-        nothing: dict[str, Facts | None] = {name: stage.ask(name) for name in SERVERS}
-        full_ended = self._deploy(stage, _("A full deployment: clone, build, upload, switch, restart"))
-        first: dict[str, Facts | None] = {name: stage.ask(name) for name in SERVERS}
-        full_good = self._compare(stage, nothing, first) and full_ended
+        nothing: dict[str, ShopFacts | None] = {name: site.ask(name) for name in SERVERS}
+        full_ended = self._deploy(site, _("A full deployment: clone, build, upload, switch, restart"))
+        first: dict[str, ShopFacts | None] = {name: site.ask(name) for name in SERVERS}
+        full_good = self._compare(site, nothing, first) and full_ended
         restart_ended = self._deploy(
-            stage, _("A restart-only deployment: nothing is cloned, built or uploaded"), "--type", "restart_only"
+            site, _("A restart-only deployment: nothing is cloned, built or uploaded"), "--type", "restart_only"
         )
-        second: dict[str, Facts | None] = {name: stage.ask(name) for name in SERVERS}
-        restart_good = self._compare(stage, first, second) and restart_ended
+        second: dict[str, ShopFacts | None] = {name: site.ask(name) for name in SERVERS}
+        restart_good = self._compare(site, first, second) and restart_ended
 
         self._title(_("Result"))
         for good, kind in ((full_good, "full"), (restart_good, "restart_only")):
@@ -114,13 +113,15 @@ class Command(SpokenCommand):
             self._say(f"  {'✔' if good else '✘'} {kind:<13}{verdict}")
         return full_good and restart_good
 
-    def _deploy(self, stage: "Stage", title: str, *arguments: str) -> bool:
+    def _deploy(self, site: "DemoSite", title: str, *arguments: str) -> bool:
         self._title(title)
-        status, answer = stage.deploy(*arguments)
+        status, answer = site.deploy(*arguments)
         ends = [target["status"] for target in answer.get("targets", [])]
         return status == 0 and answer.get("status") == "success" and ends == ["success"] * len(SERVERS)
 
-    def _compare(self, stage: "Stage", before: dict[str, Facts | None], after: dict[str, Facts | None]) -> bool:
+    def _compare(
+        self, site: "DemoSite", before: dict[str, ShopFacts | None], after: dict[str, ShopFacts | None]
+    ) -> bool:
         """Show what the shops answered, before and after. Whether each is a new process of the committed version."""
         before_it, after_it = _("before"), _("after")
         self._say("")
@@ -128,20 +129,20 @@ class Command(SpokenCommand):
         good = True
         for name in SERVERS:
             old, new = before[name], after[name]
-            fits = new is not None and new.version == stage.version and (old is None or new.pid != old.pid)
+            fits = new is not None and new.version == site.version and (old is None or new.pid != old.pid)
             fits = fits and (old is None or new is None or new.started > old.started)
             good = good and fits
             shown = [str(facts) if facts else _("no answer") for facts in (old, new)]
             self._say(f"  {name:<8}{shown[0]:<44}{shown[1]} {'✔' if fits else '✘'}")
         return good
 
-    def _stay(self, stage: "Stage") -> None:
+    def _stay(self, site: "DemoSite") -> None:
         self._title(_("The site stays up until Ctrl-C"))
-        self._say(f"  {stage.url}")
-        self._say(_("  user admin, password %(password)s") % {"password": stage.password})
-        for name, ports in stage.ports.items():
+        self._say(f"  {site.url}")
+        self._say(_("  user admin, password %(password)s") % {"password": site.password})
+        for name, ports in site.ports.items():
             self._say(f"  {name}   http://127.0.0.1:{ports.shop}/")
-        stage.watch()
+        site.watch()
 
     def _title(self, text: str) -> None:
         self._say("\n" + self.style.MIGRATE_HEADING(text))
@@ -152,7 +153,7 @@ class Command(SpokenCommand):
 
 
 @contextmanager
-def set_stage() -> Iterator["Stage"]:
+def demo_site() -> Iterator["DemoSite"]:
     """Empty the demo's folder and bring everything up in it; at the end stop all that was started, the shops too."""
     end_programs(FOLDER)  # a run that was killed may have left them
     for path in FOLDER.iterdir():
@@ -162,9 +163,9 @@ def set_stage() -> Iterator["Stage"]:
             path.unlink()
     try:
         with LOG.open("w") as log:
-            stage = Stage(log)
-            with stage.supervisor.running():
-                yield stage
+            site = DemoSite(log)
+            with site.supervisor.running():
+                yield site
     except StartFailedError as error:
         raise CommandError(
             _("The demo's %(name)s did not start:\n%(log)s") % {"name": error.name, "log": _said_by(error.name)}
@@ -174,7 +175,7 @@ def set_stage() -> Iterator["Stage"]:
         bury_orphans(())
 
 
-class Stage:
+class DemoSite:
     """Everything that the demo runs on."""
 
     def __init__(self, log: IO[str]) -> None:
@@ -229,7 +230,7 @@ class Stage:
 
     def manage(self, *arguments: str) -> int:
         """Run one of the project's commands, its output shown; gives its exit status."""
-        process = processes.start(manage(*arguments), self.environment)
+        process = start_program(manage(*arguments), self.environment)
         self._attend(process)
         return process.returncode
 
@@ -237,18 +238,18 @@ class Stage:
         """Run `manage.py deploy shop --wait`, its log shown as it comes; gives exit status and JSON answer."""
         command = manage("deploy", "shop", "--group", "web", "--wait", "--json", *arguments)
         with tempfile.TemporaryFile() as file:
-            process = processes.start(command, self.environment, stdout=file, stderr=sys.stdout.fileno())
+            process = start_program(command, self.environment, stdout=file, stderr=sys.stdout.fileno())
             self._attend(process, DEPLOYMENT_TIMEOUT)
             file.seek(0)
             answer = file.read()
         return process.returncode, json.loads(answer) if answer.strip() else {}
 
-    def ask(self, name: str) -> Facts | None:
+    def ask(self, name: str) -> ShopFacts | None:
         """What the shop on server ``name`` answers over HTTP; nothing when nobody answers."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[name].shop, timeout=5)
         try:
             connection.request("GET", "/up")
-            return Facts(**json.loads(connection.getresponse().read()))
+            return ShopFacts(**json.loads(connection.getresponse().read()))
         except (OSError, http.client.HTTPException, ValueError, TypeError):
             return None
         finally:
@@ -272,7 +273,7 @@ class Stage:
                 raise KeyboardInterrupt
         finally:
             if process is not None:
-                processes.stop(process, 10, 15)
+                stop_program(process, 10, 15)
 
 
 def _servers() -> Program:
