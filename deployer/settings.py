@@ -253,7 +253,7 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"deployments": "deployer.web.tags"},
+            "libraries": {"deployments": "deployer.web.tags", "rows": "pages.rows", "times": "pages.times"},
         },
     }
 ]

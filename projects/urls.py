@@ -1,12 +1,10 @@
-"""Addresses of the projects' pages."""
+"""Addresses of the projects' forms; deployer.urls has the pages that show deployments."""
 
 from django.urls import path
 
 from projects import views
 
 urlpatterns = [
-    path("", views.project_list, name="projects"),
-    path("<int:pk>/", views.project, name="project"),
     path("<int:pk>/edit/", views.project_edit, name="project_edit"),
     path("<int:pk>/copy/", views.project_copy, name="project_copy"),
     path("<int:pk>/variables/", views.project_variables, name="project_variables"),

@@ -1,4 +1,4 @@
-"""Pages that show what is deployed and where it goes, and the forms that change it."""
+"""The forms that change a project: its settings, its variables, its health checks, and a copy of it."""
 
 from typing import Any
 
@@ -9,35 +9,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods
 
-from pages.access import members_only, needs
+from pages.access import needs
 from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
 from projects.guess import Guess, example_script
 from projects.models import Project
-from servers.models import Credential, ServerGroup
-
-
-@require_safe
-@members_only
-def project_list(request: HttpRequest) -> HttpResponse:
-    """Every project."""
-    return render(request, "projects/list.html", {"projects": Project.objects.all()})
-
-
-@require_safe
-@members_only
-def project(request: HttpRequest, pk: int) -> HttpResponse:
-    """One project: how it is built, restarted and checked, and the servers it can go to."""
-    it = get_object_or_404(
-        Project.objects.select_related("git_credential")
-        .defer(*(f"git_credential__{name}" for name in Credential.SECRETS))
-        .prefetch_related("health_checks", "variables"),
-        pk=pk,
-    )
-    groups = ServerGroup.objects.filter(environment=it.environment).prefetch_related("servers")
-    servers = {server.pk: server for group in groups for server in group.servers.all() if server.is_active}
-    return render(request, "projects/project.html", {"project": it, "groups": groups, "servers": servers.values()})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

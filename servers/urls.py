@@ -1,14 +1,12 @@
-"""Addresses of the servers' pages."""
+"""Addresses of the servers' pages that show nothing of deployments; deployer.urls has the others."""
 
 from django.urls import include, path
 
-from servers.views import connection, editing, groups, host_key, importing, servers
+from servers.views import connection, editing, host_key, importing
 
 server_urls = [
-    path("", servers.server, name="server"),
     path("edit/", editing.server_edit, name="server_edit"),
     path("delete/", editing.server_delete, name="server_delete"),
-    path("test/", connection.server_test, name="server_test"),
     path("test/<int:number>/", connection.server_test_stage, name="server_test_stage"),
     path("test/briefly/", connection.server_test_briefly, name="server_test_briefly"),
     path("host-key/", host_key.host_key, name="host_key"),
@@ -16,23 +14,18 @@ server_urls = [
 ]
 
 group_urls = [
-    path("", groups.group_list, name="groups"),
     path("add/", editing.group_add, name="group_add"),
-    path("<int:pk>/", groups.group, name="group"),
     path("<int:pk>/edit/", editing.group_edit, name="group_edit"),
     path("<int:pk>/delete/", editing.group_delete, name="group_delete"),
 ]
 
 credential_urls = [
-    path("", editing.credential_list, name="credentials"),
     path("add/", editing.credential_add, name="credential_add"),
     path("<int:pk>/edit/", editing.credential_edit, name="credential_edit"),
     path("<int:pk>/delete/", editing.credential_delete, name="credential_delete"),
 ]
 
 urlpatterns = [
-    path("", servers.server_list, name="servers"),
-    path("test/", connection.servers_test, name="servers_test"),
     path("add/", editing.server_add, name="server_add"),
     path("import/", importing.server_import, name="server_import"),
     path("import/take/", importing.server_import_take, name="server_import_take"),

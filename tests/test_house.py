@@ -74,6 +74,24 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     assert not [path for path in _modules() if path.stem in vague or path.parent.name in vague]
 
 
+@pytest.mark.parametrize("floor", ["servers", "projects"])
+def test_templates_of_a_floor_name_nothing_above_it_but_addresses(floor: str) -> None:
+    above = re.compile(r"{% load [^%]*\bdeployments\b|[\"']deployer/[^\"']*\.html")
+    templates = sorted((HOUSE / "templates" / floor).rglob("*.html"))
+    assert templates
+    assert not [path.name for path in templates if above.search(path.read_text())]
+
+
+def test_tags_and_filters_ask_the_database_nothing() -> None:
+    libraries = [path for path in _modules() if "template.Library()" in path.read_text()]
+    assert libraries
+    managers = {"objects", "_default_manager", "_base_manager"}
+    for path in libraries:
+        asked = [node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+        assert not managers & set(asked), path
+        assert not [name for name in _imports(path) if name.startswith("django.db")], path
+
+
 def test_every_test_that_a_guarantee_names_is_there() -> None:
     text = (HOUSE / "docs" / "guarantees.md").read_text()
     named = re.findall(r"`(tests/[^`:]+)::([^`]+)`", text)

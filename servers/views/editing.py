@@ -1,17 +1,17 @@
 """Make, change and delete servers, groups and credentials, for those who may."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from django.contrib import messages
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, models, transaction
-from django.db.models import Count, ProtectedError
+from django.db.models import ProtectedError
 from django.db.models.deletion import Collector
 from django.forms import ModelForm
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods
 
 from pages.access import Request, needs
 from servers.forms import GroupForm, LoginForm, ServerForm
@@ -19,6 +19,17 @@ from servers.models import Credential, Server, ServerGroup
 
 #: The list that a form belongs to, by the name of its address.
 SECTIONS: dict[type[models.Model], str] = {Server: "servers", ServerGroup: "groups", Credential: "credentials"}
+
+
+@runtime_checkable
+class Obstacle(Protocol):
+    """A row that says why what it uses cannot be deleted now; it may be of a floor above."""
+
+    @property
+    def obstacle(self) -> str:
+        """A sentence with the remedy; empty where it has none."""
+        ...
+
 
 form_page = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -89,14 +100,6 @@ def group_delete(request: Request, pk: int) -> HttpResponse:
         _("Deployments to it stay in the history, without the group's name."),
     ]
     return _delete(request, group, consequences, "", reverse("group", args=[pk]))
-
-
-@require_safe
-@needs("servers.view_credential")
-def credential_list(request: Request) -> HttpResponse:
-    """Every login, without its secrets."""
-    credentials = Credential.objects.only("name", "username", "kind", "updated_at").annotate(number=Count("servers"))
-    return render(request, "servers/credentials.html", {"credentials": credentials})
 
 
 @form_page
@@ -177,6 +180,6 @@ def _hold(it: models.Model) -> str:
         Collector(using=DEFAULT_DB_ALIAS, origin=it).collect([it])
     except ProtectedError as error:
         users = sorted(error.protected_objects, key=str)[:10]
-        sentences = [said for user in users if (said := getattr(user, "obstacle", ""))]
-        return " ".join(sentences) or _("It is still used by %s.") % ", ".join(map(str, users))
+        sentences = [user.obstacle for user in users if isinstance(user, Obstacle)]
+        return " ".join(filter(None, sentences)) or _("It is still used by %s.") % ", ".join(map(str, users))
     return ""

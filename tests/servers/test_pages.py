@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployer.models import Deployment, Lease
-from deployer.web.tags import with_projects
+from deployer.web.servers import projects_on
 from servers.keys import fingerprint
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
@@ -105,11 +105,8 @@ def test_the_projects_of_a_server_are_those_that_were_deployed_there(client: Cli
     deployment = make_deployment(make_project(name="Shop"), make_group(server, other), deployment_type="restart_only")
     make_project(name="Billing")
     deployment.targets.filter(server=server).update(started_at=timezone.now())
-    rows = {
-        str(server): [str(project) for project, _status in projects]
-        for server, projects in with_projects([server, other])
-    }
-    assert rows == {"web-1": ["Shop"], "web-2": []}
+    rows = {pk: [str(project) for project in projects] for pk, projects in projects_on([server, other]).items()}
+    assert rows == {server.pk: ["Shop"]}
     assert "Shop" in client.get(reverse("server", args=[server.pk])).content.decode()
 
 

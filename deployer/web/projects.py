@@ -1,4 +1,4 @@
-"""Parts of a project's page that deployer itself answers: its YAML, and its health checks tried now."""
+"""The projects with their deployments: the list, the page of one, its YAML, and its health checks tried now."""
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -9,24 +9,46 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from deployer.declaring.export import as_yaml
+from deployer.models import Deployment
 from deployer.probing.trial import Trial, try_check
 from pages.access import Request, members_only, needs
 from projects.guess import short_name
 from projects.models import HealthCheck, Project
+from projects.shown import one_project
 from servers.models import Server
+
+#: Deployments that the page of a project shows.
+DEPLOYMENTS_SHOWN = 10
+
+
+@require_safe
+@members_only
+def project_list(request: Request) -> HttpResponse:
+    """Every project with its newest deployment."""
+    newest = {deployment.project_id: deployment for deployment in Deployment.objects.newest().listed()}
+    context = {"projects": Project.objects.all(), "newest": newest}
+    return render(request, "deployer/projects/list.html", context)
+
+
+@require_safe
+@members_only
+def project(request: Request, pk: int) -> HttpResponse:
+    """One project: how it is built, restarted and checked, where it can go, and its newest deployments."""
+    recent = Deployment.objects.listed().filter(project=pk)[:DEPLOYMENTS_SHOWN]
+    return render(request, "deployer/projects/project.html", one_project(pk) | {"recent": recent})
 
 
 @require_safe
 @members_only
 def project_yaml(request: Request, pk: int) -> HttpResponse:
     """The project as `manage.py apply` takes it; a file of it with ``?download``."""
-    project = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)
-    text = as_yaml(project)
+    it = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)
+    text = as_yaml(it)
     if "download" in request.GET:
         answer = HttpResponse(text, content_type="application/yaml; charset=utf-8")
-        answer["Content-Disposition"] = content_disposition_header(True, f"{short_name(project.name)}.yaml")
+        answer["Content-Disposition"] = content_disposition_header(True, f"{short_name(it.name)}.yaml")
         return answer
-    return render(request, "deployer/yaml.html", {"project": project, "yaml": text})
+    return render(request, "deployer/yaml.html", {"project": it, "yaml": text})
 
 
 @require_POST

@@ -1,0 +1,50 @@
+"""The groups of servers with the projects and the deployments that go to them."""
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from deployer.models import Deployment
+from deployer.web.first_steps import way_on
+from deployer.web.servers import projects_on
+from pages.access import Request, members_only
+from projects.models import Project
+from servers.models import ServerGroup
+from servers.shown import list_of_groups, one_group
+
+#: Deployments that the page of a group shows.
+DEPLOYMENTS_SHOWN = 10
+
+
+@require_safe
+@members_only
+def group_list(request: Request) -> HttpResponse:
+    """Every group: its environment, the states of its servers, the projects that can be deployed to it."""
+    projects: dict[str, list[Project]] = {}
+    for project in Project.objects.only("name", "environment").order_by("name"):
+        projects.setdefault(project.environment, []).append(project)
+    return render(request, "deployer/servers/groups.html", {"groups": list_of_groups(), "projects": projects})
+
+
+@require_safe
+@members_only
+def group(request: Request, pk: int) -> HttpResponse:
+    """One group: its servers as the list shows them, what was deployed to it and what can be."""
+    shown = one_group(pk)
+    it: ServerGroup = shown["group"]
+    context = {
+        "deployed": projects_on(shown["page"]),
+        "step": way_on(request.user),
+        "deployments": Deployment.objects.listed().filter(server_groups=it)[:DEPLOYMENTS_SHOWN],
+        "projects": _projects_of(it),
+    }
+    return render(request, "deployer/servers/group.html", shown | context)
+
+
+def _projects_of(group: ServerGroup) -> list[tuple[Project, Deployment | None]]:
+    """The projects of a group's environment, each with its newest deployment to the group; those that came first."""
+    newest = Deployment.objects.filter(server_groups=group).newest().listed()
+    found = {deployment.project_id: deployment for deployment in newest}
+    projects = Project.objects.filter(environment=group.environment).order_by("name")
+    rows = [(project, found.get(project.pk)) for project in projects]
+    return sorted(rows, key=lambda row: row[1] is None)

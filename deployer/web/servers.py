@@ -1,0 +1,102 @@
+"""The servers with what was deployed there: the list, the page of one, the tests that lead back to them, the logins."""
+
+from collections.abc import Iterable
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_POST, require_safe
+
+from deployer.models import Target
+from deployer.releases.versions import newest_of
+from deployer.web.first_steps import way_on
+from pages.access import Request, members_only, needs
+from projects.models import Project
+from servers.connection import ConnectionReport, ConnectionTest, test_connection, test_connections
+from servers.models import Server
+from servers.shown import list_of_credentials, list_of_servers, one_server, page_of_servers
+
+#: Visits of deployments that the page of a server shows.
+VISITS_SHOWN = 10
+#: Servers of a list that are tested side by side, so that the site answers others too.
+LANES = 4
+
+
+@require_safe
+@members_only
+def server_list(request: Request) -> HttpResponse:
+    """Every server: its state, its groups and what runs there."""
+    context = list_of_servers(request.GET)
+    return render(request, "deployer/servers/list.html", context | {"deployed": projects_on(context["page"])})
+
+
+def projects_on(servers: Iterable[Server]) -> dict[int, list[Project]]:
+    """The projects that were deployed to each server, by its id."""
+    came = Target.objects.filter(server__in=list(servers), started_at__isnull=False)
+    visits = list(newest_of(came))
+    projects = Project.objects.only("name", "environment").in_bulk({project for project, _server in visits})
+    found: dict[int, list[Project]] = {}
+    for project, server in visits:
+        found.setdefault(server, []).append(projects[project])
+    return {server: sorted(there, key=lambda project: project.name) for server, there in found.items()}
+
+
+@require_safe
+@members_only
+def server(request: Request, pk: int) -> HttpResponse:
+    """One server: how it is reached, what the last connection found, what was deployed there."""
+    return _page(request, get_object_or_404(Server.objects.with_login(), pk=pk))
+
+
+def _page(request: Request, it: Server, report: ConnectionReport | None = None) -> HttpResponse:
+    visits = Target.objects.filter(server=it).select_related("deployment__project").defer("deployment__plan")
+    context = {
+        "deployed": projects_on([it]),
+        "step": way_on(request.user),
+        "targets": visits.order_by("-id")[:VISITS_SHOWN],
+    }
+    return render(request, "deployer/servers/server.html", one_server(it, report) | context)
+
+
+@require_POST
+@members_only
+def server_test(request: Request, pk: int) -> HttpResponse:
+    """Test the way to a server: in one go, or, where a script follows, from its first stage on."""
+    server = get_object_or_404(Server.objects.with_login(), pk=pk)
+    if request.htmx:
+        test = ConnectionTest(server)
+        context = {"server": server, "next": 0, "doing": test.doing(0), "about": test.about(0)}
+        return render(request, "servers/_steps.html", context)
+    return _page(request, server, test_connection(server))
+
+
+@require_POST
+@members_only
+def servers_test(request: Request) -> HttpResponse:
+    """Test all servers that the list shows; where a script follows, each row asks for its own test."""
+    page = page_of_servers(request.GET)
+    if request.htmx:
+        waits = [None] * LANES + [server.pk for server in page][:-LANES]
+        for server, before in zip(page, waits, strict=False):
+            server.tested_after = before or 0  # type: ignore[attr-defined]  # for its row
+        context = {"page": page, "deployed": projects_on(page), "testing": True}
+        return render(request, "deployer/servers/_table.html", context)
+    keys = [server.pk for server in page]
+    reports = test_connections([*Server.objects.filter(pk__in=keys).select_related("credential", "jump_host")])
+    online = sum(report.ok for report in reports)
+    level = messages.SUCCESS if online == len(reports) else messages.WARNING
+    told = ngettext(
+        "%(all)d server was tested: %(online)d online.", "%(all)d servers were tested: %(online)d online.", len(reports)
+    )
+    messages.add_message(request, level, told % {"all": len(reports), "online": online})
+    return redirect(f"{reverse('servers')}?{request.GET.urlencode()}")
+
+
+@require_safe
+@needs("servers.view_credential")
+def credential_list(request: Request) -> HttpResponse:
+    """Every login, without its secrets."""
+    context = {"credentials": list_of_credentials(), "step": way_on(request.user)}
+    return render(request, "deployer/servers/credentials.html", context)
