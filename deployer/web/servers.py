@@ -98,5 +98,6 @@ def servers_test(request: Request) -> HttpResponse:
 @needs("servers.view_credential")
 def credential_list(request: Request) -> HttpResponse:
     """Every login, without its secrets."""
-    context = {"credentials": list_of_credentials(), "step": way_on(request.user)}
+    credentials = list_of_credentials()
+    context = {"credentials": credentials, "step": way_on(request.user) if credentials else None}
     return render(request, "deployer/servers/credentials.html", context)

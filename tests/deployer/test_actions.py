@@ -17,6 +17,7 @@ from deployer.launching.rules import Accepted, check_launch, refusal_while_activ
 from deployer.models import ApiToken, Deployment, Release, Target
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.html import tight
 from tests.parts.programs import PATIENCE
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
@@ -279,7 +280,7 @@ def test_what_did_not_build_is_rather_run_anew_than_retried(browser: Client, is_
     it = ended()
     release = stored(it, "r2") if is_built else None
     Deployment.objects.filter(pk=it.pk).update(commit_hash="c" * 40, release=release)
-    html = browser.get(it.get_absolute_url()).content.decode()
+    html = tight(browser.get(it.get_absolute_url()).content.decode())
     assert re.findall(r'btn-primary" href="[^"]*/(\w+)/"', html) == [first]
 
 
@@ -299,7 +300,7 @@ def test_after_a_cancel_only_force_is_offered_and_waiting_for_it(browser: Client
 def test_the_confirmation_of_a_retry_names_the_code_and_the_servers(browser: Client) -> None:
     it = ended()
     Deployment.objects.filter(pk=it.pk).update(commit_hash="a" * 40)
-    html = browser.get(reverse("deployment_retry", args=[it.pk])).content.decode()
+    html = tight(browser.get(reverse("deployment_retry", args=[it.pk])).content.decode())
     assert f"A new full deployment of {'a' * 40}" in html
     assert "On 1 server<" in html
     assert "web-2" in html
@@ -390,7 +391,7 @@ def test_check_first_shows_what_is_wrong_on_each_server_and_launches_nothing(
 ) -> None:
     browser = Operator("page").browser
     url = reverse("launch_check", args=[checked["project"].pk])
-    html = browser.post(url, form_of(checked), headers=headers).content.decode()
+    html = tight(browser.post(url, form_of(checked), headers=headers).content.decode())
     assert "<h3>web-1</h3>" in html
     assert "nowhere.sh does not exist" in html
     assert "What to do: Correct deploy_script_path" in html

@@ -17,6 +17,7 @@ from deployer.queue.sending import queue_is_lost
 from deployer.queue.sweep import LOST_JOB, sweep
 from servers.models import ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.html import tight
 from tests.parts.programs import callers
 from tests.parts.queue import QueueServer
 
@@ -129,14 +130,14 @@ def test_a_queue_that_takes_connections_and_never_answers_keeps_nobody_waiting_a
 
 def test_the_way_to_the_first_deployment_names_the_next_thing_and_leads_to_it() -> None:
     client = logged_in()
-    page = client.get(reverse("home")).content.decode()
+    page = tight(client.get(reverse("home")).content.decode())
     assert re.findall(r'btn-primary" href="([^"]+)"', page) == [reverse("credential_add")]
     assert reverse("project_add") in page
     make_group(make_server(), environment="staging")
-    page = client.get(reverse("home")).content.decode()
+    page = tight(client.get(reverse("home")).content.decode())
     assert re.findall(r'btn-primary" href="([^"]+)"', page) == [reverse("project_add")]
     project = make_project(environment="staging")
-    page = client.get(reverse("home")).content.decode()
+    page = tight(client.get(reverse("home")).content.decode())
     assert re.findall(r'btn-primary" href="([^"]+)"', page) == [reverse("launch", args=[project.pk])]
 
 
@@ -193,7 +194,7 @@ def test_a_new_project_says_what_is_next_until_it_was_launched() -> None:
     project = make_project(deploy_script_path="", environment="staging")
 
     def next_thing() -> str:
-        page = client.get(reverse("project", args=[project.pk])).content.decode()
+        page = tight(client.get(reverse("project", args=[project.pk])).content.decode())
         found = re.search(r'id="next-title">([^<]+)<', page)
         return found[1] if found else ""
 

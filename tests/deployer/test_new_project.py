@@ -18,6 +18,7 @@ from projects.models import Project
 from servers.errors import NotReadyError
 from tests.factories import make_credential, make_user
 from tests.parts.git import GitRepository
+from tests.parts.html import tight
 from tests.parts.programs import free_port
 from tests.parts.sshd import OpenSSHServer
 
@@ -42,7 +43,7 @@ def first_step(git_url: str, **values: object) -> dict:
 def look(client: Client, git_url: str, **values: object) -> str:
     answer = client.post(reverse("project_add_look"), first_step(git_url, **values))
     assert answer.status_code == 200
-    return answer.content.decode()
+    return tight(answer.content.decode())
 
 
 def over_ssh(sshd: OpenSSHServer, repository: GitRepository) -> str:
@@ -56,7 +57,7 @@ def test_the_branches_are_listed_and_what_is_in_the_repository_is_proposed(
     git_repo.branch("feature/cart")
     git_repo.switch("main")
     html = look(maria, git_repo.url)
-    assert "<option selected>main</option><option>feature/cart</option>" in html
+    assert "<option selected>main</option> <option>feature/cart</option>" in html
     for proposal in ("npm run build", "npm ci", 'value="dist"', 'value="/srv/web-shop"', "/srv/web-shop/restart.sh"):
         assert proposal in html
     assert not Project.objects.exists()
@@ -87,9 +88,8 @@ def test_another_branch_is_looked_at_when_it_is_asked_for(maria: Client, git_rep
 
 
 def test_a_fragment_and_a_plain_page_say_the_same(maria: Client, git_repo: GitRepository) -> None:
-    fragment = maria.post(
-        reverse("project_add_look"), first_step(git_repo.url), headers={"HX-Request": "true"}
-    ).content.decode()
+    answer = maria.post(reverse("project_add_look"), first_step(git_repo.url), headers={"HX-Request": "true"})
+    fragment = tight(answer.content.decode())
     assert fragment.strip().startswith('<div id="new-project"')
     assert fragment.split("csrfmiddlewaretoken")[0].strip() in look(maria, git_repo.url)
 
@@ -103,10 +103,10 @@ def test_what_is_wrong_in_the_second_step_is_said_and_nothing_that_was_typed_is_
         "deploy_script_path": "",
         "build_script": "mvn package",
     }
-    html = maria.post(reverse("project_add"), values).content.decode()
+    html = tight(maria.post(reverse("project_add"), values).content.decode())
     assert "must be an absolute path" in html
     assert "This field is required" in html
-    assert "<option>main</option><option selected>v2</option>" in html
+    assert "<option>main</option> <option selected>v2</option>" in html
     assert "mvn package" in html
     assert not Project.objects.exists()
 

@@ -24,6 +24,7 @@ from projects.models import Variable
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.git import GitRepository
+from tests.parts.html import tight
 
 pytestmark = pytest.mark.django_db
 
@@ -194,7 +195,7 @@ def test_the_form_refuses_with_the_words_of_the_launch_and_keeps_what_was_typed(
     assert form["branch"].value() == branch
     for group in groups:
         if group.environment == project.environment:
-            assert f'value="{group.pk}" checked' in answer.content.decode()
+            assert f'value="{group.pk}" checked' in tight(answer.content.decode())
 
 
 def test_a_second_launch_is_refused_with_a_link_to_the_first(client: Client, running: Deployment) -> None:
@@ -211,7 +212,7 @@ def test_a_second_launch_is_refused_with_a_link_to_the_first(client: Client, run
 def test_the_address_fills_in_the_form(client: Client) -> None:
     project, group, other = make_project(), make_group(make_server()), make_group(make_server())
     chosen: dict[str, Any] = {"type": "restart_only", "branch": "v9", "group": group.pk}
-    html = client.get(reverse("launch", args=[project.pk]), chosen).content.decode()
+    html = tight(client.get(reverse("launch", args=[project.pk]), chosen).content.decode())
     assert 'value="restart_only" checked' in html
     assert 'value="v9"' in html
     assert f'value="{group.pk}" checked' in html
@@ -223,7 +224,7 @@ def test_production_wants_the_name_of_the_project_to_be_typed(client: Client, ty
     project, group = make_project(name="shop"), make_group(make_server())
     url = reverse("launch", args=[project.pk])
     sent = {"deployment_type": "restart_only", "server_groups": [group.pk]}
-    refused = client.post(url, sent | {"confirm": typed}).content.decode()
+    refused = tight(client.post(url, sent | {"confirm": typed}).content.decode())
     assert "Type the name of the project to launch it in production: shop" in refused
     assert "<script>" not in refused
     assert f'value="{group.pk}" checked' in refused
@@ -317,7 +318,7 @@ def test_production_is_announced_and_staging_is_not(client: Client) -> None:
 
 def test_run_again_fills_in_the_same_launch(client: Client, running: Deployment) -> None:
     answer = client.get(reverse("deployment_again", args=[running.pk]), follow=True)
-    html = answer.content.decode()
+    html = tight(answer.content.decode())
     assert 'value="restart_only" checked' in html
     assert f'value="{running.server_groups.get().pk}" checked' in html
 
@@ -371,7 +372,7 @@ def test_polling_goes_on_after_the_end_until_every_row_has_arrived(client: Clien
 
 def test_the_page_of_an_ended_deployment_does_not_poll(client: Client, running: Deployment) -> None:
     running.end(Deployment.Status.FAILED, "web-1 failed: exit status 3.")
-    page = client.get(running.get_absolute_url()).content.decode()
+    page = tight(client.get(running.get_absolute_url()).content.decode())
     assert cursor(page) is None
     assert "web-1 failed: exit status 3." in page
     assert "✗ Failed" in page
@@ -503,12 +504,12 @@ def test_an_old_pass_is_replaced_after_a_check_and_a_good_one_is_never_prolonged
 
 def test_the_page_shows_the_last_500_lines_and_earlier_ones_on_demand(client: Client, running: Deployment) -> None:
     say(running, *[f"line {number}" for number in range(1, 1103)])
-    page = client.get(running.get_absolute_url()).content.decode()
+    page = tight(client.get(running.get_absolute_url()).content.decode())
     assert page.count('class="text"') == 500
     assert 'id="L603"' in page
     seen = 500
     while match := re.search(r'<div id="log-earlier"[^>]*?>.*?hx-get="([^"]*)"', page):
-        page = client.get(match[1].replace("&amp;", "&")).content.decode()
+        page = tight(client.get(match[1].replace("&amp;", "&")).content.decode())
         rows = re.findall(r'id="L(\d+)".*?<span class="text">line (\d+)<', page)
         assert all(number == text for number, text in rows)
         seen += len(rows)
@@ -756,7 +757,7 @@ def ended_ones(count: int, **values: Any) -> list[Deployment]:
 def test_history_counts_every_status_and_draws_the_last_ones(client: Client, running: Deployment) -> None:
     ended_ones(4)
     ended_ones(2, status="failed")
-    page = client.get(reverse("deployments")).content.decode()
+    page = tight(client.get(reverse("deployments")).content.decode())
     tabs = {" ".join(re.sub("<[^>]*>", " ", tab).split()) for tab in re.findall(r"<a [^>]*status=.*?</a>", page)}
     assert tabs == {"All 7", "Running or waiting 1", "Success 4", "Failed 2", "Restarting 1"}
     heights = [float(height) for height in re.findall(r'<rect class="bar [^>]*height="([\d.]+)"', page)]
@@ -764,7 +765,7 @@ def test_history_counts_every_status_and_draws_the_last_ones(client: Client, run
     weeks = re.findall(r"Week of [\d-]+: (\d+) of (\d+)</span>", page)
     assert len(weeks) == 12
     assert weeks[-1] == ("4", "6")
-    only = client.get(reverse("deployments"), {"status": "failed"}).content.decode()
+    only = tight(client.get(reverse("deployments"), {"status": "failed"}).content.decode())
     assert "All <" in only
     assert only.count('class="row-link"') == 2
 
@@ -775,7 +776,7 @@ def test_history_is_filtered_by_person_environment_and_time(client: Client, runn
     old = timezone.localdate() - timedelta(days=5)
 
     def shown(**query: Any) -> list[str]:
-        page = client.get(reverse("deployments"), query).content.decode()
+        page = tight(client.get(reverse("deployments"), query).content.decode())
         return re.findall(r'row-link" href="[^"]*"><span class="id">[^<]*</span> ([\w-]+)', page)
 
     assert shown() == ["project-of-1", "shop"]
@@ -813,10 +814,10 @@ def test_a_line_that_is_asked_for_is_shown_with_those_around_it(client: Client, 
 
 def test_later_lines_follow_those_that_are_shown_until_the_last(client: Client, running: Deployment) -> None:
     say(running, *(f"line {number}" for number in range(1, 1301)))
-    html = client.get(running.get_absolute_url(), {"at": 100}).content.decode()
+    html = tight(client.get(running.get_absolute_url(), {"at": 100}).content.decode())
     seen = numbers_on(html)
     while link := re.search(r'id="log-later"(?! hidden)[^>]*?><button[^>]*hx-get="([^"]*)"', html):
-        html = client.get(link[1].replace("&amp;", "&")).content.decode()
+        html = tight(client.get(link[1].replace("&amp;", "&")).content.decode())
         if 'id="log-later" class="log-earlier" hx-swap-oob="true" hidden' in html:
             seen += numbers_on(html)
             break
@@ -853,13 +854,13 @@ def test_a_click_on_a_server_filters_the_log_to_it_and_keeps_the_rest_of_the_fil
     client: Client, running: Deployment
 ) -> None:
     target = running.targets.get()
-    html = client.get(running.get_absolute_url(), {"level": "error"}).content.decode()
+    html = tight(client.get(running.get_absolute_url(), {"level": "error"}).content.decode())
     link = re.search(rf'id="server-{target.pk}" href="([^"]*)"', html)
     assert link is not None
     assert link[1] == f"?level=error&amp;server={target.pk}#log-title"
-    answer = poll(client, running, **followed(client, running, level="error") | {"seen": ""})
+    answer = tight(poll(client, running, **followed(client, running, level="error") | {"seen": ""}))
     assert f'id="server-{target.pk}" href="?level=error&amp;server={target.pk}#log-title"' in answer
-    chosen = client.get(running.get_absolute_url(), {"server": target.pk}).content.decode()
+    chosen = tight(client.get(running.get_absolute_url(), {"server": target.pk}).content.decode())
     assert f'id="server-{target.pk}" aria-current="true"' in chosen
 
 
@@ -868,7 +869,7 @@ def test_many_servers_are_counted_by_status_and_the_first_of_each_is_one_click_a
     last = it.targets.order_by("id").last()
     assert last is not None
     Target.objects.filter(pk=last.pk).update(status=Target.Status.FAILED)
-    html = client.get(it.get_absolute_url()).content.decode()
+    html = tight(client.get(it.get_absolute_url()).content.decode())
     tally = re.findall(r'<a class="tally-(\w+)" href="#server-(\d+)">.*?</svg>\s*([^<]*)</a>', html, re.DOTALL)
     first = it.targets.order_by("batch", "id")[0]
     assert tally == [("failed", str(last.pk), "1 Failed"), ("pending", str(first.pk), "13 Waiting")]

@@ -13,6 +13,7 @@ from deployer.probing.trial import try_check
 from projects.models import Project
 from servers.models import Server
 from tests.factories import make_group, make_project, make_server, make_user
+from tests.parts.html import tight
 from tests.parts.programs import free_port
 from tests.parts.sshd import OpenSSHServer
 
@@ -96,7 +97,7 @@ def test_the_page_answers_as_a_fragment_and_as_a_plain_form(project: Project, se
     address = reverse("project_try", args=[project.pk, check.pk])
     assert f'hx-post="{address}"' in page
     assert "Trying it runs the command on the server" in page
-    fragment = maria.post(address, {"server": server.pk}, headers={"HX-Request": "true"}).content.decode()
+    fragment = tight(maria.post(address, {"server": server.pk}, headers={"HX-Request": "true"}).content.decode())
     assert fragment.strip().startswith(f'<div id="trial-{check.pk}"')
     assert "status 1: &lt;b&gt;" in fragment
     plain = maria.post(address, {"server": server.pk}, follow=True).content.decode()

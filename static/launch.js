@@ -1,0 +1,15 @@
+/* The launch page: what is chosen is in its address, so that it can be kept and sent to somebody. */
+(() => {
+  "use strict";
+
+  const names = { deployment_type: "type", server_groups: "group" };
+  const left = ["csrfmiddlewaretoken", "confirm"];
+  const form = document.querySelector("form.launch");
+  form.addEventListener("change", () => {
+    const query = new URLSearchParams();
+    for (const [name, value] of new FormData(form)) {
+      if (value && !left.includes(name)) query.append(names[name] ?? name, value);
+    }
+    history.replaceState(null, "", `?${query}`);
+  });
+})();

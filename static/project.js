@@ -1,0 +1,18 @@
+/* A project's form, whose fields `data-path` and `data-below` name: a file below the path moves with it. */
+(() => {
+  "use strict";
+
+  const isPath = (box) => box.name && box.form?.dataset.path === box.name;
+  document.addEventListener("focusin", (event) => {
+    if (isPath(event.target)) event.target.dataset.before = event.target.value;
+  });
+  document.addEventListener("change", (event) => {
+    const path = event.target;
+    const before = path.dataset.before;
+    if (!isPath(path) || !before) return;
+    const file = path.form.elements[path.form.dataset.below];
+    if (!file.value.startsWith(`${before}/`)) return;
+    file.value = path.value.replace(/\/+$/, "") + file.value.slice(before.length);
+    path.dataset.before = path.value;
+  });
+})();
