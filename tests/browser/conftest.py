@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 from tests.parts.programs import PATIENCE, program
 
@@ -24,10 +24,19 @@ def page(live_server, queue_server) -> Iterator[Page]:
         page.set_default_timeout(SLOW)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("console", lambda message: _note(message, errors))
         yield page
         browser.close()
     assert not errors
+
+
+def _note(message: ConsoleMessage, errors: list[str]) -> None:
+    """Add what is an error; a question that was under way when somebody left the page is none."""
+    if message.type != "error":
+        return
+    errors.append(message.text)
+    if message.text.startswith("htmx:sendAbort"):
+        del errors[-2:]  # this is said of it, and "htmx:afterRequest" before
 
 
 @pytest.fixture

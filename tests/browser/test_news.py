@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 from deployer.models import LogLine
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.person import PASSWORD, log_in
+from tests.parts.programs import wait_until
 
 #: How often the page was about to ask: its own clock, however slow the machine is.
 COUNT = """
@@ -32,7 +33,7 @@ def test_a_tab_that_nobody_sees_asks_less_often_and_misses_nothing(page: Page) -
     page.evaluate("Object.defineProperty(document, 'hidden', { configurable: true, get: () => true })")
     statuses.clear()
     page.evaluate(COUNT)
-    page.wait_for_function("window.looks >= 5")
+    wait_until(lambda: page.evaluate("window.looks >= 5"), "the page to look five times")
     assert len(statuses) <= 2  # one of the five, and the one that was under way
     LogLine.objects.bulk_create([LogLine(deployment=it, content="while nobody looked", timestamp=timezone.now())])
 

@@ -148,5 +148,6 @@ def test_without_a_server_at_hand_one_button_leads_to_the_first_deployment_and_a
     )
     expect(page.get_by_role("heading", name="Nothing has been deployed yet")).to_be_visible()
     wait_until(lambda: not processes_with(mark), "the shops to end")
+    page.goto("about:blank")  # else it goes on asking
     assert site.stop(signal.SIGTERM) == 0
     site.wait_ended()

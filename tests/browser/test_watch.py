@@ -15,6 +15,7 @@ from servers.models import ServerGroup
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.git import GitRepository
 from tests.parts.person import PASSWORD, log_in
+from tests.parts.programs import wait_until
 from tests.parts.sshd import OpenSSHServer
 from tests.parts.worker import Worker
 
@@ -83,9 +84,8 @@ def server(page: Page, name: str) -> Locator:
 
 def expect_end_of_log(page: Page) -> None:
     """The log is scrolled to its end, but for a line at most."""
-    page.wait_for_function(
-        "(log => log.scrollHeight - log.scrollTop - log.clientHeight < 24)(document.getElementById('log'))"
-    )
+    from_end = "(log => log.scrollHeight - log.scrollTop - log.clientHeight)(document.getElementById('log'))"
+    wait_until(lambda: page.evaluate(from_end) < 24, "the end of the log")
 
 
 def place_in_log(page: Page) -> int:
@@ -323,7 +323,7 @@ def test_whoever_has_asked_is_told_of_the_end_and_the_browser_remembers_it(perso
     expect(tell).to_have_text("You are told when it ends")
     long_log.end(Deployment.Status.FAILED, "web-1 does not answer")
     expect(status_of(page)).to_contain_text("Failed")
-    page.wait_for_function("window.told.length")
+    wait_until(lambda: page.evaluate("window.told.length"), "the notification")
     told = page.evaluate("window.told")
     assert len(told) == 1
     assert told[0].startswith("Shop: Failed | ")
