@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).resolve().parent.parent
-FLOORS = {"servers": {"servers"}, "projects": {"projects", "servers"}, "deployer": {"deployer", "projects", "servers"}}
+FLOORS = {
+    "people": {"people"},
+    "servers": {"servers", "people"},
+    "projects": {"projects", "servers", "people"},
+    "deployer": {"deployer", "projects", "servers", "people"},
+}
 #: Library: the files that may import it. Everybody else asks those.
 DOORS = {
     "paramiko": {"servers/ssh/shell.py"},

@@ -30,11 +30,12 @@ from deployer.api.shapes import (
     preflight_shape,
 )
 from deployer.launching.launch import Launch, LaunchRefusedError, launch, retry_failed, roll_back, with_release
-from deployer.models import ApiToken, Deployment, Release
+from deployer.models import Deployment, Release
 from deployer.probing.look import preflight_of
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import receive
+from people.models import ApiToken
 from projects.models import Project
 from servers.models import ServerGroup
 

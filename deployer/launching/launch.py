@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils.crypto import get_random_string
@@ -13,6 +12,7 @@ from deployer.models import Deployment, Release, Target, validated_branch
 from deployer.plan import Plan
 from deployer.queue.jobs import enqueue_deployment
 from deployer.releases.store import recorded
+from people.models import User
 from projects.models import Project
 from projects.validators import batch_numbers, validate_batches
 from servers.models import Server, ServerGroup
@@ -48,7 +48,7 @@ class Launch:
     groups: Sequence[ServerGroup]
     deployment_type: str = Deployment.Type.FULL
     branch: str = ""
-    created_by: AbstractBaseUser | None = None
+    created_by: User | None = None
     trigger: str = Deployment.Trigger.WEB
     release: Release | None = None
     only: frozenset[int] | None = None
@@ -77,7 +77,7 @@ def launch(wish: Launch) -> Deployment:
                 environment=wish.project.environment,
                 deployment_type=wish.deployment_type,
                 branch=branch,
-                created_by=wish.created_by,  # type: ignore[misc]  # the user model is a setting
+                created_by=wish.created_by,
                 trigger=wish.trigger,
                 plan=_plan(wish).to_json(),
                 release=wish.release,
@@ -223,17 +223,17 @@ def check_launch(wish: Launch) -> list[Server]:
     return servers
 
 
-def retry_failed(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
+def retry_failed(earlier: Deployment, *, created_by: User | None, trigger: str) -> Deployment:
     """Launch what `wish_to_retry` asks for."""
     return launch(wish_to_retry(earlier, created_by=created_by, trigger=trigger))
 
 
-def roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
+def roll_back(latest: Deployment, *, created_by: User | None, trigger: str) -> Deployment:
     """Launch what `wish_to_roll_back` asks for."""
     return launch(wish_to_roll_back(latest, created_by=created_by, trigger=trigger))
 
 
-def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Launch:
+def wish_to_retry(earlier: Deployment, *, created_by: User | None, trigger: str) -> Launch:
     """The same type and release again, for the servers of ``earlier`` that are not as they should be.
 
     Refused while it runs, when every server is done, when a newer deployment has touched one of them, and when one
@@ -275,7 +275,7 @@ def wish_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, t
     )
 
 
-def wish_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Launch:
+def wish_to_roll_back(latest: Deployment, *, created_by: User | None, trigger: str) -> Launch:
     """The release that the servers of ``latest`` themselves recorded before it: no clone, no build.
 
     One that had failed there is passed over, for the one before it. Refused where there is none, where the servers

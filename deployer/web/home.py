@@ -6,7 +6,6 @@ from itertools import chain
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.models import User
 from django.db.models import Max, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
@@ -18,6 +17,7 @@ from deployer.models import Deployment, Release
 from deployer.playground import rows as playground
 from deployer.web.first_steps import first_steps, next_step
 from deployer.web.request import fragment
+from people.models import User
 from projects.models import Project
 from servers.access import Request
 from servers.models import Server

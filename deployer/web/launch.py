@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.db.models import QuerySet
 from django.http import HttpResponse
@@ -16,6 +15,7 @@ from deployer.launching.launch import Launch, LaunchRefusedError, launch, refusa
 from deployer.models import Deployment, Release
 from deployer.probing.look import Finding, preflight_of
 from deployer.web.forms import LaunchForm
+from people.models import User
 from projects.models import Project
 from servers.access import Request
 from servers.models import ServerGroup

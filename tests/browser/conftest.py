@@ -7,6 +7,7 @@ from django.conf import settings
 from django.test import Client
 from playwright.sync_api import Page, sync_playwright
 
+from people.models import User
 from tests.parts.programs import program
 
 
@@ -26,12 +27,12 @@ def page(live_server, queue_server) -> Iterator[Page]:
 
 
 @pytest.fixture
-def log_in(page: Page, live_server) -> Callable[[object], None]:
+def log_in(page: Page, live_server) -> Callable[[User], None]:
     """``log_in(user)`` lets the browser be somebody's without the form."""
 
-    def be(user: object) -> None:
+    def be(user: User) -> None:
         client = Client()
-        client.force_login(user)  # type: ignore[arg-type]  # the user model is a setting
+        client.force_login(user)
         value = client.cookies[settings.SESSION_COOKIE_NAME].value
         page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": value, "url": live_server.url}])
 

@@ -8,7 +8,8 @@ from django.test import Client
 from django.utils import timezone
 
 from deployer.api.shapes import LOG_PAGE
-from deployer.models import ApiToken, Deployment, LogLine
+from deployer.models import Deployment, LogLine
+from people.models import ApiToken
 from projects.models import Project, Variable
 from servers.models import ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
