@@ -18,6 +18,7 @@ from ninja.pagination import LimitOffsetPagination, paginate
 from ninja.security import HttpBearer
 from pydantic import ConfigDict
 
+from deployer import __version__
 from deployer.api.shapes import (
     DeploymentShape,
     LogPage,
@@ -53,7 +54,7 @@ class BearerToken(HttpBearer):
 
 api = NinjaAPI(
     title="deployer",
-    version="1",
+    version=__version__,
     description=_(
         "Check and launch deployments, follow, continue, cancel, retry and roll them back. "
         "Tokens are made in the admin."
@@ -97,6 +98,12 @@ class Pages(LimitOffsetPagination):
     class Input(Schema):
         limit: int = Field(50, ge=1, le=500)
         offset: int = Field(0, ge=0, le=2**31)
+
+
+class VersionShape(Schema):
+    """Which deployer answers."""
+
+    version: str
 
 
 class ProjectShape(Schema):
@@ -275,6 +282,12 @@ def upload_release(request: Any, project_id: Id, package: File[UploadedFile], no
 def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
     """Where to, by name."""
     return ServerGroup.objects.prefetch_related("servers")
+
+
+@api.get("/version", response=VersionShape, tags=["about"])
+def read_version(request: HttpRequest) -> dict[str, str]:
+    """Which deployer this is."""
+    return {"version": __version__}
 
 
 def _launch_of(request: Any, wish: LaunchInput) -> Launch:
