@@ -49,9 +49,20 @@ def main() -> None:
     from django.core.management import execute_from_command_line
 
     try:
-        execute_from_command_line(sys.argv)
+        if sys.argv[1:2] in (["version"], ["--version"]):  # which Django answers with its own
+            _print_version(sys.argv[2:])
+        else:
+            execute_from_command_line(sys.argv)
     except ImproperlyConfigured as error:
         sys.exit(f"deployer: {error}")
+
+
+def _print_version(arguments: list[str]) -> None:
+    import django
+    from django.core.management import load_command_class
+
+    django.setup()
+    load_command_class("deployer", "version").run_from_argv([sys.argv[0], "version", *arguments])
 
 
 if __name__ == "__main__":

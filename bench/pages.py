@@ -356,7 +356,6 @@ def print_plan(deployment: int) -> None:
 def count_queries(deployment: int) -> None:
     """What a poll asks of the database, sessions and users included."""
     from django.conf import settings
-    from django.contrib.auth import get_user_model
     from django.db import connection
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
@@ -364,9 +363,10 @@ def count_queries(deployment: int) -> None:
 
     from bench.viewers import poll_of
     from deployer.models import LogLine, Target
+    from people.models import User
 
     client = Client(headers={"host": settings.ALLOWED_HOSTS[0]})
-    client.force_login(get_user_model().objects.get())
+    client.force_login(User.objects.get())
 
     def asked(change: str) -> int:
         address = poll_of(client.get(f"/deployments/{deployment}/").content)

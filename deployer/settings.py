@@ -222,6 +222,7 @@ INSTALLED_APPS = [
     "django_rq",
     "ninja",
     "csp",
+    "people",
     "servers",
     "projects",
     "deployer",
@@ -258,6 +259,7 @@ TEMPLATES = [
     }
 ]
 
+AUTH_USER_MODEL = "people.User"
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},

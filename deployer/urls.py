@@ -25,7 +25,7 @@ from deployer.web import (
     releases,
     servers,
 )
-from pages.access import superusers_only
+from people.access import superusers_only
 
 
 def for_superusers(module: str) -> tuple[list[URLPattern], str]:

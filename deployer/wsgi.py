@@ -4,6 +4,9 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
+from deployer.database import insist, refuse_unknown_migrations
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deployer.settings")
 
 application = get_wsgi_application()
+insist(refuse_unknown_migrations)  # a database that is away for a moment is waited for

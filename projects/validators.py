@@ -1,4 +1,7 @@
-"""Rules for git addresses, branch names, variables and rollout plans."""
+"""Rules for git addresses, branch names, variables and rollout plans.
+
+Migrations name them: this module keeps its name, and so do they.
+"""
 
 import math
 import re

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from pages.access import needs
+from people.access import needs
 from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
 from projects.guess import Guess, example_script
 from projects.models import Project

@@ -1,4 +1,7 @@
-"""Model fields whose values are encrypted in the database with a key that is not there."""
+"""Model fields whose values are encrypted in the database with a key that is not there.
+
+Migrations name them: this module keeps its name, and so do they.
+"""
 
 import json
 from functools import lru_cache
@@ -61,6 +64,8 @@ class EncryptedTextField(models.TextField):
 
 class EncryptedJSONField(EncryptedTextField):
     """A JSON value that is stored encrypted."""
+
+    _pyi_private_set_type: Any  # tells the type checker that it takes more than text
 
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> Any:
         return json.loads(decrypt(value)) if value else None

@@ -1,4 +1,7 @@
-"""Rules for values that later reach a shell, a path, a URL or a page."""
+"""Rules for values that later reach a shell, a path, a URL or a page.
+
+Migrations name them: this module keeps its name, and so do they.
+"""
 
 import ipaddress
 import re

@@ -11,11 +11,10 @@
 import itertools
 from typing import Any
 
-from django.contrib.auth import get_user_model
-
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.launch import launch
 from deployer.models import Deployment
+from people.models import User
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
 from tests.parts.sshd import OpenSSHServer
@@ -25,7 +24,7 @@ _numbers = itertools.count(1)
 
 def make_user(username: str = "", password: str = "correct horse", *, is_superuser: bool = True, **values: Any) -> Any:
     """A user who may log in with ``password``; a superuser unless said otherwise."""
-    users = get_user_model().objects
+    users = User.objects
     make = users.create_superuser if is_superuser else users.create_user
     return make(username=username or f"user-{next(_numbers)}", password=password, **values)
 

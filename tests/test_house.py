@@ -10,13 +10,14 @@ import pytest
 
 HOUSE = Path(__file__).resolve().parent.parent
 #: From the ground up. A floor imports from itself and from those before it.
-FLOORS = ["pages", "servers", "projects", "deployer"]
+FLOORS = ["pages", "people", "servers", "projects", "deployer"]
 
 #: Of each floor: its rooms (a folder or a file), and the rooms of the same floor that each may import from. A name with
 #: a dot is one file of a room. What stands on a lower floor is open to all.
 ROOMS: dict[str, dict[str, set[str]]] = {}
 
-ROOMS["pages"] = {"access": set(), "forms": set(), "rows": set(), "times": set()}
+ROOMS["pages"] = {"forms": set(), "rows": set(), "times": set()}
+ROOMS["people"] = {"models": set(), "access": {"models"}, "admin": {"models"}, "apps": set()}
 _MACHINES = {"errors", "fields", "keys", "models", "pauses", "sentences", "shell", "validators"}
 ROOMS["servers"] = {
     "errors": {"sentences"},
@@ -83,7 +84,7 @@ ROOMS["deployer"] = {
     "apps": set(),
     "settings": {"host"},
     "urls": {"api", "web"},
-    "wsgi": set(),
+    "wsgi": {"database"},
 }
 
 #: Library: the files and folders that may import it. Everybody else asks those.

@@ -103,7 +103,7 @@ def test_the_compiled_catalogue_holds_what_the_catalogue_says(catalogue: polib.P
 
 def test_every_string_of_the_product_is_in_the_catalogue(tmp_path: Path, catalogue: polib.POFile) -> None:
     """What ``make messages`` does to a copy of the product changes nothing; where it does, run it and translate."""
-    for name in ("deployer", "projects", "servers", "templates", "locale", ".ci"):
+    for name in ("deployer", "pages", "people", "projects", "servers", "templates", "locale", ".ci"):
         shutil.copytree(HOUSE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HOUSE / "manage.py", tmp_path)
     environment = {**os.environ, "PYTHON": sys.executable, "DJANGO_SETTINGS_MODULE": "deployer.settings"}
@@ -134,7 +134,8 @@ MARKS = {"_", "gettext", "gettext_lazy", "ngettext"}
 
 def _marked() -> Iterator[tuple[Path, ast.Call]]:
     """Every call that marks a string for translation."""
-    for path in (path for floor in ("deployer", "projects", "servers") for path in (HOUSE / floor).rglob("*.py")):
+    floors = ("deployer", "projects", "servers", "people")
+    for path in (path for floor in floors for path in (HOUSE / floor).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in MARKS:
                 yield path, node
@@ -402,7 +403,9 @@ ADMIN_PAGES = [
     ("admin:deployer_deployment_change", "active"),
     ("admin:deployer_logline_changelist", ""),
     ("admin:deployer_release_change", "release"),
-    ("admin:deployer_apitoken_add", ""),
+    ("admin:people_apitoken_add", ""),
+    ("admin:people_user_add", ""),
+    ("admin:people_user_changelist", ""),
 ]
 
 

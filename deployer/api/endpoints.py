@@ -18,6 +18,7 @@ from ninja.pagination import LimitOffsetPagination, paginate
 from ninja.security import HttpBearer
 from pydantic import ConfigDict
 
+from deployer import __version__
 from deployer.api.shapes import (
     DeploymentShape,
     LogPageShape,
@@ -33,10 +34,11 @@ from deployer.launching.choice import with_release
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.reading import News
-from deployer.models import ApiToken, Deployment, Release
+from deployer.models import Deployment, Release
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
+from people.models import ApiToken
 from projects.models import Project
 from servers.models import ServerGroup
 
@@ -54,7 +56,7 @@ class BearerToken(HttpBearer):
 
 api = NinjaAPI(
     title="deployer",
-    version="1",
+    version=__version__,
     description=_(
         "Check and launch deployments, follow, continue, cancel, retry and roll them back. "
         "Tokens are made in the admin."
@@ -98,6 +100,12 @@ class Pages(LimitOffsetPagination):
     class Input(Schema):
         limit: int = Field(50, ge=1, le=500)
         offset: int = Field(0, ge=0, le=2**31)
+
+
+class VersionShape(Schema):
+    """Which deployer answers."""
+
+    version: str
 
 
 class ProjectShape(Schema):
@@ -276,6 +284,12 @@ def upload_release(request: Any, project_id: Id, package: File[UploadedFile], no
 def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
     """Where to, by name."""
     return ServerGroup.objects.prefetch_related("servers")
+
+
+@api.get("/version", response=VersionShape, tags=["about"])
+def read_version(request: HttpRequest) -> dict[str, str]:
+    """Which deployer this is."""
+    return {"version": __version__}
 
 
 def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:

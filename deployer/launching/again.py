@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from django.contrib.auth.models import AbstractBaseUser
 from django.utils.translation import gettext as _
 
 from deployer.launching.asked import LaunchRequest
@@ -11,20 +10,21 @@ from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Release, Target
 from deployer.releases.versions import recorded
+from people.models import User
 from servers.models import ServerGroup
 
 
-def retry_failed(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
+def retry_failed(earlier: Deployment, *, created_by: User | None, trigger: str) -> Deployment:
     """Launch what `request_to_retry` asks for."""
     return launch(request_to_retry(earlier, created_by=created_by, trigger=trigger))
 
 
-def roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> Deployment:
+def roll_back(latest: Deployment, *, created_by: User | None, trigger: str) -> Deployment:
     """Launch what `request_to_roll_back` asks for."""
     return launch(request_to_roll_back(latest, created_by=created_by, trigger=trigger))
 
 
-def request_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> LaunchRequest:
+def request_to_retry(earlier: Deployment, *, created_by: User | None, trigger: str) -> LaunchRequest:
     """The same type and release again, for the servers of ``earlier`` that are not as they should be.
 
     Refused while it runs, when every server is done, when a newer deployment has touched one of them, and when one
@@ -52,7 +52,7 @@ def request_to_retry(earlier: Deployment, *, created_by: AbstractBaseUser | None
     )
 
 
-def request_to_roll_back(latest: Deployment, *, created_by: AbstractBaseUser | None, trigger: str) -> LaunchRequest:
+def request_to_roll_back(latest: Deployment, *, created_by: User | None, trigger: str) -> LaunchRequest:
     """The release that the servers of ``latest`` themselves recorded before it: no clone, no build.
 
     One that had failed there is passed over, for the one before it. Refused where there is none, where the servers

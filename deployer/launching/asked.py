@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from django.contrib.auth.models import AbstractBaseUser
-
 from deployer.models import Deployment, Release
 from deployer.plan import Plan
+from people.models import User
 from projects.models import Project
 from projects.validators import batch_numbers
 from servers.models import Server, ServerGroup
@@ -26,7 +25,7 @@ class LaunchRequest:
     groups: Sequence[ServerGroup]
     deployment_type: str = Deployment.Type.FULL
     branch: str = ""
-    created_by: AbstractBaseUser | None = None
+    created_by: User | None = None
     trigger: str = Deployment.Trigger.WEB
     release: Release | None = None
     only: frozenset[int] | None = None

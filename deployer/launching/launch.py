@@ -43,7 +43,7 @@ def _written(request: LaunchRequest, accepted: Accepted) -> Deployment:
         environment=request.project.environment,
         deployment_type=request.deployment_type,
         branch=accepted.branch,
-        created_by=request.created_by,  # type: ignore[misc]  # the user model is a setting
+        created_by=request.created_by,
         trigger=request.trigger,
         plan=accepted.plan.to_json(),
         release=release,

@@ -10,8 +10,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
 
+from deployer import __version__
 from deployer.api.shapes import shape_of
-from deployer.database import insist
+from deployer.database import UnknownMigrationsError, insist, refuse_unknown_migrations
 from deployer.declaring.reading import printable
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.reading import News, Row
@@ -47,14 +48,18 @@ class SpokenCommand(BaseCommand):
         self.help = str(self.summary)  # the parser takes plain text only
         return super().create_parser(prog_name, subcommand, **kwargs)
 
+    def get_version(self) -> str:
+        return f"deployer {__version__}"
+
 
 class OperatorCommand(SpokenCommand):
     """A command whose foreseeable troubles end as a sentence and exit status 2, never as a traceback."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
+            refuse_unknown_migrations()
             return super().execute(*args, **options)
-        except DecryptionError as error:
+        except (DecryptionError, UnknownMigrationsError) as error:
             raise refused(str(error)) from error
         except (OperationalError, ProgrammingError) as error:
             raise refused(

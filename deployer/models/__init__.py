@@ -5,10 +5,8 @@ from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.release import Release
 from deployer.models.sighting import Sighting
-from deployer.models.token import ApiToken
 
 __all__ = [
-    "ApiToken",
     "Deployment",
     "DeploymentQuerySet",
     "Lease",

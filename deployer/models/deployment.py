@@ -3,7 +3,6 @@
 import secrets
 from typing import Any, ClassVar, Self
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MinLengthValidator
 from django.db import models
@@ -14,6 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.release import Release
+from people.models import User
 from projects.models import Project
 from projects.validators import validate_ref
 from servers.fields import EncryptedJSONField
@@ -51,7 +51,7 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         """Those that a worker has taken and not ended."""
         return self.active().exclude(status=Deployment.Status.PENDING)
 
-    def waiting(self) -> Self:
+    def pending(self) -> Self:
         """Those that no worker has taken yet."""
         return self.active().filter(status=Deployment.Status.PENDING)
 
@@ -135,7 +135,7 @@ class Deployment(models.Model):
     commit_message = models.TextField(_("commit message"), blank=True)
     error_message = models.TextField(_("error"), blank=True)
     created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
+        User,
         on_delete=models.SET_NULL,
         null=True,
         blank=True,
@@ -190,13 +190,17 @@ class Deployment(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["project", "environment"],
-                condition=models.Q(finished_at=None),
+                # Deployments with these two statuses, which nothing has yet, will stand in line beside an active one.
+                condition=models.Q(finished_at=None) & ~models.Q(status__in=["queued", "waiting"]),
                 name="one_active_deployment_of_a_project",
             ),
         ]
         indexes: ClassVar = [
             models.Index(fields=["project", "-id"], name="deployment_of_project"),
             models.Index(fields=["status", "-id"], name="deployment_by_status"),
+            models.Index(
+                fields=["finished_at", "project"], name="open_deployments", condition=models.Q(finished_at=None)
+            ),
         ]
 
     def __str__(self) -> str:
@@ -231,7 +235,7 @@ class Deployment(models.Model):
         token = secrets.token_hex(16)
         status = self.first_running_status
         began = {"started_at": Now()} | ({"deploying_at": Now()} if status == self.Status.DEPLOYING else {})
-        won = self._rows().waiting().update(status=status, claim=token, heartbeat_at=Now(), **began) == 1
+        won = self._rows().pending().update(status=status, claim=token, heartbeat_at=Now(), **began) == 1
         if won:
             self.claim, self.status = token, status
         return won
@@ -288,7 +292,7 @@ class Deployment(models.Model):
         One that no worker has taken is cancelled at once.
         """
         cancelled = (
-            self._rows().waiting().update(status=self.Status.CANCELLED, cancel_requested_at=Now(), finished_at=Now())
+            self._rows().pending().update(status=self.Status.CANCELLED, cancel_requested_at=Now(), finished_at=Now())
         )
         if cancelled:
             with as_stored():
@@ -321,6 +325,8 @@ def null_once_ended(collector: Collector, field: models.Field, targets: models.Q
     models.SET_NULL(collector, field, targets.exclude(deployment__finished_at=None), using)
 
 
+# Migrations name it, and are never edited: they do so by a path that stays when this file does not.
+null_once_ended.__module__ = "deployer.models"
 null_once_ended.lazy_sub_objs = True  # type: ignore[attr-defined]  # as Django's own SET_NULL has it: nothing is loaded
 
 

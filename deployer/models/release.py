@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from typing import ClassVar, Self
 
-from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from people.models import User
 from projects.models import Project
 
 
@@ -67,7 +67,7 @@ class Release(models.Model):
     origin = models.CharField(_("origin"), max_length=10, choices=Origin, default=Origin.BUILT)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.BUILT)
     created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
+        User,
         on_delete=models.SET_NULL,
         null=True,
         blank=True,

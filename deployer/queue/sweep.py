@@ -27,7 +27,7 @@ def sweep() -> dict[str, list[int]]:
     running = active.running()
     stale = running.exclude(claim="").filter(heartbeat_at__lt=Now() - LOST_WORKER)
     lost = [deployment.pk for deployment in stale.defer("plan") if take_over(deployment, _("was lost"))]
-    launches = active.waiting().filter(created_at__lt=Now() - LOST_JOB)
+    launches = active.pending().filter(created_at__lt=Now() - LOST_JOB)
     unsettled = running.filter(claim="", heartbeat_at__lt=Now() - LOST_JOB)
     again = [pk for pk in _numbers(launches) if enqueue_deployment(pk)]
     again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]

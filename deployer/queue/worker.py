@@ -13,6 +13,7 @@ from rq import Queue, Worker
 from rq.job import Job
 
 import deployer.queue.jobs  # noqa: F401  # loaded before the fork: a job then starts in 8 ms and not in 200
+from deployer.database import insist, refuse_unknown_migrations
 from deployer.queue.sending import enqueue_look
 from deployer.queue.sweep import sweep, work_horse_killed
 from deployer.releases.archives import StoreError
@@ -39,6 +40,11 @@ class DeploymentWorker(Worker):
     def dequeue_timeout(self) -> int:
         """Seconds to wait for a job before it is time to sweep."""
         return int(SWEEP_EVERY)
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """Take jobs until it is stopped; not on a database that this code does not know."""
+        insist(refuse_unknown_migrations)
+        return super().work(*args, **kwargs)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         super().heartbeat(timeout, pipeline)

@@ -21,13 +21,13 @@ from typing import IO, Any, cast
 
 import zstandard
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.models import Release
 from deployer.releases.contents import UnsafeArchiveError, check_limits, what_is_wrong
 from deployer.releases.store import store
+from people.models import User
 from projects.models import Project
 
 PIECE = 1 << 20
@@ -63,7 +63,7 @@ class PackageError(UnsafeArchiveError):
 
 
 def store_package(
-    project: Project, name: str, file: IO[bytes], *, note: str = "", created_by: AbstractBaseUser | None = None
+    project: Project, name: str, file: IO[bytes], *, note: str = "", created_by: User | None = None
 ) -> Release:
     """Store the package in ``file``, which is called ``name``, as a release of ``project``; ``note`` says what it is.
 
@@ -94,7 +94,7 @@ def store_package(
             commit_message=_storable(note or name),
             build_key=key,
             origin=Release.Origin.UPLOADED,
-            created_by=created_by,  # type: ignore[misc]  # the user model is a setting
+            created_by=created_by,
         )
         store(release, tar)
     return release

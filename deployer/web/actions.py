@@ -22,7 +22,7 @@ from deployer.launching.rules import LaunchRefusedError, check_launch, refusal_w
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.web.deployment import Pause, shown
-from pages.access import Request, members_only
+from people.access import Request, members_only
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

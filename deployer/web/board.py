@@ -7,7 +7,7 @@ from django.views.decorators.http import require_POST
 from deployer.board.sightings import board, look
 from deployer.models import Deployment
 from deployer.web.request import fragment
-from pages.access import Request, members_only
+from people.access import Request, members_only
 from projects.models import Project
 
 

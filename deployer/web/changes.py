@@ -13,7 +13,7 @@ from deployer.repositories.mirror import fetch, mirror_of
 from deployer.web.deployment import shown
 from deployer.web.forms import LaunchForm
 from deployer.web.request import fragment
-from pages.access import Request, members_only
+from people.access import Request, members_only
 from projects.models import Project
 from servers.errors import NotReadyError
 from servers.models import Server

@@ -11,7 +11,7 @@ from deployer.board.comparison import between, differing_settings, side_by_side
 from deployer.models import Deployment
 from deployer.web.deployment import shown
 from deployer.web.request import fragment
-from pages.access import Request, members_only
+from people.access import Request, members_only
 
 
 @require_safe

@@ -21,7 +21,7 @@ from deployer.log.reading import LOG_ROWS, News, Row, seen
 from deployer.models import Deployment, LogLine, Target
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
-from pages.access import Request, members_only
+from people.access import Request, members_only
 
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50

@@ -5,13 +5,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
-from django.contrib.auth import get_user_model
 from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models import Deployment, LogLine, Target
 from pages.forms import RowsField
+from people.models import User
 from projects.models import Project
 from servers.models import Environment, ServerGroup
 
@@ -106,7 +106,7 @@ class HistoryFilter(forms.Form):
     project = forms.ModelChoiceField(Project.objects.all(), required=False, empty_label=_("All projects"))
     environment = forms.ChoiceField(choices=[("", _("All environments")), *Environment.choices], required=False)
     type = forms.ChoiceField(choices=[("", _("All types")), *Deployment.Type.choices], required=False)
-    person = forms.ModelChoiceField(get_user_model().objects.none(), required=False, empty_label=_("Everybody"))
+    person = forms.ModelChoiceField(User.objects.none(), required=False, empty_label=_("Everybody"))
     since = forms.DateField(required=False)
     until = forms.DateField(required=False)
     status = forms.ChoiceField(
@@ -117,7 +117,7 @@ class HistoryFilter(forms.Form):
         super().__init__(query)
         launched = Deployment.objects.exclude(created_by=None).order_by().values("created_by")
         self.fields["person"].queryset = (  # type: ignore[attr-defined]
-            get_user_model().objects.filter(pk__in=launched).order_by("username")
+            User.objects.filter(pk__in=launched).order_by("username")
         )
         self.is_valid()
 

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_safe
 from deployer.models import Deployment
 from deployer.web.first_steps import way_on
 from deployer.web.servers import projects_on
-from pages.access import Request, members_only
+from people.access import Request, members_only
 from projects.models import Project
 from servers.models import ServerGroup
 from servers.shown import list_of_groups, one_group

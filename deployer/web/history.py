@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 
 from deployer.models import Deployment, DeploymentQuerySet
 from deployer.web.forms import HistoryFilter
-from pages.access import Request, members_only
+from people.access import Request, members_only
 
 HISTORY_PAGE = 50
 #: Deployments that the picture shows, and its size; the weeks of the other one.

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -16,7 +15,8 @@ from deployer.models import Deployment, Release
 from deployer.playground import keeping
 from deployer.web.first_steps import first_steps, next_step
 from deployer.web.request import fragment
-from pages.access import Request, members_only
+from people.access import Request, members_only
+from people.models import User
 from projects.models import Project
 from servers.models import Server
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.db.models import QuerySet
 from django.http import HttpResponse
@@ -19,7 +18,8 @@ from deployer.launching.rules import LaunchRefusedError, refusal_while_active
 from deployer.models import Deployment, Release
 from deployer.probing.look import Finding, Level
 from deployer.web.forms import LaunchForm
-from pages.access import Request, members_only
+from people.access import Request, members_only
+from people.models import User
 from projects.models import Project
 from servers.models import ServerGroup
 

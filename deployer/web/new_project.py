@@ -7,7 +7,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from deployer.repositories.mirror import Look, look_at
-from pages.access import Request, needs
+from people.access import Request, needs
 from projects.commands.build import automatic_install
 from projects.forms import GuidedForm, StartForm
 from projects.guess import TELLING, Guess, example_script, guess, short_name, suggested_script

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST, require_safe
 from deployer.models import Deployment
 from deployer.playground import keeping
 from deployer.playground import rows as playground
-from pages.access import Request, superusers_only
+from people.access import Request, superusers_only
 from projects.models import Project
 from servers.models import Server, ServerGroup
 

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST, require_safe
 from deployer.declaring.export import as_yaml
 from deployer.models import Deployment
 from deployer.probing.trial import Trial, try_check
-from pages.access import Request, members_only, needs
+from people.access import Request, members_only, needs
 from projects.guess import short_name
 from projects.models import HealthCheck, Project
 from projects.shown import one_project

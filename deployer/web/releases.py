@@ -17,7 +17,7 @@ from deployer.releases.packages import KINDS, store_package
 from deployer.releases.store import disk_use
 from deployer.releases.versions import recorded
 from deployer.web.forms import PackageForm
-from pages.access import Request, members_only
+from people.access import Request, members_only
 from projects.models import Project
 from servers.models import Server
 

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
-from pages.access import Request, View
+from people.access import Request, View
 
 
 def fragment(view: View) -> View:

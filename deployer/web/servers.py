@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from deployer.models import Target
 from deployer.releases.versions import newest_of
 from deployer.web.first_steps import way_on
-from pages.access import Request, members_only, needs
+from people.access import Request, members_only, needs
 from projects.models import Project
 from servers.connection import ConnectionReport, ConnectionTest, try_connection, try_connections
 from servers.models import Server

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.translation import get_language
 
+from deployer import __version__
 from deployer.board.timings import Segment, phases_of, picture_of
 from deployer.log import terminal
 from deployer.log.reading import Row
@@ -44,6 +45,12 @@ _WORST_FIRST = sorted(Target.Status, key=lambda status: (status not in Target.FA
 
 register.filter("terminal", terminal.as_html)
 register.filter("in_words", proof_in_words)
+
+
+@register.simple_tag
+def product_version() -> str:
+    """The version of deployer."""
+    return __version__
 
 
 @register.filter

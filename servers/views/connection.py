@@ -7,7 +7,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST
 from django_htmx.http import trigger_client_event
 
-from pages.access import Request, members_only
+from people.access import Request, members_only
 from servers.connection import ConnectionTest, Level, try_connection
 from servers.keys import fingerprint
 from servers.models import Server

@@ -8,7 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from pages.access import Request, members_only, needs
+from people.access import Request, members_only, needs
 from servers.connection import ask_host_key
 from servers.keys import fingerprint, same_key
 from servers.models import Server

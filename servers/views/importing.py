@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from pages.access import Request, needs
+from people.access import Request, needs
 from servers.forms import ImportForm
 from servers.imports.comparing import ImportPlan
 from servers.imports.listing import Listing

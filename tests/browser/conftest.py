@@ -7,6 +7,7 @@ from django.conf import settings
 from django.test import Client
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
+from people.models import User
 from tests.parts.programs import PATIENCE, program
 
 #: The same patience as everywhere, in the browser's milliseconds.
@@ -40,12 +41,12 @@ def _note(message: ConsoleMessage, errors: list[str]) -> None:
 
 
 @pytest.fixture
-def log_in(page: Page, live_server) -> Callable[[object], None]:
+def log_in(page: Page, live_server) -> Callable[[User], None]:
     """``log_in(user)`` lets the browser be somebody's without the form."""
 
-    def be(user: object) -> None:
+    def be(user: User) -> None:
         client = Client()
-        client.force_login(user)  # type: ignore[arg-type]  # the user model is a setting
+        client.force_login(user)
         value = client.cookies[settings.SESSION_COOKIE_NAME].value
         page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": value, "url": live_server.url}])
 

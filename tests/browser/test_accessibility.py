@@ -8,6 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
+from people.models import User
 from tests.factories import make_user
 from tests.site import LEAD_ELSEWHERE, PAGES, World, address_of
 
@@ -16,7 +17,7 @@ DESK = {"width": 1440, "height": 900}
 
 
 @pytest.fixture
-def addresses(page: Page, log_in: Callable[[object], None], transactional_db: None) -> list[str]:
+def addresses(page: Page, log_in: Callable[[User], None], transactional_db: None) -> list[str]:
     """Of every whole page of the site, with something on it; the browser is logged in."""
     user, world, client = make_user(), World(), Client()
     client.force_login(user)

@@ -14,7 +14,8 @@ from django.urls import reverse
 
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import Accepted, check_launch, refusal_while_active
-from deployer.models import ApiToken, Deployment, Release, Target
+from deployer.models import Deployment, Release, Target
+from people.models import ApiToken
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.html import tight

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Group, Permission
 from django.db.models import TextField, Value
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from deployer.models import ApiToken, Deployment, LogLine, Release
+from deployer.models import Deployment, LogLine, Release
+from people.models import ApiToken, User
 from projects.models import HealthCheck, Project, Variable
 from servers.models import Credential, Server
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
@@ -232,8 +233,26 @@ def test_the_button_deploy_leads_to_the_launch_form(admin: Client) -> None:
     assert admin.get(reverse("admin:projects_project_add")).status_code == 200
 
 
+def test_a_user_is_made_with_groups_and_permissions_and_may_then_log_in(admin: Client) -> None:
+    group = Group.objects.create(name="operators")
+    group.permissions.set(Permission.objects.filter(codename="view_credential"))
+    password = "a long enough one"
+    name = {"username": "maria", "usable_password": "true", "password1": password, "password2": password}
+    assert admin.post(reverse("admin:people_user_add"), name).status_code == 302
+    maria = User.objects.get(username="maria")
+    chosen = Permission.objects.get(codename="view_project")
+    kept = {"username": "maria", "is_active": "on", "date_joined_0": "2026-11-26", "date_joined_1": "12:00:00"}
+    rights = {"is_staff": "on", "groups": [group.pk], "user_permissions": [chosen.pk]}
+    saved(admin, address(maria), kept | rights)
+    client = Client()
+    assert client.login(username="maria", password=password)
+    assert client.get(reverse("admin:servers_credential_changelist")).status_code == 200
+    assert client.get(reverse("admin:projects_project_changelist")).status_code == 200
+    assert client.get(address(maria, "changelist")).status_code == 403
+
+
 def test_a_token_is_shown_once_and_works(admin: Client) -> None:
-    url = reverse("admin:deployer_apitoken_add")
+    url = reverse("admin:people_apitoken_add")
     assert form_of(admin, url)["user"]
     answer = admin.post(url, form_of(admin, url) | {"name": f"ci {HOSTILE}"}, follow=True)
     page = answer.content.decode()
@@ -264,7 +283,7 @@ def test_who_is_no_superuser_makes_and_sees_tokens_for_nobody_else() -> None:
     theirs.save()
     client = viewer("add_apitoken", "view_apitoken", "change_apitoken")
     assert b"of-the-boss" not in client.get(address(theirs, "changelist")).content
-    url = reverse("admin:deployer_apitoken_add")
+    url = reverse("admin:people_apitoken_add")
     page = client.post(url, {"name": "mine", "user": boss.pk})
     assert b"Select a valid choice" in page.content
     assert ApiToken.objects.count() == 1

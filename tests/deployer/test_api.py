@@ -7,8 +7,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from deployer import __version__
 from deployer.log.reading import LOG_ROWS
-from deployer.models import ApiToken, Deployment, LogLine
+from deployer.models import Deployment, LogLine
+from people.models import ApiToken
 from projects.models import Project, Variable
 from servers.models import ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
@@ -312,3 +314,11 @@ def test_the_documentation_is_for_people_who_are_logged_in_and_loads_nothing_fro
     assert "'self'" in page["Content-Security-Policy"]
     paths = client.get(f"{URL}/openapi.json").json()["paths"]
     assert f"{URL}/deployments/{{deployment_id}}/log" in paths
+
+
+def test_the_version_is_told_and_stands_in_the_document(caller: Caller) -> None:
+    assert caller.get("/version").json() == {"version": __version__}
+    assert Client().get(f"{URL}/version").status_code == 401
+    client = Client()
+    client.force_login(caller.user)
+    assert client.get(f"{URL}/openapi.json").json()["info"]["version"] == __version__

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import authenticate
-from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.views.defaults import bad_request, server_error
@@ -15,6 +14,7 @@ from django.views.defaults import bad_request, server_error
 from deployer.models import Deployment
 from deployer.queue.sending import queue_is_lost
 from deployer.queue.sweep import LOST_JOB, sweep
+from people.models import User
 from servers.models import ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.html import tight

@@ -24,10 +24,11 @@ from deployer.launching.again import request_to_retry
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.choice import with_release
 from deployer.launching.rules import LaunchRefusedError
-from deployer.models import ApiToken, Deployment, LogLine, Release
+from deployer.models import Deployment, LogLine, Release
 from deployer.releases.archives import manifest_of
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import PackageError, store_package
+from people.models import ApiToken
 from projects.models import Project
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.programs import PATIENCE

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
@@ -20,6 +19,7 @@ from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, LogLine, Sighting, Target
 from deployer.repositories.mirror import fetch
+from people.models import User
 from projects.models import Variable
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user

@@ -5,11 +5,11 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.management.commandline import SpokenCommand
+from deployer.management.commandline import OperatorCommand
 from deployer.queue.sweep import sweep
 
 
-class Command(SpokenCommand):
+class Command(OperatorCommand):
     """Send lost launches again and take over deployments whose worker is gone."""
 
     summary = gettext_lazy(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser
@@ -28,6 +27,7 @@ from deployer.host.supervisor import Program, StartFailedError, Supervisor, mana
 from deployer.management.commandline import SpokenCommand
 from deployer.playground import keeping
 from deployer.settings import bind_address
+from people.models import User
 
 WEB_PROCESSES = 2
 WEB_THREADS = 8
@@ -91,7 +91,7 @@ class Command(SpokenCommand):
             self._warn_without_queue()
 
     def _make_first_user(self) -> None:
-        users = get_user_model().objects
+        users = User.objects
         if users.filter(is_superuser=True).exists():
             return
         if users.filter(username="admin").exists():

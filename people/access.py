@@ -6,7 +6,7 @@ and no permission guards it. Permissions guard what is edited: servers, groups, 
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
@@ -14,8 +14,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django_htmx.http import HttpResponseClientRefresh
 from django_htmx.middleware import HtmxDetails
 
-if TYPE_CHECKING:
-    from django.contrib.auth.models import _User as User  # whichever model the settings name
+from people.models import User
 
 View = Callable[..., HttpResponseBase]
 

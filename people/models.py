@@ -1,15 +1,18 @@
-"""API tokens."""
+"""Who uses deployer: users and their API tokens. Nothing here knows a server or a project."""
 
 import hashlib
 import secrets
 from typing import ClassVar
 
-from django.conf import settings
+from django.contrib.auth.models import AbstractUser
+from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from servers.validators import validate_one_line
+
+class User(AbstractUser):
+    """Somebody who logs in. A model of our own, because Django's cannot be replaced once there are users."""
 
 
 class ApiToken(models.Model):
@@ -18,10 +21,16 @@ class ApiToken(models.Model):
     ``prefix`` is its first characters, to tell tokens apart on a page.
     """
 
-    name = models.CharField(_("name"), max_length=100, validators=[validate_one_line])
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens", verbose_name=_("user")
+    name = models.CharField(
+        _("name"),
+        max_length=100,
+        validators=[
+            RegexValidator(
+                r"[\x00-\x1f\x7f]", _("Line breaks and control characters are not allowed here."), inverse_match=True
+            )
+        ],
     )
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens", verbose_name=_("user"))
     prefix = models.CharField(_("begins with"), max_length=12, editable=False)
     digest = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

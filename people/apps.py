@@ -1,0 +1,9 @@
+"""The ground of the house as a Django app: who uses deployer."""
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class PeopleConfig(AppConfig):
+    name = "people"
+    verbose_name = _("People")

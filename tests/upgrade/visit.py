@@ -1,0 +1,70 @@
+"""``python -m tests.upgrade.visit`` looks at a data folder of the settings as its people do, and prints it as JSON."""
+
+import json
+import os
+from types import SimpleNamespace
+from typing import Any, cast
+
+
+def visit() -> dict[str, Any]:
+    """Every page as one of its users sees it, and what is encrypted, hashed or stored."""
+    from django.conf import settings
+    from django.contrib.auth import authenticate
+    from django.test import Client
+    from django.urls import reverse
+
+    from deployer.models import Deployment, Release
+    from deployer.plan import Plan
+    from deployer.releases.archives import Archive
+    from people.models import User
+    from projects.models import Project, Variable
+    from servers.keys import openssh_key
+    from servers.models import Credential, Server, ServerGroup
+    from tests.site import PAGES, World, address_of
+    from tests.upgrade.world import GOOD, PASSWORD, TOKEN, USER
+
+    host = {"host": settings.ALLOWED_HOSTS[0]}
+    client = Client(headers=host)
+    client.force_login(User.objects.get(username=USER))
+    shop = Project.objects.get(name="shop")
+    full = shop.deployments.filter(deployment_type="full")
+    rows = SimpleNamespace(
+        project=shop,
+        server=Server.objects.get(name="web-1"),
+        group=ServerGroup.objects.get(name="web"),
+        credential=Credential.objects.get(name="deploy-key"),
+        release=Release.objects.get(version=GOOD),
+        older=full.earliest("id"),
+        ended=full.filter(status="failed").latest("id"),
+        running=Deployment.objects.get(finished_at=None),
+    )
+    asked = {name: client.get(address_of(name, cast(World, rows)), follow=True) for name in PAGES}
+    for it in Deployment.objects.all():
+        asked[f"{it.deployment_type} {it.status} {it.pk}"] = client.get(it.get_absolute_url())
+        asked[f"log of {it.pk}"] = client.get(reverse("deployment_log", args=[it.pk]))
+    pages = {name: (answer.status_code, b"".join(answer).decode()) for name, answer in asked.items()}
+    key = rows.credential
+    archive = Archive(rows.release)
+    try:
+        sent = archive.whole(["zstd"]).size
+    finally:
+        archive.close()
+    api = Client(headers=host | {"authorization": f"Bearer {TOKEN}"})
+    return {
+        "pages": pages,
+        "key opens": openssh_key(key.private_key, key.passphrase).startswith("-----BEGIN OPENSSH PRIVATE KEY-----"),
+        "passwords": [row.password for row in Credential.objects.exclude(password="")],
+        "variables": {row.name: row.value for row in Variable.objects.exclude(value="")},
+        "plans": sorted({Plan.from_json(cast(Any, it.plan)).name for it in Deployment.objects.all()}),
+        "logs in": getattr(authenticate(username=USER, password=PASSWORD), "username", None),
+        "archive": [sent, rows.release.size],
+        "api": api.get("/api/v1/deployments").json(),
+    }
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deployer.settings")
+    import django
+
+    django.setup()
+    print(json.dumps(visit()))
