@@ -13,6 +13,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 
 from deployer.models import Deployment, Target
+from tests.test_house import ROOMS
 
 HOUSE = Path(__file__).resolve().parent.parent
 
@@ -220,6 +221,13 @@ def test_the_architecture_has_every_floor_and_every_room() -> None:
     rows = {row.strip("`/ ") for row in re.findall(r"^\| (`[^|]+/`) \|", _text(ARCHITECTURE), re.MULTILINE)}
     rooms = {f"deployer/{path.parent.name}" for path in (HOUSE / "deployer").glob("*/__init__.py")}
     assert rows == FLOORS | rooms - {"deployer/migrations", "deployer/templatetags"}
+
+
+def test_the_architecture_has_the_arrows_that_the_house_keeps() -> None:
+    rows = re.findall(r"^\| `deployer/(\w+)/` \|[^|]+\|([^|]*)\|$", _text(ARCHITECTURE), re.MULTILINE)
+    named = {room: set(re.findall(r"[\w.]+", cell)) for room, cell in rows if room != "management"}
+    base = {"models", "plan", "database"}
+    assert named == {room: arrows - base for room, arrows in ROOMS["deployer"].items() if room in named}
 
 
 @pytest.mark.parametrize("model", [Deployment, Target])
