@@ -103,7 +103,7 @@ def test_the_compiled_catalogue_holds_what_the_catalogue_says(catalogue: polib.P
 
 def test_every_string_of_the_product_is_in_the_catalogue(tmp_path: Path, catalogue: polib.POFile) -> None:
     """What ``make messages`` does to a copy of the product changes nothing; where it does, run it and translate."""
-    for name in ("deployer", "projects", "servers", "templates", "locale", ".ci"):
+    for name in ("deployer", "projects", "servers", "pages", "templates", "locale", ".ci"):
         shutil.copytree(HOUSE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HOUSE / "manage.py", tmp_path)
     environment = {**os.environ, "PYTHON": sys.executable, "DJANGO_SETTINGS_MODULE": "deployer.settings"}
@@ -134,7 +134,9 @@ MARKS = {"_", "gettext", "gettext_lazy", "ngettext"}
 
 def _marked() -> Iterator[tuple[Path, ast.Call]]:
     """Every call that marks a string for translation."""
-    for path in (path for floor in ("deployer", "projects", "servers") for path in (HOUSE / floor).rglob("*.py")):
+    for path in (
+        path for floor in ("deployer", "projects", "servers", "pages") for path in (HOUSE / floor).rglob("*.py")
+    ):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in MARKS:
                 yield path, node
