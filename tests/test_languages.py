@@ -31,6 +31,7 @@ from servers.sentences import because, sentences
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.html import tight
 
+FLOORS = ("deployer", "pages", "people", "projects", "servers")
 HOUSE = Path(__file__).resolve().parent.parent
 CATALOGUE = HOUSE / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -103,7 +104,7 @@ def test_the_compiled_catalogue_holds_what_the_catalogue_says(catalogue: polib.P
 
 def test_every_string_of_the_product_is_in_the_catalogue(tmp_path: Path, catalogue: polib.POFile) -> None:
     """What ``make messages`` does to a copy of the product changes nothing; where it does, run it and translate."""
-    for name in ("deployer", "pages", "people", "projects", "servers", "templates", "locale", ".ci"):
+    for name in (*FLOORS, "templates", "locale", ".ci"):
         shutil.copytree(HOUSE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HOUSE / "manage.py", tmp_path)
     environment = {**os.environ, "PYTHON": sys.executable, "DJANGO_SETTINGS_MODULE": "deployer.settings"}
@@ -134,8 +135,7 @@ MARKS = {"_", "gettext", "gettext_lazy", "ngettext"}
 
 def _marked() -> Iterator[tuple[Path, ast.Call]]:
     """Every call that marks a string for translation."""
-    floors = ("deployer", "projects", "servers", "people")
-    for path in (path for floor in floors for path in (HOUSE / floor).rglob("*.py")):
+    for path in (path for floor in FLOORS for path in (HOUSE / floor).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in MARKS:
                 yield path, node
@@ -168,7 +168,7 @@ def test_no_sentence_of_a_template_is_put_together_from_parts(path: Path) -> Non
 
 
 def test_everything_that_the_admin_shows_of_our_models_has_a_chinese_name() -> None:
-    models = [it for it in admin.site._registry if it._meta.app_label in {"servers", "projects", "deployer"}]
+    models = [it for it in admin.site._registry if it._meta.app_label in FLOORS]
     with translation.override("zh-hans"):
         names = [f"{it.__name__}: {name}" for it in models for name in _names(it) if not CHINESE.search(name)]
     assert models
