@@ -20,6 +20,7 @@ def visit() -> dict[str, Any]:
     from projects.models import Project, Variable
     from servers.keys import openssh_key
     from servers.models import Credential, Server, ServerGroup
+    from tests.parts.html import tight
     from tests.site import PAGES, World, address_of
     from tests.upgrade.world import GOOD, PASSWORD, TOKEN, USER
 
@@ -42,7 +43,7 @@ def visit() -> dict[str, Any]:
     for it in Deployment.objects.all():
         asked[f"{it.deployment_type} {it.status} {it.pk}"] = client.get(it.get_absolute_url())
         asked[f"log of {it.pk}"] = client.get(reverse("deployment_log", args=[it.pk]))
-    pages = {name: (answer.status_code, b"".join(answer).decode()) for name, answer in asked.items()}
+    pages = {name: (answer.status_code, tight(b"".join(answer).decode())) for name, answer in asked.items()}
     key = rows.credential
     archive = Archive(rows.release)
     try:
