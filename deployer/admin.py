@@ -1,9 +1,9 @@
 """The admin of deployments and releases, to look at."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
@@ -13,7 +13,10 @@ admin.site.site_header = admin.site.site_title = "deployer"
 admin.site.index_title = gettext_lazy("Settings and records")
 
 
-class ViewOnly(admin.options.BaseModelAdmin):
+M = TypeVar("M", bound=Model)
+
+
+class ViewOnly(admin.options.BaseModelAdmin[M]):
     """Rows that only deployments write: to look at, never to add, change or delete."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -26,7 +29,7 @@ class ViewOnly(admin.options.BaseModelAdmin):
         return False
 
 
-class TargetInline(ViewOnly, admin.TabularInline):
+class TargetInline(ViewOnly[Target], admin.TabularInline[Target, Deployment]):
     """The servers of a deployment, on its page."""
 
     model = Target
@@ -35,7 +38,7 @@ class TargetInline(ViewOnly, admin.TabularInline):
 
 
 @admin.register(Deployment)
-class DeploymentAdmin(ViewOnly, admin.ModelAdmin):
+class DeploymentAdmin(ViewOnly[Deployment], admin.ModelAdmin[Deployment]):
     """What was launched. The frozen plan holds the project's secrets and is never shown."""
 
     list_display = ("id", "project", "deployment_type", "status", "branch", "environment", "created_by", "created_at")
@@ -66,7 +69,7 @@ class DeploymentAdmin(ViewOnly, admin.ModelAdmin):
 
 
 @admin.register(Target)
-class TargetAdmin(ViewOnly, admin.ModelAdmin):
+class TargetAdmin(ViewOnly[Target], admin.ModelAdmin[Target]):
     """What happened on each server."""
 
     list_display = ("server_name", "host", "deployment", "batch", "status", "exit_code", "finished_at")
@@ -80,7 +83,7 @@ class TargetAdmin(ViewOnly, admin.ModelAdmin):
 
 
 @admin.register(LogLine)
-class LogLineAdmin(ViewOnly, admin.ModelAdmin):
+class LogLineAdmin(ViewOnly[LogLine], admin.ModelAdmin[LogLine]):
     """Every line of every log; the page of a deployment shows its own in colour."""
 
     list_display = ("id", "deployment_number", "target", "level", "stream", "content", "timestamp")
@@ -95,7 +98,7 @@ class LogLineAdmin(ViewOnly, admin.ModelAdmin):
 
 
 @admin.register(Release)
-class ReleaseAdmin(ViewOnly, admin.ModelAdmin):
+class ReleaseAdmin(ViewOnly[Release], admin.ModelAdmin[Release]):
     """What builds made or people uploaded."""
 
     list_display = ("version", "project", "state", "origin", "commit_hash", "size", "created_at")

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
+import django_stubs_ext
 import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from deployer.host.keyfiles import new_encryption_key, read_or_make, short_socket_path
+
+django_stubs_ext.monkeypatch()  # type arguments of Django's classes, at run time as for the type checker
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 #: The languages of pages, each by its own name. A catalogue for each but the first lies in locale/.

@@ -1,10 +1,13 @@
 """How forms look and read, whatever they are about: styled boxes, write-only secrets, rows by their ids."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from django import forms
 from django.core.validators import EMPTY_VALUES
+from django.db import models
 from django.utils.translation import gettext_lazy as _
+
+M = TypeVar("M", bound=models.Model)
 
 
 class MultilineField(forms.CharField):
@@ -29,7 +32,7 @@ class WriteOnlyTextarea(WriteOnlyMixin, forms.Textarea):
     """Several lines, as a private key has."""
 
 
-class SecretsForm(forms.ModelForm):
+class SecretsForm(forms.ModelForm[M]):
     """A form whose ``secret_widgets`` boxes are write-only: empty on the page, and left empty they change nothing."""
 
     secret_widgets: ClassVar[dict[str, type[forms.Widget]]] = {}
@@ -88,7 +91,7 @@ class StyledForm(forms.BaseForm):
             dress(field)
 
 
-class RowsField(forms.ModelMultipleChoiceField):
+class RowsField(forms.ModelMultipleChoiceField[M]):
     """Rows by their ids; one that no database can hold is as wrong as one that is not there."""
 
     def clean(self, value: Any) -> Any:

@@ -15,7 +15,7 @@ admin.site.register(User, UserAdmin)
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(admin.ModelAdmin):
+class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
     """Tokens are shown once, when they are made. Only superusers see and make those of others."""
 
     list_display = ("name", "user", "prefix", "created_at", "last_used_at")

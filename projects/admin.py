@@ -16,14 +16,14 @@ from projects.models import HealthCheck, Project, Variable
 _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
 
 
-class HealthCheckInline(admin.TabularInline):
+class HealthCheckInline(admin.TabularInline[HealthCheck, Project]):
     """What a server must answer after a restart."""
 
     model = HealthCheck
     extra = 0
 
 
-class VariableInline(admin.TabularInline):
+class VariableInline(admin.TabularInline[Variable, Project]):
     """Variables; whoever may not change them sees the values of secrets as dots."""
 
     model = Variable
@@ -56,7 +56,7 @@ class VariableInline(admin.TabularInline):
 
 
 @admin.register(Project)
-class ProjectAdmin(admin.ModelAdmin):
+class ProjectAdmin(admin.ModelAdmin[Project]):
     """Projects; the button "Deploy" leads to the launch form."""
 
     list_display = ("name", "environment", "project_type", "git_url", "default_branch", "deploy_button")

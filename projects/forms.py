@@ -1,7 +1,7 @@
 """Forms of projects, their variables and health checks; the value of a secret goes in and never comes out."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from django import forms
 from django.contrib.auth.models import AnonymousUser
@@ -16,10 +16,11 @@ from people.models import User
 from projects.models import HealthCheck, Project, Variable
 from servers.models import Credential
 
+Row = TypeVar("Row", HealthCheck, Variable)
 _SIZE = {"rows": 1, "cols": 40}
 
 
-class VariableForm(SecretsForm):
+class VariableForm(SecretsForm[Variable]):
     """A variable. Only a secret one is write-only; taking the tick away needs the value anew, so nothing leaks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -84,7 +85,7 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 )
 
 
-class ProjectForm(forms.ModelForm):
+class ProjectForm(forms.ModelForm[Project]):
     """A project as somebody edits it on a page.
 
     Whoever may not see credentials can neither choose one nor have the present one sent to another address.
@@ -102,7 +103,8 @@ class ProjectForm(forms.ModelForm):
         if "git_credential" in self.fields:
             known = Credential.objects.only("name")
             if not self.may_choose_credential:
-                known = known.filter(pk=self.instance.git_credential_id)
+                own = self.instance.git_credential_id
+                known = known.none() if own is None else known.filter(pk=own)
             field: Any = self.fields["git_credential"]
             field.queryset, field.empty_label = known, _("None: everybody may read it")
 
@@ -152,7 +154,7 @@ class CopyForm(ProjectForm):
         fields = ("name", "environment")
 
 
-class RowsFormSet(BaseInlineFormSet):
+class RowsFormSet(BaseInlineFormSet[Row, Project, forms.ModelForm[Row]]):
     """Rows of a project: one empty row is offered, and each that is there has a box to remove it."""
 
     def add_fields(self, form: Any, index: int | None) -> None:

@@ -60,7 +60,7 @@ def project_health(request: HttpRequest, pk: int) -> HttpResponseBase:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs("projects.change_project")
-def _rows(request: HttpRequest, pk: int, kind: type[BaseInlineFormSet], part: str) -> HttpResponse:
+def _rows(request: HttpRequest, pk: int, kind: type[BaseInlineFormSet[Any, Project, Any]], part: str) -> HttpResponse:
     it = get_object_or_404(Project, pk=pk)
     rows: Any = kind(request.POST or None, instance=it)
     if rows.is_valid():

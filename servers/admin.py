@@ -16,7 +16,7 @@ from servers.models import Credential, Server, ServerGroup
 
 
 @admin.register(Credential)
-class CredentialAdmin(admin.ModelAdmin):
+class CredentialAdmin(admin.ModelAdmin[Credential]):
     """Secrets go in and never come out, not even for those who may only look."""
 
     form = CredentialForm
@@ -57,7 +57,7 @@ class CredentialAdmin(admin.ModelAdmin):
 
 
 @admin.register(Server)
-class ServerAdmin(admin.ModelAdmin):
+class ServerAdmin(admin.ModelAdmin[Server]):
     """Machines, and the button that tests the way to them."""
 
     list_display = ("name", "address", "credential", "jump_host", "is_active", "connection_status", "last_checked_at")
@@ -94,7 +94,7 @@ class ServerAdmin(admin.ModelAdmin):
 
 
 @admin.register(ServerGroup)
-class ServerGroupAdmin(admin.ModelAdmin):
+class ServerGroupAdmin(admin.ModelAdmin[ServerGroup]):
     """Servers that are deployed to together."""
 
     list_display = ("name", "environment", "server_names", "description")

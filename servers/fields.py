@@ -5,7 +5,7 @@ Migrations name them: this module keeps its name, and so do they.
 
 import json
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
@@ -47,11 +47,12 @@ def decrypt(token: str) -> str:
         raise DecryptionError from error
 
 
-class EncryptedTextField(models.TextField):
-    """Text that is stored encrypted. Empty text stays empty, so that "is there one?" needs no key."""
+Given = TypeVar("Given")
+Read = TypeVar("Read")
 
-    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str | None:
-        return decrypt(value) if value else value
+
+class EncryptedField(models.TextField[Given, Read]):
+    """Something that is stored encrypted. Empty text stays empty, so that "is there one?" needs no key."""
 
     def get_prep_value(self, value: Any) -> Any:
         value = super().get_prep_value(value)
@@ -62,7 +63,14 @@ class EncryptedTextField(models.TextField):
         return super().get_lookup(lookup_name) if lookup_name in {"isnull", "exact"} else None
 
 
-class EncryptedJSONField(EncryptedTextField):
+class EncryptedTextField(EncryptedField[str, str]):
+    """Text that is stored encrypted."""
+
+    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> str | None:
+        return decrypt(value) if value else value
+
+
+class EncryptedJSONField(EncryptedField[Any, Any | None]):
     """A JSON value that is stored encrypted."""
 
     _pyi_private_set_type: Any  # tells the type checker that it takes more than text

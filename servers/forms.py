@@ -22,7 +22,7 @@ STATES = [
 ]
 
 
-class CredentialForm(SecretsForm):
+class CredentialForm(SecretsForm[Credential]):
     """A login; its key, passphrase and password are write-only."""
 
     secret_widgets: ClassVar = {
@@ -32,7 +32,7 @@ class CredentialForm(SecretsForm):
     }
 
 
-class LoginChoice(forms.ModelChoiceField):
+class LoginChoice(forms.ModelChoiceField[Credential]):
     """Which login to take, by its name and its user; the secrets are not even read."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -42,7 +42,7 @@ class LoginChoice(forms.ModelChoiceField):
         return f"{obj.name} ({obj.username}, {obj.get_kind_display()})"
 
 
-class ServersChoice(RowsField):
+class ServersChoice(RowsField[Server]):
     """Servers to tick, by name and address."""
 
     widget = forms.CheckboxSelectMultiple
@@ -51,7 +51,7 @@ class ServersChoice(RowsField):
         return f"{obj.name} {obj.address}"
 
 
-class ServerForm(StyledForm, forms.ModelForm):
+class ServerForm(StyledForm, forms.ModelForm[Server]):
     """A server and the groups it is in. Its host key can be given beforehand; later it has a page of its own."""
 
     credential = LoginChoice(label=_("Credential"), empty_label=_("Choose a login"))
@@ -94,7 +94,7 @@ class ServerForm(StyledForm, forms.ModelForm):
         return server
 
 
-class GroupForm(StyledForm, forms.ModelForm):
+class GroupForm(StyledForm, forms.ModelForm[ServerGroup]):
     """A group and its servers."""
 
     servers = ServersChoice(queryset=Server.objects.all(), required=False, label=_("Servers"))

@@ -182,7 +182,7 @@ _ERRORS = {401: ErrorShape, 404: ErrorShape, 409: ErrorShape, 422: ErrorShape}
 
 
 @api.post("/deployments", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
-def create_deployment(request: Any, asked: LaunchInput) -> Status:
+def create_deployment(request: Any, asked: LaunchInput) -> Status[Any]:
     """Launch a deployment. It is answered at once; follow it by its id."""
     try:
         return Status(201, launch(_request_of(request, asked)))
@@ -240,13 +240,13 @@ def continue_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
 
 
 @api.post("/deployments/{deployment_id}/retry", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
-def retry_deployment(request: Any, deployment_id: Id) -> Status:
+def retry_deployment(request: Any, deployment_id: Id) -> Status[Any]:
     """Launch the same again for the servers that did not succeed. It is answered at once with the new deployment."""
     return _launched_from(request, deployment_id, retry_failed)
 
 
 @api.post("/deployments/{deployment_id}/rollback", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
-def roll_back_deployment(request: Any, deployment_id: Id) -> Status:
+def roll_back_deployment(request: Any, deployment_id: Id) -> Status[Any]:
     """Launch the release that was live before this deployment. It is answered at once with the new deployment."""
     return _launched_from(request, deployment_id, roll_back)
 
@@ -267,7 +267,7 @@ def list_releases(request: HttpRequest, project_id: Id) -> QuerySet[Release]:
 
 
 @api.post("/projects/{project_id}/releases", response={201: ReleaseShape, **_ERRORS}, tags=["releases"])
-def upload_release(request: Any, project_id: Id, package: File[UploadedFile], note: Form[str] = "") -> Status:
+def upload_release(request: Any, project_id: Id, package: File[UploadedFile], note: Form[str] = "") -> Status[Any]:
     """Store a package that was built elsewhere: an archive or a jar. Deploy it by its `version`."""
     project = _all_of(Project.objects.all(), [project_id], "project_id")[0]
     try:
@@ -307,7 +307,7 @@ def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
     return with_release(asked, given.release, rolls_back=given.is_rollback) if given.release else asked
 
 
-def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deployment]) -> Status:
+def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deployment]) -> Status[Any]:
     """What ``action`` launches after an earlier deployment."""
     earlier = _all_of(Deployment.objects.defer("plan"), [deployment_id], "deployment_id")[0]
     try:

@@ -59,11 +59,11 @@ class DeploymentShape(Schema):
         return deployment.release.version if deployment.release else None
 
     @staticmethod
-    def resolve_rollback_from(deployment: Any) -> int | None:
+    def resolve_rollback_from(deployment: Deployment) -> int | None:
         return deployment.rollback_from_id
 
     @staticmethod
-    def resolve_retry_of(deployment: Any) -> int | None:
+    def resolve_retry_of(deployment: Deployment) -> int | None:
         return deployment.retry_of_id
 
     @field_serializer("created_at", "paused_at")

@@ -315,7 +315,9 @@ class Deployment(models.Model):
         return self._rows().running().filter(claim=self.claim)
 
 
-def null_once_ended(collector: Collector, field: models.Field, targets: models.QuerySet, using: str) -> None:
+def null_once_ended(
+    collector: Collector, field: "models.Field[Any, Any]", targets: "models.QuerySet[Target]", using: str
+) -> None:
     """Let a server be deleted, and its part in deployments stay, unless one of those has not ended."""
     holders = Deployment.objects.using(using).active().filter(targets__in=targets).defer("plan")
     held: set[models.Model] = {*holders.select_related("project")}

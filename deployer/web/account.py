@@ -18,7 +18,7 @@ class PasswordForm(StyledForm, PasswordChangeForm):
         self.fields["new_password1"].help_text = " ".join(password_validators_help_texts())
 
 
-class PasswordView(SuccessMessageMixin, PasswordChangeView):
+class PasswordView(SuccessMessageMixin[PasswordChangeForm], PasswordChangeView):
     """A new password; other sessions of the same user end."""
 
     form_class = PasswordForm

@@ -135,7 +135,7 @@ def _may_group(request: Request) -> bool:
     return request.user.has_perm("servers.change_servergroup")
 
 
-def _form(request: Request, form: ModelForm, title: str, back: str) -> HttpResponse:
+def _form(request: Request, form: ModelForm[Any], title: str, back: str) -> HttpResponse:
     """A form as it was filled in; once it is right it is saved, and leads to what it made."""
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():

@@ -90,7 +90,7 @@ def expect_end_of_log(page: Page) -> None:
 
 def place_in_log(page: Page) -> int:
     """How far the log is scrolled, in pixels, once it does not move any more."""
-    return page.evaluate(
+    place: int = page.evaluate(
         """() => new Promise((done) => {
             let last = -1, frames = 0;
             const look = () => {
@@ -102,6 +102,7 @@ def place_in_log(page: Page) -> int:
             look();
         })"""
     )
+    return place
 
 
 def test_a_full_deployment_is_launched_followed_left_alone_and_filtered(person: Page, shop: Shop) -> None:

@@ -57,7 +57,7 @@ class Operator:
         return self._api.post(f"/api/v1{path}", json.dumps(body), content_type="application/json")
 
 
-def manage(*args: str) -> subprocess.CompletedProcess:
+def manage(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*MANAGE, *args], env=process_environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )

@@ -27,7 +27,7 @@ FIELDS = [
 TARGET_FIELDS = ["server", "status", "exit_code", "error", "proof", "release_before", "release_after"]
 
 Status = Deployment.Status
-Start = Callable[..., subprocess.Popen]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def _hear_ctrl_c() -> None:
 @pytest.fixture
 def start() -> Iterator[Start]:
     """``start("deploy", ...)`` runs a command as a program."""
-    programs: list[subprocess.Popen] = []
+    programs: list[subprocess.Popen[str]] = []
 
-    def begin(*args: str) -> subprocess.Popen:
+    def begin(*args: str) -> subprocess.Popen[str]:
         pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         programs.append(subprocess.Popen([*MANAGE, *args], env=process_environment(), preexec_fn=_hear_ctrl_c, **pipes))
         return programs[-1]
@@ -59,7 +59,7 @@ def start() -> Iterator[Start]:
         program.communicate()
 
 
-def run(*args: str) -> subprocess.CompletedProcess:
+def run(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*MANAGE, *args], env=process_environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )

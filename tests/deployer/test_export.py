@@ -1,6 +1,7 @@
 """The YAML of a project: what `manage.py apply` reads, and never a secret."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.forms import model_to_dict
@@ -24,7 +25,7 @@ def applied(text: str) -> list[str]:
     return [str(change) for change in apply([DeclarationFile("shop.yaml", text.encode(), Path())])]
 
 
-def everything(project: Project) -> tuple:
+def everything(project: Project) -> tuple[Any, ...]:
     parts = (
         [model_to_dict(row, exclude=["id", "project"]) for row in rows.all()]
         for rows in (project.health_checks, project.variables)

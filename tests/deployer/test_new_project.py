@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -36,7 +37,7 @@ def maria(client: Client) -> Client:
     return client
 
 
-def first_step(git_url: str, **values: object) -> dict:
+def first_step(git_url: str, **values: object) -> dict[str, Any]:
     return {"name": "Web shop", "environment": "staging", "git_url": git_url} | values
 
 

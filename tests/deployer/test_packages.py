@@ -108,7 +108,7 @@ def taken(project: Project, name: str, data: bytes, **values: Any) -> Release:
     return store_package(project, name, io.BytesIO(data), **values)
 
 
-def contents(release: Release) -> dict[str, tuple]:
+def contents(release: Release) -> dict[str, tuple[Any, ...]]:
     manifest = manifest_of(release)
     assert manifest is not None
     return {path: (each.kind, oct(each.mode), each.link) for path, each in manifest.entries.items()}
@@ -301,7 +301,7 @@ def test_the_command_line_takes_a_package(project, sshd, queue_server, tmp_path)
     make_group(make_server(sshd), name="web")
     path = tmp_path / "shop.tar.gz"
 
-    def deploy(file: Path) -> subprocess.CompletedProcess:
+    def deploy(file: Path) -> subprocess.CompletedProcess[str]:
         words = ["deploy", "shop", "--group", "web", "--package", str(file)]
         return subprocess.run(
             [*MANAGE, *words], env=process_environment(), capture_output=True, text=True, timeout=PATIENCE

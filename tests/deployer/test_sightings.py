@@ -53,7 +53,7 @@ def project(git_repo, tmp_path: Path, name: str) -> Project:
 @pytest.fixture
 def start(name: str) -> Iterator[Callable[[str], int]]:
     """``start(folder)`` runs the application there, as somebody would by hand; gives its pid."""
-    started: list[subprocess.Popen] = []
+    started: list[subprocess.Popen[bytes]] = []
 
     def run(folder: str) -> int:
         started.append(subprocess.Popen(["bash", "-c", f"exec -a {name} sleep 1000"], cwd=folder))

@@ -4,6 +4,7 @@ import random
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ HOSTILE = {
 
 
 @pytest.fixture
-def place(sshd, tmp_path) -> Path:
+def place(sshd, tmp_path: Path) -> Path:
     folder = tmp_path / "shop"
     (tmp_path / "restart.sh").write_text("echo fine")
     return folder
@@ -68,7 +69,7 @@ def said(deployment: Deployment, text: str) -> list[str]:
     ]
 
 
-def tree(folder: Path) -> dict[str, tuple]:
+def tree(folder: Path) -> dict[str, tuple[Any, ...]]:
     """What is in ``folder``: modes, link targets and bytes."""
     return {
         str(path.relative_to(folder)): (

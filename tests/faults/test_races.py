@@ -29,7 +29,7 @@ def test_in_five_hundred_races_of_cancel_against_success_each_has_one_end_that_s
         def start(racer) -> bool:
             gate.wait()
             try:
-                return racer()
+                return bool(racer())
             finally:
                 connections.close_all()
 

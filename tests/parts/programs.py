@@ -75,7 +75,9 @@ def callers(listener: socket.socket) -> int:
     return count
 
 
-def stop_process(process: subprocess.Popen, number: signal.Signals = signal.SIGTERM, patience: float = PATIENCE) -> int:
+def stop_process(
+    process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM, patience: float = PATIENCE
+) -> int:
     """Stop a process that we started, kindly and then not; gives its exit status."""
     if process.poll() is None:
         process.send_signal(number)

@@ -20,7 +20,7 @@ class QueueServer:
         self.url = f"unix://{socket}"
         self.client = Redis.from_url(self.url)
         self._folder = tempfile.TemporaryDirectory(prefix="deployer-queue-")
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:

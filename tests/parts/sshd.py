@@ -59,7 +59,7 @@ class OpenSSHServer:
         self.port = free_port()
         self._extra = extra
         self._wrapper = wrapper
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def _new_key(self, name: str) -> str:

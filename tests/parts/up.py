@@ -76,7 +76,7 @@ class Up:
         """Ask for one of its pages; gives the status of the answer, or 0 where nobody answers."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as answer:
-                return answer.status
+                return int(answer.status)
         except (OSError, http.client.HTTPException):
             return 0
 

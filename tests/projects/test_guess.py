@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -137,7 +138,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("files", "proposal"), CASES.values(), ids=CASES)
-def test_the_type_and_the_commands_are_those_of_the_files(files: dict[str, str], proposal: tuple) -> None:
+def test_the_type_and_the_commands_are_those_of_the_files(files: dict[str, str], proposal: tuple[Any, ...]) -> None:
     assert proposed(files) == proposal
     assert guess(files).reasons
 

@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import threading
 import time
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -51,7 +52,9 @@ def shell(sshd):
         yield shell
 
 
-def run(shell: SSHShell, text: str, timeout: float = PATIENCE, stop: threading.Event | None = None, **kwargs) -> tuple:
+def run(
+    shell: SSHShell, text: str, timeout: float = PATIENCE, stop: threading.Event | None = None, **kwargs
+) -> tuple[Any, ...]:
     collected = Collected()
     code = SupervisedRun(shell).run(Script(text, **kwargs), collected, timeout=timeout, stop=stop or threading.Event())
     return code, collected
