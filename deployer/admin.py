@@ -39,7 +39,7 @@ class TargetInline(ViewOnly[Target], admin.TabularInline[Target, Deployment]):
 
 @admin.register(Deployment)
 class DeploymentAdmin(ViewOnly[Deployment], admin.ModelAdmin[Deployment]):
-    """What was launched. The frozen plan holds the project's secrets and is never shown."""
+    """Launched deployments. The frozen plan holds the project's secrets and is never shown."""
 
     list_display = ("id", "project", "deployment_type", "status", "branch", "environment", "created_by", "created_at")
     list_display_links = ("id", "project")
@@ -52,7 +52,7 @@ class DeploymentAdmin(ViewOnly[Deployment], admin.ModelAdmin[Deployment]):
         (None, {"fields": ("project", "deployment_type", "status", "environment", "server_groups", "error_message")}),
         (gettext_lazy("Code"), {"fields": ("branch", "commit_hash", "commit_message", "release")}),
         (
-            gettext_lazy("Course"),
+            gettext_lazy("Progress"),
             {
                 "fields": (
                     ("created_by", "trigger"),
@@ -99,7 +99,7 @@ class LogLineAdmin(ViewOnly[LogLine], admin.ModelAdmin[LogLine]):
 
 @admin.register(Release)
 class ReleaseAdmin(ViewOnly[Release], admin.ModelAdmin[Release]):
-    """What builds made or people uploaded."""
+    """Releases that builds made or people uploaded."""
 
     list_display = ("version", "project", "state", "origin", "commit_hash", "size", "created_at")
     list_filter = ("state", "origin", "project")

@@ -31,7 +31,7 @@ class Check:
 
     @property
     def label(self) -> str:
-        """What it asks, in short."""
+        """A short name of the check."""
         return f"{self.kind} {self.target}"
 
 
@@ -68,7 +68,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a worker carries out. Editing the project after the launch does not change it.
+    """The plan that a worker carries out. Editing the project after the launch does not change it.
 
     ``groups`` are the ids of the servers of each chosen group.
     """

@@ -159,7 +159,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 #: Release archives, unless DEPLOYER_STORAGE puts them where workers on other machines reach them too.
 MEDIA_ROOT = DATA_DIR / "storage"
-#: Where what arrives lies meanwhile: packages, archives from an object store. The system's own place is often memory.
+#: Temporary files: uploaded packages, archives from an object store. The system's own folder for them is often memory.
 FILE_UPLOAD_TEMP_DIR = DATA_DIR
 #: Bare mirrors of the git repositories and the known host keys of git servers.
 MIRRORS_DIR = DATA_DIR / "mirrors"
@@ -196,7 +196,7 @@ DEPLOYER_UNPROVED_DAYS = _whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low
 #: What a release may hold; beyond it the build is taken for a mistake.
 DEPLOYER_RELEASE_MAX_FILES = _whole_number("DEPLOYER_RELEASE_MAX_FILES", default=300_000, low=1, high=100_000_000)
 DEPLOYER_RELEASE_MAX_MB = _whole_number("DEPLOYER_RELEASE_MAX_MB", default=10_000, low=1, high=10_000_000)
-#: Clone from paths of this machine; off, because whoever edits a project could read any repository here.
+#: Clone from paths of this machine; off, because everybody who edits a project could read any repository here.
 DEPLOYER_ALLOW_LOCAL_GIT = _yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
 
 # --- the site --------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ class StyledForm(forms.BaseForm):
 
 
 class RowsField(forms.ModelMultipleChoiceField[M]):
-    """Rows by their ids; one that no database can hold is as wrong as one that is not there."""
+    """Rows by their ids; an id too large for a database is refused like an unknown one."""
 
     def clean(self, value: Any) -> Any:
         for pk in value or ():

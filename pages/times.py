@@ -38,7 +38,7 @@ def clock(span: timedelta) -> str:
 
 @register.filter
 def ago(moment: datetime | None) -> str | SafeString:
-    """How long ago, with the exact time for whoever points at it."""
+    """The time since then, with the exact time in a tooltip."""
     if moment is None:
         return ""
     local = timezone.localtime(moment)

@@ -1,4 +1,4 @@
-"""Who may use a page: views for people who are logged in, for those with a permission, for superusers.
+"""Access to pages: views for users who are logged in, for those with a permission, for superusers.
 
 Whoever is logged in may see everything and may launch, cancel, continue, retry and roll back: that is meant so for now,
 and no permission guards it. Permissions guard what is edited: servers, groups, credentials and projects.
@@ -29,7 +29,7 @@ class Request(HttpRequest):
 def needs(*permissions: str) -> Callable[[View], View]:
     """A view for people with all of ``permissions``, such as ``servers.add_server``.
 
-    A visitor is sent to the login; where a part of a page was asked for, the page comes anew, and so leads there.
+    A visitor is sent to the login; where a part of a page was asked for, the page is reloaded, and so leads there.
     """
 
     def closed(view: View) -> View:

@@ -16,7 +16,7 @@ admin.site.register(User, UserAdmin)
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
-    """Tokens are shown once, when they are made. Only superusers see and make those of others."""
+    """Tokens are shown once, when they are created. Only superusers see and create those of others."""
 
     list_display = ("name", "user", "prefix", "created_at", "last_used_at")
     list_select_related = ("user",)
@@ -45,6 +45,6 @@ class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
         token = None if change else obj.renew()
         super().save_model(request, obj, form, change)
         if token:
-            sentence = _("The token of “{name}”, shown only now: {token} Copy it to where it is used.")
+            sentence = _("The token of “{name}”, shown only once: {token} Copy it to where you will use it.")
             parts = {"name": obj.name, "token": format_html("<code>{}</code>", token)}
             self.message_user(request, format_html(sentence, **parts), messages.WARNING)

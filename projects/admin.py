@@ -17,14 +17,14 @@ _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellche
 
 
 class HealthCheckInline(admin.TabularInline[HealthCheck, Project]):
-    """What a server must answer after a restart."""
+    """The health checks that a server must pass after a restart."""
 
     model = HealthCheck
     extra = 0
 
 
 class VariableInline(admin.TabularInline[Variable, Project]):
-    """Variables; whoever may not change them sees the values of secrets as dots."""
+    """Variables; users without permission to change them see the values of secrets as dots."""
 
     model = Variable
     form = VariableForm
@@ -46,7 +46,7 @@ class VariableInline(admin.TabularInline[Variable, Project]):
         return super().has_add_permission(request, obj) and (obj is None or self._may_edit(request, obj))
 
     def _may_edit(self, request: HttpRequest, project: Project) -> bool:
-        """As the admin sees it: who may not change the project may not change its variables either."""
+        """As in the admin: without permission to change the project, its variables cannot be changed either."""
         parent = self.admin_site.get_model_admin(Project)
         return self.has_change_permission(request, project) and parent.has_change_permission(request, project)
 

@@ -21,7 +21,7 @@ _SIZE = {"rows": 1, "cols": 40}
 
 
 class VariableForm(SecretsForm[Variable]):
-    """A variable. Only a secret one is write-only; taking the tick away needs the value anew, so nothing leaks."""
+    """A variable. Only a secret one is write-only; unticking it needs the value again, so nothing leaks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -33,7 +33,7 @@ class VariableForm(SecretsForm[Variable]):
         if self.instance.is_secret and not cleaned.get("value"):
             if not cleaned.get("is_secret") and self.instance.value:
                 raise ValidationError(
-                    {"value": _("Enter the value again: a stored secret is not shown because the tick is taken away.")}
+                    {"value": _("Enter the value again: unticking the box does not reveal a stored secret.")}
                 )
             self.keep_if_empty("value")
         return cleaned
@@ -88,7 +88,8 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 class ProjectForm(forms.ModelForm[Project]):
     """A project as somebody edits it on a page.
 
-    Whoever may not see credentials can neither choose one nor have the present one sent to another address.
+    A user who is not allowed to see credentials can neither choose one nor have the present one sent to another
+    address.
     """
 
     class Meta:
@@ -119,7 +120,7 @@ class ProjectForm(forms.ModelForm[Project]):
         if cleaned.get("git_credential") and redirected and not self.may_choose_credential:
             self.add_error(
                 "git_url",
-                _("The credential would be sent to another address: ask somebody who may see credentials."),
+                _("The credential would be sent to another address: ask somebody who is allowed to see credentials."),
             )
         return cleaned
 
@@ -148,7 +149,7 @@ class GuidedForm(ProjectForm):
 
 
 class CopyForm(ProjectForm):
-    """What a copy must have of its own."""
+    """The values that a copy does not share with its original."""
 
     class Meta(ProjectForm.Meta):
         fields = ("name", "environment")

@@ -1,6 +1,6 @@
-"""What a repository seems to be, from the files of its top folder: its type, and how it is built, started, restarted.
+"""Guesses from the files in a repository's top folder: its type, and how it is built, started, restarted.
 
-A proposal and no more: the person who makes the project sees it and corrects it. Nothing here is run, and what a
+It is only a proposal: the person who creates the project sees it and corrects it. Nothing here is run, and what a
 repository says about itself gets into a command only where it is a plain word.
 """
 
@@ -59,7 +59,7 @@ class Guess:
 
 
 def guess(files: Files) -> Guess:
-    """What a repository with these files in its top folder seems to be; the first that fits."""
+    """The first guess that fits a repository with these files in its top folder."""
     for look in (_java, _go, _rust, _python, _ruby, _php, _dotnet, _node, _static):
         found = look(files)
         if found is not None:
@@ -78,7 +78,7 @@ def short_name(name: str) -> str:
 
 
 def example_script(found: Guess, name: str) -> str:
-    """A restart script to begin with, for whoever has none."""
+    """A restart script to begin with, for a project that has none."""
     head = (
         "#!/usr/bin/env bash\n"
         f"# Restarts {short_name(name)}, on every server, in full and in restart-only deployments.\n"
@@ -134,7 +134,7 @@ def _java(files: Files) -> Guess | None:
             output_dir="target",
             process_name=f"-jar {named}" if named else "",
             start=f"java -jar {named}*.jar" if named else "java -jar *.jar",
-            reasons=(_("pom.xml: it is built by Maven, and the jar lies in target."),),
+            reasons=(_("pom.xml: built by Maven; the jar is in target."),),
         )
     gradle = next((name for name in ("build.gradle", "build.gradle.kts") if name in files), "")
     if not gradle:
@@ -145,7 +145,7 @@ def _java(files: Files) -> Guess | None:
         build_script=f"{'sh ./gradlew' if 'gradlew' in files else 'gradle'} --no-daemon -q build -x test",
         output_dir="build/libs",
         start="java -jar *.jar",
-        reasons=(_("%s: it is built by Gradle, and the jar lies in build/libs.") % gradle,),
+        reasons=(_("%s: built by Gradle; the jar is in build/libs.") % gradle,),
     )
 
 
@@ -160,7 +160,7 @@ def _go(files: Files) -> Guess | None:
         output_dir="dist",
         process_name=f"./{name}",
         start=f"./{name}",
-        reasons=(_("go.mod: a program in Go; what is released is the one file that the build makes."),),
+        reasons=(_("go.mod: a Go program; only the file that the build makes is released."),),
     )
 
 
@@ -174,7 +174,7 @@ def _rust(files: Files) -> Guess | None:
         output_dir="dist",
         process_name=f"./{name}",
         start=f"./{name}",
-        reasons=(_("Cargo.toml: a program in Rust; what is released is the one file that the build makes."),),
+        reasons=(_("Cargo.toml: a Rust program; only the file that the build makes is released."),),
     )
 
 
@@ -190,10 +190,10 @@ def _python(files: Files) -> Guess | None:
         process_name=process,
         start=start,
         reasons=(
-            _("%s: an application in Python.") % told,
+            _("%s: a Python application.") % told,
             _(
-                "Its packages are installed by the restart script, on the servers: an environment that was made "
-                "elsewhere would not fit them."
+                "Its packages are installed on the servers by the restart script: an environment made elsewhere "
+                "would not work there."
             ),
         ),
     )
@@ -233,7 +233,7 @@ def _ruby(files: Files) -> Guess | None:
         reasons=(
             _("Gemfile: a Rails application; its gems are released with it.")
             if rails
-            else _("Gemfile: an application in Ruby; its gems are released with it."),
+            else _("Gemfile: a Ruby application; its gems are released with it."),
         ),
     )
     return _with_assets(files, found)
@@ -246,7 +246,7 @@ def _php(files: Files) -> Guess | None:
         _Type.BACKEND,
         install_script="composer install --no-dev --no-interaction --optimize-autoloader",
         start="sudo systemctl reload php-fpm",
-        reasons=(_("composer.json: an application in PHP; its packages are released with it."),),
+        reasons=(_("composer.json: a PHP application; its packages are released with it."),),
     )
     return _with_assets(files, found)
 
@@ -262,7 +262,7 @@ def _dotnet(files: Files) -> Guess | None:
         output_dir="dist",
         process_name=f"{name}.dll",
         start=f"dotnet {name}.dll",
-        reasons=(_("%s: an application in .NET.") % project,),
+        reasons=(_("%s: a .NET application.") % project,),
     )
 
 
@@ -285,7 +285,7 @@ _SERVERS = ("next", "nuxt", "@nestjs/core", "express", "fastify", "koa", "@hapi/
 
 
 def _package(files: Files) -> dict[str, Any]:
-    """What package.json holds; nothing where it is none."""
+    """The contents of package.json; empty if it is not valid."""
     try:
         document = json.loads(files.get("package.json", ""))
     except (ValueError, RecursionError):
@@ -319,11 +319,11 @@ def _node(files: Files) -> Guess | None:
     build = f"{_runner(files)} run build" if "build" in scripts else ""
     site = next((name for name in _SITES if name in needs), "")
     if build and not server and (site or "start" not in scripts):
-        why = _("package.json: a site that %s builds.") % site if site else _("package.json: a site that is built.")
+        why = _("package.json: a site built by %s.") % site if site else _("package.json: a site that has to be built.")
         output = _output_folder(files, site)
         return Guess(_Type.FRONTEND, auto_install=True, build_script=build, output_dir=output, reasons=(why,))
     start, process = _node_start(package, server, _runner(files))
-    why = _("package.json: an application on %s.") % server if server else _("package.json: an application in Node.")
+    why = _("package.json: an application on %s.") % server if server else _("package.json: a Node application.")
     return Guess(
         _Type.BACKEND, auto_install=True, build_script=build, process_name=process, start=start, reasons=(why,)
     )
@@ -373,20 +373,20 @@ def _with_assets(files: Files, found: Guess) -> Guess:
 def _static(files: Files) -> Guess | None:
     if "index.html" not in files:
         return None
-    return Guess(_Type.FRONTEND, reasons=(_("index.html: a site of files, released as they are."),))
+    return Guess(_Type.FRONTEND, reasons=(_("index.html: a static site, released as it is."),))
 
 
 def _unknown(files: Files) -> Guess:
-    """Nothing that is known; a script or a Makefile may still say how it is built."""
+    """An unknown kind of project; a script or a Makefile may still say how it is built."""
     commands = {"build.sh": "bash build.sh", "Makefile": "make"}
     name = next((name for name in commands if name in files), "")
     if name:
-        reason = _("%s: it seems to be built by that.") % name
+        reason = _("%s: the project seems to be built with it.") % name
         return Guess(build_script=commands[name], reasons=(reason,))
-    return Guess(reasons=(_("Nothing in its top folder says what it is: fill in what is needed."),))
+    return Guess(reasons=(_("The top folder does not show what kind of project it is: fill in what is needed."),))
 
 
 def _first(pattern: str, text: str, flags: int = 0) -> str:
-    """What the pattern's one group finds first; empty where nothing fits."""
+    """The first match of the pattern's one group; empty if there is none."""
     match = re.search(pattern, text, flags)
     return match[1] if match else ""

@@ -1,4 +1,4 @@
-"""What is deployed: projects, their health checks and their variables."""
+"""Projects, their health checks and their variables."""
 
 from typing import Any, ClassVar
 
@@ -93,7 +93,7 @@ class Project(models.Model):
         validators=[validate_shared_paths],
         help_text=_(
             "Files and folders that are kept between releases, like “uploads, log/, .env”, separated by commas or "
-            "lines: each release gets a link into shared/. One that is nowhere yet is made if it ends in /."
+            "lines: each release gets a link into shared/. A path that ends in / is created if it does not exist."
         ),
     )
     deploy_script_path = models.CharField(
@@ -101,7 +101,7 @@ class Project(models.Model):
         max_length=300,
         blank=True,
         validators=[PathValidator(relative_allowed=True)],
-        help_text=_("Restarts the application. A relative path lies under {deploy path}/current."),
+        help_text=_("Restarts the application. A relative path starts at {deploy path}/current."),
     )
     restart_only_script_path = models.CharField(
         _("restart-only script"),
@@ -115,7 +115,7 @@ class Project(models.Model):
         max_length=32,
         blank=True,
         validators=[validate_user_name],
-        help_text=_("Another user on the servers that the scripts run as, by “sudo -n”. Empty: the login's own."),
+        help_text=_("The user that the scripts run as on the servers, by “sudo -n”. Empty: the login's own user."),
     )
     process_name = models.CharField(
         _("process name"),
@@ -123,14 +123,16 @@ class Project(models.Model):
         blank=True,
         validators=[validate_one_line],
         help_text=_(
-            "Part of the command line of the running application. Where it is set, a restart that does not "
-            "replace the process has failed."
+            "Part of the command line of the running application. If it is set, a restart that does not replace the "
+            "process counts as failed."
         ),
     )
     script_reloads = models.BooleanField(
         _("script only reloads"),
         default=False,
-        help_text=_("The script makes the running process read its configuration anew: it need not be replaced."),
+        help_text=_(
+            "The script makes the running process read its configuration again: the process need not be replaced."
+        ),
     )
     log_path = models.CharField(
         _("application log"),
@@ -143,7 +145,7 @@ class Project(models.Model):
         _("script timeout"),
         default=600,
         validators=[MinValueValidator(1), MaxValueValidator(86_400)],
-        help_text=_("Seconds that a script may run: install, build, and restart on each server."),
+        help_text=_("Time limit in seconds for each script: install, build, and restart on each server."),
     )
 
     batches = models.CharField(
@@ -156,7 +158,7 @@ class Project(models.Model):
     max_failures = models.PositiveIntegerField(
         _("failure budget"),
         default=0,
-        help_text=_("Failed servers that are tolerated before the batches that have not begun are skipped."),
+        help_text=_("Number of servers that are allowed to fail. Above it, batches that have not begun are skipped."),
     )
     pause_after_first = models.BooleanField(
         _("pause after the first batch"),
@@ -164,14 +166,17 @@ class Project(models.Model):
         help_text=_("Wait there until somebody presses “continue”."),
     )
     may_stop_last_healthy = models.BooleanField(
-        _("may touch the last healthy server"),
+        _("allow work on the last healthy server"),
         default=False,
         help_text=_("Otherwise a batch is skipped when every other server of its group has failed."),
     )
     auto_rollback = models.BooleanField(
-        _("roll back by itself"),
+        _("roll back automatically"),
         default=False,
-        help_text=_("Over the budget, a full deployment puts the servers it touched back on their previous release."),
+        help_text=_(
+            "When more servers fail than allowed, a full deployment puts the servers it has changed back on their "
+            "previous release."
+        ),
     )
     keep_releases = models.PositiveIntegerField(
         _("releases to keep"), default=5, validators=[MinValueValidator(1), MaxValueValidator(1000)]
@@ -194,7 +199,7 @@ class Project(models.Model):
                 value = getattr(self, field)
                 if value and not value.startswith(("/", "~/")):
                     raise ValidationError(
-                        {field: _("A relative script lies under {deploy path}/current: set the deploy path too.")}
+                        {field: _("A relative script path starts at {deploy path}/current: set the deploy path too.")}
                     )
 
     def copy(self, name: str, environment: str) -> "Project":
@@ -239,7 +244,7 @@ class HealthCheck(models.Model):
         max_length=253,
         blank=True,
         validators=[validate_host],
-        help_text=_("For HTTP: the site that is asked for, where it is not the URL's own host."),
+        help_text=_("For HTTP: the site to ask for, if it is not the host in the URL."),
     )
     retries = models.PositiveIntegerField(_("retries"), default=5, validators=[MaxValueValidator(1000)])
     interval = models.PositiveIntegerField(_("interval (s)"), default=2, validators=[MaxValueValidator(3600)])
@@ -248,7 +253,9 @@ class HealthCheck(models.Model):
     )
     stable_for = models.PositiveIntegerField(_("stable for (s)"), default=0, validators=[MaxValueValidator(3600)])
     required = models.BooleanField(
-        _("required"), default=True, help_text=_("Failing it fails the server; otherwise it is a warning.")
+        _("required"),
+        default=True,
+        help_text=_("If ticked, failing the check fails the server; otherwise it is a warning."),
     )
 
     class Meta:

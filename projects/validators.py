@@ -21,7 +21,7 @@ _SHELL_OWNED = {"BASHOPTS", "BASH_VERSINFO", "EUID", "IFS", "PPID", "SHELLOPTS",
 
 
 def is_local_git_url(value: str) -> bool:
-    """Whether ``value`` names a repository on this machine."""
+    """Whether ``value`` is a repository on this machine."""
     return value.startswith(("/", "file://"))
 
 
@@ -123,7 +123,7 @@ def validate_shared_paths(value: str) -> None:
     plain = [path.rstrip("/") for path in paths]
     for path in plain:
         if plain.count(path) > 1 or any(path.startswith(f"{other}/") for other in plain):
-            raise ValidationError(_("“%(value)s” lies in another shared path."), params={"value": path})
+            raise ValidationError(_("“%(value)s” is inside another shared path."), params={"value": path})
 
 
 def parse_batches(value: str) -> list[tuple[int, bool]]:

@@ -26,7 +26,7 @@ def project_edit(request: HttpRequest, pk: int) -> HttpResponse:
     form = ProjectForm(request.POST or None, instance=it, user=request.user)
     if form.is_valid():
         form.save()
-        messages.success(request, _("Saved. Deployments that are under way keep the settings they were launched with."))
+        messages.success(request, _("Saved. Running deployments keep the settings they were launched with."))
         return redirect("project", pk)
     example = example_script(Guess(project_type=it.project_type), name)
     return render(request, "projects/edit.html", {"project": it, "name": name, "form": form, "example": example})
@@ -66,6 +66,6 @@ def _rows(request: HttpRequest, pk: int, kind: type[BaseInlineFormSet[Any, Proje
     if rows.is_valid():
         with transaction.atomic():
             rows.save()
-        messages.success(request, _("Saved. Deployments that are under way keep the settings they were launched with."))
+        messages.success(request, _("Saved. Running deployments keep the settings they were launched with."))
         return redirect(f"{reverse('project', args=[pk])}#{part}")
     return render(request, f"projects/{part}.html", {"project": it, "rows": rows})

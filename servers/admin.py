@@ -17,7 +17,7 @@ from servers.models import Credential, Server, ServerGroup
 
 @admin.register(Credential)
 class CredentialAdmin(admin.ModelAdmin[Credential]):
-    """Secrets go in and never come out, not even for those who may only look."""
+    """Secrets go in and never come out, not even for users with view permission only."""
 
     form = CredentialForm
     list_display = ("name", "username", "kind", "has_private_key", "has_password", "server_count")
@@ -78,7 +78,7 @@ class ServerAdmin(admin.ModelAdmin[Server]):
         return super().get_queryset(request).select_related("credential").defer(*secrets)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """As ever; what is in the way is named, not the permission to delete that."""
+        """Like Django's own, but names the obstacle instead of the missing permission to delete it."""
         deleted, counts, lacking, protected = super().get_deleted_objects(objs, request)
         return deleted, counts, set() if protected else lacking, protected
 

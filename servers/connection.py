@@ -1,4 +1,4 @@
-"""The connection test: every step of the way to a server, what it found, and where it ends why and what to do."""
+"""The connection test: every step of the way to a server, its result, and on failure the reason and the remedy."""
 
 import ipaddress
 import re
@@ -28,10 +28,10 @@ NEEDED = ("bash", "tar", "gzip", "readlink", "mv", "grep", "mkfifo")
 
 
 class Stage(Enum):
-    """What is done in one go, and may be told as several steps.
+    """The work done in one go; it may be reported as several steps.
 
-    Who connects again and again without logging in looks like a port scan to an SSH server (PerSourcePenalties):
-    so the port, the greeting and the host key are asked for over one connection.
+    Connecting again and again without logging in looks like a port scan to an SSH server (PerSourcePenalties): so the
+    port, the greeting and the host key are asked for over one connection.
     """
 
     NAME = auto()
@@ -68,7 +68,7 @@ class ConnectionStep:
 
     @property
     def took(self) -> str:
-        """How long, in words; empty for what takes no time."""
+        """The duration in words; empty for a step without one."""
         if self.seconds >= 1:
             return _("%s s") % f"{self.seconds:.1f}"
         return _("%d ms") % round(self.seconds * 1000) if self.seconds else ""
@@ -133,7 +133,7 @@ class ConnectionTest:
         return self.route[self.stages[number][0]]
 
     def doing(self, number: int) -> str:
-        """What a stage does, for whoever waits for it."""
+        """The description of a stage to show while it runs."""
         server, stage = self.about(number), self.stages[number][1]
         if stage is Stage.NAME:
             return _("Looking up %s …") % server.host
@@ -171,7 +171,7 @@ class ConnectionTest:
         with _timed(steps):
             addresses = look_up(server)
             shown = ", ".join(addresses[:4])
-            what = _("%(name)s is %(addresses)s") % {"name": server.host, "addresses": shown}
+            what = _("%(name)s resolves to %(addresses)s") % {"name": server.host, "addresses": shown}
             steps.append(ConnectionStep(Level.OK, server, what))
 
     def _contact(self, number: int, steps: list[ConnectionStep]) -> None:
@@ -193,11 +193,11 @@ class ConnectionTest:
             steps.append(ConnectionStep(Level.OK, server, _("An SSH server answers"), version))
         is_new, key = hop.recognise(), fingerprint(server.host_key)
         if is_new:
-            what = _("The host key was pinned now")
-            remedy = _("It was seen for the first time: compare it with the one on the machine itself.")
+            what = _("The host key is now pinned")
+            remedy = _("It was seen for the first time: compare it with the key on the machine itself.")
             steps.append(ConnectionStep(Level.NOTICE, server, what, key, remedy, is_outcome=True))
         else:
-            steps.append(ConnectionStep(Level.OK, server, _("The host key is the pinned one"), key))
+            steps.append(ConnectionStep(Level.OK, server, _("The host key matches the pinned one"), key))
 
     def _log_in(self, number: int, steps: list[ConnectionStep]) -> None:
         server = self.route[number]
@@ -231,7 +231,7 @@ class ConnectionTest:
 
 
 def _tool_steps(server: Server, there: set[str]) -> list[ConnectionStep]:
-    """What is said of the programs that were found: one step if nothing is missing, else one for each that is."""
+    """The steps about the programs that were found: one step if none is missing, else one for each missing one."""
     steps = []
     for tool in NEEDED:
         if tool not in there:
@@ -241,18 +241,18 @@ def _tool_steps(server: Server, there: set[str]) -> list[ConnectionStep]:
         if tool not in there:
             steps.append(ConnectionStep(Level.NOTICE, server, _("%s is not installed there") % tool, why, remedy))
     listed = ", ".join(tool for tool in (*NEEDED, *_useful()) if tool in there)
-    return steps or [ConnectionStep(Level.OK, server, _("The programs that deployments use are there"), listed)]
+    return steps or [ConnectionStep(Level.OK, server, _("The programs that deployments use are installed"), listed)]
 
 
 def _useful() -> dict[str, tuple[str, str]]:
-    """Programs that deployments do less well without: why, and what to do."""
+    """Optional programs that improve deployments: why, and what to do."""
     return {
         "setsid": (
-            _("a restart gets no session of its own, and ending it may miss some of its processes"),
+            _("a restart cannot run in a session of its own, and ending it may miss some of its processes"),
             _("Install util-linux."),
         ),
         "flock": (
-            _("two workers that take over the same run are not kept apart"),
+            _("nothing keeps two workers from taking over the same run at once"),
             _("Install util-linux."),
         ),
         "zstd": (_("releases are sent packed by gzip, which takes longer"), _("Install zstd.")),
@@ -261,7 +261,7 @@ def _useful() -> dict[str, tuple[str, str]]:
 
 @contextmanager
 def _timed(steps: list[ConnectionStep]) -> Iterator[None]:
-    """Write into the step that is added meanwhile how long it took."""
+    """Record how long it took in the step that is added in the meantime."""
     begun = time.monotonic()
     yield
     steps[-1] = replace(steps[-1], seconds=time.monotonic() - begun)
@@ -276,7 +276,7 @@ def _is_address(host: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """What a server said about itself, fit for a sentence."""
+    """A server's description of itself, cleaned for use in a sentence."""
     return re.sub(r"[^\x20-\x7e\xa0-\uffff]", "?", text)[:100]
 
 

@@ -4,7 +4,7 @@ from servers.sentences import because, sentences
 
 
 class ShellError(Exception):
-    """Something that stopped a shell, as an operator needs it: what happened, why, and what to do."""
+    """An error of a shell, for an operator: what happened, why, and what to do."""
 
     def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
         super().__init__(what, why, remedy)
@@ -19,7 +19,7 @@ class UnreachableError(ShellError):
 
 
 class SilentError(UnreachableError):
-    """Nothing came back within the time that a login may take: asking again at once would only take it again."""
+    """No answer came within the time limit of a login: asking again at once would only wait as long again."""
 
 
 class LoginRefusedError(ShellError):
@@ -31,19 +31,19 @@ class HostKeyChangedError(ShellError):
 
 
 class LinkLostError(ShellError):
-    """The connection ended while something was going on."""
+    """The connection ended during the work."""
 
 
 class ScriptTimeoutError(ShellError):
-    """A script ran longer than it may; it and all its children were ended."""
+    """A script exceeded its time limit; it and all its children were ended."""
 
 
 class RunLostError(ShellError):
-    """A run left no record of its end: nobody knows whether it worked."""
+    """A run left no record of its end: its outcome is unknown."""
 
 
 class NotReadyError(ShellError):
-    """A look beforehand found that it cannot work; nothing was changed."""
+    """A check beforehand found that it would fail; nothing was changed."""
 
 
 class TransferError(ShellError):
@@ -51,4 +51,4 @@ class TransferError(ShellError):
 
 
 class StoppedError(ShellError):
-    """It was stopped because somebody asked for it."""
+    """It was stopped on request."""

@@ -1,4 +1,4 @@
-"""Model fields whose values are encrypted in the database with a key that is not there.
+"""Model fields whose values are encrypted in the database, with a key that is kept elsewhere.
 
 Migrations name them: this module keeps its name, and so do they.
 """

@@ -33,7 +33,7 @@ class CredentialForm(SecretsForm[Credential]):
 
 
 class LoginChoice(forms.ModelChoiceField[Credential]):
-    """Which login to take, by its name and its user; the secrets are not even read."""
+    """A choice of logins, by name and user; the secrets are not even read."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(Credential.objects.only("name", "username", "kind"), **kwargs)
@@ -65,7 +65,7 @@ class ServerForm(StyledForm, forms.ModelForm[Server]):
         widgets: ClassVar = {"host_key": forms.TextInput(attrs={"placeholder": "ssh-ed25519 AAAA…"})}
         help_texts: ClassVar = {
             "host": _("A name or an IP address, as it is reached from here or from the jump host."),
-            "host_key": _("If you know it already. Empty: the key that it shows first is pinned."),
+            "host_key": _("If you already know it. Empty: the key shown on the first connection is pinned."),
         }
 
     def __init__(self, *args: Any, may_group: bool = True, **kwargs: Any) -> None:
@@ -82,7 +82,7 @@ class ServerForm(StyledForm, forms.ModelForm[Server]):
             del self.fields["groups"]
 
     def save(self, commit: bool = True) -> Server:
-        """Write what was changed, and nothing that a connection may have found meanwhile."""
+        """Write only the changed fields: a connection may have updated the others in the meantime."""
         server: Server = self.instance
         if server.pk is None:
             server.save()
@@ -103,7 +103,7 @@ class GroupForm(StyledForm, forms.ModelForm[ServerGroup]):
         model = ServerGroup
         fields = ("name", "description", "environment", "servers")
         widgets: ClassVar = {"description": forms.Textarea(attrs={"rows": 2})}
-        help_texts: ClassVar = {"environment": _("Only projects of the same environment are deployed here.")}
+        help_texts: ClassVar = {"environment": _("Only projects of the same environment can be deployed here.")}
 
 
 class LoginForm(StyledForm, CredentialForm):
@@ -121,14 +121,14 @@ class LoginForm(StyledForm, CredentialForm):
 
 
 class ServerFilter(forms.Form):
-    """Which servers are listed; what is not understood does not filter."""
+    """Selects the servers to list; invalid values are ignored."""
 
     status = forms.CharField(required=False)
     group = forms.ModelChoiceField(ServerGroup.objects.all(), required=False, empty_label=_("All groups"))
     text = forms.CharField(required=False, max_length=100)
 
     def lookups(self) -> Q:
-        """What is asked for but the state."""
+        """The lookups of the filter, except the state."""
         self.full_clean()
         wanted, values = Q(), self.cleaned_data
         if group := values.get("group"):
@@ -138,7 +138,7 @@ class ServerFilter(forms.Form):
         return wanted
 
     def status_lookups(self) -> Q:
-        """The state that is asked for."""
+        """The lookups of the chosen state."""
         self.full_clean()
         asked = self.cleaned_data.get("status", "")
         return next((wanted for value, _label, wanted in self.states() if value == asked), Q())

@@ -139,7 +139,7 @@ def _adopts_orphans() -> bool:
 
 
 def _end_tree(root: int, key: str, patience: float = 3.0) -> None:
-    """End every process below ``root`` (which adopts orphans and is held still meanwhile), then ``root``."""
+    """End every process below ``root`` (which adopts orphans and is stopped in the meantime), then ``root``."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(root, signal.SIGSTOP)
     end_processes(lambda: (_below(root) | set(_marked(key))) - {root}, patience)

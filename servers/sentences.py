@@ -1,4 +1,4 @@
-"""How operators are told what happened, why, and what to do: whole sentences, with the marks of their language."""
+"""Sentences for operators: what happened, why, and what to do, with the punctuation of their language."""
 
 from functools import reduce
 
@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 
 def as_stored() -> translation.override:
-    """Within it, sentences are in the language of what is stored, whoever it was that asked."""
+    """Within it, sentences are in the language of stored texts, not in that of the user who asked."""
     return translation.override(settings.LANGUAGE_CODE)
 
 

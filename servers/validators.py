@@ -51,7 +51,7 @@ class PathValidator:
         if ".." in parts:
             raise ValidationError(_("“%(value)s” must not contain “..”."), params={"value": value})
         if value.startswith("~") and not value.startswith("~/"):
-            raise ValidationError(_("Only the login's own home can be meant: ~/…"))
+            raise ValidationError(_("Only the login's own home is allowed: ~/…"))
         if not value.startswith(("/", "~/")) and not self.relative_allowed:
             raise ValidationError(_("“%(value)s” must be an absolute path, or begin with ~/."), params={"value": value})
         if not any(part not in {"", ".", "~"} for part in parts):

@@ -271,7 +271,7 @@ def test_what_is_stored_when_somebody_cancels_is_in_the_language_of_the_settings
     client.force_login(make_user("maria"))
     it = make_deployment(make_project(), make_group(make_server()))
     client.post(reverse("deployment_cancel", args=[it.pk]), headers={"accept-language": "zh"})
-    assert it.targets.get().error == "Cancelled before it began."
+    assert it.targets.get().error == "Cancelled before it started."
 
 
 @pytest.mark.django_db

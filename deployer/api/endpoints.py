@@ -48,7 +48,7 @@ Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
 class BearerToken(HttpBearer):
-    """``Authorization: Bearer TOKEN``; tokens are made in the admin."""
+    """``Authorization: Bearer TOKEN``; tokens are created in the admin."""
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
         return ApiToken.find(token)
@@ -71,8 +71,9 @@ class LaunchInput(Schema):
     """What to deploy, and where. A full deployment without a branch takes the project's default branch.
 
     ``release`` is the version of a stored release, of this or another project of the same repository, or ``previous``:
-    no clone, no build. With ``is_rollback`` it is recorded as going back. ``rebuild``: build also when a release of the
-    same commit and build settings is stored. ``batches`` and ``max_failures`` replace the project's for this time.
+    no clone, no build. With ``is_rollback`` it is recorded as going back. ``rebuild``: build again even if a release
+    of the same commit and build settings is stored. ``batches`` and ``max_failures`` replace the project's for this
+    launch.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -109,7 +110,7 @@ class VersionShape(Schema):
 
 
 class ProjectShape(Schema):
-    """A project, as much as a launch needs."""
+    """The fields of a project that a launch needs."""
 
     id: int
     name: str
@@ -192,7 +193,7 @@ def create_deployment(request: Any, asked: LaunchInput) -> Status[Any]:
 
 @api.post("/preflight", response={200: PreflightShape, **_ERRORS}, tags=["deployments"])
 def preflight(request: Any, asked: LaunchInput) -> PreflightShape:
-    """Ask every server whether this launch could work, and launch nothing. It takes some seconds."""
+    """Check on every server whether this launch can work, and launch nothing. It takes some seconds."""
     try:
         return preflight_shape(preflight_of(_request_of(request, asked)))
     except LaunchRefusedError as error:
@@ -223,7 +224,7 @@ def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Fiel
 
 @api.post("/deployments/{deployment_id}/cancel", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
 def cancel_deployment(request: HttpRequest, deployment_id: Id, force: bool = False) -> Deployment:
-    """Ask for a deployment to be stopped; with `force`, scripts that run on servers are ended too."""
+    """Ask a deployment to stop; with `force`, scripts running on servers are ended too."""
     deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
     if not deployment.request_cancel(force=force):
         raise RefusedError(409, cancel_sentence(deployment, asked=False), field="deployment_id")
@@ -232,7 +233,7 @@ def cancel_deployment(request: HttpRequest, deployment_id: Id, force: bool = Fal
 
 @api.post("/deployments/{deployment_id}/continue", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
 def continue_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
-    """Let a deployment that waits after its first batch go on."""
+    """Continue a deployment that is paused after its first batch."""
     deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
     if not deployment.continue_rollout():
         raise RefusedError(409, continue_sentence(deployment, continued=False), field="deployment_id")
@@ -254,14 +255,14 @@ def roll_back_deployment(request: Any, deployment_id: Id) -> Status[Any]:
 @api.get("/projects", response=list[ProjectShape], tags=["projects and groups"])
 @paginate(Pages)
 def list_projects(request: HttpRequest) -> QuerySet[Project]:
-    """What can be deployed, by name."""
+    """The projects, by name."""
     return Project.objects.all()
 
 
 @api.get("/projects/{project_id}/releases", response={200: list[ReleaseShape], **_ERRORS}, tags=["releases"])
 @paginate(Pages)
 def list_releases(request: HttpRequest, project_id: Id) -> QuerySet[Release]:
-    """What was built or uploaded, the newest first."""
+    """The releases that were built or uploaded, the newest first."""
     project = _all_of(Project.objects.all(), [project_id], "project_id")[0]
     return project.releases.select_related("created_by")
 
@@ -282,7 +283,7 @@ def upload_release(request: Any, project_id: Id, package: File[UploadedFile], no
 @api.get("/server-groups", response=list[ServerGroupShape], tags=["projects and groups"])
 @paginate(Pages)
 def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
-    """Where to, by name."""
+    """The server groups, by name."""
     return ServerGroup.objects.prefetch_related("servers")
 
 
@@ -308,7 +309,7 @@ def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
 
 
 def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deployment]) -> Status[Any]:
-    """What ``action`` launches after an earlier deployment."""
+    """The deployment that ``action`` launches after an earlier one."""
     earlier = _all_of(Deployment.objects.defer("plan"), [deployment_id], "deployment_id")[0]
     try:
         return Status(201, action(earlier, created_by=request.auth.user, trigger=Deployment.Trigger.API))

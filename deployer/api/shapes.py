@@ -151,7 +151,7 @@ class FindingShape(Schema):
 
 
 class PreflightShape(Schema):
-    """What was found before a launch. ``ok``: no error among it."""
+    """The findings before a launch. ``ok``: there is no error among them."""
 
     ok: bool
     findings: list[FindingShape]

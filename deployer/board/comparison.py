@@ -1,4 +1,4 @@
-"""What differs between two deployments: their frozen settings, their commits, their servers."""
+"""The differences between two deployments: their frozen settings, their commits, their servers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -19,7 +19,7 @@ from servers.models import Server
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting that differs; a secret one says that it does, never what it is."""
+    """One setting that differs; of a secret, only that it differs, never its value."""
 
     name: str
     older: str
@@ -74,15 +74,15 @@ def _place(target: Target) -> int | str:
 
 
 def between(older: Deployment, newer: Deployment) -> Gap:
-    """The commits that the newer one added to the older one's, and those that it took back."""
+    """The commits that the newer deployment added, and those that it rolled back."""
     if older.is_restart_only or newer.is_restart_only:
         return Gap("", [], problem=_("A restart-only deployment changes no code."))
     if not older.commit_hash or not newer.commit_hash:
-        return Gap("", [], problem=_("The commit of one of the two is not known."))
+        return Gap("", [], problem=_("The commit of one of the two deployments is not known."))
     if older.commit_hash == newer.commit_hash:
         return Gap("", [])
     if older.project.git_url != newer.project.git_url:
-        return Gap("", [], problem=_("The two are of different repositories."))
+        return Gap("", [], problem=_("The two deployments are of different repositories."))
     with mirror_of(newer.project) as mirror:
         return gap_between(mirror, older.commit_hash, newer.commit_hash)
 
@@ -109,7 +109,7 @@ def _groups(before: Plan, after: Plan) -> Iterator[Setting]:
     def said(members: list[int] | None) -> str:
         if members is None:
             return ""
-        return ", ".join(names.get(pk, _("a server that is deleted")) for pk in members) or _("no servers")
+        return ", ".join(names.get(pk, _("a deleted server")) for pk in members) or _("no servers")
 
     for group in dict.fromkeys([*before.groups, *after.groups]):
         old, new = before.groups.get(group), after.groups.get(group)

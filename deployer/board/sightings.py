@@ -24,13 +24,13 @@ from servers.errors import ShellError
 from servers.models import Server
 from servers.ssh.shell import connect
 
-#: What was seen longer ago than this is looked at again by itself.
+#: Servers that were seen longer ago than this are looked at again automatically.
 LOOK_EVERY = timedelta(minutes=50)
 
 
 @dataclass(frozen=True)
 class View:
-    """What was seen of a project on one server, beside the release that deployer ``left`` there.
+    """The last look at a project on one server, beside the release that deployer ``left`` there.
 
     ``drift`` are sentences: what differs. Empty where all is as it was left, or nothing was ever seen. ``is_outdated``:
     a deployment has changed the server since it was seen, so nothing is said of it.
@@ -81,7 +81,7 @@ def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
 def look(project: Project, servers: Iterable[Server] | None = None) -> None:
     """Ask the servers, side by side, and keep what they say. Nothing is changed on them.
 
-    Nothing is asked while a deployment is under way: what would be seen is neither the old nor the new.
+    Nothing is asked while a deployment is running: the state then is neither the old nor the new one.
     """
     if Deployment.objects.active().filter(project=project).exists():
         return
@@ -102,7 +102,7 @@ def look(project: Project, servers: Iterable[Server] | None = None) -> None:
 
 
 def look_at_what_is_old() -> None:
-    """Look at all servers of all projects that nobody has looked at for `LOOK_EVERY`."""
+    """Look at all servers of all projects that have not been looked at for `LOOK_EVERY`."""
     for project in Project.objects.filter(deployments__isnull=False).distinct():
         fresh = project.sightings.filter(seen_at__gt=timezone.now() - LOOK_EVERY)
         seen = set(fresh.values_list("server_id", flat=True))
@@ -148,9 +148,9 @@ def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
     found = []
     if left and sighting.release != left:
         found.append(
-            _("release %(seen)s is live, deployer left %(left)s") % {"seen": sighting.release, "left": left}
+            _("release %(seen)s is live, but deployer left %(left)s") % {"seen": sighting.release, "left": left}
             if sighting.release
-            else _("no release is live, deployer left %s") % left
+            else _("no release is live, but deployer left %s") % left
         )
     processes = proof.from_json(sighting.processes)
     if proved and not processes:
@@ -163,5 +163,7 @@ def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
         )
     for process in processes:
         if process.old:
-            found.append(_("pid %(pid)s is old code, of release %(old)s") % {"pid": process.pid, "old": process.old})
+            found.append(
+                _("pid %(pid)s runs old code, from release %(old)s") % {"pid": process.pid, "old": process.old}
+            )
     return found

@@ -41,7 +41,7 @@ class Segment:
 
 
 def phases_of(deployment: Deployment, targets: Sequence[Target]) -> list[Phase]:
-    """The phases of a deployment in their order; those alone that are known of one that is older than this record."""
+    """The phases of a deployment in order; of one that is older than these records, only those that are known."""
     if deployment.started_at is None:
         return []
     turns = _turns(deployment, targets)

@@ -13,7 +13,7 @@ from projects.models import HealthCheck, Project, Variable
 
 
 class _Dumper(yaml.SafeDumper):
-    """Scripts as blocks of lines, lists set in; everything else as it is shortest."""
+    """Scripts as blocks of lines, lists indented; everything else in its shortest form."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
@@ -57,12 +57,12 @@ def secret_names(project: Project, variables: list[Variable]) -> dict[int, str]:
 
 
 def _notes(project: Project, secrets: list[str]) -> list[str]:
-    """What must be there before the file is applied."""
-    notes = [_("python manage.py apply FILE makes the project, or makes it what it is here.")]
+    """The things that must exist before the file is applied."""
+    notes = [_("python manage.py apply FILE creates the project, or changes it to match this file.")]
     if secrets:
         notes.append(_("Set these environment variables first: %s") % ", ".join(secrets))
     if project.git_credential_id:
-        notes.append(_("The git credential is not in this file: it must be there already."))
+        notes.append(_("The git credential is not in this file: it must already exist."))
     return notes
 
 
@@ -73,17 +73,17 @@ def _variable(row: Variable, secrets: dict[int, str]) -> dict[str, Any]:
 
 
 def _declared(row: HealthCheck | Variable) -> dict[str, Any]:
-    """The fields of a part that are not as they are by themselves: what is not said has its default."""
+    """The fields of a check or variable that differ from their defaults."""
     values = {name: _value(row, name) for name in declared_fields(type(row))}
     return {name: value for name, value in values.items() if value != _unsaid(declared_fields(type(row))[name])}
 
 
 def _unsaid(field: Any) -> Any:
-    """What a field has where a file does not name it."""
+    """The value of a field that a file does not name."""
     return field.get_default() if field.has_default() else ""
 
 
 def _value(row: models.Model, name: str) -> Any:
-    """A value as a file has it: another row by its name, a choice as plain text."""
+    """A value as it is written to a file: another row by its name, a choice as plain text."""
     value = getattr(row, name)
     return str(value) if isinstance(value, (str, models.Model)) else value

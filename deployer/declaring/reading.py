@@ -55,7 +55,7 @@ class DeclarationFile:
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the files something is said."""
+    """A position in the files."""
 
     file: DeclarationFile
     path: str
@@ -93,7 +93,7 @@ def printable(text: str) -> str:
 
 
 class _RefusedError(Exception):
-    """Leaves what is being read; the mistake is on the list."""
+    """Stops reading the current entry; the mistake is already listed."""
 
 
 class Mistakes:
@@ -153,7 +153,7 @@ class _Reader(Mistakes):
             if known is not entry.place:
                 self.note(
                     entry.place.key("name"),
-                    _("“%(name)s” is declared already: %(place)s.") % {"name": printable(entry.name), "place": known},
+                    _("“%(name)s” is already declared: %(place)s.") % {"name": printable(entry.name), "place": known},
                 )
 
     def _entries(self, model: type[models.Model], items: Any, place: Position) -> Iterator[Declared]:
@@ -177,7 +177,7 @@ class _Reader(Mistakes):
                     entry.parts[key] = list(self._entries(parts[key], value, here))
                 elif (name := _secret_named_by(key, fields)) is not None:
                     if name in entry.values:
-                        self.refuse(here, _("“%(other)s” says it already.") % {"other": entry.places[name].path})
+                        self.refuse(here, _("“%(other)s” already sets this.") % {"other": entry.places[name].path})
                     entry.values[name], entry.places[name] = self._secret(name, key, value, here), here
                 elif key in fields:
                     entry.values[key], entry.places[key] = self._value(fields[key], value, here), here
@@ -212,15 +212,15 @@ class _Reader(Mistakes):
 
     def _text(self, value: Any, place: Position) -> str:
         if value is None:
-            self.refuse(place, _('expected text, not nothing; write "" for empty text.'))
+            self.refuse(place, _('expected text, but there is no value; write "" for empty text.'))
         if not isinstance(value, str):
             self.refuse(place, _("expected text, not %(got)s.") % {"got": _described(value)})
         try:
             value.encode()
         except UnicodeEncodeError:
-            self.refuse(place, _("expected text; there is half a character (a lone surrogate) in it."))
+            self.refuse(place, _("expected text, but it contains half a character (a lone surrogate)."))
         if "\x00" in value:
-            self.refuse(place, _("expected text; there is a NUL character in it."))
+            self.refuse(place, _("expected text, but it contains a NUL character."))
         return value
 
     def _secret(self, name: str, key: str, value: Any, place: Position) -> str:
@@ -271,7 +271,7 @@ def _secret_named_by(key: Any, fields: dict[str, Any]) -> str | None:
 def _described(value: Any) -> str:
     """The kind of a value from a file, never the value: it may be a secret in the wrong place."""
     if value is None:
-        return _("nothing")
+        return _("an empty value")
     if isinstance(value, str):
         return _("text")
     if isinstance(value, dict):

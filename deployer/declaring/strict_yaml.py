@@ -1,4 +1,4 @@
-"""YAML read safely and literally: values stay as they are written, and a key said twice is an error."""
+"""YAML read safely and literally: values stay as they are written, and a key that appears twice is an error."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class NotYamlError(Exception):
 class _Loader(yaml.SafeLoader):
     """`yaml.SafeLoader` that guesses no types but null: `yes`, `1.10` and `0755` stay what was written.
 
-    What a value has to be is known by whoever asks for it, so a branch called 1.10 stays one.
+    The caller decides the type of a value, so a branch called 1.10 stays one.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -22,7 +22,7 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, _("the key “%(key)s” is there twice") % {"key": key.value}, key.start_mark
+                        None, None, _("the key “%(key)s” appears twice") % {"key": key.value}, key.start_mark
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
@@ -45,7 +45,7 @@ def load(data: bytes) -> Any:
         )
         raise NotYamlError(f"{where}: {error.problem or error.context}".lstrip(": ")) from error
     except yaml.YAMLError as error:
-        raise NotYamlError(_("it is not text in UTF-8, or holds characters that YAML does not allow")) from error
+        raise NotYamlError(_("it is not text in UTF-8, or contains characters that YAML does not allow")) from error
     except RecursionError as error:
         raise NotYamlError(_("it is nested too deeply")) from error
     except ValueError as error:  # a tag like !!int on something else

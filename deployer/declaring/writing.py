@@ -84,7 +84,7 @@ def apply(files: Sequence[DeclarationFile], *, dry_run: bool = False) -> list[Ro
             if dry_run:
                 transaction.set_rollback(True)
     except IntegrityError as error:
-        raise DeclarationError([_("Somebody else changed the same things just now: apply the files again.")]) from error
+        raise DeclarationError([_("Somebody else has just changed the same things: apply the files again.")]) from error
     return changes
 
 
@@ -105,7 +105,7 @@ class _Writer(Mistakes):
         return [change for change in self._changes if change.created or change.fields]
 
     def _row(self, entry: Declared) -> "tuple[models.Model, RowChange] | None":
-        """The saved row of ``entry``; nothing when it does not fit."""
+        """The saved row of ``entry``; None if it is not valid."""
         row, created = _found(entry.model, entry.name), False
         if row is None:
             row, created = entry.model(), True
@@ -192,7 +192,7 @@ class _Writer(Mistakes):
             self._check(fresh, full, exclude=["project"])
             key = _part_key(fresh, index)
             if seen.setdefault(key, declared.place) is not declared.place:
-                message = _("the same name and scope are declared already: %(place)s.") % {"place": seen[key].path}
+                message = _("the same name and scope are already declared: %(place)s.") % {"place": seen[key].path}
                 self.note(declared.place, message)
             part = spare.pop(key, None)
             label = f"{name}[{index}]" if isinstance(fresh, HealthCheck) else f"{name}.{printable(str(fresh))}"
@@ -217,7 +217,7 @@ class _Writer(Mistakes):
             change.fields.append(FieldChange("servers", names[0] if old else None, names[1]))
 
     def _set_jump_hosts(self, rows: "list[tuple[Declared, tuple[models.Model, RowChange] | None]]") -> None:
-        """Once every server is there. All are set before any is judged, so that a chain can be turned round."""
+        """Runs once every server is saved. All are set before any is checked, so that a chain can be reversed."""
         changed = []
         for entry, saved in rows:
             if saved is None or "jump_host" not in entry.values:
@@ -252,7 +252,7 @@ def _defaults(model: type[models.Model]) -> dict[str, Any]:
 
 
 def _part_key(part: models.Model, index: int) -> object:
-    """What makes two rows the same part: a variable's name and scope, a health check's position."""
+    """The key by which two rows are the same part: a variable's name and scope, a health check's position."""
     return (part.name, part.scope) if isinstance(part, Variable) else index
 
 
@@ -277,5 +277,5 @@ def _objection(row: models.Model, name: str, error: ValidationError, *, given: b
             choices = ", ".join(str(value) for value, _label in field.choices)
             return _("expected one of %(choices)s.") % {"choices": choices}
         if error.code in {"blank", "null"}:
-            return _("this must not be empty.") if given else _("this is missing: it is needed.")
+            return _("this must not be empty.") if given else _("required, but missing.")
     return " ".join(error.messages)

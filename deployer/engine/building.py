@@ -75,7 +75,7 @@ def clone(work: Work) -> Iterator[Source]:
             if code:
                 raise BuildError(
                     _("“%s” was not found in the repository") % deployment.branch,
-                    _("there is no branch, tag or commit of that name"),
+                    _("there is no branch, tag or commit with that name"),
                     _("Push it first, or choose another one."),
                 )
             commit, subject = [*b"".join(found).decode(errors="replace").split("\n"), ""][:2]
@@ -86,7 +86,7 @@ def clone(work: Work) -> Iterator[Source]:
         yield Source(folder, tree, commit)
     finally:
         if left := shell.sweep():
-            work.log.warn(_("%d processes that the build had left behind were ended") % left)
+            work.log.warn(_("Ended %d processes that the build had left running") % left)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -105,14 +105,14 @@ def _login(plan: Plan) -> Credential | None:
 
 
 def build_key(plan: Plan, commit: str) -> str:
-    """The digest of all that goes into a build: two builds with the same one make the same release."""
+    """The digest of everything that goes into a build: two builds with the same digest make the same release."""
     names = ("project_type", "auto_install", "install_script", "build_script", "output_dir")
     ingredients = [commit, {name: getattr(plan, name) for name in names}, plan.variables_for("build")]
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
 def built_before(work: Work, source: Source) -> Release | None:
-    """The stored release of the same commit and build settings, unless it was bad or is to be built anew."""
+    """The stored release of the same commit and build settings, unless it was bad or is to be built again."""
     if work.deployment.rebuild:
         return None
     same = Release.objects.stored().filter(
@@ -120,7 +120,7 @@ def built_before(work: Work, source: Source) -> Release | None:
     )
     release = same.exclude(state=Release.State.BAD).first()
     if release is not None:
-        work.log.say(_("%s was built of this commit with the same settings: it is used again") % release)
+        work.log.say(_("%s was built from this commit with the same settings: it is reused") % release)
     return release
 
 
@@ -195,7 +195,7 @@ def _run(work: Work, shell: LocalShell, script: Script, what: str) -> None:
     except ScriptTimeoutError as error:
         raise BuildError(
             what,
-            _("it ran longer than its %d seconds and was ended") % work.plan.script_timeout,
+            _("it ran longer than its limit of %d seconds and was ended") % work.plan.script_timeout,
             _("Raise script_timeout if it needs longer."),
         ) from error
     finally:
@@ -209,11 +209,11 @@ def _run(work: Work, shell: LocalShell, script: Script, what: str) -> None:
 def _output_folder(tree: Path, output_dir: str) -> Path:
     folder = (tree / output_dir).resolve()
     if not folder.is_relative_to(tree.resolve()):
-        raise BuildError(_("The output folder %s leads out of the repository") % output_dir)
+        raise BuildError(_("The output folder %s points outside the repository") % output_dir)
     if not folder.is_dir():
         raise BuildError(
-            _("The output folder %s is not there after the build") % output_dir,
+            _("The output folder %s does not exist after the build") % output_dir,
             "",
-            _("Correct output_dir, or the build script that should make it."),
+            _("Correct output_dir, or the build script that should create it."),
         )
     return folder

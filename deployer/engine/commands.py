@@ -38,7 +38,7 @@ class Commands:
         found = self.link.capture(f"[ -f {quote(path)} ] || exit 4; [ -r {quote(path)} ] || exit 5").code
         if found:
             raise TransferError(
-                _("The restart was not begun"),
+                _("The restart was not started"),
                 (_("the script %s does not exist") if found == 4 else _("the script %s cannot be read")) % path,
                 _("Correct deploy_script_path in the project, or put the script there."),
             )

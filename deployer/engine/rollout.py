@@ -1,4 +1,4 @@
-"""Which servers are worked on together, and when it stops: batches, the failure budget, the way back."""
+"""Runs the steps batch by batch: which servers go together, the failure budget, the way back."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from deployer.models import Target
 
 
 def on_every_server(run: Run, *steps: Step, ended_too: bool = False) -> None:
-    """Do ``steps`` on all servers side by side; one that fails stops nobody else."""
+    """Do ``steps`` on all servers in parallel; one that fails does not stop the others."""
     _side_by_side(run.servers, *steps, ended_too=ended_too)
 
 
@@ -47,7 +47,7 @@ def roll_out(run: Run, *steps: Step) -> None:
 
 
 def _spare_last_healthy(run: Run, batch: Sequence[ServerRun]) -> None:
-    """Skip servers of ``batch`` when every other one of their group has failed here: somebody must go on serving."""
+    """Skip servers of ``batch`` when every other one of their group has failed here: one must keep serving."""
     if run.work.plan.may_stop_last_healthy:
         return
     failed = {server.target.server_id for server in run.servers if server.target.has_failed}
@@ -74,8 +74,8 @@ def _stop_here(run: Run) -> None:
         failures = run.failures()
         run.log.error(
             ngettext(
-                "%(failures)d server failed and %(budget)d may: not started on %(servers)s.",
-                "%(failures)d servers failed and %(budget)d may: not started on %(servers)s.",
+                "%(failures)d server failed (allowed: %(budget)d): not started on %(servers)s.",
+                "%(failures)d servers failed (allowed: %(budget)d): not started on %(servers)s.",
                 failures,
             )
             % {
@@ -85,7 +85,7 @@ def _stop_here(run: Run) -> None:
             }
         )
         for server in untouched:
-            server.end(Target.Status.SKIPPED, _("Not started: the failure budget was spent."))
+            server.end(Target.Status.SKIPPED, _("Not started: more servers had failed than the failure budget allows."))
     touched = [server for server in run.servers if server.switched]
     if run.work.plan.auto_rollback and touched:
         run.log.warn(_("Rolling back %s to their previous releases") % ", ".join(map(str, touched)))

@@ -1,4 +1,4 @@
-"""The two routines. What they share and where they differ is all on this page."""
+"""The two routines, side by side: the steps they share, and where they differ."""
 
 from deployer.engine.building import build, built_before, clone
 from deployer.engine.rollout import on_every_server, roll_out
@@ -32,7 +32,7 @@ def full(run: Run) -> None:
 
 
 def restart_only(run: Run) -> None:
-    """batch by batch: restart, verify. What is already on the servers stays."""
+    """batch by batch: restart, verify. The release on the servers stays."""
     roll_out(run, ServerRun.connect, ServerRun.preflight, ServerRun.restart, ServerRun.verify)
 
 

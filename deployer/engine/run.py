@@ -54,7 +54,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        """End the deployment with one final status, whatever happened; what nobody expected is raised on."""
+        """End the deployment with one final status, whatever happened; unexpected errors are raised again."""
         for server in self.servers:
             server.close()
         self.work.close()
@@ -74,7 +74,7 @@ class Run:
         outcome = Outcome([server.target for server in self.servers], why, cancelled, lost)
         succeeded = outcome.status == Deployment.Status.SUCCESS
         if succeeded and cancelled:
-            self.log.warn(_("The cancel came too late: every server was done."))
+            self.log.warn(_("Cancelled too late: every server was already done."))
         say = self.log.say if succeeded else self.log.error
         say(outcome.message or _("Done: %s") % ", ".join(map(str, self.servers)))
         self._done.set()
@@ -106,7 +106,7 @@ class Run:
         self.log.say(f"— {Deployment.Status(status).label} —")
 
     def need_servers(self) -> None:
-        """Raise `UnreachableError` when no server is left to deploy to: nothing is built for nobody."""
+        """Raise `UnreachableError` when no server is left to deploy to: then nothing is built."""
         if all(server.target.has_ended for server in self.servers):
             raise UnreachableError(_("No server is left to deploy to: nothing was built"))
 
@@ -145,7 +145,7 @@ class Run:
             if server.target.has_ended:
                 continue
             if cancelled:
-                server.end(Target.Status.CANCELLED, _("Cancelled before it began."))
+                server.end(Target.Status.CANCELLED, _("Cancelled before it started."))
             else:
                 server.end(Target.Status.SKIPPED, _("Not started: %s") % (why or _("an earlier step failed")))
 
@@ -178,14 +178,14 @@ class Run:
         if paused is None:
             self._paused.clear()
         if asked and not self.work.stop.is_set():
-            self.log.warn(_("Cancel was requested: nothing further is begun; a restart that has begun finishes."))
+            self.log.warn(_("Cancel requested: no new step is started; a restart already running will finish."))
             self.work.stop.set()
         if forced and not self.work.force.is_set():
-            self.log.warn(_("Force was requested: scripts that run on servers are ended."))
+            self.log.warn(_("Forced cancel requested: scripts running on servers are ended."))
             self.work.force.set()
 
     def _lost(self) -> None:
-        """Another worker has this deployment now: this one may do nothing more, here or on a server."""
+        """Stop at once: another worker has this deployment now, so nothing more is done here or on a server."""
         self.work.stop.set()
         for server in self.servers:
             server.abandon()

@@ -42,7 +42,7 @@ AT_WORK = frozenset({Status.SWITCHING, Status.RESTARTING, Status.CHECKING})
 
 
 class ServerRun:
-    """What happens on one server. Every step raises a `ShellError`; `attempt` turns it into the target's end."""
+    """The steps on one server. Each raises a `ShellError`; `attempt` turns it into the target's end."""
 
     def __init__(self, work: Work, target: Target) -> None:
         self.work = work
@@ -62,7 +62,7 @@ class ServerRun:
     # --- moving and ending -------------------------------------------------------------------------
 
     def move(self, status: Status, **values: Any) -> None:
-        """Write what is about to be done, before it is done. Raises `StoppedError` when it may not be."""
+        """Write the next status before its work begins. Raises `StoppedError` when it is not allowed."""
         if not insist(lambda: self.target.move(status, **values)):
             raise StoppedError(_("This worker no longer holds the deployment"))
 
@@ -125,7 +125,7 @@ class ServerRun:
     # --- steps -------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Log in, and look: what `preflight` goes by, where the login lives, and who the service is."""
+        """Log in, and collect the facts for `preflight`, the login's home and the identity of the service."""
         server = self.target.server
         if server is None:
             raise UnreachableError(_("%s was deleted after the launch") % self)
@@ -139,20 +139,20 @@ class ServerRun:
         insist(server.record_connection)
 
     def look(self) -> Seen:
-        """Ask the server what there is to know before a restart, in one command."""
+        """Ask the server for all facts needed before a restart, in one command."""
         self.facts, answer = look(self.link, self.plan, self.work.deployment.deployment_type)
         self.seen = Seen(answer)
         return self.seen
 
     def preflight(self) -> None:
-        """See to it that what is about to be done can work: the place is free, and the look found nothing amiss."""
+        """Make sure that the deployment can work: the place is free, and the look found no error."""
         server, place = self.link.server, self.location.deploy_path or self.location.script
         if holder := insist(lambda: Lease.take(server, place, self.work.deployment)):
             raise NotReadyError(
                 _("Not started"),
-                _("%(place)s on %(server)s is being worked on by deployment %(holder)s")
+                _("%(place)s on %(server)s is in use by deployment %(holder)s")
                 % {"place": place, "server": server, "holder": holder},
-                _("Wait for it or cancel it."),
+                _("Wait for it to finish, or cancel it."),
             )
         found = findings(str(server), self.plan, self.work.deployment.deployment_type, self.found)
         for finding in found:
@@ -169,7 +169,7 @@ class ServerRun:
         found = staging.look()
         self.target.release_before = self.target.release_after = found.live
         if self.work.release.version in found.releases:
-            self.voice.say(_("%s is on the server already") % self.work.release.version)
+            self.voice.say(_("%s is already on the server") % self.work.release.version)
             staging.share()
         else:
             staging.put(found)
@@ -214,17 +214,17 @@ class ServerRun:
             SupervisedRun(self.link, self.target.run_key).forget()
 
     def follow(self, output: LogSink) -> None:
-        """Run the script unless that was done before, follow it to its end and write down how it ended."""
+        """Run the script unless it was already started, follow it to its end and record how it ended."""
         try:
             code = self.run_script(self.target.run_key, self.environment(), output)
         except ScriptTimeoutError as error:
             raise ScriptTimeoutError(
-                _("The script %(script)s ran longer than its %(seconds)d seconds and was ended")
+                _("The script %(script)s ran longer than its limit of %(seconds)d seconds and was ended")
                 % {"script": self.location.script, "seconds": self.plan.script_timeout},
                 "",
                 _("Raise script_timeout if it needs longer."),
             ) from error
-        insist(self.work.log.flush)  # whoever takes over from here on does not ask for the output again
+        insist(self.work.log.flush)  # a worker that takes over from here on does not ask for the output again
         self.move(Status.CHECKING, exit_code=code)
         if code:
             self.end(Status.FAILED, exit_sentence(self.location.script, code))
@@ -245,7 +245,7 @@ class ServerRun:
         return code
 
     def environment(self) -> dict[str, str]:
-        """What the script finds in its environment: the project's deploy variables and what is deployed."""
+        """The environment of the script: the project's deploy variables and the release."""
         deployment = self.work.deployment
         return {
             **self.plan.variables_for("deploy"),

@@ -48,7 +48,7 @@ class Staging:
     def look(self) -> Findings:
         """Make the folders, remove what broken uploads have left, and see what is there."""
         return release_commands.read_findings(
-            self.commands.capture(release_commands.prepare(self.path), _("The folders could not be made"))
+            self.commands.capture(release_commands.prepare(self.path), _("The folders could not be created"))
         )
 
     def share(self) -> None:
@@ -63,7 +63,7 @@ class Staging:
             )
 
     def put(self, findings: Findings) -> None:
-        """Send the release and give it its name on the server; a lost link begins anew."""
+        """Send the release and give it its name on the server; after a lost link it starts again."""
         begun = time.monotonic()
         for attempt in range(1, TRIES + 1):
             self.nonce = secrets.token_hex(4)
@@ -106,7 +106,7 @@ class Staging:
     # --- what has changed ----------------------------------------------------------------------------
 
     def _by_difference(self, findings: Findings) -> str:
-        """Make the release out of one that the server has; gives that one's version, empty where it cannot be done."""
+        """Build the release from one on the server; returns the version of that one, or empty if it cannot be done."""
         want, packing = self.archive.manifest, "zstd" if "zstd" in findings.tools else "gzip"
         base = self._base(findings)
         if want is None or base is None:
@@ -131,7 +131,7 @@ class Staging:
             self.commands.capture(trim, _("The files could not be deleted"))
             if _worth_it(change, want) and self._apply(change.send, want, packing):
                 return version
-        self.voice.warn(_("It cannot be made out of %s; sending all of it") % version)
+        self.voice.warn(_("Release cannot be built from %s on the server; sending it in full") % version)
         self._discard()
         return ""
 
@@ -153,7 +153,7 @@ class Staging:
         return version, manifest.with_shared(self.plan.shared, f"{self.path}/shared")
 
     def _apply(self, entries: list[Entry], want: Manifest, packing: str) -> bool:
-        """Unpack ``entries`` over the copy and finish it. False: it is not what it should be even so."""
+        """Unpack ``entries`` over the copy and finish it. False: the result still differs from the manifest."""
         check = self._verify(want, contents=True) + self._finish()
         if not entries:
             code = self.link.capture(check, timeout=self.plan.script_timeout).code
@@ -213,7 +213,7 @@ class Staging:
         return answer
 
     def _explain(self, want: Manifest) -> None:
-        """Say which entries are not as they were sent: a file system that cannot hold them, for example."""
+        """Name the entries that differ from those sent: the file system may not be able to hold them."""
         listing = release_commands.listing(self.path, self.release.version, self.nonce)
         have = Manifest.from_listing(self.commands.capture(listing, _("The files could not be listed")))
         self._discard()
@@ -221,7 +221,7 @@ class Staging:
         names = [*(entry.path for entry in wrong.send), *wrong.delete][:5]
         raise TransferError(
             _("The release could not be unpacked"),
-            _("these are not as they were sent: %s") % ", ".join(names),
+            _("these differ from what was sent: %s") % ", ".join(names),
             _("The file system must keep modes, links and upper and lower case apart."),
         )
 
@@ -233,7 +233,7 @@ class Staging:
 
 
 class _Progress:
-    """Counts what is sent, and says so from time to time."""
+    """Counts the bytes sent, and reports them from time to time."""
 
     def __init__(self, staging: Staging, size: int) -> None:
         self._staging, self._size = staging, size

@@ -59,12 +59,12 @@ class Verification:
         for process in processes:
             if process.old:
                 self.voice.warn(
-                    _("pid %(pid)s is old code: it runs from release %(old)s, and %(live)s is live")
+                    _("pid %(pid)s runs old code: it was started from release %(old)s, but %(live)s is live")
                     % {"pid": process.pid, "old": process.old, "live": self.target.release_after}
                 )
 
     def _record(self, processes: Service) -> None:
-        """Let the board of what runs where show what was found."""
+        """Record for the board what was found."""
         if self.target.server is not None:
             Sighting.record(
                 self.work.deployment.project,
@@ -75,7 +75,7 @@ class Verification:
             )
 
     def ailment(self) -> str:
-        """What the first required health check that fails has to say; empty when the server is healthy."""
+        """The problem of the first required health check that fails; empty when the server is healthy."""
         for check in self.plan.health_checks:
             problem = run_check(self, check, self.work.force)
             if not problem:
@@ -100,4 +100,4 @@ class Verification:
         shown = self.work.log.mask(clean_lines(shown))[-EVIDENCE_LIMIT:]
         if shown.strip():
             insist(lambda: Target.objects.filter(pk=self.target.pk).update(evidence=shown))
-            self.voice.warn(_("What the server shows:") + "\n" + shown)
+            self.voice.warn(_("Evidence from the server:") + "\n" + shown)

@@ -18,19 +18,19 @@ Status = Target.Status
 
 
 def settle(server: ServerRun) -> None:
-    """After the worker was lost: ask the server what is true, and end the target by the answer.
+    """After the worker was lost, ask the server for its true state, and end the target accordingly.
 
-    A script that was started is followed to its end and verified; one that was not is never started any
-    more, and a switch without a restart is taken back, so that code and process belong together again.
+    A script that was started is followed to its end and verified; one that was not is never started, and a switch
+    without a restart is undone, so that code and process match again.
     """
     target = server.target
     if target.has_ended:
         if target.undo_key and target.status != Status.ROLLED_BACK:
-            server.voice.say(_("The worker was lost while it rolled this server back; finishing that"))
+            server.voice.say(_("The worker was lost while rolling this server back; finishing the rollback"))
             roll_back(server)
         return
     if target.status not in AT_WORK:
-        server.end(Status.SKIPPED, _("Not started: the worker was lost before."))
+        server.end(Status.SKIPPED, _("Not started: the worker was lost before that."))
         return
     server.connect()
     server.before = Proof.from_json(target.proof).before
@@ -38,7 +38,7 @@ def settle(server: ServerRun) -> None:
         if SupervisedRun(server.link, target.run_key).close_gate():
             _take_switch_back(server)
             return
-        server.voice.say(_("The script was started by the lost worker; following it to its end"))
+        server.voice.say(_("The script was started by the worker that was lost; following it to its end"))
         server.follow(server.work.log.rest_of_output(target))
     elif target.exit_code:
         server.end(Status.FAILED, exit_sentence(server.location.script, target.exit_code))
@@ -47,18 +47,18 @@ def settle(server: ServerRun) -> None:
 
 
 def _take_switch_back(server: ServerRun) -> None:
-    """The restart was never begun: what is live must be what was live before."""
+    """The restart never began: make the release live again that was live before."""
     release, previous = server.work.deployment.release, server.target.release_before
     deploy_path = server.location.deploy_path
     live = release_commands.release_name(server.link.capture(release_commands.live(deploy_path)).stdout)
     if release is None or live != release.version:
         server.end(Status.SKIPPED, _("Not started: the worker was lost before the restart; nothing was changed."))
     elif previous:
-        server.commands.capture(release_commands.switch(deploy_path, previous), _("The switch back failed"))
+        server.commands.capture(release_commands.switch(deploy_path, previous), _("Switching back failed"))
         server.move(Status(server.target.status), release_after=previous)
         server.end(
             Status.FAILED,
-            _("The worker was lost between switch and restart: current leads to %s again, and nothing was restarted.")
+            _("The worker was lost between switch and restart: current points to %s again, and nothing was restarted.")
             % previous,
         )
     else:
@@ -71,7 +71,7 @@ def _take_switch_back(server: ServerRun) -> None:
 def roll_back(server: ServerRun) -> None:
     """Put this server back on the release that it had before: switch, restart, verify. One attempt.
 
-    The key of its run is written first: whoever takes over from a lost worker finishes it, and nothing runs twice.
+    The key of its run is written first: a worker that takes over finishes it, and nothing runs twice.
     """
     target = server.target
     previous = target.release_before
@@ -101,11 +101,11 @@ def _begin(server: ServerRun) -> bool:
 
 
 def _undo(server: ServerRun, previous: str) -> tuple[str, Proof]:
-    """Switch back, restart, verify; gives what is wrong afterwards, empty when all is well, and the proof."""
+    """Switch back, restart, verify; returns the remaining problem (empty when all is well) and the proof."""
     target = server.target
     server.commands.capture(
         only_before(target.undo_key) + release_commands.switch(server.location.deploy_path, previous),
-        _("The switch back failed"),
+        _("Switching back failed"),
         fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
     )
     insist(lambda: _record_switch_back(server, previous))

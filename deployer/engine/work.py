@@ -43,7 +43,7 @@ class Work:
 
     @property
     def release(self) -> Release:
-        """What is deployed; there from the end of the build on."""
+        """The release that is deployed; available from the end of the build on."""
         assert self._release is not None  # noqa: S101 (a full deployment builds before it stages)
         return self._release
 

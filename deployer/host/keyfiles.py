@@ -1,4 +1,4 @@
-"""Small private files and paths under the data folder, made on the first start."""
+"""Small private files and paths under the data folder, created on the first start."""
 
 import hashlib
 import os

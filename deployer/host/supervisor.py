@@ -82,7 +82,7 @@ class _Kept:
             self.process.terminate()
 
     def kill(self, mark: str) -> None:
-        """End it and all that it has started and not detached: every process of its sessions."""
+        """End it and every process of its sessions."""
         for pid in _members(self.sessions, mark):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -225,7 +225,7 @@ class Supervisor:
             key.data()
 
     def _tend(self) -> None:
-        """Start what is wanted and does not run, stop what is wanted no more."""
+        """Start programs that are needed and do not run, stop those that are no longer needed."""
         now = time.monotonic()
         for kept in (kept for stage in self._stages for kept in stage):
             if not kept.program.wanted():
@@ -234,7 +234,7 @@ class Supervisor:
                 if now >= kept.start_at:
                     self._launch(kept)
             elif kept.process is None:
-                self.say(_("%(name)s is wanted: it starts.") % {"name": kept.program.name})
+                self.say(_("Starting %(name)s.") % {"name": kept.program.name})
                 self._launch(kept)
             elif not kept.runs:
                 kept.pause = 1.0 if now - kept.started > STARTED_WELL else kept.pause
@@ -254,7 +254,7 @@ class Supervisor:
         elif kept.process is not None and not kept.runs:
             kept.kill(self._mark)
             kept.process = None
-            self.say(_("%(name)s is not wanted any more: it has stopped.") % {"name": kept.program.name})
+            self.say(_("%(name)s is no longer needed: it has stopped.") % {"name": kept.program.name})
         if kept.process is None:
             kept.start_at, kept.pause = None, 1.0
 
@@ -321,7 +321,7 @@ def _members(sessions: Sequence[int], mark: str) -> list[int]:
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             is_ours = int(fields[3]) in sessions and mark.encode() in (folder / "environ").read_bytes().split(b"\0")
-        except OSError:  # it ended meanwhile, or it is somebody else's
+        except OSError:  # it has ended by now, or belongs to somebody else
             continue
         if is_ours:
             found.append(int(folder.name))

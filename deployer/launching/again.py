@@ -27,14 +27,16 @@ def roll_back(latest: Deployment, *, created_by: User | None, trigger: str) -> D
 def request_to_retry(earlier: Deployment, *, created_by: User | None, trigger: str) -> LaunchRequest:
     """The same type and release again, for the servers of ``earlier`` that are not as they should be.
 
-    Refused while it runs, when every server is done, when a newer deployment has touched one of them, and when one
-    is in none of its groups any more.
+    Refused while it runs, when every server has succeeded, when a newer deployment has changed one of them, and when
+    one is no longer in any of its groups.
     """
     _need_ended(earlier)
     left = list(earlier.targets.exclude(status=Target.Status.SUCCESS).exclude(server=None))
     only = frozenset(target.server_id for target in left if target.server_id is not None)
     if not only:
-        raise LaunchRefusedError(_("Every server of deployment #%d is done: there is nothing to retry.") % earlier.pk)
+        raise LaunchRefusedError(
+            _("Every server of deployment #%d has succeeded: there is nothing to retry.") % earlier.pk
+        )
     _need_untouched(earlier, only)
     groups = list(earlier.server_groups.all())
     _need_members(earlier, left, groups)
@@ -81,7 +83,7 @@ def _again(release: Release | None) -> Release | None:
     if release is None or release.archive:
         return release
     if release.origin == Release.Origin.UPLOADED:
-        raise LaunchRefusedError(_("Release %s is not stored any more: upload it again.") % release)
+        raise LaunchRefusedError(_("Release %s is no longer stored: upload it again.") % release)
     return None
 
 
@@ -92,7 +94,7 @@ def _release_before(latest: Deployment) -> Release:
     # A restart leaves the release as it is: what was only restarted since can still go back.
     _need_untouched(latest, frozenset(server for server, _before, _after in moves), [Deployment.Type.FULL])
     seen = recorded(latest.project)
-    # What was put back by itself already is on the release that was live before.
+    # Servers that were put back automatically are already on the release that was live before.
     goals = {before if before == after else seen[server].previous for server, before, after in moves if server}
     versions = sorted(goals - {""})
     if len(versions) != 1:
@@ -120,7 +122,7 @@ def _need_untouched(
     )
     if newer is not None:
         raise LaunchRefusedError(
-            _("A newer deployment (#%(newer)d) has touched these servers since #%(older)d: start from that one.")
+            _("A newer deployment (#%(newer)d) has changed these servers since #%(older)d: start from the newer one.")
             % {"newer": newer.pk, "older": deployment.pk},
             blocking=newer,
         )
@@ -131,8 +133,8 @@ def _need_members(earlier: Deployment, targets: Sequence[Target], groups: Sequen
     if away := [target.server_name for target in targets if target.server_id not in members]:
         raise LaunchRefusedError(
             _(
-                "%(servers)s: not in a server group of deployment #%(number)d any more. "
-                "Put it back into one, or launch a new deployment."
+                "%(servers)s: no longer in a server group of deployment #%(number)d. Put it back into one, or launch "
+                "a new deployment."
             )
             % {"servers": ", ".join(away), "number": earlier.pk},
             field="server_groups",

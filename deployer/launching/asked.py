@@ -14,11 +14,11 @@ from servers.models import Server, ServerGroup
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """What somebody asks for. An empty ``branch`` means the project's default; restart-only has none.
+    """A requested launch. An empty ``branch`` means the project's default; restart-only has none.
 
     With a ``release`` nothing is cloned or built; without one, a stored release of the same commit and build settings
     is used again unless ``rebuild`` is set. ``only`` are ids of servers: the others of the groups are left out.
-    ``batches`` and ``max_failures`` replace the project's for this time.
+    ``batches`` and ``max_failures`` replace the project's for this launch.
     """
 
     project: Project

@@ -18,7 +18,7 @@ from servers.ssh.shell import connect
 
 
 def preflight_of(request: LaunchRequest) -> list[Finding]:
-    """Everything that can be said before a launch, servers asked side by side. Raises `LaunchRefusedError`."""
+    """All findings before a launch; the servers are asked in parallel. Raises `LaunchRefusedError`."""
     accepted = check_launch(request)
     found = [*_skipped(accepted), *_in_several_groups(accepted)]
     in_the_way = refusal_while_active(request.project)
@@ -41,7 +41,7 @@ def _in_several_groups(accepted: Accepted) -> list[Finding]:
         groups = [name for name, members in accepted.plan.groups.items() if server.pk in members]
         if len(groups) > 1:
             words = {"server": server, "groups": ", ".join(groups)}
-            what = _("%(server)s is in %(groups)s: it is deployed to once") % words
+            what = _("%(server)s is in several groups (%(groups)s): it is deployed to only once") % words
             found.append(Finding(Level.INFO, what, server=server.name))
     return found
 
@@ -67,7 +67,7 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
 
 
 def _processes(server: Server, plan: Plan, answer: str) -> Finding:
-    """Which processes a restart would be expected to replace."""
+    """The processes that a restart should replace."""
     name = plan.process_name or service.derived_process_name(plan.name)
     found = service.find_processes(service.read_survey(answer), name, derived=not plan.process_name)
     listed = ", ".join(

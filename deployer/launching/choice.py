@@ -22,7 +22,7 @@ def with_release(request: LaunchRequest, version: str, *, rolls_back: bool = Fal
     """
     if request.is_restart_only:
         raise LaunchRefusedError(
-            _("A restart-only deployment takes no release: it restarts what is there."), field="release"
+            _("A restart-only deployment takes no release: it restarts the one that is there."), field="release"
         )
     if request.branch:
         raise LaunchRefusedError(_("Choose a branch or a release, not both."), field="release")
@@ -39,10 +39,10 @@ def _previous(request: LaunchRequest) -> str:
     versions = {seen[server.pk].previous for server in request.active if server.pk in seen} - {""}
     if len(versions) != 1:
         raise LaunchRefusedError(
-            _("There is no one previous release: the servers had different ones (%s). Name the version.")
+            _("The servers had different releases before (%s): choose which version to go back to.")
             % ", ".join(sorted(versions))
             if versions
-            else _("No server of these groups has a previous release on record. Name the version."),
+            else _("No server of these groups has a previous release on record: choose which version to go back to."),
             field="release",
         )
     return versions.pop()
@@ -55,14 +55,14 @@ def stored(project: Project, version: str) -> Release:
     known = Release.objects.filter(version=version).select_related("project").first()
     if known is None:
         listed = ", ".join(Release.objects.deployable_to(project).values_list("version", flat=True)[:10])
-        why = _("There is no release “%(version)s”. Stored are: %(listed)s.")
+        why = _("There is no release “%(version)s”. Stored releases: %(listed)s.")
         raise LaunchRefusedError(why % {"version": version, "listed": listed or _("none")}, field="release")
     if not known.archive:
         raise LaunchRefusedError(
-            _("Release %s is not stored any more: deploy its commit, or upload it again.") % version, field="release"
+            _("Release %s is no longer stored: deploy its commit, or upload it again.") % version, field="release"
         )
     raise LaunchRefusedError(
-        _("Release %(version)s is of project “%(theirs)s”, which has another repository than “%(ours)s”.")
+        _("Release %(version)s belongs to project “%(theirs)s”, which has another repository than “%(ours)s”.")
         % {"version": version, "theirs": known.project, "ours": project},
         field="release",
     )

@@ -29,7 +29,10 @@ def launch(request: LaunchRequest) -> Deployment:
         refusal = refusal_while_active(request.project)
         if refusal.blocking is None and not _are_there(request, accepted.servers):
             refusal = LaunchRefusedError(
-                _("What is to be launched, or a server that it goes to, was deleted at this moment: look again."),
+                _(
+                    "The project, a group or a server was deleted while you were launching: reload the page and try "
+                    "again."
+                ),
                 conflict=True,
             )
         raise refusal from error

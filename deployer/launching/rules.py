@@ -16,7 +16,7 @@ from servers.models import Server
 
 
 class LaunchRefusedError(Exception):
-    """A launch that may not be. ``field`` is the input at fault, ``blocking`` the deployment in the way.
+    """A launch that is not allowed. ``field`` is the input at fault, ``blocking`` the deployment in the way.
 
     ``conflict``: another deployment is in the way, or was until a moment ago; the launch itself may be right.
     """
@@ -62,7 +62,7 @@ def refusal_while_active(project: Project) -> LaunchRefusedError:
     blocking = Deployment.objects.active().filter(project=project, environment=project.environment).first()
     number = f" (#{blocking.pk})" if blocking else ""
     return LaunchRefusedError(
-        _("“%(project)s” is being deployed to %(environment)s already%(number)s: wait for it or cancel it.")
+        _("“%(project)s” is already being deployed to %(environment)s%(number)s: wait for it to finish, or cancel it.")
         % {"project": project, "environment": project.get_environment_display(), "number": number},
         field="project",
         blocking=blocking,

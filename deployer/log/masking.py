@@ -8,7 +8,7 @@ from shlex import quote as shell_quote
 from urllib.parse import quote, quote_plus
 
 MASK = "••••••"
-#: A shorter secret would mask half of the log, and is none.
+#: Shorter values are not masked: they would hide half of the log.
 SHORTEST_SECRET = 3
 
 _COLOUR = r"(?:\x1b\[[0-9;:]*m)*"

@@ -1,7 +1,7 @@
 """What is new of a deployment since somebody looked, for pages, API and command line, asked in one statement.
 
 It is asked once a second for everybody who watches, so it is written out: the statement takes the database thirty
-microseconds, and building it anew from querysets took seventy times as long.
+microseconds, and building it from querysets each time took seventy times as long.
 
 It names tables and columns as the models have them, speaks what SQLite and PostgreSQL have in common, and is filled
 with numbers alone, by the database's own parameters.
@@ -97,7 +97,7 @@ class News:
 
 
 def statement(deployment_id: int, after: int) -> tuple[str, dict[str, int]]:
-    """The statement and what it is filled with."""
+    """The statement and its parameters."""
     return _NEWS, {"deployment": deployment_id, "after": after, "most": LOG_ROWS}
 
 

@@ -77,7 +77,7 @@ class Log:
             self.add(target, LogLine.Stream.SYSTEM, level, clean(self.mask(line)))
 
     def warn(self, sentence: str, target: Target | None = None) -> None:
-        """A line of the platform's own that somebody should read."""
+        """A warning of the platform's own."""
         self.say(sentence, target, LogLine.Level.WARNING)
 
     def error(self, sentence: str, target: Target | None = None) -> None:
@@ -89,7 +89,7 @@ class Log:
         return LogSink(self, target, {})
 
     def rest_of_output(self, target: Target) -> "LogSink":
-        """Where the output of a script goes that is read anew: the lines that are in the log are left out."""
+        """Takes the output of a script that is read again: the lines that are already in the log are left out."""
         counts = target.log_lines.exclude(stream=LogLine.Stream.SYSTEM).values_list("stream").annotate(Count("id"))
         return LogSink(self, target, dict(counts))
 
@@ -109,8 +109,8 @@ class Log:
     def flush(self) -> None:
         """Write what has been added. If the database refuses, the rows are kept and the error is raised.
 
-        A worker that has lost the deployment writes nothing: the log is the other one's now. What is added meanwhile
-        is not waited for.
+        A worker that has lost the deployment writes nothing: the log belongs to the other one now. Lines added in the
+        meantime are not waited for.
         """
         with self._writing:
             left = len(self._rows)

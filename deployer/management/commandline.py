@@ -1,4 +1,4 @@
-"""What the operator's commands share: refusals as one sentence, watching a deployment, the site's address."""
+"""Shared by the operator's commands: refusals as one sentence, watching a deployment, the site's address."""
 
 import sys
 import time
@@ -53,7 +53,7 @@ class SpokenCommand(BaseCommand):
 
 
 class OperatorCommand(SpokenCommand):
-    """A command whose foreseeable troubles end as a sentence and exit status 2, never as a traceback."""
+    """A command that ends foreseeable errors with a sentence and exit status 2, never with a traceback."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
@@ -69,7 +69,7 @@ class OperatorCommand(SpokenCommand):
 
 
 class WatchingCommand(OperatorCommand):
-    """A command that sets a deployment going and, with ``--wait``, watches it to its end."""
+    """A command that starts a deployment and, with ``--wait``, watches it to its end."""
 
     to_stderr = False
 
@@ -81,7 +81,7 @@ class WatchingCommand(OperatorCommand):
         parser.add_argument("--wait", action="store_true", help=_("print the log as it comes and wait for the end"))
 
     def report(self, deployment: Deployment, options: dict[str, Any]) -> None:
-        """Say where it is seen, watch it if that was asked for, and exit by how it ended."""
+        """Print its address, watch it if asked to, and exit with the status of its end."""
         address = site_address(deployment.get_absolute_url())
         self.say(_("Deployment #%(number)s: %(address)s") % {"number": deployment.pk, "address": address})
         exit_status = 0
@@ -91,8 +91,8 @@ class WatchingCommand(OperatorCommand):
             except KeyboardInterrupt:
                 self.say(
                     _(
-                        "No longer watching; the deployment goes on. "
-                        "To cancel it: python manage.py cancel %(number)s. To watch it: %(address)s"
+                        "Stopped watching; the deployment continues. To cancel it: python manage.py cancel "
+                        "%(number)s. To watch it: %(address)s"
                     )
                     % {"number": deployment.pk, "address": address},
                     error=True,
@@ -120,8 +120,8 @@ class WatchingCommand(OperatorCommand):
             if news.status == _Status.PENDING and not told and time.monotonic() - began > _PATIENCE:
                 self.say(
                     _(
-                        "No worker has taken it for %(seconds)s seconds: none is running, or all are busy. "
-                        "“python manage.py up” starts them. Waiting on."
+                        "No worker has taken it for %(seconds)s seconds: none is running, or all are busy. “python "
+                        "manage.py up” starts them. Still waiting."
                     )
                     % {"seconds": _PATIENCE},
                     error=True,
@@ -205,7 +205,7 @@ def _news(number: int, after: int) -> News:
         news = insist(lambda: News.of(number, after), _OUTAGE)
     except (OperationalError, InterfaceError) as error:
         raise CommandError(
-            _("The database has not answered for %(seconds)s seconds; nobody knows how the deployment ended.")
+            _("The database has not answered for %(seconds)s seconds: the outcome of the deployment is not known.")
             % {"seconds": _OUTAGE},
             returncode=EXIT_STATUS[_Status.INTERRUPTED],
         ) from error

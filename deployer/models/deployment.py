@@ -34,7 +34,7 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
     """Deployments by whether they have ended."""
 
     def update(self, **values: Any) -> int:
-        """As ever; what pages show then has another revision."""
+        """Also raises the revision, so that pages see the change."""
         if not values.keys() <= Deployment.UNSEEN:
             values["revision"] = models.F("revision") + 1
         return super().update(**values)
@@ -144,8 +144,8 @@ class Deployment(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
-    building_at = models.DateTimeField(_("build began"), null=True, blank=True, editable=False)
-    deploying_at = models.DateTimeField(_("upload began"), null=True, blank=True, editable=False)
+    building_at = models.DateTimeField(_("build started"), null=True, blank=True, editable=False)
+    deploying_at = models.DateTimeField(_("upload started"), null=True, blank=True, editable=False)
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     rollback_from = models.ForeignKey(
         "self",
@@ -156,7 +156,7 @@ class Deployment(models.Model):
         verbose_name=_("rollback of"),
     )
     rebuild = models.BooleanField(
-        _("build anew"), default=False, help_text=_("Also when a release of the same commit and settings is stored.")
+        _("build again"), default=False, help_text=_("Even if a release of the same commit and settings is stored.")
     )
     retry_of = models.ForeignKey(
         "self",
@@ -217,7 +217,7 @@ class Deployment(models.Model):
     @property
     def obstacle(self) -> str:
         """Why a server that it counts on cannot be deleted now, as a sentence."""
-        return gettext("Deployment %s has not ended yet and counts on it: wait for it or cancel it.") % self
+        return gettext("Deployment %s is still running and needs it: wait for it to finish, or cancel it.") % self
 
     @property
     def is_restart_only(self) -> bool:
@@ -225,13 +225,13 @@ class Deployment(models.Model):
 
     @property
     def first_running_status(self) -> "Deployment.Status":
-        """What a worker moves it to from ``pending``."""
+        """The status that follows ``pending``."""
         if self.is_restart_only:
             return self.Status.RESTARTING
         return self.Status.DEPLOYING if self.release_id else self.Status.CLONING
 
     def claim_for_worker(self) -> bool:
-        """Take it from ``pending`` for the calling worker. Says whether it won: it is run once."""
+        """Take it from ``pending`` for the calling worker. Returns whether it won: a deployment runs once."""
         token = secrets.token_hex(16)
         status = self.first_running_status
         began = {"started_at": Now()} | ({"deploying_at": Now()} if status == self.Status.DEPLOYING else {})
@@ -281,13 +281,13 @@ class Deployment(models.Model):
         return self._rows().running().exclude(paused_at=None).update(paused_at=None) == 1
 
     def end(self, status: "Deployment.Status", error: str = "") -> bool:
-        """Write the one final status, and why, under this worker's claim. Whoever comes second changes nothing."""
+        """Write the one final status, and why, under this worker's claim. A second call changes nothing."""
         won = self.held().update(status=status, error_message=error, finished_at=Now(), paused_at=None) == 1
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
 
     def request_cancel(self, *, force: bool = False) -> bool:
-        """Ask for it to be stopped; ``force``: end scripts that run on servers too. Says whether it was active.
+        """Ask it to stop; ``force``: also end scripts running on servers. Returns whether it was active.
 
         One that no worker has taken is cancelled at once.
         """
@@ -296,7 +296,7 @@ class Deployment(models.Model):
         )
         if cancelled:
             with as_stored():
-                why = str(_("Cancelled before it began."))
+                why = str(_("Cancelled before it started."))
             self.targets.exclude(status__in=Target.ENDED).update(
                 status=Target.Status.CANCELLED, error=why, finished_at=Now()
             )
@@ -311,7 +311,7 @@ class Deployment(models.Model):
         return Deployment.objects.filter(pk=self.pk)
 
     def held(self) -> DeploymentQuerySet:
-        """This deployment, as long as it runs under the claim at hand."""
+        """This deployment, while it runs under the claim of this object."""
         return self._rows().running().filter(claim=self.claim)
 
 
@@ -336,7 +336,7 @@ class TargetQuerySet(models.QuerySet["Target"]):
     """Servers of deployments."""
 
     def update(self, **values: Any) -> int:
-        """As ever; what pages show then has another revision."""
+        """Also raises the revision, so that pages see the change."""
         return super().update(**values, revision=models.F("revision") + 1)
 
 
@@ -410,7 +410,7 @@ class Target(models.Model):
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.PENDING)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
     staged_at = models.DateTimeField(_("uploaded"), null=True, blank=True, editable=False)
-    begun_at = models.DateTimeField(_("its turn came"), null=True, blank=True, editable=False)
+    begun_at = models.DateTimeField(_("turn began"), null=True, blank=True, editable=False)
     checking_at = models.DateTimeField(_("script ended"), null=True, blank=True, editable=False)
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     exit_code = models.IntegerField(_("exit status"), null=True, blank=True)
@@ -448,7 +448,7 @@ class Target(models.Model):
 
     @property
     def was_left_out(self) -> bool:
-        """Whether it was not to be touched from the launch on: the server was not active."""
+        """Whether it was left out at the launch: the server was not active."""
         return self.status == self.Status.SKIPPED and self.finished_at is None
 
     def move(self, status: "Target.Status", **values: Any) -> bool:

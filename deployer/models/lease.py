@@ -9,7 +9,7 @@ from servers.models import Server
 
 
 class Lease(models.Model):
-    """One hand on one place: the deployment that works on a path of a server, until it has ended."""
+    """A lock on a path of a server, held by one deployment until it has ended."""
 
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="leases")
     path = models.CharField(max_length=700)
@@ -26,7 +26,7 @@ class Lease(models.Model):
 
     @classmethod
     def take(cls, server: Server, path: str, deployment: Deployment) -> Deployment | None:
-        """Take the place for ``deployment``; gives the one that holds it if that has not ended yet, else nothing."""
+        """Take the place for ``deployment``; returns the running deployment that holds it instead, or None."""
         free = models.Q(deployment=deployment) | models.Q(deployment__in=Deployment.objects.ended())
         ours = cls.objects.filter(free, server=server, path=path)
         if ours.update(deployment=deployment):

@@ -25,7 +25,7 @@ class ReleaseQuerySet(models.QuerySet["Release"]):
         return self.stored().filter(same)
 
     def by_version(self, versions: Iterable[str]) -> "dict[str, Release]":
-        """Those that deployer made of ``versions``, by them."""
+        """The releases with ``versions`` that deployer knows, by version."""
         return {release.version: release for release in self.filter(version__in={*versions})}
 
 
@@ -33,13 +33,13 @@ ReleaseManager = models.Manager.from_queryset(ReleaseQuerySet)
 
 
 class Release(models.Model):
-    """What one build made or somebody uploaded: an archive, stored once, sent to every server.
+    """A release that was built or uploaded: an archive, stored once, sent to every server.
 
     ``size`` and ``unpacked_size`` are in bytes, ``sha256`` in hexadecimal; ``version`` names the folder below
     ``releases/``. ``manifest`` is the list of its entries with their hashes (see `projects.commands.manifest`).
-    What has the same ``build_key`` need not be built, or stored, again. One that was uploaded has no commit, and its
-    ``commit_message`` is what was said of it. Without ``archive`` it is not stored any more, and is only
-    the record of what was built.
+    Releases with the same ``build_key`` need not be built, or stored, again. One that was uploaded has no commit, and
+    its ``commit_message`` is what was said of it. Without ``archive`` it is no longer stored: the row only records
+    that it was built.
     """
 
     class State(models.TextChoices):

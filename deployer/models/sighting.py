@@ -11,11 +11,11 @@ from servers.models import Server
 
 
 class Sighting(models.Model):
-    """What was last seen of a project on a server: the release that ``current`` leads to, and its processes.
+    """The last look at a project on a server: the release that ``current`` points to, and its processes.
 
     ``processes`` are identities as in `Target.proof`; ``old`` in one of them is the release that it still runs from.
-    ``problem`` says why the server could not be looked at; then the rest is what was seen before that. It need not be
-    what deployer put there: that is what it is for.
+    ``problem`` says why the server could not be looked at; then the rest is what was seen before that. It may differ
+    from what deployer put there: finding that is its purpose.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="sightings")

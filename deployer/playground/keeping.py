@@ -26,7 +26,7 @@ LIMIT = 30
 
 
 class PlaygroundError(Exception):
-    """It cannot be made or removed now. The message is a sentence that says why, and what to do."""
+    """It cannot be created or removed now. The message says why, and what to do."""
 
 
 def program() -> Program:
@@ -45,7 +45,7 @@ def shops() -> list[str]:
 
 
 def can_be_made() -> bool:
-    """Whether a supervisor runs that would keep the servers: this is one of its programs."""
+    """Whether this process is a program of a supervisor, which would keep the servers running."""
     return SUPERVISED in os.environ
 
 
@@ -57,7 +57,7 @@ def one_at_a_time() -> Iterator[None]:
         with only_one(FOLDER / "lock"):
             yield
     except HeldError as error:
-        raise PlaygroundError(_("Somebody is making or removing it just now: wait a moment.")) from error
+        raise PlaygroundError(_("Somebody is creating or removing it right now: wait a moment.")) from error
 
 
 def bring_up() -> list[scene.Ports]:
@@ -72,8 +72,8 @@ def bring_up() -> list[scene.Ports]:
     (FOLDER / "wanted").touch()
     # Somebody else may have taken a port since it was chosen: that one answers is not enough.
     if not _wait(lambda: (FOLDER / "ready").exists() and all(_answers(each.ssh) for each in ports)):
-        (FOLDER / "wanted").unlink(missing_ok=True)  # the next time chooses ports anew
-        why = _("The servers did not come up within %d seconds: see “playground” in the output of “manage.py up”.")
+        (FOLDER / "wanted").unlink(missing_ok=True)  # the next time chooses the ports again
+        why = _("The servers did not start within %d seconds: see “playground” in the output of “manage.py up”.")
         raise PlaygroundError(why % LIMIT)
     return ports
 
@@ -104,7 +104,7 @@ def _answers(port: int) -> bool:
 
 
 def _wait(true: Callable[[], bool]) -> bool:
-    """Whether ``true()`` has come to be in time."""
+    """Whether ``true()`` became true in time."""
     until = time.monotonic() + LIMIT
     while not true():
         if time.monotonic() > until:

@@ -41,7 +41,7 @@ def make_playground() -> Project:
 
 
 def remove_playground() -> list[str]:
-    """Stop the servers and delete what was declared, with its deployments; gives sentences that say what became of it.
+    """Stop the servers and delete what was declared, with its deployments; returns sentences about the outcome.
 
     Refused, with a `PlaygroundError`, while something is being deployed there.
     """
@@ -49,7 +49,9 @@ def remove_playground() -> list[str]:
         there = Q(targets__server__name__in=SERVERS) | Q(project__name=PROJECT)
         busy = Deployment.objects.active().filter(there).first()
         if busy is not None:
-            raise PlaygroundError(_("Deployment #%d goes to its servers just now: wait for it or cancel it.") % busy.pk)
+            raise PlaygroundError(
+                _("Deployment #%d is still running on its servers: wait for it to finish, or cancel it.") % busy.pk
+            )
         keeping.bring_down()
         told = [_("The three servers and the shops on them are stopped."), *_delete_rows()]
         keeping.clear()
@@ -74,7 +76,7 @@ def _declaration(ports: list[scene.Ports]) -> str:
 
 
 def _refuse_names_of_others() -> None:
-    """What has a name of the playground and is not of it is not taken over."""
+    """Refuse to take over rows that have a name of the playground but do not belong to it."""
     if (keeping.FOLDER / "declared").exists():
         return
     known: list[tuple[type[models.Model], tuple[str, ...]]] = [
@@ -86,13 +88,13 @@ def _refuse_names_of_others() -> None:
     for model, names in known:
         if (taken := model._default_manager.filter(name__in=names).first()) is not None:
             raise PlaygroundError(
-                _("The %(kind)s “%(name)s” is not the playground's: give it another name first.")
+                _("The %(kind)s “%(name)s” does not belong to the playground: give it another name first.")
                 % {"kind": model._meta.verbose_name, "name": taken}
             )
 
 
 def _delete_rows() -> list[str]:
-    """Delete what was declared, and leave what others hold on to; a sentence for each."""
+    """Delete the declared rows, and keep those that others use; a sentence for each."""
     project = Project.objects.filter(name=PROJECT).first()
     told = [] if project is None else [_delete_project(project)]
     ServerGroup.objects.filter(name=GROUP).delete()
@@ -101,7 +103,10 @@ def _delete_rows() -> list[str]:
     if not held:
         return [*told, _("Its group, its servers and its credential are deleted.")]
     Server.objects.filter(pk__in=[row.pk for row in held if isinstance(row, Server)]).update(is_active=False)
-    why = _("Its group is deleted. Something else still uses %s: they stay, and servers among them are inactive now.")
+    why = _(
+        "Its group is deleted. Something else still uses %s: they are kept, and the servers among them are now "
+        "inactive."
+    )
     return [*told, why % ", ".join(str(row) for row in held)]
 
 
@@ -123,7 +128,11 @@ def _delete_project(project: Project) -> str:
             project.delete()
     except ProtectedError as error:
         raise PlaygroundError(
-            _("“%s” was launched meanwhile, and its servers are stopped: cancel that, then remove it again.") % project
+            _(
+                "“%s” was launched in the meantime, and its servers are stopped: cancel that deployment, then remove "
+                "the playground again."
+            )
+            % project
         ) from error
     shutil.rmtree(mirror_path(project.git_url), ignore_errors=True)
     try:

@@ -1,9 +1,9 @@
 """Three real SSH servers on loopback: ``python servers.py FOLDER [NAME:SSH_PORT:SHOP_PORT...]``.
 
-Each runs commands as the current user, in a home folder of its own below FOLDER, and lets in whoever has
-FOLDER/keys/id_ed25519 (made where it is not there, like the host keys). Without words, those of FOLDER/machines
-are taken. Prints "ready" and makes FOLDER/ready when all of them listen. Asked to stop, it ends what was started on
-them too.
+Each runs commands as the current user, in a home folder of its own below FOLDER, and lets in everybody who has
+FOLDER/keys/id_ed25519 (made where it is not there, like the host keys). Without words, those of FOLDER/machines are
+taken. Prints "ready" and makes FOLDER/ready when all of them listen. Asked to stop, it ends what was started on them
+too.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class Machine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What every session on it starts with."""
+        """The environment of every session on it."""
         return {
             "HOME": str(self.home),
             "PATH": f"{self.home / 'bin'}:{os.environ.get('PATH', os.defpath)}",
@@ -94,7 +94,7 @@ def _runner(machine: Machine) -> Callable[[asyncssh.SSHServerProcess[bytes]], An
 
 
 async def _run(process: "asyncssh.SSHServerProcess[bytes]", machine: Machine) -> None:
-    """Run one command. It ends when its own process does, whoever still holds its output."""
+    """Run one command. It ends when its own process does, even if another one still holds its output."""
     command = ["/bin/sh", "-c", process.command] if process.command else ["/bin/sh"]
     child = subprocess.Popen(
         command,
@@ -258,7 +258,7 @@ def _with_mark(mark: bytes) -> list[int]:
         try:
             if mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
-        except OSError:  # it ended meanwhile, or it is somebody else's
+        except OSError:  # it has ended by now, or belongs to somebody else
             continue
     return found
 

@@ -96,7 +96,7 @@ def _http(server: Place, check: Check) -> str:
         health.http_from_server(check.target, check.host_header, check.timeout), timeout=check.timeout + 5
     )
     if answer.code == 127:
-        return _("it cannot be asked: forwarding is off and curl is not installed on the server")
+        return _("it cannot be checked: forwarding is off and curl is not installed on the server")
     body, _newline, status = answer.stdout.rstrip("\n").rpartition("\n")
     if answer.code or not status.isdecimal() or int(status) == 0:
         return (body or answer.stdout).strip()[-300:]

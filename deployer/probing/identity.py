@@ -23,7 +23,7 @@ MOMENT = 0.2
 
 @dataclass(frozen=True)
 class Question:
-    """Which process is meant: a unit or a name given by the operator, or one derived from the project's name."""
+    """Identifies the process: by a unit or a name that the operator gave, or by one derived from the project's name."""
 
     name: str
     unit: str
@@ -47,11 +47,11 @@ class Question:
         return service.survey([self.unit] if self.unit else [])
 
     def read(self, answer: str) -> tuple[Identity, ...]:
-        """Who the service was when a server gave this ``answer``."""
+        """The identity of the service in this ``answer`` of a server."""
         return identify(service.read_survey(answer), self.name, derived=not self.named, unit=self.unit)
 
     def ask(self, link: SSHShell) -> tuple[Identity, ...]:
-        """Who the service is now."""
+        """The identity of the service now."""
         return self.read(link.capture(self.text).stdout)
 
 
@@ -71,7 +71,7 @@ class Seen:
 def watch(
     server: Place, question: Question, before: Service, live: str, seen: Seen | None, then: str
 ) -> tuple[Verdict, tuple[Identity, ...]]:
-    """The verdict and who the service is now, once old processes had time to go and new ones to come.
+    """The verdict and the identity of the service, once old processes had time to end and new ones to start.
 
     ``live`` is the release that they should run from; ``seen`` is the answer to the first question, if it was asked
     already; ``then`` is a short script that is run behind the last one.

@@ -1,4 +1,4 @@
-"""Can this deployment work? Looks at every server, changes nothing, and says what, why and what to do."""
+"""Checks whether a deployment can work: looks at every server, changes nothing, says what is wrong and the remedy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -65,7 +65,7 @@ class _Look:
 
 
 def findings(name: str, plan: Plan, deployment_type: str, facts: preflight.Facts) -> list[Finding]:
-    """What the ``facts`` about the server ``name`` mean for this deployment."""
+    """The findings for this deployment from the ``facts`` about the server ``name``."""
     is_full = deployment_type == Deployment.Type.FULL
     seen = _Look(plan, plan.on(facts.home, deployment_type), is_full, facts)
     return [replace(found, server=name) for rule in RULES if (found := rule(seen))]
@@ -84,7 +84,7 @@ def _script_is_there(seen: _Look) -> Finding | None:
     )
     return Finding(
         Level.ERROR,
-        _("The restart cannot work"),
+        _("The restart would fail"),
         why,
         _("Correct deploy_script_path in the project, or put the script there."),
     )
@@ -107,7 +107,7 @@ def _can_give_a_session(seen: _Look) -> Finding | None:
     return Finding(
         Level.WARNING,
         _("setsid is not installed on the server"),
-        _("a restart cannot be given a session of its own, and ending it may miss some of its processes"),
+        _("a restart cannot run in a session of its own, and ending it may miss some of its processes"),
         _("Install util-linux."),
     )
 
@@ -119,8 +119,8 @@ def _may_run_as(seen: _Look) -> Finding | None:
     return Finding(
         Level.ERROR,
         _("The script cannot be run as %s") % run_as,
-        _("this login may not do so by sudo without a password"),
-        _("Allow it in sudoers (LOGIN ALL=(%s) NOPASSWD: ALL), or empty run_as in the project.") % run_as,
+        _("this login cannot do so by sudo without a password"),
+        _("Allow it in sudoers (LOGIN ALL=(%s) NOPASSWD: ALL), or clear run_as in the project.") % run_as,
     )
 
 
@@ -129,9 +129,9 @@ def _may_write(seen: _Look) -> Finding | None:
         return None
     return Finding(
         Level.ERROR,
-        _("The release cannot be put there"),
-        _("%s is not a folder that this login may write") % seen.facts.folder,
-        _("Make %s and give it to the login's user.") % seen.location.deploy_path,
+        _("The release cannot be put on the server"),
+        _("%s is not a folder that this login can write to") % seen.facts.folder,
+        _("Create %s and make the login's user its owner.") % seen.location.deploy_path,
     )
 
 
@@ -142,7 +142,7 @@ def _can_switch(seen: _Look) -> Finding | None:
     return Finding(
         Level.ERROR,
         _("The release cannot be made live"),
-        _("%s/current is a real folder and not a link") % deploy_path,
+        _("%s/current is a real folder, not a link") % deploy_path,
         _("Move it away (for example to %s/releases/first) and link current to it.") % deploy_path,
     )
 
@@ -155,7 +155,7 @@ def _has_space(seen: _Look) -> Finding | None:
         Level.WARNING,
         _("The disk is nearly full"),
         _("%(free)d MB are free for %(path)s") % {"free": free >> 20, "path": seen.location.deploy_path},
-        _("Remove something, or lower keep_releases."),
+        _("Free some space, or lower keep_releases."),
     )
 
 

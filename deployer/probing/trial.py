@@ -19,7 +19,7 @@ LIMIT = 20
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of it: the ``problem``, empty when healthy; ``asked`` is false where the server was not reached."""
+    """The result: the ``problem``, empty when healthy; ``asked`` is false where the server could not be reached."""
 
     problem: str
     seconds: float
@@ -39,7 +39,7 @@ def try_check(row: HealthCheck, server: Server) -> Trial:
         return Trial(str(error), 0, asked=False)
     server.record_connection()
     if problem and check.timeout < row.timeout and seconds >= check.timeout:
-        problem = _("%(problem)s; a deployment waits %(seconds)d seconds") % {
+        problem = _("%(problem)s; a deployment would wait %(seconds)d seconds") % {
             "problem": problem,
             "seconds": row.timeout,
         }

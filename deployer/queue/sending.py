@@ -38,7 +38,7 @@ def enqueue_settlement(deployment_id: int) -> bool:
 
 
 def enqueue_look() -> bool:
-    """Have a worker ask the servers what they run, where nobody did lately; as above."""
+    """Have a worker ask the servers what they run, unless that was done lately; as above."""
     return _enqueue(f"{_JOBS}.look_at_servers", LOOK)
 
 
@@ -52,7 +52,7 @@ def queue_is_lost() -> bool:
 
 
 def _answers(patience: float) -> bool:
-    """Ask the queue for a sign of life, once: so many seconds for the connection, and as many for the answer."""
+    """Ping the queue once, with this many seconds for the connection and as many for the answer."""
     url = str(settings.RQ_QUEUES["default"]["URL"])
     limits: dict[str, Any] = {"socket_connect_timeout": patience, "socket_timeout": patience}
     try:
@@ -63,7 +63,7 @@ def _answers(patience: float) -> bool:
 
 
 def _enqueue(job: str, name: str, *arguments: int) -> bool:
-    if not _answers(PATIENCE):  # else a queue that is silent would keep whoever launches waiting
+    if not _answers(PATIENCE):  # else a silent queue would keep the user waiting
         logger.warning("%s waits for the queue, which does not answer", name)
         return False
     try:

@@ -1,4 +1,4 @@
-"""What is looked after all the time: launches that never reached the queue, deployments whose worker is gone."""
+"""The regular sweep: launches that never reached the queue, deployments whose worker is gone."""
 
 import logging
 import shutil
@@ -39,14 +39,14 @@ def _numbers(rows: DeploymentQuerySet) -> list[int]:
 
 
 def work_horse_killed(deployment_id: int, signal: int | None) -> bool:
-    """The process that carried out a deployment is gone; if it had not ended, it is taken over. Says whether."""
+    """Take over a deployment that had not ended when the process carrying it out was gone. Returns whether it did."""
     lost = Deployment.objects.running().defer("plan").filter(pk=deployment_id).first()
-    how = _("was killed by signal %d") % signal if signal else _("ended too early")
+    how = _("was killed by signal %d") % signal if signal else _("ended unexpectedly")
     return lost is not None and take_over(lost, how)
 
 
 def take_over(lost: Deployment, how: str) -> bool:
-    """Take a deployment from its lost worker and have another one ask its servers what is true.
+    """Take a deployment from its lost worker and have another one ask its servers for their true state.
 
     ``lost`` is the row as it was when it was found lost: if its worker has beaten since, under another claim,
     nothing happens. What a build had running on this machine is ended. Says whether it won.

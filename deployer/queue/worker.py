@@ -28,7 +28,7 @@ LOOK_AFTER_EVERY = 3600.0
 
 
 class DeploymentWorker(Worker):
-    """A worker that knows what its jobs are: deployments, by id, and looking at what the servers run."""
+    """A worker for two kinds of jobs: deployments, by id, and looks at what the servers run."""
 
     _swept_at = 0.0
     _looked_after_at = time.monotonic() - LOOK_AFTER_EVERY + 60.0  # for the first time a minute after the start

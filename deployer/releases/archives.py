@@ -31,7 +31,7 @@ END_OF_TAR = bytes(10_240)
 
 
 class StoreError(TransferError):
-    """The store of releases does not answer, or has not what it should have."""
+    """The store of releases does not answer, or lacks an archive that it should have."""
 
 
 @contextlib.contextmanager
@@ -75,16 +75,16 @@ class Archive:
         self._made: dict[object, Packed] = {}
 
     def close(self) -> None:
-        """Delete what was prepared."""
+        """Delete the prepared files."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @cached_property
     def manifest(self) -> Manifest | None:
-        """What the release consists of; nothing where that was not recorded."""
+        """The manifest of the release; none where it was not recorded."""
         return manifest_of(self.release)
 
     def whole(self, packings: Iterable[str]) -> Packed:
-        """All of it, in one of ``packings``: as it is stored where that will do."""
+        """The whole archive in one of ``packings``: as it is stored, if that is one of them."""
         wanted = [*packings]
         with self._lock:
             own = self._stored
@@ -144,7 +144,7 @@ def size_in_words(size: int) -> str:
 
 
 def manifest_of(release: Release) -> Manifest | None:
-    """What ``release`` consists of; nothing where that was not recorded."""
+    """The manifest of ``release``; none where it was not recorded."""
     if not release.manifest:
         return None
     with explained(), release.manifest.storage.open(str(release.manifest.name)) as file:

@@ -1,4 +1,4 @@
-"""What an archive holds, and whether that may be released: nothing that could do harm where it is unpacked."""
+"""Reads what is in an archive, and refuses anything that could do harm where it is unpacked."""
 
 import hashlib
 import tarfile
@@ -13,11 +13,11 @@ from servers.errors import ShellError
 
 
 class UnsafeArchiveError(ShellError):
-    """An archive that may not be released."""
+    """An archive that must not be released."""
 
 
 def check_archive(path: Path) -> Manifest:
-    """Give what an archive consists of.
+    """Return the manifest of an archive.
 
     Refuses one that could write outside its folder, do harm where it is unpacked, or fill the disk there.
 
@@ -30,12 +30,12 @@ def check_archive(path: Path) -> Manifest:
         for member in archive:
             wrong = what_is_wrong(member)
             if not wrong and member.islnk() and str(PurePosixPath(member.linkname)) not in entries:
-                wrong = _("“%(name)s” is a hard link to nothing before it")
+                wrong = _("“%(name)s” is a hard link, but the file that it names does not come before it")
             if wrong:
                 raise UnsafeArchiveError(
                     _("The release was not packed"),
                     wrong % {"name": member.name.encode("unicode_escape").decode()},
-                    _("Leave only plain files, folders and links that stay within it."),
+                    _("Keep only plain files, folders, and links that stay within it."),
                 )
             files += 1
             size += member.size
@@ -82,13 +82,13 @@ def _sha256(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
 
 
 def what_is_wrong(member: tarfile.TarInfo) -> str:
-    """Why an entry may not be released, with its name as ``%(name)s``; empty when it may."""
+    """Why an entry must not be released, with its name as ``%(name)s``; empty if nothing is wrong."""
     name = PurePosixPath(member.name)
     is_link = member.issym() or member.islnk()
     if any(unicodedata.category(character) == "Cc" for character in member.name + member.linkname):
         return _("the name “%(name)s” has a line break or another control character in it")
     if not (member.isfile() or member.isdir() or is_link):
-        return _("“%(name)s” is neither a file, a folder nor a link")
+        return _("“%(name)s” is not a file, a folder or a link")
     if name.is_absolute() or ".." in name.parts:
         return _("“%(name)s” leads out of it")
     if is_link and _leads_out(name.parent if member.issym() else PurePosixPath(), PurePosixPath(member.linkname)):

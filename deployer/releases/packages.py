@@ -1,6 +1,6 @@
 """Releases that were built elsewhere: an archive or a jar is read, checked and stored as builds are.
 
-What arrives is hostile until it was read: nothing of it is unpacked here. Its entries are copied one by one into a
+A package is not trusted before it was read: nothing of it is unpacked here. Its entries are copied one by one into a
 plain archive, with the owners left out and the modes that a build's own release would have.
 """
 
@@ -74,7 +74,7 @@ def store_package(
     if not kind:
         raise PackageError(
             _("“%s” is not a package") % name.encode("unicode_escape").decode(),
-            _("its name ends in none of %s") % ", ".join(KINDS),
+            _("its name does not end in any of %s") % ", ".join(KINDS),
             _("Pack it as one of these."),
         )
     key, size = _digest(name, file)
@@ -106,7 +106,7 @@ def _storable(text: str) -> str:
 
 
 def _digest(name: str, file: IO[bytes]) -> tuple[str, int]:
-    """What tells one package from another, and its size in bytes."""
+    """The digest of a package, and its size in bytes."""
     digest, size = hashlib.sha256(f"{name}\0".encode(errors="surrogateescape")), 0
     while piece := file.read(PIECE):
         digest.update(piece)
@@ -183,7 +183,7 @@ _Rule = Callable[[tarfile.TarInfo, Mapping[str, bytes]], str]
 
 def _is_two_things(member: tarfile.TarInfo, kinds: Mapping[str, bytes]) -> str:
     is_so = kinds.get(_path(member.name), member.type) != member.type
-    return _("“%(name)s” is in it as two different things") if is_so else ""
+    return _("“%(name)s” is in it twice, as different kinds of entry") if is_so else ""
 
 
 def _is_there_twice(member: tarfile.TarInfo, kinds: Mapping[str, bytes]) -> str:
@@ -192,12 +192,12 @@ def _is_there_twice(member: tarfile.TarInfo, kinds: Mapping[str, bytes]) -> str:
 
 def _lies_below_no_folder(member: tarfile.TarInfo, kinds: Mapping[str, bytes]) -> str:
     is_so = any(kinds.get(parent, tarfile.DIRTYPE) != tarfile.DIRTYPE for parent in _parents(member.name))
-    return _("“%(name)s” lies below something that is no folder") if is_so else ""
+    return _("“%(name)s” is inside something that is not a folder") if is_so else ""
 
 
 def _links_to_no_file(member: tarfile.TarInfo, kinds: Mapping[str, bytes]) -> str:
     is_so = member.islnk() and kinds.get(_path(member.linkname)) != tarfile.REGTYPE
-    return _("“%(name)s” is a hard link to no file before it") if is_so else ""
+    return _("“%(name)s” is a hard link, but no file of the name that it points to comes before it") if is_so else ""
 
 
 _RULES: tuple[_Rule, ...] = (
@@ -210,7 +210,7 @@ _RULES: tuple[_Rule, ...] = (
 
 
 def _copy(members: Iterator[_Member], target: tarfile.TarFile) -> None:
-    """Write what may be released into ``target``: every folder is an entry, every entry is there once."""
+    """Write the allowed entries into ``target``: every folder is an entry, every entry appears once."""
     kinds: dict[str, bytes] = {".": tarfile.DIRTYPE}
     size = 0
     for member, content in members:
@@ -237,7 +237,9 @@ def _check(member: tarfile.TarInfo, kinds: Mapping[str, bytes]) -> None:
     wrong = next(filter(None, (rule(member, kinds) for rule in _RULES)), "")
     if wrong:
         shown = member.name.encode("unicode_escape", "surrogateescape").decode()
-        raise PackageError(_("The package was not taken"), wrong % {"name": shown}, _("Pack it without that."))
+        raise PackageError(
+            _("The package was not accepted"), wrong % {"name": shown}, _("Pack it again without that entry.")
+        )
 
 
 def _path(name: str) -> str:

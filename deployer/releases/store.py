@@ -46,7 +46,7 @@ def store(release: Release, tar: Path) -> None:
 
 
 def unneeded() -> list[Release]:
-    """The stored releases that may go.
+    """The stored releases that can be deleted.
 
     The newest ``keep_releases`` good ones of a project stay, unless they are older than DEPLOYER_RELEASE_DAYS; so does
     a release that was not proved good, for DEPLOYER_UNPROVED_DAYS. Whatever their age, what is live or previous on
@@ -70,7 +70,7 @@ def unneeded() -> list[Release]:
 
 
 def prune(*, dry_run: bool = False) -> list[Release]:
-    """Delete the archives that may go; the rows stay, as the record of what was built. Gives the releases.
+    """Delete the archives that are no longer needed; the rows stay, as a record. Gives the releases.
 
     Raises `archives.StoreError`; what was deleted until then is recorded as deleted, the rest as stored.
     """

@@ -15,7 +15,7 @@ MOVES = 100
 
 
 class Recorded(NamedTuple):
-    """What a server had when a deployment last touched it: the versions that were ``live`` then and ``before``.
+    """The versions of a server when a deployment last changed it: the one ``live`` then and the one ``before``.
 
     ``previous`` is the one to go back to: ``before``, unless that one had failed there; then the one that the server
     had before it, and so on. ``failed`` are those that have failed there and never gone well.
@@ -28,12 +28,12 @@ class Recorded(NamedTuple):
 
     @property
     def needed(self) -> set[str]:
-        """The versions that may not be deleted."""
+        """The versions that must not be deleted."""
         return {self.live, self.before, self.previous} - {""}
 
 
 class _Move(NamedTuple):
-    """What one deployment found on a server and left there, and how it ended."""
+    """The release that one deployment found on a server and the one that it left, and how it ended."""
 
     before: str
     after: str

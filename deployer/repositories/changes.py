@@ -1,4 +1,4 @@
-"""What a launch changes: the commits between what the servers run and what they would run, as the mirror knows them."""
+"""The changes of a launch: the commits between the releases that the servers run and would run, from the mirror."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,15 +27,15 @@ class Commits:
 
     @property
     def more(self) -> int:
-        """How many are not shown."""
+        """The number of commits that are not shown."""
         return self.count - len(self.newest)
 
 
 @dataclass(frozen=True)
 class Gap:
-    """What changes on servers that run the same release: ``version``, empty where none is on record.
+    """The changes on servers that run the same release: ``version``, empty where none is on record.
 
-    ``added`` is new there, ``removed`` is there and would be taken back; ``problem`` says why neither is known.
+    ``added`` is new there, ``removed`` is there and would be rolled back; ``problem`` says why neither is known.
     """
 
     version: str
@@ -47,7 +47,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Changes:
-    """What launching ``head`` changes. ``left_out`` are the commits of ``branch`` that are not in it.
+    """The changes of launching ``head``. ``left_out`` are the commits of ``branch`` that are not in it.
 
     ``fetched_at`` is how old this knowledge is; ``problem`` says why there is none.
     """
@@ -61,7 +61,7 @@ class Changes:
 
 
 def changes_of_launch(project: Project, branch: str, version: str, servers: Collection[int]) -> Changes:
-    """What launching a branch (or a tag, or a commit), or the release ``version``, changes on ``servers`` (ids)."""
+    """The changes on ``servers`` (ids) of launching a branch (or a tag, or a commit), or the release ``version``."""
     release = Release.objects.deployable_to(project).filter(version=version).first() if version else None
     if version and release is None:
         return Changes(problem=_("There is no stored release “%s”.") % version)
@@ -71,7 +71,7 @@ def changes_of_launch(project: Project, branch: str, version: str, servers: Coll
 
 
 def changes_of_deployment(deployment: Deployment) -> Changes:
-    """What a deployment has changed, or is about to change, on its servers."""
+    """The changes that a deployment has made, or is about to make, on its servers."""
     seen = live_in([deployment.project]).get(deployment.project_id, {})
     live = {
         target.server_id: target.release_before
@@ -90,7 +90,7 @@ def gap_between(mirror: Mirror, base: str, head: str) -> Gap:
     """The commits from one commit to another, both ways; a problem where one of them is not there any more."""
     added, removed = _between(mirror, base, head), _between(mirror, head, base)
     if added is None or removed is None:
-        return Gap("", [], problem=_("its commit is not in the repository any more"))
+        return Gap("", [], problem=_("its commit is no longer in the repository"))
     return Gap("", [], added, removed)
 
 
@@ -108,7 +108,11 @@ def _changes(
             return Changes(branch, problem=_("This repository has not been fetched here yet."))
         head = commit or (release.commit_hash if release else mirror.resolve(branch))
         if not head:
-            return Changes(branch, fetched_at=fetched_at, problem=_("“%s” was not in the repository then.") % branch)
+            return Changes(
+                branch,
+                fetched_at=fetched_at,
+                problem=_("“%s” was not in the repository when it was last fetched.") % branch,
+            )
         steps = [_step(mirror, version, names, head, known) for (version, names), known in _by_version(live)]
         left_out = Commits()
         for name in dict.fromkeys((branch, project.default_branch)):  # a tag, or a commit, has nothing beyond itself
@@ -133,12 +137,12 @@ def _by_version(live: Mapping[int, str]) -> Iterable[tuple[tuple[str, list[str]]
 
 def _step(mirror: Mirror, version: str, servers: list[str], head: str, release: Release | None) -> Gap:
     if not version:
-        return Gap(version, servers, problem=_("deployer knows of no release that was there before"))
+        return Gap(version, servers, problem=_("no earlier release is on record"))
     if release is None or not release.commit_hash:
         return Gap(version, servers, problem=_("its commit is not known here"))
     added, removed = _between(mirror, release.commit_hash, head), _between(mirror, head, release.commit_hash)
     if added is None or removed is None:
-        return Gap(version, servers, problem=_("its commit is not in the repository any more"))
+        return Gap(version, servers, problem=_("its commit is no longer in the repository"))
     return Gap(version, servers, added, removed)
 
 

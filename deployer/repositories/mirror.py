@@ -1,4 +1,4 @@
-"""The cached bare copies of git repositories on this machine: one a repository, fetched into by whoever needs it."""
+"""The cached bare copies of git repositories on this machine: one for each repository, fetched into when needed."""
 
 import base64
 import contextlib
@@ -122,7 +122,7 @@ def mirror_of(project: Project) -> Iterator[Mirror]:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of a repository: its branches, the default one first, and of ``branch`` the top folder's files.
+    """The branches of a repository, the default one first, and the files in the top folder of ``branch``.
 
     ``files`` have their content where it was asked for. ``problem`` says why there are none, while there are branches.
     """
@@ -162,7 +162,7 @@ def look_at(url: str, credential: Credential | None, telling: Collection[str], b
 
 def _top_folder(mirror: Mirror, folder: Path, branch: str, telling: Collection[str]) -> dict[str, str]:
     """The files of a branch's newest commit: their names, and the content of the ``telling`` ones."""
-    what = _("The files of %s could not be looked at") % branch
+    what = _("The files of %s could not be listed") % branch
     found = git.read_top_folder(_asked(mirror, git.peek(str(folder), mirror.url, branch, mirror.env), what, ASK_LIMIT))
     ids = {name: found[name] for name in telling if found.get(name)}
     texts = _asked(mirror, git.contents(str(folder), [*ids.values()], mirror.env), what, READ_LIMIT).splitlines()
@@ -171,7 +171,7 @@ def _top_folder(mirror: Mirror, folder: Path, branch: str, telling: Collection[s
 
 
 def _asked(mirror: Mirror, script: Script, what: str, limit: float) -> str:
-    """What a git command printed; raises `NotReadyError`, about ``what``, with a reason and a remedy."""
+    """The output of a git command; raises `NotReadyError`, about ``what``, with a reason and a remedy."""
     try:
         code, stdout, stderr = mirror.read(script, limit)
     except ShellError as error:

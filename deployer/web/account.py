@@ -1,4 +1,4 @@
-"""What everybody may change of one's own account."""
+"""The pages on which users change their own account."""
 
 from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.password_validation import password_validators_help_texts

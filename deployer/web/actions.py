@@ -1,4 +1,4 @@
-"""What can be done with a deployment: cancel, continue, retry, roll back, launch again."""
+"""Actions on a deployment: cancel, continue, retry, roll back, launch again."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -28,9 +28,9 @@ from people.access import Request, members_only
 @require_http_methods(["GET", "HEAD", "POST"])
 @members_only
 def deployment_cancel(request: Request, pk: int) -> HttpResponse:
-    """Ask for a deployment to be stopped; with ``force``, for what runs on its servers to be ended too.
+    """Ask a deployment to stop; with ``force``, also end the scripts running on its servers.
 
-    Asked for by GET, say first what becomes of each server.
+    A GET shows first what happens to each server.
     """
     it = shown(pk)
     if request.method == "POST":
@@ -48,7 +48,7 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
 
 
 def _goes_back(it: Deployment, targets: list[Target]) -> bool:
-    """Whether so many servers have failed that those with the new release are put back, cancelled or not."""
+    """Whether more servers have failed than allowed: then those with the new release are put back, cancelled or not."""
     if not it.plan:
         return False
     plan = Plan.from_json(cast(dict[str, Any], it.plan))
@@ -56,28 +56,28 @@ def _goes_back(it: Deployment, targets: list[Target]) -> bool:
 
 
 def _when_cancelled(target: Target, goes_back: bool) -> tuple[str, str]:
-    """What becomes of a server when its deployment is cancelled, and what when it is cancelled by force."""
+    """The outcome for a server when its deployment is cancelled, and when it is cancelled by force."""
     status = Target.Status
     has_moved = target.release_before and (target.undo_key or target.release_after != target.release_before)
     if goes_back and has_moved and target.status not in {status.ROLLED_BACK, status.SKIPPED}:
-        return _("is put back on the release before"), _("is put back; the script that does it is ended")
+        return _("is put back on its previous release"), _("is put back; the script that does so is ended")
     if target.status in Target.ENDED:
         stays = _("has ended; stays as it is")
         return stays, stays
     if target.status == status.STAGING:
-        ends = _("the upload is ended; what is live stays live")
+        ends = _("its upload is stopped; the live release stays live")
         return ends, ends
     if target.status == status.CHECKING:
-        return _("is verified to the end"), _("its health checks are ended; its script had ended before")
+        return _("is verified to the end"), _("its health checks are stopped; its script had already ended")
     if target.status in {status.SWITCHING, status.RESTARTING}:
-        return _("finishes its restart and is verified"), _("its script is ended with all that it started")
+        return _("finishes its restart and is verified"), _("its script is ended, with every process that it started")
     return (left := _("is not touched")), left
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @members_only
 def deployment_continue(request: Request, pk: int) -> HttpResponse:
-    """Let a paused deployment go on; asked for by GET, say first what will happen."""
+    """Continue a paused deployment; a GET shows first what will happen."""
     it = shown(pk)
     if request.method == "POST":
         continued = it.continue_rollout()
@@ -106,7 +106,7 @@ def deployment_rollback(request: Request, pk: int) -> HttpResponse:
 
 
 def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..., LaunchRequest]) -> HttpResponse:
-    """Launch what follows from an earlier deployment; asked for by GET, say first what will happen and where."""
+    """Launch a retry or rollback of an earlier deployment; a GET shows first what will happen and where."""
     try:
         asked = request_for(earlier, created_by=request.user, trigger=Deployment.Trigger.WEB)
         if request.method == "POST":
@@ -159,7 +159,7 @@ def deployment_again(request: Request, pk: int) -> HttpResponse:
         chosen["branch"] = it.branch
     elif it.release:
         chosen["release"] = it.release.version  # it was uploaded: no branch leads to it
-    for name in ("batches", "max_failures"):  # adjusted for that one time
+    for name in ("batches", "max_failures"):  # adjusted for that launch only
         if name in plan and plan[name] != getattr(it.project, name):
             chosen[name] = plan[name]
     if it.rebuild:

@@ -13,7 +13,7 @@ from projects.models import Project
 
 @fragment
 def project_board(request: Request, pk: int) -> HttpResponse:
-    """What was last seen on the servers of a project."""
+    """The last look at the servers of a project."""
     return _answer(request, get_object_or_404(Project, pk=pk))
 
 

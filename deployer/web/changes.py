@@ -1,4 +1,4 @@
-"""What a launch or a deployment changes, as a part of their pages."""
+"""The changes of a launch or a deployment, as a part of their pages."""
 
 from itertools import groupby
 
@@ -21,7 +21,7 @@ from servers.models import Server
 
 @fragment
 def launch_changes(request: Request, pk: int) -> HttpResponse:
-    """What the launch form, as it is filled in, would change."""
+    """The changes that the launch form, as it is filled in, would bring."""
     project = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)
     return _answer(request, project, request.GET)
 
@@ -82,7 +82,7 @@ def _in_batches(asked: LaunchRequest) -> list[list[Server]]:
 
 @fragment
 def deployment_changes(request: Request, pk: int) -> HttpResponse:
-    """What a deployment has changed, or is about to."""
+    """The changes that a deployment has made, or is about to make."""
     it = shown(pk)
     found = Changes() if it.is_restart_only else changes_of_deployment(it)
     return render(request, "deployer/_changes.html", {"deployment": it, "changes": found})

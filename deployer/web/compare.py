@@ -1,4 +1,4 @@
-"""Two deployments side by side: what differs in their settings, their code and what became of each server."""
+"""Two deployments side by side: the differences in their settings, their code and the outcome on each server."""
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -20,7 +20,7 @@ def deployment_compare(request: Request) -> HttpResponse:
     """The two deployments of the address, ``?with=1&with=2``, the older one first."""
     chosen = _chosen(request)
     if len(chosen) != 2:
-        messages.warning(request, _("Choose two deployments to compare, no more and no fewer."))
+        messages.warning(request, _("Choose exactly two deployments to compare."))
         return redirect("deployments")
     older, newer = (
         get_object_or_404(Deployment.objects.select_related("project", "created_by", "release"), pk=pk) for pk in chosen
@@ -54,7 +54,7 @@ def deployment_previous(request: Request, pk: int) -> HttpResponse:
     previous = Deployment.objects.filter(project=it.project_id, pk__lt=it.pk).order_by("-id").values("pk").first()
     if previous is None:
         messages.info(
-            request, _("It is the first deployment of “%s”: there is none before it to compare with.") % it.project
+            request, _("This is the first deployment of “%s”: there is none before it to compare with.") % it.project
         )
         return redirect(it)
     return redirect(f"{reverse('deployment_compare')}?with={previous['pk']}&with={it.pk}")

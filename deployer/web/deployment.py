@@ -54,7 +54,7 @@ def _around(lines: QuerySet[LogLine], number: int) -> list[LogLine]:
 
 
 def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
-    """What the head of the page and its table of servers show, and what they offer to do."""
+    """The data and actions of the head of the page and its table of servers."""
     ended = not deployment.is_active
     return {
         "deployment": deployment,
@@ -63,7 +63,7 @@ def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
         "seen": seen(deployment, targets),
         "paused": Pause.of(deployment, targets),
         "can_retry": ended and any(target.status != Target.Status.SUCCESS and target.server_id for target in targets),
-        # The same commit would most likely not build again: running anew takes what the branch has by now.
+        # The same commit would most likely not build again: launching again takes the newest commit of the branch.
         "build_failed": ended
         and not deployment.is_restart_only
         and bool(deployment.commit_hash)
@@ -101,7 +101,7 @@ def _number(request: HttpRequest, name: str) -> int:
 @require_safe
 @members_only
 def deployment(request: Request, pk: int) -> HttpResponse:
-    """One deployment: what it is, how each server fares, and the end of its log, or of what is wanted of it.
+    """One deployment: its head, the state of each server, and the end of its log, filtered if asked for.
 
     ``at`` is the number of a line: then the log is shown around it, and does not follow.
     """
@@ -150,11 +150,11 @@ def _poll_address(pk: int, after: int, seen: str, given: str, chosen: Mapping[st
 
 @require_safe
 def deployment_poll(request: Request, pk: int) -> HttpResponse:
-    """What is new since the last answer: log rows after an id, and the head and table if they have changed.
+    """The news since the last answer: log rows after an id, and the head and table if they have changed.
 
-    Nothing new is answered without a word (204): the page asks again as before. Whoever shows a good pass is not looked
-    up, nor is the filter that it was made for. State and rows are of one moment (see `News`): a deployment that had
-    ended by then has no row that is missed. The head is read after that; where it is newer, it comes once more.
+    Without news the answer is empty (204): the page asks again as before. With a good pass the user is not looked up,
+    nor is the filter that it was made for. State and rows are of one moment (see `News`): a deployment that had ended
+    by then has no row that is missed. The head is read after that; where it is newer, it comes once more.
     """
     chosen = {name: request.GET[name] for name in LogFilter.base_fields if request.GET.get(name)}
     given = request.GET.get("pass", "")
@@ -186,7 +186,7 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
 
 
 def _wanted(rows: list[Row], pk: int, chosen: Mapping[str, str]) -> list[Row]:
-    """Those of the new rows that are as chosen."""
+    """The new rows that match the filter."""
     if not chosen or not rows:
         return rows
     new = LogLine.objects.filter(deployment=pk, id__range=(rows[0].pk, rows[-1].pk))

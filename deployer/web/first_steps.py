@@ -1,4 +1,4 @@
-"""What has to be there before anything can be deployed, and which of it is next."""
+"""The steps to the first deployment, and the next one to do."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class FirstStep:
 
 
 def first_steps() -> list[FirstStep]:
-    """What is needed before the first deployment, in order."""
+    """The steps before the first deployment, in order."""
     return [
         FirstStep(
             _("Add a credential"),
@@ -47,8 +47,8 @@ def first_steps() -> list[FirstStep]:
             "group_add",
         ),
         FirstStep(
-            _("Make a project"),
-            _("Where its code is; how it is built and restarted is proposed."),
+            _("Create a project"),
+            _("Say where its code is; deployer proposes how to build and restart it."),
             Project.objects.exists(),
             "projects.add_project",
             "project_add",
@@ -62,6 +62,6 @@ def next_step(steps: Iterable[FirstStep]) -> FirstStep | None:
 
 
 def way_on(user: PermissionsMixin) -> FirstStep | None:
-    """What is next on the way to the first deployment, if this user may do it; nothing once there was one."""
+    """The next step to the first deployment, if this user is allowed to do it; nothing once there was one."""
     step = None if Deployment.objects.exists() else next_step(first_steps())
     return step if step and user.has_perm(step.permission) else None

@@ -29,7 +29,7 @@ class LaunchForm(forms.Form):
     confirm = forms.CharField(required=False, strip=True)
 
     def confirm_production(self, project: Project) -> bool:
-        """Whether what may be launched by one click may go to ``project``; production wants its name to be typed."""
+        """Whether a launch by one click is allowed for ``project``; in production its name has to be typed."""
         if project.environment != Environment.PRODUCTION or self.cleaned_data["confirm"] == project.name:
             return True
         self.add_error("confirm", _("Type the name of the project to launch it in production: %s") % project.name)
@@ -37,7 +37,7 @@ class LaunchForm(forms.Form):
 
     @staticmethod
     def chosen(query: QueryDict) -> dict[str, Any]:
-        """What the address already chooses: ``?type=full&branch=v2&group=3&group=4``, ``?release=VERSION``."""
+        """The choices in the address: ``?type=full&branch=v2&group=3&group=4``, ``?release=VERSION``."""
         names = ("branch", "release", "rebuild", "batches", "max_failures")
         values: dict[str, Any] = {name: query[name] for name in names if name in query}
         if "type" in query:
@@ -48,7 +48,7 @@ class LaunchForm(forms.Form):
 
 
 class LogFilter(forms.Form):
-    """Which lines of a log are shown; what is not understood does not filter."""
+    """Selects the lines of a log to show; invalid values are ignored."""
 
     server = forms.ModelChoiceField(Target.objects.none(), required=False, empty_label=_("All servers"))
     level = forms.ChoiceField(
@@ -64,12 +64,12 @@ class LogFilter(forms.Form):
 
     @property
     def chosen(self) -> dict[str, str]:
-        """What is chosen, as it stands in an address."""
+        """The chosen values as address parameters."""
         return {name: self.data[name] for name, value in self.cleaned_data.items() if value}
 
     @property
     def condition(self) -> Q:
-        """What a line must be; empty where every line is shown."""
+        """The condition for the lines shown; empty where every line is shown."""
         return condition_of(self.chosen)
 
     @property
@@ -79,7 +79,7 @@ class LogFilter(forms.Form):
 
 
 def condition_of(chosen: Mapping[str, str], line: str = "") -> Q:
-    """What a line must be to be one of those that a `LogFilter` has chosen; ``line`` is the way to it, with ``__``."""
+    """The condition for lines that match a `LogFilter`; ``line`` is its lookup prefix."""
     condition = Q()
     if "server" in chosen:
         condition &= Q((f"{line}target", chosen["server"]))
@@ -101,7 +101,7 @@ class PackageForm(forms.Form):
 
 
 class HistoryFilter(forms.Form):
-    """Which deployments a list shows; what is not understood does not filter."""
+    """Selects the deployments of a list; invalid values are ignored."""
 
     project = forms.ModelChoiceField(Project.objects.all(), required=False, empty_label=_("All projects"))
     environment = forms.ChoiceField(choices=[("", _("All environments")), *Environment.choices], required=False)

@@ -1,4 +1,4 @@
-"""The first page: what runs now, what needs attention, what ran lately."""
+"""The first page: running deployments, problems, recent deployments."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ BROKEN_SHOWN = 5
 @require_safe
 @members_only
 def home(request: Request) -> HttpResponse:
-    """What runs now, what needs attention, what ran lately."""
+    """Running deployments, problems, recent deployments."""
     return render(request, "deployer/home.html", _activity(request.user) | _board())
 
 
 @fragment
 def activity(request: Request) -> HttpResponse:
-    """The part of the home page that changes by itself."""
+    """The part of the home page that updates automatically."""
     return render(request, "deployer/_activity.html", _activity(request.user) | {"oob": True})
 
 
@@ -60,7 +60,7 @@ class Running:
 
     @property
     def remarks(self) -> list[tuple[Server, str]]:
-        """What differs from what deployer left, or could not be seen, and where."""
+        """The differences from what deployer left, or failed looks, with their servers."""
         return [
             (view.server, remark)
             for view in self.views
@@ -86,7 +86,7 @@ class Running:
 
     @property
     def bad(self) -> int:
-        """How many servers differ, or could not be seen."""
+        """The number of servers that differ, or could not be seen."""
         return len({server.pk for server, _remark in self.remarks})
 
     @property

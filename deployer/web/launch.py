@@ -52,7 +52,7 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
 
 @require_POST
 def launch_check(request: Request, pk: int) -> HttpResponse:
-    """What stands in the way of this launch on each server. Launches nothing; the form stays as it was filled in."""
+    """The findings of this launch for each server. Launches nothing; the form stays as it was filled in."""
     if not request.user.is_authenticated:
         return HttpResponseClientRefresh() if request.htmx else redirect_to_login(reverse("launch", args=[pk]))
     project = get_object_or_404(Project, pk=pk)
@@ -80,7 +80,7 @@ def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
 
 
 def _typed(request: Request) -> dict[str, Any]:
-    """What the launch form held, whether it was right or not."""
+    """The values of the launch form, valid or not."""
     names = ("deployment_type", "branch", "release", "rebuild", "batches", "max_failures", "confirm")
     return {name: request.POST.get(name, "") for name in names} | {
         "server_groups": request.POST.getlist("server_groups")
@@ -116,7 +116,7 @@ def _asked_for(user: User, project: Project, values: dict[str, Any]) -> LaunchRe
 
 
 def _suggested(project: Project, groups: QuerySet[ServerGroup]) -> dict[str, Any]:
-    """What the form proposes: a full deployment where there is something to build, the group if there is only one."""
+    """The form's suggestions: a full deployment where there is something to build, the group if there is only one."""
     return {
         "deployment_type": Deployment.Type.FULL if project.git_url else Deployment.Type.RESTART_ONLY,
         "branch": project.default_branch,

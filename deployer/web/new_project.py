@@ -67,7 +67,7 @@ def _seen(values: dict[str, Any], branch: str) -> Look:
 
 
 def _second_step(form: GuidedForm, seen: Look, found: Guess, install: str) -> dict[str, Any]:
-    """What the page of the second step shows beside its boxes."""
+    """The context of the second step's page, apart from its form."""
     return {
         "form": form,
         "seen": seen,

@@ -1,4 +1,4 @@
-"""The playground's page, and the buttons that make and remove it."""
+"""The playground's page, and the buttons that create and remove it."""
 
 from urllib.parse import urlencode
 
@@ -19,7 +19,7 @@ from servers.models import Server, ServerGroup
 @require_safe
 @superusers_only
 def playground_page(request: Request) -> HttpResponse:
-    """What the playground is, whether it is there, and what to do about it."""
+    """The playground: an explanation, its state, and the buttons to create or remove it."""
     is_up = keeping.is_wanted()
     context = {
         "is_up": is_up,
@@ -49,7 +49,7 @@ def playground_make(request: Request) -> HttpResponse:
 @require_POST
 @superusers_only
 def playground_remove(request: Request) -> HttpResponse:
-    """Stop its servers and delete its rows; say exactly what became of what."""
+    """Stop its servers and delete its rows; report exactly what was deleted and what was kept."""
     try:
         told = playground.remove_playground()
     except keeping.PlaygroundError as error:

@@ -54,7 +54,7 @@ def project_yaml(request: Request, pk: int) -> HttpResponse:
 @require_POST
 @needs("projects.change_project")
 def project_try(request: Request, pk: int, check: int) -> HttpResponse:
-    """Ask a health check of one of the project's servers, and say what came of it."""
+    """Try a health check on one of the project's servers, and show the result."""
     row = get_object_or_404(HealthCheck.objects.select_related("project"), pk=check, project=pk)
     number = request.POST.get("server", "")
     servers = Server.objects.filter(is_active=True, groups__environment=row.project.environment).distinct()
@@ -74,4 +74,4 @@ def _told(check: HealthCheck, server: Server, trial: Trial) -> str:
         return _("%(check)s on %(server)s: healthy, in %(seconds).1f s.") % words
     if trial.asked:
         return _("%(check)s on %(server)s: unhealthy, in %(seconds).1f s: %(problem)s") % words
-    return _("%(check)s on %(server)s could not be asked: %(problem)s") % words
+    return _("%(check)s could not be tried on %(server)s: %(problem)s") % words

@@ -1,4 +1,4 @@
-"""The releases of a project: what is stored, where it is live, and the way in for what was built elsewhere."""
+"""The releases of a project: those stored, where they are live, and the upload of packages built elsewhere."""
 
 from urllib.parse import urlencode
 
@@ -27,7 +27,7 @@ RELEASES_PAGE = 50
 @require_http_methods(["GET", "HEAD", "POST"])
 @members_only
 def release_list(request: Request, pk: int) -> HttpResponse:
-    """What is stored of a project and where it is live; a package that is sent here is stored, then to be launched."""
+    """The stored releases of a project and where they are live; an uploaded package is stored, then ready to launch."""
     project = get_object_or_404(Project, pk=pk)
     form = PackageForm(request.POST, request.FILES) if request.method == "POST" else PackageForm()
     if request.method == "POST" and form.is_valid():
@@ -37,7 +37,7 @@ def release_list(request: Request, pk: int) -> HttpResponse:
         except (UnsafeArchiveError, StoreError) as error:
             form.add_error("package", str(error))
         else:
-            messages.success(request, _("It is stored as release %s. Choose where it goes.") % release)
+            messages.success(request, _("Stored as release %s. Choose where to deploy it.") % release)
             chosen = {"type": Deployment.Type.FULL.value, "release": release.version}
             return redirect(f"{reverse('launch', args=[pk])}?{urlencode(chosen)}")
     page = Paginator(project.releases.select_related("created_by"), RELEASES_PAGE).get_page(request.GET.get("page"))

@@ -1,4 +1,4 @@
-"""Fragments of pages: for whom they are, and what spares those that are asked for every second."""
+"""Fragments of pages: access to them, and passes that make those asked for every second cheap."""
 
 import json
 from functools import wraps
@@ -14,7 +14,7 @@ from people.access import Request, View
 
 
 def fragment(view: View) -> View:
-    """A view whose answer is put into a page: a visitor whose session has ended gets the page anew, so the login."""
+    """A view whose answer is put into a page: with an ended session the page is reloaded, which shows the login."""
 
     @wraps(view)
     def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -25,16 +25,16 @@ def fragment(view: View) -> View:
     return require_safe(checked)
 
 
-#: Seconds for which a pass is good: so long may somebody look on whose login has ended meanwhile.
+#: Seconds for which a pass is good. For at most this long may somebody keep watching after their login has ended.
 PASS_LASTS = 60
 
 
 class Pass:
-    """What spares a fragment that is asked for every second the look-up of session and user.
+    """Saves a fragment that is asked for every second from looking up session and user.
 
     It is made when both have been checked, for one thing and for the session that the browser names: it is worth
-    nothing to any other browser, for anything else, or after `PASS_LASTS` seconds. An old one cannot be made new;
-    whoever has one is checked again.
+    nothing to any other browser, for anything else, or after `PASS_LASTS` seconds. An old one cannot be renewed: its
+    holder is checked again.
     """
 
     def __init__(self, request: HttpRequest, *things: object) -> None:

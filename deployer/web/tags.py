@@ -108,7 +108,7 @@ def by_batch(targets: Iterable[Target]) -> list[tuple[int, list[Target], int]]:
 
 @register.filter
 def tally(targets: Sequence[Target]) -> list[tuple[str, str, int, int]]:
-    """How many servers are in each status, the worst first: the status, its name, how many, the id of the first."""
+    """The number of servers in each status, the worst first: the status, its name, the number, the id of the first."""
     counts = Counter(Target.Status(target.status) for target in targets)
     first = {Target.Status(target.status): target.pk for target in reversed(targets)}
     order = [status for status in _WORST_FIRST if counts[status]]

@@ -1,4 +1,4 @@
-"""Which commands install a project's dependencies and build it: shell text only, run by bash on this machine."""
+"""Commands that install a project's dependencies and build it: shell text only, run by bash on this machine."""
 
 from collections.abc import Collection, Mapping
 

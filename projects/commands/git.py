@@ -135,7 +135,8 @@ _EXPLAINED = (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key verification failed",
         gettext_lazy("the git server shows another host key than before"),
         gettext_lazy(
-            "Somebody may be in between. If it was changed on purpose, remove the old key from mirrors/known_hosts."
+            "Somebody may be intercepting the connection. If the key was changed on purpose, remove the old one from "
+            "mirrors/known_hosts."
         ),
     ),
     (
@@ -157,7 +158,7 @@ _EXPLAINED = (
     ),
     (
         r"onnection refused|onnection timed out|No route to host|unreachable|Failed to connect|onnection reset",
-        gettext_lazy("nothing answers there as a git server"),
+        gettext_lazy("no git server answers at that address"),
         gettext_lazy("Check the host and the port, and that no firewall is in between."),
     ),
 )

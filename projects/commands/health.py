@@ -73,7 +73,7 @@ def tcp_from_server(host: str, port: int, timeout: int) -> str:
 
 
 def http_problem(status: int, body: str, expect: str) -> str:
-    """What is wrong with an answer; empty when it is as expected.
+    """The problem with an answer; empty when it is as expected.
 
     ``expect`` is a status (three digits) or a text that the body contains; by default any status from 200 to 399.
     """

@@ -37,7 +37,7 @@ echo FREE "$(df -Pk -- "$near" 2>/dev/null | awk 'NR==2 {{print $4}}')"
 
 @dataclass(frozen=True)
 class Facts:
-    """What `look` found. ``script`` and ``folder`` are empty when all is well; ``free`` is in bytes, -1 unknown.
+    """The facts from `look`. ``script`` and ``folder`` are empty when all is well; ``free`` is in bytes, -1 unknown.
 
     ``home`` is the login's, ``live`` where ``current`` leads; empty where there is none.
 

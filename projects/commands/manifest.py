@@ -1,4 +1,4 @@
-"""What a release consists of: every entry of its tree, as text, as digests and as differences. No I/O."""
+"""The entries of a release's tree, as text, as digests and as differences. No I/O."""
 
 import hashlib
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
 
     @property
     def substance(self) -> tuple[str, str]:
-        """What two entries must have in common to be the same."""
+        """The properties in which two equal entries agree."""
         return self.shape, self.sha256
 
 
@@ -99,7 +99,7 @@ class Manifest:
 
 
 class Difference(NamedTuple):
-    """What makes one tree another one: paths to delete, children before parents, then entries to unpack."""
+    """The steps from one tree to another: paths to delete, children before parents, then entries to unpack."""
 
     delete: list[str]
     send: list[Entry]
@@ -111,7 +111,7 @@ class Difference(NamedTuple):
 
 
 def difference(have: Manifest, want: Manifest) -> Difference:
-    """What has to be deleted from ``have`` and sent to make it ``want``. Times do not matter, only what is there."""
+    """The deletions from ``have`` and the entries to send that make it ``want``. Times do not matter, only contents."""
     delete = [
         path
         for path, entry in have.entries.items()

@@ -69,7 +69,7 @@ def from_json(rows: Sequence[Mapping[str, Any]]) -> tuple[Identity, ...]:
 
 
 def identify(survey: Survey, name: str, *, derived: bool, unit: str = "") -> tuple[Identity, ...]:
-    """Who the service is now: of a systemd unit its main process, else every process that matches."""
+    """The identity of the service: the main process of a systemd unit, else every process that matches."""
     if unit:
         facts = survey.units.get(unit, {})
         main = int(facts.get("MainPID", "0") or 0)
@@ -156,7 +156,7 @@ class Proof:
         """The proof in the language of its reader; as it was told then where it does not say enough."""
         if self.name is None:
             return self.told
-        reloads = _("That is as it should be: the script only reloads.") if self.reloads else ""
+        reloads = _("This is expected: the script only reloads.") if self.reloads else ""
         return sentences(self._told_now(), reloads)
 
     def _told_now(self) -> str:
@@ -170,7 +170,7 @@ class Proof:
             still = [identity for identity in after if identity.key in _keys(before)]
             return _("%s still runs: it was not replaced.") % _listed(still)
         if self.verdict == Verdict.CRASH_LOOPING:
-            return _("“%(name)s” keeps being started anew; now it is %(after)s.") % words
+            return _("“%(name)s” keeps restarting; it is now %(after)s.") % words
         if self.verdict == Verdict.DEAD:
             return _("No process matches “%s” after the restart.") % self.name
         return _("No process matches “%s”, neither before nor after the restart.") % self.name

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from servers.shell import as_user
 
-#: Exit status of a switch whose deployment somebody else has taken over.
+#: Exit status of a switch whose deployment another worker has taken over.
 TAKEN_OVER = 7
 #: Exit status of `verify` where a tree is not as its manifest says.
 DIFFERS = 9
@@ -26,23 +26,26 @@ RECORD_BLOCKS = 512
 #: What the exit statuses below mean: (why, what to do), with the deploy path as ``path``.
 REASONS = {
     3: (
-        _("%(path)s/current is a real folder and not a link"),
+        _("%(path)s/current is a real folder, not a link"),
         _("Move it away (for example to %(path)s/releases/first) and link current to it, then deploy again."),
     ),
     4: (_("the release is not in %(path)s/releases"), _("Deploy it again.")),
     5: (
-        _("%(path)s cannot be made or written by this login"),
-        _("Make the folder and give it to the login's user."),
+        _("this login cannot create %(path)s or write to it"),
+        _("Create the folder and make the login's user its owner."),
     ),
     6: (
-        _("what arrived differs from what was sent"),
+        _("the data received differs from the data sent"),
         _("Check the free space of the disk, then deploy again."),
     ),
     NOT_SHARED: (
         _("a shared path is neither in %(path)s/shared nor in the release"),
-        _("Put it there, or let a folder end in / in shared_paths: then it is made."),
+        _("Create it, or end the path with / in shared_paths to have the folder created."),
     ),
-    TAKEN_OVER: (_("somebody else has taken this deployment over"), _("Look at what it says of this server.")),
+    TAKEN_OVER: (
+        _("another worker has taken over this deployment"),
+        _("See the entry of the other worker for this server."),
+    ),
 }
 
 
@@ -77,7 +80,7 @@ find / -maxdepth 0 -printf 'T find\n' 2>/dev/null || :
 
 
 class Findings(NamedTuple):
-    """What `prepare` printed: the version that is live, those that are there, the tools."""
+    """The output of `prepare`: the live version, the versions that are there, the tools."""
 
     live: str
     releases: list[str]
@@ -134,9 +137,9 @@ exit $code
 
 
 def unpack(deploy_path: str, version: str, nonce: str, stream: Stream) -> str:
-    """Unpack the archive that has arrived into the work folder, if it is what was sent. Exit 6: it is not.
+    """Unpack the received archive into the work folder, if it is the one that was sent. Exit 6: it is not.
 
-    It is hashed meanwhile, and deleted in the end. Nothing but a whole one leaves the work folder behind.
+    It is hashed in the meantime, and deleted in the end. Only a whole one leaves the work folder behind.
     """
     path, work = quote(f"{deploy_path}/releases"), quote(work_name(version, nonce))
     arrived, total = quote(part(deploy_path, version, nonce)), quote(f".{version}.{nonce}.sum")
@@ -155,7 +158,7 @@ if [ "$got" != {stream.sha256} ]; then rm -rf {work}; exit 6; fi
 
 
 def begin_from(deploy_path: str, base: str, version: str, nonce: str, delete: Iterable[str]) -> str:
-    """Make the work folder out of a copy of the release ``base`` without some of its entries.
+    """Create the work folder as a copy of the release ``base`` without some of its entries.
 
     Files are copied, by reference where the file system can: one that an application writes to changes no other.
     """
@@ -275,7 +278,7 @@ done
 
 
 def superfluous(inventory_text: str, keep: int, also: Iterable[str], failed: Container[str] = ()) -> list[str]:
-    """The releases that may go: not live, not in use, not in ``also``, not among the newest ``keep`` but ``failed``."""
+    """The releases to remove: not live, not in use, not in ``also``, not among the newest ``keep`` but ``failed``."""
     rows = [line.split(" ", 1) for line in inventory_text.splitlines() if " " in line]
     names = sorted(name for kind, name in rows if kind == "R")
     kept = {*[name for name in names if name not in failed][-keep:], *also}

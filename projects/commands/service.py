@@ -55,7 +55,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a server said about itself: boot id, every process that is not the asking session's own, the units."""
+    """A server's state: boot id, every process that is not the asking session's own, the units."""
 
     boot: str
     booted_at: int
@@ -135,7 +135,7 @@ def read_survey(text: str) -> Survey:
 
 
 def derived_process_name(project_name: str) -> str:
-    """What a process is called that is named after its project: lower case, spaces and hyphens removed."""
+    """The name of a process that is named after its project: lower case, spaces and hyphens removed."""
     return project_name.lower().replace(" ", "").replace("-", "")
 
 

@@ -81,9 +81,9 @@ class _Inventory:
         spans = [_span(low, high, step) for low, high, step in ranges]
         if not all(spans):
             self.listing.note(
-                _("“%(text)s” was left out: its range holds nothing.") % {"text": printable(pattern)}
+                _("“%(text)s” was left out: its range is empty.") % {"text": printable(pattern)}
                 if not line
-                else _("Line %(line)d: “%(text)s” was left out: its range holds nothing.")
+                else _("Line %(line)d: “%(text)s” was left out: its range is empty.")
                 % {"line": line, "text": printable(pattern)}
             )
             return
@@ -98,14 +98,14 @@ class _Inventory:
     def variable(self, values: dict[str, str], name: str, value: str) -> None:
         """Keep a variable that says how a server is reached; a secret is never kept."""
         if name in _SECRETS:
-            self.listing.note(_("Passwords of the inventory are not taken. Make a credential for them."))
+            self.listing.note(_("Passwords in the inventory are not imported. Create a credential for them."))
         elif name in _VARIABLES:
             values[_VARIABLES[name]] = value
 
     def finished(self) -> Listing:
         """The servers with the values that count for them, and the groups with all their members."""
         if not self.hosts:
-            raise UnreadableListingError(_("It names no server."))
+            raise UnreadableListingError(_("It contains no servers."))
         parents: dict[str, set[str]] = {name: set() for name in self.groups}
         for name, group in self.groups.items():
             for child in group.children:
@@ -222,7 +222,7 @@ class _Loader(yaml.BaseLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise UnreadableListingError(
-                _("References to anchors (*name) are not followed. Write out what they stand for.")
+                _("References to anchors (*name) are not followed. Write out the values instead.")
             )
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -245,7 +245,7 @@ def read_yaml(text: str) -> Listing:
             % {"line": line, "why": printable(str(error.problem or error.context))}
         ) from error
     except yaml.YAMLError as error:
-        raise UnreadableListingError(_("It holds characters that YAML does not allow.")) from error
+        raise UnreadableListingError(_("It contains characters that YAML does not allow.")) from error
     if not isinstance(tree, dict):
         raise UnreadableListingError(_("It is not an inventory: the names of groups are expected at its top."))
     inventory = _Inventory()
@@ -282,7 +282,7 @@ def _entries(inventory: _Inventory, name: str, node: Any) -> list[tuple[str, Any
         return []
     if isinstance(node, dict):
         return [(str(key), value) for key, value in node.items()]
-    inventory.listing.note(_("What stands below “%s” was left out: it is not a mapping.") % printable(name))
+    inventory.listing.note(_("The content below “%s” was left out: it is not a mapping.") % printable(name))
     return []
 
 

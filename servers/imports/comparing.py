@@ -46,7 +46,7 @@ class ImportPlan:
             row.refuse(found.problem)
             return
         if not found.name.isprintable():
-            row.refuse(_("its name holds invisible characters"))
+            row.refuse(_("its name contains invisible characters"))
             return
         port = found.port.strip() or "22"
         if len(port) > 5 or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
@@ -73,7 +73,7 @@ class ImportPlan:
             row.refuse(_("it is the same machine as %s in this file") % twin.shown_name)
         elif not row.found.jumps and address in self._by_address:
             row.existing = self._by_address[address]
-            row.why = _("here it is called %s") % row.existing
+            row.why = _("it is known here as %s") % row.existing
 
     def _find_jump(self, row: ServerRow) -> None:
         """Find the jump host among the servers of the file and those that are here."""
@@ -86,7 +86,7 @@ class ImportPlan:
         elif jump is row:
             row.refuse(_("it is its own jump host"))
         elif not self._goes_through(jump, row.found.jumps[:-1]):
-            why = _("its way leads through %(way)s; give %(jump_host)s the jump host before it first")
+            why = _("it is reached through %(way)s: first give %(jump_host)s its own jump host")
             way = " → ".join(printable(hop) for hop in row.found.jumps[:8])
             row.refuse(why % {"way": way, "jump_host": printable(row.found.jumps[-1])})
         row.jump = jump
@@ -113,18 +113,18 @@ class ImportPlan:
         return row or self._by_name.get(host) or self._rows_by_address.get(address) or self._by_address.get(address)
 
     def _refuse_circles(self) -> None:
-        """Refuse what leads back to itself, and what is reached through something that cannot be taken."""
+        """Refuse servers whose jump hosts form a loop, and those reached through one that cannot be imported."""
         for row in self.servers:
             seen: list[ServerRow] = [row]
             while isinstance(hop := seen[-1].jump, ServerRow) and hop not in seen and len(seen) < 20:
                 seen.append(hop)
             if isinstance(hop, ServerRow):
-                row.refuse(_("its jump hosts lead in a circle"))
+                row.refuse(_("its jump hosts form a loop"))
             elif any(other.state == State.REFUSED and other.existing is None for other in seen[1:]):
-                row.refuse(_("its jump host %s cannot be taken") % row.jump_name)
+                row.refuse(_("its jump host %s cannot be imported") % row.jump_name)
 
     def _compare(self, row: ServerRow) -> None:
-        """What would be changed of a server that is here; which login a new one needs."""
+        """List the changes to an existing server, and the login that a new one needs."""
         if row.state == State.REFUSED:
             return
         server, found = row.existing, row.found
@@ -177,7 +177,7 @@ class ImportPlan:
         return groups
 
     def proposed(self) -> Choices:
-        """What is ticked at first: all that is new, and nothing that would change what is here."""
+        """The boxes ticked at first: everything new, and nothing that would change existing rows."""
         return Choices(
             servers=[row.mark for row in self.servers if row.state == State.NEW],
             groups=[group.mark for group in self.groups if group.state == State.NEW],
@@ -214,8 +214,8 @@ def _problem(group: GroupRow) -> str:
     except ValidationError as error:
         return unended(" ".join(error.messages))
     if not group.name.isprintable():
-        return _("its name holds invisible characters")
-    return "" if group.rows else _("none of its servers can be taken")
+        return _("its name contains invisible characters")
+    return "" if group.rows else _("none of its servers can be imported")
 
 
 def _count_added(group: GroupRow) -> None:

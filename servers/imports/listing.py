@@ -1,4 +1,4 @@
-"""What a file of another tool says about servers, as it says it."""
+"""The servers in a file of another tool, as the file describes them."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ MAX_NOTES = 50
 
 
 class UnreadableListingError(Exception):
-    """The text is not what it was said to be, or too much; the message says what and where."""
+    """The text has another format than stated, or is too large; the message says where."""
 
 
 @dataclass
@@ -61,12 +61,12 @@ def text_of(data: bytes) -> str:
     except UnicodeDecodeError as error:
         raise UnreadableListingError(_("The file is not text in UTF-8.")) from error
     if "\0" in text:
-        raise UnreadableListingError(_("The file is not text: it holds NUL characters."))
+        raise UnreadableListingError(_("The file is not text: it contains NUL characters."))
     return text
 
 
 def too_many_servers() -> UnreadableListingError:
-    """There are more servers than are taken at once."""
+    """There are more servers than can be imported at once."""
     return UnreadableListingError(_("There are more than %d servers in it. Import them in parts.") % MAX_SERVERS)
 
 

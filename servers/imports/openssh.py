@@ -46,7 +46,7 @@ def read(text: str) -> Listing:
     if len(names) > MAX_SERVERS:
         raise too_many_servers()
     if not names:
-        raise UnreadableListingError(_("It names no server: a server begins with a line like “Host web-1”."))
+        raise UnreadableListingError(_("It contains no servers: a server begins with a line like “Host web-1”."))
     general = [(number, block) for number, block in enumerate(blocks) if any(map(_is_wildcard, block.patterns))]
     own: dict[str, list[tuple[int, _Block]]] = {}
     for number, block in enumerate(blocks):
@@ -64,7 +64,7 @@ def read(text: str) -> Listing:
 
 
 def _blocks(text: str, listing: Listing) -> list[_Block]:
-    blocks = [_Block(["*"])]  # what stands before the first Host is for all
+    blocks = [_Block(["*"])]  # options before the first Host apply to all
     block: _Block | None = blocks[0]
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
@@ -86,7 +86,7 @@ def _blocks(text: str, listing: Listing) -> list[_Block]:
         elif word == "match":
             block = None
             listing.note(
-                _("Line %(line)d: the block “Match %(text)s” was left out, for it depends on where it is used.")
+                _("Line %(line)d: the block “Match %(text)s” was left out, because it depends on where it is used.")
                 % {"line": number, "text": printable(found[2])}
             )
         elif word == "include":
@@ -106,7 +106,7 @@ def _found(name: str, options: dict[str, str]) -> Found:
     found.key_file = values.get("identityfile", "")
     found.host = values.get("hostname", name).replace("%h", name).replace("%%", "\0")
     if "%" in found.host:
-        found.problem = _("its HostName %s holds a token that only the client knows") % printable(found.host)
+        found.problem = _("its HostName %s contains a token that only the client knows") % printable(found.host)
     found.host = found.host.replace("\0", "%")
     way = options.get("proxyjump", "")
     word, _space, value = way.partition(" ")

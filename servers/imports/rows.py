@@ -47,7 +47,7 @@ class Row:
 
     @property
     def mark(self) -> str:
-        """What a ticked box sends: the row and the state that was seen."""
+        """The value of a ticked box: the row and the state that was seen."""
         return f"{self.number}:{self.state}"
 
     def refuse(self, why: str) -> None:
@@ -106,7 +106,7 @@ class GroupRow(Row):
 
 @dataclass(frozen=True)
 class Choices:
-    """What somebody ticked and chose: marks of servers and groups, environments and credentials by number."""
+    """The choices on the page: marks of servers and groups, environments and credentials by number."""
 
     servers: Collection[str] = ()
     groups: Collection[str] = ()

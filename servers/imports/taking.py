@@ -18,7 +18,7 @@ Ticked = TypeVar("Ticked", ServerRow, GroupRow)
 
 @dataclass(frozen=True)
 class Done:
-    """How many servers were made and changed, and how many groups were made or given members."""
+    """The numbers of servers created and changed, and of groups created or given members."""
 
     made: int
     changed: int
@@ -47,7 +47,7 @@ def take(plan: ImportPlan, choices: Choices) -> Done:
 
 
 def _ticked(rows: Iterable[Ticked], marks: Collection[str]) -> list[Ticked]:
-    """The rows that were ticked. Raises `ValidationError` if one is no more what was seen."""
+    """The rows that were ticked. Raises `ValidationError` if one has changed since it was seen."""
     numbers = {mark.partition(":")[0]: mark for mark in marks}
     ticked = []
     for row in rows:
@@ -56,7 +56,7 @@ def _ticked(rows: Iterable[Ticked], marks: Collection[str]) -> list[Ticked]:
             continue
         if mark != row.mark or row.state not in {State.NEW, State.DIFFERS}:
             raise ValidationError(
-                _("%s was changed here meanwhile. Nothing was imported; look at the list again.") % row.shown_name
+                _("%s was changed here in the meantime. Nothing was imported; check the list again.") % row.shown_name
             )
         ticked.append(row)
     return ticked
@@ -86,7 +86,7 @@ def _insist_on_jump_hosts(rows: Collection[ServerRow]) -> None:
         jump = row.jump
         if isinstance(jump, ServerRow) and jump.existing is None and jump.number not in ticked:
             words = {"server": row.shown_name, "jump_host": jump.shown_name}
-            raise ValidationError(_("%(server)s is reached through %(jump_host)s: tick that too.") % words)
+            raise ValidationError(_("%(server)s is reached through %(jump_host)s: tick it too.") % words)
 
 
 def _server(row: ServerRow) -> Server:
@@ -133,6 +133,6 @@ def _insist_on_no_circle(servers: Iterable[Server]) -> None:
         hop: int | None = server.pk
         while hop is not None:
             if hop in seen:
-                raise ValidationError(_("The jump hosts of %s would lead in a circle.") % server)
+                raise ValidationError(_("The jump hosts of %s would form a loop.") % server)
             seen.add(hop)
             hop = jumps[hop]

@@ -127,7 +127,7 @@ class Channel:
 
 
 def let_go(channel: paramiko.Channel) -> None:
-    """Close ``channel``; that a broken link cannot be told of it is no news."""
+    """Close ``channel``; errors of a link that is already broken are ignored."""
     with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
         channel.close()
 

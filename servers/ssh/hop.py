@@ -107,8 +107,8 @@ class Hop:
                 _("pinned %(old)s, shown %(new)s")
                 % {"old": fingerprint(server.host_key) or "?", "new": fingerprint(shown)},
                 _(
-                    "Somebody may be in between. If the machine was reinstalled, compare the fingerprint on the "
-                    "machine itself and replace the host key on the server's page."
+                    "Somebody may be intercepting the connection. If the machine was reinstalled, compare the "
+                    "fingerprint on the machine itself and replace the host key on the server's page."
                 ),
             )
         return is_new
@@ -136,7 +136,7 @@ class Hop:
     def _tunnel(self, through: paramiko.Transport) -> Any:
         """A connection from the jump host on."""
         server = self.server
-        what = _("%s was not reached through its jump host") % server
+        what = _("%s could not be reached through its jump host") % server
         try:
             return through.open_channel(
                 "direct-tcpip", (server.host, server.port), ("127.0.0.1", 0), timeout=CONNECT_TIMEOUT
@@ -151,7 +151,7 @@ class Hop:
             raise UnreachableError(
                 what,
                 _("the jump host could not connect to %s") % server.address,
-                _("Check the host and the port, as the jump host sees them, and that the SSH server runs."),
+                _("Check the host and the port, as the jump host sees them, and that the SSH server is running."),
             ) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise UnreachableError(what, str(error)) from error
@@ -165,16 +165,16 @@ class Hop:
             raise _unknown_name(server) from error
         except TimeoutError as error:
             raise SilentError(
-                _("%s was not reached") % server,
+                _("%s could not be reached") % server,
                 _("nothing answered at %(address)s within %(seconds)d seconds")
                 % {"address": server.address, "seconds": CONNECT_TIMEOUT},
                 _("Check that the machine is up and that no firewall is in between."),
             ) from error
         except OSError as error:
             raise UnreachableError(
-                _("%s was not reached") % server,
+                _("%s could not be reached") % server,
                 _("%(address)s: %(why)s") % {"address": server.address, "why": error.strerror or error},
-                _("Check the host and the port, and that the SSH server runs."),
+                _("Check the host and the port, and that the SSH server is running."),
             ) from error
 
     def _authenticate(self, server: Server, credential: Credential, transport: paramiko.Transport) -> None:
@@ -244,8 +244,8 @@ def look_up(server: Server) -> list[str]:
 
 def _unknown_name(server: Server) -> UnreachableError:
     return UnreachableError(
-        _("%s was not reached") % server,
-        _("the name %s is not known") % server.host,
+        _("%s could not be reached") % server,
+        _("the name %s cannot be resolved") % server.host,
         _("Check the host in the server's settings."),
     )
 
@@ -261,7 +261,7 @@ def _no_handshake(server: Server, error: Exception, seconds: float) -> ShellErro
         return HostKeyChangedError(
             _("%s and deployer have no algorithm in common") % server,
             str(error),
-            _("Its pinned host key may be of a kind that it no longer has, or its SSH server is too old."),
+            _("Its pinned host key may be of a kind that it no longer has, or its SSH server may be too old."),
         )
     return UnreachableError(
         _("%s did not answer as an SSH server") % server,

@@ -35,7 +35,7 @@ RECONNECTING = (0.2, 3.0)
 
 
 class Output(NamedTuple):
-    """What a short command printed, and its exit status."""
+    """The output of a short command, and its exit status."""
 
     code: int
     stdout: str
@@ -57,7 +57,7 @@ class SSHShell:
         """Connect and log in, through the jump hosts. Raises a `ShellError` that explains itself."""
         self.close()
         if self.abandoned:
-            raise StoppedError(_("The work on %s was taken over by somebody else") % self.server)
+            raise StoppedError(_("The work on %s was taken over by another worker") % self.server)
         try:
             for hop in self.server.route():
                 self.chain.transports.append(self._login(hop))
@@ -71,7 +71,7 @@ class SSHShell:
         self.chain.close()
 
     def abandon(self) -> None:
-        """Close the link for good and touch nothing on the server any more: what runs there is somebody else's."""
+        """Close the link for good and leave the server alone: another worker owns what runs there."""
         self.abandoned = True
         self.close()
 
@@ -192,8 +192,8 @@ class SSHShell:
     ) -> Output:
         """Run a script of our own under sh with the bytes of ``pieces`` as its input; gives what it said.
 
-        Pieces of `PIECE` bytes are the fastest. ``text`` is seen in the server's list of processes: it holds no secret.
-        Raises `LinkLostError` when there is no exit status; it is for the caller to begin anew.
+        Pieces of `PIECE` bytes are the fastest. ``text`` is seen in the server's list of processes: it holds no
+        secret. Raises `LinkLostError` when there is no exit status; the caller has to start again.
         """
         said: dict[str, list[bytes]] = {STDOUT: [], STDERR: []}
         with self._channel(_("The link to %s was lost during the upload") % self.server) as channel:

@@ -52,7 +52,7 @@ class Follower:
         self.begun = {STDOUT: False, STDERR: False}
 
     def stray(self) -> str:
-        """What was printed instead of the run's output, for an error message."""
+        """The text that was printed instead of the run's output, for an error message."""
         return b" ".join(self.noise.values()).decode(errors="replace").strip()[:300]
 
     def take(self, stream: str, data: bytes) -> None:

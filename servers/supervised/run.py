@@ -42,10 +42,10 @@ class SupervisedRun(Shell):
     ) -> tuple[int, str]:
         """As `run`, and what ``question``, a short script of our own, printed at the moment when ``script`` had ended.
 
-        Nothing where there was no time for the answer: how the script ended is what counts.
-        A lost link is taken up again until the time limit and no output is lost or doubled. Raises as
-        `Shell.run`; besides `RunLostError` when the runner is gone without a record, and the last connection
-        error when the server could not be reached again in time.
+        Nothing where there was no time for the answer: the exit status of the script is what matters. A lost link is
+        taken up again until the time limit and no output is lost or doubled. Raises as `Shell.run`; besides
+        `RunLostError` when the runner is gone without a record, and the last connection error when the server could not
+        be reached again in time.
         """
         follower = Follower(on_output)
         deadline = time.monotonic() + timeout
@@ -127,8 +127,10 @@ class SupervisedRun(Shell):
         if follower.record in {None, LOST, REBOOTED}:
             raise RunLostError(
                 _("The run on %s left no record of its end") % self.link.server,
-                _("the machine was restarted meanwhile") if follower.record == REBOOTED else _("its runner was killed"),
-                _("Look at the server before anything is done again."),
+                _("the machine was restarted in the meantime")
+                if follower.record == REBOOTED
+                else _("its runner was killed"),
+                _("Check the server before you do anything again."),
             )
         record = Record.read(follower.record or "")
         self._fetch_rest(follower, record)
@@ -147,12 +149,12 @@ class SupervisedRun(Shell):
         if record.held:
             self.link.notice(
                 _(
-                    "What the script left running has the script's own output open; what it writes there from now on "
-                    "is thrown away. Let it write to a file of its own (>app.log 2>&1)."
+                    "A process that the script left running still holds its output; from now on that output is "
+                    "discarded. Let it write to a file of its own (>app.log 2>&1)."
                 )
             )
         if record.cut:
-            self.link.notice(_("The output is not whole: the server could not store all of it. Check its free space."))
+            self.link.notice(_("The output is incomplete: the server could not store all of it. Check its free space."))
 
     def _end(self, follower: Follower, run_as: str) -> None:
         """End the run and hand over what it still printed."""

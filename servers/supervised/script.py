@@ -1,7 +1,7 @@
 """Shell text for runs that outlive the link: started once, output and exit status in files, followed by offset.
 
-A run has a private folder ``.deployer/runs/KEY`` (mode 0700) in the login's home. Its making is the gate: whoever
-makes it starts the script, everybody else follows. In it:
+A run has a private folder ``.deployer/runs/KEY`` (mode 0700) in the login's home. Its creation is the gate: the client
+that creates it starts the script, all others follow. In it:
 
 ``end``       a FIFO that the runner holds open: its followers read end-of-file at the moment it is gone,
               killed or not (a pid that nobody has reaped yet still answers to signals)
@@ -38,7 +38,7 @@ if [ -n "$base" ] && [ -d "$base" ] && [ -w "$base" ]; then base=$base/.deployer
 #: Exit status of the follower when there is nothing to follow; told from the script's by the missing trailer.
 NOTHING_TO_FOLLOW = 120
 
-#: For whoever has opened the gate and sees that nothing was started: the disk may be full.
+#: For the client that has opened the gate and sees that nothing was started: the disk may be full.
 _GIVE_UP = f'{{ rm -rf "$d"; exit {NOTHING_TO_FOLLOW}; }}'
 
 #: How long a stream may take to end after its script, before a daemon is suspected to have it: hundredths of a second.
@@ -51,7 +51,7 @@ KEPT_DAYS = 14
 
 
 def _enter(key: str) -> str:
-    """Sets ``d`` to the run's folder, and ``mine`` to nothing: whoever opens the gate says yes."""
+    """Sets ``d`` to the run's folder, and ``mine`` to nothing: the client that opens the gate sets it to yes."""
     return f"{_BASE}d=$base/runs/{quote(key)} mine=\n"
 
 
@@ -59,8 +59,8 @@ def runner(key: str, script: Script) -> str:
     """The text of ``run.sh``: run the script in the foreground with the environment from 3, record its end.
 
     ``$1`` is the run's folder, ``$2`` the login's own umask, 4 the FIFO. The script runs in the foreground because a
-    shell starts background commands with SIGINT and SIGQUIT ignored, which the application would inherit. Whoever ends
-    the script with all that it has started ends what the runner starts meanwhile, too: it tries again.
+    shell starts background commands with SIGINT and SIGQUIT ignored, which the application would inherit. Ending the
+    script with all its processes also ends what the runner starts in the meantime: it tries again.
     """
     folder = f"cd -- {quote(script.folder)} || exit 126" if script.folder else 'cd -- "$HOME"'
     # The marker comes last: without it, half of an environment has come.
@@ -134,7 +134,8 @@ def environment(values: Mapping[str, str]) -> str:
 def start(key: str, script: Script, delimiter: str) -> str:
     """Start the run ``key`` unless somebody has. ``delimiter`` is a word that no line of the values equals.
 
-    The environment is in no list of processes, and in no file but that in which some shells keep such a text meanwhile.
+    The environment shows in no list of processes, and in no file except the temporary one in which some shells keep
+    such a text.
     """
     env = environment({**script.env, RUN_MARKER: key})
     return f"""mask=$(umask)
@@ -283,14 +284,14 @@ flock 9 2>/dev/null
 
 
 def close_gate(key: str) -> str:
-    """See to it that the run is never started from now on. Prints ``never`` or, if it was already, ``started``."""
+    """Prevent the run from ever being started. Prints ``never`` or, if it was already started, ``started``."""
     return f"""{_enter(key)}{_ONE_AT_A_TIME}
 if mkdir "$d" 2>/dev/null; then echo never; elif [ -d "$d" ]; then echo started; else exit 120; fi
 """
 
 
 def only_before(key: str) -> str:
-    """Text that ends what follows it with status 7 once the run's gate is closed; it is not closed meanwhile."""
+    """Text that ends what follows it with status 7 once the run's gate is closed; it cannot close in between."""
     return f"""mask=$(umask)
 {_enter(key)}{_ONE_AT_A_TIME}
 umask "$mask"

@@ -1,1 +1,1 @@
-"""Pages that show the machines and how they are reached, and change what is known of them."""
+"""Pages that show the machines and how they are reached, and edit them."""

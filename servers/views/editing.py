@@ -1,4 +1,4 @@
-"""Make, change and delete servers, groups and credentials, for those who may."""
+"""Create, change and delete servers, groups and credentials, for users with the permission."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -60,12 +60,12 @@ def server_delete(request: Request, pk: int) -> HttpResponse:
     server = get_object_or_404(Server, pk=pk)
     groups, behind = [*server.groups.all()], [*server.reached_through.all()]
     consequences = [
-        _("Nothing is changed on the machine itself. What was deployed there runs on."),
-        _("The record of its deployments stays; what was last seen there is forgotten."),
+        _("Nothing is changed on the machine itself. The software deployed there keeps running."),
+        _("The record of its deployments is kept; the record of what was last seen there is deleted."),
     ]
     if groups:
         names = ", ".join(map(str, groups))
-        consequences.insert(0, _("It leaves these groups, and no deployment reaches it any more: %s.") % names)
+        consequences.insert(0, _("It is removed from these groups, and deployments no longer reach it: %s.") % names)
     obstacle = ""
     if behind:
         obstacle = _("These servers are reached through it: %s. Give them another jump host first.") % ", ".join(
@@ -96,8 +96,8 @@ def group_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a group."""
     group = get_object_or_404(ServerGroup, pk=pk)
     consequences = [
-        _("Its servers stay, in their other groups or in none."),
-        _("Deployments to it stay in the history, without the group's name."),
+        _("Its servers are kept, in their other groups or in none."),
+        _("Deployments to it stay in the history, without the name of the group."),
     ]
     return _delete(request, group, consequences, "", reverse("group", args=[pk]))
 
@@ -123,7 +123,7 @@ def credential_edit(request: Request, pk: int) -> HttpResponse:
 def credential_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a login."""
     credential = get_object_or_404(Credential.objects.only("name"), pk=pk)
-    consequences = [_("Its key and password are deleted and cannot be brought back.")]
+    consequences = [_("Its key and password are deleted and cannot be restored.")]
     users = [*credential.servers.values_list("name", flat=True)[:10]]
     obstacle = ""
     if users:
@@ -136,7 +136,7 @@ def _may_group(request: Request) -> bool:
 
 
 def _form(request: Request, form: ModelForm[Any], title: str, back: str) -> HttpResponse:
-    """A form as it was filled in; once it is right it is saved, and leads to what it made."""
+    """A form as it was filled in; once it is valid it is saved, and leads to the saved row."""
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
             made = form.save()
@@ -157,7 +157,7 @@ def _page_of(made: models.Model) -> str:
 
 
 def _delete(request: Request, it: models.Model, consequences: list[str], obstacle: str, back: str) -> HttpResponse:
-    """Say what a deletion means and what is in its way; delete after a POST."""
+    """Explain a deletion and its obstacles; delete after a POST."""
     obstacle = obstacle or _hold(it)
     section = SECTIONS[type(it)]
     if request.method == "POST" and not obstacle:
@@ -165,7 +165,7 @@ def _delete(request: Request, it: models.Model, consequences: list[str], obstacl
         try:
             it.delete()
         except (ProtectedError, IntegrityError):
-            obstacle = _hold(it) or _("Somebody began to use it at the same moment: look again.")
+            obstacle = _hold(it) or _("Somebody has just started to use it: look again.")
         else:
             messages.success(request, _("%s is deleted.") % name)
             return redirect(section)
@@ -175,7 +175,7 @@ def _delete(request: Request, it: models.Model, consequences: list[str], obstacl
 
 
 def _hold(it: models.Model) -> str:
-    """What does not let a row be deleted, found as its deletion would find it."""
+    """The rows that prevent a deletion, found in the same way as the deletion finds them."""
     try:
         Collector(using=DEFAULT_DB_ALIAS, origin=it).collect([it])
     except ProtectedError as error:

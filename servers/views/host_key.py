@@ -1,4 +1,4 @@
-"""The host key of a server: the pinned one beside the one that it shows now, and putting the one for the other."""
+"""The host key of a server: the pinned one beside the one that it shows now, and replacing one with the other."""
 
 from typing import Any
 
@@ -39,16 +39,19 @@ def host_key_pin(request: Request, pk: int) -> HttpResponse:
     server = get_object_or_404(Server.objects.with_login(), pk=pk)
     wanted, seen = request.POST.get("shown", ""), request.POST.get("pinned", "")
     if not request.POST.get("compared"):
-        messages.error(request, _("Nothing was changed: compare the fingerprint with the machine's own first."))
+        messages.error(request, _("Nothing was changed: first compare the fingerprint with the machine's own."))
     elif (shown := ask_host_key(server)).problem:
         messages.error(request, _("Nothing was changed. %s") % shown.problem)
     elif not same_key(shown.key, wanted):
-        messages.error(request, _("Nothing was changed: the server shows yet another key now. Look again."))
+        messages.error(request, _("Nothing was changed: the server now shows yet another key. Compare again."))
     elif not server.replace_host_key(seen, shown.key):
-        messages.error(request, _("Nothing was changed: somebody else changed the pinned key meanwhile. Look again."))
+        messages.error(
+            request, _("Nothing was changed: somebody else has changed the pinned key in the meantime. Compare again.")
+        )
     else:
         messages.success(
-            request, _("The key is pinned: %s. Test the connection to see that all is well.") % fingerprint(shown.key)
+            request,
+            _("The key is pinned: %s. Test the connection to make sure that it works.") % fingerprint(shown.key),
         )
         return redirect("server", pk)
     return redirect("host_key", pk)

@@ -1,4 +1,4 @@
-"""Import servers and groups from a file of another tool: read, look at what would happen, take what is ticked."""
+"""Import servers and groups from a file of another tool: read it, preview the changes, import the ticked rows."""
 
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +19,7 @@ from servers.imports.rows import Choices
 from servers.imports.taking import Done, take
 from servers.models import Environment
 
-#: A list that was looked at longer ago than this is made anew.
+#: A list that was previewed longer ago than this has to be read again.
 LOOKED_AT_WITHIN = 24 * 3600
 _SALT = "servers.import"
 
@@ -31,7 +31,7 @@ importers_only = needs(
 @require_http_methods(["GET", "HEAD", "POST"])
 @importers_only
 def server_import(request: Request) -> HttpResponse:
-    """The form; after a POST what the file holds, beside what is here. Nothing is changed."""
+    """The form; after a POST the contents of the file, beside the existing rows. Nothing is changed."""
     form = ImportForm(request.POST, request.FILES) if request.method == "POST" else ImportForm()
     if form.is_valid():
         listing = form.cleaned_data["listing"]
@@ -43,7 +43,7 @@ def server_import(request: Request) -> HttpResponse:
 @require_POST
 @importers_only
 def server_import_take(request: Request) -> HttpResponse:
-    """Make and change what was ticked, all of it or nothing."""
+    """Create and change the ticked rows, all of them or none."""
     try:
         values = signing.loads(request.POST.get("listing", ""), salt=_SALT, max_age=LOOKED_AT_WITHIN)
     except signing.BadSignature:

@@ -38,7 +38,7 @@ def test_a_connection_is_tested_step_by_step_through_its_jump_host(page: Page, m
     expect(steps).to_have_count(10)
     expect(steps.nth(0)).to_contain_text(f"127.0.0.1:{door.port} was reached")
     expect(steps.nth(3)).to_contain_text("Logged in as")
-    expect(steps.nth(6)).to_contain_text("The host key was pinned now")
+    expect(steps.nth(6)).to_contain_text("The host key is now pinned")
     expect(steps.nth(8)).to_contain_text("Connected to inner as")
     expect(steps.nth(9)).to_contain_text("bash, tar, gzip")
     lefts = steps.evaluate_all("steps => steps.map((step) => Math.round(step.getBoundingClientRect().left))")
@@ -78,7 +78,7 @@ def test_a_changed_host_key_is_compared_and_replaced_and_the_server_is_online_ag
     page.get_by_role("link", name="Compare both keys").click()
     expect(page.get_by_role("region", name="Pinned here")).to_contain_text(old)
     expect(page.get_by_role("region", name="Shown by the server now")).to_contain_text(new)
-    expect(page.get_by_role("alert")).to_contain_text("It is another key.")
+    expect(page.get_by_role("alert")).to_contain_text("It is a different key.")
 
     page.get_by_role("button", name="Replace the pinned key").click()  # not before it was compared
     expect(page.get_by_role("heading", level=1)).to_contain_text("Host key of")
@@ -127,11 +127,11 @@ Include more
 """
     open_page(page, reverse("server_import"))
     page.get_by_label("Or its text").fill(config)
-    page.get_by_role("button", name="Look at what is in it").click()
+    page.get_by_role("button", name="Show what is in it").click()
     expect(page.get_by_role("note")).to_contain_text("is not followed")
     expect(page.get_by_role("row", name=re.compile("inner"))).to_contain_text("through door")
     assert not Server.objects.exists()
-    page.get_by_role("button", name="Import what is ticked").click()
+    page.get_by_role("button", name="Import the ticked ones").click()
     expect(page.get_by_role("status")).to_contain_text("2 new servers")
     page.get_by_role("link", name="inner", exact=True).click()
     page.get_by_role("button", name="Test connection").click()
@@ -154,7 +154,7 @@ win ansible_connection=winrm
     page.get_by_label("File").set_input_files(
         {"name": "hosts.ini", "mimeType": "text/plain", "buffer": inventory.encode()}
     )
-    page.get_by_role("button", name="Look at what is in it").click()
+    page.get_by_role("button", name="Show what is in it").click()
     expect(page.get_by_role("row", name=re.compile("web-1.*would change"))).to_contain_text("192.0.2.1")
     expect(page.get_by_role("row", name=re.compile("^win"))).to_contain_text("not reached over SSH")
     every = page.get_by_role("checkbox", name="Tick all servers that are new")
@@ -163,11 +163,11 @@ win ansible_connection=winrm
     every.check()
     page.get_by_role("checkbox", name="web-3").uncheck()
 
-    page.get_by_role("button", name="Import what is ticked").click()
+    page.get_by_role("button", name="Import the ticked ones").click()
     expect(page.get_by_role("alert")).to_contain_text("Choose a credential")
     expect(page.get_by_role("checkbox", name="web-3")).not_to_be_checked()
     page.get_by_label("no user named").select_option("other (ops)")
-    page.get_by_role("button", name="Import what is ticked").click()
+    page.get_by_role("button", name="Import the ticked ones").click()
     expect(page.get_by_role("status")).to_contain_text("2 new servers")
 
     groups = {group.name: group for group in ServerGroup.objects.all()}

@@ -177,7 +177,7 @@ def test_a_cancel_says_what_becomes_of_each_server_and_so_it_comes(person: Page,
 
     page.get_by_role("link", name="Cancel …").click()
     dialog.get_by_role("button", name="Cancel the deployment").click()
-    expect(page.get_by_role("status").first).to_contain_text("is asked to stop")
+    expect(page.get_by_role("status").first).to_contain_text("was asked to stop")
     shop.go("go-1", "go-2")
     expect(status_of(page)).to_contain_text("Cancelled")
     expect(server(page, "web-1")).to_contain_text("Success")
@@ -228,7 +228,7 @@ def test_failed_servers_are_retried_a_release_is_rolled_back_and_two_deployments
     expect(page.locator(".timings")).not_to_contain_text("Build")
 
     page.goto(reverse("deployments"))
-    compare = page.get_by_role("button", name="Compare the two that are chosen")
+    compare = page.get_by_role("button", name="Compare the two selected")
     expect(compare).to_be_hidden()
     page.get_by_label(f"Compare #{second.pk}").check()
     page.get_by_label(f"Compare #{first.pk}").check()
@@ -290,7 +290,7 @@ def test_what_somebody_has_opened_stays_open_while_the_servers_go_on(person: Pag
     page = person
     long_log.targets.update(evidence="== app.log\nno space left on device")
     page.goto(long_log.get_absolute_url())
-    page.get_by_text("What the server showed").click()
+    page.get_by_text("Evidence from the server").click()
     expect(page.get_by_text("no space left on device")).to_be_visible()
     long_log.targets.update(status="checking")
     expect(page.locator(".target")).to_contain_text("Checking")
@@ -316,12 +316,12 @@ def test_whoever_has_asked_is_told_of_the_end_and_the_browser_remembers_it(perso
     page.add_init_script(NOTIFICATIONS)
     page.goto(long_log.get_absolute_url())
     tell = page.locator("#tell")
-    expect(tell).to_have_text("Tell me when it ends")
+    expect(tell).to_have_text("Notify me when it ends")
     assert page.evaluate("Notification.permission") == "default"  # nobody is asked before they want it
     tell.click()
     expect(tell).to_have_attribute("aria-pressed", "true")
     page.reload()
-    expect(tell).to_have_text("You are told when it ends")
+    expect(tell).to_have_text("You will be notified when it ends")
     long_log.end(Deployment.Status.FAILED, "web-1 does not answer")
     expect(status_of(page)).to_contain_text("Failed")
     wait_until(lambda: page.evaluate("window.told.length"), "the notification")

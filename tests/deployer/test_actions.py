@@ -159,7 +159,7 @@ def test_a_rollback_is_refused_once_a_newer_full_deployment_has_touched_the_serv
     newer.end(Status.SUCCESS, "")
     done, said = operator.do("rollback", it)
     assert not done
-    assert f"A newer deployment (#{newer.pk}) has touched these servers" in said
+    assert f"A newer deployment (#{newer.pk}) has changed these servers" in said
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_deployment_in_the_way_is_named(operator: Operator) -> None:
     newer.claim_for_worker()
     done, said = operator.do("retry", it)
     assert not done
-    assert f"already (#{newer.pk})" in said
+    assert f"is already being deployed to Production (#{newer.pk})" in said
     if operator.place == "page":
         assert f'href="{newer.get_absolute_url()}"' in said
 
@@ -272,7 +272,7 @@ def test_before_a_cancel_it_is_said_that_a_server_is_put_back_all_the_same(brows
     assert "is put back" not in browser.get(address).content.decode()
     first.move(Target.Status.FAILED)
     html = browser.get(address).content.decode()
-    assert html.count("is put back on the release before") == 2
+    assert html.count("is put back on its previous release") == 2
     assert "stays as it is" not in html
 
 
@@ -289,13 +289,13 @@ def test_after_a_cancel_only_force_is_offered_and_waiting_for_it(browser: Client
     it = make_deployment(make_project(), make_group(make_server()))
     it.claim_for_worker()
     address = reverse("deployment_cancel", args=[it.pk])
-    assert "Let it go on" in browser.get(address).content.decode()
+    assert "Let it continue" in browser.get(address).content.decode()
     it.request_cancel()
     html = browser.get(address).content.decode()
     assert f"Cancel #{it.pk} by force" in html
     assert "Cancel the deployment" not in html
-    assert "Let it go on" not in html
-    assert "Wait for it" in html
+    assert "Let it continue" not in html
+    assert "Wait for it to finish" in html
 
 
 def test_the_confirmation_of_a_retry_names_the_code_and_the_servers(browser: Client) -> None:
@@ -324,7 +324,7 @@ def test_what_would_be_refused_is_said_before_the_confirmation(browser: Client) 
     it = ended()
     newer = make_deployment(it.project, *it.server_groups.all())
     html = browser.get(reverse("deployment_retry", args=[it.pk]), follow=True).content.decode()
-    assert "is being deployed to Production already" in html
+    assert "is already being deployed to Production" in html
     assert f'href="{newer.get_absolute_url()}"' in html
 
 
@@ -334,7 +334,7 @@ def test_a_message_with_a_link_is_still_escaped(browser: Client) -> None:
     it.project.save()
     make_deployment(it.project, *it.server_groups.all())
     html = browser.post(reverse("deployment_retry", args=[it.pk]), follow=True).content.decode()
-    assert "“&lt;b&gt;shop&lt;/b&gt;” is being deployed" in html
+    assert "“&lt;b&gt;shop&lt;/b&gt;” is already being deployed" in html
     assert "<b>shop" not in html
 
 
@@ -442,12 +442,12 @@ def test_the_api_and_the_command_line_find_the_same(checked: dict[str, Any]) -> 
     assert (done.returncode, json.loads(done.stdout)) == (1, found)
     shown = manage(*check)
     assert shown.returncode == 1
-    assert "error | web-1 | The restart cannot work: the script" in shown.stdout
+    assert "error | web-1 | The restart would fail: the script" in shown.stdout
     checked["script"].write_text("echo ok")
     assert operator.api("/preflight", body).json()["ok"] is True
     done = manage(*check)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Nothing stands in the way." in done.stdout
+    assert "No problem was found." in done.stdout
     assert not Deployment.objects.exists()
 
 
@@ -477,7 +477,7 @@ def test_a_launch_at_the_moment_in_which_its_server_is_deleted_says_so(monkeypat
     monkeypatch.setattr("deployer.launching.launch.check_launch", found_a_moment_before)
     answer = operator.api("/deployments", {"project_id": project.pk, "server_group_ids": [group.pk]})
     assert answer.status_code == 409
-    assert "was deleted at this moment" in answer.json()["detail"]
+    assert "was deleted while you were launching" in answer.json()["detail"]
     assert not Deployment.objects.exists()
 
 

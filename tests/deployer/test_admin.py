@@ -309,7 +309,7 @@ def test_the_action_tests_each_server_and_says_what_was_found(admin: Client, ssh
     bad.refresh_from_db()
     assert (good.connection_status, bad.connection_status) == ("online", "offline")
     assert '<li class="success">Connected to good as' in page
-    assert "The host key was pinned now: SHA256:" in page
+    assert "The host key is now pinned: SHA256:" in page
     assert '<li class="error">Bad &quot;&gt;&lt;script&gt;' in page
     assert "127.0.0.1:9: Connection refused." in page
     assert "<script>alert" not in page

@@ -271,7 +271,7 @@ def test_a_deployment_is_cancelled_once(caller: Caller, shop: Project, group: Se
     assert answer.json()["targets"][0]["status"] == "cancelled"
     again = caller.post(f"/deployments/{deployment.pk}/cancel")
     assert again.status_code == 409
-    assert "has ended already (cancelled)" in again.json()["detail"]
+    assert "has already ended (cancelled)" in again.json()["detail"]
     assert caller.post("/deployments/4711/cancel").status_code == 404
 
 

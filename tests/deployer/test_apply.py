@@ -224,7 +224,7 @@ def test_a_secret_that_becomes_an_ordinary_variable_does_not_show_its_old_value(
             "projects",
             "[{name: p, variables: [{name: A, value: x, value_env: HOME}]}]",
             "projects[0].variables[0].value_env",
-            "projects[0].variables[0].value” says it already",
+            "projects[0].variables[0].value” already sets this",
         ),
         (
             "projects",
@@ -250,7 +250,7 @@ def test_a_secret_that_becomes_an_ordinary_variable_does_not_show_its_old_value(
         ("projects", '[{name: "a\\nb"}]', "projects[0].name", "Line breaks"),
         ("projects", '[{name: p, description: "\\ud800"}]', "projects[0].description", "half a character"),
         ("projects", "[{description: x}]", "projects[0]", "“name” is missing"),
-        ("projects", "[{name: }]", "projects[0].name", "expected text, not nothing"),
+        ("projects", "[{name: }]", "projects[0].name", "expected text, but there is no value"),
         ("projects", "[shop]", "projects[0]", "expected keys and values, not text"),
         ("projects", "{name: shop}", "projects", "expected a list, not keys and values"),
         ("servers", "[{name: s, host: h, credential: login, port: abc}]", "servers[0].port", "whole number, not “abc”"),
@@ -267,7 +267,7 @@ def test_a_secret_that_becomes_an_ordinary_variable_does_not_show_its_old_value(
             "whole number, not “22.5”",
         ),
         ("servers", "[{name: s, host: 'h;id', credential: login}]", "servers[0].host", "is not a host name"),
-        ("servers", "[{name: s, host: h}]", "servers[0].credential", "is missing"),
+        ("servers", "[{name: s, host: h}]", "servers[0].credential", "required, but missing"),
         ("servers", "[{name: s, host: h, credential: logn}]", "servers[0].credential", "Did you mean “login”?"),
         (
             "servers",
@@ -284,7 +284,7 @@ def test_a_secret_that_becomes_an_ordinary_variable_does_not_show_its_old_value(
         ),
         ("groups", "[{name: g, servers: [s-1]}]", "groups[0].servers[0]", "there is no server “s-1”"),
         ("groups", "[{name: g, servers: s-1}]", "groups[0].servers", "expected a list of names, not text"),
-        ("groups", "[{name: g}, {name: g}]", "groups[1].name", "declared already"),
+        ("groups", "[{name: g}, {name: g}]", "groups[1].name", "is already declared"),
         ("credentials", "[{name: c, username: u, kind: ssh_key}]", "credentials[0].private_key", "needs a private key"),
         (
             "credentials",
@@ -305,7 +305,7 @@ def test_a_secret_that_becomes_an_ordinary_variable_does_not_show_its_old_value(
             "directory",
         ),
         ("credentials", "[{name: c, username: u, kind: password}]", "credentials[0].password", "needs a password"),
-        ("credentials", "[{name: c, kind: password, password: x}]", "credentials[0].username", "is missing"),
+        ("credentials", "[{name: c, kind: password, password: x}]", "credentials[0].username", "required, but missing"),
         ("project", "[]", "project", "did you mean “projects”?"),
     ],
 )
@@ -328,14 +328,14 @@ def test_a_mistake_is_refused_with_its_file_its_path_and_what_was_expected(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("projects: [{name: a, name: b}]", "the key “name” is there twice"),
-        ("projects: []\nprojects: []", "the key “projects” is there twice"),
+        ("projects: [{name: a, name: b}]", "the key “name” appears twice"),
+        ("projects: []\nprojects: []", "the key “projects” appears twice"),
         ("projects: [", "line 1"),
         ("projects:\n\t- name: a", "line 2, column 1"),
         ("a: 1\n---\nb: 2", "line 2"),
         ("projects: !!python/object/apply:os.system ['id']", "python/object/apply"),
         ("- a\n- b", "expected credentials, servers, groups, projects"),
-        ("", "not nothing"),
+        ("", "not an empty value"),
         ("projects: " + "[" * 5000, "nested too deeply"),
         ("projects: [{name: !!int x}]", "does not fit the tag"),
     ],

@@ -101,7 +101,7 @@ def test_a_deployment_shows_what_it_has_changed_however_often_others_follow(proj
     deployed(project, server)
     assert subjects(changes_of_deployment(second).steps[0].added) == ["Second"]
     assert subjects(changes_of_deployment(second).left_out) == ["Third"]
-    assert "deployer knows of no release" in changes_of_deployment(first).steps[0].problem
+    assert "no earlier release is on record" in changes_of_deployment(first).steps[0].problem
 
 
 def test_many_commits_are_counted_and_the_newest_shown(project, server, git_repo, queue_server):
@@ -122,7 +122,7 @@ def test_what_is_not_known_is_said(project, server, git_repo, queue_server):
     assert "uploaded" in changes_of_launch(project, "", version, []).problem
     assert "commit is not known" in changes_of_launch(project, "main", "", [server.pk]).steps[0].problem
     Release.objects.update(commit_hash="0123456789012345678901234567890123456789")
-    assert "not in the repository" in changes_of_launch(project, "main", "", [server.pk]).steps[0].problem
+    assert "no longer in the repository" in changes_of_launch(project, "main", "", [server.pk]).steps[0].problem
     for hostile in ("--output=/tmp/pwned", "main;id", "$(id)", "main..x", "-x", "@{u}", "a\nb"):
         assert "was not in the repository" in changes_of_launch(project, hostile, "", [server.pk]).problem
 

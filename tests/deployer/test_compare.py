@@ -80,9 +80,9 @@ def test_servers_are_side_by_side_also_those_of_one_alone(client: Client) -> Non
     html = page(client, first, ended(project, group))
     rows = {match[1]: match[0] for match in re.finditer(r'<th scope="row">(web-\d)</th>.*?</tr>', html, re.DOTALL)}
     assert set(rows) == {"web-1", "web-2", "web-3"}
-    assert "not part of it" in rows["web-1"]
+    assert "not included" in rows["web-1"]
     assert "disk full" in rows["web-2"]
-    assert "not part of it" not in rows["web-2"]
+    assert "not included" not in rows["web-2"]
     assert "Group web" in html
 
 
@@ -98,7 +98,7 @@ def test_the_commits_between_are_read_from_the_repository(client: Client, git_re
     assert "1 commit was new" in html
     assert "Add &lt;the&gt; cart" in html
     back = [chosen[1], ended(project, group, commit_hash=old).pk]
-    assert "1 commit was taken back" in client.get(reverse("compare_commits"), {"with": back}).content.decode()
+    assert "1 commit was rolled back" in client.get(reverse("compare_commits"), {"with": back}).content.decode()
 
 
 def test_a_deployment_is_compared_with_the_one_of_its_project_before_it(client: Client) -> None:
@@ -114,7 +114,7 @@ def test_a_deployment_is_compared_with_the_one_of_its_project_before_it(client: 
 @pytest.mark.parametrize("chosen", [[], [1], [1, 1], [1, 2, 3], ["x", "2"], ["9" * 30, "1"]])
 def test_anything_but_two_is_said_to_be_wrong(client: Client, chosen: list[Any]) -> None:
     answer = client.get(reverse("deployment_compare"), {"with": chosen}, follow=True)
-    assert "Choose two deployments" in answer.content.decode()
+    assert "Choose exactly two deployments" in answer.content.decode()
 
 
 def test_a_visitor_is_shown_nothing() -> None:
@@ -141,5 +141,5 @@ def test_a_server_that_was_renamed_between_the_two_is_one_server(client: Client)
     server.name = "web-new"
     server.save()
     html = page(client, first, ended(project, group))
-    assert "not part of it" not in html
+    assert "not included" not in html
     assert "web-new" in html

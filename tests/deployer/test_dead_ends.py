@@ -47,7 +47,7 @@ def test_a_form_without_its_token_says_that_nothing_was_done_and_what_to_do() ->
     page = answer.content.decode()
     assert answer.status_code == 403
     assert "nothing was done" in page
-    assert "load the page again" in page
+    assert "reload the page" in page
     assert "DEPLOYER_ALLOWED_HOSTS" in page
     project.refresh_from_db()
     assert project.name == "shop"
@@ -69,7 +69,7 @@ def test_an_error_of_ours_and_an_unknown_host_say_what_to_do_without_the_databas
 ) -> None:
     with django_assert_num_queries(0):
         request = RequestFactory().get("/")
-        assert b"Load it again" in server_error(request).content
+        assert b"Reload the page" in server_error(request).content
         assert b"DEPLOYER_ALLOWED_HOSTS" in bad_request(request, ValueError()).content
     settings.ALLOWED_HOSTS = ["deployer.example.com"]
     answer = Client().get("/", headers={"host": "elsewhere.example.com"})
@@ -101,7 +101,7 @@ def test_a_launch_without_the_queue_is_recorded_says_that_it_waits_and_is_sent_w
     assert answer["Location"] == deployment.get_absolute_url()
     page = client.get(answer["Location"]).content.decode()
     assert LOST in page
-    assert "recorded and waits for it" in page
+    assert "recorded and wait for it" in page
     lost_queue.start()
     Deployment.objects.update(created_at=deployment.created_at - 2 * LOST_JOB)
     assert sweep()["again"] == [deployment.pk]

@@ -232,8 +232,8 @@ def test_ctrl_c_stops_the_watching_and_not_the_deployment(shop: Project, start: 
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["nope", "--group", "web"], "There is no project “nope”. There are: shop."),
-        (["shop", "--group", "nope"], "There is no server group “nope”. There are: web."),
+        (["nope", "--group", "web"], "There is no project “nope”. Known names: shop."),
+        (["shop", "--group", "nope"], "There is no server group “nope”. Known names: web."),
         (["$(id)\n", "--group", "web"], "There is no project “'$(id)\\n'”."),
         (["shop"], "--group"),
         (["shop", "--group", "web", "--type", "half"], "invalid choice: 'half'"),
@@ -255,7 +255,7 @@ def test_a_second_launch_is_refused_and_the_first_is_named(shop: Project) -> Non
     first = make_deployment(shop, ServerGroup.objects.get())
     done = run("deploy", "shop", "--group", "web", "--json")
     assert done.returncode == 2
-    assert f"(#{first.pk}): wait for it or cancel it." in done.stderr
+    assert f"(#{first.pk}): wait for it to finish, or cancel it." in done.stderr
     assert done.stdout == ""
 
 
@@ -264,7 +264,7 @@ def test_cancel_ends_one_that_has_not_begun(shop: Project) -> None:
     done = run("cancel", str(deployment.pk))
     deployment.refresh_from_db()
     assert (done.returncode, deployment.status) == (0, "cancelled")
-    assert "is cancelled; it had not begun" in done.stdout
+    assert "is cancelled; it had not started" in done.stdout
 
 
 def test_cancel_asks_a_running_one_to_stop(shop: Project) -> None:
@@ -275,13 +275,13 @@ def test_cancel_asks_a_running_one_to_stop(shop: Project) -> None:
     assert (done.returncode, deployment.status) == (0, "cloning")
     assert deployment.cancel_requested_at is not None
     assert deployment.force_requested_at is None
-    assert "is asked to stop:" in done.stdout
+    assert "was asked to stop:" in done.stdout
 
 
 def test_a_forced_cancel_asks_for_the_scripts_to_be_ended_too(shop: Project) -> None:
     deployment = make_deployment(shop, ServerGroup.objects.get())
     deployment.claim_for_worker()
-    assert "is asked to stop at once" in run("cancel", str(deployment.pk), "--force").stdout
+    assert "was asked to stop at once" in run("cancel", str(deployment.pk), "--force").stdout
     deployment.refresh_from_db()
     assert deployment.force_requested_at is not None
 
@@ -291,7 +291,7 @@ def test_cancel_refuses_what_has_ended_and_what_is_not_there(shop: Project) -> N
     deployment.request_cancel()
     ended = run("cancel", str(deployment.pk))
     assert ended.returncode == 2
-    assert "has ended already (cancelled)" in ended.stderr
+    assert "has already ended (cancelled)" in ended.stderr
     for number in ("4711", "99999999999999999999999"):
         missing = run("cancel", number)
         assert missing.returncode == 2

@@ -180,7 +180,7 @@ def test_a_missing_script_is_named_and_nothing_is_run(sshd, place):
 def test_a_script_over_its_time_fails_and_leaves_no_process(sshd, place):
     path = script(place, f"trap '' TERM; {nap(444)} & while :; do {nap(444)}; done")
     deployment = restarted(make_project(deploy_script_path=path, script_timeout=1), make_group(make_server(sshd)))
-    assert "longer than its 1 seconds" in deployment.error_message
+    assert "longer than its limit of 1 seconds" in deployment.error_message
     assert not processes_running(nap(444))
 
 

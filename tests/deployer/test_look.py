@@ -38,7 +38,7 @@ def test_all_that_is_wrong_is_told_in_one_order() -> None:
         *(f"error web-1: {tool} is not installed on the server" for tool in ("bash", "tar", "gzip", "readlink", "mv")),
         "warning web-1: setsid is not installed on the server",
         "error web-1: The script cannot be run as shop",
-        "error web-1: The release cannot be put there",
+        "error web-1: The release cannot be put on the server",
         "error web-1: The release cannot be made live",
         "warning web-1: The disk is nearly full",
     ]

@@ -114,7 +114,7 @@ def test_what_is_wrong_in_the_second_step_is_said_and_nothing_that_was_typed_is_
 
 def test_a_project_without_a_repository_needs_no_git(maria: Client) -> None:
     html = look(maria, "")
-    assert "packages that were built elsewhere" in html
+    assert "packages built elsewhere" in html
     values = first_step("") | {
         "default_branch": "main",
         "project_type": "other",
@@ -146,8 +146,8 @@ def test_what_went_wrong_on_the_way_is_a_sentence_with_a_remedy(
     empty.git("init", "--quiet", "--bare")
     for url, why in (
         (f"ssh://{sshd.host}:{sshd.port}/nowhere.git", "there is no such repository.*Check the path"),
-        (f"ssh://127.0.0.1:{free_port()}/a.git", "nothing answers there.*Check the host and the port"),
-        (f"https://127.0.0.1:{free_port()}/a.git", "nothing answers there.*Check the host and the port"),
+        (f"ssh://127.0.0.1:{free_port()}/a.git", "no git server answers.*Check the host and the port"),
+        (f"https://127.0.0.1:{free_port()}/a.git", "no git server answers.*Check the host and the port"),
         (str(tmp_path / "nowhere"), "there is no such repository"),
         (empty.url, "it has no branch yet.*Push a first commit"),
     ):

@@ -185,19 +185,19 @@ LINK_IN = entry("link", type=tarfile.SYMTYPE, linkname="sub")
         ("a.tar", tar_of(entry("a/../../evil")), "leads out"),
         ("a.tar", tar_of(entry("link", type=tarfile.SYMTYPE, linkname="../../etc")), "leads out"),
         ("a.tar", tar_of(entry("hard", type=tarfile.LNKTYPE, linkname="/etc/passwd")), "leads out"),
-        ("a.tar", tar_of(entry("hard", type=tarfile.LNKTYPE, linkname="nothing")), "hard link to no file"),
-        ("a.tar", tar_of(LINK_IN, entry("hard", type=tarfile.LNKTYPE, linkname="link")), "hard link to no file"),
-        ("a.tar", tar_of(LINK_IN, entry("link/file")), "no folder"),
-        ("a.tar", tar_of(entry("file"), entry("file/below")), "no folder"),
+        ("a.tar", tar_of(entry("hard", type=tarfile.LNKTYPE, linkname="nothing")), "hard link, but no file"),
+        ("a.tar", tar_of(LINK_IN, entry("hard", type=tarfile.LNKTYPE, linkname="link")), "hard link, but no file"),
+        ("a.tar", tar_of(LINK_IN, entry("link/file")), "not a folder"),
+        ("a.tar", tar_of(entry("file"), entry("file/below")), "not a folder"),
         ("a.tar", tar_of(entry("file"), entry("./file")), "in it twice"),
-        ("a.tar", tar_of(entry("file"), entry("file", type=tarfile.DIRTYPE)), "two different things"),
-        ("a.tar", tar_of(entry("disk", type=tarfile.BLKTYPE)), "neither a file"),
+        ("a.tar", tar_of(entry("file"), entry("file", type=tarfile.DIRTYPE)), "different kinds of entry"),
+        ("a.tar", tar_of(entry("disk", type=tarfile.BLKTYPE)), "not a file, a folder or a link"),
         ("a.tar", tar_of(entry("root", mode=0o4755)), "setuid"),
         ("a.tar", tar_of(entry("two\nlines")), "control character"),
         ("a.zip", zip_of(("../evil", "")), "leads out"),
         ("a.zip", zip_of(("/evil", "")), "leads out"),
         ("a.zip", zip_of((zipped("link", stat.S_IFLNK | 0o777), "../../etc/passwd")), "leads out"),
-        ("a.zip", zip_of((zipped("pipe", stat.S_IFIFO | 0o644), "")), "neither a file"),
+        ("a.zip", zip_of((zipped("pipe", stat.S_IFIFO | 0o644), "")), "not a file, a folder or a link"),
         ("a.zip", zip_of((zipped("root", stat.S_IFREG | 0o4755), "")), "setuid"),
         ("a.zip", zip_of(("x", "y"))[:-10], "cannot be read"),
         ("a.zip", b"", "cannot be read"),
@@ -205,7 +205,7 @@ LINK_IN = entry("link", type=tarfile.SYMTYPE, linkname="sub")
         ("a.tar.gz", packed(".tar"), "cannot be read"),
         ("a.tar.zst", b"not at all", "cannot be read"),
         ("a.tar.xz", packed(".tar.xz")[:-8], "cannot be read"),
-        ("a.exe", b"MZ", "not a package.*none of .tar"),
+        ("a.exe", b"MZ", "not a package.*not end in any of .tar"),
         ("$(touch pwned)\n", b"", "not a package"),
     ],
 )
@@ -293,8 +293,8 @@ def test_the_list_says_where_each_release_is_live(
     with django_assert_max_num_queries(12):
         listed = " ".join(admin_client.get(page).content.decode().split())
     new, old = listed.split("<tbody>")[1].split("</tr>")[:2]
-    assert ("web-1" in new, "before that on" in new) == (True, False)
-    assert "before that on web-1" in old
+    assert ("web-1" in new, "previously on" in new) == (True, False)
+    assert "previously on web-1" in old
 
 
 def test_the_command_line_takes_a_package(project, sshd, queue_server, tmp_path):

@@ -204,7 +204,7 @@ def test_a_second_launch_is_refused_with_a_link_to_the_first(client: Client, run
     assert f'href="{running.get_absolute_url()}"' in client.get(url).content.decode()
     answer = client.post(url, {"deployment_type": "restart_only", "server_groups": [group.pk], "confirm": "shop"})
     html = answer.content.decode()
-    assert "is being deployed to Production already" in html
+    assert "is already being deployed to Production" in html
     assert f'href="{running.get_absolute_url()}"' in html
     assert Deployment.objects.count() == 1
 
@@ -634,9 +634,9 @@ def test_before_a_cancel_it_is_said_what_becomes_of_each_server(client: Client, 
     assert f'href="{url}"' in client.get(running.get_absolute_url()).content.decode()
     for status, kindly, by_force in [
         ("pending", "is not touched", "is not touched"),
-        ("staging", "the upload is ended", "the upload is ended"),
-        ("restarting", "finishes its restart and is verified", "its script is ended with all"),
-        ("checking", "is verified to the end", "its health checks are ended; its script had ended before"),
+        ("staging", "its upload is stopped", "its upload is stopped"),
+        ("restarting", "finishes its restart and is verified", "its script is ended, with every process"),
+        ("checking", "is verified to the end", "its health checks are stopped; its script had already ended"),
         ("success", "stays as it is", "stays as it is"),
     ]:
         running.targets.update(status=status)
@@ -663,7 +663,7 @@ def test_force_follows_a_cancel_and_nothing_is_offered_twice(client: Client, run
 def test_a_deployment_that_has_ended_says_that_there_is_nothing_to_cancel(client: Client, running: Deployment) -> None:
     running.end(Deployment.Status.SUCCESS)
     answer = client.post(reverse("deployment_cancel", args=[running.pk]), follow=True)
-    assert b"has ended already" in answer.content
+    assert b"has already ended" in answer.content
     running.refresh_from_db()
     assert running.status == "success"
 
@@ -683,7 +683,7 @@ def test_home_shows_what_runs_what_failed_and_what_ran(client: Client, running: 
     failed.end(Deployment.Status.FAILED, "web-1 could not be reached.")
     html = client.get("/").content.decode()
     assert 'hx-trigger="every 2s"' in html
-    attention = html.split("Needs attention")[1].split("Lately")[0]
+    attention = html.split("Needs attention")[1].split("Recent deployments")[0]
     assert "broken" in attention
     assert "web-1 could not be reached." in attention
     assert "shop" in html.split("Running now")[1].split("Needs attention")[0]
@@ -700,7 +700,7 @@ def test_nothing_is_said_of_a_server_that_was_changed_after_it_was_seen(client: 
     assert target.server is not None
     Target.objects.update(started_at=now, begun_at=now, release_after="r2", status="failed")
     Sighting.objects.create(project=running.project, server=target.server, release="r1", seen_at=now)
-    assert "release r1 is live, deployer left r2" in client.get("/").content.decode()
+    assert "release r1 is live, but deployer left r2" in client.get("/").content.decode()
     Sighting.objects.update(seen_at=now - timedelta(seconds=1))
     html = client.get("/").content.decode()
     assert "deployer left" not in html

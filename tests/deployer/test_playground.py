@@ -68,7 +68,7 @@ def test_its_servers_are_kept_while_they_are_wanted_and_are_the_same_after_a_res
     again.manage(*command)  # neither deployer nor git has met another host key
     wait_until(lambda: len(processes_with(mark)) == 3, "the three shops alone to run")
     (folder / "wanted").unlink()
-    wait_until(lambda: "playground is not wanted any more" in again.log, "it to stop")
+    wait_until(lambda: "playground is no longer needed" in again.log, "it to stop")
     wait_until(lambda: not processes_with(mark), "the shops to end")
     assert again.stop(signal.SIGTERM) == 0
     again.wait_ended()
@@ -88,7 +88,7 @@ def test_a_port_that_somebody_else_has_taken_meanwhile_is_not_taken_for_its_own(
 def test_servers_that_do_not_come_up_are_not_wanted_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEPLOYER_SUPERVISOR", "x")
     monkeypatch.setattr(keeping, "LIMIT", 1)
-    with pytest.raises(keeping.PlaygroundError, match="did not come up within 1 seconds"):
+    with pytest.raises(keeping.PlaygroundError, match="did not start within 1 seconds"):
         playground.make_playground()
     assert not keeping.is_wanted()
     assert not Project.objects.exists()
@@ -97,7 +97,7 @@ def test_servers_that_do_not_come_up_are_not_wanted_any_more(monkeypatch: pytest
 def test_where_no_supervisor_runs_the_page_says_what_to_run_instead(admin: Client) -> None:
     page = admin.get(reverse("playground")).content.decode()
     assert "python manage.py up" in page
-    assert "Make a playground" not in page
+    assert "Create a playground" not in page
     answer = admin.post(reverse("playground_make"), follow=True).content.decode()
     assert "was not started by “manage.py up”" in answer
     assert not (keeping.FOLDER / "wanted").exists()
@@ -127,7 +127,7 @@ def test_it_is_for_superusers_alone(client: Client, name: str) -> None:
 def test_what_is_not_its_own_is_not_taken_over(make: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEPLOYER_SUPERVISOR", "x")
     row = make()
-    with pytest.raises(keeping.PlaygroundError, match=f"“{row}” is not the playground's"):
+    with pytest.raises(keeping.PlaygroundError, match=f"“{row}” does not belong to the playground"):
         playground.make_playground()
     assert not (keeping.FOLDER / "wanted").exists()
 
@@ -140,7 +140,7 @@ def test_removing_it_deletes_what_was_declared_and_nothing_else(admin: Client) -
     page = admin.get(reverse("playground")).content.decode()
     assert "Remove the playground" in page
     busy = admin.post(reverse("playground_remove"), follow=True).content.decode()
-    assert f"Deployment #{deployment.pk} goes to its servers just now" in busy
+    assert f"Deployment #{deployment.pk} is still running on its servers" in busy
     assert Project.objects.filter(name=playground.PROJECT).exists()
     Deployment.objects.filter(pk=deployment.pk).update(status="failed", finished_at=deployment.created_at)
     told = admin.post(reverse("playground_remove"), follow=True).content.decode()
@@ -158,7 +158,7 @@ def test_what_is_launched_during_the_removal_is_not_deleted(admin: Client, monke
     project = declared()
     monkeypatch.setattr(keeping, "bring_down", lambda: make_deployment(project, *ServerGroup.objects.all()))
     told = admin.post(reverse("playground_remove"), follow=True).content.decode()
-    assert "was launched meanwhile" in told
+    assert "was launched in the meantime" in told
     it = Deployment.objects.get()
     assert it.targets.filter(server=None).count() == 0
     it.request_cancel()
@@ -174,7 +174,7 @@ def test_what_something_else_uses_stays_and_is_named(admin: Client) -> None:
     make_server(name="behind-it", jump_host=first)
     make_project(name="mine", git_credential=key)
     told = admin.post(reverse("playground_remove"), follow=True).content.decode()
-    assert "Something else still uses playground-web-1, playground-key: they stay" in told
+    assert "Something else still uses playground-web-1, playground-key: they are kept" in told
     assert [(row.name, row.is_active) for row in Server.objects.order_by("name")] == [
         ("behind-it", True),
         ("playground-web-1", False),

@@ -135,7 +135,7 @@ def test_servers_with_different_previous_releases_have_no_one_previous(project, 
     deployed(project, sshd, ("r1", "r3"))
     deployed(project, sshd, ("r2", "r3"))
     groups = [deployment.server_groups.get() for deployment in Deployment.objects.all()]
-    with pytest.raises(LaunchRefusedError, match=r"different ones \(r1, r2\)"):
+    with pytest.raises(LaunchRefusedError, match=r"different releases before \(r1, r2\)"):
         with_release(LaunchRequest(project, groups), "previous")
 
 
@@ -154,10 +154,10 @@ def test_a_release_of_the_same_repository_is_promoted_and_stays_while_it_is_live
 @pytest.mark.parametrize(
     ("version", "values", "why"),
     [
-        ("nope", {}, "no release “nope”. Stored are: mine"),
-        ("gone", {}, "not stored any more"),
+        ("nope", {}, "no release “nope”. Stored releases: mine"),
+        ("gone", {}, "no longer stored"),
         ("theirs", {}, "another repository"),
-        ("previous", {}, "Name the version"),
+        ("previous", {}, "choose which version to go back to"),
         ("mine", {"deployment_type": "restart_only"}, "takes no release"),
         ("mine", {"branch": "main"}, "not both"),
         ("'; rm -rf / #", {}, "no release"),
@@ -206,8 +206,8 @@ def entry(name: str, **values) -> tarfile.TarInfo:
         (entry("link", type=tarfile.SYMTYPE, linkname="../../etc/passwd"), "leads out"),
         (entry("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "leads out"),
         (entry("link", type=tarfile.LNKTYPE, linkname="../evil"), "leads out"),
-        (entry("disk", type=tarfile.BLKTYPE), "neither a file"),
-        (entry("pipe", type=tarfile.FIFOTYPE), "neither a file"),
+        (entry("disk", type=tarfile.BLKTYPE), "not a file, a folder or a link"),
+        (entry("pipe", type=tarfile.FIFOTYPE), "not a file, a folder or a link"),
         (entry("root", mode=0o4755), "setuid"),
         (entry("group", mode=0o2755), "setuid"),
         (entry("two\nlines"), "two.nlines.* control character"),

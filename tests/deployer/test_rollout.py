@@ -130,7 +130,7 @@ def test_preflight_says_what_is_wrong_on_each_server_and_changes_nothing(sshd, p
     assert any("real folder" in text for text in errors)
     assert "refused" in said[Level.ERROR, "gone"]
     assert "not active" in said[Level.WARNING, "idle"]
-    assert any("deployed to once" in str(finding) for finding in found if finding.level == "info")
+    assert any("deployed to only once" in str(finding) for finding in found if finding.level == "info")
     assert sorted(place.rglob("*")) == before
 
 
@@ -158,7 +158,7 @@ def test_a_retry_names_the_servers_that_are_in_no_group_any_more(sshd, place):
     group = make_group(make_server(sshd, name="web-1"))
     failed = ended(make_deployment(project, group, deployment_type="restart_only"))
     group.delete()
-    with pytest.raises(LaunchRefusedError, match="web-1: not in a server group"):
+    with pytest.raises(LaunchRefusedError, match="web-1: no longer in a server group"):
         retry_failed(failed, created_by=None, trigger="cli")
 
 
@@ -216,7 +216,9 @@ def test_old_code_that_still_runs_is_named(sshd, git_repo, place):
         git_repo.commit({"restart.sh": "echo nothing"})
         second = ended(make_deployment(project, group))
         assert ends(second) == {second.targets.get().server_name: "unchanged"}
-        assert f"old code: it runs from release {first.targets.get().release_after}" in log_of(second, level="warning")
+        assert f"runs old code: it was started from release {first.targets.get().release_after}" in log_of(
+            second, level="warning"
+        )
     finally:
         kill_all(processes_running(NAP))
 
@@ -233,7 +235,7 @@ def test_two_projects_in_one_folder_of_a_server_do_not_get_into_each_others_way(
     cue.wait()
     second = restarted(two, make_group(server))
     assert second.status == "failed"
-    assert f"is being worked on by deployment #{first.pk} one" in second.error_message
+    assert f"is in use by deployment #{first.pk} one" in second.error_message
     cue.give()
     wait_for_end(worker)
     assert restarted(two, make_group(server)).status == "success"

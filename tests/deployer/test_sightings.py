@@ -152,8 +152,8 @@ def test_a_switch_by_hand_is_noticed_and_so_is_the_old_code(project, server, liv
     look(project)
     pid = (tmp_path / "pid").read_text().strip()
     assert seen(project).drift == [
-        f"release {live} is live, deployer left {newer}",
-        f"pid {pid} is old code, of release {newer}",
+        f"release {live} is live, but deployer left {newer}",
+        f"pid {pid} runs old code, from release {newer}",
     ]
 
 
@@ -164,7 +164,7 @@ def test_a_server_that_cannot_be_asked_keeps_what_was_seen_before(project, make_
     sshd.stop()
     look(project)
     it = sighting(project)
-    assert (it.release, "was not reached" in it.problem) == (version, True)
+    assert (it.release, "could not be reached" in it.problem) == (version, True)
     server.refresh_from_db()
     assert server.connection_status == "offline"
     sshd.start()

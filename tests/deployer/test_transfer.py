@@ -320,7 +320,7 @@ def test_the_same_commit_and_settings_are_not_built_twice_unless_asked_to(sshd, 
     first = released(project, group)
     again = deployed(project, group)
     assert again.release == first
-    assert said(again, "it is used again")
+    assert said(again, "it is reused")
     anew = deployed(project, group, rebuild=True)
     assert anew.release != first
     project.build_script = "echo built > built"

@@ -79,14 +79,14 @@ def test_it_is_asked_once_and_nobody_waits_longer_than_the_limit(
     trial = try_check(check, server)
     assert 1 <= trial.seconds < 600
     assert not asked.exists() or asked.read_text() == "x\n"  # a second may be too short for the command to begin
-    assert "no answer within 1 seconds; a deployment waits 600 seconds" in trial.problem
+    assert "no answer within 1 seconds; a deployment would wait 600 seconds" in trial.problem
 
 
 def test_a_server_that_is_not_reached_is_said_to_be_and_recorded(project: Project, sshd: OpenSSHServer) -> None:
     gone = make_server(sshd, name="gone", port=free_port())
     trial = try_check(project.health_checks.create(kind="tcp", target="1"), gone)
     assert not trial.asked
-    assert "gone was not reached" in trial.problem
+    assert "gone could not be reached" in trial.problem
     gone.refresh_from_db()
     assert gone.connection_status == "offline"
 

@@ -52,7 +52,7 @@ def test_a_second_copy_on_the_same_data_folder_is_refused(up: Callable[..., Up])
     second = up()
     assert second.process.wait(PATIENCE) == 1
     assert f"(process {first.process.pid})" in second.log
-    assert "stop that one first" in second.log
+    assert "stop it first" in second.log
     assert first.process.poll() is None
 
 

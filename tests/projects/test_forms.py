@@ -85,7 +85,7 @@ def test_who_may_not_see_credentials_cannot_send_the_present_one_to_another_addr
     project = make_project(git_credential=ours)
     address = reverse("project_edit", args=[project.pk])
     stolen = sent(project, git_url="https://attacker.example.com/a.git")
-    assert "ask somebody who may see credentials" in client.post(address, stolen).content.decode()
+    assert "ask somebody who is allowed to see credentials" in client.post(address, stolen).content.decode()
     other = sent(project, git_credential=make_credential(name="theirs").pk)
     assert client.post(address, other).status_code == 200
     assert client.post(address, sent(project, description="still ours")).status_code == 302

@@ -62,7 +62,7 @@ def test_only_one_connection_of_a_test_by_stages_goes_without_a_login(make_sshd:
 def test_a_name_is_looked_up_first_and_an_address_is_not(sshd: OpenSSHServer) -> None:
     named = make_server(sshd, host="localhost")
     first = try_connection(named).steps[0]
-    assert (first.level, first.what.split()[:2]) == ("ok", ["localhost", "is"])
+    assert (first.level, first.what.split()[:2]) == ("ok", ["localhost", "resolves"])
     assert Stage.NAME not in {stage for _hop, stage in ConnectionTest(make_server(sshd)).stages}
 
 

@@ -43,7 +43,7 @@ def test_both_fingerprints_are_shown_and_nobody_is_logged_in_to(
     page = client.post(reverse("host_key", args=[server.pk])).content.decode()
     assert fingerprint(server.host_key) in page
     assert fingerprint(sshd.host_key) in page
-    assert "It is another key." in page
+    assert "It is a different key." in page
     assert sshd.log.count("Accepted") == logins
     assert Server.objects.get(pk=server.pk).host_key == server.host_key
 
@@ -88,7 +88,7 @@ def test_nothing_is_pinned_if_somebody_else_has_pinned_another_key_meanwhile(
     server = make_server(sshd, host_key=OTHER_KEY)
     page = pin(client, server, shown=sshd.host_key, pinned="")
     assert server.host_key == OTHER_KEY
-    assert "meanwhile" in page
+    assert "in the meantime" in page
 
 
 def test_nothing_is_pinned_without_having_compared(client: Client, sshd: OpenSSHServer) -> None:

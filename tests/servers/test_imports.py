@@ -366,9 +366,9 @@ def test_what_is_here_is_recognised_by_its_name_or_its_address() -> None:
         (f"Host {'a' * 101}\n HostName h\n", "100"),
         ("Host a\n ProxyJump nowhere\n", "neither in this file nor here"),
         ("Host a\n ProxyJump a\n", "its own jump host"),
-        ("Host a\n ProxyJump b\nHost b\n ProxyJump a\n", "circle"),
-        ("Host a\n ProxyJump b\nHost b\n Port 0\n", "cannot be taken"),
-        ("Host a\n ProxyJump c,b\nHost b\nHost c\n", "its way leads through"),
+        ("Host a\n ProxyJump b\nHost b\n ProxyJump a\n", "loop"),
+        ("Host a\n ProxyJump b\nHost b\n Port 0\n", "cannot be imported"),
+        ("Host a\n ProxyJump c,b\nHost b\nHost c\n", "it is reached through"),
     ],
 )
 def test_what_cannot_be_taken_says_why(config: str, why: str) -> None:
@@ -432,7 +432,7 @@ def test_what_was_changed_since_it_was_looked_at_is_not_imported() -> None:
     plan = plan_of("Host web-1\n User deploy\nHost web-2\n User deploy\n")
     choices = plan.proposed()
     make_server(name="web-1", host="192.0.2.1", credential=login)
-    with pytest.raises(ValidationError, match="changed here meanwhile"):
+    with pytest.raises(ValidationError, match="changed here in the meantime"):
         take(plan_of("Host web-1\n User deploy\nHost web-2\n User deploy\n"), choices)
     assert not Server.objects.filter(name="web-2").exists()
 
@@ -466,7 +466,7 @@ def test_a_circle_over_servers_that_are_here_is_refused_whole() -> None:
     first = make_server(name="a", host="a", credential=login)
     make_server(name="b", host="b", credential=login, jump_host=first)
     plan = plan_of("Host a\n User deploy\n ProxyJump b\n")
-    with pytest.raises(ValidationError, match="circle"):
+    with pytest.raises(ValidationError, match="loop"):
         take(plan, Choices(servers=[plan.servers[0].mark]))
     first.refresh_from_db()
     assert first.jump_host is None

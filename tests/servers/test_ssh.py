@@ -113,7 +113,7 @@ def test_a_daemon_that_keeps_the_scripts_output_is_said_and_can_go_on_writing(ss
         collected = Collected()
         assert SupervisedRun(shell, key).run(Script(daemon), collected, timeout=PATIENCE, stop=threading.Event()) == 0
         assert collected.stdout == b"started\n"
-        assert any("has the script's own output open" in sentence for sentence in said)
+        assert any("still holds its output" in sentence for sentence in said)
         SupervisedRun(shell, key).forget()
     assert not (sshd.home / ".deployer" / "runs" / key).exists()
     go.touch()  # what is written now is more than a pipe holds
@@ -127,7 +127,7 @@ def test_output_that_cannot_be_stored_is_said_and_the_script_goes_on(make_sshd):
     with connect(make_server(sshd), on_notice=said.append) as shell:
         code, output = run(shell, "head -c 3000000 /dev/zero && echo fine >&2")
     assert (code, output.stderr, output.stdout) == (0, b"fine\n", bytes(500 * 1024))
-    assert any("The output is not whole" in sentence for sentence in said)
+    assert any("The output is incomplete" in sentence for sentence in said)
 
 
 def test_a_script_that_has_ended_has_not_run_over_its_time_with_the_question_behind_it(shell):

@@ -44,7 +44,7 @@ SHOWN = {
     "restart_only failed 2": ["still runs: it was not replaced", "keeps being started", "Traceback: no port"],
     "full failed 4": ["Rolled back", "2 servers failed", BAD],
     "full success 5": ["was replaced by"],
-    "full cancelled 6": ["Cancelled before it began."],
+    "full cancelled 6": ["Cancelled before it started."],
     "restart_only interrupted 7": ["Nobody knows how the script ended."],
     "full success 8": ["From the build server"],
 }

@@ -165,7 +165,7 @@ class Data:
         partly = self.ended(shop, "failed", {web_1: back, web_2: broken, web_3: left}, release=self.bad)
         again = {"release_before": BAD, "release_after": GOOD}
         self.ended(shop, "success", {web_1: well | again, web_2: well | again}, release=self.good, rollback_from=partly)
-        stopped = {"status": "cancelled", "error": "Cancelled before it began."}
+        stopped = {"status": "cancelled", "error": "Cancelled before it started."}
         self.ended(shop, "cancelled", dict.fromkeys((web_1, web_2, web_3), stopped), branch="v2.0")
         lost = {"status": "unknown", "error": "Nobody knows how the script ended."}
         self.ended(self.mailer, "interrupted", {web_1: {"status": "success", "exit_code": 0}, web_2: lost}, **restart)

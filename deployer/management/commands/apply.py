@@ -15,8 +15,8 @@ from deployer.management.commandline import OperatorCommand, refused
 
 class Command(OperatorCommand):
     summary = gettext_lazy(
-        "Create or update the credentials, servers, groups and projects that YAML files declare. "
-        "A file that does not fit is refused whole, and nothing is half applied."
+        "Create or update the credentials, servers, groups and projects that YAML files declare. If anything in the "
+        "files is wrong, nothing is applied."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

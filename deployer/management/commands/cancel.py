@@ -1,4 +1,4 @@
-"""``manage.py cancel ID``: ask for a deployment to be stopped, as the button does."""
+"""``manage.py cancel ID``: ask a deployment to stop, as the button does."""
 
 from typing import Any
 
@@ -12,12 +12,13 @@ from deployer.management.commandline import OperatorCommand, existing, refused
 
 class Command(OperatorCommand):
     summary = gettext_lazy(
-        "Cancel a deployment: what has begun on a server is finished (or ended, with --force), the rest not started."
+        "Cancel a deployment: work that has begun on a server is finished (or ended, with --force), the rest is not "
+        "started."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))
-        parser.add_argument("--force", action="store_true", help=_("also end the scripts that run on servers"))
+        parser.add_argument("--force", action="store_true", help=_("also end the scripts that are running on servers"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         deployment = existing(options["id"])

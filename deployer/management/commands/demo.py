@@ -57,7 +57,7 @@ class ShopFacts:
 
 class Command(SpokenCommand):
     summary = gettext_lazy(
-        "Show two real deployments, full and restart-only, on three SSH servers that the demo brings along."
+        "Run two real deployments, full and restart-only, on three SSH servers that the demo starts."
     )
     requires_system_checks = ()
 
@@ -82,7 +82,7 @@ class Command(SpokenCommand):
                     raise CommandError(_("Stopped before the end."), returncode=130) from None
                 return
         if not good:
-            raise CommandError(_("The demo did not go as it should: see above."))
+            raise CommandError(_("The demo did not run as expected: see above."))
 
     # --- the course of it --------------------------------------------------------------------------
 
@@ -245,7 +245,7 @@ class DemoSite:
         return process.returncode, json.loads(answer) if answer.strip() else {}
 
     def ask(self, name: str) -> ShopFacts | None:
-        """What the shop on server ``name`` answers over HTTP; nothing when nobody answers."""
+        """The answer of the shop on server ``name`` over HTTP; None if there is none."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[name].shop, timeout=5)
         try:
             connection.request("GET", "/up")
@@ -263,7 +263,7 @@ class DemoSite:
             bury_orphans(self.supervisor.pids | ({process.pid} if process else set()))
             if deadline is not None and time.monotonic() > deadline:
                 raise CommandError(
-                    _("The deployment did not end in %(seconds)d seconds. What the site said:\n%(log)s")
+                    _("The deployment did not end in %(seconds)d seconds. Output of the site:\n%(log)s")
                     % {"seconds": timeout, "log": _said_by("site")[-3000:]}
                 )
             return process is not None and process.poll() is not None
@@ -300,4 +300,4 @@ def _only_one_here() -> Iterator[None]:
         with only_one(FOLDER / "lock"):
             yield
     except HeldError as error:
-        raise CommandError(_("The demo runs already: stop that one first.")) from error
+        raise CommandError(_("The demo is already running: stop it first.")) from error

@@ -34,8 +34,8 @@ _NAMED = 20  # known names that a refusal lists
 
 class Command(WatchingCommand):
     summary = gettext_lazy(
-        "Launch a deployment. With --wait, print its log as it comes and exit with 0 success, 1 failed, "
-        "2 refused, 3 cancelled, 4 interrupted. With --check, launch nothing: ask every server whether it could "
+        "Launch a deployment. With --wait, print its log as it comes and exit with 0 success, 1 failed, 2 refused, 3 "
+        "cancelled, 4 interrupted. With --check, launch nothing: check on every server whether the deployment can "
         "work, and exit with 0 no errors, 1 errors found, 2 refused."
     )
 
@@ -58,11 +58,13 @@ class Command(WatchingCommand):
             metavar="FILE",
             help=_("an archive or a jar that was built elsewhere: %s") % ", ".join(KINDS),
         )
-        what.add_argument("--rollback-to", metavar="VERSION", help=_("an earlier release again, or “%s”") % PREVIOUS)
+        what.add_argument(
+            "--rollback-to", metavar="VERSION", help=_("deploy an earlier release again, or “%s”") % PREVIOUS
+        )
         parser.add_argument(
             "--rebuild",
             action="store_true",
-            help=_("build also when a release of the same commit and settings is stored"),
+            help=_("build again even if a release of the same commit and settings is stored"),
         )
         parser.add_argument(
             "--batches", default="", metavar="B", help=_("instead of the project's, like “1, 25%%, 100%%”")
@@ -76,7 +78,7 @@ class Command(WatchingCommand):
     def add_wait(self, parser: Any) -> None:
         either = parser.add_mutually_exclusive_group()
         super().add_wait(either)
-        either.add_argument("--check", action="store_true", help=_("look at every server and launch nothing"))
+        either.add_argument("--check", action="store_true", help=_("check every server and launch nothing"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.to_stderr = options["json"]
@@ -133,14 +135,16 @@ class Command(WatchingCommand):
             for finding in findings:
                 words = " | ".join(filter(None, [finding.level, printable(finding.server), plain(str(finding))]))
                 self.say(" ".join(words.splitlines()))
-            self.say(_("Nothing stands in the way.") if shape.ok else _("It cannot work like this."))
+            self.say(
+                _("No problem was found.") if shape.ok else _("The deployment would fail: correct the errors first.")
+            )
         if not shape.ok:
             sys.exit(1)
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 5:
-        raise argparse.ArgumentTypeError(_("%s is not a number from 0 on") % repr(text))
+        raise argparse.ArgumentTypeError(_("%s is not a whole number of at least 0") % repr(text))
     return int(text)
 
 
@@ -150,7 +154,7 @@ def _named(model: type[_Named], name: str) -> _Named:
     if name not in names:
         listed = ", ".join(printable(each) for each in names[:_NAMED]) or _("none yet; declare some with “apply”")
         raise refused(
-            _("There is no %(kind)s “%(name)s”. There are: %(names)s%(more)s.")
+            _("There is no %(kind)s “%(name)s”. Known names: %(names)s%(more)s.")
             % {
                 "kind": model._meta.verbose_name,
                 "name": printable(name),

@@ -1,4 +1,4 @@
-"""`manage.py prune`: delete the archives of releases that nobody needs any more."""
+"""`manage.py prune`: delete the archives of releases that are no longer needed."""
 
 from typing import Any
 
@@ -15,11 +15,12 @@ class Command(OperatorCommand):
     """One pass of what workers do every hour."""
 
     summary = gettext_lazy(
-        "Delete stored releases beyond each project's keep_releases; never what is live or previous anywhere."
+        "Delete stored releases beyond each project's keep_releases. A release that is live or previous on any "
+        "server is never deleted."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help=_("say what would be deleted, and delete nothing"))
+        parser.add_argument("--dry-run", action="store_true", help=_("show what would be deleted, and delete nothing"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         gone = prune(dry_run=options["dry_run"])

@@ -13,7 +13,7 @@ class Command(OperatorCommand):
     """Send lost launches again and take over deployments whose worker is gone."""
 
     summary = gettext_lazy(
-        "One pass of the sweep: launches that never reached the queue, deployments whose worker is gone."
+        "Sweep once: send launches again that never reached the queue, take over deployments whose worker is gone."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -21,6 +21,6 @@ class Command(OperatorCommand):
         for pk in found["again"]:
             self.stdout.write(_("Deployment #%d had not reached the queue: sent again.") % pk)
         for pk in found["lost"]:
-            self.stdout.write(_("Deployment #%d had lost its worker: its servers are being asked.") % pk)
+            self.stdout.write(_("Deployment #%d had lost its worker: asking its servers how far it came.") % pk)
         if not any(found.values()):
             self.stdout.write(_("Nothing to do."))

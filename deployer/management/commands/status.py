@@ -19,13 +19,13 @@ from projects.models import Project
 
 class Command(OperatorCommand):
     summary = gettext_lazy(
-        "Show what runs where, as it was last seen. Exit with 0 when all is as deployer left it, 1 when something "
-        "differs or could not be seen, 2 refused."
+        "Show what runs on which server, as last seen. Exit with 0 when everything is as deployer left it, 1 when "
+        "something differs or could not be seen, 2 refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "projects", nargs="*", metavar="PROJECT", help=_("all that were ever deployed if none is named")
+            "projects", nargs="*", metavar="PROJECT", help=_("every project that was ever deployed, if none is named")
         )
         parser.add_argument("--look", action="store_true", help=_("ask the servers first"))
         parser.add_argument("--json", action="store_true", help=_("print one JSON object for each server, one a line"))
@@ -52,7 +52,7 @@ def _as_text(project: Project, view: View) -> str:
     head = f"{printable(project.name)} | {printable(view.server.name)} | "
     seen = view.sighting
     if seen is None:
-        return head + _("never looked at; --look does")
+        return head + _("never looked at; use --look")
     words = [seen.release or "–"]
     words += [_("pid %(pid)s since %(since)s") % entry for entry in seen.processes[:4]]
     words.append(_("seen %(time)s ago") % {"time": timesince(seen.seen_at, timezone.now(), depth=1)})

@@ -40,8 +40,10 @@ class Command(SpokenCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--bind", metavar="HOST:PORT", help=_("listen there instead of on DEPLOYER_BIND"))
-        parser.add_argument("--workers", type=int, metavar="N", help=_("worker processes instead of DEPLOYER_WORKERS"))
+        parser.add_argument("--bind", metavar="HOST:PORT", help=_("the address to listen on, instead of DEPLOYER_BIND"))
+        parser.add_argument(
+            "--workers", type=int, metavar="N", help=_("the number of worker processes, instead of DEPLOYER_WORKERS")
+        )
 
     def handle(self, *_args: Any, bind: str | None, workers: int | None, **_options: Any) -> None:
         if workers is not None and not 1 <= workers <= 64:
@@ -95,12 +97,12 @@ class Command(SpokenCommand):
         if users.filter(is_superuser=True).exists():
             return
         if users.filter(username="admin").exists():
-            self.stderr.write(_("No user is a superuser: make one with `manage.py createsuperuser`."))
+            self.stderr.write(_("There is no superuser yet: create one with `manage.py createsuperuser`."))
             return
         password = get_random_string(20)
         users.create_superuser(username="admin", password=password)
         self.stdout.write(_("The first user is “admin” with the password %(password)s") % {"password": password})
-        self.stdout.write(_("It is shown this once: log in and change it."))
+        self.stdout.write(_("It is shown only once: log in and change it."))
         self.stdout.flush()
 
     def _warn_without_queue(self) -> None:
@@ -109,7 +111,7 @@ class Command(SpokenCommand):
                 queue.ping()
         except (RedisError, OSError) as error:
             self.stderr.write(
-                _("REDIS_URL is set, but nobody answers there (%(why)s): deployments wait until somebody does.")
+                _("REDIS_URL is set, but no queue server answers there (%(why)s): deployments wait until one does.")
                 % {"why": error}
             )
 
@@ -122,8 +124,8 @@ def _only_one_here() -> Iterator[None]:
     except HeldError as error:
         raise CommandError(
             _(
-                "deployer runs already on the data folder %(folder)s (process %(pid)s): "
-                "stop that one first, or set DEPLOYER_DATA_DIR to another folder."
+                "deployer is already running on the data folder %(folder)s (process %(pid)s): stop it first, or set "
+                "DEPLOYER_DATA_DIR to another folder."
             )
             % {"folder": settings.DATA_DIR, "pid": error.holder}
         ) from error
@@ -147,7 +149,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def _wait_for_former_queue(timeout: float = 10) -> None:
-    """A server that was left by a killed `up` removes the socket when it goes: it must have gone before."""
+    """Wait for the server that a killed `up` has left: it removes the socket when it ends."""
     deadline = time.monotonic() + timeout
     while queue_answers():
         if time.monotonic() > deadline:
@@ -162,7 +164,7 @@ def _worker(number: int) -> Program:
         f"worker-{number}",
         manage("rqworker", "default"),
         patience=None,
-        waiting=_("Waiting for a deployment that runs. Press Ctrl-C again to stop it at once."),
+        waiting=_("Waiting for a running deployment to finish. Press Ctrl-C again to stop it at once."),
     )
 
 
