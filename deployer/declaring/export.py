@@ -58,7 +58,7 @@ def secret_names(project: Project, variables: list[Variable]) -> dict[int, str]:
 
 def _notes(project: Project, secrets: list[str]) -> list[str]:
     """The things that must exist before the file is applied."""
-    notes = [_("python manage.py apply FILE creates the project, or changes it to match this file.")]
+    notes = [_("./manage.py apply FILE creates the project, or changes it to match this file.")]
     if secrets:
         notes.append(_("Set these environment variables first: %s") % ", ".join(secrets))
     if project.git_credential_id:

@@ -63,7 +63,7 @@ class OperatorCommand(SpokenCommand):
             raise refused(str(error)) from error
         except (OperationalError, ProgrammingError) as error:
             raise refused(
-                _("The database cannot be used: %(why)s. If it is new, run “python manage.py migrate” first.")
+                _("The database cannot be used: %(why)s. If it is new, run “./manage.py migrate” first.")
                 % {"why": str(error).strip().rstrip(".")}
             ) from error
 
@@ -91,7 +91,7 @@ class WatchingCommand(OperatorCommand):
             except KeyboardInterrupt:
                 self.say(
                     _(
-                        "Stopped watching; the deployment continues. To cancel it: python manage.py cancel "
+                        "Stopped watching; the deployment continues. To cancel it: ./manage.py cancel "
                         "%(number)s. To watch it: %(address)s"
                     )
                     % {"number": deployment.pk, "address": address},
@@ -120,8 +120,8 @@ class WatchingCommand(OperatorCommand):
             if news.status == _Status.PENDING and not told and time.monotonic() - began > _PATIENCE:
                 self.say(
                     _(
-                        "No worker has taken it for %(seconds)s seconds: none is running, or all are busy. “python "
-                        "manage.py up” starts them. Still waiting."
+                        "No worker has taken it for %(seconds)s seconds: none is running, or all are busy. “./manage.py"
+                        " up” starts them. Still waiting."
                     )
                     % {"seconds": _PATIENCE},
                     error=True,

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.contrib.auth.models import PermissionsMixin
 from django.utils.translation import gettext as _
 
 from deployer.models import Deployment
+from people.models import User
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
 
@@ -61,7 +61,7 @@ def next_step(steps: Iterable[FirstStep]) -> FirstStep | None:
     return next((step for step in steps if not step.done), None)
 
 
-def way_on(user: PermissionsMixin) -> FirstStep | None:
+def way_on(user: User) -> FirstStep | None:
     """The next step to the first deployment, if this user is allowed to do it; nothing once there was one."""
     step = None if Deployment.objects.exists() else next_step(first_steps())
     return step if step and user.has_perm(step.permission) else None

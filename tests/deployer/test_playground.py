@@ -96,7 +96,7 @@ def test_servers_that_do_not_come_up_are_not_wanted_any_more(monkeypatch: pytest
 
 def test_where_no_supervisor_runs_the_page_says_what_to_run_instead(admin: Client) -> None:
     page = admin.get(reverse("playground")).content.decode()
-    assert "python manage.py up" in page
+    assert "./manage.py up" in page
     assert "Create a playground" not in page
     answer = admin.post(reverse("playground_make"), follow=True).content.decode()
     assert "was not started by “manage.py up”" in answer

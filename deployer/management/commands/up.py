@@ -97,7 +97,7 @@ class Command(SpokenCommand):
         if users.filter(is_superuser=True).exists():
             return
         if users.filter(username="admin").exists():
-            self.stderr.write(_("There is no superuser yet: create one with `manage.py createsuperuser`."))
+            self.stderr.write(_("There is no superuser yet: create one with `./manage.py createsuperuser`."))
             return
         password = get_random_string(20)
         users.create_superuser(username="admin", password=password)
