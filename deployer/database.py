@@ -71,7 +71,7 @@ def let_new_file_shrink(using: str = DEFAULT_DB_ALIAS) -> None:
     """Give an SQLite file without tables ``auto_vacuum=INCREMENTAL``; leave any other database as it is.
 
     Only a file without tables takes it at no cost. Set on each connection, it writes a page each time: opening one
-    then takes 10 ms in place of 2, and waits for whoever writes.
+    then takes 10 ms in place of 2, and waits for other writers.
     """
     connection = connections[using]
     if connection.vendor == "sqlite" and not connection.introspection.table_names():

@@ -190,7 +190,7 @@ RQ = {"WORKER_CLASS": "deployer.queue.worker.DeploymentWorker"}
 DEPLOYER_WORKERS = _whole_number("DEPLOYER_WORKERS", default=2, low=1, high=64)
 #: Servers of one deployment that are worked on side by side.
 DEPLOYER_PARALLEL_SERVERS = _whole_number("DEPLOYER_PARALLEL_SERVERS", default=50, low=1, high=500)
-#: A stored release that went well is deleted after so many days, one that did not after fewer.
+#: A stored release that went well is deleted after this many days, one that did not after fewer.
 DEPLOYER_RELEASE_DAYS = _whole_number("DEPLOYER_RELEASE_DAYS", default=365, low=1, high=36_500)
 DEPLOYER_UNPROVED_DAYS = _whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low=1, high=36_500)
 #: What a release may hold; beyond it the build is taken for a mistake.

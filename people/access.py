@@ -1,7 +1,7 @@
 """Access to pages: views for users who are logged in, for those with a permission, for superusers.
 
-Whoever is logged in may see everything and may launch, cancel, continue, retry and roll back: that is meant so for now,
-and no permission guards it. Permissions guard what is edited: servers, groups, credentials and projects.
+Everybody who is logged in can see everything, launch, cancel, continue, retry and roll back: this is on purpose for
+now, and no permission guards it. Permissions guard what is edited: servers, groups, credentials and projects.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def needs(*permissions: str) -> Callable[[View], View]:
 
 
 def members_only(view: View) -> View:
-    """A view for whoever is logged in; every page and every action that needs no permission is marked with this.
+    """A view for people who are logged in; every page and every action that needs no permission is marked with this.
 
     Only a part of a page that is asked for again and again differs (deployer.web.request): a visitor never gets it, but
     the page it belongs to, and so the login.

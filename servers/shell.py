@@ -27,7 +27,7 @@ class Script:
 
 
 def as_user(user: str, text: str) -> str:
-    """``text`` for sh, run as another ``user`` with that one's home; as it is where none is named."""
+    """``text`` for sh, run as another ``user`` with the home of that user; unchanged where no user is named."""
     return f"sudo -n -H -u {quote(user)} -- sh -c {quote(text)}" if user else text
 
 

@@ -38,7 +38,7 @@
     if (event.target.closest("form[data-autosubmit]")) event.target.form.requestSubmit();
   });
 
-  /* What somebody asked for and the site refused or did not hear is said; a look that failed comes again by itself. */
+  /* Say which request of a person was refused or did not arrive; a failed poll is repeated automatically. */
   const failed = (event) => {
     if (event.detail.requestConfig.verb === "get" || document.getElementById("failed")) return;
     const notice = document.createElement("div");
@@ -64,7 +64,7 @@
     });
   });
 
-  /* What was opened or closed on a page stays so when its part comes anew. */
+  /* Keep opened and closed parts of a page as they are when they are loaded again. */
   let unfolded = new Map();
   const remember = (event) => {
     const all = event.detail.target.querySelectorAll("details[id]");

@@ -1,4 +1,4 @@
-/* A notification when the deployment ends, for whoever has asked for it in this browser. */
+/* A notification when the deployment ends, if it was asked for in this browser. */
 (() => {
   "use strict";
 

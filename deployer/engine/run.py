@@ -181,7 +181,7 @@ class Run:
             self.log.warn(_("Cancel requested: no new step is started; a restart already running will finish."))
             self.work.stop.set()
         if forced and not self.work.force.is_set():
-            self.log.warn(_("Forced cancel requested: scripts running on servers are ended."))
+            self.log.warn(_("Force requested: scripts running on servers are ended."))
             self.work.force.set()
 
     def _lost(self) -> None:

@@ -49,7 +49,7 @@ def start_program(
         env=environment,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=ending_with_parent(),  # safe: whoever starts programs here has no threads
+        preexec_fn=ending_with_parent(),  # safe: the processes that start programs here have no threads
         **options,
     )
 

@@ -33,7 +33,7 @@ class LaunchRefusedError(Exception):
 
 @dataclass(frozen=True)
 class Accepted:
-    """What an accepted launch does: worked out once, and taken from here by whoever writes or shows it.
+    """An accepted launch, worked out once: all code that writes or shows it takes it from here.
 
     ``servers`` are in their order, inactive ones too; ``batches`` has the batch of each of the ``active`` ones.
     ``branch`` is a tag or a commit as well, and empty where none leads to what is deployed.

@@ -200,7 +200,7 @@ def _one_line(text: str) -> str:
 
 
 def _news(number: int, after: int) -> News:
-    """The next rows, however often the connection to the database is lost meanwhile."""
+    """The next rows, however often the connection to the database is lost in the meantime."""
     try:
         news = insist(lambda: News.of(number, after), _OUTAGE)
     except (OperationalError, InterfaceError) as error:

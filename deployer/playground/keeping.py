@@ -70,7 +70,7 @@ def bring_up() -> list[scene.Ports]:
         shutil.rmtree(REPOSITORY, ignore_errors=True)
         scene.make_repository(REPOSITORY, scene.new_version())
     (FOLDER / "wanted").touch()
-    # Somebody else may have taken a port since it was chosen: that one answers is not enough.
+    # Somebody else may have taken a port since it was chosen: an answer alone is not enough.
     if not _wait(lambda: (FOLDER / "ready").exists() and all(_answers(each.ssh) for each in ports)):
         (FOLDER / "wanted").unlink(missing_ok=True)  # the next time chooses the ports again
         why = _("The servers did not start within %d seconds: see “playground” in the output of “manage.py up”.")

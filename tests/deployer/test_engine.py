@@ -63,7 +63,7 @@ def log_of(deployment, **where) -> list[str]:
 
 def wait_until_asked(deployment, wish: str) -> None:
     """Return when whoever carries it out has heard of the wish."""
-    wait_until(lambda: any(f"{wish} was requested" in line for line in log_of(deployment)), f"{wish} to be heard of")
+    wait_until(lambda: any(f"{wish} requested" in line for line in log_of(deployment)), f"{wish} to be heard of")
 
 
 def nap(number: int) -> str:
