@@ -1,6 +1,6 @@
 """Runs the steps batch by batch: which servers go together, the failure budget, the way back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
@@ -17,14 +17,20 @@ from deployer.models import Target
 
 def on_every_server(run: Run, *steps: Step, ended_too: bool = False) -> None:
     """Do ``steps`` on all servers in parallel; one that fails does not stop the others."""
-    _side_by_side(run.servers, *steps, ended_too=ended_too)
+    _side_by_side(run.servers, lambda server: server.attempt(*steps, ended_too=ended_too))
 
 
 def roll_out(run: Run, *steps: Step) -> None:
     """Do ``steps`` batch by batch until all are done, the budget is spent or somebody cancels.
 
     Every server of the first batch is tried whatever happened before: one that fails stops no other of its batch.
+    Of one that fails, the evidence is kept.
     """
+
+    def turn(server: ServerRun) -> None:
+        server.attempt(*steps)
+        server.keep_evidence()
+
     waiting = [server for server in run.servers if not server.target.has_ended]
     batches = [list(servers) for _number, servers in groupby(waiting, key=lambda server: server.target.batch)]
     for number, batch in enumerate(batches, start=1):
@@ -41,7 +47,7 @@ def roll_out(run: Run, *steps: Step) -> None:
                 _("Batch %(number)d of %(batches)d: %(servers)s")
                 % {"number": number, "batches": len(batches), "servers": ", ".join(map(str, batch))}
             )
-        _side_by_side(batch, *steps)
+        _side_by_side(batch, turn)
     if over_budget(run):
         _stop_here(run)
 
@@ -89,15 +95,15 @@ def _stop_here(run: Run) -> None:
     touched = [server for server in run.servers if server.switched]
     if run.work.plan.auto_rollback and touched:
         run.log.warn(_("Rolling back %s to their previous releases") % ", ".join(map(str, touched)))
-        _side_by_side(touched, roll_back, ended_too=True)
+        _side_by_side(touched, lambda server: server.attempt(roll_back, ended_too=True))
 
 
-def _side_by_side(servers: Sequence[ServerRun], *steps: Step, ended_too: bool = False) -> None:
+def _side_by_side(servers: Sequence[ServerRun], do: Callable[[ServerRun], None]) -> None:
     """Work on ``servers`` in threads of their own; a slow or dead one delays nobody but the end of the batch."""
 
     def work(server: ServerRun) -> None:
         try:
-            server.attempt(*steps, ended_too=ended_too)
+            do(server)
         finally:
             connections.close_all()  # this thread's own
 

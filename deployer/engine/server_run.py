@@ -257,15 +257,7 @@ class ServerRun:
         }
 
     def verify(self) -> None:
-        """Prove that the process was replaced, then ask every health check; keep evidence of a failure."""
-        try:
-            self._verify()
-        except ShellError as error:
-            self.fail(error)
-        if self.target.status in {Status.FAILED, Status.UNCHANGED}:
-            self.verification.gather_evidence()
-
-    def _verify(self) -> None:
+        """Prove that the process was replaced, then ask every health check."""
         status, proof = self.verification.prove(self.before, self.seen, then=remove(self.target.run_key))
         if status != Status.SUCCESS:
             self.end(status, proof.told, proof=proof.to_json())
@@ -276,6 +268,11 @@ class ServerRun:
             self.end(Status.FAILED, problem, proof=proof.to_json())
         else:
             self.end(Status.SUCCESS, proof=proof.to_json())
+
+    def keep_evidence(self) -> None:
+        """When it failed, in whatever step, keep what the server shows about the reason."""
+        if self.target.status in {Status.FAILED, Status.UNCHANGED} and self.facts is not None:
+            self.verification.gather_evidence()
 
     def abandon(self) -> None:
         """Let go of the server at once: another worker has it now."""

@@ -44,6 +44,7 @@ def settle(server: ServerRun) -> None:
         server.end(Status.FAILED, exit_sentence(server.location.script, target.exit_code))
     if not target.has_ended:
         server.verify()
+    server.keep_evidence()
 
 
 def _take_switch_back(server: ServerRun) -> None:

@@ -112,6 +112,15 @@ def test_a_failure_keeps_the_end_of_the_applications_log_as_evidence(sshd, place
     assert "OutOfMemory" in log_of(deployment, level="warning")
 
 
+def test_a_script_that_fails_keeps_the_applications_log_as_evidence_too(sshd, place):
+    (place / "app.log").write_text("no space left on device\n")
+    (place / "restart.sh").write_text("exit 3")
+    project = make_project(deploy_script_path=f"{place}/restart.sh", log_path=f"{place}/app.log")
+    target = restarted(project, make_group(make_server(sshd))).targets.get()
+    assert (target.status, target.exit_code) == ("failed", 3)
+    assert "no space left on device" in target.evidence
+
+
 def test_preflight_says_what_is_wrong_on_each_server_and_changes_nothing(sshd, place):
     both = make_server(sshd, name="twice")
     groups = [
