@@ -17,7 +17,7 @@ from deployer.probing import look as preflight
 from deployer.probing.identity import Question, with_folders
 from deployer.probing.place import Visit
 from deployer.releases.versions import live_in, newest_of
-from projects.commands import proof, release, service
+from projects.commands import proof, release
 from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
 from servers.errors import ShellError
@@ -122,7 +122,7 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
     try:
         with connect(server) as link:
             facts, answer = preflight.look(link, plan, Deployment.Type.RESTART_ONLY)
-            visit = Visit(plan, link, service.at_home(plan.deploy_path, facts.home).rstrip("/"))
+            visit = Visit(plan, link, plan.on(facts.home, Deployment.Type.RESTART_ONLY).deploy_path)
             live = release.release_name(facts.live)
             processes = with_folders(visit, Question.of(plan).read(answer), live)
     except ShellError as error:
@@ -138,10 +138,10 @@ def _newest_proofs(projects: Iterable[Project]) -> dict[tuple[int, int], tuple[I
 
     Nobody where a rollback was begun and did not end well: it has restarted the service, with whatever success.
     """
-    proved = Target.objects.filter(deployment__project__in=projects, server__isnull=False, proof__has_key="after")
-    newest = newest_of(proved, "proof")
-    proofs = {(project, server): Proof.from_json(data) for project, server, data in newest}
-    return {place: () if proved.undone is not None else proved.after or () for place, proved in proofs.items()}
+    verified = Target.objects.filter(deployment__project__in=projects, server__isnull=False, proof__has_key="after")
+    rows = newest_of(verified, "proof")
+    proofs = {(project, server): Proof.from_json(data) for project, server, data in rows}
+    return {place: () if last.undone is not None else last.after or () for place, last in proofs.items()}
 
 
 def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
