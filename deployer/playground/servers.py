@@ -1,9 +1,8 @@
-"""Three real SSH servers on loopback: ``python servers.py FOLDER [NAME:SSH_PORT:SHOP_PORT...]``.
+"""Three real SSH servers on loopback, as FOLDER/machines names them: ``python servers.py FOLDER``.
 
 Each runs commands as the current user, in a home folder of its own below FOLDER, and lets in everybody who has
-FOLDER/keys/id_ed25519 (made where it is not there, like the host keys). Without words, those of FOLDER/machines are
-taken. Prints "ready" and makes FOLDER/ready when all of them listen. Asked to stop, it ends what was started on them
-too.
+FOLDER/keys/id_ed25519 (made where it is not there, like the host keys). Prints "ready" and makes FOLDER/ready when all
+of them listen. Asked to stop, it ends what was started on them too.
 """
 
 import asyncio
@@ -267,7 +266,7 @@ def main() -> None:
     """Serve until a signal ends this process."""
     folder = Path(sys.argv[1]).absolute()
     machines = []
-    for word in sys.argv[2:] or (folder / "machines").read_text().split():
+    for word in (folder / "machines").read_text().split():
         name, ssh_port, shop_port = word.split(":")
         machines.append(Machine(name, int(ssh_port), int(shop_port), folder))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
