@@ -16,7 +16,7 @@ from people.models import User
 from projects.models import HealthCheck, Project, Variable
 from servers.models import Credential
 
-Row = TypeVar("Row", HealthCheck, Variable)
+Part = TypeVar("Part", HealthCheck, Variable)
 _SIZE = {"rows": 1, "cols": 40}
 
 
@@ -155,7 +155,7 @@ class CopyForm(ProjectForm):
         fields = ("name", "environment")
 
 
-class RowsFormSet(BaseInlineFormSet[Row, Project, forms.ModelForm[Row]]):
+class RowsFormSet(BaseInlineFormSet[Part, Project, forms.ModelForm[Part]]):
     """Rows of a project: one empty row is offered, and each that is there has a box to remove it."""
 
     def add_fields(self, form: Any, index: int | None) -> None:

@@ -26,7 +26,7 @@ from deployer.api.shapes import (
     ReleaseShape,
     preflight_shape,
 )
-from deployer.launching.again import retry_failed, roll_back
+from deployer.launching.again import launch_rollback, retry_failed
 from deployer.launching.answers import cancel_sentence, continue_sentence
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
@@ -42,7 +42,7 @@ from people.models import ApiToken
 from projects.models import Project
 from servers.models import ServerGroup
 
-Row = TypeVar("Row", bound=Model)
+Kept = TypeVar("Kept", bound=Model)
 #: An id as the databases can hold it.
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
@@ -249,7 +249,7 @@ def retry_deployment(request: Any, deployment_id: Id) -> Status[Any]:
 @api.post("/deployments/{deployment_id}/rollback", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
 def roll_back_deployment(request: Any, deployment_id: Id) -> Status[Any]:
     """Launch the release that was live before this deployment. It is answered at once with the new deployment."""
-    return _launched_from(request, deployment_id, roll_back)
+    return _launched_from(request, deployment_id, launch_rollback)
 
 
 @api.get("/projects", response=list[ProjectShape], tags=["projects and groups"])
@@ -326,7 +326,7 @@ def _deployments() -> QuerySet[Deployment]:
     return Deployment.objects.select_related("created_by", "release").prefetch_related("targets").defer("plan")
 
 
-def _all_of(rows: "QuerySet[Row]", ids: Iterable[int], field: str) -> list[Row]:
+def _all_of(rows: "QuerySet[Kept]", ids: Iterable[int], field: str) -> list[Kept]:
     """The rows with ``ids``, each once, in that order; or a refusal that names the unknown ids."""
     wanted = list(dict.fromkeys(ids))
     found = rows.in_bulk(wanted)

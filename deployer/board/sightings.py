@@ -13,8 +13,8 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
-from deployer.probing import look as preflight
 from deployer.probing.identity import Question, with_folders
+from deployer.probing.look import look
 from deployer.probing.place import Visit
 from deployer.releases.versions import live_in, newest_of
 from projects.commands import proof, release
@@ -78,7 +78,7 @@ def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
     return found
 
 
-def look(project: Project, servers: Iterable[Server] | None = None) -> None:
+def refresh(project: Project, servers: Iterable[Server] | None = None) -> None:
     """Ask the servers, side by side, and keep what they say. Nothing is changed on them.
 
     Nothing is asked while a deployment is running: the state then is neither the old nor the new one.
@@ -101,12 +101,12 @@ def look(project: Project, servers: Iterable[Server] | None = None) -> None:
             done.result()
 
 
-def look_at_what_is_old() -> None:
+def refresh_old() -> None:
     """Look at all servers of all projects that have not been looked at for `LOOK_EVERY`."""
     for project in Project.objects.filter(deployments__isnull=False).distinct():
         fresh = project.sightings.filter(seen_at__gt=timezone.now() - LOOK_EVERY)
         seen = set(fresh.values_list("server_id", flat=True))
-        look(project, [server for server in _servers_of(project) if server.pk not in seen])
+        refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
 
 
 def _touched(projects: Iterable[Project]) -> QuerySet[Target]:
@@ -121,7 +121,7 @@ def _servers_of(project: Project) -> Collection[Server]:
 def _look_at(project: Project, plan: Plan, server: Server) -> None:
     try:
         with connect(server) as link:
-            facts, answer = preflight.look(link, plan, Deployment.Type.RESTART_ONLY)
+            facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY)
             visit = Visit(plan, link, plan.on(facts.home, Deployment.Type.RESTART_ONLY).deploy_path)
             live = release.release_name(facts.live)
             processes = with_folders(visit, Question.of(plan).read(answer), live)
@@ -152,7 +152,7 @@ def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
             if sighting.release
             else _("no release is live, but deployer left %s") % left
         )
-    processes = proof.from_json(sighting.processes)
+    processes = sighting.service
     if proved and not processes:
         found.append(_("the process is not running"))
     elif proved and not proof.same_service(proved, processes):

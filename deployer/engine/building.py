@@ -37,7 +37,7 @@ class BuildError(ShellError):
 
 
 @dataclass(frozen=True)
-class Source:
+class Checkout:
     """The exported tree of one commit: ``tree`` lies in ``folder``, which is deleted in the end."""
 
     folder: Path
@@ -46,7 +46,7 @@ class Source:
 
 
 @contextlib.contextmanager
-def clone(work: Work) -> Iterator[Source]:
+def clone(work: Work) -> Iterator[Checkout]:
     """Fetch once, resolve the branch to a commit and export it into a work folder of its own."""
     plan, deployment = work.plan, work.deployment
     try:
@@ -83,7 +83,7 @@ def clone(work: Work) -> Iterator[Source]:
         deployment.commit_hash, deployment.commit_message = commit, subject
         insist(lambda: Deployment.objects.filter(pk=deployment.pk).update(commit_hash=commit, commit_message=subject))
         work.log.say(f"{deployment.branch} → {commit[:12]} {subject}")
-        yield Source(folder, tree, commit)
+        yield Checkout(folder, tree, commit)
     finally:
         if left := shell.sweep():
             work.log.warn(_("Ended %d processes that the build had left running") % left)
@@ -111,12 +111,12 @@ def build_key(plan: Plan, commit: str) -> str:
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
-def built_before(work: Work, source: Source) -> Release | None:
+def built_before(work: Work, checkout: Checkout) -> Release | None:
     """The stored release of the same commit and build settings, unless it was bad or is to be built again."""
     if work.deployment.rebuild:
         return None
     same = Release.objects.stored().filter(
-        project_id=work.deployment.project_id, build_key=build_key(work.plan, source.commit)
+        project_id=work.deployment.project_id, build_key=build_key(work.plan, checkout.commit)
     )
     release = same.exclude(state=Release.State.BAD).first()
     if release is not None:
@@ -124,28 +124,28 @@ def built_before(work: Work, source: Source) -> Release | None:
     return release
 
 
-def build(work: Work, source: Source) -> Release:
+def build(work: Work, checkout: Checkout) -> Release:
     """Install, build, pack, check and store; gives the release."""
     plan, shell = work.plan, LocalShell(work.deployment.claim)
     env = {
         **plan.variables_for("build"),
         "DEPLOY_ID": str(work.deployment.pk),
         "DEPLOY_TYPE": work.deployment.deployment_type,
-        "DEPLOY_COMMIT": source.commit,
+        "DEPLOY_COMMIT": checkout.commit,
     }
-    for what, script in _build_scripts(work, source, env):
+    for what, script in _build_scripts(work, checkout, env):
         work.log.say(what)
         _run(work, shell, script, _("%s failed") % what)
         work.check()
-    output = _output_folder(source.tree, plan.output_dir)
-    tar = source.folder / "release.tar"
+    output = _output_folder(checkout.tree, plan.output_dir)
+    tar = checkout.folder / "release.tar"
     _run(work, shell, Script(release_commands.pack(str(output), str(tar))), _("Packing failed"))
     release = Release(
         project_id=work.deployment.project_id,
-        version=f"{timezone.now():%Y%m%d%H%M%S}-{work.deployment.pk}-{source.commit[:8]}",
-        commit_hash=source.commit,
+        version=f"{timezone.now():%Y%m%d%H%M%S}-{work.deployment.pk}-{checkout.commit[:8]}",
+        commit_hash=checkout.commit,
         commit_message=work.deployment.commit_message,
-        build_key=build_key(plan, source.commit),
+        build_key=build_key(plan, checkout.commit),
         created_by=work.deployment.created_by,
     )
     store(release, tar)
@@ -161,16 +161,16 @@ def build(work: Work, source: Source) -> Release:
     return release
 
 
-def _build_scripts(work: Work, source: Source, env: dict[str, str]) -> Iterator[tuple[str, Script]]:
-    plan, tree = work.plan, str(source.tree)
+def _build_scripts(work: Work, checkout: Checkout, env: dict[str, str]) -> Iterator[tuple[str, Script]]:
+    plan, tree = work.plan, str(checkout.tree)
     if plan.install_script:
         yield _("Install script"), Script(plan.install_script, env, tree)
     elif plan.auto_install:
-        command = build_commands.automatic_install(plan.project_type, [path.name for path in source.tree.iterdir()])
+        command = build_commands.automatic_install(plan.project_type, [path.name for path in checkout.tree.iterdir()])
         if not command:
             work.log.warn(_("Nothing to install: the repository has no lock file or list of requirements."))
         elif build_commands.needs_python_environment(command):
-            venv = source.folder / "venv"
+            venv = checkout.folder / "venv"
             yield command, build_commands.with_python_environment(command, tree, quote(str(venv)), env)
             env["PATH"] = f"{venv}/bin:" + env.get("PATH", "/usr/local/bin:/usr/bin:/bin")
             env["VIRTUAL_ENV"] = str(venv)

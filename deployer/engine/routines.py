@@ -22,9 +22,9 @@ def full(run: Run) -> None:
     if not work.has_release:
         run.need_servers()
         need_store()
-        with clone(work) as source:
+        with clone(work) as checkout:
             run.move(Status.BUILDING)
-            work.release = built_before(work, source) or build(work, source)
+            work.release = built_before(work, checkout) or build(work, checkout)
         run.move(Status.DEPLOYING)
     on_every_server(run, ServerRun.stage)
     roll_out(run, ServerRun.switch, ServerRun.restart, ServerRun.verify)

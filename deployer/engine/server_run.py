@@ -32,7 +32,7 @@ from servers.errors import (
 )
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised.run import SupervisedRun
-from servers.supervised.script import only_before, remove
+from servers.supervised.script import forget, only_before
 
 Status = Target.Status
 #: Seconds for which an answer about who the service is counts as the state right before its restart.
@@ -258,7 +258,7 @@ class ServerRun:
 
     def verify(self) -> None:
         """Prove that the process was replaced, then ask every health check."""
-        status, proof = self.verification.prove(self.before, self.seen, then=remove(self.target.run_key))
+        status, proof = self.verification.prove(self.before, self.seen, then=forget(self.target.run_key))
         if status != Status.SUCCESS:
             self.end(status, proof.told, proof=proof.to_json())
             return
@@ -270,8 +270,8 @@ class ServerRun:
             self.end(Status.SUCCESS, proof=proof.to_json())
 
     def keep_evidence(self) -> None:
-        """When it failed, in whatever step, keep what the server shows about the reason."""
-        if self.target.status in {Status.FAILED, Status.UNCHANGED} and self.facts is not None:
+        """Keep what the server shows about the reason of a failure, once its switch or its restart had begun."""
+        if self.target.status in {Status.FAILED, Status.UNCHANGED} and self.facts and self.target.begun_at:
             self.verification.gather_evidence()
 
     def abandon(self) -> None:

@@ -15,7 +15,7 @@ from deployer.models import Release
 from deployer.releases.archives import Packed, manifest_of, size_in_words
 from projects.commands import release as release_commands
 from projects.commands.manifest import Difference, Entry, Manifest, difference
-from projects.commands.release import Findings
+from projects.commands.release import PathState
 from servers.errors import LinkLostError, TransferError
 from servers.ssh.shell import PIECE, Output
 
@@ -45,9 +45,9 @@ class Staging:
         self.nonce = ""
         self.sent = 0
 
-    def look(self) -> Findings:
+    def look(self) -> PathState:
         """Make the folders, remove what broken uploads have left, and see what is there."""
-        return release_commands.read_findings(
+        return release_commands.read_path_state(
             self.commands.capture(release_commands.prepare(self.path), _("The folders could not be created"))
         )
 
@@ -62,7 +62,7 @@ class Staging:
                 % {"path": path, "version": self.release}
             )
 
-    def put(self, findings: Findings) -> None:
+    def put(self, findings: PathState) -> None:
         """Send the release and give it its name on the server; after a lost link it starts again."""
         begun = time.monotonic()
         for attempt in range(1, TRIES + 1):
@@ -105,7 +105,7 @@ class Staging:
 
     # --- what has changed ----------------------------------------------------------------------------
 
-    def _by_difference(self, findings: Findings) -> str:
+    def _by_difference(self, findings: PathState) -> str:
         """Build the release from one on the server; returns the version of that one, or empty if it cannot be done."""
         want, packing = self.archive.manifest, "zstd" if "zstd" in findings.tools else "gzip"
         base = self._base(findings)
@@ -135,7 +135,7 @@ class Staging:
         self._discard()
         return ""
 
-    def _base(self, findings: Findings) -> tuple[str, Manifest] | None:
+    def _base(self, findings: PathState) -> tuple[str, Manifest] | None:
         """The release on the server to start from, and what it should consist of: the live one, else the newest."""
         if "find" not in findings.tools:
             return None

@@ -19,7 +19,7 @@ def retry_failed(earlier: Deployment, *, created_by: User | None, trigger: str) 
     return launch(request_to_retry(earlier, created_by=created_by, trigger=trigger))
 
 
-def roll_back(latest: Deployment, *, created_by: User | None, trigger: str) -> Deployment:
+def launch_rollback(latest: Deployment, *, created_by: User | None, trigger: str) -> Deployment:
     """Launch what `request_to_roll_back` asks for."""
     return launch(request_to_roll_back(latest, created_by=created_by, trigger=trigger))
 

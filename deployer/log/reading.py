@@ -35,7 +35,7 @@ WHERE deployment.id = %(deployment)s ORDER BY line.id
 
 
 @dataclass(frozen=True)
-class Row:
+class LogRow:
     """A log line as pages show it, the server it is from included: nothing of it ever changes."""
 
     pk: int
@@ -64,7 +64,7 @@ class News:
     status: str
     is_active: bool
     seen: str
-    rows: list[Row]
+    rows: list[LogRow]
     last_id: int
 
     @classmethod
@@ -76,7 +76,7 @@ class News:
         if not lines:
             return None
         state = lines[0]
-        rows = [Row.of(line, line.server_name or "") for line in lines if line.pk]  # no news: the state, and no line
+        rows = [LogRow.of(line, line.server_name or "") for line in lines if line.pk]  # no news: the state, and no line
         return cls(
             status=state.head_status,
             is_active=bool(state.is_active),

@@ -15,9 +15,10 @@ from deployer.api.shapes import shape_of
 from deployer.database import UnknownMigrationsError, insist, refuse_unknown_migrations
 from deployer.declaring.reading import printable
 from deployer.launching.rules import LaunchRefusedError
-from deployer.log.reading import News, Row
+from deployer.log.reading import LogRow, News
 from deployer.log.terminal import plain
 from deployer.models import Deployment
+from projects.commands.proof import proof_in_words
 from servers.fields import DecryptionError
 from servers.sentences import because, clauses, sentence, sentences
 
@@ -132,7 +133,7 @@ class WatchingCommand(OperatorCommand):
         self.print_rows(news.rows)
         return Deployment.objects.select_related("created_by", "release").defer("plan").get(pk=number)
 
-    def print_rows(self, rows: Iterable[Row]) -> None:
+    def print_rows(self, rows: Iterable[LogRow]) -> None:
         for row in rows:
             server = f"{printable(row.server)} | " if row.server else ""
             self.say(server + plain(row.content))
@@ -140,7 +141,7 @@ class WatchingCommand(OperatorCommand):
     def summarise(self, deployment: Deployment) -> None:
         self.say("")
         for target in deployment.targets.all():
-            words = [target.get_status_display(), str(target.proof.get("sentence", "")), target.error]
+            words = [target.get_status_display(), proof_in_words(target.proof), target.error]
             said = _one_line(clauses(*words))
             self.say(sentence(because(printable(target.server_name), said)))
         end = _("Deployment #%(number)s: %(status)s.") % {

@@ -6,6 +6,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from projects.commands.proof import Identity, from_json
 from projects.models import Project
 from servers.models import Server
 
@@ -35,6 +36,11 @@ class Sighting(models.Model):
 
     def __str__(self) -> str:
         return f"{self.project}: {self.server}"
+
+    @property
+    def service(self) -> tuple[Identity, ...]:
+        """The processes that were seen."""
+        return from_json(self.processes)
 
     @classmethod
     def record(cls, project: Project, server: Server, **seen: Any) -> None:

@@ -9,8 +9,8 @@ from django.utils.translation import gettext as _
 from deployer.models import Deployment
 from deployer.plan import Location, Plan
 from deployer.probing.identity import Question
-from projects.commands import look as preflight
 from projects.commands import service
+from projects.commands.look import Facts, question, read
 from servers.sentences import because, sentences
 from servers.ssh.shell import SSHShell
 
@@ -40,7 +40,7 @@ class Finding:
         return sentences(because(self.what, self.why), self.remedy)
 
 
-def look(shell: SSHShell, plan: Plan, deployment_type: str) -> tuple[preflight.Facts, str]:
+def look(shell: SSHShell, plan: Plan, deployment_type: str) -> tuple[Facts, str]:
     """One look at a server that is logged in to: the facts, and the answer to `service.survey`.
 
     Raises a `ShellError` when the link is lost.
@@ -49,9 +49,9 @@ def look(shell: SSHShell, plan: Plan, deployment_type: str) -> tuple[preflight.F
     script = service.script_path(plan.script_for(deployment_type), deploy_path)
     writes = deployment_type == Deployment.Type.FULL
     facts, answer = shell.capture_after(
-        preflight.look(script, deploy_path, plan.run_as, writes=writes), Question.of(plan).text
+        question(script, deploy_path, plan.run_as, writes=writes), Question.of(plan).text
     )
-    return preflight.read(facts), answer.stdout
+    return read(facts), answer.stdout
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class _Look:
     plan: Plan
     location: Location
     is_full: bool
-    facts: preflight.Facts
+    facts: Facts
 
 
-def findings(name: str, plan: Plan, deployment_type: str, facts: preflight.Facts) -> list[Finding]:
+def findings(name: str, plan: Plan, deployment_type: str, facts: Facts) -> list[Finding]:
     """The findings for this deployment from the ``facts`` about the server ``name``."""
     is_full = deployment_type == Deployment.Type.FULL
     seen = _Look(plan, plan.on(facts.home, deployment_type), is_full, facts)

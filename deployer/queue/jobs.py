@@ -1,6 +1,6 @@
 """The jobs of a worker. `deployer.queue.sending` names them by text; jobs that wait on a queue do so too."""
 
-from deployer.board.sightings import look_at_what_is_old
+from deployer.board.sightings import refresh_old
 from deployer.engine.routines import carry_out, settle_lost
 
 
@@ -16,4 +16,4 @@ def settle_deployment(deployment_id: int) -> None:
 
 def look_at_servers() -> None:
     """See what the servers run, where nobody has looked lately."""
-    look_at_what_is_old()
+    refresh_old()

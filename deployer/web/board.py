@@ -4,7 +4,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST
 
-from deployer.board.sightings import board, look
+from deployer.board.sightings import board, refresh
 from deployer.models import Deployment
 from deployer.web.request import fragment
 from people.access import Request, members_only
@@ -22,7 +22,7 @@ def project_board(request: Request, pk: int) -> HttpResponse:
 def project_look(request: Request, pk: int) -> HttpResponse:
     """Ask the servers now; then the same."""
     project = get_object_or_404(Project, pk=pk)
-    look(project)
+    refresh(project)
     return _answer(request, project)
 
 

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from deployer.log import terminal
-from deployer.log.reading import LOG_ROWS, News, Row, seen
+from deployer.log.reading import LOG_ROWS, LogRow, News, seen
 from deployer.models import Deployment, LogLine, Target
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
@@ -37,9 +37,9 @@ def shown(pk: int) -> Deployment:
     )
 
 
-def _rows(lines: Iterable[LogLine], targets: list[Target]) -> list[Row]:
+def _rows(lines: Iterable[LogLine], targets: list[Target]) -> list[LogRow]:
     names = {target.pk: target.server_name for target in targets}
-    return [Row.of(line, names.get(line.target_id or 0, "")) for line in lines]
+    return [LogRow.of(line, names.get(line.target_id or 0, "")) for line in lines]
 
 
 def _last(lines: QuerySet[LogLine]) -> list[LogLine]:
@@ -133,7 +133,7 @@ def deployment(request: Request, pk: int) -> HttpResponse:
     )
 
 
-def _earlier(rows: list[Row]) -> int:
+def _earlier(rows: list[LogRow]) -> int:
     """How many lines of the log are before these rows, if any is left to be loaded."""
     return rows[0].number - 1 if len(rows) == LOG_ROWS else 0
 
@@ -185,7 +185,7 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
     return render(request, "deployer/_poll.html", context)
 
 
-def _wanted(rows: list[Row], pk: int, chosen: Mapping[str, str]) -> list[Row]:
+def _wanted(rows: list[LogRow], pk: int, chosen: Mapping[str, str]) -> list[LogRow]:
     """The new rows that match the filter."""
     if not chosen or not rows:
         return rows

@@ -17,6 +17,7 @@ from deployer.web.first_steps import first_steps, next_step
 from deployer.web.request import fragment
 from people.access import Request, members_only
 from people.models import User
+from projects.commands.proof import Identity
 from projects.models import Project
 from servers.models import Server
 
@@ -78,11 +79,11 @@ class Running:
         return [(version, self.known.get(version), servers) for version, servers in sorted(found.items())]
 
     @property
-    def youngest(self) -> dict[str, Any]:
-        """The process that was started last; nothing where none was seen."""
+    def youngest(self) -> Identity | None:
+        """The process that was started last; None where none was seen."""
         seen = [view.sighting for view in self.views if view.sighting and not view.is_outdated]
-        processes: list[dict[str, Any]] = [entry for sighting in seen for entry in sighting.processes]
-        return max(processes, key=lambda entry: str(entry.get("since", "")), default={})
+        processes = [process for sighting in seen for process in sighting.service]
+        return max(processes, key=lambda process: process.since, default=None)
 
     @property
     def bad(self) -> int:

@@ -1,11 +1,10 @@
 """How templates speak of deployments: durations, icons, log text. They ask the database nothing."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from functools import lru_cache
 from itertools import groupby
-from typing import Any
 
 from django import template
 from django.template.loader import render_to_string
@@ -18,11 +17,11 @@ from django.utils.translation import get_language
 from deployer import __version__
 from deployer.board.timings import Segment, phases_of, picture_of
 from deployer.log import terminal
-from deployer.log.reading import Row
+from deployer.log.reading import LogRow
 from deployer.models import Deployment, Target
 from deployer.queue import sending
 from pages.times import clock
-from projects.commands.proof import proof_in_words
+from projects.commands.proof import Identity, proof_in_words
 
 register = template.Library()
 
@@ -116,23 +115,22 @@ def tally(targets: Sequence[Target]) -> list[tuple[str, str, int, int]]:
 
 
 @register.filter
-def uptime(process: Mapping[str, Any]) -> str:
+def uptime(process: Identity) -> str:
     """How long a process has been running, by its server's clock; empty where that is not known."""
-    try:
-        since = datetime.strptime(str(process.get("since", "")), "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
-    except ValueError:
+    since = process.started_at
+    if since is None:
         return ""
     up = timezone.now() - since
     return clock(up) if up < timedelta(minutes=1) else timesince(since, depth=1)
 
 
 @register.simple_tag
-def log_rows(rows: Iterable[Row]) -> SafeString:
+def log_rows(rows: Iterable[LogRow]) -> SafeString:
     """Rows of a log. However many watch it, each row is made into HTML once in a process, for each language."""
     language = get_language()
     return format_html_join("", "{}", ((_log_row(row, language),) for row in rows))
 
 
 @lru_cache(maxsize=2000)
-def _log_row(row: Row, _language: str) -> SafeString:
+def _log_row(row: LogRow, _language: str) -> SafeString:
     return render_to_string("deployer/_line.html", {"row": row})

@@ -8,7 +8,7 @@ from servers.shell import as_user
 TOOLS = ("bash", "setsid", "tar", "gzip", "readlink", "mv", "grep", "mkfifo")
 
 
-def look(script: str, deploy_path: str, run_as: str = "", *, writes: bool) -> str:
+def question(script: str, deploy_path: str, run_as: str = "", *, writes: bool) -> str:
     """Print one fact a line: ``HOME path``, ``LIVE link``, ``TOOL name``, ``SCRIPT``, ``SUDO``.
 
     Where the deployment ``writes`` to the deploy path, ``FOLDER``, ``CURRENT`` and ``FREE kilobytes`` too. Both paths
@@ -37,7 +37,7 @@ echo FREE "$(df -Pk -- "$near" 2>/dev/null | awk 'NR==2 {{print $4}}')"
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts from `look`. ``script`` and ``folder`` are empty when all is well; ``free`` is in bytes, -1 unknown.
+    """The answer to `question`. ``script`` and ``folder`` are empty when all is well; ``free`` is in bytes or -1.
 
     ``home`` is the login's, ``live`` where ``current`` leads; empty where there is none.
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
 from django.utils.translation import gettext as _
 
-from projects.commands.service import Survey, find_processes
+from projects.commands.service import MOMENT, Survey, find_processes
 from servers.sentences import sentences
 
 
@@ -44,6 +45,14 @@ class Identity:
     def key(self) -> tuple[object, ...]:
         """The same for two identities if they are of one process."""
         return (self.invocation, self.boot, self.pid, self.start)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """The moment of its start, by the server's clock; None where it is not known."""
+        try:
+            return datetime.strptime(self.since, MOMENT).replace(tzinfo=UTC)
+        except ValueError:
+            return None
 
     def to_json(self) -> dict[str, Any]:
         """The form that is stored; what does not apply is left out."""

@@ -79,7 +79,7 @@ find / -maxdepth 0 -printf 'T find\n' 2>/dev/null || :
 """
 
 
-class Findings(NamedTuple):
+class PathState(NamedTuple):
     """The output of `prepare`: the live version, the versions that are there, the tools."""
 
     live: str
@@ -87,11 +87,11 @@ class Findings(NamedTuple):
     tools: set[str]
 
 
-def read_findings(text: str) -> Findings:
+def read_path_state(text: str) -> PathState:
     """Take apart what `prepare` printed."""
     rows = [line.split(" ", 1) for line in text.splitlines() if " " in line]
     live = next((release_name(value) for kind, value in rows if kind == "L"), "")
-    return Findings(live, [v for kind, v in rows if kind == "R"], {v for kind, v in rows if kind == "T"})
+    return PathState(live, [v for kind, v in rows if kind == "R"], {v for kind, v in rows if kind == "T"})
 
 
 def work_name(version: str, nonce: str) -> str:

@@ -39,6 +39,8 @@ def restart(script: str, env: Mapping[str, str], run_as: str = "") -> Script:
 # --- the processes of a server -----------------------------------------------------------------------
 
 
+#: How a moment by a server's clock is written.
+MOMENT = "%Y-%m-%d %H:%M:%S UTC"
 #: What /proc counts start times in, a second: USER_HZ, the same on every architecture that Linux still runs on.
 TICKS = 100
 
@@ -65,7 +67,7 @@ class Survey:
     def since(self, process: Process) -> str:
         """When the process was started, by the server's clock, in UTC."""
         moment = datetime.fromtimestamp(self.booted_at + process.start / TICKS, UTC)
-        return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+        return moment.strftime(MOMENT)
 
 
 def survey(units: Iterable[str] = ()) -> str:

@@ -20,8 +20,8 @@ from servers.imports.listing import (
     Found,
     Listing,
     UnreadableListingError,
-    printable,
     too_many_servers,
+    visible,
 )
 from servers.imports.openssh import jumps_of, jumps_of_command
 
@@ -81,10 +81,10 @@ class _Inventory:
         spans = [_span(low, high, step) for low, high, step in ranges]
         if not all(spans):
             self.listing.note(
-                _("“%(text)s” was left out: its range is empty.") % {"text": printable(pattern)}
+                _("“%(text)s” was left out: its range is empty.") % {"text": visible(pattern)}
                 if not line
                 else _("Line %(line)d: “%(text)s” was left out: its range is empty.")
-                % {"line": line, "text": printable(pattern)}
+                % {"line": line, "text": visible(pattern)}
             )
             return
         number = prod(map(len, spans))
@@ -113,7 +113,7 @@ class _Inventory:
         try:
             order = list(TopologicalSorter(parents).static_order())
         except CycleError as error:
-            circle = " → ".join(printable(str(name)) for name in error.args[1][:6])
+            circle = " → ".join(visible(str(name)) for name in error.args[1][:6])
             raise UnreadableListingError(_("Its groups contain one another: %s.") % circle) from error
         above, depth = _above(order, parents)
         groups_of: dict[str, set[str]] = {}
@@ -178,7 +178,7 @@ def read_ini(text: str) -> Listing:
             inventory.group(name)
             if kind not in {"hosts", "children", "vars"}:
                 inventory.listing.note(
-                    _("Line %(line)d: the section “%(text)s” was left out.") % {"line": number, "text": printable(line)}
+                    _("Line %(line)d: the section “%(text)s” was left out.") % {"line": number, "text": visible(line)}
                 )
             continue
         if kind == "vars":
@@ -242,7 +242,7 @@ def read_yaml(text: str) -> Listing:
         line = mark.line + 1 if mark else 1
         raise UnreadableListingError(
             _("Line %(line)d is not YAML: %(why)s.")
-            % {"line": line, "why": printable(str(error.problem or error.context))}
+            % {"line": line, "why": visible(str(error.problem or error.context))}
         ) from error
     except yaml.YAMLError as error:
         raise UnreadableListingError(_("It contains characters that YAML does not allow.")) from error
@@ -272,7 +272,7 @@ def _yaml_group(inventory: _Inventory, name: str, node: Any) -> None:
                 _yaml_group(inventory, child, below)
         else:
             inventory.listing.note(
-                _("“%(key)s” of “%(name)s” was left out.") % {"key": printable(key), "name": printable(name)}
+                _("“%(key)s” of “%(name)s” was left out.") % {"key": visible(key), "name": visible(name)}
             )
 
 
@@ -282,7 +282,7 @@ def _entries(inventory: _Inventory, name: str, node: Any) -> list[tuple[str, Any
         return []
     if isinstance(node, dict):
         return [(str(key), value) for key, value in node.items()]
-    inventory.listing.note(_("The content below “%s” was left out: it is not a mapping.") % printable(name))
+    inventory.listing.note(_("The content below “%s” was left out: it is not a mapping.") % visible(name))
     return []
 
 
@@ -317,14 +317,14 @@ def _found(name: str, values: dict[str, str]) -> Found:
     found.key_file = values.get("key_file", "")
     connection = values.get("connection", "ssh")
     if connection not in {"ssh", "smart", "paramiko", "paramiko_ssh", "ssh_connection"}:
-        found.problem = _("it is not reached over SSH (ansible_connection is %s)") % printable(connection)
+        found.problem = _("it is not reached over SSH (ansible_connection is %s)") % visible(connection)
     if any("{{" in value or "{%" in value for value in values.values()):
         found.problem = _("one of its variables is a template, which only Ansible can fill in")
         return found
     for arguments in (values.get("common_args", ""), values.get("extra_args", "")):
         jumps = _jumps_in(arguments)
         if jumps is None:
-            found.problem = _("it is reached by “%s”, which is not a jump host") % printable(arguments)
+            found.problem = _("it is reached by “%s”, which is not a jump host") % visible(arguments)
         elif jumps and not found.jumps:
             found.jumps = jumps
     return found

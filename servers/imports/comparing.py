@@ -6,8 +6,8 @@ import re
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
-from servers.imports.listing import Found, Listing, printable
-from servers.imports.rows import Choices, Difference, GroupRow, Login, ServerRow, State
+from servers.imports.listing import Found, Listing, visible
+from servers.imports.rows import Choices, FieldChange, GroupRow, Login, ServerRow, State
 from servers.models import Credential, Environment, Server, ServerGroup
 from servers.sentences import unended
 
@@ -50,7 +50,7 @@ class ImportPlan:
             return
         port = found.port.strip() or "22"
         if len(port) > 5 or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
-            row.refuse(_("“%s” is not a port") % printable(found.port))
+            row.refuse(_("“%s” is not a port") % visible(found.port))
             return
         row.port = int(port)
         try:
@@ -81,14 +81,14 @@ class ImportPlan:
             return
         jump = self._resolve(row.found.jumps[-1])
         if jump is None:
-            why = _("its jump host %s is neither in this file nor here") % printable(row.found.jumps[-1])
+            why = _("its jump host %s is neither in this file nor here") % visible(row.found.jumps[-1])
             row.refuse(why)
         elif jump is row:
             row.refuse(_("it is its own jump host"))
         elif not self._goes_through(jump, row.found.jumps[:-1]):
             why = _("it is reached through %(way)s: first give %(jump_host)s its own jump host")
-            way = " → ".join(printable(hop) for hop in row.found.jumps[:8])
-            row.refuse(why % {"way": way, "jump_host": printable(row.found.jumps[-1])})
+            way = " → ".join(visible(hop) for hop in row.found.jumps[:8])
+            row.refuse(why % {"way": way, "jump_host": visible(row.found.jumps[-1])})
         row.jump = jump
 
     def _goes_through(self, jump: "ServerRow | Server", hops: list[str]) -> bool:
@@ -142,7 +142,7 @@ class ImportPlan:
 
     def _login(self, found: Found) -> Login:
         """The login of a server; its credential is proposed where the user's name leaves no doubt."""
-        key_file = printable(found.key_file)
+        key_file = visible(found.key_file)
         for login in self.logins:
             if (login.username, login.key_file) == (found.username, key_file):
                 break
@@ -190,7 +190,7 @@ class ImportPlan:
         return {state: sum(row.state == state for row in self.servers) for state in State}
 
 
-def _differences(server: Server, row: ServerRow) -> list[Difference]:
+def _differences(server: Server, row: ServerRow) -> list[FieldChange]:
     """The values of a server that is here which the file has otherwise."""
     found, jump = row.found, row.jump_server
     has_other_jump = (row.jump is not None and jump is None) or server.jump_host_id != (jump.pk if jump else None)
@@ -200,7 +200,7 @@ def _differences(server: Server, row: ServerRow) -> list[Difference]:
         (has_other_jump, _("jump host"), str(server.jump_host or "–"), row.jump_name or "–"),
         (_has_other_user(server, found), _("user"), server.credential.username, found.username),
     )
-    return [Difference(label, old, printable(new)) for differs, label, old, new in values if differs]
+    return [FieldChange(label, old, visible(new)) for differs, label, old, new in values if differs]
 
 
 def _has_other_user(server: Server, found: Found) -> bool:

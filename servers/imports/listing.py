@@ -70,7 +70,7 @@ def too_many_servers() -> UnreadableListingError:
     return UnreadableListingError(_("There are more than %d servers in it. Import them in parts.") % MAX_SERVERS)
 
 
-def printable(text: str) -> str:
+def visible(text: str) -> str:
     """A piece of a file for a sentence: one line, not long, nothing invisible."""
     plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:80])
     return plain + ("…" if len(text) > 80 else "")

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from django.utils.translation import gettext as _
 
-from servers.imports.listing import MAX_SERVERS, Found, Listing, UnreadableListingError, printable, too_many_servers
+from servers.imports.listing import MAX_SERVERS, Found, Listing, UnreadableListingError, too_many_servers, visible
 
 #: Blocks with wildcards; each is compared with each server.
 MAX_WILDCARDS = 200
@@ -72,7 +72,7 @@ def _blocks(text: str, listing: Listing) -> list[_Block]:
             continue
         found = _LINE.match(line)
         if found is None:
-            listing.note(_("Line %(line)d was left out: “%(text)s”.") % {"line": number, "text": printable(line)})
+            listing.note(_("Line %(line)d was left out: “%(text)s”.") % {"line": number, "text": visible(line)})
             continue
         word = found[1].lower()
         try:
@@ -87,12 +87,12 @@ def _blocks(text: str, listing: Listing) -> list[_Block]:
             block = None
             listing.note(
                 _("Line %(line)d: the block “Match %(text)s” was left out, because it depends on where it is used.")
-                % {"line": number, "text": printable(found[2])}
+                % {"line": number, "text": visible(found[2])}
             )
         elif word == "include":
             listing.note(
                 _("Line %(line)d: “Include %(text)s” is not followed. Import that file too.")
-                % {"line": number, "text": printable(found[2])}
+                % {"line": number, "text": visible(found[2])}
             )
         elif word in _TAKEN and block is not None and values:
             value = found[2] if word == "proxycommand" else values[0]
@@ -106,14 +106,14 @@ def _found(name: str, options: dict[str, str]) -> Found:
     found.key_file = values.get("identityfile", "")
     found.host = values.get("hostname", name).replace("%h", name).replace("%%", "\0")
     if "%" in found.host:
-        found.problem = _("its HostName %s contains a token that only the client knows") % printable(found.host)
+        found.problem = _("its HostName %s contains a token that only the client knows") % visible(found.host)
     found.host = found.host.replace("\0", "%")
     way = options.get("proxyjump", "")
     word, _space, value = way.partition(" ")
     if value.strip().lower() != "none":
         jumps = jumps_of(value) if word == "proxyjump" else jumps_of_command(value) if value else []
         if jumps is None:
-            found.problem = _("it is reached by the command “%s”, which is not a jump host") % printable(value)
+            found.problem = _("it is reached by the command “%s”, which is not a jump host") % visible(value)
         found.jumps = jumps or []
     return found
 

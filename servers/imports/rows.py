@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from servers.imports.listing import Found, printable
+from servers.imports.listing import Found, visible
 from servers.models import Credential, Environment, Server, ServerGroup
 
 
@@ -18,7 +18,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Difference:
+class FieldChange:
     """One value that an import would change."""
 
     label: str
@@ -63,19 +63,19 @@ class ServerRow(Row):
     found: Found
     port: int = 22
     existing: Server | None = None
-    changes: list[Difference] = field(default_factory=list)
+    changes: list[FieldChange] = field(default_factory=list)
     login: Login | None = None
     jump: "ServerRow | Server | None" = None
 
     @property
     def shown_name(self) -> str:
         """Its name, fit for a page."""
-        return printable(self.found.name)
+        return visible(self.found.name)
 
     @property
     def address(self) -> str:
         """Where it is reached, fit for a page."""
-        return Server(host=printable(self.found.host), port=self.port).address
+        return Server(host=visible(self.found.host), port=self.port).address
 
     @property
     def jump_server(self) -> Server | None:
@@ -101,7 +101,7 @@ class GroupRow(Row):
     @property
     def shown_name(self) -> str:
         """Its name, fit for a page."""
-        return printable(self.name)
+        return visible(self.name)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from servers.imports.comparing import ImportPlan
-from servers.imports.listing import printable
+from servers.imports.listing import visible
 from servers.imports.rows import Choices, GroupRow, ServerRow, State
 from servers.models import Credential, Server, ServerGroup
 
@@ -74,7 +74,7 @@ def _credentials_for(
         credential = known.get(chosen.get(row.login.number, ""))
         if credential is None:
             who = row.login.username or _("servers without a user name")
-            raise ValidationError(_("Choose a credential for %s.") % printable(who))
+            raise ValidationError(_("Choose a credential for %s.") % visible(who))
         found[row.login.number] = credential
     return found
 

@@ -86,7 +86,7 @@ class SupervisedRun(Shell):
     def forget(self) -> None:
         """Delete what the server keeps of the run, once its end is recorded elsewhere; its gate goes too."""
         with contextlib.suppress(ShellError):
-            self.link.capture(protocol.remove(self.key))
+            self.link.capture(protocol.forget(self.key))
 
     def kill(self, run_as: str = "") -> None:
         """End the script, which runs as the user ``run_as`` where one is named, and everything below it."""

@@ -299,7 +299,7 @@ umask "$mask"
 """
 
 
-def remove(key: str) -> str:
+def forget(key: str) -> str:
     """Delete the run's folder, once its output has been read whole."""
     return f"""{_enter(key)}
 rm -rf "$d"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deployer.engine.routines import carry_out
-from deployer.launching.again import roll_back
+from deployer.launching.again import launch_rollback
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, LogLine, Target
 from deployer.releases.store import prune
@@ -452,12 +452,12 @@ def test_after_ten_failed_deployments_the_last_good_release_is_there_and_rolling
     assert set(good) < set(there)
     assert len(there) == 4, "and of the failed ones only the live one and the one before it"
     assert prune() == []
-    back = roll_back(latest, created_by=None, trigger="cli")
+    back = launch_rollback(latest, created_by=None, trigger="cli")
     assert carry_out(back.pk)
     back.refresh_from_db()
     assert (back.status, version_of(back), back.rollback_from) == ("success", good[-1], latest)
     assert (place / "srv" / "current").readlink().name == good[-1]
-    again = roll_back(back, created_by=None, trigger="cli")
+    again = launch_rollback(back, created_by=None, trigger="cli")
     assert again.release is not None
     assert again.release.version == good[0], "what had failed is passed over again"
 

@@ -9,7 +9,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from deployer.engine.routines import carry_out
-from deployer.launching.again import retry_failed, roll_back
+from deployer.launching.again import launch_rollback, retry_failed
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
 from deployer.launching.rules import LaunchRefusedError
@@ -195,24 +195,24 @@ def test_rollback_goes_to_the_release_that_the_server_recorded_and_restarts_it(s
     first = ended(make_deployment(project, group))
     git_repo.commit({"VERSION": "two\n"})
     second = ended(make_deployment(project, group))
-    third = ended(roll_back(second, created_by=None, trigger="cli"))
+    third = ended(launch_rollback(second, created_by=None, trigger="cli"))
     assert (third.status, third.release, third.rollback_from) == ("success", first.release, second)
     assert third.commit_hash == first.commit_hash
     assert (place / "srv" / "current" / "VERSION").read_text() == "one\n"
     assert "one" in log_of(third, stream="stdout")
     assert (place / "builds").read_text() == "x\nx\n"
     with pytest.raises(LaunchRefusedError, match="newer deployment"):
-        roll_back(second, created_by=None, trigger="cli")
+        launch_rollback(second, created_by=None, trigger="cli")
 
 
 def test_what_cannot_be_rolled_back_is_said(sshd, git_repo, place):
     project, group = shop(git_repo, place), make_group(make_server(sshd))
     first = ended(make_deployment(project, group))
     with pytest.raises(LaunchRefusedError, match="none was recorded"):
-        roll_back(first, created_by=None, trigger="cli")
+        launch_rollback(first, created_by=None, trigger="cli")
     restart = restarted(project, group)
     with pytest.raises(LaunchRefusedError, match="only restarted"):
-        roll_back(restart, created_by=None, trigger="cli")
+        launch_rollback(restart, created_by=None, trigger="cli")
 
 
 def test_old_code_that_still_runs_is_named(sshd, git_repo, place):

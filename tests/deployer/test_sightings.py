@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from deployer.board.sightings import LOOK_EVERY, View, board, look, look_at_what_is_old
+from deployer.board.sightings import LOOK_EVERY, View, board, refresh, refresh_old
 from deployer.engine.routines import carry_out
 from deployer.models import Deployment, Sighting
 from deployer.queue.sending import enqueue_look
@@ -109,13 +109,13 @@ def test_a_deployment_leaves_what_it_proved_and_looking_finds_the_same(project, 
         assert (it.release, it.problem) == (live, "")
         assert [entry["pid"] for entry in it.processes] == [int((tmp_path / "pid").read_text())]
         assert seen(project).drift == []
-        look(project)
+        refresh(project)
 
 
 def test_a_restart_elsewhere_is_noticed(project, live, tmp_path, start):
     kill(tmp_path)
     pid = start(str(tmp_path / "shop" / "current"))
-    look(project)
+    refresh(project)
     (remark,) = seen(project).drift
     assert f"restarted by somebody else: pid {pid} since 20" in remark
 
@@ -134,12 +134,12 @@ def test_what_a_rollback_that_failed_has_left_is_nobody_elses_doing(project, ser
     for _time in range(2):
         assert seen(project).drift == []
         assert sighting(project).release == live
-        look(project)
+        refresh(project)
 
 
 def test_a_process_that_died_is_noticed(project, live, tmp_path):
     kill(tmp_path)
-    look(project)
+    refresh(project)
     assert seen(project).drift == ["the process is not running"]
 
 
@@ -149,7 +149,7 @@ def test_a_switch_by_hand_is_noticed_and_so_is_the_old_code(project, server, liv
     current = tmp_path / "shop" / "current"
     current.unlink()
     current.symlink_to(f"releases/{live}")
-    look(project)
+    refresh(project)
     pid = (tmp_path / "pid").read_text().strip()
     assert seen(project).drift == [
         f"release {live} is live, but deployer left {newer}",
@@ -162,13 +162,13 @@ def test_a_server_that_cannot_be_asked_keeps_what_was_seen_before(project, make_
     server = make_server(sshd)
     version = deployed(project, server)
     sshd.stop()
-    look(project)
+    refresh(project)
     it = sighting(project)
     assert (it.release, "could not be reached" in it.problem) == (version, True)
     server.refresh_from_db()
     assert server.connection_status == "offline"
     sshd.start()
-    look(project)
+    refresh(project)
     assert sighting(project).problem == ""
     kill(tmp_path)
 
@@ -176,19 +176,19 @@ def test_a_server_that_cannot_be_asked_keeps_what_was_seen_before(project, make_
 def test_nothing_is_asked_while_a_deployment_is_under_way(project, server, live):
     before = sighting(project).seen_at
     under_way = make_deployment(project, make_group(server))
-    look(project)
+    refresh(project)
     assert sighting(project).seen_at == before
     Deployment.objects.filter(pk=under_way.pk).update(finished_at=timezone.now())
-    look(project)
+    refresh(project)
     assert sighting(project).seen_at > before
 
 
 def test_only_what_nobody_looked_at_lately_is_looked_at_by_itself(project, live):
     before = sighting(project).seen_at
-    look_at_what_is_old()
+    refresh_old()
     assert sighting(project).seen_at == before
     Sighting.objects.update(seen_at=timezone.now() - LOOK_EVERY)
-    look_at_what_is_old()
+    refresh_old()
     assert sighting(project).seen_at >= before
 
 
@@ -254,7 +254,7 @@ def test_the_first_page_shows_every_project_and_what_differs(project, live, tmp_
     assert "place-ok" in page
     assert "needs-look" not in page
     kill(tmp_path)
-    look(project)
+    refresh(project)
     make_deployment(project, make_group(server))
     page = admin_client.get(reverse("overview")).content.decode()
     assert "web-1: the process is not running" in page

@@ -55,7 +55,7 @@ def test_a_run_is_the_same_under_every_shell(shell, text, env, stdout, stderr, r
     assert again.stdout.decode() == f"\0{trailer}\n{stdout[2:]}\0{trailer} {record}\n"
     assert run(shell, supervised.close_gate(key), tmp_path).stdout == b"started\n"
     assert run(shell, supervised.kill(key), tmp_path).stdout == b"ended\n"
-    run(shell, supervised.remove(key), tmp_path)
+    run(shell, supervised.forget(key), tmp_path)
     assert list((tmp_path / ".deployer" / "runs").iterdir()) == []
     assert run(shell, supervised.close_gate(key), tmp_path).stdout == b"never\n"
 

@@ -2,7 +2,7 @@
 
 from django.utils.translation import gettext_lazy
 
-from deployer.launching.again import roll_back
+from deployer.launching.again import launch_rollback
 from deployer.management.commandline import LaunchAgain
 from deployer.models import Deployment
 
@@ -11,4 +11,4 @@ class Command(LaunchAgain):
     summary = gettext_lazy("Launch the release that was live before a deployment: nothing is cloned or built.")
 
     def launch_from(self, earlier: Deployment) -> Deployment:
-        return roll_back(earlier, created_by=None, trigger=Deployment.Trigger.CLI)
+        return launch_rollback(earlier, created_by=None, trigger=Deployment.Trigger.CLI)

@@ -10,7 +10,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.board.sightings import View, board, look
+from deployer.board.sightings import View, board, refresh
 from deployer.declaring.reading import printable
 from deployer.log.terminal import plain
 from deployer.management.commandline import OperatorCommand, refused
@@ -40,7 +40,7 @@ class Command(OperatorCommand):
         fine = True
         for project in projects:
             if options["look"]:
-                look(project)
+                refresh(project)
             for view in board(project):
                 fine &= bool(view.sighting and not view.sighting.problem and not view.drift)
                 self.stdout.write(_as_json(project, view) if options["json"] else _as_text(project, view))
@@ -54,7 +54,9 @@ def _as_text(project: Project, view: View) -> str:
     if seen is None:
         return head + _("never looked at; use --look")
     words = [seen.release or "–"]
-    words += [_("pid %(pid)s since %(since)s") % entry for entry in seen.processes[:4]]
+    words += [
+        _("pid %(pid)s since %(since)s") % {"pid": process.pid, "since": process.since} for process in seen.service[:4]
+    ]
     words.append(_("seen %(time)s ago") % {"time": timesince(seen.seen_at, timezone.now(), depth=1)})
     words += [f"! {remark}" for remark in [*view.drift, seen.problem] if remark]
     return head + plain(" ".join("; ".join(words).splitlines()))
