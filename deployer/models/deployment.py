@@ -84,7 +84,7 @@ class Deployment(models.Model):
         full:          pending → cloning → building → deploying → success
                        pending → deploying                      → success (a release that is there already)
         restart_only:  pending → restarting                     → success
-            from any of them: failed, cancelled, interrupted
+            pending → cancelled; from any other of them: failed, cancelled, interrupted
 
     It has ended when ``finished_at`` is set. ``interrupted`` comes twice: while another worker asks the servers
     what is true after the first one was lost, and as the end where one of them could not tell.
