@@ -22,10 +22,10 @@ pytestmark = pytest.mark.django_db
 def machines(tmp_path_factory) -> Iterator[tuple[Path, list[int]]]:
     folder = tmp_path_factory.mktemp("demo")
     ports = [free_port(), free_port()]
-    words = [f"web-{number}:{port}:{number}" for number, port in enumerate(ports, start=1)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "deployer.playground.servers", str(folder), *words], cwd=HOUSE, stdout=subprocess.PIPE
-    )
+    rows = [f"web-{number}:{port}:{number}" for number, port in enumerate(ports, start=1)]
+    (folder / "machines").write_text("\n".join(rows))
+    command = [sys.executable, "-m", "deployer.playground.servers", str(folder)]
+    process = subprocess.Popen(command, cwd=HOUSE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     yield folder, ports
