@@ -1,7 +1,7 @@
 """The changes of a launch: the commits between the releases that the servers run and would run, from the mirror."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from django.utils.translation import gettext as _
@@ -140,10 +140,7 @@ def _step(mirror: Mirror, version: str, servers: list[str], head: str, release: 
         return Gap(version, servers, problem=_("no earlier release is on record"))
     if release is None or not release.commit_hash:
         return Gap(version, servers, problem=_("its commit is not known here"))
-    added, removed = _between(mirror, release.commit_hash, head), _between(mirror, head, release.commit_hash)
-    if added is None or removed is None:
-        return Gap(version, servers, problem=_("its commit is no longer in the repository"))
-    return Gap(version, servers, added, removed)
+    return replace(gap_between(mirror, release.commit_hash, head), version=version, servers=servers)
 
 
 def _between(mirror: Mirror, base: str, head: str) -> Commits | None:
