@@ -74,6 +74,7 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
             "shared_paths",
             "process_name",
             "script_reloads",
+            "watch_for",
             "log_path",
             "script_timeout",
         ),
@@ -164,7 +165,10 @@ class RowsFormSet(BaseInlineFormSet[Part, Project, forms.ModelForm[Part]]):
             dress(field, mono=True)
 
 
-_CHECK_FIELDS = ("kind", "target", "expect", "host_header", "retries", "interval", "timeout", "stable_for", "required")
+_CHECK_FIELDS = (
+    *("kind", "target", "expect", "expect_header", "host_header"),
+    *("retries", "interval", "timeout", "stable_for", "required"),
+)
 HealthChecks = inlineformset_factory(
     Project,
     HealthCheck,
