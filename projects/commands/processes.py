@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from shlex import quote
+from typing import NamedTuple, Self
 
 from projects.commands.service import in_shell
 from servers.shell import as_user
@@ -69,8 +70,7 @@ class Unit:
 
     def number(self, name: str) -> int:
         """A property that is a number; 0 where there is none."""
-        text = self.fact(name)
-        return int(text) if text.isdecimal() else 0
+        return _number(self.fact(name)) or 0
 
     @property
     def is_known(self) -> bool:
@@ -123,7 +123,10 @@ class Survey:
 
     def moment(self, seconds: float) -> str:
         """The moment so many seconds after the boot, by the server's clock, in UTC."""
-        return datetime.fromtimestamp(self.booted_at + seconds, UTC).strftime(MOMENT)
+        try:
+            return datetime.fromtimestamp(self.booted_at + seconds, UTC).strftime(MOMENT)
+        except (ValueError, OverflowError, OSError):  # a server may say anything
+            return ""
 
     @cached_property
     def children(self) -> Mapping[int, list[Process]]:
@@ -182,7 +185,7 @@ def plain_path(path: str) -> str:
     return re.sub(r"[^\x20-\x7e]", "?", path.encode(errors="surrogateescape").decode("latin-1"))
 
 
-_LINK = re.compile(r"l\S*\s+\d+\s+(\d+)\s[^/]* (/proc/\d+/(?:exe|cwd))(?: -> (.*))?\Z")
+_LINK = re.compile(r"l\S*\s+\d+\s+(\d{1,10})\s[^/]* (/proc/\d+/(?:exe|cwd))(?: -> (.*))?\Z")
 
 
 def survey(unit: str = "", folder: str = "", run_as: str = "") -> str:
@@ -228,8 +231,8 @@ def read_unit(text: str) -> Unit:
     return _read_head(text)[1] or Unit("", {})
 
 
-_PROC_LINE = re.compile(r"/proc/(\d+)/(stat|cmdline|cgroup):(.*)", re.DOTALL)
-_BOOTED_AT = re.compile(r"^/proc/stat:btime (\d+)$", re.MULTILINE)
+_PROC_LINE = re.compile(r"/proc/(\d{1,10})/(stat|cmdline|cgroup):(.*)", re.DOTALL)
+_BOOTED_AT = re.compile(r"^/proc/stat:btime (\d{1,12})$", re.MULTILINE)
 
 
 def read_survey(text: str) -> Survey:
@@ -237,7 +240,7 @@ def read_survey(text: str) -> Survey:
     head, _mark, rest = text.partition("PROCESSES\n")
     listing, _mark, places = rest.partition("\nPLACES\n")
     facts, unit = _read_head(head)
-    stats: dict[int, list[str]] = {}
+    stats: dict[int, _Stat] = {}
     commands: dict[int, str] = {}
     groups: dict[int, str] = {}
     for line in listing.split("\n"):
@@ -246,30 +249,57 @@ def read_survey(text: str) -> Survey:
             continue
         pid = int(match[1])
         if match[2] == "stat":
-            stats[pid] = match[3].rpartition(")")[2].split()
+            if (stat := _Stat.read(match[3])) is not None:
+                stats[pid] = stat
         elif match[2] == "cmdline":
             commands[pid] = (commands.get(pid, "") + " " + match[3]).replace("\0", " ").strip()[:COMMAND_LIMIT]
         elif match[3].startswith(("0::", "1:name=systemd:")):
             groups[pid] = match[3].split(":", 2)[2]
     booted_at = _BOOTED_AT.search(listing)
-    own = int(facts.get("SELF") or 0)
+    own = _number(facts.get("SELF", "")) or 0
     folder = facts.get("FOLDER", "").rstrip("/")
-    left_out = _session_of(own, {pid: int(fields[1]) for pid, fields in stats.items()})
+    left_out = _session_of(own, {pid: stat.parent for pid, stat in stats.items()})
     return Survey(
         boot=facts.get("BOOT", ""),
         booted_at=int(booted_at[1]) if booted_at else 0,
         processes=tuple(
-            Process(pid, int(fields[1]), int(fields[19]), commands[pid], int(fields[25]), groups.get(pid, ""))
-            for pid, fields in sorted(stats.items())
-            if pid not in left_out and fields[0] != "Z" and commands.get(pid)
+            Process(pid, stat.parent, stat.start, commands[pid], stat.image, groups.get(pid, ""))
+            for pid, stat in sorted(stats.items())
+            if pid not in left_out and stat.state != "Z" and commands.get(pid)
         ),
         unit=unit,
         folder=folder,
         releases=facts.get("RELEASES", f"{folder}/releases" if folder else "").rstrip("/"),
-        now=int(stats[own][19]) if own in stats else 0,
-        user=int(facts["USER"]) if facts.get("USER", "").isdecimal() else None,
+        now=stats[own].start if own in stats else 0,
+        user=_number(facts.get("USER", "")),
         places=f"\n{places}\n",
     )
+
+
+class _Stat(NamedTuple):
+    """What is read of /proc/PID/stat."""
+
+    state: str
+    parent: int
+    start: int
+    image: int
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """None for what is no such line."""
+        fields = text.rpartition(")")[2].split()
+        if len(fields) <= _STACK:
+            return None
+        parent, start, image = (_number(fields[at]) for at in (_PARENT, _START, _STACK))
+        return None if parent is None or start is None else cls(fields[0], parent, start, image or 0)
+
+
+#: Where the fields are behind the name of the program.
+_PARENT, _START, _STACK = 1, 19, 25
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 20 else None
 
 
 def _read_head(head: str) -> tuple[dict[str, str], Unit | None]:

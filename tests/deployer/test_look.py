@@ -6,8 +6,8 @@ import pytest
 
 from deployer.plan import Plan
 from deployer.probing.look import findings
-from projects.commands.matching import Found
 from projects.commands.look import TOOLS, Facts
+from projects.commands.matching import Found
 from tests.factories import make_project
 
 pytestmark = pytest.mark.django_db
