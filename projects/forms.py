@@ -140,13 +140,14 @@ class GuidedForm(ProjectForm):
         fields = (
             *StartForm.Meta.fields,
             *("project_type", "default_branch", "auto_install", "install_script", "build_script", "output_dir"),
-            *("deploy_path", "deploy_script_path", "process_name"),
+            *("deploy_path", "deploy_script_path", "process_name", "watch_for"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["deploy_script_path"].required = True  # nothing can be launched without it
         self.fields["deploy_path"].required = bool(self["git_url"].value())
+        self.fields["watch_for"].required = False  # the model has a default
 
 
 class CopyForm(ProjectForm):
