@@ -11,7 +11,6 @@ from django.db.models import Max, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.log.masking import Masker
 from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
 from deployer.probing.identity import Question
@@ -124,7 +123,7 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
         with connect(server) as link:
             facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY)
             live = release.release_name(facts.live)
-            found = Question.of(plan, Masker(plan.secrets())).read(answer, live)
+            found = Question.of(plan).read(answer, live)
             processes = choose((), found.processes, found.user).after
     except ShellError as error:
         Sighting.record(project, server, problem=str(error))

@@ -9,7 +9,6 @@ from django.utils.translation import gettext as _
 
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import Accepted, check_launch, refusal_while_active
-from deployer.log.masking import Masker
 from deployer.plan import Plan
 from deployer.probing.identity import Question
 from deployer.probing.look import Finding, Level, findings, look
@@ -58,7 +57,7 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
         try:
             with translation.override(language), connect(server, on_notice=notices.append) as shell:
                 facts, answer = look(shell, plan, deployment_type)
-                service = Question.of(plan, Masker(plan.secrets())).read(answer)
+                service = Question.of(plan).read(answer)
                 found = [
                     *findings(server.name, plan, deployment_type, facts, service),
                     *_processes(server, plan, service),
@@ -82,8 +81,7 @@ def _processes(server: Server, plan: Plan, service: Found) -> list[Finding]:
     told = [
         Finding(
             Level.INFO if chosen.after else Level.WARNING,
-            (_("The unit %(name)s is %(processes)s") if question.unit else _("“%(name)s” matches %(processes)s"))
-            % words,
+            (_("The unit %(name)s: %(processes)s") if question.unit else _("“%(name)s” matches %(processes)s")) % words,
             server=server.name,
         )
     ]

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from deployer.log.masking import Masker
 from deployer.plan import Plan
 from deployer.probing.place import Place
 from projects.commands import processes, service
 from projects.commands.judging import Judge, Judgement
-from projects.commands.matching import Found, Name, Search, is_titled, stem
+from projects.commands.matching import Found, Name, Search
 from projects.commands.proof import Identity, Proof, Service, Verdict, keys, roots
 from servers.pauses import pauses
 from servers.ssh.shell import SSHShell
@@ -47,7 +48,7 @@ class Question:
     mask: Callable[[str], str] = str
 
     @classmethod
-    def of(cls, plan: Plan, mask: Callable[[str], str] = str) -> Self:
+    def of(cls, plan: Plan, mask: Callable[[str], str] | None = None) -> Self:
         """That of a plan: its systemd check's unit, its process name, its process check, or its own name."""
         targets = {
             kind: next((c.target for c in plan.health_checks if c.kind == kind), "") for kind in ("systemd", "process")
@@ -56,7 +57,7 @@ class Question:
         given = unit or plan.process_name or targets["process"]
         name = given or service.derived_process_name(plan.name)
         folder = plan.deploy_path.rstrip("/") or service.own_folder(plan.deploy_script_path)
-        return cls(name, unit, bool(given), folder, plan.run_as, plan.script_reloads, mask)
+        return cls(name, unit, bool(given), folder, plan.run_as, plan.script_reloads, mask or Masker(plan.secrets()))
 
     @property
     def text(self) -> str:
@@ -198,11 +199,9 @@ class Watch:
 
     def _renamed(self, found: Found, judgement: Judgement) -> tuple[Identity, ...]:
         """Old ones of the same program that have given themselves a title, and still run from the project's folder."""
-        programs = {stem(it.program) for it in judgement.after}
+        programs = {it.stem for it in judgement.after}
         return tuple(
-            it
-            for it in self.before.near
-            if it.inside and is_titled(it) and stem(it.program) in programs and found.has(it)
+            it for it in self.before.near if it.inside and it.is_titled and it.stem in programs and found.has(it)
         )
 
 

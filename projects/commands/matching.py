@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from projects.commands.processes import TICKS, Place, Process, Survey, Unit
-from projects.commands.proof import Identity
+from projects.commands.proof import Identity, base
 
 #: These follow, show or copy a file, or wait: what they name, they are not.
 # fmt: off
@@ -89,7 +89,7 @@ class Name:
         """Whether it is the title of the program that the name begins with: `gunicorn: master [app:app]`."""
         program, _space, _rest = self.text.partition(" ")
         title, colon, _rest = process.command.partition(":")
-        return bool(colon) and not self.derived and _base(program) == title
+        return bool(colon) and not self.derived and base(program) == title
 
 
 def _fit_from(wanted: Sequence[str], words: Sequence[str], at: int) -> Fit:
@@ -113,17 +113,13 @@ def _word_fit(wanted: str, word: str) -> Fit:
     file = wanted.removeprefix("./")
     if not file:
         return Fit.NOT
-    digits = r"[\d.]*" if _base(file) in _VERSIONED else ""
+    digits = r"[\d.]*" if base(file) in _VERSIONED else ""
     if re.search(rf"(?:^|/){re.escape(file)}{digits}{_TAIL}$", word):
         return Fit.WHOLE
     if _A_FILE.fullmatch(word):
         return Fit.LOOSE if f"/{file}/" in word else Fit.NOT
     # A value of an option, or a part of a title: -Dprofile=prod, [app:app].
     return Fit.LOOSE if re.search(rf"(?:(?<![\w-])|(?<=^-\w)){re.escape(wanted)}(?![\w-])", word) else Fit.NOT
-
-
-def _base(word: str) -> str:
-    return word.rstrip(":").rpartition("/")[2].removeprefix("-")
 
 
 @dataclass(frozen=True)
@@ -225,7 +221,7 @@ class Search:
                 it = self.identity(child)
                 if child.pid in everything or it.around or it.program in ONLOOKERS or root is None:
                     continue
-                if self._is_steady(child, process) if root.around else stem(it.program) == stem(root.program):
+                if self._is_steady(child, process) if root.around else it.stem == root.stem:
                     everything[child.pid] = replace(it, inside=it.inside or root.inside, loose=root.loose)
         return everything.values()
 
@@ -249,23 +245,13 @@ class Search:
 
 def _program(process: Process, place: Place) -> str:
     """The name of its program: that of the file, where the login may see it, else the first word of its command."""
-    return _base(place.program) or _base(process.command.split(maxsplit=1)[0])
+    return base(place.program) or base(process.command.split(maxsplit=1)[0])
 
 
 def _is_around(process: Process, program: str) -> bool:
     """Whether it is what starts an application or keeps it running, not the application."""
-    first = [_base(word) for word in process.command.split()[:2]]
+    first = [base(word) for word in process.command.split()[:2]]
     return not STARTERS.isdisjoint({program, *first}) or _KEEPER_TITLE.match(process.command) is not None
-
-
-def stem(program: str) -> str:
-    """A program's name without its version: `python` for `python3.11`."""
-    return re.sub(r"[-_]?v?[\d.]+$", "", program) or program
-
-
-def is_titled(it: Identity) -> bool:
-    """Whether the process has given itself a title: its command begins with another word than its program."""
-    return stem(_base(it.command.split(maxsplit=1)[0])) != stem(it.program) if it.command else False
 
 
 # --- which of them are meant --------------------------------------------------------------------------
@@ -287,10 +273,10 @@ def choose(before: Sequence[Identity], after: Sequence[Identity], user: int | No
         kept = [it for it in kept if rule(it)] or kept
     keys = {it.key for it in kept}
     was = tuple(it for it in before if it.key in keys)
-    users, programs = {it.user for it in was}, {stem(it.program) for it in was}
+    users, programs = {it.user for it in was}, {it.stem for it in was}
     now = [it for it in after if it.key in keys]
     now = _rather(now, was, lambda it: it.user in users)
-    now = _rather(now, was, lambda it: stem(it.program) in programs)
+    now = _rather(now, was, lambda it: it.stem in programs)
     meant = {it.key for it in (*was, *now)}
     others = {it.key: it for it in after if it.key not in meant and not it.around}
     return Chosen(was, tuple(now), tuple(others.values()))

@@ -1,5 +1,6 @@
 """Who a service is, and the proof that a restart replaced it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from servers.sentences import sentences
 
 #: Characters of a command that a sentence shows, and how many processes it names.
 SHOWN, LISTED = 80, 4
+#: Characters that a project has for a process's name.
+WORDS = 200
 
 
 class Verdict(StrEnum):
@@ -68,6 +71,25 @@ class Identity:
         except ValueError:
             return None
 
+    @property
+    def stem(self) -> str:
+        """Its program without the version: `python` for `python3.11`."""
+        return stem(self.program)
+
+    @property
+    def is_titled(self) -> bool:
+        """Whether it has given itself a title: its command begins with another word than its program."""
+        return bool(self.command) and stem(base(self.command.split(maxsplit=1)[0])) != self.stem
+
+    @property
+    def words(self) -> str:
+        """The words by which it would be found: its title, or its program and the file that this runs."""
+        if self.is_titled:
+            return self.command[:WORDS]
+        first, *more = self.command.split()
+        file = next((word for word in more if not word.startswith("-")), "")
+        return f"{base(first)} {base(file)}".strip()[:WORDS]
+
     def to_json(self) -> dict[str, Any]:
         """The form that is stored; what does not apply is left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
@@ -80,7 +102,7 @@ class Identity:
     def __str__(self) -> str:
         """In words: pid, command, folder and start."""
         started = self.started_at
-        since = f"{timezone.localtime(started):%Y-%m-%d %H:%M:%S}" if started else self.since
+        since = f"{timezone.localtime(started):%Y-%m-%d %H:%M:%S %Z}" if started else self.since
         command = self.command[:SHOWN] + ("…" if len(self.command) > SHOWN else "")
         words = {"pid": self.pid, "command": command, "folder": self.folder, "since": since}
         if not self.pid:
@@ -90,6 +112,16 @@ class Identity:
         if not self.folder:
             return _("pid %(pid)s “%(command)s” since %(since)s") % words
         return _("pid %(pid)s “%(command)s” in %(folder)s since %(since)s") % words
+
+
+def base(word: str) -> str:
+    """The file at the end of a path, or the program that a title begins with."""
+    return word.rstrip(":").rpartition("/")[2].removeprefix("-")
+
+
+def stem(program: str) -> str:
+    """A program's name without its version."""
+    return re.sub(r"[-_]?v?[\d.]+$", "", program) or program
 
 
 Service = Sequence[Identity]
@@ -201,7 +233,7 @@ class Proof:
     def better_name(self) -> str:
         """The words that would have found what runs from the project's folder; empty where nothing has to be found."""
         missed = self.verdict in {Verdict.DEAD, Verdict.UNKNOWN} or not self.before
-        return roots(self.near)[0].command if missed and self.near else ""
+        return roots(self.near)[0].words if missed and self.near else ""
 
     def _told_now(self) -> str:
         before, after = self.before, self.after or ()

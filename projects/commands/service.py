@@ -53,8 +53,15 @@ def evidence(log_path: str, unit: str, ports: Iterable[int]) -> str:
         parts.append(f"echo '== '{quote(log_path)}\ntail -n 40 {quote(log_path)} 2>&1\n")
     if unit:
         name = quote(unit)
-        parts.append(f"echo '== '{name}\nsystemctl status --no-pager -l -n 0 -- {name} 2>&1 | head -n 20\n")
-        parts.append(f"journalctl --no-pager -n 30 -u {name} 2>&1\n")
+        parts.append(
+            f"""own=
+case $(systemctl show -p LoadState -- {name} 2>/dev/null) in *loaded*) ;; *) own=--user ;; esac
+export XDG_RUNTIME_DIR="${{XDG_RUNTIME_DIR:-/run/user/$(id -u)}}"
+echo '== '{name}
+systemctl $own status --no-pager -l -n 0 -- {name} 2>&1 | head -n 20
+journalctl $own --no-pager -n 30 -u {name} 2>&1
+"""
+        )
     for port in ports:
         parts.append(f"echo '== port {port}'\nss -Hltnp 'sport = :{port}' 2>&1 || echo 'ss is not installed'\n")
     return "".join(parts)
