@@ -11,9 +11,10 @@ it, its namesake in another folder. The rules, in the order in which they decide
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import islice
 
 from projects.commands.processes import TICKS, Place, Process, Survey, Unit
 from projects.commands.proof import Identity, base
@@ -76,14 +77,17 @@ class Name:
         if self.derived:
             plain = process.command.lower().replace("-", "")
             return (Fit.WHOLE if len(self.text) >= SHORTEST and self.text in plain else Fit.NOT), 1
-        wanted, words = self.text.split(), process.command.split()
-        fits = [(_fit_from(wanted, words, at), -at) for at in range(len(words))] if wanted else []
+        wanted = self.text.split()
+        if not wanted or any(word.removeprefix("./") not in process.command for word in wanted):
+            return Fit.NOT, 0
+        words = process.command.split()
+        fits = [(_fit_from(wanted, words, at), -at) for at in range(len(words))]
         fit, at = max(fits, default=(Fit.NOT, 0))
         return fit, -at
 
-    def is_within(self, process: Process) -> bool:
+    def is_within(self, command: str) -> bool:
         """Whether the text is there, if not as whole words."""
-        return len(self.text) >= SHORTEST and self.text in process.command
+        return len(self.text) >= SHORTEST and self.text in command
 
     def fits_title(self, process: Process) -> bool:
         """Whether it is the title of the program that the name begins with: `gunicorn: master [app:app]`."""
@@ -126,8 +130,8 @@ def _word_fit(wanted: str, word: str) -> Fit:
 class Found:
     """What one look has found of a service.
 
-    ``processes`` are all that could be meant; ``near`` those that were not found by their words but run from the
-    project's folder, or have the name as a part of a word. ``unit`` is what systemd says, where the service is a unit.
+    ``processes`` are all that could be meant; ``near``, where there are none, those that run from the project's folder
+    or have the name as a part of a word. ``unit`` is what systemd says, where the service is a unit.
     ``alive`` is every process of the server, ``user`` the one that scripts run as, if one was named.
     """
 
@@ -152,19 +156,18 @@ class Search:
     def by_name(self, name: Name) -> Found:
         """Everything that could be the service of this ``name``."""
         found: dict[int, Identity] = {}
-        near: list[Identity] = []
         for process in self.survey.processes:
             if _LAUNCH.search(process.command):
                 continue  # it names the project too: deployer may deploy to its own machine
             fit, at = name.fit(process)
             if not fit and not self._has_the_title(name, process):
-                if len(near) < NEAR and self._is_near(name, process):
-                    near.append(self.identity(process))
                 continue
             place = self.survey.place(process.pid)
             if not (at and _program(process, place) in ONLOOKERS):
                 found[process.pid] = replace(self.identity(process, place), loose=fit == Fit.LOOSE or None)
-        return self._found((*self._with_those_below(found),), tuple(near))
+        if not found:
+            return self._found((), (*islice(self._near(name), NEAR),))
+        return self._found((*self._with_those_below(found),))
 
     def by_unit(self, unit: str) -> Found:
         """Every process of the unit's control group, the main one first; the unit itself where it has none."""
@@ -228,15 +231,12 @@ class Search:
     def _is_steady(self, child: Process, around: Process) -> bool:
         return self.survey.now - child.start >= STEADY_AFTER or child.start - around.start <= SOON
 
-    def _is_near(self, name: Name, process: Process) -> bool:
-        within = name.is_within(process)
-        if not within and not self.survey.folder:
-            return False
-        place = self.survey.place(process.pid)
-        program = _program(process, place)
-        if program in ONLOOKERS or _is_around(process, program):
-            return False
-        return within or self._is_inside(process, place)
+    def _near(self, name: Name) -> Iterator[Identity]:
+        """Those that run from the project's folder, or have the name as a part of a word."""
+        for it in map(self.identity, self.survey.processes):
+            onlooker = it.program in ONLOOKERS and not it.is_titled
+            if (it.inside or name.is_within(it.command)) and not (onlooker or it.around or _LAUNCH.search(it.command)):
+                yield it
 
     def _is_inside(self, process: Process, place: Place) -> bool:
         """Whether it runs from the folder of the project: it works there, or its program or its first file is there."""
