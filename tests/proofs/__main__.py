@@ -33,9 +33,9 @@ def carry_out(cell: Cell) -> Outcome:
     finally:
         connections.close_all()
     with _saying:
-        print(f"{mark(outcome)} {cell}  {outcome.seconds:.1f} s", flush=True)
+        print(f"{mark(outcome)} {cell}  {outcome.seconds:.1f} s\n    {outcome.said}: {outcome.sentence}", flush=True)
         for problem in outcome.problems:
-            print(f"    {problem}", flush=True)
+            print(f"    ✘ {problem}", flush=True)
     return outcome
 
 

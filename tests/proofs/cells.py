@@ -10,7 +10,7 @@ from typing import Any
 
 from deployer.models import Deployment
 from projects.commands.proof import Proof
-from projects.models import Project
+from tests.proofs.machines import Process
 from tests.proofs.parts import CannotRunError, MissingError
 from tests.proofs.world import Serves, Truth, World
 
@@ -177,7 +177,7 @@ def _uwsgi() -> Iterator[Cell]:
     yield cell("nothing was done", "", OLD, UNCHANGED)
     yield cell("died at import", "stop start", NOBODY, DEAD, code="broken")
     yield cell("--reload in place", "reload", SAME, RELOADED, reloads=True)
-    yield cell("--reload, meant to restart", "reload", SAME, UNCHANGED)
+    yield cell("--reload, meant to restart", "reload", SAME, RELOADED)  # it is executed anew
     yield cell("no reload", "", OLD, UNCHANGED, reloads=True)
 
 
@@ -196,6 +196,7 @@ def _node() -> Iterator[Cell]:
     yield cell("died at import, tail on its log", again, NOBODY, DEAD, beside="tail", code="broken")
     yield cell("died at import, the script starts a tail", f"{again} tail", NOBODY, DEAD, code="broken")
     yield cell("good restart, vi on the file", again, NEW, REPLACED, beside="edit")
+    yield cell("good restart, less on the file", again, NEW, REPLACED, beside="read")
     yield cell("died at import, vi on the file", again, NOBODY, DEAD, beside="edit", code="broken")
     yield cell("another one in another folder", again, NEW, REPLACED, beside="start-other")
     yield cell("another one in another folder", again, NEW, REPLACED, beside="start-other", name="node server.js")
@@ -249,7 +250,8 @@ def _pages() -> Iterator[Cell]:
         yield cell("the old one was not stopped", "start", OLD, UNCHANGED)
         yield cell("restart with a broken configuration", "stop start", NOBODY, DEAD, code="broken")
         yield cell("reload", "reload", SAME, RELOADED, reloads=True)
-        yield cell("reload, meant to restart", "reload", SAME, UNCHANGED)
+        anew = service == "php-fpm"  # it executes itself anew; nginx starts workers only
+        yield cell("reload, meant to restart", "reload", SAME, RELOADED if anew else UNCHANGED)
         yield cell("no reload", "", OLD, UNCHANGED, reloads=True)
     broken = "reload with a broken configuration"
     yield Cell("nginx", broken, "reload", OLD, UNCHANGED, "nginx", reloads=True, code="broken")
@@ -342,7 +344,7 @@ def run(cell: Cell) -> Outcome:
 
 def _happen(cell: Cell, world: World, outcome: Outcome) -> None:
     settings: dict[str, object] = {"process_name": cell.name, "script_reloads": cell.reloads}
-    if cell.watch_for and hasattr(Project, "watch_for"):
+    if cell.watch_for:
         settings["watch_for"] = cell.watch_for
     if "as-nobody" in cell.beside and os.getuid() != 0:
         raise CannotRunError("a process of another user can be started by root only")
@@ -394,34 +396,44 @@ def _compare(
         complain(f"the script was run {world.ran()} times, not {runs}")
     if re.search(r"pid 0\b", outcome.sentence):
         complain(f"“pid 0” in: {outcome.sentence}")
-    _compare_names(cell, verdict, proof, before, after, others, outcome)
+    _compare_names(cell, proof, before, after, others, outcome)
     if verdict == UNKNOWN == cell.verdict:
         warnings = deployment.log_lines.filter(level="warning").values_list("content", flat=True)
         if not any(outcome.sentence in line for line in warnings):
             complain("nothing warns that a reload cannot be proved")
 
 
-def _compare_names(
-    cell: Cell, verdict: str, proof: Proof, before: Truth, after: Truth, others: set[int], outcome: Outcome
-) -> None:
-    """The right processes are named, and no others; those of the proof run."""
+def _compare_names(cell: Cell, proof: Proof, before: Truth, after: Truth, others: set[int], outcome: Outcome) -> None:
+    """The right processes are named, and no others as if they were; those of the proof run, those that ended do not."""
     complain, sentence = outcome.problems.append, outcome.sentence
-    main = {REPLACED: after.main, UNCHANGED: before.main, RELOADED: before.main, UNKNOWN: before.main}.get(cell.verdict)
-    if main is not None:
-        unit = cell.check.removeprefix("systemd ")
-        word = Path(main.command.split()[0]).name
-        if not re.search(rf"\bpid {main.pid}\b", sentence) or not (word in sentence or (unit and unit in sentence)):
-            complain(f"pid {main.pid} ({main.command}) is not named: {sentence}")
-    named = {identity.pid for identity in (*proof.before, *(proof.after or ()))}
-    if taken := named & others:
+    told = {int(pid) for pid in re.findall(r"\bpid (\d+)\b", sentence)}
+    truth = after if cell.verdict == REPLACED else before
+    if truth.main is not None and cell.verdict in (REPLACED, UNCHANGED, RELOADED, UNKNOWN):
+        names = _names(cell, truth, truth.main)
+        if not any(pid in told | {0} and word in sentence for pid, word in names):
+            complain(f"none of these is named: {names}: {sentence}")
+    found = (*proof.before, *(proof.after or ()))
+    if taken := {identity.pid for identity in found} & others:
         complain(f"others were taken for it: {_shown(taken, before, after)}")
-    told = {pid for pid in others if re.search(rf"\bpid {pid}\b", sentence)}
-    if told and "not meant" not in sentence:
-        complain(f"others are named: {_shown(told, before, after)}: {sentence}")
-    if cell.serves in (Serves.NEW, Serves.SAME, Serves.OLD):
-        gone = {identity.pid for identity in proof.after or () if identity.pid} - set(after.processes)
-        if gone and cell.verdict:
-            complain(f"its proof is of processes that have ended: {_shown(gone, before, after)}")
+    aside = {identity.pid for identity in (*proof.others, *proof.near, *proof.ended)}
+    if named := told & others - aside:
+        complain(f"others are named: {_shown(named, before, after)}: {sentence}")
+    if alive := [identity for identity in proof.ended if not identity.pid or identity.pid in after.processes]:
+        complain(f"these are said to have ended: {', '.join(map(str, alive))}")
+    gone = {identity.pid for identity in proof.after or () if identity.pid} - set(after.processes)
+    if gone and cell.verdict and cell.serves in (Serves.NEW, Serves.SAME, Serves.OLD):
+        complain(f"its proof is of processes that have ended: {_shown(gone, before, after)}")
+
+
+def _names(cell: Cell, truth: Truth, main: Process) -> list[tuple[int, str]]:
+    """By which pid and word the service may be named: its first process, or the main process of its unit."""
+    kind, _space, unit = cell.check.partition(" ")
+    if unit.endswith(".socket"):
+        return [(0, unit)]
+    processes = [main]
+    while kind == "systemd" and (parent := truth.processes.get(processes[-1].parent)) and parent.pid > 1:
+        processes.append(parent)
+    return [(process.pid, Path(process.command.split()[0]).name) for process in processes]
 
 
 def _shown(pids: set[int], *truths: Truth) -> str:

@@ -184,17 +184,19 @@ def python_workers(place: Place) -> Service:
 def node(place: Place) -> Service:
     """A server in Node.js, started by a script."""
     run = f"PORT={place.port} node server.js {AWAY}"
-    loop = "while :; do node server.js; sleep {}; done"
+    loop = "while :; do node server.js; sleep 0.3; done"
+    typed = f"sleep 600 | script --quiet --command '{{}} server.js' /dev/null {AWAY}"  # on a terminal that stays
     return Service(
         programs=("server.js",),
         binds={"node": parts.find("node")},
         words={
             "start": f"{run}\necho $! >pid",
             "stop": STOP.format(file="pid"),
-            "start-loop": f"PORT={place.port} bash -c '{loop.format('0.3')}' {AWAY}\necho $! >loop",
+            "start-loop": f"PORT={place.port} bash -c '{loop}' {AWAY}\necho $! >loop",
             "kill-in-loop": 'pkill -P "$(cat loop)" node',
             "tail": f"touch server.js.log; tail -F server.js.log {AWAY}\necho $! >>beside",
-            "edit": f"sleep 600 | script --quiet --command 'vi server.js' /dev/null {AWAY}",
+            "edit": typed.format("vi"),
+            "read": typed.format("less"),
             "start-other": f"(cd {place.other} && exec env PORT={free_port()} node server.js) {AWAY}\necho $! >>beside",
             "restart-other": f'kill "$(cat beside)"; sleep 0.2; (cd {place.other} && exec env PORT={free_port()} '
             f"node server.js) {AWAY}\necho $! >beside",
