@@ -21,6 +21,8 @@ from servers.ssh.shell import SSHShell
 Status = Target.Status
 #: Characters of a server's evidence that are kept, from its end.
 EVIDENCE_LIMIT = 20_000
+#: Seconds of watching that nobody has to be told of.
+WORTH_SAYING = 2
 
 
 class Verification:
@@ -53,14 +55,16 @@ class Verification:
             words = _("Nothing matched “%s” before, although it was deployed here: it is watched for longer.")
             self.voice.warn(words % self.question.name)
             seconds = max(seconds, UNSEEN_BEFORE)
-        watch = Watch(self, self.question, before, self.target.release_after, seen)
+        if self.question.named and seconds > WORTH_SAYING:
+            self.voice.say(_("Once it is replaced, it is watched for %d s.") % seconds)
+        watch = Watch(self, self.question, before, self.target.release_after, self.work.force, seen)
         return self._told(watch.prove(seconds, then))
 
     def confirm(self, before: Found, proof: Proof) -> tuple[Status, Proof]:
         """What became of it by now: the health checks may have taken a while."""
         if not self.question.named:
             return Status.SUCCESS, proof
-        watch = Watch(self, self.question, before, self.target.release_after)
+        watch = Watch(self, self.question, before, self.target.release_after, self.work.force)
         later = watch.confirm(proof)
         if later.verdict == proof.verdict:
             return Status.SUCCESS, replace(proof, after=later.after)

@@ -3,7 +3,10 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Self
+
+from django.utils.translation import gettext as _
 
 from deployer.log.masking import Masker
 from deployer.plan import Plan
@@ -12,6 +15,7 @@ from projects.commands import processes, service
 from projects.commands.judging import Judge, Judgement
 from projects.commands.matching import Found, Name, Search
 from projects.commands.proof import Identity, Proof, Service, Verdict, keys, roots
+from servers.errors import StoppedError
 from servers.pauses import pauses
 from servers.ssh.shell import SSHShell
 
@@ -95,13 +99,17 @@ class Watch:
     """One service on one server, from the end of its script until it is known what has become of it.
 
     ``live`` is the release that it should run from, ``seen`` the answer to the first question, if it was asked already.
+    ``stop`` ends it with a `StoppedError`.
     """
 
-    def __init__(self, server: Place, question: Question, before: Found, live: str, seen: Seen | None = None) -> None:
+    def __init__(
+        self, server: Place, question: Question, before: Found, live: str, stop: Event, seen: Seen | None = None
+    ) -> None:
         self.server = server
         self.question = question
         self.before = before
         self.live = live
+        self.stop = stop
         self.seen = seen if seen is not None and seen.answer else None
         self.judge = Judge(before, question.named, question.reloads)
         self.started: dict[tuple[object, ...], Identity] = {}
@@ -139,7 +147,7 @@ class Watch:
             hopeless = judgement.verdict == Verdict.UNKNOWN and self.question.reloads
             if time.monotonic() > (until - GRACE_NAMED + GRACE_DERIVED if hopeless else until):
                 return found, self.judge(found, last=True)
-            time.sleep(next(waits))
+            self._pause(next(waits))
             found = self._look()
 
     def _stays(self, found: Found, judgement: Judgement, seconds: float, then: str) -> tuple[Found, Judgement]:
@@ -147,7 +155,7 @@ class Watch:
         assert self.seen is not None  # noqa: S101 (there was a look)
         since, changes, restarts = self.seen.at, 0, _restarts(found)
         while (left := since + seconds * (changes + 1) - time.monotonic()) > 0 or then:
-            time.sleep(min(max(left, 0.0), max(STEP, seconds / LOOKS)))
+            self._pause(min(max(left, 0.0), max(STEP, seconds / LOOKS)))
             was, then_now, then = judgement, then, ""
             found, judgement = self._look_between_lives(then_now)
             self._remember(judgement)
@@ -158,6 +166,10 @@ class Watch:
             if changes == CHANGES or _restarts(found) > restarts + 1:
                 return found, replace(judgement, verdict=Verdict.CRASH_LOOPING)
         return found, judgement
+
+    def _pause(self, seconds: float) -> None:
+        if self.stop.wait(seconds):
+            raise StoppedError(_("Stopped while the process was being watched; the script had ended"))
 
     def _look(self, then: str = "") -> Found:
         self.seen = Seen(self.server.link.capture(self.question.text + then).stdout)
@@ -171,7 +183,7 @@ class Watch:
         found = self._look(then)
         until, waits = time.monotonic() + BETWEEN_LIVES, pauses(0.2, 1.0)
         while (judgement := self.judge(found)).verdict == Verdict.DEAD and time.monotonic() < until:
-            time.sleep(next(waits))
+            self._pause(next(waits))
             found = self._look()
         return found, judgement
 

@@ -1,6 +1,7 @@
 """What is said of a restart, where the words of a name fit more or less than the application."""
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from projects.commands.proof import Proof
 from projects.models import HealthCheck, Project, Variable
 from servers.models import ServerGroup
 from tests.factories import make_deployment, make_group, make_project, make_server
-from tests.parts.programs import command_line, kill_all
+from tests.parts.programs import command_line, kill_all, wait_for_end, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,6 +86,19 @@ def test_it_is_watched_for_as_long_as_the_project_says(place, group, watched, en
     Project.objects.update(watch_for=watched)
     project.refresh_from_db()
     assert restarted(project, group).status == ends
+
+
+def test_a_forced_cancel_ends_the_watch_too(place, group):
+    project = app(place)
+    Project.objects.update(watch_for=3000)
+    project.refresh_from_db()
+    deployment = make_deployment(project, group, deployment_type="restart_only")
+    worker = threading.Thread(target=carry_out, args=[deployment.pk])
+    worker.start()
+    wait_until(lambda: deployment.targets.get().status == "checking", "the watch")
+    assert deployment.request_cancel(force=True)
+    wait_for_end(worker)
+    assert (deployment.targets.get().status, deployment.targets.get().exit_code) == ("cancelled", 0)
 
 
 def test_one_that_dies_while_its_health_is_asked_for_is_no_success(place, group):
