@@ -6,6 +6,7 @@ installs it, and is wrong too; what this environment does not let run is named, 
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import time
@@ -33,7 +34,8 @@ def carry_out(cell: Cell) -> Outcome:
     finally:
         connections.close_all()
     with _saying:
-        print(f"{mark(outcome)} {cell}  {outcome.seconds:.1f} s\n    {outcome.said}: {outcome.sentence}", flush=True)
+        print(f"{mark(outcome)} {cell}  {outcome.seconds:.1f} s", flush=True)
+        print(f"    {outcome.not_run or f'{outcome.said}: {outcome.sentence}'}", flush=True)
         for problem in outcome.problems:
             print(f"    ✘ {problem}", flush=True)
     return outcome
@@ -77,6 +79,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], help="cells whose name has this text")
     parser.add_argument("--at-once", type=int, default=4, help="cells at once (default 4)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     cells = [cell for cell in table() if all(text in str(cell) for text in options.only)]
     setup_test_environment()
     databases = setup_databases(verbosity=0, interactive=False)
@@ -84,7 +87,11 @@ def main() -> int:
     begun = time.monotonic()
     try:
         with ThreadPoolExecutor(options.at_once) as pool:
-            outcomes = list(pool.map(carry_out, cells))
+            try:
+                outcomes = list(pool.map(carry_out, cells))
+            except BaseException:  # those that have begun are left to end what they have started
+                pool.shutdown(cancel_futures=True)
+                raise
     finally:
         queue.close()
         teardown_databases(databases, verbosity=0)

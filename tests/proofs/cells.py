@@ -336,7 +336,7 @@ def run(cell: Cell) -> Outcome:
             world.close()
     except MissingError as error:
         outcome.not_run, outcome.can_run = str(error), not isinstance(error, CannotRunError)
-    except AssertionError as error:
+    except (AssertionError, RuntimeError) as error:
         outcome.problems.append(str(error))
     outcome.seconds = time.monotonic() - begun
     return outcome
@@ -349,7 +349,12 @@ def _happen(cell: Cell, world: World, outcome: Outcome) -> None:
     if "as-nobody" in cell.beside and os.getuid() != 0:
         raise CannotRunError("a process of another user can be started by root only")
     world.make_project(check=cell.check, **settings)
-    world.begin(cell.begin)
+    try:
+        world.begin(cell.begin)
+    except AssertionError as error:
+        if cell.service == "podman":
+            raise CannotRunError(f"podman cannot run a container here: {error}") from error
+        raise
     others: set[int] = set()
     if cell.beside:
         own = set(world.machine.processes())
@@ -396,6 +401,8 @@ def _compare(
         complain(f"the script was run {world.ran()} times, not {runs}")
     if re.search(r"pid 0\b", outcome.sentence):
         complain(f"“pid 0” in: {outcome.sentence}")
+    if "workers are new" in outcome.sentence and outcome.truth != Serves.SAME:
+        complain(f"its workers are said to be new: {outcome.sentence}")
     _compare_names(cell, proof, before, after, others, outcome)
     if verdict == UNKNOWN == cell.verdict:
         warnings = deployment.log_lines.filter(level="warning").values_list("content", flat=True)

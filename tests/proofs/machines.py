@@ -14,7 +14,7 @@ from servers.models import Server
 from tests.factories import make_credential, make_server
 from tests.parts.programs import answers, free_port, kill_all, program, stop_process, wait_until
 from tests.parts.sshd import CONFIG, OpenSSHServer
-from tests.proofs.parts import debian, find, need_namespaces
+from tests.proofs.parts import CannotRunError, debian, find, need_namespaces
 
 #: In front of a server's sshd: nobody outside is seen, and nobody inside outlives it.
 NAMESPACE = ("unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc")
@@ -123,6 +123,8 @@ class Namespace(Machine):
     """An SSH server in a namespace of processes; with ``containers`` podman runs there too."""
 
     def __init__(self, containers: bool = False) -> None:
+        if containers:
+            debian()  # what they run, and only root's
         namespace = (*NAMESPACE, *OF_A_USER) if os.getuid() else NAMESPACE
         need_namespaces(namespace)
         prepared = ("sh", "-c", FOR_CONTAINERS, "sh") if containers else ()
@@ -163,10 +165,15 @@ class Booted(Machine):
             stdout=(self.folder / "console").open("wb"),
             stderr=subprocess.STDOUT,
         )
-        wait_until(lambda: answers(self.port) or self._process.poll() is not None, "the machine to boot")
-        if self._process.poll() is not None:
-            raise RuntimeError(f"The machine did not boot: {(self.folder / 'console').read_text(errors='replace')}")
-        self.init = _child(self._process.pid)
+        try:
+            wait_until(lambda: answers(self.port) or self._process.poll() is not None, "the machine to boot")
+            if self._process.poll() is not None:
+                console = (self.folder / "console").read_text(errors="replace").strip()
+                raise CannotRunError(f"systemd does not boot here: {console[-300:]}")
+            self.init = _child(self._process.pid)
+        except BaseException:
+            self.close()
+            raise
 
     def _new_key(self, name: str) -> str:
         path = self.folder / name
@@ -179,13 +186,18 @@ class Booted(Machine):
         return make_server(host="127.0.0.1", port=self.port, credential=credential)
 
     def close(self) -> None:
-        kill_all([self.init])
+        kill_all([pid for group in self._groups for pid in _members(group)])
         stop_process(self._process, signal.SIGKILL)
         for group in self._groups:
             for folder, _folders, _files in os.walk(group, topdown=False):
                 with contextlib.suppress(OSError):  # the kernel removes what has just become empty in its own time
                     Path(folder).rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _members(group: Path) -> list[int]:
+    """The processes of a control group and of those below it."""
+    return [int(pid) for path in group.rglob("cgroup.procs") for pid in path.read_text().split()]
 
 
 def _make_groups() -> list[Path]:
