@@ -30,6 +30,7 @@ from servers.errors import (
     StoppedError,
     UnreachableError,
 )
+from servers.sentences import storable
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import forget, only_before
@@ -68,7 +69,7 @@ class ServerRun:
 
     def end(self, status: Status, error: str = "", **values: Any) -> None:
         """Write how it ended; the first end stays."""
-        error = self.work.log.mask(error)
+        error = storable(self.work.log.mask(error))
         if insist(lambda: self.target.move(status, error=error, **values)):
             label = Status(status).label
             if status == Status.SUCCESS:

@@ -11,6 +11,7 @@ from deployer.plan import Check
 from deployer.probing.place import Place
 from projects.commands import health, service
 from servers.errors import ShellError, StoppedError, TransferError, UnreachableError
+from servers.sentences import storable
 
 
 def run_check(server: Place, check: Check, stop: Event) -> str:
@@ -46,9 +47,9 @@ def _pause(stop: Event, seconds: float) -> None:
 def ask_once(server: Place, check: Check) -> str:
     """Ask ``check`` once; gives the problem, empty when healthy."""
     try:
-        return _KINDS[check.kind](server, check)
+        return storable(_KINDS[check.kind](server, check))
     except ShellError as error:
-        return str(error)
+        return storable(str(error))
 
 
 def _process(server: Place, check: Check) -> str:
@@ -103,11 +104,22 @@ def _http(server: Place, check: Check) -> str:
     return health.http_problem(int(status), body, check.expect)
 
 
+class _Connection(http.client.HTTPConnection):
+    """One over a channel that somebody else closes.
+
+    It is closed before an answer that ends with the connection has been read. What was opened on a socket reads on
+    after that; a channel loses what has not arrived yet.
+    """
+
+    def close(self) -> None:
+        """Leave the channel open."""
+
+
 def _http_through_tunnel(server: Place, check: Check) -> str:
     url = urlsplit(check.target)
     host, port = url.hostname or "127.0.0.1", url.port or 80
     with server.link.tunnel(host, port, check.timeout) as channel:
-        connection = http.client.HTTPConnection(host, port, timeout=check.timeout)
+        connection = _Connection(host, port, timeout=check.timeout)
         connection.sock = channel  # behaves like a socket
         try:
             headers = {"Host": check.host_header} if check.host_header else {}
