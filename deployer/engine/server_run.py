@@ -247,14 +247,14 @@ class ServerRun:
 
     def environment(self) -> dict[str, str]:
         """The environment of the script: the project's deploy variables and the release."""
-        deployment = self.work.deployment
+        deployment, live = self.work.deployment, self.work.live(self.target.release_after)
         return {
             **self.plan.variables_for("deploy"),
             "DEPLOY_ID": str(deployment.pk),
             "DEPLOY_TYPE": deployment.deployment_type,
             "DEPLOY_PATH": self.location.deploy_path,
-            "DEPLOY_RELEASE": self.target.release_after,
-            "DEPLOY_COMMIT": deployment.commit_hash,
+            "DEPLOY_RELEASE": live.release,
+            "DEPLOY_COMMIT": live.commit,
         }
 
     def verify(self) -> None:

@@ -110,8 +110,7 @@ def _undo(server: ServerRun, previous: str) -> tuple[str, Proof]:
         fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
     )
     insist(lambda: _record_switch_back(server, previous))
-    environment = server.environment() | {"DEPLOY_COMMIT": ""}
-    code = server.run_script(target.undo_key, environment, server.work.log.output(target))
+    code = server.run_script(target.undo_key, server.environment(), server.work.log.output(target))
     if code:
         return exit_sentence(server.location.script, code), Proof()
     status, proof = server.verification.prove(Proof.from_json(target.proof).undone or (), server.seen)
