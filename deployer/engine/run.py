@@ -128,11 +128,11 @@ class Run:
         return sum(server.target.has_failed for server in self.servers)
 
     def _judge_release(self, status: Deployment.Status) -> None:
-        """A release that went everywhere is good; one that was rolled back anywhere is bad."""
+        """A release that went everywhere is good; one that was rolled back anywhere, well or not, is bad."""
         if not self.work.has_release:
             return
         state = None
-        if any(server.target.status == Target.Status.ROLLED_BACK for server in self.servers):
+        if any(server.target.was_undone for server in self.servers):
             state = Release.State.BAD
         elif status == Deployment.Status.SUCCESS:
             state = Release.State.GOOD

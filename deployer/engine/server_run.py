@@ -31,7 +31,7 @@ from servers.errors import (
     StoppedError,
     UnreachableError,
 )
-from servers.sentences import sentences
+from servers.sentences import sentences, storable
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import forget, only_before
@@ -70,7 +70,7 @@ class ServerRun:
 
     def end(self, status: Status, error: str = "", **values: Any) -> None:
         """Write how it ended; the first end stays."""
-        error = self.work.log.mask(error)
+        error = storable(self.work.log.mask(error))
         if insist(lambda: self.target.move(status, error=error, **values)):
             label = Status(status).label
             if status == Status.SUCCESS:
@@ -250,14 +250,14 @@ class ServerRun:
 
     def environment(self) -> dict[str, str]:
         """The environment of the script: the project's deploy variables and the release."""
-        deployment = self.work.deployment
+        deployment, live = self.work.deployment, self.work.live(self.target.release_after)
         return {
             **self.plan.variables_for("deploy"),
             "DEPLOY_ID": str(deployment.pk),
             "DEPLOY_TYPE": deployment.deployment_type,
             "DEPLOY_PATH": self.location.deploy_path,
-            "DEPLOY_RELEASE": self.target.release_after,
-            "DEPLOY_COMMIT": deployment.commit_hash,
+            "DEPLOY_RELEASE": live.release,
+            "DEPLOY_COMMIT": live.commit,
         }
 
     def verify(self) -> None:

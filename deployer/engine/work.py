@@ -11,6 +11,7 @@ from deployer.log.writing import Log
 from deployer.models import Deployment, Release
 from deployer.plan import Plan
 from deployer.releases.archives import Archive
+from projects.commands.expectation import Live
 from servers.errors import StoppedError
 
 
@@ -30,6 +31,8 @@ class Work:
         self._release = deployment.release
         self._archive: Archive | None = None
         self._preparing = threading.Lock()
+        self._commits: dict[str, str] = {}
+        self._asking = threading.Lock()
 
     def check(self) -> None:
         """Raise `StoppedError` when somebody cancelled or the claim is gone."""
@@ -52,6 +55,15 @@ class Work:
         self._release = release
         self.deployment.release = release
         insist(lambda: Deployment.objects.filter(pk=self.deployment.pk).update(release=release))
+
+    def live(self, version: str) -> Live:
+        """What is live where ``version`` is; the commit of each version is asked for once."""
+        if self._release is not None and self._release.version == version:
+            return Live(version, self._release.commit_hash)
+        with self._asking:
+            if version and version not in self._commits:
+                self._commits[version] = insist(lambda: Release.objects.commit_of(self.deployment.project, version))
+        return Live(version, self._commits.get(version, ""))
 
     @property
     def archive(self) -> Archive:

@@ -346,14 +346,15 @@ TargetManager = models.Manager.from_queryset(TargetQuerySet)
 class Target(models.Model):
     """One server of one deployment: what was done there and how it ended.
 
-    ``exit_code`` is the script's own, null where none was recorded. ``proof`` is the evidence that the process
+    An end stays, but for a rollback that follows it: then ``status`` and ``error`` say how that ended. ``exit_code`` is
+    that of the script that ran last, null where none was recorded. ``proof`` is the evidence that the process
     was replaced: ``{"verdict": ..., "name": ..., "before": [...], "after": [...], "reloads": ..., "sentence": ...}``
-    (the sentence as it was told then); ``undone`` is who it was before a rollback. ``evidence`` is what the server
-    showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
-    folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of the
-    run that rolls it back, written before that begins. ``progress`` is how far an upload is, in words.
-    ``staged_at`` is when the upload was whole, ``begun_at`` when its turn came (the switch, or the restart where there
-    is none), ``checking_at`` when its script had ended. ``revision`` grows with every change.
+    (the sentence as it was told then); ``undone`` is who it was before a rollback, unless that ended well. ``evidence``
+    is what the server showed when it failed: the application's log, its unit, who listens. ``run_key`` names the
+    private folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of
+    the run that rolls it back, written before that begins and taken away once it has failed. ``progress`` is how far an
+    upload is, in words. ``staged_at`` is when the upload was whole, ``begun_at`` when its turn came (the switch, or the
+    restart where there is none), ``checking_at`` when its script had ended. ``revision`` grows with every change.
     """
 
     class Status(models.TextChoices):
@@ -447,6 +448,11 @@ class Target(models.Model):
         return self.status in self.FAILURES | {self.Status.ROLLED_BACK}
 
     @property
+    def was_undone(self) -> bool:
+        """Whether it was put back on its previous release, or that was begun and did not end well."""
+        return self.status == self.Status.ROLLED_BACK or "undone" in self.proof
+
+    @property
     def was_left_out(self) -> bool:
         """Whether it was left out at the launch: the server was not active."""
         return self.status == self.Status.SKIPPED and self.finished_at is None
@@ -485,8 +491,24 @@ class Target(models.Model):
 
     def record_rollback(self, version: str, proof: dict[str, Any]) -> bool:
         """Write that this server, whose work had ended, was put back on ``version``. Says whether it won."""
-        values = {"status": self.Status.ROLLED_BACK, "release_after": version, "proof": proof, "finished_at": Now()}
-        won = self._ended_here().update(**values) == 1
+        return self._end_again(status=self.Status.ROLLED_BACK, release_after=version, proof=proof)
+
+    def record_failed_rollback(self, status: "Target.Status", error: str, **values: Any) -> bool:
+        """Write that putting this server back, once its work had ended, failed, and why. Says whether it won.
+
+        The key of that run goes: it is over, and no worker that takes over goes on with it.
+        """
+        return self._end_again(status=status, error=error, undo_key="", **values)
+
+    def record_stay(self, error: str) -> bool:
+        """Write why this server, whose work had ended, could not be put back at all. Says whether it won."""
+        won = self._ended_here().update(error=error) == 1
+        self.refresh_from_db(fields=["error"])
+        return won
+
+    def _end_again(self, **values: Any) -> bool:
+        values["finished_at"] = Now()
+        won = self._ended_here().exclude(status=self.Status.ROLLED_BACK).update(**values) == 1
         self.refresh_from_db(fields=[*values])
         return won
 

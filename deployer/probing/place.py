@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from deployer.plan import Plan
+from projects.commands.expectation import NOTHING, Live
 from servers.ssh.shell import SSHShell
 
 
 class Place(Protocol):
-    """A server that can be asked about a project: a link to it, what was planned, and where it lies there."""
+    """A server that can be asked about a project: a link to it, what was planned, where it lies and what is live."""
 
     @property
     def plan(self) -> Plan: ...
@@ -19,6 +20,9 @@ class Place(Protocol):
     @property
     def deploy_path(self) -> str: ...
 
+    @property
+    def live(self) -> Live: ...
+
 
 @dataclass
 class Visit:
@@ -27,3 +31,4 @@ class Visit:
     plan: Plan
     link: SSHShell
     deploy_path: str = ""
+    live: Live = NOTHING
