@@ -74,6 +74,24 @@ def test_what_a_script_has_left_running_is_not_ended_before_its_end_is_recorded(
         os.kill(int(left.read_text()), signal.SIGKILL)
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_clock_that_is_put_forward_by_weeks_takes_no_folder_from_a_run_under_way(shell, tmp_path: Path):
+    runs, go = tmp_path / ".deployer" / "runs", tmp_path / "go"
+    text = f"echo begun; until [ -e {go} ]; do sleep 0.01; done; echo done"
+    begun = f"until [ -s {runs}/k/out ]; do sleep 0.01; done"
+    run(shell, supervised.start("k", Script(text), "END_OF_TEXT") + begun, tmp_path)
+    for name, record in {"killed": f"1 1 {'0' * 36}", "never": "", "reused": f"{os.getpid()} 1 {boot_id()}"}.items():
+        (runs / name).mkdir()
+        (runs / name / "pid").write_text(record)
+    for folder in runs.iterdir():
+        subprocess.run(["touch", "-d", "20 days ago", folder], check=True)
+    run(shell, supervised.start("other", Script("true"), "END_OF_TEXT"), tmp_path)
+    assert {folder.name for folder in runs.iterdir()} == {"k", "other"}
+    go.touch()
+    done = run(shell, supervised.follow("k", "TRAILER", 0, 0), tmp_path)
+    assert done.stdout.decode() == "\0TRAILER\nbegun\ndone\n\0TRAILER 0 11 0\n"
+
+
 def test_a_full_disk_is_said_and_the_end_is_known(tmp_path: Path):
     (tmp_path / ".deployer").mkdir(mode=0o700)
     small = f"mount -t tmpfs -o size=200k,mode=700 tmpfs {tmp_path}/.deployer || exit 1\n"
@@ -116,3 +134,7 @@ def run(shell: str, text: str, home: Path, *inside: str) -> subprocess.Completed
         timeout=PATIENCE,
         start_new_session=True,
     )
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
