@@ -154,8 +154,8 @@ def start(key: str, script: Script, delimiter: str) -> str:
 {_enter(key)}
 trap : HUP
 set -- "$base"/runs/*
-[ ! -e "$1" ] || find "$base/runs" -mindepth 1 -maxdepth 1 -mtime +{KEPT_DAYS} -exec sh -c {quote(_DELETE_ENDED)} sh {{}} + \
-2>/dev/null
+[ ! -e "$1" ] || find "$base/runs" -mindepth 1 -maxdepth 1 -mtime +{KEPT_DAYS} \
+-exec sh -c {quote(_DELETE_ENDED)} sh {{}} + 2>/dev/null
 begin() {{
 "$@" sh "$d/run.sh" "$d" "$mask" </dev/null >/dev/null 2>&1 4<&4 3<<'{delimiter}'
 {env}{delimiter}
