@@ -63,8 +63,16 @@ done"""
 
 
 def _enter(key: str) -> str:
-    """Sets ``d`` to the run's folder, and ``mine`` to nothing: the client that opens the gate sets it to yes."""
-    return f"{_BASE}d=$base/runs/{quote(key)} mine=\n"
+    """Sets ``d`` to the run's folder, and ``mine`` to nothing: the client that opens the gate sets it to yes.
+
+    A run that was begun is where it was begun, also where the home can be written no longer, or again.
+    """
+    name = f"runs/{quote(key)}"
+    return f"""{_BASE}d=$base/{name} mine=
+[ -d "$d" ] || for other in "${{HOME:-}}"/.deployer/{name} /tmp/.deployer-*/{name}; do
+[ ! -O "$other" ] || d=$other
+done
+"""
 
 
 def runner(key: str, script: Script) -> str:
