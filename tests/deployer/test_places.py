@@ -160,7 +160,7 @@ def test_before_a_launch_the_two_names_are_told(place, two_names):
     assert not list(place.iterdir())
 
 
-def test_homes_of_two_logins_are_two_places(place, make_sshd):
+def test_two_machines_are_never_taken_for_one_whatever_they_say(place, make_sshd):
     servers = [make_server(make_sshd(), name=name) for name in ("web-1", "web-2")]
     it = restarted(shop(place), make_group(*servers))
     assert it.status == "success"
