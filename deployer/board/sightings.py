@@ -156,8 +156,9 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
         Sighting.record(project, server, problem=str(error))
         server.record_connection(str(error))
         return
-    Sighting.record(project, server, release=live, processes=proof.to_json(processes), problem="")
-    server.record_connection()
+    seen = {"release": live, "is_lost": facts.is_lost, "processes": proof.to_json(processes), "problem": ""}
+    Sighting.record(project, server, **seen)
+    server.record_connection(facts=facts.learned())
 
 
 def _newest_proofs(projects: Iterable[Project]) -> dict[tuple[int, int], tuple[Identity, ...]]:
@@ -186,6 +187,8 @@ def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
             if sighting.release
             else _("no release is live, but deployer left %s") % left
         )
+    if sighting.is_lost:
+        found.append(_("current leads to %s, which is not there any more") % (sighting.release or "–"))
     processes = sighting.service
     if proved and not processes:
         found.append(_("the process is not running"))

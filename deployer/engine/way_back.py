@@ -8,12 +8,13 @@ from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.engine.server_run import AT_WORK, ServerRun, exit_sentence
-from deployer.models import Sighting, Target
+from deployer.engine.staging import Staging
+from deployer.models import Release, Sighting, Target
 from projects.commands import release as release_commands
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
 from servers.errors import LinkLostError, RunLostError, ShellError, UnreachableError
-from servers.sentences import clauses, storable
+from servers.sentences import clauses, sentences, storable
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import only_before
 
@@ -60,6 +61,12 @@ def _take_switch_back(server: ServerRun) -> None:
         why = _("Not started: the worker was lost before the restart; nothing was changed.")
         server.end(Status.SKIPPED, why, proof={})
     elif previous:
+        try:
+            _make_whole(server, previous)
+        except ShellError as error:
+            left = _("The worker was lost between switch and restart: %s is live and was never started.") % live
+            server.end(Status.FAILED, sentences(left, str(error)))
+            return
         server.commands.capture(release_commands.switch(deploy_path, previous), _("Switching back failed"))
         server.move(Status(server.target.status), release_after=previous)
         server.end(
@@ -104,6 +111,7 @@ def roll_back(server: ServerRun) -> None:
         _fail(server, status, previous, undone)
     elif insist(lambda: target.record_rollback(previous, undone.proof.to_json())):
         server.voice.say(_("Rolled back to %s.") % previous)
+    server.tell_others()
 
 
 @dataclass
@@ -156,6 +164,7 @@ def _begin(server: ServerRun) -> bool:
 def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
     """Switch back, restart, verify; what came of it is written into ``undone`` as soon as it is known."""
     target = server.target
+    _make_whole(server, previous)
     server.commands.capture(
         only_before(target.undo_key) + release_commands.switch(server.location.deploy_path, previous),
         _("Switching back failed"),
@@ -174,8 +183,25 @@ def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
     undone.problem = undone.proof.told if status != Status.SUCCESS else problem
 
 
+def _make_whole(server: ServerRun, version: str) -> None:
+    """Mend the release that is to be live again, if it was changed or deleted. Raises where that cannot be done.
+
+    One that deployer does not know is taken as it is.
+    """
+    project = server.work.deployment.project
+    known = Release.objects.filter(project=project, version=version).first()
+    known = known or Release.objects.deployable_to(project).filter(version=version).first()
+    if known is None:
+        return
+    staging = Staging(server.work, server.commands, server.voice, known)
+    try:
+        staging.bring(staging.look())
+    finally:
+        staging.close()
+
+
 def _record_switch_back(server: ServerRun, version: str) -> None:
     """Record the switch back, so that the board does not report it as a change by somebody else."""
     if server.target.record_switch_back(version):
         sightings = Sighting.objects.filter(project=server.work.deployment.project, server=server.target.server_id)
-        sightings.update(release=version)
+        sightings.update(release=version, is_lost=False)

@@ -1,7 +1,7 @@
 """What everything that carries out one deployment shares."""
 
 import threading
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from django.utils.translation import gettext as _
 
@@ -13,6 +13,8 @@ from deployer.plan import Plan
 from deployer.releases.archives import Archive
 from projects.commands.expectation import Live
 from servers.errors import StoppedError
+
+T = TypeVar("T")
 
 
 class Work:
@@ -28,11 +30,18 @@ class Work:
         self.log = Log(deployment, Masker(self.plan.secrets()))
         self.stop = threading.Event()
         self.force = threading.Event()
+        #: By the number of each server: set once its release is there, or cannot be brought there.
+        self.stagings: dict[int, threading.Event] = {}
         self._release = deployment.release
         self._archive: Archive | None = None
         self._preparing = threading.Lock()
         self._commits: dict[str, str] = {}
         self._asking = threading.Lock()
+        self._places: dict[str, object] = {}
+
+    def first_at(self, place: str, server: T) -> T:
+        """The server that came first to a real place in this deployment: ``server`` itself if none did before."""
+        return cast(T, self._places.setdefault(place, server))
 
     def check(self) -> None:
         """Raise `StoppedError` when somebody cancelled or the claim is gone."""

@@ -355,6 +355,8 @@ class Target(models.Model):
     the run that rolls it back, written before that begins and taken away once it has failed. ``progress`` is how far an
     upload is, in words. ``staged_at`` is when the upload was whole, ``begun_at`` when its turn came (the switch, or the
     restart where there is none), ``checking_at`` when its script had ended. ``revision`` grows with every change.
+    ``same_as`` is the server of the same deployment that is the same machine and folder under another name: the work is
+    done there, and what becomes of it holds here too.
     """
 
     class Status(models.TextChoices):
@@ -390,6 +392,11 @@ class Target(models.Model):
         Status.RESTARTING: "begun_at",
         Status.CHECKING: "checking_at",
     }
+    #: What is true of a machine and its folder under each of its names.
+    SHARED: ClassVar = (
+        *("status", "exit_code", "release_before", "release_after", "proof"),
+        *("started_at", "staged_at", "begun_at", "checking_at", "finished_at"),
+    )
     #: Ends that count against the failure budget.
     FAILURES: ClassVar = frozenset({Status.FAILED, Status.UNCHANGED, Status.UNKNOWN})
 
@@ -423,6 +430,9 @@ class Target(models.Model):
     progress = models.CharField(_("progress"), max_length=100, blank=True)
     run_key = models.CharField(max_length=32, default="", editable=False)
     undo_key = models.CharField(max_length=32, default="", editable=False)
+    same_as = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="other_names"
+    )
     revision = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
@@ -475,6 +485,18 @@ class Target(models.Model):
             self.__dict__ |= {"status": status, **values}
             for moment in moments:  # the database's clock: read when somebody asks
                 self.__dict__.pop(moment, None)
+        return won
+
+    def share(self, other: "Target", error: str) -> bool:
+        """Take over what became of ``other``, the same machine and folder under another name. Says whether it won.
+
+        ``error`` says so. It is done again where ``other`` is put back on its previous release.
+        """
+        done = Target.objects.values(*self.SHARED).get(pk=other.pk)
+        rows = Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held())
+        news = rows.exclude(status=done["status"], release_after=done["release_after"])
+        won = news.update(error=error, **done) == 1
+        self.refresh_from_db(fields=["error", *self.SHARED])
         return won
 
     def begin_rollback(self, key: str, proof: dict[str, Any]) -> bool:

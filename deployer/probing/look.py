@@ -53,7 +53,7 @@ def look(shell: SSHShell, plan: Plan, deployment_type: str) -> tuple[Facts, str]
     facts, answer = shell.capture_after(
         question(script, deploy_path, plan.run_as, writes=writes), Question.of(plan).text
     )
-    return read(facts), answer.stdout
+    return read(facts, deploy_path or script), answer.stdout
 
 
 @dataclass(frozen=True)
