@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from projects.commands import service
+from projects.commands import expectation, service
+from projects.commands.expectation import Live
 from projects.models import HealthCheck, Project, Variable
 from projects.validators import shared_path_list
 from servers.models import ServerGroup
@@ -35,6 +36,18 @@ class Check:
     def label(self) -> str:
         """A short name of the check."""
         return f"{self.kind} {self.target}"
+
+    def confirmed(self, live: Live) -> str:
+        """Its name, and what it has shown of the release that is ``live``, once the answer was as expected."""
+        shown = expectation.confirmed(self.placeholders, live)
+        return f"{self.label} {shown}" if shown else self.label
+
+    @property
+    def placeholders(self) -> frozenset[str]:
+        """What the answer must name of the release that is live, if anything."""
+        if self.kind not in HealthCheck.READ:
+            return frozenset()
+        return expectation.placeholders(self.expect, self.expect_header)
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MEDIA_ROOT = DATA_DIR / "storage"
 #: Temporary files: uploaded packages, archives from an object store. The system's own folder for them is often memory.
 FILE_UPLOAD_TEMP_DIR = DATA_DIR
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "deployer.web.uploads.NamelessUploadHandler",
+]
 #: Bare mirrors of the git repositories and the known host keys of git servers.
 MIRRORS_DIR = DATA_DIR / "mirrors"
 #: Work folders of builds, one for each deployment, removed when it ends.

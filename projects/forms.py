@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from django import forms
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.forms import BaseInlineFormSet, inlineformset_factory
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -143,11 +143,52 @@ class GuidedForm(ProjectForm):
             *("deploy_path", "deploy_script_path", "process_name", "watch_for"),
         )
 
+    check_url = forms.CharField(
+        label=gettext_lazy("Address of the application"),
+        required=False,
+        help_text=gettext_lazy("A URL as seen from the server. After each restart it must answer there."),
+    )
+    names_release = forms.BooleanField(
+        label=gettext_lazy("Its header X-Release must name the release"),
+        required=False,
+        help_text=gettext_lazy(
+            "The strongest proof that the new code answers. The application must send the header: see the example."
+        ),
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["deploy_script_path"].required = True  # nothing can be launched without it
         self.fields["deploy_path"].required = bool(self["git_url"].value())
         self.fields["watch_for"].required = False  # the model has a default
+        self.check: HealthCheck | None = None
+        for name in ("check_url", "names_release"):
+            dress(self.fields[name], mono=True)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        url, named = cleaned.get("check_url"), cleaned.get("names_release")
+        if url:
+            header = "X-Release: {release}" if named else ""
+            self.check = HealthCheck(kind=HealthCheck.Kind.HTTP, target=url, expect_header=header)
+            try:
+                self.check.full_clean(exclude=["project"])
+            except ValidationError as error:
+                self.add_error("check_url", error.messages)
+        elif named:
+            self.add_error("check_url", _("Enter the address that names the release."))
+        if named and not cleaned.get("deploy_path"):
+            self.add_error("names_release", _("Without a deploy path there are no releases."))
+        return cleaned
+
+    def save(self, commit: bool = True) -> Project:
+        """The project, with the health check if an address was given."""
+        with transaction.atomic():
+            project = super().save(commit)
+            if self.check is not None:
+                self.check.project = project
+                self.check.save()
+        return project
 
 
 class CopyForm(ProjectForm):

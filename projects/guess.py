@@ -120,6 +120,27 @@ def example_script(found: Guess, name: str) -> str:
     return head + "\n".join(lines) + "\n"
 
 
+#: How an application says in a header which release it is, by a word of the command that starts it.
+_SAYS = {
+    "java": 'response.setHeader("X-Release", System.getenv("DEPLOY_RELEASE"));',
+    "gunicorn": 'response.headers["X-Release"] = os.environ["DEPLOY_RELEASE"]',
+    "uvicorn": 'response.headers["X-Release"] = os.environ["DEPLOY_RELEASE"]',
+    "python": 'response.headers["X-Release"] = os.environ["DEPLOY_RELEASE"]',
+    "bundle": 'response.set_header("X-Release", ENV["DEPLOY_RELEASE"])',
+    "dotnet": 'context.Response.Headers["X-Release"] = Environment.GetEnvironmentVariable("DEPLOY_RELEASE");',
+    "node": 'response.setHeader("X-Release", process.env.DEPLOY_RELEASE);',
+    "start": 'response.setHeader("X-Release", process.env.DEPLOY_RELEASE);',
+}
+
+
+def example_header(found: Guess) -> str:
+    """How the application can say its release, in a line of its own language or of its web server's configuration."""
+    if found.project_type == _Type.FRONTEND or found.start.startswith("sudo systemctl reload "):
+        return "add_header X-Release $realpath_root always;  # nginx, where root is in current"
+    words = re.findall(r"[a-z]+", found.start)
+    return next((line for word, line in _SAYS.items() if word in words), "X-Release: $DEPLOY_RELEASE")
+
+
 def _python_environment(start: str) -> list[str]:
     """The lines that give a Python application its packages on the server; none for others."""
     if not start.startswith('"$DEPLOY_PATH/shared/venv/bin/'):

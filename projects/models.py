@@ -1,5 +1,6 @@
 """Projects, their health checks and their variables."""
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
@@ -7,6 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
+from projects.commands.expectation import placeholder_problem
 from projects.commands.health import check_target
 from projects.validators import (
     validate_batches,
@@ -232,9 +234,10 @@ class HealthCheck(models.Model):
 
     ``target`` by kind: ``process`` a part of the command line; ``systemd`` a unit; ``tcp`` ``[host:]port``;
     ``http`` a URL as seen from the server; ``command`` a shell command that must exit 0. ``expect`` is
-    the expected HTTP status or a text in the answer, ``expect_header`` a ``Name: text`` in its headers.
-    Asked up to 1 + ``retries`` times, ``interval`` seconds apart, ``timeout`` seconds each; then healthy
-    without a break for ``stable_for`` seconds.
+    the expected HTTP status or a text in the answer, ``expect_header`` a ``Name: text`` in its headers;
+    in both, ``{commit}`` and ``{release}`` are those of the release that is live on the server. Asked up
+    to 1 + ``retries`` times, ``interval`` seconds apart, ``timeout`` seconds each; then healthy without a
+    break for ``stable_for`` seconds.
     """
 
     class Kind(models.TextChoices):
@@ -243,6 +246,9 @@ class HealthCheck(models.Model):
         TCP = "tcp", _("TCP port")
         HTTP = "http", _("HTTP")
         COMMAND = "command", _("Command")
+
+    #: The kinds whose answer is read: {commit} and {release} in what they expect are filled in.
+    READ: ClassVar = frozenset({Kind.HTTP, Kind.COMMAND})
 
     project = models.ForeignKey(
         Project, on_delete=models.CASCADE, related_name="health_checks", verbose_name=_("project")
@@ -285,11 +291,21 @@ class HealthCheck(models.Model):
         return f"{self.get_kind_display()} {self.target}"
 
     def clean(self) -> None:
-        """The target must fit the kind."""
+        """The target must fit the kind, and so must what is expected."""
+        if wrong := dict(self._objections()):
+            raise ValidationError(wrong)
+
+    def _objections(self) -> Iterator[tuple[str, str]]:
         try:
             check_target(self.kind, self.target)
         except ValueError as error:
-            raise ValidationError({"target": str(error)}) from error
+            yield "target", str(error)
+        if self.expect_header and self.kind != self.Kind.HTTP:
+            yield "expect_header", str(_("Only the answer to an HTTP check has headers."))
+        if self.kind in self.READ:
+            for name in ("expect", "expect_header"):
+                if problem := placeholder_problem(getattr(self, name)):
+                    yield name, problem
 
 
 class Variable(models.Model):

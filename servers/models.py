@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -87,7 +87,9 @@ class Server(models.Model):
     """One machine, reached over SSH, perhaps through another one.
 
     ``host_key`` is pinned on the first connection (``ssh-ed25519 AAAA...``) or given beforehand; a server
-    that shows another one later is refused. ``connection_status`` is what the last attempt found.
+    that shows another one later is refused. ``connection_status`` is what the last attempt found, ``facts`` what the
+    last look before a deployment learned: ``machine_id``, ``boot_id``, ``system``, ``kernel``, ``shell``, ``tools``,
+    ``sudo`` (without a password) and ``free`` bytes, as far as they were asked for.
     """
 
     class ConnectionStatus(models.TextChoices):
@@ -128,6 +130,7 @@ class Server(models.Model):
     )
     connection_error = models.TextField(_("last connection error"), blank=True)
     last_checked_at = models.DateTimeField(_("last checked"), null=True, blank=True)
+    facts = models.JSONField(_("facts"), default=dict, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
@@ -178,15 +181,17 @@ class Server(models.Model):
         self.refresh_from_db(fields=[*values])
         return won
 
-    def record_connection(self, error: str = "") -> None:
-        """Store what a connection found: online, or offline and why."""
+    def record_connection(self, error: str = "", facts: dict[str, Any] | None = None) -> None:
+        """Store what a connection found: online, or offline and why, and the ``facts`` that were learned."""
         self.connection_status = self.ConnectionStatus.OFFLINE if error else self.ConnectionStatus.ONLINE
         self.connection_error = error
         self.last_checked_at = timezone.now()
+        self.facts = self.facts | (facts or {})
         Server.objects.filter(pk=self.pk).update(
             connection_status=self.connection_status,
             connection_error=error,
             last_checked_at=self.last_checked_at,
+            **({"facts": self.facts} if facts else {}),
         )
 
 

@@ -37,3 +37,8 @@ def sentences(*texts: object) -> str:
     """Those that are not empty, each with its full stop, one after the other."""
     whole = [sentence(text) for text in texts if text]
     return reduce(lambda told, text: _("%(told)s %(text)s") % {"told": told, "text": text}, whole) if whole else ""
+
+
+def storable(text: str) -> str:
+    """``text`` as a database takes it: what a server said in other bytes than UTF-8 is marked, NUL is dropped."""
+    return text.encode(errors="surrogateescape").decode(errors="replace").replace("\0", "")

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Max, QuerySet
+from django.db.models import Case, Max, QuerySet, When
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -22,6 +22,7 @@ from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
 from servers.errors import ShellError
 from servers.models import Server
+from servers.sentences import because
 from servers.ssh.shell import connect
 
 #: Servers that were seen longer ago than this are looked at again automatically.
@@ -29,11 +30,28 @@ LOOK_EVERY = timedelta(minutes=50)
 
 
 @dataclass(frozen=True)
+class Change:
+    """What the ``deployment`` of that number did on a server, and how it ended there, if it has."""
+
+    deployment: int
+    status: str
+    error: str
+
+    @property
+    def trouble(self) -> str:
+        """A sentence where it did not end well."""
+        if self.status not in Target.FAILURES | {Target.Status.CANCELLED}:
+            return ""
+        words = {"number": self.deployment, "status": Target.Status(self.status).label}
+        return because(_("deployment #%(number)d: %(status)s") % words, self.error)
+
+
+@dataclass(frozen=True)
 class View:
     """The last look at a project on one server, beside the release that deployer ``left`` there.
 
     ``drift`` are sentences: what differs. Empty where all is as it was left, or nothing was ever seen. ``is_outdated``:
-    a deployment has changed the server since it was seen, so nothing is said of it.
+    a deployment has changed the server since it was seen, so nothing is said of it. ``last`` is the last one that did.
     """
 
     server: Server
@@ -41,6 +59,12 @@ class View:
     left: str
     drift: list[str]
     is_outdated: bool = False
+    last: Change | None = None
+
+    @property
+    def trouble(self) -> str:
+        """A sentence where the last deployment that changed the server did not end well there."""
+        return self.last.trouble if self.last else ""
 
 
 def board(project: Project) -> list[View]:
@@ -51,12 +75,15 @@ def board(project: Project) -> list[View]:
 def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
     """The same of several projects, by their ids; with as many questions to the database as for one."""
     touched = _touched(projects)
+    # A rollback that did not end well came behind what was proved; one that did was proved itself.
+    moved = Case(When(proof__has_key="undone", then="finished_at"), default="begun_at")
     places = {
         (project, server): changed
         for project, server, changed in touched.order_by()
         .values_list("deployment__project", "server")
-        .annotate(changed=Max("begun_at"))
+        .annotate(changed=Max(moved))
     }
+    last = _newest_changes(touched)
     servers = Server.objects.filter(pk__in=touched.values("server"), is_active=True).order_by("name")
     seen = {
         (sighting.project_id, sighting.server_id): sighting
@@ -74,7 +101,7 @@ def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
             changed = places[key]
             outdated = sighting is not None and changed is not None and sighting.seen_at < changed
             drift = _drift(sighting, left, proofs.get(key, ())) if sighting and not outdated else []
-            found.setdefault(project.pk, []).append(View(server, sighting, left, drift, outdated))
+            found.setdefault(project.pk, []).append(View(server, sighting, left, drift, outdated, last.get(key)))
     return found
 
 
@@ -129,19 +156,27 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
         Sighting.record(project, server, problem=str(error))
         server.record_connection(str(error))
         return
-    Sighting.record(project, server, release=live, processes=proof.to_json(processes), problem="")
-    server.record_connection()
+    seen = {"release": live, "is_lost": facts.is_lost, "processes": proof.to_json(processes), "problem": ""}
+    Sighting.record(project, server, **seen)
+    server.record_connection(facts=facts.learned())
 
 
 def _newest_proofs(projects: Iterable[Project]) -> dict[tuple[int, int], tuple[Identity, ...]]:
     """Who the service was when a deployment last verified it, by the ids of project and server.
 
-    Nobody where a rollback was begun and did not end well: it has restarted the service, with whatever success.
+    Nobody where a restart or a rollback was begun since then and did not come to that: whoever runs is its doing.
     """
-    verified = Target.objects.filter(deployment__project__in=projects, server__isnull=False, proof__has_key="after")
-    rows = newest_of(verified, "proof")
+    restarted = Target.objects.filter(deployment__project__in=projects, server__isnull=False, proof__has_key="before")
+    rows = newest_of(restarted, "proof")
     proofs = {(project, server): Proof.from_json(data) for project, server, data in rows}
     return {place: () if last.undone is not None else last.after or () for place, last in proofs.items()}
+
+
+def _newest_changes(touched: QuerySet[Target]) -> dict[tuple[int, int], Change]:
+    """What the last deployment that changed a server did there, by the ids of project and server."""
+    begun = touched.filter(begun_at__isnull=False).exclude(status=Target.Status.SKIPPED)
+    rows = newest_of(begun, "deployment", "status", "error")
+    return {(project, server): Change(*row) for project, server, *row in rows}
 
 
 def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
@@ -152,6 +187,8 @@ def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
             if sighting.release
             else _("no release is live, but deployer left %s") % left
         )
+    if sighting.is_lost:
+        found.append(_("current leads to %s, which is not there any more") % (sighting.release or "–"))
     processes = sighting.service
     if proved and not processes:
         found.append(_("the process is not running"))

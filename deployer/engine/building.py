@@ -3,14 +3,11 @@
 import contextlib
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -21,6 +18,7 @@ from deployer.models import Deployment, Release
 from deployer.plan import Plan
 from deployer.releases.archives import size_in_words
 from deployer.releases.store import store
+from deployer.releases.workfolders import WorkFolder
 from deployer.repositories.mirror import Mirror
 from projects.commands import build as build_commands
 from projects.commands import git
@@ -53,8 +51,8 @@ def clone(work: Work) -> Iterator[Checkout]:
         validate_git_url(plan.git_url)
     except ValidationError as error:
         raise BuildError(_("The repository cannot be cloned"), " ".join(error.messages)) from error
-    settings.BUILDS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{deployment.pk}-", dir=settings.BUILDS_DIR))
+    work_folder = WorkFolder(str(deployment.pk))
+    folder = work_folder.path
     shell = LocalShell(deployment.claim)
     try:
         tree = folder / "tree"
@@ -87,7 +85,7 @@ def clone(work: Work) -> Iterator[Checkout]:
     finally:
         if left := shell.sweep():
             work.log.warn(_("Ended %d processes that the build had left running") % left)
-        shutil.rmtree(folder, ignore_errors=True)
+        work_folder.close()
 
 
 def _login(plan: Plan) -> Credential | None:

@@ -49,7 +49,12 @@ class Outcome:
             self._named(Status.CANCELLED, _("Stopped or not started: %s")),
             self._named(Status.SKIPPED, _("Skipped: %s")) if not self.why else "",
         ]
-        return sentences(cancelled, self.lost or "", self.why, self._failures(), *others)
+        return sentences(cancelled, self.lost or "", self.why, self._failures(), *others, *self._kept())
+
+    def _kept(self) -> list[str]:
+        """The servers that have succeeded and could not be put back, with why."""
+        done = [target for target in self.targets if target.status == Status.SUCCESS and target.error]
+        return [because(target, target.error) for target in done]
 
     def _failures(self) -> str:
         failed = [target for target in self.targets if target.has_failed]

@@ -18,6 +18,7 @@ def full(run: Run) -> None:
     A release that is there already, of the same commit and settings or chosen at launch, is not built again.
     """
     on_every_server(run, ServerRun.connect, ServerRun.preflight)
+    run.find_same()
     work = run.work
     if not work.has_release:
         run.need_servers()
@@ -33,7 +34,7 @@ def full(run: Run) -> None:
 
 def restart_only(run: Run) -> None:
     """batch by batch: restart, verify. The release on the servers stays."""
-    roll_out(run, ServerRun.connect, ServerRun.preflight, ServerRun.restart, ServerRun.verify)
+    roll_out(run, ServerRun.connect, ServerRun.preflight, ServerRun.find_first, ServerRun.restart, ServerRun.verify)
 
 
 ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}

@@ -39,6 +39,10 @@ class Run:
         self.servers = [ServerRun(self.work, target) for target in targets if not target.was_left_out]
         for target in targets:
             target.deployment = deployment  # one object: moves are made under this worker's claim
+        by_target = {server.target.pk: server for server in self.servers}
+        for server in self.servers:
+            if first := by_target.get(server.target.same_as_id or 0):
+                server.stand_behind(first)
         self._paused = threading.Event()
         self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name=f"keeper of {deployment.pk}", daemon=True)
@@ -124,15 +128,20 @@ class Run:
     # --- the end -----------------------------------------------------------------------------------
 
     def failures(self) -> int:
-        """How many servers have failed, unreachable and unknown ones counted."""
-        return sum(server.target.has_failed for server in self.servers)
+        """How many machines have failed, unreachable and unknown ones counted, each once however many names it has."""
+        return sum(server.target.has_failed for server in self.servers if server.first is None)
+
+    def find_same(self) -> None:
+        """Of the servers that are one machine and folder, let the first do the work."""
+        for server in self.servers:
+            server.attempt(ServerRun.find_first)
 
     def _judge_release(self, status: Deployment.Status) -> None:
-        """A release that went everywhere is good; one that was rolled back anywhere is bad."""
+        """A release that went everywhere is good; one that was rolled back anywhere, well or not, is bad."""
         if not self.work.has_release:
             return
         state = None
-        if any(server.target.status == Target.Status.ROLLED_BACK for server in self.servers):
+        if any(server.target.was_undone for server in self.servers):
             state = Release.State.BAD
         elif status == Deployment.Status.SUCCESS:
             state = Release.State.GOOD
@@ -141,6 +150,9 @@ class Run:
             insist(lambda: rows.update(state=state))
 
     def _end_targets(self, why: str, cancelled: bool) -> None:
+        for server in self.servers:
+            if server.target.has_ended:
+                server.tell_others()
         for server in self.servers:
             if server.target.has_ended:
                 continue

@@ -1,6 +1,8 @@
 """One server of a deployment in flight: connect, preflight, stage, switch, restart, verify."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +19,7 @@ from deployer.models import Lease, Target
 from deployer.plan import Location
 from deployer.probing.identity import Question, Seen
 from deployer.probing.look import Level, findings, look
+from deployer.probing.place import real_place
 from projects.commands import release as release_commands
 from projects.commands import service
 from projects.commands.look import Facts
@@ -31,7 +34,7 @@ from servers.errors import (
     StoppedError,
     UnreachableError,
 )
-from servers.sentences import sentences
+from servers.sentences import sentences, storable
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import forget, only_before
@@ -57,6 +60,9 @@ class ServerRun:
         self.seen: Seen | None = None
         self.switched = False
         self.before = Found()
+        #: The server of this deployment that is the same machine and folder, and those that are so under other names.
+        self.first: ServerRun | None = None
+        self.others: list[ServerRun] = []
 
     def __str__(self) -> str:
         return self.target.server_name
@@ -70,13 +76,34 @@ class ServerRun:
 
     def end(self, status: Status, error: str = "", **values: Any) -> None:
         """Write how it ended; the first end stays."""
-        error = self.work.log.mask(error)
+        error = storable(self.work.log.mask(error))
         if insist(lambda: self.target.move(status, error=error, **values)):
             label = Status(status).label
             if status == Status.SUCCESS:
                 self.voice.say(_("✔ %(server)s: %(label)s") % {"server": self, "label": label})
             else:
                 self.voice.error(_("✘ %(server)s: %(label)s. %(why)s") % {"server": self, "label": label, "why": error})
+            self.tell_others()
+
+    def stand_behind(self, first: "ServerRun") -> None:
+        """Leave all work to ``first``, and end as it ends."""
+        self.first = first
+        first.others.append(self)
+
+    def tell_others(self) -> None:
+        """Let the other names of this machine and folder have the same end."""
+        for other in [*self.others]:
+            self.tell(other)
+
+    def tell(self, other: "ServerRun") -> None:
+        """Let another name of this machine and folder have the same end."""
+        done = self.target.status == Status.SUCCESS
+        words = _("The same machine and folder as %s: done there.") if done else _("The same machine and folder as %s.")
+        if insist(lambda: other.target.share(self.target, words % self)):
+            label = Status(other.target.status).label
+            other.voice.say(
+                _("%(server)s: %(label)s. %(why)s") % {"server": other, "label": label, "why": words % self}
+            )
 
     def fail(self, error: ShellError) -> None:
         """End as ``error`` demands: cancelled, failed, or unknown where a script may still be running."""
@@ -90,7 +117,7 @@ class ServerRun:
     def attempt(self, *steps: "Step", ended_too: bool = False) -> None:
         """Do ``steps`` in turn until one of them ends the target; ``ended_too``: also when it has ended."""
         for step in steps:
-            if self.target.has_ended and not ended_too:
+            if self.first is not None or (self.target.has_ended and not ended_too):
                 return
             try:
                 step(self)
@@ -138,7 +165,8 @@ class ServerRun:
             message = str(error)
             insist(lambda: server.record_connection(message))
             raise
-        insist(server.record_connection)
+        learned = self.found.learned()
+        insist(lambda: server.record_connection(facts=learned))
 
     def look(self) -> Seen:
         """Ask the server for all facts needed before a restart, in one command."""
@@ -148,14 +176,8 @@ class ServerRun:
 
     def preflight(self) -> None:
         """Make sure that the deployment can work: the place is free, and the look found no error."""
-        server, place = self.link.server, self.location.deploy_path or self.location.script
-        if holder := insist(lambda: Lease.take(server, place, self.work.deployment)):
-            raise NotReadyError(
-                _("Not started"),
-                _("%(place)s on %(server)s is in use by deployment %(holder)s")
-                % {"place": place, "server": server, "holder": holder},
-                _("Wait for it to finish, or cancel it."),
-            )
+        self._take_lease()
+        server = self.link.server
         assert self.seen is not None  # noqa: S101 (`connect` has looked)
         service = self.question.read(self.seen.answer)
         found = findings(str(server), self.plan, self.work.deployment.deployment_type, self.found, service)
@@ -166,18 +188,51 @@ class ServerRun:
         if errors:
             raise NotReadyError(_("Not started"), " ".join(errors))
 
+    def _take_lease(self) -> None:
+        server, place = self.link.server, self.location.deploy_path or self.location.script
+        real = real_place(server, self.found)
+        if holder := insist(lambda: Lease.take(server, place, self.work.deployment, real)):
+            raise NotReadyError(
+                _("Not started"),
+                _("%(place)s on %(server)s is in use by deployment %(holder)s")
+                % {"place": place, "server": server, "holder": holder},
+                _("Wait for it to finish, or cancel it."),
+            )
+
+    def find_first(self) -> None:
+        """Leave the work to the server of this deployment that is the same machine and folder, if there is one."""
+        place = real_place(self.link.server, self.found)
+        first = self.work.first_at(place, self) if place else self
+        if first is self:
+            return
+        self.move(Status.PENDING, same_as=first.target)
+        self.voice.say(
+            _("%(server)s is the same machine and folder as %(first)s: the work is done there, once")
+            % {"server": self, "first": first}
+        )
+        self.stand_behind(first)
+        if first.target.has_ended:
+            first.tell(self)
+
     def stage(self) -> None:
         """Put the release beside the live one: whole, verified, not yet live."""
         self.move(Status.STAGING)
         staging = Staging(self.work, self.commands, self.voice)
-        found = staging.look()
-        self.target.release_before = self.target.release_after = found.live
-        if self.work.release.version in found.releases:
-            self.voice.say(_("%s is already on the server") % self.work.release.version)
-            staging.share()
-        else:
-            staging.put(found)
+        done = self.work.stagings.setdefault(self.target.server_id or 0, threading.Event())
+        try:
+            found = staging.look()
+            self._hold(found.inode)
+            self.target.release_before = self.target.release_after = found.live
+            staging.bring(found)
+        finally:
+            done.set()
         self.move(Status.STAGED, release_before=self.target.release_before)
+
+    def _hold(self, inode: str) -> None:
+        """Take the lease of the folder itself, which may have been made only now."""
+        if inode and (inode, "") != (self.found.inode, self.found.rest):
+            self.facts = replace(self.found, inode=inode, rest="")
+            self._take_lease()
 
     def switch(self) -> None:
         """Make the staged release the live one, by one rename."""
@@ -250,14 +305,14 @@ class ServerRun:
 
     def environment(self) -> dict[str, str]:
         """The environment of the script: the project's deploy variables and the release."""
-        deployment = self.work.deployment
+        deployment, live = self.work.deployment, self.work.live(self.target.release_after)
         return {
             **self.plan.variables_for("deploy"),
             "DEPLOY_ID": str(deployment.pk),
             "DEPLOY_TYPE": deployment.deployment_type,
             "DEPLOY_PATH": self.location.deploy_path,
-            "DEPLOY_RELEASE": self.target.release_after,
-            "DEPLOY_COMMIT": deployment.commit_hash,
+            "DEPLOY_RELEASE": live.release,
+            "DEPLOY_COMMIT": live.commit,
         }
 
     def verify(self) -> None:
@@ -279,7 +334,8 @@ class ServerRun:
 
     def keep_evidence(self) -> None:
         """Keep what the server shows about the reason of a failure, once its switch or its restart had begun."""
-        if self.target.status in {Status.FAILED, Status.UNCHANGED} and self.facts and self.target.begun_at:
+        failed = self.target.status in {Status.FAILED, Status.UNCHANGED}
+        if failed and self.first is None and self.facts and self.target.begun_at:
             self.verification.gather_evidence()
 
     def abandon(self) -> None:

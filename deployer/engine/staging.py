@@ -1,25 +1,34 @@
 """Putting a release on a server: whole and verified beside the live one, with as few bytes as will do."""
 
+import contextlib
 import secrets
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from deployer.engine.commands import Commands
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
-from deployer.models import Release
-from deployer.releases.archives import Packed, manifest_of, size_in_words
+from deployer.models import Deployment, Release
+from deployer.releases.archives import Archive, Packed, manifest_of, size_in_words
 from projects.commands import release as release_commands
-from projects.commands.manifest import Difference, Entry, Manifest, difference
+from projects.commands import wholeness
+from projects.commands.manifest import Damage, Difference, Entry, Manifest, damage, difference
 from projects.commands.release import PathState
-from servers.errors import LinkLostError, TransferError
+from servers.errors import LinkLostError, ShellError, TransferError
 from servers.ssh.shell import PIECE, Output
 
+T = TypeVar("T")
 TRIES = 3
+#: Files that a sentence names.
+NAMED = 5
+#: How often somebody who waits for another server looks whether that is still wanted, in seconds.
+WAITING = 0.5
 #: A log line about the progress of an upload is written this often, in seconds.
 PROGRESS_EVERY = 3.0
 #: One channel carries at most its window (2 MB) in a round trip: beyond these, several of them are faster.
@@ -31,25 +40,76 @@ BLOCK = 1 << 20
 
 
 class Staging:
-    """One release on its way to one server."""
+    """One release on its way to one server: that of the deployment, or ``release``, which then has its own archive."""
 
-    def __init__(self, work: Work, commands: Commands, voice: Voice) -> None:
+    def __init__(self, work: Work, commands: Commands, voice: Voice, release: Release | None = None) -> None:
         self.work = work
         self.plan = work.plan
-        self.release = work.release
-        self.archive = work.archive
+        self.release = release or work.release
+        self._own_archive = Archive(release) if release else None
         self.commands = commands
         self.link = commands.link
         self.path = commands.deploy_path
         self.voice = voice
         self.nonce = ""
+        self.broken: list[str] = []
         self.sent = 0
+
+    @property
+    def archive(self) -> Archive:
+        return self._own_archive or self.work.archive
+
+    def close(self) -> None:
+        """Delete what an archive of its own needs on this machine."""
+        if self._own_archive is not None:
+            self._own_archive.close()
 
     def look(self) -> PathState:
         """Make the folders, remove what broken uploads have left, and see what is there."""
-        return release_commands.read_path_state(
-            self.commands.capture(release_commands.prepare(self.path), _("The folders could not be created"))
+        errand = release_commands.Errand(
+            deployment=self.work.deployment.pk,
+            server=self.voice.target.server_id or 0,
+            busy=frozenset(Deployment.objects.active().values_list("pk", flat=True)),
+            broken=tuple(self.broken),
+            version=self.release.version,
+            made_at=self._made_at if self.release.manifest else 0,
         )
+        return release_commands.read_path_state(
+            self.commands.capture(release_commands.prepare(self.path, errand), _("The folders could not be created"))
+        )
+
+    def bring(self, found: PathState) -> None:
+        """See to it that the whole release is on the server, which was ``found`` like this."""
+        found = self._after_another(found)
+        if self.release.version not in found.releases:
+            try:
+                self.put(found)
+            except ShellError:
+                self._withdraw(found)
+                raise
+            return
+        if wrong := self._damage(found):
+            self._put_right(found, wrong)
+        else:
+            self.voice.say(_("%s is already on the server") % self.release.version)
+        self.share()
+
+    def _after_another(self, found: PathState) -> PathState:
+        """Where several servers share the folder, let the one that came first send the release, and look again."""
+        other = self.work.stagings.get(found.stager)
+        if other is None or found.stager in {0, self.voice.target.server_id}:
+            return found
+        self.voice.say(_("Another server of this deployment has the same folder: waiting for its upload"))
+        until = time.monotonic() + self.plan.script_timeout
+        while not other.wait(WAITING) and time.monotonic() < until:
+            self.work.check()
+        return self.look()
+
+    def _withdraw(self, found: PathState) -> None:
+        """Say in the folder no longer that this server is sent there first."""
+        if found.stager == self.voice.target.server_id and self.link.is_alive:
+            with contextlib.suppress(ShellError):
+                self.link.capture(release_commands.withdraw(self.path, self.work.deployment.pk))
 
     def share(self) -> None:
         """Link the shared paths into the release that is on the server already, except where it has its own files."""
@@ -65,21 +125,7 @@ class Staging:
     def put(self, findings: PathState) -> None:
         """Send the release and give it its name on the server; after a lost link it starts again."""
         begun = time.monotonic()
-        for attempt in range(1, TRIES + 1):
-            self.nonce = secrets.token_hex(4)
-            try:
-                base = self._by_difference(findings)
-                if not base:
-                    self._whole(findings.tools)
-                break
-            except LinkLostError as error:
-                if attempt == TRIES:
-                    raise
-                self.voice.warn(_("%s Uploading again.") % error)
-                findings = self.look()
-                if self.release.version in findings.releases:
-                    base = ""
-                    break
+        base = self._in_spite_of_lost_links(self._send_release, findings)
         values = {
             "version": self.release.version,
             "size": size_in_words(self.sent),
@@ -92,6 +138,109 @@ class Staging:
             )
         else:
             self.voice.say(_("Uploaded %(version)s: %(size)s in %(seconds).1f s") % values)
+
+    def _send_release(self, findings: PathState) -> str:
+        """Send it one way or the other; gives the version that it was made out of, if any."""
+        if self.release.version in findings.releases:
+            return ""
+        base = self._by_difference(findings)
+        if not base:
+            self._whole(findings.tools)
+        return base
+
+    def _in_spite_of_lost_links(self, do: Callable[[PathState], T], findings: PathState) -> T:
+        for attempt in range(1, TRIES + 1):
+            self._next_nonce()
+            try:
+                return do(findings)
+            except LinkLostError as error:
+                if attempt == TRIES:
+                    raise
+                self.voice.warn(_("%s Uploading again.") % error)
+                self.broken.append(self.nonce)
+                findings = self.look()
+        raise AssertionError("the last attempt returns or raises")
+
+    def _next_nonce(self) -> None:
+        """A new name for what is on its way; it begins with the deployment's, for others to leave it alone."""
+        self.nonce = f"{self.work.deployment.pk}-{secrets.token_hex(4)}"
+
+    # --- what is there already -----------------------------------------------------------------------
+
+    @property
+    def _made_at(self) -> int:
+        """When the archive was made: none of its files is newer than that."""
+        return int(self.release.created_at.timestamp()) + 1
+
+    def _damage(self, found: PathState) -> Damage | None:
+        """What has become of the release on the server; nothing where it is what it was, or cannot be compared."""
+        want = self.archive.manifest if found.shape else None
+        if want is None:
+            return None
+        linked = want.with_shared(self.plan.shared, f"{self.path}/shared")
+        if found.shape == linked.shape_digest() and not found.was_written_to:
+            return None
+        return self._compared(want.without(self.plan.shared))
+
+    def _compared(self, want: Manifest) -> Damage | None:
+        text = wholeness.compare(self.path, self.release.version, want.entries, self._made_at)
+        wrong = damage(self.commands.capture(text, _("The release could not be compared")), want)
+        return wrong if wrong.paths else None
+
+    def _put_right(self, found: PathState, wrong: Damage) -> None:
+        """Send again what is missing or different. Raises `TransferError`, which names it, where that is impossible."""
+        version, names = self.release.version, _named(wrong)
+        try:
+            self._in_spite_of_lost_links(self._mend, found)
+        except _BeyondMendingError as error:
+            if version == found.live:
+                raise self._beyond_repair(names, str(error)) from error
+            aside = wholeness.set_aside(self.path, version, self.nonce)
+            self.commands.capture(aside, _("The release could not be replaced"))
+            self.put(self.look())
+        self.voice.warn(
+            ngettext(
+                "Release %(version)s was changed on %(server)s (%(count)d file): sent again: %(names)s",
+                "Release %(version)s was changed on %(server)s (%(count)d files): sent again: %(names)s",
+                len(wrong.paths),
+            )
+            % {"version": version, "server": self.voice.target, "count": len(wrong.paths), "names": names}
+        )
+
+    def _mend(self, found: PathState) -> None:
+        """Put the release right where it lies: it may be live, and applications write to their own."""
+        wrong = self._damage(found)
+        if wrong is None:
+            return
+        if wrong.send:
+            packed = self._parts_again(wrong, "zstd" if "zstd" in found.tools else "gzip")
+            self._unpack(packed, "")
+        work = release_commands.work_name(self.release.version, self.nonce)
+        try:
+            text = wholeness.mend(self.path, self.release.version, work, wrong)
+            self.commands.capture(text, _("The release could not be put right"))
+        except TransferError as error:
+            raise _BeyondMendingError(error.what, error.why, error.remedy) from error
+        if left := self._compared(Manifest([*wrong.send, *wrong.modes])):
+            raise _BeyondMendingError(_("The release could not be put right"), _named(left))
+
+    def _parts_again(self, wrong: Damage, packing: str) -> Packed:
+        """What must be sent again, out of the archive. Raises `TransferError`, which names it, without one."""
+        if not self.release.archive:
+            raise self._beyond_repair(_named(wrong), _("its archive is no longer stored"))
+        try:
+            return self.archive.parts(wrong.send, packing)
+        except TransferError as error:
+            raise self._beyond_repair(_named(wrong), str(error)) from error
+
+    def _beyond_repair(self, names: str, why: str) -> TransferError:
+        return TransferError(
+            _("Release %(version)s was changed on %(server)s")
+            % {"version": self.release.version, "server": self.voice.target},
+            _("these are missing or different: %(names)s; it cannot be sent again: %(why)s")
+            % {"names": names, "why": why},
+            _("Deploy another release, or build this commit again (--rebuild)."),
+        )
 
     # --- all of it -----------------------------------------------------------------------------------
 
@@ -232,6 +381,10 @@ class Staging:
         return _Progress(self, size)
 
 
+class _BeyondMendingError(TransferError):
+    """A release that is on the server cannot be mended where it lies."""
+
+
 class _Progress:
     """Counts the bytes sent, and reports them from time to time."""
 
@@ -256,6 +409,11 @@ class _Progress:
                 "rate": self._sent / 1e6 / (now - self._begun),
             }
             self._staging.voice.report(words)
+
+
+def _named(wrong: Damage) -> str:
+    """The first of the files that are missing or different."""
+    return ", ".join(wrong.paths[:NAMED]) + (", …" if len(wrong.paths) > NAMED else "")
 
 
 def _worth_it(change: Difference, want: Manifest) -> bool:

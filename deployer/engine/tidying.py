@@ -1,5 +1,7 @@
 """Removing old releases from a server."""
 
+import secrets
+
 from django.utils.translation import gettext as _
 
 from deployer.engine.server_run import ServerRun
@@ -32,6 +34,16 @@ def _remove_old(server: ServerRun, server_id: int) -> None:
     kept = seen.needed | {server.target.release_before, server.work.release.version}
     bad = Release.objects.filter(project=project, state=Release.State.BAD).values_list("version", flat=True)
     old = release_commands.superfluous(listing, plan.keep_releases, kept, seen.failed.union(bad))
+    if not old and not release_commands.leftovers(listing):
+        return
+    nonce = secrets.token_hex(4)
+    text = release_commands.remove(commands.deploy_path, old, nonce, plan.run_as)
+    kept_back = release_commands.kept_back(commands.capture(text, _("Old releases could not be removed")))
     if old:
-        commands.capture(release_commands.remove(commands.deploy_path, old), _("Old releases could not be removed"))
         server.voice.say(_("Removed old releases: %s") % ", ".join(old))
+    for version in kept_back:  # only now: what is left of earlier ones was told then
+        place = f"{commands.deploy_path}/releases/.deleted.{version}.{nonce}"
+        server.voice.warn(
+            _("Release %(version)s could not be deleted whole: %(place)s holds files that this login may not delete")
+            % {"version": version, "place": place}
+        )

@@ -13,6 +13,7 @@ from deployer.plan import Location, Plan
 from deployer.probing.health import run_check
 from deployer.probing.identity import UNSEEN_BEFORE, Question, Seen, Watch
 from projects.commands import health, service
+from projects.commands.expectation import Live
 from projects.commands.matching import Found
 from projects.commands.proof import Proof, Service, Verdict, to_json
 from servers.errors import ShellError
@@ -43,6 +44,10 @@ class Verification:
     @property
     def deploy_path(self) -> str:
         return self.location.deploy_path
+
+    @property
+    def live(self) -> Live:
+        return self.work.live(self.target.release_after)
 
     def prove(self, before: Found, seen: Seen | None, then: str = "") -> tuple[Status, Proof]:
         """What became of the service ``before``: the status that it deserves, and the evidence; both are said.
@@ -114,7 +119,7 @@ class Verification:
         for check in self.plan.health_checks:
             problem = run_check(self, check, self.work.force)
             if not problem:
-                self.voice.say(_("Healthy: %s") % check.label)
+                self.voice.say(_("Healthy: %s") % check.confirmed(self.live))
                 continue
             sentence = _("Not healthy: %(check)s: %(problem)s") % {"check": check.label, "problem": problem}
             if check.required:

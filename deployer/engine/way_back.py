@@ -1,17 +1,20 @@
 """The ways back: a server is put on its previous release, and what a lost worker left is settled."""
 
 import secrets
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.engine.server_run import AT_WORK, ServerRun, exit_sentence
-from deployer.models import Sighting, Target
+from deployer.engine.staging import Staging
+from deployer.models import Release, Sighting, Target
 from projects.commands import release as release_commands
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
-from servers.errors import ShellError
+from servers.errors import LinkLostError, RunLostError, ShellError, UnreachableError
+from servers.sentences import clauses, sentences, storable
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import only_before
 
@@ -55,8 +58,15 @@ def _take_switch_back(server: ServerRun) -> None:
     deploy_path = server.location.deploy_path
     live = release_commands.release_name(server.link.capture(release_commands.live(deploy_path)).stdout)
     if release is None or live != release.version:
-        server.end(Status.SKIPPED, _("Not started: the worker was lost before the restart; nothing was changed."))
+        why = _("Not started: the worker was lost before the restart; nothing was changed.")
+        server.end(Status.SKIPPED, why, proof={})
     elif previous:
+        try:
+            _make_whole(server, previous)
+        except ShellError as error:
+            left = _("The worker was lost between switch and restart: %s is live and was never started.") % live
+            server.end(Status.FAILED, sentences(left, str(error)))
+            return
         server.commands.capture(release_commands.switch(deploy_path, previous), _("Switching back failed"))
         server.move(Status(server.target.status), release_after=previous)
         server.end(
@@ -74,26 +84,74 @@ def _take_switch_back(server: ServerRun) -> None:
 def roll_back(server: ServerRun) -> None:
     """Put this server back on the release that it had before: switch, restart, verify. One attempt.
 
-    The key of its run is written first: a worker that takes over finishes it, and nothing runs twice.
+    The key of its run is written first: a worker that takes over finishes it, and nothing runs twice. How it ended is
+    the server's end from then on: what was true of the release before is not any more.
     """
     target = server.target
     previous = target.release_before
     if not previous:
-        server.voice.warn(_("%s has no previous release to go back to") % server)
+        _stay(server)
         return
-    proof = Proof()
+    undone, status = _Undone(), Status.FAILED
     try:
         if server.facts is None:
             server.connect()
+        if target.status == Status.UNKNOWN:  # its script may still be running: two are never run side by side
+            SupervisedRun(server.link, target.run_key).kill(server.plan.run_as)
         if not target.undo_key and not _begin(server):
             return
-        problem, proof = _undo(server, previous)
+        _undo(server, previous, undone)
     except ShellError as error:
-        problem = str(error)
-    if problem:
-        server.voice.error(_("Rolling back %(server)s failed: %(why)s") % {"server": server, "why": problem})
-    elif insist(lambda: target.record_rollback(previous, proof.to_json())):
+        undone.problem = str(error)
+        # Without its link, nobody knows how far a rollback came that had begun; one that had not changes nothing.
+        is_lost = isinstance(error, RunLostError | LinkLostError | UnreachableError)
+        if is_lost and (target.undo_key or target.status == Status.UNKNOWN):
+            status = Status.UNKNOWN
+    if undone.problem:
+        _fail(server, status, previous, undone)
+    elif insist(lambda: target.record_rollback(previous, undone.proof.to_json())):
         server.voice.say(_("Rolled back to %s.") % previous)
+    server.tell_others()
+
+
+@dataclass
+class _Undone:
+    """What came of a rollback: the ``problem`` that remains, how the script ended if it did, and the proof."""
+
+    problem: str = ""
+    exit_code: int | None = None
+    proof: Proof = field(default_factory=Proof)
+
+
+def _stay(server: ServerRun) -> None:
+    """Say of a server that has no previous release that it keeps the new one; its end stays what it is."""
+    target = server.target
+    why = _("it has no previous release to go back to: %s stays live") % target.release_after
+    server.voice.warn(f"{server}: {why}")
+    insist(lambda: target.record_stay(clauses(target.error, why)))
+
+
+def _fail(server: ServerRun, status: Status, previous: str, undone: _Undone) -> None:
+    """Write that the rollback failed: why it was rolled back, why that failed, and which release is live."""
+    target = server.target
+    had_succeeded = target.status == Status.SUCCESS
+    first = target.error or _("It had succeeded, but more servers failed than the failure budget allows")
+    if target.release_after != previous and status == Status.UNKNOWN:
+        second = _("how its rollback from %(live)s to %(previous)s ended is not known: %(why)s")
+    elif target.release_after == previous:
+        second = _("%(previous)s is live again, but its rollback failed: %(why)s")
+    else:
+        second = _("rolling it back to %(previous)s failed, and %(live)s is still live: %(why)s")
+    words = {"previous": previous, "live": target.release_after, "why": undone.problem}
+    error = storable(server.work.log.mask(clauses(first, second % words)))
+    values: dict[str, Any] = {}
+    if target.undo_key:  # else nothing was done, and what is known of its own script and process still holds
+        before = Proof.from_json(target.proof).undone or ()
+        proof = replace(undone.proof, before=before, undone=before)
+        values = {"exit_code": undone.exit_code, "proof": proof.to_json()}
+    server.voice.error(_("Rolling back %(server)s failed: %(why)s") % {"server": server, "why": undone.problem})
+    if insist(lambda: target.record_failed_rollback(status, error, **values)) and had_succeeded:
+        server.keep_evidence()
 
 
 def _begin(server: ServerRun) -> bool:
@@ -103,31 +161,47 @@ def _begin(server: ServerRun) -> bool:
     return insist(lambda: server.target.begin_rollback(key, proof.to_json()))
 
 
-def _undo(server: ServerRun, previous: str) -> tuple[str, Proof]:
-    """Switch back, restart, verify; returns the remaining problem (empty when all is well) and the proof."""
+def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
+    """Switch back, restart, verify; what came of it is written into ``undone`` as soon as it is known."""
     target = server.target
+    _make_whole(server, previous)
     server.commands.capture(
         only_before(target.undo_key) + release_commands.switch(server.location.deploy_path, previous),
         _("Switching back failed"),
         fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
     )
     insist(lambda: _record_switch_back(server, previous))
-    environment = server.environment() | {"DEPLOY_COMMIT": ""}
-    code = server.run_script(target.undo_key, environment, server.work.log.output(target))
+    code = server.run_script(target.undo_key, server.environment(), server.work.log.output(target))
+    undone.exit_code = code
     if code:
-        return exit_sentence(server.location.script, code), Proof()
+        undone.problem = exit_sentence(server.location.script, code)
+        return
     before = Found(Proof.from_json(target.proof).undone or ())
-    status, proof = server.verification.prove(before, server.seen)
-    if status != Status.SUCCESS:
-        return proof.told, proof
-    if problem := server.verification.ailment():
-        return problem, proof
-    status, proof = server.verification.confirm(before, proof)
-    return (proof.told if status != Status.SUCCESS else ""), proof
+    status, undone.proof = server.verification.prove(before, server.seen)
+    if status == Status.SUCCESS and not (problem := server.verification.ailment()):
+        status, undone.proof = server.verification.confirm(before, undone.proof)
+    undone.problem = undone.proof.told if status != Status.SUCCESS else problem
+
+
+def _make_whole(server: ServerRun, version: str) -> None:
+    """Mend the release that is to be live again, if it was changed or deleted. Raises where that cannot be done.
+
+    One that deployer does not know is taken as it is.
+    """
+    project = server.work.deployment.project
+    known = Release.objects.filter(project=project, version=version).first()
+    known = known or Release.objects.deployable_to(project).filter(version=version).first()
+    if known is None:
+        return
+    staging = Staging(server.work, server.commands, server.voice, known)
+    try:
+        staging.bring(staging.look())
+    finally:
+        staging.close()
 
 
 def _record_switch_back(server: ServerRun, version: str) -> None:
     """Record the switch back, so that the board does not report it as a change by somebody else."""
     if server.target.record_switch_back(version):
         sightings = Sighting.objects.filter(project=server.work.deployment.project, server=server.target.server_id)
-        sightings.update(release=version)
+        sightings.update(release=version, is_lost=False)

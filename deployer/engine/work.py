@@ -1,7 +1,7 @@
 """What everything that carries out one deployment shares."""
 
 import threading
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from django.utils.translation import gettext as _
 
@@ -11,7 +11,10 @@ from deployer.log.writing import Log
 from deployer.models import Deployment, Release
 from deployer.plan import Plan
 from deployer.releases.archives import Archive
+from projects.commands.expectation import Live
 from servers.errors import StoppedError
+
+T = TypeVar("T")
 
 
 class Work:
@@ -27,9 +30,18 @@ class Work:
         self.log = Log(deployment, Masker(self.plan.secrets()))
         self.stop = threading.Event()
         self.force = threading.Event()
+        #: By the number of each server: set once its release is there, or cannot be brought there.
+        self.stagings: dict[int, threading.Event] = {}
         self._release = deployment.release
         self._archive: Archive | None = None
         self._preparing = threading.Lock()
+        self._commits: dict[str, str] = {}
+        self._asking = threading.Lock()
+        self._places: dict[str, object] = {}
+
+    def first_at(self, place: str, server: T) -> T:
+        """The server that came first to a real place in this deployment: ``server`` itself if none did before."""
+        return cast(T, self._places.setdefault(place, server))
 
     def check(self) -> None:
         """Raise `StoppedError` when somebody cancelled or the claim is gone."""
@@ -52,6 +64,15 @@ class Work:
         self._release = release
         self.deployment.release = release
         insist(lambda: Deployment.objects.filter(pk=self.deployment.pk).update(release=release))
+
+    def live(self, version: str) -> Live:
+        """What is live where ``version`` is; the commit of each version is asked for once."""
+        if self._release is not None and self._release.version == version:
+            return Live(version, self._release.commit_hash)
+        with self._asking:
+            if version and version not in self._commits:
+                self._commits[version] = insist(lambda: Release.objects.commit_of(self.deployment.project, version))
+        return Live(version, self._commits.get(version, ""))
 
     @property
     def archive(self) -> Archive:

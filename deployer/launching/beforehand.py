@@ -1,5 +1,6 @@
 """Can this launch work? Asks every server before anything is launched, and says what, why and what to do."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from deployer.launching.rules import Accepted, check_launch, refusal_while_activ
 from deployer.plan import Plan
 from deployer.probing.identity import Question
 from deployer.probing.look import Finding, Level, findings, look
+from deployer.probing.place import real_place
 from projects.commands.matching import Found, choose
 from projects.commands.proof import listed
 from servers.errors import ShellError
@@ -52,7 +54,7 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
     language = translation.get_language()  # a thread begins with none of its own
     plan = accepted.plan
 
-    def look_at(server: Server) -> list[Finding]:
+    def look_at(server: Server) -> tuple[list[Finding], str]:
         notices: list[str] = []
         try:
             with translation.override(language), connect(server, on_notice=notices.append) as shell:
@@ -62,14 +64,30 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
                     *findings(server.name, plan, deployment_type, facts, service),
                     *_processes(server, plan, service),
                 ]
+                place = real_place(server, facts)
+                server.record_connection(facts=facts.learned())
         except ShellError as error:
-            return [Finding(Level.ERROR, error.what, error.why, error.remedy, server.name)]
+            return [Finding(Level.ERROR, error.what, error.why, error.remedy, server.name)], ""
         finally:
             connections.close_all()
-        return [Finding(Level.WARNING, notice, server=server.name) for notice in notices] + found
+        return [Finding(Level.WARNING, notice, server=server.name) for notice in notices] + found, place
 
     with ThreadPoolExecutor(min(len(accepted.active), settings.DEPLOYER_PARALLEL_SERVERS)) as threads:
-        return [finding for found in threads.map(look_at, accepted.active) for finding in found]
+        answers = [*threads.map(look_at, accepted.active)]
+    found = [finding for told, _place in answers for finding in told]
+    return _one_machine(accepted.active, [place for _told, place in answers]) + found
+
+
+def _one_machine(servers: Sequence[Server], places: Sequence[str]) -> list[Finding]:
+    """Of the servers that are one machine and folder, all but the first."""
+    found: list[Finding] = []
+    first: dict[str, Server] = {}
+    for server, place in zip(servers, places, strict=True):
+        if place and first.setdefault(place, server) is not server:
+            words = {"server": server, "first": first[place]}
+            what = _("%(server)s and %(first)s are one machine and folder: it is deployed to only once") % words
+            found.append(Finding(Level.WARNING, what, server=server.name))
+    return found
 
 
 def _processes(server: Server, plan: Plan, service: Found) -> list[Finding]:

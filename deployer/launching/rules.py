@@ -9,7 +9,8 @@ from django.utils.translation import gettext as _
 
 from deployer.launching.asked import LaunchRequest
 from deployer.models import Deployment, validated_branch
-from deployer.plan import Plan
+from deployer.plan import Check, Plan
+from projects.commands import expectation
 from projects.models import Project
 from projects.validators import validate_batches
 from servers.models import Server
@@ -159,6 +160,23 @@ def _branch_has_a_name(request: LaunchRequest) -> LaunchRefusedError | None:
     return _unless_valid(validated_branch, request.code, "branch")
 
 
+def _has_the_commit_that_must_answer(request: LaunchRequest) -> LaunchRefusedError | None:
+    release = request.release
+    if request.is_restart_only or release is None or release.commit_hash:
+        return None
+    for check in map(Check.of, request.project.health_checks.all()):
+        if check.required and expectation.COMMIT in check.placeholders:
+            return LaunchRefusedError(
+                _(
+                    "The commit of release %(release)s is not known, and the health check %(check)s expects "
+                    "{commit}: let it expect {release} instead."
+                )
+                % {"release": release, "check": check.label},
+                field="release",
+            )
+    return None
+
+
 def _unless_valid(validate: Callable[[str], Any], value: str, field: str) -> LaunchRefusedError | None:
     try:
         validate(value)
@@ -178,4 +196,5 @@ RULES: tuple[Rule, ...] = (
     _groups_are_of_the_environment,
     _has_an_active_server,
     _branch_has_a_name,
+    _has_the_commit_that_must_answer,
 )

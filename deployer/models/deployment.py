@@ -346,14 +346,17 @@ TargetManager = models.Manager.from_queryset(TargetQuerySet)
 class Target(models.Model):
     """One server of one deployment: what was done there and how it ended.
 
-    ``exit_code`` is the script's own, null where none was recorded. ``proof`` is the evidence that the process
+    An end stays, but for a rollback that follows it: then ``status`` and ``error`` say how that ended. ``exit_code`` is
+    that of the script that ran last, null where none was recorded. ``proof`` is the evidence that the process
     was replaced: ``{"verdict": ..., "name": ..., "before": [...], "after": [...], "reloads": ..., "sentence": ...}``
-    (the sentence as it was told then); ``undone`` is who it was before a rollback. ``evidence`` is what the server
-    showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
-    folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of the
-    run that rolls it back, written before that begins. ``progress`` is how far an upload is, in words.
-    ``staged_at`` is when the upload was whole, ``begun_at`` when its turn came (the switch, or the restart where there
-    is none), ``checking_at`` when its script had ended. ``revision`` grows with every change.
+    (the sentence as it was told then); ``undone`` is who it was before a rollback, unless that ended well. ``evidence``
+    is what the server showed when it failed: the application's log, its unit, who listens. ``run_key`` names the
+    private folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of
+    the run that rolls it back, written before that begins and taken away once it has failed. ``progress`` is how far an
+    upload is, in words. ``staged_at`` is when the upload was whole, ``begun_at`` when its turn came (the switch, or the
+    restart where there is none), ``checking_at`` when its script had ended. ``revision`` grows with every change.
+    ``same_as`` is the server of the same deployment that is the same machine and folder under another name: the work is
+    done there, and what becomes of it holds here too.
     """
 
     class Status(models.TextChoices):
@@ -389,6 +392,11 @@ class Target(models.Model):
         Status.RESTARTING: "begun_at",
         Status.CHECKING: "checking_at",
     }
+    #: What is true of a machine and its folder under each of its names.
+    SHARED: ClassVar = (
+        *("status", "exit_code", "release_before", "release_after", "proof"),
+        *("started_at", "staged_at", "begun_at", "checking_at", "finished_at"),
+    )
     #: Ends that count against the failure budget.
     FAILURES: ClassVar = frozenset({Status.FAILED, Status.UNCHANGED, Status.UNKNOWN})
 
@@ -422,6 +430,9 @@ class Target(models.Model):
     progress = models.CharField(_("progress"), max_length=100, blank=True)
     run_key = models.CharField(max_length=32, default="", editable=False)
     undo_key = models.CharField(max_length=32, default="", editable=False)
+    same_as = models.ForeignKey(
+        "self", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="other_names"
+    )
     revision = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
@@ -445,6 +456,11 @@ class Target(models.Model):
     def has_failed(self) -> bool:
         """Whether it counts against the failure budget."""
         return self.status in self.FAILURES | {self.Status.ROLLED_BACK}
+
+    @property
+    def was_undone(self) -> bool:
+        """Whether it was put back on its previous release, or that was begun and did not end well."""
+        return self.status == self.Status.ROLLED_BACK or "undone" in self.proof
 
     @property
     def was_left_out(self) -> bool:
@@ -471,6 +487,18 @@ class Target(models.Model):
                 self.__dict__.pop(moment, None)
         return won
 
+    def share(self, other: "Target", error: str) -> bool:
+        """Take over what became of ``other``, the same machine and folder under another name. Says whether it won.
+
+        ``error`` says so. It is done again where ``other`` is put back on its previous release.
+        """
+        done = Target.objects.values(*self.SHARED).get(pk=other.pk)
+        rows = Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held())
+        news = rows.exclude(status=done["status"], release_after=done["release_after"])
+        won = news.update(error=error, **done) == 1
+        self.refresh_from_db(fields=["error", *self.SHARED])
+        return won
+
     def begin_rollback(self, key: str, proof: dict[str, Any]) -> bool:
         """Write that this server, whose work had ended, is about to be put back. Says whether it won."""
         won = self._ended_here().update(undo_key=key, proof=proof) == 1
@@ -485,8 +513,24 @@ class Target(models.Model):
 
     def record_rollback(self, version: str, proof: dict[str, Any]) -> bool:
         """Write that this server, whose work had ended, was put back on ``version``. Says whether it won."""
-        values = {"status": self.Status.ROLLED_BACK, "release_after": version, "proof": proof, "finished_at": Now()}
-        won = self._ended_here().update(**values) == 1
+        return self._end_again(status=self.Status.ROLLED_BACK, release_after=version, proof=proof)
+
+    def record_failed_rollback(self, status: "Target.Status", error: str, **values: Any) -> bool:
+        """Write that putting this server back, once its work had ended, failed, and why. Says whether it won.
+
+        The key of that run goes: it is over, and no worker that takes over goes on with it.
+        """
+        return self._end_again(status=status, error=error, undo_key="", **values)
+
+    def record_stay(self, error: str) -> bool:
+        """Write why this server, whose work had ended, could not be put back at all. Says whether it won."""
+        won = self._ended_here().update(error=error) == 1
+        self.refresh_from_db(fields=["error"])
+        return won
+
+    def _end_again(self, **values: Any) -> bool:
+        values["finished_at"] = Now()
+        won = self._ended_here().exclude(status=self.Status.ROLLED_BACK).update(**values) == 1
         self.refresh_from_db(fields=[*values])
         return won
 

@@ -2,36 +2,62 @@
 
 from typing import ClassVar
 
-from django.db import models
+from django.db import IntegrityError, models, transaction
 
 from deployer.models.deployment import Deployment
 from servers.models import Server
 
 
 class Lease(models.Model):
-    """A lock on a path of a server, held by one deployment until it has ended."""
+    """A lock on a path of a server, held by one deployment until it has ended.
+
+    ``place`` is the machine and the real folder behind them, whatever they are called; empty where a server cannot
+    tell. Nobody else holds either of the two.
+    """
 
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="leases")
     path = models.CharField(max_length=700)
+    place = models.CharField(max_length=64, default="", blank=True)
     deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="leases")
 
     class Meta:
         ordering: ClassVar = ["id"]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["server", "path"], name="one_hand_on_one_place"),
+            models.UniqueConstraint(fields=["place"], condition=~models.Q(place=""), name="one_hand_on_one_real_place"),
         ]
 
     def __str__(self) -> str:
         return f"{self.server}:{self.path}"
 
     @classmethod
-    def take(cls, server: Server, path: str, deployment: Deployment) -> Deployment | None:
+    def take(cls, server: Server, path: str, deployment: Deployment, place: str = "") -> Deployment | None:
         """Take the place for ``deployment``; returns the running deployment that holds it instead, or None."""
-        free = models.Q(deployment=deployment) | models.Q(deployment__in=Deployment.objects.ended())
-        ours = cls.objects.filter(free, server=server, path=path)
-        if ours.update(deployment=deployment):
+        while True:
+            try:
+                with transaction.atomic():
+                    return cls._take_name(server, path, deployment, place)
+            except IntegrityError:  # somebody has had the real place under another name
+                free = cls._free_for(deployment).filter(place=place).update(place="")
+                if not free and (lease := cls.objects.filter(place=place).first()):
+                    return cls._holder(lease)
+
+    @classmethod
+    def _take_name(cls, server: Server, path: str, deployment: Deployment, place: str) -> Deployment | None:
+        values = {"deployment": deployment, "place": place}
+        ours = cls._free_for(deployment).filter(server=server, path=path)
+        if ours.update(**values):
             return None
-        lease, made = cls.objects.get_or_create(server=server, path=path, defaults={"deployment": deployment})
-        if made or ours.update(deployment=deployment):
+        lease, made = cls.objects.get_or_create(server=server, path=path, defaults=values)
+        if made or ours.update(**values):
             return None
+        return cls._holder(lease)
+
+    @classmethod
+    def _free_for(cls, deployment: Deployment) -> "models.QuerySet[Lease]":
+        """Those that ``deployment`` may take: its own, and those of deployments that have ended."""
+        return cls.objects.filter(models.Q(deployment=deployment) | models.Q(deployment__in=Deployment.objects.ended()))
+
+    @classmethod
+    def _holder(cls, lease: "Lease") -> Deployment:
         return Deployment.objects.select_related("project").defer("plan").get(pk=lease.deployment_id)

@@ -19,10 +19,19 @@ class ReleaseQuerySet(models.QuerySet["Release"]):
 
     def deployable_to(self, project: Project) -> Self:
         """The stored ones of ``project``, and of other projects of the same repository: what staging has proved."""
+        return self.stored().of_same_code(project)
+
+    def of_same_code(self, project: Project) -> Self:
+        """Those of ``project``, and of other projects of the same repository."""
         same = models.Q(project=project)
         if project.git_url:
             same |= models.Q(project__git_url=project.git_url)
-        return self.stored().filter(same)
+        return self.filter(same)
+
+    def commit_of(self, project: Project, version: str) -> str:
+        """The commit of ``version`` on a server of ``project``; empty where it was uploaded, or is not deployer's."""
+        rows = self.of_same_code(project).filter(version=version).only("commit_hash", "project")
+        return next((row.commit_hash for row in sorted(rows, key=lambda row: row.project_id != project.pk)), "")
 
     def by_version(self, versions: Iterable[str]) -> "dict[str, Release]":
         """The releases with ``versions`` that deployer knows, by version."""

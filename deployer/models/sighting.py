@@ -14,6 +14,7 @@ from servers.models import Server
 class Sighting(models.Model):
     """The last look at a project on a server: the release that ``current`` points to, and its processes.
 
+    ``is_lost``: the release that ``current`` points to is not there.
     ``processes`` are identities as in `Target.proof`; ``old`` in one of them is the release that it still runs from.
     ``problem`` says why the server could not be looked at; then the rest is what was seen before that. It may differ
     from what deployer put there: finding that is its purpose.
@@ -22,6 +23,7 @@ class Sighting(models.Model):
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="sightings")
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="sightings")
     release = models.CharField(_("release"), max_length=300, blank=True)
+    is_lost = models.BooleanField(_("release lost"), default=False)
     processes = models.JSONField(_("processes"), default=list, blank=True)
     problem = models.TextField(_("problem"), blank=True)
     seen_at = models.DateTimeField(_("seen"))
@@ -46,5 +48,7 @@ class Sighting(models.Model):
     def record(cls, project: Project, server: Server, **seen: Any) -> None:
         """Write what was ``seen`` now, in place of what was seen before."""
         seen["seen_at"] = timezone.now()
+        if "release" in seen:
+            seen.setdefault("is_lost", False)
         if not cls.objects.filter(project=project, server=server).update(**seen):
             cls.objects.update_or_create(project=project, server=server, defaults=seen)

@@ -14,6 +14,7 @@ from deployer.probing.place import Place
 from projects.commands import health, processes
 from projects.commands.matching import choose
 from servers.errors import ShellError, StoppedError, TransferError, UnreachableError
+from servers.sentences import storable
 
 
 def run_check(server: Place, check: Check, stop: Event) -> str:
@@ -49,9 +50,9 @@ def _pause(stop: Event, seconds: float) -> None:
 def ask_once(server: Place, check: Check) -> str:
     """Ask ``check`` once; gives the problem, empty when healthy."""
     try:
-        return _KINDS[check.kind](server, check)
+        return storable(_KINDS[check.kind](server, check))
     except ShellError as error:
-        return str(error)
+        return storable(str(error))
 
 
 def _process(server: Place, check: Check) -> str:
@@ -71,9 +72,7 @@ def _command(server: Place, check: Check) -> str:
         return _("no answer within %d seconds") % check.timeout
     if answer.code:
         return _("status %(code)d: %(output)s") % {"code": answer.code, "output": answer.stdout.strip()[-300:]}
-    if check.expect and check.expect not in answer.stdout:
-        return _("its output does not contain “%s”") % check.expect
-    return ""
+    return health.text_problem(answer.stdout, check.expect, server.live, _("its output does not contain “%s”"))
 
 
 def _tcp(server: Place, check: Check) -> str:
@@ -95,29 +94,45 @@ def _http(server: Place, check: Check) -> str:
             return _http_through_tunnel(server, check)
         except TransferError:
             pass  # forwarding is off: ask with what the server has
+    headers = bool(check.expect_header)
     answer = server.link.capture(
-        health.http_from_server(check.target, check.host_header, check.timeout), timeout=check.timeout + 5
+        health.http_from_server(check.target, check.host_header, check.timeout, headers=headers),
+        timeout=check.timeout + 5,
     )
     if answer.code == 127:
         return _("it cannot be checked: forwarding is off and curl is not installed on the server")
-    body, _newline, status = answer.stdout.rstrip("\n").rpartition("\n")
-    if answer.code or not status.isdecimal() or int(status) == 0:
-        return (body or answer.stdout).strip()[-300:]
-    return health.http_problem(int(status), body, check.expect)
+    found = health.read_http(storable(answer.stdout), headers=headers)
+    if answer.code or found is None:
+        return (answer.stdout.rstrip("\n").rpartition("\n")[0] or answer.stdout).strip()[-300:]
+    return health.http_problem(found, check.expect, check.expect_header, server.live)
+
+
+class _Connection(http.client.HTTPConnection):
+    """One over a channel that somebody else closes.
+
+    It is closed before an answer that ends with the connection has been read. What was opened on a socket reads on
+    after that; a channel loses what has not arrived yet.
+    """
+
+    def close(self) -> None:
+        """Leave the channel open."""
 
 
 def _http_through_tunnel(server: Place, check: Check) -> str:
     url = urlsplit(check.target)
     host, port = url.hostname or "127.0.0.1", url.port or 80
     with server.link.tunnel(host, port, check.timeout) as channel:
-        connection = http.client.HTTPConnection(host, port, timeout=check.timeout)
+        connection = _Connection(host, port, timeout=check.timeout)
         connection.sock = channel  # behaves like a socket
         try:
             headers = {"Host": check.host_header} if check.host_header else {}
             connection.request("GET", (url.path or "/") + (f"?{url.query}" if url.query else ""), headers=headers)
             answer = connection.getresponse()
             body = answer.read(10_000_000).decode(errors="replace")
-            return health.http_problem(answer.status, body, check.expect)
+            # What is not ASCII in a header is UTF-8, if anything.
+            told = ((name, value.encode("latin-1").decode(errors="replace")) for name, value in answer.getheaders())
+            found = health.HttpAnswer(answer.status, body, health.one_line_each(told))
+            return health.http_problem(found, check.expect, check.expect_header, server.live)
         except TimeoutError:
             return _("no answer within %d seconds") % check.timeout
         except (http.client.HTTPException, OSError, EOFError) as error:

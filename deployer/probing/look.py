@@ -12,6 +12,7 @@ from deployer.probing.identity import Question
 from projects.commands import service
 from projects.commands.look import Facts, question, read
 from projects.commands.matching import Found
+from projects.commands.release import release_name
 from servers.sentences import because, sentences
 from servers.ssh.shell import SSHShell
 
@@ -52,7 +53,7 @@ def look(shell: SSHShell, plan: Plan, deployment_type: str) -> tuple[Facts, str]
     facts, answer = shell.capture_after(
         question(script, deploy_path, plan.run_as, writes=writes), Question.of(plan).text
     )
-    return read(facts), answer.stdout
+    return read(facts, deploy_path or script), answer.stdout
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,18 @@ def _unit_is_there(seen: _Look) -> Finding | None:
     )
 
 
+def _knows_what_must_answer(seen: _Look) -> Finding | None:
+    named = [check.label for check in seen.plan.health_checks if check.required and check.placeholders]
+    if seen.is_full or not named or release_name(seen.facts.live):
+        return None
+    return Finding(
+        Level.ERROR,
+        _("The health check %s would fail") % named[0],
+        _("it expects the release that is live, and “current” in the deploy path leads to none"),
+        _("Deploy a release first, or change what the check expects."),
+    )
+
+
 #: What a server is judged by, in the order in which it is told.
 RULES = (
     _script_is_there,
@@ -191,4 +204,5 @@ RULES = (
     _may_write,
     _can_switch,
     _has_space,
+    _knows_what_must_answer,
 )

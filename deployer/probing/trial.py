@@ -5,13 +5,17 @@ from dataclasses import dataclass, replace
 
 from django.utils.translation import gettext as _
 
+from deployer.models import Deployment, Release
 from deployer.plan import Check, Plan
 from deployer.probing.health import ask_once
+from deployer.probing.look import look
 from deployer.probing.place import Visit
-from projects.models import HealthCheck
+from projects.commands import release
+from projects.commands.expectation import Live
+from projects.models import HealthCheck, Project
 from servers.errors import ShellError
 from servers.models import Server
-from servers.ssh.shell import connect
+from servers.ssh.shell import SSHShell, connect
 
 #: Seconds that somebody waits for an answer at most, whatever the check allows.
 LIMIT = 20
@@ -31,8 +35,10 @@ def try_check(row: HealthCheck, server: Server) -> Trial:
     check = replace(Check.of(row), timeout=min(row.timeout, LIMIT))
     try:
         with connect(server) as link:
+            plan = Plan.of(row.project, [])
+            visit = Visit(plan, link, live=_live(link, row.project, plan, check))
             begun = time.monotonic()
-            problem = ask_once(Visit(Plan.of(row.project, []), link), check)
+            problem = ask_once(visit, check)
             seconds = time.monotonic() - begun
     except ShellError as error:
         server.record_connection(str(error))
@@ -44,3 +50,12 @@ def try_check(row: HealthCheck, server: Server) -> Trial:
             "seconds": row.timeout,
         }
     return Trial(problem, seconds)
+
+
+def _live(link: SSHShell, project: Project, plan: Plan, check: Check) -> Live:
+    """What is live on the server at this moment, if the check asks for it."""
+    if not check.placeholders:
+        return Live()
+    facts, _answer = look(link, plan, Deployment.Type.RESTART_ONLY)
+    version = release.release_name(facts.live)
+    return Live(version, Release.objects.commit_of(project, version))

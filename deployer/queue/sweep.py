@@ -1,4 +1,4 @@
-"""The regular sweep: launches that never reached the queue, deployments whose worker is gone."""
+"""The regular sweep: launches that never reached the queue, deployments whose worker is gone, and what it has left."""
 
 import logging
 import shutil
@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, DeploymentQuerySet, LogLine
 from deployer.queue.sending import enqueue_deployment, enqueue_settlement
+from deployer.releases.workfolders import sweep_folders
 from servers.local import end_marked
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ def sweep() -> dict[str, list[int]]:
     unsettled = running.filter(claim="", heartbeat_at__lt=Now() - LOST_JOB)
     again = [pk for pk in _numbers(launches) if enqueue_deployment(pk)]
     again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]
+    if swept := sweep_folders():
+        logger.info("deleted what processes that are gone have left: %s", ", ".join(sorted(swept)))
     return {"again": again, "lost": lost}
 
 

@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import hashlib
 import shutil
-import tempfile
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,12 +13,12 @@ from typing import IO, Any, NamedTuple, cast
 
 import zstandard
 from botocore.exceptions import BotoCoreError, ClientError
-from django.conf import settings
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from s3transfer.exceptions import RetriesExceededError
 
 from deployer.models import Release
+from deployer.releases.workfolders import WorkFolder
 from projects.commands.manifest import Entry, Manifest
 from projects.commands.release import Stream
 from servers.errors import TransferError
@@ -69,14 +68,14 @@ class Archive:
 
     def __init__(self, release: Release) -> None:
         self.release = release
-        settings.BUILDS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="send-", dir=settings.BUILDS_DIR))
+        self._work_folder = WorkFolder("send")
+        self._folder = self._work_folder.path
         self._lock = threading.Lock()
         self._made: dict[object, Packed] = {}
 
     def close(self) -> None:
         """Delete the prepared files."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._work_folder.close()
 
     @cached_property
     def manifest(self) -> Manifest | None:

@@ -12,11 +12,10 @@ import lzma
 import secrets
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO, Any, cast
 
 import zstandard
@@ -27,6 +26,7 @@ from django.utils.translation import gettext as _
 from deployer.models import Release
 from deployer.releases.contents import UnsafeArchiveError, check_limits, what_is_wrong
 from deployer.releases.store import store
+from deployer.releases.workfolders import WorkFolder
 from people.models import User
 from projects.models import Project
 
@@ -83,9 +83,8 @@ def store_package(
     known = Release.objects.stored().filter(project=project, build_key=key).exclude(state=Release.State.BAD).first()
     if known is not None:
         return known
-    settings.BUILDS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="package-", dir=settings.BUILDS_DIR) as folder:
-        tar = Path(folder) / "release.tar"
+    with WorkFolder("package") as folder:
+        tar = folder.path / "release.tar"
         with _explained(name), tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as target:
             _copy(_members(kind, name, file), target)
         release = Release(

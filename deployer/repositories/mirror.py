@@ -4,7 +4,6 @@ import base64
 import contextlib
 import fcntl
 import hashlib
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -16,6 +15,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from deployer.releases.workfolders import WorkFolder
 from projects.commands import git
 from projects.models import Project
 from projects.validators import is_local_git_url, validate_git_url
@@ -90,7 +90,15 @@ class Mirror:
                 except BlockingIOError:
                     check()
                     time.sleep(0.2)
+            self._delete_old_locks()
             yield
+
+    def _delete_old_locks(self) -> None:
+        """Delete what a git that was killed has left locked: every other one would be refused for ever."""
+        left = [*self.path.glob("*.lock"), *(self.path / "refs").rglob("*.lock")]
+        if left and not _is_named(str(self.path)):
+            for path in left:
+                path.unlink(missing_ok=True)
 
     def read(self, script: Script, timeout: float = READ_LIMIT) -> tuple[int, str, str]:
         """Run a short git command; gives its status and what it printed on both streams."""
@@ -116,8 +124,8 @@ class Mirror:
 @contextlib.contextmanager
 def mirror_of(project: Project) -> Iterator[Mirror]:
     """The mirror of a project's repository, with the login to it."""
-    with tempfile.TemporaryDirectory(prefix="deployer-git-") as folder:
-        yield Mirror(project.git_url, project.git_credential, Path(folder))
+    with WorkFolder("git") as folder:
+        yield Mirror(project.git_url, project.git_credential, folder.path)
 
 
 @dataclass(frozen=True)
@@ -143,9 +151,9 @@ def look_at(url: str, credential: Credential | None, telling: Collection[str], b
         validate_git_url(url)
     except ValidationError as error:
         raise NotReadyError(what, " ".join(error.messages)) from error
-    with tempfile.TemporaryDirectory(prefix="deployer-git-") as folder:
+    with WorkFolder("git") as folder:
         try:
-            mirror = Mirror(url, credential, Path(folder))
+            mirror = Mirror(url, credential, folder.path)
         except (ValidationError, DecryptionError) as error:
             why = _("the credential “%s” cannot be used") % credential
             raise NotReadyError(what, why, _("Enter its key or its password again.")) from error
@@ -154,7 +162,7 @@ def look_at(url: str, credential: Credential | None, telling: Collection[str], b
             raise NotReadyError(what, _("it has no branch yet"), _("Push a first commit."))
         chosen = branch if branch in branches else branches[0]
         try:
-            files = _top_folder(mirror, Path(folder) / "peek.git", chosen, telling)
+            files = _top_folder(mirror, folder.path / "peek.git", chosen, telling)
         except NotReadyError as error:
             return Look(branches[:NAMES], chosen, {}, str(error))
         return Look(branches[:NAMES], chosen, files)
@@ -199,6 +207,15 @@ def fetch(project: Project) -> None:
 
     with mirror_of(project) as mirror, mirror.locked(check):
         _asked(mirror, git.fetch(str(mirror.path), project.git_url, mirror.env), what, max(until - time.monotonic(), 1))
+
+
+def _is_named(name: str) -> bool:
+    """Whether a process of this machine has ``name`` in its command line or as its working folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if name.encode() in (process / "cmdline").read_bytes() or name == str((process / "cwd").readlink()):
+                return True
+    return False
 
 
 def _private(path: Path, text: str) -> Path:

@@ -87,8 +87,9 @@ class Running:
 
     @property
     def bad(self) -> int:
-        """The number of servers that differ, or could not be seen."""
-        return len({server.pk for server, _remark in self.remarks})
+        """The number of servers that differ, could not be seen, or where the last deployment did not end well."""
+        troubled = {view.server.pk for view in self.views if view.trouble and not view.is_outdated}
+        return len(troubled | {server.pk for server, _remark in self.remarks})
 
     @property
     def unseen(self) -> bool:

@@ -10,7 +10,7 @@ from deployer.repositories.mirror import Look, look_at
 from people.access import Request, needs
 from projects.commands.build import automatic_install
 from projects.forms import GuidedForm, StartForm
-from projects.guess import TELLING, Guess, example_script, guess, short_name, suggested_script
+from projects.guess import TELLING, Guess, example_header, example_script, guess, short_name, suggested_script
 from projects.models import Project
 from servers.errors import NotReadyError
 from servers.models import Environment
@@ -76,6 +76,7 @@ def _second_step(form: GuidedForm, seen: Look, found: Guess, install: str) -> di
         "environment": dict(Environment.choices).get(str(form["environment"].value()), ""),
         "has_code": bool(form["git_url"].value()),
         "example": example_script(found, str(form["name"].value() or "")),
+        "example_header": example_header(found),
     }
 
 

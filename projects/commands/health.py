@@ -2,11 +2,19 @@
 
 import hashlib
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from shlex import quote
 from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
 
+from projects.commands import expectation
+from projects.commands.expectation import Live
+from servers.sentences import clauses
+
+#: The status and the headers of one answer as curl prints them, up to the first empty line.
+_HEADERS = re.compile(r"HTTP/[0-9.]+ +([0-9]{3})[^\n]*\n((?:[^\r\n][^\n]*\n)*)\r?\n")
 _FINDS_ITSELF = re.compile(r"\bps\b[^|]*\|\s*(?:e|f)?grep\b(?![^|]*\[[^\]]\])")
 
 
@@ -53,13 +61,54 @@ def command(text: str, timeout: int) -> str:
     return f"timeout {timeout} bash /dev/fd/3 3<<'{delimiter}' 2>&1\n{text}\n{delimiter}\n"
 
 
-def http_from_server(url: str, host_header: str, timeout: int) -> str:
-    """Ask ``url`` on the server itself: prints the body, then the status on a line of its own. Exit 127: no curl."""
+@dataclass(frozen=True)
+class HttpAnswer:
+    """An answer to a GET. ``headers`` are names in small letters, each with all that was said under it, on one line."""
+
+    status: int
+    body: str
+    headers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def http_from_server(url: str, host_header: str, timeout: int, *, headers: bool = False) -> str:
+    """Ask ``url`` on the server itself: prints what `read_http` reads. Exit 127: no curl."""
     header = f"-H {quote(f'Host: {host_header}')} " if host_header else ""
     return (
         "command -v curl >/dev/null || exit 127\n"
-        f"curl -gksS {header}-m {timeout} --max-filesize 10000000 -w '\\n%{{http_code}}\\n' -- {quote(url)} 2>&1"
+        f"curl -gksS{'i' if headers else ''} {header}-m {timeout} --max-filesize 10000000 "
+        f"-w '\\n%{{http_connect}} %{{http_code}}\\n' -- {quote(url)} 2>&1"
     )
+
+
+def read_http(text: str, *, headers: bool = False) -> HttpAnswer | None:
+    """The answer in what curl printed: the headers if they were asked for, the body, then two statuses on a line.
+
+    These are of a proxy, if there was one, and of the answer. None where there was no answer.
+    """
+    body, _newline, statuses = text.rstrip("\n").rpartition("\n")
+    match = re.fullmatch(r"([0-9]{1,3}) ([0-9]{1,3})", statuses)
+    if match is None or int(match[2]) == 0:
+        return None
+    told_before = int(match[1]) != 0  # by the proxy
+    found: dict[str, list[str]] = {}
+    while headers and (block := _HEADERS.match(body)):
+        body = body[block.end() :]
+        if block[1].startswith("1"):
+            continue  # 100 Continue, 103 Early Hints
+        if not told_before:
+            lines = re.sub(r"\r?\n[ \t]+", " ", block[2]).split("\n")
+            found = one_line_each(line.partition(":")[::2] for line in lines if ":" in line)
+            break
+        told_before = False
+    return HttpAnswer(int(match[2]), body, found)
+
+
+def one_line_each(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Headers by their names in small letters, each value on one line."""
+    found: dict[str, list[str]] = {}
+    for name, value in headers:
+        found.setdefault(name.strip().lower(), []).append(" ".join(value.split()))
+    return found
 
 
 def tcp_from_server(host: str, port: int, timeout: int) -> str:
@@ -67,23 +116,50 @@ def tcp_from_server(host: str, port: int, timeout: int) -> str:
     return f"timeout {timeout} bash -c {quote(f'exec 3<>/dev/tcp/{host}/{port}')} 2>&1"
 
 
-def http_problem(status: int, body: str, expect: str) -> str:
+def http_problem(answer: HttpAnswer, expect: str, expect_header: str, live: Live) -> str:
     """The problem with an answer; empty when it is as expected.
 
     ``expect`` is a status (three digits) or a text that the body contains; by default any status from 200 to 399.
+    ``expect_header`` is ``Name: text``: one of the headers of that name contains it. What is ``live`` is filled in.
     """
+    status = answer.status
     if re.fullmatch(r"[1-5][0-9][0-9]", expect):
-        return (
-            ""
-            if status == int(expect)
-            else _("it answered %(status)d instead of %(expect)s")
-            % {
-                "status": status,
-                "expect": expect,
-            }
-        )
-    if not 200 <= status < 400:
+        if status != int(expect):
+            return _("it answered %(status)d instead of %(expect)s") % {"status": status, "expect": expect}
+    elif not 200 <= status < 400:
         return _("it answered %d") % status
-    if expect and expect not in body:
-        return _("its answer does not contain “%s”") % expect
-    return ""
+    elif problem := text_problem(answer.body, expect, live, _("its answer does not contain “%s”")):
+        return problem
+    return _header_problem(answer, expect_header, live) if expect_header else ""
+
+
+def text_problem(answer: str, expect: str, live: Live, missing: str) -> str:
+    """The problem with an answer that must contain ``expect``, which is said as ``missing``; empty when it does."""
+    if problem := expectation.unknown(expect, live):
+        return problem
+    if expectation.says(answer, expect, live):
+        return ""
+    if problem := expectation.another(answer, expect, live):
+        return problem
+    shown = expectation.beginning(answer)
+    return clauses(
+        missing % expectation.filled(expect, live), _("it begins with “%s”") % shown if shown else _("it is empty")
+    )
+
+
+def _header_problem(answer: HttpAnswer, expect_header: str, live: Live) -> str:
+    name, _colon, expect = (part.strip() for part in expect_header.partition(":"))
+    if problem := expectation.unknown(expect, live):
+        return problem
+    values = answer.headers.get(name.lower(), ())
+    if any(expectation.says(value, expect, live) for value in values):
+        return ""
+    if not values:
+        return _("its answer has no header %s") % name
+    return expectation.another("\n".join(values), expect, live) or _(
+        "its header %(name)s is “%(shown)s”, not “%(expected)s”"
+    ) % {
+        "name": name,
+        "shown": expectation.beginning(", ".join(values)),
+        "expected": expectation.filled(expect, live),
+    }

@@ -63,6 +63,16 @@ class Manifest:
         """The SHA-256 of the files' hashes, one a line, in the order of `files`."""
         return hashlib.sha256("".join(f"{entry.sha256}\n" for entry in self.files).encode()).hexdigest()
 
+    def without(self, paths: Iterable[str]) -> "Manifest":
+        """This tree without ``paths`` and what lies below them."""
+        gone = tuple(path.rstrip("/") for path in paths)
+        kept = (
+            entry
+            for entry in self.entries.values()
+            if not any(entry.path == path or entry.path.startswith(f"{path}/") for path in gone)
+        )
+        return Manifest(kept)
+
     def with_shared(self, paths: Iterable[str], shared: str) -> "Manifest":
         """This tree once ``paths`` of it lead into the folder ``shared``; see `release.link_shared`."""
         entries = dict(self.entries)
@@ -123,6 +133,49 @@ def difference(have: Manifest, want: Manifest) -> Difference:
         if path not in have.entries or have.entries[path].substance != entry.substance
     ]
     return Difference(sorted(delete, reverse=True), send)
+
+
+class Damage(NamedTuple):
+    """What has become of a release on a server: what must be sent again, what is in its way, whose mode alone differs.
+
+    What lies there besides is none: an application may write to its own release.
+    """
+
+    send: list[Entry]
+    delete: list[str]
+    modes: list[Entry]
+
+    @property
+    def paths(self) -> list[str]:
+        """All that is missing or different."""
+        return [entry.path for entry in (*self.send, *self.modes)]
+
+
+def damage(answer: str, want: Manifest) -> Damage:
+    """The damage that `wholeness.compare` has found; a file that was written to counts by its hash."""
+    shapes, written, hashes = [*answer.split("\n-\n"), "", ""][:3]
+    have = {path.removeprefix("./"): entry for path, entry in Manifest.from_listing(shapes).entries.items()}
+    names, sums = written.splitlines(), hashes.split()
+    found = {name.removeprefix("./"): sha256 for name, sha256 in zip(names, sums, strict=False)}
+    if len(names) != len(sums):  # one could not be read: none of them is known
+        found = dict.fromkeys((name.removeprefix("./") for name in names), "")
+    wrong = Damage([], [], [])
+    blocked: set[str] = set()
+    for path, entry in sorted(want.entries.items()):
+        there = have.get(path)
+        if any(str(parent) in blocked for parent in PurePosixPath(path).parents):
+            there = None
+        if there is None:
+            wrong.send.append(entry)
+        elif there.kind != entry.kind:
+            wrong.delete.append(path)
+            wrong.send.append(entry)
+            blocked.add(path)
+        elif (there.size, there.link) != (entry.size, entry.link) or found.get(path, entry.sha256) != entry.sha256:
+            wrong.send.append(entry)
+        elif there.mode != entry.mode:
+            wrong.modes.append(entry)
+    return wrong
 
 
 def _entry(columns: list[str]) -> Entry:

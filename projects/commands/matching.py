@@ -18,6 +18,7 @@ from itertools import islice
 
 from projects.commands.processes import TICKS, Place, Process, Survey, Unit
 from projects.commands.proof import Identity, base
+from servers.sentences import storable
 
 #: These follow, show or copy a file, or wait: what they name, they are not.
 # fmt: off
@@ -198,13 +199,13 @@ class Search:
         return Identity(
             pid=process.pid,
             since=self.survey.since(process.start),
-            command=process.command[:300],
+            command=storable(process.command[:300]),
             parent=process.parent,
             start=process.start,
             boot=self.survey.boot,
-            folder=place.folder,
-            old=release if self.live and release != self.live else "",
-            program=program,
+            folder=storable(place.folder),
+            old=storable(release) if self.live and release != self.live else "",
+            program=storable(program),
             user=place.user,
             image=process.image or None,
             around=_is_around(process, program) or None,

@@ -9,6 +9,7 @@ from shlex import quote
 from typing import NamedTuple, Self
 
 from projects.commands.service import in_shell
+from servers.sentences import storable
 from servers.shell import as_user
 
 #: How a moment by a server's clock is written.
@@ -311,9 +312,9 @@ def _read_head(head: str) -> tuple[dict[str, str], Unit | None]:
         if unit is not None:
             key, equals, answer = line.partition("=")
             if equals and key in PROPERTIES:
-                properties[key] = answer
+                properties[key] = storable(answer)
             elif not properties:
-                properties[PROBLEM] = line[:200]  # systemctl is not there, or has no one to ask
+                properties[PROBLEM] = storable(line[:200])  # systemctl is not there, or has no one to ask
         elif name == "UNIT":
             unit = Unit(value, properties)
         else:

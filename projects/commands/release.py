@@ -2,17 +2,19 @@
 
 ::
 
-    {deploy_path}/releases/VERSION   one folder a release, whole or not there at all
+    {deploy_path}/releases/VERSION   one folder a release: it has the name once it is whole, and loses it before it goes
     {deploy_path}/shared             kept between releases
     {deploy_path}/current            a symbolic link to the live release, replaced by one rename
 """
 
+import re
 from collections.abc import Container, Iterable
 from shlex import quote
 from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 
+from projects.commands.wholeness import END_OF_NAMES, HASHES, inspect
 from servers.shell import as_user
 
 #: Exit status of a switch whose deployment another worker has taken over.
@@ -23,6 +25,8 @@ DIFFERS = 9
 NOT_SHARED = 10
 #: 512-byte blocks that GNU tar reads at a time; its own 20 cost a third of the time of a large file.
 RECORD_BLOCKS = 512
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
+_INODE = re.compile(r"\d{1,20}:\d{1,20}", re.ASCII)
 #: What the exit statuses below mean: (why, what to do), with the deploy path as ``path``.
 REASONS = {
     3: (
@@ -60,58 +64,112 @@ def pack(folder: str, archive: str) -> str:
     )
 
 
-def prepare(deploy_path: str) -> str:
+class Errand(NamedTuple):
+    """On whose behalf `prepare` comes to a folder: a ``deployment`` for a ``server``, by their numbers.
+
+    ``busy`` are the deployments that have not ended, this one too: what they have on its way there is left alone, but
+    for ``broken``, the attempts of this server that were given up. ``version`` is the release that is to be made live,
+    and ``made_at`` when its archive was made, in seconds since 1970: empty where it cannot be compared.
+    """
+
+    deployment: int = 0
+    server: int = 0
+    busy: frozenset[int] = frozenset()
+    broken: tuple[str, ...] = ()
+    version: str = ""
+    made_at: int = 0
+
+
+_NO_ERRAND = Errand()
+
+
+def prepare(deploy_path: str, errand: Errand = _NO_ERRAND) -> str:
     """Make the folders and remove what broken uploads have left; then say what there is and what the server can do.
 
-    Prints ``L link`` (where current leads), ``R version`` for each release and ``T name`` for each tool that can be
-    used. Exit 3: ``current`` is no link; 5: the folder cannot be made or written.
+    Prints ``L link`` (where current leads), ``A device:inode`` of the folder, ``R version`` for each release and
+    ``T name`` for each tool that can be used; what `inspect` prints of the release that is to be made live, or where
+    that is missing, ``P server``: the first of this deployment's servers that was sent to this folder, by its number.
+    Exit 3: ``current`` is no link; 5: the folder cannot be made or written.
     """
     path = quote(deploy_path)
-    return f"""mkdir -p {path}/releases {path}/shared || exit 5
+    stays = "|".join(f"releases/.*.{number}-*|releases/{_stager(number)}" for number in sorted(errand.busy))
+    stays = f"{stays}) ;;\n" if stays else ""
+    broken = "".join(f'releases/.*.{nonce}.*) set -- "$@" "$left" ;;\n' for nonce in errand.broken)
+    text = f"""mkdir -p {path}/releases {path}/shared || exit 5
 [ -w {path}/releases ] && [ -w {path} ] || {{ echo "no right to write in "{path} >&2; exit 5; }}
 cd {path} || exit 5
 if [ -e current ] && [ ! -L current ]; then exit 3; fi
-rm -rf releases/.*.part releases/.*.unpacking releases/.*.sum .current.[0-9]*
+set --
+for left in releases/.*.part releases/.*.unpacking releases/.*.sum releases/.*.stager .current.[0-9]*; do
+[ -e "$left" ] || [ -L "$left" ] || continue
+case $left in
+{broken}{stays}*) set -- "$@" "$left" ;;
+esac
+done
+[ $# = 0 ] || rm -rf -- "$@"
 printf 'L %s\n' "$(readlink current)"
+stat -Lc 'A %d:%i' . 2>/dev/null
 for entry in releases/*/; do [ -d "$entry" ] && printf 'R %s\n' "$(basename "$entry")"; done
 command -v zstd >/dev/null && echo "T zstd"
 find / -maxdepth 0 -printf 'T find\n' 2>/dev/null || :
 """
+    if errand.deployment:
+        release, stager = quote(f"releases/{errand.version}"), f"releases/{_stager(errand.deployment)}"
+        text += f"""if [ -d {release} ]; then :
+{inspect(errand.version, errand.made_at) if errand.made_at else ""}else
+ln -s {errand.server} {stager} 2>/dev/null
+printf 'P %s\n' "$(readlink {stager})"
+fi
+"""
+    return text
+
+
+def _stager(deployment: int) -> str:
+    """The link that says which server of a deployment is sent to a folder that several of them share."""
+    return f".{deployment}.stager"
+
+
+def withdraw(deploy_path: str, deployment: int) -> str:
+    """Delete the link that `prepare` has made."""
+    return f"rm -f -- {quote(f'{deploy_path}/releases/{_stager(deployment)}')}\n"
 
 
 class PathState(NamedTuple):
-    """The output of `prepare`: the live version, the versions that are there, the tools."""
+    """The output of `prepare`: the live version, the versions that are there, the tools.
+
+    ``inode`` is the folder's own; ``stager`` the server that is sent to it first, 0 where nothing has to be sent.
+    ``shape`` is the digest of the release that is to be made live, empty where it was not asked for;
+    ``was_written_to``: a file of it was, since it was packed.
+    """
 
     live: str
     releases: list[str]
     tools: set[str]
+    inode: str = ""
+    stager: int = 0
+    shape: str = ""
+    was_written_to: bool = False
 
 
 def read_path_state(text: str) -> PathState:
     """Take apart what `prepare` printed."""
     rows = [line.split(" ", 1) for line in text.splitlines() if " " in line]
-    live = next((release_name(value) for kind, value in rows if kind == "L"), "")
-    return PathState(live, [v for kind, v in rows if kind == "R"], {v for kind, v in rows if kind == "T"})
+    values = dict(rows[::-1])
+    stager = values.get("P", "")
+    return PathState(
+        live=release_name(values.get("L", "")),
+        releases=[value for kind, value in rows if kind == "R"],
+        tools={value for kind, value in rows if kind == "T"},
+        inode=values["A"] if _INODE.fullmatch(values.get("A", "")) else "",
+        stager=int(stager) if _NUMBER.fullmatch(stager) else 0,
+        shape=values.get("S", ""),
+        was_written_to="N" in values,
+    )
 
 
 def work_name(version: str, nonce: str) -> str:
     """The name under which a release is made: never taken for one, and each attempt has its own."""
     return f".{version}.{nonce}.unpacking"
-
-
-#: Functions that print the SHA-256 of each file named on standard input (NUL after each), and of standard input.
-_HASHES = """if command -v openssl >/dev/null; then
-hashes() { xargs -0 -r openssl dgst -sha256 -r | cut -c1-64; }; sum() { openssl dgst -sha256 -r | cut -c1-64; }
-else
-hashes() { xargs -0 -r sha256sum -b | sed 's/^\\\\//' | cut -c1-64; }; sum() { sha256sum | cut -c1-64; }
-fi
-shapes() {
-find . -mindepth 1 \\( -type d -printf 'd\\t%m\\t\\t\\t%P\\n' \\) -o \\( -type l -printf 'l\\t\\t\\t%l\\t%P\\n' \\) \\
--o -printf '%y\\t%m\\t%s\\t\\t%P\\n' | sed 's/^\\([a-z]\\)\\t[0-7]*\\([0-7][0-7][0-7]\\)\\t/\\1\\t\\2\\t/' |
-LC_ALL=C sort
-}
-contents() { find . -type f -print0 | LC_ALL=C sort -z | hashes; }
-"""
 
 
 class Stream(NamedTuple):
@@ -143,7 +201,7 @@ def unpack(deploy_path: str, version: str, nonce: str, stream: Stream) -> str:
     """
     path, work = quote(f"{deploy_path}/releases"), quote(work_name(version, nonce))
     arrived, total = quote(part(deploy_path, version, nonce)), quote(f".{version}.{nonce}.sum")
-    return f"""{_HASHES}cd -- {path} || exit 5
+    return f"""{HASHES}cd -- {path} || exit 5
 mkdir -p {work} || exit 5
 sum <{arrived} >{total} &
 case $(tar --version 2>/dev/null) in *GNU*) large=-b{RECORD_BLOCKS} ;; *) large= ;; esac
@@ -177,15 +235,11 @@ tr '\\n' '\\0' <<'{END_OF_NAMES}' | xargs -0 -r rm -rf --
 """
 
 
-#: Ends a list of names; it has a slash at its end, so no entry of a release is called that.
-END_OF_NAMES = "end/of/names/"
-
-
 def verify(deploy_path: str, version: str, nonce: str, shape: str, contents: str = "") -> str:
     """Compare the work folder with a manifest's digests. Exit 9: it differs."""
     work = quote(f"{deploy_path}/releases/{work_name(version, nonce)}")
     whole = f'[ "$(contents | sum)" = {contents} ] || exit {DIFFERS}\n' if contents else ""
-    return f"""{_HASHES}cd -- {work} || exit 5
+    return f"""{HASHES}cd -- {work} || exit 5
 [ "$(shapes | sum)" = {shape} ] || exit {DIFFERS}
 {whole}"""
 
@@ -196,7 +250,7 @@ def listing(deploy_path: str, version: str, nonce: str) -> str:
     No release has names with control characters: what an application made of that kind in the copy is deleted first.
     """
     work = quote(f"{deploy_path}/releases/{work_name(version, nonce)}")
-    return f"""{_HASHES}cd -- {work} || exit 5
+    return f"""{HASHES}cd -- {work} || exit 5
 LC_ALL=C find . -name '*[[:cntrl:]]*' -prune -exec rm -rf -- {{}} +
 shapes
 echo -
@@ -236,9 +290,15 @@ def discard(deploy_path: str, version: str, nonce: str) -> str:
 
 
 def finish(deploy_path: str, version: str, nonce: str) -> str:
-    """Give the verified work folder the name of its release, in one rename."""
+    """Give the verified work folder the name of its release, in one rename.
+
+    Where another machine that shares the folder was faster, its release is as good.
+    """
     work, name = quote(work_name(version, nonce)), quote(version)
-    return f"cd -- {quote(f'{deploy_path}/releases')} && mv -T {work} {name} || exit 1\n"
+    stager = f"rm -f {_stager(int(nonce.partition('-')[0]))}\n" if "-" in nonce else ""
+    return f"""cd -- {quote(f"{deploy_path}/releases")} || exit 1
+mv -T {work} {name} || {{ [ -d {name} ] && rm -rf {work}; }} || exit 1
+{stager}"""
 
 
 def live(deploy_path: str) -> str:
@@ -247,13 +307,17 @@ def live(deploy_path: str) -> str:
 
 
 def switch(deploy_path: str, version: str) -> str:
-    """Let ``current`` lead to a staged release, in one rename: a reader always finds one or the other."""
+    """Let ``current`` lead to a staged release, in one rename: a reader always finds one or the other.
+
+    The link has a name of its own until then: several machines may switch one folder that they share.
+    """
     path = quote(deploy_path)
     target = quote(f"releases/{version}")
     return f"""cd -- {path} || exit 5
 [ -d {target} ] || exit 4
 if [ -e current ] && [ ! -L current ]; then exit 3; fi
-ln -s {target} ".current.$$" && mv -T ".current.$$" current
+read -r unique </proc/sys/kernel/random/uuid
+ln -s {target} ".current.$$.$unique" && mv -T ".current.$$.$unique" current
 """
 
 
@@ -263,12 +327,16 @@ def release_name(link: str) -> str:
 
 
 def inventory(deploy_path: str, run_as: str = "") -> str:
-    """List the releases (``R name``), where current leads (``C link``) and what processes use (``U path``)."""
+    """List the releases (``R name``), where current leads (``C link``) and what processes use (``U path``).
+
+    ``D name`` are those that were deleted before, as far as something is left of them.
+    """
     path = quote(deploy_path)
     used = "readlink /proc/[0-9]*/cwd /proc/[0-9]*/exe 2>/dev/null"
     theirs = f"; {as_user(run_as, used)}" if run_as else ""
     return f"""cd -- {path} || exit 5
 for entry in releases/*/; do [ -d "$entry" ] && printf 'R %s\\n' "$(basename "$entry")"; done
+for entry in releases/.deleted.*; do [ -e "$entry" ] && printf 'D %s\\n' "$entry"; done
 printf 'C %s\\n' "$(readlink current)"
 real=$(readlink -f releases)
 {{ {used}{theirs}; }} | while IFS= read -r used; do
@@ -287,6 +355,30 @@ def superfluous(inventory_text: str, keep: int, also: Iterable[str], failed: Con
     return [name for name in names if name not in kept]
 
 
-def remove(deploy_path: str, versions: Iterable[str]) -> str:
-    """Delete releases."""
-    return "rm -rf -- " + " ".join(quote(f"{deploy_path}/releases/{version}") for version in versions)
+def leftovers(inventory_text: str) -> bool:
+    """Whether something is left of releases that were deleted before."""
+    return any(line.startswith("D ") for line in inventory_text.splitlines())
+
+
+def remove(deploy_path: str, versions: Iterable[str], nonce: str, run_as: str = "") -> str:
+    """Delete releases, and what is left of those that were deleted before.
+
+    Each loses its name first, so that no part of one is ever taken for a release. What this login may not delete is
+    tried as the user ``run_as``. Prints ``K version`` for each of ``versions`` of which something stays.
+    """
+    names = " ".join(quote(version) for version in versions)
+    folder = quote(f"{deploy_path}/releases")
+    theirs = as_user(run_as, f"cd -- {folder} && rm -rf -- .deleted.*") if run_as else ""
+    again = f'set -- .deleted.*\n[ ! -e "$1" ] || {{ {theirs}; rm -rf -- .deleted.*; }} 2>/dev/null\n' if run_as else ""
+    return f"""cd -- {folder} || exit 5
+code=0
+for name in {names}; do mv -T -- "$name" ".deleted.$name.{nonce}" || [ ! -e "$name" ] || code=1; done
+rm -rf -- .deleted.* 2>/dev/null
+{again}for name in {names}; do [ ! -e ".deleted.$name.{nonce}" ] || printf 'K %s\\n' "$name"; done
+exit $code
+"""
+
+
+def kept_back(text: str) -> list[str]:
+    """The versions of which `remove` could not delete everything."""
+    return [line.removeprefix("K ") for line in text.splitlines() if line.startswith("K ")]

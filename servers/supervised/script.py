@@ -46,13 +46,33 @@ _EOF_COMES_WITHIN = 10
 #: How long the keeper of a stream that a daemon has is given to fall idle.
 _PATIENCE_WITH_DAEMONS = 300
 
-#: Folders of runs that nobody has read to their end are deleted after so many days.
+#: Folders of runs that nobody has read to their end are deleted after so many days by the server's clock.
 KEPT_DAYS = 14
+
+#: Deletes the folders that it is given, but for those whose runner is alive: a clock may be put forward by weeks.
+_DELETE_ENDED = r"""read -r now </proc/sys/kernel/random/boot_id
+for d in "$@"; do
+pid= start= boot=
+[ -s "$d/pid" ] && read -r pid start boot <"$d/pid"
+if [ -n "$pid" ] && [ "$boot" = "$now" ] && read -r stat 2>/dev/null <"/proc/$pid/stat"; then
+set -- ${stat##*\) }
+[ "${20}" = "$start" ] && [ "$1" != Z ] && continue
+fi
+rm -rf "$d"
+done"""
 
 
 def _enter(key: str) -> str:
-    """Sets ``d`` to the run's folder, and ``mine`` to nothing: the client that opens the gate sets it to yes."""
-    return f"{_BASE}d=$base/runs/{quote(key)} mine=\n"
+    """Sets ``d`` to the run's folder, and ``mine`` to nothing: the client that opens the gate sets it to yes.
+
+    A run that was begun is where it was begun, also where the home can be written no longer, or again.
+    """
+    name = f"runs/{quote(key)}"
+    return f"""{_BASE}d=$base/{name} mine=
+[ -d "$d" ] || for other in "${{HOME:-}}"/.deployer/{name} /tmp/.deployer-*/{name}; do
+[ ! -O "$other" ] || d=$other
+done
+"""
 
 
 def runner(key: str, script: Script) -> str:
@@ -142,7 +162,8 @@ def start(key: str, script: Script, delimiter: str) -> str:
 {_enter(key)}
 trap : HUP
 set -- "$base"/runs/*
-[ ! -e "$1" ] || find "$base/runs" -mindepth 1 -maxdepth 1 -mtime +{KEPT_DAYS} -exec rm -rf {{}} + 2>/dev/null
+[ ! -e "$1" ] || find "$base/runs" -mindepth 1 -maxdepth 1 -mtime +{KEPT_DAYS} \
+-exec sh -c {quote(_DELETE_ENDED)} sh {{}} + 2>/dev/null
 begin() {{
 "$@" sh "$d/run.sh" "$d" "$mask" </dev/null >/dev/null 2>&1 4<&4 3<<'{delimiter}'
 {env}{delimiter}

@@ -124,6 +124,59 @@ def test_a_project_without_a_repository_needs_no_git(maria: Client) -> None:
     assert Project.objects.get().git_url == ""
 
 
+SECOND_STEP = {
+    "default_branch": "main",
+    "project_type": "backend",
+    "deploy_path": "/srv/shop",
+    "deploy_script_path": "/srv/restart.sh",
+}
+
+
+@pytest.mark.parametrize(
+    ("values", "checks"),
+    [
+        ({}, []),
+        ({"check_url": "http://127.0.0.1:8080/up"}, [("http", "http://127.0.0.1:8080/up", "", "")]),
+        (
+            {"check_url": "https://127.0.0.1/", "names_release": "on"},
+            [("http", "https://127.0.0.1/", "", "X-Release: {release}")],
+        ),
+    ],
+)
+def test_a_health_check_that_expects_the_release_is_there_only_if_it_was_ticked(
+    maria: Client, values: dict[str, str], checks: list[tuple[str, ...]]
+) -> None:
+    assert maria.post(reverse("project_add"), first_step("") | SECOND_STEP | values).status_code == 302
+    rows = Project.objects.get().health_checks.values_list("kind", "target", "expect", "expect_header")
+    assert list(rows) == checks
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"check_url": "8080"}, "An HTTP check needs a URL"),
+        ({"check_url": "http://a/\x01"}, "control characters"),
+        ({"names_release": "on"}, "Enter the address that names the release."),
+        ({"check_url": "http://a/", "names_release": "on", "deploy_path": ""}, "Without a deploy path"),
+    ],
+)
+def test_a_health_check_that_cannot_work_is_refused_with_the_project(
+    maria: Client, values: dict[str, str], why: str
+) -> None:
+    html = tight(maria.post(reverse("project_add"), first_step("") | SECOND_STEP | values).content.decode())
+    assert why in html
+    assert not Project.objects.exists()
+
+
+def test_how_the_application_says_its_release_is_shown_for_what_was_found(
+    maria: Client, git_repo: GitRepository
+) -> None:
+    git_repo.commit({"package.json": PACKAGE})
+    html = look(maria, git_repo.url, check_url="http://127.0.0.1/")
+    assert "add_header X-Release $realpath_root always;" in html
+    assert 'value="http://127.0.0.1/"' in html, "what was typed before stays"
+
+
 def test_a_private_repository_is_read_with_the_chosen_key(
     maria: Client, sshd: OpenSSHServer, git_repo: GitRepository
 ) -> None:

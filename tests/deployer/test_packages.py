@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import random
 import stat
 import subprocess
 import tarfile
@@ -28,6 +29,7 @@ from deployer.models import Deployment, LogLine, Release
 from deployer.releases.archives import manifest_of
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import PackageError, store_package
+from deployer.web.uploads import NamelessUploadHandler
 from people.models import ApiToken
 from projects.models import Project
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
@@ -280,6 +282,20 @@ def test_the_page_takes_a_package_and_leads_to_its_launch(project, queue_server,
     assert "nightly" in listed
     again = admin_client.get(reverse("deployment_again", args=[deployment.pk]))
     assert f"release={release.version}" in again["location"]
+
+
+def test_a_large_package_has_no_name_on_its_way_in(project, queue_server, admin_client, settings):
+    handler = NamelessUploadHandler()
+    before = {*settings.DATA_DIR.iterdir()}
+    handler.new_file("package", "big.tar", "application/x-tar", 3, None)
+    handler.receive_data_chunk(b"one", 0)
+    assert {*settings.DATA_DIR.iterdir()} == before, "a killed process would leave it for ever"
+    assert (handler.file_complete(3).read(), handler.file.size) == (b"one", 3)
+    big = tar_of((entry("big"), random.Random(1).randbytes(settings.FILE_UPLOAD_MAX_MEMORY_SIZE + 1)))
+    sent = {"package": SimpleUploadedFile("big.tar", big), "note": "big"}
+    assert admin_client.post(reverse("releases", args=[project.pk]), sent).status_code == 302
+    assert Release.objects.get().unpacked_size == settings.FILE_UPLOAD_MAX_MEMORY_SIZE + 1
+    assert {*settings.DATA_DIR.iterdir()} - before <= {settings.DATA_DIR / name for name in ("storage", "builds")}
 
 
 def test_the_list_says_where_each_release_is_live(

@@ -152,6 +152,15 @@ def test_a_secret_in_a_command_is_not_kept_with_the_proof(place, group):
     assert "s3cretvalue" not in str(target.proof)
 
 
+def test_a_command_that_is_no_text_can_be_kept(place, group):
+    project = app(place)
+    text = (place / "restart.sh").read_text()
+    (place / "restart.sh").write_text(text.replace(f"'{NAME}'", f"\"$(printf '{NAME} \\377\\001\\n2')\""))
+    target = restarted(project, group)
+    assert (target.status, target.proof["verdict"]) == ("success", "replaced")
+    assert target.proof["after"][0]["command"].startswith(f"{NAME} ")
+
+
 def test_a_unit_that_cannot_be_asked_for_is_said_before_anything_is_run(place, group):
     project = app(place)
     HealthCheck.objects.create(project=project, kind="systemd", target="no-such.service")

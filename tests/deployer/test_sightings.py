@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import secrets
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from deployer.models import Deployment, Sighting
 from deployer.queue.sending import enqueue_look
 from projects.models import HealthCheck, Project
 from servers.models import Server
-from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.programs import command_line, kill_all, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -156,6 +158,49 @@ def test_a_switch_by_hand_is_noticed_and_so_is_the_old_code(project, server, liv
         f"release {live} is live, but deployer left {newer}",
         f"pid {pid} runs old code, from release {newer}",
     ]
+
+
+def test_a_live_release_that_was_deleted_is_noticed_everywhere_until_it_is_back(
+    project, server, live, tmp_path, client
+):
+    folder = tmp_path / "shop" / "releases" / live
+    folder.rename(tmp_path / "away")
+    told = f"current leads to {live}, which is not there any more"
+    out = io.StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command("status", "shop", "--look", stdout=out)
+    assert (ended.value.code, told in out.getvalue()) == (1, True)
+    assert seen(project).drift == [told]
+    with pytest.raises(SystemExit):
+        call_command("status", "shop", "--json", stdout=out)
+    assert json.loads(out.getvalue().splitlines()[-1])["drift"] == [told]
+    client.force_login(make_user())
+    assert told in client.get(reverse("project_board", args=[project.pk])).content.decode()
+    (tmp_path / "away").rename(folder)
+    call_command("status", "shop", "--look", stdout=out)
+    assert seen(project).drift == []
+
+
+def test_a_deployment_brings_back_a_live_release_that_was_deleted(project, server, live, tmp_path):
+    shutil.rmtree(tmp_path / "shop" / "releases" / live)
+    refresh(project)
+    assert sighting(project).is_lost
+    assert deployed(project, server) == live
+    assert seen(project).drift == []
+
+
+def test_a_look_learns_what_the_machine_is(project, server, live):
+    server.refresh_from_db()
+    facts = server.facts
+    assert facts["machine_id"] == Path("/etc/machine-id").read_text().strip()
+    assert facts["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert {"bash", "tar"} <= set(facts["tools"])
+    assert facts["free"] > 0
+    assert facts["kernel"] == os.uname().release
+    Server.objects.update(facts={"free": 7})
+    refresh(project)
+    server.refresh_from_db()
+    assert (server.facts["free"], server.facts["kernel"]) == (7, os.uname().release), "what was not asked for stays"
 
 
 def test_a_server_that_cannot_be_asked_keeps_what_was_seen_before(project, make_sshd, tmp_path, queue_server):

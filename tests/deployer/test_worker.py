@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
@@ -16,6 +19,8 @@ from deployer.log.masking import Masker
 from deployer.log.writing import Log
 from deployer.models import Deployment, LogLine, Target
 from deployer.queue.sweep import LOST_JOB, sweep
+from deployer.releases.workfolders import WorkFolder
+from deployer.repositories.mirror import mirror_path
 from servers.errors import RunLostError
 from servers.models import Server
 from servers.shell import Script
@@ -84,6 +89,55 @@ def test_a_work_horse_killed_in_a_build_leaves_a_failed_deployment_with_a_senten
     assert (deployment.status, deployment.targets.get().status) == ("failed", "skipped")
     assert "killed by signal 9 while the deployment was building" in deployment.error_message
     assert not processes_running(nap)
+
+
+#: A process that works in four folders until it is killed.
+WORKS = """\
+import sys, time
+from pathlib import Path
+from django.conf import settings
+settings.configure(BUILDS_DIR=Path(sys.argv[1]))
+from deployer.releases.workfolders import WorkFolder
+folders = [WorkFolder(kind) for kind in ("send", "package", "git", "7")]
+for folder in folders:
+    (folder.path / "private").write_text("x")
+print(*(folder.path.name for folder in folders), flush=True)
+time.sleep(1000)
+"""
+
+
+def test_folders_of_processes_that_are_gone_are_swept_and_no_others(queue_server):
+    def there() -> set[str]:
+        return {path.name for path in settings.BUILDS_DIR.iterdir()}
+
+    foreign = settings.BUILDS_DIR / "somebody-elses"
+    foreign.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-c", WORKS, str(settings.BUILDS_DIR)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as one:
+        assert one.stdout is not None
+        names = set(one.stdout.readline().split())
+        with WorkFolder("send") as ours:
+            sweep()
+            assert {*names, ours.path.name} <= there()
+            one.kill()
+            one.wait()
+            sweep()
+            assert there() == {ours.path.name, foreign.name}
+    assert there() == {foreign.name}
+    foreign.rmdir()
+
+
+def test_what_a_killed_git_has_locked_stops_no_later_deployment(sshd, queue_server, git_repo, tmp_path):
+    (tmp_path / "restart.sh").touch()
+    values = {"deploy_path": str(tmp_path / "srv"), "deploy_script_path": f"{tmp_path}/restart.sh"}
+    project, group = make_project(git_url=git_repo.url, **values), make_group(make_server(sshd))
+    for number in range(2):
+        git_repo.commit({"a": str(number)})
+        deployment = make_deployment(project, group)
+        assert carry_out(deployment.pk)
+        assert status(deployment) == "success"
+        for name in ("packed-refs.lock", "refs/heads/main.lock"):
+            (mirror_path(git_repo.url) / name).touch()
 
 
 def test_a_build_leaves_no_process_behind_not_even_one_that_wiped_its_environment(sshd, worker, git_repo, tmp_path):

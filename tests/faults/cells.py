@@ -2,16 +2,21 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import OperationalError, connection, connections, transaction
 
-from deployer.models import Deployment, Target
+from deployer.models import Deployment, Release, Target
+from deployer.releases.workfolders import sweep_folders
+from tests.factories import make_server
 from tests.faults.world import LINES, World, pause
 from tests.parts.postgres import PostgresServer
 from tests.parts.programs import kill_all, processes_running, wait_until
@@ -240,6 +245,41 @@ QUEUE: dict[str, Fault] = {
     "queue emptied": queue_emptied,
 }
 DATABASE = "database stopped for 5 to 20 s"
+PLACE_TWICE = "one machine under two names"
+
+
+def file_emptied(release: Path) -> None:
+    (release / "m").write_bytes(b"")
+
+
+def file_edited(release: Path) -> None:
+    """To the same size, so that only its time tells."""
+    size = (release / "m").stat().st_size
+    (release / "m").write_bytes(os.urandom(size))
+
+
+def half_deleted(release: Path) -> None:
+    """As a clean-up leaves it that may not delete everything."""
+    for name in ("m", "z", "index.html"):
+        (release / name).unlink()
+    (release / "cache").mkdir()
+    (release / "cache" / "x").touch()
+
+
+def another_kind(release: Path) -> None:
+    (release / "m").unlink()
+    (release / "m").mkdir()
+    (release / "m" / "x").touch()
+
+
+#: What hands do to a release that is on the server.
+HANDS: dict[str, Callable[[Path], None]] = {
+    "file emptied by hand": file_emptied,
+    "file edited by hand": file_edited,
+    "release half deleted": half_deleted,
+    "folder for a file": another_kind,
+    "release deleted": shutil.rmtree,
+}
 
 
 def matrix() -> Iterator[Cell]:
@@ -254,6 +294,11 @@ def matrix() -> Iterator[Cell]:
             busy = ("building", "staging", "restarting") if type_ == FULL else ("restarting",)
             yield from (Cell(fault, phase, type_) for phase in ("waiting", *busy))
     yield Cell("disk full", "staging", FULL)
+    for hand in HANDS:
+        yield from (Cell(hand, phase, FULL) for phase in ("staging", "unpacking"))
+    for type_ in (FULL, RESTART_ONLY):
+        yield Cell(PLACE_TWICE, "restarting", type_)
+        yield Cell(f"{PLACE_TWICE}, work horse killed", "restarting", type_)
     for tree in TREES:
         yield Cell(f"cancel: {tree}", "building", FULL)
         yield Cell(f"force: {tree}", "restarting", RESTART_ONLY)
@@ -283,6 +328,10 @@ def run(cell: Cell, seed: int, queue: QueueServer, postgres: PostgresServer | No
             _cancel(cell, world, outcome)
         elif cell.fault == "disk full":
             _disk_full(world, outcome)
+        elif cell.fault in HANDS:
+            _changed_by_hand(cell, world, outcome)
+        elif cell.fault.startswith(PLACE_TWICE):
+            _place_twice(cell, world, outcome)
         else:
             _strike(cell, world, outcome, postgres)
     except AssertionError as error:
@@ -388,6 +437,9 @@ def _again(world: World, outcome: Outcome) -> None:
     world.wait_for_end(deployment)
     if deployment.status != Deployment.Status.SUCCESS:
         outcome.problems.append(f"the next launch: {deployment.status}: {deployment.error_message}")
+    sweep_folders()
+    if left := [path.name for path in settings.BUILDS_DIR.glob("*-*")]:
+        outcome.problems.append(f"left on deployer's machine: {', '.join(left)}")
 
 
 # --- looking -----------------------------------------------------------------------------------------
@@ -492,6 +544,67 @@ def _disk_full(world: World, outcome: Outcome) -> None:
         _again(world, outcome)
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def _changed_by_hand(cell: Cell, world: World, outcome: Outcome) -> None:
+    """Somebody lays hands on a release that then goes live again; at a gate, the worker is killed while it mends."""
+    world.make_project(FULL)
+    first = Release.objects.get(project=world.project)
+    world.start_worker()
+    world.next_release()
+    world.wait_for_end(world.launch())
+    world.watch_current()
+    release = world.folder / "srv" / "releases" / first.version
+    before = _contents(release)
+    HANDS[cell.fault](release)
+    begun = time.monotonic()
+    if cell.phase == "unpacking":
+        world.hold(cell.phase)
+        interrupted = world.launch(first)
+        world.wait_for(cell.phase)
+        horse_killed(Scene(world, interrupted, cell.phase))
+        world.wait_for_end(interrupted)
+        if (ledger := world.ledger(interrupted)) or interrupted.targets.get().status != Target.Status.SKIPPED:
+            outcome.problems.append(f"interrupted, it ended as {interrupted.targets.get().status}: {ledger}")
+    deployment = world.launch(first)
+    world.wait_for_end(deployment)
+    outcome.seconds = time.monotonic() - begun
+    look(cell, world, deployment, outcome)
+    have = {name: data for name, data in _contents(release).items() if name in before}
+    if world.live != first.version or have != before:
+        changed = [name for name in before if have.get(name) != before[name]]
+        outcome.problems.append(f"{world.live} is live, and {', '.join(changed) or 'nothing'} of {first} differs")
+    _again(world, outcome)
+
+
+def _contents(release: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in release.iterdir() if path.is_file()}
+
+
+def _place_twice(cell: Cell, world: World, outcome: Outcome) -> None:
+    """The machine is in the inventory a second time, under another name."""
+    world.make_project(cell.type)
+    world.group.servers.add(make_server(world.sshd, port=world.proxy.port, host="localhost"))
+    world.next_release()
+    world.watch_current()
+    world.start_worker()
+    world.hold(cell.phase)
+    deployment = world.launch()
+    world.wait_for(cell.phase)
+    begun = time.monotonic()
+    if cell.fault != PLACE_TWICE:
+        horse_killed(Scene(world, deployment, cell.phase))
+    world.let_go(cell.phase)
+    world.wait_for_end(deployment)
+    outcome.seconds = time.monotonic() - begun
+    ends = set(deployment.targets.values_list("status", "release_after", "exit_code"))
+    if len(ends) != 1 or {end[0] for end in ends} != {Target.Status.SUCCESS}:
+        outcome.problems.append(f"{deployment.status}: {ends}: {deployment.error_message}")
+    ledger = world.ledger(deployment)
+    outcome.executed_twice = max(ledger.count("begun") - 1, 0)
+    if ledger != ["begun", "ended"] or world.torn or world.live != world.restarted_release():
+        outcome.problems.append(f"the script has {ledger}, current was torn {world.torn} times and is {world.live}")
+    _again(world, outcome)
 
 
 def _cancel(cell: Cell, world: World, outcome: Outcome) -> None:

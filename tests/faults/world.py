@@ -14,7 +14,7 @@ from pathlib import Path
 from django.utils import timezone
 
 from deployer.engine.routines import carry_out
-from deployer.models import Deployment, Target
+from deployer.models import Deployment, Release, Target
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.git import GitRepository
@@ -143,9 +143,10 @@ class World:
         mark = secrets.token_hex(8)
         self.repository.commit({"a": mark, "m": self.chance.randbytes(1_500_000), "z": mark})
 
-    def launch(self) -> Deployment:
-        """Launch what is new."""
-        return make_deployment(self.project, self.group, deployment_type=self.type)
+    def launch(self, release: Release | None = None) -> Deployment:
+        """Launch what is new, or a release that is there already."""
+        branch = release.commit_hash if release else "main"
+        return make_deployment(self.project, self.group, deployment_type=self.type, release=release, branch=branch)
 
     def next_release(self) -> None:
         """Commit what the next full deployment brings."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from projects.guess import TELLING, Guess, example_script, guess, short_name, suggested_script
+from projects.guess import TELLING, Guess, example_header, example_script, guess, short_name, suggested_script
 from projects.models import Project
 
 
@@ -157,6 +157,25 @@ def test_every_example_is_a_script_that_bash_understands(files: dict[str, str]) 
     done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "rm -rf" not in script
+
+
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        ("django", 'response.headers["X-Release"] = os.environ["DEPLOY_RELEASE"]'),
+        ("go", "X-Release: $DEPLOY_RELEASE"),
+        ("maven with its wrapper", 'response.setHeader("X-Release", System.getenv("DEPLOY_RELEASE"));'),
+    ],
+)
+def test_an_example_says_the_release_in_the_language_of_the_application(files: str, line: str) -> None:
+    assert example_header(guess(CASES[files][0])) == line
+
+
+@pytest.mark.parametrize("files", [files for files, _proposal in CASES.values()], ids=CASES)
+def test_every_application_has_an_example_of_how_it_says_its_release(files: dict[str, str]) -> None:
+    line = example_header(guess(files))
+    assert "X-Release" in line
+    assert "DEPLOY_RELEASE" in line or "$realpath_root" in line
 
 
 def test_a_name_that_no_path_can_hold_still_gives_one() -> None:

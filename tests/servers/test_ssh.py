@@ -388,7 +388,7 @@ def test_a_run_that_is_stopped_while_its_server_is_away_gives_up_at_once(make_ss
     assert [sentence.endswith("Connecting again.") for sentence in said] == [True]
 
 
-def test_a_home_that_cannot_be_written_to_stops_a_run_before_it_begins(make_sshd):
+def test_a_file_in_the_way_of_its_folder_stops_a_run_before_it_begins(make_sshd):
     sshd = make_sshd()
     (sshd.home / ".deployer").write_text("in the way")
     with connect(make_server(sshd)) as shell, pytest.raises(TransferError, match="could not be started"):

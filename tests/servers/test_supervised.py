@@ -74,6 +74,24 @@ def test_what_a_script_has_left_running_is_not_ended_before_its_end_is_recorded(
         os.kill(int(left.read_text()), signal.SIGKILL)
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_clock_that_is_put_forward_by_weeks_takes_no_folder_from_a_run_under_way(shell, tmp_path: Path):
+    runs, go = tmp_path / ".deployer" / "runs", tmp_path / "go"
+    text = f"echo begun; until [ -e {go} ]; do sleep 0.01; done; echo done"
+    begun = f"until [ -s {runs}/k/out ]; do sleep 0.01; done"
+    run(shell, supervised.start("k", Script(text), "END_OF_TEXT") + begun, tmp_path)
+    for name, record in {"killed": f"1 1 {'0' * 36}", "never": "", "reused": f"{os.getpid()} 1 {boot_id()}"}.items():
+        (runs / name).mkdir()
+        (runs / name / "pid").write_text(record)
+    for folder in runs.iterdir():
+        subprocess.run(["touch", "-d", "20 days ago", folder], check=True)
+    run(shell, supervised.start("other", Script("true"), "END_OF_TEXT"), tmp_path)
+    assert {folder.name for folder in runs.iterdir()} == {"k", "other"}
+    go.touch()
+    done = run(shell, supervised.follow("k", "TRAILER", 0, 0), tmp_path)
+    assert done.stdout.decode() == "\0TRAILER\nbegun\ndone\n\0TRAILER 0 11 0\n"
+
+
 def test_a_full_disk_is_said_and_the_end_is_known(tmp_path: Path):
     (tmp_path / ".deployer").mkdir(mode=0o700)
     small = f"mount -t tmpfs -o size=200k,mode=700 tmpfs {tmp_path}/.deployer || exit 1\n"
@@ -82,6 +100,34 @@ def test_a_full_disk_is_said_and_the_end_is_known(tmp_path: Path):
     record = done.stdout.rpartition(b"TRAILER ")[2].decode().split()
     assert (record[0], record[2:]) == ("4", ["0", "cut"]), done
     assert 0 < int(record[1]) < 200 << 10
+
+
+@pytest.mark.parametrize(("tmp", "begins"), [("mode=700", True), ("mode=700,ro", False)])
+def test_a_home_that_cannot_be_written_has_its_runs_below_tmp_and_without_that_nothing_is_started(
+    tmp, begins, tmp_path: Path
+):
+    begun, below = tmp_path.with_suffix(".begun"), Path("/tmp/.deployer-0")
+    run("dash", ":", tmp_path)
+    below.mkdir(mode=0o700, exist_ok=True)
+    sealed = f"mount -t tmpfs -o {tmp} tmpfs {below} && mount --bind {tmp_path} {tmp_path} || exit 1\n"
+    sealed += f"mount -o remount,bind,ro {tmp_path} || exit 1\n"
+    text = supervised.start("k", Script(f"touch {begun}; echo fine; exit 4"), "END_OF_TEXT")
+    sent = f"{sealed}{supervised.follow('k', 'TRAILER', 0, 0, text)}ls -d {below}/runs/k\n"
+    done = run("dash", sent, tmp_path, "unshare", "--map-root-user", "--mount")
+    said = f"\0TRAILER\nfine\n\0TRAILER 4 5 0\n{below}/runs/k\n" if begins else ""
+    assert (done.stdout.decode(), begun.exists(), done.returncode) == (said, begins, 0 if begins else 120), done
+    assert not (tmp_path / ".deployer").exists()
+
+
+def test_a_run_is_found_again_where_it_was_begun_whatever_became_of_the_home(tmp_path: Path):
+    counted = tmp_path.with_suffix(".counted")
+    text = supervised.start("k", Script(f"echo x >>{counted}; echo fine"), "END_OF_TEXT")
+    sent = supervised.follow("k", "TRAILER", 0, 0, text)
+    said = b"\0TRAILER\nfine\n\0TRAILER 0 5 0\n"
+    assert run("dash", sent, tmp_path).stdout == said
+    sealed = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path} || exit 1\n"
+    done = run("dash", sealed + sent, tmp_path, "unshare", "--map-root-user", "--mount")
+    assert (done.stdout, counted.read_text()) == (said, "x\n"), done
 
 
 def test_the_end_is_recorded_even_if_the_tools_of_the_runner_are_ended(tmp_path: Path):
@@ -116,3 +162,7 @@ def run(shell: str, text: str, home: Path, *inside: str) -> subprocess.Completed
         timeout=PATIENCE,
         start_new_session=True,
     )
+
+
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -20,7 +20,7 @@ from projects.models import Project
 class Command(OperatorCommand):
     summary = gettext_lazy(
         "Show what runs on which server, as last seen. Exit with 0 when everything is as deployer left it, 1 when "
-        "something differs or could not be seen, 2 refused."
+        "something differs, did not end well there or could not be seen, 2 refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -42,7 +42,7 @@ class Command(OperatorCommand):
             if options["look"]:
                 refresh(project)
             for view in board(project):
-                fine &= bool(view.sighting and not view.sighting.problem and not view.drift)
+                fine &= bool(view.sighting and not view.sighting.problem and not view.drift and not view.trouble)
                 self.stdout.write(_as_json(project, view) if options["json"] else _as_text(project, view))
         if not fine:
             sys.exit(1)
@@ -52,13 +52,13 @@ def _as_text(project: Project, view: View) -> str:
     head = f"{printable(project.name)} | {printable(view.server.name)} | "
     seen = view.sighting
     if seen is None:
-        return head + _("never looked at; use --look")
+        return head + "; ".join([_("never looked at; use --look"), *([f"! {view.trouble}"] if view.trouble else [])])
     words = [seen.release or "–"]
     words += [
         _("pid %(pid)s since %(since)s") % {"pid": process.pid, "since": process.since} for process in seen.service[:4]
     ]
     words.append(_("seen %(time)s ago") % {"time": timesince(seen.seen_at, timezone.now(), depth=1)})
-    words += [f"! {remark}" for remark in [*view.drift, seen.problem] if remark]
+    words += [f"! {remark}" for remark in [*view.drift, view.trouble, seen.problem] if remark]
     return head + plain(" ".join("; ".join(words).splitlines()))
 
 
@@ -73,6 +73,9 @@ def _as_json(project: Project, view: View) -> str:
             "processes": seen.processes if seen else [],
             "drift": view.drift,
             "problem": seen.problem if seen else "",
+            "deployment": view.last.deployment if view.last else None,
+            "status": view.last.status if view.last else None,
+            "error": view.last.error if view.last else "",
             "seen_at": seen.seen_at.isoformat() if seen else None,
         }
     )
