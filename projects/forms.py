@@ -140,7 +140,7 @@ class GuidedForm(ProjectForm):
         fields = (
             *StartForm.Meta.fields,
             *("project_type", "default_branch", "auto_install", "install_script", "build_script", "output_dir"),
-            *("deploy_path", "deploy_script_path", "process_name"),
+            *("deploy_path", "deploy_script_path", "process_name", "watch_for"),
         )
 
     check_url = forms.CharField(
@@ -160,6 +160,7 @@ class GuidedForm(ProjectForm):
         super().__init__(*args, **kwargs)
         self.fields["deploy_script_path"].required = True  # nothing can be launched without it
         self.fields["deploy_path"].required = bool(self["git_url"].value())
+        self.fields["watch_for"].required = False  # the model has a default
         self.check: HealthCheck | None = None
         for name in ("check_url", "names_release"):
             dress(self.fields[name], mono=True)

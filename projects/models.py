@@ -126,15 +126,16 @@ class Project(models.Model):
         blank=True,
         validators=[validate_one_line],
         help_text=_(
-            "Part of the command line of the running application. If it is set, a restart that does not replace the "
-            "process counts as failed."
+            "Words of the running application's command line or title, like “node server.js”. If it is set, a restart "
+            "that does not replace the process counts as failed."
         ),
     )
     script_reloads = models.BooleanField(
         _("script only reloads"),
         default=False,
         help_text=_(
-            "The script makes the running process read its configuration again: the process need not be replaced."
+            "The script makes the running process read its configuration again: its workers must be new, the process "
+            "need not be."
         ),
     )
     watch_for = models.PositiveIntegerField(

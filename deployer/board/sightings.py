@@ -13,11 +13,11 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
-from deployer.probing.identity import Question, with_folders
+from deployer.probing.identity import Question
 from deployer.probing.look import look
-from deployer.probing.place import Visit
 from deployer.releases.versions import live_in, newest_of
 from projects.commands import proof, release
+from projects.commands.matching import choose
 from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
 from servers.errors import ShellError
@@ -149,9 +149,9 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
     try:
         with connect(server) as link:
             facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY)
-            visit = Visit(plan, link, plan.on(facts.home, Deployment.Type.RESTART_ONLY).deploy_path)
             live = release.release_name(facts.live)
-            processes = with_folders(visit, Question.of(plan).read(answer), live)
+            found = Question.of(plan).read(answer, live)
+            processes = choose((), found.processes, found.user).after
     except ShellError as error:
         Sighting.record(project, server, problem=str(error))
         server.record_connection(str(error))
@@ -191,10 +191,7 @@ def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
         found.append(_("the process is not running"))
     elif proved and not proof.same_service(proved, processes):
         newest = max(processes, key=lambda process: process.since)
-        found.append(
-            _("the process was restarted by somebody else: pid %(pid)s since %(since)s")
-            % {"pid": newest.pid, "since": newest.since}
-        )
+        found.append(_("the process was restarted by somebody else: %s") % newest)
     for process in processes:
         if process.old:
             found.append(

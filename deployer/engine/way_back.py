@@ -10,6 +10,7 @@ from deployer.database import insist
 from deployer.engine.server_run import AT_WORK, ServerRun, exit_sentence
 from deployer.models import Sighting, Target
 from projects.commands import release as release_commands
+from projects.commands.matching import Found
 from projects.commands.proof import Proof
 from servers.errors import LinkLostError, RunLostError, ShellError, UnreachableError
 from servers.sentences import clauses, storable
@@ -35,7 +36,8 @@ def settle(server: ServerRun) -> None:
         server.end(Status.SKIPPED, _("Not started: the worker was lost before that."))
         return
     server.connect()
-    server.before = Proof.from_json(target.proof).before
+    proof = Proof.from_json(target.proof)
+    server.before = Found(proof.before, proof.near)
     if target.status != Status.CHECKING:
         if SupervisedRun(server.link, target.run_key).close_gate():
             _take_switch_back(server)
@@ -147,7 +149,7 @@ def _fail(server: ServerRun, status: Status, previous: str, undone: _Undone) -> 
 def _begin(server: ServerRun) -> bool:
     """Write the key of the run that is about to begin, and who the service is before it. Says whether it won."""
     key = secrets.token_hex(16)
-    proof = replace(Proof.from_json(server.target.proof), undone=server.question.ask(server.link))
+    proof = replace(Proof.from_json(server.target.proof), undone=server.question.ask(server.link).processes)
     return insist(lambda: server.target.begin_rollback(key, proof.to_json()))
 
 
@@ -165,8 +167,15 @@ def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
     if code:
         undone.problem = exit_sentence(server.location.script, code)
         return
-    status, undone.proof = server.verification.prove(Proof.from_json(target.proof).undone or (), server.seen)
-    undone.problem = server.verification.ailment() if status == Status.SUCCESS else undone.proof.told
+    before = Found(Proof.from_json(target.proof).undone or ())
+    status, undone.proof = server.verification.prove(before, server.seen)
+    if status == Status.SUCCESS:
+        undone.problem = server.verification.ailment()
+        if undone.problem:
+            return
+        status, undone.proof = server.verification.confirm(before, undone.proof)
+    if status != Status.SUCCESS:
+        undone.problem = undone.proof.told
 
 
 def _record_switch_back(server: ServerRun, version: str) -> None:

@@ -117,7 +117,8 @@ def test_a_restart_elsewhere_is_noticed(project, live, tmp_path, start):
     pid = start(str(tmp_path / "shop" / "current"))
     refresh(project)
     (remark,) = seen(project).drift
-    assert f"restarted by somebody else: pid {pid} since 20" in remark
+    assert f"restarted by somebody else: pid {pid} “" in remark
+    assert f"in {(tmp_path / 'shop' / 'current').resolve()} since 20" in remark
 
 
 @pytest.mark.parametrize("last_line", ["true", '[ "$DEPLOY_RELEASE" != {live} ]'], ids=["unhealthy", "script fails"])
