@@ -66,11 +66,11 @@ class ServerAdmin(admin.ModelAdmin[Server]):
     search_fields = ("name", "host")
     autocomplete_fields = ("credential", "jump_host")
     actions = ("test_connections",)
-    readonly_fields = ("host_key_fingerprint", "connection_status", "connection_error", "last_checked_at")
+    readonly_fields = ("host_key_fingerprint", "connection_status", "connection_error", "last_checked_at", "facts")
     fieldsets = (
         (None, {"fields": ("name", "host", "port", "credential", "jump_host", "is_active")}),
         (_("Host key"), {"fields": ("host_key", "host_key_fingerprint")}),
-        (_("Last connection"), {"fields": ("connection_status", "connection_error", "last_checked_at")}),
+        (_("Last connection"), {"fields": ("connection_status", "connection_error", "last_checked_at", "facts")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Server]:

@@ -186,12 +186,14 @@ class Server(models.Model):
         self.connection_status = self.ConnectionStatus.OFFLINE if error else self.ConnectionStatus.ONLINE
         self.connection_error = error
         self.last_checked_at = timezone.now()
-        self.facts = self.facts | (facts or {})
+        learned = self.facts | (facts or {})
+        news = {"facts": learned} if learned != self.facts else {}
+        self.facts = learned
         Server.objects.filter(pk=self.pk).update(
             connection_status=self.connection_status,
             connection_error=error,
             last_checked_at=self.last_checked_at,
-            **({"facts": self.facts} if facts else {}),
+            **news,
         )
 
 
