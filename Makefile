@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test faults bench lint format messages
+.PHONY: help run demo test faults proofs bench lint format messages
 .SILENT:
 
 PYTHON := .venv/bin/python
@@ -10,6 +10,9 @@ ONCE ?=
 ONLY ?=
 # Tests wait for servers more than they compute: three processes keep two cores busy.
 TEST_PROCESSES ?= 3
+# Debian's packages that bring what is restarted in the table of proofs, and the machines that it is restarted on.
+SERVICES := nginx php-fpm supervisor uwsgi uwsgi-plugin-python3 default-jdk-headless nodejs npm vim-tiny podman \
+	debootstrap systemd-container
 
 help: ## list the targets
 	sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
@@ -21,8 +24,8 @@ demo: .venv/.run ## two real deployments on three SSH servers of its own; ONCE=1
 	DEPLOYER_DATA_DIR="$$PWD/.demo/data" exec $(PYTHON) manage.py demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
 # A second time, on PostgreSQL, runs only what uses the database, and no browser: it sees the pages that other tests read.
-test: .venv/.dev ## the checks, all tests on SQLite, then on PostgreSQL those that use the database
-	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo
+test: .venv/.dev .venv-proofs/.installed ## the checks, all tests on SQLite, then on PostgreSQL those that use the database
+	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo nginx nodejs
 	.ci/checks
 	echo "--- tests on SQLite"
 	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES)
@@ -33,6 +36,10 @@ test: .venv/.dev ## the checks, all tests on SQLite, then on PostgreSQL those th
 faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SEED=n repeats a run
 	.ci/need git openssh-server openssh-client postgresql
 	$(PYTHON) -m tests.faults
+
+proofs: .venv/.dev .venv-proofs/.installed ## what is said of every kind of service, as a table; ONLY=text takes some rows
+	.ci/need git openssh-server openssh-client $(SERVICES) || echo "The table says which rows this leaves out."
+	$(PYTHON) -m tests.proofs $(if $(ONLY),--only "$(ONLY)")
 
 bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart or pages
 	.ci/need git openssh-server openssh-client rsync zstd postgresql chromium
@@ -58,6 +65,11 @@ messages: .venv/.dev ## gather new strings, name the untranslated: fill them in 
 .venv/.dev: requirements.txt requirements-dev.txt
 	.ci/need python3-venv git openssh-client
 	.ci/venv requirements-dev.txt
+	touch $@
+
+.venv-proofs/.installed: requirements-proofs.txt
+	.ci/need python3-venv
+	.ci/venv requirements-proofs.txt .venv-proofs
 	touch $@
 
 .venv-bench/.installed: requirements-bench.txt

@@ -75,6 +75,12 @@ class OpenSSHServer:
         return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
 
     @property
+    def pid(self) -> int:
+        """The process that was started: sshd, or the wrapper around it."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
 

@@ -1,0 +1,41 @@
+"""A short form of the table of proofs; `make proofs` runs all of it."""
+
+import pytest
+
+from tests.proofs.cells import Cell, run, table
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: A cell of each kind of fault that needs neither a machine of its own nor much time.
+SHORT = {
+    "gunicorn with setproctitle · good restart · gunicorn -w 2",
+    "gunicorn with setproctitle · the old one was not stopped · gunicorn -w 2",
+    "node · died at import, the script starts a tail · server.js",
+    "node · another one in another folder · server.js",
+    "nginx · reload with a broken configuration · nginx",
+    "python · died after 3 s · server.py",
+    "python · loops, lives of 1.3 s · server.py",
+    "python with workers · HUP · server.py",
+}
+
+
+def chosen() -> list[Cell]:
+    """The cells of the short form."""
+    cells = [cell for cell in table() if str(cell) in SHORT]
+    assert {str(cell) for cell in cells} == SHORT
+    return cells
+
+
+@pytest.mark.parametrize("cell", chosen(), ids=str)
+def test_what_deployer_says_of_a_restart_is_true(cell, queue_server):
+    outcome = run(cell)
+    if outcome.not_run and not outcome.can_run:
+        pytest.skip(outcome.not_run)
+    assert not outcome.not_run
+    assert not outcome.problems
+
+
+def test_each_cell_of_the_table_has_a_name_of_its_own():
+    names = [str(cell) for cell in table()]
+    assert len(names) >= 60
+    assert len(set(names)) == len(names)
