@@ -22,7 +22,7 @@ from projects.commands import service
 from projects.commands.look import Facts
 from projects.commands.proof import Identity, Proof
 from servers.errors import (
-    LinkLostError,
+    NoLinkError,
     NotReadyError,
     RunLostError,
     ScriptTimeoutError,
@@ -80,7 +80,7 @@ class ServerRun:
         """End as ``error`` demands: cancelled, failed, or unknown where a script may still be running."""
         if isinstance(error, StoppedError):
             self.end(Status.CANCELLED, str(error))
-        elif isinstance(error, RunLostError | LinkLostError | UnreachableError) and self.target.status in AT_WORK:
+        elif isinstance(error, RunLostError | NoLinkError) and self.target.status in AT_WORK:
             self.end(Status.UNKNOWN, str(error))
         else:
             self.end(Status.FAILED, str(error))

@@ -1,6 +1,7 @@
 """Promises of the transfer: a release arrives whole or not at all, and as little of it as will do is sent."""
 
 import random
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from projects.commands import release as release_commands
 from projects.commands.manifest import Entry, Manifest, difference
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.proxy import Proxy
+from tests.parts.sshd import OpenSSHServer, as_login_shell
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,6 +35,9 @@ HOSTILE = {
     "*": "11",
     "EOF": "12",
 }
+
+#: Debian has the first two. The others are tried where they are installed.
+LOGIN_SHELLS = ["dash", "bash", *filter(None, map(shutil.which, ("tcsh", "csh", "fish", "zsh", "ksh", "mksh", "yash")))]
 
 
 @pytest.fixture
@@ -139,19 +144,25 @@ def test_the_new_release_shares_no_file_with_the_one_it_was_made_of(sshd, git_re
     assert (first / "a").read_text() == "a" * 10_000
 
 
-@pytest.mark.parametrize("lacking", ["zstd", "openssl", "find"])
-def test_a_server_without_one_of_the_tools_gets_the_same_tree(make_sshd, git_repo, project, place, lacking):
-    sshd = make_sshd()
+def take_away(sshd: OpenSSHServer, lacking: str) -> Path:
+    """Leave the logins of ``sshd`` without one program; gives the folder that holds the others."""
     tools = sshd.home / "tools"
     tools.mkdir()
     for folder in ("/bin", "/usr/bin"):
         for program in Path(folder).iterdir():
             if program.name != lacking and not (tools / program.name).is_symlink():
                 (tools / program.name).symlink_to(program)
+    (sshd.home / ".bashrc").write_text(f"export PATH={tools}\n")
+    return tools
+
+
+@pytest.mark.parametrize("lacking", ["zstd", "openssl", "find"])
+def test_a_server_without_one_of_the_tools_gets_the_same_tree(make_sshd, git_repo, project, place, lacking):
+    sshd = make_sshd()
+    tools = take_away(sshd, lacking)
     if lacking == "find":  # one that has no -printf, as on small systems
         (tools / "find").write_text('#!/bin/sh\ncase "$*" in *-printf*) exit 1;; esac\nexec /usr/bin/find "$@"\n')
         (tools / "find").chmod(0o755)
-    (sshd.home / ".bashrc").write_text(f"export PATH={tools}\n")
     group = make_group(make_server(sshd))
     git_repo.commit(HOSTILE | {"lib": "x" * 5000})
     deployed(project, group)
@@ -160,6 +171,24 @@ def test_a_server_without_one_of_the_tools_gets_the_same_tree(make_sshd, git_rep
     assert bool(said(second, "as its difference from")) == (lacking != "find")
     assert {name: (live(place) / name).read_text() for name in HOSTILE} == HOSTILE
     assert (live(place) / "more").read_text() == "y"
+
+
+@pytest.mark.parametrize("shell", LOGIN_SHELLS)
+def test_it_makes_no_difference_which_shell_the_login_has(make_sshd, git_repo, project, place, shell):
+    sshd = make_sshd(as_login_shell(shell))
+    take_away(sshd, "openssl")  # what stands in for it is more to quote
+    group = make_group(make_server(sshd))
+    project.shared_paths = "it's ours/, .env"
+    project.save()
+    git_repo.commit(HOSTILE | {".env": "A=1", "big": random.Random(7).randbytes(100_000)})
+    deployed(project, group)
+    git_repo.commit({"more": "y"})
+    second = deployed(project, group)
+    assert said(second, "as its difference from")
+    assert not said(second, "was changed on the server")
+    assert {name: (live(place) / name).read_text() for name in HOSTILE} == HOSTILE
+    assert (live(place) / ".env").readlink() == place / "shared/.env"
+    assert (live(place) / "it's ours").readlink() == place / "shared/it's ours"
 
 
 def test_an_upload_that_is_cut_at_every_tenth_never_leaves_half_a_release(sshd, git_repo, project, place):
@@ -208,6 +237,26 @@ def test_a_far_server_gets_a_large_release_in_stripes(sshd, git_repo, project, p
     finally:
         proxy.close()
     assert (live(place) / "big").read_bytes() == content
+    assert not list(place.glob("releases/.*"))
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+def test_a_far_server_gets_a_large_release_in_as_many_streams_as_it_opens(
+    make_sshd, git_repo, project, place, sessions
+):
+    sshd = make_sshd(f"MaxSessions {sessions}")
+    proxy = Proxy(sshd.port)
+    proxy.delay = 0.02
+    try:
+        group = make_group(make_server(sshd, port=proxy.port))
+        for seed in (4, 5):
+            content = random.Random(seed).randbytes(10_500_000)
+            git_repo.commit({"big": content})
+            deployment = deployed(project, group)
+            assert (live(place) / "big").read_bytes() == content
+            assert not [*said(deployment, "lost"), *said(deployment, "again"), *said(deployment, "session")]
+    finally:
+        proxy.close()
     assert not list(place.glob("releases/.*"))
 
 
