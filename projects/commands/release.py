@@ -63,11 +63,13 @@ def pack(folder: str, archive: str) -> str:
 def prepare(deploy_path: str) -> str:
     """Make the folders and remove what broken uploads have left; then say what there is and what the server can do.
 
+    Whoever serves the release may be another user: the folders can be read by everybody, whatever the login's umask.
     Prints ``L link`` (where current leads), ``R version`` for each release and ``T name`` for each tool that can be
     used. Exit 3: ``current`` is no link; 5: the folder cannot be made or written.
     """
     path = quote(deploy_path)
-    return f"""mkdir -p {path}/releases {path}/shared || exit 5
+    return f"""umask go+rx
+mkdir -p {path}/releases {path}/shared || exit 5
 [ -w {path}/releases ] && [ -w {path} ] || {{ echo "no right to write in "{path} >&2; exit 5; }}
 cd {path} || exit 5
 if [ -e current ] && [ ! -L current ]; then exit 3; fi
@@ -227,6 +229,7 @@ fi
 rm -rf -- "$1" && ln -s -- "$kept" "$1" || exit 1
 }}
 cd -- {quote(f"{deploy_path}/releases/{folder}")} || exit 5
+umask go+rx
 {calls}"""
 
 

@@ -1,6 +1,8 @@
 """Promises of the transfer: a release arrives whole or not at all, and as little of it as will do is sent."""
 
+import os
 import random
+import secrets
 import shutil
 import subprocess
 import time
@@ -347,6 +349,37 @@ def test_shared_paths_are_kept_between_releases_with_owner_and_mode(sshd, git_re
     (live(place) / "var/log/app.log").write_text("kept")
     assert (shared / "var/log/app.log").read_text() == "kept"
     assert (live(place) / "index.html").read_text() == "second\n"
+
+
+def test_whoever_serves_a_release_can_read_it_whatever_the_umask_here_and_there(make_sshd, git_repo, tmp_path):
+    """A worker and a login with the strictest of masks: what they make for others is open, what is theirs is not."""
+    sshd = make_sshd()
+    (sshd.home / ".bashrc").write_text("umask 077\n")
+    tmp_path.chmod(0o755)
+    (tmp_path / "restart.sh").write_text(f"umask >{tmp_path}/umask")
+    project = make_project(
+        git_url=git_repo.url,
+        deploy_path=str(tmp_path / "deep/shop"),
+        deploy_script_path=str(tmp_path / "restart.sh"),
+        build_script="mkdir built && echo x >built/page && echo y >tool && chmod 700 tool",
+        shared_paths="uploads/, var/log/",
+    )
+    group = make_group(make_server(sshd))
+    before = os.umask(0o077)
+    try:
+        for _time in range(2):
+            git_repo.commit({"a/b": secrets.token_hex(8), "big": random.Random(8).randbytes(20_000)})
+            deployment = deployed(project, group)
+    finally:
+        os.umask(before)
+    assert said(deployment, "as its difference from")
+    assert not said(deployment, "was changed on the server")
+    place = tmp_path / "deep/shop"
+    modes = {path: oct(path.stat().st_mode & 0o777) for path in [place.parent, place, *place.rglob("*")]}
+    closed = {path: mode for path, mode in modes.items() if mode not in {"0o755", "0o644"}}
+    assert {(path.name, mode) for path, mode in closed.items()} == {("tool", "0o700")}  # as it was built
+    assert (sshd.home / ".deployer").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "umask").read_text() == "0077\n"  # the script has the login's own
 
 
 def test_a_shared_file_that_is_nowhere_is_named_and_nothing_is_switched(sshd, git_repo, project, place):
