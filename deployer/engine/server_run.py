@@ -16,7 +16,7 @@ from deployer.log.writing import LogSink
 from deployer.models import Lease, Target
 from deployer.plan import Location
 from deployer.probing.identity import Question, Seen
-from deployer.probing.look import Level, findings, look
+from deployer.probing.look import Level, findings, look, windows_lines
 from projects.commands import release as release_commands
 from projects.commands import service
 from projects.commands.look import Facts
@@ -198,6 +198,8 @@ class ServerRun:
         seen = self.seen
         if self.switched or seen is None or seen.age > FRESH:
             seen = self.look()
+        if self.switched and self.location.script_is_in_release and self.found.windows_lines:
+            self.voice.warn(str(windows_lines(self.location.script)))
         self.before = self.question.read(seen.answer)
         if not self.switched:
             self.target.release_before = self.target.release_after = release_commands.release_name(self.found.live)

@@ -9,7 +9,7 @@ TOOLS = ("bash", "setsid", "tar", "gzip", "readlink", "mv", "grep", "mkfifo")
 
 
 def question(script: str, deploy_path: str, run_as: str = "", *, writes: bool) -> str:
-    """Print one fact a line: ``HOME path``, ``LIVE link``, ``TOOL name``, ``SCRIPT``, ``SUDO``.
+    """Print one fact a line: ``HOME path``, ``LIVE link``, ``TOOL name``, ``SCRIPT``, ``WINDOWS``, ``SUDO``.
 
     Where the deployment ``writes`` to the deploy path, ``FOLDER``, ``CURRENT`` and ``FREE kilobytes`` too. Both paths
     may begin with ``~/``.
@@ -21,7 +21,9 @@ for tool in {tools}; do command -v $tool >/dev/null 2>&1 && echo TOOL $tool; don
     if run_as:
         text += f"{as_user(run_as, 'true')} </dev/null >/dev/null 2>&1 || echo SUDO refused\n"
     path = in_shell(script)
-    text += f"if [ ! -f {path} ]; then echo SCRIPT missing; elif [ ! -r {path} ]; then echo SCRIPT unreadable; fi\n"
+    text += f"""if [ ! -f {path} ]; then echo SCRIPT missing; elif [ ! -r {path} ]; then echo SCRIPT unreadable
+else IFS= read -r line <{path}; case $line in *'\r') echo WINDOWS lines ;; esac; fi
+"""
     folder = in_shell(deploy_path)
     if deploy_path:
         text += f"""[ ! -L {folder}/current ] || printf 'LIVE %s\\n' "$(readlink {folder}/current)"\n"""
@@ -41,7 +43,8 @@ class Facts:
 
     ``home`` is the login's, ``live`` where ``current`` leads; empty where there is none.
 
-    ``may_run_as``: the login may become the user that was named, if one was.
+    ``may_run_as``: the login may become the user that was named, if one was. ``windows_lines``: the script's first line
+    ends in CR LF.
     """
 
     home: str
@@ -52,6 +55,7 @@ class Facts:
     current_is_folder: bool
     may_run_as: bool
     free: int
+    windows_lines: bool = False
 
 
 def read(text: str) -> Facts:
@@ -68,4 +72,5 @@ def read(text: str) -> Facts:
         current_is_folder="CURRENT" in values,
         may_run_as="SUDO" not in values,
         free=int(free) * 1024 if free.isdecimal() else -1,
+        windows_lines="WINDOWS" in values,
     )
