@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.faults.cells import LINK, QUEUE, TREES, WORKER, Cell, matrix, run
+from tests.faults.cells import FEW, LINK, QUEUE, STOP, TREES, WORKER, Cell, matrix, run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -19,6 +19,7 @@ def drawn() -> list[Cell]:
     chance = random.Random(SEED)
     trees = {f"{word}: {tree}" for word in ("cancel", "force") for tree in TREES}
     families = [(set(LINK) - LONG, 3), (set(WORKER), 3), (set(QUEUE), 1), (trees, 2), ({"disk full"}, 1)]
+    families += [(set(STOP), 1), ({FEW}, 1), ({f"force: {FEW}"}, 1)]
     cells = list(matrix())
     return [
         cell for faults, count in families for cell in chance.sample([c for c in cells if c.fault in faults], count)
