@@ -17,6 +17,7 @@ from deployer.probing.identity import Question, with_folders
 from deployer.probing.look import look
 from deployer.probing.place import Visit
 from deployer.releases.versions import live_in, newest_of
+from pages.times import local_time
 from projects.commands import proof, release
 from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
@@ -109,6 +110,12 @@ def refresh_old() -> None:
         refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
 
 
+def since_when(process: Identity) -> str:
+    """When a process was started, in the zone of all times here; as the server told it where that is no time."""
+    moment = process.started_at
+    return local_time(moment) if moment else process.since
+
+
 def _touched(projects: Iterable[Project]) -> QuerySet[Target]:
     return Target.objects.filter(deployment__project__in=projects, started_at__isnull=False, server__isnull=False)
 
@@ -159,7 +166,7 @@ def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
         newest = max(processes, key=lambda process: process.since)
         found.append(
             _("the process was restarted by somebody else: pid %(pid)s since %(since)s")
-            % {"pid": newest.pid, "since": newest.since}
+            % {"pid": newest.pid, "since": since_when(newest)}
         )
     for process in processes:
         if process.old:
