@@ -23,7 +23,8 @@ DIFFERS = 9
 NOT_SHARED = 10
 #: 512-byte blocks that GNU tar reads at a time; its own 20 cost a third of the time of a large file.
 RECORD_BLOCKS = 512
-#: What the exit statuses below mean: (why, what to do), with the deploy path as ``path``.
+#: What the exit statuses below mean: (why, what to do), with the deploy path as ``path`` and the last line that was
+#: printed about it as ``named``.
 REASONS = {
     3: (
         _("%(path)s/current is a real folder, not a link"),
@@ -39,8 +40,8 @@ REASONS = {
         _("Check the free space of the disk, then deploy again."),
     ),
     NOT_SHARED: (
-        _("a shared path is neither in %(path)s/shared nor in the release"),
-        _("Create it, or end the path with / in shared_paths to have the folder created."),
+        _("%(named)s is neither in %(path)s/shared nor in the release"),
+        _("Create %(path)s/shared/%(named)s, or end it with / in shared_paths to have a folder created."),
     ),
     TAKEN_OVER: (
         _("another worker has taken over this deployment"),
@@ -210,7 +211,8 @@ def link_shared(deploy_path: str, folder: str, paths: Iterable[str], *, replace:
     """Let each of the ``paths`` of the release in ``folder`` lead to the one in ``shared/``, which is left alone.
 
     One that is not in ``shared/`` yet comes from the release, with its owners and modes. ``replace``: what the release
-    itself has there is deleted; otherwise it stays, and its path is printed. Exit 10: it is nowhere.
+    itself has there is deleted; otherwise it stays, and its path is printed. Exit 10: the one that is printed as the
+    last line of the error output is nowhere.
     """
     calls = "".join(f"link {quote(path.rstrip('/'))} {quote(path[len(path.rstrip('/')) :])}\n" for path in paths)
     stays = "" if replace else """if [ -e "$1" ] && [ ! -L "$1" ]; then printf '%s\\n' "$1"; return; fi\n"""

@@ -311,3 +311,10 @@ def test_a_script_with_the_lines_of_windows_is_warned_of_before_it_runs(sshd, gi
     assert len(warned) == 1
     assert warned[0] < next(number for number, line in enumerate(lines) if line.startswith("Running "))
     assert "sed -i 's/\\r$//' FILE" in lines[warned[0]]
+
+
+def test_what_is_wrong_on_several_servers_is_said_once_with_all_their_names(sshd, place):
+    (place / "restart.sh").write_text("exit 3\n")
+    group = make_group(*(make_server(sshd, name=name) for name in ("web-1", "web-2")))
+    deployment = restarted(make_project(deploy_script_path=f"{place}/restart.sh", deploy_path=""), group)
+    assert deployment.error_message == (f"2 of 2 servers failed: web-1, web-2: {place}/restart.sh ended with status 3.")

@@ -385,14 +385,15 @@ def test_whoever_serves_a_release_can_read_it_whatever_the_umask_here_and_there(
 def test_a_shared_file_that_is_nowhere_is_named_and_nothing_is_switched(sshd, git_repo, project, place):
     group = make_group(make_server(sshd))
     first = deployed(project, group)
-    project.shared_paths = ".env"
+    project.shared_paths = "index.html, config/a b.env"
     project.save()
     git_repo.commit({"index.html": "second\n"})
     deployment = make_deployment(project, group)
     carry_out(deployment.pk)
     target = deployment.targets.get()
     assert target.status == "failed"
-    assert f"{place}/shared/.env" in target.error
+    assert f"{place}/shared/config/a b.env" in target.error
+    assert f"config/a b.env is neither in {place}/shared nor in the release." in target.error
     assert first.release is not None
     assert live(place).name == first.release.version
 
