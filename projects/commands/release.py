@@ -64,7 +64,7 @@ def pack(folder: str, archive: str) -> str:
 def prepare(deploy_path: str) -> str:
     """Make the folders and remove what broken uploads have left; then say what there is and what the server can do.
 
-    Whoever serves the release may be another user: the folders can be read by everybody, whatever the login's umask.
+    The release may be served by another user: the folders can be read by everybody, whatever the login's umask.
     Prints ``L link`` (where current leads), ``R version`` for each release and ``T name`` for each tool that can be
     used. Exit 3: ``current`` is no link; 5: the folder cannot be made or written.
     """

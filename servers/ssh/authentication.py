@@ -175,7 +175,7 @@ class Authentication:
         return SilentError(
             _("%s did not answer the login") % self.server,
             _("it said nothing for %d seconds") % LOGIN_TIMEOUT,
-            _("Check that the machine is not overloaded, and what its SSH server asks for logins (PAM, DNS)."),
+            _("Check that the machine is not overloaded, and the PAM and DNS settings of its SSH server."),
         )
 
     def _cut(self, error: Exception) -> UnreachableError:
