@@ -9,7 +9,6 @@ from pathlib import Path
 from bench.table import Measured, machine_cpu, processes_started, rounds, show
 from bench.world import SSH_OPTIONS, TOOLS, World, run_tool
 from deployer.models import Deployment
-from deployer.probing import identity as verify
 from tests.factories import make_deployment, make_project
 from tests.parts.queue import QueueServer
 from tests.parts.worker import Worker
@@ -163,7 +162,7 @@ def profile(place: Restarts, worker: Worker) -> None:
     for name, column in (
         ("logged in, looked at, restart begun", "begun_at"),
         ("script ended", "checking_at"),
-        (f"watched for {verify.SETTLE} s, proved", "finished_at"),
+        (f"watched for {place.project.watch_for} s, proved", "finished_at"),
     ):
         moments = deployment.targets.values_list(column, flat=True)
         after = [(moment - deployment.created_at).total_seconds() for moment in moments if moment]

@@ -23,6 +23,8 @@ class Check:
     timeout: int
     stable_for: int
     required: bool
+    # Plans that were frozen before this was known lack it.
+    expect_header: str = ""
 
     @classmethod
     def of(cls, check: HealthCheck) -> "Check":
@@ -106,6 +108,7 @@ class Plan:
     # Plans that were frozen before these were known lack them.
     shared_paths: str = ""
     run_as: str = ""
+    watch_for: int = 1
 
     @classmethod
     def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":

@@ -74,6 +74,7 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
             "shared_paths",
             "process_name",
             "script_reloads",
+            "watch_for",
             "log_path",
             "script_timeout",
         ),
@@ -139,13 +140,14 @@ class GuidedForm(ProjectForm):
         fields = (
             *StartForm.Meta.fields,
             *("project_type", "default_branch", "auto_install", "install_script", "build_script", "output_dir"),
-            *("deploy_path", "deploy_script_path", "process_name"),
+            *("deploy_path", "deploy_script_path", "process_name", "watch_for"),
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["deploy_script_path"].required = True  # nothing can be launched without it
         self.fields["deploy_path"].required = bool(self["git_url"].value())
+        self.fields["watch_for"].required = False  # the model has a default
 
 
 class CopyForm(ProjectForm):
@@ -164,7 +166,10 @@ class RowsFormSet(BaseInlineFormSet[Part, Project, forms.ModelForm[Part]]):
             dress(field, mono=True)
 
 
-_CHECK_FIELDS = ("kind", "target", "expect", "host_header", "retries", "interval", "timeout", "stable_for", "required")
+_CHECK_FIELDS = (
+    *("kind", "target", "expect", "expect_header", "host_header"),
+    *("retries", "interval", "timeout", "stable_for", "required"),
+)
 HealthChecks = inlineformset_factory(
     Project,
     HealthCheck,

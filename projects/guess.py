@@ -50,6 +50,7 @@ class Guess:
     build_script: str = ""
     output_dir: str = ""
     process_name: str = ""
+    watch_for: int = 1
     start: str = ""
     reasons: tuple[str, ...] = ()
 
@@ -63,8 +64,19 @@ def guess(files: Files) -> Guess:
     for look in (_java, _go, _rust, _python, _ruby, _php, _dotnet, _node, _static):
         found = look(files)
         if found is not None:
-            return found
+            return replace(found, watch_for=_worth_watching(found.process_name))
     return _unknown(files)
+
+
+def _worth_watching(process_name: str) -> int:
+    """Seconds after which such an application has shown whether it can start.
+
+    gunicorn, and others in Python, try a port that is taken for five seconds before they end; a Java application may
+    take longer to find out that it lacks something.
+    """
+    program = process_name.partition(" ")[0]
+    known = {"": 1, "-jar": 15, "gunicorn": 8, "uvicorn": 8, "python": 8, "puma": 8, "node": 5, "next-server": 5}
+    return known.get(program, 3)
 
 
 def suggested_script(files: Files, found: Guess, deploy_path: str) -> str:

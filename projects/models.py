@@ -11,6 +11,7 @@ from projects.commands.health import check_target
 from projects.validators import (
     validate_batches,
     validate_git_url,
+    validate_header,
     validate_ref,
     validate_relative_folder,
     validate_shared_paths,
@@ -123,15 +124,24 @@ class Project(models.Model):
         blank=True,
         validators=[validate_one_line],
         help_text=_(
-            "Part of the command line of the running application. If it is set, a restart that does not replace the "
-            "process counts as failed."
+            "Words of the running application's command line or title, like “node server.js”. If it is set, a restart "
+            "that does not replace the process counts as failed."
         ),
     )
     script_reloads = models.BooleanField(
         _("script only reloads"),
         default=False,
         help_text=_(
-            "The script makes the running process read its configuration again: the process need not be replaced."
+            "The script makes the running process read its configuration again: its workers must be new, the process "
+            "need not be."
+        ),
+    )
+    watch_for = models.PositiveIntegerField(
+        _("watch for (s)"),
+        default=1,
+        validators=[MaxValueValidator(3600)],
+        help_text=_(
+            "How long the replaced process is watched, in seconds: after so many it must still be the same one."
         ),
     )
     log_path = models.CharField(
@@ -222,8 +232,9 @@ class HealthCheck(models.Model):
 
     ``target`` by kind: ``process`` a part of the command line; ``systemd`` a unit; ``tcp`` ``[host:]port``;
     ``http`` a URL as seen from the server; ``command`` a shell command that must exit 0. ``expect`` is
-    the expected HTTP status or a text in the answer. Asked up to 1 + ``retries`` times, ``interval``
-    seconds apart, ``timeout`` seconds each; then healthy without a break for ``stable_for`` seconds.
+    the expected HTTP status or a text in the answer, ``expect_header`` a ``Name: text`` in its headers.
+    Asked up to 1 + ``retries`` times, ``interval`` seconds apart, ``timeout`` seconds each; then healthy
+    without a break for ``stable_for`` seconds.
     """
 
     class Kind(models.TextChoices):
@@ -239,6 +250,13 @@ class HealthCheck(models.Model):
     kind = models.CharField(_("kind"), max_length=10, choices=Kind)
     target = models.CharField(_("target"), max_length=500, validators=[validate_one_line])
     expect = models.CharField(_("expected"), max_length=200, blank=True, validators=[validate_one_line])
+    expect_header = models.CharField(
+        _("expected header"),
+        max_length=200,
+        blank=True,
+        validators=[validate_header],
+        help_text=_("For HTTP: a header that the answer must have, like “X-Release: {release}”."),
+    )
     host_header = models.CharField(
         _("host header"),
         max_length=253,

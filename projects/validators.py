@@ -15,6 +15,8 @@ from servers.validators import validate_host, validate_one_line
 
 _SCP_ADDRESS = re.compile(r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[^/:@\s]+):(?P<path>[^\s].*)\Z")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}\Z")
+#: A header and what it says (RFC 9110, 5.1: the name is a token).
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: *[^ ].*\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 #: Names a shell refuses to assign, or that would change how the run itself is carried out.
 _SHELL_OWNED = {"BASHOPTS", "BASH_VERSINFO", "EUID", "IFS", "PPID", "SHELLOPTS", "UID"}
@@ -97,6 +99,16 @@ def validate_variable_name(value: str) -> None:
         )
     if value in _SHELL_OWNED or value.startswith(("DEPLOY_", "DEPLOYER_")):
         raise ValidationError(_("“%(value)s” is reserved."), params={"value": value})
+
+
+def validate_header(value: str) -> None:
+    """``Name: text``, on one line."""
+    validate_one_line(value)
+    if not _HEADER.match(value):
+        raise ValidationError(
+            _("“%(value)s” is not a header: give its name, a colon and a text, like “X-Release: {release}”."),
+            params={"value": value},
+        )
 
 
 def validate_relative_folder(value: str) -> None:

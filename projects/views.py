@@ -20,10 +20,11 @@ from projects.models import Project
 @require_http_methods(["GET", "HEAD", "POST"])
 @needs("projects.change_project")
 def project_edit(request: HttpRequest, pk: int) -> HttpResponse:
-    """Every setting of a project."""
+    """Every setting of a project; a deployment may propose a name of the process that fits better."""
     it = get_object_or_404(Project, pk=pk)
     name = it.name  # what is typed stays in the form until it is right
-    form = ProjectForm(request.POST or None, instance=it, user=request.user)
+    proposed = {"process_name": request.GET["process_name"]} if "process_name" in request.GET else None
+    form = ProjectForm(request.POST or None, instance=it, initial=proposed, user=request.user)
     if form.is_valid():
         form.save()
         messages.success(request, _("Saved. Running deployments keep the settings they were launched with."))

@@ -64,7 +64,7 @@ ROOMS["deployer"] = {
     "models": set(),
     "log": _BASE,
     "releases": _BASE,
-    "probing": _BASE,
+    "probing": {*_BASE, "log.masking"},
     "declaring": _BASE,
     "host": set(),
     "repositories": {*_BASE, "releases"},

@@ -351,7 +351,9 @@ def shop(client: Client, settings) -> dict[str, Any]:
     Server.objects.filter(pk=spare.pk).update(is_active=False, connection_status="offline", connection_error="无法连接")
     group = make_group(server, spare, name="g1")
     project = make_project(name="shop", description="商店", environment=group.environment)
-    HealthCheck.objects.create(project=project, kind="tcp", target="8080", expect="200", required=False)
+    HealthCheck.objects.create(
+        project=project, kind="http", target="http://web/", expect="200", expect_header="A: b", required=False
+    )
     Variable.objects.create(project=project, name="TOKEN", value="x", is_secret=True, scope="both")
     release = Release.objects.create(
         project=project, version="v1", commit_hash="a" * 40, archive="a", size=2048, file_count=3, state="good"

@@ -13,12 +13,12 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
-from deployer.probing.identity import Question, with_folders
+from deployer.probing.identity import Question
 from deployer.probing.look import look
-from deployer.probing.place import Visit
 from deployer.releases.versions import live_in, newest_of
 from pages.times import local_time
 from projects.commands import proof, release
+from projects.commands.matching import choose
 from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
 from servers.errors import ShellError
@@ -110,10 +110,13 @@ def refresh_old() -> None:
         refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
 
 
-def since_when(process: Identity) -> str:
-    """When a process was started, in the zone of all times here; as the server told it where that is no time."""
-    moment = process.started_at
-    return local_time(moment) if moment else process.since
+def in_short(process: Identity) -> str:
+    """A process as the board shows it, its start in the zone of all times here; a unit without one is named."""
+    if not process.pid:
+        return str(process)
+    started = process.started_at
+    since = local_time(started) if started else process.since
+    return _("pid %(pid)s since %(since)s") % {"pid": process.pid, "since": since}
 
 
 def _touched(projects: Iterable[Project]) -> QuerySet[Target]:
@@ -129,9 +132,9 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
     try:
         with connect(server) as link:
             facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY)
-            visit = Visit(plan, link, plan.on(facts.home, Deployment.Type.RESTART_ONLY).deploy_path)
             live = release.release_name(facts.live)
-            processes = with_folders(visit, Question.of(plan).read(answer), live)
+            found = Question.of(plan).read(answer, live)
+            processes = choose((), found.processes, found.user).after
     except ShellError as error:
         Sighting.record(project, server, problem=str(error))
         server.record_connection(str(error))
@@ -164,10 +167,7 @@ def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
         found.append(_("the process is not running"))
     elif proved and not proof.same_service(proved, processes):
         newest = max(processes, key=lambda process: process.since)
-        found.append(
-            _("the process was restarted by somebody else: pid %(pid)s since %(since)s")
-            % {"pid": newest.pid, "since": since_when(newest)}
-        )
+        found.append(_("the process was restarted by somebody else: %s") % newest)
     for process in processes:
         if process.old:
             found.append(

@@ -20,7 +20,8 @@ from deployer.probing.look import Level, findings, look, windows_lines
 from projects.commands import release as release_commands
 from projects.commands import service
 from projects.commands.look import Facts
-from projects.commands.proof import Identity, Proof
+from projects.commands.matching import Found
+from projects.commands.proof import Proof
 from servers.errors import (
     NoLinkError,
     NotReadyError,
@@ -30,6 +31,7 @@ from servers.errors import (
     StoppedError,
     UnreachableError,
 )
+from servers.sentences import sentences
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import forget, only_before
@@ -49,12 +51,12 @@ class ServerRun:
         self.plan = work.plan
         self.target = target
         self.voice = Voice(work.log, target)
-        self.question = Question.of(self.plan)
+        self.question = Question.of(self.plan, work.log.mask)
         self.shell: SSHShell | None = None
         self.facts: Facts | None = None
         self.seen: Seen | None = None
         self.switched = False
-        self.before: tuple[Identity, ...] = ()
+        self.before = Found()
 
     def __str__(self) -> str:
         return self.target.server_name
@@ -154,7 +156,9 @@ class ServerRun:
                 % {"place": place, "server": server, "holder": holder},
                 _("Wait for it to finish, or cancel it."),
             )
-        found = findings(str(server), self.plan, self.work.deployment.deployment_type, self.found)
+        assert self.seen is not None  # noqa: S101 (`connect` has looked)
+        service = self.question.read(self.seen.answer)
+        found = findings(str(server), self.plan, self.work.deployment.deployment_type, self.found, service)
         for finding in found:
             if finding.level == Level.WARNING:
                 self.voice.warn(str(finding))
@@ -208,7 +212,7 @@ class ServerRun:
             Status.RESTARTING,
             release_before=self.target.release_before,
             release_after=self.target.release_after,
-            proof=Proof(self.before).to_json(),
+            proof=Proof(self.before.processes, near=self.before.near).to_json(),
         )
         self.voice.say(_("Running %s") % self.location.script)
         self.follow(self.work.log.output(self.target))
@@ -264,12 +268,16 @@ class ServerRun:
         if status != Status.SUCCESS:
             self.end(status, proof.told, proof=proof.to_json())
             return
+        problem = ""
         if self.plan.health_checks:  # they may take a while; what was proved is shown in the meantime
             self.move(Status.CHECKING, proof=proof.to_json())
-        if problem := self.verification.ailment():
-            self.end(Status.FAILED, problem, proof=proof.to_json())
-        else:
+            problem = self.verification.ailment()
+            status, proof = self.verification.confirm(self.before, proof)
+        if not problem and status == Status.SUCCESS:
             self.end(Status.SUCCESS, proof=proof.to_json())
+        else:
+            why = sentences(problem, proof.told if status != Status.SUCCESS else "")
+            self.end(Status.FAILED if problem else status, why, proof=proof.to_json())
 
     def keep_evidence(self) -> None:
         """Keep what the server shows about the reason of a failure, once its switch or its restart had begun."""

@@ -1,5 +1,7 @@
 """Proving on one server that its service was replaced and is healthy."""
 
+from dataclasses import replace
+
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
@@ -9,9 +11,10 @@ from deployer.log.terminal import clean_lines
 from deployer.models import Sighting, Target
 from deployer.plan import Location, Plan
 from deployer.probing.health import run_check
-from deployer.probing.identity import Question, Seen, watch
-from projects.commands import health, proof, service
-from projects.commands.proof import Proof, Service, Verdict
+from deployer.probing.identity import UNSEEN_BEFORE, Question, Seen, Watch
+from projects.commands import health, service
+from projects.commands.matching import Found
+from projects.commands.proof import Proof, Service, Verdict, to_json
 from servers.errors import ShellError
 from servers.ssh.shell import SSHShell
 
@@ -39,21 +42,49 @@ class Verification:
     def deploy_path(self) -> str:
         return self.location.deploy_path
 
-    def prove(self, before: Service, seen: Seen | None, then: str = "") -> tuple[Status, Proof]:
+    def prove(self, before: Found, seen: Seen | None, then: str = "") -> tuple[Status, Proof]:
         """What became of the service ``before``: the status that it deserves, and the evidence; both are said.
 
         ``seen`` is the answer to the first question, if it was asked already; ``then`` is a short script of our own
         that is run once the server has been asked.
         """
-        outcome, after = watch(self, self.question, before, self.target.release_after, seen, then)
-        reloaded = outcome == Verdict.UNCHANGED and self.plan.script_reloads
-        found = Proof(tuple(before), after, outcome, self.question.name, reloaded).as_told()
+        seconds: float = self.plan.watch_for
+        if self.question.named and not before.processes and self._was_there():
+            words = _("Nothing matched “%s” before, although it was deployed here: it is watched for longer.")
+            self.voice.warn(words % self.question.name)
+            seconds = max(seconds, UNSEEN_BEFORE)
+        watch = Watch(self, self.question, before, self.target.release_after, seen)
+        return self._told(watch.prove(seconds, then))
+
+    def confirm(self, before: Found, proof: Proof) -> tuple[Status, Proof]:
+        """What became of it by now: the health checks may have taken a while."""
+        if not self.question.named:
+            return Status.SUCCESS, proof
+        watch = Watch(self, self.question, before, self.target.release_after)
+        later = watch.confirm(proof)
+        if later.verdict == proof.verdict:
+            return Status.SUCCESS, replace(proof, after=later.after)
+        self.voice.warn(_("It has changed since it was proved."))
+        return self._told(later)
+
+    def _told(self, proof: Proof) -> tuple[Status, Proof]:
+        """Say and record what was found, and give the status that it deserves."""
+        proof = proof.as_told()
+        after = proof.after or ()
         self._warn_of_old_code(after)
         insist(lambda: self._record(after))
-        (self.voice.say if outcome == Verdict.REPLACED else self.voice.warn)(found.told)
-        if not self.question.named or outcome == Verdict.REPLACED or reloaded:
-            return Status.SUCCESS, found
-        return Status.UNCHANGED if outcome == Verdict.UNCHANGED else Status.FAILED, found
+        is_well = proof.verdict in {Verdict.REPLACED, Verdict.RELOADED}
+        (self.voice.say if is_well and proof.before else self.voice.warn)(proof.told)
+        if not self.question.named or is_well or proof.verdict == Verdict.UNKNOWN:
+            return Status.SUCCESS, proof
+        return Status.UNCHANGED if proof.verdict == Verdict.UNCHANGED else Status.FAILED, proof
+
+    def _was_there(self) -> bool:
+        """Whether the service was seen on this server before."""
+        if self.target.release_before or self.target.server is None:
+            return bool(self.target.release_before)
+        sightings = Sighting.objects.filter(project=self.work.deployment.project, server=self.target.server)
+        return insist(lambda: sightings.exclude(processes=[]).exists())
 
     def _warn_of_old_code(self, processes: Service) -> None:
         for process in processes:
@@ -70,7 +101,7 @@ class Verification:
                 self.work.deployment.project,
                 self.target.server,
                 release=self.target.release_after,
-                processes=proof.to_json(processes),
+                processes=to_json(processes),
                 problem="",
             )
 

@@ -9,6 +9,7 @@ from deployer.database import insist
 from deployer.engine.server_run import AT_WORK, ServerRun, exit_sentence
 from deployer.models import Sighting, Target
 from projects.commands import release as release_commands
+from projects.commands.matching import Found
 from projects.commands.proof import Proof
 from servers.errors import ShellError
 from servers.supervised.run import SupervisedRun
@@ -33,7 +34,8 @@ def settle(server: ServerRun) -> None:
         server.end(Status.SKIPPED, _("Not started: the worker was lost before that."))
         return
     server.connect()
-    server.before = Proof.from_json(target.proof).before
+    proof = Proof.from_json(target.proof)
+    server.before = Found(proof.before, proof.near)
     if target.status != Status.CHECKING:
         if SupervisedRun(server.link, target.run_key).close_gate():
             _take_switch_back(server)
@@ -97,7 +99,7 @@ def roll_back(server: ServerRun) -> None:
 def _begin(server: ServerRun) -> bool:
     """Write the key of the run that is about to begin, and who the service is before it. Says whether it won."""
     key = secrets.token_hex(16)
-    proof = replace(Proof.from_json(server.target.proof), undone=server.question.ask(server.link))
+    proof = replace(Proof.from_json(server.target.proof), undone=server.question.ask(server.link).processes)
     return insist(lambda: server.target.begin_rollback(key, proof.to_json()))
 
 
@@ -114,8 +116,14 @@ def _undo(server: ServerRun, previous: str) -> tuple[str, Proof]:
     code = server.run_script(target.undo_key, environment, server.work.log.output(target))
     if code:
         return exit_sentence(server.location.script, code), Proof()
-    status, proof = server.verification.prove(Proof.from_json(target.proof).undone or (), server.seen)
-    return (server.verification.ailment() if status == Status.SUCCESS else proof.told), proof
+    before = Found(Proof.from_json(target.proof).undone or ())
+    status, proof = server.verification.prove(before, server.seen)
+    if status != Status.SUCCESS:
+        return proof.told, proof
+    if problem := server.verification.ailment():
+        return problem, proof
+    status, proof = server.verification.confirm(before, proof)
+    return (proof.told if status != Status.SUCCESS else ""), proof
 
 
 def _record_switch_back(server: ServerRun, version: str) -> None:

@@ -10,8 +10,10 @@ from django.utils.translation import gettext as _
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import Accepted, check_launch, refusal_while_active
 from deployer.plan import Plan
+from deployer.probing.identity import Question
 from deployer.probing.look import Finding, Level, findings, look
-from projects.commands import service
+from projects.commands.matching import Found, choose
+from projects.commands.proof import listed
 from servers.errors import ShellError
 from servers.models import Server
 from servers.ssh.shell import connect
@@ -55,7 +57,11 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
         try:
             with translation.override(language), connect(server, on_notice=notices.append) as shell:
                 facts, answer = look(shell, plan, deployment_type)
-                found = [*findings(server.name, plan, deployment_type, facts), _processes(server, plan, answer)]
+                service = Question.of(plan).read(answer)
+                found = [
+                    *findings(server.name, plan, deployment_type, facts, service),
+                    *_processes(server, plan, service),
+                ]
         except ShellError as error:
             return [Finding(Level.ERROR, error.what, error.why, error.remedy, server.name)]
         finally:
@@ -66,12 +72,22 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
         return [finding for found in threads.map(look_at, accepted.active) for finding in found]
 
 
-def _processes(server: Server, plan: Plan, answer: str) -> Finding:
-    """The processes that a restart should replace."""
-    name = plan.process_name or service.derived_process_name(plan.name)
-    found = service.find_processes(service.read_survey(answer), name, derived=not plan.process_name)
-    listed = ", ".join(
-        _("pid %(pid)s (%(command)s)") % {"pid": process.pid, "command": process.command[:80]} for process in found[:4]
-    )
-    what = _("“%(name)s” matches %(processes)s") % {"name": name, "processes": listed or _("no process")}
-    return Finding(Level.INFO if found else Level.WARNING, what, server=server.name)
+def _processes(server: Server, plan: Plan, service: Found) -> list[Finding]:
+    """The processes that a restart should replace, and those that might be taken for them."""
+    question, chosen = Question.of(plan), choose((), service.processes, service.user)
+    if service.unit and not service.unit.is_known:
+        return []  # that is a finding of its own
+    words = {"name": question.name, "processes": listed(chosen.after) or _("no process")}
+    told = [
+        Finding(
+            Level.INFO if chosen.after else Level.WARNING,
+            (_("The unit %(name)s: %(processes)s") if question.unit else _("“%(name)s” matches %(processes)s")) % words,
+            server=server.name,
+        )
+    ]
+    if chosen.others:
+        told.append(Finding(Level.INFO, _("Not meant: %s") % listed(chosen.others), server=server.name))
+    if service.near and not chosen.after:
+        what = _("Running from this folder, or with such a name: %s") % listed(service.near)
+        told.append(Finding(Level.INFO, what, server=server.name))
+    return told

@@ -2,14 +2,17 @@
 
 import http.client
 import time
+from dataclasses import replace
 from threading import Event
 from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
 
 from deployer.plan import Check
+from deployer.probing.identity import Question
 from deployer.probing.place import Place
-from projects.commands import health, service
+from projects.commands import health, processes
+from projects.commands.matching import choose
 from servers.errors import ShellError, StoppedError, TransferError, UnreachableError
 
 
@@ -52,14 +55,14 @@ def ask_once(server: Place, check: Check) -> str:
 
 
 def _process(server: Place, check: Check) -> str:
-    survey = service.read_survey(server.link.capture(service.survey()).stdout)
-    found = service.find_processes(survey, check.target, derived=False)
-    return "" if found else _("no process matches")
+    found = replace(Question.of(server.plan), name=check.target, unit="", named=True).ask(server.link)
+    return "" if choose((), found.processes, found.user).after else _("no process matches")
 
 
 def _systemd(server: Place, check: Check) -> str:
-    answer = server.link.capture(health.systemd(check.target), timeout=check.timeout + 5)
-    return "" if answer.code == 0 else _("the unit is %s") % ((answer.stdout + answer.stderr).strip() or _("unknown"))
+    text = processes.survey_unit(check.target, server.plan.run_as)
+    unit = processes.read_unit(server.link.capture(text, timeout=check.timeout + 5).stdout)
+    return "" if unit.is_up else _("the unit is %s") % (unit.state or _("unknown"))
 
 
 def _command(server: Place, check: Check) -> str:

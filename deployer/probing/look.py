@@ -11,6 +11,7 @@ from deployer.plan import Location, Plan
 from deployer.probing.identity import Question
 from projects.commands import service
 from projects.commands.look import Facts, question, read
+from projects.commands.matching import Found
 from servers.sentences import because, sentences
 from servers.ssh.shell import SSHShell
 
@@ -41,7 +42,7 @@ class Finding:
 
 
 def look(shell: SSHShell, plan: Plan, deployment_type: str) -> tuple[Facts, str]:
-    """One look at a server that is logged in to: the facts, and the answer to `service.survey`.
+    """One look at a server that is logged in to: the facts, and the answer to `Question.text`.
 
     Raises a `ShellError` when the link is lost.
     """
@@ -62,6 +63,7 @@ class _Look:
     location: Location
     is_full: bool
     facts: Facts
+    service: Found
 
     @property
     def script_may_come(self) -> bool:
@@ -69,10 +71,10 @@ class _Look:
         return self.is_full and self.location.script_is_in_release
 
 
-def findings(name: str, plan: Plan, deployment_type: str, facts: Facts) -> list[Finding]:
-    """The findings for this deployment from the ``facts`` about the server ``name``."""
+def findings(name: str, plan: Plan, deployment_type: str, facts: Facts, service: Found) -> list[Finding]:
+    """The findings for this deployment from the ``facts`` about the server ``name``, and its ``service`` there."""
     is_full = deployment_type == Deployment.Type.FULL
-    seen = _Look(plan, plan.on(facts.home, deployment_type), is_full, facts)
+    seen = _Look(plan, plan.on(facts.home, deployment_type), is_full, facts, service)
     return [replace(found, server=name) for rule in RULES if (found := rule(seen))]
 
 
@@ -176,10 +178,27 @@ def _has_space(seen: _Look) -> Finding | None:
     )
 
 
+def _unit_is_there(seen: _Look) -> Finding | None:
+    unit, name = seen.service.unit, Question.of(seen.plan).unit
+    if unit is None or unit.is_known:
+        return None
+    # A full deployment may bring it.
+    level = Level.WARNING if seen.is_full else Level.ERROR
+    if unit.state != "not-found":
+        return Finding(level, _("The unit %s cannot be asked for") % name, unit.state, _("It needs systemd."))
+    return Finding(
+        level,
+        _("There is no unit %s on the server") % name,
+        _("neither of the system nor of the user that the script runs as"),
+        _("Correct the name in the health check, or install the unit."),
+    )
+
+
 #: What a server is judged by, in the order in which it is told.
 RULES = (
     _script_is_there,
     _has_lines_of_unix,
+    _unit_is_there,
     _has("bash"),
     _has("tar", for_full=True),
     _has("gzip", for_full=True),

@@ -1,10 +1,11 @@
 """How templates speak of deployments: durations, icons, log text. Of the database they only ask for lost workers."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from itertools import groupby
+from typing import Any
 
 from django import template
 from django.template.loader import render_to_string
@@ -15,14 +16,14 @@ from django.utils.timesince import timesince
 from django.utils.translation import get_language
 
 from deployer import __version__
-from deployer.board.sightings import since_when
+from deployer.board.sightings import in_short
 from deployer.board.timings import Segment, phases_of, picture_of
 from deployer.log import terminal
 from deployer.log.reading import LogRow
 from deployer.models import Deployment, Target
 from deployer.queue import sending
 from pages.times import clock
-from projects.commands.proof import Identity, proof_in_words
+from projects.commands.proof import Identity, Proof, proof_in_words
 
 register = template.Library()
 
@@ -45,7 +46,13 @@ _WORST_FIRST = sorted(Target.Status, key=lambda status: (status not in Target.FA
 
 register.filter("terminal", terminal.as_html)
 register.filter("in_words", proof_in_words)
-register.filter("since_when", since_when)
+register.filter("in_short", in_short)
+
+
+@register.filter
+def better_name(proof: Mapping[str, Any]) -> str:
+    """The words by which the process of a stored proof would have been found; empty where it was found."""
+    return Proof.from_json(proof).better_name if proof.get("near") else ""
 
 
 @register.simple_tag

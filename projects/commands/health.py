@@ -44,11 +44,6 @@ def port_of(kind: str, target: str) -> int:
     return 0
 
 
-def systemd(unit: str) -> str:
-    """Exit 0 when the unit is active; otherwise print its state."""
-    return f"systemctl is-active -- {quote(unit)}"
-
-
 def command(text: str, timeout: int) -> str:
     """Run the operator's own command with bash; its exit status is the answer.
 

@@ -1,21 +1,30 @@
 """Who a service is, and the proof that a restart replaced it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from projects.commands.service import MOMENT, Survey, find_processes
+from projects.commands.processes import MOMENT
 from servers.sentences import sentences
+
+#: Characters of a command that a sentence shows, and how many processes it names.
+SHOWN, LISTED = 80, 4
+#: Characters that a project has for a process's name.
+WORDS = 200
 
 
 class Verdict(StrEnum):
     """What became of a service."""
 
     REPLACED = "replaced"
+    RELOADED = "reloaded"
     UNCHANGED = "unchanged"
     DEAD = "dead"
     CRASH_LOOPING = "crash-looping"
@@ -24,11 +33,13 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Identity:
-    """One process of a service, or the main process of its systemd unit.
+    """One process of a service, or a systemd unit that has none (pid 0).
 
-    A process is known by ``boot``, ``pid`` and ``start`` (in ticks since boot), a unit by its ``invocation``.
-    ``since`` is the start by the server's clock, in UTC; ``folder`` is where it works, where that was asked, and
-    ``old`` the release that this folder belongs to, unless that is the live one.
+    A process is known by ``boot``, ``pid`` and ``start`` (in ticks since boot), a run of a unit by its ``invocation``.
+    ``since`` is the start by the server's clock, in UTC; ``folder`` is where it works, and ``old`` the release that
+    this folder belongs to, unless that is the live one. ``program`` is the name of its file, ``user`` the id of its
+    user, ``image`` another number once it has executed a program anew. ``around`` is what only starts an application
+    or keeps it running, ``inside`` runs from the project's folder, ``loose`` has the name as a part of a word.
     """
 
     pid: int
@@ -40,11 +51,17 @@ class Identity:
     invocation: str | None = None
     folder: str | None = None
     old: str | None = None
+    program: str = ""
+    user: int | None = None
+    image: int | None = None
+    around: bool | None = None
+    inside: bool | None = None
+    loose: bool | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
-        """The same for two identities if they are of one process."""
-        return (self.invocation, self.boot, self.pid, self.start)
+        """The same for two identities if they are of one process, or of one run of a unit without any."""
+        return (self.boot, self.pid, self.start) if self.start is not None else (self.invocation,)
 
     @property
     def started_at(self) -> datetime | None:
@@ -54,6 +71,25 @@ class Identity:
         except ValueError:
             return None
 
+    @property
+    def stem(self) -> str:
+        """Its program without the version: `python` for `python3.11`."""
+        return stem(self.program)
+
+    @property
+    def is_titled(self) -> bool:
+        """Whether it has given itself a title: its command begins with another word than its program."""
+        return bool(self.command) and stem(base(self.command.split(maxsplit=1)[0])) != self.stem
+
+    @property
+    def words(self) -> str:
+        """The words by which it would be found: its title, or its program and the file that this runs."""
+        if self.is_titled:
+            return self.command[:WORDS]
+        first, *more = self.command.split()
+        file = next((word for word in more if not word.startswith("-")), "")
+        return f"{base(first)} {base(file)}".strip()[:WORDS]
+
     def to_json(self) -> dict[str, Any]:
         """The form that is stored; what does not apply is left out."""
         return {name: value for name, value in asdict(self).items() if value is not None}
@@ -62,6 +98,30 @@ class Identity:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read back what `to_json` gave."""
         return cls(**{field.name: data[field.name] for field in fields(cls) if field.name in data})
+
+    def __str__(self) -> str:
+        """In words: pid, command, folder and start."""
+        started = self.started_at
+        since = f"{timezone.localtime(started):%Y-%m-%d %H:%M:%S %Z}" if started else self.since
+        command = self.command[:SHOWN] + ("…" if len(self.command) > SHOWN else "")
+        words = {"pid": self.pid, "command": command, "folder": self.folder, "since": since}
+        if not self.pid:
+            return (_("%(command)s since %(since)s") if since else "%(command)s") % words
+        if not command:
+            return _("pid %(pid)s since %(since)s") % words
+        if not self.folder:
+            return _("pid %(pid)s “%(command)s” since %(since)s") % words
+        return _("pid %(pid)s “%(command)s” in %(folder)s since %(since)s") % words
+
+
+def base(word: str) -> str:
+    """The file at the end of a path, or the program that a title begins with."""
+    return word.rstrip(":").rpartition("/")[2].removeprefix("-")
+
+
+def stem(program: str) -> str:
+    """A program's name without its version."""
+    return re.sub(r"[-_]?v?[\d.]+$", "", program) or program
 
 
 Service = Sequence[Identity]
@@ -77,38 +137,28 @@ def from_json(rows: Sequence[Mapping[str, Any]]) -> tuple[Identity, ...]:
     return tuple(Identity.from_json(row) for row in rows)
 
 
-def identify(survey: Survey, name: str, *, derived: bool, unit: str = "") -> tuple[Identity, ...]:
-    """The identity of the service: the main process of a systemd unit, else every process that matches."""
-    if unit:
-        facts = survey.units.get(unit, {})
-        main = int(facts.get("MainPID", "0") or 0)
-        if facts.get("ActiveState") not in {"active", "reloading"}:
-            return ()
-        since = next((survey.since(process) for process in survey.processes if process.pid == main), "")
-        return (Identity(main, since, unit, invocation=facts.get("InvocationID", "")),)
-    return tuple(
-        Identity(process.pid, survey.since(process), process.command[:300], process.parent, process.start, survey.boot)
-        for process in find_processes(survey, name, derived=derived)
-    )
-
-
-def verdict(before: Service, after: Service, *, named: bool) -> Verdict:
-    """replaced, unchanged (an old process still runs), dead (named and not running) or unknown.
-
-    A parent that survives while its children are new (a master with fresh workers) has not been replaced.
-    """
-    if not after:
-        return Verdict.DEAD if named or before else Verdict.UNKNOWN
-    return Verdict.UNCHANGED if same_service(before, after) else Verdict.REPLACED
-
-
 def same_service(first: Service, second: Service) -> bool:
-    """Whether at least one process of ``first`` is still there: short-lived helpers may come and go."""
-    return bool(_keys(first) & _keys(second))
+    """Whether at least one process, or the run of the unit, of ``first`` is still there.
+
+    Short-lived workers may come and go.
+    """
+    return bool(keys(first) & keys(second)) or bool(runs(first) & runs(second))
 
 
-def _keys(service: Service) -> set[tuple[object, ...]]:
+def keys(service: Service) -> set[tuple[object, ...]]:
+    """By what its processes are known."""
     return {identity.key for identity in service}
+
+
+def runs(service: Service) -> set[str]:
+    """The runs of the units that they belong to."""
+    return {identity.invocation for identity in service if identity.invocation}
+
+
+def roots(service: Service) -> list[Identity]:
+    """Those that none of the others has started."""
+    pids = {identity.pid for identity in service}
+    return [identity for identity in service if identity.parent not in pids]
 
 
 @dataclass(frozen=True)
@@ -116,8 +166,11 @@ class Proof:
     """The evidence that a restart replaced a service, or did not.
 
     ``before`` is known before the script is run, all else when the service was asked again: ``name`` is the unit or
-    the words by which it was found, ``reloads`` says that being unchanged is right. ``undone`` is who it was before
-    the server was rolled back. ``told`` is the sentence as it was told then.
+    the words by which it was found, ``reloads`` says that the script is only to reload. ``ended`` are those that the
+    script had started and that have ended by now, ``others`` those that could have been meant and were left alone,
+    ``near`` those that run from the project's folder and were not found by their words, ``state`` is that of the unit
+    in systemd's words. ``undone`` is who it was before the server was rolled back. ``told`` is the sentence as it was
+    told then.
     """
 
     before: tuple[Identity, ...] = ()
@@ -127,6 +180,10 @@ class Proof:
     reloads: bool = False
     told: str = ""
     undone: tuple[Identity, ...] | None = None
+    ended: tuple[Identity, ...] = ()
+    others: tuple[Identity, ...] = ()
+    near: tuple[Identity, ...] = ()
+    state: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The form that a server of a deployment stores: what is not known yet is left out."""
@@ -141,7 +198,10 @@ class Proof:
             }
         if self.undone is not None:
             data["undone"] = to_json(self.undone)
-        return data
+        for name in _ASIDE:
+            if service := getattr(self, name):
+                data[name] = to_json(service)
+        return data | ({"state": self.state} if self.state else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -154,6 +214,8 @@ class Proof:
             reloads=bool(data.get("reloads")),
             told=str(data.get("sentence", "")),
             undone=from_json(data["undone"]) if "undone" in data else None,
+            state=str(data.get("state", "")),
+            **{name: from_json(data.get(name, ())) for name in _ASIDE},
         )
 
     def as_told(self) -> Self:
@@ -165,31 +227,116 @@ class Proof:
         """The proof in the language of its reader; as it was told then where it does not say enough."""
         if self.name is None:
             return self.told
-        reloads = _("This is expected: the script only reloads.") if self.reloads else ""
-        return sentences(self._told_now(), reloads)
+        return sentences(self._told_now(), *self._told_besides())
+
+    @property
+    def better_name(self) -> str:
+        """The words that would have found what runs from the project's folder; empty where nothing has to be found."""
+        missed = self.verdict in {Verdict.DEAD, Verdict.UNKNOWN} or not self.before
+        return roots(self.near)[0].words if missed and self.near else ""
 
     def _told_now(self) -> str:
         before, after = self.before, self.after or ()
-        words = {"name": self.name, "before": _listed(before), "after": _listed(after)}
-        if self.verdict == Verdict.REPLACED and not before:
-            return _("%(after)s was started; nothing matched “%(name)s” before.") % words
-        if self.verdict == Verdict.REPLACED:
-            return _("%(before)s was replaced by %(after)s.") % words
-        if self.verdict == Verdict.UNCHANGED:
-            still = [identity for identity in after if identity.key in _keys(before)]
-            return _("%s still runs: it was not replaced.") % _listed(still)
-        if self.verdict == Verdict.CRASH_LOOPING:
-            return _("“%(name)s” keeps restarting; it is now %(after)s.") % words
-        if self.verdict == Verdict.DEAD:
-            return _("No process matches “%s” after the restart.") % self.name
+        words = {"name": self.name, "before": listed(before), "after": listed(after), "state": self.state}
+        match self.verdict:
+            case Verdict.REPLACED if not before and self.state:
+                return _("%(name)s was started: %(after)s.") % words
+            case Verdict.REPLACED if not before:
+                return _("%(after)s was started; nothing matched “%(name)s” before.") % words
+            case Verdict.REPLACED:
+                return _("%(before)s was replaced by %(after)s.") % words
+            case Verdict.RELOADED:
+                return self._reload_in_words()
+            case Verdict.UNCHANGED:
+                return self._unchanged_in_words()
+            case Verdict.CRASH_LOOPING if after:
+                return _("“%(name)s” keeps restarting; it is now %(after)s.") % words
+            case Verdict.CRASH_LOOPING:
+                return _("“%(name)s” keeps restarting; at the moment nothing is running.") % words
+            case Verdict.DEAD if self.state == "not-found":
+                return _("There is no unit “%(name)s” on the server.") % words
+            case Verdict.DEAD if self.state:
+                return _("%(name)s is not running after the restart: it is %(state)s.") % words
+            case Verdict.DEAD:
+                return _("No process matches “%s” after the restart.") % self.name
+        if after:
+            return (
+                _("%s still runs, and it has no workers: whether it has reloaded cannot be seen from outside.")
+                % words["after"]
+            )
+        if not self.name:
+            return _("Which process belongs to the project is not known: name it in process_name.")
         return _("No process matches “%s”, neither before nor after the restart.") % self.name
 
+    def _reload_in_words(self) -> str:
+        masters, new = self._masters(), self._new()
+        if not new:
+            return _("%s has executed its program anew.") % listed(masters)
+        return _("%(masters)s has reloaded: its workers are new (%(workers)s).") % {
+            "masters": listed(masters),
+            "workers": ", ".join(str(worker.pid) for worker in new),
+        }
 
-def _listed(service: Service) -> str:
-    shown = ", ".join(
-        _("pid %(pid)s since %(since)s") % {"pid": identity.pid, "since": identity.since} for identity in service[:4]
-    )
-    return shown + (f" (+{len(service) - 4})" if len(service) > 4 else "")
+    def _unchanged_in_words(self) -> str:
+        old = keys(self.before)
+        still, new = [it for it in self.after or () if it.key in old], self._new()
+        if not still:  # found under other words than those that were given
+            still = list(self.near)
+        if self.reloads and not new:
+            return _("%s still runs with the same workers: nothing was reloaded.") % listed(still)
+        side_by_side = [it for it in roots(new) if it.parent not in {master.pid for master in still}]
+        if side_by_side or any(it.parent in {one.pid for one in new} for it in new):
+            return _("%(old)s still runs: it was not replaced. %(new)s runs beside it.") % {
+                "old": listed(still),
+                "new": listed(new),
+            }
+        return _("%s still runs: it was not replaced.") % listed(still)
+
+    def _told_besides(self) -> list[str]:
+        said = []
+        if self.verdict == Verdict.DEAD and self._masters():
+            said.append(_("%s still runs from before.") % listed(self._masters()))
+        if self.verdict == Verdict.UNCHANGED and not self.reloads and self._has_new_workers():
+            said.append(_("Its workers are new: if the script is only to reload, say so in the project."))
+        if self.ended:
+            said.append(_("Started by the script and ended since: %s.") % listed(self.ended))
+        if self.near and (self.verdict != Verdict.REPLACED or not self.before) and self._are_near_told():
+            said.append(_("Running from this folder, or with such a name: %s.") % listed(self.near))
+        if self.others:
+            said.append(_("Not meant: %s.") % listed(self.others))
+        return said
+
+    def _are_near_told(self) -> bool:
+        return self.verdict != Verdict.UNCHANGED or bool(keys(self.before) & keys(self.after or ()))
+
+    def _new(self) -> list[Identity]:
+        old = keys(self.before)
+        return [it for it in self.after or () if it.key not in old]
+
+    def _masters(self) -> list[Identity]:
+        old = keys(self.before)
+        return [it for it in self.after or () if it.key in old]
+
+    def _has_new_workers(self) -> bool:
+        still = {it.pid for it in self._masters()}
+        return any(it.parent in still for it in self._new())
+
+
+#: The parts of a proof that stand beside the service.
+_ASIDE = ("ended", "others", "near")
+
+
+def listed(service: Service) -> str:
+    """Its processes in words, those first that none of the others has started."""
+    first = roots(service)
+    shown = ", ".join(map(str, first[:LISTED]))
+    rest = len(service) - len(first[:LISTED])
+    if not rest:
+        return shown
+    return ngettext("%(shown)s and %(count)d more", "%(shown)s and %(count)d more", rest) % {
+        "shown": shown,
+        "count": rest,
+    }
 
 
 def proof_in_words(data: Mapping[str, Any]) -> str:

@@ -164,6 +164,13 @@ def test_a_secret_that_becomes_an_ordinary_variable_does_not_show_its_old_value(
             "projects[0].health_checks[0].target",
             "An HTTP check needs a URL",
         ),
+        (
+            "projects",
+            "[{name: p, health_checks: [{kind: http, target: 'http://localhost', expect_header: X-Release}]}]",
+            "projects[0].health_checks[0].expect_header",
+            "is not a header",
+        ),
+        ("projects", "[{name: p, watch_for: 3601}]", "projects[0].watch_for", "less than or equal to 3600"),
         ("projects", "[{name: p, enviroment: production}]", "projects[0].enviroment", "did you mean “environment”?"),
         (
             "projects",
@@ -490,6 +497,7 @@ def test_every_field_of_a_project_can_be_declared(tmp_path: Path) -> None:
         "restart_only_script_path": "/srv/restart",
         "process_name": "shopd",
         "script_reloads": True,
+        "watch_for": 5,
         "log_path": "/var/log/shop.log",
         "script_timeout": 60,
         "batches": "1, 100%",

@@ -43,11 +43,13 @@ def test_settings_that_differ_are_shown_as_they_were_at_each_launch(client: Clie
     HealthCheck.objects.create(project=project, kind="tcp", target="8080")
     first = ended(project, group)
     Project.objects.filter(pk=project.pk).update(build_script="<b>pnpm</b> build")
-    HealthCheck.objects.update(target="9090")
+    HealthCheck.objects.update(target="9090", expect_header="X-Release: 2")
+    Project.objects.update(watch_for=44)
     project.refresh_from_db()
     html = page(client, ended(project, group), first)
     assert html.index("npm run build") < html.index("&lt;b&gt;pnpm&lt;/b&gt; build")
-    assert html.index("tcp 8080") < html.index("tcp 9090")
+    assert html.index("tcp 8080") < html.index("tcp 9090 (expected header X-Release: 2)")
+    assert "44" in html
     assert "<b>pnpm" not in html
     assert "Script timeout" not in html
 

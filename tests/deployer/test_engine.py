@@ -14,7 +14,8 @@ from deployer.launching.again import launch_rollback
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, LogLine, Target
 from deployer.releases.store import prune
-from projects.commands import service
+from projects.commands import processes
+from projects.commands.matching import Name, Search
 from projects.models import HealthCheck, Variable
 from servers.models import Server
 from servers.ssh.shell import connect
@@ -158,10 +159,11 @@ def test_a_process_that_is_not_found_under_a_derived_name_is_a_warning_only(sshd
 
 def test_the_process_check_does_not_find_itself(sshd):
     with connect(make_server(sshd)) as shell:
-        survey = service.read_survey(shell.capture(service.survey()).stdout)
+        survey = processes.read_survey(shell.capture(processes.survey()).stdout)
     assert survey.processes
-    assert not service.find_processes(survey, "grep -aH", derived=False)
-    assert not service.find_processes(survey, "/proc/1/cmdline", derived=False)
+    for words in ("grep -aH", "grep", "/proc/1/cmdline", "ls"):
+        found = Search(survey, "").by_name(Name(words))
+        assert not [it.command for it in found.processes if "/proc/" in it.command]
 
 
 def test_one_failing_server_stops_no_other_and_every_failed_one_is_named(sshd, make_sshd, place):

@@ -42,6 +42,7 @@ def project() -> Project:
         build_script="set -e\n\tnpm run build  \nprintf '%s' \"yes: no\"\n",
         git_credential=make_credential(name="null"),
         process_name="yes",
+        watch_for=30,
         batches="1, 25%, 100%",
         auto_rollback=True,
         shared_paths="uploads/, .env",
@@ -52,6 +53,7 @@ def project() -> Project:
     it.variables.create(name="EMPTY", value="")
     it.variables.create(name="SPACES", value=" a\n\n b \n", scope="build")
     it.health_checks.create(kind="http", target="http://127.0.0.1:8080/up", expect="200", required=False, retries=0)
+    it.health_checks.create(kind="http", target="http://127.0.0.1/", expect_header="X-Release: 'a' # b")
     it.health_checks.create(kind="command", target="test -e 'a: b' # c")
     return it
 

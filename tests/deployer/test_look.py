@@ -7,6 +7,7 @@ import pytest
 from deployer.plan import Plan
 from deployer.probing.look import findings
 from projects.commands.look import TOOLS, Facts
+from projects.commands.matching import Found
 from tests.factories import make_project
 
 pytestmark = pytest.mark.django_db
@@ -29,7 +30,7 @@ def found(deployment_type: str, facts: Facts, **values: str) -> list[str]:
     project = make_project(deploy_path="~/shop", run_as="shop", **{"deploy_script_path": "~/restart.sh"} | values)
     return [
         f"{finding.level} {finding.server}: {finding.what}"
-        for finding in findings("web-1", Plan.of(project, []), deployment_type, facts)
+        for finding in findings("web-1", Plan.of(project, []), deployment_type, facts, Found())
     ]
 
 

@@ -1,5 +1,7 @@
 """A plan knows its paths on a server once the login's home is known."""
 
+import json
+
 import pytest
 
 from deployer.plan import Location, Plan
@@ -27,3 +29,12 @@ def test_a_restart_only_deployment_has_its_own_script() -> None:
     project.log_path = "~/shop.log"
     location = Plan.of(project, []).on("/home/ann", "restart_only")
     assert (location.script, location.log_path) == ("/home/ann/b.sh", "/home/ann/shop.log")
+
+
+def test_a_plan_that_was_frozen_before_a_field_was_known_has_its_default() -> None:
+    project = make_project(watch_for=30)
+    project.health_checks.create(kind="http", target="http://127.0.0.1/", expect_header="X-Release: 1")
+    frozen = Plan.of(project, []).to_json()
+    del frozen["watch_for"], frozen["health_checks"][0]["expect_header"]
+    plan = Plan.from_json(json.loads(json.dumps(frozen)))
+    assert (plan.watch_for, plan.health_checks[0].expect_header) == (1, "")

@@ -118,7 +118,8 @@ def test_a_restart_elsewhere_is_noticed(project, live, tmp_path, start):
     pid = start(str(tmp_path / "shop" / "current"))
     refresh(project)
     (remark,) = seen(project).drift
-    assert f"restarted by somebody else: pid {pid} since 20" in remark
+    assert f"restarted by somebody else: pid {pid} “" in remark
+    assert f"in {(tmp_path / 'shop' / 'current').resolve()} since 20" in remark
 
 
 def test_all_times_of_a_page_are_of_one_zone(project, live, tmp_path, start, settings, admin_client, capsys):

@@ -190,3 +190,17 @@ def test_whatever_a_repository_holds_the_proposal_is_one_that_the_project_takes(
     said = "\n".join([found.build_script, found.install_script, found.start, found.process_name])
     assert not set("`;'\\|<>&") & set(said)
     assert "$(" not in said
+
+
+@pytest.mark.parametrize(
+    ("files", "seconds"),
+    [
+        ({"pom.xml": "<artifactId>shop</artifactId>"}, 15),
+        ({"requirements.txt": "flask", "app.py": ""}, 8),
+        ({"package.json": package(scripts={"start": "node server.js"})}, 5),
+        ({"go.mod": "module example.com/shop"}, 3),
+        ({"index.html": ""}, 1),
+    ],
+)
+def test_an_application_is_watched_for_as_long_as_it_may_take_to_fail(files: dict[str, str], seconds: int) -> None:
+    assert guess(files).watch_for == seconds

@@ -27,13 +27,15 @@ def test_a_secret_variable_is_never_shown(client: Client) -> None:
 
 
 def test_a_project_shows_its_servers_checks_and_recent_deployments(client: Client) -> None:
-    project = make_project()
-    project.health_checks.create(kind="http", target="http://127.0.0.1:8080/up")
+    project = make_project(watch_for=44)
+    project.health_checks.create(kind="http", target="http://127.0.0.1:8080/up", expect_header="X-Release: 7")
     group = make_group(make_server(name="web-1"), make_server(name="web-2", is_active=False))
     make_group(make_server(name="other-1"), environment="staging")
     deployment = make_deployment(project, group)
     html = client.get(reverse("project", args=[project.pk])).content.decode()
     assert "http://127.0.0.1:8080/up" in html
+    assert "X-Release: 7" in html
+    assert "44 s" in html
     assert "web-1" in html
     assert "inactive" in html
     assert "other-1" not in html

@@ -7,6 +7,7 @@ from projects.validators import (
     batch_numbers,
     validate_batches,
     validate_git_url,
+    validate_header,
     validate_ref,
     validate_relative_folder,
     validate_shared_paths,
@@ -147,3 +148,27 @@ def test_shared_paths_inside_a_release_are_taken(paths):
 def test_shared_paths_that_lead_elsewhere_or_into_each_other_are_refused(paths):
     with pytest.raises(ValidationError):
         validate_shared_paths(paths)
+
+
+@pytest.mark.parametrize("value", ["X-Release: {release}", "Server:nginx", 'ETag: "é: b"'])
+def test_a_header_is_a_name_and_a_text(value: str) -> None:
+    validate_header(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "X-Release",
+        "X-Release:",
+        "X-Release: ",
+        ": x",
+        "X Release: x",
+        "X-Ré: x",
+        "A: b\r\nEvil: c",
+        "A: b\x00",
+        "A:\tb",
+    ],
+)
+def test_what_is_no_header_is_refused(value: str) -> None:
+    with pytest.raises(ValidationError):
+        validate_header(value)

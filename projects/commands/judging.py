@@ -1,0 +1,98 @@
+"""What became of a service: the verdict on what was found before a restart and after it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from projects.commands.matching import Found, choose
+from projects.commands.processes import Unit
+from projects.commands.proof import Identity, Verdict, keys, roots, runs
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict, and by whom it stands. ``others`` could have been meant and were left alone."""
+
+    verdict: Verdict
+    before: tuple[Identity, ...]
+    after: tuple[Identity, ...]
+    others: tuple[Identity, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges one service by what was there ``before``.
+
+    ``named``: the operator has said what it is. ``reloads``: its script is only to reload.
+    """
+
+    before: Found
+    named: bool
+    reloads: bool = False
+
+    def __call__(self, after: Found, *, last: bool = False) -> Judgement:
+        """The verdict on what was found ``after`` the restart.
+
+        ``last``: there is no more time for old processes to end and for new ones to come.
+        """
+        if after.unit is not None:
+            survivors = tuple(it for it in self.before.processes if it.pid and after.has(it))
+            now = (*after.processes, *(it for it in survivors if it.key not in keys(after.processes)))
+            return Judgement(self._of_unit(after.unit, survivors, now, last=last), self.before.processes, now)
+        chosen = choose(self.before.processes, after.processes, after.user)
+        # One that goes by another title now is still the same.
+        renamed = [it for it in chosen.before if it.key not in keys(chosen.after) and after.has(it)]
+        now = (*chosen.after, *renamed)
+        return Judgement(self._of_processes(chosen.before, now, last=last), chosen.before, now, chosen.others)
+
+    def _of_processes(self, before: Sequence[Identity], after: Sequence[Identity], *, last: bool) -> Verdict:
+        if not after:
+            return Verdict.DEAD if self.named or before else Verdict.UNKNOWN
+        if not keys(before) & keys(after):
+            return Verdict.REPLACED
+        return self._of_survivors(before, after, last=last)
+
+    def _of_unit(self, unit: Unit, survivors: Sequence[Identity], after: Sequence[Identity], *, last: bool) -> Verdict:
+        if unit.fact("SubState") == "auto-restart":
+            return Verdict.CRASH_LOOPING
+        if not unit.is_up:
+            return Verdict.DEAD
+        if survivors:
+            return self._of_survivors(self.before.processes, after, last=last)
+        only_around = any(it.around for it in after) and all(it.around for it in after)
+        if only_around and any(it.pid and not it.around for it in self.before.processes):
+            return Verdict.DEAD  # what runs is only there to start or to keep the application
+        return Verdict.UNCHANGED if runs(self.before.processes) & runs(after) else Verdict.REPLACED
+
+    def _of_survivors(self, before: Sequence[Identity], after: Sequence[Identity], *, last: bool) -> Verdict:
+        """Where old processes still run: unchanged, unless they have executed or started their program anew."""
+        pairs = [(old, new) for old in before for new in after if old.key == new.key]
+        if all(old.image and new.image and old.image != new.image for old, new in pairs):
+            return Verdict.RELOADED
+        if not self.reloads:
+            return Verdict.UNCHANGED
+        masters = {new.key for _old, new in pairs} & keys(roots(before))
+        new = [it for it in after if it.key not in keys(before)]
+        old_workers = [now for _old, now in pairs if now.key not in masters]
+        if not masters or self._is_second_master(new, after, masters):
+            return Verdict.UNCHANGED
+        leaving = all("shutting down" in it.command for it in old_workers)  # nginx: they end what they have begun
+        if new and (leaving or (last and len(new) >= len(old_workers))):
+            return Verdict.RELOADED
+        alone = not new and len(before) == len(masters)
+        return Verdict.UNKNOWN if alone else Verdict.UNCHANGED
+
+    def _is_second_master(
+        self, new: Sequence[Identity], after: Sequence[Identity], masters: set[tuple[object, ...]]
+    ) -> bool:
+        """Whether a second master stands beside the old one: nobody's child, or one that has workers of its own.
+
+        A worker may have children too; then there are as many new workers as there were old ones.
+        """
+        pids = {it.pid for it in after if it.key in masters}
+        direct = [it for it in new if it.parent in pids]
+        if any(it.parent not in pids | {other.pid for other in new} for it in new):
+            return True
+        if not any(it.parent in {child.pid for child in direct} for it in new):
+            return False
+        were = [it for it in self.before.processes if it.parent in pids]
+        return len(direct) < max(len(were), 2) or not keys(were).isdisjoint(keys(after))

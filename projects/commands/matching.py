@@ -1,0 +1,300 @@
+"""Which processes are a service: those whose command has the words that were given, of the kind that was meant.
+
+A name in a list of processes finds more than the application: who follows its log, who edits its file, the shell around
+it, its namesake in another folder. The rules, in the order in which they decide:
+
+1. The words are whole words of the command line, or of the title that the process has given itself.
+2. Who only looks at a file (`tail`, an editor) is not meant, nor is the shell around an application or what keeps it
+   running, unless there is nothing else.
+3. Where one of them runs from the project's folder, only those that do are meant; else where one has the user that
+   scripts run as, only those.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from projects.commands.processes import TICKS, Place, Process, Survey, Unit
+from projects.commands.proof import Identity, base
+
+#: These follow, show or copy a file, or wait: what they name, they are not.
+# fmt: off
+ONLOOKERS = frozenset({
+    "tail", "head", "less", "more", "most", "cat", "tac", "tee", "vi", "vim", "vimdiff", "nvim", "view", "nano",
+    "pico", "emacs", "ed", "mcedit", "joe", "grep", "egrep", "fgrep", "rg", "ag", "sed", "awk", "gawk", "mawk",
+    "watch", "man", "ssh", "scp", "sftp", "rsync", "git", "journalctl", "strace", "ltrace", "gdb", "lsof", "fuser",
+    "inotifywait", "multitail", "lnav", "tar", "cp", "mv", "ls", "find", "du", "wc", "sort", "stat", "file", "diff",
+    "md5sum", "sha256sum", "ps", "pgrep", "pkill", "kill", "top", "htop", "curl", "wget", "logger", "rotatelogs",
+    "cronolog", "sleep", "date", "xargs", "gzip", "zstd",
+})
+# fmt: on
+#: These start an application, wait for it or keep it running.
+# fmt: off
+STARTERS = frozenset({
+    "sh", "bash", "dash", "ash", "ksh", "ksh93", "mksh", "zsh", "fish", "csh", "tcsh", "yash", "busybox", "sudo",
+    "su", "runuser", "doas", "timeout", "flock", "script", "nohup", "setsid", "env", "nice", "ionice", "chroot",
+    "unshare", "nsenter", "systemd-run", "start-stop-daemon", "daemonize", "tini", "dumb-init", "catatonit",
+    "conmon", "containerd-shim", "containerd-shim-runc-v2", "supervisord", "circusd", "runsv", "runsvdir",
+    "s6-supervise", "s6-svscan", "monit", "god", "pm2", "forever", "nodemon", "foreman", "honcho", "overmind",
+    "screen", "tmux", "entr", "watchexec", "npm", "npx", "yarn", "pnpm", "uv", "uvx",
+})
+# fmt: on
+#: One that has been running for so long, or was started so soon after what is around it, is no job of a moment.
+STEADY_AFTER, SOON = 60 * TICKS, 10 * TICKS
+#: How many processes of one look are kept, and how many that were not found by their words.
+KEPT, NEAR = 100, 8
+#: A name that is derived from the project's is not looked for if it is shorter.
+SHORTEST = 3
+
+_LAUNCH = re.compile(r"\bmanage\.py deploy ")
+_KEEPER_TITLE = re.compile(r"PM2 v\S+: God Daemon")
+#: What may follow a word that is a program or a file: a version, an ending.
+_TAIL = r"(?:[-_.]v?\d[\w.+-]*)?(?:\.(?:jar|war|m?js|cjs|ts|py|rb|php|phar|dll|exe|pl|sh))?"
+_A_FILE = re.compile(r"[\w./+~-]+")
+_VERSIONED = frozenset({"python", "php", "php-fpm", "ruby", "perl", "node", "java", "lua", "postgres", "tomcat"})
+
+
+class Fit(IntEnum):
+    """How well a command has the words of a name."""
+
+    NOT = 0
+    #: One of them is only a folder on the way to a file, or a part of a word.
+    LOOSE = 1
+    WHOLE = 2
+
+
+@dataclass(frozen=True)
+class Name:
+    """The words that a service is known by; ``derived`` from the project's name, they are compared in a plain form."""
+
+    text: str
+    derived: bool = False
+
+    def fit(self, process: Process) -> tuple[Fit, int]:
+        """How well it fits the process, and the number of the word of its command that it begins with."""
+        if self.derived:
+            plain = process.command.lower().replace("-", "")
+            return (Fit.WHOLE if len(self.text) >= SHORTEST and self.text in plain else Fit.NOT), 1
+        wanted, words = self.text.split(), process.command.split()
+        fits = [(_fit_from(wanted, words, at), -at) for at in range(len(words))] if wanted else []
+        fit, at = max(fits, default=(Fit.NOT, 0))
+        return fit, -at
+
+    def is_within(self, process: Process) -> bool:
+        """Whether the text is there, if not as whole words."""
+        return len(self.text) >= SHORTEST and self.text in process.command
+
+    def fits_title(self, process: Process) -> bool:
+        """Whether it is the title of the program that the name begins with: `gunicorn: master [app:app]`."""
+        program, _space, _rest = self.text.partition(" ")
+        title, colon, _rest = process.command.partition(":")
+        return bool(colon) and not self.derived and base(program) == title
+
+
+def _fit_from(wanted: Sequence[str], words: Sequence[str], at: int) -> Fit:
+    """How well the words from ``at`` on are those that are wanted; options that nobody named may stand in between."""
+    whole = Fit.WHOLE
+    for number, word in enumerate(wanted):
+        while number and at < len(words) and words[at].startswith("-") and not _word_fit(word, words[at]):
+            at += 1
+        if at >= len(words) or not (fit := _word_fit(word, words[at])):
+            return Fit.NOT
+        whole = min(whole, fit)
+        at += 1
+    return whole
+
+
+def _word_fit(wanted: str, word: str) -> Fit:
+    """How well a word of a command is the one that is wanted: itself, or the file at the end of its path."""
+    if wanted == word:
+        return Fit.WHOLE
+    word = word.rstrip(":")
+    file = wanted.removeprefix("./")
+    if not file:
+        return Fit.NOT
+    digits = r"[\d.]*" if base(file) in _VERSIONED else ""
+    if re.search(rf"(?:^|/){re.escape(file)}{digits}{_TAIL}$", word):
+        return Fit.WHOLE
+    if _A_FILE.fullmatch(word):
+        return Fit.LOOSE if f"/{file}/" in word else Fit.NOT
+    # A value of an option, or a part of a title: -Dprofile=prod, [app:app].
+    return Fit.LOOSE if re.search(rf"(?:(?<![\w-])|(?<=^-\w)){re.escape(wanted)}(?![\w-])", word) else Fit.NOT
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one look has found of a service.
+
+    ``processes`` are all that could be meant; ``near`` those that were not found by their words but run from the
+    project's folder, or have the name as a part of a word. ``unit`` is what systemd says, where the service is a unit.
+    ``alive`` is every process of the server, ``user`` the one that scripts run as, if one was named.
+    """
+
+    processes: tuple[Identity, ...] = ()
+    near: tuple[Identity, ...] = ()
+    unit: Unit | None = None
+    alive: frozenset[tuple[int, int | None]] = frozenset()
+    user: int | None = None
+
+    def has(self, identity: Identity) -> bool:
+        """Whether the process is there, whatever it is called by now."""
+        return (identity.pid, identity.start) in self.alive
+
+
+class Search:
+    """One look through the processes of a server; ``live`` is the release that they should run from, if any."""
+
+    def __init__(self, survey: Survey, live: str) -> None:
+        self.survey = survey
+        self.live = live
+
+    def by_name(self, name: Name) -> Found:
+        """Everything that could be the service of this ``name``."""
+        found: dict[int, Identity] = {}
+        near: list[Identity] = []
+        for process in self.survey.processes:
+            if _LAUNCH.search(process.command):
+                continue  # it names the project too: deployer may deploy to its own machine
+            fit, at = name.fit(process)
+            if not fit and not self._has_the_title(name, process):
+                if len(near) < NEAR and self._is_near(name, process):
+                    near.append(self.identity(process))
+                continue
+            place = self.survey.place(process.pid)
+            if not (at and _program(process, place) in ONLOOKERS):
+                found[process.pid] = replace(self.identity(process, place), loose=fit == Fit.LOOSE or None)
+        return self._found((*self._with_those_below(found),), tuple(near))
+
+    def by_unit(self, unit: str) -> Found:
+        """Every process of the unit's control group, the main one first; the unit itself where it has none."""
+        state = self.survey.unit
+        if state is None:
+            return self._found(())
+        group, main, invocation = state.fact("ControlGroup"), state.number("MainPID"), state.fact("InvocationID")
+        members = [
+            process
+            for process in self.survey.processes
+            if process.pid == main or (group and f"{process.group}/".startswith(f"{group}/"))
+        ]
+        members.sort(key=lambda process: process.pid != main)
+        found = [replace(self.identity(process), invocation=invocation) for process in members]
+        if not found and state.is_up:
+            since = self.survey.moment(state.number("StateChangeTimestampMonotonic") / 1_000_000)
+            found = [Identity(0, since, unit, invocation=invocation)]
+        return self._found(tuple(found))
+
+    def _found(self, processes: tuple[Identity, ...], near: tuple[Identity, ...] = ()) -> Found:
+        alive = frozenset((process.pid, process.start) for process in self.survey.processes)
+        return Found(processes[:KEPT], near, self.survey.unit, alive, self.survey.user)
+
+    def identity(self, process: Process, place: Place | None = None) -> Identity:
+        """The process as it is recorded."""
+        place = place or self.survey.place(process.pid)
+        program, release = _program(process, place), self.survey.release_of(place.folder)
+        return Identity(
+            pid=process.pid,
+            since=self.survey.since(process.start),
+            command=process.command[:300],
+            parent=process.parent,
+            start=process.start,
+            boot=self.survey.boot,
+            folder=place.folder,
+            old=release if self.live and release != self.live else "",
+            program=program,
+            user=place.user,
+            image=process.image or None,
+            around=_is_around(process, program) or None,
+            inside=self._is_inside(process, place) or None,
+        )
+
+    def _has_the_title(self, name: Name, process: Process) -> bool:
+        """Whether it is one of the project's own that has by now the title of the program that was named."""
+        return name.fits_title(process) and self._is_inside(process, self.survey.place(process.pid))
+
+    def _with_those_below(self, found: Mapping[int, Identity]) -> Iterable[Identity]:
+        """Those that were found, and what belongs to them: an application below its shell, workers of its own kind."""
+        everything = dict(found)
+        for process in self.survey.processes:
+            root = found.get(process.pid)
+            for child in self.survey.below(process) if root else ():
+                it = self.identity(child)
+                if child.pid in everything or it.around or it.program in ONLOOKERS or root is None:
+                    continue
+                if self._is_steady(child, process) if root.around else it.stem == root.stem:
+                    everything[child.pid] = replace(it, inside=it.inside or root.inside, loose=root.loose)
+        return everything.values()
+
+    def _is_steady(self, child: Process, around: Process) -> bool:
+        return self.survey.now - child.start >= STEADY_AFTER or child.start - around.start <= SOON
+
+    def _is_near(self, name: Name, process: Process) -> bool:
+        within = name.is_within(process)
+        if not within and not self.survey.folder:
+            return False
+        place = self.survey.place(process.pid)
+        program = _program(process, place)
+        if program in ONLOOKERS or _is_around(process, program):
+            return False
+        return within or self._is_inside(process, place)
+
+    def _is_inside(self, process: Process, place: Place) -> bool:
+        """Whether it runs from the folder of the project: it works there, or its program or its first file is there."""
+        return any(map(self.survey.is_below, (place.folder, place.program, *process.command.split()[:4])))
+
+
+def _program(process: Process, place: Place) -> str:
+    """The name of its program: that of the file, where the login may see it, else the first word of its command."""
+    return base(place.program) or base(process.command.split(maxsplit=1)[0])
+
+
+def _is_around(process: Process, program: str) -> bool:
+    """Whether it is what starts an application or keeps it running, not the application."""
+    first = [base(word) for word in process.command.split()[:2]]
+    return not STARTERS.isdisjoint({program, *first}) or _KEEPER_TITLE.match(process.command) is not None
+
+
+# --- which of them are meant --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Those that are meant, before a restart and after it; ``others`` could have been, and are left alone."""
+
+    before: tuple[Identity, ...]
+    after: tuple[Identity, ...]
+    others: tuple[Identity, ...] = ()
+
+
+def choose(before: Sequence[Identity], after: Sequence[Identity], user: int | None = None) -> Chosen:
+    """Those that are meant, by the same rules on both sides; ``user`` is the one that scripts run as, if any."""
+    kept = [*before, *after]
+    for rule in (_is_no_shell, _has_whole_words, _is_of_the_project, lambda it: it.user == user is not None):
+        kept = [it for it in kept if rule(it)] or kept
+    keys = {it.key for it in kept}
+    was = tuple(it for it in before if it.key in keys)
+    users, programs = {it.user for it in was}, {it.stem for it in was}
+    now = [it for it in after if it.key in keys]
+    now = _rather(now, was, lambda it: it.user in users)
+    now = _rather(now, was, lambda it: it.stem in programs)
+    meant = {it.key for it in (*was, *now)}
+    others = {it.key: it for it in after if it.key not in meant and not it.around}
+    return Chosen(was, tuple(now), tuple(others.values()))
+
+
+def _is_no_shell(it: Identity) -> bool:
+    return not it.around
+
+
+def _has_whole_words(it: Identity) -> bool:
+    return not it.loose
+
+
+def _is_of_the_project(it: Identity) -> bool:
+    return bool(it.inside)
+
+
+def _rather(now: list[Identity], was: Sequence[Identity], like: Callable[[Identity], bool]) -> list[Identity]:
+    """Those that are ``like`` the ones before, and the old ones; all of them where no new one is."""
+    old = {it.key for it in was}
+    return [it for it in now if it.key in old or like(it)] if any(it.key not in old and like(it) for it in now) else now

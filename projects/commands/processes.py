@@ -1,0 +1,332 @@
+"""The processes and the unit of a service, asked of a server in one short script, and the reading of its answer."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from shlex import quote
+from typing import NamedTuple, Self
+
+from projects.commands.service import in_shell
+from servers.shell import as_user
+
+#: How a moment by a server's clock is written.
+MOMENT = "%Y-%m-%d %H:%M:%S UTC"
+#: What /proc counts start times in, a second: USER_HZ, the same on every architecture that Linux still runs on.
+TICKS = 100
+#: Characters of a command line that are looked at.
+COMMAND_LIMIT = 4096
+
+#: What systemd is asked about a unit; it leaves out what does not apply to the unit's type.
+PROPERTIES = (
+    *("LoadState", "ActiveState", "SubState", "Type", "Result", "MainPID", "InvocationID", "NRestarts"),
+    *("ControlGroup", "StateChangeTimestampMonotonic", "ExecMainStatus"),
+)
+
+
+#: Where there are no properties, the reason that systemctl gave is kept beside them.
+PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process: its identity (pid and start, in ticks since boot), its parent and its command line.
+
+    ``image`` is where its stack began when it last executed a program: another number for the same process means that
+    it has executed anew. 0 where the login may not see it. ``group`` is its control group, where that was asked.
+    """
+
+    pid: int
+    parent: int
+    start: int
+    command: str
+    image: int = 0
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process comes from: the id of its user, the file of its program, the folder that it works in.
+
+    None and empty where the login may not see it.
+    """
+
+    user: int | None = None
+    program: str = ""
+    folder: str = ""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What systemd says about a unit, by the names of its own properties. ``manager``: ``system``, or a ``user``'s."""
+
+    manager: str
+    facts: Mapping[str, str]
+
+    def fact(self, name: str) -> str:
+        """One property; empty where there is none of this name."""
+        return self.facts.get(name, "")
+
+    def number(self, name: str) -> int:
+        """A property that is a number; 0 where there is none."""
+        return _number(self.fact(name)) or 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is such a unit."""
+        return self.fact("LoadState") not in {"", "not-found"}
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it does what it is there for: it is active, or it has run to its end as it should."""
+        ran = self.fact("Type") == "oneshot" and self.fact("ActiveState") == "inactive"
+        return self.fact("ActiveState") in {"active", "reloading"} or (ran and self.has_run)
+
+    @property
+    def has_run(self) -> bool:
+        """Whether it was ever started, and ended well."""
+        return self.fact("Result") == "success" and bool(self.fact("InvocationID"))
+
+    @property
+    def state(self) -> str:
+        """Its state in systemd's own words: ``failed (exit-code)``, ``activating (auto-restart)``, ``not-found``."""
+        if self.fact("LoadState") != "loaded":
+            return self.fact("LoadState") or self.fact(PROBLEM)
+        active, result = self.fact("ActiveState"), self.fact("Result")
+        detail = result if active == "failed" else self.fact("SubState")
+        return f"{active} ({detail})" if detail and detail != active else active
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A server's state: boot id, every process that is not the asking session's own, the unit that was asked for.
+
+    ``folder`` is the real path of the folder that was asked for, and ``releases`` that of the releases in it, links
+    resolved; empty where there is none. ``now`` is the moment of the answer, in ticks since boot; ``user`` the id of
+    the user that scripts run as, where one was named.
+    """
+
+    boot: str
+    booted_at: int
+    processes: tuple[Process, ...]
+    unit: Unit | None = None
+    folder: str = ""
+    releases: str = ""
+    now: int = 0
+    user: int | None = None
+    places: str = field(default="", repr=False)
+
+    def since(self, start: int) -> str:
+        """When a process with this ``start`` was started, by the server's clock, in UTC."""
+        return self.moment(start / TICKS)
+
+    def moment(self, seconds: float) -> str:
+        """The moment so many seconds after the boot, by the server's clock, in UTC."""
+        try:
+            return datetime.fromtimestamp(self.booted_at + seconds, UTC).strftime(MOMENT)
+        except (ValueError, OverflowError, OSError):  # a server may say anything
+            return ""
+
+    @cached_property
+    def children(self) -> Mapping[int, list[Process]]:
+        """The children of each process, by its pid."""
+        families: dict[int, list[Process]] = {}
+        for process in self.processes:
+            families.setdefault(process.parent, []).append(process)
+        return families
+
+    def below(self, process: Process) -> Iterator[Process]:
+        """Its children, their children, and so on."""
+        waiting, seen = [process], {process.pid}
+        while waiting:
+            for child in self.children.get(waiting.pop().pid, ()):
+                if child.pid not in seen:
+                    seen.add(child.pid)
+                    waiting.append(child)
+                    yield child
+
+    def place(self, pid: int) -> Place:
+        """Where a process comes from."""
+        user, program = self._link(pid, "exe")
+        _user, folder = self._link(pid, "cwd")
+        return Place(user, program.removesuffix(" (deleted)"), folder)
+
+    def is_below(self, path: str) -> bool:
+        """Whether a path lies in the folder that was asked for."""
+        return any(_is_below(path, folder) for folder in (self.folder, self.releases))
+
+    def release_of(self, folder: str) -> str:
+        """The release that a folder lies in; empty where it lies in none."""
+        if not _is_below(folder, self.releases):
+            return ""
+        return plain_path(folder)[len(plain_path(self.releases)) :].lstrip("/").split("/")[0]
+
+    def _link(self, pid: int, name: str) -> tuple[int | None, str]:
+        """The owner of one of the process's links, and where it leads: a line of `ls -ln`."""
+        at = -1
+        while (at := self.places.find(f" /proc/{pid}/{name}", at + 1)) >= 0:
+            begin, end = self.places.rfind("\n", 0, at) + 1, self.places.find("\n", at)
+            match = _LINK.match(self.places, begin, end)
+            if match is not None and match.start(2) == at + 1:  # else it is a folder that is called like that
+                return int(match[1]), match[3] or ""
+        return None, ""
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return bool(folder) and f"{plain_path(path)}/".startswith(plain_path(folder) + "/")
+
+
+def plain_path(path: str) -> str:
+    """As `ls -q` prints it where the locale knows no letters but ASCII; without the mark of a deleted file."""
+    path = path.removesuffix(" (deleted)")
+    if path.isascii() and path.isprintable():
+        return path
+    return re.sub(r"[^\x20-\x7e]", "?", path.encode(errors="surrogateescape").decode("latin-1"))
+
+
+_LINK = re.compile(r"l\S*\s+\d+\s+(\d{1,10})\s[^/]* (/proc/\d+/(?:exe|cwd))(?: -> (.*))?\Z")
+
+
+def survey(unit: str = "", folder: str = "", run_as: str = "") -> str:
+    """Print everything that `read_survey` wants. The command lines come back as data and are matched in Python.
+
+    ``folder`` may begin with ``~/``. What another user's processes are is shown to that user, ``run_as``, alone.
+    """
+    groups = " /proc/[0-9]*/cgroup" if unit else ""
+    path = in_shell(folder)
+    where = f"""[ ! -d {path} ] || printf 'FOLDER %s\\n' "$(cd -P -- {path} && pwd -P)"
+[ ! -L {path}/releases ] || printf 'RELEASES %s\\n' "$(cd -P -- {path}/releases && pwd -P)"
+"""
+    links = "ls -lndq /proc/[0-9]*/exe /proc/[0-9]*/cwd 2>/dev/null"
+    who = ""
+    if run_as:  # root sees them all
+        links = f"if [ -r /proc/1/environ ]; then {links}; else {as_user(run_as, links)}; fi"
+        who = f"printf 'USER %s\\n' \"$(id -u -- {quote(run_as)} 2>/dev/null)\"\n"
+    return f"""read -r boot </proc/sys/kernel/random/boot_id
+printf 'BOOT %s\\nSELF %s\\n' "$boot" $$
+{where if folder else ""}{who}{survey_unit(unit, run_as) if unit else ""}echo PROCESSES
+grep -aH '' /proc/stat /proc/[0-9]*/stat /proc/[0-9]*/cmdline{groups} 2>/dev/null
+echo PLACES
+{links}
+:
+"""
+
+
+def survey_unit(unit: str, run_as: str) -> str:
+    """Print ``UNIT manager`` and the unit's properties: those of the system's unit, else those of the user's own."""
+    show = f"show {' '.join(f'-p {name}' for name in PROPERTIES)} -- {quote(unit)}"
+    own = as_user(run_as, f"XDG_RUNTIME_DIR=${{XDG_RUNTIME_DIR:-/run/user/$(id -u)}} systemctl --user {show} 2>&1")
+    return f"""unit=$(systemctl {show} 2>&1) manager=system
+case $unit in *LoadState=not-found*|*LoadState=error*)
+own=$({own})
+case $own in *LoadState=loaded*|*LoadState=masked*) unit=$own manager=user ;; esac ;;
+esac
+printf 'UNIT %s\\n%s\\n' $manager "$unit"
+"""
+
+
+def read_unit(text: str) -> Unit:
+    """Read the answer to `survey_unit`."""
+    return _read_head(text)[1] or Unit("", {})
+
+
+_PROC_LINE = re.compile(r"/proc/(\d{1,10})/(stat|cmdline|cgroup):(.*)", re.DOTALL)
+_BOOTED_AT = re.compile(r"^/proc/stat:btime (\d{1,12})$", re.MULTILINE)
+
+
+def read_survey(text: str) -> Survey:
+    """Take the answer apart, and leave out the asking session: its shell, the shell's ancestors and children."""
+    head, _mark, rest = text.partition("PROCESSES\n")
+    listing, _mark, places = rest.partition("\nPLACES\n")
+    facts, unit = _read_head(head)
+    stats: dict[int, _Stat] = {}
+    commands: dict[int, str] = {}
+    groups: dict[int, str] = {}
+    for line in listing.split("\n"):
+        match = _PROC_LINE.match(line)
+        if match is None:
+            continue
+        pid = int(match[1])
+        if match[2] == "stat":
+            if (stat := _Stat.read(match[3])) is not None:
+                stats[pid] = stat
+        elif match[2] == "cmdline":
+            commands[pid] = (commands.get(pid, "") + " " + match[3]).replace("\0", " ").strip()[:COMMAND_LIMIT]
+        elif match[3].startswith(("0::", "1:name=systemd:")):
+            groups[pid] = match[3].split(":", 2)[2]
+    booted_at = _BOOTED_AT.search(listing)
+    own = _number(facts.get("SELF", "")) or 0
+    folder = facts.get("FOLDER", "").rstrip("/")
+    left_out = _session_of(own, {pid: stat.parent for pid, stat in stats.items()})
+    return Survey(
+        boot=facts.get("BOOT", ""),
+        booted_at=int(booted_at[1]) if booted_at else 0,
+        processes=tuple(
+            Process(pid, stat.parent, stat.start, commands[pid], stat.image, groups.get(pid, ""))
+            for pid, stat in sorted(stats.items())
+            if pid not in left_out and stat.state != "Z" and commands.get(pid)
+        ),
+        unit=unit,
+        folder=folder,
+        releases=facts.get("RELEASES", f"{folder}/releases" if folder else "").rstrip("/"),
+        now=stats[own].start if own in stats else 0,
+        user=_number(facts.get("USER", "")),
+        places=f"\n{places}\n",
+    )
+
+
+class _Stat(NamedTuple):
+    """What is read of /proc/PID/stat."""
+
+    state: str
+    parent: int
+    start: int
+    image: int
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """None for what is no such line."""
+        fields = text.rpartition(")")[2].split()
+        if len(fields) <= _STACK:
+            return None
+        parent, start, image = (_number(fields[at]) for at in (_PARENT, _START, _STACK))
+        return None if parent is None or start is None else cls(fields[0], parent, start, image or 0)
+
+
+#: Where the fields are behind the name of the program.
+_PARENT, _START, _STACK = 1, 19, 25
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 20 else None
+
+
+def _read_head(head: str) -> tuple[dict[str, str], Unit | None]:
+    facts: dict[str, str] = {}
+    unit: Unit | None = None
+    properties: dict[str, str] = {}
+    for line in head.splitlines():
+        name, _space, value = line.partition(" ")
+        if unit is not None:
+            key, equals, answer = line.partition("=")
+            if equals and key in PROPERTIES:
+                properties[key] = answer
+            elif not properties:
+                properties[PROBLEM] = line[:200]  # systemctl is not there, or has no one to ask
+        elif name == "UNIT":
+            unit = Unit(value, properties)
+        else:
+            facts.setdefault(name, value)
+    return facts, unit
+
+
+def _session_of(own: int, parents: Mapping[int, int]) -> set[int]:
+    """The asking shell, all that is below it, and its ancestors."""
+    left_out = {own}
+    while below := {pid for pid, parent in parents.items() if parent in left_out} - left_out:
+        left_out |= below
+    while (parent := parents.get(own, 0)) > 1 and parent not in left_out:
+        left_out.add(parent)
+        own = parent
+    return left_out
