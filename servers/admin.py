@@ -36,7 +36,7 @@ class CredentialAdmin(admin.ModelAdmin[Credential]):
         return [
             (None, {"fields": shown}),
             (_("Login by SSH key"), {"fields": ("private_key", "passphrase")}),
-            (_("Login by password"), {"fields": ("password",)}),
+            (_("Login by password, or by key and password"), {"fields": ("password",)}),
         ]
 
     @admin.display(description=_("private key"), boolean=True)

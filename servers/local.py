@@ -23,8 +23,9 @@ from servers.shell import RUN_MARKER, STDERR, STDOUT, OnOutput, Script, Shell
 class LocalShell(Shell):
     """bash on this machine, for builds.
 
-    The script gets a clean environment (none of the platform's own variables), its own session, and
-    a root process that adopts every orphan below it, so that all of it is found when it has to end.
+    The script gets a clean environment (none of the platform's own variables), its own session, a umask that lets
+    everybody read what is built, as the servers' users will, and a root process that adopts every orphan below it, so
+    that all of it is found when it has to end.
     """
 
     #: What a build inherits from the platform: enough to find programs, nothing that is a secret.
@@ -50,6 +51,7 @@ class LocalShell(Shell):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                umask=0o022,
                 preexec_fn=adopt_orphans,  # one system call: nothing in it could wait for a lock
             )
             try:

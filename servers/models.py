@@ -24,7 +24,7 @@ class Environment(models.TextChoices):
 
 
 class Credential(models.Model):
-    """A login: a user name with a private key or a password, encrypted at rest.
+    """A login: a user name with a private key or a password, or both for servers that want both; encrypted at rest.
 
     Servers log in with it; a project may use one for its git repository.
     """

@@ -57,6 +57,7 @@ def clone(work: Work) -> Iterator[Checkout]:
     try:
         tree = folder / "tree"
         tree.mkdir()
+        tree.chmod(0o755)  # a release has its mode, whatever the umask here
         mirror = Mirror(plan.git_url, _login(plan), folder)
         work.log.mask = work.log.mask.knowing(mirror.secrets)
         path, env = str(mirror.path), mirror.env

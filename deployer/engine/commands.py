@@ -26,11 +26,15 @@ class Commands:
         """What ``answer`` printed if its status is one of ``fine``; else a `TransferError` that says why."""
         if answer.code in fine:
             return answer.stdout
-        why = release_commands.REASONS.get(answer.code)
-        detail = " / ".join(answer.stderr.strip().splitlines()[:2])[:500]
-        if why:
-            values = {"path": self.deploy_path}
-            raise TransferError(what, (why[0] % values) + (f" ({detail})" if detail else ""), why[1] % values)
+        reason = release_commands.REASONS.get(answer.code)
+        lines = answer.stderr.strip().splitlines()
+        detail = " / ".join(lines[:2])[:500]
+        if reason:
+            values = {"path": self.deploy_path, "named": "".join(lines[-1:])[:300]}
+            why = reason[0] % values
+            if detail and values["named"] not in why:
+                why += f" ({detail})"
+            raise TransferError(what, why, reason[1] % values)
         raise TransferError(what, detail or _("status %d") % answer.code)
 
     def need_script(self, path: str) -> None:

@@ -42,10 +42,17 @@ def _numbers(rows: DeploymentQuerySet) -> list[int]:
 
 
 def work_horse_killed(deployment_id: int, signal: int | None) -> bool:
-    """Take over a deployment that had not ended when the process carrying it out was gone. Returns whether it did."""
-    lost = Deployment.objects.running().defer("plan").filter(pk=deployment_id).first()
+    """Take over a deployment that had not ended when the process carrying it out was gone. Returns whether it did.
+
+    One that it had not begun yet stays on its way; the sweep sends it again.
+    """
     how = _("was killed by signal %d") % signal if signal else _("ended unexpectedly")
-    return lost is not None and take_over(lost, how)
+    lost = Deployment.objects.active().defer("plan").filter(pk=deployment_id).first()
+    if lost is None or lost.status != Deployment.Status.PENDING:
+        return lost is not None and take_over(lost, how)
+    why = _("The worker %s before it had begun: another one will be asked.") % how
+    LogLine.objects.create(deployment=lost, level=LogLine.Level.ERROR, content=why, timestamp=timezone.now())
+    return False
 
 
 def take_over(lost: Deployment, how: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Self
 import paramiko
 from django.utils.translation import gettext as _
 
-from servers.errors import LinkLostError, ScriptTimeoutError, StoppedError
+from servers.errors import LinkLostError, NoSessionError, ScriptTimeoutError, StoppedError
 from servers.shell import STDERR, STDOUT, OnOutput
 from servers.ssh.chain import SILENCE, Chain
 
@@ -40,12 +40,22 @@ class Channel:
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         let_go(self._channel)
+        self.chain.session_ended()
         if isinstance(error, OSError | EOFError | paramiko.SSHException):
             raise LinkLostError(self.lost, str(error)) from error
 
     def start(self, command: str) -> None:
-        """Run ``command``, as the login's shell reads it."""
-        self._channel.exec_command(command)
+        """Run ``command``, as the login's shell reads it: one of `READS_ALL` and `READS_A_LINE`."""
+        try:
+            self._channel.exec_command(command)
+        except paramiko.SSHException as error:
+            if not self.chain.answers():
+                raise
+            raise NoSessionError(
+                _("%s was logged in to, but it does not start a command") % self.chain.server,
+                "",
+                _("Check how many processes the login may have (ulimit -u)."),
+            ) from error
 
     def send(self, data: bytes) -> None:
         """Send ``data`` as all of the command's input."""
@@ -132,6 +142,17 @@ def let_go(channel: paramiko.Channel) -> None:
         channel.close()
 
 
+#: Read by the login's shell, whichever it is: a line that means the same to all of them. The text comes as input.
+READS_ALL = "exec /bin/sh -s"
+#: The same for a text that is sent as one line, with the input of the script behind it.
+READS_A_LINE = """exec /bin/sh -c 'IFS= read -r text && eval "$(printf %b "$text")"'"""
+
+
 def whole(text: str) -> bytes:
     """``text`` as a function that sh reads to its end before it starts, so that no child eats the rest."""
     return f"deployer() {{\n{text}\n}}\ndeployer </dev/null\nexit $?\n".encode(errors="surrogateescape")
+
+
+def one_line(text: str) -> bytes:
+    """``text`` as the line that `READS_A_LINE` takes; sh reads no byte of what follows it (POSIX: read)."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n").encode(errors="surrogateescape") + b"\n"

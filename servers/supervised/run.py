@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 
 from servers.errors import (
     LinkLostError,
+    NoSessionError,
     RunLostError,
     ScriptTimeoutError,
     ShellError,
@@ -63,7 +64,7 @@ class SupervisedRun(Shell):
                 if not self.link.abandoned:
                     self._end(follower, script.run_as)
                 raise
-            except (LinkLostError, UnreachableError) as error:
+            except (LinkLostError, NoSessionError, UnreachableError) as error:
                 if self.link.abandoned or stop.is_set() or time.monotonic() > deadline:
                     raise
                 self.link.notice(_("%s Connecting again.") % error)
