@@ -21,7 +21,7 @@ from servers.errors import (
 from servers.keys import fingerprint
 from servers.models import Server
 from servers.pauses import pauses
-from servers.shell import STDERR, STDOUT, OnOutput
+from servers.shell import ROOM, STDERR, STDOUT, OnOutput
 from servers.ssh.chain import Chain
 from servers.ssh.channel import Channel, let_go, whole
 from servers.ssh.hop import Hop, in_spite_of_crowds
@@ -122,12 +122,20 @@ class SSHShell:
 
     # --- commands ----------------------------------------------------------------------------------
 
-    def execute(self, text: str, on_output: OnOutput, *, deadline: float, stop: threading.Event | None = None) -> int:
+    def execute(
+        self,
+        text: str,
+        on_output: OnOutput,
+        *,
+        deadline: float,
+        stop: threading.Event | None = None,
+        room: threading.Event = ROOM,
+    ) -> int:
         """Run ``text`` under sh and give its exit status. Raises `LinkLostError` when there is none."""
         with self._channel(_("The link to %s was lost") % self.server) as channel:
             channel.start("exec /bin/sh -s")
             channel.send(whole(text))
-            channel.read(on_output, deadline, stop)
+            channel.read(on_output, deadline, stop, room)
             return channel.exit_status()
 
     def capture(self, text: str, *, timeout: float = 30, limit: int = 64 << 20) -> Output:
