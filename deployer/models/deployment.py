@@ -351,9 +351,10 @@ class Target(models.Model):
     (the sentence as it was told then); ``undone`` is who it was before a rollback. ``evidence`` is what the server
     showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
     folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of the
-    run that rolls it back, written before that begins. ``progress`` is how far an upload is, in words.
-    ``staged_at`` is when the upload was whole, ``begun_at`` when its turn came (the switch, or the restart where there
-    is none), ``checking_at`` when its script had ended. ``revision`` grows with every change.
+    run that rolls it back, written before that begins. ``stdout_logged`` and ``stderr_logged`` are how many bytes of
+    the output of the latest of the two are in the log, written with its lines. ``progress`` is how far an upload is,
+    in words. ``staged_at`` is when the upload was whole, ``begun_at`` when its turn came (the switch, or the restart
+    where there is none), ``checking_at`` when its script had ended. ``revision`` grows with every change.
     """
 
     class Status(models.TextChoices):
@@ -422,6 +423,8 @@ class Target(models.Model):
     progress = models.CharField(_("progress"), max_length=100, blank=True)
     run_key = models.CharField(max_length=32, default="", editable=False)
     undo_key = models.CharField(max_length=32, default="", editable=False)
+    stdout_logged = models.PositiveBigIntegerField(default=0, editable=False)
+    stderr_logged = models.PositiveBigIntegerField(default=0, editable=False)
     revision = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
@@ -473,8 +476,9 @@ class Target(models.Model):
 
     def begin_rollback(self, key: str, proof: dict[str, Any]) -> bool:
         """Write that this server, whose work had ended, is about to be put back. Says whether it won."""
-        won = self._ended_here().update(undo_key=key, proof=proof) == 1
-        self.refresh_from_db(fields=["undo_key", "proof"])
+        values = {"undo_key": key, "proof": proof, "stdout_logged": 0, "stderr_logged": 0}
+        won = self._ended_here().update(**values) == 1
+        self.refresh_from_db(fields=[*values])
         return won
 
     def record_switch_back(self, version: str) -> bool:

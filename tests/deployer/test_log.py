@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployer.log.lines import LINE_LIMIT, LineSplitter
 from deployer.log.masking import MASK, Masker
-from deployer.log.writing import LINE_LIMIT, LineSplitter
 
 
 def lines(data: bytes, *secrets: str, piece: int = 7) -> list[str]:
