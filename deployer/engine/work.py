@@ -51,7 +51,7 @@ class Work:
     def release(self, release: Release) -> None:
         self._release = release
         self.deployment.release = release
-        insist(lambda: Deployment.objects.filter(pk=self.deployment.pk).update(release=release))
+        insist(lambda: self.deployment.held().update(release=release))
 
     @property
     def archive(self) -> Archive:
