@@ -25,8 +25,10 @@ from servers.ssh.shell import RECONNECTING, SSHShell
 from servers.supervised import script as protocol
 from servers.supervised.follower import LOST, REBOOTED, Follower, Record
 
-#: Seconds that ending a run may take, and then reading its last output: a busy server is slow to list its processes.
+#: Seconds that ending a run may take: a busy server is slow to list its processes.
 ENDING = 120.0
+#: Seconds for which the output of a run that was ended is read on.
+_LAST_WORDS = 30.0
 #: Bytes of output that are fetched at once where they are asked for and not followed.
 _PIECE = 1 << 20
 _FROM_THE_BEGINNING: Mapping[str, int] = MappingProxyType({})
@@ -203,6 +205,8 @@ class SupervisedRun(Shell):
         follower.lost_link()
         if was_ended:
             text = self._following(follower)
-            with contextlib.suppress(ShellError):
-                self.link.execute(text, follower.take, deadline=time.monotonic() + ENDING, room=room)
+            try:
+                self.link.execute(text, follower.take, deadline=time.monotonic() + _LAST_WORDS, room=room)
+            except ShellError as error:
+                self.link.notice(_("The end of the output was not read: %s") % error)
         return was_ended
