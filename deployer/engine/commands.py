@@ -9,6 +9,9 @@ from projects.commands import release as release_commands
 from servers.errors import TransferError
 from servers.ssh.shell import Output, SSHShell
 
+#: The most that is printed: a line for each file of the largest releases.
+LISTING = 64 << 20
+
 
 class Commands:
     """Runs short scripts over ``link`` that work on ``deploy_path``, each for at most ``timeout`` seconds."""
@@ -20,7 +23,7 @@ class Commands:
 
     def capture(self, text: str, what: str, fine: Container[int] = (0,)) -> str:
         """Run ``text`` and give what it printed; another status than ``fine`` is a `TransferError`."""
-        return self.accept(self.link.capture(text, timeout=self.timeout), what, fine)
+        return self.accept(self.link.capture(text, timeout=self.timeout, limit=LISTING), what, fine)
 
     def accept(self, answer: Output, what: str, fine: Container[int] = (0,)) -> str:
         """What ``answer`` printed if its status is one of ``fine``; else a `TransferError` that says why."""

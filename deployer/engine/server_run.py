@@ -299,6 +299,8 @@ class ServerRun:
                 output,
                 timeout=self.plan.script_timeout,
                 stop=self.work.force,
+                room=self.work.log.room,
+                taken=output.taken,
             )
         finally:
             output.finish()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import signal
 import time
 from types import FrameType
@@ -14,9 +15,9 @@ from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.job import Job
 
-import deployer.queue.jobs  # noqa: F401  # loaded before the fork: a job then starts in 8 ms and not in 200
 from deployer.database import insist, refuse_unknown_migrations
 from deployer.host.supervisor import AT_ONCE, SUPERVISED
+from deployer.queue import jobs  # loaded before the fork: a job then starts in 8 ms and not in 200
 from deployer.queue.sending import enqueue_look
 from deployer.queue.sweep import sweep, work_horse_killed
 from deployer.releases.archives import StoreError
@@ -68,6 +69,7 @@ class DeploymentWorker(Worker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         connections.close_all()  # a connection must not be shared with the forked process
+        jobs.claim = secrets.token_hex(16)
         super().execute_job(job, queue)
 
     def handle_warm_shutdown_request(self) -> None:
@@ -92,4 +94,4 @@ class DeploymentWorker(Worker):
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
         number = os.WTERMSIG(ret_val) if ret_val is not None and os.WIFSIGNALED(ret_val) else None
         if job.args:  # a deployment's number; looking at the servers has none, and leaves nothing behind
-            work_horse_killed(job.args[0], number)
+            work_horse_killed(job.args[0], jobs.claim, number)

@@ -11,7 +11,7 @@ import paramiko
 from django.utils.translation import gettext as _
 
 from servers.errors import LinkLostError, NoSessionError, ScriptTimeoutError, StoppedError
-from servers.shell import STDERR, STDOUT, OnOutput
+from servers.shell import ROOM, STDERR, STDOUT, OnOutput
 from servers.ssh.chain import SILENCE, Chain
 
 #: How much is read at once.
@@ -80,22 +80,28 @@ class Channel:
             except TimeoutError:
                 self._insist_on_an_answer()
 
-    def read(self, on_output: OnOutput, deadline: float, stop: threading.Event | None) -> None:
-        """Hand on both streams as they come, until the command has ended and both are drained."""
+    def read(
+        self, on_output: OnOutput, deadline: float, stop: threading.Event | None, room: threading.Event = ROOM
+    ) -> None:
+        """Hand on both streams as they come, until the command has ended and both are drained.
+
+        While there is no ``room``, nothing is taken from the channel: once its window is full, the server waits.
+        """
         poller = select.poll()
         poller.register(self._channel.fileno(), select.POLLIN)
         last_sign = time.monotonic()
         while True:
             ended = self._has_ended  # asked first: what came before the end is there by now
-            if self._hand_on(on_output):
-                last_sign = time.monotonic()
-                continue
-            if ended or self._has_drained():
+            is_idle = room.wait(0.1) and not self._hand_on(on_output)
+            if is_idle and (ended or self._has_drained()):
                 return
             if stop is not None and stop.is_set():
                 raise StoppedError(_("Stopped while a script was running on %s") % self.chain.server)
             if time.monotonic() > deadline:
                 raise ScriptTimeoutError(_("The script on %s ran longer than its time limit") % self.chain.server)
+            if not is_idle:
+                last_sign = time.monotonic()
+                continue
             if time.monotonic() > last_sign + SILENCE:
                 self._insist_on_an_answer()
                 last_sign = time.monotonic()
@@ -110,14 +116,13 @@ class Channel:
         return self._channel.exit_status
 
     def _hand_on(self, on_output: OnOutput) -> bool:
-        """Pass on a piece of output, if there is one."""
-        if self._channel.recv_ready():
+        """Pass on a piece of each stream, if there is one: neither keeps the other waiting."""
+        out, err = self._channel.recv_ready(), self._channel.recv_stderr_ready()
+        if out:
             on_output(STDOUT, self._channel.recv(_PIECE))
-        elif self._channel.recv_stderr_ready():
+        if err:
             on_output(STDERR, self._channel.recv_stderr(_PIECE))
-        else:
-            return False
-        return True
+        return out or err
 
     @property
     def _has_ended(self) -> bool:

@@ -22,13 +22,15 @@ from servers.errors import (
 from servers.keys import fingerprint
 from servers.models import Server
 from servers.pauses import pauses
-from servers.shell import STDERR, STDOUT, OnOutput
+from servers.shell import ROOM, STDERR, STDOUT, OnOutput
 from servers.ssh.chain import Chain
 from servers.ssh.channel import READS_A_LINE, READS_ALL, Channel, let_go, one_line, whole
 from servers.ssh.hop import Hop, in_spite_of_crowds
 
 #: The best piece to hand to the SSH library at once: eight of its packets, through a memoryview.
 PIECE = 261_632
+#: The most that a short script may print.
+LIMIT = 16 << 20
 #: How long a short script is tried again after its link was lost.
 PATIENCE = 30.0
 #: The first and the longest pause before a lost link is opened again.
@@ -41,6 +43,24 @@ class Output(NamedTuple):
     code: int
     stdout: str
     stderr: str
+
+
+class _Printed:
+    """Takes what a short script prints, at most ``limit`` bytes of it."""
+
+    def __init__(self, server: Server, limit: int) -> None:
+        self._server = server
+        self._left = limit
+        self._pieces: dict[str, list[bytes]] = {STDOUT: [], STDERR: []}
+
+    def __call__(self, stream: str, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise TransferError(_("A command on %s printed too much") % self._server)
+        self._pieces[stream].append(data)
+
+    def whole(self, stream: str) -> bytes:
+        return b"".join(self._pieces[stream])
 
 
 class SSHShell:
@@ -124,15 +144,23 @@ class SSHShell:
 
     # --- commands ----------------------------------------------------------------------------------
 
-    def execute(self, text: str, on_output: OnOutput, *, deadline: float, stop: threading.Event | None = None) -> int:
+    def execute(
+        self,
+        text: str,
+        on_output: OnOutput,
+        *,
+        deadline: float,
+        stop: threading.Event | None = None,
+        room: threading.Event = ROOM,
+    ) -> int:
         """Run ``text`` under sh and give its exit status. Raises `LinkLostError` when there is none."""
         with self._channel(_("The link to %s was lost") % self.server) as channel:
             channel.start(READS_ALL)
             channel.send(whole(text))
-            channel.read(on_output, deadline, stop)
+            channel.read(on_output, deadline, stop, room)
             return channel.exit_status()
 
-    def capture(self, text: str, *, timeout: float = 30, limit: int = 64 << 20) -> Output:
+    def capture(self, text: str, *, timeout: float = 30, limit: int = LIMIT) -> Output:
         """Run a short script of our own under sh and give what it printed (at most ``limit`` bytes).
 
         Such a script may be run twice: when the link is lost it is, over a new one, for up to `PATIENCE` seconds.
@@ -161,24 +189,15 @@ class SSHShell:
 
     def _capture_once(self, text: str, timeout: float, limit: int) -> Output:
         nonce = secrets.token_hex(8)
-        pieces: dict[str, list[bytes]] = {STDOUT: [], STDERR: []}
-        size = 0
-
-        def collect(stream: str, data: bytes) -> None:
-            nonlocal size
-            size += len(data)
-            if size > limit:
-                raise TransferError(_("A command on %s printed too much") % self.server)
-            pieces[stream].append(data)
-
+        printed = _Printed(self.server, limit)
         code, late = 0, None
         try:
-            code = self.execute(f"echo {nonce}\n{text}", collect, deadline=time.monotonic() + timeout)
+            code = self.execute(f"echo {nonce}\n{text}", printed, deadline=time.monotonic() + timeout)
         except ScriptTimeoutError as error:
             late = error
         # What the login shell's own start-up files print comes before the nonce.
-        noise, found, stdout = b"".join(pieces[STDOUT]).partition(f"{nonce}\n".encode())
-        stderr = b"".join(pieces[STDERR]).decode(errors="replace")
+        noise, found, stdout = printed.whole(STDOUT).partition(f"{nonce}\n".encode())
+        stderr = printed.whole(STDERR).decode(errors="replace")
         if not found:
             said = (stderr + noise.decode(errors="replace")).strip()[:500]
             raise LoginRefusedError(
@@ -204,7 +223,7 @@ class SSHShell:
         Pieces of `PIECE` bytes are the fastest. Raises `LinkLostError` when there is no exit status; the caller has to
         start again.
         """
-        said: dict[str, list[bytes]] = {STDOUT: [], STDERR: []}
+        said = _Printed(self.server, LIMIT)
         with self._channel(_("The link to %s was lost during the upload") % self.server) as channel:
             deadline = time.monotonic() + timeout
             channel.start(READS_A_LINE)
@@ -217,9 +236,9 @@ class SSHShell:
             except OSError:
                 if not self.is_alive:
                     raise  # else the script ended before it had read everything, and says why
-            channel.read(lambda stream, data: said[stream].append(data), deadline, stop)
+            channel.read(said, deadline, stop)
             code = channel.exit_status()
-        stdout, stderr = (b"".join(said[stream]).decode(errors="replace") for stream in (STDOUT, STDERR))
+        stdout, stderr = (said.whole(stream).decode(errors="replace") for stream in (STDOUT, STDERR))
         return Output(code, stdout, stderr)
 
     def _channel(self, lost: str) -> Channel:

@@ -53,7 +53,7 @@ def test_a_launch_reaches_a_worker_by_its_known_name(sshd, worker, tmp_path):
 
 def test_a_worker_that_dies_before_it_begins_is_said_and_another_one_carries_it_out(sshd, queue_server, tmp_path):
     deployment = launched(sshd, tmp_path, "echo hello")
-    assert not work_horse_killed(deployment.pk, signal.SIGKILL)
+    assert not work_horse_killed(deployment.pk, "", signal.SIGKILL)
     told = deployment.log_lines.get()
     assert (told.level, told.content) == (
         "error",
