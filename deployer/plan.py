@@ -80,6 +80,11 @@ class Location:
     script: str
     log_path: str
 
+    @property
+    def script_is_in_release(self) -> bool:
+        """Whether each release brings the script."""
+        return self.script.startswith(f"{self.deploy_path}/current/")
+
 
 @dataclass(frozen=True)
 class Plan:

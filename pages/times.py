@@ -37,6 +37,12 @@ def clock(span: timedelta) -> str:
 
 
 @register.filter
+def local_time(moment: datetime) -> str:
+    """A moment by the clock of this site, with the name of its zone: all times on a page are of one zone."""
+    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M:%S %Z}"
+
+
+@register.filter
 def ago(moment: datetime | None) -> str | SafeString:
     """The time since then, with the exact time in a tooltip."""
     if moment is None:
@@ -46,9 +52,7 @@ def ago(moment: datetime | None) -> str | SafeString:
         text = _("just now")
     else:
         text = _("%(time)s ago") % {"time": timesince(moment, depth=1)}
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>', local.isoformat(), f"{local:%Y-%m-%d %H:%M:%S %Z}", text
-    )
+    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), local_time(moment), text)
 
 
 @register.filter

@@ -36,7 +36,7 @@ class CredentialAdmin(admin.ModelAdmin[Credential]):
         return [
             (None, {"fields": shown}),
             (_("Login by SSH key"), {"fields": ("private_key", "passphrase")}),
-            (_("Login by password"), {"fields": ("password",)}),
+            (_("Login by password, or by key and password"), {"fields": ("password",)}),
         ]
 
     @admin.display(description=_("private key"), boolean=True)
@@ -66,11 +66,11 @@ class ServerAdmin(admin.ModelAdmin[Server]):
     search_fields = ("name", "host")
     autocomplete_fields = ("credential", "jump_host")
     actions = ("test_connections",)
-    readonly_fields = ("host_key_fingerprint", "connection_status", "connection_error", "last_checked_at")
+    readonly_fields = ("host_key_fingerprint", "connection_status", "connection_error", "last_checked_at", "facts")
     fieldsets = (
         (None, {"fields": ("name", "host", "port", "credential", "jump_host", "is_active")}),
         (_("Host key"), {"fields": ("host_key", "host_key_fingerprint")}),
-        (_("Last connection"), {"fields": ("connection_status", "connection_error", "last_checked_at")}),
+        (_("Last connection"), {"fields": ("connection_status", "connection_error", "last_checked_at", "facts")}),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Server]:

@@ -206,14 +206,16 @@ class ConnectionTest:
         if self._hop is None:
             raise AssertionError("contact was made")
         with _timed(steps):
-            self._shell.enter(self._hop)
+            hop = self._hop
+            self._shell.enter(hop)
             self._hop = None  # the shell keeps the link, and closes it
-            login = {"user": server.credential.username, "credential": server.credential}
-            what = (
-                _("Logged in as %(user)s with the key of “%(credential)s”") % login
-                if server.credential.kind == Credential.Kind.SSH_KEY
-                else _("Logged in as %(user)s with the password of “%(credential)s”") % login
-            )
+            if hop.shown == ["publickey"]:
+                how = _("Logged in as %(user)s with the key of “%(credential)s”")
+            elif "publickey" in hop.shown:
+                how = _("Logged in as %(user)s with the key and the password of “%(credential)s”")
+            else:
+                how = _("Logged in as %(user)s with the password of “%(credential)s”")
+            what = how % {"user": server.credential.username, "credential": server.credential}
             steps.append(ConnectionStep(Level.OK, server, what))
 
     def _work(self, steps: list[ConnectionStep]) -> None:

@@ -14,7 +14,11 @@ class ShellError(Exception):
         return sentences(because(self.what, self.why), self.remedy)
 
 
-class UnreachableError(ShellError):
+class NoLinkError(ShellError):
+    """There is no link, or none that a command can be run over: nobody knows what goes on over there."""
+
+
+class UnreachableError(NoLinkError):
     """The machine did not answer as an SSH server."""
 
 
@@ -22,15 +26,23 @@ class SilentError(UnreachableError):
     """No answer came within the time limit of a login: asking again at once would only wait as long again."""
 
 
-class LoginRefusedError(ShellError):
+class LoginRefusedError(NoLinkError):
     """The machine answered and refused the login."""
 
 
-class HostKeyChangedError(ShellError):
+class IncompatibleError(NoLinkError):
+    """The machine and this one have no algorithm in common."""
+
+
+class NoSessionError(NoLinkError):
+    """The machine is logged in to, and opens no session for a command or does not start it: the link is fine."""
+
+
+class HostKeyChangedError(NoLinkError):
     """The machine is not the one whose key was pinned."""
 
 
-class LinkLostError(ShellError):
+class LinkLostError(NoLinkError):
     """The connection ended during the work."""
 
 

@@ -117,6 +117,7 @@ class LoginForm(StyledForm, CredentialForm):
         help_texts: ClassVar = {
             "private_key": _("The whole file, from -----BEGIN to -----END. It is stored encrypted."),
             "passphrase": _("If the private key has one."),
+            "password": _("Beside a key it is needed only where a server wants both."),
         }
 
 

@@ -17,14 +17,18 @@ from typing import IO
 from django.utils.translation import gettext as _
 
 from servers.errors import ScriptTimeoutError, ShellError, StoppedError
-from servers.shell import RUN_MARKER, STDERR, STDOUT, OnOutput, Script, Shell
+from servers.shell import ROOM, RUN_MARKER, STDERR, STDOUT, OnOutput, Script, Shell
+
+#: Bytes that are read after the end of a script: what its pipes hold may be its own, what comes behind that is not.
+_LEFT_IN_PIPES = 1 << 21
 
 
 class LocalShell(Shell):
     """bash on this machine, for builds.
 
-    The script gets a clean environment (none of the platform's own variables), its own session, and
-    a root process that adopts every orphan below it, so that all of it is found when it has to end.
+    The script gets a clean environment (none of the platform's own variables), its own session, a umask that lets
+    everybody read what is built, as the servers' users will, and a root process that adopts every orphan below it, so
+    that all of it is found when it has to end.
     """
 
     #: What a build inherits from the platform: enough to find programs, nothing that is a secret.
@@ -34,9 +38,19 @@ class LocalShell(Shell):
         self.key = key or secrets.token_hex(16)
 
     def run(
-        self, script: Script, on_output: OnOutput, *, timeout: float, stop: threading.Event, strict: bool = True
+        self,
+        script: Script,
+        on_output: OnOutput,
+        *,
+        timeout: float,
+        stop: threading.Event,
+        room: threading.Event = ROOM,
+        strict: bool = True,
     ) -> int:
-        """As `Shell.run`. ``strict``: a failing command ends the script (bash -e -o pipefail)."""
+        """As `Shell.run`. ``strict``: a failing command ends the script (bash -e -o pipefail).
+
+        While there is no ``room``, the script waits where it prints: that time does not count against its limit.
+        """
         env = {name: os.environ[name] for name in self.INHERITED if name in os.environ}
         env |= {**script.env, RUN_MARKER: self.key}
         with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
@@ -50,10 +64,11 @@ class LocalShell(Shell):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                umask=0o022,
                 preexec_fn=adopt_orphans,  # one system call: nothing in it could wait for a lock
             )
             try:
-                self._pump(process, on_output, time.monotonic() + timeout, stop)
+                self._pump(process, on_output, timeout, stop, room)
             except ShellError:
                 _end_tree(process.pid, self.key)
                 raise
@@ -82,8 +97,14 @@ class LocalShell(Shell):
         return len(found)
 
     def _pump(
-        self, process: subprocess.Popen[bytes], on_output: OnOutput, deadline: float, stop: threading.Event
+        self,
+        process: subprocess.Popen[bytes],
+        on_output: OnOutput,
+        timeout: float,
+        stop: threading.Event,
+        room: threading.Event,
     ) -> None:
+        deadline = time.monotonic() + timeout
         pidfd = os.pidfd_open(process.pid)
         with selectors.DefaultSelector() as selector, _closing(pidfd):
             selector.register(pidfd, selectors.EVENT_READ, None)
@@ -92,27 +113,36 @@ class LocalShell(Shell):
                 os.set_blocking(pipe.fileno(), False)
                 selector.register(pipe, selectors.EVENT_READ, stream)
             ended = False
+            rest = _LEFT_IN_PIPES
             while True:
+                if stop.is_set():
+                    raise StoppedError(_("Stopped while a script was running"))
+                waits_since = time.monotonic()
+                if not room.wait(0.2):
+                    deadline += time.monotonic() - waits_since
+                    continue
                 ready = selector.select(0.1 if ended else 0.2)
                 for key, _events in ready:
                     if key.data is None:
                         ended = True
                         selector.unregister(pidfd)
-                    elif not _read(key.fileobj, key.data, on_output):  # type: ignore[arg-type]  # a pipe
+                        continue
+                    count = _read(key.fileobj, key.data, on_output)  # type: ignore[arg-type]  # a pipe
+                    rest -= count if ended else 0
+                    if not count:
                         selector.unregister(key.fileobj)
-                if ended and (not ready or not selector.get_map()):
+                if ended and (not ready or not selector.get_map() or rest < 0):
                     return  # the script's end counts, not EOF: a daemon may hold the pipes for ever
-                if stop.is_set():
-                    raise StoppedError(_("Stopped while a script was running"))
                 if not ended and time.monotonic() > deadline:
                     raise ScriptTimeoutError(_("The script ran longer than its time limit and was ended"))
 
 
-def _read(pipe: IO[bytes], stream: str, on_output: OnOutput) -> bool:
+def _read(pipe: IO[bytes], stream: str, on_output: OnOutput) -> int:
+    """Hand on what a pipe holds; gives how many bytes that were, none at its end."""
     data = os.read(pipe.fileno(), 262_144)
     if data:
         on_output(stream, data)
-    return bool(data)
+    return len(data)
 
 
 @contextlib.contextmanager

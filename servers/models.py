@@ -24,7 +24,7 @@ class Environment(models.TextChoices):
 
 
 class Credential(models.Model):
-    """A login: a user name with a private key or a password, encrypted at rest.
+    """A login: a user name with a private key or a password, or both for servers that want both; encrypted at rest.
 
     Servers log in with it; a project may use one for its git repository.
     """
@@ -186,12 +186,14 @@ class Server(models.Model):
         self.connection_status = self.ConnectionStatus.OFFLINE if error else self.ConnectionStatus.ONLINE
         self.connection_error = error
         self.last_checked_at = timezone.now()
-        self.facts = self.facts | (facts or {})
+        learned = self.facts | (facts or {})
+        news = {"facts": learned} if learned != self.facts else {}
+        self.facts = learned
         Server.objects.filter(pk=self.pk).update(
             connection_status=self.connection_status,
             connection_error=error,
             last_checked_at=self.last_checked_at,
-            **({"facts": self.facts} if facts else {}),
+            **news,
         )
 
 

@@ -9,6 +9,9 @@ from shlex import quote
 STDOUT, STDERR = "stdout", "stderr"
 #: Called with the stream's name and the bytes as they came; pieces end anywhere.
 OnOutput = Callable[[str, bytes], None]
+#: For readers of output: set while whoever takes it has room for more. This one always has.
+ROOM = threading.Event()
+ROOM.set()
 #: The name under which every process of a run carries the run's key in its environment.
 RUN_MARKER = "DEPLOYER_RUN"
 
@@ -35,9 +38,18 @@ class Shell(ABC):
     """Where a script can be run: this machine or a server."""
 
     @abstractmethod
-    def run(self, script: Script, on_output: OnOutput, *, timeout: float, stop: threading.Event) -> int:
+    def run(
+        self,
+        script: Script,
+        on_output: OnOutput,
+        *,
+        timeout: float,
+        stop: threading.Event,
+        room: threading.Event = ROOM,
+    ) -> int:
         """Run ``script`` and give its exit status; 128 + N for a death by signal N.
 
         Ends when the script ends, whatever it left behind. Raises `ScriptTimeoutError` after ``timeout``
-        seconds and `StoppedError` when ``stop`` is set; both leave no process of it.
+        seconds and `StoppedError` when ``stop`` is set; both leave no process of it. Output is read only while
+        ``room`` is set, and kept where it is in the meantime.
         """

@@ -70,7 +70,7 @@ ROOMS["deployer"] = {
     "repositories": {*_BASE, "releases"},
     "engine": {*_BASE, "log", "releases", "repositories", "probing"},
     "board": {*_BASE, "log", "releases", "repositories", "probing"},
-    "queue": {*_BASE, "engine", "board", "releases"},
+    "queue": {*_BASE, "engine", "board", "releases", "host"},
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "launching": {*_BASE, "queue.sending", "releases", "probing"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},

@@ -1,19 +1,21 @@
 """How long each phase of a deployment took, as far as it was written down, and the picture of it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.models import Deployment, Target
+from deployer.models import Deployment, LogLine, Target
 
 #: A shorter time between two phases is not shown.
 SHORT = timedelta(seconds=1)
 #: Units of the picture, and the least that a phase takes of them.
 WIDTH, LEAST = 1000, 8
+#: Errors at the beginning of a log among which a lost worker is looked for.
+LOOKED_THROUGH = 100
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,19 @@ def phases_of(deployment: Deployment, targets: Sequence[Target]) -> list[Phase]:
         for (moment, name, kind), end in zip(starts, ends, strict=True)
         if end is None or end > moment
     ]
-    if deployment.started_at - deployment.created_at > SHORT:
-        found.insert(0, Phase(_("Waited for a worker"), "waited", deployment.created_at, deployment.started_at))
-    return [*found, *_with_gaps(deployment, turns)]
+    found += _with_gaps(deployment, turns)
+    waited = deployment.started_at - deployment.created_at > SHORT
+    losses = (
+        _losses(deployment, deployment.started_at)
+        if waited or deployment.finished_at or deployment.status == Deployment.Status.INTERRUPTED
+        else []
+    )
+    if of_this_run := [loss for loss in losses if loss.found_at > deployment.started_at]:
+        found = list(_with_losses(found, deployment, of_this_run))
+    if waited:
+        name = _("Waited for a worker") if losses == of_this_run else _("Waited: a worker was lost before it began")
+        found.insert(0, Phase(name, "waited", deployment.created_at, deployment.started_at))
+    return found
 
 
 def picture_of(phases: Sequence[Phase]) -> list[Segment]:
@@ -69,6 +81,42 @@ def picture_of(phases: Sequence[Phase]) -> list[Segment]:
         segments.append(Segment(phase, round(x, 1), round(width * scale, 1)))
         x += width * scale
     return segments
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """A worker was lost: the moment of its last line, when that was found, and of the next one's first, if any."""
+
+    last_sign: datetime
+    found_at: datetime
+    settled_at: datetime | None
+
+
+def _losses(it: Deployment, started_at: datetime) -> list[_Loss]:
+    """The workers that were lost, by what the log tells of them in the name of the whole deployment."""
+    lines = it.log_lines.order_by("id")
+    errors = lines.filter(level=LogLine.Level.ERROR, stream=LogLine.Stream.SYSTEM, target=None)
+    found = []
+    for pk, content, at in errors.values_list("id", "content", "timestamp")[:LOOKED_THROUGH]:
+        last_word = it.finished_at is not None and content == it.error_message
+        ended_well = it.status == Deployment.Status.SUCCESS  # then nothing else was wrong with the whole of it
+        if at < started_at or ended_well or (content in it.error_message and not last_word):
+            before = lines.filter(id__lt=pk).values_list("timestamp", flat=True).last()
+            after = lines.filter(id__gt=pk).values_list("timestamp", flat=True).first()
+            found.append(_Loss(before or started_at, at, after))
+    return found
+
+
+def _with_losses(phases: list[Phase], it: Deployment, losses: list[_Loss]) -> Iterator[Phase]:
+    """The phases up to the last sign of life, the time without a worker, and what another one has settled."""
+    last_sign, settled_at = losses[0].last_sign, losses[-1].settled_at
+    for phase in phases:
+        if phase.began < last_sign:
+            yield replace(phase, ended=min(phase.ended or last_sign, last_sign))
+    if settled_at is None or settled_at - last_sign > SHORT:
+        yield Phase(_("Without a worker: it was lost"), "bad", last_sign, settled_at)
+    if settled_at is not None:
+        yield Phase(_("Settled by another worker"), "check", settled_at, it.finished_at)
 
 
 def _starts(it: Deployment, targets: Sequence[Target], started_at: datetime) -> list[tuple[datetime, str, str]]:

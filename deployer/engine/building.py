@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.engine.work import Work
-from deployer.models import Deployment, Release
+from deployer.models import Release
 from deployer.plan import Plan
 from deployer.releases.archives import size_in_words
 from deployer.releases.store import store
@@ -57,6 +57,7 @@ def clone(work: Work) -> Iterator[Checkout]:
     try:
         tree = folder / "tree"
         tree.mkdir()
+        tree.chmod(0o755)  # a release has its mode, whatever the umask here
         mirror = Mirror(plan.git_url, _login(plan), folder)
         work.log.mask = work.log.mask.knowing(mirror.secrets)
         path, env = str(mirror.path), mirror.env
@@ -79,7 +80,7 @@ def clone(work: Work) -> Iterator[Checkout]:
             commit, subject = [*b"".join(found).decode(errors="replace").split("\n"), ""][:2]
             _run(work, shell, git.export(path, commit, str(tree), env), _("The commit could not be exported"))
         deployment.commit_hash, deployment.commit_message = commit, subject
-        insist(lambda: Deployment.objects.filter(pk=deployment.pk).update(commit_hash=commit, commit_message=subject))
+        insist(lambda: deployment.held().update(commit_hash=commit, commit_message=subject))
         work.log.say(f"{deployment.branch} → {commit[:12]} {subject}")
         yield Checkout(folder, tree, commit)
     finally:
@@ -189,7 +190,7 @@ def _run(work: Work, shell: LocalShell, script: Script, what: str) -> None:
             last[:] = [(b"".join(last) + data)[-2000:]]
 
     try:
-        code = shell.run(script, take, timeout=work.plan.script_timeout, stop=work.stop)
+        code = shell.run(script, take, timeout=work.plan.script_timeout, stop=work.stop, room=work.log.room)
     except ScriptTimeoutError as error:
         raise BuildError(
             what,

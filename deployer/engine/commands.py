@@ -9,6 +9,9 @@ from projects.commands import release as release_commands
 from servers.errors import TransferError
 from servers.ssh.shell import Output, SSHShell
 
+#: The most that is printed: a line for each file of the largest releases.
+LISTING = 64 << 20
+
 
 class Commands:
     """Runs short scripts over ``link`` that work on ``deploy_path``, each for at most ``timeout`` seconds."""
@@ -20,17 +23,21 @@ class Commands:
 
     def capture(self, text: str, what: str, fine: Container[int] = (0,)) -> str:
         """Run ``text`` and give what it printed; another status than ``fine`` is a `TransferError`."""
-        return self.accept(self.link.capture(text, timeout=self.timeout), what, fine)
+        return self.accept(self.link.capture(text, timeout=self.timeout, limit=LISTING), what, fine)
 
     def accept(self, answer: Output, what: str, fine: Container[int] = (0,)) -> str:
         """What ``answer`` printed if its status is one of ``fine``; else a `TransferError` that says why."""
         if answer.code in fine:
             return answer.stdout
-        why = release_commands.REASONS.get(answer.code)
-        detail = " / ".join(answer.stderr.strip().splitlines()[:2])[:500]
-        if why:
-            values = {"path": self.deploy_path}
-            raise TransferError(what, (why[0] % values) + (f" ({detail})" if detail else ""), why[1] % values)
+        reason = release_commands.REASONS.get(answer.code)
+        lines = answer.stderr.strip().splitlines()
+        detail = " / ".join(lines[:2])[:500]
+        if reason:
+            values = {"path": self.deploy_path, "named": "".join(lines[-1:])[:300]}
+            why = reason[0] % values
+            if detail and values["named"] not in why:
+                why += f" ({detail})"
+            raise TransferError(what, why, reason[1] % values)
         raise TransferError(what, detail or _("status %d") % answer.code)
 
     def need_script(self, path: str) -> None:

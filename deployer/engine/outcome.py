@@ -14,7 +14,7 @@ Status = Target.Status
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a deployment to ``targets``, as far as each of them has come.
+    """The end of a deployment to ``targets``, as far as each of them has come. What is true of several is said once.
 
     ``why`` says what stopped the routine itself, if anything did; ``lost`` is what was said of the worker that was
     lost before, None where none was.
@@ -63,7 +63,10 @@ class Outcome:
         count = ngettext(
             "%(failed)d of %(all)d server failed", "%(failed)d of %(all)d servers failed", len(self.targets)
         ) % {"failed": len(failed), "all": len(self.targets)}
-        return because(count, clauses(*(because(target, target.error) for target in failed)))
+        same: dict[str, list[str]] = {}
+        for target in failed:
+            same.setdefault(target.error, []).append(target.server_name)
+        return because(count, clauses(*(because(", ".join(names), error) for error, names in same.items())))
 
     def _named(self, status: Status, words: str) -> str:
         names = [target.server_name for target in self.targets if target.status == status]

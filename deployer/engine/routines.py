@@ -40,23 +40,23 @@ def restart_only(run: Run) -> None:
 ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}
 
 
-def carry_out(deployment_id: int) -> bool:
+def carry_out(deployment_id: int, claim: str = "") -> bool:
     """Claim a deployment and run its routine. False: it is not there to be claimed, so nothing was done."""
     deployment = Deployment.objects.select_related("project").filter(pk=deployment_id).first()
-    if deployment is None or not deployment.claim_for_worker():
+    if deployment is None or not deployment.claim_for_worker(claim):
         return False
     with Run(deployment) as run:
         ROUTINES[Deployment.Type(deployment.deployment_type)](run)
     return True
 
 
-def settle_lost(deployment_id: int) -> bool:
+def settle_lost(deployment_id: int, claim: str = "") -> bool:
     """Claim an interrupted deployment and ask its servers what is true; nothing is started on them.
 
     False: it is not there to be claimed.
     """
     deployment = Deployment.objects.active().select_related("project", "release").filter(pk=deployment_id).first()
-    if deployment is None or not deployment.claim_to_settle():
+    if deployment is None or not deployment.claim_to_settle(claim):
         return False
     with Run(deployment) as run:
         on_every_server(run, settle, ended_too=True)

@@ -44,15 +44,17 @@ class Run:
             if first := by_target.get(server.target.same_as_id or 0):
                 server.stand_behind(first)
         self._paused = threading.Event()
-        self._done = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name=f"keeper of {deployment.pk}", daemon=True)
+        self._done, self._ended = threading.Event(), threading.Event()
+        self._writer = threading.Thread(target=self._write, name=f"writer of {deployment.pk}", daemon=True)
+        self._pulse = threading.Thread(target=self._beat, name=f"pulse of {deployment.pk}", daemon=True)
 
     # --- the frame ---------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         self._announce()
         insist(self.log.flush)  # at once: somebody has just pressed a button
-        self._keeper.start()
+        self._pulse.start()
+        self._writer.start()
         return self
 
     def __exit__(
@@ -82,10 +84,15 @@ class Run:
         say = self.log.say if succeeded else self.log.error
         say(outcome.message or _("Done: %s") % ", ".join(map(str, self.servers)))
         self._done.set()
-        self._keeper.join()
-        insist(self.log.flush)
-        self._judge_release(outcome.status)
-        insist(lambda: self.deployment.end(outcome.status, outcome.message))
+        self.log.due.set()
+        self._writer.join()
+        try:
+            insist(self.log.flush)
+            self._judge_release(outcome.status)
+            insist(lambda: self.deployment.end(outcome.status, outcome.message))
+        finally:
+            self._ended.set()  # until then it lives, however long the database takes for its last words
+            self._pulse.join()
 
     def _announce(self) -> None:
         deployment = self.deployment
@@ -161,28 +168,43 @@ class Run:
             else:
                 server.end(Target.Status.SKIPPED, _("Not started: %s") % (why or _("an earlier step failed")))
 
-    # --- the keeper --------------------------------------------------------------------------------
+    # --- the writer and the pulse ------------------------------------------------------------------
 
-    def _keep(self) -> None:
-        """Write the log, show signs of life and look for what was asked for, until the run is done."""
-        next_look = next_beat = time.monotonic()
+    def _write(self) -> None:
+        """Write the log until the run is done."""
         try:
-            while not self._done.wait(FLUSH_EVERY):
-                now = time.monotonic()
+            while not self._done.is_set():
+                self.log.due.wait(FLUSH_EVERY)
                 try:
                     self.log.flush()
-                    if now >= next_look:
-                        self._look_for_wishes()
-                        next_look = now + LOOK_FOR_WISHES_EVERY
-                    if now >= next_beat:
-                        if not self.deployment.beat():
-                            self._lost()
-                        next_beat = now + BEAT_EVERY
                 except DatabaseError as error:
-                    logger.warning("deployment %s: the database does not answer: %s", self.deployment.pk, error)
-                    connection.close()
+                    self._complain(error)
+                    self._done.wait(FLUSH_EVERY)
         finally:
             connections.close_all()
+
+    def _beat(self) -> None:
+        """Show signs of life and look for what was asked for, until the end is written.
+
+        It waits for nothing else: with a connection of its own, and never for the log.
+        """
+        next_beat = time.monotonic() + BEAT_EVERY  # the claim was a sign of life
+        try:
+            while not self._ended.wait(LOOK_FOR_WISHES_EVERY):
+                try:
+                    if time.monotonic() >= next_beat:
+                        if not self.deployment.beat() and not self._ended.is_set():
+                            self._lost()
+                        next_beat = time.monotonic() + BEAT_EVERY
+                    self._look_for_wishes()
+                except DatabaseError as error:
+                    self._complain(error)
+        finally:
+            connections.close_all()
+
+    def _complain(self, error: DatabaseError) -> None:
+        logger.warning("deployment %s: the database does not answer: %s", self.deployment.pk, error)
+        connection.close()
 
     def _look_for_wishes(self) -> None:
         columns = ("cancel_requested_at", "force_requested_at", "paused_at")
@@ -199,5 +221,6 @@ class Run:
     def _lost(self) -> None:
         """Stop at once: another worker has this deployment now, so nothing more is done here or on a server."""
         self.work.stop.set()
+        self.log.let_go()
         for server in self.servers:
             server.abandon()

@@ -18,7 +18,7 @@ from deployer.log.writing import LogSink
 from deployer.models import Lease, Target
 from deployer.plan import Location
 from deployer.probing.identity import Question, Seen
-from deployer.probing.look import Level, findings, look
+from deployer.probing.look import Level, findings, look, windows_lines
 from deployer.probing.place import real_place
 from projects.commands import release as release_commands
 from projects.commands import service
@@ -26,7 +26,7 @@ from projects.commands.look import Facts
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
 from servers.errors import (
-    LinkLostError,
+    NoLinkError,
     NotReadyError,
     RunLostError,
     ScriptTimeoutError,
@@ -109,7 +109,7 @@ class ServerRun:
         """End as ``error`` demands: cancelled, failed, or unknown where a script may still be running."""
         if isinstance(error, StoppedError):
             self.end(Status.CANCELLED, str(error))
-        elif isinstance(error, RunLostError | LinkLostError | UnreachableError) and self.target.status in AT_WORK:
+        elif isinstance(error, RunLostError | NoLinkError) and self.target.status in AT_WORK:
             self.end(Status.UNKNOWN, str(error))
         else:
             self.end(Status.FAILED, str(error))
@@ -257,6 +257,8 @@ class ServerRun:
         seen = self.seen
         if self.switched or seen is None or seen.age > FRESH:
             seen = self.look()
+        if self.switched and self.location.script_is_in_release and self.found.windows_lines:
+            self.voice.warn(str(windows_lines(self.location.script)))
         self.before = self.question.read(seen.answer)
         if not self.switched:
             self.target.release_before = self.target.release_after = release_commands.release_name(self.found.live)
@@ -297,6 +299,8 @@ class ServerRun:
                 output,
                 timeout=self.plan.script_timeout,
                 stop=self.work.force,
+                room=self.work.log.room,
+                taken=output.taken,
             )
         finally:
             output.finish()

@@ -4,8 +4,10 @@ import contextlib
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from django.utils.translation import gettext as _
@@ -20,7 +22,7 @@ from projects.commands import release as release_commands
 from projects.commands import wholeness
 from projects.commands.manifest import Damage, Difference, Entry, Manifest, damage, difference
 from projects.commands.release import PathState
-from servers.errors import LinkLostError, ShellError, TransferError
+from servers.errors import LinkLostError, NoSessionError, ShellError, TransferError
 from servers.ssh.shell import PIECE, Output
 
 T = TypeVar("T")
@@ -325,11 +327,34 @@ class Staging:
             )
             self.commands.accept(answer, _("The release could not be received"))
 
-        if not far:
-            send(0)
-            return
+        left = deque(range(0, blocks, share))
+        if far and self.link.most_at_once > 1:
+            self._send_at_once(send, left)
+        while left:
+            send(left.popleft())
+
+    def _send_at_once(self, send: Callable[[int], None], left: deque[int]) -> None:
+        """Let streams side by side take from ``left`` until it is empty, as many of them as the server opens.
+
+        Where it opens none at the moment, everything is left.
+        """
+        failed = threading.Event()
+
+        def stream() -> None:
+            while left and not failed.is_set():
+                with suppress(IndexError):  # another stream has taken the last one
+                    first = left.popleft()
+                    try:
+                        send(first)
+                    except NoSessionError:  # MaxSessions: the streams that there are take this one, too
+                        left.append(first)
+                        return
+                    except BaseException:
+                        failed.set()
+                        raise
+
         with ThreadPoolExecutor(STRIPES, "stripe") as threads:
-            for done in [threads.submit(send, first) for first in range(0, blocks, share)]:
+            for done in [threads.submit(stream) for _stripe in range(min(self.link.most_at_once, STRIPES))]:
                 done.result()
 
     def _unpack(self, packed: Packed, check: str) -> Output:

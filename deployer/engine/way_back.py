@@ -156,6 +156,7 @@ def _fail(server: ServerRun, status: Status, previous: str, undone: _Undone) -> 
 
 def _begin(server: ServerRun) -> bool:
     """Write the key of the run that is about to begin, and who the service is before it. Says whether it won."""
+    insist(server.work.log.flush)  # from here on, what is written down of its output is that of this run
     key = secrets.token_hex(16)
     proof = replace(Proof.from_json(server.target.proof), undone=server.question.ask(server.link).processes)
     return insist(lambda: server.target.begin_rollback(key, proof.to_json()))

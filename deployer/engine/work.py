@@ -63,7 +63,7 @@ class Work:
     def release(self, release: Release) -> None:
         self._release = release
         self.deployment.release = release
-        insist(lambda: Deployment.objects.filter(pk=self.deployment.pk).update(release=release))
+        insist(lambda: self.deployment.held().update(release=release))
 
     def live(self, version: str) -> Live:
         """What is live where ``version`` is; the commit of each version is asked for once."""

@@ -38,18 +38,22 @@ def only_one(lock_file: Path) -> Iterator[None]:
 
 
 def start_program(
-    command: Sequence[str | Path], environment: Mapping[str, str], **options: Any
+    command: Sequence[str | Path],
+    environment: Mapping[str, str],
+    stop_signal: signal.Signals = signal.SIGTERM,
+    **options: Any,
 ) -> "subprocess.Popen[bytes]":
     """Start a program without input, in a session of its own: Ctrl-C is for this process, which then stops it.
 
-    The kernel asks it to stop when this process is gone. ``options`` are those of `subprocess.Popen`.
+    The kernel asks it to stop when this process is gone. With a ``stop_signal`` of its own it is deaf to SIGTERM, which
+    others send to all processes at once. ``options`` are those of `subprocess.Popen`.
     """
     return subprocess.Popen(
         command,
         env=environment,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=ending_with_parent(),  # safe: the processes that start programs here have no threads
+        preexec_fn=ending_with_parent(stop_signal),  # safe: the processes that start programs here have no threads
         **options,
     )
 
@@ -66,12 +70,14 @@ def stop_program(process: "subprocess.Popen[bytes]", *waits: float) -> None:
     process.wait()
 
 
-def ending_with_parent() -> Callable[[], None]:
+def ending_with_parent(stop_signal: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
     """For a new process to call before its program: the kernel asks it to stop when the calling process is gone."""
     parent = os.getpid()
 
     def arrange() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if stop_signal != signal.SIGTERM:  # blocked, not ignored: the program may set a handler of its own
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        _libc.prctl(_PR_SET_PDEATHSIG, stop_signal)
         if os.getppid() != parent:  # it died before the kernel was told
             os._exit(1)
 

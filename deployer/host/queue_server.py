@@ -1,6 +1,7 @@
 """The embedded queue server: which program it is, how it is started, whether it answers."""
 
 import shutil
+import signal
 import socket
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def queue_program() -> Program:
         "set-proc-title": "no",  # it would write over the environment that tells whose process it is
     }
     command = [_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
-    return Program("queue", command, answers=queue_answers)
+    # Workers need it to the end, also where somebody asks every process to stop at once.
+    return Program("queue", command, answers=queue_answers, stop_signal=signal.SIGINT)
 
 
 def queue_answers() -> bool:

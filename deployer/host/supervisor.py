@@ -30,6 +30,9 @@ LAST_CHANCE = 10.0
 
 #: By this variable, a program knows that a supervisor keeps it.
 SUPERVISED = "DEPLOYER_SUPERVISOR"
+#: Asks a worker to stop at once. SIGTERM comes from the supervisor and, where every process is asked, from others too:
+#: so it never means more than the first time.
+AT_ONCE = signal.SIGUSR2
 
 
 class StartFailedError(Exception):
@@ -44,9 +47,10 @@ class StartFailedError(Exception):
 class Program:
     """What to run. ``answers`` says whether it is ready, for which it has ``ready_within`` seconds.
 
-    A kind stop may take ``patience`` seconds; after ``ask_again`` seconds it is asked once more. Without ``patience``
-    it may take as long as it needs, and ``waiting`` is what is said in the meantime. It runs while ``wanted`` says so,
-    which is asked all the time.
+    It is asked to stop by ``stop_signal``; one that is not SIGTERM keeps it from hearing SIGTERM. A kind stop may take
+    ``patience`` seconds; after ``ask_again`` seconds it is asked once more. Without ``patience`` it may take as long as
+    it needs, and ``waiting`` is what is said in the meantime; ``hurry_signal`` asks it to stop at once. It runs while
+    ``wanted`` says so, which is asked all the time.
     """
 
     name: str
@@ -56,6 +60,8 @@ class Program:
     patience: float | None = 15
     ask_again: float | None = None
     waiting: str = ""
+    stop_signal: signal.Signals = signal.SIGTERM
+    hurry_signal: signal.Signals = signal.SIGTERM
     sockets: Sequence[socket.socket] = ()
     wanted: Callable[[], bool] = lambda: True
 
@@ -76,10 +82,10 @@ class _Kept:
     def runs(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def ask_to_stop(self) -> None:
+    def ask_to_stop(self, by: signal.Signals | None = None) -> None:
         self.asked = time.monotonic()
         if self.process is not None and self.runs:
-            self.process.terminate()
+            self.process.send_signal(by or self.program.stop_signal)
 
     def kill(self, mark: str) -> None:
         """End it and every process of its sessions."""
@@ -98,6 +104,9 @@ class Supervisor:
 
     Every program is a session of its own, so that Ctrl-C reaches the supervisor alone; and is asked to stop by
     the kernel when the supervisor is killed. ``environment`` is what they all get.
+
+    While a stage stops, which may take long, those before it are kept running: it may need them. They may have been
+    asked to stop by others, as by systemd, which asks every process of a unit at once.
     """
 
     def __init__(self, stages: Sequence[Sequence[Program]], environment: dict[str, str], output: IO[str]) -> None:
@@ -133,7 +142,7 @@ class Supervisor:
             if until():
                 return True
             self._turn(0.5)
-            self._tend()
+            self._tend(self._stages)
         return False
 
     @property
@@ -190,6 +199,7 @@ class Supervisor:
         kept.process = start_program(
             kept.program.command,
             self._environment,
+            kept.program.stop_signal,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
@@ -224,10 +234,10 @@ class Supervisor:
         for key, _events in self._selector.select(timeout):
             key.data()
 
-    def _tend(self) -> None:
+    def _tend(self, stages: Sequence[Sequence[_Kept]]) -> None:
         """Start programs that are needed and do not run, stop those that are no longer needed."""
         now = time.monotonic()
-        for kept in (kept for stage in self._stages for kept in stage):
+        for kept in (kept for stage in stages for kept in stage):
             if not kept.program.wanted():
                 self._let_go(kept, now)
             elif kept.start_at is not None:
@@ -259,10 +269,11 @@ class Supervisor:
             kept.start_at, kept.pause = None, 1.0
 
     def _stop(self) -> None:
-        for stage in reversed(self._stages):
-            self._stop_stage([kept for kept in stage if kept.process is not None])
+        stages = [[kept for kept in stage if kept.process is not None] for stage in self._stages]
+        while stages:
+            self._stop_stage(stages.pop(), stages)
 
-    def _stop_stage(self, stage: list[_Kept]) -> None:
+    def _stop_stage(self, stage: list[_Kept], needed: Sequence[Sequence[_Kept]]) -> None:
         begun = time.monotonic()
         told = False
         hurried_at: float | None = None
@@ -273,6 +284,8 @@ class Supervisor:
             now = time.monotonic()
             if self._stops > 1 and hurried_at is None:
                 hurried_at = now
+            if hurried_at is None:
+                self._tend(needed)
             for kept in running:
                 self._press(kept, now, begun, hurried_at)
             waiting = next((kept.program.waiting for kept in running if kept.program.waiting), "")
@@ -292,7 +305,7 @@ class Supervisor:
             return
         again = kept.program.ask_again if hurried_at is None else ASK_AGAIN
         if again is not None and now - kept.asked > again:
-            kept.ask_to_stop()
+            kept.ask_to_stop(None if hurried_at is None else kept.program.hurry_signal)
 
     def _print(self, name: str, text: str) -> None:
         prefix = f"{name:<{self._width}} | "

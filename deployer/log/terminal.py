@@ -20,7 +20,7 @@ _SEQUENCE = re.compile(
 )
 #: Of these, `clean` drops all but colours.
 _OSC = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
-_CSI_BUT_COLOUR = re.compile(r"\x1b\[[0-9;:?<=>!]*[ -/]*[@-ln-~]")
+_CSI_BUT_COLOUR = re.compile(r"\x1b\[[0-9;:?<=>!]*+[ -/]*+[@-ln-~]")
 _OTHER_ESCAPE = re.compile(r"\x1b(?!\[[0-9;:]*m).?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
 _SIXTEEN = (

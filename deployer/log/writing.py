@@ -1,80 +1,60 @@
-"""A deployment's log: bytes become lines, secrets are masked, rows are written in bulk."""
+"""A deployment's log: what is said and what programs print, masked, held for a moment, and written in bulk."""
 
 import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
-from django.db import transaction
+from django.db import connection
 from django.db.models import Count
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
+from deployer.log import rows
+from deployer.log.lines import LineSplitter
 from deployer.log.masking import Masker
+from deployer.log.rows import Piece
 from deployer.log.terminal import clean
 from deployer.models import Deployment, LogLine, Target
+from servers.shell import STDERR, STDOUT
 
-#: Bytes of a line that are kept; the rest is counted and left out.
-LINE_LIMIT = 16_384
-
-
-class LineSplitter:
-    """Turns bytes that end anywhere into whole, decoded, masked and clean lines.
-
-    What lies beyond `LINE_LIMIT` of a line is counted, not kept; masking comes before the cut, so that no
-    half of a secret is left at the edge.
-    """
-
-    def __init__(self, mask: Masker) -> None:
-        self._mask = mask
-        self._held = bytearray()
-        self._left_out = 0
-
-    def feed(self, data: bytes) -> list[str]:
-        """The lines that ``data`` completes."""
-        *whole, rest = data.split(b"\n")
-        lines = []
-        for piece in whole:
-            self._hold(piece)
-            lines.append(self._line())
-        self._hold(rest)
-        return lines
-
-    def finish(self) -> list[str]:
-        """The last line, if it had no newline."""
-        return [self._line()] if self._held or self._left_out else []
-
-    def _hold(self, piece: bytes) -> None:
-        # Twice the limit leaves room for a secret across the cut and for the states of a progress bar.
-        room = max(0, 2 * LINE_LIMIT + self._mask.longest - len(self._held))
-        if len(piece) > room and b"\r" in piece:
-            self._held.clear()  # a progress bar: only its last state counts
-            piece = piece[piece.rstrip(b"\r").rfind(b"\r") + 1 :]
-            room = 2 * LINE_LIMIT + self._mask.longest
-        self._held += piece[:room]
-        self._left_out += max(0, len(piece) - room)
-
-    def _line(self) -> str:
-        # Masked again when clean: a control character within a secret hides it from the first look.
-        text = self._mask(clean(self._mask(self._held.decode(errors="replace"))))
-        beyond = len(text) - LINE_LIMIT + self._left_out
-        self._held.clear()
-        self._left_out = 0
-        return text if beyond <= 0 else text[:LINE_LIMIT] + _(" … [line cut: %d more]") % beyond
+#: Bytes of memory that may wait to be written. Beyond it nothing more is read, so that whoever prints waits.
+HELD = 4 << 20
+#: As many are written at once.
+BATCH = 1 << 20
+#: How long others have their turn between two batches, as a multiple of what a batch took: who waits for SQLite's one
+#: lock looks only now and then.
+_REST = {"sqlite": 1.0, "postgresql": 0.5}
+#: Bytes of output that are made lines at once: no piece has more lines than a batch should have.
+_SLICE = 16_384
 
 
 class Log:
-    """The one writer of a deployment's rows. Any thread may add lines; `flush` writes them in bulk, in order."""
+    """The one writer of a deployment's rows. Any thread may add lines; `flush` writes them in bulk, in order.
+
+    ``room`` is set while there is room for more output: readers of output wait for it. ``due`` is set when so much is
+    held that it should be written now.
+    """
 
     def __init__(self, deployment: Deployment, mask: Masker) -> None:
         self.deployment_id = deployment.pk
-        self._held = Deployment.objects.filter(pk=deployment.pk, claim=deployment.claim)
+        self._claim = deployment.claim
         self.mask = mask
-        self._rows: list[LogLine] = []
+        self.room, self.due = threading.Event(), threading.Event()
+        self.room.set()
+        self._held: deque[Piece] = deque()
+        self._weight = 0
+        self._lost = False
         self._adding = threading.Lock()
         self._writing = threading.Lock()
+        self._last_number: int | None = None
+        #: Pieces that may have been written or not, the connection was cut: how many, and the number of their last row.
+        self._in_doubt: tuple[int, int] | None = None
 
     def say(self, sentence: str, target: Target | None = None, level: str = LogLine.Level.INFO) -> None:
         """A line of the platform's own."""
-        for line in sentence.splitlines() or [""]:
-            self.add(target, LogLine.Stream.SYSTEM, level, clean(self.mask(line)))
+        lines = [clean(self.mask(line)) for line in sentence.encode(errors="replace").decode().splitlines() or [""]]
+        self.add(target, LogLine.Stream.SYSTEM, level, lines)
 
     def warn(self, sentence: str, target: Target | None = None) -> None:
         """A warning of the platform's own."""
@@ -85,57 +65,117 @@ class Log:
         self.say(sentence, target, LogLine.Level.ERROR)
 
     def output(self, target: Target | None = None) -> "LogSink":
-        """Where the output of one script goes."""
+        """Where the output of one script goes; of a server's script, from where it is in the log already."""
         return LogSink(self, target, {})
 
     def rest_of_output(self, target: Target) -> "LogSink":
-        """Takes the output of a script that is read again: the lines that are already in the log are left out."""
-        counts = target.log_lines.exclude(stream=LogLine.Stream.SYSTEM).values_list("stream").annotate(Count("id"))
-        return LogSink(self, target, dict(counts))
+        """Takes what is not in the log yet of the output of a script that another worker began to read.
 
-    def add(self, target: Target | None, stream: str, level: str, content: str) -> None:
-        """A line that is masked and clean already."""
-        row = LogLine(
-            deployment_id=self.deployment_id,
-            target=target,
-            stream=stream,
-            level=level,
-            content=content,
-            timestamp=timezone.now(),
-        )
+        Where a worker of deployer 0.1.0 did, it wrote no offset down: the lines that are there are left out.
+        """
+        counts: Mapping[str, int] = {}
+        if not (target.stdout_logged or target.stderr_logged):
+            lines = target.log_lines.exclude(stream=LogLine.Stream.SYSTEM)
+            counts = dict(lines.values_list("stream").annotate(Count("id")))
+        return LogSink(self, target, counts)
+
+    def add(
+        self, target: Target | None, stream: str, level: str, lines: Sequence[str], taken: int | None = None
+    ) -> None:
+        """Lines that are masked and clean already; see `Piece`. It never waits for what is written."""
+        piece = Piece(target.pk if target else None, stream, level, timezone.now(), lines, taken)
         with self._adding:
-            self._rows.append(row)
+            if not self._lost:
+                self._held.append(piece)
+                self._weigh(piece.weight)
 
     def flush(self) -> None:
-        """Write what has been added. If the database refuses, the rows are kept and the error is raised.
+        """Write what has been added. If the database refuses, it is kept and the error is raised.
 
         A worker that has lost the deployment writes nothing: the log belongs to the other one now. Lines added in the
         meantime are not waited for.
         """
         with self._writing:
-            left = len(self._rows)
-            while left:
-                with self._adding:
-                    rows = self._rows[: min(left, 10_000)]
-                with transaction.atomic():
-                    if self._held.select_for_update().values_list("pk").first():
-                        LogLine.objects.bulk_create(rows, batch_size=500)
-                with self._adding:
-                    del self._rows[: len(rows)]
-                left -= len(rows)
+            self._resolve_doubt()
+            left = len(self._held)
+            while left > 0:
+                begun = time.monotonic()
+                left -= self._write(self._batch(left))
+                if left > 0:
+                    time.sleep((time.monotonic() - begun) * _REST[connection.vendor])
+
+    def let_go(self) -> None:
+        """Take and write nothing more: another worker has the deployment."""
+        with self._adding:
+            self._lost = True
+            self._held.clear()
+            self._weigh(-self._weight)
+
+    def _batch(self, most: int) -> list[Piece]:
+        batch: list[Piece] = []
+        weight = 0
+        with self._adding:
+            for piece in islice(self._held, most):
+                batch.append(piece)
+                weight += piece.weight
+                if weight >= BATCH:
+                    break
+        return batch
+
+    def _write(self, batch: list[Piece]) -> int:
+        """Write ``batch``, the first pieces that are held, and hold them no more; gives how many they are."""
+        if self._last_number is None:
+            self._last_number = LogLine.objects.last_number(self.deployment_id)
+        last_number = self._last_number + sum(len(piece.lines) for piece in batch)
+        self._in_doubt = len(batch), last_number
+        if not rows.write(self.deployment_id, self._claim, self._last_number, batch):
+            self.let_go()
+        self._written(len(batch), last_number)
+        return max(len(batch), 1)
+
+    def _resolve_doubt(self) -> None:
+        """A connection that was cut at the end of a write tells nobody whether that was made: the rows do."""
+        if self._in_doubt is not None:
+            count, last_number = self._in_doubt
+            self._last_number = LogLine.objects.last_number(self.deployment_id)
+            if self._last_number == last_number:
+                self._written(count, last_number)
+            self._in_doubt = None
+
+    def _written(self, count: int, last_number: int) -> None:
+        self._in_doubt = None
+        self._last_number = last_number
+        with self._adding:
+            for _number in range(min(count, len(self._held))):
+                self._weigh(-self._held.popleft().weight)
+
+    def _weigh(self, change: int) -> None:
+        self._weight += change
+        for event, is_so in ((self.room, self._weight < HELD), (self.due, self._weight >= BATCH)):
+            if is_so:
+                event.set()
+            else:
+                event.clear()
 
 
 class LogSink:
-    """Takes the bytes of one script's two streams and adds their lines to the log."""
+    """Takes the bytes of one script's two streams and adds their lines to the log.
 
-    def __init__(self, log: Log, target: Target | None, known: dict[str, int]) -> None:
+    ``taken`` is where each stream is to be read from: what is before that is in the log already. ``known`` are lines
+    of what is read that are in the log all the same.
+    """
+
+    def __init__(self, log: Log, target: Target | None, known: Mapping[str, int]) -> None:
         self._log = log
         self._target = target
-        self._known = known
-        self._splitters = {stream: LineSplitter(log.mask) for stream in ("stdout", "stderr")}
+        self._known = dict(known)
+        begin = (target.stdout_logged, target.stderr_logged) if target else (0, 0)
+        self.taken = dict(zip((STDOUT, STDERR), begin, strict=True))
+        self._splitters = {stream: LineSplitter(log.mask, count) for stream, count in self.taken.items()}
 
     def __call__(self, stream: str, data: bytes) -> None:
-        self._take(stream, self._splitters[stream].feed(data))
+        for begin in range(0, len(data), _SLICE):
+            self._take(stream, self._splitters[stream].feed(data[begin : begin + _SLICE]))
 
     def finish(self) -> None:
         """Add the lines that ended without a newline."""
@@ -146,5 +186,7 @@ class LogSink:
         known = min(self._known.get(stream, 0), len(lines))
         if known:
             self._known[stream] -= known
-        for line in lines[known:]:
-            self._log.add(self._target, stream, LogLine.Level.INFO, line)
+            lines = lines[known:]
+        if lines:
+            taken = self._splitters[stream].taken if self._target else None
+            self._log.add(self._target, stream, LogLine.Level.INFO, lines, taken)

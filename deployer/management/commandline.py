@@ -141,7 +141,9 @@ class WatchingCommand(OperatorCommand):
     def summarise(self, deployment: Deployment) -> None:
         self.say("")
         for target in deployment.targets.all():
-            words = [target.get_status_display(), proof_in_words(target.proof), target.error]
+            # Where the proof is what is wrong, the error says it.
+            proof = "" if target.error == target.proof.get("sentence") else proof_in_words(target.proof)
+            words = [target.get_status_display(), proof, target.error]
             said = _one_line(clauses(*words))
             self.say(sentence(because(printable(target.server_name), said)))
         end = _("Deployment #%(number)s: %(status)s.") % {

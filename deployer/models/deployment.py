@@ -1,6 +1,7 @@
 """Deployments and their servers: what was asked for, how far it is, and every move from one state to the next."""
 
 import secrets
+from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
@@ -230,9 +231,12 @@ class Deployment(models.Model):
             return self.Status.RESTARTING
         return self.Status.DEPLOYING if self.release_id else self.Status.CLONING
 
-    def claim_for_worker(self) -> bool:
-        """Take it from ``pending`` for the calling worker. Returns whether it won: a deployment runs once."""
-        token = secrets.token_hex(16)
+    def claim_for_worker(self, claim: str = "") -> bool:
+        """Take it from ``pending`` for the calling worker, which may name its ``claim``.
+
+        Returns whether it won: a deployment runs once.
+        """
+        token = claim or secrets.token_hex(16)
         status = self.first_running_status
         began = {"started_at": Now()} | ({"deploying_at": Now()} if status == self.Status.DEPLOYING else {})
         won = self._rows().pending().update(status=status, claim=token, heartbeat_at=Now(), **began) == 1
@@ -240,19 +244,21 @@ class Deployment(models.Model):
             self.claim, self.status = token, status
         return won
 
-    def declare_lost(self, why: str) -> bool:
+    def declare_lost(self, why: str, last_sign: datetime | None = None) -> bool:
         """Take it from the worker that holds the claim read with this row: nothing it still does counts any more.
 
-        It is ``interrupted``, and nobody's, until a worker asks the servers what is true. Says whether it won.
+        It is ``interrupted``, and nobody's, until a worker asks the servers what is true. Says whether it won: where
+        ``last_sign`` is given, it does not against a worker that has shown a sign of life after that.
         """
-        won = self.held().update(status=self.Status.INTERRUPTED, claim="", heartbeat_at=Now(), error_message=why) == 1
+        rows = self.held() if last_sign is None else self.held().filter(heartbeat_at__lte=last_sign)
+        won = rows.update(status=self.Status.INTERRUPTED, claim="", heartbeat_at=Now(), error_message=why) == 1
         if won:
             self.claim, self.status, self.error_message = "", self.Status.INTERRUPTED, why
         return won
 
-    def claim_to_settle(self) -> bool:
-        """Take an interrupted one that is nobody's for the calling worker. Says whether it won."""
-        token = secrets.token_hex(16)
+    def claim_to_settle(self, claim: str = "") -> bool:
+        """Take an interrupted one that is nobody's for the calling worker, as above. Says whether it won."""
+        token = claim or secrets.token_hex(16)
         rows = self._rows().running().filter(status=self.Status.INTERRUPTED, claim="")
         won = rows.update(claim=token, heartbeat_at=Now()) == 1
         if won:
@@ -352,11 +358,12 @@ class Target(models.Model):
     (the sentence as it was told then); ``undone`` is who it was before a rollback, unless that ended well. ``evidence``
     is what the server showed when it failed: the application's log, its unit, who listens. ``run_key`` names the
     private folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of
-    the run that rolls it back, written before that begins and taken away once it has failed. ``progress`` is how far an
-    upload is, in words. ``staged_at`` is when the upload was whole, ``begun_at`` when its turn came (the switch, or the
-    restart where there is none), ``checking_at`` when its script had ended. ``revision`` grows with every change.
-    ``same_as`` is the server of the same deployment that is the same machine and folder under another name: the work is
-    done there, and what becomes of it holds here too.
+    the run that rolls it back, written before that begins and taken away once it has failed. ``stdout_logged`` and
+    ``stderr_logged`` are how many bytes of the output of the latest of the two are in the log, written with its lines.
+    ``progress`` is how far an upload is, in words. ``staged_at`` is when the upload was whole, ``begun_at`` when its
+    turn came (the switch, or the restart where there is none), ``checking_at`` when its script had ended. ``revision``
+    grows with every change. ``same_as`` is the server of the same deployment that is the same machine and folder under
+    another name: the work is done there, and what becomes of it holds here too.
     """
 
     class Status(models.TextChoices):
@@ -433,6 +440,8 @@ class Target(models.Model):
     same_as = models.ForeignKey(
         "self", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="other_names"
     )
+    stdout_logged = models.PositiveBigIntegerField(default=0, editable=False)
+    stderr_logged = models.PositiveBigIntegerField(default=0, editable=False)
     revision = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
@@ -501,8 +510,9 @@ class Target(models.Model):
 
     def begin_rollback(self, key: str, proof: dict[str, Any]) -> bool:
         """Write that this server, whose work had ended, is about to be put back. Says whether it won."""
-        won = self._ended_here().update(undo_key=key, proof=proof) == 1
-        self.refresh_from_db(fields=["undo_key", "proof"])
+        values = {"undo_key": key, "proof": proof, "stdout_logged": 0, "stderr_logged": 0}
+        won = self._ended_here().update(**values) == 1
+        self.refresh_from_db(fields=[*values])
         return won
 
     def record_switch_back(self, version: str) -> bool:

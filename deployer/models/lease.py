@@ -33,6 +33,9 @@ class Lease(models.Model):
     @classmethod
     def take(cls, server: Server, path: str, deployment: Deployment, place: str = "") -> Deployment | None:
         """Take the place for ``deployment``; returns the running deployment that holds it instead, or None."""
+        as_before = cls._free_for(deployment).filter(server=server, path=path, place=place)
+        if as_before.update(deployment=deployment):
+            return None
         while True:
             try:
                 with transaction.atomic():

@@ -66,6 +66,11 @@ class _Look:
     facts: Facts
     service: Found
 
+    @property
+    def script_may_come(self) -> bool:
+        """Whether the script comes with the release that is about to be deployed: what is there now is another one."""
+        return self.is_full and self.location.script_is_in_release
+
 
 def findings(name: str, plan: Plan, deployment_type: str, facts: Facts, service: Found) -> list[Finding]:
     """The findings for this deployment from the ``facts`` about the server ``name``, and its ``service`` there."""
@@ -76,9 +81,7 @@ def findings(name: str, plan: Plan, deployment_type: str, facts: Facts, service:
 
 def _script_is_there(seen: _Look) -> Finding | None:
     script = seen.location.script
-    # A script below current may come with the release that is about to be deployed.
-    comes_with_release = seen.is_full and script.startswith(f"{seen.location.deploy_path}/current/")
-    if not seen.facts.script or comes_with_release:
+    if not seen.facts.script or seen.script_may_come:
         return None
     why = (
         _("the script %s does not exist") % script
@@ -90,6 +93,20 @@ def _script_is_there(seen: _Look) -> Finding | None:
         _("The restart would fail"),
         why,
         _("Correct deploy_script_path in the project, or put the script there."),
+    )
+
+
+def _has_lines_of_unix(seen: _Look) -> Finding | None:
+    return windows_lines(seen.location.script) if seen.facts.windows_lines and not seen.script_may_come else None
+
+
+def windows_lines(script: str) -> Finding:
+    """A script whose lines end as on Windows: bash takes the CR for a part of the last word."""
+    return Finding(
+        Level.WARNING,
+        _("The script may fail"),
+        _("the lines of %s end in CR LF, as on Windows") % script,
+        _("Convert it on the server (sed -i 's/\\r$//' FILE), or with git by “*.sh text eol=lf” in .gitattributes."),
     )
 
 
@@ -193,6 +210,7 @@ def _knows_what_must_answer(seen: _Look) -> Finding | None:
 #: What a server is judged by, in the order in which it is told.
 RULES = (
     _script_is_there,
+    _has_lines_of_unix,
     _unit_is_there,
     _has("bash"),
     _has("tar", for_full=True),

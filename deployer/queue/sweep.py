@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 from datetime import timedelta
 
 from django.conf import settings
@@ -18,16 +19,18 @@ logger = logging.getLogger(__name__)
 
 #: What should be on the queue and has not been taken from it after this long is looked for there.
 LOST_JOB = timedelta(seconds=10)
-#: A worker that has shown no sign of life for this long is taken for lost; it beats ten times in between.
+#: A worker that has shown no sign of life for this long may be lost; it beats ten times in between.
 LOST_WORKER = timedelta(seconds=30)
+#: Seconds that it has then to show one: where the clock was put forward, the database was away or the whole machine
+#: stood still, it needs no more than a moment.
+GRACE = 5.0
 
 
 def sweep() -> dict[str, list[int]]:
     """One pass. Gives the numbers of the deployments that were sent ``again`` and of those found ``lost``."""
     active = Deployment.objects.active()
     running = active.running()
-    stale = running.exclude(claim="").filter(heartbeat_at__lt=Now() - LOST_WORKER)
-    lost = [deployment.pk for deployment in stale.defer("plan") if take_over(deployment, _("was lost"))]
+    lost = [deployment.pk for deployment in _silent(running) if take_over(deployment, _("was lost"))]
     launches = active.pending().filter(created_at__lt=Now() - LOST_JOB)
     unsettled = running.filter(claim="", heartbeat_at__lt=Now() - LOST_JOB)
     again = [pk for pk in _numbers(launches) if enqueue_deployment(pk)]
@@ -37,27 +40,45 @@ def sweep() -> dict[str, list[int]]:
     return {"again": again, "lost": lost}
 
 
+def _silent(running: DeploymentQuerySet) -> list[Deployment]:
+    """Those whose worker showed no sign of life for long, and none since, though it was given a moment for it."""
+    silent = running.exclude(claim="").filter(heartbeat_at__lt=Now() - LOST_WORKER).defer("plan")
+    seen = dict(silent.values_list("pk", "heartbeat_at"))
+    if not seen:
+        return []
+    time.sleep(GRACE)
+    return [deployment for deployment in silent if seen.get(deployment.pk) == deployment.heartbeat_at]
+
+
 def _numbers(rows: DeploymentQuerySet) -> list[int]:
     return list(rows.values_list("pk", flat=True))
 
 
-def work_horse_killed(deployment_id: int, signal: int | None) -> bool:
-    """Take over a deployment that had not ended when the process carrying it out was gone. Returns whether it did."""
-    lost = Deployment.objects.running().defer("plan").filter(pk=deployment_id).first()
+def work_horse_killed(deployment_id: int, claim: str, signal: int | None) -> bool:
+    """Take over a deployment that had not ended when the process holding it under ``claim`` was gone.
+
+    Returns whether it did: somebody else may hold it by now. One that it had not begun yet stays on its way; the sweep
+    sends it again.
+    """
     how = _("was killed by signal %d") % signal if signal else _("ended unexpectedly")
-    return lost is not None and take_over(lost, how)
+    lost = Deployment.objects.active().defer("plan").filter(pk=deployment_id).first()
+    if lost is None or lost.status != Deployment.Status.PENDING:
+        return lost is not None and lost.claim == claim and take_over(lost, how)
+    why = _("The worker %s before it had begun: another one will be asked.") % how
+    LogLine.objects.create(deployment=lost, level=LogLine.Level.ERROR, content=why, timestamp=timezone.now())
+    return False
 
 
 def take_over(lost: Deployment, how: str) -> bool:
     """Take a deployment from its lost worker and have another one ask its servers for their true state.
 
-    ``lost`` is the row as it was when it was found lost: if its worker has beaten since, under another claim,
-    nothing happens. What a build had running on this machine is ended. Says whether it won.
+    ``lost`` is the row as it was when it was found lost: if its worker has shown a sign of life since, or another one
+    has it, nothing happens. What a build had running on this machine is ended. Says whether it won.
     """
     claim = lost.claim
     words = {"how": how, "status": lost.get_status_display().lower()}
     why = lost.error_message or _("The worker %(how)s while the deployment was %(status)s.") % words
-    if not lost.declare_lost(why):
+    if not lost.declare_lost(why, lost.heartbeat_at):
         return False
     logger.warning("deployment %s: %s", lost.pk, why)
     LogLine.objects.create(deployment=lost, level=LogLine.Level.ERROR, content=why, timestamp=timezone.now())

@@ -2,7 +2,10 @@
 
 import logging
 import os
+import secrets
+import signal
 import time
+from types import FrameType
 from typing import Any
 
 from django.db import Error as DatabaseError
@@ -12,8 +15,9 @@ from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.job import Job
 
-import deployer.queue.jobs  # noqa: F401  # loaded before the fork: a job then starts in 8 ms and not in 200
 from deployer.database import insist, refuse_unknown_migrations
+from deployer.host.supervisor import AT_ONCE, SUPERVISED
+from deployer.queue import jobs  # loaded before the fork: a job then starts in 8 ms and not in 200
 from deployer.queue.sending import enqueue_look
 from deployer.queue.sweep import sweep, work_horse_killed
 from deployer.releases.archives import StoreError
@@ -25,6 +29,10 @@ logger = logging.getLogger(__name__)
 SWEEP_EVERY = 10.0
 #: How often the store is pruned and the servers are asked what they run.
 LOOK_AFTER_EVERY = 3600.0
+
+
+def _pass_over(_number: int, _frame: FrameType | None) -> None:
+    """Handle a signal that asks for nothing new."""
 
 
 class DeploymentWorker(Worker):
@@ -61,10 +69,24 @@ class DeploymentWorker(Worker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         connections.close_all()  # a connection must not be shared with the forked process
+        jobs.claim = secrets.token_hex(16)
         super().execute_job(job, queue)
 
+    def handle_warm_shutdown_request(self) -> None:
+        """The first request to stop has come: what is held is finished. A further one means at once.
+
+        A supervisor has a signal of its own for that: it repeats what others, who ask all processes, may have asked.
+        """
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
+        if SUPERVISED in os.environ:
+            signal.signal(AT_ONCE, self.request_force_stop)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, _pass_over)
+
     def setup_work_horse_signals(self) -> None:
+        """A work horse finishes its deployment, whoever asks it to stop; the worker can kill it."""
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
+        signal.signal(signal.SIGTERM, _pass_over)  # not ignored: what it starts would inherit that
         adopt_orphans()  # what a build leaves behind is then found below the process that carries it out
 
     def handle_work_horse_killed(self, job: Job, retpid: int | None, ret_val: int | None, rusage: Any) -> None:
@@ -72,4 +94,4 @@ class DeploymentWorker(Worker):
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
         number = os.WTERMSIG(ret_val) if ret_val is not None and os.WIFSIGNALED(ret_val) else None
         if job.args:  # a deployment's number; looking at the servers has none, and leaves nothing behind
-            work_horse_killed(job.args[0], number)
+            work_horse_killed(job.args[0], jobs.claim, number)

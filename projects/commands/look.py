@@ -16,9 +16,10 @@ _WORDS = 200
 
 
 def question(script: str, deploy_path: str, run_as: str = "", *, writes: bool) -> str:
-    """Print one fact a line: ``HOME path``, ``LIVE link``, ``LOST``, ``TOOL name``, ``SCRIPT``, ``SUDO``; and the
-    machine's own: ``MACHINE id``, ``BOOT id``, ``SYSTEM name``, ``KERNEL release``, ``SHELL path``, ``AT device:inode
-    path`` of its processes and of the place (of the folder above that is there).
+    """Print one fact a line: ``HOME path``, ``LIVE link``, ``LOST``, ``TOOL name``, ``SCRIPT``, ``WINDOWS``, ``SUDO``.
+
+    And the machine's own: ``MACHINE id``, ``BOOT id``, ``SYSTEM name``, ``KERNEL release``, ``SHELL path``, ``AT
+    device:inode path`` of its processes and of the place (of the folder above that is there).
 
     Where the deployment ``writes`` to the deploy path, ``FOLDER``, ``CURRENT`` and ``FREE kilobytes`` too. Both paths
     may begin with ``~/``.
@@ -42,7 +43,9 @@ stat -Lc 'AT %d:%i %n' -- {_PROCESSES} "$near" 2>/dev/null
         become = as_user(run_as, "true")
         text += f"if {become} </dev/null >/dev/null 2>&1; then echo SUDO granted; else echo SUDO refused; fi\n"
     path = in_shell(script)
-    text += f"if [ ! -f {path} ]; then echo SCRIPT missing; elif [ ! -r {path} ]; then echo SCRIPT unreadable; fi\n"
+    text += f"""if [ ! -f {path} ]; then echo SCRIPT missing; elif [ ! -r {path} ]; then echo SCRIPT unreadable
+else IFS= read -r line <{path}; case $line in *'\r') echo WINDOWS lines ;; esac; fi
+"""
     folder = in_shell(deploy_path)
     if deploy_path:
         text += f"""if [ -L {folder}/current ]; then
@@ -79,7 +82,8 @@ class Facts:
 
     ``home`` is the login's, ``live`` where ``current`` leads; empty where there is none. ``is_lost``: nothing is there.
 
-    ``may_run_as``: the login may become the user that was named, if one was.
+    ``may_run_as``: the login may become the user that was named, if one was. ``windows_lines``: the script's first line
+    ends in CR LF.
 
     ``inode`` is the real folder of the place, by device and inode, whatever it is called: of the one above that is
     there, with the ``rest`` of the path below it. Empty where the server cannot tell.
@@ -93,6 +97,7 @@ class Facts:
     current_is_folder: bool
     may_run_as: bool
     free: int
+    windows_lines: bool = False
     is_lost: bool = False
     machine: Machine = Machine()
     inode: str = ""
@@ -135,6 +140,7 @@ def read(text: str, place: str = "") -> Facts:
         current_is_folder="CURRENT" in values,
         may_run_as=values.get("SUDO") != "refused",
         free=int(free) * 1024 if free.isdecimal() else -1,
+        windows_lines="WINDOWS" in values,
         is_lost="LOST" in values,
         machine=Machine(
             id=_matching(r"[0-9a-f]{32}", values.get("MACHINE", "")),

@@ -28,6 +28,8 @@ RECORD_BLOCKS = 512
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _INODE = re.compile(r"\d{1,20}:\d{1,20}", re.ASCII)
 #: What the exit statuses below mean: (why, what to do), with the deploy path as ``path``.
+#: What the exit statuses below mean: (why, what to do), with the deploy path as ``path`` and the last line that was
+#: printed about it as ``named``.
 REASONS = {
     3: (
         _("%(path)s/current is a real folder, not a link"),
@@ -43,8 +45,8 @@ REASONS = {
         _("Check the free space of the disk, then deploy again."),
     ),
     NOT_SHARED: (
-        _("a shared path is neither in %(path)s/shared nor in the release"),
-        _("Create it, or end the path with / in shared_paths to have the folder created."),
+        _("%(named)s is neither in %(path)s/shared nor in the release"),
+        _("Create %(path)s/shared/%(named)s, or end it with / in shared_paths to have a folder created."),
     ),
     TAKEN_OVER: (
         _("another worker has taken over this deployment"),
@@ -86,6 +88,7 @@ _NO_ERRAND = Errand()
 def prepare(deploy_path: str, errand: Errand = _NO_ERRAND) -> str:
     """Make the folders and remove what broken uploads have left; then say what there is and what the server can do.
 
+    The release may be served by another user: the folders can be read by everybody, whatever the login's umask.
     Prints ``L link`` (where current leads), ``A device:inode`` of the folder, ``R version`` for each release and
     ``T name`` for each tool that can be used; what `inspect` prints of the release that is to be made live, or where
     that is missing, ``P server``: the first of this deployment's servers that was sent to this folder, by its number.
@@ -95,7 +98,8 @@ def prepare(deploy_path: str, errand: Errand = _NO_ERRAND) -> str:
     stays = "|".join(f"releases/.*.{number}-*|releases/{_stager(number)}" for number in sorted(errand.busy))
     stays = f"{stays}) ;;\n" if stays else ""
     broken = "".join(f'releases/.*.{nonce}.*) set -- "$@" "$left" ;;\n' for nonce in errand.broken)
-    text = f"""mkdir -p {path}/releases {path}/shared || exit 5
+    text = f"""umask go+rx
+mkdir -p {path}/releases {path}/shared || exit 5
 [ -w {path}/releases ] && [ -w {path} ] || {{ echo "no right to write in "{path} >&2; exit 5; }}
 cd {path} || exit 5
 if [ -e current ] && [ ! -L current ]; then exit 3; fi
@@ -262,7 +266,8 @@ def link_shared(deploy_path: str, folder: str, paths: Iterable[str], *, replace:
     """Let each of the ``paths`` of the release in ``folder`` lead to the one in ``shared/``, which is left alone.
 
     One that is not in ``shared/`` yet comes from the release, with its owners and modes. ``replace``: what the release
-    itself has there is deleted; otherwise it stays, and its path is printed. Exit 10: it is nowhere.
+    itself has there is deleted; otherwise it stays, and its path is printed. Exit 10: the one that is printed as the
+    last line of the error output is nowhere.
     """
     calls = "".join(f"link {quote(path.rstrip('/'))} {quote(path[len(path.rstrip('/')) :])}\n" for path in paths)
     stays = "" if replace else """if [ -e "$1" ] && [ ! -L "$1" ]; then printf '%s\\n' "$1"; return; fi\n"""
@@ -281,6 +286,7 @@ fi
 rm -rf -- "$1" && ln -s -- "$kept" "$1" || exit 1
 }}
 cd -- {quote(f"{deploy_path}/releases/{folder}")} || exit 5
+umask go+rx
 {calls}"""
 
 

@@ -9,26 +9,33 @@ from itertools import islice
 import paramiko
 from django.utils.translation import gettext as _
 
-from servers.errors import LinkLostError
+from servers.errors import LinkLostError, NoSessionError
 from servers.models import Server
 from servers.pauses import pauses
-from servers.ssh.hop import TRIES
 from servers.ssh.socket import CONNECT_TIMEOUT
 
 #: A peer that has sent nothing for this long is asked for a sign of life, and given as long again to answer.
 SILENCE = 5.0
+#: How often a session is asked for while none of ours is open: the server may be about to end the one before.
+TRIES = 5
+#: More sessions than anybody opens at once.
+MANY = 1000
 
 
 class Chain:
     """The logins on the way to ``server``, jump hosts first; the last one is on the server itself.
 
-    ``quickest`` is the shortest time, in seconds, that the server has taken to answer.
+    ``quickest`` is the shortest time, in seconds, that the server has taken to answer; ``most`` is how many sessions it
+    opens at once, as far as it was tried.
     """
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.transports: list[paramiko.Transport] = []
         self.quickest = math.inf
+        self.most = MANY
+        self._sessions = 0
+        self._counting = threading.Lock()
 
     @property
     def is_alive(self) -> bool:
@@ -41,20 +48,57 @@ class Chain:
             self.transports.pop().close()
 
     def open_session(self) -> paramiko.Channel:
-        """A channel for one command on the server. Raises `LinkLostError`."""
-        waits = islice(pauses(0.4, 1.6), TRIES - 1)
+        """A channel for one command on the server; `session_ended` is called behind it.
+
+        Raises `LinkLostError`, or `NoSessionError` where the server opens no more of them at once (MaxSessions).
+        """
+        with self._counting:
+            self._sessions += 1
+        try:
+            return self._open_session()
+        except BaseException as error:
+            with self._counting:
+                self._sessions -= 1
+                if isinstance(error, NoSessionError) and self._sessions:
+                    self.most = self._sessions
+            raise
+
+    def session_ended(self) -> None:
+        """One that was opened is closed."""
+        with self._counting:
+            self._sessions -= 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no session is open, or being opened."""
+        return self._sessions == 0
+
+    def _open_session(self) -> paramiko.Channel:
+        waits = islice(pauses(0.02, 0.16), TRIES - 1)
         while True:
             try:
                 begun = time.monotonic()
                 channel = self.transports[-1].open_session(timeout=CONNECT_TIMEOUT)
                 self.quickest = min(self.quickest, time.monotonic() - begun)
                 return channel
-            except paramiko.ChannelException as error:  # MaxSessions: the others end soon
-                if (wait := next(waits, None)) is None:
-                    raise LinkLostError(_("%s opened no session") % self.server, str(error)) from error
-                time.sleep(wait)
             except (paramiko.SSHException, EOFError, OSError, IndexError) as error:
-                raise LinkLostError(_("The link to %s was lost") % self.server, str(error)) from error
+                if not self._was_refused(error):
+                    raise LinkLostError(_("The link to %s was lost") % self.server, str(error)) from error
+                if self._sessions > 1 or (wait := next(waits, None)) is None:
+                    raise NoSessionError(
+                        _("%s was logged in to, but it opens no session") % self.server,
+                        "",
+                        _("Set MaxSessions in its sshd_config to 1 at least."),
+                    ) from error
+                time.sleep(wait)
+
+    def _was_refused(self, error: Exception) -> bool:
+        """Whether the server has refused a session, over a link that holds.
+
+        The library keeps one reason for all channels: where several are refused at once, only one of them is given it.
+        """
+        without_reason = str(error) == "Unable to open channel." and self.is_alive
+        return isinstance(error, paramiko.ChannelException) or without_reason
 
     def answers(self) -> bool:
         """Whether the server answers a keepalive request; the library's own wait has no end, so it gets one."""

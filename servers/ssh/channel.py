@@ -10,8 +10,8 @@ from typing import Self
 import paramiko
 from django.utils.translation import gettext as _
 
-from servers.errors import LinkLostError, ScriptTimeoutError, StoppedError
-from servers.shell import STDERR, STDOUT, OnOutput
+from servers.errors import LinkLostError, NoSessionError, ScriptTimeoutError, StoppedError
+from servers.shell import ROOM, STDERR, STDOUT, OnOutput
 from servers.ssh.chain import SILENCE, Chain
 
 #: How much is read at once.
@@ -40,12 +40,22 @@ class Channel:
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         let_go(self._channel)
+        self.chain.session_ended()
         if isinstance(error, OSError | EOFError | paramiko.SSHException):
             raise LinkLostError(self.lost, str(error)) from error
 
     def start(self, command: str) -> None:
-        """Run ``command``, as the login's shell reads it."""
-        self._channel.exec_command(command)
+        """Run ``command``, as the login's shell reads it: one of `READS_ALL` and `READS_A_LINE`."""
+        try:
+            self._channel.exec_command(command)
+        except paramiko.SSHException as error:
+            if not self.chain.answers():
+                raise
+            raise NoSessionError(
+                _("%s was logged in to, but it does not start a command") % self.chain.server,
+                "",
+                _("Check how many processes the login may have (ulimit -u)."),
+            ) from error
 
     def send(self, data: bytes) -> None:
         """Send ``data`` as all of the command's input."""
@@ -70,22 +80,28 @@ class Channel:
             except TimeoutError:
                 self._insist_on_an_answer()
 
-    def read(self, on_output: OnOutput, deadline: float, stop: threading.Event | None) -> None:
-        """Hand on both streams as they come, until the command has ended and both are drained."""
+    def read(
+        self, on_output: OnOutput, deadline: float, stop: threading.Event | None, room: threading.Event = ROOM
+    ) -> None:
+        """Hand on both streams as they come, until the command has ended and both are drained.
+
+        While there is no ``room``, nothing is taken from the channel: once its window is full, the server waits.
+        """
         poller = select.poll()
         poller.register(self._channel.fileno(), select.POLLIN)
         last_sign = time.monotonic()
         while True:
             ended = self._has_ended  # asked first: what came before the end is there by now
-            if self._hand_on(on_output):
-                last_sign = time.monotonic()
-                continue
-            if ended or self._has_drained():
+            is_idle = room.wait(0.1) and not self._hand_on(on_output)
+            if is_idle and (ended or self._has_drained()):
                 return
             if stop is not None and stop.is_set():
                 raise StoppedError(_("Stopped while a script was running on %s") % self.chain.server)
             if time.monotonic() > deadline:
                 raise ScriptTimeoutError(_("The script on %s ran longer than its time limit") % self.chain.server)
+            if not is_idle:
+                last_sign = time.monotonic()
+                continue
             if time.monotonic() > last_sign + SILENCE:
                 self._insist_on_an_answer()
                 last_sign = time.monotonic()
@@ -100,14 +116,13 @@ class Channel:
         return self._channel.exit_status
 
     def _hand_on(self, on_output: OnOutput) -> bool:
-        """Pass on a piece of output, if there is one."""
-        if self._channel.recv_ready():
+        """Pass on a piece of each stream, if there is one: neither keeps the other waiting."""
+        out, err = self._channel.recv_ready(), self._channel.recv_stderr_ready()
+        if out:
             on_output(STDOUT, self._channel.recv(_PIECE))
-        elif self._channel.recv_stderr_ready():
+        if err:
             on_output(STDERR, self._channel.recv_stderr(_PIECE))
-        else:
-            return False
-        return True
+        return out or err
 
     @property
     def _has_ended(self) -> bool:
@@ -132,6 +147,17 @@ def let_go(channel: paramiko.Channel) -> None:
         channel.close()
 
 
+#: Read by the login's shell, whichever it is: a line that means the same to all of them. The text comes as input.
+READS_ALL = "exec /bin/sh -s"
+#: The same for a text that is sent as one line, with the input of the script behind it.
+READS_A_LINE = """exec /bin/sh -c 'IFS= read -r text && eval "$(printf %b "$text")"'"""
+
+
 def whole(text: str) -> bytes:
     """``text`` as a function that sh reads to its end before it starts, so that no child eats the rest."""
     return f"deployer() {{\n{text}\n}}\ndeployer </dev/null\nexit $?\n".encode(errors="surrogateescape")
+
+
+def one_line(text: str) -> bytes:
+    """``text`` as the line that `READS_A_LINE` takes; sh reads no byte of what follows it (POSIX: read)."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n").encode(errors="surrogateescape") + b"\n"

@@ -5,7 +5,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from shlex import quote
 from typing import NamedTuple
 
 import paramiko
@@ -14,6 +13,8 @@ from django.utils.translation import gettext as _
 from servers.errors import (
     LinkLostError,
     LoginRefusedError,
+    NoSessionError,
+    ScriptTimeoutError,
     StoppedError,
     TransferError,
     UnreachableError,
@@ -21,13 +22,15 @@ from servers.errors import (
 from servers.keys import fingerprint
 from servers.models import Server
 from servers.pauses import pauses
-from servers.shell import STDERR, STDOUT, OnOutput
+from servers.shell import ROOM, STDERR, STDOUT, OnOutput
 from servers.ssh.chain import Chain
-from servers.ssh.channel import Channel, let_go, whole
+from servers.ssh.channel import READS_A_LINE, READS_ALL, Channel, let_go, one_line, whole
 from servers.ssh.hop import Hop, in_spite_of_crowds
 
 #: The best piece to hand to the SSH library at once: eight of its packets, through a memoryview.
 PIECE = 261_632
+#: The most that a short script may print.
+LIMIT = 16 << 20
 #: How long a short script is tried again after its link was lost.
 PATIENCE = 30.0
 #: The first and the longest pause before a lost link is opened again.
@@ -42,6 +45,24 @@ class Output(NamedTuple):
     stderr: str
 
 
+class _Printed:
+    """Takes what a short script prints, at most ``limit`` bytes of it."""
+
+    def __init__(self, server: Server, limit: int) -> None:
+        self._server = server
+        self._left = limit
+        self._pieces: dict[str, list[bytes]] = {STDOUT: [], STDERR: []}
+
+    def __call__(self, stream: str, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            raise TransferError(_("A command on %s printed too much") % self._server)
+        self._pieces[stream].append(data)
+
+    def whole(self, stream: str) -> bytes:
+        return b"".join(self._pieces[stream])
+
+
 class SSHShell:
     """A login on a server, kept open for as long as it is needed and opened again when the link is lost."""
 
@@ -50,6 +71,7 @@ class SSHShell:
         self.notice = on_notice or (lambda _sentence: None)
         self.chain = Chain(server)
         self.abandoned = False
+        self._opening = threading.Lock()
 
     # --- connecting --------------------------------------------------------------------------------
 
@@ -122,15 +144,23 @@ class SSHShell:
 
     # --- commands ----------------------------------------------------------------------------------
 
-    def execute(self, text: str, on_output: OnOutput, *, deadline: float, stop: threading.Event | None = None) -> int:
+    def execute(
+        self,
+        text: str,
+        on_output: OnOutput,
+        *,
+        deadline: float,
+        stop: threading.Event | None = None,
+        room: threading.Event = ROOM,
+    ) -> int:
         """Run ``text`` under sh and give its exit status. Raises `LinkLostError` when there is none."""
         with self._channel(_("The link to %s was lost") % self.server) as channel:
-            channel.start("exec /bin/sh -s")
+            channel.start(READS_ALL)
             channel.send(whole(text))
-            channel.read(on_output, deadline, stop)
+            channel.read(on_output, deadline, stop, room)
             return channel.exit_status()
 
-    def capture(self, text: str, *, timeout: float = 30, limit: int = 64 << 20) -> Output:
+    def capture(self, text: str, *, timeout: float = 30, limit: int = LIMIT) -> Output:
         """Run a short script of our own under sh and give what it printed (at most ``limit`` bytes).
 
         Such a script may be run twice: when the link is lost it is, over a new one, for up to `PATIENCE` seconds.
@@ -159,26 +189,24 @@ class SSHShell:
 
     def _capture_once(self, text: str, timeout: float, limit: int) -> Output:
         nonce = secrets.token_hex(8)
-        pieces: dict[str, list[bytes]] = {STDOUT: [], STDERR: []}
-        size = 0
-
-        def collect(stream: str, data: bytes) -> None:
-            nonlocal size
-            size += len(data)
-            if size > limit:
-                raise TransferError(_("A command on %s printed too much") % self.server)
-            pieces[stream].append(data)
-
-        code = self.execute(f"echo {nonce}\n{text}", collect, deadline=time.monotonic() + timeout)
+        printed = _Printed(self.server, limit)
+        code, late = 0, None
+        try:
+            code = self.execute(f"echo {nonce}\n{text}", printed, deadline=time.monotonic() + timeout)
+        except ScriptTimeoutError as error:
+            late = error
         # What the login shell's own start-up files print comes before the nonce.
-        noise, found, stdout = b"".join(pieces[STDOUT]).partition(f"{nonce}\n".encode())
-        stderr = b"".join(pieces[STDERR]).decode(errors="replace")
+        noise, found, stdout = printed.whole(STDOUT).partition(f"{nonce}\n".encode())
+        stderr = printed.whole(STDERR).decode(errors="replace")
         if not found:
+            said = (stderr + noise.decode(errors="replace")).strip()[:500]
             raise LoginRefusedError(
                 _("%s did not run a command") % self.server,
-                (stderr + noise.decode(errors="replace")).strip()[:500] or _("no answer"),
-                _("The login needs a shell that can run /bin/sh."),
-            )
+                said or (_("no answer within %d seconds") % timeout if late else _("no answer")),
+                _("Give the login a shell that runs commands, such as /bin/sh (chsh), and no ForceCommand."),
+            ) from late
+        if late:
+            raise late
         return Output(code, stdout.decode(errors="surrogateescape"), stderr)
 
     def feed(
@@ -192,14 +220,15 @@ class SSHShell:
     ) -> Output:
         """Run a script of our own under sh with the bytes of ``pieces`` as its input; gives what it said.
 
-        Pieces of `PIECE` bytes are the fastest. ``text`` is seen in the server's list of processes: it holds no
-        secret. Raises `LinkLostError` when there is no exit status; the caller has to start again.
+        Pieces of `PIECE` bytes are the fastest. Raises `LinkLostError` when there is no exit status; the caller has to
+        start again.
         """
-        said: dict[str, list[bytes]] = {STDOUT: [], STDERR: []}
+        said = _Printed(self.server, LIMIT)
         with self._channel(_("The link to %s was lost during the upload") % self.server) as channel:
             deadline = time.monotonic() + timeout
-            channel.start(f"exec /bin/sh -c {quote(text)}")
+            channel.start(READS_A_LINE)
             try:
+                channel.push(memoryview(one_line(text)), deadline, stop)
                 for piece in pieces:
                     channel.push(memoryview(piece), deadline, stop)
                     on_sent(len(piece))
@@ -207,19 +236,36 @@ class SSHShell:
             except OSError:
                 if not self.is_alive:
                     raise  # else the script ended before it had read everything, and says why
-            channel.read(lambda stream, data: said[stream].append(data), deadline, stop)
+            channel.read(said, deadline, stop)
             code = channel.exit_status()
-        stdout, stderr = (b"".join(said[stream]).decode(errors="replace") for stream in (STDOUT, STDERR))
+        stdout, stderr = (said.whole(stream).decode(errors="replace") for stream in (STDOUT, STDERR))
         return Output(code, stdout, stderr)
 
     def _channel(self, lost: str) -> Channel:
-        if not self.is_alive:
-            self.open()
+        """A channel of the link, which is opened where it is lost.
+
+        A server that opens few sessions counts those whose commands have not ended yet although nobody waits for them
+        any more. They end with their link.
+        """
+        with self._opening:
+            if not self.is_alive:
+                self.open()
+        try:
+            return Channel(self.chain, lost)
+        except NoSessionError:
+            if not self.chain.is_idle:
+                raise
+        self.open()
         return Channel(self.chain, lost)
 
     def is_far(self, seconds: float) -> bool:
         """Whether the server has never answered within that."""
         return self.chain.is_far(seconds)
+
+    @property
+    def most_at_once(self) -> int:
+        """How many commands the server runs side by side over the link, as far as it was tried."""
+        return self.chain.most
 
     @contextlib.contextmanager
     def tunnel(self, host: str, port: int, timeout: float) -> Iterator[paramiko.Channel]:

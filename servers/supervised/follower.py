@@ -33,13 +33,14 @@ class Record:
 class Follower:
     """Takes a follower's bytes apart: output with its offsets, behind the trailer the record, then the answer.
 
-    ``taken`` counts what was handed on of each stream. ``met``: the server has begun to follow the run.
+    ``taken`` counts what was handed on of each stream, now or by somebody else before. ``met``: the server has begun to
+    follow the run.
     """
 
-    def __init__(self, on_output: OnOutput) -> None:
+    def __init__(self, on_output: OnOutput, taken: Mapping[str, int]) -> None:
         self.on_output = on_output
         self.trailer = secrets.token_hex(16)
-        self.taken = {STDOUT: 0, STDERR: 0}
+        self.taken = {STDOUT: 0, STDERR: 0, **taken}
         self.met = False
         self.record: str | None = None
         self.lost_link()

@@ -1,14 +1,18 @@
 """A run that outlives the link: started once, followed to its recorded end over as many links as that takes."""
 
 import contextlib
+import math
 import secrets
 import threading
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from django.utils.translation import gettext as _
 
 from servers.errors import (
     LinkLostError,
+    NoSessionError,
     RunLostError,
     ScriptTimeoutError,
     ShellError,
@@ -17,13 +21,18 @@ from servers.errors import (
     UnreachableError,
 )
 from servers.pauses import pauses
-from servers.shell import STDERR, STDOUT, OnOutput, Script, Shell
+from servers.shell import ROOM, STDERR, STDOUT, OnOutput, Script, Shell
 from servers.ssh.shell import RECONNECTING, SSHShell
 from servers.supervised import script as protocol
 from servers.supervised.follower import LOST, REBOOTED, Follower, Record
 
-#: Seconds that ending a run may take, and then reading its last output: a busy server is slow to list its processes.
+#: Seconds that ending a run may take: a busy server is slow to list its processes.
 ENDING = 120.0
+#: Seconds for which the output of a run that was ended is read on.
+_LAST_WORDS = 30.0
+#: Bytes of output that are fetched at once where they are asked for and not followed.
+_PIECE = 1 << 20
+_FROM_THE_BEGINNING: Mapping[str, int] = MappingProxyType({})
 
 
 class SupervisedRun(Shell):
@@ -33,38 +42,63 @@ class SupervisedRun(Shell):
         self.link = link
         self.key = key or secrets.token_hex(16)
 
-    def run(self, script: Script, on_output: OnOutput, *, timeout: float, stop: threading.Event) -> int:
+    def run(
+        self,
+        script: Script,
+        on_output: OnOutput,
+        *,
+        timeout: float,
+        stop: threading.Event,
+        room: threading.Event = ROOM,
+    ) -> int:
         """Run ``script`` once on the server, whatever happens to the link, and give its recorded exit status."""
-        return self.carry_out(script, "", on_output, timeout=timeout, stop=stop)[0]
+        return self.carry_out(script, "", on_output, timeout=timeout, stop=stop, room=room)[0]
 
     def carry_out(
-        self, script: Script, question: str, on_output: OnOutput, *, timeout: float, stop: threading.Event
+        self,
+        script: Script,
+        question: str,
+        on_output: OnOutput,
+        *,
+        timeout: float,
+        stop: threading.Event,
+        room: threading.Event = ROOM,
+        taken: Mapping[str, int] = _FROM_THE_BEGINNING,
     ) -> tuple[int, str]:
         """As `run`, and what ``question``, a short script of our own, printed at the moment when ``script`` had ended.
 
         Nothing where there was no time for the answer: the exit status of the script is what matters. A lost link is
-        taken up again until the time limit and no output is lost or doubled. Raises as `Shell.run`; besides
-        `RunLostError` when the runner is gone without a record, and the last connection error when the server could not
-        be reached again in time.
+        taken up again until the time limit and no output is lost or doubled; ``taken`` is how much of each stream
+        somebody has read before. The limit is the script's own: once it has ended, its output is read to the end,
+        however long that takes. Raises as `Shell.run`; besides `RunLostError` when the runner is gone without a record,
+        and the last connection error when the server could not be reached again in time.
         """
-        follower = Follower(on_output)
+        follower = Follower(on_output, taken)
         deadline = time.monotonic() + timeout
         begin = protocol.start(self.key, script, f"END_{secrets.token_hex(16)}")
         waits = pauses(*RECONNECTING)
+        heard, heard_at = dict(follower.taken), time.monotonic()
+        stopped: StoppedError | None = None
         while True:
             try:
                 if not self.link.is_alive:
                     self.link.open()
                 waits = pauses(*RECONNECTING)
                 text = self._following(follower, "" if follower.met else begin) + question
-                self._follow(follower, text, deadline, stop)
-                return self._exit_status(follower), follower.answer.decode(errors="surrogateescape")
-            except (StoppedError, ScriptTimeoutError):
-                if not self.link.abandoned:
-                    self._end(follower, script.run_as)
-                raise
-            except (LinkLostError, UnreachableError) as error:
-                if self.link.abandoned or stop.is_set() or time.monotonic() > deadline:
+                self._follow(follower, text, deadline, stop, room)
+                return self._exit_status(follower, room), follower.answer.decode(errors="surrogateescape")
+            except (StoppedError, ScriptTimeoutError) as error:
+                if stopped is not None:
+                    raise stopped from error
+                if self.link.abandoned or self._end(follower, script.run_as, room):
+                    raise
+                deadline = math.inf  # it had ended by itself: only its output was still being read
+                if isinstance(error, StoppedError):
+                    stopped, stop, deadline = error, threading.Event(), time.monotonic() + ENDING
+            except (LinkLostError, NoSessionError, UnreachableError) as error:
+                if follower.taken != heard:
+                    heard, heard_at = dict(follower.taken), time.monotonic()
+                if self.link.abandoned or stop.is_set() or time.monotonic() > min(deadline, heard_at + timeout):
                     raise
                 self.link.notice(_("%s Connecting again.") % error)
                 self.link.close()
@@ -88,9 +122,12 @@ class SupervisedRun(Shell):
         with contextlib.suppress(ShellError):
             self.link.capture(protocol.forget(self.key))
 
-    def kill(self, run_as: str = "") -> None:
-        """End the script, which runs as the user ``run_as`` where one is named, and everything below it."""
-        self.link.capture(protocol.kill(self.key, run_as=run_as), timeout=ENDING)
+    def kill(self, run_as: str = "") -> bool:
+        """End the script, which runs as the user ``run_as`` where one is named, and everything below it.
+
+        False: it had ended before, and nothing was done.
+        """
+        return self.link.capture(protocol.kill(self.key, run_as=run_as), timeout=ENDING).stdout.strip() != "ended"
 
     # --- following ---------------------------------------------------------------------------------
 
@@ -98,11 +135,13 @@ class SupervisedRun(Shell):
         """The text that sends what ``follower`` has not taken yet; ``begin`` starts the run first."""
         return protocol.follow(self.key, follower.trailer, follower.taken[STDOUT], follower.taken[STDERR], begin)
 
-    def _follow(self, follower: Follower, text: str, deadline: float, stop: threading.Event) -> None:
+    def _follow(
+        self, follower: Follower, text: str, deadline: float, stop: threading.Event, room: threading.Event
+    ) -> None:
         """Follow the run until there is a record of its end, or it is known that there will be none."""
         code = None
         try:
-            code = self.link.execute(text, follower.take, deadline=deadline, stop=stop)
+            code = self.link.execute(text, follower.take, deadline=deadline, stop=stop, room=room)
         except ShellError:
             if follower.record is None or self.link.abandoned:
                 raise
@@ -122,7 +161,7 @@ class SupervisedRun(Shell):
             )
         return LOST  # its folder is gone
 
-    def _exit_status(self, follower: Follower) -> int:
+    def _exit_status(self, follower: Follower, room: threading.Event) -> int:
         """What the record says, once all of the output is there."""
         if follower.record in {None, LOST, REBOOTED}:
             raise RunLostError(
@@ -133,17 +172,20 @@ class SupervisedRun(Shell):
                 _("Check the server before you do anything again."),
             )
         record = Record.read(follower.record or "")
-        self._fetch_rest(follower, record)
+        self._fetch_rest(follower, record, room)
         self._say_what_is_odd(record)
         return record.code
 
-    def _fetch_rest(self, follower: Follower, record: Record) -> None:
+    def _fetch_rest(self, follower: Follower, record: Record, room: threading.Event) -> None:
         """Hand on the last bytes where the follower ended a moment before they were written."""
         for stream, file in ((STDOUT, "out"), (STDERR, "err")):
-            have, size = follower.taken[stream], record.sizes[stream]
-            if have < size:
-                text = self.link.capture(protocol.rest(self.key, file, have, size - have)).stdout
-                follower.hand_on(stream, text.encode(errors="surrogateescape"))
+            while (have := follower.taken[stream]) < record.sizes[stream]:
+                room.wait(ENDING)
+                text = protocol.rest(self.key, file, have, min(record.sizes[stream] - have, _PIECE))
+                piece = self.link.capture(text, timeout=ENDING).stdout.encode(errors="surrogateescape")
+                if not piece:
+                    break  # somebody has cut the file
+                follower.hand_on(stream, piece)
 
     def _say_what_is_odd(self, record: Record) -> None:
         if record.held:
@@ -156,11 +198,16 @@ class SupervisedRun(Shell):
         if record.cut:
             self.link.notice(_("The output is incomplete: the server could not store all of it. Check its free space."))
 
-    def _end(self, follower: Follower, run_as: str) -> None:
-        """End the run and hand over what it still printed."""
+    def _end(self, follower: Follower, run_as: str, room: threading.Event) -> bool:
+        """End the run and hand over what it still printed. False: it had ended before, and all is as it was."""
         if not self.link.is_alive:
             self.link.open()
-        self.kill(run_as)
+        was_ended = self.kill(run_as)
         follower.lost_link()
-        with contextlib.suppress(ShellError):
-            self.link.execute(self._following(follower), follower.take, deadline=time.monotonic() + ENDING)
+        if was_ended:
+            text = self._following(follower)
+            try:
+                self.link.execute(text, follower.take, deadline=time.monotonic() + _LAST_WORDS, room=room)
+            except ShellError as error:
+                self.link.notice(_("The end of the output was not read: %s") % error)
+        return was_ended

@@ -141,6 +141,19 @@ def test_wait_prints_the_log_and_exits_by_how_it_ended(
     assert err == ""
 
 
+def test_a_proof_that_is_what_is_wrong_is_said_once(shop: Project, start: Start) -> None:
+    program = start("deploy", "shop", "--group", "web", "--wait")
+    deployment = claimed()
+    for target, end in zip(deployment.targets.order_by("id"), ("unchanged", "failed"), strict=True):
+        proof = {"verdict": "unchanged", "sentence": "Process 12 still runs."}
+        error = "Process 12 still runs." if end == "unchanged" else "Not healthy: no answer."
+        target.move(Target.Status(end), proof=proof, error=error)
+    deployment.end(Status.FAILED, "2 of 2 servers failed.")
+    out, _err = program.communicate(timeout=PATIENCE)
+    assert "web-1: Unchanged; Process 12 still runs.\n" in out
+    assert "web-2: Failed; Process 12 still runs; Not healthy: no answer.\n" in out
+
+
 def test_wait_with_json_prints_the_end_as_the_only_thing_on_standard_output(shop: Project, start: Start) -> None:
     program = start("deploy", "shop", "--group", "web", "--wait", "--json")
     deployment = claimed()

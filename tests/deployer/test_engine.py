@@ -89,6 +89,25 @@ def test_restart_only_runs_the_script_and_proves_the_replacement(sshd, place):
     assert any(line.startswith("started ") for line in log_of(second, stream="stdout"))
 
 
+def test_a_server_that_lets_nobody_in_while_its_script_runs_is_unknown_and_not_failed(make_sshd, place):
+    sshd, forever = make_sshd(), nap(123)
+    path = script(place, f"touch {place}/begun; {forever}")
+    project = make_project(deploy_script_path=path, script_timeout=600)
+    deployment = make_deployment(project, make_group(make_server(sshd)), deployment_type="restart_only")
+    thread = threading.Thread(target=carry_out, args=[deployment.pk])
+    thread.start()
+    try:
+        wait_until((place / "begun").exists, "the script to begin")
+        sshd.change_host_key()
+        wait_for_end(thread)
+        target = deployment.targets.get()
+        assert (target.status, target.exit_code) == ("unknown", None)
+        assert "shows another host key" in target.error
+        assert processes_running(forever)
+    finally:
+        kill_all(processes_running(forever))
+
+
 def test_a_named_process_that_was_not_replaced_is_unchanged_and_a_failure(sshd, place):
     project = make_project(deploy_script_path=script(place, f"nohup {nap(222)} & echo"), process_name=nap(222))
     group = make_group(make_server(sshd))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployer.log.lines import LINE_LIMIT, LineSplitter
 from deployer.log.masking import MASK, Masker
-from deployer.log.writing import LINE_LIMIT, LineSplitter
 
 
 def lines(data: bytes, *secrets: str, piece: int = 7) -> list[str]:
@@ -54,6 +54,36 @@ def test_a_secret_inside_an_encoded_header_is_masked(prefix):
 def test_every_line_of_a_secret_with_several_is_masked():
     secret = "-----BEGIN KEY-----\nabcdefgh\n-----END KEY-----"
     assert lines(secret.encode() + b"\n", secret) == [MASK] * 3
+
+
+#: What output is made of, and what makes it hard.
+HARD = [b"\n", b"\n\n", b"\r", b"\0", b"\t", b"\x1b[31m", b"\x1b]0;x", b"\xff", b"\x85", "é中".encode()]
+BYTES = st.lists(st.sampled_from([*HARD, b"s3cr3t-v4lu3", b"s3cr3t", b"words of a line"]), max_size=40).map(b"".join)
+
+
+@given(BYTES, st.integers(1, 300))
+def test_lines_that_come_whole_are_those_that_come_in_pieces(data, piece):
+    secrets = ("s3cr3t-v4lu3", "words of a line\nx")
+    assert lines(data, *secrets, piece=max(len(data), 1)) == lines(data, *secrets, piece=piece)
+
+
+@given(BYTES, st.integers(1, 300), st.integers(0, 40))
+def test_whoever_goes_on_at_the_offset_of_the_last_whole_line_loses_and_doubles_none(data, piece, pieces):
+    splitter = LineSplitter(Masker(["s3cr3t-v4lu3"]))
+    found = []
+    for begin in range(0, min(len(data), piece * pieces), piece):
+        found += splitter.feed(data[begin : begin + piece])
+    rest = LineSplitter(Masker(["s3cr3t-v4lu3"]), splitter.taken)
+    found += rest.feed(data[splitter.taken :]) + rest.finish()
+    assert found == lines(data, "s3cr3t-v4lu3", piece=max(len(data), 1))
+    assert rest.taken == len(data)
+
+
+def test_a_private_key_is_masked_line_by_line_also_where_the_colour_changes():
+    key = "\n".join(base64.b64encode(f"{number:048}".encode()).decode() for number in range(30))
+    first, *_between, last = key.split("\n")
+    coloured = "\x1b[1m".join(first)
+    assert lines(f"{key}\n{coloured}\n a{last}b\n".encode(), key) == [MASK] * 31 + [f" a{MASK}b"]
 
 
 def test_a_progress_bar_is_folded_to_its_last_state():

@@ -22,6 +22,7 @@ BAD = Facts(
     current_is_folder=True,
     may_run_as=False,
     free=1 << 20,
+    windows_lines=True,
 )
 
 
@@ -36,6 +37,7 @@ def found(deployment_type: str, facts: Facts, **values: str) -> list[str]:
 def test_all_that_is_wrong_is_told_in_one_order() -> None:
     assert found("full", BAD) == [
         "error web-1: The restart would fail",
+        "warning web-1: The script may fail",
         *(f"error web-1: {tool} is not installed on the server" for tool in ("bash", "tar", "gzip", "readlink", "mv")),
         "warning web-1: setsid is not installed on the server",
         "error web-1: The script cannot be run as shop",
@@ -46,7 +48,7 @@ def test_all_that_is_wrong_is_told_in_one_order() -> None:
 
 
 def test_a_restart_needs_bash_alone_and_nothing_is_said_where_all_is_well() -> None:
-    facts = replace(BAD, folder="", current_is_folder=False, may_run_as=True, free=-1)
+    facts = replace(BAD, folder="", current_is_folder=False, may_run_as=True, free=-1, windows_lines=False)
     assert [line for line in found("restart_only", facts) if "installed" in line] == [
         "error web-1: bash is not installed on the server",
         "warning web-1: setsid is not installed on the server",
@@ -55,6 +57,8 @@ def test_a_restart_needs_bash_alone_and_nothing_is_said_where_all_is_well() -> N
 
 
 def test_a_script_that_comes_with_the_release_need_not_be_there_yet() -> None:
-    well = replace(BAD, tools=frozenset(TOOLS), folder="", current_is_folder=False, may_run_as=True, free=-1)
+    facts = replace(BAD, tools=frozenset(TOOLS), folder="", current_is_folder=False, may_run_as=True, free=-1)
+    well = replace(facts, windows_lines=False)
     assert found("full", well, deploy_script_path="restart.sh") == []
+    assert found("full", facts, deploy_script_path="restart.sh") == []
     assert found("restart_only", well, deploy_script_path="restart.sh") == ["error web-1: The restart would fail"]

@@ -74,9 +74,8 @@ def test_a_machine_with_two_names_is_restarted_once_and_both_are_told(place, two
     assert it.status == "success", it.error_message
     assert ends(it) == {"web-1": "success", "web-1b": "success"}
     assert len(runs(place)) == 1
-    other = it.targets.exclude(same_as=None).get()
-    first = other.same_as
-    assert first is not None
+    first, other = it.targets.get(same_as=None), it.targets.exclude(same_as=None).get()
+    assert other.same_as == first
     assert other.error == f"The same machine and folder as {first}: done there."
     assert (other.exit_code, other.proof, other.begun_at) == (first.exit_code, first.proof, first.begun_at)
     assert said(it, "Done: web-1, web-1b")

@@ -293,3 +293,29 @@ def test_a_check_that_finds_itself_is_refused_when_it_is_saved(text):
     with pytest.raises(ValidationError, match="finds its own grep"):
         HealthCheck(kind="command", target=text).clean()
     HealthCheck(kind="command", target=text.replace("shop", "[s]hop")).clean()
+
+
+@pytest.mark.parametrize("path", ["restart.sh", "{place}/restart.sh"])
+def test_a_script_with_the_lines_of_windows_is_warned_of_before_it_runs(sshd, git_repo, tmp_path, path):
+    """Wherever it comes from: from the server, where a check beforehand finds it too, or with the release."""
+    text = "#!/bin/bash\r\nset -e\r\necho started\r\n"
+    git_repo.commit({"restart.sh": text})
+    (tmp_path / "restart.sh").write_bytes(text.encode())
+    project = make_project(
+        git_url=git_repo.url, deploy_path=str(tmp_path / "shop"), deploy_script_path=path.format(place=tmp_path)
+    )
+    group = make_group(make_server(sshd))
+    deployment = make_deployment(project, group)
+    carry_out(deployment.pk)
+    lines = list(deployment.log_lines.order_by("id").values_list("content", flat=True))
+    warned = [number for number, line in enumerate(lines) if "end in CR LF, as on Windows" in line]
+    assert len(warned) == 1
+    assert warned[0] < next(number for number, line in enumerate(lines) if line.startswith("Running "))
+    assert "sed -i 's/\\r$//' FILE" in lines[warned[0]]
+
+
+def test_what_is_wrong_on_several_servers_is_said_once_with_all_their_names(sshd, place):
+    (place / "restart.sh").write_text("exit 3\n")
+    group = make_group(*(make_server(sshd, name=name) for name in ("web-1", "web-2")))
+    deployment = restarted(make_project(deploy_script_path=f"{place}/restart.sh", deploy_path=""), group)
+    assert deployment.error_message == (f"2 of 2 servers failed: web-1, web-2: {place}/restart.sh ended with status 3.")

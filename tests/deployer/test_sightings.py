@@ -7,6 +7,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,23 @@ def test_a_restart_elsewhere_is_noticed(project, live, tmp_path, start):
     (remark,) = seen(project).drift
     assert f"restarted by somebody else: pid {pid} “" in remark
     assert f"in {(tmp_path / 'shop' / 'current').resolve()} since 20" in remark
+
+
+def test_all_times_of_a_page_are_of_one_zone(project, live, tmp_path, start, settings, admin_client, capsys):
+    """The servers' own are told in UTC, and kept so."""
+    settings.TIME_ZONE = "Asia/Shanghai"
+    kill(tmp_path)
+    start(str(tmp_path / "shop" / "current"))
+    refresh(project)
+    kept = sighting(project).processes[0]["since"]
+    assert kept.endswith(" UTC")
+    here = datetime.strptime(kept, "%Y-%m-%d %H:%M:%S UTC") + timedelta(hours=8)
+    page = admin_client.get(reverse("project_board", args=[project.pk])).content.decode()
+    assert page.count(f"since {here:%Y-%m-%d %H:%M:%S} CST") == 2  # the process, and the remark on it
+    assert "UTC" not in page
+    with pytest.raises(SystemExit):
+        call_command("status", project.name)
+    assert f"since {here:%Y-%m-%d %H:%M:%S} CST" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("last_line", ["true", '[ "$DEPLOY_RELEASE" != {live} ]'], ids=["unhealthy", "script fails"])

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from deployer.board.timings import WIDTH, phases_of, picture_of
-from deployer.models import Deployment, Release, Target
+from deployer.models import Deployment, LogLine, Release, Target
 from deployer.web.tags import duration
 from tests.factories import make_deployment, make_group, make_project, make_server
 
@@ -90,6 +90,53 @@ def test_what_was_cancelled_while_it_waited_is_not_said_to_have_worked() -> None
         status="cancelled",
     )
     assert words(it) == [("Upload", 1), ("Batch 1", 3), ("Until it was cancelled", 86)]
+
+
+def said(it: Deployment, seconds: float, content: str, level: str = "info") -> None:
+    LogLine.objects.create(deployment=it, content=content, level=level, timestamp=after(seconds))
+
+
+@pytest.mark.parametrize("status", ["failed", "success"])
+def test_a_worker_that_was_lost_did_not_work_until_another_one_settled_what_it_had_left(status: str) -> None:
+    lost = "The worker was lost while the deployment was deploying."
+    it = deployment_with(
+        {"status": status, "begun_at": after(20), "checking_at": after(705), "finished_at": after(710)},
+        status=status,
+        building_at=after(2),
+        deploying_at=after(10),
+        finished_at=after(711),
+        error_message="" if status == "success" else f"{lost} 1 of 1 server failed: web-1: gone.",
+    )
+    said(it, 1, "Fetching")
+    said(it, 22, "Running restart.sh")
+    said(it, 690, lost, "error")
+    said(it, 700, "Full deployment #1")
+    if status == "failed":
+        said(it, 710, "Something else", "error")
+        said(it, 711, it.error_message, "error")
+    assert words(it) == [
+        ("Clone", 2),
+        ("Build", 8),
+        ("Upload", 10),
+        ("Batch 1", 2),
+        ("Without a worker: it was lost", 678),
+        ("Settled by another worker", 11),
+    ]
+
+
+def test_while_nobody_has_settled_it_a_lost_worker_is_said_and_goes_on_being_missed() -> None:
+    lost = "The worker was killed by signal 9 while the deployment was cloning."
+    it = deployment_with({}, status="interrupted", error_message=lost)
+    said(it, 3, "Fetching")
+    said(it, 40, lost, "error")
+    assert words(it) == [("Clone", 3), ("Without a worker: it was lost", None)]
+
+
+def test_a_worker_that_was_lost_before_it_began_is_told_from_one_that_never_came() -> None:
+    it = deployment_with({}, started_at=after(660))
+    assert words(it)[0] == ("Waited for a worker", 660)
+    said(it, 1, "The worker was killed by signal 9 before it had begun: another one will be asked.", "error")
+    assert words(it)[0] == ("Waited: a worker was lost before it began", 660)
 
 
 def test_a_release_that_is_there_already_is_neither_cloned_nor_built() -> None:

@@ -1,6 +1,9 @@
 """Promises of the transfer: a release arrives whole or not at all, and as little of it as will do is sent."""
 
+import os
 import random
+import secrets
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +18,7 @@ from projects.commands import release as release_commands
 from projects.commands.manifest import Entry, Manifest, difference
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.proxy import Proxy
+from tests.parts.sshd import OpenSSHServer, as_login_shell
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,6 +37,9 @@ HOSTILE = {
     "*": "11",
     "EOF": "12",
 }
+
+#: Debian has the first two. The others are tried where they are installed.
+LOGIN_SHELLS = ["dash", "bash", *filter(None, map(shutil.which, ("tcsh", "csh", "fish", "zsh", "ksh", "mksh", "yash")))]
 
 
 @pytest.fixture
@@ -139,19 +146,25 @@ def test_the_new_release_shares_no_file_with_the_one_it_was_made_of(sshd, git_re
     assert (first / "a").read_text() == "a" * 10_000
 
 
-@pytest.mark.parametrize("lacking", ["zstd", "openssl", "find"])
-def test_a_server_without_one_of_the_tools_gets_the_same_tree(make_sshd, git_repo, project, place, lacking):
-    sshd = make_sshd()
+def take_away(sshd: OpenSSHServer, lacking: str) -> Path:
+    """Leave the logins of ``sshd`` without one program; gives the folder that holds the others."""
     tools = sshd.home / "tools"
     tools.mkdir()
     for folder in ("/bin", "/usr/bin"):
         for program in Path(folder).iterdir():
             if program.name != lacking and not (tools / program.name).is_symlink():
                 (tools / program.name).symlink_to(program)
+    (sshd.home / ".bashrc").write_text(f"export PATH={tools}\n")
+    return tools
+
+
+@pytest.mark.parametrize("lacking", ["zstd", "openssl", "find"])
+def test_a_server_without_one_of_the_tools_gets_the_same_tree(make_sshd, git_repo, project, place, lacking):
+    sshd = make_sshd()
+    tools = take_away(sshd, lacking)
     if lacking == "find":  # one that has no -printf, as on small systems
         (tools / "find").write_text('#!/bin/sh\ncase "$*" in *-printf*) exit 1;; esac\nexec /usr/bin/find "$@"\n')
         (tools / "find").chmod(0o755)
-    (sshd.home / ".bashrc").write_text(f"export PATH={tools}\n")
     group = make_group(make_server(sshd))
     git_repo.commit(HOSTILE | {"lib": "x" * 5000})
     deployed(project, group)
@@ -160,6 +173,24 @@ def test_a_server_without_one_of_the_tools_gets_the_same_tree(make_sshd, git_rep
     assert bool(said(second, "as its difference from")) == (lacking != "find")
     assert {name: (live(place) / name).read_text() for name in HOSTILE} == HOSTILE
     assert (live(place) / "more").read_text() == "y"
+
+
+@pytest.mark.parametrize("shell", LOGIN_SHELLS)
+def test_it_makes_no_difference_which_shell_the_login_has(make_sshd, git_repo, project, place, shell):
+    sshd = make_sshd(as_login_shell(shell))
+    take_away(sshd, "openssl")  # what stands in for it is more to quote
+    group = make_group(make_server(sshd))
+    project.shared_paths = "it's ours/, .env"
+    project.save()
+    git_repo.commit(HOSTILE | {".env": "A=1", "big": random.Random(7).randbytes(100_000)})
+    deployed(project, group)
+    git_repo.commit({"more": "y"})
+    second = deployed(project, group)
+    assert said(second, "as its difference from")
+    assert not said(second, "was changed on the server")
+    assert {name: (live(place) / name).read_text() for name in HOSTILE} == HOSTILE
+    assert (live(place) / ".env").readlink() == place / "shared/.env"
+    assert (live(place) / "it's ours").readlink() == place / "shared/it's ours"
 
 
 def test_an_upload_that_is_cut_at_every_tenth_never_leaves_half_a_release(sshd, git_repo, project, place):
@@ -208,6 +239,26 @@ def test_a_far_server_gets_a_large_release_in_stripes(sshd, git_repo, project, p
     finally:
         proxy.close()
     assert (live(place) / "big").read_bytes() == content
+    assert not list(place.glob("releases/.*"))
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+def test_a_far_server_gets_a_large_release_in_as_many_streams_as_it_opens(
+    make_sshd, git_repo, project, place, sessions
+):
+    sshd = make_sshd(f"MaxSessions {sessions}")
+    proxy = Proxy(sshd.port)
+    proxy.delay = 0.02
+    try:
+        group = make_group(make_server(sshd, port=proxy.port))
+        for seed in (4, 5):
+            content = random.Random(seed).randbytes(10_500_000)
+            git_repo.commit({"big": content})
+            deployment = deployed(project, group)
+            assert (live(place) / "big").read_bytes() == content
+            assert not [*said(deployment, "lost"), *said(deployment, "again"), *said(deployment, "session")]
+    finally:
+        proxy.close()
     assert not list(place.glob("releases/.*"))
 
 
@@ -300,17 +351,49 @@ def test_shared_paths_are_kept_between_releases_with_owner_and_mode(sshd, git_re
     assert (live(place) / "index.html").read_text() == "second\n"
 
 
+def test_whoever_serves_a_release_can_read_it_whatever_the_umask_here_and_there(make_sshd, git_repo, tmp_path):
+    """A worker and a login with the strictest of masks: what they make for others is open, what is theirs is not."""
+    sshd = make_sshd()
+    (sshd.home / ".bashrc").write_text("umask 077\n")
+    tmp_path.chmod(0o755)
+    (tmp_path / "restart.sh").write_text(f"umask >{tmp_path}/umask")
+    project = make_project(
+        git_url=git_repo.url,
+        deploy_path=str(tmp_path / "deep/shop"),
+        deploy_script_path=str(tmp_path / "restart.sh"),
+        build_script="mkdir built && echo x >built/page && echo y >tool && chmod 700 tool",
+        shared_paths="uploads/, var/log/",
+    )
+    group = make_group(make_server(sshd))
+    before = os.umask(0o077)
+    try:
+        for _time in range(2):
+            git_repo.commit({"a/b": secrets.token_hex(8), "big": random.Random(8).randbytes(20_000)})
+            deployment = deployed(project, group)
+    finally:
+        os.umask(before)
+    assert said(deployment, "as its difference from")
+    assert not said(deployment, "was changed on the server")
+    place = tmp_path / "deep/shop"
+    modes = {path: oct(path.stat().st_mode & 0o777) for path in [place.parent, place, *place.rglob("*")]}
+    closed = {path: mode for path, mode in modes.items() if mode not in {"0o755", "0o644"}}
+    assert {(path.name, mode) for path, mode in closed.items()} == {("tool", "0o700")}  # as it was built
+    assert (sshd.home / ".deployer").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "umask").read_text() == "0077\n"  # the script has the login's own
+
+
 def test_a_shared_file_that_is_nowhere_is_named_and_nothing_is_switched(sshd, git_repo, project, place):
     group = make_group(make_server(sshd))
     first = deployed(project, group)
-    project.shared_paths = ".env"
+    project.shared_paths = "index.html, config/a b.env"
     project.save()
     git_repo.commit({"index.html": "second\n"})
     deployment = make_deployment(project, group)
     carry_out(deployment.pk)
     target = deployment.targets.get()
     assert target.status == "failed"
-    assert f"{place}/shared/.env" in target.error
+    assert f"{place}/shared/config/a b.env" in target.error
+    assert f"config/a b.env is neither in {place}/shared nor in the release." in target.error
     assert first.release is not None
     assert live(place).name == first.release.version
 

@@ -18,7 +18,7 @@ from deployer.launching.rules import LaunchRefusedError
 from deployer.log.masking import Masker
 from deployer.log.writing import Log
 from deployer.models import Deployment, LogLine, Target
-from deployer.queue.sweep import LOST_JOB, sweep
+from deployer.queue.sweep import LOST_JOB, sweep, work_horse_killed
 from deployer.releases.workfolders import WorkFolder
 from deployer.repositories.mirror import mirror_path
 from servers.errors import RunLostError
@@ -49,6 +49,18 @@ def test_a_launch_reaches_a_worker_by_its_known_name(sshd, worker, tmp_path):
     wait_until(lambda: status(deployment) == "success", "the deployment to succeed")
     assert LogLine.objects.filter(deployment=deployment, content="hello", stream="stdout").count() == 1
     assert list(deployment.log_lines.values_list("content", flat=True))[-1].startswith("Done")
+
+
+def test_a_worker_that_dies_before_it_begins_is_said_and_another_one_carries_it_out(sshd, queue_server, tmp_path):
+    deployment = launched(sshd, tmp_path, "echo hello")
+    assert not work_horse_killed(deployment.pk, "", signal.SIGKILL)
+    told = deployment.log_lines.get()
+    assert (told.level, told.content) == (
+        "error",
+        "The worker was killed by signal 9 before it had begun: another one will be asked.",
+    )
+    assert carry_out(deployment.pk)
+    assert status(deployment) == "success"
 
 
 def ended(deployment: Deployment) -> bool:

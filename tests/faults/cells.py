@@ -156,6 +156,13 @@ def worker_killed_alone(scene: Scene) -> None:
     scene.go_on()
 
 
+def all_asked_to_stop(scene: Scene) -> None:
+    """The worker and all that it has started, as by systemd's default; it finishes what it holds and takes no more."""
+    for pid in scene.world.workers[0].processes:
+        os.kill(pid, signal.SIGTERM)
+    scene.go_on()
+
+
 def _can_write() -> bool:
     """Whether the database takes a write at once."""
     if connection.vendor != "sqlite":
@@ -239,6 +246,7 @@ WORKER: dict[str, Fault] = {
     "worker killed, horse alive": worker_killed_alone,
     "worker frozen, then awake": worker_frozen,
 }
+STOP: dict[str, Fault] = {"worker and horse asked to stop": all_asked_to_stop}
 QUEUE: dict[str, Fault] = {
     "queue stopped for 3 s": queue_stopped,
     "queue killed": queue_killed,
@@ -280,6 +288,8 @@ HANDS: dict[str, Callable[[Path], None]] = {
     "folder for a file": another_kind,
     "release deleted": shutil.rmtree,
 }
+#: A server that opens one session at a time, and far away.
+FEW = "MaxSessions 1"
 
 
 def matrix() -> Iterator[Cell]:
@@ -290,6 +300,8 @@ def matrix() -> Iterator[Cell]:
         for fault in WORKER:
             here = HERE if type_ == FULL else ()
             yield from (Cell(fault, phase, type_) for phase in (*here, *THERE[type_]))
+        for fault in STOP:
+            yield from (Cell(fault, phase, type_) for phase in THERE[type_])
         for fault in QUEUE:
             busy = ("building", "staging", "restarting") if type_ == FULL else ("restarting",)
             yield from (Cell(fault, phase, type_) for phase in ("waiting", *busy))
@@ -304,6 +316,8 @@ def matrix() -> Iterator[Cell]:
         yield Cell(f"force: {tree}", "restarting", RESTART_ONLY)
     yield Cell("force", "checking", RESTART_ONLY)
     yield Cell("cancel", "restarting", RESTART_ONLY)
+    yield Cell(FEW, "staging", FULL)
+    yield Cell(f"force: {FEW}", "restarting", RESTART_ONLY)
 
 
 def database_matrix() -> Iterator[Cell]:
@@ -322,7 +336,7 @@ def run(cell: Cell, seed: int, queue: QueueServer, postgres: PostgresServer | No
     if cell.fault == "disk full" and os.getuid() != 0:
         outcome.not_run = "a small file system can be mounted by root only"
         return outcome
-    world = World(queue, random.Random(f"{seed} {cell}"))
+    world = World(queue, random.Random(f"{seed} {cell}"), FEW if FEW in cell.fault else "")
     try:
         if cell.fault.startswith(("cancel", "force")):
             _cancel(cell, world, outcome)
@@ -332,6 +346,8 @@ def run(cell: Cell, seed: int, queue: QueueServer, postgres: PostgresServer | No
             _changed_by_hand(cell, world, outcome)
         elif cell.fault.startswith(PLACE_TWICE):
             _place_twice(cell, world, outcome)
+        elif cell.fault == FEW:
+            _few_sessions(cell, world, outcome)
         else:
             _strike(cell, world, outcome, postgres)
     except AssertionError as error:
@@ -342,7 +358,7 @@ def run(cell: Cell, seed: int, queue: QueueServer, postgres: PostgresServer | No
 
 
 def _strike(cell: Cell, world: World, outcome: Outcome, postgres: PostgresServer | None) -> None:
-    faults = {**LINK, **WORKER, **QUEUE} | ({DATABASE: database_stopped(postgres)} if postgres else {})
+    faults = {**LINK, **WORKER, **STOP, **QUEUE} | ({DATABASE: database_stopped(postgres)} if postgres else {})
     fault = faults[cell.fault]
     world.make_project(cell.type)
     world.next_release()
@@ -604,12 +620,29 @@ def _place_twice(cell: Cell, world: World, outcome: Outcome) -> None:
     outcome.executed_twice = max(ledger.count("begun") - 1, 0)
     if ledger != ["begun", "ended"] or world.torn or world.live != world.restarted_release():
         outcome.problems.append(f"the script has {ledger}, current was torn {world.torn} times and is {world.live}")
+
+
+def _few_sessions(cell: Cell, world: World, outcome: Outcome) -> None:
+    """An upload that would go in several streams goes in one, and nobody calls the link lost."""
+    world.make_project(cell.type)
+    world.size = 9_000_000
+    world.proxy.delay = 0.02
+    world.next_release()
+    world.watch_current()
+    world.start_worker()
+    begun = time.monotonic()
+    deployment = world.launch()
+    world.wait_for_end(deployment)
+    outcome.seconds = time.monotonic() - begun
+    look(cell, world, deployment, outcome)
+    if lost := deployment.log_lines.filter(content__contains="was lost").first():
+        outcome.problems.append(lost.content)
     _again(world, outcome)
 
 
 def _cancel(cell: Cell, world: World, outcome: Outcome) -> None:
     """Cancel or force while processes of a kind run; none may be left, and the application must live."""
-    kind = cell.fault.partition(": ")[2]
+    kind = "child" if FEW in cell.fault else cell.fault.partition(": ")[2]
     forever = f"sleep 7{world.chance.randrange(10**8):08}"
     script = f"{world.folder}/bin/gate {cell.phase}\n{TREES[kind].replace('PROGRAM', forever)}" if kind else ""
     in_build = cell.phase == "building"

@@ -55,14 +55,18 @@ echo "$DEPLOY_ID ended $DEPLOY_RELEASE" >>{folder}/ledger
 
 
 class World:
-    """One server that is reached through ``proxy``, one project for it, and its worker; for one cell of the matrix."""
+    """One server that is reached through ``proxy``, one project for it, and its worker; for one cell of the matrix.
 
-    def __init__(self, queue: QueueServer, chance: random.Random) -> None:
+    ``extra`` is more of the server's configuration; ``size`` is about that of the releases that are committed.
+    """
+
+    def __init__(self, queue: QueueServer, chance: random.Random, extra: str = "") -> None:
         self.queue = queue
         self.chance = chance
         self.folder = Path(tempfile.mkdtemp(prefix="deployer-faults-"))
         self.app = f"sleep 8{secrets.randbelow(10**7):07}"
-        self.sshd = OpenSSHServer()
+        self.size = 1_500_000
+        self.sshd = OpenSSHServer(extra)
         self.proxy = Proxy(self.sshd.port)
         self.workers: list[Worker] = []
         self._replaced: list[Worker] = []
@@ -141,7 +145,7 @@ class World:
     def _commit(self) -> None:
         """A release whose first and last file say the same, with bytes between them that do not compress."""
         mark = secrets.token_hex(8)
-        self.repository.commit({"a": mark, "m": self.chance.randbytes(1_500_000), "z": mark})
+        self.repository.commit({"a": mark, "m": self.chance.randbytes(self.size), "z": mark})
 
     def launch(self, release: Release | None = None) -> Deployment:
         """Launch what is new, or a release that is there already."""

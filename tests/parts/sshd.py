@@ -35,6 +35,11 @@ Subsystem sftp internal-sftp -d {home}
 """
 
 
+def as_login_shell(shell: str) -> str:
+    """The line of configuration that hands every command to ``shell``, as sshd does where it is the login's own."""
+    return f'ForceCommand exec {shell} -c "$SSH_ORIGINAL_COMMAND"'
+
+
 class OpenSSHServer:
     """A running sshd that lets the current user in with ``private_key``.
 

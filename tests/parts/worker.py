@@ -78,6 +78,11 @@ class Worker:
         return self.log_path.read_text(errors="replace")
 
     @property
+    def processes(self) -> list[int]:
+        """It and everything that it has started, the work horse first."""
+        return sorted(processes_with(f"{MARK}={self.name}"), reverse=True)
+
+    @property
     def horses(self) -> list[int]:
         """The pids of its work horses: the forked children that carry jobs out."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
@@ -100,4 +105,4 @@ class Worker:
     def stop(self) -> None:
         """Stop it, and end its work horse and whatever else it has started: nothing of it takes a job any more."""
         stop_process(self.process, patience=10)
-        kill_all(processes_with(f"{MARK}={self.name}"))
+        kill_all(self.processes)

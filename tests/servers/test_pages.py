@@ -66,6 +66,13 @@ def test_the_page_of_a_server_holds_no_secret(client: Client) -> None:
     assert server.credential.password not in html
 
 
+def test_the_page_of_a_server_shows_what_its_machine_is(client: Client) -> None:
+    server = make_server(facts={"system": "Debian <b>12</b>", "kernel": "6.1.0"})
+    page = client.get(reverse("server", args=[server.pk])).content.decode()
+    assert "Debian &lt;b&gt;12&lt;/b&gt;" in page
+    assert "6.1.0" in page
+
+
 def test_a_connection_is_not_tested_by_following_a_link(client: Client) -> None:
     server = make_server()
     assert client.get(reverse("server_test", args=[server.pk])).status_code == 405

@@ -225,6 +225,68 @@ def test_a_run_under_one_key_is_executed_once(sshd):
     assert 3 in codes
 
 
+class Slow(Collected):
+    """Takes less than is printed: there is always more to be read."""
+
+    def __call__(self, stream: str, data: bytes) -> None:
+        self.stdout = data
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("error", [ScriptTimeoutError, StoppedError])
+def test_output_that_never_pauses_hides_neither_the_time_limit_nor_a_stop(shell, monkeypatch, error):
+    monkeypatch.setattr("servers.supervised.run._LAST_WORDS", 1)
+    said: list[str] = []
+    shell.notice = said.append
+    endless, stop = f"while :; do echo endless {os.getpid()}; done", threading.Event()
+    timeout = 2 if error is ScriptTimeoutError else PATIENCE
+    slow = Slow()
+    timer = threading.Timer(2, stop.set)
+    if error is StoppedError:
+        timer.start()
+    with pytest.raises(error):
+        SupervisedRun(shell).run(Script(f"exec bash -c '{endless}'"), slow, timeout=timeout, stop=stop)
+    assert slow.stdout
+    assert not processes_running(f"bash -c {endless}")
+
+
+def test_without_room_nothing_is_read_and_the_script_is_not_kept_waiting(shell, sshd):
+    room, output = threading.Event(), Collected()
+    results: list[int] = []
+    text = Script(f"seq 2000000; touch {sshd.home}/printed-all")
+    work = threading.Thread(
+        target=lambda: results.append(
+            SupervisedRun(shell).run(text, output, timeout=3, stop=threading.Event(), room=room)
+        )
+    )
+    work.start()
+    wait_until((sshd.home / "printed-all").exists, "the script to end")
+    time.sleep(4)  # its time limit has passed, but it had ended before
+    assert not output.stdout
+    room.set()
+    work.join(PATIENCE)
+    assert results == [0]
+    assert output.stdout == b"".join(b"%d\n" % number for number in range(1, 2_000_001))
+
+
+def test_without_room_the_time_limit_of_a_script_holds(shell, monkeypatch):
+    monkeypatch.setattr("servers.supervised.run._LAST_WORDS", 1)
+    with pytest.raises(ScriptTimeoutError):
+        SupervisedRun(shell).run(
+            Script("seq 500000; sleep 4712"), Collected(), timeout=2, stop=threading.Event(), room=threading.Event()
+        )
+    assert not processes_running("sleep 4712")
+
+
+def test_a_run_is_read_on_from_where_somebody_has_read_to(shell):
+    run, output = SupervisedRun(shell), Collected()
+    text = "echo one; echo two; echo a >&2; echo b >&2"
+    assert run.run(Script(text), Collected(), timeout=PATIENCE, stop=threading.Event()) == 0
+    taken = {"stdout": 4, "stderr": 2}
+    run.carry_out(Script(text), "", output, timeout=PATIENCE, stop=threading.Event(), taken=taken)
+    assert (output.stdout, output.stderr) == (b"two\n", b"b\n")
+
+
 def test_a_script_over_its_time_is_ended_with_all_its_children(shell):
     nap = f"sleep 5300.{os.getpid()}"
     with pytest.raises(ScriptTimeoutError):

@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 
 from deployer.host.processes import HeldError, only_one
 from deployer.host.queue_server import queue_answers, queue_program
-from deployer.host.supervisor import Program, StartFailedError, Supervisor, manage
+from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
 from deployer.management.commandline import SpokenCommand
 from deployer.playground import keeping
 from deployer.settings import bind_address
@@ -64,9 +64,9 @@ class Command(SpokenCommand):
     def _run(self, listener: socket.socket, bind: str, workers: int) -> None:
         stages = [
             [queue_program()] if settings.QUEUE_IS_EMBEDDED else [],
-            [_worker(number) for number in range(1, workers + 1)],
             [_web(listener)],
             [keeping.program()],
+            [_worker(number) for number in range(1, workers + 1)],  # the first to stop: they finish what they hold
         ]
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "deployer.settings",
@@ -165,6 +165,7 @@ def _worker(number: int) -> Program:
         manage("rqworker", "default"),
         patience=None,
         waiting=_("Waiting for a running deployment to finish. Press Ctrl-C again to stop it at once."),
+        hurry_signal=AT_ONCE,
     )
 
 
