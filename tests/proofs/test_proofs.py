@@ -27,7 +27,7 @@ def chosen() -> list[Cell]:
 
 
 @pytest.mark.parametrize("cell", chosen(), ids=str)
-def test_the_word_is_the_truth(cell, queue_server):
+def test_what_deployer_says_of_a_restart_is_true(cell, queue_server):
     outcome = run(cell)
     if outcome.not_run and not outcome.can_run:
         pytest.skip(outcome.not_run)
