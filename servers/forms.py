@@ -107,7 +107,10 @@ class GroupForm(StyledForm, forms.ModelForm[ServerGroup]):
 
 
 class LoginForm(StyledForm, CredentialForm):
-    """A credential on a page of its own."""
+    """A credential on a page of its own. A key has a password beside it only where that is ticked."""
+
+    with_password = forms.BooleanField(label=_("Servers want a password too, behind the key"), required=False)
+    field_order = ("name", "username", "kind", "private_key", "passphrase", "with_password", "password")
 
     class Meta:
         model = Credential
@@ -117,8 +120,17 @@ class LoginForm(StyledForm, CredentialForm):
         help_texts: ClassVar = {
             "private_key": _("The whole file, from -----BEGIN to -----END. It is stored encrypted."),
             "passphrase": _("If the private key has one."),
-            "password": _("Beside a key it is needed only where a server wants both."),
         }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["with_password"] = bool(self.instance.password)
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean()
+        if given.get("kind") == Credential.Kind.SSH_KEY and not given.get("with_password"):
+            given["password"] = ""
+        return given
 
 
 class ServerFilter(forms.Form):

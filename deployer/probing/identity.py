@@ -131,7 +131,7 @@ class Watch:
         found, judgement = self._look_between_lives()
         if judgement.verdict in _WELL and not _is_same(proof.before, proof.after or (), judgement):
             judgement = replace(judgement, verdict=Verdict.CRASH_LOOPING)
-        self.started |= {it.key: it for it in (*roots(proof.after or ()), *proof.ended)}
+        self.started |= {it.key: it for it in (*roots(proof.after or ()), *proof.ended) if it.pid}
         return self._proof(found, judgement)
 
     def _wait_for_replacement(self) -> tuple[Found, Judgement]:
@@ -189,7 +189,8 @@ class Watch:
 
     def _remember(self, judgement: Judgement) -> None:
         old = keys(self.before.processes)
-        self.started |= {it.key: it for it in roots(judgement.after) if it.key not in old and not it.around}
+        new = [it for it in roots(judgement.after) if it.pid and it.key not in old and not it.around]
+        self.started |= {it.key: it for it in new}
 
     def _proof(self, found: Found, judgement: Judgement) -> Proof:
         """The evidence, with those that would have been found under other words."""

@@ -6,8 +6,8 @@ it, its namesake in another folder. The rules, in the order in which they decide
 1. The words are whole words of the command line, or of the title that the process has given itself.
 2. Who only looks at a file (`tail`, an editor) is not meant, nor is the shell around an application or what keeps it
    running, unless there is nothing else.
-3. Where one of them runs from the project's folder, only those that do are meant; else where one has the user that
-   scripts run as, only those.
+3. Where one of them runs from the project's folder, only those that do are meant; of these, where one has the user
+   that scripts run as, only those and their workers.
 """
 
 import re
@@ -133,7 +133,7 @@ class Found:
 
     ``processes`` are all that could be meant; ``near``, where there are none, those that run from the project's folder
     or have the name as a part of a word. ``unit`` is what systemd says, where the service is a unit.
-    ``alive`` is every process of the server, ``user`` the one that scripts run as, if one was named.
+    ``alive`` is every process of the server, ``user`` the one that scripts run as.
     """
 
     processes: tuple[Identity, ...] = ()
@@ -164,7 +164,7 @@ class Search:
             if not fit and not self._has_the_title(name, process):
                 continue
             place = self.survey.place(process.pid)
-            if not (at and _program(process, place) in ONLOOKERS):
+            if not (at and _is_onlooker(process.command, _program(process, place))):
                 found[process.pid] = replace(self.identity(process, place), loose=fit == Fit.LOOSE or None)
         if not found:
             return self._found((), (*islice(self._near(name), NEAR),))
@@ -182,11 +182,16 @@ class Search:
             if process.pid == main or (group and f"{process.group}/".startswith(f"{group}/"))
         ]
         members.sort(key=lambda process: process.pid != main)
-        found = [replace(self.identity(process), invocation=invocation) for process in members]
+        found = [self._member(self.identity(process), invocation) for process in members]
         if not found and state.is_up:
             since = self.survey.moment(state.number("StateChangeTimestampMonotonic") / 1_000_000)
             found = [Identity(0, since, unit, invocation=invocation)]
         return self._found(tuple(found))
+
+    def _member(self, it: Identity, invocation: str) -> Identity:
+        """A process of a unit: what only waits there, or follows a log, is not what the unit is for."""
+        around = it.around or _is_onlooker(it.command, it.program)
+        return replace(it, invocation=invocation, around=around or None)
 
     def _found(self, processes: tuple[Identity, ...], near: tuple[Identity, ...] = ()) -> Found:
         alive = frozenset((process.pid, process.start) for process in self.survey.processes)
@@ -223,7 +228,7 @@ class Search:
             root = found.get(process.pid)
             for child in self.survey.below(process) if root else ():
                 it = self.identity(child)
-                if child.pid in everything or it.around or it.program in ONLOOKERS or root is None:
+                if child.pid in everything or it.around or root is None or _is_onlooker(it.command, it.program):
                     continue
                 if self._is_steady(child, process) if root.around else it.stem == root.stem:
                     everything[child.pid] = replace(it, inside=it.inside or root.inside, loose=root.loose)
@@ -235,7 +240,7 @@ class Search:
     def _near(self, name: Name) -> Iterator[Identity]:
         """Those that run from the project's folder, or have the name as a part of a word."""
         for it in map(self.identity, self.survey.processes):
-            onlooker = it.program in ONLOOKERS and not it.is_titled
+            onlooker = _is_onlooker(it.command, it.program) and not it.is_titled
             if (it.inside or name.is_within(it.command)) and not (onlooker or it.around or _LAUNCH.search(it.command)):
                 yield it
 
@@ -247,6 +252,12 @@ class Search:
 def _program(process: Process, place: Place) -> str:
     """The name of its program: that of the file, where the login may see it, else the first word of its command."""
     return base(place.program) or base(process.command.split(maxsplit=1)[0])
+
+
+def _is_onlooker(command: str, program: str) -> bool:
+    """Whether it only looks at what it names; Debian calls an editor `vim.basic`, BusyBox every program `busybox`."""
+    names = {program, program.partition(".")[0], base(command.split(maxsplit=1)[0])}
+    return not ONLOOKERS.isdisjoint(names)
 
 
 def _is_around(process: Process, program: str) -> bool:
@@ -268,10 +279,11 @@ class Chosen:
 
 
 def choose(before: Sequence[Identity], after: Sequence[Identity], user: int | None = None) -> Chosen:
-    """Those that are meant, by the same rules on both sides; ``user`` is the one that scripts run as, if any."""
+    """Those that are meant, by the same rules on both sides; ``user`` is the one that scripts run as."""
     kept = [*before, *after]
-    for rule in (_is_no_shell, _has_whole_words, _is_of_the_project, lambda it: it.user == user is not None):
+    for rule in (_is_no_shell, _has_whole_words, _is_of_the_project):
         kept = [it for it in kept if rule(it)] or kept
+    kept = _with_workers([it for it in kept if user is not None and it.user == user], kept) or kept
     keys = {it.key for it in kept}
     was = tuple(it for it in before if it.key in keys)
     users, programs = {it.user for it in was}, {it.stem for it in was}
@@ -293,6 +305,16 @@ def _has_whole_words(it: Identity) -> bool:
 
 def _is_of_the_project(it: Identity) -> bool:
     return bool(it.inside)
+
+
+def _with_workers(own: Sequence[Identity], kept: Sequence[Identity]) -> list[Identity]:
+    """A user's ``own`` processes, and of the others those that they have started: workers may have another user."""
+    pids: set[int] = set()
+    more = {it.pid for it in own}
+    while more:
+        pids |= more
+        more = {it.pid for it in kept if it.parent in pids} - pids
+    return [it for it in kept if it.pid in pids]
 
 
 def _rather(now: list[Identity], was: Sequence[Identity], like: Callable[[Identity], bool]) -> list[Identity]:

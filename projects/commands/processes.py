@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from shlex import quote
@@ -105,7 +105,7 @@ class Survey:
 
     ``folder`` is the real path of the folder that was asked for, and ``releases`` that of the releases in it, links
     resolved; empty where there is none. ``now`` is the moment of the answer, in ticks since boot; ``user`` the id of
-    the user that scripts run as, where one was named.
+    the user that scripts run as.
     """
 
     boot: str
@@ -260,7 +260,7 @@ def read_survey(text: str) -> Survey:
     own = _number(facts.get("SELF", "")) or 0
     folder = facts.get("FOLDER", "").rstrip("/")
     left_out = _session_of(own, {pid: stat.parent for pid, stat in stats.items()})
-    return Survey(
+    survey = Survey(
         boot=facts.get("BOOT", ""),
         booted_at=int(booted_at[1]) if booted_at else 0,
         processes=tuple(
@@ -275,6 +275,8 @@ def read_survey(text: str) -> Survey:
         user=_number(facts.get("USER", "")),
         places=f"\n{places}\n",
     )
+    # Without another one, scripts run as the login's own user.
+    return survey if survey.user is not None else replace(survey, user=survey.place(own).user)
 
 
 class _Stat(NamedTuple):

@@ -318,8 +318,11 @@ class Proof:
         return [it for it in self.after or () if it.key in old]
 
     def _has_new_workers(self) -> bool:
-        still = {it.pid for it in self._masters()}
-        return any(it.parent in still for it in self._new())
+        """Whether the old process has new workers, and none of the old ones."""
+        masters, new = self._masters(), self._new()
+        first = keys(roots(self.before))
+        pids = {it.pid for it in masters}
+        return bool(new) and all(it.key in first for it in masters) and all(it.parent in pids for it in new)
 
 
 #: The parts of a proof that stand beside the service.

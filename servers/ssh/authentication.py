@@ -141,9 +141,9 @@ class Authentication:
         kinds = _listed(wanted)
         return self._refused(
             _("%(why)s (it offers: %(kinds)s)") % {"why": why, "kinds": kinds} if kinds else why,
-            _("Put the public key into the user's authorized_keys, or correct the credential.")
-            if method == _KEY
-            else _("Correct the password in the credential."),
+            _("Correct the password in the credential.")
+            if _KEY in self._accepted
+            else _("Put the public key into the user's authorized_keys, or correct the credential."),
         )
 
     def _asks(self, question: str) -> LoginRefusedError:

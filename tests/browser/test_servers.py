@@ -186,6 +186,9 @@ def test_a_first_server_is_added_with_a_credential_and_a_group(page: Page, sshd:
     page.get_by_label("User name").fill(sshd.username)
     page.get_by_label("Private key").fill(sshd.private_key)
     expect(page.locator("#id_password")).to_be_hidden()
+    page.get_by_label("Servers want a password too").check()
+    expect(page.locator("#id_password")).to_be_visible()
+    page.get_by_label("Servers want a password too").uncheck()
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_contain_text("web key is saved.")
 

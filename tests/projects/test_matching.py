@@ -66,6 +66,7 @@ def meant(name: str, *rows: Row, derived: bool = False) -> list[int]:
 
 PYTHON = {"exe": "/usr/bin/python3.11"}
 NODE = {"exe": "/usr/bin/node"}
+BUSY = {"exe": "/bin/busybox"}
 ELSEWHERE = {"cwd": "/srv/other"}
 
 
@@ -105,6 +106,7 @@ def test_the_words_of_a_name_are_whole_words_of_the_command(name, command, fits)
     [
         ("server.js", [(1, 0, "node server.js"), (2, 0, "tail -F server.js.log"), (3, 0, "vim server.js")], [1]),
         ("server.js", [(2, 0, "tail -F /srv/shop/server.js"), (3, 0, "less server.js")], []),
+        ("server.js", [(2, 0, "vi server.js", {"exe": "/usr/bin/vim.basic"}), (3, 0, "tail server.js", BUSY)], []),
         ("tail -F a.log", [(2, 0, "tail -F a.log")], [2]),
         ("server.js", [(1, 0, "sh -c while :; do node server.js; done"), (2, 1, "node server.js")], [2]),
         ("run.sh", [(1, 0, "bash run.sh"), (2, 1, "java -jar a.jar", {"cwd": "/"})], [2]),
@@ -131,6 +133,16 @@ def test_the_user_that_scripts_run_as_decides_where_the_folder_does_not():
     rows = [(1, 0, "node server.js", {"cwd": "/", "user": 33}), (2, 0, "node server.js", {"cwd": "/", "user": 34})]
     found = look("server.js", *rows, user="34")
     assert pids(choose((), found.processes, found.user).after) == [2]
+
+
+def test_of_those_in_the_folder_the_user_that_scripts_run_as_is_meant_with_its_workers():
+    master = (1, 0, "node server.js", {"user": 0})
+    rows = [master, (2, 1, "node server.js", {"user": 33}), (3, 0, "node server.js", {"user": 65534})]
+    found = look("server.js", *rows, user="0")
+    assert pids(choose((), found.processes, found.user).after) == [1, 2]
+    # A worker that has lost its master is not forgotten.
+    orphan = look("server.js", (2, 0, "node server.js", {"user": 33, "start": 20}), user="0")
+    assert Judge(found, named=True)(orphan, last=True).verdict == "unchanged"
 
 
 def test_what_runs_from_the_folder_under_other_words_is_near():
@@ -241,6 +253,8 @@ GROUP = {"group": "/system.slice/shop.service"}
         ),
         # the shell was replaced, and the application below it is dead
         (((1, 0, "sh run.sh", GROUP), (2, 1, "node a.js", GROUP)), ((3, 0, "sh run.sh", GROUP),), "dead"),
+        # so it is where something else waits in its place
+        (((1, 0, "sh run.sh", GROUP), (2, 1, "node a.js", GROUP)), ((3, 0, "sleep infinity", GROUP),), "dead"),
         # an old one has left the group and still runs
         (((1, 0, "node a.js", GROUP),), ((1, 0, "node a.js"), (2, 0, "node a.js", GROUP)), "unchanged"),
     ],

@@ -1,5 +1,6 @@
 """What the pages that make, change and delete servers, groups and credentials promise."""
 
+import re
 from typing import Any
 
 import pytest
@@ -165,6 +166,26 @@ def test_the_secrets_of_a_credential_go_in_and_never_come_out(client: Client, ss
     client.post(address, values | {"name": "renamed", "private_key": ""})
     credential.refresh_from_db()
     assert (credential.name, credential.private_key.strip()) == ("renamed", sshd.private_key.strip())
+
+
+def test_a_key_has_a_password_beside_it_only_as_long_as_that_is_ticked(client: Client, sshd: OpenSSHServer) -> None:
+    values = {"name": "web-key", "username": "deploy", "kind": "ssh_key", "private_key": sshd.private_key}
+    client.post(reverse("credential_add"), values | {"password": "left over from the other kind"})
+    credential = Credential.objects.get()
+    assert credential.password == ""
+    address = reverse("credential_edit", args=[credential.pk])
+    client.post(address, values | {"with_password": "on", "password": "second step"})
+    credential.refresh_from_db()
+    assert credential.password == "second step"
+    page = client.get(address).content.decode()
+    assert re.search(r'name="with_password"[^>]* checked', page)
+    assert "second step" not in page
+    client.post(address, values | {"with_password": "on", "password": ""})
+    credential.refresh_from_db()
+    assert credential.password == "second step"
+    client.post(address, values)
+    credential.refresh_from_db()
+    assert credential.password == ""
 
 
 def test_a_credential_that_is_in_use_is_not_deleted(client: Client) -> None:
