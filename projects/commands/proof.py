@@ -255,6 +255,8 @@ class Proof:
                 return _("“%(name)s” keeps restarting; at the moment nothing is running.") % words
             case Verdict.DEAD if self.state == "not-found":
                 return _("There is no unit “%(name)s” on the server.") % words
+            case Verdict.DEAD if self._new():
+                return _("The application of %(name)s is not running: there is only %(after)s.") % words
             case Verdict.DEAD if self.state:
                 return _("%(name)s is not running after the restart: it is %(state)s.") % words
             case Verdict.DEAD:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from projects.commands.judging import Judge
 from projects.commands.matching import Found, Name, Search, choose
 from projects.commands.processes import read_survey
+from projects.commands.proof import Proof
 
 #: pid, parent, command, and where they are not those of the application: folder, program, user, start, image.
 Row = tuple[object, ...]
@@ -282,3 +283,11 @@ def test_a_unit_without_a_process_is_known_by_its_run(facts, verdict, words):
     told = " ".join(map(str, judgement.after))
     assert words in told
     assert "pid 0" not in told
+
+
+def test_where_only_the_shell_of_a_unit_runs_it_is_not_said_to_be_dead_and_active() -> None:
+    old = of_unit((1, 0, "sh run.sh", GROUP), (2, 1, "node a.js", GROUP), MainPID=1, InvocationID="a")
+    new = of_unit((3, 0, "sh run.sh", GROUP), MainPID=3, InvocationID="b")
+    found = Judge(old, named=True)(new, last=True)
+    proof = Proof(found.before, found.after, found.verdict, "shop.service", state="active (running)")
+    assert proof.in_words.startswith("The application of shop.service is not running: there is only pid 3 “sh run.sh”")
