@@ -47,7 +47,7 @@ stat -Lc 'AT %d:%i %n' -- {_PROCESSES} "$near" 2>/dev/null
     if deploy_path:
         text += f"""if [ -L {folder}/current ]; then
 printf 'LIVE %s\\n' "$(readlink {folder}/current)"
-[ -e {folder}/current ] || echo LOST
+[ -e {folder}/current ] || {{ [ -d {folder}/releases ] && [ ! -x {folder}/releases ]; }} || echo LOST
 fi
 """
     if writes:
