@@ -84,11 +84,7 @@ class Staging:
         """See to it that the whole release is on the server, which was ``found`` like this."""
         found = self._after_another(found)
         if self.release.version not in found.releases:
-            try:
-                self.put(found)
-            except ShellError:
-                self._withdraw(found)
-                raise
+            self.put(found)
             return
         if wrong := self._damage(found):
             self._put_right(found, wrong)
@@ -127,7 +123,11 @@ class Staging:
     def put(self, findings: PathState) -> None:
         """Send the release and give it its name on the server; after a lost link it starts again."""
         begun = time.monotonic()
-        base = self._in_spite_of_lost_links(self._send_release, findings)
+        try:
+            base = self._in_spite_of_lost_links(self._send_release, findings)
+        except ShellError:
+            self._withdraw(findings)
+            raise
         values = {
             "version": self.release.version,
             "size": size_in_words(self.sent),
@@ -217,14 +217,14 @@ class Staging:
         if wrong.send:
             packed = self._parts_again(wrong, "zstd" if "zstd" in found.tools else "gzip")
             self._unpack(packed, "")
-        work = release_commands.work_name(self.release.version, self.nonce)
+        work, why = release_commands.work_name(self.release.version, self.nonce), ""
         try:
             text = wholeness.mend(self.path, self.release.version, work, wrong)
             self.commands.capture(text, _("The release could not be put right"))
-        except TransferError as error:
-            raise _BeyondMendingError(error.what, error.why, error.remedy) from error
+        except TransferError as error:  # or a link was lost, and what had been done was done again
+            why = error.why
         if left := self._compared(Manifest([*wrong.send, *wrong.modes])):
-            raise _BeyondMendingError(_("The release could not be put right"), _named(left))
+            raise _BeyondMendingError(_("The release could not be put right"), why or _named(left))
 
     def _parts_again(self, wrong: Damage, packing: str) -> Packed:
         """What must be sent again, out of the archive. Raises `TransferError`, which names it, without one."""

@@ -50,7 +50,7 @@ else IFS= read -r line <{path}; case $line in *'\r') echo WINDOWS lines ;; esac;
     if deploy_path:
         text += f"""if [ -L {folder}/current ]; then
 printf 'LIVE %s\\n' "$(readlink {folder}/current)"
-[ -e {folder}/current ] || echo LOST
+[ -e {folder}/current ] || {{ [ -d {folder}/releases ] && [ ! -x {folder}/releases ]; }} || echo LOST
 fi
 """
     if writes:

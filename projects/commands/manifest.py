@@ -147,8 +147,9 @@ class Damage(NamedTuple):
 
     @property
     def paths(self) -> list[str]:
-        """All that is missing or different."""
-        return [entry.path for entry in (*self.send, *self.modes)]
+        """All files and links that are missing or different; where there are none, the folders."""
+        found = (*self.send, *self.modes)
+        return [entry.path for entry in found if entry.kind != "d"] or [entry.path for entry in found]
 
 
 def damage(answer: str, want: Manifest) -> Damage:

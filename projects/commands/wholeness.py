@@ -30,7 +30,7 @@ def inspect(version: str, made_at: int) -> str:
     Prints ``S digest`` of its shapes, and ``N file`` of one that was written to after that.
     """
     return f"""{HASHES}if find / -maxdepth 0 -printf '' 2>/dev/null; then (
-cd -- {quote(f"releases/{version}")} || exit 0
+cd -- {quote(f"releases/{version}")} || {{ echo "S -"; exit 0; }}
 printf 'S %s\\n' "$(shapes 2>/dev/null | sum)"
 find . -type f -newermt @{made_at} -printf 'N %P\\n' -quit 2>/dev/null
 ); fi
@@ -63,10 +63,14 @@ each '-type f -newermt @{made_at} -print0' | hashes
 """
 
 
+#: Whether a name is what an entry of its kind has to be.
+_IS = {"f": "[ -f {0} ] && [ ! -L {0} ]", "d": "[ -d {0} ] && [ ! -L {0} ]", "l": "[ -L {0} ]"}
+
+
 def mend(deploy_path: str, version: str, work: str, damage: Damage) -> str:
     """Put what the folder ``work`` beside it holds in its place in a release, each file by a rename: it may be live.
 
-    What the application has written there stays. ``work`` is deleted.
+    What the application has written there stays. ``work`` is deleted. Done twice, it does no harm.
     """
     folders = {entry.path.rpartition("/")[0] for entry in damage.send} - {""}
     folders |= {entry.path for entry in damage.send if entry.kind == "d"}
@@ -77,8 +81,10 @@ def mend(deploy_path: str, version: str, work: str, damage: Damage) -> str:
     modes: dict[int, list[str]] = {}
     for entry in [*damage.modes, *(entry for entry in damage.send if entry.kind == "d")]:
         modes.setdefault(entry.mode, []).append(entry.path)
+    kinds = {entry.path: _IS[entry.kind] for entry in damage.send}
+    in_the_way = (f"{{ {kinds[path].format(quote(path))}; }} || rm -rf -- {quote(path)}\n" for path in damage.delete)
     lines = [
-        *_for_names("rm -rf --", damage.delete),
+        *in_the_way,
         *_for_names("mkdir -p --", sorted(folders)),
         *(line for place, names in places.items() for line in _for_names(f"mv -f -t {quote(f'./{place}')} --", names)),
         *(line for mode, names in modes.items() for line in _for_names(f"chmod {mode:o} --", names)),
@@ -96,4 +102,5 @@ def _for_names(command: str, names: Sequence[str]) -> Iterator[str]:
 def set_aside(deploy_path: str, version: str, nonce: str) -> str:
     """Take its name from a release that cannot be mended; it is deleted like an old one."""
     away = quote(f".deleted.{version}.{nonce}")
-    return f"cd -- {quote(f'{deploy_path}/releases')} && mv -T -- {quote(version)} {away}\n"
+    name = quote(version)
+    return f"cd -- {quote(f'{deploy_path}/releases')} && {{ [ ! -e {name} ] || mv -T -- {name} {away}; }}\n"

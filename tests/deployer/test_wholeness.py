@@ -12,7 +12,7 @@ from deployer.engine.routines import carry_out
 from deployer.models import Deployment, LogLine, Release
 from projects.commands import release as release_commands
 from projects.commands import wholeness
-from projects.commands.manifest import Entry, Manifest, damage
+from projects.commands.manifest import Damage, Entry, Manifest, damage
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.proxy import Proxy
@@ -349,6 +349,49 @@ def test_what_cannot_be_deleted_is_kept_out_of_the_way_and_said_once(project, gr
 
 
 # --- the commands ------------------------------------------------------------------------------------
+
+
+def test_mending_twice_does_no_harm_as_a_lost_link_may_have_it(tmp_path):
+    release, work = tmp_path / "releases" / "one", tmp_path / "releases" / ".one.7-a.unpacking"
+    (release / "is a file").mkdir(parents=True)
+    (release / "is-a-folder").write_text("x")
+    (work / "is-a-folder").mkdir(parents=True)
+    for name in ("is a file", "is-a-folder/deep"):
+        (work / name).write_text("right")
+    (work / "link").symlink_to("is a file")
+    entries = [Entry("f", "is a file", 0o644, 5), Entry("d", "is-a-folder", 0o755)]
+    entries += [Entry("f", "is-a-folder/deep", 0o644, 5), Entry("l", "link", link="is a file")]
+    text = wholeness.mend(str(tmp_path), "one", work.name, Damage(entries, ["is a file", "is-a-folder"], []))
+    for _time in range(2):
+        subprocess.run(["sh", "-s"], input=text, text=True, check=False, capture_output=True)
+        assert (release / "is a file").read_text() == (release / "is-a-folder/deep").read_text() == "right"
+        assert (release / "link").readlink() == Path("is a file")
+        assert not work.exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="a file system can be mounted by root only")
+@pytest.mark.parametrize("which", ["live", "previous"])
+def test_what_cannot_be_mended_where_it_lies_is_sent_whole_unless_it_is_live(project, group, git_repo, place, which):
+    first, second = two_releases(project, group, git_repo)
+    release = second if which == "live" else first
+    stuck = place / "releases" / release.version / "lib"
+    before = tree(stuck.parent)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", stuck], check=True)
+    try:
+        it = again(project, group, release)
+        target = it.targets.get()
+        if which == "live":
+            assert target.status == "failed"
+            assert f"Release {release} was changed on web-1" in target.error
+            assert "Read-only file system" in target.error
+        else:
+            assert target.status == "success", target.error
+            assert tree(place / "current") == before
+            assert said(it, "(30 files): sent again: lib/0.py, lib/1.py, lib/10.py, lib/11.py, lib/12.py, …")
+    finally:
+        subprocess.run(
+            ["umount", *[path for path in (stuck, *place.glob("releases/.deleted*/lib")) if path.is_mount()]]
+        )
 
 
 def test_what_is_compared_is_what_the_manifest_names(tmp_path):
