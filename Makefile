@@ -34,7 +34,7 @@ faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SE
 	.ci/need git openssh-server openssh-client postgresql
 	$(PYTHON) -m tests.faults
 
-bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart or pages
+bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart, pages or flood
 	.ci/need git openssh-server openssh-client rsync zstd postgresql chromium
 	$(PYTHON) -m bench $(ONLY)
 
