@@ -41,7 +41,7 @@ proofs: .venv/.dev .venv-proofs/.installed ## what is said of every kind of serv
 	.ci/need git openssh-server openssh-client $(SERVICES) || echo "The table says which rows this leaves out."
 	$(PYTHON) -m tests.proofs $(if $(ONLY),--only "$(ONLY)")
 
-bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart or pages
+bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart, pages or flood
 	.ci/need git openssh-server openssh-client rsync zstd postgresql chromium
 	$(PYTHON) -m bench $(ONLY)
 

@@ -14,8 +14,8 @@ from servers.errors import LinkLostError, NoSessionError, ScriptTimeoutError, St
 from servers.shell import ROOM, STDERR, STDOUT, OnOutput
 from servers.ssh.chain import SILENCE, Chain
 
-#: How much is read at once.
-_PIECE = 262_144
+#: How much is read at once: so much of each server may come when whoever takes the output is all but out of room.
+_PIECE = 16_384
 #: How long the rest of the output of an ended command may take where somebody else holds the channel, so that its end
 #: never comes.
 _DRAIN = 0.5

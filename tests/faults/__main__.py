@@ -23,7 +23,7 @@ from typing import IO, Any
 #: In the order of a deployment.
 PHASES = [
     *("waiting", "connect", "cloning", "building", "staging", "unpacking"),
-    *("switching", "switched", "restarting", "checking"),
+    *("switching", "switched", "restarting", "flooding", "checking"),
 ]
 
 

@@ -17,7 +17,7 @@ from django.db import OperationalError, connection, connections, transaction
 from deployer.models import Deployment, Release, Target
 from deployer.releases.workfolders import sweep_folders
 from tests.factories import make_server
-from tests.faults.world import LINES, World, pause
+from tests.faults.world import FLOOD, LINES, World, pause
 from tests.parts.postgres import PostgresServer
 from tests.parts.programs import kill_all, processes_running, wait_until
 from tests.parts.queue import QueueServer
@@ -28,6 +28,8 @@ THERE = {
     FULL: ("staging", "unpacking", "switching", "switched", "restarting", "checking"),
     RESTART_ONLY: ("restarting", "checking"),
 }
+#: A script has printed far more than is read yet.
+FLOODING = "flooding"
 #: The processes that a cancel has to end: shell text around `PROGRAM`, a command that would run for hours.
 TREES = {
     "child": "PROGRAM",
@@ -305,6 +307,8 @@ def matrix() -> Iterator[Cell]:
         for fault in QUEUE:
             busy = ("building", "staging", "restarting") if type_ == FULL else ("restarting",)
             yield from (Cell(fault, phase, type_) for phase in ("waiting", *busy))
+    for fault in (*LINK, *WORKER, "queue emptied"):
+        yield Cell(fault, FLOODING, RESTART_ONLY)
     yield Cell("disk full", "staging", FULL)
     for hand in HANDS:
         yield from (Cell(hand, phase, FULL) for phase in ("staging", "unpacking"))
@@ -325,6 +329,7 @@ def database_matrix() -> Iterator[Cell]:
     for phase in (*HERE, "staging", "switching", "restarting", "checking"):
         yield Cell(DATABASE, phase, FULL)
     yield Cell(DATABASE, "restarting", RESTART_ONLY)
+    yield Cell(DATABASE, FLOODING, RESTART_ONLY)
 
 
 # --- running a cell ----------------------------------------------------------------------------------
@@ -360,11 +365,17 @@ def run(cell: Cell, seed: int, queue: QueueServer, postgres: PostgresServer | No
 def _strike(cell: Cell, world: World, outcome: Outcome, postgres: PostgresServer | None) -> None:
     faults = {**LINK, **WORKER, **STOP, **QUEUE} | ({DATABASE: database_stopped(postgres)} if postgres else {})
     fault = faults[cell.fault]
-    world.make_project(cell.type)
+    world.make_project(cell.type, lines=FLOOD if cell.phase == FLOODING else LINES)
     world.next_release()
     world.watch_current()
     world.start_worker()
-    if cell.phase == "connect":
+    if cell.phase == FLOODING:
+        deployment = world.launch()
+        wait_until(deployment.log_lines.filter(number__gt=FLOOD // 10).exists, "the flood")
+        scene = Scene(world, deployment, cell.phase)
+        begun = time.monotonic()
+        fault(scene)
+    elif cell.phase == "connect":
         deployment = _strike_connect(cell, world)
         begun = time.monotonic()
         scene = Scene(world, deployment, cell.phase)
@@ -388,6 +399,9 @@ def _strike(cell: Cell, world: World, outcome: Outcome, postgres: PostgresServer
         scene.wake()
         if (after := _everything(world, deployment)) != before:
             outcome.problems.append(f"the frozen worker acted when it woke up: {before} became {after}")
+    if cell.phase == FLOODING:
+        world.proxy.strike("reset")  # what prints into a link that nobody reads waits for as long as the link is there
+        _look_at_programs(world, outcome)
     _again(world, outcome)
 
 
@@ -470,7 +484,7 @@ def expected(cell: Cell) -> set[str]:
     lost_worker = cell.fault in WORKER and cell.fault != "worker killed, horse alive"
     if cell.fault == "link frozen" and cell.phase == "connect":
         return {Target.Status.SUCCESS, Target.Status.FAILED}  # silence before the login is not waited for twice
-    if not lost_worker or cell.phase in ("restarting", "checking"):
+    if not lost_worker or cell.phase in ("restarting", "checking", FLOODING):
         return {Target.Status.SUCCESS}
     if cell.phase in ("switching", "switched"):
         return {Target.Status.FAILED, Target.Status.SKIPPED}
@@ -505,23 +519,28 @@ def look(cell: Cell, world: World, deployment: Deployment, outcome: Outcome) -> 
     if world.live != world.restarted_release():
         complain(f"{said}, but current leads to {world.live} and {world.restarted_release()} was started")
     if target.status == Target.Status.SUCCESS:
-        _look_at_lines(target, outcome)
+        _look_at_lines(target, outcome, FLOOD if cell.phase == FLOODING else LINES)
         if len(processes_running(world.app)) != 1:
             complain(f"{len(processes_running(world.app))} applications run")
+    if cell.phase != FLOODING:
+        _look_at_programs(world, outcome)
+
+
+def _look_at_programs(world: World, outcome: Outcome) -> None:
     if left := _left(world):
         outcome.left = left
-        complain(f"{left} programs were left on the server")
+        outcome.problems.append(f"{left} programs were left on the server")
 
 
-def _look_at_lines(target: Target, outcome: Outcome) -> None:
-    wanted = [str(number) for number in range(1, LINES + 1)]
+def _look_at_lines(target: Target, outcome: Outcome, lines: int) -> None:
+    wanted = [str(number) for number in range(1, lines + 1)]
     for stream in ("stdout", "stderr"):
         have = list(target.log_lines.filter(stream=stream).order_by("id").values_list("content", flat=True))
-        outcome.lines += LINES
+        outcome.lines += lines
         outcome.lost += len(set(wanted) - set(have))
         outcome.doubled += max(len(have) - len(set(have)), 0)
         if have != wanted:
-            outcome.problems.append(f"{stream} has {len(have)} lines, {len(set(wanted) - set(have))} of {LINES} lost")
+            outcome.problems.append(f"{stream} has {len(have)} lines, {len(set(wanted) - set(have))} of {lines} lost")
 
 
 def _left(world: World, patience: float = 30.0) -> int:

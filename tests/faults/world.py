@@ -26,6 +26,8 @@ from tests.parts.worker import Worker
 
 #: Lines that the restart script prints on each of its streams, half of them before its gate.
 LINES = 1000
+#: As many where it floods the log: they are still being read long after it has ended.
+FLOOD = 400_000
 
 GATE = """\
 #!/bin/sh
@@ -111,11 +113,13 @@ class World:
 
     # --- what is deployed --------------------------------------------------------------------------
 
-    def make_project(self, deployment_type: str, script: str = "", build_script: str = "") -> None:
+    def make_project(
+        self, deployment_type: str, script: str = "", build_script: str = "", *, lines: int = LINES
+    ) -> None:
         """A project of which a full deployment passes every gate, live in a first release if it has releases."""
         path = self.folder / "restart.sh"
-        half = LINES // 2
-        text = SCRIPT.format(folder=self.folder, half=half, next=half + 1, lines=LINES, app=self.app)
+        half = lines // 2
+        text = SCRIPT.format(folder=self.folder, half=half, next=half + 1, lines=lines, app=self.app)
         path.write_text(script or text)
         self.type = deployment_type
         values = {"deploy_script_path": str(path), "process_name": "" if script else self.app, "script_timeout": 600}
