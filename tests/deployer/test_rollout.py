@@ -314,8 +314,8 @@ def test_a_script_with_the_lines_of_windows_is_warned_of_before_it_runs(sshd, gi
     assert "sed -i 's/\\r$//' FILE" in lines[warned[0]]
 
 
-def test_what_is_wrong_on_several_servers_is_said_once_with_all_their_names(sshd, place):
+def test_what_is_wrong_on_several_servers_is_said_once_with_all_their_names(sshd, make_sshd, place):
     (place / "restart.sh").write_text("exit 3\n")
-    group = make_group(*(make_server(sshd, name=name) for name in ("web-1", "web-2")))
+    group = make_group(make_server(sshd, name="web-1"), make_server(make_sshd(), name="web-2"))
     deployment = restarted(make_project(deploy_script_path=f"{place}/restart.sh", deploy_path=""), group)
     assert deployment.error_message == (f"2 of 2 servers failed: web-1, web-2: {place}/restart.sh ended with status 3.")
