@@ -149,7 +149,8 @@ class ServerRun:
     @cached_property
     def verification(self) -> Verification:
         """The questions that are asked behind its script."""
-        return Verification(self.work, self.voice, self.link, self.location, self.question)
+        is_lost = self.found.is_lost and not self.switched
+        return Verification(self.work, self.voice, self.link, self.location, self.question, is_lost=is_lost)
 
     # --- steps -------------------------------------------------------------------------------------
 

@@ -27,15 +27,21 @@ WORTH_SAYING = 2
 
 
 class Verification:
-    """The questions that are asked of one server behind its script; a `Place`."""
+    """The questions that are asked of one server behind its script; a `Place`.
 
-    def __init__(self, work: Work, voice: Voice, link: SSHShell, location: Location, question: Question) -> None:
+    ``is_lost``: `current` leads to a release that is not there.
+    """
+
+    def __init__(
+        self, work: Work, voice: Voice, link: SSHShell, location: Location, question: Question, *, is_lost: bool
+    ) -> None:
         self.work = work
         self.voice = voice
         self.target = voice.target
         self.link = link
         self.location = location
         self.question = question
+        self.is_lost = is_lost
 
     @property
     def plan(self) -> Plan:
@@ -110,6 +116,7 @@ class Verification:
                 self.work.deployment.project,
                 self.target.server,
                 release=self.target.release_after,
+                is_lost=self.is_lost,
                 processes=to_json(processes),
                 problem="",
             )

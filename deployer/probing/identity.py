@@ -194,7 +194,7 @@ class Watch:
 
     def _proof(self, found: Found, judgement: Judgement) -> Proof:
         """The evidence, with those that would have been found under other words."""
-        near = () if judgement.before and judgement.verdict != Verdict.DEAD else found.near
+        near = found.near or tuple(it for it in self.before.near if found.has(it))
         verdict = judgement.verdict
         if verdict == Verdict.REPLACED and not judgement.before and (old := self._renamed(found, judgement)):
             verdict, near = Verdict.UNCHANGED, old

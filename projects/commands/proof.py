@@ -232,7 +232,7 @@ class Proof:
     @property
     def better_name(self) -> str:
         """The words that would have found what runs from the project's folder; empty where nothing has to be found."""
-        missed = self.verdict in {Verdict.DEAD, Verdict.UNKNOWN} or not self.before
+        missed = self.verdict in {Verdict.DEAD, Verdict.UNKNOWN, Verdict.UNCHANGED} and not self.before
         return roots(self.near)[0].words if missed and self.near else ""
 
     def _told_now(self) -> str:
@@ -302,14 +302,11 @@ class Proof:
             said.append(_("Its workers are new: if the script is only to reload, say so in the project."))
         if self.ended:
             said.append(_("Started by the script and ended since: %s.") % listed(self.ended))
-        if self.near and (self.verdict != Verdict.REPLACED or not self.before) and self._are_near_told():
+        if self.near and not (self.verdict == Verdict.UNCHANGED and not self.before):  # else they are told already
             said.append(_("Running from this folder, or with such a name: %s.") % listed(self.near))
         if self.others:
             said.append(_("Not meant: %s.") % listed(self.others))
         return said
-
-    def _are_near_told(self) -> bool:
-        return self.verdict != Verdict.UNCHANGED or bool(keys(self.before) & keys(self.after or ()))
 
     def _new(self) -> list[Identity]:
         old = keys(self.before)
