@@ -16,7 +16,6 @@ from deployer.plan import Plan
 from deployer.probing.identity import Question
 from deployer.probing.look import look
 from deployer.releases.versions import live_in, newest_of
-from pages.times import local_time
 from projects.commands import proof, release
 from projects.commands.matching import choose
 from projects.commands.proof import Identity, Proof, Service
@@ -135,15 +134,6 @@ def refresh_old() -> None:
         fresh = project.sightings.filter(seen_at__gt=timezone.now() - LOOK_EVERY)
         seen = set(fresh.values_list("server_id", flat=True))
         refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
-
-
-def in_short(process: Identity) -> str:
-    """A process as the board shows it, its start in the zone of all times here; a unit without one is named."""
-    if not process.pid:
-        return str(process)
-    started = process.started_at
-    since = local_time(started) if started else process.since
-    return _("pid %(pid)s since %(since)s") % {"pid": process.pid, "since": since}
 
 
 def _touched(projects: Iterable[Project]) -> QuerySet[Target]:

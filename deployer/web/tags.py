@@ -16,7 +16,6 @@ from django.utils.timesince import timesince
 from django.utils.translation import get_language
 
 from deployer import __version__
-from deployer.board.sightings import in_short
 from deployer.board.timings import Segment, phases_of, picture_of
 from deployer.log import terminal
 from deployer.log.reading import LogRow
@@ -46,7 +45,6 @@ _WORST_FIRST = sorted(Target.Status, key=lambda status: (status not in Target.FA
 
 register.filter("terminal", terminal.as_html)
 register.filter("in_words", proof_in_words)
-register.filter("in_short", in_short)
 
 
 @register.filter

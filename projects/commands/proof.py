@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from pages.times import local_time
 from projects.commands.processes import MOMENT
 from servers.sentences import sentences
 
@@ -101,17 +101,30 @@ class Identity:
 
     def __str__(self) -> str:
         """In words: pid, command, folder and start."""
-        started = self.started_at
-        since = f"{timezone.localtime(started):%Y-%m-%d %H:%M:%S %Z}" if started else self.since
-        command = self.command[:SHOWN] + ("…" if len(self.command) > SHOWN else "")
+        since = self._since
+        program, space, rest = self.command.partition(" ")
+        command = f"{base(program) if program.startswith('/') else program}{space}{rest}"
+        command = command[:SHOWN] + ("…" if len(command) > SHOWN else "")
         words = {"pid": self.pid, "command": command, "folder": self.folder, "since": since}
         if not self.pid:
             return (_("%(command)s since %(since)s") if since else "%(command)s") % words
         if not command:
-            return _("pid %(pid)s since %(since)s") % words
+            return self.in_short
         if not self.folder:
             return _("pid %(pid)s “%(command)s” since %(since)s") % words
         return _("pid %(pid)s “%(command)s” in %(folder)s since %(since)s") % words
+
+    @property
+    def in_short(self) -> str:
+        """In words: pid and start alone; a unit without a process by its name."""
+        if not self.pid:
+            return str(self)
+        return _("pid %(pid)s since %(since)s") % {"pid": self.pid, "since": self._since}
+
+    @property
+    def _since(self) -> str:
+        started = self.started_at
+        return local_time(started) if started else self.since
 
 
 def base(word: str) -> str:
@@ -237,7 +250,7 @@ class Proof:
 
     def _told_now(self) -> str:
         before, after = self.before, self.after or ()
-        words = {"name": self.name, "before": listed(before), "after": listed(after), "state": self.state}
+        words = {"name": self.name, "before": listed(before, after), "after": listed(after), "state": self.state}
         match self.verdict:
             case Verdict.REPLACED if not before and self.state:
                 return _("%(name)s was started: %(after)s.") % words
@@ -328,10 +341,14 @@ class Proof:
 _ASIDE = ("ended", "others", "near")
 
 
-def listed(service: Service) -> str:
-    """Its processes in words, those first that none of the others has started."""
+def listed(service: Service, like: Service = ()) -> str:
+    """Its processes in words, those first that none of the others has started.
+
+    Of one that is ``like`` another, by command and folder, pid and start are enough: the other is told beside it.
+    """
+    told = {(it.command, it.folder) for it in like if it.pid}
     first = roots(service)
-    shown = ", ".join(map(str, first[:LISTED]))
+    shown = ", ".join(it.in_short if it.pid and (it.command, it.folder) in told else str(it) for it in first[:LISTED])
     rest = len(service) - len(first[:LISTED])
     if not rest:
         return shown

@@ -10,7 +10,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.board.sightings import View, board, in_short, refresh
+from deployer.board.sightings import View, board, refresh
 from deployer.declaring.reading import printable
 from deployer.log.terminal import plain
 from deployer.management.commandline import OperatorCommand, refused
@@ -54,7 +54,7 @@ def _as_text(project: Project, view: View) -> str:
     if seen is None:
         return head + "; ".join([_("never looked at; use --look"), *([f"! {view.trouble}"] if view.trouble else [])])
     words = [seen.release or "–"]
-    words += [in_short(process) for process in seen.service[:4]]
+    words += [process.in_short for process in seen.service[:4]]
     words.append(_("seen %(time)s ago") % {"time": timesince(seen.seen_at, timezone.now(), depth=1)})
     words += [f"! {remark}" for remark in [*view.drift, view.trouble, seen.problem] if remark]
     return head + plain(" ".join("; ".join(words).splitlines()))
