@@ -110,6 +110,12 @@ class Archive:
     def _stored(self) -> Packed:
         """The archive as it is stored, as a local file: it is fetched once from a store that is elsewhere."""
         file = self.release.archive
+        if not file:
+            raise TransferError(
+                _("Release %s cannot be sent") % self.release,
+                _("it is no longer stored"),
+                _("Deploy its commit, or upload it again."),
+            )
         try:
             path = Path(file.path)
         except NotImplementedError:

@@ -236,15 +236,24 @@ def test_a_rollback_whose_link_is_lost_is_unknown(make_site: Any) -> None:
     assert status()[1]["status"] == "unknown"
 
 
+def test_a_rollback_to_a_release_that_was_deleted_brings_it_back(make_site: Any) -> None:
+    site = make_site()
+    first = site.first()
+    site.rule(site.one, f'[ "$DEPLOY_RELEASE" = {first} ] || {{ rm -rf ~/shop/releases/{first}; exit 7; }}')
+    it = target(site.deployed())
+    assert (it.status, it.release_after, site.live(site.one)) == ("rolled_back", first, first)
+
+
 def test_a_rollback_that_cannot_switch_back_says_what_is_still_live(make_site: Any) -> None:
     site = make_site()
     first = site.first()
+    Release.objects.filter(version=first).update(archive="", manifest="")  # no longer stored: it cannot be sent again
     site.rule(site.one, f'[ "$DEPLOY_RELEASE" = {first} ] || rm -rf ~/shop/releases/{first}')
     second = site.deployed()
     it = target(second)
     assert (it.status, it.release_after, site.live(site.one)) == ("failed", str(second.release), str(second.release))
     assert f"rolling it back to {first} failed, and {second.release} is still live: " in it.error
-    assert "the release is not in" in it.error
+    assert f"Release {first} cannot be sent: it is no longer stored" in it.error
 
 
 def test_a_rollback_whose_restart_cannot_begin_says_that_the_old_release_is_live(make_site: Any) -> None:
