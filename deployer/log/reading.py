@@ -3,8 +3,8 @@
 It is asked once a second for everybody who watches, so it is written out: the statement takes the database thirty
 microseconds, and building it from querysets each time took seventy times as long.
 
-It names tables and columns as the models have them, speaks what SQLite and PostgreSQL have in common, and is filled
-with numbers alone, by the database's own parameters.
+It names tables and columns as the models have them, speaks what SQLite and PostgreSQL have in common but for one
+condition, and is filled with numbers alone, by the database's own parameters.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+from django.db import connection
 from django.db.models import BigIntegerField
 
 from deployer.models import Deployment, LogLine, Target
@@ -19,6 +20,13 @@ from deployer.models import Deployment, LogLine, Target
 #: Log rows that one answer holds at most.
 LOG_ROWS = 500
 
+_AFTER = {
+    "sqlite": "deployment_id = %(deployment)s AND id > %(after)s ORDER BY id",
+    # Asked as above, it may walk through all ids: also those of millions of lines that another deployment has printed.
+    # Asked for the pair, in the order of the pair, it has one index for that.
+    "postgresql": """\
+(deployment_id, id) > (%(deployment)s, %(after)s) AND deployment_id <= %(deployment)s ORDER BY deployment_id, id""",
+}
 _NEWS = """\
 SELECT deployment.revision AS head_revision, deployment.status AS head_status,
     deployment.finished_at IS NULL AS is_active,
@@ -27,11 +35,12 @@ SELECT deployment.revision AS head_revision, deployment.status AS head_status,
     line.id, line.number, line.stream, line.level, line.content, line.timestamp, target.server_name
 FROM deployer_deployment deployment
 LEFT JOIN (
-    SELECT * FROM deployer_logline WHERE deployment_id = %(deployment)s AND id > %(after)s ORDER BY id LIMIT %(most)s
+    SELECT * FROM deployer_logline WHERE {after} LIMIT %(most)s
 ) line ON TRUE
 LEFT JOIN deployer_target target ON target.id = line.target_id
 WHERE deployment.id = %(deployment)s ORDER BY line.id
 """
+_STATEMENTS = {vendor: _NEWS.replace("{after}", after) for vendor, after in _AFTER.items()}
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ class News:
 
 def statement(deployment_id: int, after: int) -> tuple[str, dict[str, int]]:
     """The statement and its parameters."""
-    return _NEWS, {"deployment": deployment_id, "after": after, "most": LOG_ROWS}
+    return _STATEMENTS[connection.vendor], {"deployment": deployment_id, "after": after, "most": LOG_ROWS}
 
 
 def seen(deployment: Deployment, targets: Sequence[Target]) -> str:
