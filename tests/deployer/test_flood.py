@@ -191,21 +191,21 @@ def lost_in_the_middle(sshd: OpenSSHServer, folder, monkeypatch: pytest.MonkeyPa
 
 
 def settle(deployment: Deployment) -> int:
-    """Have it settled; gives how many bytes the server sent for that."""
+    """Have it settled; gives how many bytes of the output were read for that."""
     Deployment.objects.filter(pk=deployment.pk).update(heartbeat_at="2000-01-01T00:00:00Z")
     assert sweep()["lost"] == [deployment.pk]
-    sent = 0
-    take = Follower.take
+    read = 0
+    hand_on = Follower.hand_on
 
     def counted(follower: Follower, stream: str, data: bytes) -> None:
-        nonlocal sent
-        sent += len(data)
-        take(follower, stream, data)
+        nonlocal read
+        read += len(data)
+        hand_on(follower, stream, data)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Follower, "take", counted)
+        patch.setattr(Follower, "hand_on", counted)
         assert settle_lost(deployment.pk)
-    return sent
+    return read
 
 
 def test_a_settlement_reads_on_where_the_log_ends(sshd, queue_server: QueueServer, tmp_path, monkeypatch):
@@ -216,7 +216,7 @@ def test_a_settlement_reads_on_where_the_log_ends(sshd, queue_server: QueueServe
     log.flush()
     target.refresh_from_db()
     assert target.stdout_logged == len(text)
-    assert settle(deployment) < 100_000  # the rest, and the answer to a question
+    assert settle(deployment) == sum(len(f"{number}\n") for number in range(MANY - 50, MANY + 1))
     deployment.refresh_from_db()
     assert deployment.status == "success", deployment.error_message
     assert is_whole(deployment, last=MANY)
