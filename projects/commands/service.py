@@ -5,6 +5,9 @@ from shlex import quote
 
 from servers.shell import Script
 
+#: Bytes of a log that are looked at: its lines may be of any length.
+EVIDENCE = 100_000
+
 
 def script_path(path: str, deploy_path: str) -> str:
     """The script's absolute path: as given, or below ``{deploy_path}/current``."""
@@ -50,7 +53,7 @@ def evidence(log_path: str, unit: str, ports: Iterable[int]) -> str:
     """Print the end of the application's log, the unit's state and journal, and who listens on the ports."""
     parts = []
     if log_path:
-        parts.append(f"echo '== '{quote(log_path)}\ntail -n 40 {quote(log_path)} 2>&1\n")
+        parts.append(f"echo '== '{quote(log_path)}\ntail -n 40 {quote(log_path)} 2>&1 | tail -c {EVIDENCE}\n")
     if unit:
         name = quote(unit)
         parts.append(
@@ -59,7 +62,7 @@ case $(systemctl show -p LoadState -- {name} 2>/dev/null) in *loaded*) ;; *) own
 export XDG_RUNTIME_DIR="${{XDG_RUNTIME_DIR:-/run/user/$(id -u)}}"
 echo '== '{name}
 systemctl $own status --no-pager -l -n 0 -- {name} 2>&1 | head -n 20
-journalctl $own --no-pager -n 30 -u {name} 2>&1
+journalctl $own --no-pager -n 30 -u {name} 2>&1 | tail -c {EVIDENCE}
 """
         )
     for port in ports:
