@@ -15,7 +15,7 @@ from deployer.probing.identity import Question
 from deployer.probing.look import Finding, Level, findings, look
 from deployer.probing.place import real_place
 from projects.commands.matching import Found, choose
-from projects.commands.proof import listed
+from projects.commands.proof import listed, unknown_process
 from servers.errors import ShellError
 from servers.models import Server
 from servers.ssh.shell import connect
@@ -95,6 +95,8 @@ def _processes(server: Server, plan: Plan, service: Found) -> list[Finding]:
     question, chosen = Question.of(plan), choose((), service.processes, service.user)
     if service.unit and not service.unit.is_known:
         return []  # that is a finding of its own
+    if not question.name:
+        return [Finding(Level.WARNING, unknown_process(), server=server.name)]
     words = {"name": question.name, "processes": listed(chosen.after) or _("no process")}
     told = [
         Finding(

@@ -13,7 +13,7 @@ from deployer.plan import Plan
 from deployer.probing.place import Place
 from projects.commands import processes, service
 from projects.commands.judging import Judge, Judgement
-from projects.commands.matching import Found, Name, Search
+from projects.commands.matching import SHORTEST, Found, Name, Search
 from projects.commands.proof import Identity, Proof, Service, Verdict, keys, roots
 from servers.errors import StoppedError
 from servers.pauses import pauses
@@ -39,8 +39,9 @@ _WELL = frozenset({Verdict.REPLACED, Verdict.RELOADED})
 class Question:
     """Identifies the process: by a unit or a name that the operator gave, or by one derived from the project's name.
 
-    ``folder`` is the one that it should run from, ``run_as`` the user that scripts run as, both may be empty.
-    ``reloads``: the script is only to reload. ``mask`` takes secrets out of command lines.
+    ``name`` is empty where a derived one would be too short to find anything by. ``folder`` is the one that it should
+    run from, ``run_as`` the user that scripts run as, both may be empty. ``reloads``: the script is only to reload.
+    ``mask`` takes secrets out of command lines.
     """
 
     name: str
@@ -59,7 +60,8 @@ class Question:
         }
         unit = targets["systemd"]
         given = unit or plan.process_name or targets["process"]
-        name = given or service.derived_process_name(plan.name)
+        derived = service.derived_process_name(plan.name)
+        name = given or (derived if len(derived) >= SHORTEST else "")
         folder = plan.deploy_path.rstrip("/") or service.own_folder(plan.deploy_script_path)
         return cls(name, unit, bool(given), folder, plan.run_as, plan.script_reloads, mask or Masker(plan.secrets()))
 

@@ -280,7 +280,7 @@ class Proof:
                 % words["after"]
             )
         if not self.name:
-            return _("Which process belongs to the project is not known: name it in process_name.")
+            return unknown_process()
         return _("No process matches “%s”, neither before nor after the restart.") % self.name
 
     def _reload_in_words(self) -> str:
@@ -339,6 +339,11 @@ class Proof:
 
 #: The parts of a proof that stand beside the service.
 _ASIDE = ("ended", "others", "near")
+
+
+def unknown_process() -> str:
+    """Said where there is nothing to find a process by."""
+    return _("Which process belongs to the project is not known: name it in process_name.")
 
 
 def listed(service: Service, like: Service = ()) -> str:

@@ -183,3 +183,15 @@ def test_beforehand_the_same_process_is_asked_about(place, group):
     told = [str(finding) for finding in preflight_of(request)]
     assert any(f"matches pid {(other / 'pid').read_text().strip()} “" in line for line in told), told
     assert any(line.startswith(f"Not meant: pid {(place / 'pid').read_text().strip()} “") for line in told), told
+
+
+def test_nothing_is_looked_for_by_a_name_of_two_letters(place, group):
+    write(place)
+    project = make_project(name="a b", deploy_path=str(place), deploy_script_path=f"{place}/restart.sh")
+    target = restarted(project, group)
+    told = "Which process belongs to the project is not known: name it in process_name."
+    assert (target.status, target.proof["verdict"]) == ("success", "unknown")
+    assert target.proof["sentence"].startswith(told)
+    assert NAME in target.proof["sentence"], "what runs from the folder is listed"
+    request = LaunchRequest(project, [group], deployment_type=Deployment.Type.RESTART_ONLY)
+    assert told in [str(finding) for finding in preflight_of(request)]
