@@ -8,8 +8,9 @@
   });
   document.addEventListener("change", (event) => {
     const path = event.target;
-    const before = path.dataset.before;
-    if (!isPath(path) || !before) return;
+    if (!isPath(path)) return;
+    const before = path.dataset.before ?? path.defaultValue; // it may have had the focus before this was loaded
+    if (!before) return;
     const file = path.form.elements[path.form.dataset.below];
     if (!file.value.startsWith(`${before}/`)) return;
     file.value = path.value.replace(/\/+$/, "") + file.value.slice(before.length);
