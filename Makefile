@@ -8,8 +8,8 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 ONCE ?=
 ONLY ?=
-# Tests wait for servers more than they compute: three processes keep two cores busy.
-TEST_PROCESSES ?= 3
+# Tests wait for servers more than they compute: four processes keep two cores busy.
+TEST_PROCESSES ?= 4
 # Debian's packages that bring what is restarted in the table of proofs, and the machines that it is restarted on.
 SERVICES := nginx php-fpm supervisor uwsgi uwsgi-plugin-python3 default-jdk-headless nodejs npm vim-tiny podman \
 	debootstrap systemd-container
