@@ -54,6 +54,10 @@ class RunLostError(ShellError):
     """A run left no record of its end: its outcome is unknown."""
 
 
+#: After these, nobody knows how far a script on the machine has come.
+OUTCOME_UNKNOWN = (RunLostError, NoLinkError)
+
+
 class NotReadyError(ShellError):
     """A check beforehand found that it would fail; nothing was changed."""
 

@@ -26,9 +26,8 @@ from projects.commands.look import Facts
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
 from servers.errors import (
-    NoLinkError,
+    OUTCOME_UNKNOWN,
     NotReadyError,
-    RunLostError,
     ScriptTimeoutError,
     ShellError,
     StoppedError,
@@ -109,7 +108,7 @@ class ServerRun:
         """End as ``error`` demands: cancelled, failed, or unknown where a script may still be running."""
         if isinstance(error, StoppedError):
             self.end(Status.CANCELLED, str(error))
-        elif isinstance(error, RunLostError | NoLinkError) and self.target.status in AT_WORK:
+        elif isinstance(error, OUTCOME_UNKNOWN) and self.target.status in AT_WORK:
             self.end(Status.UNKNOWN, str(error))
         else:
             self.end(Status.FAILED, str(error))

@@ -13,7 +13,7 @@ from deployer.models import Release, Sighting, Target
 from projects.commands import release as release_commands
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
-from servers.errors import LinkLostError, RunLostError, ShellError, UnreachableError
+from servers.errors import OUTCOME_UNKNOWN, ShellError
 from servers.sentences import clauses, sentences, storable
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import only_before
@@ -104,7 +104,7 @@ def roll_back(server: ServerRun) -> None:
     except ShellError as error:
         undone.problem = str(error)
         # Without its link, nobody knows how far a rollback came that had begun; one that had not changes nothing.
-        is_lost = isinstance(error, RunLostError | LinkLostError | UnreachableError)
+        is_lost = isinstance(error, OUTCOME_UNKNOWN)
         if is_lost and (target.undo_key or target.status == Status.UNKNOWN):
             status = Status.UNKNOWN
     if undone.problem:
