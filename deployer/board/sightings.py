@@ -17,7 +17,6 @@ from deployer.probing.identity import Question
 from deployer.probing.look import look
 from deployer.releases.versions import live_in, newest_of
 from projects.commands import proof, release
-from projects.commands.matching import choose
 from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
 from servers.errors import ShellError
@@ -148,10 +147,10 @@ def _servers_of(project: Project) -> Collection[Server]:
 def _look_at(project: Project, plan: Plan, server: Server) -> None:
     try:
         with connect(server) as link:
-            facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY)
+            question = Question.of(plan)
+            facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY, question)
             live = release.release_name(facts.live)
-            found = Question.of(plan).read(answer, live)
-            processes = choose((), found.processes, found.user).after
+            processes = question.read(answer, live).chosen.after
     except ShellError as error:
         Sighting.record(project, server, problem=str(error))
         server.record_connection(str(error))

@@ -170,7 +170,7 @@ class ServerRun:
 
     def look(self) -> Seen:
         """Ask the server for all facts needed before a restart, in one command."""
-        self.facts, answer = look(self.link, self.plan, self.work.deployment.deployment_type)
+        self.facts, answer = look(self.link, self.plan, self.work.deployment.deployment_type, self.question)
         self.seen = Seen(answer)
         return self.seen
 

@@ -10,11 +10,10 @@ from django.utils.translation import gettext as _
 
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import Accepted, check_launch, refusal_while_active
-from deployer.plan import Plan
 from deployer.probing.identity import Question
 from deployer.probing.look import Finding, Level, findings, look
 from deployer.probing.place import real_place
-from projects.commands.matching import Found, choose
+from projects.commands.matching import Found
 from projects.commands.proof import listed, unknown_process
 from servers.errors import ShellError
 from servers.models import Server
@@ -53,16 +52,17 @@ def _in_several_groups(accepted: Accepted) -> list[Finding]:
 def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
     language = translation.get_language()  # a thread begins with none of its own
     plan = accepted.plan
+    question = Question.of(plan)
 
     def look_at(server: Server) -> tuple[list[Finding], str]:
         notices: list[str] = []
         try:
             with translation.override(language), connect(server, on_notice=notices.append) as shell:
-                facts, answer = look(shell, plan, deployment_type)
-                service = Question.of(plan).read(answer)
+                facts, answer = look(shell, plan, deployment_type, question)
+                service = question.read(answer)
                 found = [
                     *findings(server.name, plan, deployment_type, facts, service),
-                    *_processes(server, plan, service),
+                    *_processes(server, question, service),
                 ]
                 place = real_place(server, facts)
                 server.record_connection(facts=facts.learned())
@@ -90,9 +90,9 @@ def _one_machine(servers: Sequence[Server], places: Sequence[str]) -> list[Findi
     return found
 
 
-def _processes(server: Server, plan: Plan, service: Found) -> list[Finding]:
+def _processes(server: Server, question: Question, service: Found) -> list[Finding]:
     """The processes that a restart should replace, and those that might be taken for them."""
-    question, chosen = Question.of(plan), choose((), service.processes, service.user)
+    chosen = service.chosen
     if service.unit and not service.unit.is_known:
         return []  # that is a finding of its own
     if not question.name:

@@ -12,7 +12,6 @@ from deployer.plan import Check
 from deployer.probing.identity import Question
 from deployer.probing.place import Place
 from projects.commands import health, processes
-from projects.commands.matching import choose
 from servers.errors import ShellError, StoppedError, TransferError, UnreachableError
 from servers.sentences import storable
 
@@ -57,7 +56,7 @@ def ask_once(server: Place, check: Check) -> str:
 
 def _process(server: Place, check: Check) -> str:
     found = replace(Question.of(server.plan), name=check.target, unit="", named=True).ask(server.link)
-    return "" if choose((), found.processes, found.user).after else _("no process matches")
+    return "" if found.chosen.after else _("no process matches")
 
 
 def _systemd(server: Place, check: Check) -> str:

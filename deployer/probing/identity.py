@@ -55,11 +55,8 @@ class Question:
     @classmethod
     def of(cls, plan: Plan, mask: Callable[[str], str] | None = None) -> Self:
         """That of a plan: its systemd check's unit, its process name, its process check, or its own name."""
-        targets = {
-            kind: next((c.target for c in plan.health_checks if c.kind == kind), "") for kind in ("systemd", "process")
-        }
-        unit = targets["systemd"]
-        given = unit or plan.process_name or targets["process"]
+        unit = unit_of(plan)
+        given = unit or plan.process_name or _target_of(plan, "process")
         derived = service.derived_process_name(plan.name)
         name = given or (derived if len(derived) >= SHORTEST else "")
         folder = plan.deploy_path.rstrip("/") or service.own_folder(plan.deploy_script_path)
@@ -82,6 +79,15 @@ class Question:
 
     def _masked(self, service: Service) -> tuple[Identity, ...]:
         return tuple(replace(it, command=self.mask(it.command)) for it in service)
+
+
+def unit_of(plan: Plan) -> str:
+    """The unit of its systemd check; empty where it has none."""
+    return _target_of(plan, "systemd")
+
+
+def _target_of(plan: Plan, kind: str) -> str:
+    return next((check.target for check in plan.health_checks if check.kind == kind), "")
 
 
 @dataclass(frozen=True)

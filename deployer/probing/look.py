@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment
 from deployer.plan import Location, Plan
-from deployer.probing.identity import Question
+from deployer.probing.identity import Question, unit_of
 from projects.commands import service
 from projects.commands.look import Facts, question, read
 from projects.commands.matching import Found
@@ -42,8 +42,8 @@ class Finding:
         return sentences(because(self.what, self.why), self.remedy)
 
 
-def look(shell: SSHShell, plan: Plan, deployment_type: str) -> tuple[Facts, str]:
-    """One look at a server that is logged in to: the facts, and the answer to `Question.text`.
+def look(shell: SSHShell, plan: Plan, deployment_type: str, service_question: Question) -> tuple[Facts, str]:
+    """One look at a server that is logged in to: the facts, and its answer to the question who the service is.
 
     Raises a `ShellError` when the link is lost.
     """
@@ -51,7 +51,7 @@ def look(shell: SSHShell, plan: Plan, deployment_type: str) -> tuple[Facts, str]
     script = service.script_path(plan.script_for(deployment_type), deploy_path)
     writes = deployment_type == Deployment.Type.FULL
     facts, answer = shell.capture_after(
-        question(script, deploy_path, plan.run_as, writes=writes), Question.of(plan).text
+        question(script, deploy_path, plan.run_as, writes=writes), service_question.text
     )
     return read(facts, deploy_path or script), answer.stdout
 
@@ -180,7 +180,7 @@ def _has_space(seen: _Look) -> Finding | None:
 
 
 def _unit_is_there(seen: _Look) -> Finding | None:
-    unit, name = seen.service.unit, Question.of(seen.plan).unit
+    unit, name = seen.service.unit, unit_of(seen.plan)
     if unit is None or unit.is_known:
         return None
     # A full deployment may bring it.

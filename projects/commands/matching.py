@@ -142,6 +142,11 @@ class Found:
     alive: frozenset[tuple[int, int | None]] = frozenset()
     user: int | None = None
 
+    @property
+    def chosen(self) -> "Chosen":
+        """Those of the processes that are meant, by this look alone."""
+        return choose((), self.processes, self.user)
+
     def has(self, identity: Identity) -> bool:
         """Whether the process is there, whatever it is called by now."""
         return (identity.pid, identity.start) in self.alive
@@ -163,9 +168,9 @@ class Search:
             fit, at = name.fit(process)
             if not fit and not self._has_the_title(name, process):
                 continue
-            place = self.survey.place(process.pid)
-            if not (at and _is_onlooker(process.command, _program(process, place))):
-                found[process.pid] = replace(self.identity(process, place), loose=fit == Fit.LOOSE or None)
+            it = self.identity(process)
+            if not (at and _is_onlooker(it)):
+                found[process.pid] = replace(it, loose=fit == Fit.LOOSE or None)
         if not found:
             return self._found((), (*islice(self._near(name), NEAR),))
         return self._found((*self._with_those_below(found),))
@@ -190,16 +195,15 @@ class Search:
 
     def _member(self, it: Identity, invocation: str) -> Identity:
         """A process of a unit: what only waits there, or follows a log, is not what the unit is for."""
-        around = it.around or _is_onlooker(it.command, it.program)
-        return replace(it, invocation=invocation, around=around or None)
+        return replace(it, invocation=invocation, around=it.around or _is_onlooker(it) or None)
 
     def _found(self, processes: tuple[Identity, ...], near: tuple[Identity, ...] = ()) -> Found:
         alive = frozenset((process.pid, process.start) for process in self.survey.processes)
         return Found(processes[:KEPT], near, self.survey.unit, alive, self.survey.user)
 
-    def identity(self, process: Process, place: Place | None = None) -> Identity:
+    def identity(self, process: Process) -> Identity:
         """The process as it is recorded."""
-        place = place or self.survey.place(process.pid)
+        place = self.survey.place(process.pid)
         program, release = _program(process, place), self.survey.release_of(place.folder)
         return Identity(
             pid=process.pid,
@@ -228,7 +232,7 @@ class Search:
             root = found.get(process.pid)
             for child in self.survey.below(process) if root else ():
                 it = self.identity(child)
-                if child.pid in everything or it.around or root is None or _is_onlooker(it.command, it.program):
+                if child.pid in everything or it.around or root is None or _is_onlooker(it):
                     continue
                 if self._is_steady(child, process) if root.around else it.stem == root.stem:
                     everything[child.pid] = replace(it, inside=it.inside or root.inside, loose=root.loose)
@@ -240,7 +244,7 @@ class Search:
     def _near(self, name: Name) -> Iterator[Identity]:
         """Those that run from the project's folder, or have the name as a part of a word."""
         for it in map(self.identity, self.survey.processes):
-            onlooker = _is_onlooker(it.command, it.program) and not it.is_titled
+            onlooker = _is_onlooker(it) and not it.is_titled
             if (it.inside or name.is_within(it.command)) and not (onlooker or it.around or _LAUNCH.search(it.command)):
                 yield it
 
@@ -254,9 +258,9 @@ def _program(process: Process, place: Place) -> str:
     return base(place.program) or base(process.command.split(maxsplit=1)[0])
 
 
-def _is_onlooker(command: str, program: str) -> bool:
+def _is_onlooker(it: Identity) -> bool:
     """Whether it only looks at what it names; Debian calls an editor `vim.basic`, BusyBox every program `busybox`."""
-    names = {program, program.partition(".")[0], base(command.split(maxsplit=1)[0])}
+    names = {it.program, it.program.partition(".")[0], base(it.command.split(maxsplit=1)[0])}
     return not ONLOOKERS.isdisjoint(names)
 
 
