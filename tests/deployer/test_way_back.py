@@ -216,7 +216,8 @@ def test_a_rollback_that_somebody_ends_by_force_is_a_failure_that_says_so(make_s
     assert "Done" not in second.error_message
 
 
-def test_a_rollback_whose_link_is_lost_is_unknown(make_site: Any) -> None:
+@pytest.mark.parametrize("befalls", [OpenSSHServer.stop, OpenSSHServer.change_host_key])
+def test_a_rollback_whose_link_is_lost_is_unknown(make_site: Any, befalls: Callable[[OpenSSHServer], None]) -> None:
     site = make_site(script_timeout=5)
     first = site.first()
     cue = Cue(site.one.home)
@@ -225,7 +226,7 @@ def test_a_rollback_whose_link_is_lost_is_unknown(make_site: Any) -> None:
     worker = threading.Thread(target=carry_out, args=[second.pk])
     worker.start()
     cue.wait()
-    site.one.stop()
+    befalls(site.one)
     wait_for_end(worker)
     cue.give()
     second.refresh_from_db()
