@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test faults proofs bench lint format messages
+.PHONY: help run demo test faults proofs security bench lint format messages
 .SILENT:
 
 PYTHON := .venv/bin/python
@@ -28,7 +28,7 @@ test: .venv/.dev .venv-proofs/.installed ## the checks, all tests on SQLite, the
 	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo nginx nodejs
 	.ci/checks
 	echo "--- tests on SQLite"
-	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES)
+	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal
 	echo "--- tests on PostgreSQL"
 	$(PYTHON) -m tests.parts.postgres $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --database-only --ignore tests/browser
 	echo "All checks and tests passed."
@@ -40,6 +40,10 @@ faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SE
 proofs: .venv/.dev .venv-proofs/.installed ## what is said of every kind of service, as a table; ONLY=text takes some rows
 	.ci/need git openssh-server openssh-client $(SERVICES) || echo "The table says which rows this leaves out."
 	$(PYTHON) -m tests.proofs $(if $(ONLY),--only "$(ONLY)")
+
+security: .venv/.dev ## attacks by builds, packages, servers, strangers and users, as a table; ONLY=text takes some rows
+	.ci/need git openssh-server openssh-client bubblewrap
+	$(PYTHON) -m tests.security $(if $(ONLY),--only "$(ONLY)")
 
 bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart, pages or flood
 	.ci/need git openssh-server openssh-client rsync zstd postgresql chromium
