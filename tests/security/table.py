@@ -1,8 +1,8 @@
 """What an attack is, and the table of all of them.
 
-Each module of `MODULES` holds the attacks of one kind, marked with `attack`. An attack is a function that is given an empty
-folder, tries what its name says on real parts, and returns a sentence about what happened. It raises `AssertionError`
-where it came through: with plain ``assert`` statements.
+Each module of `MODULES` holds the attacks of one kind, marked with `attack`. An attack is a function that is given an
+empty folder, tries what its name says on real parts, and returns a sentence about what happened. It raises
+`AssertionError` where it came through: with plain ``assert`` statements.
 """
 
 import importlib
