@@ -22,7 +22,7 @@ from deployer.queue.sending import enqueue_look
 from deployer.queue.sweep import sweep, work_horse_killed
 from deployer.releases.archives import StoreError
 from deployer.releases.store import prune
-from servers.local import adopt_orphans
+from servers.processes import adopt_orphans
 
 logger = logging.getLogger(__name__)
 
