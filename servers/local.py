@@ -166,6 +166,6 @@ def _end_tree(root: int, key: str, patience: float = 3.0) -> None:
         os.kill(root, signal.SIGKILL)
 
 
-def endmarked_processes(key: str) -> int:
+def end_marked(key: str) -> int:
     """End the processes on this machine that carry the run key ``key``; gives how many there were."""
     return LocalShell(key).sweep()
