@@ -84,10 +84,10 @@ ROOMS["deployer"] = {
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,
-    "apps": set(),
+    "apps": {"releases"},
     "settings": {"host"},
     "urls": {"api", "web"},
-    "wsgi": {"database"},
+    "wsgi": {"database", "host"},
 }
 
 #: Library: the files and folders that may import it. Everybody else asks those.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
 
 from projects.models import Project
 
@@ -66,6 +67,12 @@ def clear_caches(project_id: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         folder.rename(gone)
         _delete(gone)
+
+
+def forget_project(instance: Project, **_signal: object) -> None:
+    """Delete the caches of a project that is being deleted, once that is certain."""
+    number = instance.pk
+    transaction.on_commit(lambda: clear_caches(number))
 
 
 def sweep_caches() -> None:

@@ -28,6 +28,8 @@ _MB = 1 << 20
 _PROBE_LIMIT = 30
 #: Where a build has its folders in a sandbox.
 _TREE, _PYTHON, _HOME, _PACKED, _TEMPORARY = "/build", "/python", "/home/build", "/packed", "/tmp"  # noqa: S108
+#: Whom builds run as on a machine that has no user of that name.
+_NOBODY = User(65534, 65534)
 _PLACES = {_TREE: "tree", _PYTHON: "python", _HOME: "home", _PACKED: "packed", _TEMPORARY: "temporary"}
 
 
@@ -126,7 +128,10 @@ def _with_network(folder: Path, user: User | None) -> Isolation:
 
 def _build_user() -> User:
     """Whom builds run as when deployer is root."""
-    entry = pwd.getpwnam(settings.DEPLOYER_BUILD_USER or "nobody")
+    try:
+        entry = pwd.getpwnam(settings.DEPLOYER_BUILD_USER or "nobody")
+    except KeyError:
+        return _NOBODY
     return User(entry.pw_uid, entry.pw_gid)
 
 
