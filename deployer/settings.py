@@ -235,6 +235,8 @@ DEPLOYER_UNPROVED_DAYS = _whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low
 #: What a release may hold; beyond it the build is taken for a mistake.
 DEPLOYER_RELEASE_MAX_FILES = _whole_number("DEPLOYER_RELEASE_MAX_FILES", default=300_000, low=1, high=100_000_000)
 DEPLOYER_RELEASE_MAX_MB = _whole_number("DEPLOYER_RELEASE_MAX_MB", default=10_000, low=1, high=10_000_000)
+#: Whom `manage.py up` becomes when root starts it; empty: it stays root.
+DEPLOYER_USER = _user_name("DEPLOYER_USER")
 #: How builds are kept apart from this machine: as well as it can, refused where they cannot be, or not at all.
 DEPLOYER_BUILD_ISOLATION = _one_of("DEPLOYER_BUILD_ISOLATION", "auto", "required", "off")
 #: The network of builds: one that does not reach this machine's loopback, where that can be had; this machine's; none.
