@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from servers.errors import (
     LinkLostError,
     LoginRefusedError,
+    NonsenseError,
     NoSessionError,
     ScriptTimeoutError,
     StoppedError,
@@ -56,7 +57,7 @@ class _Printed:
     def __call__(self, stream: str, data: bytes) -> None:
         self._left -= len(data)
         if self._left < 0:
-            raise TransferError(_("A command on %s printed too much") % self._server)
+            raise NonsenseError(_("A command on %s printed too much") % self._server)
         self._pieces[stream].append(data)
 
     def whole(self, stream: str) -> bytes:
@@ -156,7 +157,7 @@ class SSHShell:
         """Run ``text`` under sh and give its exit status. Raises `LinkLostError` when there is none."""
         with self._channel(_("The link to %s was lost") % self.server) as channel:
             channel.start(READS_ALL)
-            channel.send(whole(text))
+            channel.send(whole(text), deadline)
             channel.read(on_output, deadline, stop, room)
             return channel.exit_status()
 
@@ -228,9 +229,9 @@ class SSHShell:
             deadline = time.monotonic() + timeout
             channel.start(READS_A_LINE)
             try:
-                channel.push(memoryview(one_line(text)), deadline, stop)
+                channel.push(memoryview(one_line(text)), said, deadline, stop)
                 for piece in pieces:
-                    channel.push(memoryview(piece), deadline, stop)
+                    channel.push(memoryview(piece), said, deadline, stop)
                     on_sent(len(piece))
                 channel.end_input()
             except OSError:
