@@ -164,9 +164,7 @@ class Run:
             if server.target.has_ended:
                 continue
             if server.target.status in AT_WORK:  # its script may have run
-                server.end(
-                    Target.Status.UNKNOWN, _("Not followed to its end: %s") % (why or _("it was cancelled"))
-                )
+                server.end(Target.Status.UNKNOWN, _("Not followed to its end: %s") % (why or _("it was cancelled")))
             elif cancelled:
                 server.end(Target.Status.CANCELLED, _("Cancelled before it started."))
             else:
