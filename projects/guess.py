@@ -158,7 +158,7 @@ def _python_environment(start: str) -> list[str]:
 def _java(files: Files) -> Guess | None:
     if "pom.xml" in files:
         maven = "sh ./mvnw" if "mvnw" in files else "mvn"
-        pom = re.sub(r"<parent>.*?</parent>", "", files["pom.xml"], flags=re.DOTALL)
+        pom = re.sub(r"<parent>(?:(?!</?parent>).)*+</parent>", "", files["pom.xml"], flags=re.DOTALL)
         named = _first(rf"<finalName>({_WORD})</finalName>", pom) or _first(rf"<artifactId>({_WORD})</artifactId>", pom)
         return Guess(
             _Type.JAVA,
