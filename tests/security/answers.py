@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from shlex import quote as shell_quote
 from typing import Any
@@ -186,7 +186,7 @@ def any_answer(folder: Path) -> str:
         found = Search(processes.read_survey(text), "1")
         return found.by_name(Name("shop 5")).chosen, found.by_unit("shop.service"), found.by_name(Name("shop"))
 
-    readers = [
+    readers: list[tuple[str, Callable[[str], object]]] = [
         (survey, survey_of),
         (survey, Question("shop").read),
         (facts, lambda text: look.read(text, "~/shop").learned()),
@@ -234,9 +234,8 @@ def false_records(folder: Path) -> str:
     for _number in range(300):
         follower = Follower(lambda _stream, _data: None, {}, 100_000)
         mark = f"\0{follower.trailer}".encode()
-        record = chance.choice(
-            [b"0 1", b"-1 -2 -3", b"0 " + b"9" * 150 + b" 1", b"\xff\xfe", b"", chance.randbytes(40)]
-        )
+        numbers = b"0 " + b"9" * 150 + b" 1"
+        record = chance.choice([b"0 1", b"-1 -2 -3", numbers, b"\xff\xfe", b"", chance.randbytes(40)])
         sent = mark + b"\n" + b"out" + mark + b" " + record.replace(b"\n", b"") + b"\n" + chance.randbytes(20)
         while sent:
             count = chance.randint(1, 30)
@@ -307,13 +306,13 @@ class _Permissive(paramiko.ServerInterface):
     """Lets everybody in."""
 
     def check_auth_password(self, username: str, password: str) -> int:
-        return paramiko.AUTH_SUCCESSFUL  # type: ignore[no-any-return]
+        return 0  # AUTH_SUCCESSFUL
 
     def get_allowed_auths(self, username: str) -> str:
         return "password"
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED  # type: ignore[no-any-return]
+        return 0  # OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: Any, command: bytes) -> bool:
         return True
@@ -361,7 +360,7 @@ def endless_lists(folder: Path) -> str:
 
 @attack("server", "more bytes than there was room for, while nobody reads them")
 def over_the_window(folder: Path) -> str:
-    def flood(transport: paramiko.Transport) -> None:
+    def flood(transport: Any) -> None:
         channel = transport.accept(20)
         while transport.is_active():
             channel.out_window_size = 1 << 30
@@ -387,7 +386,8 @@ def no_answer(folder: Path) -> str:
             time.sleep(8)
             return True
 
-    with listening(_served(Silent(), lambda _transport: None)) as port, mock.patch.object(chain, "ANSWER", 1.0):
+    quick = mock.patch.object(chain, "ANSWER", 1.0), mock.patch("servers.ssh.shell.PATIENCE", 1.0)
+    with listening(_served(Silent(), lambda _transport: None)) as port, quick[0], quick[1]:
         shell = connect(make_server(host="127.0.0.1", port=port))
         try:
             shell.capture("true", timeout=2)
@@ -405,21 +405,19 @@ def _deploy(folder: Path, liar: Liar, honest: OpenSSHServer, number: int, how: s
     """Deploy to a server that lies and, behind it, to two that do not; says what became of the first."""
     folder = folder / f"{kind}-{number}-{how.replace(' ', '-')}"
     folder.mkdir()
-    places = {"liar": folder / "liar", "one": folder / "one", "two": folder / "two"}
     script = folder / "restart.sh"
-    script.write_text(f"echo run >>{folder}/ran-by-$USER-$SSH_CONNECTION_PORT\necho done\n")
     script.write_text(f'set -- $SSH_CONNECTION; echo run >>"{folder}/ran-$4"; echo done\n')
     project = make_project(
         deploy_script_path=str(script),
         deploy_path=f"~/{folder.name}-{folder.parent.name}" if kind == "full" else "",
         batches="1, 100%",
         max_failures=1,
+        may_stop_last_healthy=True,
         script_timeout=15,
         watch_for=0,
         **values,
     )
     servers = [make_server(liar), make_server(honest)]
-    del places
     group = make_group(*servers)
     # The one that lies is the first batch.
     names = dict(zip(("a", "b"), servers, strict=True))
@@ -490,7 +488,7 @@ def endless_script(folder: Path) -> str:
     lines = [*LogLine.objects.filter(deployment=deployment).values_list("content", flat=True)]
     text = "\n".join(lines)
     assert target.exit_code == 3, target.error
-    assert "the reason" in lines, lines[-5:]
+    assert any("the reason" in line for line in lines), lines[-5:]
     assert "DEPLOYER_LOG_MAX_MB" in text
     assert len(text) < 2_000_000, len(text)
     return f"{len(text)} bytes are in the log, the last line of the script too: {target.error}"
@@ -563,6 +561,8 @@ def unexpected(folder: Path) -> str:
     failed = threading.Event()
     try:
         project = make_project(deploy_script_path=str(script), deploy_path="", batches="1, 100%", max_failures=1)
+        type(project).objects.filter(pk=project.pk).update(may_stop_last_healthy=True)
+        project.refresh_from_db()
         servers = make_server(first), make_server(second)
         deployment = make_deployment(project, make_group(*servers), deployment_type="restart_only")
         with mock.patch.object(Question, "read", fail):
@@ -580,7 +580,7 @@ def unexpected(folder: Path) -> str:
 @attack("server", "output beyond what its file can hold, from a server that keeps no limit")
 def beyond_its_file(folder: Path) -> str:
     liar = Liar(folder)
-    liar.lie(2, "endless")
+    liar.lie(2, "flood")
     taken = [0]
 
     def take(_stream: str, data: bytes) -> None:
@@ -591,7 +591,7 @@ def beyond_its_file(folder: Path) -> str:
             link.capture("true")
             try:
                 SupervisedRun(link).run(Script("true"), take, timeout=15, stop=threading.Event())
-            except (NonsenseError, ShellError) as error:
+            except NonsenseError as error:
                 assert taken[0] <= 3 << 20, taken[0]
                 return str(error)
     finally:

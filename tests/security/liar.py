@@ -31,8 +31,12 @@ if how == "random":
     out.write(random.Random(1).randbytes(50_000)); out.flush()
     err.write(random.Random(2).randbytes(5_000)); err.flush()
     sys.exit(0)
-if how in ("endless", "endless errors"):
-    stream = out if how == "endless" else err
+if how == "flood":
+    trailer = re.search(rb"printf '\\0%s\\n' (\w+)", sys.stdin.buffer.read())[1]
+    for stream in (out, err):
+        stream.write(b"\0" + trailer + b"\n"); stream.flush()
+if how in ("endless", "endless errors", "flood"):
+    stream = err if how == "endless errors" else out
     while True:
         stream.write(b"!" * 65536); stream.flush()
 done = subprocess.run(command, stdin=0, capture_output=True)

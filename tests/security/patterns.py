@@ -164,9 +164,9 @@ def _of_class(members: Any) -> str:
 def _is_in(letter: str, code: Any, given: Any) -> bool:
     match code:
         case codes.LITERAL:
-            return ord(letter) == given
+            return bool(ord(letter) == given)
         case codes.RANGE:
-            return given[0] <= ord(letter) <= given[1]
+            return bool(given[0] <= ord(letter) <= given[1])
         case codes.CATEGORY:
             kind = str(given)
             test = {"DIGIT": r"\d", "SPACE": r"\s", "WORD": r"\w"}[kind.rpartition("_")[2]]
@@ -242,7 +242,7 @@ def _application(compiled: re.Pattern[str], use: str) -> Callable[[str], Any]:
         return lambda text: compiled.sub("", text)
     if use == "finditer":
         return lambda text: sum(1 for _match in compiled.finditer(text))
-    return getattr(compiled, use, compiled.search)  # type: ignore[no-any-return]
+    return getattr(compiled, use, compiled.search)
 
 
 def _cost(apply: Callable[[str], Any], text: str, enough: float) -> float:
