@@ -146,7 +146,7 @@ def _letter(code: Any, given: Any) -> str:
             return _sample(given)
         case codes.MAX_REPEAT | codes.MIN_REPEAT | codes.POSSESSIVE_REPEAT:
             least, _most, tree = given
-            return _sample(tree) * min(least, 70)
+            return _sample(tree) * min(int(least), 70)
     return ""
 
 
