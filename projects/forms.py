@@ -140,7 +140,7 @@ class GuidedForm(ProjectForm):
         fields = (
             *StartForm.Meta.fields,
             *("project_type", "default_branch", "auto_install", "install_script", "build_script", "output_dir"),
-            *("deploy_path", "deploy_script_path", "process_name", "watch_for"),
+            *("deploy_path", "shared_paths", "deploy_script_path", "process_name", "watch_for"),
         )
 
     check_url = forms.CharField(

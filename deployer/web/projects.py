@@ -12,7 +12,7 @@ from deployer.declaring.export import as_yaml
 from deployer.models import Deployment
 from deployer.probing.trial import Trial, try_check
 from people.access import Request, members_only, needs
-from projects.guess import short_name
+from projects.guess.proposal import short_name
 from projects.models import HealthCheck, Project
 from projects.shown import one_project
 from servers.models import Server
