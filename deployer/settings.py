@@ -200,6 +200,8 @@ DEPLOYER_UNPROVED_DAYS = _whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low
 #: What a release may hold; beyond it the build is taken for a mistake.
 DEPLOYER_RELEASE_MAX_FILES = _whole_number("DEPLOYER_RELEASE_MAX_FILES", default=300_000, low=1, high=100_000_000)
 DEPLOYER_RELEASE_MAX_MB = _whole_number("DEPLOYER_RELEASE_MAX_MB", default=10_000, low=1, high=10_000_000)
+#: What the log of a deployment keeps, and a server of the output of a script; of what is beyond, the last lines.
+DEPLOYER_LOG_MAX_MB = _whole_number("DEPLOYER_LOG_MAX_MB", default=200, low=1, high=1_000_000)
 #: Clone from paths of this machine; off, because everybody who edits a project could read any repository here.
 DEPLOYER_ALLOW_LOCAL_GIT = _yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
 

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from servers.fields import EncryptedTextField
 from servers.keys import fingerprint, openssh_key
+from servers.sentences import told
 from servers.validators import validate_host, validate_no_nul, validate_one_line
 
 
@@ -184,6 +185,7 @@ class Server(models.Model):
     def record_connection(self, error: str = "", facts: dict[str, Any] | None = None) -> None:
         """Store what a connection found: online, or offline and why, and the ``facts`` that were learned."""
         self.connection_status = self.ConnectionStatus.OFFLINE if error else self.ConnectionStatus.ONLINE
+        error = told(error)
         self.connection_error = error
         self.last_checked_at = timezone.now()
         learned = self.facts | (facts or {})

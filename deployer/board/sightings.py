@@ -19,7 +19,7 @@ from deployer.releases.versions import live_in, newest_of
 from projects.commands import proof, release
 from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
-from servers.errors import ShellError
+from servers.errors import ShellError, explained
 from servers.models import Server
 from servers.sentences import because
 from servers.ssh.shell import connect
@@ -146,7 +146,7 @@ def _servers_of(project: Project) -> Collection[Server]:
 
 def _look_at(project: Project, plan: Plan, server: Server) -> None:
     try:
-        with connect(server) as link:
+        with explained(server), connect(server) as link:
             question = Question.of(plan)
             facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY, question)
             live = release.release_name(facts.live)

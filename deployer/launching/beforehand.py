@@ -15,7 +15,7 @@ from deployer.probing.look import Finding, Level, findings, look
 from deployer.probing.place import real_place
 from projects.commands.matching import Found
 from projects.commands.proof import listed, unknown_process
-from servers.errors import ShellError
+from servers.errors import ShellError, explained
 from servers.models import Server
 from servers.ssh.shell import connect
 
@@ -57,7 +57,11 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
     def look_at(server: Server) -> tuple[list[Finding], str]:
         notices: list[str] = []
         try:
-            with translation.override(language), connect(server, on_notice=notices.append) as shell:
+            with (
+                translation.override(language),
+                explained(server),
+                connect(server, on_notice=notices.append) as shell,
+            ):
                 facts, answer = look(shell, plan, deployment_type, question)
                 service = question.read(answer)
                 found = [
