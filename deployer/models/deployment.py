@@ -363,7 +363,8 @@ class Target(models.Model):
     ``progress`` is how far an upload is, in words. ``staged_at`` is when the upload was whole, ``begun_at`` when its
     turn came (the switch, or the restart where there is none), ``checking_at`` when its script had ended. ``revision``
     grows with every change. ``same_as`` is the server of the same deployment that is the same machine and folder under
-    another name: the work is done there, and what becomes of it holds here too.
+    another name: the work is done there, and what becomes of it holds here too. ``release_at_launch`` is the release
+    that was known to run there when it was launched; ``release_before`` is the one that was found there.
     """
 
     class Status(models.TextChoices):
@@ -430,6 +431,7 @@ class Target(models.Model):
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     exit_code = models.IntegerField(_("exit status"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
+    release_at_launch = models.CharField(max_length=300, default="", blank=True, editable=False)
     release_before = models.CharField(_("release before"), max_length=300, blank=True)
     release_after = models.CharField(_("release after"), max_length=300, blank=True)
     proof = models.JSONField(_("proof"), default=dict, blank=True)

@@ -62,6 +62,7 @@ def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
         "groups": deployment.server_groups.all(),
         "seen": seen(deployment, targets),
         "paused": Pause.of(deployment, targets),
+        "is_untouched": is_untouched(deployment, targets),
         "can_retry": ended and any(target.status != Target.Status.SUCCESS and target.server_id for target in targets),
         # The same commit would most likely not build again: launching again takes the newest commit of the branch.
         "build_failed": ended
@@ -72,6 +73,12 @@ def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
         and not deployment.is_restart_only
         and any(target.release_before and target.server_id for target in targets),
     }
+
+
+def is_untouched(deployment: Deployment, targets: Iterable[Target]) -> bool:
+    """Whether it is over, has not succeeded, and was about to change something on no server."""
+    is_over = not deployment.is_active and deployment.status != Deployment.Status.SUCCESS
+    return is_over and all(target.begun_at is None for target in targets)
 
 
 @dataclass(frozen=True)
