@@ -465,8 +465,20 @@ class Target(models.Model):
 
     @property
     def has_failed(self) -> bool:
-        """Whether it counts against the failure budget."""
-        return self.status in self.FAILURES | {self.Status.ROLLED_BACK}
+        """Whether it counts against the failure budget: one that had failed does so when it was rolled back, too."""
+        return self.status in self.FAILURES or (self.status == self.Status.ROLLED_BACK and not self.was_put_back)
+
+    @property
+    def was_put_back(self) -> bool:
+        """Whether it had gone well, and was rolled back because others had failed."""
+        return self.status == self.Status.ROLLED_BACK and not self.error
+
+    @property
+    def reason(self) -> str:
+        """Why it ended as it did, as far as there is anything to say."""
+        if self.was_put_back:
+            return gettext("It had succeeded, and was put back because more servers failed than are allowed to.")
+        return self.error
 
     @property
     def was_undone(self) -> bool:
