@@ -52,6 +52,10 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         """Those that a worker has taken and not ended."""
         return self.active().exclude(status=Deployment.Status.PENDING)
 
+    def paused(self) -> Self:
+        """Those that wait, between two batches, until somebody continues."""
+        return self.filter(status__in=Deployment.ROLLING_OUT).exclude(paused_at=None)
+
     def pending(self) -> Self:
         """Those that no worker has taken yet."""
         return self.active().filter(status=Deployment.Status.PENDING)
@@ -114,6 +118,9 @@ class Deployment(models.Model):
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Cancelled")
         INTERRUPTED = "interrupted", _("Interrupted")
+
+    #: Those during which servers are worked on, batch by batch.
+    ROLLING_OUT: ClassVar = (Status.DEPLOYING, Status.RESTARTING)
 
     class Trigger(models.TextChoices):
         WEB = "web", _("Web")
@@ -214,6 +221,11 @@ class Deployment(models.Model):
     def is_active(self) -> bool:
         """Whether it has not ended yet."""
         return self.finished_at is None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits, between two batches, until somebody continues."""
+        return self.paused_at is not None and self.status in self.ROLLING_OUT
 
     @property
     def obstacle(self) -> str:

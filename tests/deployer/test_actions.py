@@ -174,6 +174,29 @@ def test_the_first_deployment_offers_no_comparison_with_one_before_it(browser: C
     assert address not in both
 
 
+def test_a_paused_deployment_is_called_so_wherever_it_is_shown_and_can_be_continued_there(browser: Client) -> None:
+    it = paused()
+    go_on = reverse("deployment_continue", args=[it.pk])
+    addresses = [*map(reverse, ["home", "activity", "overview", "deployments"]), it.get_absolute_url()]
+    for address in [*addresses, f"{reverse('deployments')}?status=paused"]:
+        html = browser.get(address).content.decode()
+        assert "status-paused" in html, address
+        assert go_on in html, address
+        assert "status-restarting" not in html, address
+    page = tight(browser.get(it.get_absolute_url()).content.decode())
+    assert "‖ Paused · " in page
+    assert "favicon/paused.svg" in page
+    assert f"#{it.pk}" not in browser.get(reverse("deployments"), {"status": "restarting"}).content.decode()
+    assert "Paused" in browser.get(reverse("launch", args=[it.project_id])).content.decode()
+
+    it.continue_rollout()
+    for address in addresses:
+        html = browser.get(address).content.decode()
+        assert "status-paused" not in html, address
+        assert go_on not in html, address
+    assert "▸ Restarting · " in tight(browser.get(it.get_absolute_url()).content.decode())
+
+
 def test_rollback_launches_the_release_that_was_live_before(operator: Operator) -> None:
     it = ended("success", release_before="r1")
     release = stored(it, "r1")
