@@ -268,6 +268,7 @@ WSGI_APPLICATION = "deployer.wsgi.application"
 
 INSTALLED_APPS = [
     "django.contrib.admin",
+    "people",  # before Django's own users: it has their command that changes a password
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -278,7 +279,6 @@ INSTALLED_APPS = [
     "django_rq",
     "ninja",
     "csp",
-    "people",
     "servers",
     "projects",
     "deployer",
@@ -288,6 +288,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.gzip.GZipMiddleware",
+    "deployer.web.middleware.keep_no_copies",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -297,6 +298,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "deployer.web.middleware.UnreadableSecrets",
 ]
 
 TEMPLATES = [

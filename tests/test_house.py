@@ -17,7 +17,7 @@ FLOORS = ["pages", "people", "servers", "projects", "deployer"]
 ROOMS: dict[str, dict[str, set[str]]] = {}
 
 ROOMS["pages"] = {"forms": set(), "rows": set(), "times": set()}
-ROOMS["people"] = {"models": set(), "access": {"models"}, "admin": {"models"}, "apps": set()}
+ROOMS["people"] = {"models": set(), "access": {"models"}, "admin": {"models"}, "apps": set(), "management": {"models"}}
 _MACHINES = {"errors", "fields", "keys", "models", "pauses", "sentences", "shell", "validators"}
 ROOMS["servers"] = {
     "errors": {"sentences"},
