@@ -31,6 +31,12 @@ class CredentialForm(SecretsForm[Credential]):
         "password": WriteOnlyInput,
     }
 
+    def keep_if_empty(self, name: str) -> None:
+        """A passphrase that cannot be read is gone with the key that it belonged to."""
+        if name == "passphrase" and self.is_unreadable(name) and self.cleaned_data.get("private_key"):
+            return
+        super().keep_if_empty(name)
+
 
 class LoginChoice(forms.ModelChoiceField[Credential]):
     """A choice of logins, by name and user; the secrets are not even read."""
@@ -124,12 +130,13 @@ class LoginForm(StyledForm, CredentialForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.initial["with_password"] = bool(self.instance.password)
+        self.initial["with_password"] = self.is_unreadable("password") or bool(self.instance.password)
 
     def clean(self) -> dict[str, Any]:
         given = super().clean()
         if given.get("kind") == Credential.Kind.SSH_KEY and not given.get("with_password"):
             given["password"] = ""
+            self.errors.pop("password", None)  # it is not asked for
         return given
 
 

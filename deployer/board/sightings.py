@@ -1,5 +1,6 @@
 """What the servers run now: asked, kept, and compared with what deployer put there."""
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,9 +21,12 @@ from projects.commands import proof, release
 from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
 from servers.errors import ShellError, explained
+from servers.fields import DecryptionError
 from servers.models import Server
 from servers.sentences import because
 from servers.ssh.shell import connect
+
+logger = logging.getLogger(__name__)
 
 #: Servers that were seen longer ago than this are looked at again automatically.
 LOOK_EVERY = timedelta(minutes=50)
@@ -125,7 +129,10 @@ def refresh_old() -> None:
     for project in Project.objects.filter(deployments__isnull=False).distinct():
         fresh = project.sightings.filter(seen_at__gt=timezone.now() - LOOK_EVERY)
         seen = set(fresh.values_list("server_id", flat=True))
-        refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
+        try:
+            refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
+        except DecryptionError as error:
+            logger.warning("the servers of “%s” were not looked at: %s", project, error)
 
 
 def _servers_of(project: Project) -> Collection[Server]:

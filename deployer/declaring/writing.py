@@ -23,6 +23,7 @@ from deployer.declaring.reading import (
     secret_fields,
 )
 from projects.models import HealthCheck, Variable
+from servers.fields import is_unreadable
 from servers.models import Server
 
 #: What stands where a value may not be shown.
@@ -134,7 +135,7 @@ class _Writer(Mistakes):
         for name, declared in entry.values.items():
             if name in skip:
                 continue
-            old, new = getattr(row, name, None) if row.pk else None, declared
+            old, new = _stored(row, name), declared
             if isinstance(entry.model._meta.get_field(name), models.ForeignKey):
                 new = self._referred(entry, name, declared)
             if row.pk is None or old != new:
@@ -232,6 +233,13 @@ class _Writer(Mistakes):
                 changed.append((entry, row))
         for entry, row in changed:
             self._check(Server.objects.get(pk=row.pk), entry, exclude=[])
+
+
+def _stored(row: models.Model, name: str) -> Any:
+    """The value of a row that is there; `HIDDEN` for a secret that cannot be read, which is like none that is given."""
+    if not row.pk:
+        return None
+    return HIDDEN if is_unreadable(row, name) else getattr(row, name, None)
 
 
 def _found(model: type[models.Model], name: str) -> models.Model | None:

@@ -47,7 +47,13 @@ class Mirror:
     def __init__(self, url: str, credential: Credential | None, folder: Path) -> None:
         self.url = url
         self.path = mirror_path(url)
-        self.secrets = credential.secrets() if credential else []
+        try:
+            self.secrets = credential.secrets() if credential else []
+        except DecryptionError as error:
+            why = _("the credential “%s” cannot be read") % credential
+            raise NotReadyError(
+                _("%s could not be read") % url, why, _("Enter its key or its password again.")
+            ) from error
         settings.MIRRORS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration = folder / "gitconfig"
         configuration.write_text(git.CONFIGURATION)
@@ -154,7 +160,7 @@ def look_at(url: str, credential: Credential | None, telling: Collection[str], b
     with WorkFolder("git") as folder:
         try:
             mirror = Mirror(url, credential, folder.path)
-        except (ValidationError, DecryptionError) as error:
+        except ValidationError as error:
             why = _("the credential “%s” cannot be used") % credential
             raise NotReadyError(what, why, _("Enter its key or its password again.")) from error
         branches = git.read_branches(_asked(mirror, git.remote_branches(url, mirror.env), what, ASK_LIMIT))
