@@ -40,6 +40,16 @@ def git_endpoint(value: str) -> Endpoint | None:
     return Endpoint(match["host"] if match else "", 22)
 
 
+def git_host(value: str) -> str:
+    """The host of a valid git address as git and ssh name it when they ask for a login to it."""
+    endpoint = git_endpoint(value)
+    if endpoint is None:
+        return ""
+    if value.startswith("https://"):
+        return urlsplit(value).netloc.rpartition("@")[2]
+    return endpoint.host.lower()
+
+
 def validate_git_url(value: str) -> None:
     """https://, ssh:// or user@host:path; a path of this machine only where the setting allows it.
 
