@@ -39,12 +39,15 @@ def remedy() -> str:
     return _("Somebody who is allowed to see credentials can add the host to the credential, or choose another one.")
 
 
-def refusals(server: Server, former: Server | None, user: Person) -> dict[str, str]:
-    """Why ``user`` may not save ``server`` as it is now, by field. ``former`` is as it was; nothing for a new one."""
+def refusals(server: Server, former: Server | None, *, may: bool) -> dict[str, str]:
+    """Why ``server`` may not be saved as it is now, by field, by somebody who ``may`` bind credentials or not.
+
+    ``former`` is as it was; nothing for a new one.
+    """
     if not server.credential.serves(Credential.Purpose.SERVERS):
         return {"credential": not_for(server.credential, server.endpoint, Credential.Purpose.SERVERS)}
     found: dict[str, str] = {}
-    for field, said in [] if may_bind(user) else _moves(server, former):
+    for field, said in [] if may else _moves(server, former):
         found.setdefault(field, f"{said} {remedy()}")
     return found
 

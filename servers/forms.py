@@ -46,7 +46,7 @@ class BoundServerForm(forms.ModelForm[Server]):
         super()._post_clean()  # type: ignore[misc]  # a hook of Django's that its types lack
         if self.errors:
             return
-        for field, said in binding.refusals(self.instance, self.former, self.user).items():
+        for field, said in binding.refusals(self.instance, self.former, may=binding.may_bind(self.user)).items():
             self.add_error(field if field in self.fields else None, said)
 
 

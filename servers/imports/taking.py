@@ -48,8 +48,9 @@ def take(plan: ImportPlan, choices: Choices, user: binding.Person) -> Done:
         everything = [_server(row) for row in rows]
         Server.objects.bulk_update(everything, ["host", "port", "jump_host", "credential"], batch_size=500)
         _insist_on_no_circle(everything)
+        may = binding.may_bind(user)
         for server in everything:
-            _insist_on_hosts(server, former.get(server.pk), user)
+            _insist_on_hosts(server, former.get(server.pk), may=may)
         binding.bind_all(everything, user)
         _fill_groups(groups, choices.environments)
     return Done(len(new), len(rows) - len(new), len(groups))
@@ -119,9 +120,9 @@ def _update(rows: Collection[ServerRow], chosen: Mapping[int, Credential]) -> No
             server.credential = chosen[row.login.number]
 
 
-def _insist_on_hosts(server: Server, former: Server | None, user: binding.Person) -> None:
-    """Raise `ValidationError` if ``user`` may not have the credential of ``server`` sent to its host."""
-    for said in binding.refusals(server, former, user).values():
+def _insist_on_hosts(server: Server, former: Server | None, *, may: bool) -> None:
+    """Raise `ValidationError` if the credential of ``server`` would be sent where it may not be."""
+    for said in binding.refusals(server, former, may=may).values():
         raise ValidationError(_("%(server)s: %(why)s") % {"server": server, "why": said})
 
 
