@@ -18,13 +18,15 @@ ROOMS: dict[str, dict[str, set[str]]] = {}
 
 ROOMS["pages"] = {"forms": set(), "rows": set(), "times": set()}
 ROOMS["people"] = {"models": set(), "access": {"models"}, "admin": {"models"}, "apps": set(), "management": {"models"}}
-_MACHINES = {"errors", "fields", "keys", "models", "pauses", "sentences", "shell", "validators"}
+_MACHINES = {"binding", "errors", "fields", "hosts", "keys", "models", "pauses", "sentences", "shell", "validators"}
 ROOMS["servers"] = {
     "errors": {"sentences"},
     "fields": set(),
     "keys": set(),
-    "validators": set(),
-    "models": {"fields", "keys", "validators"},
+    "hosts": set(),
+    "validators": {"hosts"},
+    "models": {"fields", "hosts", "keys", "validators"},
+    "binding": {"errors", "hosts", "models"},
     "pauses": set(),
     "sentences": set(),
     "shell": set(),
@@ -32,11 +34,11 @@ ROOMS["servers"] = {
     "ssh": _MACHINES,
     "supervised": {*_MACHINES, "ssh"},
     "connection": {*_MACHINES, "ssh"},
-    "imports": {"models", "sentences"},
-    "forms": {"models", "imports"},
+    "imports": {"binding", "models", "sentences"},
+    "forms": {"binding", "models", "imports"},
     "shown": {"models", "keys", "forms", "connection"},
-    "views": {"models", "keys", "forms", "imports", "connection"},
-    "admin": {"models", "keys", "forms", "connection"},
+    "views": {"binding", "models", "keys", "forms", "imports", "connection"},
+    "admin": {"binding", "models", "keys", "forms", "connection"},
     "apps": set(),
     "urls": {"views"},
 }

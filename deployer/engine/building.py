@@ -63,7 +63,7 @@ def clone(work: Work) -> Iterator[Checkout]:
         path, env = str(mirror.path), mirror.env
         work.log.say(_("Fetching %s") % plan.git_url)
         with mirror.locked(work.check):
-            _run(work, shell, git.fetch(path, plan.git_url, env), _("Fetching %s failed") % plan.git_url)
+            _fetch(work, shell, mirror)
             found: list[bytes] = []
             code = shell.run(
                 git.resolve(path, deployment.branch, env),
@@ -87,6 +87,17 @@ def clone(work: Work) -> Iterator[Checkout]:
         if left := shell.sweep():
             work.log.warn(_("Ended %d processes that the build had left running") % left)
         work_folder.close()
+
+
+def _fetch(work: Work, shell: LocalShell, mirror: Mirror) -> None:
+    """Bring the mirror up to date; a redirect is explained."""
+    what = _("Fetching %s failed") % mirror.url
+    try:
+        _run(work, shell, mirror.fetching(), what)
+    except BuildError as error:
+        if git.is_redirected(error.why):
+            raise BuildError(what, *mirror.explain(error.why)) from error
+        raise
 
 
 def _login(plan: Plan) -> Credential | None:
