@@ -30,7 +30,9 @@ ROOMS["servers"] = {
     "pauses": set(),
     "sentences": set(),
     "shell": set(),
-    "local": {"errors", "shell"},
+    "processes": {"shell"},
+    "isolation": {"errors", "processes", "shell"},
+    "local": {"errors", "isolation", "processes", "shell"},
     "ssh": _MACHINES,
     "supervised": {*_MACHINES, "ssh"},
     "connection": {*_MACHINES, "ssh"},
@@ -87,11 +89,11 @@ ROOMS["deployer"] = {
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,
-    "apps": {"checks", "queue.plain"},
+    "apps": {"checks", "queue.plain", "releases"},
     "checks": {"host"},
     "settings": {"host"},
     "urls": {"api", "web"},
-    "wsgi": {"database", "keyring"},
+    "wsgi": {"database", "host", "keyring"},
 }
 
 #: Library: the files and folders that may import it. Everybody else asks those.
