@@ -298,6 +298,6 @@ def _let_pass(*folders: Path) -> None:
     for path in Path(settings.DATA_DIR).iterdir():
         if not path.is_symlink():
             path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o077)
-    for path in (Path(settings.DATA_DIR), Path(settings.BUILDS_DIR), Path(settings.CACHES_DIR), *folders):
-        if path.is_dir():
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o011)
+    data = Path(settings.DATA_DIR)
+    for path in {above for folder in folders for above in (folder, *folder.parents) if above.is_relative_to(data)}:
+        path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o011)
