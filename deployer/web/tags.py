@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -11,6 +11,7 @@ from django import template
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
+from django.utils.http import int_to_base36
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.translation import get_language
@@ -149,6 +150,12 @@ def uptime(process: Identity) -> str:
         return ""
     up = timezone.now() - since
     return clock(up) if up < timedelta(minutes=1) else timesince(since, depth=1)
+
+
+@register.filter
+def in_base36(moment: datetime) -> str:
+    """The milliseconds since 1970, as short as a script can read them."""
+    return int_to_base36(int(moment.timestamp() * 1000))
 
 
 @register.simple_tag
