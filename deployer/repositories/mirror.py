@@ -41,24 +41,32 @@ class Mirror:
     """The mirror of one repository, and the variables with which git reads it and may log in to its origin.
 
     ``folder`` is a private one for the login's files; it is the caller's to delete. Without a credential, what is
-    there can be read, and a public repository fetched.
+    there can be read, and a public repository fetched. Raises a `NotReadyError` for one that cannot be used.
     """
 
     def __init__(self, url: str, credential: Credential | None, folder: Path) -> None:
         self.url = url
         self.path = mirror_path(url)
-        try:
-            self.secrets = credential.secrets() if credential else []
-        except DecryptionError as error:
-            why = _("the credential “%s” cannot be read") % credential
-            raise NotReadyError(
-                _("%s could not be read") % url, why, _("Enter its key or its password again.")
-            ) from error
+        self.secrets: list[str] = []
         settings.MIRRORS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration = folder / "gitconfig"
         configuration.write_text(git.CONFIGURATION)
         self.env = git.environment(str(configuration), local_allowed=is_local_git_url(url))
+        try:
+            key_file = self._log_in(credential, folder)
+        except (ValidationError, DecryptionError) as error:
+            what, why = _("%s could not be read") % url, _("the credential “%s” cannot be used") % credential
+            raise NotReadyError(what, why, _("Enter its key or its password again.")) from error
+        self.env["GIT_SSH_COMMAND"] = git.ssh_command(
+            key_file,
+            str(settings.MIRRORS_DIR / "known_hosts"),
+            batch=credential is None or credential.kind == Credential.Kind.SSH_KEY,
+        )
+
+    def _log_in(self, credential: Credential | None, folder: Path) -> str:
+        """Let git use the credential; gives the file of its key. Raises an error where it cannot be read."""
         key_file = ""
+        self.secrets = credential.secrets() if credential else []
         if credential is not None and credential.kind == Credential.Kind.SSH_KEY:
             key_file = str(_private(folder / "git_key", openssh_key(credential.private_key, credential.passphrase)))
         elif credential is not None:
@@ -71,11 +79,7 @@ class Mirror:
                 "DEPLOYER_GIT_USERNAME": credential.username,
                 "DEPLOYER_GIT_PASSWORD": credential.password,
             }
-        self.env["GIT_SSH_COMMAND"] = git.ssh_command(
-            key_file,
-            str(settings.MIRRORS_DIR / "known_hosts"),
-            batch=credential is None or credential.kind == Credential.Kind.SSH_KEY,
-        )
+        return key_file
 
     @property
     def fetched_at(self) -> datetime | None:
@@ -129,9 +133,9 @@ class Mirror:
 
 @contextlib.contextmanager
 def mirror_of(project: Project) -> Iterator[Mirror]:
-    """The mirror of a project's repository, with the login to it."""
+    """The mirror of a project's repository, to be read: that takes no login."""
     with WorkFolder("git") as folder:
-        yield Mirror(project.git_url, project.git_credential, folder.path)
+        yield Mirror(project.git_url, None, folder.path)
 
 
 @dataclass(frozen=True)
@@ -158,11 +162,7 @@ def look_at(url: str, credential: Credential | None, telling: Collection[str], b
     except ValidationError as error:
         raise NotReadyError(what, " ".join(error.messages)) from error
     with WorkFolder("git") as folder:
-        try:
-            mirror = Mirror(url, credential, folder.path)
-        except ValidationError as error:
-            why = _("the credential “%s” cannot be used") % credential
-            raise NotReadyError(what, why, _("Enter its key or its password again.")) from error
+        mirror = Mirror(url, credential, folder.path)
         branches = git.read_branches(_asked(mirror, git.remote_branches(url, mirror.env), what, ASK_LIMIT))
         if not branches:
             raise NotReadyError(what, _("it has no branch yet"), _("Push a first commit."))
@@ -211,8 +211,11 @@ def fetch(project: Project) -> None:
         if time.monotonic() > until:
             raise NotReadyError(what, _("a deployment is fetching it"), _("Try again in a moment."))
 
-    with mirror_of(project) as mirror, mirror.locked(check):
-        _asked(mirror, git.fetch(str(mirror.path), project.git_url, mirror.env), what, max(until - time.monotonic(), 1))
+    with WorkFolder("git") as folder:
+        mirror = Mirror(project.git_url, project.git_credential, folder.path)
+        with mirror.locked(check):
+            left = max(until - time.monotonic(), 1)
+            _asked(mirror, git.fetch(str(mirror.path), project.git_url, mirror.env), what, left)
 
 
 def _is_named(name: str) -> bool:
