@@ -443,17 +443,13 @@ def _damaged_commands(folder: Path) -> str:
     Variable.objects.create(project=project, name="PLAIN", value="x")
     group = make_group(make_server())
     prepare_keys()
-    corrupt_everything()
-    said = refused(manage("deploy", project.name, "--group", group.name), "“PLAIN”", "enter the secret again")
     declared = folder / "project.yaml"
-    declared.write_text(f"projects:\n  - name: {project.name}\n    variables:\n      - {{name: PLAIN, value: fresh}}\n")
-    values = (
-        "    git_url: https://git.example.com/x.git\n    deploy_path: /srv/x\n    deploy_script_path: /srv/x/r.sh\n"
-    )
-    declared.write_text(declared.read_text().replace("    variables", f"{values}    variables"))
-    applied = manage("apply", str(declared))
-    assert applied.returncode == 0, applied.stderr
-    assert Variable.objects.get(project=project).value == "fresh"
+    declared.write_text(DECLARED.format(name=project.name))
+    with everything_damaged():
+        said = refused(manage("deploy", project.name, "--group", group.name), "“PLAIN”", "enter the secret again")
+        applied = manage("apply", str(declared))
+        assert applied.returncode == 0, applied.stderr
+        assert Variable.objects.get(project=project).value == "fresh"
     assert not Deployment.objects.filter(project=project).exists()
     return said
 
