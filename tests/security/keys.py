@@ -214,7 +214,7 @@ def _overtaken(folder: Path) -> str:
     return one.log.strip().splitlines()[-1]
 
 
-@attack("keys", "a restored database without its key is started, and a new key made beside it")
+@attack("keys", "a restored database without its key is started, and a new key made beside it", short=False)
 def _restore(folder: Path) -> str:
     data = folder / "data"
     for words in (["version"], ["check"], ["help"]):
@@ -418,6 +418,7 @@ def opened(world: World, key: Credential, secret: Variable, bearer: str) -> str:
     assert isinstance(stored[0], Sealed)
     copied = world.project.copy("copied with damage", "production")
     assert copied.variables.filter(name=secret.name).exists()
+    copied.delete()
     sealed = sum(1 for answer in asked.values() if answer.status_code == 409)
     return f"{len(asked)} addresses answered without an error, {sealed} of them with the name of what cannot be read"
 
@@ -464,7 +465,7 @@ def _weak(folder: Path) -> str:
     return said
 
 
-@attack("settings", "settings that are unknown or wrong, some with passwords in them")
+@attack("settings", "settings that are unknown or wrong, some with passwords in them", short=False)
 def _wrong(folder: Path) -> str:
     hidden = "s3cretpassword"
     wrong = {
@@ -497,7 +498,7 @@ def _wrong(folder: Path) -> str:
     return said
 
 
-@attack("settings", "a data folder that others may read, or that is somebody else's")
+@attack("settings", "a data folder that others may read, or that is somebody else's", short=False)
 def _open_folder(folder: Path) -> str:
     data = folder / "data"
     assert manage_in(data, "migrate").returncode == 0
@@ -560,6 +561,7 @@ def _weak_site(folder: Path) -> str:
     done = manage_in(folder, "check", "--deploy", "--fail-level", "WARNING", **weak)
     said = refused(done, "deployer.W001", "deployer.W002", "deployer.W003", "deployer.W004")
     strong = {"REDIS_URL": "rediss://:password@192.0.2.1:6379/0", "DEPLOYER_HTTPS": "yes"}
+    strong["DJANGO_ALLOW_ASYNC_UNSAFE"] = ""  # which only the tests set
     clean = manage_in(folder, "check", "--deploy", "--fail-level", "WARNING", **strong)
     assert clean.returncode == 0, clean.stderr
     return said
@@ -600,7 +602,7 @@ def _pickle(folder: Path) -> str:
     return a_worker_refuses(folder, plant)
 
 
-@attack("queue", "a deployment that waits on the queue as an older version wrote it")
+@attack("queue", "a deployment that waits on the queue as an older version wrote it", short=False)
 def _older(folder: Path) -> str:
     client = queue()
     with sshd() as server:
