@@ -116,10 +116,10 @@ def _opens(box: Fernet, token: str) -> bool:
 
 
 def _refuse_unread(using: str) -> None:
-    """A database from before fingerprints, or one without secrets: one row of each field is opened."""
+    """A database from before fingerprints, or one without secrets: one of the first rows must open."""
     boxes = list(keys().values())
-    found = [token for place in places(using) if (token := place.first_token())]
-    if found and not any(_opens(box, token) for box in boxes for token in found):
+    found = [token for place in places(using) for _pk, token in next(place.tokens(), [])]
+    if found and not any(_opens(box, token) for token in found for box in boxes):
         raise MissingKeyError(_sentence(UNKNOWN))
 
 
@@ -174,10 +174,6 @@ class Place:
         while batch:
             yield batch
             batch = [*rows.filter(pk__gt=batch[-1][0])[:BATCH]]
-
-    def first_token(self) -> str:
-        """What one of the rows holds; empty where there is none."""
-        return next((token for _pk, token in self._stored[:1]), "")
 
     def replace(self, pk: Any, old: str, new: str) -> bool:
         """Write ``new`` where ``old`` still stands: what somebody has written meanwhile stays. Says whether it did."""

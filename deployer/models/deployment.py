@@ -17,7 +17,7 @@ from deployer.models.release import Release
 from people.models import User
 from projects.models import Project
 from projects.validators import validate_ref
-from servers.fields import EncryptedJSONField, is_unreadable
+from servers.fields import DecryptionError, EncryptedJSONField
 from servers.models import Environment, Server, ServerGroup
 from servers.sentences import as_stored
 
@@ -234,7 +234,10 @@ class Deployment(models.Model):
     @property
     def has_plan(self) -> bool:
         """Whether there is a plan, and it can be read."""
-        return not is_unreadable(self) and bool(self.plan)
+        try:
+            return bool(self.plan)
+        except DecryptionError:
+            return False
 
     @property
     def obstacle(self) -> str:
