@@ -40,11 +40,10 @@ def sentences(*texts: object) -> str:
     return reduce(lambda told, text: _("%(told)s %(text)s") % {"told": told, "text": text}, whole) if whole else ""
 
 
-#: What shows nothing, or turns round what stands beside it: joiners are left, whole scripts are written with them.
-_UNSEEN = re.compile(
-    "[\\u00ad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb\\U000e0000-\\U000e007f]"
-)
-
+#: What shows nothing, or turns round what stands beside it: as a part of a class of characters. Joiners are none of
+#: these, whole scripts are written with them.
+UNSEEN = r"\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+_UNSEEN = re.compile(f"[{UNSEEN}]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 

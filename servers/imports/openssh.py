@@ -15,7 +15,7 @@ MAX_WILDCARDS = 200
 #: Of these two the one that comes first counts.
 _SAME_WORD = {"proxycommand": "proxyjump"}
 _TAKEN = {"hostname", "port", "user", "identityfile", "proxyjump", "proxycommand"}
-_LINE = re.compile(r"([A-Za-z]+)(?:[ \t]*=[ \t]*|[ \t]+)(.*)\Z")
+_LINE = re.compile(r"([A-Za-z]++)(?:[ \t]*+=[ \t]*+|[ \t]++)(.*)\Z")
 
 
 @dataclass
