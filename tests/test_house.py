@@ -66,7 +66,7 @@ ROOMS["deployer"] = {
     "models": set(),
     "log": _BASE,
     "releases": _BASE,
-    "probing": {*_BASE, "log.masking"},
+    "probing": {*_BASE, "log.masking", "log.commandlines"},
     "declaring": _BASE,
     "host": set(),
     "repositories": {*_BASE, "releases"},
