@@ -69,7 +69,7 @@ ROOMS["deployer"] = {
     "keyring": {"models", "host.keyfiles"},
     "log": _BASE,
     "releases": _BASE,
-    "probing": {*_BASE, "log.masking"},
+    "probing": {*_BASE, "log.masking", "log.commandlines"},
     "declaring": _BASE,
     "host": set(),
     "repositories": {*_BASE, "releases"},
