@@ -86,6 +86,7 @@ ROOMS["deployer"] = {
     "settings": {"host"},
     "urls": {"api", "web"},
     "wsgi": {"database"},
+    "serving": {"wsgi", "web.uploads"},
 }
 
 #: Library: the files and folders that may import it. Everybody else asks those.
