@@ -10,7 +10,9 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from people.models import ApiToken, User
+from people.sign_in import AdminSignInForm
 
+admin.site.login_form = AdminSignInForm
 admin.site.register(User, UserAdmin)
 
 

@@ -17,7 +17,17 @@ FLOORS = ["pages", "people", "servers", "projects", "deployer"]
 ROOMS: dict[str, dict[str, set[str]]] = {}
 
 ROOMS["pages"] = {"forms": set(), "rows": set(), "times": set()}
-ROOMS["people"] = {"models": set(), "access": {"models"}, "admin": {"models"}, "apps": set()}
+ROOMS["people"] = {
+    "writes": set(),
+    "models": {"writes"},
+    "access": {"models"},
+    "admin": {"models", "sign_in"},
+    "apps": set(),
+    "origin": set(),
+    "hashing": set(),
+    "counting": {"models"},
+    "sign_in": {"models", "origin", "hashing", "counting"},
+}
 _MACHINES = {"errors", "fields", "keys", "models", "pauses", "sentences", "shell", "validators"}
 ROOMS["servers"] = {
     "errors": {"sentences"},
