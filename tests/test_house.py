@@ -38,7 +38,9 @@ ROOMS["servers"] = {
     "pauses": set(),
     "sentences": set(),
     "shell": set(),
-    "local": {"errors", "shell"},
+    "processes": {"shell"},
+    "isolation": {"errors", "processes", "shell"},
+    "local": {"errors", "isolation", "processes", "shell"},
     "ssh": _MACHINES,
     "supervised": {*_MACHINES, "ssh"},
     "connection": {*_MACHINES, "ssh"},
@@ -92,10 +94,10 @@ ROOMS["deployer"] = {
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,
-    "apps": set(),
+    "apps": {"releases"},
     "settings": {"host"},
     "urls": {"api", "web"},
-    "wsgi": {"database"},
+    "wsgi": {"database", "host"},
     "serving": {"wsgi", "web.uploads"},
 }
 

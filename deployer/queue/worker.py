@@ -16,13 +16,16 @@ from rq import Queue, Worker
 from rq.job import Job
 
 from deployer.database import insist, refuse_unknown_migrations
+from deployer.host.processes import hide_memory
 from deployer.host.supervisor import AT_ONCE, SUPERVISED
 from deployer.queue import jobs  # loaded before the fork: a job then starts in 8 ms and not in 200
 from deployer.queue.sending import enqueue_look
 from deployer.queue.sweep import sweep, work_horse_killed
 from deployer.releases.archives import StoreError
+from deployer.releases.caches import sweep_caches
+from deployer.releases.isolation import isolation
 from deployer.releases.store import prune
-from servers.local import adopt_orphans
+from servers.processes import adopt_orphans
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +54,9 @@ class DeploymentWorker(Worker):
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Take jobs until it is stopped; not on a database that this code does not know."""
+        hide_memory()
         insist(refuse_unknown_migrations)
+        isolation()  # found out before the fork, and not for each build
         return super().work(*args, **kwargs)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
@@ -63,6 +68,7 @@ class DeploymentWorker(Worker):
                 if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
                     self._looked_after_at = time.monotonic()
                     prune()
+                    sweep_caches()
                     enqueue_look()
             except (DatabaseError, RedisError, StoreError, OSError) as error:
                 logger.warning("the sweep was not finished: %s", error)

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deployer.host.processes import HeldError, only_one
+from deployer.host.processes import HeldError, hide_memory, only_one
 from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
 from deployer.management.commandline import SpokenCommand
@@ -45,6 +45,7 @@ class Command(SpokenCommand):
         )
 
     def handle(self, *_args: Any, bind: str | None, workers: int | None, **_options: Any) -> None:
+        hide_memory()
         if workers is not None and not 1 <= workers <= 64:
             raise CommandError(_("--workers must be a number from 1 to 64."))
         try:
