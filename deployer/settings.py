@@ -8,6 +8,7 @@ import difflib
 import os
 import pwd
 import secrets
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -103,6 +104,16 @@ def bind_address(value: str) -> tuple[str, int]:
     if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
         raise ImproperlyConfigured(f"DEPLOYER_BIND must be HOST:PORT, like 127.0.0.1:8000, not {value!r}.")
     return host, int(port)
+
+
+def networks(value: str) -> list[IPv4Network | IPv6Network]:
+    """Addresses and networks, separated by commas; raises `ImproperlyConfigured`."""
+    try:
+        return [ip_network(word.strip()) for word in value.split(",") if word.strip()]
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"DEPLOYER_TRUSTED_PROXIES must be addresses or networks, like 10.0.0.5, 192.168.7.0/24: {error}."
+        ) from error
 
 
 def _database(url: str) -> dict[str, Any]:
@@ -306,6 +317,12 @@ DEPLOYER_BIND = bind_address(given.text("DEPLOYER_BIND", "127.0.0.1:8000"))
 #: The site is reached over https (a proxy in front of it sets X-Forwarded-Proto).
 DEPLOYER_HTTPS = given.yes_or_no("DEPLOYER_HTTPS", default="no")
 
+#: Networks whose word about where a request comes from is taken. A site with https has its proxy on this machine unless
+#: it says otherwise.
+DEPLOYER_TRUSTED_PROXIES = networks(
+    os.environ.get("DEPLOYER_TRUSTED_PROXIES", "").strip() or ("127.0.0.1, ::1" if DEPLOYER_HTTPS else "")
+)
+
 DEBUG = False
 ALLOWED_HOSTS = [name.strip() for name in given.text("DEPLOYER_ALLOWED_HOSTS").split(",") if name.strip()] or sorted(
     {"localhost", "127.0.0.1", "[::1]", DEPLOYER_BIND[0]} - {"0.0.0.0", "[::]"}  # noqa: S104 (left out, not bound)
@@ -339,7 +356,9 @@ MIDDLEWARE = [
     "deployer.web.middleware.keep_no_copies",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
+    "people.sign_in.SignInMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "deployer.web.uploads.BodyGate",  # before the CSRF check, which parses a form
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -373,7 +392,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "people.hashing.OneAtATimeArgon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 LOGIN_URL = "login"

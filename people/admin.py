@@ -13,6 +13,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from people.models import ApiToken, User
+from people.sign_in import AdminSignInForm
+
+admin.site.login_form = AdminSignInForm
 
 
 @admin.register(User)

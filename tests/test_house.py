@@ -17,7 +17,18 @@ FLOORS = ["pages", "people", "servers", "projects", "deployer"]
 ROOMS: dict[str, dict[str, set[str]]] = {}
 
 ROOMS["pages"] = {"forms": set(), "rows": set(), "times": set()}
-ROOMS["people"] = {"models": set(), "access": {"models"}, "admin": {"models"}, "apps": set(), "management": {"models"}}
+ROOMS["people"] = {
+    "writes": set(),
+    "models": {"writes"},
+    "access": {"models"},
+    "admin": {"models", "sign_in"},
+    "apps": set(),
+    "management": {"models"},
+    "origin": set(),
+    "hashing": set(),
+    "counting": {"models"},
+    "sign_in": {"models", "origin", "hashing", "counting"},
+}
 _MACHINES = {"binding", "errors", "fields", "hosts", "keys", "models", "pauses", "sentences", "shell", "validators"}
 ROOMS["servers"] = {
     "errors": {"sentences"},
@@ -94,6 +105,7 @@ ROOMS["deployer"] = {
     "settings": {"host"},
     "urls": {"api", "web"},
     "wsgi": {"database", "host", "keyring"},
+    "serving": {"wsgi", "web.uploads"},
 }
 
 #: Library: the files and folders that may import it. Everybody else asks those.

@@ -5,11 +5,13 @@ from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.password_validation import password_validators_help_texts
 from django.contrib.auth.views import PasswordChangeView
 from django.contrib.messages.views import SuccessMessageMixin
+from django.core.exceptions import ValidationError
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from pages.forms import StyledForm
 from people.models import User
+from people.sign_in import check_own_password
 
 
 class PasswordForm(StyledForm, PasswordChangeForm):
@@ -33,6 +35,13 @@ class PasswordForm(StyledForm, PasswordChangeForm):
         if self.cleaned_data.get("revoke_tokens"):
             user.revoke_tokens()
         return user
+
+    def clean_old_password(self) -> str:
+        """The old password is looked at only so often."""
+        given: str = self.cleaned_data["old_password"]
+        if not check_own_password(self.user, given):
+            raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return given
 
 
 class PasswordView(SuccessMessageMixin[PasswordChangeForm], PasswordChangeView):
