@@ -200,6 +200,12 @@ DEPLOYER_UNPROVED_DAYS = _whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low
 #: What a release may hold; beyond it the build is taken for a mistake.
 DEPLOYER_RELEASE_MAX_FILES = _whole_number("DEPLOYER_RELEASE_MAX_FILES", default=300_000, low=1, high=100_000_000)
 DEPLOYER_RELEASE_MAX_MB = _whole_number("DEPLOYER_RELEASE_MAX_MB", default=10_000, low=1, high=10_000_000)
+#: What the process that reads an archive may take: memory, and seconds of computing.
+DEPLOYER_UNPACK_MEMORY_MB = _whole_number("DEPLOYER_UNPACK_MEMORY_MB", default=768, low=256, high=1_000_000)
+DEPLOYER_UNPACK_SECONDS = _whole_number("DEPLOYER_UNPACK_SECONDS", default=900, low=10, high=86_400)
+#: What the stored packages of one project may take, compressed; and what stays free on the data folder's disk.
+DEPLOYER_PACKAGES_MAX_MB = _whole_number("DEPLOYER_PACKAGES_MAX_MB", default=100_000, low=1, high=1_000_000_000)
+DEPLOYER_KEEP_FREE_MB = _whole_number("DEPLOYER_KEEP_FREE_MB", default=500, low=0, high=1_000_000_000)
 #: Clone from paths of this machine; off, because everybody who edits a project could read any repository here.
 DEPLOYER_ALLOW_LOCAL_GIT = _yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
 

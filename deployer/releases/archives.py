@@ -156,11 +156,6 @@ def manifest_of(release: Release) -> Manifest | None:
         return Manifest.from_bytes(zstandard.ZstdDecompressor().stream_reader(file).read())
 
 
-def compressed(manifest: Manifest) -> bytes:
-    """``manifest`` as it is stored beside its archive."""
-    return zstandard.ZstdCompressor().compress(manifest.to_bytes())
-
-
 def _pieces(source: IO[bytes]) -> Iterator[bytes]:
     while piece := source.read(PIECE):
         yield piece
