@@ -1,5 +1,6 @@
 """The store of releases: how they come in, which archives may go, how much room they take."""
 
+import contextlib
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def keep(release: Release, tar: Path, contents: Contents) -> None:
     with archives.explained():
         with packed.path.open("rb") as file:
             release.archive.save(f"{release.version}.tar.zst", File(file), save=False)
-        release.manifest.save(f"{release.version}.manifest.zst", ContentFile(contents.manifest), save=False)
+        release.manifest.save(
+            archives.manifest_name(release, contents.manifest), ContentFile(contents.manifest), save=False
+        )
     insist(release.save)
 
 
@@ -100,4 +103,7 @@ def _delete(storage: Storage, names: dict[str, str]) -> None:
         if name:
             with archives.explained():
                 storage.delete(name)
+            if archives.digest_in(name):  # it has a folder of its own
+                with contextlib.suppress(OSError, NotImplementedError):
+                    Path(storage.path(name)).parent.rmdir()
             names[kind] = ""
