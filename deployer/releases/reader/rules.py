@@ -93,11 +93,10 @@ def _steps(path: bytes, links: Mapping[bytes, bytes]) -> int:
 
 
 def plain_path(name: bytes) -> bytes:
-    """A path without what says nothing in it: ``./a//b/`` is ``a/b``."""
+    """A relative path without what says nothing in it: ``./a//b/`` is ``a/b``."""
     if name and name[:1] not in (b"/", b".") and b"//" not in name and b"/." not in name and name[-1:] != b"/":
         return name
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    return (b"/" if name[:1] == b"/" else b"") + (b"/".join(parts) or b".")
+    return b"/".join(part for part in name.split(b"/") if part not in (b"", b".")) or b"."
 
 
 def above(path: bytes) -> Iterator[bytes]:
