@@ -306,8 +306,12 @@ DEPLOYER_BUILD_MEMORY_MB = (
 )
 DEPLOYER_BUILD_PROCESSES = given.whole_number("DEPLOYER_BUILD_PROCESSES", default=4096, low=16, high=1_000_000)
 DEPLOYER_BUILD_DISK_MB = given.whole_number("DEPLOYER_BUILD_DISK_MB", default=20_000, low=1, high=100_000_000)
-#: What every build leaves free on the disk of the data folder.
-DEPLOYER_BUILD_FREE_MB = given.whole_number("DEPLOYER_BUILD_FREE_MB", default=200, low=0, high=100_000_000)
+#: What the process that reads an archive may take: memory, and seconds of computing.
+DEPLOYER_UNPACK_MEMORY_MB = given.whole_number("DEPLOYER_UNPACK_MEMORY_MB", default=768, low=256, high=1_000_000)
+DEPLOYER_UNPACK_SECONDS = given.whole_number("DEPLOYER_UNPACK_SECONDS", default=900, low=10, high=86_400)
+#: What the stored packages of one project may take, compressed; and what they and builds leave free there on the disk.
+DEPLOYER_PACKAGES_MAX_MB = given.whole_number("DEPLOYER_PACKAGES_MAX_MB", default=100_000, low=1, high=1_000_000_000)
+DEPLOYER_KEEP_FREE_MB = given.whole_number("DEPLOYER_KEEP_FREE_MB", default=500, low=0, high=100_000_000)
 #: Clone from paths of this machine; off, because everybody who edits a project could read any repository here.
 DEPLOYER_ALLOW_LOCAL_GIT = given.yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
 
@@ -320,7 +324,7 @@ DEPLOYER_HTTPS = given.yes_or_no("DEPLOYER_HTTPS", default="no")
 #: Networks whose word about where a request comes from is taken. A site with https has its proxy on this machine unless
 #: it says otherwise.
 DEPLOYER_TRUSTED_PROXIES = networks(
-    os.environ.get("DEPLOYER_TRUSTED_PROXIES", "").strip() or ("127.0.0.1, ::1" if DEPLOYER_HTTPS else "")
+    given.text("DEPLOYER_TRUSTED_PROXIES") or ("127.0.0.1, ::1" if DEPLOYER_HTTPS else "")
 )
 
 DEBUG = False

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from pages.forms import MultilineField, RowsField, SecretsForm, StyledForm, WriteOnlyInput, WriteOnlyTextarea
 from servers import binding
 from servers.imports import ansible, openssh
-from servers.imports.listing import MAX_BYTES, UnreadableListingError, text_of
+from servers.imports.listing import UnreadableListingError, check_size, text_of
 from servers.models import Credential, Server, ServerGroup
 
 #: The states of a connection in the order of the tabs.
@@ -223,7 +223,8 @@ class ImportForm(StyledForm, forms.Form):
         if values.get("source") is None:
             return values
         try:
-            data = file.read(MAX_BYTES + 1) if file is not None else text.encode()
+            check_size(file.size if file is not None else len(text))
+            data = file.read() if file is not None else text.encode(errors="replace")
             content = text_of(data).replace("\r\n", "\n")
             if values["source"] == self.Tool.OPENSSH:
                 values["listing"] = openssh.read(content)

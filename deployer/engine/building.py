@@ -261,7 +261,7 @@ _SETTINGS = {
     "memory": "DEPLOYER_BUILD_MEMORY_MB",
     "processes": "DEPLOYER_BUILD_PROCESSES",
     "disk": "DEPLOYER_BUILD_DISK_MB",
-    "free": "DEPLOYER_BUILD_FREE_MB",
+    "free": "DEPLOYER_KEEP_FREE_MB",
 }
 #: The status of a script that was killed because a file of it grew too large.
 _FILE_TOO_LARGE = 128 + signal.SIGXFSZ
