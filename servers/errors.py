@@ -45,6 +45,10 @@ class LoginRefusedError(NoLinkError):
     """The machine answered and refused the login."""
 
 
+class NotBoundError(NoLinkError):
+    """The login is not for this machine: nothing of it was sent there."""
+
+
 class IncompatibleError(NoLinkError):
     """The machine and this one have no algorithm in common."""
 

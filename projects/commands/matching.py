@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import islice
 
-from projects.commands.processes import TICKS, Place, Process, Survey, Unit
+from projects.commands.processes import COMMAND_LIMIT, TICKS, Place, Process, Survey, Unit
 from projects.commands.proof import Identity, base
 from servers.sentences import storable
 
@@ -48,6 +48,8 @@ STEADY_AFTER, SOON = 60 * TICKS, 10 * TICKS
 KEPT, NEAR = 100, 8
 #: Words of one command at which a name may begin, and processes below which is looked for more of a service.
 _BEGINS, _ROOTS = 32, 100
+#: Characters of a command line that are kept.
+COMMAND_KEPT = 300
 #: A name that is derived from the project's is not looked for if it is shorter.
 SHORTEST = 3
 
@@ -156,11 +158,15 @@ class Found:
 
 
 class Search:
-    """One look through the processes of a server; ``live`` is the release that they should run from, if any."""
+    """One look through the processes of a server; ``live`` is the release that they should run from, if any.
 
-    def __init__(self, survey: Survey, live: str) -> None:
+    ``mask`` takes secrets out of the command lines of those that are found, before they are cut.
+    """
+
+    def __init__(self, survey: Survey, live: str, mask: Callable[[str], str] = str) -> None:
         self.survey = survey
         self.live = live
+        self.mask = mask
 
     def by_name(self, name: Name) -> Found:
         """Everything that could be the service of this ``name``."""
@@ -202,7 +208,19 @@ class Search:
 
     def _found(self, processes: tuple[Identity, ...], near: tuple[Identity, ...] = ()) -> Found:
         alive = frozenset((process.pid, process.start) for process in self.survey.processes)
-        return Found(processes[:KEPT], near, self.survey.unit, alive, self.survey.user)
+        words = {process.pid: process.words for process in self.survey.processes}
+
+        def shown(service: Iterable[Identity]) -> tuple[Identity, ...]:
+            return tuple(replace(it, command=self._shown(it, words.get(it.pid, ""))) for it in service)
+
+        return Found(shown(processes[:KEPT]), shown(near), self.survey.unit, alive, self.survey.user)
+
+    def _shown(self, it: Identity, words: str) -> str:
+        """Its command line as it is kept; the last word of one that was cut may be half a secret."""
+        text = words or it.command
+        if len(text) >= COMMAND_LIMIT:
+            text = text.rpartition("\0" if "\0" in text else " ")[0]
+        return storable(self.mask(text).replace("\0", " "))[:COMMAND_KEPT]
 
     def identity(self, process: Process) -> Identity:
         """The process as it is recorded."""
@@ -211,7 +229,7 @@ class Search:
         return Identity(
             pid=process.pid,
             since=self.survey.since(process.start),
-            command=storable(process.command[:300]),
+            command=storable(process.command),
             parent=process.parent,
             start=process.start,
             boot=self.survey.boot,

@@ -40,7 +40,8 @@ class Process:
     """One process: its identity (pid and start, in ticks since boot), its parent and its command line.
 
     ``image`` is where its stack began when it last executed a program: another number for the same process means that
-    it has executed anew. 0 where the login may not see it. ``group`` is its control group, where that was asked.
+    it has executed anew. 0 where the login may not see it. ``group`` is its control group, where that was asked, and
+    ``words`` are those of the command line with NUL between them, unless it has given itself a title.
     """
 
     pid: int
@@ -49,6 +50,7 @@ class Process:
     command: str
     image: int = 0
     group: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ def read_survey(text: str) -> Survey:
                 stats[pid] = stat
         elif match[2] == "cmdline":
             line = match[3][:COMMAND_LIMIT]
-            commands[pid] = (commands.get(pid, "") + " " + line).replace("\0", " ").strip()[:COMMAND_LIMIT]
+            commands[pid] = (commands.get(pid, "") + " " + line).strip("\0 ")[:COMMAND_LIMIT]
             if len(commands) > MOST:
                 raise _nonsense(_("it has more than %d processes") % MOST)
         elif match[3].startswith(("0::", "1:name=systemd:")):
@@ -284,7 +286,10 @@ def read_survey(text: str) -> Survey:
         boot=storable(facts.get("BOOT", ""))[:_BOOT_LIMIT],
         booted_at=int(booted_at[1]) if booted_at else 0,
         processes=tuple(
-            Process(pid, stat.parent, stat.start, commands[pid], stat.image, groups.get(pid, ""))
+            Process(
+                *(pid, stat.parent, stat.start, commands[pid].replace("\0", " ")),
+                *(stat.image, groups.get(pid, ""), commands[pid]),
+            )
             for pid, stat in sorted(stats.items())
             if pid not in left_out and stat.state != "Z" and commands.get(pid)
         ),
