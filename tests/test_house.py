@@ -36,7 +36,7 @@ ROOMS["servers"] = {
     "keys": set(),
     "hosts": set(),
     "validators": {"hosts"},
-    "models": {"fields", "hosts", "keys", "validators"},
+    "models": {"fields", "hosts", "keys", "sentences", "validators"},
     "binding": {"errors", "hosts", "models"},
     "pauses": set(),
     "sentences": set(),

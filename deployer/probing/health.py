@@ -8,7 +8,6 @@ from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
-import paramiko
 from django.utils.translation import gettext as _
 
 from deployer.plan import Check
@@ -116,7 +115,7 @@ def _http(server: Place, check: Check) -> str:
 class _Drip(io.RawIOBase):
     """What comes over a channel until the ``deadline``, however slowly: each byte in time makes no answer in time."""
 
-    def __init__(self, channel: paramiko.Channel, deadline: float) -> None:
+    def __init__(self, channel: Any, deadline: float) -> None:
         self._channel = channel
         self._deadline = deadline
 
@@ -136,7 +135,7 @@ class _Drip(io.RawIOBase):
 class _Socket:
     """A channel as the HTTP library wants its socket."""
 
-    def __init__(self, channel: paramiko.Channel, deadline: float) -> None:
+    def __init__(self, channel: Any, deadline: float) -> None:
         self.sendall = channel.sendall
         self._drip = _Drip(channel, deadline)
 
