@@ -12,7 +12,7 @@ MOST = 1000
 
 _IN_BRACKETS = re.compile(r"\[([^\[\]]+)\](?::([0-9]{1,5}|\*))?")
 _WITH_PORT = re.compile(r"([^\s:]+):([0-9]{1,5}|\*)")
-_NAME = re.compile(r"[a-z0-9_.-]*\*?[a-z0-9_.-]*\Z")
+_NAME = re.compile(r"[a-z0-9_.-]*+(?:\*[a-z0-9_.-]*+)?\Z")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
