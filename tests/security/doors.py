@@ -3,6 +3,7 @@
 import atexit
 import http.client
 import json
+import os
 import re
 import socket
 import sqlite3
@@ -24,6 +25,8 @@ from tests.security.table import NotRunError, attack
 #: Seconds in which a normal request has to be answered while an attack goes on: a stalled site answers never.
 ANSWERED = 20.0
 PASSWORD = "right horse battery"
+#: A token of `ann`, by the port of the site.
+_tokens: dict[int, str] = {}
 
 
 @contextmanager
@@ -39,7 +42,7 @@ def site(folder: Path, **environment: str) -> Iterator[Up]:
         people += f"[User.objects.create_user(name, password={PASSWORD!r}) for name in ('ann', 'bob')]; "
         people += f"User.objects.create_superuser('eve', password={PASSWORD!r}); "
         people += "t = ApiToken(name='t', user=User.objects.get(username='ann')); print(t.renew()); t.save()"
-        up.token = up.manage("shell", "-v", "0", "-c", people).split()[-1]  # type: ignore[attr-defined]
+        _tokens[up.port] = up.manage("shell", "-v", "0", "-c", people).split()[-1]
         yield up
     finally:
         up.end()
@@ -262,7 +265,7 @@ def unasked_files(up: Up) -> str:
     assert stranger.ask("POST", "/projects/1/releases/", body, Content_Type=kind) == 413
     assert stranger.ask("POST", "/api/v1/projects/1/releases", body, Content_Type=kind, Authorization="Bearer x") == 413
     allowed = stranger.ask(
-        "POST", "/api/v1/projects/1/releases", body, Content_Type=kind, Authorization=f"Bearer {up.token}"
+        "POST", "/api/v1/projects/1/releases", body, Content_Type=kind, Authorization=f"Bearer {_tokens[up.port]}"
     )
     assert allowed == 404, allowed  # it was read: there is no such project
     return "413 before the body was read; 403 for a small one; a valid token gets on"
@@ -285,7 +288,7 @@ def large_heads(up: Up) -> str:
 
 @on_a_site("API", "JSON that is nested a hundred thousand deep, and one that is too large", short=True)
 def deep_json(up: Up) -> str:
-    who = {"Authorization": f"Bearer {up.token}", "Content_Type": "application/json"}
+    who = {"Authorization": f"Bearer {_tokens[up.port]}", "Content_Type": "application/json"}
     browser = Browser(up)
     deep = browser.ask("POST", "/api/v1/deployments", b"[" * 30_000, **who)
     assert deep in (400, 422), deep
@@ -413,7 +416,7 @@ def _guess_by_proxy(up: Up) -> str:
 def parallel_logins(up: Up) -> str:
     def resident() -> int:
         texts = [Path(f"/proc/{pid}/status").read_text() for pid in web_processes(up)]
-        return sum(int(re.search(r"VmHWM:\s+(\d+)", text)[1]) for text in texts) // 1024  # type: ignore[index]
+        return sum(int(number) for text in texts for number in re.findall(r"VmHWM:\s+(\d+)", text)) // 1024
 
     browsers = [Browser(up) for _number in range(16)]
     for browser in browsers:
@@ -440,7 +443,7 @@ def token_guesses(up: Up) -> str:
     got = [browser.ask("GET", "/api/v1/version", Authorization=f"Bearer dpl_{number}") for number in range(60)]
     assert (got[0], got[-1]) == (401, 429), got
     assert json.loads(browser.text)["detail"]
-    assert browser.ask("GET", "/api/v1/version", Authorization=f"Bearer {up.token}") == 200
+    assert browser.ask("GET", "/api/v1/version", Authorization=f"Bearer {_tokens[up.port]}") == 200
     return f"{got.count(401)} were answered with 401, the others with 429; a valid token is answered"
 
 
@@ -450,7 +453,7 @@ def reading_under_a_lock(up: Up) -> str:
     with closing(sqlite3.connect(up.folder / "db.sqlite3", isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         begun = time.monotonic()
-        got = [browser.ask("GET", "/api/v1/version", Authorization=f"Bearer {up.token}") for _number in range(5)]
+        got = [browser.ask("GET", "/api/v1/version", Authorization=f"Bearer {_tokens[up.port]}") for _number in range(5)]
         got.append(browser.ask("GET", "/api/v1/version", Authorization="Bearer wrong"))
         took = time.monotonic() - begun
         database.execute("ROLLBACK")
@@ -479,7 +482,7 @@ cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -a MARK_OF_OUTSIDE 
 echo x >{place}/keys/x 2>/dev/null && echo WROTE KEYS
 echo x >{place}/machines 2>/dev/null && echo WROTE MACHINES
 ln -s {key} {place}/servers/link && cat {place}/servers/link 2>/dev/null && echo FOLLOWED
-kill -0 {subprocess.os.getpid()} 2>/dev/null && echo SIGNALLED
+kill -0 {os.getpid()} 2>/dev/null && echo SIGNALLED
 touch /etc/x /usr/x 2>/dev/null && echo WROTE SYSTEM
 echo >{place}/servers/own && echo done
 """
