@@ -340,10 +340,10 @@ def _start_text(script: Script, file: str, environment: Mapping[str, str], limit
         [
             *(f"ulimit -{letter} {bound}" for letter, bound in bounds.items() if bound),
             *(["cd -- " + quote(script.folder) + " || exit"] if script.folder else []),
-            "exec 8>&2 2>/dev/null",  # bash would say there how the script was killed
+            "exec {said}>&2 2>/dev/null",  # bash would say there how the script was killed
             *exports,
             "umask 022",
-            f"/bin/bash {options}{quote(file)} 2>&8 8>&-",
+            f"/bin/bash {options}{quote(file)} 2>&$said {{said}}>&-",
             "code=$?\n",
         ]
     )

@@ -43,6 +43,7 @@ from people.models import ApiToken
 from people.sign_in import count_token_guess
 from people.writes import if_nobody_else_writes
 from projects.models import Project
+from servers.fields import DecryptionError
 from servers.models import ServerGroup
 
 Kept = TypeVar("Kept", bound=Model)
@@ -175,6 +176,11 @@ def _does_not_fit(request: HttpRequest, error: ValidationError) -> HttpResponse:
     sentences = [f"{place}: {each['msg']}." for place, each in zip(places, error.errors, strict=True)]
     body = ErrorShape(detail=" ".join(sentences), field=places[0].partition(".")[0])
     return api.create_response(request, body, status=422)
+
+
+@api.exception_handler(DecryptionError)
+def _unreadable(request: HttpRequest, error: DecryptionError) -> HttpResponse:
+    return api.create_response(request, ErrorShape(detail=str(error)), status=409)
 
 
 @api.exception_handler(HttpError)

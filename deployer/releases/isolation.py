@@ -265,7 +265,7 @@ class _Disk:
             return
         self._look_at = now + 1
         disk = os.statvfs(settings.BUILDS_DIR)
-        if disk.f_bavail * disk.f_frsize < settings.DEPLOYER_BUILD_FREE_MB * _MB:
+        if disk.f_bavail * disk.f_frsize < settings.DEPLOYER_KEEP_FREE_MB * _MB:
             raise LimitError("free", _("It left too little room on the disk, and was ended"))
         if now >= self._count_at:
             taken = sum(map(size_of, self._folders))
@@ -298,6 +298,6 @@ def _let_pass(*folders: Path) -> None:
     for path in Path(settings.DATA_DIR).iterdir():
         if not path.is_symlink():
             path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o077)
-    for path in (Path(settings.DATA_DIR), Path(settings.BUILDS_DIR), Path(settings.CACHES_DIR), *folders):
-        if path.is_dir():
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o011)
+    data = Path(settings.DATA_DIR)
+    for path in {above for folder in folders for above in (folder, *folder.parents) if above.is_relative_to(data)}:
+        path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o011)

@@ -4,9 +4,10 @@ The web server asks `largest_body` by the head of a request, before it reads the
 larger with a page, whatever the web server is: it stands before all that parses a form, as the CSRF check does.
 """
 
+import io
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any, cast
 
 from django.conf import settings
 from django.contrib.auth import get_user
@@ -20,6 +21,8 @@ from django.shortcuts import render
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.translation import gettext as _
 
+from deployer.releases.contents import no_room
+from deployer.releases.room import has_room
 from people.models import ApiToken, User
 
 #: Bytes that a stranger may send: enough for a login.
@@ -126,19 +129,41 @@ class NoFiles(FileUploadHandler):
         return None
 
 
+class _Unstored(io.RawIOBase):
+    """Stands for a file that the disk had no room for: who reads it learns that. What else was sent is not lost."""
+
+    def read(self, _size: int = -1, /) -> bytes:
+        raise no_room()
+
+
 class NamelessUploadHandler(FileUploadHandler):
     """Takes what is too large for memory. The kernel frees it once nobody has it open, killed processes too."""
+
+    _is_refused = False
+    _whole = 0
+
+    def handle_raw_input(self, input_data: Any, META: Any, content_length: int, *rest: Any) -> None:  # noqa: N803
+        self._whole = content_length
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
         file = tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR)  # noqa: SIM115 (open as long as the request)
         self.file = UploadedFile(file, self.file_name, self.content_type, 0, self.charset, self.content_type_extra)
+        self._is_refused = not has_room(self._whole)
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
-        self.file.write(raw_data)
+        if not self._is_refused:
+            try:
+                self.file.write(raw_data)
+            except OSError:
+                self._is_refused = True
 
     def file_complete(self, file_size: int) -> "UploadedFile[bytes]":
-        self.file.seek(0)
+        if self._is_refused:
+            self.file.close()
+            self.file.file = cast(IO[bytes], _Unstored())
+        else:
+            self.file.seek(0)
         self.file.size = file_size
         return self.file
 

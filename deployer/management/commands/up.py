@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy
 from redis import Redis
 from redis.exceptions import RedisError
 
+from deployer.host.addresses import queue_weaknesses
 from deployer.host.processes import HeldError, hide_memory, only_one
 from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
@@ -90,6 +91,8 @@ class Command(SpokenCommand):
         if settings.QUEUE_IS_EMBEDDED:
             _wait_for_former_queue()
         else:
+            for weakness in queue_weaknesses(settings.REDIS_URL).values():
+                self.stderr.write(weakness)
             self._warn_without_queue()
 
     def _make_first_user(self) -> None:
