@@ -14,6 +14,10 @@ from django.utils.translation import gettext_lazy as _
 class User(AbstractUser):
     """Somebody who logs in. A model of our own, because Django's cannot be replaced once there are users."""
 
+    def revoke_tokens(self) -> int:
+        """Delete every API token of this user; gives how many there were."""
+        return self.api_tokens.all().delete()[0]
+
 
 class ApiToken(models.Model):
     """A bearer token of the JSON API. Only its SHA-256 is stored; the token itself is shown once.

@@ -40,6 +40,7 @@ from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
 from people.models import ApiToken
 from projects.models import Project
+from servers.fields import DecryptionError
 from servers.models import ServerGroup
 
 Kept = TypeVar("Kept", bound=Model)
@@ -162,6 +163,11 @@ def _does_not_fit(request: HttpRequest, error: ValidationError) -> HttpResponse:
     sentences = [f"{place}: {each['msg']}." for place, each in zip(places, error.errors, strict=True)]
     body = ErrorShape(detail=" ".join(sentences), field=places[0].partition(".")[0])
     return api.create_response(request, body, status=422)
+
+
+@api.exception_handler(DecryptionError)
+def _unreadable(request: HttpRequest, error: DecryptionError) -> HttpResponse:
+    return api.create_response(request, ErrorShape(detail=str(error)), status=409)
 
 
 @api.exception_handler(HttpError)

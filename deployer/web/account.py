@@ -1,5 +1,6 @@
 """The pages on which users change their own account."""
 
+from django import forms
 from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.password_validation import password_validators_help_texts
 from django.contrib.auth.views import PasswordChangeView
@@ -8,14 +9,30 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from pages.forms import StyledForm
+from people.models import User
 
 
 class PasswordForm(StyledForm, PasswordChangeForm):
     """The old password, and the new one twice."""
 
+    revoke_tokens = forms.BooleanField(
+        label=_("Revoke my API tokens, too"),
+        required=False,
+        help_text=_("Otherwise they go on working. Other sessions end in any case."),
+    )
+
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self.fields["new_password1"].help_text = " ".join(password_validators_help_texts())
+        if not self.user.api_tokens.exists():
+            del self.fields["revoke_tokens"]
+
+    def save(self, commit: bool = True) -> User:
+        """Write the new password, and delete the tokens if that was asked for."""
+        user: User = super().save(commit)
+        if self.cleaned_data.get("revoke_tokens"):
+            user.revoke_tokens()
+        return user
 
 
 class PasswordView(SuccessMessageMixin[PasswordChangeForm], PasswordChangeView):
