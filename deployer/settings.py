@@ -5,6 +5,8 @@ queue server. Every wrong value stops the start with a sentence that names the v
 """
 
 import difflib
+import os
+import pwd
 import secrets
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,31 @@ OWN_NAMES = ("DEPLOYER_SUPERVISOR", "DEPLOYER_RUN")
 #: What the data folder keeps from others, besides being closed to them.
 KEPT = ("secret.key", "encryption.key", "db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "mirrors", "queue")
 SHORTEST_SECRET_KEY = 32
+
+
+def user_name(value: str) -> str:
+    """A user of this machine who is not root, or nobody's name; raises `ImproperlyConfigured`."""
+    try:
+        is_root = bool(value) and pwd.getpwnam(value).pw_uid == 0
+    except KeyError as error:
+        raise ImproperlyConfigured(f"DEPLOYER_BUILD_USER={value}: this machine has no user of that name.") from error
+    if is_root:
+        raise ImproperlyConfigured("DEPLOYER_BUILD_USER must not be root.")
+    return value
+
+
+def build_paths(value: str, data_folder: Path) -> list[Path]:
+    """The folders of DEPLOYER_BUILD_PATHS, separated by colons; raises `ImproperlyConfigured`."""
+    found = []
+    for text in filter(None, (part.strip() for part in value.split(":"))):
+        path = Path(text)
+        if not path.is_absolute() or not path.is_dir():
+            raise ImproperlyConfigured(f"DEPLOYER_BUILD_PATHS must name folders that are there, not {text!r}.")
+        real, data = path.resolve(), data_folder.resolve()
+        if data.is_relative_to(real) or real.is_relative_to(data):
+            raise ImproperlyConfigured(f"DEPLOYER_BUILD_PATHS must not show builds the data folder, as {text} does.")
+        found.append(path)
+    return found
 
 
 def language(value: str) -> str:
@@ -218,6 +245,8 @@ FILE_UPLOAD_HANDLERS = [
 MIRRORS_DIR = DATA_DIR / "mirrors"
 #: Work folders of builds, one for each deployment, removed when it ends.
 BUILDS_DIR = DATA_DIR / "builds"
+#: What package managers keep between builds, a folder for each project.
+CACHES_DIR = DATA_DIR / "caches"
 
 # --- the queue -------------------------------------------------------------------------------------
 
@@ -249,6 +278,25 @@ DEPLOYER_UNPROVED_DAYS = given.whole_number("DEPLOYER_UNPROVED_DAYS", default=14
 #: What a release may hold; beyond it the build is taken for a mistake.
 DEPLOYER_RELEASE_MAX_FILES = given.whole_number("DEPLOYER_RELEASE_MAX_FILES", default=300_000, low=1, high=100_000_000)
 DEPLOYER_RELEASE_MAX_MB = given.whole_number("DEPLOYER_RELEASE_MAX_MB", default=10_000, low=1, high=10_000_000)
+#: What the log of a deployment keeps, and a server of the output of a script; of what is beyond, the last lines.
+DEPLOYER_LOG_MAX_MB = given.whole_number("DEPLOYER_LOG_MAX_MB", default=200, low=1, high=1_000_000)
+#: How builds are kept apart from this machine: as well as it can, refused where they cannot be, or not at all.
+DEPLOYER_BUILD_ISOLATION = given.one_of("DEPLOYER_BUILD_ISOLATION", "auto", "required", "off")
+#: The network of builds: one that does not reach this machine's loopback, where that can be had; this machine's; none.
+DEPLOYER_BUILD_NETWORK = given.one_of("DEPLOYER_BUILD_NETWORK", "auto", "host", "none")
+#: Whom builds run as when deployer is root; empty: nobody.
+DEPLOYER_BUILD_USER = user_name(given.text("DEPLOYER_BUILD_USER"))
+#: Folders of programs outside /usr and /opt that builds see, too, read-only.
+DEPLOYER_BUILD_PATHS = build_paths(given.text("DEPLOYER_BUILD_PATHS"), DATA_DIR)
+#: What one build may take: memory (0: three quarters of the machine's), processes, room on the disk with its caches.
+DEPLOYER_BUILD_MEMORY_MB = (
+    given.whole_number("DEPLOYER_BUILD_MEMORY_MB", default=0, low=0, high=100_000_000)
+    or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20) * 3 // 4
+)
+DEPLOYER_BUILD_PROCESSES = given.whole_number("DEPLOYER_BUILD_PROCESSES", default=4096, low=16, high=1_000_000)
+DEPLOYER_BUILD_DISK_MB = given.whole_number("DEPLOYER_BUILD_DISK_MB", default=20_000, low=1, high=100_000_000)
+#: What every build leaves free on the disk of the data folder.
+DEPLOYER_BUILD_FREE_MB = given.whole_number("DEPLOYER_BUILD_FREE_MB", default=200, low=0, high=100_000_000)
 #: Clone from paths of this machine; off, because everybody who edits a project could read any repository here.
 DEPLOYER_ALLOW_LOCAL_GIT = given.yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
 

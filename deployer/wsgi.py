@@ -5,8 +5,10 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 from deployer.database import insist, refuse_unknown_migrations
+from deployer.host.processes import hide_memory
 
 os.umask(0o077)  # what is written is nobody else's to read
+hide_memory()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deployer.settings")
 
 application = get_wsgi_application()

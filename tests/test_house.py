@@ -18,25 +18,29 @@ ROOMS: dict[str, dict[str, set[str]]] = {}
 
 ROOMS["pages"] = {"forms": set(), "rows": set(), "times": set()}
 ROOMS["people"] = {"models": set(), "access": {"models"}, "admin": {"models"}, "apps": set(), "management": {"models"}}
-_MACHINES = {"errors", "fields", "keys", "models", "pauses", "sentences", "shell", "validators"}
+_MACHINES = {"binding", "errors", "fields", "hosts", "keys", "models", "pauses", "sentences", "shell", "validators"}
 ROOMS["servers"] = {
     "errors": {"sentences"},
     "fields": set(),
     "keys": set(),
-    "validators": set(),
-    "models": {"fields", "keys", "validators"},
+    "hosts": set(),
+    "validators": {"hosts"},
+    "models": {"fields", "hosts", "keys", "validators"},
+    "binding": {"errors", "hosts", "models"},
     "pauses": set(),
     "sentences": set(),
     "shell": set(),
-    "local": {"errors", "shell"},
+    "processes": {"shell"},
+    "isolation": {"errors", "processes", "shell"},
+    "local": {"errors", "isolation", "processes", "shell"},
     "ssh": _MACHINES,
     "supervised": {*_MACHINES, "ssh"},
     "connection": {*_MACHINES, "ssh"},
-    "imports": {"models", "sentences"},
-    "forms": {"models", "imports"},
+    "imports": {"binding", "models", "sentences"},
+    "forms": {"binding", "models", "imports"},
     "shown": {"models", "keys", "forms", "connection"},
-    "views": {"models", "keys", "forms", "imports", "connection"},
-    "admin": {"models", "keys", "forms", "connection"},
+    "views": {"binding", "models", "keys", "forms", "imports", "connection"},
+    "admin": {"binding", "models", "keys", "forms", "connection"},
     "apps": set(),
     "urls": {"views"},
 }
@@ -85,11 +89,11 @@ ROOMS["deployer"] = {
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,
-    "apps": {"checks", "queue.plain"},
+    "apps": {"checks", "queue.plain", "releases"},
     "checks": {"host"},
     "settings": {"host"},
     "urls": {"api", "web"},
-    "wsgi": {"database", "keyring"},
+    "wsgi": {"database", "host", "keyring"},
 }
 
 #: Library: the files and folders that may import it. Everybody else asks those.

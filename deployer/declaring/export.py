@@ -8,7 +8,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring.reading import declared_fields
-from projects.guess import short_name
+from projects.guess.proposal import short_name
 from projects.models import HealthCheck, Project, Variable
 
 

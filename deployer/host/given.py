@@ -35,6 +35,13 @@ class Given:
             raise ImproperlyConfigured(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
         return int(value)
 
+    def one_of(self, name: str, *known: str) -> str:
+        """Which ``known`` word a variable gives; the first where it is not set. Raises `ImproperlyConfigured`."""
+        value = self.text(name, known[0]).lower()
+        if value not in known:
+            raise ImproperlyConfigured(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r}.")
+        return value
+
     def refuse_unknown(self, prefix: str, *own: str) -> None:
         """Raise `ImproperlyConfigured` for a name with ``prefix`` that was never asked for and is not our ``own``."""
         known = self._known | {*own}

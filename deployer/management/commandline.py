@@ -149,7 +149,7 @@ class WatchingCommand(OperatorCommand):
         for target in deployment.targets.all():
             # Where the proof is what is wrong, the error says it.
             proof = "" if target.error == target.proof.get("sentence") else proof_in_words(target.proof)
-            words = [target.get_status_display(), proof, target.error]
+            words = [target.get_status_display(), proof, target.reason]
             said = _one_line(clauses(*words))
             self.say(sentence(because(printable(target.server_name), said)))
         end = _("Deployment #%(number)s: %(status)s.") % {

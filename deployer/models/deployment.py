@@ -52,6 +52,10 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         """Those that a worker has taken and not ended."""
         return self.active().exclude(status=Deployment.Status.PENDING)
 
+    def paused(self) -> Self:
+        """Those that wait, between two batches, until somebody continues."""
+        return self.filter(status__in=Deployment.ROLLING_OUT).exclude(paused_at=None)
+
     def pending(self) -> Self:
         """Those that no worker has taken yet."""
         return self.active().filter(status=Deployment.Status.PENDING)
@@ -117,6 +121,9 @@ class Deployment(models.Model):
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Cancelled")
         INTERRUPTED = "interrupted", _("Interrupted")
+
+    #: Those during which servers are worked on, batch by batch.
+    ROLLING_OUT: ClassVar = (Status.DEPLOYING, Status.RESTARTING)
 
     class Trigger(models.TextChoices):
         WEB = "web", _("Web")
@@ -218,6 +225,11 @@ class Deployment(models.Model):
     def is_active(self) -> bool:
         """Whether it has not ended yet."""
         return self.finished_at is None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits, between two batches, until somebody continues."""
+        return self.paused_at is not None and self.status in self.ROLLING_OUT
 
     @property
     def has_plan(self) -> bool:
@@ -399,7 +411,8 @@ class Target(models.Model):
     ``progress`` is how far an upload is, in words. ``staged_at`` is when the upload was whole, ``begun_at`` when its
     turn came (the switch, or the restart where there is none), ``checking_at`` when its script had ended. ``revision``
     grows with every change. ``same_as`` is the server of the same deployment that is the same machine and folder under
-    another name: the work is done there, and what becomes of it holds here too.
+    another name: the work is done there, and what becomes of it holds here too. ``release_at_launch`` is the release
+    that was known to run there when it was launched; ``release_before`` is the one that was found there.
     """
 
     class Status(models.TextChoices):
@@ -466,6 +479,7 @@ class Target(models.Model):
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     exit_code = models.IntegerField(_("exit status"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
+    release_at_launch = models.CharField(max_length=300, default="", blank=True, editable=False)
     release_before = models.CharField(_("release before"), max_length=300, blank=True)
     release_after = models.CharField(_("release after"), max_length=300, blank=True)
     proof = models.JSONField(_("proof"), default=dict, blank=True)
@@ -499,8 +513,20 @@ class Target(models.Model):
 
     @property
     def has_failed(self) -> bool:
-        """Whether it counts against the failure budget."""
-        return self.status in self.FAILURES | {self.Status.ROLLED_BACK}
+        """Whether it counts against the failure budget: one that had failed does so when it was rolled back, too."""
+        return self.status in self.FAILURES or (self.status == self.Status.ROLLED_BACK and not self.was_put_back)
+
+    @property
+    def was_put_back(self) -> bool:
+        """Whether it had gone well, and was rolled back because others had failed."""
+        return self.status == self.Status.ROLLED_BACK and not self.error
+
+    @property
+    def reason(self) -> str:
+        """Why it ended as it did, as far as there is anything to say."""
+        if self.was_put_back:
+            return gettext("It had succeeded, and was put back because more servers failed than are allowed to.")
+        return self.error
 
     @property
     def was_undone(self) -> bool:

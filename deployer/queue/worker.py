@@ -23,6 +23,7 @@ from rq.worker.base import WorkerStatus
 
 from deployer.database import insist, refuse_unknown_migrations
 from deployer.host.addresses import queue_weaknesses
+from deployer.host.processes import hide_memory
 from deployer.host.supervisor import AT_ONCE, SUPERVISED
 from deployer.keyring import MissingKeyError, prepare_keys, refuse_missing_keys
 from deployer.models import Deployment
@@ -31,8 +32,10 @@ from deployer.queue.job import DeploymentJob
 from deployer.queue.sending import enqueue_look
 from deployer.queue.sweep import sweep, work_horse_killed
 from deployer.releases.archives import StoreError
+from deployer.releases.caches import sweep_caches
+from deployer.releases.isolation import isolation
 from deployer.releases.store import prune
-from servers.local import adopt_orphans
+from servers.processes import adopt_orphans
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +73,10 @@ class DeploymentWorker(Worker):
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Take jobs until it is stopped; not on a database that this code does not know, or cannot read."""
+        hide_memory()
         for look in (refuse_unknown_migrations, prepare_keys):
             insist(look)
+        isolation()  # found out before the fork, and not for each build
         if SUPERVISED not in os.environ:  # the supervisor has said it
             for weakness in queue_weaknesses(settings.REDIS_URL).values():
                 logger.warning(weakness)
@@ -118,6 +123,7 @@ class DeploymentWorker(Worker):
                 if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
                     self._looked_after_at = time.monotonic()
                     prune()
+                    sweep_caches()
                     enqueue_look()
             except (DatabaseError, RedisError, StoreError, OSError) as error:
                 logger.warning("the sweep was not finished: %s", error)

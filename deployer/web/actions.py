@@ -21,6 +21,7 @@ from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, check_launch, refusal_while_active
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
+from deployer.releases.versions import running_in
 from deployer.web.deployment import Pause, shown
 from people.access import Request, members_only
 
@@ -119,12 +120,14 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
         messages.error(request, _with_link(refusal))
         return _back(request, earlier)
     earlier_targets = {target.server_id: target for target in earlier.targets.all()}
+    running = running_in([asked.project]).get(asked.project.pk, {})
     context = {
         "deployment": earlier,
         "asked": asked,
         "is_restart_only": asked.is_restart_only,
         "servers": [
-            (server, accepted.batches.get(server), earlier_targets.get(server.pk)) for server in accepted.servers
+            (server, accepted.batches.get(server), earlier_targets.get(server.pk), running.get(server.pk, ""))
+            for server in accepted.servers
         ],
         "count": len(accepted.active),
     }

@@ -51,7 +51,7 @@ def server_import_take(request: Request) -> HttpResponse:
         return redirect("server_import")
     listing, choices = Listing.of(values), _choices(request.POST)
     try:
-        done = take(ImportPlan(listing), choices)
+        done = take(ImportPlan(listing), choices, request.user)
     except ValidationError as error:
         return _preview(request, listing, ImportPlan(listing), choices, " ".join(error.messages))
     messages.success(request, _told(done))

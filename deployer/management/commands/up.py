@@ -22,7 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from deployer.host.addresses import queue_weaknesses
-from deployer.host.processes import HeldError, only_one
+from deployer.host.processes import HeldError, hide_memory, only_one
 from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
 from deployer.management.commandline import SpokenCommand
@@ -47,6 +47,7 @@ class Command(SpokenCommand):
         )
 
     def handle(self, *_args: Any, bind: str | None, workers: int | None, **_options: Any) -> None:
+        hide_memory()
         if workers is not None and not 1 <= workers <= 64:
             raise CommandError(_("--workers must be a number from 1 to 64."))
         try:
@@ -179,6 +180,7 @@ def _web(listener: socket.socket) -> Program:
 def web_command(listener: socket.socket, processes: int = WEB_PROCESSES) -> list[str]:
     """The command of the web server, which inherits ``listener``."""
     options = {
+        "--config": "python:deployer.host.serving",
         "--bind": f"fd://{listener.fileno()}",
         "--worker-class": "gthread",
         "--workers": str(processes),
