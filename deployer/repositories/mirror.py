@@ -160,9 +160,13 @@ class Mirror:
 
 @contextlib.contextmanager
 def mirror_of(project: Project) -> Iterator[Mirror]:
-    """The mirror of a project's repository, to be read: that takes no login."""
+    """The mirror of a project's repository, to be read: with the login to it, or without one that cannot be used."""
     with WorkFolder("git") as folder:
-        yield Mirror(project.git_url, None, folder.path)
+        try:
+            mirror = Mirror(project.git_url, project.git_credential, folder.path)
+        except NotReadyError:
+            mirror = Mirror(project.git_url, None, folder.path)
+        yield mirror
 
 
 @dataclass(frozen=True)
