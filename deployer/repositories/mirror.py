@@ -160,9 +160,13 @@ class Mirror:
 
 @contextlib.contextmanager
 def mirror_of(project: Project) -> Iterator[Mirror]:
-    """The mirror of a project's repository, with the login to it."""
+    """The mirror of a project's repository, to be read: with the login to it, or without one that cannot be used."""
     with WorkFolder("git") as folder:
-        yield Mirror(project.git_url, project.git_credential, folder.path)
+        try:
+            mirror = Mirror(project.git_url, project.git_credential, folder.path)
+        except NotReadyError:
+            mirror = Mirror(project.git_url, None, folder.path)
+        yield mirror
 
 
 @dataclass(frozen=True)
@@ -239,8 +243,10 @@ def fetch(project: Project) -> None:
         if time.monotonic() > until:
             raise NotReadyError(what, _("a deployment is fetching it"), _("Try again in a moment."))
 
-    with mirror_of(project) as mirror, mirror.locked(check):
-        _asked(mirror, mirror.fetching(), what, max(until - time.monotonic(), 1))
+    with WorkFolder("git") as folder:
+        mirror = Mirror(project.git_url, project.git_credential, folder.path)
+        with mirror.locked(check):
+            _asked(mirror, mirror.fetching(), what, max(until - time.monotonic(), 1))
 
 
 def _refusal(url: str, credential: Credential) -> str:
