@@ -313,8 +313,11 @@ def moved_repository(_folder: Path) -> str:
     project = make_project(git_url="https://git.example.com/shop.git", git_credential=credential)
     client = _client(*_FOR_PROJECTS, is_staff=True)
     name = f"copy-{secrets.token_hex(4)}"
+    Credential.objects.filter(pk=credential.pk).update(hosts="")  # somebody has taken it out of use
     client.post(reverse("project_copy", args=[project.pk]), {"name": name, "environment": "staging"})
     it = Project.objects.get(name=name)
+    credential.refresh_from_db()
+    assert not credential.hosts, "a copy has bound it again"
     for row in (project, it):
         form = client.get(reverse("project_edit", args=[row.pk])).context["form"]
         values = {field.html_name: field.value() for field in form if field.value() not in ("", None)}
@@ -713,9 +716,9 @@ def _database() -> str:
         return "\n".join(told)
 
 
-def _queue(client: "Redis[bytes]") -> bytes:
+def _queue(client: Redis) -> bytes:
     """Everything on the queue, unpacked where it is packed."""
-    reads: dict[bytes, Callable[[bytes], Any]] = {
+    reads: dict[Any, Callable[[Any], Any]] = {
         b"hash": client.hgetall,
         b"string": client.get,
         b"list": lambda key: client.lrange(key, 0, -1),
@@ -757,9 +760,9 @@ def canaries(folder: Path) -> str:
         common["build_script"] = 'echo "builds with $BUILT"; sleep 1'
         project = make_project(git_url=url, git_credential=login, **common)
         private = make_project(git_url=f"ssh://127.0.0.1:{thief.port}/a.git", git_credential=token, **common)
-        for it in (project, private):
-            it.variables.create(name="CANARY", value=values["variable"], is_secret=True, scope="deploy")
-            it.variables.create(name="BUILT", value=values["variable of the build"], is_secret=True, scope="build")
+        for each in (project, private):
+            each.variables.create(name="CANARY", value=values["variable"], is_secret=True, scope="deploy")
+            each.variables.create(name="BUILT", value=values["variable of the build"], is_secret=True, scope="build")
         group = make_group(make_server(sshd, credential=login))
         # The key itself lies beside the SSH server, as the part of the test that it is.
         sampler = _Sampler(
@@ -827,7 +830,7 @@ def canaries(folder: Path) -> str:
 class _Known:
     """A queue server that somebody else has started."""
 
-    def __init__(self, client: "Redis[bytes]") -> None:
+    def __init__(self, client: Redis) -> None:
         self.client = client
 
 
