@@ -46,8 +46,8 @@ def host_key_pin(request: Request, pk: int) -> HttpResponse:
         messages.error(
             request,
             _(
-                "Nothing was changed: the credential “%s” would go to a machine with another host key. Ask somebody who "
-                "is allowed to see credentials."
+                "Nothing was changed: the credential “%s” would go to a machine with another host key. Ask somebody "
+                "who is allowed to see credentials."
             )
             % server.credential,
         )
