@@ -81,13 +81,14 @@ class Mirror:
             return str(_private(folder / "git_key", openssh_key(login.private_key, login.passphrase)))
         askpass = _private(folder / "askpass", git.ASKPASS)
         askpass.chmod(0o700)
+        _private(folder / "username", f"{login.username}\n")
+        _private(folder / "password", f"{login.password}\n")
         self.env |= {
             "GIT_ASKPASS": str(askpass),
             "SSH_ASKPASS": str(askpass),
             "SSH_ASKPASS_REQUIRE": "force",
             "DEPLOYER_GIT_HOST": git_host(self.url),
-            "DEPLOYER_GIT_USERNAME": login.username,
-            "DEPLOYER_GIT_PASSWORD": login.password,
+            "DEPLOYER_GIT_LOGIN": str(folder),
         }
         return ""
 
