@@ -40,14 +40,14 @@ KEPT = ("secret.key", "encryption.key", "db.sqlite3", "db.sqlite3-wal", "db.sqli
 SHORTEST_SECRET_KEY = 32
 
 
-def user_name(value: str) -> str:
+def user_name(name: str, value: str) -> str:
     """A user of this machine who is not root, or nobody's name; raises `ImproperlyConfigured`."""
     try:
         is_root = bool(value) and pwd.getpwnam(value).pw_uid == 0
     except KeyError as error:
-        raise ImproperlyConfigured(f"DEPLOYER_BUILD_USER={value}: this machine has no user of that name.") from error
+        raise ImproperlyConfigured(f"{name}={value}: this machine has no user of that name.") from error
     if is_root:
-        raise ImproperlyConfigured("DEPLOYER_BUILD_USER must not be root.")
+        raise ImproperlyConfigured(f"{name} must not be root.")
     return value
 
 
@@ -297,12 +297,14 @@ DEPLOYER_PACKAGES_MAX_MB = given.whole_number("DEPLOYER_PACKAGES_MAX_MB", defaul
 DEPLOYER_KEEP_FREE_MB = given.whole_number("DEPLOYER_KEEP_FREE_MB", default=500, low=0, high=1_000_000_000)
 #: What the log of a deployment keeps, and a server of the output of a script; of what is beyond, the last lines.
 DEPLOYER_LOG_MAX_MB = given.whole_number("DEPLOYER_LOG_MAX_MB", default=200, low=1, high=1_000_000)
+#: Whom `manage.py up` becomes when root starts it; empty: it stays root.
+DEPLOYER_USER = user_name("DEPLOYER_USER", given.text("DEPLOYER_USER"))
 #: How builds are kept apart from this machine: as well as it can, refused where they cannot be, or not at all.
 DEPLOYER_BUILD_ISOLATION = given.one_of("DEPLOYER_BUILD_ISOLATION", "auto", "required", "off")
 #: The network of builds: one that does not reach this machine's loopback, where that can be had; this machine's; none.
 DEPLOYER_BUILD_NETWORK = given.one_of("DEPLOYER_BUILD_NETWORK", "auto", "host", "none")
 #: Whom builds run as when deployer is root; empty: nobody.
-DEPLOYER_BUILD_USER = user_name(given.text("DEPLOYER_BUILD_USER"))
+DEPLOYER_BUILD_USER = user_name("DEPLOYER_BUILD_USER", given.text("DEPLOYER_BUILD_USER"))
 #: Folders of programs outside /usr and /opt that builds see, too, read-only.
 DEPLOYER_BUILD_PATHS = build_paths(given.text("DEPLOYER_BUILD_PATHS"), DATA_DIR)
 #: What one build may take: memory (0: three quarters of the machine's), processes, room on the disk with its caches.

@@ -22,7 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from deployer.host.addresses import queue_weaknesses
-from deployer.host.processes import HeldError, hide_memory, only_one
+from deployer.host.processes import HeldError, become, hide_memory, only_one
 from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
 from deployer.management.commandline import SpokenCommand
@@ -54,6 +54,7 @@ class Command(SpokenCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error).replace("DEPLOYER_BIND", "--bind")) from error
         with _only_one_here(), _listening(host, port) as listener:
+            self._leave_root()
             try:
                 self._prepare()
                 self._run(listener, f"{host}:{port}", workers or settings.DEPLOYER_WORKERS)
@@ -61,6 +62,23 @@ class Command(SpokenCommand):
                 raise CommandError(str(error)) from error
             except KeyboardInterrupt as error:
                 raise CommandError(_("Stopped before it had started.")) from error
+
+    def _leave_root(self) -> None:
+        """Become DEPLOYER_USER, now that the port is open; say so where root stays root."""
+        if os.geteuid() != 0:
+            return
+        if not settings.DEPLOYER_USER:
+            self.stderr.write(
+                _("deployer runs as root: set DEPLOYER_USER to a user of its own, or start it as one. Builds never do.")
+            )
+            return
+        become(settings.DEPLOYER_USER, Path(settings.DATA_DIR))
+        hide_memory()
+        if not os.access(settings.BASE_DIR / "manage.py", os.R_OK) or not os.access(sys.executable, os.X_OK):
+            raise CommandError(
+                _("The user %(user)s may not read %(folder)s or run %(python)s.")
+                % {"user": settings.DEPLOYER_USER, "folder": settings.BASE_DIR, "python": sys.executable}
+            )
 
     def _run(self, listener: socket.socket, bind: str, workers: int) -> None:
         stages = [
