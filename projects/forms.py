@@ -24,12 +24,15 @@ class VariableForm(SecretsForm[Variable]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if "value" in self.fields and (self.instance.is_secret or self._is_sent_as_secret()):
+        hidden = self.instance.is_secret or self._is_sent_as_secret() or self.is_unreadable("value")
+        if "value" in self.fields and hidden:
             self.make_write_only("value", WriteOnlyTextarea(attrs=_SIZE))
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
-        if self.instance.is_secret and not cleaned.get("value"):
+        if self.is_unreadable("value"):
+            self.keep_if_empty("value")
+        elif self.instance.is_secret and not cleaned.get("value"):
             if not cleaned.get("is_secret") and self.instance.value:
                 raise ValidationError(
                     {"value": _("Enter the value again: unticking the box does not reveal a stored secret.")}
@@ -171,7 +174,7 @@ class GuidedForm(ProjectForm):
         fields = (
             *StartForm.Meta.fields,
             *("project_type", "default_branch", "auto_install", "install_script", "build_script", "output_dir"),
-            *("deploy_path", "deploy_script_path", "process_name", "watch_for"),
+            *("deploy_path", "shared_paths", "deploy_script_path", "process_name", "watch_for"),
         )
 
     check_url = forms.CharField(

@@ -21,7 +21,7 @@ from projects.validators import (
     validate_user_name,
     validate_variable_name,
 )
-from servers.fields import EncryptedTextField
+from servers.fields import EncryptedTextField, is_unreadable
 from servers.hosts import Endpoint
 from servers.models import Credential, Environment
 from servers.validators import PathValidator, validate_host, validate_no_nul, validate_one_line
@@ -355,4 +355,6 @@ class Variable(models.Model):
 
     def shown_value(self) -> Any:
         """The value as a page may show it: a secret never is."""
+        if is_unreadable(self):
+            return _("cannot be read: enter it again")
         return "••••••" if self.is_secret else self.value

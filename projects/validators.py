@@ -168,7 +168,7 @@ def parse_batches(value: str) -> list[tuple[int, bool]]:
     """
     batches = []
     for item in value.split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,4})\s*(%?)\s*", item)
+        match = re.fullmatch(r"\s*+([0-9]{1,4})\s*+(%?)\s*+", item)
         if match is None or int(match[1]) == 0 or (match[2] and int(match[1]) > 100):
             raise ValidationError(
                 _("“%(item)s” is not a batch: give numbers of servers or percentages, like “1, 25%%, 100%%”."),

@@ -44,16 +44,16 @@ class CredentialAdmin(admin.ModelAdmin[Credential]):
         ]
 
     @admin.display(description=_("private key"), boolean=True)
-    def has_private_key(self, credential: Credential) -> bool:
-        return bool(credential.private_key)
+    def has_private_key(self, credential: Credential) -> bool | None:
+        return credential.has("private_key")
 
     @admin.display(description=_("passphrase"), boolean=True)
-    def has_passphrase(self, credential: Credential) -> bool:
-        return bool(credential.passphrase)
+    def has_passphrase(self, credential: Credential) -> bool | None:
+        return credential.has("passphrase")
 
     @admin.display(description=_("password"), boolean=True)
-    def has_password(self, credential: Credential) -> bool:
-        return bool(credential.password)
+    def has_password(self, credential: Credential) -> bool | None:
+        return credential.has("password")
 
     @admin.display(description=_("servers"), ordering="servers_with_it")
     def server_count(self, credential: Any) -> int:

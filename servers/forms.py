@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from pages.forms import MultilineField, RowsField, SecretsForm, StyledForm, WriteOnlyInput, WriteOnlyTextarea
 from servers import binding
 from servers.imports import ansible, openssh
-from servers.imports.listing import MAX_BYTES, UnreadableListingError, text_of
+from servers.imports.listing import UnreadableListingError, check_size, text_of
 from servers.models import Credential, Server, ServerGroup
 
 #: The states of a connection in the order of the tabs.
@@ -31,6 +31,12 @@ class CredentialForm(SecretsForm[Credential]):
         "passphrase": WriteOnlyInput,
         "password": WriteOnlyInput,
     }
+
+    def keep_if_empty(self, name: str) -> None:
+        """A passphrase that cannot be read is gone with the key that it belonged to."""
+        if name == "passphrase" and self.is_unreadable(name) and self.cleaned_data.get("private_key"):
+            return
+        super().keep_if_empty(name)
 
 
 class BoundServerForm(forms.ModelForm[Server]):
@@ -152,12 +158,13 @@ class LoginForm(StyledForm, CredentialForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.initial["with_password"] = bool(self.instance.password)
+        self.initial["with_password"] = self.is_unreadable("password") or bool(self.instance.password)
 
     def clean(self) -> dict[str, Any]:
         given = super().clean()
         if given.get("kind") == Credential.Kind.SSH_KEY and not given.get("with_password"):
             given["password"] = ""
+            self.errors.pop("password", None)  # it is not asked for
         return given
 
 
@@ -216,7 +223,8 @@ class ImportForm(StyledForm, forms.Form):
         if values.get("source") is None:
             return values
         try:
-            data = file.read(MAX_BYTES + 1) if file is not None else text.encode()
+            check_size(file.size if file is not None else len(text))
+            data = file.read() if file is not None else text.encode(errors="replace")
             content = text_of(data).replace("\r\n", "\n")
             if values["source"] == self.Tool.OPENSSH:
                 values["listing"] = openssh.read(content)

@@ -12,9 +12,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from servers import hosts
-from servers.fields import EncryptedTextField
+from servers.fields import EncryptedTextField, is_unreadable
 from servers.hosts import Endpoint
 from servers.keys import fingerprint, openssh_key
+from servers.sentences import told
 from servers.validators import validate_host, validate_hosts, validate_no_nul, validate_one_line
 
 
@@ -75,6 +76,9 @@ class Credential(models.Model):
 
     def clean(self) -> None:
         """A key must open with its passphrase; a password login needs a password."""
+        if unreadable := [name for name in self.SECRETS if is_unreadable(self, name)]:
+            why = _("It cannot be read with the encryption keys at hand: enter it again.")
+            raise ValidationError(dict.fromkeys(unreadable, why))
         if self.kind == self.Kind.SSH_KEY:
             if not self.private_key:
                 raise ValidationError({"private_key": _("A login by SSH key needs a private key.")})
@@ -84,6 +88,10 @@ class Credential(models.Model):
                 raise ValidationError({"private_key": error.messages}) from error
         elif not self.password:
             raise ValidationError({"password": _("A login by password needs a password.")})
+
+    def has(self, name: str) -> bool | None:
+        """Whether that secret is there; None for one that cannot be read."""
+        return None if is_unreadable(self, name) else bool(getattr(self, name))
 
     def secrets(self) -> list[str]:
         """Every secret value in it, for masking."""
@@ -237,6 +245,7 @@ class Server(models.Model):
     def record_connection(self, error: str = "", facts: dict[str, Any] | None = None) -> None:
         """Store what a connection found: online, or offline and why, and the ``facts`` that were learned."""
         self.connection_status = self.ConnectionStatus.OFFLINE if error else self.ConnectionStatus.ONLINE
+        error = told(error)
         self.connection_error = error
         self.last_checked_at = timezone.now()
         learned = self.facts | (facts or {})

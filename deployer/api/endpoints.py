@@ -2,7 +2,8 @@
 
 Every error has one shape: ``{"detail": sentence, "field": input at fault or "", "blocking": id or null}``, where
 ``blocking`` is the deployment in the way. 401: no valid token; 404: an id that is not there; 409: another deployment is
-in the way, or this one is not in the state for it; 422: the input does not fit, or the launch is refused.
+in the way, or this one is not in the state for it; 422: the input does not fit, or the launch is refused; 429: too many
+wrong tokens came from this address.
 """
 
 from collections.abc import Callable, Iterable
@@ -39,7 +40,10 @@ from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
 from people.models import ApiToken
+from people.sign_in import count_token_guess
+from people.writes import if_nobody_else_writes
 from projects.models import Project
+from servers.fields import DecryptionError
 from servers.models import ServerGroup
 
 Kept = TypeVar("Kept", bound=Model)
@@ -51,7 +55,14 @@ class BearerToken(HttpBearer):
     """``Authorization: Bearer TOKEN``; tokens are created in the admin."""
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
-        return ApiToken.find(token)
+        found = ApiToken.find(token)
+        if found is None:
+            wait = 0.0
+            with if_nobody_else_writes():
+                wait = count_token_guess(request)
+            if wait:
+                raise RefusedError(429, _("Too many wrong tokens came from this address: wait a minute."))
+        return found
 
 
 api = NinjaAPI(
@@ -153,7 +164,10 @@ class RefusedError(Exception):
 
 @api.exception_handler(RefusedError)
 def _refused(request: HttpRequest, error: RefusedError) -> HttpResponse:
-    return api.create_response(request, error.body, status=error.status)
+    response = api.create_response(request, error.body, status=error.status)
+    if error.status == 429:
+        response["Retry-After"] = "60"
+    return response
 
 
 @api.exception_handler(ValidationError)
@@ -162,6 +176,11 @@ def _does_not_fit(request: HttpRequest, error: ValidationError) -> HttpResponse:
     sentences = [f"{place}: {each['msg']}." for place, each in zip(places, error.errors, strict=True)]
     body = ErrorShape(detail=" ".join(sentences), field=places[0].partition(".")[0])
     return api.create_response(request, body, status=422)
+
+
+@api.exception_handler(DecryptionError)
+def _unreadable(request: HttpRequest, error: DecryptionError) -> HttpResponse:
+    return api.create_response(request, ErrorShape(detail=str(error)), status=409)
 
 
 @api.exception_handler(HttpError)

@@ -24,6 +24,7 @@ from deployer.declaring.reading import (
 )
 from projects.models import HealthCheck, Project, Variable
 from servers import binding
+from servers.fields import is_unreadable
 from servers.models import Credential, Server
 from servers.sentences import sentences
 
@@ -147,7 +148,7 @@ class _Writer(Mistakes):
         for name, declared in entry.values.items():
             if name in skip:
                 continue
-            old, new = getattr(row, name, None) if row.pk else None, declared
+            old, new = _stored(row, name), declared
             if isinstance(entry.model._meta.get_field(name), models.ForeignKey):
                 new = self._referred(entry, name, declared)
             if row.pk is None or old != new:
@@ -282,6 +283,13 @@ class _Writer(Mistakes):
             server = Server.objects.get(pk=row.pk)
             self._check(server, entry, exclude=[])
             self._bind(server, former, entry)
+
+
+def _stored(row: models.Model, name: str) -> Any:
+    """The value of a row that is there; `HIDDEN` for a secret that cannot be read, which is like none that is given."""
+    if not row.pk:
+        return None
+    return HIDDEN if is_unreadable(row, name) else getattr(row, name, None)
 
 
 def _found(model: type[models.Model], name: str) -> models.Model | None:

@@ -69,7 +69,11 @@ class Question:
         return processes.survey(self.unit, self.folder, self.run_as)
 
     def read(self, answer: str, live: str = "") -> Found:
-        """What this ``answer`` of a server says of the service; ``live`` is the release that it should run from."""
+        """What this ``answer`` of a server says of the service; ``live`` is the release that it should run from.
+
+        Raises `NonsenseError` where it is none.
+        """
+        processes.need_whole(answer)
         search = Search(processes.read_survey(answer), live, self.masked)
         return search.by_unit(self.unit) if self.unit else search.by_name(Name(self.name, derived=not self.named))
 

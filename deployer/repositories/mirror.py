@@ -47,13 +47,13 @@ class Mirror:
 
     ``folder`` is a private one for the login's files; it is the caller's to delete. Without a credential, what is
     there can be read, and a public repository fetched. A credential that is not for the host of ``url`` is not used,
-    unless it was ``chosen`` for it just now by somebody who may.
+    unless it was ``chosen`` for it just now by somebody who may. Raises a `NotReadyError` for one that cannot be used.
     """
 
     def __init__(self, url: str, credential: Credential | None, folder: Path, *, chosen: bool = False) -> None:
         self.url = url
         self.path = mirror_path(url)
-        self.secrets = credential.secrets() if credential else []
+        self.secrets: list[str] = []
         self._refusal = "" if credential is None or chosen else _refusal(url, credential)
         settings.MIRRORS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration, home = folder / "gitconfig", folder / "nobody"
@@ -61,26 +61,36 @@ class Mirror:
         home.mkdir(mode=0o700, exist_ok=True)
         self.env = git.environment(str(configuration), str(home), local_allowed=is_local_git_url(url))
         login = None if self._refusal else credential
-        key_file = ""
-        if login is not None and login.kind == Credential.Kind.SSH_KEY:
-            key_file = str(_private(folder / "git_key", openssh_key(login.private_key, login.passphrase)))
-        elif login is not None:
-            askpass = _private(folder / "askpass", git.ASKPASS)
-            askpass.chmod(0o700)
-            _private(folder / "username", f"{login.username}\n")
-            _private(folder / "password", f"{login.password}\n")
-            self.env |= {
-                "GIT_ASKPASS": str(askpass),
-                "SSH_ASKPASS": str(askpass),
-                "SSH_ASKPASS_REQUIRE": "force",
-                "DEPLOYER_GIT_HOST": git_host(url),
-                "DEPLOYER_GIT_LOGIN": str(folder),
-            }
+        try:
+            key_file = self._log_in(login, folder)
+        except (ValidationError, DecryptionError) as error:
+            what, why = _("%s could not be read") % url, _("the credential “%s” cannot be used") % credential
+            raise NotReadyError(what, why, _("Enter its key or its password again.")) from error
         self.env["GIT_SSH_COMMAND"] = git.ssh_command(
             key_file,
             str(settings.MIRRORS_DIR / "known_hosts"),
             batch=login is None or login.kind == Credential.Kind.SSH_KEY,
         )
+
+    def _log_in(self, login: Credential | None, folder: Path) -> str:
+        """Let git use the login; gives the file of its key. Raises an error where it cannot be read."""
+        if login is None:
+            return ""
+        self.secrets = login.secrets()
+        if login.kind == Credential.Kind.SSH_KEY:
+            return str(_private(folder / "git_key", openssh_key(login.private_key, login.passphrase)))
+        askpass = _private(folder / "askpass", git.ASKPASS)
+        askpass.chmod(0o700)
+        _private(folder / "username", f"{login.username}\n")
+        _private(folder / "password", f"{login.password}\n")
+        self.env |= {
+            "GIT_ASKPASS": str(askpass),
+            "SSH_ASKPASS": str(askpass),
+            "SSH_ASKPASS_REQUIRE": "force",
+            "DEPLOYER_GIT_HOST": git_host(self.url),
+            "DEPLOYER_GIT_LOGIN": str(folder),
+        }
+        return ""
 
     def fetching(self) -> Script:
         """The command that brings it up to date.
@@ -181,11 +191,7 @@ def look_at(url: str, credential: Credential | None, telling: Collection[str], b
     except ValidationError as error:
         raise NotReadyError(what, " ".join(error.messages)) from error
     with WorkFolder("git") as folder:
-        try:
-            mirror = Mirror(url, credential, folder.path, chosen=True)
-        except (ValidationError, DecryptionError) as error:
-            why = _("the credential “%s” cannot be used") % credential
-            raise NotReadyError(what, why, _("Enter its key or its password again.")) from error
+        mirror = Mirror(url, credential, folder.path, chosen=True)
         branches = git.read_branches(_asked(mirror, git.remote_branches(url, mirror.env), what, ASK_LIMIT))
         if not branches:
             raise NotReadyError(what, _("it has no branch yet"), _("Push a first commit."))

@@ -190,7 +190,7 @@ _EXPLAINED = (
         gettext_lazy("Choose a credential that may read the repository."),
     ),
     (
-        r"does not appear to be a git repository|[Rr]epository .*not found|not found|does not exist|returned error: 404"
+        r"does not appear to be a git repository|not found|does not exist|returned error: 404"
         r"|not valid: is this a git repository",
         gettext_lazy("there is no such repository, or this login may not see it"),
         gettext_lazy("Check the path in the address; for a private repository choose a credential."),

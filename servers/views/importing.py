@@ -75,7 +75,11 @@ def _preview(request: Request, listing: Listing, plan: ImportPlan, choices: Choi
 def _choices(posted: QueryDict) -> Choices:
     def numbered(prefix: str) -> dict[int, str]:
         names = [(name, name.removeprefix(prefix)) for name in posted if name.startswith(prefix)]
-        return {int(number): str(posted[name]) for name, number in names if number.isascii() and number.isdigit()}
+        return {
+            int(number): str(posted[name])
+            for name, number in names
+            if number.isascii() and number.isdigit() and len(number) < 10
+        }
 
     return Choices(
         servers=set(posted.getlist("server")),
