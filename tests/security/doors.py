@@ -453,7 +453,9 @@ def reading_under_a_lock(up: Up) -> str:
     with closing(sqlite3.connect(up.folder / "db.sqlite3", isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         begun = time.monotonic()
-        got = [browser.ask("GET", "/api/v1/version", Authorization=f"Bearer {_tokens[up.port]}") for _number in range(5)]
+        got = [
+            browser.ask("GET", "/api/v1/version", Authorization=f"Bearer {_tokens[up.port]}") for _number in range(5)
+        ]
         got.append(browser.ask("GET", "/api/v1/version", Authorization="Bearer wrong"))
         took = time.monotonic() - begun
         database.execute("ROLLBACK")
