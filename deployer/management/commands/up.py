@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deployer.host.addresses import queue_weaknesses
+from deployer.host.addresses import is_loopback, queue_weaknesses
 from deployer.host.processes import HeldError, become, hide_memory, only_one
 from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
@@ -53,6 +53,14 @@ class Command(SpokenCommand):
             host, port = bind_address(bind) if bind else settings.DEPLOYER_BIND
         except ImproperlyConfigured as error:
             raise CommandError(str(error).replace("DEPLOYER_BIND", "--bind")) from error
+        if not (settings.DEPLOYER_HTTPS or is_loopback(host)):
+            self.stderr.write(
+                _(
+                    "Others reach %(host)s, and DEPLOYER_HTTPS is no: passwords and API tokens pass in clear text. Put "
+                    "a proxy that speaks https in front, and set DEPLOYER_HTTPS=yes."
+                )
+                % {"host": host}
+            )
         with _only_one_here(), _listening(host, port) as listener:
             self._leave_root()
             try:
