@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from django.conf import settings
+
 from bench.proxies import Proxies
 from deployer.engine.rollout import on_every_server
 from deployer.engine.routines import carry_out
@@ -105,6 +107,7 @@ class Releases(World):
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
+        settings.DEPLOYER_BUILD_PATHS = [self.payload]
         script = self.folder / "restart.sh"
         script.write_text("echo restarted\n")
         self.project = make_project(

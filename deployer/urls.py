@@ -26,6 +26,7 @@ from deployer.web import (
     servers,
 )
 from people.access import superusers_only
+from people.sign_in import SignInForm
 
 
 def for_superusers(module: str) -> tuple[list[URLPattern], str]:
@@ -60,7 +61,7 @@ urlpatterns = [
     path("playground/", playground.playground_page, name="playground"),
     path("playground/make/", playground.playground_make, name="playground_make"),
     path("playground/remove/", playground.playground_remove, name="playground_remove"),
-    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("login/", LoginView.as_view(redirect_authenticated_user=True, authentication_form=SignInForm), name="login"),
     path("password/", account.PasswordView.as_view(), name="password"),
     path("language/", set_language, name="set_language"),
     path("logout/", LogoutView.as_view(), name="logout"),
@@ -75,6 +76,8 @@ urlpatterns = [
     path("projects/<int:pk>/changes/", changes.launch_changes, name="launch_changes"),
     path("projects/<int:pk>/names/", changes.launch_names, name="launch_names"),
     path("projects/<int:pk>/fetch/", changes.launch_fetch, name="launch_fetch"),
+    path("projects/<int:pk>/builds/", projects.project_builds, name="project_builds"),
+    path("projects/<int:pk>/caches/clear/", projects.project_clear, name="project_clear"),
     path("projects/<int:pk>/yaml/", projects.project_yaml, name="project_yaml"),
     path("projects/<int:pk>/checks/<int:check>/try/", projects.project_try, name="project_try"),
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),

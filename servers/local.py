@@ -1,22 +1,21 @@
 """The shell of this machine, for builds; and the end of every process that a script has started here."""
 
 import contextlib
-import ctypes
 import os
 import secrets
 import selectors
 import signal
-import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import IO
 
 from django.utils.translation import gettext as _
 
 from servers.errors import ScriptTimeoutError, ShellError, StoppedError
+from servers.isolation import Confinement, Running, opened
+from servers.processes import adopts_orphans, end_processes, marked_processes, processes_below
 from servers.shell import ROOM, RUN_MARKER, STDERR, STDOUT, OnOutput, Script, Shell
 
 #: Bytes that are read after the end of a script: what its pipes hold may be its own, what comes behind that is not.
@@ -24,18 +23,19 @@ _LEFT_IN_PIPES = 1 << 21
 
 
 class LocalShell(Shell):
-    """bash on this machine, for builds.
+    """bash on this machine, for builds and for git.
 
     The script gets a clean environment (none of the platform's own variables), its own session, a umask that lets
     everybody read what is built, as the servers' users will, and a root process that adopts every orphan below it, so
-    that all of it is found when it has to end.
+    that all of it is found when it has to end. A ``confinement`` keeps it apart from this machine.
     """
 
-    #: What a build inherits from the platform: enough to find programs, nothing that is a secret.
+    #: What a script inherits from the platform: enough to find programs, nothing that is a secret.
     INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "JAVA_HOME")
 
-    def __init__(self, key: str = "") -> None:
+    def __init__(self, key: str = "", confinement: Confinement | None = None) -> None:
         self.key = key or secrets.token_hex(16)
+        self._confinement = confinement or _Unconfined()
 
     def run(
         self,
@@ -51,35 +51,17 @@ class LocalShell(Shell):
 
         While there is no ``room``, the script waits where it prints: that time does not count against its limit.
         """
-        env = {name: os.environ[name] for name in self.INHERITED if name in os.environ}
-        env |= {**script.env, RUN_MARKER: self.key}
-        with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
-            file.write(script.text + "\n")
-            file.flush()
-            process = subprocess.Popen(
-                ["bash", *(["-e", "-o", "pipefail"] if strict else []), file.name],
-                cwd=script.folder or None,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-                umask=0o022,
-                preexec_fn=adopt_orphans,  # one system call: nothing in it could wait for a lock
-            )
+        with self._confinement.start(script, self.key, strict=strict) as running:
+            process = running.process
             try:
-                self._pump(process, on_output, timeout, stop, room)
+                self._pump(running, on_output, timeout, stop, room)
             except ShellError:
                 _end_tree(process.pid, self.key)
                 raise
             except BaseException:
                 _end_tree(process.pid, self.key, patience=0)
                 raise
-            finally:
-                code = process.wait()
-                for pipe in (process.stdout, process.stderr):
-                    if pipe:
-                        pipe.close()
+            code = process.wait()
         return 128 - code if code < 0 else code
 
     def sweep(self) -> int:
@@ -89,21 +71,23 @@ class LocalShell(Shell):
         """
 
         def left() -> set[int]:
-            return set(_marked(self.key)) | (_below(os.getpid()) if _adopts_orphans() else set())
+            return set(marked_processes(self.key)) | (processes_below(os.getpid()) if adopts_orphans() else set())
 
         found = left()
         if found:
             end_processes(left)
-        return len(found)
+        ended, self._confinement.left = len(found) + self._confinement.left, 0
+        return ended
 
     def _pump(
         self,
-        process: subprocess.Popen[bytes],
+        running: Running,
         on_output: OnOutput,
         timeout: float,
         stop: threading.Event,
         room: threading.Event,
     ) -> None:
+        process = running.process
         deadline = time.monotonic() + timeout
         pidfd = os.pidfd_open(process.pid)
         with selectors.DefaultSelector() as selector, _closing(pidfd):
@@ -117,6 +101,8 @@ class LocalShell(Shell):
             while True:
                 if stop.is_set():
                     raise StoppedError(_("Stopped while a script was running"))
+                for check in running.checks:
+                    check()
                 waits_since = time.monotonic()
                 if not room.wait(0.2):
                     deadline += time.monotonic() - waits_since
@@ -137,6 +123,24 @@ class LocalShell(Shell):
                     raise ScriptTimeoutError(_("The script ran longer than its time limit and was ended"))
 
 
+class _Unconfined:
+    """Scripts that see this machine as this process does, and may do what it may."""
+
+    left = 0
+
+    @contextlib.contextmanager
+    def start(self, script: Script, key: str, *, strict: bool) -> Iterator[Running]:
+        """As `Confinement.start`."""
+        env = {name: os.environ[name] for name in LocalShell.INHERITED if name in os.environ}
+        env |= {**script.env, RUN_MARKER: key}
+        with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as file:
+            file.write(script.text + "\n")
+            file.flush()
+            command = ["bash", *(["-e", "-o", "pipefail"] if strict else []), file.name]
+            with opened(command, env, cwd=script.folder or None) as process:
+                yield Running(process)
+
+
 def _read(pipe: IO[bytes], stream: str, on_output: OnOutput) -> int:
     """Hand on what a pipe holds; gives how many bytes that were, none at its end."""
     data = os.read(pipe.fileno(), 262_144)
@@ -153,78 +157,15 @@ def _closing(descriptor: int) -> Iterator[None]:
         os.close(descriptor)
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # prctl(2)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of every process below this one whose own parent ends."""
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def _adopts_orphans() -> bool:
-    answer = ctypes.c_int(0)
-    _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0)
-    return bool(answer.value)
-
-
 def _end_tree(root: int, key: str, patience: float = 3.0) -> None:
     """End every process below ``root`` (which adopts orphans and is stopped in the meantime), then ``root``."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(root, signal.SIGSTOP)
-    end_processes(lambda: (_below(root) | set(_marked(key))) - {root}, patience)
+    end_processes(lambda: (processes_below(root) | set(marked_processes(key))) - {root}, patience)
     with contextlib.suppress(ProcessLookupError):
         os.kill(root, signal.SIGKILL)
-
-
-def end_processes(members: Callable[[], set[int]], patience: float = 3.0) -> None:
-    """TERM, then KILL after ``patience`` seconds, until ``members`` finds nobody (or 10 seconds have passed)."""
-    _signal(members(), signal.SIGTERM, signal.SIGCONT)
-    until = time.monotonic() + patience
-    while members() and time.monotonic() < until:
-        time.sleep(0.05)
-    until = time.monotonic() + 10
-    while (left := members()) and time.monotonic() < until:
-        _signal(left, signal.SIGKILL)
-        time.sleep(0.02)
 
 
 def end_marked(key: str) -> int:
     """End the processes on this machine that carry the run key ``key``; gives how many there were."""
     return LocalShell(key).sweep()
-
-
-def _signal(pids: set[int], *signals: signal.Signals) -> None:
-    for pid in pids:
-        for number in signals:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
-
-
-def _processes() -> Iterator[tuple[int, int, str]]:
-    """(pid, parent, state) of every process, zombies left out."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                if fields[0] != "Z":
-                    yield int(entry.name), int(fields[1]), fields[0]
-
-
-def _below(root: int) -> set[int]:
-    parents = {pid: parent for pid, parent, _state in _processes()}
-    found = {root}
-    grown = True
-    while grown:
-        more = {pid for pid, parent in parents.items() if parent in found} - found
-        found |= more
-        grown = bool(more)
-    return found - {root}
-
-
-def _marked(key: str) -> Iterator[int]:
-    needle = f"{RUN_MARKER}={key}".encode()
-    for pid, _parent, _state in _processes():
-        with contextlib.suppress(OSError):
-            if needle in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                yield pid

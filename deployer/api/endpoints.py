@@ -3,7 +3,7 @@
 Every error has one shape: ``{"detail": sentence, "field": input at fault or "", "blocking": id or null}``, where
 ``blocking`` is the deployment in the way. 400: a body that cannot be read; 401: no valid token; 404: an id that is not
 there; 409: another deployment is in the way, or this one is not in the state for it; 422: the input does not fit, has a
-name that is not known, or the launch is refused.
+name that is not known, or the launch is refused; 429: too many wrong tokens came from this address.
 """
 
 from collections.abc import Callable, Iterable
@@ -45,7 +45,10 @@ from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
 from people.models import ApiToken
+from people.sign_in import count_token_guess
+from people.writes import if_nobody_else_writes
 from projects.models import Project
+from servers.fields import DecryptionError
 from servers.models import ServerGroup
 
 Kept = TypeVar("Kept", bound=Model)
@@ -57,7 +60,14 @@ class BearerToken(HttpBearer):
     """``Authorization: Bearer TOKEN``; tokens are created in the admin."""
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
-        return ApiToken.find(token)
+        found = ApiToken.find(token)
+        if found is None:
+            wait = 0.0
+            with if_nobody_else_writes():
+                wait = count_token_guess(request)
+            if wait:
+                raise RefusedError(429, _("Too many wrong tokens came from this address: wait a minute."))
+        return found
 
 
 def _open_to_members_and_tokens(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,8 +75,11 @@ def _open_to_members_and_tokens(view: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(view)
     def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        if request.user.is_authenticated or _bearer(request):
-            return view(request, *args, **kwargs)
+        try:
+            if request.user.is_authenticated or _bearer(request):
+                return view(request, *args, **kwargs)
+        except RefusedError as error:
+            return _refused(request, error)
         if "Authorization" in request.headers:
             return _http_error(request, AuthenticationError())
         return redirect_to_login(request.get_full_path())
@@ -223,7 +236,10 @@ class RefusedError(Exception):
 
 @api.exception_handler(RefusedError)
 def _refused(request: HttpRequest, error: RefusedError) -> HttpResponse:
-    return api.create_response(request, error.body, status=error.status)
+    response = api.create_response(request, error.body, status=error.status)
+    if error.status == 429:
+        response["Retry-After"] = "60"
+    return response
 
 
 @api.exception_handler(ValidationError)
@@ -232,6 +248,11 @@ def _does_not_fit(request: HttpRequest, error: ValidationError) -> HttpResponse:
     sentences = [f"{place}: {each['msg']}." for place, each in zip(places, error.errors, strict=True)]
     body = ErrorShape(detail=" ".join(sentences), field=places[0].partition(".")[0])
     return api.create_response(request, body, status=422)
+
+
+@api.exception_handler(DecryptionError)
+def _unreadable(request: HttpRequest, error: DecryptionError) -> HttpResponse:
+    return api.create_response(request, ErrorShape(detail=str(error)), status=409)
 
 
 @api.exception_handler(HttpError)
@@ -250,7 +271,7 @@ _SOURCES = {"body", "query", "path", "asked", "filters"}
 #: The inputs of a launch by the names that this API gives them.
 _INPUTS = {"project": "project_id", "server_groups": "server_group_ids"}
 #: The errors of endpoints that only tell; that tell of one thing; that do something; and that read a body for it.
-_TELLS = {401: ErrorShape, 422: ErrorShape}
+_TELLS = {401: ErrorShape, 422: ErrorShape, 429: ErrorShape}
 _TELLS_OF_ONE = {**_TELLS, 404: ErrorShape}
 _ACTS = {**_TELLS_OF_ONE, 409: ErrorShape}
 _READS = {400: ErrorShape, **_ACTS}

@@ -1,5 +1,6 @@
 """What the servers run now: asked, kept, and compared with what deployer put there."""
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ from deployer.releases.versions import changed_in, left_in, newest_of, touched_b
 from projects.commands import proof, release
 from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
-from servers.errors import ShellError
+from servers.errors import ShellError, explained
+from servers.fields import DecryptionError
 from servers.models import Server
 from servers.sentences import because
 from servers.ssh.shell import connect
+
+logger = logging.getLogger(__name__)
 
 #: Servers that were seen longer ago than this are looked at again automatically.
 LOOK_EVERY = timedelta(minutes=50)
@@ -125,7 +129,10 @@ def refresh_old() -> None:
     for project in Project.objects.filter(deployments__isnull=False).distinct():
         fresh = project.sightings.filter(seen_at__gt=timezone.now() - LOOK_EVERY)
         seen = set(fresh.values_list("server_id", flat=True))
-        refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
+        try:
+            refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
+        except DecryptionError as error:
+            logger.warning("the servers of “%s” were not looked at: %s", project, error)
 
 
 def _servers_of(project: Project) -> Collection[Server]:
@@ -135,7 +142,7 @@ def _servers_of(project: Project) -> Collection[Server]:
 
 def _look_at(project: Project, plan: Plan, server: Server) -> None:
     try:
-        with connect(server) as link:
+        with explained(server), connect(server) as link:
             question = Question.of(plan)
             facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY, question)
             live = release.release_name(facts.live)

@@ -1,4 +1,4 @@
-"""Processes of this machine: started to end with their parent, and one at a time where only one may run."""
+"""Processes of this machine: hidden from others, started to end with their parent, one at a time where only one may."""
 
 import ctypes
 import fcntl
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -20,6 +20,14 @@ class HeldError(Exception):
     def __init__(self, holder: str) -> None:
         super().__init__(holder)
         self.holder = holder
+
+
+def hide_memory() -> None:
+    """Keep this process, and those that it forks, from being read by others of the same user.
+
+    Its memory, its environment and its open files are then root's alone. A program that it starts is as open as ever.
+    """
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 @contextmanager

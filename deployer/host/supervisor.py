@@ -1,6 +1,7 @@
 """Keeps a handful of programs running: prefixes what they print, restarts what dies, stops them all in order."""
 
 import os
+import re
 import secrets
 import selectors
 import signal
@@ -327,18 +328,27 @@ def _ended(status: int) -> str:
 def _members(sessions: Sequence[int], mark: str) -> list[int]:
     """The processes of these sessions, by field 6 of /proc/PID/stat (proc(5)).
 
-    Numbers are used again: only a process that has ``mark`` in its environment is one of ours.
+    Numbers are used again: only a process that has ``mark`` in its environment is one of ours, or one of this user
+    whose environment is closed, as that of every process of deployer is.
     """
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            is_ours = int(fields[3]) in sessions and mark.encode() in (folder / "environ").read_bytes().split(b"\0")
+            is_ours = int(fields[3]) in sessions and _carries(folder, mark)
         except OSError:  # it has ended by now, or belongs to somebody else
             continue
         if is_ours:
             found.append(int(folder.name))
     return found
+
+
+def _carries(process: Path, mark: str) -> bool:
+    try:
+        return mark.encode() in (process / "environ").read_bytes().split(b"\0")
+    except PermissionError:
+        uids = re.search(r"^Uid:\s+(\d+)", (process / "status").read_text(errors="replace"), re.M)
+        return uids is not None and int(uids[1]) == os.getuid()
 
 
 def manage(*arguments: str) -> list[str]:

@@ -13,9 +13,10 @@ from deployer.launching.rules import Accepted, check_launch, refusal_while_activ
 from deployer.probing.identity import Question
 from deployer.probing.look import Finding, Level, findings, look
 from deployer.probing.place import real_place
+from deployer.releases.isolation import isolation
 from projects.commands.matching import Found
 from projects.commands.proof import listed, unknown_process
-from servers.errors import ShellError
+from servers.errors import ShellError, explained
 from servers.models import Server
 from servers.ssh.shell import connect
 
@@ -23,11 +24,19 @@ from servers.ssh.shell import connect
 def preflight_of(request: LaunchRequest) -> list[Finding]:
     """All findings before a launch; the servers are asked in parallel. Raises `LaunchRefusedError`."""
     accepted = check_launch(request)
-    found = [*_skipped(accepted), *_in_several_groups(accepted)]
+    found = [*_skipped(accepted), *_in_several_groups(accepted), *_isolation(request)]
     in_the_way = refusal_while_active(request.project)
     if in_the_way.blocking:
         found.append(Finding(Level.WARNING, in_the_way.message))
     return found + _ask_all(accepted, request.deployment_type)
+
+
+def _isolation(request: LaunchRequest) -> list[Finding]:
+    """Whether a build that may be needed is kept apart, as this machine does it."""
+    if request.is_restart_only or request.release is not None or not isolation().falls_short:
+        return []
+    level = Level.ERROR if isolation().is_refused else Level.WARNING
+    return [Finding(level, isolation().told(), isolation().reason(), isolation().remedy())]
 
 
 def _skipped(accepted: Accepted) -> list[Finding]:
@@ -57,7 +66,11 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
     def look_at(server: Server) -> tuple[list[Finding], str]:
         notices: list[str] = []
         try:
-            with translation.override(language), connect(server, on_notice=notices.append) as shell:
+            with (
+                translation.override(language),
+                explained(server),
+                connect(server, on_notice=notices.append) as shell,
+            ):
                 facts, answer = look(shell, plan, deployment_type, question)
                 service = question.read(answer)
                 found = [

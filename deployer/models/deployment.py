@@ -17,7 +17,7 @@ from deployer.models.release import Release
 from people.models import User
 from projects.models import Project
 from projects.validators import validate_ref
-from servers.fields import EncryptedJSONField
+from servers.fields import DecryptionError, EncryptedJSONField
 from servers.models import Environment, Server, ServerGroup
 from servers.sentences import as_stored
 
@@ -98,11 +98,14 @@ class Deployment(models.Model):
     ``plan`` is the project's configuration frozen at launch (encrypted: it holds the variables); ``claim``
     is the token of the worker that carries it out, ``heartbeat_at`` that worker's last sign of life by
     the database's clock. ``building_at`` and ``deploying_at`` are when those phases began, by the same clock; the first
-    phase begins at ``started_at``. ``revision`` grows with every change of what pages show of it.
+    phase begins at ``started_at``. ``revision`` grows with every change of what pages show of it. ``tries`` is how many
+    workers have set about it without having taken it.
     """
 
     #: What pages do not show: a change of these alone is none to them.
-    UNSEEN: ClassVar = frozenset({"claim", "heartbeat_at", "plan"})
+    UNSEEN: ClassVar = frozenset({"claim", "heartbeat_at", "plan", "tries"})
+    #: How many workers may be lost with it before it has begun, or while they ask its servers what is true.
+    MOST_TRIES = 3
 
     class Type(models.TextChoices):
         FULL = "full", _("Full")
@@ -189,6 +192,7 @@ class Deployment(models.Model):
     heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
     claim = models.CharField(max_length=32, blank=True, editable=False)
     plan = EncryptedJSONField(null=True, editable=False)
+    tries = models.PositiveSmallIntegerField(default=0, editable=False)
     revision = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
@@ -228,6 +232,14 @@ class Deployment(models.Model):
         return self.paused_at is not None and self.status in self.ROLLING_OUT
 
     @property
+    def has_plan(self) -> bool:
+        """Whether there is a plan, and it can be read."""
+        try:
+            return bool(self.plan)
+        except DecryptionError:
+            return False
+
+    @property
     def obstacle(self) -> str:
         """Why a server that it counts on cannot be deleted now, as a sentence."""
         return gettext("Deployment %s is still running and needs it: wait for it to finish, or cancel it.") % self
@@ -251,7 +263,8 @@ class Deployment(models.Model):
         token = claim or secrets.token_hex(16)
         status = self.first_running_status
         began = {"started_at": Now()} | ({"deploying_at": Now()} if status == self.Status.DEPLOYING else {})
-        won = self._rows().pending().update(status=status, claim=token, heartbeat_at=Now(), **began) == 1
+        taken = {"status": status, "claim": token, "heartbeat_at": Now(), "tries": 0}
+        won = self._rows().pending().update(**taken, **began) == 1
         if won:
             self.claim, self.status = token, status
         return won
@@ -275,6 +288,29 @@ class Deployment(models.Model):
         won = rows.update(claim=token, heartbeat_at=Now()) == 1
         if won:
             self.claim = token
+        return won
+
+    @classmethod
+    def count_try(cls, pk: int) -> None:
+        """Write that a worker sets about it, if it is nobody's."""
+        cls.objects.active().filter(pk=pk, claim="", tries__lt=cls.MOST_TRIES).update(tries=models.F("tries") + 1)
+
+    def give_up(self, why: str) -> bool:
+        """End it without another try, if it is nobody's. Says whether it won.
+
+        One that was never begun has failed; one that was interrupted stays so.
+        """
+        begun = self.status != self.Status.PENDING
+        status, end = (
+            (self.Status.INTERRUPTED, Target.Status.UNKNOWN) if begun else (self.Status.FAILED, Target.Status.SKIPPED)
+        )
+        rows = self._rows().active().filter(claim="", status=self.status)
+        won = rows.update(status=status, error_message=why, finished_at=Now(), paused_at=None) == 1
+        if won:
+            error = why if begun else gettext("Not started: %s") % why
+            left = self.targets.exclude(status__in=Target.ENDED)
+            left.update(status=end, error=error, finished_at=Now())
+        self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
 
     def move(self, status: "Deployment.Status") -> bool:

@@ -12,8 +12,9 @@ from typing import Self
 
 from django.conf import settings
 
-#: What folders are made for: a build (by its deployment's number), a release on its way to servers, a package, git.
-KINDS = re.compile(r"(\d+|send|package|git)-.+")
+#: What folders are made for: a build (by its deployment's number), a release on its way to servers, a package, git,
+#: a look at how builds are kept apart.
+KINDS = re.compile(r"(\d+|send|package|git|probe)-.+")
 
 
 class WorkFolder:

@@ -50,7 +50,7 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
 
 def _goes_back(it: Deployment, targets: list[Target]) -> bool:
     """Whether more servers have failed than allowed: then those with the new release are put back, cancelled or not."""
-    if not it.plan:
+    if not it.has_plan:
         return False
     plan = Plan.from_json(cast(dict[str, Any], it.plan))
     return plan.auto_rollback and sum(target.status in Target.FAILURES for target in targets) > plan.max_failures
@@ -153,7 +153,7 @@ def _with_link(refusal: LaunchRefusedError) -> str:
 def deployment_again(request: Request, pk: int) -> HttpResponse:
     """The launch form, filled in as this deployment was launched."""
     it = shown(pk)
-    plan = cast(dict[str, Any], it.plan or {})
+    plan = cast(dict[str, Any], it.plan) if it.has_plan else {}
     chosen: dict[str, Any] = {
         "type": it.deployment_type,
         "group": list(it.server_groups.values_list("pk", flat=True)),

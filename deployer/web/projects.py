@@ -11,8 +11,10 @@ from django.views.decorators.http import require_POST, require_safe
 from deployer.declaring.export import as_yaml
 from deployer.models import Deployment
 from deployer.probing.trial import Trial, try_check
+from deployer.releases.caches import caches_of, clear_caches, size_of
+from deployer.releases.isolation import isolation
 from people.access import Request, members_only, needs
-from projects.guess import short_name
+from projects.guess.proposal import short_name
 from projects.models import HealthCheck, Project
 from projects.shown import one_project
 from servers.models import Server
@@ -36,6 +38,29 @@ def project(request: Request, pk: int) -> HttpResponse:
     """One project: how it is built, restarted and checked, where it can go, and its newest deployments."""
     recent = Deployment.objects.listed().filter(project=pk)[:DEPLOYMENTS_SHOWN]
     return render(request, "deployer/projects/project.html", one_project(pk) | {"recent": recent})
+
+
+@require_safe
+@members_only
+def project_builds(request: Request, pk: int) -> HttpResponse:
+    """How builds are kept apart here, and what this project's package managers keep: a part of its page."""
+    it = get_object_or_404(Project, pk=pk)
+    context = {"project": it, "isolation": isolation(), "kept": size_of(caches_of(pk))}
+    return render(request, "deployer/projects/_builds.html", context)
+
+
+@require_POST
+@needs("projects.change_project")
+def project_clear(request: Request, pk: int) -> HttpResponse:
+    """Delete the project's caches; not under a build that uses them."""
+    it = get_object_or_404(Project, pk=pk)
+    if active := Deployment.objects.active().filter(project=it).first():
+        told = _("%(active)s has not ended and may use the caches of %(project)s: clear them afterwards.")
+        messages.error(request, told % {"active": active, "project": it})
+    else:
+        clear_caches(it.pk)
+        messages.success(request, _("The caches of %s are cleared: its next build fetches everything again.") % it)
+    return redirect(f"{reverse('project', args=[pk])}#builds")
 
 
 @require_safe

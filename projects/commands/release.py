@@ -15,6 +15,7 @@ from typing import NamedTuple
 from django.utils.translation import gettext_lazy as _
 
 from projects.commands.wholeness import END_OF_NAMES, HASHES, inspect
+from servers.sentences import told
 from servers.shell import as_user
 
 #: Exit status of a switch whose deployment another worker has taken over.
@@ -25,9 +26,10 @@ DIFFERS = 9
 NOT_SHARED = 10
 #: 512-byte blocks that GNU tar reads at a time; its own 20 cost a third of the time of a large file.
 RECORD_BLOCKS = 512
+#: Characters of a file's name.
+_NAME = 255
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _INODE = re.compile(r"\d{1,20}:\d{1,20}", re.ASCII)
-#: What the exit statuses below mean: (why, what to do), with the deploy path as ``path``.
 #: What the exit statuses below mean: (why, what to do), with the deploy path as ``path`` and the last line that was
 #: printed about it as ``named``.
 REASONS = {
@@ -55,15 +57,22 @@ REASONS = {
 }
 
 
-def pack(folder: str, archive: str) -> str:
-    """Pack ``folder`` into ``archive``, a plain tar: names sorted, owners left out, hard links as files of their own.
+#: Exit statuses of `pack`.
+OUTSIDE, NO_FOLDER = 21, 22
 
-    What nobody but the owner should write is so, and the owner can read everything and delete it again.
+
+def pack(tree: str, output: str, archive: str) -> str:
+    """Pack the folder ``output`` of ``tree`` into ``archive``, a plain tar: names sorted, owners left out.
+
+    Hard links become files of their own. What nobody but the owner should write is so, and the owner can read
+    everything and delete it again. Exit `OUTSIDE`: a link leads out of the tree; `NO_FOLDER`: there is no such folder.
     """
-    return (
-        "tar --sort=name --owner=0 --group=0 --numeric-owner --hard-dereference --mode=u+rwX,go-w "
-        f"-C {quote(folder)} -cf {quote(archive)} ."
-    )
+    return f"""tree=$(realpath -e -- {quote(tree)}) || exit {NO_FOLDER}
+folder=$(realpath -m -- "$tree"/{quote(output)}) || exit {NO_FOLDER}
+case $folder/ in "$tree"/*) ;; *) exit {OUTSIDE} ;; esac
+[ -d "$folder" ] || exit {NO_FOLDER}
+exec tar --sort=name --owner=0 --group=0 --numeric-owner --hard-dereference --mode=u+rwX,go-w \\
+-C "$folder" -cf {quote(archive)} ."""
 
 
 class Errand(NamedTuple):
@@ -329,7 +338,7 @@ ln -s {target} ".current.$$.$unique" && mv -T ".current.$$.$unique" current
 
 def release_name(link: str) -> str:
     """The version that the text of ``current`` leads to; empty when there is none."""
-    return link.strip().rpartition("/")[2]
+    return told(link.strip().rpartition("/")[2])[:_NAME]
 
 
 def inventory(deploy_path: str, run_as: str = "") -> str:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import schemathesis
-from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
@@ -41,9 +40,9 @@ def application() -> Iterator[WSGIHandler]:
 
 
 @pytest.fixture
-def api_schema(application: WSGIHandler, monkeypatch: pytest.MonkeyPatch) -> Any:
+def api_schema(application: WSGIHandler, settings: Any) -> Any:
     """The description, as somebody with a token gets it, of a site that has one of everything."""
-    monkeypatch.setattr(settings, "ALLOWED_HOSTS", ["*"])
+    settings.ALLOWED_HOSTS = ["*"]
     row = ApiToken(name="ci", user=make_user("ci"))
     token = row.renew()
     row.save()

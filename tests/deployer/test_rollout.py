@@ -13,7 +13,7 @@ from deployer.launching.again import launch_rollback, retry_failed
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
 from deployer.launching.rules import LaunchRefusedError
-from deployer.models import Deployment
+from deployer.models import Deployment, LogLine
 from deployer.probing.look import Level
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
@@ -147,20 +147,25 @@ def test_preflight_says_what_is_wrong_on_each_server_and_changes_nothing(sshd, p
 def test_nothing_is_built_when_no_server_is_ready(sshd, git_repo, place):
     project = make_project(
         git_url=git_repo.url,
-        build_script=f"touch {place}/built",
+        build_script="echo built",
         deploy_path=str(place / "srv"),
         deploy_script_path=f"{place}/nowhere.sh",
     )
     deployment = ended(make_deployment(project, make_group(make_server(sshd))))
     assert deployment.status == "failed"
     assert "nowhere.sh does not exist" in deployment.error_message
-    assert not (place / "built").exists()
+    assert "built" not in log_of(deployment, stream="stdout")
 
 
 def shop(git_repo, place, **values):
     git_repo.commit({"restart.sh": 'cat "$DEPLOY_PATH/current/VERSION"', "VERSION": "one\n"})
-    values = {"build_script": f"echo x >> {place}/builds", "deploy_script_path": "restart.sh"} | values
+    values = {"build_script": "echo built", "deploy_script_path": "restart.sh"} | values
     return make_project(git_url=git_repo.url, deploy_path=str(place / "srv"), **values)
+
+
+def builds() -> int:
+    """How often the shop was built."""
+    return LogLine.objects.filter(stream="stdout", content="built").count()
 
 
 def test_a_retry_names_the_servers_that_are_in_no_group_any_more(sshd, place):
@@ -183,7 +188,7 @@ def test_retry_takes_the_failed_servers_alone_and_builds_nothing_anew(sshd, make
     second = ended(retry_failed(first, created_by=None, trigger="cli"))
     assert ends(second) == {"bad": "success"}
     assert (second.release, second.retry_of, second.deployment_type) == (first.release, first, "full")
-    assert (place / "builds").read_text() == "x\n"
+    assert builds() == 1
     with pytest.raises(LaunchRefusedError, match="nothing to retry"):
         retry_failed(second, created_by=None, trigger="cli")
     with pytest.raises(LaunchRefusedError, match="newer deployment") as refused:
@@ -201,7 +206,7 @@ def test_rollback_goes_to_the_release_that_the_server_recorded_and_restarts_it(s
     assert third.commit_hash == first.commit_hash
     assert (place / "srv" / "current" / "VERSION").read_text() == "one\n"
     assert "one" in log_of(third, stream="stdout")
-    assert (place / "builds").read_text() == "x\nx\n"
+    assert builds() == 2
     with pytest.raises(LaunchRefusedError, match="newer deployment"):
         launch_rollback(second, created_by=None, trigger="cli")
 

@@ -85,7 +85,7 @@ def test_after_a_work_horse_was_killed_the_server_is_asked_how_its_script_ended(
 
 def test_a_work_horse_killed_in_a_build_leaves_a_failed_deployment_with_a_sentence(sshd, worker, git_repo, tmp_path):
     nap = f"sleep 8100.{os.getpid()}"
-    build = f"setsid {nap} & {nap} & {Cue(tmp_path)}"
+    build = f"setsid {nap} & {nap} & wait"
     (tmp_path / "restart.sh").touch()
     project = make_project(
         git_url=git_repo.url,

@@ -11,10 +11,12 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from django.conf import settings
 from django.utils import timezone
 
 from deployer.engine.routines import carry_out
 from deployer.models import Deployment, Release, Target
+from deployer.releases.isolation import isolation
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.git import GitRepository
@@ -73,6 +75,8 @@ class World:
         self.workers: list[Worker] = []
         self._replaced: list[Worker] = []
         self._path = os.environ["PATH"]
+        self._isolation = settings.DEPLOYER_BUILD_ISOLATION
+        self._isolate_builds("off")  # a build comes to a gate that lies outside of every sandbox
         self._make_gates()
         self.server = make_server(self.sshd, port=self.proxy.port)
         self.group = make_group(self.server)
@@ -92,6 +96,11 @@ class World:
             self._program(name, f'#!/bin/sh\n{case}\nexec {real} "$@"\n')
         (self.sshd.home / "bin").symlink_to(bins)
         os.environ["PATH"] = f"{bins}:{self._path}"  # workers begin with it
+
+    def _isolate_builds(self, how: str) -> None:
+        """Set DEPLOYER_BUILD_ISOLATION, here and for workers."""
+        settings.DEPLOYER_BUILD_ISOLATION = os.environ["DEPLOYER_BUILD_ISOLATION"] = how
+        isolation.cache_clear()
 
     def _program(self, name: str, text: str) -> None:
         path = self.folder / "bin" / name
@@ -247,6 +256,7 @@ class World:
         for gate in (self.folder / "gates").glob("*.closed"):
             gate.unlink()
         os.environ["PATH"] = self._path
+        self._isolate_builds(self._isolation)
         for worker in [*self.workers, *self._replaced]:
             if worker.process.poll() is None:
                 worker.process.send_signal(signal.SIGCONT)

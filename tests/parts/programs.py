@@ -101,6 +101,25 @@ def processes_with(marker: str) -> list[int]:
     return found
 
 
+def processes_in(sessions: set[int]) -> list[int]:
+    """The processes of these sessions, by their leaders' pids; also those whose environment nobody else may read."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            session = int((folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[3])
+            if session in sessions and not has_ended(int(folder.name)):
+                found.append(int(folder.name))
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started itself, as far as they run."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def processes_running(command: str) -> list[int]:
     """The processes whose command line is ``command``, whoever has started them."""
     pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]

@@ -10,7 +10,16 @@ from pathlib import Path
 
 from redis import Redis
 
-from tests.parts.programs import PATIENCE, free_port, kill_all, processes_with, wait_until
+from tests.parts.programs import (
+    PATIENCE,
+    children_of,
+    free_port,
+    has_ended,
+    kill_all,
+    processes_in,
+    processes_with,
+    wait_until,
+)
 from tests.parts.worker import MANAGE
 
 
@@ -21,6 +30,7 @@ class Up:
         self.port = free_port()
         self.folder = folder
         self.mark = f"DEPLOYER_DATA_DIR={folder}"
+        self._sessions: set[int] = set()  # each program of it has one
         self.log_path = folder.parent / f"up-{self.port}.log"
         values = {"DEPLOYER_DATA_DIR": str(folder), "DEPLOYER_BIND": f"127.0.0.1:{self.port}", "DATABASE_URL": ""}
         self.environment = os.environ | {"DJANGO_SETTINGS_MODULE": "deployer.settings"} | values | environment
@@ -39,7 +49,9 @@ class Up:
 
     @property
     def processes(self) -> list[int]:
-        return processes_with(self.mark)
+        self._sessions |= set(children_of(self.process.pid))
+        own = [] if has_ended(self.process.pid) else [self.process.pid]
+        return [*{*processes_with(self.mark), *processes_in(self._sessions), *own}]
 
     @property
     def queue(self) -> Redis:

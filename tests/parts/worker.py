@@ -10,13 +10,13 @@ from urllib.parse import quote
 from django.conf import settings
 from django.db import connection
 
-from tests.parts.programs import kill_all, processes_with, stop_process, wait_until
+from tests.parts.programs import children_of, kill_all, processes_in, processes_with, stop_process, wait_until
 from tests.parts.queue import QueueServer
 
 MANAGE = [sys.executable, str(Path(__file__).resolve().parents[2] / "manage.py")]
 WORKER_CLASS = "deployer.queue.worker.DeploymentWorker"
 #: The variable that tells whose processes they are.
-MARK = "DEPLOYER_TEST_WORKER"
+MARK = "TEST_WORKER_OF_DEPLOYER"
 
 
 def process_environment() -> dict[str, str]:
@@ -54,6 +54,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         try:
             wait_until(lambda: self.process.poll() is not None or self._is_registered, "the worker to register")
@@ -80,13 +81,13 @@ class Worker:
     @property
     def processes(self) -> list[int]:
         """It and everything that it has started, the work horse first."""
-        return sorted(processes_with(f"{MARK}={self.name}"), reverse=True)
+        found = {*processes_with(f"{MARK}={self.name}"), *processes_in({self.process.pid})}
+        return sorted(found, reverse=True)
 
     @property
     def horses(self) -> list[int]:
         """The pids of its work horses: the forked children that carry jobs out."""
-        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in path.read_text().split()]
+        return children_of(self.process.pid)
 
     @property
     def horse(self) -> int:

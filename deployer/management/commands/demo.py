@@ -28,7 +28,7 @@ from deployer.management.commandline import SpokenCommand
 from deployer.playground import scene
 from deployer.playground.scene import SERVERS
 from deployer.playground.servers import end_programs
-from servers.local import adopt_orphans
+from servers.processes import adopt_orphans
 
 FOLDER = Path(settings.BASE_DIR) / ".demo"
 #: What the servers and the site print.

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('deployer', '0003_output_offset'),
+        ('deployer', '0004_keys_and_tries'),
     ]
 
     operations = [
