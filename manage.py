@@ -44,6 +44,7 @@ def main() -> None:
     """Run one management command; a wrong setting ends it with a sentence, not a traceback."""
     if lacks_requirements():
         hand_over()
+    os.umask(0o077)  # what is written is nobody else's to read
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deployer.settings")
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line

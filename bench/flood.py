@@ -54,6 +54,7 @@ def main(_number: int, *, quick: bool) -> None:
         for name, url in (("SQLite", ""), ("PostgreSQL", server.url)):
             folder = tempfile.mkdtemp(prefix="deployer-bench-flood-")
             environment = os.environ | {"DEPLOYER_DATA_DIR": folder, "DATABASE_URL": url}
+            environment["DEPLOYER_LOG_MAX_MB"] = "10000"  # all of it is to be written
             environment["REDIS_URL"] = f"unix://{folder}/queue.sock"
             words = [sys.executable, "-m", "bench.flood", name, *["--quick"] * quick]
             try:

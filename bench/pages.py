@@ -56,9 +56,8 @@ class Site:
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU that its one worker process has spent, which other work on this machine does not change."""
-        child = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[0]
-        user, system = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:13]
+        """Seconds of CPU that it has spent, which other work on this machine does not change."""
+        user, system = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def watched(self, page: str, number: int, seconds: float, pause: float = 0) -> "Watched":
@@ -110,7 +109,7 @@ class Watched:
 
 @contextmanager
 def site(cookie: str, database: str) -> Iterator[Site]:
-    """The web server as `manage.py up` starts it, but for the number of its processes: one."""
+    """One process of the web server, as `manage.py up` starts two."""
     from deployer.management.commands.up import web_command
 
     with socket.socket() as listener:
@@ -118,7 +117,7 @@ def site(cookie: str, database: str) -> Iterator[Site]:
         listener.listen(512)
         port = listener.getsockname()[1]
         process = subprocess.Popen(
-            web_command(listener, processes=1),
+            web_command(listener),
             env=os.environ | {"DATABASE_URL": database},
             pass_fds=[listener.fileno()],
         )

@@ -1,8 +1,12 @@
 """The deployments floor as a Django app; the project package and the app are one."""
 
+from importlib import import_module
+
 from django.apps import AppConfig
 from django.db.models.signals import post_delete
 from django.utils.translation import gettext_lazy as _
+
+from deployer.queue.plain import take_pickle_away
 
 
 class DeployerConfig(AppConfig):
@@ -10,8 +14,10 @@ class DeployerConfig(AppConfig):
     verbose_name = _("Deployments")
 
     def ready(self) -> None:
-        """A project's caches go with it, however it is deleted."""
+        """Take pickle from the queue's library, let Django know our checks; a project's caches go with it."""
         from deployer.releases.caches import forget_project  # models are there from now on
         from projects.models import Project
 
+        take_pickle_away()
+        import_module("deployer.checks")
         post_delete.connect(forget_project, sender=Project, dispatch_uid="caches")

@@ -4,19 +4,24 @@ With nothing set, deployer runs on embedded defaults under one data folder: SQLi
 queue server. Every wrong value stops the start with a sentence that names the variable.
 """
 
+import difflib
 import os
 import pwd
 import secrets
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import django_stubs_ext
 import environ
+from cryptography.fernet import Fernet
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
-from deployer.host.keyfiles import new_encryption_key, read_or_make, short_socket_path
+from deployer.host.given import Given, refuse_unencoded
+from deployer.host.keyfiles import ForeignError, make_private, read_if_there, read_or_make, short_socket_path
 
 django_stubs_ext.monkeypatch()  # type arguments of Django's classes, at run time as for the type checker
 
@@ -27,33 +32,16 @@ LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 env = environ.Env()
 if (BASE_DIR / ".env").is_file():
     env.read_env(BASE_DIR / ".env")
+given = Given()
+#: Set by deployer itself, for the programs that it keeps running and the scripts that it runs.
+OWN_NAMES = ("DEPLOYER_SUPERVISOR", "DEPLOYER_RUN")
+#: What the data folder keeps from others, besides being closed to them.
+KEPT = ("secret.key", "encryption.key", "db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "mirrors", "queue")
+SHORTEST_SECRET_KEY = 32
 
 
-def _yes_or_no(name: str, default: str) -> bool:
-    value = os.environ.get(name, default).strip().lower()
-    if value in {"yes", "true", "1", "on"}:
-        return True
-    if value in {"no", "false", "0", "off", ""}:
-        return False
-    raise ImproperlyConfigured(f"{name} must be yes or no, not {value!r}.")
-
-
-def _whole_number(name: str, default: int, low: int, high: int) -> int:
-    value = os.environ.get(name, "").strip() or str(default)
-    if not value.isdecimal() or not low <= int(value) <= high:
-        raise ImproperlyConfigured(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
-    return int(value)
-
-
-def _one_of(name: str, *known: str) -> str:
-    value = os.environ.get(name, "").strip().lower() or known[0]
-    if value not in known:
-        raise ImproperlyConfigured(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r}.")
-    return value
-
-
-def _user_name(name: str) -> str:
-    value = os.environ.get(name, "").strip()
+def user_name(name: str, value: str) -> str:
+    """A user of this machine who is not root, or nobody's name; raises `ImproperlyConfigured`."""
     try:
         is_root = bool(value) and pwd.getpwnam(value).pw_uid == 0
     except KeyError as error:
@@ -84,6 +72,32 @@ def language(value: str) -> str:
     return value
 
 
+def encryption_keys(text: str) -> list[str]:
+    """The keys of a comma-separated list; raises `ImproperlyConfigured`, without the key, for one that is none."""
+    keys = [key.strip() for key in text.split(",") if key.strip()]
+    for number, key in enumerate(keys, 1):
+        try:
+            Fernet(key)
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"Key number {number} of DEPLOYER_ENCRYPTION_KEYS (or of encryption.key in the data folder) is no "
+                "encryption key: each is 32 bytes in URL-safe base64, separated by commas, the newest first. This "
+                "makes one: python3 -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+            ) from error
+    return keys
+
+
+def time_zone(name: str) -> str:
+    """The name of a time zone that is there; raises `ImproperlyConfigured`."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        close = difflib.get_close_matches(name, available_timezones(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "give a name like Europe/Berlin or UTC."
+        raise ImproperlyConfigured(f"DEPLOYER_TIME_ZONE must be a time zone, not {name!r}: {hint}") from error
+    return name
+
+
 def bind_address(value: str) -> tuple[str, int]:
     """Host and port of ``HOST:PORT``; raises `ImproperlyConfigured`."""
     host, colon, port = value.rpartition(":")
@@ -92,13 +106,27 @@ def bind_address(value: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def networks(value: str) -> list[IPv4Network | IPv6Network]:
+    """Addresses and networks, separated by commas; raises `ImproperlyConfigured`."""
+    try:
+        return [ip_network(word.strip()) for word in value.split(",") if word.strip()]
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"DEPLOYER_TRUSTED_PROXIES must be addresses or networks, like 10.0.0.5, 192.168.7.0/24: {error}."
+        ) from error
+
+
 def _database(url: str) -> dict[str, Any]:
     if not url:
         url = f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}"
+    if not url.startswith("sqlite"):
+        refuse_unencoded("DATABASE_URL", url, "/?")
     try:
         config: dict[str, Any] = dict(environ.Env.db_url_config(url))
-    except (ValueError, KeyError, ImproperlyConfigured) as error:
-        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}.") from error
+    except (ValueError, KeyError, ImproperlyConfigured) as error:  # whose words may hold the password
+        raise ImproperlyConfigured(
+            "DATABASE_URL cannot be read: write it as postgres://USER:PASSWORD@HOST/NAME or sqlite:////PATH."
+        ) from error
     engine = str(config.get("ENGINE", ""))
     if engine.endswith("sqlite3"):
         # Eight writers: 430 of 480 were refused with deferred transactions, none with IMMEDIATE.
@@ -117,6 +145,20 @@ def _database(url: str) -> dict[str, Any]:
     return config
 
 
+def check_queue(url: str) -> None:
+    """Refuse an address of the queue that cannot be used; raises `ImproperlyConfigured`, without its password."""
+    if url and not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
+    refuse_unencoded("REDIS_URL", url, "/?#" if not url.startswith("unix") else "?#")
+    try:
+        _port = urlsplit(url).port
+    except ValueError as error:  # whose words may hold the password
+        raise ImproperlyConfigured(
+            "REDIS_URL cannot be read: write it as redis://:PASSWORD@HOST:PORT/0, with what is not a letter or a digit "
+            "in the password percent-encoded."
+        ) from error
+
+
 def storage(url: str) -> dict[str, Any]:
     """Where DEPLOYER_STORAGE keeps the archives of releases: ``s3://BUCKET/FOLDER?endpoint_url=...&region_name=...``.
 
@@ -130,9 +172,10 @@ def storage(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     known = ("endpoint_url", "region_name", "addressing_style", "verify")
-    if parts.scheme != "s3" or not parts.netloc or not set(options) <= set(known):
+    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or not set(options) <= set(known):
         raise ImproperlyConfigured(
-            f"DEPLOYER_STORAGE must be s3://BUCKET/FOLDER, where needed with ?{'=...&'.join(known)}=..., not {url!r}."
+            f"DEPLOYER_STORAGE must be s3://BUCKET/FOLDER, where needed with ?{'=...&'.join(known)}=... (its login is "
+            "taken from the environment, as by the AWS tools)."
         )
     _check_store(options)
     client = Config(
@@ -168,30 +211,41 @@ def _check_store(options: dict[str, str]) -> None:
 
 # --- where things are kept -------------------------------------------------------------------------
 
-DATA_DIR = Path(os.environ.get("DEPLOYER_DATA_DIR") or BASE_DIR / "data").expanduser().absolute()
+DATA_DIR = Path(given.text("DEPLOYER_DATA_DIR") or BASE_DIR / "data").expanduser().absolute()
+#: Made with a new database, never beside one with secrets in it: see deployer.keyring.
+DEPLOYER_ENCRYPTION_KEY_FILE = DATA_DIR / "encryption.key"
 try:
     DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-    SECRET_KEY = os.environ.get("DEPLOYER_SECRET_KEY") or read_or_make(
+    for kept in (DATA_DIR, *(DATA_DIR / name for name in KEPT)):
+        make_private(kept)
+    SECRET_KEY = given.text("DEPLOYER_SECRET_KEY") or read_or_make(
         DATA_DIR / "secret.key", lambda: secrets.token_urlsafe(64)
     )
     #: Newest first: the first one encrypts, all of them decrypt.
-    DEPLOYER_ENCRYPTION_KEYS = [
-        key.strip()
-        for key in (
-            os.environ.get("DEPLOYER_ENCRYPTION_KEYS") or read_or_make(DATA_DIR / "encryption.key", new_encryption_key)
-        ).split(",")
-        if key.strip()
-    ]
+    DEPLOYER_ENCRYPTION_KEYS = encryption_keys(
+        given.text("DEPLOYER_ENCRYPTION_KEYS") or read_if_there(DEPLOYER_ENCRYPTION_KEY_FILE)
+    )
+except ForeignError as error:
+    raise ImproperlyConfigured(
+        f"{error.filename} belongs to another user and is open to others: this user cannot close it. Let it belong to "
+        "the user that runs deployer, with mode 0700 for a folder and 0600 for a file."
+    ) from error
 except OSError as error:
     raise ImproperlyConfigured(
         f"DEPLOYER_DATA_DIR={DATA_DIR} cannot be used: {error.strerror}. Name a folder that this user may write."
     ) from error
+if len(SECRET_KEY) < SHORTEST_SECRET_KEY or len(set(SECRET_KEY)) < SHORTEST_SECRET_KEY // 4:
+    raise ImproperlyConfigured(
+        f"DEPLOYER_SECRET_KEY can be guessed, and with it every login forged: give it at least {SHORTEST_SECRET_KEY} "
+        "random characters, as from: python3 -c 'import secrets; print(secrets.token_urlsafe(64))'"
+    )
 
-DATABASES = {"default": _database(os.environ.get("DATABASE_URL", "").strip())}
+DATABASES = {"default": _database(given.text("DATABASE_URL"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 #: Release archives, unless DEPLOYER_STORAGE puts them where workers on other machines reach them too.
 MEDIA_ROOT = DATA_DIR / "storage"
+FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 #: Temporary files: uploaded packages, archives from an object store. The system's own folder for them is often memory.
 FILE_UPLOAD_TEMP_DIR = DATA_DIR
 FILE_UPLOAD_HANDLERS = [
@@ -208,71 +262,84 @@ CACHES_DIR = DATA_DIR / "caches"
 # --- the queue -------------------------------------------------------------------------------------
 
 #: Empty: `manage.py up` brings up a private queue server of its own on QUEUE_SOCKET.
-REDIS_URL = os.environ.get("REDIS_URL", "").strip()
+REDIS_URL = given.text("REDIS_URL")
 QUEUE_IS_EMBEDDED = not REDIS_URL
 QUEUE_SOCKET = short_socket_path(DATA_DIR / "queue.sock")
-if REDIS_URL and not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
-    raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
+check_queue(REDIS_URL)
 
 RQ_QUEUES = {
     "default": {
         "URL": REDIS_URL or f"unix://{quote(str(QUEUE_SOCKET))}",
         "DEFAULT_TIMEOUT": -1,
         "REDIS_CLIENT_KWARGS": {"socket_connect_timeout": 3},
+        "SERIALIZER": "rq.serializers.JSONSerializer",
     }
 }
 RQ_SHOW_ADMIN_LINK = False  # the queue's pages are for superusers, at /rq/
-RQ = {"WORKER_CLASS": "deployer.queue.worker.DeploymentWorker"}
+RQ = {"WORKER_CLASS": "deployer.queue.worker.DeploymentWorker", "JOB_CLASS": "deployer.queue.job.DeploymentJob"}
 
 # --- deployments -----------------------------------------------------------------------------------
 
-DEPLOYER_WORKERS = _whole_number("DEPLOYER_WORKERS", default=2, low=1, high=64)
+DEPLOYER_WORKERS = given.whole_number("DEPLOYER_WORKERS", default=2, low=1, high=64)
 #: Servers of one deployment that are worked on side by side.
-DEPLOYER_PARALLEL_SERVERS = _whole_number("DEPLOYER_PARALLEL_SERVERS", default=50, low=1, high=500)
+DEPLOYER_PARALLEL_SERVERS = given.whole_number("DEPLOYER_PARALLEL_SERVERS", default=50, low=1, high=500)
 #: A stored release that went well is deleted after this many days, one that did not after fewer.
-DEPLOYER_RELEASE_DAYS = _whole_number("DEPLOYER_RELEASE_DAYS", default=365, low=1, high=36_500)
-DEPLOYER_UNPROVED_DAYS = _whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low=1, high=36_500)
+DEPLOYER_RELEASE_DAYS = given.whole_number("DEPLOYER_RELEASE_DAYS", default=365, low=1, high=36_500)
+DEPLOYER_UNPROVED_DAYS = given.whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low=1, high=36_500)
 #: What a release may hold; beyond it the build is taken for a mistake.
-DEPLOYER_RELEASE_MAX_FILES = _whole_number("DEPLOYER_RELEASE_MAX_FILES", default=300_000, low=1, high=100_000_000)
-DEPLOYER_RELEASE_MAX_MB = _whole_number("DEPLOYER_RELEASE_MAX_MB", default=10_000, low=1, high=10_000_000)
+DEPLOYER_RELEASE_MAX_FILES = given.whole_number("DEPLOYER_RELEASE_MAX_FILES", default=300_000, low=1, high=100_000_000)
+DEPLOYER_RELEASE_MAX_MB = given.whole_number("DEPLOYER_RELEASE_MAX_MB", default=10_000, low=1, high=10_000_000)
+#: What the process that reads an archive may take: memory, and seconds of computing.
+DEPLOYER_UNPACK_MEMORY_MB = given.whole_number("DEPLOYER_UNPACK_MEMORY_MB", default=768, low=256, high=1_000_000)
+DEPLOYER_UNPACK_SECONDS = given.whole_number("DEPLOYER_UNPACK_SECONDS", default=900, low=10, high=86_400)
+#: What the stored packages of one project may take, compressed; and what they and builds leave free on its disk.
+DEPLOYER_PACKAGES_MAX_MB = given.whole_number("DEPLOYER_PACKAGES_MAX_MB", default=100_000, low=1, high=1_000_000_000)
+DEPLOYER_KEEP_FREE_MB = given.whole_number("DEPLOYER_KEEP_FREE_MB", default=500, low=0, high=1_000_000_000)
+#: What the log of a deployment keeps, and a server of the output of a script; of what is beyond, the last lines.
+DEPLOYER_LOG_MAX_MB = given.whole_number("DEPLOYER_LOG_MAX_MB", default=200, low=1, high=1_000_000)
 #: Whom `manage.py up` becomes when root starts it; empty: it stays root.
-DEPLOYER_USER = _user_name("DEPLOYER_USER")
+DEPLOYER_USER = user_name("DEPLOYER_USER", given.text("DEPLOYER_USER"))
 #: How builds are kept apart from this machine: as well as it can, refused where they cannot be, or not at all.
-DEPLOYER_BUILD_ISOLATION = _one_of("DEPLOYER_BUILD_ISOLATION", "auto", "required", "off")
+DEPLOYER_BUILD_ISOLATION = given.one_of("DEPLOYER_BUILD_ISOLATION", "auto", "required", "off")
 #: The network of builds: one that does not reach this machine's loopback, where that can be had; this machine's; none.
-DEPLOYER_BUILD_NETWORK = _one_of("DEPLOYER_BUILD_NETWORK", "auto", "host", "none")
+DEPLOYER_BUILD_NETWORK = given.one_of("DEPLOYER_BUILD_NETWORK", "auto", "host", "none")
 #: Whom builds run as when deployer is root; empty: nobody.
-DEPLOYER_BUILD_USER = _user_name("DEPLOYER_BUILD_USER")
+DEPLOYER_BUILD_USER = user_name("DEPLOYER_BUILD_USER", given.text("DEPLOYER_BUILD_USER"))
 #: Folders of programs outside /usr and /opt that builds see, too, read-only.
-DEPLOYER_BUILD_PATHS = build_paths(os.environ.get("DEPLOYER_BUILD_PATHS", ""), DATA_DIR)
+DEPLOYER_BUILD_PATHS = build_paths(given.text("DEPLOYER_BUILD_PATHS"), DATA_DIR)
 #: What one build may take: memory (0: three quarters of the machine's), processes, room on the disk with its caches.
 DEPLOYER_BUILD_MEMORY_MB = (
-    _whole_number("DEPLOYER_BUILD_MEMORY_MB", default=0, low=0, high=100_000_000)
+    given.whole_number("DEPLOYER_BUILD_MEMORY_MB", default=0, low=0, high=100_000_000)
     or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (1 << 20) * 3 // 4
 )
-DEPLOYER_BUILD_PROCESSES = _whole_number("DEPLOYER_BUILD_PROCESSES", default=4096, low=16, high=1_000_000)
-DEPLOYER_BUILD_DISK_MB = _whole_number("DEPLOYER_BUILD_DISK_MB", default=20_000, low=1, high=100_000_000)
-#: What every build leaves free on the disk of the data folder.
-DEPLOYER_BUILD_FREE_MB = _whole_number("DEPLOYER_BUILD_FREE_MB", default=200, low=0, high=100_000_000)
+DEPLOYER_BUILD_PROCESSES = given.whole_number("DEPLOYER_BUILD_PROCESSES", default=4096, low=16, high=1_000_000)
+DEPLOYER_BUILD_DISK_MB = given.whole_number("DEPLOYER_BUILD_DISK_MB", default=20_000, low=1, high=100_000_000)
 #: Clone from paths of this machine; off, because everybody who edits a project could read any repository here.
-DEPLOYER_ALLOW_LOCAL_GIT = _yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
+DEPLOYER_ALLOW_LOCAL_GIT = given.yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
 
 # --- the site --------------------------------------------------------------------------------------
 
-DEPLOYER_BIND = bind_address(os.environ.get("DEPLOYER_BIND", "").strip() or "127.0.0.1:8000")
+DEPLOYER_BIND = bind_address(given.text("DEPLOYER_BIND", "127.0.0.1:8000"))
 #: The site is reached over https (a proxy in front of it sets X-Forwarded-Proto).
-DEPLOYER_HTTPS = _yes_or_no("DEPLOYER_HTTPS", default="no")
+DEPLOYER_HTTPS = given.yes_or_no("DEPLOYER_HTTPS", default="no")
+
+#: Networks whose word about where a request comes from is taken. A site with https has its proxy on this machine unless
+#: it says otherwise.
+DEPLOYER_TRUSTED_PROXIES = networks(
+    given.text("DEPLOYER_TRUSTED_PROXIES") or ("127.0.0.1, ::1" if DEPLOYER_HTTPS else "")
+)
 
 DEBUG = False
-ALLOWED_HOSTS = [
-    name.strip() for name in os.environ.get("DEPLOYER_ALLOWED_HOSTS", "").split(",") if name.strip()
-] or sorted({"localhost", "127.0.0.1", "[::1]", DEPLOYER_BIND[0]} - {"0.0.0.0", "[::]"})  # noqa: S104 (left out, not bound)
+ALLOWED_HOSTS = [name.strip() for name in given.text("DEPLOYER_ALLOWED_HOSTS").split(",") if name.strip()] or sorted(
+    {"localhost", "127.0.0.1", "[::1]", DEPLOYER_BIND[0]} - {"0.0.0.0", "[::]"}  # noqa: S104 (left out, not bound)
+)
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000  # an import of 2,000 servers has a box for each
 ROOT_URLCONF = "deployer.urls"
 WSGI_APPLICATION = "deployer.wsgi.application"
 
 INSTALLED_APPS = [
     "django.contrib.admin",
+    "people",  # before Django's own users: it has their command that changes a password
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -283,7 +350,6 @@ INSTALLED_APPS = [
     "django_rq",
     "ninja",
     "csp",
-    "people",
     "servers",
     "projects",
     "deployer",
@@ -293,15 +359,20 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.gzip.GZipMiddleware",
+    "deployer.web.middleware.keep_no_copies",
+    "deployer.api.errors.JsonErrors",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
+    "people.sign_in.SignInMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "deployer.web.uploads.BodyGate",  # before the CSRF check, which parses a form
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "deployer.web.middleware.UnreadableSecrets",
 ]
 
 TEMPLATES = [
@@ -328,7 +399,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "people.hashing.OneAtATimeArgon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 LOGIN_URL = "login"
@@ -360,12 +431,12 @@ CONTENT_SECURITY_POLICY = {
 # --- language, time, files -------------------------------------------------------------------------
 
 #: The language of pages before anybody chooses, and of workers and commands with all that they store.
-LANGUAGE_CODE = language(os.environ.get("DEPLOYER_LANGUAGE", "").strip().lower() or "en")
+LANGUAGE_CODE = language(given.text("DEPLOYER_LANGUAGE", "en").lower())
 LANGUAGE_COOKIE_AGE = 31_536_000
 LANGUAGE_COOKIE_SECURE = DEPLOYER_HTTPS
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 LOCALE_PATHS = [BASE_DIR / "locale"]
-TIME_ZONE = os.environ.get("DEPLOYER_TIME_ZONE", "").strip() or "UTC"
+TIME_ZONE = time_zone(given.text("DEPLOYER_TIME_ZONE", "UTC"))
 USE_TZ = True
 
 STATIC_URL = "static/"
@@ -373,7 +444,7 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = DATA_DIR / "static"
 MEDIA_URL = "storage/"
 STORAGES = {
-    "default": storage(os.environ.get("DEPLOYER_STORAGE", "").strip()),
+    "default": storage(given.text("DEPLOYER_STORAGE")),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
@@ -386,3 +457,5 @@ LOGGING = {
     # paramiko reports what deployer already says in its own words.
     "loggers": {"paramiko": {"level": "CRITICAL"}},
 }
+
+given.refuse_unknown("DEPLOYER_", *OWN_NAMES)

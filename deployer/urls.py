@@ -26,6 +26,7 @@ from deployer.web import (
     servers,
 )
 from people.access import superusers_only
+from people.sign_in import SignInForm
 
 
 def for_superusers(module: str) -> tuple[list[URLPattern], str]:
@@ -60,7 +61,7 @@ urlpatterns = [
     path("playground/", playground.playground_page, name="playground"),
     path("playground/make/", playground.playground_make, name="playground_make"),
     path("playground/remove/", playground.playground_remove, name="playground_remove"),
-    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("login/", LoginView.as_view(redirect_authenticated_user=True, authentication_form=SignInForm), name="login"),
     path("password/", account.PasswordView.as_view(), name="password"),
     path("language/", set_language, name="set_language"),
     path("logout/", LogoutView.as_view(), name="logout"),

@@ -45,19 +45,34 @@ class SecretsForm(forms.ModelForm[M]):
 
     def make_write_only(self, name: str, widget: forms.Widget) -> None:
         """Turn the field ``name`` into a write-only box that says whether there is a value."""
-        is_set = bool(getattr(self.instance, name))
         field = self.fields[name]
         field.widget = widget
         field.required = False
         widget.attrs |= {
             "autocomplete": "new-password",
-            "placeholder": _("Set. Leave empty to keep it.") if is_set else _("Not set.") if self.instance.pk else "",
+            "placeholder": self._stored(name),
         }
         self.initial[name] = ""
 
+    def _stored(self, name: str) -> Any:
+        """What is stored, in words."""
+        if self.is_unreadable(name):
+            return _("Cannot be read: enter it again.")
+        if getattr(self.instance, name):
+            return _("Set. Leave empty to keep it.")
+        return _("Not set.") if self.instance.pk else ""
+
+    def is_unreadable(self, name: str) -> bool:
+        """Whether a secret is stored that cannot be read: its row then holds something else than text."""
+        return not isinstance(vars(self.instance).get(name, ""), str)
+
     def keep_if_empty(self, name: str) -> None:
-        """Put the stored secret back where the box was left empty."""
-        if self.cleaned_data.get(name) in EMPTY_VALUES:
+        """Put the stored secret back where the box was left empty; one that cannot be read is asked for."""
+        if self.cleaned_data.get(name) not in EMPTY_VALUES:
+            return
+        if self.is_unreadable(name):
+            self.add_error(name, _("It cannot be read with the encryption keys at hand: enter it again."))
+        else:
             self.cleaned_data[name] = getattr(self.instance, name)
 
     def clean(self) -> dict[str, Any]:

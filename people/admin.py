@@ -1,17 +1,46 @@
 """The admin of users and of the API's tokens."""
 
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from people.models import ApiToken, User
+from people.sign_in import AdminSignInForm
 
-admin.site.register(User, UserAdmin)
+admin.site.login_form = AdminSignInForm
+
+
+@admin.register(User)
+class PeopleAdmin(UserAdmin[User]):
+    """Django's, which says that API tokens outlive a password, and revokes them."""
+
+    actions = ("revoke_tokens",)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """A new password; whose API tokens still work is said."""
+        response = super().user_change_password(request, id, form_url)
+        user = self.get_object(request, unquote(id))
+        if response.status_code == HTTPStatus.FOUND and user is not None and (count := user.api_tokens.count()):
+            sentence = ngettext(
+                "%d API token of this user still works: revoke it in the list of users.",
+                "%d API tokens of this user still work: revoke them in the list of users.",
+                count,
+            )
+            self.message_user(request, sentence % count, messages.WARNING)
+        return response
+
+    @admin.action(description=gettext_lazy("Revoke API tokens"), permissions=["change"])
+    def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        count = sum(user.revoke_tokens() for user in queryset)
+        self.message_user(request, _("API tokens revoked: %d") % count, messages.SUCCESS)
 
 
 @admin.register(ApiToken)

@@ -2,17 +2,27 @@
 
 import hashlib
 import secrets
+from datetime import timedelta
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import RegexValidator
 from django.db import models
-from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+from people.writes import if_nobody_else_writes
+
+#: The use of a token is written down at most this often.
+_USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 class User(AbstractUser):
     """Somebody who logs in. A model of our own, because Django's cannot be replaced once there are users."""
+
+    def revoke_tokens(self) -> int:
+        """Delete every API token of this user; gives how many there were."""
+        return self.api_tokens.all().delete()[0]
 
 
 class ApiToken(models.Model):
@@ -60,5 +70,26 @@ class ApiToken(models.Model):
         """The row of ``token`` whose user may log in, its use recorded; or nothing."""
         row = cls.objects.select_related("user").filter(digest=cls.digest_of(token), user__is_active=True).first()
         if row is not None:
-            cls.objects.filter(pk=row.pk).update(last_used_at=Now())
+            row._note_use()
         return row
+
+    def _note_use(self) -> None:
+        """Write down that it was used; a request that only reads must not wait for that, or fail."""
+        now = timezone.now()
+        if self.last_used_at is None or now - self.last_used_at >= _USE_NOTED_EVERY:
+            with if_nobody_else_writes():
+                type(self).objects.filter(pk=self.pk).update(last_used_at=now)
+
+
+class FailureCount(models.Model):
+    """How often something failed that strangers may try, as `people.counting` counts it. ``key`` is a digest."""
+
+    key = models.CharField(primary_key=True, max_length=64, editable=False)
+    level = models.FloatField(editable=False)
+    at = models.DateTimeField(editable=False, db_index=True)
+
+    class Meta:
+        default_permissions = ()  # nobody edits it
+
+    def __str__(self) -> str:
+        return f"{self.key[:12]}… {self.level:.1f}"

@@ -10,7 +10,7 @@ from django.template.loader import render_to_string
 from django.utils.translation import gettext_lazy as _
 
 from pages.forms import MultilineField
-from projects.forms import SECTIONS, VariableForm
+from projects.forms import SECTIONS, BoundProjectForm, VariableForm
 from projects.models import HealthCheck, Project, Variable
 
 _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
@@ -59,6 +59,7 @@ class VariableInline(admin.TabularInline[Variable, Project]):
 class ProjectAdmin(admin.ModelAdmin[Project]):
     """Projects; the button "Deploy" leads to the launch form."""
 
+    form = BoundProjectForm
     list_display = ("name", "environment", "project_type", "git_url", "default_branch", "deploy_button")
     list_filter = ("environment", "project_type")
     search_fields = ("name", "description", "git_url", "deploy_path")
@@ -66,6 +67,15 @@ class ProjectAdmin(admin.ModelAdmin[Project]):
     inlines = (HealthCheckInline, VariableInline)
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "widget": _SCRIPT}}
     fieldsets = tuple((title, {"fields": names}) for title, names in SECTIONS)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """A form that knows who fills it in."""
+        form = super().get_form(request, obj, change, **kwargs)
+        return type(form.__name__, (form,), {"user": request.user})
+
+    def save_model(self, request: HttpRequest, obj: Project, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        form.bind()
 
     @admin.display(description=_("deploy"))
     def deploy_button(self, project: Project) -> str:

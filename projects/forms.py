@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from django import forms
-from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.forms import BaseInlineFormSet, inlineformset_factory
@@ -12,8 +11,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pages.forms import MultilineField, SecretsForm, WriteOnlyTextarea, dress
-from people.models import User
 from projects.models import HealthCheck, Project, Variable
+from servers import binding
 from servers.models import Credential
 
 Part = TypeVar("Part", HealthCheck, Variable)
@@ -25,12 +24,15 @@ class VariableForm(SecretsForm[Variable]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if "value" in self.fields and (self.instance.is_secret or self._is_sent_as_secret()):
+        hidden = self.instance.is_secret or self._is_sent_as_secret() or self.is_unreadable("value")
+        if "value" in self.fields and hidden:
             self.make_write_only("value", WriteOnlyTextarea(attrs=_SIZE))
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
-        if self.instance.is_secret and not cleaned.get("value"):
+        if self.is_unreadable("value"):
+            self.keep_if_empty("value")
+        elif self.instance.is_secret and not cleaned.get("value"):
             if not cleaned.get("is_secret") and self.instance.value:
                 raise ValidationError(
                     {"value": _("Enter the value again: unticking the box does not reveal a stored secret.")}
@@ -86,25 +88,61 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 )
 
 
-class ProjectForm(forms.ModelForm[Project]):
-    """A project as somebody edits it on a page.
+class BoundProjectForm(forms.ModelForm[Project]):
+    """A project that sends its git credential only where ``user``, who fills in the form, may have it sent.
 
     A user who is not allowed to see credentials can neither choose one nor have the present one sent to another
     address.
     """
+
+    user: binding.Person
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.former = (self.instance.git_url, self.instance.git_credential_id)
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]  # a hook of Django's that its types lack
+        it, (former_url, former_credential) = self.instance, self.former
+        if self.errors or it.git_credential is None:
+            return
+        if not it.git_credential.serves(Credential.Purpose.GIT):
+            self._refuse("git_credential", _("The credential “%s” is not for git.") % it.git_credential)
+        elif binding.may_bind(self.user):
+            return
+        elif former_credential != it.git_credential_id:
+            self._refuse(
+                "git_credential", _("Only somebody who is allowed to see credentials chooses one for a project.")
+            )
+        elif former_url != it.git_url:
+            self._refuse(
+                "git_url",
+                _("The credential would be sent to another address: ask somebody who is allowed to see credentials."),
+            )
+
+    def _refuse(self, field: str, why: str) -> None:
+        self.add_error(field if field in self.fields else None, why)
+
+    def bind(self) -> None:
+        """Let the git credential of the saved project be sent to its host, if the user may."""
+        if binding.may_bind(self.user):
+            self.instance.bind_git_credential()
+
+
+class ProjectForm(BoundProjectForm):
+    """A project as somebody edits it on a page."""
 
     class Meta:
         model = Project
         fields: tuple[str, ...] = tuple(name for _title, names in SECTIONS for name in names)
         formfield_callback = _on_page
 
-    def __init__(self, *args: Any, user: User | AnonymousUser, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: binding.Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.may_choose_credential = user.has_perm("servers.view_credential")
-        self.former_url = self.instance.git_url
+        self.user = user
         if "git_credential" in self.fields:
-            known = Credential.objects.only("name")
-            if not self.may_choose_credential:
+            known = Credential.objects.defer(*Credential.SECRETS)
+            if not binding.may_bind(user):
                 own = self.instance.git_credential_id
                 known = known.none() if own is None else known.filter(pk=own)
             field: Any = self.fields["git_credential"]
@@ -115,15 +153,11 @@ class ProjectForm(forms.ModelForm[Project]):
         for title, names in SECTIONS:
             yield str(title), [self[name] for name in names if name in self.fields]
 
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or {}
-        redirected = self.former_url != cleaned.get("git_url")
-        if cleaned.get("git_credential") and redirected and not self.may_choose_credential:
-            self.add_error(
-                "git_url",
-                _("The credential would be sent to another address: ask somebody who is allowed to see credentials."),
-            )
-        return cleaned
+    def save(self, commit: bool = True) -> Project:
+        project: Project = super().save(commit)
+        if commit:
+            self.bind()
+        return project
 
 
 class StartForm(ProjectForm):
@@ -140,7 +174,7 @@ class GuidedForm(ProjectForm):
         fields = (
             *StartForm.Meta.fields,
             *("project_type", "default_branch", "auto_install", "install_script", "build_script", "output_dir"),
-            *("deploy_path", "deploy_script_path", "process_name", "watch_for"),
+            *("deploy_path", "shared_paths", "deploy_script_path", "process_name", "watch_for"),
         )
 
     check_url = forms.CharField(
@@ -166,7 +200,7 @@ class GuidedForm(ProjectForm):
             dress(self.fields[name], mono=True)
 
     def clean(self) -> dict[str, Any]:
-        cleaned = super().clean()
+        cleaned = super().clean() or {}
         url, named = cleaned.get("check_url"), cleaned.get("names_release")
         if url:
             header = "X-Release: {release}" if named else ""

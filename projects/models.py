@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from projects.commands.expectation import placeholder_problem
 from projects.commands.health import check_target
 from projects.validators import (
+    git_endpoint,
     validate_batches,
     validate_git_url,
     validate_header,
@@ -20,7 +21,8 @@ from projects.validators import (
     validate_user_name,
     validate_variable_name,
 )
-from servers.fields import EncryptedTextField
+from servers.fields import EncryptedTextField, is_unreadable
+from servers.hosts import Endpoint
 from servers.models import Credential, Environment
 from servers.validators import PathValidator, validate_host, validate_no_nul, validate_one_line
 
@@ -204,6 +206,23 @@ class Project(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def git_endpoint(self) -> Endpoint | None:
+        """Where its git credential is sent to; nothing where the repository is on this machine, or there is none."""
+        return git_endpoint(self.git_url)
+
+    def bind_git_credential(self) -> None:
+        """Let its git credential be sent to the host of its git address."""
+        if self.git_credential is not None and self.git_endpoint is not None:
+            self.git_credential.bind(self.git_endpoint)
+
+    def save(self, *args: Any, binds: bool = True, **kwargs: Any) -> None:
+        """A new project ``binds`` its git credential to its host. Who may make one is for the forms to say, before."""
+        is_new = self._state.adding
+        super().save(*args, **kwargs)
+        if is_new and binds:
+            self.bind_git_credential()
+
     def clean(self) -> None:
         """A relative script needs the folder it is relative to."""
         if not self.deploy_path:
@@ -219,9 +238,8 @@ class Project(models.Model):
         own = {"id", "name", "environment", "created_at", "updated_at"}
         columns = [field.attname for field in self._meta.concrete_fields if field.name not in own]
         with transaction.atomic():
-            copy = Project.objects.create(
-                name=name, environment=environment, **{column: getattr(self, column) for column in columns}
-            )
+            copy = Project(name=name, environment=environment, **{column: getattr(self, column) for column in columns})
+            copy.save(binds=False)
             for parts in (self.health_checks.all(), self.variables.all()):
                 for part in parts:
                     part.pk, part.project, part._state.adding = None, copy, True
@@ -337,4 +355,6 @@ class Variable(models.Model):
 
     def shown_value(self) -> Any:
         """The value as a page may show it: a secret never is."""
+        if is_unreadable(self):
+            return _("cannot be read: enter it again")
         return "••••••" if self.is_secret else self.value

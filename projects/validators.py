@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from servers.hosts import Endpoint
 from servers.validators import validate_host, validate_one_line
 
 _SCP_ADDRESS = re.compile(r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[^/:@\s]+):(?P<path>[^\s].*)\Z")
@@ -25,6 +26,28 @@ _SHELL_OWNED = {"BASHOPTS", "BASH_VERSINFO", "EUID", "IFS", "PPID", "SHELLOPTS",
 def is_local_git_url(value: str) -> bool:
     """Whether ``value`` is a repository on this machine."""
     return value.startswith(("/", "file://"))
+
+
+def git_endpoint(value: str) -> Endpoint | None:
+    """Where a valid git address sends a login to; nothing for a repository on this machine."""
+    if not value or is_local_git_url(value):
+        return None
+    if "://" in value:
+        url = urlsplit(value)
+        usual = 443 if url.scheme == "https" else 22
+        return Endpoint(url.hostname or "", url.port or usual, usual)
+    match = _SCP_ADDRESS.match(value)
+    return Endpoint(match["host"] if match else "", 22)
+
+
+def git_host(value: str) -> str:
+    """The host of a valid git address as git and ssh name it when they ask for a login to it."""
+    endpoint = git_endpoint(value)
+    if endpoint is None:
+        return ""
+    if value.startswith("https://"):
+        return urlsplit(value).netloc.rpartition("@")[2]
+    return endpoint.host.lower()
 
 
 def validate_git_url(value: str) -> None:
@@ -145,7 +168,7 @@ def parse_batches(value: str) -> list[tuple[int, bool]]:
     """
     batches = []
     for item in value.split(","):
-        match = re.fullmatch(r"\s*([0-9]{1,4})\s*(%?)\s*", item)
+        match = re.fullmatch(r"\s*+([0-9]{1,4})\s*+(%?)\s*+", item)
         if match is None or int(match[1]) == 0 or (match[2] and int(match[1]) > 100):
             raise ValidationError(
                 _("“%(item)s” is not a batch: give numbers of servers or percentages, like “1, 25%%, 100%%”."),

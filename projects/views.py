@@ -13,7 +13,8 @@ from django.views.decorators.http import require_http_methods
 
 from people.access import needs
 from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
-from projects.guess import Guess, example_script
+from projects.guess.examples import example_script
+from projects.guess.proposal import Guess
 from projects.models import Project
 
 

@@ -9,8 +9,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from pages.forms import MultilineField
+from servers import binding
 from servers.connection import try_connections
-from servers.forms import CredentialForm
+from servers.forms import BoundServerForm, CredentialForm
 from servers.keys import fingerprint
 from servers.models import Credential, Server, ServerGroup
 
@@ -20,9 +21,9 @@ class CredentialAdmin(admin.ModelAdmin[Credential]):
     """Secrets go in and never come out, not even for users with view permission only."""
 
     form = CredentialForm
-    list_display = ("name", "username", "kind", "has_private_key", "has_password", "server_count")
-    list_filter = ("kind",)
-    search_fields = ("name", "username")
+    list_display = ("name", "username", "kind", "purpose", "has_private_key", "has_password", "server_count")
+    list_filter = ("kind", "purpose")
+    search_fields = ("name", "username", "hosts")
     readonly_fields = ("has_private_key", "has_passphrase", "has_password", "created_at", "updated_at")
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "strip": False}}
 
@@ -32,24 +33,27 @@ class CredentialAdmin(admin.ModelAdmin[Credential]):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         shown = ("name", "username", "kind")
         if obj is not None and not self.has_change_permission(request, obj):
-            return [(None, {"fields": (*shown, "has_private_key", "has_passphrase", "has_password")})]
+            return [
+                (None, {"fields": (*shown, "has_private_key", "has_passphrase", "has_password", "purpose", "hosts")})
+            ]
         return [
             (None, {"fields": shown}),
             (_("Login by SSH key"), {"fields": ("private_key", "passphrase")}),
             (_("Login by password, or by key and password"), {"fields": ("password",)}),
+            (_("Where it is sent"), {"fields": ("purpose", "hosts")}),
         ]
 
     @admin.display(description=_("private key"), boolean=True)
-    def has_private_key(self, credential: Credential) -> bool:
-        return bool(credential.private_key)
+    def has_private_key(self, credential: Credential) -> bool | None:
+        return credential.has("private_key")
 
     @admin.display(description=_("passphrase"), boolean=True)
-    def has_passphrase(self, credential: Credential) -> bool:
-        return bool(credential.passphrase)
+    def has_passphrase(self, credential: Credential) -> bool | None:
+        return credential.has("passphrase")
 
     @admin.display(description=_("password"), boolean=True)
-    def has_password(self, credential: Credential) -> bool:
-        return bool(credential.password)
+    def has_password(self, credential: Credential) -> bool | None:
+        return credential.has("password")
 
     @admin.display(description=_("servers"), ordering="servers_with_it")
     def server_count(self, credential: Any) -> int:
@@ -60,6 +64,7 @@ class CredentialAdmin(admin.ModelAdmin[Credential]):
 class ServerAdmin(admin.ModelAdmin[Server]):
     """Machines, and the button that tests the way to them."""
 
+    form = BoundServerForm
     list_display = ("name", "address", "credential", "jump_host", "is_active", "connection_status", "last_checked_at")
     list_filter = ("is_active", "connection_status", "groups__environment", "groups")
     list_select_related = ("credential", "jump_host")
@@ -76,6 +81,15 @@ class ServerAdmin(admin.ModelAdmin[Server]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Server]:
         secrets = (f"credential__{name}" for name in Credential.SECRETS)
         return super().get_queryset(request).select_related("credential").defer(*secrets)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """A form that knows who fills it in."""
+        form = super().get_form(request, obj, change, **kwargs)
+        return type(form.__name__, (form,), {"user": request.user})
+
+    def save_model(self, request: HttpRequest, obj: Server, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        binding.bind(obj, form.user)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Like Django's own, but names the obstacle instead of the missing permission to delete it."""

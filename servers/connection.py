@@ -1,7 +1,6 @@
 """The connection test: every step of the way to a server, its result, and on failure the reason and the remedy."""
 
 import ipaddress
-import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +11,10 @@ from enum import Enum, StrEnum, auto
 from django.db import connections
 from django.utils.translation import gettext as _
 
-from servers.errors import HostKeyChangedError, ShellError
+from servers.errors import HostKeyChangedError, ShellError, explained
 from servers.keys import fingerprint
 from servers.models import Credential, Server
-from servers.sentences import because, sentences
+from servers.sentences import because, printable, sentences
 from servers.ssh.hop import Hop, in_spite_of_crowds, look_up
 from servers.ssh.shell import SSHShell
 
@@ -23,6 +22,8 @@ from servers.ssh.shell import SSHShell
 TESTED_AT_ONCE = 20
 #: How long the commands of a test may take.
 COMMAND_TIMEOUT = 20.0
+#: Characters of what a server says of itself that are shown.
+_SHOWN = 100
 #: Deployments fail without these.
 NEEDED = ("bash", "tar", "gzip", "readlink", "mv", "grep", "mkfifo")
 
@@ -149,15 +150,8 @@ class ConnectionTest:
         hop, stage = self.stages[number]
         steps: list[ConnectionStep] = []
         try:
-            match stage:
-                case Stage.NAME:
-                    self._look_up(steps)
-                case Stage.CONTACT:
-                    self._contact(hop, steps)
-                case Stage.LOGIN:
-                    self._log_in(hop, steps)
-                case Stage.WORK:
-                    self._work(steps)
+            with explained(self.route[hop]):
+                self._carry_out(hop, stage, steps)
         except ShellError as error:
             self.server.record_connection(str(error))
             where = self.route[min(hop, self._shell.entered)]  # it may have been a jump host
@@ -165,6 +159,17 @@ class ConnectionTest:
         if number == len(self.stages) - 1:
             self.server.record_connection()
         return steps
+
+    def _carry_out(self, hop: int, stage: Stage, steps: list[ConnectionStep]) -> None:
+        match stage:
+            case Stage.NAME:
+                self._look_up(steps)
+            case Stage.CONTACT:
+                self._contact(hop, steps)
+            case Stage.LOGIN:
+                self._log_in(hop, steps)
+            case Stage.WORK:
+                self._work(steps)
 
     def _look_up(self, steps: list[ConnectionStep]) -> None:
         server = self.route[0]
@@ -189,7 +194,7 @@ class ConnectionTest:
             hop.reach()
             steps.append(ConnectionStep(Level.OK, server, _("%s was reached") % server.address))
         with _timed(steps):
-            version = _plain(hop.greet())
+            version = printable(hop.greet())[:_SHOWN]
             steps.append(ConnectionStep(Level.OK, server, _("An SSH server answers"), version))
         is_new, key = hop.recognise(), fingerprint(server.host_key)
         if is_new:
@@ -225,7 +230,7 @@ class ConnectionTest:
         text = f"id -un; uname -sr; for tool in {tools}; do command -v $tool >/dev/null 2>&1 && echo $tool; done; :"
         with _timed(steps):
             answer = self._shell.capture(text, timeout=COMMAND_TIMEOUT, limit=1 << 16).stdout
-            user, system, *there = [*(_plain(line) for line in answer.splitlines()), "", ""]
+            user, system, *there = [*(printable(line)[:_SHOWN] for line in answer.splitlines()), "", ""]
             words = {"server": self.server, "user": user, "system": system}
             what = _("Connected to %(server)s as %(user)s (%(system)s)") % words
             steps.append(ConnectionStep(Level.OK, self.server, what, is_outcome=True))
@@ -275,11 +280,6 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _plain(text: str) -> str:
-    """A server's description of itself, cleaned for use in a sentence."""
-    return re.sub(r"[^\x20-\x7e\xa0-\uffff]", "?", text)[:100]
 
 
 def try_connection(server: Server) -> ConnectionReport:
@@ -334,10 +334,11 @@ def ask_host_key(server: Server) -> ShownKey:
     """The host key that a server shows now, without logging in to it; to its jump hosts it is logged in."""
     shell, hop = SSHShell(server), None
     try:
-        hop = shell.approach(len(server.route()) - 1)
-        hop.reach()
-        hop.greet()
-        return ShownKey(hop.shown_key)
+        with explained(server):
+            hop = shell.approach(len(server.route()) - 1)
+            hop.reach()
+            hop.greet()
+            return ShownKey(hop.shown_key)
     except ShellError as error:
         return ShownKey(problem=ConnectionStep.failed(server.route()[shell.entered], error))
     finally:

@@ -7,8 +7,9 @@ from django.db.models import Q, TextChoices
 from django.utils.translation import gettext_lazy as _
 
 from pages.forms import MultilineField, RowsField, SecretsForm, StyledForm, WriteOnlyInput, WriteOnlyTextarea
+from servers import binding
 from servers.imports import ansible, openssh
-from servers.imports.listing import MAX_BYTES, UnreadableListingError, text_of
+from servers.imports.listing import UnreadableListingError, check_size, text_of
 from servers.models import Credential, Server, ServerGroup
 
 #: The states of a connection in the order of the tabs.
@@ -31,12 +32,35 @@ class CredentialForm(SecretsForm[Credential]):
         "password": WriteOnlyInput,
     }
 
+    def keep_if_empty(self, name: str) -> None:
+        """A passphrase that cannot be read is gone with the key that it belonged to."""
+        if name == "passphrase" and self.is_unreadable(name) and self.cleaned_data.get("private_key"):
+            return
+        super().keep_if_empty(name)
+
+
+class BoundServerForm(forms.ModelForm[Server]):
+    """A server that sends its credential only where ``user``, who fills in the form, may have it sent."""
+
+    user: binding.Person
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.former = binding.before(self.instance)
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]  # a hook of Django's that its types lack
+        if self.errors:
+            return
+        for field, said in binding.refusals(self.instance, self.former, may=binding.may_bind(self.user)).items():
+            self.add_error(field if field in self.fields else None, said)
+
 
 class LoginChoice(forms.ModelChoiceField[Credential]):
     """A choice of logins, by name and user; the secrets are not even read."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(Credential.objects.only("name", "username", "kind"), **kwargs)
+        super().__init__(Credential.objects.defer(*Credential.SECRETS), **kwargs)
 
     def label_from_instance(self, obj: Credential) -> str:
         return f"{obj.name} ({obj.username}, {obj.get_kind_display()})"
@@ -51,7 +75,7 @@ class ServersChoice(RowsField[Server]):
         return f"{obj.name} {obj.address}"
 
 
-class ServerForm(StyledForm, forms.ModelForm[Server]):
+class ServerForm(StyledForm, BoundServerForm):
     """A server and the groups it is in. Its host key can be given beforehand; later it has a page of its own."""
 
     credential = LoginChoice(label=_("Credential"), empty_label=_("Choose a login"))
@@ -68,8 +92,9 @@ class ServerForm(StyledForm, forms.ModelForm[Server]):
             "host_key": _("If you already know it. Empty: the key shown on the first connection is pinned."),
         }
 
-    def __init__(self, *args: Any, may_group: bool = True, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: binding.Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.user = user
         hops: Any = self.fields["jump_host"]
         hops.empty_label = _("none: it is reached directly")
         if self.instance.pk is None and len(logins := list(Credential.objects.values_list("pk", flat=True)[:2])) == 1:
@@ -78,7 +103,7 @@ class ServerForm(StyledForm, forms.ModelForm[Server]):
             del self.fields["host_key"]
             hops.queryset = Server.objects.exclude(pk=self.instance.pk)
             self.initial["groups"] = [*self.instance.groups.values_list("pk", flat=True)]
-        if not may_group:
+        if not user.has_perm("servers.change_servergroup"):
             del self.fields["groups"]
 
     def save(self, commit: bool = True) -> Server:
@@ -89,6 +114,7 @@ class ServerForm(StyledForm, forms.ModelForm[Server]):
         else:
             changed = [name for name in ServerForm.Meta.fields if name in self.changed_data]
             server.save(update_fields=[*changed, "updated_at"])
+        binding.bind(server, self.user)
         if "groups" in self.fields:
             server.groups.set(self.cleaned_data["groups"])
         return server
@@ -110,13 +136,21 @@ class LoginForm(StyledForm, CredentialForm):
     """A credential on a page of its own. A key has a password beside it only where that is ticked."""
 
     with_password = forms.BooleanField(label=_("Servers want a password too, behind the key"), required=False)
-    field_order = ("name", "username", "kind", "private_key", "passphrase", "with_password", "password")
+    purpose = forms.ChoiceField(
+        label=_("Used for"), choices=Credential.Purpose, required=False, initial=Credential.Purpose.BOTH
+    )
+    field_order = (
+        *("name", "username", "kind", "private_key", "passphrase", "with_password", "password", "purpose", "hosts"),
+    )
 
     class Meta:
         model = Credential
-        fields = ("name", "username", "kind", "private_key", "passphrase", "password")
-        field_classes: ClassVar = {"private_key": MultilineField}
-        widgets: ClassVar = {"kind": forms.RadioSelect}
+        fields = ("name", "username", "kind", "private_key", "passphrase", "password", "purpose", "hosts")
+        field_classes: ClassVar = {"private_key": MultilineField, "hosts": MultilineField}
+        widgets: ClassVar = {
+            "kind": forms.RadioSelect,
+            "hosts": forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "placeholder": "*.example.com"}),
+        }
         help_texts: ClassVar = {
             "private_key": _("The whole file, from -----BEGIN to -----END. It is stored encrypted."),
             "passphrase": _("If the private key has one."),
@@ -124,12 +158,13 @@ class LoginForm(StyledForm, CredentialForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.initial["with_password"] = bool(self.instance.password)
+        self.initial["with_password"] = self.is_unreadable("password") or bool(self.instance.password)
 
     def clean(self) -> dict[str, Any]:
         given = super().clean()
         if given.get("kind") == Credential.Kind.SSH_KEY and not given.get("with_password"):
             given["password"] = ""
+            self.errors.pop("password", None)  # it is not asked for
         return given
 
 
@@ -188,7 +223,8 @@ class ImportForm(StyledForm, forms.Form):
         if values.get("source") is None:
             return values
         try:
-            data = file.read(MAX_BYTES + 1) if file is not None else text.encode()
+            check_size(file.size if file is not None else len(text))
+            data = file.read() if file is not None else text.encode(errors="replace")
             content = text_of(data).replace("\r\n", "\n")
             if values["source"] == self.Tool.OPENSSH:
                 values["listing"] = openssh.read(content)

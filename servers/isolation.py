@@ -567,7 +567,7 @@ def _resolvers(box: Sandbox) -> str:
         text = Path("/etc/resolv.conf").read_text(errors="replace")
     except OSError:
         return ""
-    servers = re.findall(r"^\s*nameserver\s+(\S+)", text, re.M)
+    servers = re.findall(r"^[ \t]*+nameserver[ \t]++(\S+)", text, re.M)
     if box.network != Network.OWN or not all(name.startswith("127.") or name == "::1" for name in servers):
         return text
     others = "".join(line for line in text.splitlines(keepends=True) if not re.match(r"\s*nameserver\b", line))

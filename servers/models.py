@@ -1,18 +1,22 @@
 """Machines and how to reach them: credentials, servers, groups of servers."""
 
 from collections.abc import Iterable
+from functools import reduce
 from itertools import chain
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models
+from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from servers.fields import EncryptedTextField
+from servers import hosts
+from servers.fields import EncryptedTextField, is_unreadable
+from servers.hosts import Endpoint
 from servers.keys import fingerprint, openssh_key
-from servers.validators import validate_host, validate_no_nul, validate_one_line
+from servers.sentences import told
+from servers.validators import validate_host, validate_hosts, validate_no_nul, validate_one_line
 
 
 class Environment(models.TextChoices):
@@ -26,12 +30,18 @@ class Environment(models.TextChoices):
 class Credential(models.Model):
     """A login: a user name with a private key or a password, or both for servers that want both; encrypted at rest.
 
-    Servers log in with it; a project may use one for its git repository.
+    Servers log in with it; a project may use one for its git repository. It is sent to its ``hosts`` alone: patterns,
+    separated by commas or lines; none at first.
     """
 
     class Kind(models.TextChoices):
         SSH_KEY = "ssh_key", _("SSH key")
         PASSWORD = "password", _("Password")
+
+    class Purpose(models.TextChoices):
+        BOTH = "both", _("Servers and git")
+        SERVERS = "servers", _("Servers")
+        GIT = "git", _("Git")
 
     #: The fields that are encrypted, and never read where only the login's name is shown.
     SECRETS: ClassVar = ("private_key", "passphrase", "password")
@@ -42,6 +52,17 @@ class Credential(models.Model):
     private_key = EncryptedTextField(_("private key"), blank=True, validators=[validate_no_nul])
     passphrase = EncryptedTextField(_("passphrase"), blank=True, validators=[validate_no_nul])
     password = EncryptedTextField(_("password"), blank=True, validators=[validate_no_nul])
+    purpose = models.CharField(_("used for"), max_length=10, choices=Purpose, default=Purpose.BOTH)
+    hosts = models.TextField(
+        _("hosts"),
+        blank=True,
+        default="",
+        validators=[validate_hosts],
+        help_text=_(
+            "It is sent to no other host: names, *.example.com, addresses or networks like 10.0.0.0/8, separated by "
+            "commas or lines. With :2222 behind it another port is meant than the usual one, with :* any."
+        ),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
@@ -55,6 +76,9 @@ class Credential(models.Model):
 
     def clean(self) -> None:
         """A key must open with its passphrase; a password login needs a password."""
+        if unreadable := [name for name in self.SECRETS if is_unreadable(self, name)]:
+            why = _("It cannot be read with the encryption keys at hand: enter it again.")
+            raise ValidationError(dict.fromkeys(unreadable, why))
         if self.kind == self.Kind.SSH_KEY:
             if not self.private_key:
                 raise ValidationError({"private_key": _("A login by SSH key needs a private key.")})
@@ -65,9 +89,34 @@ class Credential(models.Model):
         elif not self.password:
             raise ValidationError({"password": _("A login by password needs a password.")})
 
+    def has(self, name: str) -> bool | None:
+        """Whether that secret is there; None for one that cannot be read."""
+        return None if is_unreadable(self, name) else bool(getattr(self, name))
+
     def secrets(self) -> list[str]:
         """Every secret value in it, for masking."""
         return [value for name in self.SECRETS if (value := getattr(self, name))]
+
+    @property
+    def host_patterns(self) -> list[str]:
+        """The patterns of the hosts that it is for."""
+        return hosts.entries(self.hosts)
+
+    def serves(self, purpose: str) -> bool:
+        """Whether it may be used for ``purpose``: for servers or for git."""
+        return self.purpose in {purpose, self.Purpose.BOTH}
+
+    def is_for(self, endpoint: Endpoint, purpose: str) -> bool:
+        """Whether it may be sent there."""
+        return self.serves(purpose) and hosts.is_for(self.hosts, endpoint)
+
+    def bind(self, *endpoints: Endpoint) -> None:
+        """Add hosts that it is for, unless it is for them already."""
+        with transaction.atomic():
+            row = Credential.objects.select_for_update().only("hosts").get(pk=self.pk)
+            self.hosts = reduce(hosts.with_endpoint, endpoints, row.hosts)
+            if self.hosts != row.hosts:
+                Credential.objects.filter(pk=self.pk).update(hosts=self.hosts, updated_at=timezone.now())
 
 
 class ServerQuerySet(models.QuerySet["Server"]):
@@ -150,6 +199,18 @@ class Server(models.Model):
         """``host:port``, an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where its login is sent to."""
+        return Endpoint(self.host, self.port)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """A new server binds its credential to its host. Who may make one is for servers.binding to say, before."""
+        is_new = self._state.adding
+        super().save(*args, **kwargs)
+        if is_new:
+            self.credential.bind(self.endpoint)
+
     def clean(self) -> None:
         """A chain of jump hosts must end somewhere; a host key must be one."""
         hop, seen = self.jump_host, {self.pk}
@@ -184,6 +245,7 @@ class Server(models.Model):
     def record_connection(self, error: str = "", facts: dict[str, Any] | None = None) -> None:
         """Store what a connection found: online, or offline and why, and the ``facts`` that were learned."""
         self.connection_status = self.ConnectionStatus.OFFLINE if error else self.ConnectionStatus.ONLINE
+        error = told(error)
         self.connection_error = error
         self.last_checked_at = timezone.now()
         learned = self.facts | (facts or {})

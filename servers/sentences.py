@@ -1,5 +1,6 @@
 """Sentences for operators: what happened, why, and what to do, with the punctuation of their language."""
 
+import re
 from functools import reduce
 
 from django.conf import settings
@@ -39,6 +40,32 @@ def sentences(*texts: object) -> str:
     return reduce(lambda told, text: _("%(told)s %(text)s") % {"told": told, "text": text}, whole) if whole else ""
 
 
+#: What shows nothing, or turns round what stands beside it: as a part of a class of characters. Joiners are none of
+#: these, whole scripts are written with them.
+UNSEEN = r"\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+_UNSEEN = re.compile(f"[{UNSEEN}]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def seen(text: str) -> str:
+    """``text`` without characters that show nothing, or let a reader see another text than there is."""
+    return text if text.isascii() else _UNSEEN.sub("", text)
+
+
+def printable(text: str) -> str:
+    """What a server calls itself or says, on one line, for a sentence: what cannot be printed is a question mark."""
+    return re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]", "?", seen(text))
+
+
+def told(text: object) -> str:
+    """``text``, in which a server may have a part, as it is stored and shown: no control characters but line breaks."""
+    return _CONTROL.sub("", seen(storable(str(text))))
+
+
 def storable(text: str) -> str:
     """``text`` as a database takes it: what a server said in other bytes than UTF-8 is marked, NUL is dropped."""
-    return text.encode(errors="surrogateescape").decode(errors="replace").replace("\0", "")
+    try:
+        data = text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # half of a pair, as no decoder of bytes gives it
+        data = text.encode(errors="replace")
+    return data.decode(errors="replace").replace("\0", "")

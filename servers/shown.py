@@ -63,7 +63,7 @@ def one_group(pk: int) -> dict[str, Any]:
 
 def list_of_credentials() -> QuerySet[Credential, Any]:
     """Every login, without its secrets, with how many servers use it."""
-    return Credential.objects.only("name", "username", "kind", "updated_at").annotate(number=Count("servers"))
+    return Credential.objects.defer(*Credential.SECRETS).annotate(number=Count("servers"))
 
 
 def _tabs(form: ServerFilter) -> list[tuple[str, str, int]]:

@@ -10,6 +10,8 @@ from django.core.exceptions import ValidationError
 from django.utils.deconstruct import deconstructible
 from django.utils.translation import gettext as _
 
+from servers import hosts
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
 
@@ -30,6 +32,22 @@ def validate_host(value: str) -> None:
             raise ValidationError(
                 _("“%(value)s” is not a host name or an IP address."), params={"value": value}
             ) from None
+
+
+def validate_hosts(value: str) -> None:
+    """Patterns of hosts, separated by commas or lines; see `servers.hosts`."""
+    if len(hosts.entries(value)) > hosts.MOST:
+        raise ValidationError(_("More than %d patterns are too many: use wildcards or networks.") % hosts.MOST)
+    try:
+        hosts.check(value)
+    except hosts.NotAPatternError as error:
+        raise ValidationError(
+            _(
+                "“%(value)s” is not a host: give names, *.example.com, addresses or networks like 10.0.0.0/8, each "
+                "perhaps with a :port."
+            ),
+            params={"value": str(error)[:100]},
+        ) from error
 
 
 def validate_no_nul(value: str) -> None:

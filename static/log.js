@@ -54,6 +54,58 @@
     log.scrollTop = log.scrollHeight - height; // what was read stays where it was
     height = 0;
   });
+  /* The time of each line: by the clock, or since the launch. What was chosen last holds on every page. */
+  const choice = document.getElementById("log-times");
+  const launched = parseInt(log.dataset.launched, 36);
+  const remembered = () => {
+    try {
+      return localStorage.getItem("log-times") === "since";
+    } catch {
+      return false; // storage is switched off
+    }
+  };
+  let counts = remembered();
+  const two = (number) => String(number).padStart(2, "0");
+  const counted = (span) => {
+    const tenths = Math.max(0, Math.round(span / 100));
+    const seconds = Math.floor(tenths / 10);
+    const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
+    if (hours) return `${hours}:${two(minutes)}:${two(seconds % 60)}`;
+    return `${minutes}:${two(seconds % 60)}.${tenths % 10}`;
+  };
+  const tell = (times) => {
+    for (const time of times) {
+      time.dataset.clock ??= time.textContent;
+      time.textContent = counts ? counted(parseInt(time.dataset.ms, 36) - launched) : time.dataset.clock;
+    }
+  };
+  const untold = () => tell(log.querySelectorAll("time:not([data-clock])"));
+  const offer = () => {
+    choice.textContent = counts ? choice.dataset.byClock : choice.dataset.byLaunch;
+  };
+  if (counts) untold();
+  choice.hidden = false;
+  offer();
+  choice.addEventListener("click", () => {
+    counts = !counts;
+    offer();
+    tell(log.querySelectorAll("time"));
+    try {
+      localStorage.setItem("log-times", counts ? "since" : "clock");
+    } catch {
+      // then it is not remembered
+    }
+  });
+  for (const name of ["htmx:oobAfterSwap", "htmx:afterSwap"]) {
+    document.body.addEventListener(name, () => {
+      if (counts) untold();
+    });
+  }
+  log.addEventListener("mouseover", (event) => {
+    const time = event.target.closest("time:not([title])");
+    if (time) time.title = new Date(parseInt(time.dataset.ms, 36)).toISOString().replace("T", " ").replace("Z", " UTC");
+  });
+
   /* The next error after what is seen; one that is not on the page is asked for. */
   const nextError = document.getElementById("log-error");
   document.body.addEventListener("htmx:oobAfterSwap", () => {

@@ -13,7 +13,7 @@
     if (!before) return;
     const file = path.form.elements[path.form.dataset.below];
     if (!file.value.startsWith(`${before}/`)) return;
-    file.value = path.value.replace(/\/+$/, "") + file.value.slice(before.length);
+    file.value = path.value.replace(/(?<!\/)\/+$/, "") + file.value.slice(before.length);
     path.dataset.before = path.value;
   });
 })();

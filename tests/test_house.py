@@ -17,14 +17,27 @@ FLOORS = ["pages", "people", "servers", "projects", "deployer"]
 ROOMS: dict[str, dict[str, set[str]]] = {}
 
 ROOMS["pages"] = {"forms": set(), "rows": set(), "times": set()}
-ROOMS["people"] = {"models": set(), "access": {"models"}, "admin": {"models"}, "apps": set()}
-_MACHINES = {"errors", "fields", "keys", "models", "pauses", "sentences", "shell", "validators"}
+ROOMS["people"] = {
+    "writes": set(),
+    "models": {"writes"},
+    "access": {"models"},
+    "admin": {"models", "sign_in"},
+    "apps": set(),
+    "management": {"models"},
+    "origin": set(),
+    "hashing": set(),
+    "counting": {"models"},
+    "sign_in": {"models", "origin", "hashing", "counting"},
+}
+_MACHINES = {"binding", "errors", "fields", "hosts", "keys", "models", "pauses", "sentences", "shell", "validators"}
 ROOMS["servers"] = {
     "errors": {"sentences"},
     "fields": set(),
     "keys": set(),
-    "validators": set(),
-    "models": {"fields", "keys", "validators"},
+    "hosts": set(),
+    "validators": {"hosts"},
+    "models": {"fields", "hosts", "keys", "sentences", "validators"},
+    "binding": {"errors", "hosts", "models"},
     "pauses": set(),
     "sentences": set(),
     "shell": set(),
@@ -34,11 +47,11 @@ ROOMS["servers"] = {
     "ssh": _MACHINES,
     "supervised": {*_MACHINES, "ssh"},
     "connection": {*_MACHINES, "ssh"},
-    "imports": {"models", "sentences"},
-    "forms": {"models", "imports"},
+    "imports": {"binding", "models", "sentences"},
+    "forms": {"binding", "models", "imports"},
     "shown": {"models", "keys", "forms", "connection"},
-    "views": {"models", "keys", "forms", "imports", "connection"},
-    "admin": {"models", "keys", "forms", "connection"},
+    "views": {"binding", "models", "keys", "forms", "imports", "connection"},
+    "admin": {"binding", "models", "keys", "forms", "connection"},
     "apps": set(),
     "urls": {"views"},
 }
@@ -58,22 +71,25 @@ _BASE = {"models", "plan", "database"}
 _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
-    *("playground", "api", "settings"),
+    *("playground", "api", "settings", "keyring"),
 }
 ROOMS["deployer"] = {
     "database": set(),
     "plan": set(),
     "models": set(),
+    "keyring": {"models", "host.keyfiles"},
     "log": _BASE,
     "releases": _BASE,
-    "probing": {*_BASE, "log.masking"},
+    "probing": {*_BASE, "log.masking", "log.commandlines"},
     "declaring": _BASE,
     "host": set(),
     "repositories": {*_BASE, "releases"},
     "engine": {*_BASE, "log", "releases", "repositories", "probing"},
     "board": {*_BASE, "log", "releases", "repositories", "probing"},
-    "queue": {*_BASE, "engine", "board", "releases", "host"},
+    "queue": {*_BASE, "engine", "board", "releases", "host", "keyring"},
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
+    "queue.job": {"queue.sending"},
+    "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "releases", "probing"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
     "api": {*_BASE, "launching", "log", "releases", "probing"},
@@ -84,10 +100,12 @@ ROOMS["deployer"] = {
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,
-    "apps": {"releases"},
+    "apps": {"checks", "queue.plain", "releases"},
+    "checks": {"host"},
     "settings": {"host"},
     "urls": {"api", "web"},
-    "wsgi": {"database", "host"},
+    "wsgi": {"database", "host", "keyring"},
+    "serving": {"wsgi", "web.uploads"},
 }
 
 #: Library: the files and folders that may import it. Everybody else asks those.

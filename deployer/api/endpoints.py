@@ -1,29 +1,35 @@
 """The JSON API below /api/v1/: launch, read, follow and cancel deployments with a bearer token.
 
 Every error has one shape: ``{"detail": sentence, "field": input at fault or "", "blocking": id or null}``, where
-``blocking`` is the deployment in the way. 401: no valid token; 404: an id that is not there; 409: another deployment is
-in the way, or this one is not in the state for it; 422: the input does not fit, or the launch is refused.
+``blocking`` is the deployment in the way. 400: a body that cannot be read; 401: no valid token; 404: an id that is not
+there; 409: another deployment is in the way, or this one is not in the state for it; 422: the input does not fit, has a
+name that is not known, or the launch is refused; 429: too many wrong tokens came from this address.
 """
 
 from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import IO, Annotated, Any, TypeVar, cast
 
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
-from ninja import Field, File, FilterSchema, Form, NinjaAPI, Query, Schema, Status, UploadedFile
+from ninja import Field, File, FilterSchema, Form, NinjaAPI, Query, Router, Schema, Status, UploadedFile
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.pagination import LimitOffsetPagination, paginate
 from ninja.security import HttpBearer
+from ninja.utils import contribute_operation_callback
 from pydantic import ConfigDict
 
 from deployer import __version__
 from deployer.api.shapes import (
     DeploymentShape,
+    InEnvironment,
     LogPageShape,
     PreflightShape,
     ReleaseShape,
+    example,
+    one_of,
     preflight_shape,
 )
 from deployer.launching.again import launch_rollback, retry_failed
@@ -39,7 +45,10 @@ from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
 from people.models import ApiToken
+from people.sign_in import count_token_guess
+from people.writes import if_nobody_else_writes
 from projects.models import Project
+from servers.fields import DecryptionError
 from servers.models import ServerGroup
 
 Kept = TypeVar("Kept", bound=Model)
@@ -51,7 +60,63 @@ class BearerToken(HttpBearer):
     """``Authorization: Bearer TOKEN``; tokens are created in the admin."""
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
-        return ApiToken.find(token)
+        found = ApiToken.find(token)
+        if found is None:
+            wait = 0.0
+            with if_nobody_else_writes():
+                wait = count_token_guess(request)
+            if wait:
+                raise RefusedError(429, _("Too many wrong tokens came from this address: wait a minute."))
+        return found
+
+
+def _open_to_members_and_tokens(view: Callable[..., Any]) -> Callable[..., Any]:
+    """The description of the API: for people who are logged in, and for whoever has a token."""
+
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            if request.user.is_authenticated or _bearer(request):
+                return view(request, *args, **kwargs)
+        except RefusedError as error:
+            return _refused(request, error)
+        if "Authorization" in request.headers:
+            return _http_error(request, AuthenticationError())
+        return redirect_to_login(request.get_full_path())
+
+    return checked
+
+
+_bearer = BearerToken()
+
+
+class StrictRouter(Router):
+    """A router whose endpoints refuse names in the address that they do not know: a misspelt filter filters nothing."""
+
+    def add_api_operation(self, path: str, methods: list[str], view_func: Callable[..., Any], **options: Any) -> None:
+        super().add_api_operation(path, methods, _with_known_names(view_func), **options)
+
+
+def _with_known_names(view: Callable[..., Any]) -> Callable[..., Any]:
+    names: set[str] = set()
+
+    @wraps(view)
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        for name in request.GET:
+            if name not in names:
+                words = {"name": name, "names": ", ".join(sorted(names)) or _("none")}
+                raise RefusedError(
+                    422, _("There is no parameter “%(name)s” here. Known ones: %(names)s.") % words, field=name
+                )
+        return view(request, *args, **kwargs)
+
+    def learn(operation: Any) -> None:
+        for model in operation.models:
+            if model.__ninja_param_source__ == "query":
+                names.update(model.__ninja_flatten_map__)
+
+    contribute_operation_callback(checked, learn)
+    return checked
 
 
 api = NinjaAPI(
@@ -62,7 +127,8 @@ api = NinjaAPI(
         "Tokens are made in the admin."
     ),
     auth=BearerToken(),
-    docs_decorator=login_required,
+    docs_decorator=_open_to_members_and_tokens,
+    default_router=StrictRouter(),
     urls_namespace="api",
 )
 
@@ -76,7 +142,9 @@ class LaunchInput(Schema):
     launch.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid") | example(
+        project_id=1, server_group_ids=[1], deployment_type="full", branch="main"
+    )
 
     project_id: Id
     branch: str | None = Field(None, min_length=1, max_length=100)
@@ -106,27 +174,40 @@ class Pages(LimitOffsetPagination):
 class VersionShape(Schema):
     """Which deployer answers."""
 
+    model_config = example(version=__version__)
+
     version: str
 
 
 class ProjectShape(Schema):
     """The fields of a project that a launch needs."""
 
+    model_config = example(
+        id=1,
+        name="shop",
+        description="The shop",
+        environment="production",
+        project_type="node",
+        default_branch="main",
+    )
+
     id: int
     name: str
     description: str
-    environment: str
-    project_type: str
+    environment: InEnvironment
+    project_type: Annotated[str, one_of(Project.ProjectType)]
     default_branch: str
 
 
 class ServerGroupShape(Schema):
     """A group and the names of its servers."""
 
+    model_config = example(id=1, name="web", description="", environment="production", servers=["web-1", "web-2"])
+
     id: int
     name: str
     description: str
-    environment: str
+    environment: InEnvironment
     servers: list[str]
 
     @staticmethod
@@ -136,6 +217,8 @@ class ServerGroupShape(Schema):
 
 class ErrorShape(Schema):
     """Why a request was refused."""
+
+    model_config = example(detail="There is no deployment with the id 4711.", field="deployment_id", blocking=None)
 
     detail: str
     field: str = ""
@@ -153,7 +236,10 @@ class RefusedError(Exception):
 
 @api.exception_handler(RefusedError)
 def _refused(request: HttpRequest, error: RefusedError) -> HttpResponse:
-    return api.create_response(request, error.body, status=error.status)
+    response = api.create_response(request, error.body, status=error.status)
+    if error.status == 429:
+        response["Retry-After"] = "60"
+    return response
 
 
 @api.exception_handler(ValidationError)
@@ -162,6 +248,11 @@ def _does_not_fit(request: HttpRequest, error: ValidationError) -> HttpResponse:
     sentences = [f"{place}: {each['msg']}." for place, each in zip(places, error.errors, strict=True)]
     body = ErrorShape(detail=" ".join(sentences), field=places[0].partition(".")[0])
     return api.create_response(request, body, status=422)
+
+
+@api.exception_handler(DecryptionError)
+def _unreadable(request: HttpRequest, error: DecryptionError) -> HttpResponse:
+    return api.create_response(request, ErrorShape(detail=str(error)), status=409)
 
 
 @api.exception_handler(HttpError)
@@ -179,10 +270,14 @@ def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
 _SOURCES = {"body", "query", "path", "asked", "filters"}
 #: The inputs of a launch by the names that this API gives them.
 _INPUTS = {"project": "project_id", "server_groups": "server_group_ids"}
-_ERRORS = {401: ErrorShape, 404: ErrorShape, 409: ErrorShape, 422: ErrorShape}
+#: The errors of endpoints that only tell; that tell of one thing; that do something; and that read a body for it.
+_TELLS = {401: ErrorShape, 422: ErrorShape, 429: ErrorShape}
+_TELLS_OF_ONE = {**_TELLS, 404: ErrorShape}
+_ACTS = {**_TELLS_OF_ONE, 409: ErrorShape}
+_READS = {400: ErrorShape, **_ACTS}
 
 
-@api.post("/deployments", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
+@api.post("/deployments", response={201: DeploymentShape, **_READS}, tags=["deployments"])
 def create_deployment(request: Any, asked: LaunchInput) -> Status[Any]:
     """Launch a deployment. It is answered at once; follow it by its id."""
     try:
@@ -191,7 +286,7 @@ def create_deployment(request: Any, asked: LaunchInput) -> Status[Any]:
         raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
 
 
-@api.post("/preflight", response={200: PreflightShape, **_ERRORS}, tags=["deployments"])
+@api.post("/preflight", response={200: PreflightShape, **_READS}, tags=["deployments"])
 def preflight(request: Any, asked: LaunchInput) -> PreflightShape:
     """Check on every server whether this launch can work, and launch nothing. It takes some seconds."""
     try:
@@ -200,20 +295,20 @@ def preflight(request: Any, asked: LaunchInput) -> PreflightShape:
         raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
 
 
-@api.get("/deployments", response=list[DeploymentShape], tags=["deployments"])
+@api.get("/deployments", response={200: list[DeploymentShape], **_TELLS}, tags=["deployments"])
 @paginate(Pages)
 def list_deployments(request: HttpRequest, filters: Query[DeploymentFilter]) -> QuerySet[Deployment]:
     """The newest first."""
     return filters.filter(_deployments())
 
 
-@api.get("/deployments/{deployment_id}", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
+@api.get("/deployments/{deployment_id}", response={200: DeploymentShape, **_TELLS_OF_ONE}, tags=["deployments"])
 def read_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
     """One deployment and what is known of each of its servers."""
     return _all_of(_deployments(), [deployment_id], "deployment_id")[0]
 
 
-@api.get("/deployments/{deployment_id}/log", response={200: LogPageShape, **_ERRORS}, tags=["deployments"])
+@api.get("/deployments/{deployment_id}/log", response={200: LogPageShape, **_TELLS_OF_ONE}, tags=["deployments"])
 def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0) -> News:
     """Up to 500 lines after the id `after`. Ask again after `last_id` until `done`."""
     news = News.of(deployment_id, after)
@@ -222,7 +317,7 @@ def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Fiel
     return news
 
 
-@api.post("/deployments/{deployment_id}/cancel", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
+@api.post("/deployments/{deployment_id}/cancel", response={200: DeploymentShape, **_ACTS}, tags=["deployments"])
 def cancel_deployment(request: HttpRequest, deployment_id: Id, force: bool = False) -> Deployment:
     """Ask a deployment to stop; with `force`, scripts running on servers are ended too."""
     deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
@@ -231,7 +326,7 @@ def cancel_deployment(request: HttpRequest, deployment_id: Id, force: bool = Fal
     return _deployments().get(pk=deployment.pk)
 
 
-@api.post("/deployments/{deployment_id}/continue", response={200: DeploymentShape, **_ERRORS}, tags=["deployments"])
+@api.post("/deployments/{deployment_id}/continue", response={200: DeploymentShape, **_ACTS}, tags=["deployments"])
 def continue_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
     """Continue a deployment that is paused after its first batch."""
     deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
@@ -240,26 +335,26 @@ def continue_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
     return _deployments().get(pk=deployment.pk)
 
 
-@api.post("/deployments/{deployment_id}/retry", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
+@api.post("/deployments/{deployment_id}/retry", response={201: DeploymentShape, **_ACTS}, tags=["deployments"])
 def retry_deployment(request: Any, deployment_id: Id) -> Status[Any]:
     """Launch the same again for the servers that did not succeed. It is answered at once with the new deployment."""
     return _launched_from(request, deployment_id, retry_failed)
 
 
-@api.post("/deployments/{deployment_id}/rollback", response={201: DeploymentShape, **_ERRORS}, tags=["deployments"])
+@api.post("/deployments/{deployment_id}/rollback", response={201: DeploymentShape, **_ACTS}, tags=["deployments"])
 def roll_back_deployment(request: Any, deployment_id: Id) -> Status[Any]:
     """Launch the release that was live before this deployment. It is answered at once with the new deployment."""
     return _launched_from(request, deployment_id, launch_rollback)
 
 
-@api.get("/projects", response=list[ProjectShape], tags=["projects and groups"])
+@api.get("/projects", response={200: list[ProjectShape], **_TELLS}, tags=["projects and groups"])
 @paginate(Pages)
 def list_projects(request: HttpRequest) -> QuerySet[Project]:
     """The projects, by name."""
     return Project.objects.all()
 
 
-@api.get("/projects/{project_id}/releases", response={200: list[ReleaseShape], **_ERRORS}, tags=["releases"])
+@api.get("/projects/{project_id}/releases", response={200: list[ReleaseShape], **_TELLS_OF_ONE}, tags=["releases"])
 @paginate(Pages)
 def list_releases(request: HttpRequest, project_id: Id) -> QuerySet[Release]:
     """The releases that were built or uploaded, the newest first."""
@@ -267,7 +362,7 @@ def list_releases(request: HttpRequest, project_id: Id) -> QuerySet[Release]:
     return project.releases.select_related("created_by")
 
 
-@api.post("/projects/{project_id}/releases", response={201: ReleaseShape, **_ERRORS}, tags=["releases"])
+@api.post("/projects/{project_id}/releases", response={201: ReleaseShape, **_READS}, tags=["releases"])
 def upload_release(request: Any, project_id: Id, package: File[UploadedFile], note: Form[str] = "") -> Status[Any]:
     """Store a package that was built elsewhere: an archive or a jar. Deploy it by its `version`."""
     project = _all_of(Project.objects.all(), [project_id], "project_id")[0]
@@ -280,14 +375,14 @@ def upload_release(request: Any, project_id: Id, package: File[UploadedFile], no
     return Status(201, release)
 
 
-@api.get("/server-groups", response=list[ServerGroupShape], tags=["projects and groups"])
+@api.get("/server-groups", response={200: list[ServerGroupShape], **_TELLS}, tags=["projects and groups"])
 @paginate(Pages)
 def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
     """The server groups, by name."""
     return ServerGroup.objects.prefetch_related("servers")
 
 
-@api.get("/version", response=VersionShape, tags=["about"])
+@api.get("/version", response={200: VersionShape, **_TELLS}, tags=["about"])
 def read_version(request: HttpRequest) -> dict[str, str]:
     """Which deployer this is."""
     return {"version": __version__}
@@ -323,7 +418,8 @@ def _refusal(error: LaunchRefusedError, field: str) -> RefusedError:
 
 
 def _deployments() -> QuerySet[Deployment]:
-    return Deployment.objects.select_related("created_by", "release").prefetch_related("targets").defer("plan")
+    rows = Deployment.objects.select_related("created_by", "release").defer("plan")
+    return rows.prefetch_related("targets", "server_groups")
 
 
 def _all_of(rows: "QuerySet[Kept]", ids: Iterable[int], field: str) -> list[Kept]:

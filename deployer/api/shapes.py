@@ -1,26 +1,115 @@
 """How deployments look from outside: one shape for the JSON API and the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+from django.db.models import TextChoices
 from ninja import Schema
-from pydantic import field_serializer
+from pydantic import ConfigDict, PlainSerializer, WithJsonSchema
 
-from deployer.models import Deployment
+from deployer.models import Deployment, LogLine, Release, Target
 from deployer.probing.look import Finding, Level
+from servers.models import Environment
+
+#: A moment with its zone, ISO 8601.
+Moment = Annotated[
+    datetime,
+    PlainSerializer(datetime.isoformat, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+def one_of(choices: type[TextChoices], *, final: Iterable[str] = ()) -> WithJsonSchema:
+    """How text that is one of ``choices`` is described; the ``final`` ones are named."""
+    schema: dict[str, Any] = {"type": "string", "enum": list(choices.values)}
+    if final:
+        schema["description"] = f"Final, and never another one again: {', '.join(final)}."
+    return WithJsonSchema(schema)
+
+
+#: The ends of a deployment. One that is interrupted may still be settled: then it is not over yet (`is_over`).
+ENDS = (Deployment.Status.SUCCESS, Deployment.Status.FAILED, Deployment.Status.CANCELLED)
+DeploymentStatus = Annotated[str, one_of(Deployment.Status, final=ENDS)]
+#: A server that has ended may still be rolled back, until its deployment is over.
+TargetStatus = Annotated[str, one_of(Target.Status)]
+InEnvironment = Annotated[str, one_of(Environment)]
+
+
+def example(**values: Any) -> ConfigDict:
+    """The configuration of a shape, with one example of it for the document."""
+    return ConfigDict(json_schema_extra={"example": values})
+
+
+_TARGET: dict[str, Any] = {
+    "server": "web-1",
+    "status": "success",
+    "exit_code": 0,
+    "error": "",
+    "proof": {"verdict": "replaced", "name": "shop", "sentence": "Replaced: pid 4711 by pid 4823."},
+    "release_before": "20261125-1652-9492849f",
+    "release_after": "20261126-0801-7cbef637",
+    "reason": "",
+    "batch": 1,
+    "is_over": True,
+    "started_at": "2026-11-26T08:01:09.120000+00:00",
+    "finished_at": "2026-11-26T08:01:14.870000+00:00",
+}
+DEPLOYMENT: dict[str, Any] = {
+    "id": 17,
+    "project_id": 1,
+    "branch": "main",
+    "status": "success",
+    "deployment_type": "full",
+    "commit_hash": "7cbef637e1a4c0d2b9f38e5d6a7b8c9d0e1f2a3b",
+    "commit_message": "Mend the cart",
+    "error_message": "",
+    "created_at": "2026-11-26T08:01:00.031000+00:00",
+    "created_by": "ci",
+    "release": "20261126-0801-7cbef637",
+    "rollback_from": None,
+    "retry_of": None,
+    "paused_at": None,
+    "environment": "production",
+    "targets": [_TARGET],
+    "trigger": "api",
+    "server_group_ids": [1],
+    "server_groups": ["web"],
+    "started_at": "2026-11-26T08:01:00.250000+00:00",
+    "finished_at": "2026-11-26T08:01:15.020000+00:00",
+    "is_over": True,
+    "is_paused": False,
+    "cancel_requested_at": None,
+    "force_requested_at": None,
+    "url": "https://deployer.example.com/deployments/17/",
+}
 
 
 class TargetShape(Schema):
-    """One server of a deployment. ``proof`` is the evidence that its process was replaced."""
+    """One server of a deployment. ``proof`` is the evidence that its process was replaced.
+
+    ``error`` says what failed; ``reason`` also why a server that had succeeded was put back. ``is_over``: it has ended;
+    it may still be rolled back until its deployment is over.
+    """
+
+    model_config = example(**_TARGET)
 
     server: str
-    status: str
+    status: TargetStatus
     exit_code: int | None
     error: str
     proof: dict[str, Any]
     release_before: str
     release_after: str
+    reason: str
+    batch: int
+    is_over: bool
+    started_at: Moment | None
+    finished_at: Moment | None
+
+    @staticmethod
+    def resolve_is_over(target: Any) -> bool:
+        return bool(target.has_ended)
 
     @staticmethod
     def resolve_server(target: Any) -> str:
@@ -30,25 +119,40 @@ class TargetShape(Schema):
 class DeploymentShape(Schema):
     """A deployment and its servers. ``created_by`` is a user name, ``rollback_from`` and ``retry_of`` are ids.
 
-    ``paused_at`` is set while it waits, after its first batch, for somebody to continue it.
+    ``paused_at`` is set while it waits, after its first batch, for somebody to continue it: ``is_paused`` then.
+    ``is_over``: it has ended, and ``finished_at`` says when. ``cancel_requested_at`` is set once it was asked to stop,
+    ``force_requested_at`` once its scripts were to be ended too. ``url`` is the address of its page: on the
+    command line, which does not know the site's name, the path alone.
     """
+
+    model_config = example(**DEPLOYMENT)
 
     id: int
     project_id: int
     branch: str
-    status: str
-    deployment_type: str
+    status: DeploymentStatus
+    deployment_type: Annotated[str, one_of(Deployment.Type)]
     commit_hash: str
     commit_message: str
     error_message: str
-    created_at: datetime
+    created_at: Moment
     created_by: str | None
     release: str | None
     rollback_from: int | None
     retry_of: int | None
-    paused_at: datetime | None
-    environment: str
+    paused_at: Moment | None
+    environment: InEnvironment
     targets: list[TargetShape]
+    trigger: Annotated[str, one_of(Deployment.Trigger)]
+    server_group_ids: list[int]
+    server_groups: list[str]
+    started_at: Moment | None
+    finished_at: Moment | None
+    is_over: bool
+    is_paused: bool
+    cancel_requested_at: Moment | None
+    force_requested_at: Moment | None
+    url: str
 
     @staticmethod
     def resolve_created_by(deployment: Any) -> str | None:
@@ -66,25 +170,54 @@ class DeploymentShape(Schema):
     def resolve_retry_of(deployment: Deployment) -> int | None:
         return deployment.retry_of_id
 
-    @field_serializer("created_at", "paused_at")
-    def _as_iso_8601(self, value: datetime | None) -> str | None:
-        return value.isoformat() if value else None
+    @staticmethod
+    def resolve_server_group_ids(deployment: Deployment) -> list[int]:
+        return [group.pk for group in deployment.server_groups.all()]
+
+    @staticmethod
+    def resolve_server_groups(deployment: Deployment) -> list[str]:
+        return [group.name for group in deployment.server_groups.all()]
+
+    @staticmethod
+    def resolve_is_over(deployment: Deployment) -> bool:
+        return not deployment.is_active
+
+    @staticmethod
+    def resolve_url(deployment: Deployment, context: Any) -> str:
+        path = deployment.get_absolute_url()
+        request = (context or {}).get("request")
+        return request.build_absolute_uri(path) if request else path
 
 
 class ReleaseShape(Schema):
     """A release of a project. ``size`` is in bytes, packed; ``is_stored``: it can be deployed."""
 
+    model_config = example(
+        version="20261126-0801-7cbef637",
+        project_id=1,
+        origin="built",
+        state="good",
+        commit_hash="7cbef637e1a4c0d2b9f38e5d6a7b8c9d0e1f2a3b",
+        commit_message="Mend the cart",
+        size=1_048_576,
+        sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        file_count=312,
+        is_stored=True,
+        created_at="2026-11-26T08:01:05.700000+00:00",
+        created_by="ci",
+    )
+
     version: str
     project_id: int
-    origin: str
-    state: str
+    origin: Annotated[str, one_of(Release.Origin)]
+    state: Annotated[str, one_of(Release.State)]
     commit_hash: str
     commit_message: str
     size: int
     sha256: str
     file_count: int
     is_stored: bool
-    created_at: datetime
+    created_at: Moment
     created_by: str | None
 
     @staticmethod
@@ -95,20 +228,27 @@ class ReleaseShape(Schema):
     def resolve_created_by(release: Any) -> str | None:
         return release.created_by.get_username() if release.created_by else None
 
-    @field_serializer("created_at")
-    def _as_iso_8601(self, value: datetime) -> str:
-        return value.isoformat()
-
 
 class LogLineShape(Schema):
-    """One line of a log; ``server`` is null for what deployer itself says."""
+    """One line of a log; ``server`` is null for what deployer itself says, ``number`` counts the lines from 1."""
+
+    model_config = example(
+        id=90210,
+        server="web-1",
+        stream="stdout",
+        level="info",
+        content="shop is ready",
+        timestamp="2026-11-26T08:01:12.400000+00:00",
+        number=42,
+    )
 
     id: int
     server: str | None
-    stream: str
-    level: str
+    stream: Annotated[str, one_of(LogLine.Stream)]
+    level: Annotated[str, one_of(LogLine.Level)]
     content: str
-    timestamp: datetime
+    timestamp: Moment
+    number: int
 
     @staticmethod
     def resolve_id(row: Any) -> int:
@@ -118,15 +258,11 @@ class LogLineShape(Schema):
     def resolve_server(row: Any) -> str | None:
         return row.server or None
 
-    @field_serializer("timestamp")
-    def _as_iso_8601(self, value: datetime) -> str:
-        return value.isoformat()
-
 
 class LogPageShape(Schema):
     """The lines after an id. Ask again after ``last_id`` until ``done``: it has ended, and this was the last of it."""
 
-    status: str
+    status: DeploymentStatus
     done: bool
     last_id: int
     lines: list[LogLineShape]
@@ -143,7 +279,15 @@ class LogPageShape(Schema):
 class FindingShape(Schema):
     """One thing that was found before a launch; ``level`` is error, warning or info, ``server`` empty for all."""
 
-    level: str
+    model_config = example(
+        level="warning",
+        server="web-1",
+        what="The disk is nearly full",
+        why="150 MB are free for /srv/shop",
+        remedy="Free some space, or lower keep_releases.",
+    )
+
+    level: Annotated[str, one_of(Level)]
     server: str
     what: str
     why: str

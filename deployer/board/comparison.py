@@ -41,8 +41,8 @@ class Pair:
 
 
 def differing_settings(older: Deployment, newer: Deployment) -> list[Setting]:
-    """The settings, frozen at launch, that differ; none where one of the two has no plan."""
-    if not older.plan or not newer.plan:
+    """The settings, frozen at launch, that differ; none where one of the two has no plan that can be read."""
+    if not older.has_plan or not newer.has_plan:
         return []
     before, after = (Plan.from_json(cast(dict[str, Any], it.plan)) for it in (older, newer))
     mask = Masker([*before.secrets(), *after.secrets()])

@@ -1,5 +1,6 @@
 """What the servers run now: asked, kept, and compared with what deployer put there."""
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Case, Max, QuerySet, When
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -15,14 +16,17 @@ from deployer.models import Deployment, Sighting, Target
 from deployer.plan import Plan
 from deployer.probing.identity import Question
 from deployer.probing.look import look
-from deployer.releases.versions import live_in, newest_of
+from deployer.releases.versions import changed_in, left_in, newest_of, touched_by
 from projects.commands import proof, release
 from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
-from servers.errors import ShellError
+from servers.errors import ShellError, explained
+from servers.fields import DecryptionError
 from servers.models import Server
 from servers.sentences import because
 from servers.ssh.shell import connect
+
+logger = logging.getLogger(__name__)
 
 #: Servers that were seen longer ago than this are looked at again automatically.
 LOOK_EVERY = timedelta(minutes=50)
@@ -73,22 +77,15 @@ def board(project: Project) -> list[View]:
 
 def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
     """The same of several projects, by their ids; with as many questions to the database as for one."""
-    touched = _touched(projects)
-    # A rollback that did not end well came behind what was proved; one that did was proved itself.
-    moved = Case(When(proof__has_key="undone", then="finished_at"), default="begun_at")
-    places = {
-        (project, server): changed
-        for project, server, changed in touched.order_by()
-        .values_list("deployment__project", "server")
-        .annotate(changed=Max(moved))
-    }
+    touched = touched_by(projects)
+    places = changed_in(projects)
     last = _newest_changes(touched)
     servers = Server.objects.filter(pk__in=touched.values("server"), is_active=True).order_by("name")
     seen = {
         (sighting.project_id, sighting.server_id): sighting
         for sighting in Sighting.objects.filter(project__in=projects)
     }
-    known, proofs = live_in(projects), _newest_proofs(projects)
+    known, proofs = left_in(projects), _newest_proofs(projects)
     found: dict[int, list[View]] = {}
     for server in servers:
         for project in projects:
@@ -132,21 +129,20 @@ def refresh_old() -> None:
     for project in Project.objects.filter(deployments__isnull=False).distinct():
         fresh = project.sightings.filter(seen_at__gt=timezone.now() - LOOK_EVERY)
         seen = set(fresh.values_list("server_id", flat=True))
-        refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
-
-
-def _touched(projects: Iterable[Project]) -> QuerySet[Target]:
-    return Target.objects.filter(deployment__project__in=projects, started_at__isnull=False, server__isnull=False)
+        try:
+            refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
+        except DecryptionError as error:
+            logger.warning("the servers of “%s” were not looked at: %s", project, error)
 
 
 def _servers_of(project: Project) -> Collection[Server]:
-    touched = _touched([project]).values("server")
+    touched = touched_by([project]).values("server")
     return Server.objects.filter(pk__in=touched, is_active=True).select_related("credential", "jump_host")
 
 
 def _look_at(project: Project, plan: Plan, server: Server) -> None:
     try:
-        with connect(server) as link:
+        with explained(server), connect(server) as link:
             question = Question.of(plan)
             facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY, question)
             live = release.release_name(facts.live)

@@ -8,7 +8,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring.reading import declared_fields
-from projects.guess import short_name
+from projects.guess.proposal import short_name
 from projects.models import HealthCheck, Project, Variable
 
 
@@ -67,14 +67,14 @@ def _notes(project: Project, secrets: list[str]) -> list[str]:
 
 
 def _variable(row: Variable, secrets: dict[int, str]) -> dict[str, Any]:
-    declared = _declared(row)
+    declared = _declared(row, "value")
     value = {"value_env": secrets[row.pk]} if row.pk in secrets else {"value": row.value}
-    return {"name": declared.pop("name"), **value, **{name: it for name, it in declared.items() if name != "value"}}
+    return {"name": declared.pop("name"), **value, **declared}
 
 
-def _declared(row: HealthCheck | Variable) -> dict[str, Any]:
+def _declared(row: HealthCheck | Variable, *left_out: str) -> dict[str, Any]:
     """The fields of a check or variable that differ from their defaults."""
-    values = {name: _value(row, name) for name in declared_fields(type(row))}
+    values = {name: _value(row, name) for name in declared_fields(type(row)) if name not in left_out}
     return {name: value for name, value in values.items() if value != _unsaid(declared_fields(type(row))[name])}
 
 

@@ -29,6 +29,12 @@ SECTIONS: dict[str, type[models.Model]] = {
 PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
     Project: {"health_checks": HealthCheck, "variables": Variable}
 }
+#: A block at the top of a file that nothing is read from: a place for anchors that entries refer to.
+_SHARED, _SHARED_PREFIX = "shared", "x-"
+#: Mistakes of the files that are named.
+MOST_MISTAKES = 100
+#: Characters of a key or name from a file that a sentence shows.
+_NAME_SHOWN = 100
 #: Found by connecting or set by what holds the row: never declared.
 _NOT_DECLARED = {"connection_status", "connection_error", "last_checked_at", "project"}
 #: ``password_file: PATH`` and ``password_env: NAME`` keep a secret out of the file.
@@ -65,7 +71,7 @@ class Position:
 
     def key(self, name: object) -> "Position":
         """Where the value of a key is."""
-        return Position(self.file, f"{self.path}.{printable(str(name))}" if self.path else printable(str(name)))
+        return Position(self.file, f"{self.path}.{_key(name)}" if self.path else _key(name))
 
     def item(self, index: int) -> "Position":
         """Where an item of a list is."""
@@ -92,6 +98,12 @@ def printable(text: str) -> str:
     return text if text.isprintable() else repr(text)
 
 
+def _key(name: object) -> str:
+    """A key for a sentence, cut where it is too long for one."""
+    text = printable(str(name))
+    return text if len(text) <= _NAME_SHOWN else f"{text[:_NAME_SHOWN]}…"
+
+
 class _RefusedError(Exception):
     """Stops reading the current entry; the mistake is already listed."""
 
@@ -105,9 +117,12 @@ class Mistakes:
         self.wrong: set[str] = set()
 
     def note(self, place: Position, message: str) -> None:
-        """Put a mistake on the list."""
+        """Put a mistake on the list; with the last that is named, give the rest up."""
         self.mistakes.append(f"{place}: {message}")
         self.wrong.add(str(place))
+        if len(self.mistakes) == MOST_MISTAKES:
+            more = _("There may be more mistakes: only the first %d are listed.") % MOST_MISTAKES
+            raise DeclarationError([*self.mistakes, more])
 
     def refuse(self, place: Position, message: str) -> NoReturn:
         """Put a mistake on the list and leave what is being read."""
@@ -140,10 +155,12 @@ class _Reader(Mistakes):
             self.note(place, _("%(expected)s, not %(got)s.") % {"expected": expected, "got": _described(document)})
             return
         for name, items in document.items():
+            if name == _SHARED or str(name).startswith(_SHARED_PREFIX):
+                continue
             if name in SECTIONS:
                 yield from self._entries(SECTIONS[name], items, place.key(name))
             else:
-                self._note_unknown_key(place, name, SECTIONS)
+                self._note_unknown_key(place, name, [*SECTIONS, _SHARED])
 
     def refuse_names_declared_twice(self, entries: Iterable[Declared]) -> None:
         """One name, one declaration, over all the files."""

@@ -22,8 +22,11 @@ from deployer.declaring.reading import (
     read_files,
     secret_fields,
 )
-from projects.models import HealthCheck, Variable
-from servers.models import Server
+from projects.models import HealthCheck, Project, Variable
+from servers import binding
+from servers.fields import is_unreadable
+from servers.models import Credential, Server
+from servers.sentences import sentences
 
 #: What stands where a value may not be shown.
 HIDDEN = object()
@@ -69,15 +72,18 @@ def _in_words(value: Any) -> str:
     return printable(value) if isinstance(value, str) and value else repr(value)
 
 
-def apply(files: Sequence[DeclarationFile], *, dry_run: bool = False) -> list[RowChange]:
+def apply(files: Sequence[DeclarationFile], *, dry_run: bool = False, may_bind: bool = False) -> list[RowChange]:
     """Make the database what ``files`` declare, and say what changed.
+
+    A credential that the files only name is sent to the hosts that it is for, and to new ones where ``may_bind``; one
+    that they declare without hosts is bound to those that they use it for.
 
     Raises `DeclarationError`, with nothing written. With ``dry_run`` everything is done, checked and undone.
     """
     entries = read_files(files)
     try:
         with transaction.atomic():
-            writer = _Writer()
+            writer = _Writer(may_bind=may_bind)
             changes = writer.write(entries)
             if writer.mistakes:
                 raise DeclarationError(writer.mistakes)
@@ -91,13 +97,19 @@ def apply(files: Sequence[DeclarationFile], *, dry_run: bool = False) -> list[Ro
 class _Writer(Mistakes):
     """Writes entries inside the caller's transaction: credentials first, projects last."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_bind: bool) -> None:
         super().__init__()
+        self._may_bind = may_bind
+        self._unbound: set[str] = set()
         self._declared: set[tuple[type[models.Model], str]] = set()
         self._changes: list[RowChange] = []
 
     def write(self, entries: Sequence[Declared]) -> list[RowChange]:
         self._declared = {(entry.model, entry.name) for entry in entries}
+        self._unbound = {*Credential.objects.filter(hosts="").values_list("name", flat=True)}
+        for entry in entries:
+            if entry.model is Credential:
+                (self._unbound.discard if "hosts" in entry.values else self._unbound.add)(entry.name)
         for model in SECTIONS.values():
             rows = [(entry, self._row(entry)) for entry in entries if entry.model is model]
             if model is Server:
@@ -109,12 +121,14 @@ class _Writer(Mistakes):
         row, created = _found(entry.model, entry.name), False
         if row is None:
             row, created = entry.model(), True
+        former = binding.before(row) if isinstance(row, Server) else None
         change = RowChange(str(entry.model._meta.verbose_name), entry.name, created)
         self._changes.append(change)
         before = len(self.wrong)
         change.fields += self._assign(row, entry, skip={"servers", "jump_host"})
         if created or change.fields:
             self._check(row, entry, exclude=["jump_host"])
+            self._bind(row, former, entry)
         parts = {name: self._parts(row, entry, name, change) for name in entry.parts}
         if len(self.wrong) > before:
             return None
@@ -134,7 +148,7 @@ class _Writer(Mistakes):
         for name, declared in entry.values.items():
             if name in skip:
                 continue
-            old, new = getattr(row, name, None) if row.pk else None, declared
+            old, new = _stored(row, name), declared
             if isinstance(entry.model._meta.get_field(name), models.ForeignKey):
                 new = self._referred(entry, name, declared)
             if row.pk is None or old != new:
@@ -175,6 +189,40 @@ class _Writer(Mistakes):
                 if str(place) not in self.wrong:
                     for each in errors:
                         self.note(place, _objection(row, name, each, given=name in entry.values))
+
+    def _bind(self, row: models.Model, former: Server | None, entry: Declared) -> None:
+        """Bind the credential of a row to where the row sends it, or say in which file it is not for that."""
+        if isinstance(row, Server) and row.credential_id:
+            self._bind_server(row, former, entry)
+        elif isinstance(row, Project) and row.git_credential and row.git_endpoint:
+            if not row.git_credential.serves(Credential.Purpose.GIT) or not self._is_free(row.git_credential):
+                said = binding.not_for(row.git_credential, row.git_endpoint, Credential.Purpose.GIT)
+                self._note_unbound(entry, {"git_credential": said} if said else {})
+            else:
+                row.bind_git_credential()
+
+    def _bind_server(self, server: Server, former: Server | None, entry: Declared) -> None:
+        """The same for a server. What the files declare with its hosts goes to those, through whatever jump host."""
+        credential, purpose = server.credential, Credential.Purpose.SERVERS
+        if not credential.serves(purpose) or self._is_free(credential):
+            said = binding.refusals(server, former, may=True)
+        elif (Credential, credential.name) in self._declared:
+            why = binding.not_for(credential, server.endpoint, purpose)
+            said = {"host": why} if why else {}
+        else:
+            said = binding.refusals(server, former, may=False)
+        self._note_unbound(entry, said)
+        if not said:
+            credential.bind(server.endpoint)
+
+    def _is_free(self, credential: Credential) -> bool:
+        """Whether it may be sent to new hosts."""
+        return self._may_bind or credential.name in self._unbound
+
+    def _note_unbound(self, entry: Declared, said: dict[str, str]) -> None:
+        for name, why in said.items():
+            hint = _("Or add the host to its “hosts” in the files, or apply them with --bind.")
+            self.note(entry.places.get(name, entry.place), sentences(why, hint))
 
     def _parts(
         self, row: models.Model, entry: Declared, name: str, change: RowChange
@@ -223,15 +271,25 @@ class _Writer(Mistakes):
             if saved is None or "jump_host" not in entry.values:
                 continue
             row, change = saved
+            former = binding.before(row) if isinstance(row, Server) else None
             before = len(self.wrong)
             only = Declared(entry.model, entry.place, {"jump_host": entry.values["jump_host"]}, entry.places)
             differences = self._assign(row, only)
             if differences and len(self.wrong) == before:
                 change.fields += differences
                 _save(row, False, ["jump_host"])
-                changed.append((entry, row))
-        for entry, row in changed:
-            self._check(Server.objects.get(pk=row.pk), entry, exclude=[])
+                changed.append((entry, row, former))
+        for entry, row, former in changed:
+            server = Server.objects.get(pk=row.pk)
+            self._check(server, entry, exclude=[])
+            self._bind(server, former, entry)
+
+
+def _stored(row: models.Model, name: str) -> Any:
+    """The value of a row that is there; `HIDDEN` for a secret that cannot be read, which is like none that is given."""
+    if not row.pk:
+        return None
+    return HIDDEN if is_unreadable(row, name) else getattr(row, name, None)
 
 
 def _found(model: type[models.Model], name: str) -> models.Model | None:

@@ -85,7 +85,7 @@ def _export(work: Work, shell: LocalShell, private: Path, tree: Path) -> str:
     path, env = str(mirror.path), mirror.env
     work.log.say(_("Fetching %s") % plan.git_url)
     with mirror.locked(work.check):
-        _run(work, shell, git.fetch(path, plan.git_url, env), _("Fetching %s failed") % plan.git_url)
+        _fetch(work, shell, mirror)
         found: list[bytes] = []
         code = shell.run(
             git.resolve(path, deployment.branch, env),
@@ -105,6 +105,17 @@ def _export(work: Work, shell: LocalShell, private: Path, tree: Path) -> str:
     insist(lambda: deployment.held().update(commit_hash=commit, commit_message=subject))
     work.log.say(f"{deployment.branch} → {commit[:12]} {subject}")
     return commit
+
+
+def _fetch(work: Work, shell: LocalShell, mirror: Mirror) -> None:
+    """Bring the mirror up to date; a redirect is explained."""
+    what = _("Fetching %s failed") % mirror.url
+    try:
+        _run(work, shell, mirror.fetching(), what)
+    except BuildError as error:
+        if git.is_redirected(error.why):
+            raise BuildError(what, *mirror.explain(error.why)) from error
+        raise
 
 
 def _end_leftovers(work: Work, shell: LocalShell) -> None:
@@ -249,7 +260,7 @@ _SETTINGS = {
     "memory": "DEPLOYER_BUILD_MEMORY_MB",
     "processes": "DEPLOYER_BUILD_PROCESSES",
     "disk": "DEPLOYER_BUILD_DISK_MB",
-    "free": "DEPLOYER_BUILD_FREE_MB",
+    "free": "DEPLOYER_KEEP_FREE_MB",
 }
 #: The status of a script that was killed because a file of it grew too large.
 _FILE_TOO_LARGE = 128 + signal.SIGXFSZ

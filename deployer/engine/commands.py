@@ -9,8 +9,8 @@ from projects.commands import release as release_commands
 from servers.errors import TransferError
 from servers.ssh.shell import Output, SSHShell
 
-#: The most that is printed: a line for each file of the largest releases.
-LISTING = 64 << 20
+#: The most that is printed, unless it is a list of files: so much for each of them, and for what an application adds.
+LIMIT, FOR_A_FILE = 1 << 20, 600
 
 
 class Commands:
@@ -21,16 +21,20 @@ class Commands:
         self.deploy_path = deploy_path
         self.timeout = timeout
 
-    def capture(self, text: str, what: str, fine: Container[int] = (0,)) -> str:
-        """Run ``text`` and give what it printed; another status than ``fine`` is a `TransferError`."""
-        return self.accept(self.link.capture(text, timeout=self.timeout, limit=LISTING), what, fine)
+    def capture(self, text: str, what: str, fine: Container[int] = (0,), files: int = 0) -> str:
+        """Run ``text`` and give what it printed; another status than ``fine`` is a `TransferError`.
+
+        ``files`` is how many of them the answer may be about.
+        """
+        limit = LIMIT + files * FOR_A_FILE
+        return self.accept(self.link.capture(text, timeout=self.timeout, limit=limit), what, fine)
 
     def accept(self, answer: Output, what: str, fine: Container[int] = (0,)) -> str:
         """What ``answer`` printed if its status is one of ``fine``; else a `TransferError` that says why."""
         if answer.code in fine:
             return answer.stdout
         reason = release_commands.REASONS.get(answer.code)
-        lines = answer.stderr.strip().splitlines()
+        lines = answer.stderr.strip()[-LIMIT:].splitlines()
         detail = " / ".join(lines[:2])[:500]
         if reason:
             values = {"path": self.deploy_path, "named": "".join(lines[-1:])[:300]}

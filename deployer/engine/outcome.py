@@ -43,8 +43,10 @@ class Outcome:
         if self.status == Deployment.Status.SUCCESS:
             return ""
         cancelled = _("Cancelled.") if self.cancelled else ""
+        put_back = [target for target in self.targets if self._first(target).was_put_back]
         others = [
-            self._named(Status.ROLLED_BACK, _("Rolled back: %s")),
+            self._named(Status.ROLLED_BACK, _("Rolled back: %s"), put_back),
+            _("Put back, having succeeded: %s") % ", ".join(map(str, put_back)) if put_back else "",
             self._named(Status.SUCCESS, _("Done: %s")),
             self._named(Status.CANCELLED, _("Stopped or not started: %s")),
             self._named(Status.SKIPPED, _("Skipped: %s")) if not self.why else "",
@@ -57,7 +59,7 @@ class Outcome:
         return [because(target, target.error) for target in done]
 
     def _failures(self) -> str:
-        failed = [target for target in self.targets if target.has_failed]
+        failed = [target for target in self.targets if self._first(target).has_failed]
         if not failed:
             return ""
         count = ngettext(
@@ -68,6 +70,10 @@ class Outcome:
             same.setdefault(target.error, []).append(target.server_name)
         return because(count, clauses(*(because(", ".join(names), error) for error, names in same.items())))
 
-    def _named(self, status: Status, words: str) -> str:
-        names = [target.server_name for target in self.targets if target.status == status]
-        return words % ", ".join(names) if names else ""
+    def _first(self, target: Target) -> Target:
+        """The name under which the work on a machine was done."""
+        return next((other for other in self.targets if other.pk == target.same_as_id), target)
+
+    def _named(self, status: Status, words: str, apart: Sequence[Target] = ()) -> str:
+        named = [target for target in self.targets if target.status == status and target not in apart]
+        return words % ", ".join(map(str, named)) if named else ""

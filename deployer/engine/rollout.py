@@ -29,7 +29,7 @@ def roll_out(run: Run, *steps: Step) -> None:
 
     def turn(server: ServerRun) -> None:
         server.attempt(*steps)
-        server.keep_evidence()
+        server.attempt(ServerRun.keep_evidence, ended_too=True)
 
     waiting = [server for server in run.servers if not server.target.has_ended]
     batches = [list(servers) for _number, servers in groupby(waiting, key=lambda server: server.target.batch)]

@@ -1,5 +1,7 @@
 """The two routines, side by side: the steps they share, and where they differ."""
 
+from typing import Any, cast
+
 from deployer.engine.building import build, built_before, clone
 from deployer.engine.rollout import on_every_server, roll_out
 from deployer.engine.run import Run
@@ -7,6 +9,7 @@ from deployer.engine.server_run import ServerRun
 from deployer.engine.tidying import tidy
 from deployer.engine.way_back import settle
 from deployer.models import Deployment
+from deployer.plan import Plan
 from deployer.releases.store import need_store
 
 Status = Deployment.Status
@@ -41,9 +44,12 @@ ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_on
 
 
 def carry_out(deployment_id: int, claim: str = "") -> bool:
-    """Claim a deployment and run its routine. False: it is not there to be claimed, so nothing was done."""
-    deployment = Deployment.objects.select_related("project").filter(pk=deployment_id).first()
-    if deployment is None or not deployment.claim_for_worker(claim):
+    """Claim a deployment and run its routine. False: it is not there to be claimed, so nothing was done.
+
+    One whose plan cannot be read is not claimed: raises `DecryptionError`.
+    """
+    deployment = Deployment.objects.active().select_related("project").filter(pk=deployment_id).first()
+    if deployment is None or not (_has_plan(deployment) and deployment.claim_for_worker(claim)):
         return False
     with Run(deployment) as run:
         ROUTINES[Deployment.Type(deployment.deployment_type)](run)
@@ -53,11 +59,16 @@ def carry_out(deployment_id: int, claim: str = "") -> bool:
 def settle_lost(deployment_id: int, claim: str = "") -> bool:
     """Claim an interrupted deployment and ask its servers what is true; nothing is started on them.
 
-    False: it is not there to be claimed.
+    False: it is not there to be claimed. Raises `DecryptionError` as above.
     """
     deployment = Deployment.objects.active().select_related("project", "release").filter(pk=deployment_id).first()
-    if deployment is None or not deployment.claim_to_settle(claim):
+    if deployment is None or not (_has_plan(deployment) and deployment.claim_to_settle(claim)):
         return False
     with Run(deployment) as run:
         on_every_server(run, settle, ended_too=True)
     return True
+
+
+def _has_plan(deployment: Deployment) -> bool:
+    """Read the plan before the deployment is claimed: once it is, its worker has to end it."""
+    return bool(Plan.from_json(cast(dict[str, Any], deployment.plan)))

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.engine.outcome import Outcome
-from deployer.engine.server_run import ServerRun
+from deployer.engine.server_run import AT_WORK, ServerRun
 from deployer.engine.work import Work
 from deployer.models import Deployment, Release, Target
 from servers.errors import ShellError, StoppedError, UnreachableError
@@ -163,7 +163,9 @@ class Run:
         for server in self.servers:
             if server.target.has_ended:
                 continue
-            if cancelled:
+            if server.target.status in AT_WORK:  # its script may have run
+                server.end(Target.Status.UNKNOWN, _("Not followed to its end: %s") % (why or _("it was cancelled")))
+            elif cancelled:
                 server.end(Target.Status.CANCELLED, _("Cancelled before it started."))
             else:
                 server.end(Target.Status.SKIPPED, _("Not started: %s") % (why or _("an earlier step failed")))

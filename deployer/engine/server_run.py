@@ -32,6 +32,7 @@ from servers.errors import (
     ShellError,
     StoppedError,
     UnreachableError,
+    explained,
 )
 from servers.sentences import sentences, storable
 from servers.ssh.shell import SSHShell, connect
@@ -119,7 +120,8 @@ class ServerRun:
             if self.first is not None or (self.target.has_ended and not ended_too):
                 return
             try:
-                step(self)
+                with explained(self):
+                    step(self)
             except ShellError as error:
                 self.fail(error)
 

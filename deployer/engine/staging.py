@@ -186,7 +186,8 @@ class Staging:
 
     def _compared(self, want: Manifest) -> Damage | None:
         text = wholeness.compare(self.path, self.release.version, want.entries, self._made_at)
-        wrong = damage(self.commands.capture(text, _("The release could not be compared")), want)
+        answer = self.commands.capture(text, _("The release could not be compared"), files=len(want.entries))
+        wrong = damage(answer, want)
         return wrong if wrong.paths else None
 
     def _put_right(self, found: PathState, wrong: Damage) -> None:
@@ -275,9 +276,7 @@ class Staging:
         if made.code == 0:
             self.voice.say(_("Release %s was changed on the server; comparing file by file") % version)
             listing = release_commands.listing(self.path, self.release.version, self.nonce)
-            change = difference(
-                Manifest.from_listing(self.commands.capture(listing, _("The files could not be listed"))), want
-            )
+            change = difference(self._listed(listing, want), want)
             trim = release_commands.trim(self.path, self.release.version, self.nonce, change.delete)
             self.commands.capture(trim, _("The files could not be deleted"))
             if _worth_it(change, want) and self._apply(change.send, want, packing):
@@ -285,6 +284,11 @@ class Staging:
         self.voice.warn(_("Release cannot be built from %s on the server; sending it in full") % version)
         self._discard()
         return ""
+
+    def _listed(self, listing: str, want: Manifest) -> Manifest:
+        """What is in the work folder; there may be as much again as is ``want``ed, of an application's own."""
+        what = _("The files could not be listed")
+        return Manifest.from_listing(self.commands.capture(listing, what, files=len(want.entries)))
 
     def _base(self, findings: PathState) -> tuple[str, Manifest] | None:
         """The release on the server to start from, and what it should consist of: the live one, else the newest."""
@@ -389,7 +393,7 @@ class Staging:
     def _explain(self, want: Manifest) -> None:
         """Name the entries that differ from those sent: the file system may not be able to hold them."""
         listing = release_commands.listing(self.path, self.release.version, self.nonce)
-        have = Manifest.from_listing(self.commands.capture(listing, _("The files could not be listed")))
+        have = self._listed(listing, want)
         self._discard()
         wrong = difference(have, want)
         names = [*(entry.path for entry in wrong.send), *wrong.delete][:5]

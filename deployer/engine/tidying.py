@@ -8,7 +8,7 @@ from deployer.engine.server_run import ServerRun
 from deployer.models import Release
 from deployer.releases.versions import Recorded, recorded
 from projects.commands import release as release_commands
-from servers.errors import ShellError
+from servers.errors import ShellError, explained
 
 
 def tidy(server: ServerRun) -> None:
@@ -20,7 +20,8 @@ def tidy(server: ServerRun) -> None:
     if not server.switched or server.target.exit_code is None or server.target.server_id is None:
         return
     try:
-        _remove_old(server, server.target.server_id)
+        with explained(server):
+            _remove_old(server, server.target.server_id)
     except ShellError as error:
         server.voice.warn(str(error))
 

@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 from deployer.database import insist
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
+from deployer.log import commandlines
 from deployer.log.terminal import clean_lines
 from deployer.models import Sighting, Target
 from deployer.plan import Location, Plan
@@ -144,7 +145,7 @@ class Verification:
             shown = self.link.capture(text, timeout=15).stdout
         except ShellError:
             return
-        shown = self.work.log.mask(clean_lines(shown))[-EVIDENCE_LIMIT:]
+        shown = commandlines.lines(self.work.log.mask(clean_lines(shown)))[-EVIDENCE_LIMIT:]
         if shown.strip():
             insist(lambda: Target.objects.filter(pk=self.target.pk).update(evidence=shown))
             self.voice.warn(_("Evidence from the server:") + "\n" + shown)

@@ -13,7 +13,7 @@ from deployer.models import Release, Sighting, Target
 from projects.commands import release as release_commands
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
-from servers.errors import OUTCOME_UNKNOWN, ShellError
+from servers.errors import OUTCOME_UNKNOWN, ShellError, explained
 from servers.sentences import clauses, sentences, storable
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import only_before
@@ -94,13 +94,14 @@ def roll_back(server: ServerRun) -> None:
         return
     undone, status = _Undone(), Status.FAILED
     try:
-        if server.facts is None:
-            server.connect()
-        if target.status == Status.UNKNOWN:  # its script may still be running: two are never run side by side
-            SupervisedRun(server.link, target.run_key).kill(server.plan.run_as)
-        if not target.undo_key and not _begin(server):
-            return
-        _undo(server, previous, undone)
+        with explained(server):
+            if server.facts is None:
+                server.connect()
+            if target.status == Status.UNKNOWN:  # its script may still be running: two are never run side by side
+                SupervisedRun(server.link, target.run_key).kill(server.plan.run_as)
+            if not target.undo_key and not _begin(server):
+                return
+            _undo(server, previous, undone)
     except ShellError as error:
         undone.problem = str(error)
         # Without its link, nobody knows how far a rollback came that had begun; one that had not changes nothing.

@@ -1,7 +1,9 @@
 """Small private files and paths under the data folder, created on the first start."""
 
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +33,34 @@ def read_or_make(path: Path, make: Callable[[], str]) -> str:
         finally:
             Path(name).unlink()
     return path.read_text().strip()
+
+
+def read_if_there(path: Path) -> str:
+    """The secret kept in ``path``; empty where there is none."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+class ForeignError(PermissionError):
+    """A file or folder that belongs to another user is open to others; ``filename`` names it."""
+
+
+def make_private(path: Path) -> None:
+    """Take from a file or folder, if it is there, what others than its owner may do with it.
+
+    Raises `ForeignError` where somebody else owns it: what is in it may be theirs, too.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return
+    if not status.st_mode & 0o077:
+        return
+    if status.st_uid != os.geteuid():
+        raise ForeignError(errno.EPERM, "it belongs to another user", str(path))
+    path.chmod(stat.S_IMODE(status.st_mode) & ~0o077)
 
 
 def short_socket_path(path: Path) -> Path:

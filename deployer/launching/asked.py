@@ -63,7 +63,10 @@ class LaunchRequest:
         return dict(zip(active, numbers, strict=True))
 
     def plan(self) -> Plan:
-        """The project's configuration as it is now, with what is asked for this time alone."""
+        """The project's configuration as it is now, with what is asked for this time alone.
+
+        Raises `DecryptionError` where one of its variables cannot be read.
+        """
         plan = Plan.of(self.project, self.groups)
         return replace(
             plan,

@@ -16,7 +16,7 @@ from deployer.probing.place import real_place
 from deployer.releases.isolation import isolation
 from projects.commands.matching import Found
 from projects.commands.proof import listed, unknown_process
-from servers.errors import ShellError
+from servers.errors import ShellError, explained
 from servers.models import Server
 from servers.ssh.shell import connect
 
@@ -66,7 +66,11 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
     def look_at(server: Server) -> tuple[list[Finding], str]:
         notices: list[str] = []
         try:
-            with translation.override(language), connect(server, on_notice=notices.append) as shell:
+            with (
+                translation.override(language),
+                explained(server),
+                connect(server, on_notice=notices.append) as shell,
+            ):
                 facts, answer = look(shell, plan, deployment_type, question)
                 service = question.read(answer)
                 found = [

@@ -10,6 +10,7 @@ from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import Accepted, LaunchRefusedError, check_launch, refusal_while_active
 from deployer.models import Deployment, Target
 from deployer.queue.sending import enqueue_deployment
+from deployer.releases.versions import running_in
 from projects.models import Project
 from servers.models import Server, ServerGroup
 from servers.sentences import as_stored
@@ -59,6 +60,7 @@ def _written(request: LaunchRequest, accepted: Accepted) -> Deployment:
     deployment.server_groups.set(request.groups)
     with as_stored():
         inactive = _("The server is not active.")
+    running = running_in([request.project]).get(request.project.pk, {})
     Target.objects.bulk_create(
         Target(
             deployment=deployment,
@@ -68,6 +70,7 @@ def _written(request: LaunchRequest, accepted: Accepted) -> Deployment:
             batch=accepted.batches.get(server, 1),
             status=Target.Status.PENDING if server.is_active else Target.Status.SKIPPED,
             error="" if server.is_active else inactive,
+            release_at_launch=running.get(server.pk, ""),
             run_key=get_random_string(32, "0123456789abcdef"),
         )
         for server in accepted.servers

@@ -13,6 +13,7 @@ from deployer.plan import Check, Plan
 from projects.commands import expectation
 from projects.models import Project
 from projects.validators import validate_batches
+from servers.fields import DecryptionError
 from servers.models import Server
 
 
@@ -55,7 +56,11 @@ def check_launch(request: LaunchRequest) -> Accepted:
     for rule in RULES:
         if refusal := rule(request):
             raise refusal
-    return Accepted(request.servers, request.active, request.code, request.batch_of_each(), request.plan())
+    try:
+        plan = request.plan()
+    except DecryptionError as error:
+        raise LaunchRefusedError(str(error), field="project") from error
+    return Accepted(request.servers, request.active, request.code, request.batch_of_each(), plan)
 
 
 def refusal_while_active(project: Project) -> LaunchRefusedError:

@@ -1,17 +1,12 @@
 """From the bytes of a program's output to the lines of a log: whole, decoded, masked and clean."""
 
-import re
-
 from django.utils.translation import gettext as _
 
 from deployer.log.masking import Masker
-from deployer.log.terminal import clean
+from deployer.log.terminal import clean, is_clean
 
 #: Bytes of a line that are kept; the rest is counted and left out.
 LINE_LIMIT = 16_384
-
-#: Where none of these is, `clean` has nothing to do.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class LineSplitter:
@@ -53,11 +48,14 @@ class LineSplitter:
         return [self._line()] if self._held or self._left_out else []
 
     def _whole_lines(self, block: bytes) -> list[str]:
-        """Lines that came whole: at once where nothing is in them but text, which is nearly always, else each alone."""
+        """Lines that came whole: at once where no secret is in them, which is nearly always, else each alone."""
         text = block.decode(errors="replace")
-        if _CONTROL.search(text) is None and not self._mask.finds(text):
-            lines = text.split("\n")
-            if len(max(lines, key=len)) <= LINE_LIMIT:
+        lines = text.split("\n")
+        if len(max(lines, key=len)) <= LINE_LIMIT and not self._mask.finds(text):
+            if is_clean(text):
+                return lines
+            lines = [clean(line) for line in lines]
+            if not self._mask.finds("\n".join(lines)):
                 return lines
         lines = []
         for piece in block.split(b"\n"):

@@ -14,7 +14,7 @@ from functools import cached_property
 from django.db import connection, transaction
 
 #: What a row costs beside its text.
-_ROW = 64
+ROW = 64
 
 _INSERT = {
     "sqlite": """\
@@ -52,7 +52,12 @@ class Piece:
     @cached_property
     def weight(self) -> int:
         """About how many bytes of memory it takes."""
-        return sum(map(len, self.lines)) + _ROW * len(self.lines)
+        return weight(self.lines)
+
+
+def weight(lines: Sequence[str]) -> int:
+    """About how many bytes ``lines`` take as rows."""
+    return sum(map(len, lines)) + ROW * len(lines)
 
 
 def write(deployment_id: int, claim: str, last_number: int, pieces: Sequence[Piece]) -> bool:

@@ -9,6 +9,8 @@ from ansi2html import Ansi2HTMLConverter
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
+from servers.sentences import seen
+
 #: Everything that is not text. The first group is what may stay: "select graphic rendition".
 _SEQUENCE = re.compile(
     r"\x1b\[([0-9;:]{0,100})m"
@@ -38,13 +40,21 @@ def plain(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Keep colours and tabs; drop every other control character, cursor movement and title sequence."""
+    """Keep colours and tabs; drop every other control character, cursor movement and title sequence.
+
+    Characters that show nothing or turn the text round go too: a reader sees what is there.
+    """
     if "\r" in text:  # a progress bar shows its last state
         text = next((part for part in reversed(text.split("\r")) if part), "")
     text = _OSC.sub("", text)
     text = _CSI_BUT_COLOUR.sub("", text)
     text = _OTHER_ESCAPE.sub("", text)
-    return _CONTROL.sub("", text)
+    return seen(_CONTROL.sub("", text))
+
+
+def is_clean(text: str) -> bool:
+    """Whether `clean` has nothing to do in any line of ``text``."""
+    return _CONTROL.search(text) is None and not ("\x1b" in text and _OTHER_ESCAPE.search(text)) and seen(text) == text
 
 
 def clean_lines(text: str) -> str:

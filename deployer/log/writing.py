@@ -6,9 +6,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
+from django.conf import settings
 from django.db import connection
-from django.db.models import Count
+from django.db.models import Count, Sum
+from django.db.models.functions import Coalesce, Length
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from deployer.log import rows
 from deployer.log.lines import LineSplitter
@@ -25,6 +29,8 @@ BATCH = 1 << 20
 #: How long others have their turn between two batches, as a multiple of what a batch took: who waits for SQLite's one
 #: lock looks only now and then.
 _REST = {"sqlite": 1.0, "postgresql": 0.5}
+#: Bytes of the end of an output that are kept where the log has reached its limit: its last lines matter most.
+LAST = 64 << 10
 #: Bytes of output that are made lines at once: no piece has more lines than a batch should have.
 _SLICE = 16_384
 
@@ -42,6 +48,8 @@ class Log:
         self.mask = mask
         self.room, self.due = threading.Event(), threading.Event()
         self.room.set()
+        #: Bytes that its output may still have, a row counted with what it costs.
+        self._left = settings.DEPLOYER_LOG_MAX_MB << 20
         self._held: deque[Piece] = deque()
         self._weight = 0
         self._lost = False
@@ -77,7 +85,27 @@ class Log:
         if not (target.stdout_logged or target.stderr_logged):
             lines = target.log_lines.exclude(stream=LogLine.Stream.SYSTEM)
             counts = dict(lines.values_list("stream").annotate(Count("id")))
+        self._count_what_is_there()
         return LogSink(self, target, counts)
+
+    def take_room(self, lines: Sequence[str]) -> bool:
+        """Whether there is room for more ``lines`` of output within the log's limit; then it is theirs."""
+        with self._adding:
+            was_full = self._left <= 0
+            self._left -= rows.weight(lines)
+            is_full = self._left <= 0
+        if is_full and not was_full:
+            words = _("The log has reached its limit (DEPLOYER_LOG_MAX_MB=%d): only the end of further output is kept.")
+            self.warn(words % settings.DEPLOYER_LOG_MAX_MB)
+        return not is_full
+
+    def _count_what_is_there(self) -> None:
+        """Let the lines that another worker has written count too."""
+        output = LogLine.objects.filter(deployment=self.deployment_id).exclude(stream=LogLine.Stream.SYSTEM)
+        there = output.aggregate(count=Count("id"), text=Coalesce(Sum(Length("content")), 0))
+        with self._adding:
+            most = settings.DEPLOYER_LOG_MAX_MB << 20
+            self._left = min(self._left, most - there["text"] - rows.ROW * there["count"])
 
     def add(
         self, target: Target | None, stream: str, level: str, lines: Sequence[str], taken: int | None = None
@@ -172,6 +200,7 @@ class LogSink:
         begin = (target.stdout_logged, target.stderr_logged) if target else (0, 0)
         self.taken = dict(zip((STDOUT, STDERR), begin, strict=True))
         self._splitters = {stream: LineSplitter(log.mask, count) for stream, count in self.taken.items()}
+        self._ends = {stream: _End() for stream in self.taken}
 
     def __call__(self, stream: str, data: bytes) -> None:
         for begin in range(0, len(data), _SLICE):
@@ -181,12 +210,56 @@ class LogSink:
         """Add the lines that ended without a newline."""
         for stream, splitter in self._splitters.items():
             self._take(stream, splitter.finish())
+            self._add_end(stream)
 
     def _take(self, stream: str, lines: list[str]) -> None:
         known = min(self._known.get(stream, 0), len(lines))
         if known:
             self._known[stream] -= known
             lines = lines[known:]
-        if lines:
-            taken = self._splitters[stream].taken if self._target else None
-            self._log.add(self._target, stream, LogLine.Level.INFO, lines, taken)
+        if not lines:
+            return
+        if self._ends[stream].is_open or not self._log.take_room(lines):
+            self._ends[stream].hold(lines)
+        else:
+            self._add(stream, lines)
+
+    def _add(self, stream: str, lines: Sequence[str]) -> None:
+        taken = self._splitters[stream].taken if self._target else None
+        self._log.add(self._target, stream, LogLine.Level.INFO, lines, taken)
+
+    def _add_end(self, stream: str) -> None:
+        """Say how much of a stream is left out, and add what is kept of its end."""
+        end, self._ends[stream] = self._ends[stream], _End()
+        if end.left_out:
+            words = ngettext(
+                "… %(count)d line (%(size).1f MB) is not kept: limit DEPLOYER_LOG_MAX_MB.",
+                "… %(count)d lines (%(size).1f MB) are not kept: limit DEPLOYER_LOG_MAX_MB.",
+                end.left_out,
+            )
+            self._log.warn(words % {"count": end.left_out, "size": end.size / 1e6}, self._target)
+        if end.lines:
+            self._add(stream, [*end.lines])
+
+
+class _End:
+    """The last lines of a stream for which the log has no room, at most `LAST` bytes of them."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque()
+        self.left_out = self.size = self._weight = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it holds lines: what comes next belongs behind them."""
+        return bool(self.lines)
+
+    def hold(self, lines: Sequence[str]) -> None:
+        """Take ``lines``, and give up the first ones that there is no room for."""
+        self.lines.extend(lines)
+        self._weight += rows.weight(lines)
+        while self._weight > LAST and len(self.lines) > 1:
+            first = self.lines.popleft()
+            self._weight -= rows.weight([first])
+            self.left_out += 1
+            self.size += len(first) + 1

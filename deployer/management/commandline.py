@@ -14,6 +14,7 @@ from deployer import __version__
 from deployer.api.shapes import shape_of
 from deployer.database import UnknownMigrationsError, insist, refuse_unknown_migrations
 from deployer.declaring.reading import printable
+from deployer.keyring import MissingKeyError, refuse_missing_keys
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.reading import LogRow, News
 from deployer.log.terminal import plain
@@ -56,11 +57,16 @@ class SpokenCommand(BaseCommand):
 class OperatorCommand(SpokenCommand):
     """A command that ends foreseeable errors with a sentence and exit status 2, never with a traceback."""
 
+    #: It does not start without one of the keys that the database counts on.
+    needs_keys = True
+
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
             refuse_unknown_migrations()
+            if self.needs_keys:
+                refuse_missing_keys()
             return super().execute(*args, **options)
-        except (DecryptionError, UnknownMigrationsError) as error:
+        except (DecryptionError, UnknownMigrationsError, MissingKeyError) as error:
             raise refused(str(error)) from error
         except (OperationalError, ProgrammingError) as error:
             raise refused(
@@ -143,7 +149,7 @@ class WatchingCommand(OperatorCommand):
         for target in deployment.targets.all():
             # Where the proof is what is wrong, the error says it.
             proof = "" if target.error == target.proof.get("sentence") else proof_in_words(target.proof)
-            words = [target.get_status_display(), proof, target.error]
+            words = [target.get_status_display(), proof, target.reason]
             said = _one_line(clauses(*words))
             self.say(sentence(because(printable(target.server_name), said)))
         end = _("Deployment #%(number)s: %(status)s.") % {

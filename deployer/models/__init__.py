@@ -1,6 +1,7 @@
 """What is kept of deployments. Names are handed on: others import `deployer.models`, not its files."""
 
 from deployer.models.deployment import Deployment, DeploymentQuerySet, Target, null_once_ended, validated_branch
+from deployer.models.encryption_key import EncryptionKey
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.release import Release
@@ -9,6 +10,7 @@ from deployer.models.sighting import Sighting
 __all__ = [
     "Deployment",
     "DeploymentQuerySet",
+    "EncryptionKey",
     "Lease",
     "LogLine",
     "Release",

@@ -17,7 +17,7 @@ from deployer.models.release import Release
 from people.models import User
 from projects.models import Project
 from projects.validators import validate_ref
-from servers.fields import EncryptedJSONField
+from servers.fields import DecryptionError, EncryptedJSONField
 from servers.models import Environment, Server, ServerGroup
 from servers.sentences import as_stored
 
@@ -51,6 +51,10 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
     def running(self) -> Self:
         """Those that a worker has taken and not ended."""
         return self.active().exclude(status=Deployment.Status.PENDING)
+
+    def paused(self) -> Self:
+        """Those that wait, between two batches, until somebody continues."""
+        return self.filter(status__in=Deployment.ROLLING_OUT).exclude(paused_at=None)
 
     def pending(self) -> Self:
         """Those that no worker has taken yet."""
@@ -94,11 +98,14 @@ class Deployment(models.Model):
     ``plan`` is the project's configuration frozen at launch (encrypted: it holds the variables); ``claim``
     is the token of the worker that carries it out, ``heartbeat_at`` that worker's last sign of life by
     the database's clock. ``building_at`` and ``deploying_at`` are when those phases began, by the same clock; the first
-    phase begins at ``started_at``. ``revision`` grows with every change of what pages show of it.
+    phase begins at ``started_at``. ``revision`` grows with every change of what pages show of it. ``tries`` is how many
+    workers have set about it without having taken it.
     """
 
     #: What pages do not show: a change of these alone is none to them.
-    UNSEEN: ClassVar = frozenset({"claim", "heartbeat_at", "plan"})
+    UNSEEN: ClassVar = frozenset({"claim", "heartbeat_at", "plan", "tries"})
+    #: How many workers may be lost with it before it has begun, or while they ask its servers what is true.
+    MOST_TRIES = 3
 
     class Type(models.TextChoices):
         FULL = "full", _("Full")
@@ -114,6 +121,9 @@ class Deployment(models.Model):
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Cancelled")
         INTERRUPTED = "interrupted", _("Interrupted")
+
+    #: Those during which servers are worked on, batch by batch.
+    ROLLING_OUT: ClassVar = (Status.DEPLOYING, Status.RESTARTING)
 
     class Trigger(models.TextChoices):
         WEB = "web", _("Web")
@@ -182,6 +192,7 @@ class Deployment(models.Model):
     heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
     claim = models.CharField(max_length=32, blank=True, editable=False)
     plan = EncryptedJSONField(null=True, editable=False)
+    tries = models.PositiveSmallIntegerField(default=0, editable=False)
     revision = models.PositiveIntegerField(default=0, editable=False)
 
     class Meta:
@@ -216,6 +227,19 @@ class Deployment(models.Model):
         return self.finished_at is None
 
     @property
+    def is_paused(self) -> bool:
+        """Whether it waits, between two batches, until somebody continues."""
+        return self.paused_at is not None and self.status in self.ROLLING_OUT
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether there is a plan, and it can be read."""
+        try:
+            return bool(self.plan)
+        except DecryptionError:
+            return False
+
+    @property
     def obstacle(self) -> str:
         """Why a server that it counts on cannot be deleted now, as a sentence."""
         return gettext("Deployment %s is still running and needs it: wait for it to finish, or cancel it.") % self
@@ -239,7 +263,8 @@ class Deployment(models.Model):
         token = claim or secrets.token_hex(16)
         status = self.first_running_status
         began = {"started_at": Now()} | ({"deploying_at": Now()} if status == self.Status.DEPLOYING else {})
-        won = self._rows().pending().update(status=status, claim=token, heartbeat_at=Now(), **began) == 1
+        taken = {"status": status, "claim": token, "heartbeat_at": Now(), "tries": 0}
+        won = self._rows().pending().update(**taken, **began) == 1
         if won:
             self.claim, self.status = token, status
         return won
@@ -263,6 +288,29 @@ class Deployment(models.Model):
         won = rows.update(claim=token, heartbeat_at=Now()) == 1
         if won:
             self.claim = token
+        return won
+
+    @classmethod
+    def count_try(cls, pk: int) -> None:
+        """Write that a worker sets about it, if it is nobody's."""
+        cls.objects.active().filter(pk=pk, claim="", tries__lt=cls.MOST_TRIES).update(tries=models.F("tries") + 1)
+
+    def give_up(self, why: str) -> bool:
+        """End it without another try, if it is nobody's. Says whether it won.
+
+        One that was never begun has failed; one that was interrupted stays so.
+        """
+        begun = self.status != self.Status.PENDING
+        status, end = (
+            (self.Status.INTERRUPTED, Target.Status.UNKNOWN) if begun else (self.Status.FAILED, Target.Status.SKIPPED)
+        )
+        rows = self._rows().active().filter(claim="", status=self.status)
+        won = rows.update(status=status, error_message=why, finished_at=Now(), paused_at=None) == 1
+        if won:
+            error = why if begun else gettext("Not started: %s") % why
+            left = self.targets.exclude(status__in=Target.ENDED)
+            left.update(status=end, error=error, finished_at=Now())
+        self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
 
     def move(self, status: "Deployment.Status") -> bool:
@@ -363,7 +411,8 @@ class Target(models.Model):
     ``progress`` is how far an upload is, in words. ``staged_at`` is when the upload was whole, ``begun_at`` when its
     turn came (the switch, or the restart where there is none), ``checking_at`` when its script had ended. ``revision``
     grows with every change. ``same_as`` is the server of the same deployment that is the same machine and folder under
-    another name: the work is done there, and what becomes of it holds here too.
+    another name: the work is done there, and what becomes of it holds here too. ``release_at_launch`` is the release
+    that was known to run there when it was launched; ``release_before`` is the one that was found there.
     """
 
     class Status(models.TextChoices):
@@ -430,6 +479,7 @@ class Target(models.Model):
     finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
     exit_code = models.IntegerField(_("exit status"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
+    release_at_launch = models.CharField(max_length=300, default="", blank=True, editable=False)
     release_before = models.CharField(_("release before"), max_length=300, blank=True)
     release_after = models.CharField(_("release after"), max_length=300, blank=True)
     proof = models.JSONField(_("proof"), default=dict, blank=True)
@@ -463,8 +513,20 @@ class Target(models.Model):
 
     @property
     def has_failed(self) -> bool:
-        """Whether it counts against the failure budget."""
-        return self.status in self.FAILURES | {self.Status.ROLLED_BACK}
+        """Whether it counts against the failure budget: one that had failed does so when it was rolled back, too."""
+        return self.status in self.FAILURES or (self.status == self.Status.ROLLED_BACK and not self.was_put_back)
+
+    @property
+    def was_put_back(self) -> bool:
+        """Whether it had gone well, and was rolled back because others had failed."""
+        return self.status == self.Status.ROLLED_BACK and not self.error
+
+    @property
+    def reason(self) -> str:
+        """Why it ended as it did, as far as there is anything to say."""
+        if self.was_put_back:
+            return gettext("It had succeeded, and was put back because more servers failed than are allowed to.")
+        return self.error
 
     @property
     def was_undone(self) -> bool:

@@ -8,14 +8,22 @@ import socket
 import string
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from django.conf import settings
+
+from servers.isolation import Network, Sandbox
 
 SOURCE = Path(__file__).resolve().parent
 #: The servers' names, and from where their SSH ports and their shops' ports are looked for.
 SERVERS = ("web-1", "web-2", "web-3")
 SSH_PORT, SHOP_PORT = 2201, 8101
+#: Bytes of temporary files on the servers, which are in memory.
+_TEMPORARY = 256 << 20
 
 _IDENTITY = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -95,8 +103,48 @@ def read_machines(folder: Path) -> list[Ports]:
 
 
 def servers_command(folder: Path) -> list[str]:
-    """The command that runs the servers of ``folder``; they listen once there is a file ``ready`` in it."""
-    return [sys.executable, str(SOURCE / "servers.py"), str(folder)]
+    """The command that runs the servers of ``folder``; they listen once there is a file ``ready`` in it.
+
+    They run what is sent to them as this user: in a sandbox, so that it is no way to the data folder and its keys.
+    """
+    return [sys.executable, str(SOURCE / "servers.py"), str(folder), *(_sandbox(folder) if is_isolated() else [])]
+
+
+@cache
+def is_isolated() -> bool:
+    """Whether this machine lets the servers run in a sandbox; found out once, by trying."""
+    with tempfile.TemporaryDirectory(prefix="deployer-probe-") as probe:
+        folder = Path(probe)
+        for name in ("keys", "machines", "repository", "servers"):
+            (folder / name).mkdir()
+        try:
+            tried = subprocess.run([*_sandbox(folder), "/bin/true"], capture_output=True, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+    return tried.returncode == 0
+
+
+def _sandbox(folder: Path) -> list[str]:
+    """The words before a command that runs apart from this machine, but for its network.
+
+    It may write the servers' homes alone. `deployer.playground.servers` makes before what is bound here.
+    """
+    python = [path for path in (sys.prefix, sys.base_prefix) if path not in ("/usr", "/usr/local")]
+    packages = [path for path in sys.path if Path(path).name == "site-packages"]
+    named = [Path(path) for path in (*python, *packages) if Path(path).is_dir()]
+    programs = dict.fromkeys([*named, *(path.resolve() for path in named)])
+    inputs = [folder / name for name in ("keys", "machines", "repository")]
+    box = Sandbox(
+        writable={str(folder / "servers"): folder / "servers"},
+        readable=[*programs, SOURCE, *inputs, Path("/etc/passwd"), Path("/etc/group")],
+        hidden=[Path(settings.BASE_DIR), Path(settings.DATA_DIR), Path.home()],
+        network=Network.HOST,
+    )
+    environment = {"PATH": box.search_path, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    own = [word for name, value in environment.items() for word in ("--setenv", name, value)]
+    # First, for the folder itself may lie in there.
+    temporary = ["--size", str(_TEMPORARY), "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108 (inside)
+    return ["bwrap", *temporary, *box.arguments({}), *own, "--"]
 
 
 def declaration(servers: Sequence[str], ports: Sequence[Ports], **words: Any) -> str:

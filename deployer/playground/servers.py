@@ -1,8 +1,11 @@
-"""Three real SSH servers on loopback, as FOLDER/machines names them: ``python servers.py FOLDER``.
+"""Three real SSH servers on loopback, as FOLDER/machines names them: ``python servers.py FOLDER [SANDBOX ...]``.
 
 Each runs commands as the current user, in a home folder of its own below FOLDER, and lets in everybody who has
 FOLDER/keys/id_ed25519 (made where it is not there, like the host keys). Prints "ready" and makes FOLDER/ready when all
 of them listen. Asked to stop, it ends what was started on them too.
+
+The servers are a process of their own, begun with the words of SANDBOX. What they can write, FOLDER/servers, is touched
+by that process alone: a link that somebody has laid there leads out of nothing.
 """
 
 import asyncio
@@ -211,17 +214,25 @@ def _key(path: Path) -> "asyncssh.SSHKey":
     return asyncssh.read_private_key(path)
 
 
+def _prepare(machines: list[Machine], folder: Path) -> None:
+    """Make the keys, and the folders that a sandbox is given."""
+    for name in ("keys", "repository", "servers"):
+        (folder / name).mkdir(mode=0o700, exist_ok=True)
+    keys = folder / "keys"
+    _key(keys / "id_ed25519").write_public_key(keys / "authorized_keys")
+    for machine in machines:
+        _key(keys / f"host-{machine.name}")
+
+
 async def _serve(machines: list[Machine], folder: Path) -> None:
     keys = folder / "keys"
-    keys.mkdir(mode=0o700, exist_ok=True)
-    _key(keys / "id_ed25519").write_public_key(keys / "authorized_keys")
     for machine in machines:
         machine.furnish()
         await asyncssh.listen(
             "127.0.0.1",
             machine.ssh_port,
             server_factory=_Login,
-            server_host_keys=[_key(keys / f"host-{machine.name}")],
+            server_host_keys=[asyncssh.read_private_key(keys / f"host-{machine.name}")],
             authorized_client_keys=str(keys / "authorized_keys"),
             password_auth=False,
             kbdint_auth=False,
@@ -231,7 +242,6 @@ async def _serve(machines: list[Machine], folder: Path) -> None:
             line_editor=False,
             allow_pty=False,
         )
-    (folder / "ready").touch()
     print("ready", flush=True)
     await asyncio.Event().wait()
 
@@ -262,24 +272,48 @@ def _with_mark(mark: bytes) -> list[int]:
     return found
 
 
-def main() -> None:
-    """Serve until a signal ends this process."""
-    folder = Path(sys.argv[1]).absolute()
+def _keep(machines: list[Machine], folder: Path, sandbox: list[str]) -> int:
+    """Run the servers until they end or a signal comes; gives their exit status."""
+    (folder / "ready").unlink(missing_ok=True)  # of one that was killed
+    _prepare(machines, folder)
+    if not sandbox:
+        print("not in a sandbox: what is deployed to these servers can read all that deployer can", flush=True)
+    process = subprocess.Popen(
+        [*sandbox, sys.executable, __file__, "--serve", str(folder)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None  # noqa: S101 (it is a pipe)
+    try:
+        for line in process.stdout:
+            if line == b"ready\n":
+                (folder / "ready").touch()
+            print(line.decode(errors="replace"), end="", flush=True)
+        return process.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        (folder / "ready").unlink(missing_ok=True)
+        process.terminate()
+        end_programs(folder)
+        process.wait()
+
+
+def main() -> int:
+    """Serve, or keep a process that serves, until a signal ends this one; gives the exit status."""
+    serves = sys.argv[1] == "--serve"
+    folder = Path(sys.argv[2 if serves else 1]).absolute()
     machines = []
     for word in (folder / "machines").read_text().split():
         name, ssh_port, shop_port = word.split(":")
         machines.append(Machine(name, int(ssh_port), int(shop_port), folder))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    (folder / "ready").unlink(missing_ok=True)  # of one that was killed
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_serve(machines, folder))
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        (folder / "ready").unlink(missing_ok=True)
-        end_programs(folder)
+    if not serves:
+        return _keep(machines, folder, sys.argv[2:])
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(machines, folder))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

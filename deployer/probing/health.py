@@ -1,9 +1,11 @@
 """Asking a server whether the application is healthy, as its checks say."""
 
 import http.client
+import io
 import time
 from dataclasses import replace
 from threading import Event
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.utils.translation import gettext as _
@@ -13,7 +15,10 @@ from deployer.probing.identity import Question
 from deployer.probing.place import Place
 from projects.commands import health, processes
 from servers.errors import ShellError, StoppedError, TransferError, UnreachableError
-from servers.sentences import storable
+from servers.sentences import printable, storable, told
+
+#: Bytes of an answer that are looked at, and characters of what is wrong with it that are shown.
+_LONGEST, _SHOWN = 10_000_000, 300
 
 
 def run_check(server: Place, check: Check, stop: Event) -> str:
@@ -49,9 +54,9 @@ def _pause(stop: Event, seconds: float) -> None:
 def ask_once(server: Place, check: Check) -> str:
     """Ask ``check`` once; gives the problem, empty when healthy."""
     try:
-        return storable(_KINDS[check.kind](server, check))
+        return told(_KINDS[check.kind](server, check))
     except ShellError as error:
-        return storable(str(error))
+        return told(error)
 
 
 def _process(server: Place, check: Check) -> str:
@@ -97,6 +102,7 @@ def _http(server: Place, check: Check) -> str:
     answer = server.link.capture(
         health.http_from_server(check.target, check.host_header, check.timeout, headers=headers),
         timeout=check.timeout + 5,
+        limit=_LONGEST + (1 << 20),
     )
     if answer.code == 127:
         return _("it cannot be checked: forwarding is off and curl is not installed on the server")
@@ -104,6 +110,38 @@ def _http(server: Place, check: Check) -> str:
     if answer.code or found is None:
         return (answer.stdout.rstrip("\n").rpartition("\n")[0] or answer.stdout).strip()[-300:]
     return health.http_problem(found, check.expect, check.expect_header, server.live)
+
+
+class _Drip(io.RawIOBase):
+    """What comes over a channel until the ``deadline``, however slowly: each byte in time makes no answer in time."""
+
+    def __init__(self, channel: Any, deadline: float) -> None:
+        self._channel = channel
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._channel.settimeout(left)
+        data = self._channel.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Socket:
+    """A channel as the HTTP library wants its socket."""
+
+    def __init__(self, channel: Any, deadline: float) -> None:
+        self.sendall = channel.sendall
+        self._drip = _Drip(channel, deadline)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """Its one reader."""
+        return io.BufferedReader(self._drip)
 
 
 class _Connection(http.client.HTTPConnection):
@@ -122,12 +160,12 @@ def _http_through_tunnel(server: Place, check: Check) -> str:
     host, port = url.hostname or "127.0.0.1", url.port or 80
     with server.link.tunnel(host, port, check.timeout) as channel:
         connection = _Connection(host, port, timeout=check.timeout)
-        connection.sock = channel  # behaves like a socket
+        connection.sock = _Socket(channel, time.monotonic() + check.timeout)
         try:
             headers = {"Host": check.host_header} if check.host_header else {}
             connection.request("GET", (url.path or "/") + (f"?{url.query}" if url.query else ""), headers=headers)
             answer = connection.getresponse()
-            body = answer.read(10_000_000).decode(errors="replace")
+            body = answer.read(_LONGEST).decode(errors="replace")
             # What is not ASCII in a header is UTF-8, if anything.
             told = ((name, value.encode("latin-1").decode(errors="replace")) for name, value in answer.getheaders())
             found = health.HttpAnswer(answer.status, body, health.one_line_each(told))
@@ -135,7 +173,7 @@ def _http_through_tunnel(server: Place, check: Check) -> str:
         except TimeoutError:
             return _("no answer within %d seconds") % check.timeout
         except (http.client.HTTPException, OSError, EOFError) as error:
-            return _("no HTTP answer (%s)") % error
+            return _("no HTTP answer (%s)") % printable(str(error))[:_SHOWN]
 
 
 _KINDS = {"process": _process, "systemd": _systemd, "tcp": _tcp, "http": _http, "command": _command}

@@ -8,6 +8,7 @@ from typing import Self
 
 from django.utils.translation import gettext as _
 
+from deployer.log.commandlines import command_line
 from deployer.log.masking import Masker
 from deployer.plan import Plan
 from deployer.probing.place import Place
@@ -68,17 +69,21 @@ class Question:
         return processes.survey(self.unit, self.folder, self.run_as)
 
     def read(self, answer: str, live: str = "") -> Found:
-        """What this ``answer`` of a server says of the service; ``live`` is the release that it should run from."""
-        search = Search(processes.read_survey(answer), live)
-        found = search.by_unit(self.unit) if self.unit else search.by_name(Name(self.name, derived=not self.named))
-        return replace(found, processes=self._masked(found.processes), near=self._masked(found.near))
+        """What this ``answer`` of a server says of the service; ``live`` is the release that it should run from.
+
+        Raises `NonsenseError` where it is none.
+        """
+        processes.need_whole(answer)
+        search = Search(processes.read_survey(answer), live, self.masked)
+        return search.by_unit(self.unit) if self.unit else search.by_name(Name(self.name, derived=not self.named))
 
     def ask(self, link: SSHShell, live: str = "") -> Found:
         """What the server says now."""
         return self.read(link.capture(self.text).stdout, live)
 
-    def _masked(self, service: Service) -> tuple[Identity, ...]:
-        return tuple(replace(it, command=self.mask(it.command)) for it in service)
+    def masked(self, command: str) -> str:
+        """A command line without the secrets of the project, and without those that have the shape of one."""
+        return command_line(self.mask(command))
 
 
 def unit_of(plan: Plan) -> str:
@@ -210,7 +215,7 @@ class Watch:
             before=judgement.before,
             after=judgement.after,
             verdict=verdict,
-            name=self.question.name,
+            name=self.question.masked(self.question.name),
             reloads=self.question.reloads,
             ended=tuple(it for it in self.started.values() if not found.has(it))[:CHANGES],
             others=judgement.others,

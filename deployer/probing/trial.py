@@ -14,7 +14,7 @@ from deployer.probing.place import Visit
 from projects.commands import release
 from projects.commands.expectation import Live
 from projects.models import HealthCheck, Project
-from servers.errors import ShellError
+from servers.errors import ShellError, explained
 from servers.models import Server
 from servers.ssh.shell import SSHShell, connect
 
@@ -35,7 +35,7 @@ def try_check(row: HealthCheck, server: Server) -> Trial:
     """Ask once, as a deployment would. A command is run on the server; nothing else changes anything there."""
     check = replace(Check.of(row), timeout=min(row.timeout, LIMIT))
     try:
-        with connect(server) as link:
+        with explained(server), connect(server) as link:
             plan = Plan.of(row.project, [])
             visit = Visit(plan, link, live=_live(link, row.project, plan, check))
             begun = time.monotonic()

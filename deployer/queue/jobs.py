@@ -1,7 +1,13 @@
 """The jobs of a worker. `deployer.queue.sending` names them by text; jobs that wait on a queue do so too."""
 
+from collections.abc import Callable
+
+from django.utils.translation import gettext as _
+
 from deployer.board.sightings import refresh_old
 from deployer.engine.routines import carry_out, settle_lost
+from deployer.queue.sweep import not_begun
+from servers.fields import DecryptionError
 
 #: The claim under which the next job takes a deployment: a worker sets it before it forks, and so knows it too.
 claim = ""
@@ -9,12 +15,24 @@ claim = ""
 
 def run_deployment(deployment_id: int) -> None:
     """Carry out one deployment."""
-    carry_out(deployment_id, claim)
+    _try(carry_out, deployment_id)
 
 
 def settle_deployment(deployment_id: int) -> None:
     """Find out what is true of a deployment whose worker was lost."""
-    settle_lost(deployment_id, claim)
+    _try(settle_lost, deployment_id)
+
+
+def _try(carry: Callable[[int, str], bool], deployment_id: int) -> None:
+    """What fails before the deployment was taken is said in its log. No other try opens a plan that cannot be read."""
+    try:
+        carry(deployment_id, claim)
+    except DecryptionError as error:
+        not_begun(deployment_id, str(error), try_again=False)
+        raise
+    except Exception as error:
+        not_begun(deployment_id, _("deployer itself failed: %s") % f"{type(error).__name__}: {error}")
+        raise
 
 
 def look_at_servers() -> None:

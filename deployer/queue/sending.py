@@ -18,10 +18,11 @@ GLANCE, PATIENCE = 1, 3
 #: Seconds for which its answer is taken to hold on pages.
 HOLDS = 10
 
-#: The functions that a worker runs, as the queue names them.
-_JOBS = "deployer.queue.jobs"
-#: The job that looks at the servers.
-LOOK = "look"
+_RUN, _SETTLE, _LOOK = (
+    f"deployer.queue.jobs.{name}" for name in ("run_deployment", "settle_deployment", "look_at_servers")
+)
+#: All functions that a worker runs, as the queue names them, and the name of the job with its number.
+JOBS = {_RUN: "deployment-%d", _SETTLE: "deployment-%d-settle", _LOOK: "look"}
 
 
 def enqueue_deployment(deployment_id: int) -> bool:
@@ -29,17 +30,17 @@ def enqueue_deployment(deployment_id: int) -> bool:
 
     False: it waits, or the queue was not reached; then the sweep will send it again.
     """
-    return _enqueue(f"{_JOBS}.run_deployment", f"deployment-{deployment_id}", deployment_id)
+    return _enqueue(_RUN, deployment_id)
 
 
 def enqueue_settlement(deployment_id: int) -> bool:
     """Have a worker ask the servers of an interrupted deployment: ``deployment-ID-settle``; as above."""
-    return _enqueue(f"{_JOBS}.settle_deployment", f"deployment-{deployment_id}-settle", deployment_id)
+    return _enqueue(_SETTLE, deployment_id)
 
 
 def enqueue_look() -> bool:
     """Have a worker ask the servers what they run, unless that was done lately; as above."""
-    return _enqueue(f"{_JOBS}.look_at_servers", LOOK)
+    return _enqueue(_LOOK)
 
 
 def queue_is_lost() -> bool:
@@ -62,7 +63,8 @@ def _answers(patience: float) -> bool:
         return False
 
 
-def _enqueue(job: str, name: str, *arguments: int) -> bool:
+def _enqueue(job: str, *arguments: int) -> bool:
+    name = JOBS[job] % arguments
     if not _answers(PATIENCE):  # else a silent queue would keep the user waiting
         logger.warning("%s waits for the queue, which does not answer", name)
         return False

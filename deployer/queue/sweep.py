@@ -14,6 +14,7 @@ from deployer.models import Deployment, DeploymentQuerySet, LogLine
 from deployer.queue.sending import enqueue_deployment, enqueue_settlement
 from deployer.releases.workfolders import sweep_folders
 from servers.local import end_marked
+from servers.sentences import unended
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ def sweep() -> dict[str, list[int]]:
     lost = [deployment.pk for deployment in _silent(running) if take_over(deployment, _("was lost"))]
     launches = active.pending().filter(created_at__lt=Now() - LOST_JOB)
     unsettled = running.filter(claim="", heartbeat_at__lt=Now() - LOST_JOB)
+    for deployment in (launches | unsettled).filter(tries__gte=Deployment.MOST_TRIES).defer("plan"):
+        not_begun(deployment.pk, _("its worker was lost each time"))
     again = [pk for pk in _numbers(launches) if enqueue_deployment(pk)]
     again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]
     if swept := sweep_folders():
@@ -57,16 +60,35 @@ def _numbers(rows: DeploymentQuerySet) -> list[int]:
 def work_horse_killed(deployment_id: int, claim: str, signal: int | None) -> bool:
     """Take over a deployment that had not ended when the process holding it under ``claim`` was gone.
 
-    Returns whether it did: somebody else may hold it by now. One that it had not begun yet stays on its way; the sweep
-    sends it again.
+    Returns whether it did: somebody else may hold it by now. One that it had not begun yet stays on its way, and the
+    sweep sends it again, until it has been tried often enough.
     """
     how = _("was killed by signal %d") % signal if signal else _("ended unexpectedly")
     lost = Deployment.objects.active().defer("plan").filter(pk=deployment_id).first()
-    if lost is None or lost.status != Deployment.Status.PENDING:
+    if lost is None or lost.claim:
         return lost is not None and lost.claim == claim and take_over(lost, how)
-    why = _("The worker %s before it had begun: another one will be asked.") % how
-    LogLine.objects.create(deployment=lost, level=LogLine.Level.ERROR, content=why, timestamp=timezone.now())
+    not_begun(deployment_id, _("The worker %s before it had begun") % how)
     return False
+
+
+def not_begun(deployment_id: int, why: str, *, try_again: bool = True) -> None:
+    """Say in a deployment's log why a worker did not take it; end it where it is not to be, or too often was, tried."""
+    it = Deployment.objects.active().defer("plan").filter(pk=deployment_id, claim="").first()
+    if it is None:
+        return
+    if try_again and it.tries < Deployment.MOST_TRIES:
+        _write(it, _("%s: another one will be asked.") % unended(why))
+        return
+    if try_again:
+        words = {"tries": it.tries, "why": unended(why)}
+        why = _("Given up after %(tries)d tries: %(why)s.") % words
+    if it.give_up(why):
+        logger.warning("deployment %s: %s", it.pk, why)
+        _write(it, why)
+
+
+def _write(it: Deployment, why: str) -> None:
+    LogLine.objects.create(deployment=it, level=LogLine.Level.ERROR, content=why, timestamp=timezone.now())
 
 
 def take_over(lost: Deployment, how: str) -> bool:
@@ -81,9 +103,12 @@ def take_over(lost: Deployment, how: str) -> bool:
     if not lost.declare_lost(why, lost.heartbeat_at):
         return False
     logger.warning("deployment %s: %s", lost.pk, why)
-    LogLine.objects.create(deployment=lost, level=LogLine.Level.ERROR, content=why, timestamp=timezone.now())
+    _write(lost, why)
     end_marked(claim)
     for folder in settings.BUILDS_DIR.glob(f"{lost.pk}-*"):
         shutil.rmtree(folder, ignore_errors=True)
-    enqueue_settlement(lost.pk)
+    if lost.tries < Deployment.MOST_TRIES:
+        enqueue_settlement(lost.pk)
+    else:
+        not_begun(lost.pk, why)
     return True

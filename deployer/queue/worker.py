@@ -2,23 +2,33 @@
 
 import logging
 import os
+import re
 import secrets
 import signal
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
 from redis.client import Pipeline
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq import Queue, Worker
+from rq.exceptions import StopRequested
 from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.utils import now
+from rq.worker.base import WorkerStatus
 
 from deployer.database import insist, refuse_unknown_migrations
+from deployer.host.addresses import queue_weaknesses
 from deployer.host.processes import hide_memory
 from deployer.host.supervisor import AT_ONCE, SUPERVISED
+from deployer.keyring import MissingKeyError, prepare_keys, refuse_missing_keys
+from deployer.models import Deployment
 from deployer.queue import jobs  # loaded before the fork: a job then starts in 8 ms and not in 200
+from deployer.queue.job import DeploymentJob
 from deployer.queue.sending import enqueue_look
 from deployer.queue.sweep import sweep, work_horse_killed
 from deployer.releases.archives import StoreError
@@ -38,14 +48,23 @@ def _pass_over(_number: int, _frame: FrameType | None) -> None:
     """Handle a signal that asks for nothing new."""
 
 
-class DeploymentWorker(Worker):
-    """A worker for two kinds of jobs: deployments, by id, and looks at what the servers run."""
+#: How jobs of ours are called; the queue's own lists may hold others.
+_NAMES = re.compile(rb"[A-Za-z0-9_-]+")
 
+
+class DeploymentWorker(Worker):
+    """A worker for two kinds of jobs: deployments, by id, and looks at what the servers run.
+
+    It takes no other job from the queue, whoever wrote it there (deployer.queue.job), and hears no commands by it.
+    """
+
+    _missing: MissingKeyError | None = None
     _swept_at = 0.0
     _looked_after_at = time.monotonic() - LOOK_AFTER_EVERY + 60.0  # for the first time a minute after the start
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"job_monitoring_interval": 5} | kwargs)
+        own = {"job_class": DeploymentJob, "serializer": JSONSerializer}
+        super().__init__(*args, **{"job_monitoring_interval": 5} | kwargs | own)
 
     @property
     def dequeue_timeout(self) -> int:
@@ -53,17 +72,53 @@ class DeploymentWorker(Worker):
         return int(SWEEP_EVERY)
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Take jobs until it is stopped; not on a database that this code does not know."""
+        """Take jobs until it is stopped; not on a database that this code does not know, or cannot read."""
         hide_memory()
-        insist(refuse_unknown_migrations)
+        for look in (refuse_unknown_migrations, prepare_keys):
+            insist(look)
         isolation()  # found out before the fork, and not for each build
-        return super().work(*args, **kwargs)
+        if SUPERVISED not in os.environ:  # the supervisor has said it
+            for weakness in queue_weaknesses(settings.REDIS_URL).values():
+                logger.warning(weakness)
+        worked = super().work(*args, **kwargs)
+        if self._missing is not None:
+            raise self._missing
+        return worked
+
+    def subscribe(self) -> None:
+        """Hear no commands: whoever can write to the queue could end deployments by them."""
+
+    def run_maintenance_tasks(self) -> None:
+        """The library's upkeep of the queue; lists that somebody else has written to do not stop the worker."""
+        try:
+            self._drop_strangers()
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError, ResponseError) as error:
+            logger.warning("the queue could not be tidied up: %s", error)
+            self.last_cleaned_at = now()  # type: ignore[assignment]  # declared by its first value
+
+    def dequeue_job_and_maintain_ttl(self, *args: Any, **kwargs: Any) -> tuple[Job, Queue] | None:
+        """The next job; a name that none of ours can have is dropped."""
+        while True:
+            try:
+                return super().dequeue_job_and_maintain_ttl(*args, **kwargs)
+            except ValueError as error:
+                logger.warning("a job on the queue has a name that is none of deployer's: it was dropped (%s)", error)
+                self._drop_strangers()
+
+    def _drop_strangers(self) -> None:
+        for queue in self.queues:
+            key = queue.intermediate_queue_key
+            for name in cast(list[bytes], self.connection.lrange(key, 0, -1)):
+                if not _NAMES.fullmatch(name):
+                    self.connection.lrem(key, 0, cast(str, name))
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         super().heartbeat(timeout, pipeline)
         if not self.is_horse and time.monotonic() > self._swept_at + SWEEP_EVERY:
             self._swept_at = time.monotonic()
             try:
+                self._need_keys()
                 sweep()
                 if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
                     self._looked_after_at = time.monotonic()
@@ -74,9 +129,27 @@ class DeploymentWorker(Worker):
                 logger.warning("the sweep was not finished: %s", error)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        connections.close_all()  # a connection must not be shared with the forked process
+        """Carry out a job that this worker can read; each time that it sets about a deployment is counted."""
+        try:
+            self._need_keys()
+            if job.args:
+                Deployment.count_try(job.args[0])
+        except DatabaseError as error:
+            logger.warning("%s is tried without being counted: %s", job.id, error)
+        finally:
+            connections.close_all()  # a connection must not be shared with the forked process
         jobs.claim = secrets.token_hex(16)
         super().execute_job(job, queue)
+
+    def _need_keys(self) -> None:
+        """Take no further job once the database counts on a key that is not here: the keys were rotated meanwhile."""
+        try:
+            refuse_missing_keys()
+        except MissingKeyError as error:
+            self._missing = error
+            self._stop_requested = True
+            if self.get_state() != WorkerStatus.BUSY:
+                raise StopRequested from error
 
     def handle_warm_shutdown_request(self) -> None:
         """The first request to stop has come: what is held is finished. A further one means at once.

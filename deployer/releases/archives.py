@@ -3,21 +3,25 @@
 import contextlib
 import gzip
 import hashlib
+import re
 import shutil
 import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
 import zstandard
 from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from s3transfer.exceptions import RetriesExceededError
 
 from deployer.models import Release
+from deployer.releases.contents import LINE
+from deployer.releases.reader.limits import HEADER, WINDOW
 from deployer.releases.workfolders import WorkFolder
 from projects.commands.manifest import Entry, Manifest
 from projects.commands.release import Stream
@@ -27,6 +31,9 @@ from servers.errors import TransferError
 PIECE = 1 << 20
 #: Ends a tar; as long as tar's own records, so that no reader stops before the last byte.
 END_OF_TAR = bytes(10_240)
+#: Bytes of a line of a manifest, on average.
+_LINE_ON_AVERAGE = 1024
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class StoreError(TransferError):
@@ -120,15 +127,36 @@ class Archive:
             path = Path(file.path)
         except NotImplementedError:
             path = self._folder / "stored"
-            with explained(), file.storage.open(str(file.name)) as source, path.open("wb") as target:
-                shutil.copyfileobj(source, target, PIECE)
+            self._fetch(path)
         packing = "zstd" if str(file.name).endswith(".zst") else "gzip"
         return Packed(path, self.release.size, Stream(packing, self.release.sha256))
+
+    def _fetch(self, path: Path) -> None:
+        """Copy the archive out of a store that is elsewhere, where others may write to: it must be what was stored."""
+        storage, name = self.release.archive.storage, str(self.release.archive.name)
+        with explained():
+            if self.release.sha256 and storage.size(name) != self.release.size:
+                raise changed_in_store(self.release)
+            with storage.open(name) as source, path.open("wb") as target:
+                copied = _Hashed(target)
+                shutil.copyfileobj(source, copied, PIECE)
+        if copied.sha256.hexdigest() != (self.release.sha256 or copied.sha256.hexdigest()):
+            raise changed_in_store(self.release)
+
+    @cached_property
+    def _proved(self) -> Packed:
+        """As `_stored`, and what was stored: what is made of it goes to servers under a digest of its own."""
+        stored = self._stored
+        if self.release.sha256:
+            with stored.path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != self.release.sha256:
+                    raise changed_in_store(self.release)
+        return stored
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
         """The uncompressed archive, to be read forwards."""
-        stored = self._stored
+        stored = self._proved
         try:
             with stored.path.open("rb") as file:
                 if stored.stream.packing == "gzip":
@@ -149,16 +177,49 @@ def size_in_words(size: int) -> str:
 
 
 def manifest_of(release: Release) -> Manifest | None:
-    """The manifest of ``release``; none where it was not recorded."""
+    """The manifest of ``release``; none where it was not recorded. Raises `TransferError` where it was changed.
+
+    Its paths become shell text for servers, and others may write to the store: each line is checked as well.
+    """
     if not release.manifest:
         return None
-    with explained(), release.manifest.storage.open(str(release.manifest.name)) as file:
-        return Manifest.from_bytes(zstandard.ZstdDecompressor().stream_reader(file).read())
+    name = str(release.manifest.name)
+    most = HEADER + _LINE_ON_AVERAGE * settings.DEPLOYER_RELEASE_MAX_FILES
+    with explained(), release.manifest.storage.open(name) as file:
+        packed = file.read(most + 1)
+    if hashlib.sha256(packed).hexdigest() != (digest_in(name) or hashlib.sha256(packed).hexdigest()):
+        raise changed_in_store(release)
+    try:
+        data = zstandard.ZstdDecompressor(max_window_size=WINDOW).stream_reader(packed).read(most + 1)
+    except zstandard.ZstdError as error:
+        raise changed_in_store(release) from error
+    if (
+        len(data) > most
+        or not all(LINE.fullmatch(line) for line in data.split(b"\n")[:-1])
+        or data[-1:] not in (b"", b"\n")
+    ):
+        raise changed_in_store(release)
+    return Manifest.from_bytes(data)
 
 
-def compressed(manifest: Manifest) -> bytes:
-    """``manifest`` as it is stored beside its archive."""
-    return zstandard.ZstdCompressor().compress(manifest.to_bytes())
+def manifest_name(release: Release, packed: bytes) -> str:
+    """The name under which a manifest is stored: the database then holds its digest, the store alone does not."""
+    return f"{hashlib.sha256(packed).hexdigest()}/{release.version}.manifest.zst"
+
+
+def digest_in(name: str) -> str:
+    """The digest in the stored name of a manifest; empty for one that was stored before there was one in it."""
+    folder = PurePosixPath(name).parent.name
+    return folder if _DIGEST.fullmatch(folder) else ""
+
+
+def changed_in_store(release: Release) -> TransferError:
+    """What is stored of ``release`` is not what was stored."""
+    return TransferError(
+        _("Release %s cannot be sent") % release,
+        _("its archive or its manifest in the store is not the one that was stored"),
+        _("Find out who writes to the store (DEPLOYER_STORAGE). Build its commit again, or upload it again."),
+    )
 
 
 def _pieces(source: IO[bytes]) -> Iterator[bytes]:

@@ -265,7 +265,7 @@ class _Disk:
             return
         self._look_at = now + 1
         disk = os.statvfs(settings.BUILDS_DIR)
-        if disk.f_bavail * disk.f_frsize < settings.DEPLOYER_BUILD_FREE_MB * _MB:
+        if disk.f_bavail * disk.f_frsize < settings.DEPLOYER_KEEP_FREE_MB * _MB:
             raise LimitError("free", _("it left too little room on the disk, and was ended"))
         if now >= self._count_at:
             taken = sum(map(size_of, self._folders))

@@ -1,5 +1,6 @@
 """The store of releases: how they come in, which archives may go, how much room they take."""
 
+import contextlib
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from django.utils import timezone
 from deployer.database import insist
 from deployer.models import Deployment, Release
 from deployer.releases import archives
-from deployer.releases.contents import check_archive
+from deployer.releases.contents import Contents, check_archive
 from deployer.releases.versions import recorded
 from projects.models import Project
 
@@ -34,14 +35,20 @@ def store(release: Release, tar: Path) -> None:
 
     The compressed one is made beside ``tar``. Raises `UnsafeArchiveError` and `archives.StoreError`.
     """
-    manifest = check_archive(tar)
+    keep(release, tar, check_archive(tar))
+
+
+def keep(release: Release, tar: Path, contents: Contents) -> None:
+    """As `store`, of an archive whose ``contents`` are known."""
     packed = archives.compress(tar, tar.with_suffix(".tar.zst"))
     release.size, release.sha256 = packed.size, packed.stream.sha256
-    release.file_count, release.unpacked_size = len(manifest.files), manifest.size
+    release.file_count, release.unpacked_size = contents.files, contents.size
     with archives.explained():
         with packed.path.open("rb") as file:
             release.archive.save(f"{release.version}.tar.zst", File(file), save=False)
-        release.manifest.save(f"{release.version}.manifest.zst", ContentFile(archives.compressed(manifest)), save=False)
+        release.manifest.save(
+            archives.manifest_name(release, contents.manifest), ContentFile(contents.manifest), save=False
+        )
     insist(release.save)
 
 
@@ -96,4 +103,7 @@ def _delete(storage: Storage, names: dict[str, str]) -> None:
         if name:
             with archives.explained():
                 storage.delete(name)
+            if archives.digest_in(name):  # it has a folder of its own
+                with contextlib.suppress(OSError, NotImplementedError):
+                    Path(storage.path(name)).parent.rmdir()
             names[kind] = ""

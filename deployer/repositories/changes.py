@@ -1,13 +1,14 @@
 """The changes of a launch: the commits between the releases that the servers run and would run, from the mirror."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from django.utils.translation import gettext as _
 
-from deployer.models import Deployment, Release
-from deployer.releases.versions import live_in
+from deployer.models import Deployment, Release, Target
+from deployer.releases.versions import newest_of, running_in
 from deployer.repositories.mirror import Mirror, mirror_of
 from projects.commands import git
 from projects.commands.git import Commit
@@ -36,6 +37,7 @@ class Gap:
     """The changes on servers that run the same release: ``version``, empty where none is on record.
 
     ``added`` is new there, ``removed`` is there and would be rolled back; ``problem`` says why neither is known.
+    ``stays``: the deployment is over, and they have that release still, or again.
     """
 
     version: str
@@ -43,6 +45,7 @@ class Gap:
     added: Commits = field(default_factory=Commits)
     removed: Commits = field(default_factory=Commits)
     problem: str = ""
+    stays: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,25 +68,52 @@ def changes_of_launch(project: Project, branch: str, version: str, servers: Coll
     release = Release.objects.deployable_to(project).filter(version=version).first() if version else None
     if version and release is None:
         return Changes(problem=_("There is no stored release “%s”.") % version)
-    seen = live_in([project]).get(project.pk, {})
-    live = {server: seen.get(server, "") for server in servers}
+    seen = running_in([project]).get(project.pk, {})
+    live = {server: _Live(seen.get(server, "")) for server in servers}
     return _changes(project, branch or project.default_branch, release, live)
 
 
 def changes_of_deployment(deployment: Deployment) -> Changes:
-    """The changes that a deployment has made, or is about to make, on its servers."""
-    seen = live_in([deployment.project]).get(deployment.project_id, {})
-    live = {
-        target.server_id: target.release_before
-        if target.release_after or target.server_id not in seen
-        else seen[target.server_id]
-        for target in deployment.targets.exclude(server=None)
-        if target.server_id is not None and not target.was_left_out
-    }
+    """The changes that a deployment has made, or is about to make, on its servers: from what they ran before it.
+
+    That is the release that it found there. On a server that it has not come to, it is what runs there now, or, once
+    it is over, what ran there when it was launched: whatever came later is not its doing.
+    """
     release = deployment.release
     if release is None and not deployment.commit_hash:
         return Changes()
+    targets = [target for target in deployment.targets.exclude(server=None) if not target.was_left_out]
+    before = _before(deployment, targets)
+    live = {target.server_id or 0: _Live(before[target], _stays(deployment, target)) for target in targets}
     return _changes(deployment.project, deployment.branch, release, live, deployment.commit_hash)
+
+
+class _Live(NamedTuple):
+    """The version on a server, and whether it stays there although the deployment is over."""
+
+    version: str
+    stays: bool = False
+
+
+def _before(deployment: Deployment, targets: Sequence[Target]) -> dict[Target, str]:
+    """The version that each server ran before the deployment."""
+    found = {target: target.release_before for target in targets}
+    untouched = [target for target in targets if not (target.release_before or target.release_after)]
+    if not untouched:
+        return found
+    if deployment.is_active:
+        known = running_in([deployment.project]).get(deployment.project_id, {})
+    else:
+        earlier = Target.objects.filter(deployment__project=deployment.project_id, deployment__lt=deployment.pk)
+        rows = newest_of(earlier.exclude(release_after=""), "release_after")
+        known = {server: version for _project, server, version in rows}
+    for target in untouched:
+        found[target] = target.release_at_launch or known.get(target.server_id or 0, "")
+    return found
+
+
+def _stays(deployment: Deployment, target: Target) -> bool:
+    return not deployment.is_active and target.release_after in {"", target.release_before}
 
 
 def gap_between(mirror: Mirror, base: str, head: str) -> Gap:
@@ -95,9 +125,9 @@ def gap_between(mirror: Mirror, base: str, head: str) -> Gap:
 
 
 def _changes(
-    project: Project, branch: str, release: Release | None, live: Mapping[int, str], commit: str = ""
+    project: Project, branch: str, release: Release | None, live: "Mapping[int, _Live]", commit: str = ""
 ) -> Changes:
-    """``live``: the version on each server. ``commit`` is what is deployed, if there is no release yet."""
+    """``live``: what is on each server. ``commit`` is what is deployed, if there is no release yet."""
     if release is not None and not release.commit_hash:
         return Changes(problem=_("Release %s was uploaded: its commits are not known here.") % release)
     if not project.git_url:
@@ -113,7 +143,7 @@ def _changes(
                 fetched_at=fetched_at,
                 problem=_("“%s” was not in the repository when it was last fetched.") % branch,
             )
-        steps = [_step(mirror, version, names, head, known) for (version, names), known in _by_version(live)]
+        steps = [_step(mirror, there, names, head, known) for there, names, known in _by_version(live)]
         left_out = Commits()
         for name in dict.fromkeys((branch, project.default_branch)):  # a tag, or a commit, has nothing beyond itself
             tip = mirror.resolve(name)
@@ -124,23 +154,25 @@ def _changes(
         return Changes(branch, head, steps, left_out, fetched_at)
 
 
-def _by_version(live: Mapping[int, str]) -> Iterable[tuple[tuple[str, list[str]], Release | None]]:
-    """Each version with the names of its servers and what is known of it."""
+def _by_version(live: "Mapping[int, _Live]") -> Iterable[tuple[_Live, list[str], Release | None]]:
+    """Each version with the names of its servers and what is known of it; those where it stays apart."""
     names = dict(Server.objects.filter(pk__in=live).values_list("pk", "name"))
-    releases = Release.objects.by_version(live.values())
-    servers: dict[str, list[str]] = {}
-    for server, version in live.items():
+    releases = Release.objects.by_version([there.version for there in live.values()])
+    servers: dict[_Live, list[str]] = {}
+    for server, there in live.items():
         if server in names:
-            servers.setdefault(version, []).append(names[server])
-    return [(row, releases.get(row[0])) for row in sorted(servers.items())]
+            servers.setdefault(there, []).append(names[server])
+    return [(there, found, releases.get(there.version)) for there, found in sorted(servers.items())]
 
 
-def _step(mirror: Mirror, version: str, servers: list[str], head: str, release: Release | None) -> Gap:
-    if not version:
-        return Gap(version, servers, problem=_("no earlier release is on record"))
+def _step(mirror: Mirror, there: _Live, servers: list[str], head: str, release: Release | None) -> Gap:
+    gap = Gap(there.version, servers, stays=there.stays)
+    if not there.version:
+        return replace(gap, problem=_("no earlier release is on record"))
     if release is None or not release.commit_hash:
-        return Gap(version, servers, problem=_("its commit is not known here"))
-    return replace(gap_between(mirror, release.commit_hash, head), version=version, servers=servers)
+        return replace(gap, problem=_("its commit is not known here"))
+    found = gap_between(mirror, release.commit_hash, head)
+    return replace(gap, added=found.added, removed=found.removed, problem=found.problem)
 
 
 def _between(mirror: Mirror, base: str, head: str) -> Commits | None:

@@ -4,12 +4,14 @@ import base64
 import contextlib
 import fcntl
 import hashlib
+import http.client
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -18,7 +20,8 @@ from django.utils.translation import gettext as _
 from deployer.releases.workfolders import WorkFolder
 from projects.commands import git
 from projects.models import Project
-from projects.validators import is_local_git_url, validate_git_url
+from projects.validators import git_endpoint, git_host, is_local_git_url, validate_git_url
+from servers import binding
 from servers.errors import NotReadyError, ShellError
 from servers.fields import DecryptionError
 from servers.keys import openssh_key
@@ -27,7 +30,9 @@ from servers.models import Credential
 from servers.shell import Script
 
 #: Seconds that a page waits for git.
-READ_LIMIT, FETCH_LIMIT, ASK_LIMIT = 10, 60, 25
+READ_LIMIT, FETCH_LIMIT, ASK_LIMIT, REDIRECT_LIMIT = 10, 60, 25, 5
+#: Characters of an address that are shown where a server has given it.
+LONGEST_ADDRESS = 300
 #: Branches, and tags, that a page proposes, and among how many it looks for what is typed.
 NAMES, SEARCHED_NAMES = 200, 5000
 
@@ -41,35 +46,68 @@ class Mirror:
     """The mirror of one repository, and the variables with which git reads it and may log in to its origin.
 
     ``folder`` is a private one for the login's files; it is the caller's to delete. Without a credential, what is
-    there can be read, and a public repository fetched.
+    there can be read, and a public repository fetched. A credential that is not for the host of ``url`` is not used,
+    unless it was ``chosen`` for it just now by somebody who may. Raises a `NotReadyError` for one that cannot be used.
     """
 
-    def __init__(self, url: str, credential: Credential | None, folder: Path) -> None:
+    def __init__(self, url: str, credential: Credential | None, folder: Path, *, chosen: bool = False) -> None:
         self.url = url
         self.path = mirror_path(url)
-        self.secrets = credential.secrets() if credential else []
+        self.secrets: list[str] = []
+        self._refusal = "" if credential is None or chosen else _refusal(url, credential)
         settings.MIRRORS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
-        configuration = folder / "gitconfig"
+        configuration, home = folder / "gitconfig", folder / "nobody"
         configuration.write_text(git.CONFIGURATION)
-        self.env = git.environment(str(configuration), local_allowed=is_local_git_url(url))
-        key_file = ""
-        if credential is not None and credential.kind == Credential.Kind.SSH_KEY:
-            key_file = str(_private(folder / "git_key", openssh_key(credential.private_key, credential.passphrase)))
-        elif credential is not None:
-            askpass = _private(folder / "askpass", git.ASKPASS)
-            askpass.chmod(0o700)
-            self.env |= {
-                "GIT_ASKPASS": str(askpass),
-                "SSH_ASKPASS": str(askpass),
-                "SSH_ASKPASS_REQUIRE": "force",
-                "DEPLOYER_GIT_USERNAME": credential.username,
-                "DEPLOYER_GIT_PASSWORD": credential.password,
-            }
+        home.mkdir(mode=0o700, exist_ok=True)
+        self.env = git.environment(str(configuration), str(home), local_allowed=is_local_git_url(url))
+        login = None if self._refusal else credential
+        try:
+            key_file = self._log_in(login, folder)
+        except (ValidationError, DecryptionError) as error:
+            what, why = _("%s could not be read") % url, _("the credential “%s” cannot be used") % credential
+            raise NotReadyError(what, why, _("Enter its key or its password again.")) from error
         self.env["GIT_SSH_COMMAND"] = git.ssh_command(
             key_file,
             str(settings.MIRRORS_DIR / "known_hosts"),
-            batch=credential is None or credential.kind == Credential.Kind.SSH_KEY,
+            batch=login is None or login.kind == Credential.Kind.SSH_KEY,
         )
+
+    def _log_in(self, login: Credential | None, folder: Path) -> str:
+        """Let git use the login; gives the file of its key. Raises an error where it cannot be read."""
+        if login is None:
+            return ""
+        self.secrets = login.secrets()
+        if login.kind == Credential.Kind.SSH_KEY:
+            return str(_private(folder / "git_key", openssh_key(login.private_key, login.passphrase)))
+        askpass = _private(folder / "askpass", git.ASKPASS)
+        askpass.chmod(0o700)
+        _private(folder / "username", f"{login.username}\n")
+        _private(folder / "password", f"{login.password}\n")
+        self.env |= {
+            "GIT_ASKPASS": str(askpass),
+            "SSH_ASKPASS": str(askpass),
+            "SSH_ASKPASS_REQUIRE": "force",
+            "DEPLOYER_GIT_HOST": git_host(self.url),
+            "DEPLOYER_GIT_LOGIN": str(folder),
+        }
+        return ""
+
+    def fetching(self) -> Script:
+        """The command that brings it up to date.
+
+        Raises `NotReadyError` where the credential is not for the host of the repository.
+        """
+        if self._refusal:
+            raise NotReadyError(_("%s was not fetched") % self.url, self._refusal, binding.remedy())
+        return git.fetch(str(self.path), self.url, self.env)
+
+    def explain(self, said: str) -> tuple[str, str]:
+        """Why git failed, by what it said, and what to do; a redirect is named, if it leads to a repository."""
+        if git.is_redirected(said) and (target := _redirect_of(self.url)):
+            return _("the address redirects to %s, and a login is sent to no other address") % target, _(
+                "Enter that address, if it is meant."
+            )
+        return git.explain(said)
 
     @property
     def fetched_at(self) -> datetime | None:
@@ -123,9 +161,13 @@ class Mirror:
 
 @contextlib.contextmanager
 def mirror_of(project: Project) -> Iterator[Mirror]:
-    """The mirror of a project's repository, with the login to it."""
+    """The mirror of a project's repository, to be read: with the login to it, or without one that cannot be used."""
     with WorkFolder("git") as folder:
-        yield Mirror(project.git_url, project.git_credential, folder.path)
+        try:
+            mirror = Mirror(project.git_url, project.git_credential, folder.path)
+        except NotReadyError:
+            mirror = Mirror(project.git_url, None, folder.path)
+        yield mirror
 
 
 @dataclass(frozen=True)
@@ -144,6 +186,7 @@ class Look:
 def look_at(url: str, credential: Credential | None, telling: Collection[str], branch: str = "") -> Look:
     """Ask a repository for its branches and one of them for its files, while somebody waits. No mirror is made.
 
+    Somebody who may see the credential has chosen it for this address: it is sent there, and bound to it only later.
     Raises a `ShellError` that explains itself when the repository cannot be reached.
     """
     what = _("%s could not be read") % url
@@ -152,11 +195,7 @@ def look_at(url: str, credential: Credential | None, telling: Collection[str], b
     except ValidationError as error:
         raise NotReadyError(what, " ".join(error.messages)) from error
     with WorkFolder("git") as folder:
-        try:
-            mirror = Mirror(url, credential, folder.path)
-        except (ValidationError, DecryptionError) as error:
-            why = _("the credential “%s” cannot be used") % credential
-            raise NotReadyError(what, why, _("Enter its key or its password again.")) from error
+        mirror = Mirror(url, credential, folder.path, chosen=True)
         branches = git.read_branches(_asked(mirror, git.remote_branches(url, mirror.env), what, ASK_LIMIT))
         if not branches:
             raise NotReadyError(what, _("it has no branch yet"), _("Push a first commit."))
@@ -188,7 +227,7 @@ def _asked(mirror: Mirror, script: Script, what: str, limit: float) -> str:
     if code:
         for secret in mirror.secrets:
             stderr = stderr.replace(secret, "••••••")
-        raise NotReadyError(what, *git.explain(stderr))
+        raise NotReadyError(what, *mirror.explain(stderr))
     return stdout
 
 
@@ -205,8 +244,35 @@ def fetch(project: Project) -> None:
         if time.monotonic() > until:
             raise NotReadyError(what, _("a deployment is fetching it"), _("Try again in a moment."))
 
-    with mirror_of(project) as mirror, mirror.locked(check):
-        _asked(mirror, git.fetch(str(mirror.path), project.git_url, mirror.env), what, max(until - time.monotonic(), 1))
+    with WorkFolder("git") as folder:
+        mirror = Mirror(project.git_url, project.git_credential, folder.path)
+        with mirror.locked(check):
+            _asked(mirror, mirror.fetching(), what, max(until - time.monotonic(), 1))
+
+
+def _refusal(url: str, credential: Credential) -> str:
+    """Why ``credential`` may not be sent to the host of ``url``; empty if it may."""
+    endpoint = git_endpoint(url)
+    return binding.not_for(credential, endpoint, Credential.Purpose.GIT) if endpoint else ""
+
+
+def _redirect_of(url: str) -> str:
+    """The repository that an https address redirects to, asked without a login; empty where that is not told."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        return ""
+    connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=REDIRECT_LIMIT)
+    try:
+        connection.request("GET", parts.path + git.FIRST_QUESTION, headers={"User-Agent": "git/2"})
+        answer = connection.getresponse()
+        target = answer.headers.get("Location", "")
+        target = urljoin(url, target).removesuffix(git.FIRST_QUESTION)
+        validate_git_url(target)
+    except (OSError, http.client.HTTPException, ValueError, ValidationError):
+        return ""
+    finally:
+        connection.close()
+    return target if target != url and len(target) <= LONGEST_ADDRESS and target.isprintable() else ""
 
 
 def _is_named(name: str) -> bool:

@@ -21,6 +21,7 @@ from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, check_launch, refusal_while_active
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
+from deployer.releases.versions import running_in
 from deployer.web.deployment import Pause, shown
 from people.access import Request, members_only
 
@@ -49,7 +50,7 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
 
 def _goes_back(it: Deployment, targets: list[Target]) -> bool:
     """Whether more servers have failed than allowed: then those with the new release are put back, cancelled or not."""
-    if not it.plan:
+    if not it.has_plan:
         return False
     plan = Plan.from_json(cast(dict[str, Any], it.plan))
     return plan.auto_rollback and sum(target.status in Target.FAILURES for target in targets) > plan.max_failures
@@ -119,12 +120,14 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
         messages.error(request, _with_link(refusal))
         return _back(request, earlier)
     earlier_targets = {target.server_id: target for target in earlier.targets.all()}
+    running = running_in([asked.project]).get(asked.project.pk, {})
     context = {
         "deployment": earlier,
         "asked": asked,
         "is_restart_only": asked.is_restart_only,
         "servers": [
-            (server, accepted.batches.get(server), earlier_targets.get(server.pk)) for server in accepted.servers
+            (server, accepted.batches.get(server), earlier_targets.get(server.pk), running.get(server.pk, ""))
+            for server in accepted.servers
         ],
         "count": len(accepted.active),
     }
@@ -150,7 +153,7 @@ def _with_link(refusal: LaunchRefusedError) -> str:
 def deployment_again(request: Request, pk: int) -> HttpResponse:
     """The launch form, filled in as this deployment was launched."""
     it = shown(pk)
-    plan = cast(dict[str, Any], it.plan or {})
+    plan = cast(dict[str, Any], it.plan) if it.has_plan else {}
     chosen: dict[str, Any] = {
         "type": it.deployment_type,
         "group": list(it.server_groups.values_list("pk", flat=True)),

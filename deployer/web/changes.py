@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 from deployer.launching.asked import LaunchRequest
 from deployer.repositories.changes import Changes, changes_of_deployment, changes_of_launch
 from deployer.repositories.mirror import fetch, mirror_of
-from deployer.web.deployment import shown
+from deployer.web.deployment import is_untouched, shown
 from deployer.web.forms import LaunchForm
 from deployer.web.request import fragment
 from people.access import Request, members_only
@@ -85,4 +85,5 @@ def deployment_changes(request: Request, pk: int) -> HttpResponse:
     """The changes that a deployment has made, or is about to make."""
     it = shown(pk)
     found = Changes() if it.is_restart_only else changes_of_deployment(it)
-    return render(request, "deployer/_changes.html", {"deployment": it, "changes": found})
+    context = {"deployment": it, "changes": found, "is_untouched": is_untouched(it, it.targets.all())}
+    return render(request, "deployer/_changes.html", context)

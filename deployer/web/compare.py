@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 
 from deployer.board.comparison import between, differing_settings, side_by_side
 from deployer.models import Deployment
-from deployer.web.deployment import shown
+from deployer.web.deployment import before, shown
 from deployer.web.request import fragment
 from people.access import Request, members_only
 
@@ -31,6 +31,7 @@ def deployment_compare(request: Request) -> HttpResponse:
         "settings": differing_settings(older, newer),
         "pair": (older, newer),
         "servers": side_by_side(older, newer),
+        "has_previous": before(older).exists(),
         "same_project": older.project_id == newer.project_id,
     }
     return render(request, "deployer/compare.html", context)
@@ -51,7 +52,7 @@ def compare_commits(request: Request) -> HttpResponse:
 def deployment_previous(request: Request, pk: int) -> HttpResponse:
     """A deployment beside the one of its project before it."""
     it = shown(pk)
-    previous = Deployment.objects.filter(project=it.project_id, pk__lt=it.pk).order_by("-id").values("pk").first()
+    previous = before(it).values("pk").first()
     if previous is None:
         messages.info(
             request, _("This is the first deployment of “%s”: there is none before it to compare with.") % it.project

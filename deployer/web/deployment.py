@@ -1,6 +1,6 @@
 """One deployment as it goes: its head, its servers, its log."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -16,6 +16,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
+from deployer.launching.again import request_to_retry, request_to_roll_back
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.rules import LaunchRefusedError, check_launch
 from deployer.log import terminal
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
 from deployer.models import Deployment, LogLine, Target
@@ -56,22 +59,50 @@ def _around(lines: QuerySet[LogLine], number: int) -> list[LogLine]:
 def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
     """The data and actions of the head of the page and its table of servers."""
     ended = not deployment.is_active
+    can_retry = ended and any(target.status != Target.Status.SUCCESS and target.server_id for target in targets)
+    can_roll_back = (
+        ended
+        and not deployment.is_restart_only
+        and any(target.release_before and target.server_id for target in targets)
+    )
     return {
         "deployment": deployment,
         "targets": targets,
         "groups": deployment.server_groups.all(),
         "seen": seen(deployment, targets),
         "paused": Pause.of(deployment, targets),
-        "can_retry": ended and any(target.status != Target.Status.SUCCESS and target.server_id for target in targets),
+        "is_untouched": is_untouched(deployment, targets),
+        "can_retry": can_retry,
+        "retry_refusal": _refusal(deployment, request_to_retry) if can_retry else "",
         # The same commit would most likely not build again: launching again takes the newest commit of the branch.
         "build_failed": ended
         and not deployment.is_restart_only
         and bool(deployment.commit_hash)
         and deployment.release_id is None,
-        "can_roll_back": ended
-        and not deployment.is_restart_only
-        and any(target.release_before and target.server_id for target in targets),
+        "can_roll_back": can_roll_back,
+        "rollback_refusal": _refusal(deployment, request_to_roll_back) if can_roll_back else "",
+        "has_previous": ended and before(deployment).exists(),
     }
+
+
+def _refusal(earlier: Deployment, request_for: Callable[..., LaunchRequest]) -> str:
+    """Why a retry or a rollback is refused whenever it is asked for; that another one is running is for now alone."""
+    try:
+        check_launch(request_for(earlier, created_by=None, trigger=Deployment.Trigger.WEB))
+    except LaunchRefusedError as refusal:
+        return refusal.message
+    return ""
+
+
+def before(it: Deployment) -> QuerySet[Deployment]:
+    """The deployments of the same project before one, the newest first."""
+    return Deployment.objects.filter(project=it.project_id, pk__lt=it.pk).order_by("-id")
+
+
+def is_untouched(deployment: Deployment, targets: Iterable[Target]) -> bool:
+    """Whether it is over, has not succeeded, and was about to change something on no server."""
+    is_over = not deployment.is_active and deployment.status != Deployment.Status.SUCCESS
+    return is_over and all(target.begun_at is None for target in targets)
 
 
 @dataclass(frozen=True)

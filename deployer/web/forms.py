@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
-from deployer.models import Deployment, LogLine, Target
+from deployer.models import Deployment, DeploymentQuerySet, LogLine, Target
 from pages.forms import RowsField
 from people.models import User
 from projects.models import Project
@@ -110,7 +110,13 @@ class HistoryFilter(forms.Form):
     since = forms.DateField(required=False)
     until = forms.DateField(required=False)
     status = forms.ChoiceField(
-        choices=[("", _("All")), ("active", _("Running or waiting")), *Deployment.Status.choices], required=False
+        choices=[
+            ("", _("All")),
+            ("active", _("Running or waiting")),
+            ("paused", _("Paused")),
+            *Deployment.Status.choices,
+        ],
+        required=False,
     )
 
     def __init__(self, query: QueryDict) -> None:
@@ -132,9 +138,13 @@ class HistoryFilter(forms.Form):
         chosen = {name: value for name, value in self.cleaned_data.items() if value and name != "status"}
         return {names.get(name, name): value for name, value in chosen.items()}
 
-    def status_lookups(self) -> dict[str, Any]:
-        """The chosen status in the same form."""
+    def of_status(self, chosen: DeploymentQuerySet) -> DeploymentQuerySet:
+        """Of these deployments those of the chosen status. One that is paused is of no other."""
         status = self.cleaned_data.get("status")
         if status == "active":
-            return {"finished_at": None}
-        return {"status": status} if status else {}
+            return chosen.active()
+        if status == "paused":
+            return chosen.paused()
+        if status in Deployment.ROLLING_OUT:
+            return chosen.filter(status=status, paused_at=None)
+        return chosen.filter(status=status) if status else chosen

@@ -29,11 +29,11 @@ def deployment_list(request: Request) -> HttpResponse:
     """Every deployment, newest first."""
     form = HistoryFilter(request.GET)
     chosen = Deployment.objects.filter(**form.lookups())
-    listed = Deployment.objects.listed().filter(**form.lookups(), **form.status_lookups())
+    listed = form.of_status(Deployment.objects.listed().filter(**form.lookups()))
     context = {
         "form": form,
         "page": Paginator(listed, HISTORY_PAGE).get_page(request.GET.get("page")),
-        "is_filtered": bool(form.lookups() or form.status_lookups()),
+        "is_filtered": bool(form.lookups() or form.cleaned_data.get("status")),
         "tabs": _tabs(form, chosen),
         "picture": Picture.of(chosen),
         "weeks": weeks_of(chosen),
@@ -45,8 +45,10 @@ def deployment_list(request: Request) -> HttpResponse:
 def _tabs(form: HistoryFilter, chosen: DeploymentQuerySet) -> list[tuple[str, str, int]]:
     """Each status that there is among the chosen ones: its value, its name and how many have it."""
     choices: Any = form.fields["status"]
+    paused = dict(chosen.paused().order_by().values_list("status").annotate(number=Count("pk")))
     counts = dict(chosen.order_by().values_list("status").annotate(number=Count("pk")))
-    counts |= {"": sum(counts.values()), "active": chosen.active().count()}
+    counts |= {"": sum(counts.values()), "active": chosen.active().count(), "paused": sum(paused.values())}
+    counts |= {status: counts[status] - number for status, number in paused.items()}
     asked = form.cleaned_data.get("status", "")
     return [
         (value, label, counts.get(value, 0))

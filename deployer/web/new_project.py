@@ -10,7 +10,9 @@ from deployer.repositories.mirror import Look, look_at
 from people.access import Request, needs
 from projects.commands.build import automatic_install
 from projects.forms import GuidedForm, StartForm
-from projects.guess import TELLING, Guess, example_header, example_script, guess, short_name, suggested_script
+from projects.guess.examples import example_header, example_script
+from projects.guess.guessing import guess, suggested_script
+from projects.guess.proposal import TELLING, Guess, short_name
 from projects.models import Project
 from servers.errors import NotReadyError
 from servers.models import Environment

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from deployer.models import Deployment
-from deployer.playground import keeping
+from deployer.playground import keeping, scene
 from deployer.playground import rows as playground
 from people.access import Request, superusers_only
 from projects.models import Project
@@ -28,6 +28,7 @@ def playground_page(request: Request) -> HttpResponse:
         "servers": Server.objects.filter(name__in=playground.SERVERS),
         "shop": Project.objects.filter(name=playground.PROJECT).first(),
         "folder": keeping.FOLDER,
+        "is_isolated": scene.is_isolated(),
     }
     return render(request, "deployer/playground.html", context)
 

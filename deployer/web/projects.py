@@ -14,7 +14,7 @@ from deployer.probing.trial import Trial, try_check
 from deployer.releases.caches import caches_of, clear_caches, size_of
 from deployer.releases.isolation import isolation
 from people.access import Request, members_only, needs
-from projects.guess import short_name
+from projects.guess.proposal import short_name
 from projects.models import HealthCheck, Project
 from projects.shown import one_project
 from servers.models import Server

@@ -15,7 +15,7 @@ from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import KINDS, store_package
 from deployer.releases.store import disk_use
-from deployer.releases.versions import recorded
+from deployer.releases.versions import recorded, running_in
 from deployer.web.forms import PackageForm
 from people.access import Request, members_only
 from projects.models import Project
@@ -56,11 +56,13 @@ def release_list(request: Request, pk: int) -> HttpResponse:
 
 def _places(project: Project) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """By version, the names of the servers where it was last seen live, and of those where it was the one before."""
-    seen = recorded(project)
-    names = dict(Server.objects.filter(pk__in=seen).values_list("pk", "name"))
+    left, running = recorded(project), running_in([project]).get(project.pk, {})
+    names = dict(Server.objects.filter(pk__in={*left, *running}).values_list("pk", "name"))
     live: dict[str, list[str]] = {}
     previous: dict[str, list[str]] = {}
-    for server, versions in seen.items():
-        live.setdefault(versions.live, []).append(names[server])
-        previous.setdefault(versions.previous, []).append(names[server])
+    for server, version in running.items():
+        live.setdefault(version, []).append(names[server])
+    for server, versions in left.items():
+        if versions.previous != running.get(server):
+            previous.setdefault(versions.previous, []).append(names[server])
     return live, previous

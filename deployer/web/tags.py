@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -11,9 +11,11 @@ from django import template
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
+from django.utils.http import int_to_base36
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 
 from deployer import __version__
 from deployer.board.timings import Segment, phases_of, picture_of
@@ -37,8 +39,15 @@ _ICONS = {
     "skipped": "skipped",
     "pending": "waiting",
     "staged": "waiting",
+    "paused": "paused",
 }
-_COLOURS = {"success": "success", "failed": "failed", "interrupted": "failed", "cancelled": "cancelled"}
+_COLOURS = {
+    "success": "success",
+    "failed": "failed",
+    "interrupted": "failed",
+    "cancelled": "cancelled",
+    "paused": "paused",
+}
 
 #: The order in which counts of servers are read.
 _WORST_FIRST = sorted(Target.Status, key=lambda status: (status not in Target.FAILURES, status in Target.ENDED))
@@ -60,15 +69,27 @@ def product_version() -> str:
 
 
 @register.filter
-def status_icon(status: str) -> str:
-    """The name of the icon of a deployment's or a server's status."""
-    return _ICONS.get(status, "running")
+def state(it: Deployment | Target) -> str:
+    """The status of a deployment or a server, or that it is paused."""
+    return "paused" if isinstance(it, Deployment) and it.is_paused else it.status
 
 
 @register.filter
-def favicon(status: str) -> str:
-    """The icon of the browser tab for a deployment's status."""
-    return f"favicon/{_COLOURS.get(status, 'running')}.svg"
+def state_label(it: Deployment | Target) -> str:
+    """The name of its state."""
+    return _("Paused") if state(it) == "paused" else it.get_status_display()
+
+
+@register.filter
+def status_icon(state: str) -> str:
+    """The name of the icon of a deployment's or a server's state."""
+    return _ICONS.get(state, "running")
+
+
+@register.filter
+def favicon(state: str) -> str:
+    """The icon of the browser tab for a deployment's state."""
+    return f"favicon/{_COLOURS.get(state, 'running')}.svg"
 
 
 @register.simple_tag
@@ -129,6 +150,12 @@ def uptime(process: Identity) -> str:
         return ""
     up = timezone.now() - since
     return clock(up) if up < timedelta(minutes=1) else timesince(since, depth=1)
+
+
+@register.filter
+def in_base36(moment: datetime) -> str:
+    """The milliseconds since 1970, as short as a script can read them."""
+    return int_to_base36(int(moment.timestamp() * 1000))
 
 
 @register.simple_tag

@@ -1,7 +1,9 @@
 """Shell text that fetches a repository into a cached mirror, resolves a name to a commit and exports it.
 
 Every git command runs with no configuration but ours, no prompt, no hooks, and only the transports that are
-allowed: an address or a branch that looks like an option or a command stays an address or a branch.
+allowed: an address or a branch that looks like an option or a command stays an address or a branch. The login is sent
+to the host of the address alone, and nothing that the platform's own user has is offered to it: no key, no agent, no
+netrc, no ticket.
 """
 
 import re
@@ -13,51 +15,83 @@ from django.utils.translation import gettext_lazy
 
 from servers.shell import Script
 
-#: The one configuration that git reads.
+#: The one configuration that git reads. Without redirects, a server of the old kind cannot name another one as an
+#: alternate either.
 CONFIGURATION = """\
 [core]
     hooksPath = /dev/null
+    fsmonitor = false
 [safe]
     directory = *
 [gc]
     auto = 0
 [advice]
     detachedHead = false
+[http]
+    followRedirects = false
+    emptyAuth = false
+[credential]
+    helper =
+[transfer]
+    bundleURI = false
+[fetch]
+    recurseSubmodules = false
+[init]
+    templateDir =
 """
 
+#: The configuration of a mirror, written again before each fetch.
+_OF_A_MIRROR = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
 
-def environment(configuration: str, *, local_allowed: bool) -> dict[str, str]:
-    """The variables that every git command runs with."""
+
+def environment(configuration: str, home: str, *, local_allowed: bool) -> dict[str, str]:
+    """The variables that every git command runs with; ``home`` is an empty folder."""
     return {
+        "HOME": home,
+        "XDG_CONFIG_HOME": home,
         "GIT_ALLOW_PROTOCOL": "https:ssh:file" if local_allowed else "https:ssh",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_CONFIG_GLOBAL": configuration,
         "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_LFS_SKIP_SMUDGE": "1",
         "GIT_ASKPASS": "/bin/false",
+        "GIT_SSH_VARIANT": "ssh",
         "LC_ALL": "C.UTF-8",
     }
+
+
+#: What ssh is told besides: it uses nothing that the platform's own user has, and runs nothing of a configuration.
+_NOTHING_OF_OUR_OWN = (
+    *("IdentitiesOnly=yes", "IdentityAgent=none", "AddKeysToAgent=no", "ForwardAgent=no", "PKCS11Provider=none"),
+    *("GSSAPIAuthentication=no", "HostbasedAuthentication=no", "ControlMaster=no", "ControlPath=none"),
+    *("ProxyCommand=none", "PermitLocalCommand=no", "CanonicalizeHostname=no", "UpdateHostKeys=no"),
+)
 
 
 def ssh_command(key_file: str, known_hosts: str, *, batch: bool) -> str:
     """GIT_SSH_COMMAND for a repository over SSH; a new host key is remembered, a changed one refused.
 
-    ``batch``: never ask; otherwise the password comes from SSH_ASKPASS.
+    ``batch``: never ask; otherwise the password comes from SSH_ASKPASS. Without a ``key_file`` no key is offered.
     """
-    options = [
-        f"ssh -F /dev/null -o BatchMode={'yes' if batch else 'no'} -o NumberOfPasswordPrompts=1 -o ConnectTimeout=15 ",
-        "-o ServerAliveInterval=5 -o ServerAliveCountMax=3",
-        f"-o StrictHostKeyChecking=accept-new -o UserKnownHostsFile={quote(known_hosts)}",
-    ]
-    if key_file:
-        options.append(f"-o IdentitiesOnly=yes -i {quote(key_file)}")
-    return " ".join(options)
+    key = f"IdentityFile={key_file}" if key_file else "IdentityFile=none"
+    options = (
+        *(f"BatchMode={'yes' if batch else 'no'}", "NumberOfPasswordPrompts=1", "ConnectTimeout=15"),
+        *("ServerAliveInterval=5", "ServerAliveCountMax=3"),
+        *("StrictHostKeyChecking=accept-new", f"UserKnownHostsFile={known_hosts}"),
+        *(*_NOTHING_OF_OUR_OWN, f"PubkeyAuthentication={'yes' if key_file else 'no'}", key),
+    )
+    return " ".join(["ssh -F /dev/null", *(f"-o {quote(option)}" for option in options)])
 
 
-#: GIT_ASKPASS: answers git's two questions from variables that only git sees.
+#: GIT_ASKPASS and SSH_ASKPASS: answers the questions about the login to $DEPLOYER_GIT_HOST, and no other one. The
+#: login is in two files of a private folder: what is in the environment is also in that of everything below.
 ASKPASS = """#!/bin/sh
 case $1 in
-Username*) printf '%s\\n' "$DEPLOYER_GIT_USERNAME" ;;
-*) printf '%s\\n' "$DEPLOYER_GIT_PASSWORD" ;;
+"Username for 'https://$DEPLOYER_GIT_HOST': ") exec cat -- "$DEPLOYER_GIT_LOGIN/username" ;;
+"Password for 'https://"*"@$DEPLOYER_GIT_HOST': ") exec cat -- "$DEPLOYER_GIT_LOGIN/password" ;;
+*"@$DEPLOYER_GIT_HOST's password: " | "("*"@$DEPLOYER_GIT_HOST) "*) exec cat -- "$DEPLOYER_GIT_LOGIN/password" ;;
+*) exit 1 ;;
 esac
 """
 
@@ -66,6 +100,8 @@ def fetch(mirror: str, url: str, env: Mapping[str, str]) -> Script:
     """Bring the bare mirror up to date with all branches and tags of ``url``; make it first where there is none."""
     return Script(
         f"[ -d {quote(mirror)}/objects ] || git init --quiet --bare -- {quote(mirror)}\n"
+        f"printf {quote(_OF_A_MIRROR)} >{quote(mirror)}/config\n"
+        f"rm -f {quote(mirror)}/objects/info/alternates {quote(mirror)}/objects/info/http-alternates\n"
         f"git -C {quote(mirror)} fetch --quiet --prune --force --no-tags -- {quote(url)}"
         " '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'",
         env,
@@ -124,8 +160,16 @@ def contents(folder: str, object_ids: Sequence[str], env: Mapping[str, str]) -> 
     )
 
 
+_REDIRECTED = r"returned error: 30[12378]"
+#: What git asks a server first; a redirect leads to the same below another address.
+FIRST_QUESTION = "/info/refs?service=git-upload-pack"
 #: What git and ssh say, why that is, and what to do; the first that is said decides.
 _EXPLAINED = (
+    (
+        _REDIRECTED,
+        gettext_lazy("the address redirects to another one, and a login is sent to no other address"),
+        gettext_lazy("Enter the address that it leads to."),
+    ),
     (
         r"Could not resolve host",
         gettext_lazy("there is no host of that name"),
@@ -146,7 +190,7 @@ _EXPLAINED = (
         gettext_lazy("Choose a credential that may read the repository."),
     ),
     (
-        r"does not appear to be a git repository|[Rr]epository .*not found|not found|does not exist|returned error: 404"
+        r"does not appear to be a git repository|not found|does not exist|returned error: 404"
         r"|not valid: is this a git repository",
         gettext_lazy("there is no such repository, or this login may not see it"),
         gettext_lazy("Check the path in the address; for a private repository choose a credential."),
@@ -162,6 +206,11 @@ _EXPLAINED = (
         gettext_lazy("Check the host and the port, and that no firewall is in between."),
     ),
 )
+
+
+def is_redirected(said: str) -> bool:
+    """Whether git failed, by what it said, because the address redirects."""
+    return re.search(_REDIRECTED, said) is not None
 
 
 def explain(said: str) -> tuple[str, str]:

@@ -15,6 +15,8 @@ from servers.sentences import clauses
 
 #: The status and the headers of one answer as curl prints them, up to the first empty line.
 _HEADERS = re.compile(r"HTTP/[0-9.]+ +([0-9]{3})[^\n]*\n((?:[^\r\n][^\n]*\n)*)\r?\n")
+#: Heads of answers before the one that is asked for: of a proxy, 100 Continue, 103 Early Hints.
+_BLOCKS = 20
 _FINDS_ITSELF = re.compile(r"\bps\b[^|]*\|\s*(?:e|f)?grep\b(?![^|]*\[[^\]]\])")
 
 
@@ -91,8 +93,11 @@ def read_http(text: str, *, headers: bool = False) -> HttpAnswer | None:
         return None
     told_before = int(match[1]) != 0  # by the proxy
     found: dict[str, list[str]] = {}
-    while headers and (block := _HEADERS.match(body)):
-        body = body[block.end() :]
+    begin = 0
+    for _number in range(_BLOCKS if headers else 0):
+        if (block := _HEADERS.match(body, begin)) is None:
+            break
+        begin = block.end()
         if block[1].startswith("1"):
             continue  # 100 Continue, 103 Early Hints
         if not told_before:
@@ -100,7 +105,7 @@ def read_http(text: str, *, headers: bool = False) -> HttpAnswer | None:
             found = one_line_each(line.partition(":")[::2] for line in lines if ":" in line)
             break
         told_before = False
-    return HttpAnswer(int(match[2]), body, found)
+    return HttpAnswer(int(match[2]), body[begin:], found)
 
 
 def one_line_each(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

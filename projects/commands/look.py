@@ -5,14 +5,20 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from projects.commands.service import at_home, in_shell
+from servers.errors import NonsenseError
+from servers.sentences import printable, told
 from servers.shell import as_user
 
 TOOLS = ("bash", "setsid", "tar", "gzip", "readlink", "mv", "grep", "mkfifo")
 #: The namespace of processes of a container, or that of its machine: the same kernel counts it once.
 _PROCESSES = "/proc/self/ns/pid"
-#: Characters of a server's description of itself that are kept.
-_WORDS = 200
+#: Characters of a server's description of itself that are kept, of a path, and of the whole answer.
+_WORDS, _PATH, _LONGEST = 200, 4096, 1 << 16
+#: In no path of a login: line breaks and other controls.
+_UNFIT = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def question(script: str, deploy_path: str, run_as: str = "", *, writes: bool) -> str:
@@ -123,23 +129,30 @@ class Facts:
 
 
 def read(text: str, place: str = "") -> Facts:
-    """Take the answer apart; ``place`` is the path that was asked about, which may begin with ``~/``."""
+    """Take the answer apart; ``place`` is the path that was asked about, which may begin with ``~/``.
+
+    Raises `NonsenseError` where it is none.
+    """
+    if len(text) > _LONGEST:
+        raise _nonsense(_("it is too long"))
     rows = [line.partition(" ")[::2] for line in text.split("\n")]
     values = dict(rows)
     free = values.get("FREE", "").strip()
     home = values.get("HOME", "")
+    if len(home) > _PATH or _UNFIT.search(home):
+        raise _nonsense(_("the home of the login is “%s”") % printable(home)[:_WORDS])
     inodes = {path: inode for inode, _space, path in (value.partition(" ") for name, value in rows if name == "AT")}
     processes = inodes.pop(_PROCESSES, "")
     near, inode = next(iter(inodes.items()), ("", ""))
     return Facts(
         home=home,
         live=values.get("LIVE", ""),
-        tools=frozenset(value for name, value in rows if name == "TOOL"),
+        tools=frozenset(value for name, value in rows if name == "TOOL").intersection(TOOLS),
         script=values.get("SCRIPT", ""),
-        folder=values.get("FOLDER", ""),
+        folder=told(values.get("FOLDER", ""))[:_PATH],
         current_is_folder="CURRENT" in values,
         may_run_as=values.get("SUDO") != "refused",
-        free=int(free) * 1024 if free.isdecimal() else -1,
+        free=int(free) * 1024 if re.fullmatch(r"[0-9]{1,15}", free) else -1,
         windows_lines="WINDOWS" in values,
         is_lost="LOST" in values,
         machine=Machine(
@@ -156,6 +169,10 @@ def read(text: str, place: str = "") -> Facts:
     )
 
 
+def _nonsense(why: str) -> NonsenseError:
+    return NonsenseError(_("The server's description of itself makes no sense"), why, _("Check the server."))
+
+
 def _below(path: str, near: str) -> str:
     """The part of ``path`` below the folder ``near``, in one spelling."""
     rest = path[len(near) :].strip("/") if path.startswith(near) else path
@@ -168,4 +185,4 @@ def _matching(pattern: str, value: str) -> str:
 
 def _words(value: str) -> str:
     """A server's description of itself, fit for a page."""
-    return re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]", "?", value)[:_WORDS]
+    return printable(value)[:_WORDS]

@@ -1,12 +1,16 @@
 """The entries of a release's tree, as text, as digests and as differences. No I/O."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-#: Columns of `Entry.shape`.
-SHAPE_COLUMNS = 5
+#: A line of a listing, as `Entry.shape` writes it.
+_SHAPE = re.compile(
+    r"^([a-zA-Z])\t([0-7]{0,6})\t([0-9]{0,18})\t([^\t\n]{0,4096})\t([^\t\n]{1,8192})$", re.MULTILINE | re.ASCII
+)
+_HASH = re.compile(r"\S{1,64}")
 
 
 class Entry(NamedTuple):
@@ -101,10 +105,9 @@ class Manifest:
         What is no shape, as of a link whose target has a line break, is left out.
         """
         shapes, _dash, hashes = text.partition("\n-\n")
-        rows = [line.split("\t") for line in shapes.split("\n")]
-        tree = cls(_entry([*row, "", "0", "0"]) for row in rows if len(row) == SHAPE_COLUMNS)
-        for entry, sha256 in zip(tree.files, hashes.split(), strict=False):
-            tree.entries[entry.path] = entry._replace(sha256=sha256)
+        tree = cls(_entry([*row.groups(default=""), "", "0", "0"]) for row in _SHAPE.finditer(shapes))
+        for entry, sha256 in zip(tree.files, _HASH.finditer(hashes), strict=False):
+            tree.entries[entry.path] = entry._replace(sha256=sha256[0])
         return tree
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import islice
 
-from projects.commands.processes import TICKS, Place, Process, Survey, Unit
+from projects.commands.processes import COMMAND_LIMIT, TICKS, Place, Process, Survey, Unit
 from projects.commands.proof import Identity, base
 from servers.sentences import storable
 
@@ -46,13 +46,17 @@ STARTERS = frozenset({
 STEADY_AFTER, SOON = 60 * TICKS, 10 * TICKS
 #: How many processes of one look are kept, and how many that were not found by their words.
 KEPT, NEAR = 100, 8
+#: Words of one command at which a name may begin, and processes below which is looked for more of a service.
+_BEGINS, _ROOTS = 32, 100
+#: Characters of a command line that are kept.
+COMMAND_KEPT = 300
 #: A name that is derived from the project's is not looked for if it is shorter.
 SHORTEST = 3
 
 _LAUNCH = re.compile(r"\bmanage\.py deploy ")
 _KEEPER_TITLE = re.compile(r"PM2 v\S+: God Daemon")
 #: What may follow a word that is a program or a file: a version, an ending.
-_TAIL = r"(?:[-_.]v?\d[\w.+-]*)?(?:\.(?:jar|war|m?js|cjs|ts|py|rb|php|phar|dll|exe|pl|sh))?"
+_TAIL = r"(?:[-_.]v?\d[\w.+-]{0,60})?(?:\.(?:jar|war|m?js|cjs|ts|py|rb|php|phar|dll|exe|pl|sh))?"
 _A_FILE = re.compile(r"[\w./+~-]+")
 _VERSIONED = frozenset({"python", "php", "php-fpm", "ruby", "perl", "node", "java", "lua", "postgres", "tomcat"})
 
@@ -82,7 +86,8 @@ class Name:
         if not wanted or any(word.removeprefix("./") not in process.command for word in wanted):
             return Fit.NOT, 0
         words = process.command.split()
-        fits = [(_fit_from(wanted, words, at), -at) for at in range(len(words))]
+        begins = [at for at, word in enumerate(words) if _word_fit(wanted[0], word)]
+        fits = [(_fit_from(wanted, words, at), -at) for at in begins[:_BEGINS]]
         fit, at = max(fits, default=(Fit.NOT, 0))
         return fit, -at
 
@@ -118,7 +123,7 @@ def _word_fit(wanted: str, word: str) -> Fit:
     file = wanted.removeprefix("./")
     if not file:
         return Fit.NOT
-    digits = r"[\d.]*" if base(file) in _VERSIONED else ""
+    digits = r"[\d.]{0,20}" if base(file) in _VERSIONED else ""
     if re.search(rf"(?:^|/){re.escape(file)}{digits}{_TAIL}$", word):
         return Fit.WHOLE
     if _A_FILE.fullmatch(word):
@@ -153,11 +158,15 @@ class Found:
 
 
 class Search:
-    """One look through the processes of a server; ``live`` is the release that they should run from, if any."""
+    """One look through the processes of a server; ``live`` is the release that they should run from, if any.
 
-    def __init__(self, survey: Survey, live: str) -> None:
+    ``mask`` takes secrets out of the command lines of those that are found, before they are cut.
+    """
+
+    def __init__(self, survey: Survey, live: str, mask: Callable[[str], str] = str) -> None:
         self.survey = survey
         self.live = live
+        self.mask = mask
 
     def by_name(self, name: Name) -> Found:
         """Everything that could be the service of this ``name``."""
@@ -199,7 +208,19 @@ class Search:
 
     def _found(self, processes: tuple[Identity, ...], near: tuple[Identity, ...] = ()) -> Found:
         alive = frozenset((process.pid, process.start) for process in self.survey.processes)
-        return Found(processes[:KEPT], near, self.survey.unit, alive, self.survey.user)
+        words = {process.pid: process.words for process in self.survey.processes}
+
+        def shown(service: Iterable[Identity]) -> tuple[Identity, ...]:
+            return tuple(replace(it, command=self._shown(it, words.get(it.pid, ""))) for it in service)
+
+        return Found(shown(processes[:KEPT]), shown(near), self.survey.unit, alive, self.survey.user)
+
+    def _shown(self, it: Identity, words: str) -> str:
+        """Its command line as it is kept; the last word of one that was cut may be half a secret."""
+        text = words or it.command
+        if len(text) >= COMMAND_LIMIT:
+            text = text.rpartition("\0" if "\0" in text else " ")[0]
+        return storable(self.mask(text).replace("\0", " "))[:COMMAND_KEPT]
 
     def identity(self, process: Process) -> Identity:
         """The process as it is recorded."""
@@ -208,7 +229,7 @@ class Search:
         return Identity(
             pid=process.pid,
             since=self.survey.since(process.start),
-            command=storable(process.command[:300]),
+            command=storable(process.command),
             parent=process.parent,
             start=process.start,
             boot=self.survey.boot,
@@ -228,11 +249,15 @@ class Search:
     def _with_those_below(self, found: Mapping[int, Identity]) -> Iterable[Identity]:
         """Those that were found, and what belongs to them: an application below its shell, workers of its own kind."""
         everything = dict(found)
-        for process in self.survey.processes:
-            root = found.get(process.pid)
-            for child in self.survey.below(process) if root else ():
-                it = self.identity(child)
-                if child.pid in everything or it.around or root is None or _is_onlooker(it):
+        known: dict[int, Identity] = {}
+        roots = [process for process in self.survey.processes if process.pid in found]
+        for process in roots[:_ROOTS]:
+            root = found[process.pid]
+            for child in self.survey.below(process):
+                if child.pid in everything:
+                    continue
+                it = known.setdefault(child.pid, known.get(child.pid) or self.identity(child))
+                if it.around or _is_onlooker(it):
                     continue
                 if self._is_steady(child, process) if root.around else it.stem == root.stem:
                     everything[child.pid] = replace(it, inside=it.inside or root.inside, loose=root.loose)

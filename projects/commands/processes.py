@@ -8,7 +8,10 @@ from functools import cached_property
 from shlex import quote
 from typing import NamedTuple, Self
 
+from django.utils.translation import gettext as _
+
 from projects.commands.service import in_shell
+from servers.errors import NonsenseError
 from servers.sentences import storable
 from servers.shell import as_user
 
@@ -16,8 +19,10 @@ from servers.shell import as_user
 MOMENT = "%Y-%m-%d %H:%M:%S UTC"
 #: What /proc counts start times in, a second: USER_HZ, the same on every architecture that Linux still runs on.
 TICKS = 100
-#: Characters of a command line that are looked at.
-COMMAND_LIMIT = 4096
+#: Characters of a command line that are looked at, and of anything else that is as long as a path at most.
+COMMAND_LIMIT = PATH_LIMIT = 4096
+#: Processes that are looked through.
+MOST = 32_768
 
 #: What systemd is asked about a unit; it leaves out what does not apply to the unit's type.
 PROPERTIES = (
@@ -35,7 +40,8 @@ class Process:
     """One process: its identity (pid and start, in ticks since boot), its parent and its command line.
 
     ``image`` is where its stack began when it last executed a program: another number for the same process means that
-    it has executed anew. 0 where the login may not see it. ``group`` is its control group, where that was asked.
+    it has executed anew. 0 where the login may not see it. ``group`` is its control group, where that was asked, and
+    ``words`` are those of the command line with NUL between them, unless it has given itself a title.
     """
 
     pid: int
@@ -44,6 +50,7 @@ class Process:
     command: str
     image: int = 0
     group: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,14 +171,19 @@ class Survey:
         return plain_path(folder)[len(plain_path(self.releases)) :].lstrip("/").split("/")[0]
 
     def _link(self, pid: int, name: str) -> tuple[int | None, str]:
-        """The owner of one of the process's links, and where it leads: a line of `ls -ln`."""
-        at = -1
-        while (at := self.places.find(f" /proc/{pid}/{name}", at + 1)) >= 0:
-            begin, end = self.places.rfind("\n", 0, at) + 1, self.places.find("\n", at)
-            match = _LINK.match(self.places, begin, end)
-            if match is not None and match.start(2) == at + 1:  # else it is a folder that is called like that
-                return int(match[1]), match[3] or ""
-        return None, ""
+        """The owner of one of the process's links, and where it leads."""
+        match = _LINK.fullmatch(self._links.get(f"/proc/{pid}/{name}", ""))
+        return (int(match[1]), match[3] or "") if match else (None, "")
+
+    @cached_property
+    def _links(self) -> Mapping[str, str]:
+        """The lines of `ls -ln` by the name of the link: the first path of its line."""
+        found: dict[str, str] = {}
+        for line in self.places.split("\n"):
+            begin = line.find("/")
+            if begin > 0:
+                found.setdefault(line[begin:].partition(" ")[0], line[: 2 * PATH_LIMIT])
+        return found
 
 
 def _is_below(path: str, folder: str) -> bool:
@@ -186,7 +198,7 @@ def plain_path(path: str) -> str:
     return re.sub(r"[^\x20-\x7e]", "?", path.encode(errors="surrogateescape").decode("latin-1"))
 
 
-_LINK = re.compile(r"l\S*\s+\d+\s+(\d{1,10})\s[^/]* (/proc/\d+/(?:exe|cwd))(?: -> (.*))?\Z")
+_LINK = re.compile(r"l\S*+ ++\d++ ++(\d{1,10}) [^/]*+(/proc/\d{1,10}/(?:exe|cwd))(?: -> (.*))?", re.DOTALL)
 
 
 def survey(unit: str = "", folder: str = "", run_as: str = "") -> str:
@@ -232,39 +244,52 @@ def read_unit(text: str) -> Unit:
     return _read_head(text)[1] or Unit("", {})
 
 
-_PROC_LINE = re.compile(r"/proc/(\d{1,10})/(stat|cmdline|cgroup):(.*)", re.DOTALL)
+def need_whole(text: str) -> None:
+    """Refuse, with a `NonsenseError`, what is no answer to `survey`, or not a whole one."""
+    _head, _mark, rest = text.partition("PROCESSES\n")
+    if "\nPLACES\n" not in f"\n{rest}":
+        raise _nonsense(_("it is cut off, or another one"))
+
+
+_PROC_LINE = re.compile(r"^/proc/(\d{1,10})/(stat|cmdline|cgroup):(.*)$", re.MULTILINE)
 _BOOTED_AT = re.compile(r"^/proc/stat:btime (\d{1,12})$", re.MULTILINE)
 
 
 def read_survey(text: str) -> Survey:
-    """Take the answer apart, and leave out the asking session: its shell, the shell's ancestors and children."""
+    """Take the answer apart, and leave out the asking session: its shell, the shell's ancestors and children.
+
+    Raises `NonsenseError` where there are more processes than are looked through.
+    """
     head, _mark, rest = text.partition("PROCESSES\n")
-    listing, _mark, places = rest.partition("\nPLACES\n")
+    listing, _mark, places = f"\n{rest}".partition("\nPLACES\n")
     facts, unit = _read_head(head)
     stats: dict[int, _Stat] = {}
     commands: dict[int, str] = {}
     groups: dict[int, str] = {}
-    for line in listing.split("\n"):
-        match = _PROC_LINE.match(line)
-        if match is None:
-            continue
+    for match in _PROC_LINE.finditer(listing):
         pid = int(match[1])
         if match[2] == "stat":
             if (stat := _Stat.read(match[3])) is not None:
                 stats[pid] = stat
         elif match[2] == "cmdline":
-            commands[pid] = (commands.get(pid, "") + " " + match[3]).replace("\0", " ").strip()[:COMMAND_LIMIT]
+            line = match[3][:COMMAND_LIMIT]
+            commands[pid] = (commands.get(pid, "") + " " + line).strip("\0 ")[:COMMAND_LIMIT]
+            if len(commands) > MOST:
+                raise _nonsense(_("it has more than %d processes") % MOST)
         elif match[3].startswith(("0::", "1:name=systemd:")):
-            groups[pid] = match[3].split(":", 2)[2]
+            groups[pid] = match[3][:PATH_LIMIT].split(":", 2)[2]
     booted_at = _BOOTED_AT.search(listing)
     own = _number(facts.get("SELF", "")) or 0
     folder = facts.get("FOLDER", "").rstrip("/")
     left_out = _session_of(own, {pid: stat.parent for pid, stat in stats.items()})
     survey = Survey(
-        boot=facts.get("BOOT", ""),
+        boot=storable(facts.get("BOOT", ""))[:_BOOT_LIMIT],
         booted_at=int(booted_at[1]) if booted_at else 0,
         processes=tuple(
-            Process(pid, stat.parent, stat.start, commands[pid], stat.image, groups.get(pid, ""))
+            Process(
+                *(pid, stat.parent, stat.start, commands[pid].replace("\0", " ")),
+                *(stat.image, groups.get(pid, ""), commands[pid]),
+            )
             for pid, stat in sorted(stats.items())
             if pid not in left_out and stat.state != "Z" and commands.get(pid)
         ),
@@ -279,6 +304,14 @@ def read_survey(text: str) -> Survey:
     return survey if survey.user is not None else replace(survey, user=survey.place(own).user)
 
 
+#: Characters of the id of a boot, and a few more.
+_BOOT_LIMIT = 64
+
+
+def _nonsense(why: str) -> NonsenseError:
+    return NonsenseError(_("The list of processes makes no sense"), why, _("Check the server."))
+
+
 class _Stat(NamedTuple):
     """What is read of /proc/PID/stat."""
 
@@ -290,13 +323,15 @@ class _Stat(NamedTuple):
     @classmethod
     def read(cls, text: str) -> Self | None:
         """None for what is no such line."""
-        fields = text.rpartition(")")[2].split()
+        fields = text[-_STAT_LIMIT:].rpartition(")")[2].split()
         if len(fields) <= _STACK:
             return None
         parent, start, image = (_number(fields[at]) for at in (_PARENT, _START, _STACK))
         return None if parent is None or start is None else cls(fields[0], parent, start, image or 0)
 
 
+#: Characters of a line of /proc/PID/stat behind the name of the program.
+_STAT_LIMIT = 1024
 #: Where the fields are behind the name of the program.
 _PARENT, _START, _STACK = 1, 19, 25
 
@@ -305,12 +340,16 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 20 else None
 
 
+#: Characters of all that comes before the processes.
+_HEAD_LIMIT = 1 << 16
+
+
 def _read_head(head: str) -> tuple[dict[str, str], Unit | None]:
     facts: dict[str, str] = {}
     unit: Unit | None = None
     properties: dict[str, str] = {}
-    for line in head.splitlines():
-        name, _space, value = line.partition(" ")
+    for line in head[:_HEAD_LIMIT].splitlines():
+        name, _space, value = line[:PATH_LIMIT].partition(" ")
         if unit is not None:
             key, equals, answer = line.partition("=")
             if equals and key in PROPERTIES:
@@ -326,9 +365,14 @@ def _read_head(head: str) -> tuple[dict[str, str], Unit | None]:
 
 def _session_of(own: int, parents: Mapping[int, int]) -> set[int]:
     """The asking shell, all that is below it, and its ancestors."""
-    left_out = {own}
-    while below := {pid for pid, parent in parents.items() if parent in left_out} - left_out:
-        left_out |= below
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents.items():
+        children.setdefault(parent, []).append(pid)
+    left_out, waiting = {own}, [own]
+    while waiting:
+        below = [pid for pid in children.get(waiting.pop(), ()) if pid not in left_out]
+        left_out.update(below)
+        waiting += below
     while (parent := parents.get(own, 0)) > 1 and parent not in left_out:
         left_out.add(parent)
         own = parent

@@ -1,6 +1,5 @@
 """Who a service is, and the proof that a restart replaced it."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
@@ -134,7 +133,11 @@ def base(word: str) -> str:
 
 def stem(program: str) -> str:
     """A program's name without its version."""
-    return re.sub(r"[-_]?v?[\d.]+$", "", program) or program
+    bare = program.rstrip("0123456789.")
+    if bare == program:
+        return program
+    bare = bare.removesuffix("v")
+    return (bare[:-1] if bare.endswith(("-", "_")) else bare) or program
 
 
 Service = Sequence[Identity]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from django.utils.translation import gettext_lazy as _
 
 from projects.commands.wholeness import END_OF_NAMES, HASHES, inspect
+from servers.sentences import told
 from servers.shell import as_user
 
 #: Exit status of a switch whose deployment another worker has taken over.
@@ -25,9 +26,10 @@ DIFFERS = 9
 NOT_SHARED = 10
 #: 512-byte blocks that GNU tar reads at a time; its own 20 cost a third of the time of a large file.
 RECORD_BLOCKS = 512
+#: Characters of a file's name.
+_NAME = 255
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _INODE = re.compile(r"\d{1,20}:\d{1,20}", re.ASCII)
-#: What the exit statuses below mean: (why, what to do), with the deploy path as ``path``.
 #: What the exit statuses below mean: (why, what to do), with the deploy path as ``path`` and the last line that was
 #: printed about it as ``named``.
 REASONS = {
@@ -336,7 +338,7 @@ ln -s {target} ".current.$$.$unique" && mv -T ".current.$$.$unique" current
 
 def release_name(link: str) -> str:
     """The version that the text of ``current`` leads to; empty when there is none."""
-    return link.strip().rpartition("/")[2]
+    return told(link.strip().rpartition("/")[2])[:_NAME]
 
 
 def inventory(deploy_path: str, run_as: str = "") -> str:

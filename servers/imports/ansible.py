@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from itertools import product
-from math import prod
 from string import ascii_letters
 from typing import Any
 
@@ -77,9 +76,14 @@ class _Inventory:
             members[name] = None
 
     def names(self, pattern: str, line: int) -> Iterator[str]:
-        ranges = [] if "::" in pattern else _RANGE.findall(pattern)
-        spans = [_span(low, high, step) for low, high, step in ranges]
-        if not all(spans):
+        spans, number = list[list[str]](), 1
+        for low, high, step in [] if "::" in pattern else _RANGE.findall(pattern):
+            spans.append(_span(low, high, step))
+            number *= len(spans[-1])
+            self.expanded += len(spans[-1])
+            if number > MAX_SERVERS or self.expanded > MAX_MEMBERSHIPS:  # before the next range is written out
+                raise too_many_servers()
+        if not number:
             self.listing.note(
                 _("“%(text)s” was left out: its range is empty.") % {"text": visible(pattern)}
                 if not line
@@ -87,9 +91,8 @@ class _Inventory:
                 % {"line": line, "text": visible(pattern)}
             )
             return
-        number = prod(map(len, spans))
-        self.expanded += number + sum(map(len, spans))
-        if number > MAX_SERVERS or self.expanded > MAX_MEMBERSHIPS:
+        self.expanded += number
+        if self.expanded > MAX_MEMBERSHIPS:
             raise too_many_servers()
         pieces = _RANGE.sub("\0", pattern.replace("\0", "")).split("\0") if spans else [pattern]
         for values in product(*spans):

@@ -17,7 +17,7 @@ class ImportPlan:
 
     def __init__(self, listing: Listing) -> None:
         self.notes = listing.notes
-        self.credentials = [*Credential.objects.only("name", "username", "kind")]
+        self.credentials = [*Credential.objects.defer(*Credential.SECRETS)]
         self.logins: list[Login] = []
         self._by_name: dict[str, Server] = {}
         self._by_address: dict[tuple[str, int], Server] = {}

@@ -52,10 +52,15 @@ class Listing:
         return cls([Found(**found) for found in values["servers"]], values["groups"], values["notes"])
 
 
+def check_size(size: int) -> None:
+    """Refuse a file of more than `MAX_BYTES` bytes. Raises `UnreadableListingError`."""
+    if size > MAX_BYTES:
+        raise UnreadableListingError(_("The file is larger than %d KB. Import it in parts.") % (MAX_BYTES // 1024))
+
+
 def text_of(data: bytes) -> str:
     """The text of an uploaded file. Raises `UnreadableListingError`."""
-    if len(data) > MAX_BYTES:
-        raise UnreadableListingError(_("The file is larger than %d KB. Import it in parts.") % (MAX_BYTES // 1024))
+    check_size(len(data))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

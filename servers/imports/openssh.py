@@ -3,25 +3,31 @@
 import re
 import shlex
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cached_property
 
 from django.utils.translation import gettext as _
 
 from servers.imports.listing import MAX_SERVERS, Found, Listing, UnreadableListingError, too_many_servers, visible
 
-#: Blocks with wildcards; each is compared with each server.
+#: Blocks with wildcards and their patterns; each is compared with each server.
 MAX_WILDCARDS = 200
+MAX_PATTERNS = 1_000
 
 #: Of these two the one that comes first counts.
 _SAME_WORD = {"proxycommand": "proxyjump"}
 _TAKEN = {"hostname", "port", "user", "identityfile", "proxyjump", "proxycommand"}
-_LINE = re.compile(r"([A-Za-z]+)(?:[ \t]*=[ \t]*|[ \t]+)(.*)\Z")
+_LINE = re.compile(r"([A-Za-z]++)(?:[ \t]*+=[ \t]*+|[ \t]++)(.*)\Z")
 
 
 @dataclass
 class _Block:
     patterns: list[str]
-    options: list[tuple[str, str]] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def has_wildcards(self) -> bool:
+        return any(map(_is_wildcard, self.patterns))
 
     @property
     def names(self) -> list[str]:
@@ -30,34 +36,42 @@ class _Block:
 
     def fits(self, name: str) -> bool:
         """Whether its options are for the server called ``name``."""
-        without = [pattern[1:] for pattern in self.patterns if pattern.startswith("!")]
-        if any(_match(name, pattern) for pattern in without):
+        if any(pattern.match(name[:255]) for pattern in self._exceptions):
             return False
-        return any(_match(name, pattern) for pattern in self.patterns if not pattern.startswith("!"))
+        return any(pattern.match(name[:255]) for pattern in self._rules)
+
+    @cached_property
+    def _rules(self) -> list[re.Pattern[str]]:
+        return [_compiled(pattern) for pattern in self.patterns if not pattern.startswith("!") and len(pattern) < 256]
+
+    @cached_property
+    def _exceptions(self) -> list[re.Pattern[str]]:
+        return [_compiled(pattern[1:]) for pattern in self.patterns if pattern.startswith("!") and len(pattern) < 257]
 
 
 def read(text: str) -> Listing:
     """The servers that the text names, with what its wildcards say about them. Raises `UnreadableListingError`."""
     listing = Listing()
     blocks = _blocks(text, listing)
-    if sum(any(map(_is_wildcard, block.patterns)) for block in blocks) > MAX_WILDCARDS:
+    general = [(number, block) for number, block in enumerate(blocks) if block.has_wildcards]
+    if len(general) > MAX_WILDCARDS:
         raise UnreadableListingError(_("There are more than %d blocks with wildcards in it.") % MAX_WILDCARDS)
+    if sum(len(block.patterns) for _number, block in general) > MAX_PATTERNS:
+        raise UnreadableListingError(_("There are more than %d patterns in its blocks with wildcards.") % MAX_PATTERNS)
     names = dict.fromkeys(name for block in blocks for name in block.names)
     if len(names) > MAX_SERVERS:
         raise too_many_servers()
     if not names:
         raise UnreadableListingError(_("It contains no servers: a server begins with a line like “Host web-1”."))
-    general = [(number, block) for number, block in enumerate(blocks) if any(map(_is_wildcard, block.patterns))]
     own: dict[str, list[tuple[int, _Block]]] = {}
     for number, block in enumerate(blocks):
-        for name in dict.fromkeys(block.names):
-            if not any(map(_is_wildcard, block.patterns)):
-                own.setdefault(name, []).append((number, block))
+        for name in [] if block.has_wildcards else dict.fromkeys(block.names):
+            own.setdefault(name, []).append((number, block))
     for name in names:
         ours = own.get(name, []) + [row for row in general if row[1].fits(name)]
         options: dict[str, str] = {}
         for _place, block in sorted(ours, key=lambda row: row[0]):
-            for word, value in block.options:
+            for word, value in block.options.items():
                 options.setdefault(_SAME_WORD.get(word, word), f"{word} {value}")
         listing.servers.append(_found(name, options))
     return listing
@@ -96,7 +110,8 @@ def _blocks(text: str, listing: Listing) -> list[_Block]:
             )
         elif word in _TAKEN and block is not None and values:
             value = found[2] if word == "proxycommand" else values[0]
-            block.options.append((word, value))
+            if _SAME_WORD.get(word, word) not in {_SAME_WORD.get(known, known) for known in block.options}:
+                block.options[word] = value  # the first one counts
     return blocks
 
 
@@ -155,6 +170,6 @@ def _is_wildcard(pattern: str) -> bool:
     return pattern.startswith("!") or "*" in pattern or "?" in pattern
 
 
-def _match(name: str, pattern: str) -> bool:
-    """Whether ``pattern`` fits, in which only ``*`` and ``?`` are special."""
-    return len(pattern) <= 255 and fnmatchcase(name[:255], pattern.replace("[", "[[]"))
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern in which only ``*`` and ``?`` are special."""
+    return re.compile(translate(pattern.replace("[", "[[]")))

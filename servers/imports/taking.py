@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from servers import binding
 from servers.imports.comparing import ImportPlan
 from servers.imports.listing import visible
 from servers.imports.rows import Choices, GroupRow, ServerRow, State
@@ -25,8 +26,11 @@ class Done:
     groups: int
 
 
-def take(plan: ImportPlan, choices: Choices) -> Done:
-    """Make and change what was ticked. Raises `ValidationError` that says what is wrong, and has done nothing then."""
+def take(plan: ImportPlan, choices: Choices, user: binding.Person) -> Done:
+    """Make and change what was ticked, as ``user`` may.
+
+    Raises `ValidationError` that says what is wrong, and has done nothing then.
+    """
     rows = _ticked(plan.servers, choices.servers)
     groups = _ticked(plan.groups, choices.groups)
     if not rows and not groups:
@@ -35,13 +39,19 @@ def take(plan: ImportPlan, choices: Choices) -> Done:
     _insist_on_jump_hosts(rows)
     with transaction.atomic():
         new = [row for row in rows if row.state == State.NEW]
+        differing = [row for row in rows if row.state == State.DIFFERS]
+        former = {_server(row).pk: binding.before(_server(row)) for row in differing}
         _make(new, chosen)
-        _update([row for row in rows if row.state == State.DIFFERS], chosen)
+        _update(differing, chosen)
         for row in new:
             _server(row).jump_host = row.jump_server
         everything = [_server(row) for row in rows]
         Server.objects.bulk_update(everything, ["host", "port", "jump_host", "credential"], batch_size=500)
         _insist_on_no_circle(everything)
+        may = binding.may_bind(user)
+        for server in everything:
+            _insist_on_hosts(server, former.get(server.pk), may=may)
+        binding.bind_all(everything, user)
         _fill_groups(groups, choices.environments)
     return Done(len(new), len(rows) - len(new), len(groups))
 
@@ -108,6 +118,12 @@ def _update(rows: Collection[ServerRow], chosen: Mapping[int, Credential]) -> No
         server.host, server.port, server.jump_host = row.found.host, row.port, row.jump_server
         if row.login:
             server.credential = chosen[row.login.number]
+
+
+def _insist_on_hosts(server: Server, former: Server | None, *, may: bool) -> None:
+    """Raise `ValidationError` if the credential of ``server`` would be sent where it may not be."""
+    for said in binding.refusals(server, former, may=may).values():
+        raise ValidationError(_("%(server)s: %(why)s") % {"server": server, "why": said})
 
 
 def _fill_groups(groups: Collection[GroupRow], environments: Mapping[int, str]) -> None:

@@ -23,6 +23,17 @@ MANY = 1000
 #: Bytes that a server may send before they are taken. What fifty of them send at once must have room in memory; over
 #: 50 ms, this still lets ten megabytes a second through. What is sent to a server is not limited by it.
 WINDOW = 1 << 19
+#: Seconds that a server may take to say that it starts a command. The library would wait for ever.
+ANSWER = 60.0
+
+
+class _Answer(threading.Event):
+    """The event by which the library waits for an answer to a request, but not for ever."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not super().wait(ANSWER if timeout is None else timeout):
+            raise paramiko.SSHException(_("no answer within %d seconds") % ANSWER)
+        return True
 
 
 class Chain:
@@ -83,6 +94,7 @@ class Chain:
                 begun = time.monotonic()
                 channel = self.transports[-1].open_session(window_size=WINDOW, timeout=CONNECT_TIMEOUT)
                 self.quickest = min(self.quickest, time.monotonic() - begun)
+                channel.event = _Answer()
                 return channel
             except (paramiko.SSHException, EOFError, OSError, IndexError) as error:
                 if not self._was_refused(error):

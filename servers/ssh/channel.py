@@ -10,7 +10,7 @@ from typing import Self
 import paramiko
 from django.utils.translation import gettext as _
 
-from servers.errors import LinkLostError, NoSessionError, ScriptTimeoutError, StoppedError
+from servers.errors import LinkLostError, NonsenseError, NoSessionError, ScriptTimeoutError, StoppedError
 from servers.shell import ROOM, STDERR, STDOUT, OnOutput
 from servers.ssh.chain import SILENCE, Chain
 
@@ -19,6 +19,8 @@ _PIECE = 16_384
 #: How long the rest of the output of an ended command may take where somebody else holds the channel, so that its end
 #: never comes.
 _DRAIN = 0.5
+#: The highest status of a command.
+_STATUSES = 255
 
 
 class Channel:
@@ -57,19 +59,31 @@ class Channel:
                 _("Check how many processes the login may have (ulimit -u)."),
             ) from error
 
-    def send(self, data: bytes) -> None:
-        """Send ``data`` as all of the command's input."""
-        self._channel.sendall(data)
+    def send(self, data: bytes, deadline: float) -> None:
+        """Send ``data`` as all of the command's input. A peer that takes nothing must answer at least, as in `push`."""
+        self._channel.settimeout(SILENCE)
+        piece = memoryview(data)
+        while piece:
+            if time.monotonic() > deadline:
+                raise self._too_late()
+            try:
+                piece = piece[self._channel.send(piece) :]  # type: ignore[arg-type]  # any buffer will do
+            except TimeoutError:
+                self._insist_on_an_answer()
         self.end_input()
 
     def end_input(self) -> None:
         """Tell the command that no input comes any more."""
         self._channel.shutdown_write()
 
-    def push(self, piece: memoryview, deadline: float, stop: threading.Event) -> None:
-        """Send ``piece``; a peer that takes nothing for a while must answer a keepalive at least."""
+    def push(self, piece: memoryview, on_output: OnOutput, deadline: float, stop: threading.Event) -> None:
+        """Send ``piece``; a peer that takes nothing for a while must answer a keepalive at least.
+
+        What it prints in the meantime is handed on.
+        """
         self._channel.settimeout(SILENCE)
         while piece:
+            self._hand_on(on_output)
             if stop.is_set():
                 raise StoppedError(_("Stopped during the upload"))
             if time.monotonic() > deadline:
@@ -98,7 +112,7 @@ class Channel:
             if stop is not None and stop.is_set():
                 raise StoppedError(_("Stopped while a script was running on %s") % self.chain.server)
             if time.monotonic() > deadline:
-                raise ScriptTimeoutError(_("The script on %s ran longer than its time limit") % self.chain.server)
+                raise self._too_late()
             if not is_idle:
                 last_sign = time.monotonic()
                 continue
@@ -106,6 +120,11 @@ class Channel:
                 self._insist_on_an_answer()
                 last_sign = time.monotonic()
             poller.poll(100)
+            if self._channel.eof_received and time.monotonic() > last_sign + _DRAIN:
+                time.sleep(0.05)  # nothing to wait for any more but its status, and the poller does not wait for that
+
+    def _too_late(self) -> ScriptTimeoutError:
+        return ScriptTimeoutError(_("The script on %s ran longer than its time limit") % self.chain.server)
 
     def exit_status(self) -> int:
         """That of the command, once it was read to its end. Raises `LinkLostError` when there is none."""
@@ -113,6 +132,11 @@ class Channel:
         cut = not self._channel.eof_received and not self.chain.is_alive
         if cut or not self._channel.exit_status_ready() or self._channel.exit_status < 0:
             raise LinkLostError(self.lost)
+        if self._channel.exit_status > _STATUSES:
+            raise NonsenseError(
+                _("%s does not say how a command ended") % self.chain.server,
+                _("its status is %d") % self._channel.exit_status,
+            )
         return self._channel.exit_status
 
     def _hand_on(self, on_output: OnOutput) -> bool:

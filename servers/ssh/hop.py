@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import paramiko
 from django.utils.translation import gettext as _
 
+from servers.binding import insist
 from servers.errors import (
     HostKeyChangedError,
     IncompatibleError,
@@ -19,7 +20,7 @@ from servers.errors import (
 )
 from servers.fields import DecryptionError
 from servers.keys import fingerprint
-from servers.models import Server
+from servers.models import Credential, Server
 from servers.pauses import pauses, scattered
 from servers.ssh.authentication import LOGIN_TIMEOUT, Authentication
 from servers.ssh.socket import CONNECT_TIMEOUT, QuickSocket
@@ -94,8 +95,9 @@ class Hop:
         return is_new
 
     def log_in(self) -> paramiko.Transport:
-        """Log in with the server's credential."""
+        """Log in with the server's credential, if it is for this machine."""
         transport = self._greeted()
+        insist(self.server.credential, self.server.endpoint, Credential.Purpose.SERVERS)
         try:
             self.shown = Authentication(self.server, transport).carry_out()
         except DecryptionError as error:

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from servers.errors import (
     LinkLostError,
     LoginRefusedError,
+    NonsenseError,
     NoSessionError,
     ScriptTimeoutError,
     StoppedError,
@@ -22,6 +23,7 @@ from servers.errors import (
 from servers.keys import fingerprint
 from servers.models import Server
 from servers.pauses import pauses
+from servers.sentences import printable
 from servers.shell import ROOM, STDERR, STDOUT, OnOutput
 from servers.ssh.chain import Chain
 from servers.ssh.channel import READS_A_LINE, READS_ALL, Channel, let_go, one_line, whole
@@ -29,8 +31,10 @@ from servers.ssh.hop import Hop, in_spite_of_crowds
 
 #: The best piece to hand to the SSH library at once: eight of its packets, through a memoryview.
 PIECE = 261_632
-#: The most that a short script may print.
-LIMIT = 16 << 20
+#: The most that a short script may print. Fifty servers may do so at once.
+LIMIT = 8 << 20
+#: Characters of what a server said that an error shows.
+_SAID = 300
 #: How long a short script is tried again after its link was lost.
 PATIENCE = 30.0
 #: The first and the longest pause before a lost link is opened again.
@@ -56,7 +60,7 @@ class _Printed:
     def __call__(self, stream: str, data: bytes) -> None:
         self._left -= len(data)
         if self._left < 0:
-            raise TransferError(_("A command on %s printed too much") % self._server)
+            raise NonsenseError(_("A command on %s printed too much") % self._server)
         self._pieces[stream].append(data)
 
     def whole(self, stream: str) -> bytes:
@@ -156,7 +160,7 @@ class SSHShell:
         """Run ``text`` under sh and give its exit status. Raises `LinkLostError` when there is none."""
         with self._channel(_("The link to %s was lost") % self.server) as channel:
             channel.start(READS_ALL)
-            channel.send(whole(text))
+            channel.send(whole(text), deadline)
             channel.read(on_output, deadline, stop, room)
             return channel.exit_status()
 
@@ -184,7 +188,13 @@ class SSHShell:
         """
         mark = f"\0{secrets.token_hex(8)}\n"
         answer = self.capture(f"{first}\nprintf '\\0%s\\n' {mark[1:-1]}\n{text}")
-        printed, _mark, rest = answer.stdout.partition(mark)
+        printed, is_whole, rest = answer.stdout.partition(mark)
+        if not is_whole:
+            raise NonsenseError(
+                _("%s has answered a part of a question") % self.server,
+                printable(answer.stderr.strip())[:_SAID],
+                _("Check the server."),
+            )
         return printed, answer._replace(stdout=rest)
 
     def _capture_once(self, text: str, timeout: float, limit: int) -> Output:
@@ -228,9 +238,9 @@ class SSHShell:
             deadline = time.monotonic() + timeout
             channel.start(READS_A_LINE)
             try:
-                channel.push(memoryview(one_line(text)), deadline, stop)
+                channel.push(memoryview(one_line(text)), said, deadline, stop)
                 for piece in pieces:
-                    channel.push(memoryview(piece), deadline, stop)
+                    channel.push(memoryview(piece), said, deadline, stop)
                     on_sent(len(piece))
                 channel.end_input()
             except OSError:

@@ -1,4 +1,8 @@
-"""The SSH library's side of a link: the algorithms that are offered, and why a server takes none of them."""
+"""The SSH library's side of a link: the algorithms that are offered, and the limits that the library does not set.
+
+A server, or somebody in front of it who has no key yet, may send anything: packets of gigabytes, a greeting without an
+end, lists of four thousand million entries, more than it was given room for. All of that ends the link.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,6 +10,7 @@ from typing import Any, ClassVar
 
 import paramiko
 from django.utils.translation import gettext as _
+from paramiko.packet import Packetizer
 
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr", "aes192-ctr")
 _KEX_FIRST = ("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
@@ -15,6 +20,55 @@ _HOST_KEYS = {
 }
 #: Names of algorithms that are shown of each side.
 _SHOWN = 6
+#: Bytes of a packet and of all that comes before the first one. RFC 4253 asks for 35,000; we offer 32,768 of data.
+_PACKET, _GREETING = 1 << 18, 1 << 15
+#: Entries of a list whose length a server names.
+_ENTRIES = 64
+#: Messages that begin such a list behind so many texts (RFC 8308, RFC 4256).
+_LISTS = {7: 0, 60: 3}
+
+
+class _Packets(Packetizer):
+    """The library's, with limits on what is taken into memory and on how often a message lets it go round."""
+
+    def __init__(self, sock: Any) -> None:
+        self._greeting = 0
+        super().__init__(sock)
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        if not 0 <= n <= _PACKET:
+            raise paramiko.SSHException(_("it sent a packet of %d bytes") % n)
+        data: bytes = super().read_all(n, check_rekey)
+        return data
+
+    def _read_timeout(self, timeout: float) -> bytes:
+        data: bytes = super()._read_timeout(timeout)  # type: ignore[misc]
+        self._greeting += len(data)
+        if self._greeting > _GREETING:
+            raise paramiko.SSHException(_("its greeting has no end"))
+        return data
+
+    def read_message(self) -> tuple[int, paramiko.Message]:
+        kind, message = super().read_message()
+        if kind in _LISTS:
+            for _text in range(_LISTS[kind]):
+                message.get_string()
+            if message.get_int() > _ENTRIES:
+                raise paramiko.SSHException(_("it sent a list that has no end"))
+            message.rewind()
+        return kind, message
+
+
+def _taking(take: Any, texts: int) -> Any:
+    """The library's function that takes data of a channel, for as much of it as there is room."""
+
+    def take_what_fits(channel: paramiko.Channel, message: paramiko.Message) -> None:
+        held = len(channel.in_buffer) + len(channel.in_stderr_buffer)
+        if held + len(message.asbytes()) - texts > channel.in_window_size:
+            raise paramiko.SSHException(_("it sent more than there was room for"))
+        take(channel, message)
+
+    return take_what_fits
 
 
 class Transport(paramiko.Transport):
@@ -27,9 +81,29 @@ class Transport(paramiko.Transport):
     }
     _preferred_kex = ("curve25519-sha256", *paramiko.Transport._preferred_kex)  # type: ignore[attr-defined]
 
+    #: By the numbers of the messages; their data comes behind as many bytes.
+    _channel_handler_table: ClassVar[dict[int, Any]] = {
+        **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
+        94: _taking(paramiko.Channel._feed, 8),  # type: ignore[attr-defined]
+        95: _taking(paramiko.Channel._feed_extended, 12),  # type: ignore[attr-defined]
+    }
+
     def __init__(self, sock: Any) -> None:
         self._offered: dict[str, list[str]] = {}
-        super().__init__(sock)
+        self._saved: Exception | None = None
+        super().__init__(sock, packetizer_class=_Packets)
+
+    @property
+    def saved_exception(self) -> Exception | None:
+        """The reason for which the link has ended. It is raised wherever somebody waits for an answer."""
+        return self._saved
+
+    @saved_exception.setter
+    def saved_exception(self, error: Exception | None) -> None:
+        known = error is None or isinstance(error, paramiko.SSHException | EOFError | OSError)
+        if not known:  # the library has run into what it does not expect of a server
+            error = paramiko.SSHException(_("it sent what makes no sense (%s)") % type(error).__name__)
+        self._saved = error
 
     def prefer(self, pinned: str) -> None:
         """Offer the fast algorithms first, and the kind of host key that is pinned before all others."""

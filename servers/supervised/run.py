@@ -1,17 +1,18 @@
 """A run that outlives the link: started once, followed to its recorded end over as many links as that takes."""
 
 import contextlib
-import math
 import secrets
 import threading
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from servers.errors import (
     LinkLostError,
+    NonsenseError,
     NoSessionError,
     RunLostError,
     ScriptTimeoutError,
@@ -21,15 +22,18 @@ from servers.errors import (
     UnreachableError,
 )
 from servers.pauses import pauses
+from servers.sentences import printable
 from servers.shell import ROOM, STDERR, STDOUT, OnOutput, Script, Shell
 from servers.ssh.shell import RECONNECTING, SSHShell
 from servers.supervised import script as protocol
-from servers.supervised.follower import LOST, REBOOTED, Follower, Record
+from servers.supervised.follower import LOST, REBOOTED, EndlessError, Follower, Record
 
 #: Seconds that ending a run may take: a busy server is slow to list its processes.
 ENDING = 120.0
 #: Seconds for which the output of a run that was ended is read on.
 _LAST_WORDS = 30.0
+#: Seconds for which the output of a run that has ended within its limit is read on: a server may drip.
+_TO_THE_END = 3600.0
 #: Bytes of output that are fetched at once where they are asked for and not followed.
 _PIECE = 1 << 20
 _FROM_THE_BEGINNING: Mapping[str, int] = MappingProxyType({})
@@ -41,6 +45,8 @@ class SupervisedRun(Shell):
     def __init__(self, link: SSHShell, key: str = "") -> None:
         self.link = link
         self.key = key or secrets.token_hex(16)
+        #: Bytes of each of its streams that the server keeps.
+        self.limit = settings.DEPLOYER_LOG_MAX_MB << 20
 
     def run(
         self,
@@ -70,12 +76,13 @@ class SupervisedRun(Shell):
         Nothing where there was no time for the answer: the exit status of the script is what matters. A lost link is
         taken up again until the time limit and no output is lost or doubled; ``taken`` is how much of each stream
         somebody has read before. The limit is the script's own: once it has ended, its output is read to the end,
-        however long that takes. Raises as `Shell.run`; besides `RunLostError` when the runner is gone without a record,
-        and the last connection error when the server could not be reached again in time.
+        for up to an hour. Raises as `Shell.run`; besides `RunLostError` when the runner is gone without a record,
+        `NonsenseError` where the server does not say how it ended, and the last connection error when it could not be
+        reached again in time.
         """
-        follower = Follower(on_output, taken)
-        deadline = time.monotonic() + timeout
-        begin = protocol.start(self.key, script, f"END_{secrets.token_hex(16)}")
+        follower = Follower(on_output, taken, 2 * self.limit)
+        deadline = first_deadline = time.monotonic() + timeout
+        begin = protocol.start(self.key, script, f"END_{secrets.token_hex(16)}", self.limit)
         waits = pauses(*RECONNECTING)
         heard, heard_at = dict(follower.taken), time.monotonic()
         stopped: StoppedError | None = None
@@ -90,9 +97,12 @@ class SupervisedRun(Shell):
             except (StoppedError, ScriptTimeoutError) as error:
                 if stopped is not None:
                     raise stopped from error
+                if isinstance(error, ScriptTimeoutError) and deadline > first_deadline:
+                    raise self._nonsense(_("its output has no end")) from error
                 if self.link.abandoned or self._end(follower, script.run_as, room):
                     raise
-                deadline = math.inf  # it had ended by itself: only its output was still being read
+                # It had ended by itself: only its output was still being read.
+                deadline = time.monotonic() + _TO_THE_END
                 if isinstance(error, StoppedError):
                     stopped, stop, deadline = error, threading.Event(), time.monotonic() + ENDING
             except (LinkLostError, NoSessionError, UnreachableError) as error:
@@ -103,6 +113,7 @@ class SupervisedRun(Shell):
                 self.link.notice(_("%s Connecting again.") % error)
                 self.link.close()
                 follower.lost_link()
+                follower.was_lost = True
                 stop.wait(next(waits))
 
     def close_gate(self) -> bool:
@@ -142,10 +153,12 @@ class SupervisedRun(Shell):
         code = None
         try:
             code = self.link.execute(text, follower.take, deadline=deadline, stop=stop, room=room)
-        except ShellError:
+        except (ShellError, EndlessError) as error:
             if follower.record is None or self.link.abandoned:
+                if isinstance(error, EndlessError):
+                    raise self._nonsense(_("its output has no end")) from error
                 raise
-            follower.answer = b""  # the end is known; only the question behind it was cut short
+            follower.answer.clear()  # the end is known; only the question behind it was cut short
         if follower.record is None:
             follower.record = self._without_record(follower, code)
 
@@ -153,7 +166,7 @@ class SupervisedRun(Shell):
         """The record of a run whose follower ended without one. Raises unless the run is gone for good."""
         if code != protocol.NOTHING_TO_FOLLOW:
             raise LinkLostError(_("The link to %s was lost") % self.link.server, follower.stray())
-        if not follower.met:
+        if not follower.met and not follower.was_lost:
             raise TransferError(
                 _("The run on %s could not be started") % self.link.server,
                 follower.stray(),
@@ -171,7 +184,10 @@ class SupervisedRun(Shell):
                 else _("its runner was killed"),
                 _("Check the server before you do anything again."),
             )
-        record = Record.read(follower.record or "")
+        try:
+            record = Record.read(follower.record or "")
+        except ValueError as error:
+            raise self._nonsense(_("the record of its end is “%s”") % printable(str(error))[:60]) from error
         self._fetch_rest(follower, record, room)
         self._say_what_is_odd(record)
         return record.code
@@ -185,7 +201,17 @@ class SupervisedRun(Shell):
                 piece = self.link.capture(text, timeout=ENDING).stdout.encode(errors="surrogateescape")
                 if not piece:
                     break  # somebody has cut the file
-                follower.hand_on(stream, piece)
+                try:
+                    follower.hand_on(stream, piece)
+                except EndlessError as error:
+                    raise self._nonsense(_("its output has no end")) from error
+
+    def _nonsense(self, why: str) -> NonsenseError:
+        return NonsenseError(
+            _("%s does not say how the script ended") % self.link.server,
+            why,
+            _("Check the server before you do anything again."),
+        )
 
     def _say_what_is_odd(self, record: Record) -> None:
         if record.held:
@@ -195,7 +221,15 @@ class SupervisedRun(Shell):
                     "discarded. Let it write to a file of its own (>app.log 2>&1)."
                 )
             )
-        if record.cut:
+        if record.cut and max(record.sizes.values()) >= self.limit:
+            self.link.notice(
+                _(
+                    "The output is incomplete: of each stream, the server keeps %(limit)d MB and the last %(last)d KB "
+                    "(DEPLOYER_LOG_MAX_MB)."
+                )
+                % {"limit": self.limit >> 20, "last": protocol.LAST >> 10}
+            )
+        elif record.cut:
             self.link.notice(_("The output is incomplete: the server could not store all of it. Check its free space."))
 
     def _end(self, follower: Follower, run_as: str, room: threading.Event) -> bool:
@@ -210,4 +244,6 @@ class SupervisedRun(Shell):
                 self.link.execute(text, follower.take, deadline=time.monotonic() + _LAST_WORDS, room=room)
             except ShellError as error:
                 self.link.notice(_("The end of the output was not read: %s") % error)
+            except EndlessError:
+                self.link.notice(_("The end of the output was not read: %s") % _("its output has no end"))
         return was_ended

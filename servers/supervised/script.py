@@ -12,7 +12,8 @@ that creates it starts the script, all others follow. In it:
 ``code``      exit status, as soon as the script has ended: from then on nothing that it started is ended
 ``rc``        exit status, the sizes of both files at the script's end, and what there is to say about them: ``held``,
               what the script left running still has the pipes, and their keepers drain them to nowhere from then on;
-              ``cut``, the rest could not be written (the disk may be full)
+              ``cut``, the rest could not be written: the disk is full, or the file at its limit. The last of it
+              follows behind `GAP` then, as far as there is room
 
 ``pid`` and ``rc`` are a line each, written at once: there is nothing in them yet, or all of it.
 
@@ -46,6 +47,13 @@ _EOF_COMES_WITHIN = 10
 #: How long the keeper of a stream that a daemon has is given to fall idle.
 _PATIENCE_WITH_DAEMONS = 300
 
+#: Bytes of each stream that are kept, and of the end of a longer one.
+LIMIT, LAST = 200 << 20, 64 << 10
+#: Stands in a stream between what was kept of its beginning and the last of it.
+GAP = "[...]"
+#: SIGXFSZ: a write beyond the limit of a file fails. Not every shell knows its name.
+_XFSZ = 25
+
 #: Folders of runs that nobody has read to their end are deleted after so many days by the server's clock.
 KEPT_DAYS = 14
 
@@ -75,9 +83,10 @@ done
 """
 
 
-def runner(key: str, script: Script) -> str:
+def runner(key: str, script: Script, limit: int = LIMIT) -> str:
     """The text of ``run.sh``: run the script in the foreground with the environment from 3, record its end.
 
+    Of each stream, ``limit`` bytes are kept, and the `LAST` ones of a longer one; the script is not kept waiting.
     ``$1`` is the run's folder, ``$2`` the login's own umask, 4 the FIFO. The script runs in the foreground because a
     shell starts background commands with SIGINT and SIGQUIT ignored, which the application would inherit. Ending the
     script with all its processes also ends what the runner starts in the meantime: it tries again.
@@ -105,12 +114,14 @@ read -r boot </proc/sys/kernel/random/boot_id
 printf '%s %s %s\\n' $$ "${{20}}" "$boot" >"$d/pid" || exit
 exec 7<>"$d/out.pipe" 8<>"$d/err.pipe"
 keep() {{
-trap '' HUP TERM
+trap '' HUP TERM {_XFSZ}
 exec 5<&0 3<&- 4<&- 7<&- 8<&-
+ulimit -f {-(-limit // 512)} 2>/dev/null
 cat <&5 >"$d/$1" 5<&- &
 echo $! >"$d/$1.cat"
 wait $! && exit
 true >"$d/$1.cut"
+true >"$d/$1.last" && exec tail -c {LAST} <&5 >"$d/$1.last" 5<&-
 exec cat <&5 >/dev/null 5<&-
 }}
 keep out <"$d/out.pipe" & one=$!
@@ -136,7 +147,12 @@ n=$((n+1)) idle=$((idle+1))
 if [ $idle = 3 ] || [ $n = {_PATIENCE_WITH_DAEMONS} ]; then held=held drop=$cat; break; fi
 sleep 0.01
 done
-[ ! -e "$d/$1.cut" ] || cut=cut
+if [ -e "$d/$1.cut" ]; then
+cut=cut
+trap '' {_XFSZ}
+[ ! -s "$d/$1.last" ] || {{ printf '\\n%s\\n' '{GAP}'; cat "$d/$1.last"; }} >>"$d/$1"
+rm -f "$d/$1.last"
+fi
 [ -z "$drop" ] || kill -s KILL $drop
 done
 n=0
@@ -151,7 +167,7 @@ def environment(values: Mapping[str, str]) -> str:
     return "".join(f"export {name}={quote(value)}\n" for name, value in values.items())
 
 
-def start(key: str, script: Script, delimiter: str) -> str:
+def start(key: str, script: Script, delimiter: str, limit: int = LIMIT) -> str:
     """Start the run ``key`` unless somebody has. ``delimiter`` is a word that no line of the values equals.
 
     The environment shows in no list of processes, and in no file except the temporary one in which some shells keep
@@ -171,7 +187,7 @@ begin() {{
 if mkdir "$d" 2>/dev/null; then
 mine=yes
 true >"$d/out" && true >"$d/err" && mkfifo -m 622 "$d/end" "$d/out.pipe" "$d/err.pipe" || {_GIVE_UP}
-printf %s {quote(runner(key, script))} >"$d/run.sh" || {_GIVE_UP}
+printf %s {quote(runner(key, script, limit))} >"$d/run.sh" || {_GIVE_UP}
 exec 4<>"$d/end"
 if begin setsid -f; then :
 elif command -v setsid >/dev/null 2>&1; then begin setsid &

@@ -38,9 +38,7 @@ form_page = require_http_methods(["GET", "HEAD", "POST"])
 @needs("servers.add_server")
 def server_add(request: Request) -> HttpResponse:
     """A new server."""
-    form = ServerForm(
-        request.POST or None, may_group=_may_group(request), initial={"groups": request.GET.getlist("group")}
-    )
+    form = ServerForm(request.POST or None, user=request.user, initial={"groups": request.GET.getlist("group")})
     return _form(request, form, _("Add a server"), reverse("servers"))
 
 
@@ -49,7 +47,7 @@ def server_add(request: Request) -> HttpResponse:
 def server_edit(request: Request, pk: int) -> HttpResponse:
     """How a server is reached."""
     server = get_object_or_404(Server, pk=pk)
-    form = ServerForm(request.POST or None, instance=server, may_group=_may_group(request))
+    form = ServerForm(request.POST or None, instance=server, user=request.user)
     return _form(request, form, _("Edit %s") % server, reverse("server", args=[pk]))
 
 
@@ -129,10 +127,6 @@ def credential_delete(request: Request, pk: int) -> HttpResponse:
     if users:
         obstacle = _("Servers log in with it: %s. Give them another credential first.") % ", ".join(users)
     return _delete(request, credential, consequences, obstacle, reverse("credentials"))
-
-
-def _may_group(request: Request) -> bool:
-    return request.user.has_perm("servers.change_servergroup")
 
 
 def _form(request: Request, form: ModelForm[Any], title: str, back: str) -> HttpResponse:

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from people.access import Request, members_only, needs
+from servers import binding
 from servers.connection import ask_host_key
 from servers.keys import fingerprint, same_key
 from servers.models import Server
@@ -35,10 +36,22 @@ def host_key(request: Request, pk: int) -> HttpResponse:
 @require_POST
 @needs("servers.change_server")
 def host_key_pin(request: Request, pk: int) -> HttpResponse:
-    """Pin the key that somebody saw, if the server still shows it and the pinned one is still what they saw."""
+    """Pin the key that somebody saw, if the server still shows it and the pinned one is still what they saw.
+
+    Where none is pinned, the first connection would pin it just as well.
+    """
     server = get_object_or_404(Server.objects.with_login(), pk=pk)
     wanted, seen = request.POST.get("shown", ""), request.POST.get("pinned", "")
-    if not request.POST.get("compared"):
+    if server.host_key and not binding.may_bind(request.user):
+        messages.error(
+            request,
+            _(
+                "Nothing was changed: the credential “%s” would go to a machine with another host key. Ask somebody "
+                "who is allowed to see credentials."
+            )
+            % server.credential,
+        )
+    elif not request.POST.get("compared"):
         messages.error(request, _("Nothing was changed: first compare the fingerprint with the machine's own."))
     elif (shown := ask_host_key(server)).problem:
         messages.error(request, _("Nothing was changed. %s") % shown.problem)

@@ -51,7 +51,7 @@ def server_import_take(request: Request) -> HttpResponse:
         return redirect("server_import")
     listing, choices = Listing.of(values), _choices(request.POST)
     try:
-        done = take(ImportPlan(listing), choices)
+        done = take(ImportPlan(listing), choices, request.user)
     except ValidationError as error:
         return _preview(request, listing, ImportPlan(listing), choices, " ".join(error.messages))
     messages.success(request, _told(done))
@@ -75,7 +75,11 @@ def _preview(request: Request, listing: Listing, plan: ImportPlan, choices: Choi
 def _choices(posted: QueryDict) -> Choices:
     def numbered(prefix: str) -> dict[int, str]:
         names = [(name, name.removeprefix(prefix)) for name in posted if name.startswith(prefix)]
-        return {int(number): str(posted[name]) for name, number in names if number.isascii() and number.isdigit()}
+        return {
+            int(number): str(posted[name])
+            for name, number in names
+            if number.isascii() and number.isdigit() and len(number) < 10
+        }
 
     return Choices(
         servers=set(posted.getlist("server")),

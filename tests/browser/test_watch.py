@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 from django.urls import reverse
@@ -284,6 +285,47 @@ def test_the_next_error_is_found_also_where_it_is_not_on_the_page(person: Page, 
     expect(page.locator("#L2900")).to_be_in_viewport()
     following.click()
     expect(page.locator("#L100")).to_be_in_viewport()
+
+
+def test_each_line_says_when_by_the_clock_or_since_the_launch_and_the_browser_remembers_it(
+    person: Page, long_log: Deployment
+) -> None:
+    page = person
+    page.goto(long_log.get_absolute_url())
+    last = page.locator("#L3000 time")
+    expect(last).to_have_text(re.compile(r"^\d\d:\d\d:\d\d$"))
+    page.get_by_role("button", name="Times since the launch").click()
+    expect(last).to_have_text(re.compile(r"^\d+:\d\d\.\d$"))
+    late = long_log.created_at + timedelta(hours=2, minutes=3, seconds=4)
+    LogLine.objects.create(deployment=long_log, content="late", timestamp=late)
+    expect(page.locator("#L3001 time")).to_have_text("2:03:04")
+    page.reload()
+    expect(page.locator("#L3001 time")).to_have_text("2:03:04")
+    page.get_by_role("button", name="Load earlier lines").click()
+    expect(page.locator("#L2400 time")).to_have_text(re.compile(r"^\d+:\d\d\.\d$"))
+    page.get_by_role("button", name="Times by the clock").click()
+    expect(last).to_have_text(re.compile(r"^\d\d:\d\d:\d\d$"))
+    last.hover()
+    expect(last).to_have_attribute("title", re.compile(r"^\d{4}-\d\d-\d\d .* UTC$"))
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+def test_the_launch_is_in_reach_and_stays_where_it_is_however_many_servers_are_chosen(
+    person: Page, size: tuple[int, int]
+) -> None:
+    page = person
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    servers = [make_server(name=f"web-{number}") for number in range(50)]
+    project, small, large = make_project(name="Shop"), make_group(*servers[:3]), make_group(*servers)
+    button = page.get_by_role("button", name="Launch", exact=True)
+    places = []
+    for chosen in ("", f"?group={small.pk}", f"?group={large.pk}"):
+        page.goto(reverse("launch", args=[project.pk]) + chosen)
+        places.append(button.bounding_box())
+        expect(page.locator("#changes").locator(".server-chip, .choose-group").first).to_be_attached()
+        places.append(button.bounding_box())
+        expect(button).to_be_in_viewport(ratio=1)
+    assert places.count(places[0]) == len(places), places
 
 
 def test_what_somebody_has_opened_stays_open_while_the_servers_go_on(person: Page, long_log: Deployment) -> None:

@@ -131,6 +131,72 @@ def test_retry_launches_the_failed_servers_again(operator: Operator) -> None:
     assert (again.created_by is None) is (operator.place == "command line")
 
 
+def buttons(browser: Client, it: Deployment) -> tuple[list[str], str]:
+    """The buttons of its page that are off, and the page."""
+    html = tight(browser.get(it.get_absolute_url()).content.decode())
+    off = re.findall(r"<button[^>]*disabled[^>]*>(.*?)</button>", html)
+    return [re.sub(r"<[^>]*>|…", "", text).strip() for text in off], html
+
+
+def test_what_would_always_be_refused_is_off_with_the_reason(browser: Client) -> None:
+    it = ended(release_before="r1")
+    off, html = buttons(browser, it)
+    assert off == ["Roll back"]
+    assert "No way to roll back: There is no release “r1”." in html
+    stored(it, "r1")
+    assert buttons(browser, it)[0] == []
+    newer = make_deployment(it.project, *it.server_groups.all())
+    assert buttons(browser, it)[0] == [], "another one that is running is in the way for now alone"
+    newer.targets.update(started_at=it.created_at)
+    newer.claim_for_worker()
+    newer.end(Status.FAILED, "")
+    off, html = buttons(browser, it)
+    assert off == ["Roll back", "Retry failed"]
+    assert html.count(f"A newer deployment (#{newer.pk}) has changed these servers") == 4  # in a title too
+
+
+def test_a_retry_of_a_server_that_is_in_none_of_its_groups_is_off(browser: Client) -> None:
+    it = ended()
+    it.server_groups.get().servers.remove(Server.objects.get(name="web-2"))
+    off, html = buttons(browser, it)
+    assert off == ["Retry failed"]
+    assert "No way to retry: web-2: no longer in a server group" in html
+
+
+def test_the_first_deployment_offers_no_comparison_with_one_before_it(browser: Client) -> None:
+    first = ended()
+    address = reverse("deployment_previous", args=[first.pk])
+    assert address not in browser.get(first.get_absolute_url()).content.decode()
+    make_deployment(first.project, *first.server_groups.all()).request_cancel()
+    second = Deployment.objects.latest("id")
+    assert reverse("deployment_previous", args=[second.pk]) in browser.get(second.get_absolute_url()).content.decode()
+    both = browser.get(reverse("deployment_compare"), {"with": [first.pk, second.pk]}).content.decode()
+    assert address not in both
+
+
+def test_a_paused_deployment_is_called_so_wherever_it_is_shown_and_can_be_continued_there(browser: Client) -> None:
+    it = paused()
+    go_on = reverse("deployment_continue", args=[it.pk])
+    addresses = [*map(reverse, ["home", "activity", "overview", "deployments"]), it.get_absolute_url()]
+    for address in [*addresses, f"{reverse('deployments')}?status=paused"]:
+        html = browser.get(address).content.decode()
+        assert "status-paused" in html, address
+        assert go_on in html, address
+        assert "status-restarting" not in html, address
+    page = tight(browser.get(it.get_absolute_url()).content.decode())
+    assert "‖ Paused · " in page
+    assert "favicon/paused.svg" in page
+    assert f"#{it.pk}" not in browser.get(reverse("deployments"), {"status": "restarting"}).content.decode()
+    assert "Paused" in browser.get(reverse("launch", args=[it.project_id])).content.decode()
+
+    it.continue_rollout()
+    for address in addresses:
+        html = browser.get(address).content.decode()
+        assert "status-paused" not in html, address
+        assert go_on not in html, address
+    assert "▸ Restarting · " in tight(browser.get(it.get_absolute_url()).content.decode())
+
+
 def test_rollback_launches_the_release_that_was_live_before(operator: Operator) -> None:
     it = ended("success", release_before="r1")
     release = stored(it, "r1")
@@ -232,6 +298,8 @@ def test_retry_and_rollback_are_offered_where_they_make_sense(
     browser: Client, values: dict[str, str], offered: set[str]
 ) -> None:
     it = ended(**values)
+    if "release_before" in values:
+        stored(it, values["release_before"])
     html = browser.get(it.get_absolute_url()).content.decode()
     assert {name for name in ("retry", "rollback") if reverse(f"deployment_{name}", args=[it.pk]) in html} == offered
 

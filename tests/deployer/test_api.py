@@ -1,9 +1,11 @@
 """The JSON API: tokens, what it accepts, what it refuses and how it says so."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -84,8 +86,23 @@ def test_a_deployment_is_launched_as_the_tokens_user(caller: Caller, shop: Proje
                 "proof": {},
                 "release_before": "",
                 "release_after": "",
+                "reason": "",
+                "batch": 1,
+                "is_over": False,
+                "started_at": None,
+                "finished_at": None,
             }
         ],
+        "trigger": "api",
+        "server_group_ids": [group.pk],
+        "server_groups": ["web"],
+        "started_at": None,
+        "finished_at": None,
+        "is_over": False,
+        "is_paused": False,
+        "cancel_requested_at": None,
+        "force_requested_at": None,
+        "url": f"http://testserver/deployments/{deployment.pk}/",
     }
     assert caller.get(f"/deployments/{deployment.pk}").json() == answer.json()
 
@@ -314,6 +331,117 @@ def test_the_documentation_is_for_people_who_are_logged_in_and_loads_nothing_fro
     assert "'self'" in page["Content-Security-Policy"]
     paths = client.get(f"{URL}/openapi.json").json()["paths"]
     assert f"{URL}/deployments/{{deployment_id}}/log" in paths
+
+
+def test_whoever_has_a_token_can_read_the_description(caller: Caller) -> None:
+    assert caller.get("/openapi.json").json()["openapi"].startswith("3.")
+    answer = Client(headers={"authorization": "Bearer wrong"}).get(f"{URL}/openapi.json")
+    assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer")
+    assert set(answer.json()) == {"detail", "field", "blocking"}
+
+
+def test_the_description_names_every_status_and_when_and_what_is_refused(caller: Caller) -> None:
+    document = caller.get("/openapi.json").json()
+    shapes = document["components"]["schemas"]
+    fields = shapes["DeploymentShape"]["properties"]
+    assert fields["status"]["enum"] == Deployment.Status.values
+    assert "Final, and never another one again: success, failed, cancelled." in fields["status"]["description"]
+    assert shapes["LogLineShape"]["properties"]["level"]["enum"] == LogLine.Level.values
+    moments = [("DeploymentShape", "created_at"), ("LogLineShape", "timestamp"), ("ReleaseShape", "created_at")]
+    for shape, name in moments:
+        assert shapes[shape]["properties"][name]["format"] == "date-time"
+    finished = fields["finished_at"]["anyOf"]
+    assert {"type": "string", "format": "date-time"} in finished
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            expected = {"401", "422"} | ({"400"} if "requestBody" in operation else set())
+            assert expected <= set(operation["responses"]), f"{method} {path}"
+    told = ["DeploymentShape", "TargetShape", "LogLineShape", "ReleaseShape", "LaunchInput", "ErrorShape"]
+    assert [name for name in told if "example" not in shapes[name]] == []
+
+
+def test_what_became_of_a_deployment_is_told(caller: Caller, shop: Project, group: ServerGroup) -> None:
+    it = make_deployment(shop, group, deployment_type="restart_only")
+    it.claim_for_worker()
+    it.pause()
+    told = caller.get(f"/deployments/{it.pk}").json()
+    assert (told["is_over"], told["is_paused"], told["finished_at"]) == (False, True, None)
+    assert datetime.fromisoformat(told["started_at"])
+    told = caller.post(f"/deployments/{it.pk}/cancel?force=true").json()
+    assert datetime.fromisoformat(told["cancel_requested_at"]) <= datetime.fromisoformat(told["force_requested_at"])
+    it.end(Deployment.Status.CANCELLED, "Cancelled.")
+    told = caller.get(f"/deployments/{it.pk}").json()
+    assert (told["is_over"], told["is_paused"]) == (True, False)
+    assert datetime.fromisoformat(told["started_at"]) <= datetime.fromisoformat(told["finished_at"])
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/deployments?project=1", "project"),
+        ("/deployments?limit=1&Status=failed", "Status"),
+        ("/projects?name=shop", "name"),
+        ("/version?x", "x"),
+    ],
+)
+def test_a_name_that_is_not_known_is_refused(caller: Caller, path: str, name: str) -> None:
+    answer = caller._client.get(URL + path)
+    assert (answer.status_code, answer.json()["field"]) == (422, name)
+    assert f"There is no parameter “{name}” here. Known ones: " in answer.json()["detail"]
+
+
+def test_a_name_that_is_not_known_stops_an_action(caller: Caller, shop: Project, group: ServerGroup) -> None:
+    it = make_deployment(shop, group)
+    assert caller.post(f"/deployments/{it.pk}/cancel?forced=true").status_code == 422
+    it.refresh_from_db()
+    assert it.cancel_requested_at is None
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("get", "/api/", 404),
+        ("get", "/api/v2/deployments", 404),
+        ("get", "/api/v1/", 404),
+        ("get", "/api/v1/deployments/", 404),
+        ("post", "/api/v1/nothing/here", 404),
+        ("get", "/api/v1/deployments/x/y/z", 404),
+        ("put", "/api/v1/deployments", 405),
+        ("delete", "/api/v1/deployments/1", 405),
+        ("options", "/api/v1/version", 405),
+    ],
+)
+def test_whatever_is_asked_below_api_is_answered_in_json(
+    caller: Caller, settings: Any, method: str, path: str, status: int, debug: bool
+) -> None:
+    settings.DEBUG = debug
+    answer = getattr(caller._client, method)(path)
+    assert answer.status_code == status
+    assert answer["Content-Type"] == "application/json"
+    assert answer.json() | {"detail": ""} == {"detail": "", "field": "", "blocking": None}
+    assert answer.json()["detail"].endswith(".")
+    if status == 405:
+        assert answer["Allow"] in answer.json()["detail"]
+
+
+def test_a_mistake_of_our_own_is_answered_in_json_and_logged(
+    caller: Caller, group: ServerGroup, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE servers_servergroup_servers RENAME TO gone")
+    caller._client.raise_request_exception = False
+    answer = caller.get("/server-groups")
+    assert (answer.status_code, answer["Content-Type"]) == (500, "application/json")
+    assert "its log says more" in answer.json()["detail"]
+    assert "servers_servergroup_servers" in caplog.text
+
+
+def test_a_host_that_is_not_this_site_is_refused_in_json(caller: Caller) -> None:
+    answer = caller._client.get(f"{URL}/version", headers={"host": "elsewhere.example.com"})
+    assert (answer.status_code, answer["Content-Type"]) == (400, "application/json")
+    page = caller._client.get("/login/", headers={"host": "elsewhere.example.com"})
+    assert page["Content-Type"].startswith("text/html")
 
 
 def test_the_version_is_told_and_stands_in_the_document(caller: Caller) -> None:

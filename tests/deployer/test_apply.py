@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from deployer.declaring import strict_yaml
 from projects.models import HealthCheck, Project, Variable
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_group, make_project, make_server
@@ -345,6 +346,12 @@ def test_a_mistake_is_refused_with_its_file_its_path_and_what_was_expected(
         ("", "not an empty value"),
         ("projects: " + "[" * 5000, "nested too deeply"),
         ("projects: [{name: !!int x}]", "does not fit the tag"),
+        ("projects: [{name: !!bool x}]", "does not fit the tag"),
+        ("projects: [{name: !!int ''}]", "does not fit the tag"),
+        ("projects: [{name: !!timestamp x}]", "does not fit the tag"),
+        ("projects: &a [*a]", "“*a” is repeated within itself"),
+        ("projects: [&a {<<: *a}]", "“*a” is repeated within itself"),
+        ("a: &a {<<: *b}", "undefined alias"),
     ],
 )
 def test_what_is_not_one_yaml_document_is_refused_with_the_line(tmp_path: Path, text: str, expected: str) -> None:
@@ -559,6 +566,64 @@ def test_aliases_and_merge_keys_work(tmp_path: Path) -> None:
     text = f"{LOGIN}servers:\n- &base {{name: a, host: h, credential: login}}\n- {{<<: *base, name: b}}\n"
     apply(written(tmp_path, text))
     assert Server.objects.get(name="b").host == "h"
+
+
+def _bomb(first: str, repeated: str) -> str:
+    """Thirty lines, each of which repeats the one before ten times."""
+    lines = [f"  - &a0 {first}"]
+    for number in range(30):
+        alias = f"*a{number}"
+        lines.append(f"  - &a{number + 1} {repeated.replace('@', ', '.join([alias] * 10))}")
+    return "shared:\n" + "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _bomb("{a: 1}", "{<<: [@]}"),
+        _bomb("[x]", "[@]"),
+        "shared:\n  - &a {" + ", ".join(f"k{n}: v" for n in range(2000)) + "}\n  - [" + "*a, " * 2000 + "*a]\n",
+        "projects:\n  - &a {" + ", ".join(f"k{n}: v" for n in range(2000)) + "}\n" + "  - *a\n" * 2000,
+    ],
+    ids=["merge keys", "lists", "one large block", "entries"],
+)
+def test_what_aliases_stand_for_is_counted_before_it_is_built(tmp_path: Path, text: str) -> None:
+    message = refusal(written(tmp_path, text))
+    assert "aliases (*) and merge keys (<<) included, it has more than 200000 keys and values" in message
+    assert "line " in message
+
+
+def test_aliases_within_one_another_are_not_nested_deeper_than_what_is_written(tmp_path: Path) -> None:
+    chain = "".join(f"  - &a{number} [*a{number - 1}]\n" for number in range(1, 60))
+    assert "nested too deeply: at most 50 levels" in refusal(written(tmp_path, f"shared:\n  - &a0 [x]\n{chain}"))
+
+
+def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_bytes(b"# " + b"x" * strict_yaml.MOST_BYTES)
+    assert "it is larger than 4 MB" in refusal(file)
+
+
+def test_mistakes_without_end_are_named_up_to_a_number(tmp_path: Path) -> None:
+    keys = ", ".join(f"{'k' * 300}{number}: v" for number in range(3000))
+    message = refusal(written(tmp_path, f"projects: [{{name: p, {keys}}}]"))
+    assert message.count("there is no such key") == 100
+    assert "only the first 100 are listed" in message
+    assert "k" * 101 not in message
+
+
+@pytest.mark.parametrize("name", ["shared", "x-base", "x-"])
+def test_a_block_of_anchors_may_stand_at_the_top_and_declares_nothing(tmp_path: Path, name: str) -> None:
+    block = f"{name}:\n  base: &base {{host: h, credential: login}}\n  other: [1, {{any: thing}}]\n"
+    servers = "servers:\n- {<<: *base, name: a}\n- {<<: *base, name: b, host: other}\n"
+    apply(written(tmp_path, f"{block}{LOGIN}{servers}"))
+    assert [*Server.objects.order_by("name").values_list("name", "host")] == [("a", "h"), ("b", "other")]
+
+
+def test_a_key_that_stands_in_the_place_of_a_merged_one_is_not_there_twice(tmp_path: Path) -> None:
+    shared = "shared:\n  a: &a {host: h, port: '22', credential: login}\n  within: {deep: [&b {<<: *a, port: '23'}]}\n"
+    apply(written(tmp_path, f"{shared}{LOGIN}servers: [{{<<: *b, name: c}}]\n"))
+    assert Server.objects.get(name="c").port == 23
 
 
 def test_the_environment_of_the_platform_is_left_alone(shop: Path) -> None:

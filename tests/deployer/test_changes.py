@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from deployer.board.sightings import refresh
 from deployer.engine.routines import carry_out
 from deployer.models import Deployment, Release
 from deployer.repositories.changes import SHOWN, changes_of_deployment, changes_of_launch
@@ -102,6 +103,64 @@ def test_a_deployment_shows_what_it_has_changed_however_often_others_follow(proj
     assert subjects(changes_of_deployment(second).steps[0].added) == ["Second"]
     assert subjects(changes_of_deployment(second).left_out) == ["Third"]
     assert "no earlier release is on record" in changes_of_deployment(first).steps[0].problem
+
+
+def failed_build(project, server) -> Deployment:
+    Project.objects.filter(pk=project.pk).update(build_script="exit 7")
+    deployment = make_deployment(Project.objects.get(pk=project.pk), make_group(server))
+    assert carry_out(deployment.pk)
+    Project.objects.filter(pk=project.pk).update(build_script="")
+    deployment = Deployment.objects.get(pk=deployment.pk)
+    assert deployment.status == "failed"
+    return deployment
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+def test_what_fails_before_any_server_is_compared_with_what_ran_when_it_was_launched(
+    project, server, git_repo, queue_server, admin_client, remembered
+):
+    deployed(project, server)
+    git_repo.commit({"a": "1"}, "Second")
+    failed = failed_build(project, server)
+    git_repo.commit({"b": "1"}, "Third")
+    deployed(project, server)
+    if not remembered:  # as those were that were launched before it was
+        failed.targets.update(release_at_launch="")
+    step = changes_of_deployment(failed).steps[0]
+    assert (subjects(step.added), step.removed.count, step.stays) == (["Second"], 0, True)
+    answer = admin_client.get(reverse("deployment_changes", args=[failed.pk])).content.decode()
+    assert "1 commit would have been new" in answer
+    assert "No server was changed." in answer
+    assert "rolled back" not in answer
+    assert 'class="removed"' not in answer
+    assert "No server was changed." in admin_client.get(failed.get_absolute_url()).content.decode()
+
+
+def test_what_was_seen_counts_more_than_what_was_left(project, server, git_repo, queue_server, admin_client, tmp_path):
+    first = deployed(project, server)
+    git_repo.commit({"a": "1"}, "Second")
+    second = deployed(project, server)
+    current = tmp_path / "shop" / "current"
+    current.unlink()
+    current.symlink_to(f"releases/{first.release}")  # somebody does it by hand
+    refresh(project)
+
+    step = changes_of_launch(project, "main", "", [server.pk]).steps[0]
+    assert (step.version, subjects(step.added)) == (str(first.release), ["Second"])
+    group = second.server_groups.get()
+    asked = {"deployment_type": "full", "branch": "main", "server_groups": [group.pk]}
+    page = admin_client.get(reverse("launch_changes", args=[project.pk]), asked).content.decode()
+    assert "the same commit" not in page
+    form = admin_client.get(reverse("deployment_rollback", args=[second.pk])).content.decode()
+    assert f"runs {first.release} already" in form
+    rows = admin_client.get(reverse("releases", args=[project.pk])).content.decode()
+    assert "previously on" not in rows
+
+    waiting = make_deployment(project, group)
+    assert waiting.targets.get().release_at_launch == str(first.release)
+    waiting.request_cancel()
+    assert subjects(changes_of_deployment(deployed(project, server)).steps[0].added) == ["Second"]
+    assert changes_of_launch(project, "main", "", [server.pk]).steps[0].added.count == 0  # changed since it was seen
 
 
 def test_many_commits_are_counted_and_the_newest_shown(project, server, git_repo, queue_server):

@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from deployer.repositories.mirror import look_at
 from projects.commands import git as source
-from projects.guess import TELLING
+from projects.guess.proposal import TELLING
 from projects.models import Project
 from servers.errors import NotReadyError
 from tests.factories import make_credential, make_user

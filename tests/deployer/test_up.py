@@ -33,7 +33,7 @@ def test_one_command_brings_up_queue_workers_and_web_and_shows_the_first_login_o
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_everything_and_leaves_no_process(up: Callable[..., Up], number: signal.Signals) -> None:
     site = up().wait_ready()
-    assert len(site.processes) >= 6  # up, queue, two workers, gunicorn and its processes
+    assert len(site.processes) >= 6  # up, queue, two workers, two web processes
     assert site.stop(number) == 0
     site.wait_ended()
     assert not answers(site.port)
@@ -127,8 +127,8 @@ def test_what_dies_is_started_again_and_said(up: Callable[..., Up]) -> None:
     _kill_one(site, "rqworker")
     wait_until(lambda: site.queue.smembers("rq:workers") - before, "a new worker")
     _kill_one(site, "valkey-server")
-    _kill_one(site, "gunicorn")
-    missed = [f"{name} was killed by SIGKILL; it starts again in" for name in ("worker-1", "queue", "web")]
+    _kill_one(site, "deployer.serving")
+    missed = [f"{name} was killed by SIGKILL; it starts again in" for name in ("worker-1", "queue", "web-1")]
     wait_until(lambda: all(sentence in site.log for sentence in missed), "all three to be missed")
     wait_until(lambda: site.get("/admin/login/") == 200, "the site to answer again")
     assert site.stop(signal.SIGTERM) == 0

@@ -107,6 +107,19 @@ def status(*words: str) -> tuple[int, dict[str, Any]]:
     return code, next(row for row in map(json.loads, out.getvalue().splitlines()) if row["server"] == "one")
 
 
+def test_a_server_that_had_succeeded_and_was_put_back_is_not_called_failed(make_site: Any, admin_client: Any) -> None:
+    site = make_site()
+    site.first()
+    second = site.deployed()
+    assert (target(second).status, target(second, "two").status) == ("rolled_back", "rolled_back")
+    assert second.error_message.startswith("1 of 2 servers failed: two: ")
+    assert "Rolled back: two" in second.error_message
+    assert "Put back, having succeeded: one" in second.error_message
+    why = "It had succeeded, and was put back because more servers failed than are allowed to."
+    assert (target(second).reason, target(second, "two").reason) == (why, target(second, "two").error)
+    assert admin_client.get(second.get_absolute_url()).content.decode().count(why) == 1
+
+
 def test_a_rollback_whose_script_fails_is_a_failure_with_both_reasons_and_a_retry_takes_it(make_site: Any) -> None:
     site = make_site()
     first = site.first()

@@ -16,7 +16,7 @@ from tests.parts.queue import QueueServer
 MANAGE = [sys.executable, str(Path(__file__).resolve().parents[2] / "manage.py")]
 WORKER_CLASS = "deployer.queue.worker.DeploymentWorker"
 #: The variable that tells whose processes they are.
-MARK = "DEPLOYER_TEST_WORKER"
+MARK = "TEST_WORKER_OF_DEPLOYER"
 
 
 def process_environment() -> dict[str, str]:

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from projects.guess import TELLING, Guess, example_header, example_script, guess, short_name, suggested_script
+from projects.guess.examples import example_header, example_script
+from projects.guess.guessing import guess, suggested_script
+from projects.guess.proposal import TELLING, Guess, short_name
 from projects.models import Project
 
 
@@ -131,6 +133,128 @@ CASES = {
         {"Shop.Web.csproj": ""},
         ("backend", False, "", "dotnet publish -c Release -o dist", "dist", "Shop.Web.dll"),
     ),
+    "eleventy, whose start script serves files to whoever works on them": (
+        {"package.json": package(scripts={"start": "eleventy --serve"}, devDependencies={"@11ty/eleventy": "^3"})},
+        ("frontend", True, "", "npx @11ty/eleventy", "_site", ""),
+    ),
+    "nx, one application": (
+        {
+            "package.json": package(
+                scripts={"start": "nx serve", "build": "nx build"}, dependencies={"react-dom": "19"}
+            ),
+            "nx.json": package(defaultProject="shop"),
+            "project.json": package(name="shop"),
+            "vite.config.mts": "build: { outDir: './dist/shop' }",
+        },
+        ("frontend", True, "", "npx nx build shop", "dist/shop", ""),
+    ),
+    "nx, several applications": (
+        {
+            "package.json": package(scripts={"start": "nx serve api"}, dependencies={"@nestjs/core": "11"}),
+            "nx.json": "{}",
+            "apps": "",
+        },
+        ("backend", True, "", "npx nx build api", "", "node dist/apps/api/main.js"),
+    ),
+    "angular 19": (
+        {
+            "package.json": package(scripts=BUILD | {"start": "ng serve"}, dependencies={"@angular/core": "^19"}),
+            "angular.json": package(
+                projects={
+                    "shop": {
+                        "architect": {
+                            "build": {
+                                "builder": "@angular-devkit/build-angular:application",
+                                "options": {"outputPath": "dist/shop"},
+                            }
+                        }
+                    }
+                }
+            ),
+        },
+        ("frontend", True, "", "npm run build", "dist/shop/browser", ""),
+    ),
+    "angular 20, which names no folder": (
+        {
+            "package.json": package(scripts=BUILD | {"start": "ng serve"}, dependencies={"@angular/core": "^20"}),
+            "angular.json": package(
+                projects={"shop": {"architect": {"build": {"builder": "@angular/build:application", "options": {}}}}}
+            ),
+        },
+        ("frontend", True, "", "npm run build", "dist/shop/browser", ""),
+    ),
+    "next that is exported": (
+        {
+            "package.json": package(scripts=BUILD | {"start": "next start"}, dependencies={"next": "16"}),
+            "next.config.mjs": "export default { output: 'export' }",
+        },
+        ("frontend", True, "", "npm run build", "out", ""),
+    ),
+    "svelte with a server": (
+        {
+            "package.json": package(
+                scripts=BUILD, devDependencies={"@sveltejs/kit": "^2", "@sveltejs/adapter-node": "^5", "vite": "^8"}
+            )
+        },
+        ("backend", True, "", "npm run build", "", "node build"),
+    ),
+    "react router": (
+        {
+            "package.json": package(
+                scripts=BUILD | {"start": "react-router-serve ./build/server/index.js"},
+                dependencies={"@react-router/serve": "7"},
+                devDependencies={"vite": "^8"},
+            )
+        },
+        ("backend", True, "", "npm run build", "", "react-router-serve"),
+    ),
+    "docusaurus": (
+        {
+            "package.json": package(
+                scripts=BUILD | {"start": "docusaurus start"}, dependencies={"@docusaurus/core": "3"}
+            )
+        },
+        ("frontend", True, "", "npm run build", "build", ""),
+    ),
+    "express that is started again at each change": (
+        {"package.json": package(scripts={"start": "nodemon server.js"}, dependencies={"express": "5"})},
+        ("backend", True, "", "", "", "node server.js"),
+    ),
+    "spring boot by gradle": (
+        {"build.gradle": "plugins { id 'org.springframework.boot' }", "settings.gradle": "rootProject.name = 'shop'"},
+        ("java", True, "", "gradle --no-daemon -q bootJar", "build/libs", "-jar shop"),
+    ),
+    "go with its programs in cmd": (
+        {"go.mod": "module example.com/shop\n", "cmd": "", "internal": ""},
+        ("backend", False, "", "go build -o dist/ ./cmd/...", "dist", "./shop"),
+    ),
+    "fastapi in a package": (
+        {"requirements.txt": "fastapi", "app": ""},
+        ("backend", False, "", "", "", "uvicorn app.main:app"),
+    ),
+    "jekyll": (
+        {"Gemfile": 'gem "jekyll"', "_config.yml": ""},
+        (
+            "frontend",
+            False,
+            "bundle config set --local path vendor/bundle\nbundle install",
+            "bundle exec jekyll build",
+            "_site",
+            "",
+        ),
+    ),
+    "hugo": ({"hugo.toml": ""}, ("frontend", False, "", "hugo --minify", "public", "")),
+    "mkdocs": (
+        {"mkdocs.yml": "", "requirements.txt": "mkdocs-material"},
+        (
+            "frontend",
+            False,
+            "python3 -m venv .venv\n.venv/bin/pip install -q -r requirements.txt",
+            ".venv/bin/mkdocs build",
+            "site",
+            "",
+        ),
+    ),
     "files": ({"index.html": "", "style.css": ""}, ("frontend", False, "", "", "", "")),
     "a build script and nothing else": ({"build.sh": "", "shop.py": ""}, ("other", False, "", "bash build.sh", "", "")),
     "nothing that is known": ({"README.md": ""}, ("other", False, "", "", "", "")),
@@ -141,6 +265,34 @@ CASES = {
 def test_the_type_and_the_commands_are_those_of_the_files(files: dict[str, str], proposal: tuple[Any, ...]) -> None:
     assert proposed(files) == proposal
     assert guess(files).reasons
+
+
+@pytest.mark.parametrize(
+    ("files", "shared"),
+    [
+        ({"manage.py": "", "requirements.txt": "Django", ".gitignore": "*.pyc\n/media/\n"}, "db.sqlite3\nmedia/"),
+        ({"manage.py": "", "requirements.txt": "Django\npsycopg[binary]", ".env.example": ""}, ".env"),
+        ({"composer.json": '{"require": {"laravel/framework": "^12"}}', ".env.example": ""}, "storage/\n.env"),
+        ({"composer.json": '{"require": {"symfony/framework-bundle": "7"}}'}, "var/log/\nvar/sessions/\n.env.local"),
+        ({"Gemfile": "gem 'rails'", ".gitignore": "/log/*\n/storage/*\nnode_modules"}, "log/\nstorage/\ntmp/pids/"),
+        ({"package.json": package(dependencies={"express": "5"}), ".gitignore": "node_modules\nuploads"}, "uploads/"),
+        ({"package.json": package(dependencies={"express": "5"}), ".gitignore": "$(id)\n../data\n"}, ""),
+        ({"go.mod": "module a/b", ".gitignore": "data/"}, ""),  # one file is released, and its folder is not written to
+        ({"package.json": VITE, ".gitignore": "uploads", ".env.example": ""}, ""),
+    ],
+)
+def test_what_an_application_writes_is_kept_between_releases(files: dict[str, str], shared: str) -> None:
+    found = guess(files)
+    assert found.shared_paths == shared
+    assert not shared or ", ".join(shared.split()) in found.reasons[-1]
+
+
+def test_php_is_reloaded_by_the_unit_that_the_machine_has() -> None:
+    script = example_script(guess({"composer.json": "{}"}), "shop")
+    answer = "systemctl() { case $1 in list-units) echo 'php8.2-fpm.service loaded active';; *) echo \"$*\";; esac; }\n"
+    stand_in = answer + 'sudo() { "$@"; }\n'
+    done = subprocess.run(["bash"], input=stand_in + script, text=True, capture_output=True, check=True)
+    assert done.stdout == "reload php8.2-fpm.service\n"
 
 
 def test_a_script_that_comes_with_the_release_is_proposed_and_else_one_beside_the_releases() -> None:

@@ -231,7 +231,7 @@ def test_each_page_wants_its_own_right_and_a_login(name: str) -> None:
 
 
 def test_who_may_change_servers_but_no_groups_changes_no_groups() -> None:
-    server, group = make_server(name="web-1"), make_group()
+    server, group = make_server(name="web-1", credential=make_credential(hosts="*.example.com")), make_group()
     values = server_values(credential=server.credential.pk, groups=[group.pk])
     client_of("change_server").post(reverse("server_edit", args=[server.pk]), values)
     server.refresh_from_db()

@@ -21,12 +21,17 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("files", nargs="+", metavar="FILE", help=_("a YAML file; - reads standard input"))
+        parser.add_argument(
+            "--bind",
+            action="store_true",
+            help=_("let credentials that the files only name be sent to new hosts, and add those to their hosts"),
+        )
         parser.add_argument("--dry-run", action="store_true", help=_("print the difference and write nothing"))
 
     def handle(self, *args: Any, **options: Any) -> None:
         files = [_file(name) for name in options["files"]]
         try:
-            changes = apply(files, dry_run=options["dry_run"])
+            changes = apply(files, dry_run=options["dry_run"], may_bind=options["bind"])
         except DeclarationError as error:
             raise refused("\n".join([*error.mistakes, _("Nothing was applied.")])) from error
         for change in changes:

@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy
 from redis import Redis
 from redis.exceptions import RedisError
 
+from deployer.host.addresses import is_loopback, queue_weaknesses
 from deployer.host.processes import HeldError, become, hide_memory, only_one
 from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
@@ -30,7 +31,6 @@ from deployer.settings import bind_address
 from people.models import User
 
 WEB_PROCESSES = 2
-WEB_THREADS = 8
 
 
 class Command(SpokenCommand):
@@ -53,6 +53,14 @@ class Command(SpokenCommand):
             host, port = bind_address(bind) if bind else settings.DEPLOYER_BIND
         except ImproperlyConfigured as error:
             raise CommandError(str(error).replace("DEPLOYER_BIND", "--bind")) from error
+        if not (settings.DEPLOYER_HTTPS or is_loopback(host)):
+            self.stderr.write(
+                _(
+                    "Others reach %(host)s, and DEPLOYER_HTTPS is no: passwords and API tokens pass in clear text. Put "
+                    "a proxy that speaks https in front, and set DEPLOYER_HTTPS=yes."
+                )
+                % {"host": host}
+            )
         with _only_one_here(), _listening(host, port) as listener:
             self._leave_root()
             try:
@@ -81,7 +89,7 @@ class Command(SpokenCommand):
     def _run(self, listener: socket.socket, bind: str, workers: int) -> None:
         stages = [
             [queue_program()] if settings.QUEUE_IS_EMBEDDED else [],
-            [_web(listener)],
+            [_web(number, listener) for number in range(1, WEB_PROCESSES + 1)],
             [keeping.program()],
             [_worker(number) for number in range(1, workers + 1)],  # the first to stop: they finish what they hold
         ]
@@ -107,6 +115,8 @@ class Command(SpokenCommand):
         if settings.QUEUE_IS_EMBEDDED:
             _wait_for_former_queue()
         else:
+            for weakness in queue_weaknesses(settings.REDIS_URL).values():
+                self.stderr.write(weakness)
             self._warn_without_queue()
 
     def _make_first_user(self) -> None:
@@ -186,24 +196,13 @@ def _worker(number: int) -> Program:
     )
 
 
-def _web(listener: socket.socket) -> Program:
-    return Program("web", web_command(listener), answers=lambda: _web_answers(listener), sockets=[listener])
+def _web(number: int, listener: socket.socket) -> Program:
+    return Program(f"web-{number}", web_command(listener), answers=lambda: _web_answers(listener), sockets=[listener])
 
 
-def web_command(listener: socket.socket, processes: int = WEB_PROCESSES) -> list[str]:
-    """The command of the web server, which inherits ``listener``."""
-    options = {
-        "--config": "python:deployer.host.serving",
-        "--bind": f"fd://{listener.fileno()}",
-        "--worker-class": "gthread",
-        "--workers": str(processes),
-        "--threads": str(WEB_THREADS),
-        "--graceful-timeout": "10",
-        "--log-level": "warning",
-        "--chdir": str(settings.BASE_DIR),
-    }
-    words = [word for pair in options.items() for word in pair]
-    return [sys.executable, "-m", "gunicorn", *words, "--no-control-socket", "deployer.wsgi:application"]
+def web_command(listener: socket.socket) -> list[str]:
+    """The command of a process of the web server, which inherits ``listener``."""
+    return [sys.executable, "-m", "deployer.serving", str(listener.fileno())]
 
 
 def _web_answers(listener: socket.socket) -> bool:

@@ -1,0 +1,35 @@
+"""Addresses of other machines, judged by what passes on the way there."""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from django.utils.translation import gettext as _
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address stays on this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def queue_weaknesses(url: str) -> dict[int, str]:
+    """What is weak about the way to a queue server on another machine, each as a sentence under its number."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss") or is_loopback(parts.hostname or "localhost"):
+        return {}
+    found = {}
+    if not parts.password and "password=" not in parts.query:
+        found[1] = _(
+            "REDIS_URL has no password, and leads to another machine: whoever reaches the queue server can stop and "
+            "start deployments. Set a password there and in REDIS_URL."
+        )
+    if parts.scheme == "redis":
+        found[2] = _(
+            "REDIS_URL leads to another machine without TLS: whoever listens on the way can read the password, and "
+            "stop and start deployments. Use rediss://."
+        )
+    return found

@@ -1,0 +1,65 @@
+"""Settings as the environment gives them: read by name, so that a name that nobody reads is noticed."""
+
+import difflib
+import os
+from collections.abc import Mapping
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class Given:
+    """The environment's variables, and which of them were asked for."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._environment = environment
+        self._known: set[str] = set()
+
+    def text(self, name: str, default: str = "") -> str:
+        """The value of a variable without blanks around it; ``default`` where it is not set or empty."""
+        self._known.add(name)
+        return self._environment.get(name, "").strip() or default
+
+    def yes_or_no(self, name: str, default: str) -> bool:
+        """Whether a variable says yes. Raises `ImproperlyConfigured`."""
+        value = self.text(name, default).lower()
+        if value in {"yes", "true", "1", "on"}:
+            return True
+        if value in {"no", "false", "0", "off"}:
+            return False
+        raise ImproperlyConfigured(f"{name} must be yes or no, not {value!r}.")
+
+    def whole_number(self, name: str, default: int, low: int, high: int) -> int:
+        """The number that a variable gives. Raises `ImproperlyConfigured`."""
+        value = self.text(name, str(default))
+        if not value.isdecimal() or not low <= int(value) <= high:
+            raise ImproperlyConfigured(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
+        return int(value)
+
+    def one_of(self, name: str, *known: str) -> str:
+        """Which ``known`` word a variable gives; the first where it is not set. Raises `ImproperlyConfigured`."""
+        value = self.text(name, known[0]).lower()
+        if value not in known:
+            raise ImproperlyConfigured(f"{name} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r}.")
+        return value
+
+    def refuse_unknown(self, prefix: str, *own: str) -> None:
+        """Raise `ImproperlyConfigured` for a name with ``prefix`` that was never asked for and is not our ``own``."""
+        known = self._known | {*own}
+        for name in sorted(self._environment):
+            if name.startswith(prefix) and name not in known:
+                close = difflib.get_close_matches(name, sorted(self._known), n=1)
+                hint = f"did you mean {close[0]}?" if close else "README.md lists those that there are."
+                raise ImproperlyConfigured(f"There is no setting {name}: {hint}")
+
+
+def refuse_unencoded(name: str, url: str, breaking: str) -> None:
+    """Raise `ImproperlyConfigured` for an address that a character of its login takes apart in the wrong place.
+
+    ``breaking`` are those that do. The sentence never repeats the address: its password would be in every log.
+    """
+    login, at, _place = url.partition("://")[2].rpartition("@")
+    if wrong := [each for each in breaking if at and each in login]:
+        named = ", ".join(f"{each} as %{ord(each):02X}" for each in wrong)
+        raise ImproperlyConfigured(
+            f"The user or the password in {name} holds characters that an address must have percent-encoded: {named}."
+        )

@@ -1,0 +1,24 @@
+"""An entry of an archive, of whatever kind the archive is."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+FILE, FOLDER, LINK, HARD_LINK, OTHER = "f", "d", "l", "h", "?"
+
+
+@dataclass(slots=True)
+class Member:
+    """One entry. ``pieces`` are the bytes of a file: ``size`` of them, to be read before the next entry is.
+
+    ``start`` and ``end`` are where a tar has it, its headers included. A ``mode`` of 0 is not known.
+    """
+
+    name: bytes
+    kind: str = FILE
+    mode: int = 0
+    size: int = 0
+    mtime: int = 0
+    link: bytes = b""
+    pieces: Iterable[bytes] = field(default=())
+    start: int = 0
+    end: int = 0
