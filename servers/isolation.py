@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from django.utils.translation import gettext as _
 
@@ -243,6 +243,8 @@ class Confinement(Protocol):
 
     #: Processes that scripts had left running when they ended; all of them were ended.
     left: int
+    #: Whether no process can outlive its script.
+    is_closed: ClassVar[bool]
 
     def start(self, script: Script, key: str, *, strict: bool) -> contextlib.AbstractContextManager[Running]:
         """Start ``script``; every process of it is known by ``key``. Raises `IsolationError`."""
@@ -256,6 +258,7 @@ class Sandboxed:
     limits: Limits = UNLIMITED
     check: Callable[[], None] = lambda: None
     left: int = 0
+    is_closed: ClassVar[bool] = True
 
     @contextlib.contextmanager
     def start(self, script: Script, key: str, *, strict: bool) -> Iterator[Running]:
@@ -293,6 +296,7 @@ class AsUser:
     limits: Limits = UNLIMITED
     check: Callable[[], None] = lambda: None
     left: int = 0
+    is_closed: ClassVar[bool] = False
 
     @contextlib.contextmanager
     def start(self, script: Script, key: str, *, strict: bool) -> Iterator[Running]:
@@ -487,9 +491,9 @@ class _Usage:
         memory, threads = map(sum, zip(*[_taken(pid) for pid in pids], strict=True)) if pids else (0, 0)
         self._next = time.monotonic() + 1
         if limits.memory and memory > limits.memory:
-            raise LimitError("memory", _("It took more memory than it may, and was ended"))
+            raise LimitError("memory", _("it took more memory than it may, and was ended"))
         if limits.processes and threads >= limits.processes:
-            raise LimitError("processes", _("It had more processes than it may, and was ended"))
+            raise LimitError("processes", _("it had more processes than it may, and was ended"))
 
 
 def _taken(pid: int) -> tuple[int, int]:

@@ -76,9 +76,7 @@ class Command(SpokenCommand):
         if os.geteuid() != 0:
             return
         if not settings.DEPLOYER_USER:
-            self.stderr.write(
-                _("deployer runs as root: set DEPLOYER_USER to a user of its own, or start it as one. Builds never do.")
-            )
+            self.stderr.write(_("deployer runs as root: set DEPLOYER_USER to a user of its own, or start it as one."))
             return
         become(settings.DEPLOYER_USER, Path(settings.DATA_DIR))
         hide_memory()
