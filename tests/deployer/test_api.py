@@ -437,7 +437,8 @@ def test_a_mistake_of_our_own_is_answered_in_json_and_logged(
     assert "servers_servergroup_servers" in caplog.text
 
 
-def test_a_host_that_is_not_this_site_is_refused_in_json(caller: Caller) -> None:
+def test_a_host_that_is_not_this_site_is_refused_in_json(caller: Caller, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["testserver"]
     answer = caller._client.get(f"{URL}/version", headers={"host": "elsewhere.example.com"})
     assert (answer.status_code, answer["Content-Type"]) == (400, "application/json")
     page = caller._client.get("/login/", headers={"host": "elsewhere.example.com"})

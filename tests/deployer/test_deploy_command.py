@@ -23,8 +23,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 FIELDS = [
     "id", "project_id", "branch", "status", "deployment_type", "commit_hash", "commit_message", "error_message",
     "created_at", "created_by", "release", "rollback_from", "retry_of", "paused_at", "environment", "targets",
+    "trigger", "server_group_ids", "server_groups", "started_at", "finished_at", "is_over", "is_paused",
+    "cancel_requested_at", "force_requested_at", "url",
 ]  # fmt: skip
-TARGET_FIELDS = ["server", "status", "exit_code", "error", "proof", "release_before", "release_after"]
+TARGET_FIELDS = [
+    "server", "status", "exit_code", "error", "proof", "release_before", "release_after",
+    "reason", "batch", "is_over", "started_at", "finished_at",
+]  # fmt: skip
 
 Status = Deployment.Status
 Start = Callable[..., subprocess.Popen[str]]

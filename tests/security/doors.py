@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cache, wraps
 from pathlib import Path
 
@@ -126,14 +126,13 @@ def answers_normally(up: Up) -> float:
 def raw(up: Up, data: bytes, patience: float = PATIENCE) -> bytes:
     """All that is answered to these bytes until the site closes the connection."""
     with socket.create_connection(("127.0.0.1", up.port), timeout=patience) as link:
-        link.sendall(data)
-        link.shutdown(socket.SHUT_WR)
         found = b""
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it may be refused before all is sent
+            link.sendall(data)
+            link.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionResetError):
             while piece := link.recv(65536):
                 found += piece
-        except ConnectionResetError:
-            pass
         return found
 
 
