@@ -397,7 +397,10 @@ def _begun(
         stack.callback(os.close, pidfd)
         if forwarded:
             stack.enter_context(_forwarded(box, first, key))
-            os.write(go.number, b"x")
+            try:
+                os.write(go.number, b"x")
+            except BrokenPipeError as error:
+                raise _not_made(process) from error
         yield _Inside(process, pidfd)
 
 
@@ -412,9 +415,14 @@ def _first_process(process: "subprocess.Popen[bytes]", told: int) -> int:
     try:
         return int(json.loads(text)["child-pid"])
     except (ValueError, KeyError) as error:
-        process.kill()
-        said = process.stderr.read(2000).decode(errors="replace") if process.stderr else ""
-        raise IsolationError(_("The sandbox could not be made"), said.strip()) from error
+        raise _not_made(process) from error
+
+
+def _not_made(process: "subprocess.Popen[bytes]") -> IsolationError:
+    """End what should have become a sandbox; gives the error, with what it said."""
+    process.kill()
+    said = process.stderr.read(2000).decode(errors="replace") if process.stderr else ""
+    return IsolationError(_("The sandbox could not be made"), said.strip())
 
 
 @contextlib.contextmanager
