@@ -18,7 +18,7 @@ from deployer.log import rows
 from deployer.log.lines import LineSplitter
 from deployer.log.masking import Masker
 from deployer.log.rows import Piece
-from deployer.log.terminal import clean
+from deployer.log.terminal import clean, pen_after
 from deployer.models import Deployment, LogLine, Target
 from servers.shell import STDERR, STDOUT
 
@@ -199,8 +199,17 @@ class LogSink:
         self._known = dict(known)
         begin = (target.stdout_logged, target.stderr_logged) if target else (0, 0)
         self.taken = dict(zip((STDOUT, STDERR), begin, strict=True))
-        self._splitters = {stream: LineSplitter(log.mask, count) for stream, count in self.taken.items()}
+        self._splitters = {
+            stream: LineSplitter(log.mask, count, self._last_pen(stream) if count else "")
+            for stream, count in self.taken.items()
+        }
         self._ends = {stream: _End() for stream in self.taken}
+
+    def _last_pen(self, stream: str) -> str:
+        """The colours in which the last line that is in the log already has left the terminal."""
+        lines = LogLine.objects.filter(target=self._target, stream=stream).exclude(content="")
+        last = lines.order_by("-id").values_list("content", flat=True).first()
+        return pen_after(last or "")
 
     def __call__(self, stream: str, data: bytes) -> None:
         for begin in range(0, len(data), _SLICE):
