@@ -3,7 +3,7 @@
 from django.utils.translation import gettext as _
 
 from deployer.log.masking import Masker
-from deployer.log.terminal import flat, is_clean, moves, pen_after, shown
+from deployer.log.terminal import flat, is_clean, moves, pen_after, plain, shown
 
 #: Bytes of a line that are kept; the rest is counted and left out.
 LINE_LIMIT = 16_384
@@ -47,6 +47,14 @@ class LineSplitter:
         """The last line, if it had no newline."""
         self.taken = self._fed
         return [self._line()] if self._held or self._left_out else []
+
+    @property
+    def unfinished(self) -> str:
+        """The line that has not ended yet as it is seen now, masked and without colours; any thread may ask."""
+        text = self._mask(bytes(self._held).decode(errors="ignore"))
+        if self._mask.finds(whole := flat(text)):
+            return plain(self._mask(whole))
+        return plain(self._mask(shown(text)[0]))
 
     def _whole_lines(self, block: bytes) -> list[str]:
         """Lines that came whole: at once where no secret is in them, which is nearly always, else each alone."""

@@ -201,7 +201,8 @@ class _Screen:
 
     def _erase_in_display(self, how: int) -> None:
         here = self._place
-        begin, end = {0: (here, len(self._cells)), 1: (0, here + 1)}.get(how, (0, len(self._cells)))
+        # Clearing all of the screen is no word on this line: what it has said stays.
+        begin, end = {0: (here, len(self._cells)), 1: (0, here + 1)}.get(how, (0, 0))
         self._erase(begin, end)
 
     def _shift(self, by: int) -> None:

@@ -28,7 +28,7 @@ def on_a_terminal(line: str) -> str:
 
 
 #: What moves, erases, colours and is written; what leads to a row that the line does not have is left out.
-_MOVING = ["\r", "\b", "\x1b[G", "\x1b[K", "\x1b[1K", "\x1b[2K", "\x1b[J", "\x1b[1J", "\x1b[2J", "\x1b7bar\x1b8"]
+_MOVING = ["\r", "\b", "\x1b[G", "\x1b[K", "\x1b[1K", "\x1b[2K", "\x1b[J", "\x1b[1J", "\x1b7bar\x1b8"]
 _BY = [f"\x1b[{n}{final}" for final in "GCDPXA" for n in (1, 3, 17, 199, 201)]
 _DRAWN = ["\x1b[31m", "\x1b[m", "\x1b(B", "\x1b[?25l", "\x07", "words ", "a", "50%", "x" * 70, "─█"]
 
@@ -49,6 +49,7 @@ def test_whatever_is_written_over_a_line_it_shows_what_a_terminal_shows(line: st
         (b"wait |\x1b[1D/\x1b[1D-\x1b[1Ddone\n", "wait done"),
         (b"long state\x1b[2K\rshort\n", "short"),
         (b"12%\b\b\b99%\n", "99%"),
+        (b"a program that clears the screen\x1b[2J\x1b[3J\n", "a program that clears the screen"),
         (b"a\x1bP1;2;3q secret sauce \x1b\\b\n", "ab"),
         (b"a\x1b[>4;2mb\n", "ab"),
         (b"\r\r\r\n", ""),
