@@ -40,14 +40,14 @@ KEPT = ("secret.key", "encryption.key", "db.sqlite3", "db.sqlite3-wal", "db.sqli
 SHORTEST_SECRET_KEY = 32
 
 
-def user_name(value: str) -> str:
+def user_name(name: str, value: str) -> str:
     """A user of this machine who is not root, or nobody's name; raises `ImproperlyConfigured`."""
     try:
         is_root = bool(value) and pwd.getpwnam(value).pw_uid == 0
     except KeyError as error:
-        raise ImproperlyConfigured(f"DEPLOYER_BUILD_USER={value}: this machine has no user of that name.") from error
+        raise ImproperlyConfigured(f"{name}={value}: this machine has no user of that name.") from error
     if is_root:
-        raise ImproperlyConfigured("DEPLOYER_BUILD_USER must not be root.")
+        raise ImproperlyConfigured(f"{name} must not be root.")
     return value
 
 
@@ -289,14 +289,22 @@ DEPLOYER_UNPROVED_DAYS = given.whole_number("DEPLOYER_UNPROVED_DAYS", default=14
 #: What a release may hold; beyond it the build is taken for a mistake.
 DEPLOYER_RELEASE_MAX_FILES = given.whole_number("DEPLOYER_RELEASE_MAX_FILES", default=300_000, low=1, high=100_000_000)
 DEPLOYER_RELEASE_MAX_MB = given.whole_number("DEPLOYER_RELEASE_MAX_MB", default=10_000, low=1, high=10_000_000)
+#: What the process that reads an archive may take: memory, and seconds of computing.
+DEPLOYER_UNPACK_MEMORY_MB = given.whole_number("DEPLOYER_UNPACK_MEMORY_MB", default=768, low=256, high=1_000_000)
+DEPLOYER_UNPACK_SECONDS = given.whole_number("DEPLOYER_UNPACK_SECONDS", default=900, low=10, high=86_400)
+#: What the stored packages of one project may take, compressed; and what they and builds leave free on its disk.
+DEPLOYER_PACKAGES_MAX_MB = given.whole_number("DEPLOYER_PACKAGES_MAX_MB", default=100_000, low=1, high=1_000_000_000)
+DEPLOYER_KEEP_FREE_MB = given.whole_number("DEPLOYER_KEEP_FREE_MB", default=500, low=0, high=1_000_000_000)
 #: What the log of a deployment keeps, and a server of the output of a script; of what is beyond, the last lines.
 DEPLOYER_LOG_MAX_MB = given.whole_number("DEPLOYER_LOG_MAX_MB", default=200, low=1, high=1_000_000)
+#: Whom `manage.py up` becomes when root starts it; empty: it stays root.
+DEPLOYER_USER = user_name("DEPLOYER_USER", given.text("DEPLOYER_USER"))
 #: How builds are kept apart from this machine: as well as it can, refused where they cannot be, or not at all.
 DEPLOYER_BUILD_ISOLATION = given.one_of("DEPLOYER_BUILD_ISOLATION", "auto", "required", "off")
 #: The network of builds: one that does not reach this machine's loopback, where that can be had; this machine's; none.
 DEPLOYER_BUILD_NETWORK = given.one_of("DEPLOYER_BUILD_NETWORK", "auto", "host", "none")
 #: Whom builds run as when deployer is root; empty: nobody.
-DEPLOYER_BUILD_USER = user_name(given.text("DEPLOYER_BUILD_USER"))
+DEPLOYER_BUILD_USER = user_name("DEPLOYER_BUILD_USER", given.text("DEPLOYER_BUILD_USER"))
 #: Folders of programs outside /usr and /opt that builds see, too, read-only.
 DEPLOYER_BUILD_PATHS = build_paths(given.text("DEPLOYER_BUILD_PATHS"), DATA_DIR)
 #: What one build may take: memory (0: three quarters of the machine's), processes, room on the disk with its caches.
@@ -306,12 +314,6 @@ DEPLOYER_BUILD_MEMORY_MB = (
 )
 DEPLOYER_BUILD_PROCESSES = given.whole_number("DEPLOYER_BUILD_PROCESSES", default=4096, low=16, high=1_000_000)
 DEPLOYER_BUILD_DISK_MB = given.whole_number("DEPLOYER_BUILD_DISK_MB", default=20_000, low=1, high=100_000_000)
-#: What the process that reads an archive may take: memory, and seconds of computing.
-DEPLOYER_UNPACK_MEMORY_MB = given.whole_number("DEPLOYER_UNPACK_MEMORY_MB", default=768, low=256, high=1_000_000)
-DEPLOYER_UNPACK_SECONDS = given.whole_number("DEPLOYER_UNPACK_SECONDS", default=900, low=10, high=86_400)
-#: What the stored packages of one project may take, compressed; and what they and builds leave free there on the disk.
-DEPLOYER_PACKAGES_MAX_MB = given.whole_number("DEPLOYER_PACKAGES_MAX_MB", default=100_000, low=1, high=1_000_000_000)
-DEPLOYER_KEEP_FREE_MB = given.whole_number("DEPLOYER_KEEP_FREE_MB", default=500, low=0, high=100_000_000)
 #: Clone from paths of this machine; off, because everybody who edits a project could read any repository here.
 DEPLOYER_ALLOW_LOCAL_GIT = given.yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
 

@@ -88,5 +88,8 @@ class FailureCount(models.Model):
     level = models.FloatField(editable=False)
     at = models.DateTimeField(editable=False, db_index=True)
 
+    class Meta:
+        default_permissions = ()  # nobody edits it
+
     def __str__(self) -> str:
         return f"{self.key[:12]}… {self.level:.1f}"

@@ -216,11 +216,11 @@ class Project(models.Model):
         if self.git_credential is not None and self.git_endpoint is not None:
             self.git_credential.bind(self.git_endpoint)
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """A new project binds its git credential to its host. Who may make one is for the forms to say, before."""
+    def save(self, *args: Any, binds: bool = True, **kwargs: Any) -> None:
+        """A new project ``binds`` its git credential to its host. Who may make one is for the forms to say, before."""
         is_new = self._state.adding
         super().save(*args, **kwargs)
-        if is_new:
+        if is_new and binds:
             self.bind_git_credential()
 
     def clean(self) -> None:
@@ -238,9 +238,8 @@ class Project(models.Model):
         own = {"id", "name", "environment", "created_at", "updated_at"}
         columns = [field.attname for field in self._meta.concrete_fields if field.name not in own]
         with transaction.atomic():
-            copy = Project.objects.create(
-                name=name, environment=environment, **{column: getattr(self, column) for column in columns}
-            )
+            copy = Project(name=name, environment=environment, **{column: getattr(self, column) for column in columns})
+            copy.save(binds=False)
             for parts in (self.health_checks.all(), self.variables.all()):
                 for part in parts:
                     part.pk, part.project, part._state.adding = None, copy, True

@@ -73,7 +73,7 @@ class LocalShell(Shell):
         def left() -> set[int]:
             return set(marked_processes(self.key)) | (processes_below(os.getpid()) if adopts_orphans() else set())
 
-        found = left()
+        found = set() if self._confinement.is_closed else left()
         if found:
             end_processes(left)
         ended, self._confinement.left = len(found) + self._confinement.left, 0
@@ -127,6 +127,7 @@ class _Unconfined:
     """Scripts that see this machine as this process does, and may do what it may."""
 
     left = 0
+    is_closed = False
 
     @contextlib.contextmanager
     def start(self, script: Script, key: str, *, strict: bool) -> Iterator[Running]:

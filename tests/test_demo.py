@@ -27,7 +27,7 @@ def machines(tmp_path_factory) -> Iterator[tuple[Path, list[int]]]:
     command = [sys.executable, "-m", "deployer.playground.servers", str(folder)]
     process = subprocess.Popen(command, cwd=HOUSE, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
+    assert b"ready\n" in iter(process.stdout.readline, b"")
     yield folder, ports
     kill_all(processes_with(f"DEMO_FOLDER={folder}"))
     stop_process(process)

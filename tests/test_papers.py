@@ -13,6 +13,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 
 from deployer.models import Deployment, Target
+from deployer.settings import OWN_NAMES
 from tests.test_house import ROOMS
 
 HOUSE = Path(__file__).resolve().parent.parent
@@ -144,7 +145,8 @@ def _settings_of_the_product() -> set[str]:
     """The names under which the settings read the environment."""
     source = ast.parse((HOUSE / "deployer" / "settings.py").read_text())
     words = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return {word for word in words if re.fullmatch(r"DEPLOYER_[A-Z_]+|DATABASE_URL|REDIS_URL", word)}
+    named = {word for word in words if re.fullmatch(r"DEPLOYER_[A-Z_]+|DATABASE_URL|REDIS_URL", word)}
+    return named - {*OWN_NAMES}
 
 
 @pytest.mark.parametrize("readme", READMES)

@@ -71,7 +71,6 @@ def clone(work: Work) -> Iterator[Checkout]:
         tree.chmod(0o755)  # a release has its mode, whatever the umask here
         with WorkFolder("git") as private:  # the login lies there, and is gone before anything of the tree runs
             commit = _export(work, shell, private.path, tree)
-        _end_leftovers(work, shell)
         yield Checkout(folder, tree, commit)
     finally:
         _end_leftovers(work, shell)
@@ -297,7 +296,7 @@ def _run(
     if code in (explained or {}):
         raise (explained or {})[code]
     if code == _FILE_TOO_LARGE:
-        raise _over(what, _("A file of it became larger than it may"), _SETTINGS["disk"])
+        raise _over(what, _("a file of it became larger than it may"), _SETTINGS["disk"])
     if code:
         words = work.log.mask(b"".join(last).decode(errors="replace"))
         lines = [line.strip() for line in words.splitlines() if line.strip()][-4:]

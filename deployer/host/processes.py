@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import os
+import pwd
 import signal
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -28,6 +29,27 @@ def hide_memory() -> None:
     Its memory, its environment and its open files are then root's alone. A program that it starts is as open as ever.
     """
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def become(name: str, folder: Path) -> None:
+    """Let root become the user ``name`` for good; ``folder`` with everything in it is that user's from then on.
+
+    Links in it are handed over, what they lead to is not, and what lies on another file system is left alone.
+    """
+    user = pwd.getpwnam(name)
+    device = folder.stat().st_dev
+    for _path, folders, files, descriptor in os.fwalk(folder, follow_symlinks=False):
+        for entry in (*folders, *files):
+            if os.stat(entry, dir_fd=descriptor, follow_symlinks=False).st_dev == device:
+                os.chown(entry, user.pw_uid, user.pw_gid, dir_fd=descriptor, follow_symlinks=False)
+        folders[:] = [
+            each for each in folders if os.stat(each, dir_fd=descriptor, follow_symlinks=False).st_dev == device
+        ]
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    os.initgroups(name, user.pw_gid)
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
+    os.environ |= {"HOME": user.pw_dir, "USER": name, "LOGNAME": name}
 
 
 @contextmanager

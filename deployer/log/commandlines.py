@@ -41,6 +41,9 @@ _PROGRAMS: dict[str, tuple[str, str, str]] = {
     **dict.fromkeys(("ssh", "scp", "sftp", "rsync", "java", "node", "python3", "python", "php", "ruby"), ("", "", "")),
 }
 
+#: What may stand around the words of a command within another one.
+_QUOTES = "'\"`();"
+
 _PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 #: The name before a value, of an option, a variable, a parameter of an address or a member of JSON.
 _NAMED = re.compile(r"(?<![\w.-])(-{0,2}[A-Za-z_][\w.-]{0,80})[\"']?[=:]")
@@ -73,18 +76,19 @@ def _masked(words: Iterable[str]) -> Iterator[str]:
             shown, waiting = waiting(bare), None
             yield shown + space
             continue
-        program = bare.rpartition("/")[2]
+        option = bare.strip(_QUOTES)
+        program = option.rpartition("/")[2]
         if program in _PROGRAMS:
             joined, next_word, pair = _PROGRAMS[program]
-        if bare in next_word.split() or _is_option_with_secret(bare) or _is_header(bare):
-            waiting = _unless_option if bare.startswith("--") else _hidden
+        if option in next_word.split() or _is_option_with_secret(option) or _is_header(bare):
+            waiting = _unless_option if option.startswith("--") else _hidden
             yield word
-        elif bare in pair.split():
+        elif option in pair.split():
             waiting = _second_half
             yield word
-        elif (option := bare.partition("="))[0] in pair.split():
-            yield f"{option[0]}={_second_half(option[2])}{space}"
-        elif joined and bare.startswith(joined) and not bare.startswith("--"):
+        elif (given := bare.partition("="))[0] in pair.split():
+            yield f"{given[0]}={_second_half(given[2])}{space}"
+        elif joined and option.startswith(joined) and not option.startswith("--"):
             yield f"{joined}{MASK}{space}"
         elif " " in bare or "\n" in bare:
             yield _nested(bare) + space

@@ -88,7 +88,7 @@ def bring_down() -> None:
 
 def clear() -> None:
     """Delete what was on the servers, and the shop's repository."""
-    for name in ("servers", "temporary", "repository"):
+    for name in ("servers", "repository"):
         shutil.rmtree(FOLDER / name, ignore_errors=True)
 
 

@@ -22,6 +22,8 @@ SOURCE = Path(__file__).resolve().parent
 #: The servers' names, and from where their SSH ports and their shops' ports are looked for.
 SERVERS = ("web-1", "web-2", "web-3")
 SSH_PORT, SHOP_PORT = 2201, 8101
+#: Bytes of temporary files on the servers, which are in memory.
+_TEMPORARY = 256 << 20
 
 _IDENTITY = {
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -113,7 +115,7 @@ def is_isolated() -> bool:
     """Whether this machine lets the servers run in a sandbox; found out once, by trying."""
     with tempfile.TemporaryDirectory(prefix="deployer-probe-") as probe:
         folder = Path(probe)
-        for name in ("keys", "machines", "repository", "servers", "temporary"):
+        for name in ("keys", "machines", "repository", "servers"):
             (folder / name).mkdir()
         try:
             tried = subprocess.run([*_sandbox(folder), "/bin/true"], capture_output=True, timeout=30)
@@ -133,14 +135,16 @@ def _sandbox(folder: Path) -> list[str]:
     programs = dict.fromkeys([*named, *(path.resolve() for path in named)])
     inputs = [folder / name for name in ("keys", "machines", "repository")]
     box = Sandbox(
-        writable={str(folder / "servers"): folder / "servers", "/tmp": folder / "temporary"},  # noqa: S108 (inside)
+        writable={str(folder / "servers"): folder / "servers"},
         readable=[*programs, SOURCE, *inputs, Path("/etc/passwd"), Path("/etc/group")],
         hidden=[Path(settings.BASE_DIR), Path(settings.DATA_DIR), Path.home()],
         network=Network.HOST,
     )
     environment = {"PATH": box.search_path, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     own = [word for name, value in environment.items() for word in ("--setenv", name, value)]
-    return ["bwrap", *box.arguments({}), *own, "--"]
+    # First, for the folder itself may lie in there.
+    temporary = ["--size", str(_TEMPORARY), "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108 (inside)
+    return ["bwrap", *temporary, *box.arguments({}), *own, "--"]
 
 
 def declaration(servers: Sequence[str], ports: Sequence[Ports], **words: Any) -> str:

@@ -216,7 +216,7 @@ def _key(path: Path) -> "asyncssh.SSHKey":
 
 def _prepare(machines: list[Machine], folder: Path) -> None:
     """Make the keys, and the folders that a sandbox is given."""
-    for name in ("keys", "repository", "servers", "temporary"):
+    for name in ("keys", "repository", "servers"):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
     keys = folder / "keys"
     _key(keys / "id_ed25519").write_public_key(keys / "authorized_keys")

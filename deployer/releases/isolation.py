@@ -266,12 +266,12 @@ class _Disk:
         self._look_at = now + 1
         disk = os.statvfs(settings.BUILDS_DIR)
         if disk.f_bavail * disk.f_frsize < settings.DEPLOYER_KEEP_FREE_MB * _MB:
-            raise LimitError("free", _("It left too little room on the disk, and was ended"))
+            raise LimitError("free", _("it left too little room on the disk, and was ended"))
         if now >= self._count_at:
             taken = sum(map(size_of, self._folders))
             self._count_at = time.monotonic() + max(2, 20 * (time.monotonic() - now))
             if taken > settings.DEPLOYER_BUILD_DISK_MB * _MB:
-                raise LimitError("disk", _("It took more room on the disk than it may, and was ended"))
+                raise LimitError("disk", _("it took more room on the disk than it may, and was ended"))
 
 
 def _limits() -> Limits:

@@ -81,13 +81,14 @@ class Mirror:
             return str(_private(folder / "git_key", openssh_key(login.private_key, login.passphrase)))
         askpass = _private(folder / "askpass", git.ASKPASS)
         askpass.chmod(0o700)
+        _private(folder / "username", f"{login.username}\n")
+        _private(folder / "password", f"{login.password}\n")
         self.env |= {
             "GIT_ASKPASS": str(askpass),
             "SSH_ASKPASS": str(askpass),
             "SSH_ASKPASS_REQUIRE": "force",
             "DEPLOYER_GIT_HOST": git_host(self.url),
-            "DEPLOYER_GIT_USERNAME": login.username,
-            "DEPLOYER_GIT_PASSWORD": login.password,
+            "DEPLOYER_GIT_LOGIN": str(folder),
         }
         return ""
 
@@ -160,9 +161,13 @@ class Mirror:
 
 @contextlib.contextmanager
 def mirror_of(project: Project) -> Iterator[Mirror]:
-    """The mirror of a project's repository, with the login to it."""
+    """The mirror of a project's repository, to be read: with the login to it, or without one that cannot be used."""
     with WorkFolder("git") as folder:
-        yield Mirror(project.git_url, project.git_credential, folder.path)
+        try:
+            mirror = Mirror(project.git_url, project.git_credential, folder.path)
+        except NotReadyError:
+            mirror = Mirror(project.git_url, None, folder.path)
+        yield mirror
 
 
 @dataclass(frozen=True)
@@ -239,8 +244,10 @@ def fetch(project: Project) -> None:
         if time.monotonic() > until:
             raise NotReadyError(what, _("a deployment is fetching it"), _("Try again in a moment."))
 
-    with mirror_of(project) as mirror, mirror.locked(check):
-        _asked(mirror, mirror.fetching(), what, max(until - time.monotonic(), 1))
+    with WorkFolder("git") as folder:
+        mirror = Mirror(project.git_url, project.git_credential, folder.path)
+        with mirror.locked(check):
+            _asked(mirror, mirror.fetching(), what, max(until - time.monotonic(), 1))
 
 
 def _refusal(url: str, credential: Credential) -> str:

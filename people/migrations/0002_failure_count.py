@@ -17,5 +17,8 @@ class Migration(migrations.Migration):
                 ('level', models.FloatField(editable=False)),
                 ('at', models.DateTimeField(db_index=True, editable=False)),
             ],
+            options={
+                'default_permissions': (),
+            },
         ),
     ]

@@ -84,13 +84,13 @@ def ssh_command(key_file: str, known_hosts: str, *, batch: bool) -> str:
     return " ".join(["ssh -F /dev/null", *(f"-o {quote(option)}" for option in options)])
 
 
-#: GIT_ASKPASS and SSH_ASKPASS: answers the questions about the login to $DEPLOYER_GIT_HOST, from variables that only
-#: git sees, and no other question.
+#: GIT_ASKPASS and SSH_ASKPASS: answers the questions about the login to $DEPLOYER_GIT_HOST, and no other one. The
+#: login is in two files of a private folder: what is in the environment is also in that of everything below.
 ASKPASS = """#!/bin/sh
 case $1 in
-"Username for 'https://$DEPLOYER_GIT_HOST': ") printf '%s\\n' "$DEPLOYER_GIT_USERNAME" ;;
-"Password for 'https://"*"@$DEPLOYER_GIT_HOST': ") printf '%s\\n' "$DEPLOYER_GIT_PASSWORD" ;;
-*"@$DEPLOYER_GIT_HOST's password: " | "("*"@$DEPLOYER_GIT_HOST) "*) printf '%s\\n' "$DEPLOYER_GIT_PASSWORD" ;;
+"Username for 'https://$DEPLOYER_GIT_HOST': ") exec cat -- "$DEPLOYER_GIT_LOGIN/username" ;;
+"Password for 'https://"*"@$DEPLOYER_GIT_HOST': ") exec cat -- "$DEPLOYER_GIT_LOGIN/password" ;;
+*"@$DEPLOYER_GIT_HOST's password: " | "("*"@$DEPLOYER_GIT_HOST) "*) exec cat -- "$DEPLOYER_GIT_LOGIN/password" ;;
 *) exit 1 ;;
 esac
 """

@@ -45,9 +45,11 @@ def host_key_pin(request: Request, pk: int) -> HttpResponse:
     if server.host_key and not binding.may_bind(request.user):
         messages.error(
             request,
-            _("Nothing was changed: the credential “%s” would go to a machine with another host key. ")
-            % server.credential
-            + _("Ask somebody who is allowed to see credentials."),
+            _(
+                "Nothing was changed: the credential “%s” would go to a machine with another host key. Ask somebody "
+                "who is allowed to see credentials."
+            )
+            % server.credential,
         )
     elif not request.POST.get("compared"):
         messages.error(request, _("Nothing was changed: first compare the fingerprint with the machine's own."))

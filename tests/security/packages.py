@@ -197,7 +197,7 @@ def _odd_sizes(folder: Path) -> str:
         header[124:136] = size.ljust(12, b"\0")
         said = _refused(folder, "a.tar", _sealed(header) + bytes(10_240), "cannot be read")
     for text in ("-5", "1e9", str(1 << 70), "٣"):
-        data = _pax(_records({"text": text})) + _header(b"0", 0) + bytes(10_240)
+        data = _pax(_records({"size": text})) + _header(b"0", 0) + bytes(10_240)
         _refused(folder, "a.tar", data, "cannot be read")
     data = _pax(_records({"size": str(1 << 55)})) + _header(b"0", 0) + bytes(10_240)
     _refused(folder, "a.tar", data, "or 10000 MB")

@@ -114,6 +114,13 @@ def test_what_is_encrypted_opens_and_no_page_shows_it(upgraded: dict[str, Any]) 
     assert VARIABLES["API_KEY"] not in shown
 
 
+def test_credentials_are_bound_to_the_hosts_that_used_them(upgraded: dict[str, Any]) -> None:
+    assert upgraded["hosts"] == {
+        "deploy-key": ["servers", "10.0.0.1", "[fd00::2]:2222", "web-3.internal", "10.0.0.4"],
+        "gate-login": ["both", "gate.example.com", "git.example.com"],
+    }
+
+
 def test_people_and_tokens_still_get_in(upgraded: dict[str, Any]) -> None:
     assert upgraded["logs in"] == USER
     assert upgraded["api"]["count"] == 9

@@ -55,6 +55,7 @@ def visit() -> dict[str, Any]:
         "pages": pages,
         "key opens": openssh_key(key.private_key, key.passphrase).startswith("-----BEGIN OPENSSH PRIVATE KEY-----"),
         "passwords": [row.password for row in Credential.objects.exclude(password="")],
+        "hosts": {row.name: [row.purpose, *row.host_patterns] for row in Credential.objects.all()},
         "variables": {row.name: row.value for row in Variable.objects.exclude(value="")},
         "plans": sorted({Plan.from_json(cast(Any, it.plan)).name for it in Deployment.objects.all()}),
         "logs in": getattr(authenticate(username=USER, password=PASSWORD), "username", None),

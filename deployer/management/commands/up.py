@@ -21,8 +21,8 @@ from django.utils.translation import gettext_lazy
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deployer.host.addresses import queue_weaknesses
-from deployer.host.processes import HeldError, hide_memory, only_one
+from deployer.host.addresses import is_loopback, queue_weaknesses
+from deployer.host.processes import HeldError, become, hide_memory, only_one
 from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
 from deployer.management.commandline import SpokenCommand
@@ -53,7 +53,16 @@ class Command(SpokenCommand):
             host, port = bind_address(bind) if bind else settings.DEPLOYER_BIND
         except ImproperlyConfigured as error:
             raise CommandError(str(error).replace("DEPLOYER_BIND", "--bind")) from error
+        if not (settings.DEPLOYER_HTTPS or is_loopback(host)):
+            self.stderr.write(
+                _(
+                    "Others reach %(host)s, and DEPLOYER_HTTPS is no: passwords and API tokens pass in clear text. Put "
+                    "a proxy that speaks https in front, and set DEPLOYER_HTTPS=yes."
+                )
+                % {"host": host}
+            )
         with _only_one_here(), _listening(host, port) as listener:
+            self._leave_root()
             try:
                 self._prepare()
                 self._run(listener, f"{host}:{port}", workers or settings.DEPLOYER_WORKERS)
@@ -61,6 +70,21 @@ class Command(SpokenCommand):
                 raise CommandError(str(error)) from error
             except KeyboardInterrupt as error:
                 raise CommandError(_("Stopped before it had started.")) from error
+
+    def _leave_root(self) -> None:
+        """Become DEPLOYER_USER, now that the port is open; say so where root stays root."""
+        if os.geteuid() != 0:
+            return
+        if not settings.DEPLOYER_USER:
+            self.stderr.write(_("deployer runs as root: set DEPLOYER_USER to a user of its own, or start it as one."))
+            return
+        become(settings.DEPLOYER_USER, Path(settings.DATA_DIR))
+        hide_memory()
+        if not os.access(settings.BASE_DIR / "manage.py", os.R_OK) or not os.access(sys.executable, os.X_OK):
+            raise CommandError(
+                _("The user %(user)s may not read %(folder)s or run %(python)s.")
+                % {"user": settings.DEPLOYER_USER, "folder": settings.BASE_DIR, "python": sys.executable}
+            )
 
     def _run(self, listener: socket.socket, bind: str, workers: int) -> None:
         stages = [
