@@ -3,7 +3,7 @@
 from django.utils.translation import gettext as _
 
 from deployer.log.masking import Masker
-from deployer.log.terminal import clean, is_clean
+from deployer.log.terminal import flat, is_clean, moves, pen_after, plain, shown
 
 #: Bytes of a line that are kept; the rest is counted and left out.
 LINE_LIMIT = 16_384
@@ -13,14 +13,15 @@ class LineSplitter:
     """Turns bytes that end anywhere into whole, decoded, masked and clean lines.
 
     What lies beyond `LINE_LIMIT` of a line is counted, not kept; masking comes before the cut, so that no
-    half of a secret is left at the edge. ``taken`` is where the first line begins that has not been given yet: the
-    offset, in bytes, at which somebody else can go on.
+    half of a secret is left at the edge. A colour that a line leaves on is that of the next one: ``pen``. ``taken`` is
+    where the first line begins that has not been given yet: the offset, in bytes, at which somebody else can go on.
     """
 
-    def __init__(self, mask: Masker, taken: int = 0) -> None:
+    def __init__(self, mask: Masker, taken: int = 0, pen: str = "") -> None:
         self._mask = mask
         self._held = bytearray()
         self._left_out = 0
+        self.pen = pen
         self.taken = self._fed = taken
 
     def feed(self, data: bytes) -> list[str]:
@@ -47,35 +48,78 @@ class LineSplitter:
         self.taken = self._fed
         return [self._line()] if self._held or self._left_out else []
 
+    @property
+    def unfinished(self) -> str:
+        """The line that has not ended yet as it is seen now, masked and without colours; any thread may ask."""
+        text = self._mask(bytes(self._held).decode(errors="ignore"))
+        if self._mask.finds(whole := flat(text)):
+            return plain(self._mask(whole))
+        return plain(self._mask(shown(text)[0]))
+
     def _whole_lines(self, block: bytes) -> list[str]:
         """Lines that came whole: at once where no secret is in them, which is nearly always, else each alone."""
         text = block.decode(errors="replace")
         lines = text.split("\n")
         if len(max(lines, key=len)) <= LINE_LIMIT and not self._mask.finds(text):
+            if "\r" in text:
+                lines = [line.rstrip("\r") for line in lines]
+                text = "\n".join(lines)
             if is_clean(text):
-                return lines
-            lines = [clean(line) for line in lines]
-            if not self._mask.finds("\n".join(lines)):
-                return lines
+                return self._coloured(lines) if self.pen or "\x1b" in text else lines
+            before, found, flats = self.pen, [], []
+            for line in lines:
+                if moves(line):
+                    flats.append(flat(line))
+                shown_line, self.pen = shown(line, self.pen)
+                found.append(shown_line)
+            if not self._mask.finds("\n".join(found)) and not self._mask.finds("\n".join(flats)):
+                return found
+            self.pen = before
         lines = []
         for piece in block.split(b"\n"):
             self._hold(piece)
             lines.append(self._line())
         return lines
 
+    def _coloured(self, lines: list[str]) -> list[str]:
+        """Lines that are clean, each with the colours in which the one before has left the terminal."""
+        pen, found = self.pen, []
+        for line in lines:
+            found.append(f"\x1b[{pen}m{line}" if pen and line else line)
+            if "\x1b" in line:
+                pen = pen_after(line, pen)
+        self.pen = pen
+        return found
+
     def _hold(self, piece: bytes) -> None:
         # Twice the limit leaves room for a secret across the cut and for the states of a progress bar.
-        room = max(0, 2 * LINE_LIMIT + self._mask.longest - len(self._held))
-        if len(piece) > room and b"\r" in piece:
-            self._held.clear()  # a progress bar: only its last state counts
-            piece = piece[piece.rstrip(b"\r").rfind(b"\r") + 1 :]
-            room = 2 * LINE_LIMIT + self._mask.longest
-        self._held += piece[:room]
-        self._left_out += max(0, len(piece) - room)
+        most = 2 * LINE_LIMIT + self._mask.longest
+        if len(self._held) + len(piece) > most:
+            self._fold(piece, most)
+            return
+        self._held += piece
+
+    def _fold(self, piece: bytes, most: int) -> None:
+        """Take in more than there is room for: what was written over goes first, then the end."""
+        self._held += piece[: 4 * most]
+        self._left_out += max(0, len(piece) - 4 * most)
+        begin = self._held.rfind(b"\r") + 1
+        if begin > 1:
+            text, _pen = shown(self._mask(self._held[:begin].decode(errors="replace")), self.pen)
+            self._held[:begin] = text[:LINE_LIMIT].encode() + b"\r"
+        self._left_out += max(0, len(self._held) - most)
+        del self._held[most:]
 
     def _line(self) -> str:
-        # Masked again when clean: a control character within a secret hides it from the first look.
-        text = self._mask(clean(self._mask(self._held.decode(errors="replace"))))
+        # Masked again when clean: a control character within a secret hides it from the first look. One that was
+        # written in pieces, at different places of the line, is masked where all of them stand one after the other.
+        text = self._mask(self._held.decode(errors="replace"))
+        whole = flat(text)
+        if self._mask.finds(whole):
+            text, self.pen = self._mask(whole), pen_after(whole, self.pen)
+        else:
+            text, self.pen = shown(text, self.pen)
+            text = self._mask(text)
         beyond = len(text) - LINE_LIMIT + self._left_out
         self._held.clear()
         self._left_out = 0

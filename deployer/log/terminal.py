@@ -9,6 +9,7 @@ from ansi2html import Ansi2HTMLConverter
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
+from deployer.log.screen import COLUMNS, Pen, codes_of, drawn, written_over
 from servers.sentences import seen
 
 #: Everything that is not text. The first group is what may stay: "select graphic rendition".
@@ -22,9 +23,18 @@ _SEQUENCE = re.compile(
 )
 #: Of these, `clean` drops all but colours.
 _OSC = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
-_CSI_BUT_COLOUR = re.compile(r"\x1b\[[0-9;:?<=>!]*+[ -/]*+[@-ln-~]")
-_OTHER_ESCAPE = re.compile(r"\x1b(?!\[[0-9;:]*m).?")
+_STRING = re.compile(r"\x1b[PX^_][^\x1b]*(?:\x1b\\)?")
+_CSI_BUT_COLOUR = re.compile(r"\x1b\[(?![0-9;:]*m)[0-?]*+[ -/]*+[@-~]?")
+_OTHER_ESCAPE = re.compile(r"\x1b(?!\[[0-9;:]*m)(?:[ -/]*+[0-~]|.)?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
+_COLOUR = re.compile(r"\x1b\[([0-9;:]*)m")
+#: What moves the cursor or erases: a line with any of these is drawn.
+_MOVES = re.compile(r"[\x08\r]|\x1b[78]|\x1b\[[0-9;:]*[ -/]*[A-H@JKPXfsu`]")
+#: With these, all of a row goes; and with anything of these, text may be on more rows than it is long.
+_ERASED = ("\r\x1b[K", "\r\x1b[0K", "\r\x1b[2K", "\x1b[2K\r", "\x1b[1G\x1b[2K", "\x1b[2K\x1b[1G", "\x1b[2K\x1b[G")
+_FURTHER = re.compile(r"\t|\x1b(?!\[[0-9;:]*[mK]|\[1?G|\[\?[0-9]*[hl])")
+#: What takes no cell, or more than one, or something else than a cell.
+_UNEVEN = re.compile(r"[^\x20-\x7e\r]")
 _SIXTEEN = (
     *((0, 0, 0), (205, 0, 0), (0, 205, 0), (205, 205, 0), (0, 0, 238), (205, 0, 205), (0, 205, 205), (229, 229, 229)),
     *((127, 127, 127), (255, 0, 0), (0, 255, 0), (255, 255, 0), (92, 92, 255), (255, 0, 255), (0, 255, 255)),
@@ -40,16 +50,67 @@ def plain(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Keep colours and tabs; drop every other control character, cursor movement and title sequence.
+    """What a terminal shows of a line: colours and tabs stay, every other sequence and control character goes.
 
     Characters that show nothing or turn the text round go too: a reader sees what is there.
     """
-    if "\r" in text:  # a progress bar shows its last state
-        text = next((part for part in reversed(text.split("\r")) if part), "")
-    text = _OSC.sub("", text)
-    text = _CSI_BUT_COLOUR.sub("", text)
-    text = _OTHER_ESCAPE.sub("", text)
+    return shown(text)[0]
+
+
+def shown(text: str, pen: str = "") -> tuple[str, str]:
+    """The same of a line that begins with the colours of ``pen``, and the pen behind it; see `screen.Pen`."""
+    text = text.rstrip("\r")
+    if "\x1b" in text:
+        text = _STRING.sub("", _OSC.sub("", text))
+    if moves(text):
+        text, pen = _rest(text, pen)
+        simple = None if pen or _UNEVEN.search(text) else written_over(text.split("\r"))
+        text, after = drawn(text, pen) if simple is None else (simple, "")
+        return seen(text), after
+    text = flat(text)
+    if not pen and "\x1b" not in text:
+        return text, ""
+    after = pen_after(text, pen)
+    return (f"\x1b[{pen}m{text}" if pen and text else text), after
+
+
+def _rest(text: str, pen: str) -> tuple[str, str]:
+    """What is behind the last place at which all of a line was erased, and the pen there."""
+    begin = max(map(text.rfind, _ERASED))
+    if begin <= 0:
+        return text, pen
+    gone = text[:begin]
+    widest = COLUMNS if gone.isascii() else COLUMNS // 2
+    if _FURTHER.search(gone) or max(map(len, gone.split("\r"))) > widest:
+        return text, pen
+    return text[begin:], pen_after(gone, pen)
+
+
+def moves(text: str) -> bool:
+    """Whether anything in a line may be written over."""
+    return ("\x1b" in text or "\r" in text or "\b" in text) and _MOVES.search(text) is not None
+
+
+def flat(text: str) -> str:
+    """A line with everything that was written, one after the other, whatever was written over it."""
+    if "\x1b" in text:
+        text = _OTHER_ESCAPE.sub("", _CSI_BUT_COLOUR.sub("", _STRING.sub("", _OSC.sub("", text))))
     return seen(_CONTROL.sub("", text))
+
+
+def pen_after(text: str, pen: str = "") -> str:
+    """The pen behind a line that is clean."""
+    if "\x1b" not in text:
+        return pen
+    reset = max(text.rfind("\x1b[0m"), text.rfind("\x1b[m"))
+    if reset >= 0:
+        text, pen = text[reset + 1 :], ""
+    if "\x1b" not in text:
+        return pen
+    found = Pen(pen)
+    for colour in _COLOUR.findall(text):
+        found.take(colour)
+    return found.codes
 
 
 def is_clean(text: str) -> bool:
@@ -77,20 +138,13 @@ def _kept(sequence: re.Match[str]) -> str:
 
 def _sixteen_colours(parameters: str) -> str:
     """The same rendition in the sixteen colours that the stylesheet has for both of its themes."""
-    numbers = [int(number or "0") for number in re.split("[;:]", parameters)]
     result: list[int] = []
-    while numbers:
-        number = numbers.pop(0)
-        if number not in {38, 48}:
-            result.append(number)
-        elif numbers[:1] == [5] and len(numbers) >= 2:
-            result.append(_code(number, _of_256(numbers[1])))
-            del numbers[:2]
-        elif numbers[:1] == [2] and len(numbers) >= 4:
-            result.append(_code(number, (numbers[1], numbers[2], numbers[3])))
-            del numbers[:4]
+    for code in codes_of(parameters):
+        if len(code) == 1:
+            result.append(code[0])
         else:
-            break  # not a colour, and what follows cannot be told apart from its parameters
+            red_green_blue = _of_256(code[2]) if code[1] == 5 else (code[2], code[3], code[4])
+            result.append(_code(code[0], red_green_blue))
     return ";".join(str(number) for number in result)
 
 

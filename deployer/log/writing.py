@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce, Length
 from django.utils import timezone
@@ -18,7 +18,7 @@ from deployer.log import rows
 from deployer.log.lines import LineSplitter
 from deployer.log.masking import Masker
 from deployer.log.rows import Piece
-from deployer.log.terminal import clean
+from deployer.log.terminal import clean, pen_after
 from deployer.models import Deployment, LogLine, Target
 from servers.shell import STDERR, STDOUT
 
@@ -33,6 +33,12 @@ _REST = {"sqlite": 1.0, "postgresql": 0.5}
 LAST = 64 << 10
 #: Bytes of output that are made lines at once: no piece has more lines than a batch should have.
 _SLICE = 16_384
+
+
+#: A line that has not ended is told this often, in seconds: with the next poll, it is seen within two.
+TELL_EVERY = 0.8
+#: Characters of it that are told, the last ones.
+_TOLD = 100
 
 
 class Log:
@@ -56,6 +62,10 @@ class Log:
         self._adding = threading.Lock()
         self._writing = threading.Lock()
         self._last_number: int | None = None
+        #: Whose output is read now, and what was told of its last line, by the id of the server, None for a build.
+        self._sinks: set[LogSink] = set()
+        self._told: dict[int | None, str] = {}
+        self._tell_next = 0.0
         #: Pieces that may have been written or not, the connection was cut: how many, and the number of their last row.
         self._in_doubt: tuple[int, int] | None = None
 
@@ -131,6 +141,35 @@ class Log:
                 left -= self._write(self._batch(left))
                 if left > 0:
                     time.sleep((time.monotonic() - begun) * _REST[connection.vendor])
+            self._tell_unfinished()
+
+    def follow(self, sink: "LogSink") -> None:
+        """Tell the lines of ``sink`` that have not ended, until it has."""
+        with self._adding:
+            self._sinks.add(sink)
+
+    def leave(self, sink: "LogSink") -> None:
+        """What ``sink`` takes has ended."""
+        with self._adding:
+            self._sinks.discard(sink)
+
+    def _tell_unfinished(self) -> None:
+        """Write down the lines that have not ended where they have changed; what has ended is taken away at once."""
+        with self._adding:
+            sinks = [] if self._lost else [*self._sinks]
+        is_over = bool(self._told.keys() - {sink.target_id for sink in sinks})
+        if not is_over and (not sinks or time.monotonic() < self._tell_next):
+            return
+        now = {sink.target_id: text for sink in sinks if (text := sink.unfinished)}
+        changed = {pk: now.get(pk, "") for pk in now.keys() | self._told.keys() if now.get(pk) != self._told.get(pk)}
+        self._tell_next = time.monotonic() + TELL_EVERY
+        if changed:
+            with transaction.atomic():
+                held = Deployment.objects.running().filter(pk=self.deployment_id, claim=self._claim)
+                for pk, text in sorted(changed.items(), key=lambda told: told[0] or 0):
+                    rows_of = held if pk is None else Target.objects.filter(pk=pk, deployment__in=held)
+                    rows_of.update(progress=text)
+            self._told = now
 
     def let_go(self) -> None:
         """Take and write nothing more: another worker has the deployment."""
@@ -199,8 +238,25 @@ class LogSink:
         self._known = dict(known)
         begin = (target.stdout_logged, target.stderr_logged) if target else (0, 0)
         self.taken = dict(zip((STDOUT, STDERR), begin, strict=True))
-        self._splitters = {stream: LineSplitter(log.mask, count) for stream, count in self.taken.items()}
+        self._splitters = {
+            stream: LineSplitter(log.mask, count, self._last_pen(stream) if count else "")
+            for stream, count in self.taken.items()
+        }
         self._ends = {stream: _End() for stream in self.taken}
+        self.target_id = target.pk if target else None
+        log.follow(self)
+
+    @property
+    def unfinished(self) -> str:
+        """The end of the line that has not ended yet; of standard error's, where both streams have one."""
+        lines = [self._splitters[stream].unfinished.strip() for stream in (STDERR, STDOUT)]
+        return next((line[-_TOLD:] for line in lines if line), "")
+
+    def _last_pen(self, stream: str) -> str:
+        """The colours in which the last line that is in the log already has left the terminal."""
+        lines = LogLine.objects.filter(target=self._target, stream=stream).exclude(content="")
+        last = lines.order_by("-id").values_list("content", flat=True).first()
+        return pen_after(last or "")
 
     def __call__(self, stream: str, data: bytes) -> None:
         for begin in range(0, len(data), _SLICE):
@@ -211,6 +267,7 @@ class LogSink:
         for stream, splitter in self._splitters.items():
             self._take(stream, splitter.finish())
             self._add_end(stream)
+        self._log.leave(self)
 
     def _take(self, stream: str, lines: list[str]) -> None:
         known = min(self._known.get(stream, 0), len(lines))

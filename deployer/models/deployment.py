@@ -94,12 +94,12 @@ class Deployment(models.Model):
     It has ended when ``finished_at`` is set. ``interrupted`` comes twice: while another worker asks the servers
     what is true after the first one was lost, and as the end where one of them could not tell.
 
-    Every move is one conditional UPDATE that says whether it won, so two ends can never both be written.
-    ``plan`` is the project's configuration frozen at launch (encrypted: it holds the variables); ``claim``
-    is the token of the worker that carries it out, ``heartbeat_at`` that worker's last sign of life by
-    the database's clock. ``building_at`` and ``deploying_at`` are when those phases began, by the same clock; the first
-    phase begins at ``started_at``. ``revision`` grows with every change of what pages show of it. ``tries`` is how many
-    workers have set about it without having taken it.
+    Every move is one conditional UPDATE that says whether it won, so two ends can never both be written. ``plan`` is
+    the project's configuration frozen at launch (encrypted: it holds the variables); ``claim`` is the token of the
+    worker that carries it out, ``heartbeat_at`` that worker's last sign of life by the database's clock.
+    ``building_at`` and ``deploying_at`` are when those phases began, by the same clock; the first phase begins at
+    ``started_at``. ``progress`` is the line that its build has not ended yet. ``revision`` grows with every change of
+    what pages show of it. ``tries`` is how many workers have set about it without having taken it.
     """
 
     #: What pages do not show: a change of these alone is none to them.
@@ -189,6 +189,7 @@ class Deployment(models.Model):
     cancel_requested_at = models.DateTimeField(_("cancel requested"), null=True, blank=True)
     force_requested_at = models.DateTimeField(_("force requested"), null=True, blank=True)
     paused_at = models.DateTimeField(_("paused"), null=True, blank=True)
+    progress = models.CharField(max_length=100, default="", blank=True, editable=False)
     heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
     claim = models.CharField(max_length=32, blank=True, editable=False)
     plan = EncryptedJSONField(null=True, editable=False)
@@ -401,18 +402,19 @@ class Target(models.Model):
     """One server of one deployment: what was done there and how it ended.
 
     An end stays, but for a rollback that follows it: then ``status`` and ``error`` say how that ended. ``exit_code`` is
-    that of the script that ran last, null where none was recorded. ``proof`` is the evidence that the process
-    was replaced: ``{"verdict": ..., "name": ..., "before": [...], "after": [...], "reloads": ..., "sentence": ...}``
-    (the sentence as it was told then); ``undone`` is who it was before a rollback, unless that ended well. ``evidence``
-    is what the server showed when it failed: the application's log, its unit, who listens. ``run_key`` names the
-    private folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of
-    the run that rolls it back, written before that begins and taken away once it has failed. ``stdout_logged`` and
+    that of the script that ran last, null where none was recorded. ``proof`` is the evidence that the process was
+    replaced: ``{"verdict": ..., "name": ..., "before": [...], "after": [...], "reloads": ..., "sentence": ...}`` (the
+    sentence as it was told then); ``undone`` is who it was before a rollback, unless that ended well. ``evidence`` is
+    what the server showed when it failed: the application's log, its unit, who listens. ``run_key`` names the private
+    folder of its run on the server, so that it is found again and never started twice; ``undo_key`` is that of the run
+    that rolls it back, written before that begins and taken away once it has failed. ``stdout_logged`` and
     ``stderr_logged`` are how many bytes of the output of the latest of the two are in the log, written with its lines.
-    ``progress`` is how far an upload is, in words. ``staged_at`` is when the upload was whole, ``begun_at`` when its
-    turn came (the switch, or the restart where there is none), ``checking_at`` when its script had ended. ``revision``
-    grows with every change. ``same_as`` is the server of the same deployment that is the same machine and folder under
-    another name: the work is done there, and what becomes of it holds here too. ``release_at_launch`` is the release
-    that was known to run there when it was launched; ``release_before`` is the one that was found there.
+    ``progress`` is how far an upload is, in words, and then the line that its script has not ended yet. ``staged_at``
+    is when the upload was whole, ``begun_at`` when its turn came (the switch, or the restart where there is none),
+    ``checking_at`` when its script had ended. ``revision`` grows with every change. ``same_as`` is the server of the
+    same deployment that is the same machine and folder under another name: the work is done there, and what becomes of
+    it holds here too. ``release_at_launch`` is the release that was known to run there when it was launched;
+    ``release_before`` is the one that was found there.
     """
 
     class Status(models.TextChoices):

@@ -12,6 +12,7 @@ import pytest
 from deployer.engine.routines import carry_out
 from deployer.launching.again import launch_rollback
 from deployer.launching.rules import LaunchRefusedError
+from deployer.log.masking import MASK
 from deployer.models import Deployment, LogLine, Target
 from deployer.releases.store import prune
 from projects.commands import processes
@@ -255,6 +256,44 @@ def test_binary_and_coloured_output_becomes_clean_lines(sshd, place):
     text += r"printf '10%%\r50%%\r100%%\n'; printf 'end'"
     deployment = restarted(make_project(deploy_script_path=script(place, text)), make_group(make_server(sshd)))
     assert log_of(deployment, stream="stdout") == ["\ufffd \x1b[31mred\x1b[0m x", "100%", "end"]
+
+
+def test_a_line_that_has_not_ended_is_shown_as_it_stands_and_taken_away_with_its_end(sshd, place, admin_client):
+    cue = f"until [ -e {place}/go-$1 ]; do sleep 0.05; done"
+    text = f"wait() {{ {cue}; }}; printf ' 10%%\\r'; wait 1; printf '\\033[32m 50%%\\033[0m\\r'; wait 2; echo done"
+    project = make_project(deploy_script_path=script(place, text))
+    it = make_deployment(project, make_group(make_server(sshd)), deployment_type="restart_only")
+    worker = threading.Thread(target=carry_out, args=[it.pk])
+    worker.start()
+    try:
+        for number, shown in ((1, "10%"), (2, "50%")):
+            wait_until(it.targets.filter(progress=shown).exists, f"{shown} to be told")
+            page = admin_client.get(it.get_absolute_url()).content.decode()
+            assert f'<p class="quiet mono unfinished">{shown}</p>' in page
+            (place / f"go-{number}").touch()
+    finally:
+        wait_for_end(worker)
+    it.refresh_from_db()
+    assert (it.status, it.targets.get().progress) == ("success", "")
+    assert log_of(it, stream="stdout") == ["done"]
+
+
+def test_a_build_shows_its_line_that_has_not_ended_and_no_secret_in_it(sshd, git_repo, place, admin_client):
+    build = f"printf 'fetching sup3r-secret 10%%'; {nap(557)}"
+    project = full_project(git_repo, place, build_script=build)
+    Variable.objects.create(project=project, name="KEY", value="sup3r-secret", is_secret=True, scope="build")
+    it = make_deployment(project, make_group(make_server(sshd)))
+    worker = threading.Thread(target=carry_out, args=[it.pk])
+    worker.start()
+    try:
+        told = f"fetching {MASK} 10%"
+        wait_until(lambda: Deployment.objects.get(pk=it.pk).progress == told, "the line to be told")
+        assert f">{told}</p>" in admin_client.get(it.get_absolute_url()).content.decode()
+    finally:
+        it.request_cancel()
+        wait_for_end(worker)
+    it.refresh_from_db()
+    assert (it.status, it.progress) == ("cancelled", "")
 
 
 def test_a_second_launch_is_refused_with_the_first_one_named(sshd, place):
