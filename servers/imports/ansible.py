@@ -488,7 +488,7 @@ def _entries(inventory: _Inventory, name: str, node: Any, depth: int = 1) -> lis
         raise UnreadableListingError(_("It is nested too deeply."))
     sources = node["<<"] if isinstance(node["<<"], list) else [node["<<"]]
     merged: dict[str, Any] = {}
-    for source in reversed(sources):
+    for source in sources:  # of several the last one counts, as for Ansible
         merged.update(_entries(inventory, name, source, depth + 1))
     return [*(merged | {str(key): value for key, value in node.items() if key != "<<"}).items()]
 
