@@ -238,11 +238,11 @@ class StoredShape(ReleaseShape):
 
     model_config = example(**_RELEASE, warnings=[])
 
-    warnings: list[str] = []
+    warnings: tuple[str, ...] = ()
 
     @staticmethod
-    def resolve_warnings(release: Any) -> list[str]:
-        return [*filter(None, [names_alike(release)])]
+    def resolve_warnings(release: Any) -> tuple[str, ...]:
+        return tuple(filter(None, [names_alike(release)]))
 
 
 class LogLineShape(Schema):
