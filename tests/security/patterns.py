@@ -8,15 +8,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from re import _constants as codes  # type: ignore[attr-defined]  # there is no other door to the parser
-from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
+
+#: There is no other door to the parser of patterns.
+codes: Any = importlib.import_module("re._constants")
+parser: Any = importlib.import_module("re._parser")
 
 HOUSE = Path(__file__).resolve().parents[2]
 ROOMS = ("deployer", "servers", "projects", "people", "pages")
 FUNCTIONS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
 #: Functions and tables of ours that hand patterns on.
-HANDED_ON = {"_first", "_matching"}
+HANDED_ON = {"_first", "first", "_matching"}
 TABLES = {"_EXPLAINED", "_SHAPES", "_BEGINS", "_ENDS"}
 #: What stands behind the pump, so that nothing fits.
 MISFITS = ("\0", "!", "\n", "")
