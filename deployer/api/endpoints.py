@@ -28,6 +28,7 @@ from deployer.api.shapes import (
     LogPageShape,
     PreflightShape,
     ReleaseShape,
+    StoredShape,
     example,
     one_of,
     preflight_shape,
@@ -44,6 +45,7 @@ from deployer.models import Deployment, Release
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
+from deployer.releases.reader.names import ENCODINGS
 from people.models import ApiToken
 from people.sign_in import count_token_guess
 from people.writes import if_nobody_else_writes
@@ -362,14 +364,28 @@ def list_releases(request: HttpRequest, project_id: Id) -> QuerySet[Release]:
     return project.releases.select_related("created_by")
 
 
-@api.post("/projects/{project_id}/releases", response={201: ReleaseShape, **_READS}, tags=["releases"])
-def upload_release(request: Any, project_id: Id, package: File[UploadedFile], note: Form[str] = "") -> Status[Any]:
-    """Store a package that was built elsewhere: an archive or a jar. Deploy it by its `version`."""
+@api.post(
+    "/projects/{project_id}/releases",
+    response={201: StoredShape, **_READS},
+    exclude_defaults=True,
+    tags=["releases"],
+)
+def upload_release(
+    request: Any, project_id: Id, package: File[UploadedFile], note: Form[str] = "", encoding: Form[str] = ""
+) -> Status[Any]:
+    """Store a package that was built elsewhere: an archive or a jar. Deploy it by its `version`.
+
+    `encoding` is that of the names in it, where it does not say that and it is not UTF-8: `gbk`, `shift-jis`, `big5`,
+    `euc-kr`, `cp437` or `utf-8`.
+    """
     project = _all_of(Project.objects.all(), [project_id], "project_id")[0]
+    if encoding and encoding not in ENCODINGS:
+        known = ", ".join(ENCODINGS)
+        raise RefusedError(422, _("This encoding is not known. Known are: %s.") % known, field="encoding")
+    values = {"note": note[:500], "encoding": encoding}
+    file = cast(IO[bytes], package.file)
     try:
-        release = store_package(
-            project, str(package.name), cast(IO[bytes], package.file), note=note[:500], created_by=request.auth.user
-        )
+        release = store_package(project, str(package.name), file, **values, created_by=request.auth.user)
     except (UnsafeArchiveError, StoreError) as error:
         raise RefusedError(422, str(error), field="package") from error
     return Status(201, release)

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, PlainSerializer, WithJsonSchema
 
 from deployer.models import Deployment, LogLine, Release, Target
 from deployer.probing.look import Finding, Level
+from deployer.releases.packages import names_alike
 from servers.models import Environment
 
 #: A moment with its zone, ISO 8601.
@@ -189,23 +190,26 @@ class DeploymentShape(Schema):
         return request.build_absolute_uri(path) if request else path
 
 
+_RELEASE: dict[str, Any] = {
+    "version": "20261126-0801-7cbef637",
+    "project_id": 1,
+    "origin": "built",
+    "state": "good",
+    "commit_hash": "7cbef637e1a4c0d2b9f38e5d6a7b8c9d0e1f2a3b",
+    "commit_message": "Mend the cart",
+    "size": 1_048_576,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "file_count": 312,
+    "is_stored": True,
+    "created_at": "2026-11-26T08:01:05.700000+00:00",
+    "created_by": "ci",
+}
+
+
 class ReleaseShape(Schema):
     """A release of a project. ``size`` is in bytes, packed; ``is_stored``: it can be deployed."""
 
-    model_config = example(
-        version="20261126-0801-7cbef637",
-        project_id=1,
-        origin="built",
-        state="good",
-        commit_hash="7cbef637e1a4c0d2b9f38e5d6a7b8c9d0e1f2a3b",
-        commit_message="Mend the cart",
-        size=1_048_576,
-        sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-        file_count=312,
-        is_stored=True,
-        created_at="2026-11-26T08:01:05.700000+00:00",
-        created_by="ci",
-    )
+    model_config = example(**_RELEASE)
 
     version: str
     project_id: int
@@ -227,6 +231,18 @@ class ReleaseShape(Schema):
     @staticmethod
     def resolve_created_by(release: Any) -> str | None:
         return release.created_by.get_username() if release.created_by else None
+
+
+class StoredShape(ReleaseShape):
+    """A release that was uploaded. ``warnings``, if there are any, say what in it a server may not hold."""
+
+    model_config = example(**_RELEASE, warnings=[])
+
+    warnings: tuple[str, ...] = ()
+
+    @staticmethod
+    def resolve_warnings(release: Any) -> tuple[str, ...]:
+        return tuple(filter(None, [names_alike(release)]))
 
 
 class LogLineShape(Schema):

@@ -4,6 +4,7 @@ The archive may be hostile. It is read by `deployer.releases.reader`, in a proce
 and time, and nothing of this one: no settings, no secrets, no database. What that process says is checked as well.
 """
 
+import codecs
 import contextlib
 import json
 import os
@@ -23,7 +24,8 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.releases.reader.limits import HEADER, NAME, PART, PIECES, WINDOW
+from deployer.releases.reader.limits import HEADER, NAME, PART, PIECES, SHOWN, WINDOW
+from deployer.releases.reader.names import ENCODINGS
 from deployer.releases.reader.streams import OPENERS
 from servers.errors import ShellError
 
@@ -215,6 +217,13 @@ def _refused(told: dict[str, str], status: int, *, is_late: bool, words: Words, 
     code, entry = told.get("code", ""), shown(told.get("name", "").encode("latin-1", errors="replace"))
     if code == "limits":
         return too_large()
+    if code == "encoding":
+        raw = told.get("name", "").encode("latin-1", errors="replace")
+        return words.error(
+            words.what,
+            _("nothing says in which encoding its names are. One of them is %s") % _readings(raw),
+            _("Choose the encoding in which it reads right (--encoding), or pack it with names in UTF-8."),
+        )
     if why := _WHY.get(code):
         bounds = {"most": NAME, "part": PART, "header": HEADER >> 10, "pieces": PIECES, "name": entry}
         return words.error(words.what, str(why) % bounds, words.remedy)
@@ -245,6 +254,18 @@ def _refused(told: dict[str, str], status: int, *, is_late: bool, words: Words, 
         _("the process that read it was killed by signal %d") % -status if status < 0 else _("its reader gave up"),
         _("Free memory on the machine of deployer, or pack it in another way; then send it again."),
     )
+
+
+def _readings(name: bytes) -> str:
+    """How a name reads in each encoding in which it is one."""
+    readings = []
+    for encoding in ENCODINGS.values():
+        try:
+            text = codecs.getincrementaldecoder(encoding.codec)().decode(name, final=len(name) < SHOWN)
+        except UnicodeError:
+            continue
+        readings.append(_("“%(text)s” in %(encoding)s") % {"text": shown(text.encode()), "encoding": encoding.label})
+    return ", ".join(readings)
 
 
 def too_large() -> UnsafeArchiveError:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import IO
@@ -16,8 +17,10 @@ from typing import IO
 from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from deployer.models import Release
+from deployer.releases.archives import manifest_of
 from deployer.releases.contents import UnsafeArchiveError, Words, read, shown, too_large
 from deployer.releases.reader.limits import PIECE
 from deployer.releases.reader.streams import OPENERS
@@ -27,6 +30,7 @@ from deployer.releases.store import keep
 from deployer.releases.workfolders import WorkFolder
 from people.models import User
 from projects.models import Project
+from servers.errors import TransferError
 
 KINDS = (*OPENERS, ".zip", *WHOLE)
 
@@ -36,12 +40,19 @@ class PackageError(UnsafeArchiveError):
 
 
 def store_package(
-    project: Project, name: str, file: IO[bytes], *, note: str = "", created_by: User | None = None
+    project: Project,
+    name: str,
+    file: IO[bytes],
+    *,
+    note: str = "",
+    encoding: str = "",
+    created_by: User | None = None,
 ) -> Release:
     """Store the package in ``file``, which is called ``name``, as a release of ``project``; ``note`` says what it is.
 
-    The same bytes under the same name are stored once. Raises `UnsafeArchiveError`, `PackageError` where that is the
-    package's own fault.
+    ``encoding``, one of `ENCODINGS`, is that of the names in it where they do not say theirs. The same bytes under the
+    same name and encoding are stored once. Raises `UnsafeArchiveError`, `PackageError` where that is the package's own
+    fault.
     """
     name = PurePosixPath(name.replace("\\", "/")).name
     kind = next((kind for kind in sorted(KINDS, key=len, reverse=True) if name.lower().endswith(kind)), "")
@@ -51,7 +62,7 @@ def store_package(
             _("its name does not end in any of %s") % ", ".join(KINDS),
             _("Pack it as one of these."),
         )
-    key, size = _digest(name, file)
+    key, size = _digest(f"{name}\0{encoding}" if encoding else name, file)
     if size > settings.DEPLOYER_RELEASE_MAX_MB * 1_000_000:
         raise too_large()
     known = Release.objects.stored().filter(project=project, build_key=key).exclude(state=Release.State.BAD).first()
@@ -62,7 +73,7 @@ def store_package(
     with WorkFolder("package") as folder:
         tar = folder.path / "release.tar"
         with _with_descriptor(file, folder) as source, tar.open("wb") as target:
-            contents = read(source, {"kind": kind, "name": name}, words, name, target)
+            contents = read(source, {"kind": kind, "name": name, "encoding": encoding}, words, name, target)
         release = Release(
             project=project,
             version=f"{timezone.now():%Y%m%d%H%M%S}-{secrets.token_hex(4)}",
@@ -73,6 +84,34 @@ def store_package(
         )
         keep(release, tar, contents)
     return release
+
+
+def names_alike(release: Release) -> str:
+    """A warning where names of a release are one name for some systems of files; empty where none are."""
+    try:
+        manifest = manifest_of(release)
+    except TransferError:  # it is stored all the same
+        return ""
+    seen: dict[str, str] = {}
+    pairs = []
+    for path in manifest.entries if manifest else ():
+        first = seen.setdefault(_plainest(path), path)
+        if first != path:
+            pairs.append((first, path))
+    if not pairs:
+        return ""
+    first, second = (shown(path.encode(errors="surrogateescape")) for path in pairs[0])
+    return ngettext(
+        "“%(first)s” and “%(second)s” differ only in capital letters or in the way their accents are written: a server "
+        "may not hold both.",
+        "%(number)d names are, but for capital letters or the way their accents are written, like another one, such as "
+        "“%(first)s” and “%(second)s”: a server may not hold both.",
+        len(pairs),
+    ) % {"first": first, "second": second, "number": len(pairs)}
+
+
+def _plainest(path: str) -> str:
+    return path if path.isascii() and path.islower() else unicodedata.normalize("NFC", path).casefold()
 
 
 def _storable(text: str) -> str:

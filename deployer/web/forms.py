@@ -10,6 +10,7 @@ from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models import Deployment, DeploymentQuerySet, LogLine, Target
+from deployer.releases.reader.names import ENCODINGS
 from pages.forms import RowsField
 from people.models import User
 from projects.models import Project
@@ -98,6 +99,11 @@ class PackageForm(forms.Form):
 
     package = forms.FileField(allow_empty_file=False, max_length=200, label=_("Package"))
     note = forms.CharField(required=False, max_length=500, label=_("What it is"))
+    encoding = forms.ChoiceField(
+        choices=[("", _("as it says, or UTF-8")), *((key, encoding.label) for key, encoding in ENCODINGS.items())],
+        required=False,
+        label=_("Encoding of its names"),
+    )
 
 
 class HistoryFilter(forms.Form):

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods
 from deployer.models import Deployment
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
-from deployer.releases.packages import KINDS, store_package
+from deployer.releases.packages import KINDS, names_alike, store_package
 from deployer.releases.store import disk_use
 from deployer.releases.versions import recorded, running_in
 from deployer.web.forms import PackageForm
@@ -31,12 +31,16 @@ def release_list(request: Request, pk: int) -> HttpResponse:
     project = get_object_or_404(Project, pk=pk)
     form = PackageForm(request.POST, request.FILES) if request.method == "POST" else PackageForm()
     if request.method == "POST" and form.is_valid():
-        package, note = form.cleaned_data["package"], form.cleaned_data["note"]
+        package = form.cleaned_data["package"]
+        values = {"note": form.cleaned_data["note"], "encoding": form.cleaned_data["encoding"]}
         try:
-            release = store_package(project, package.name, package.file, note=note, created_by=request.user)
+            release = store_package(project, package.name, package.file, **values, created_by=request.user)
+            warning = names_alike(release)
         except (UnsafeArchiveError, StoreError) as error:
             form.add_error("package", str(error))
         else:
+            if warning:
+                messages.warning(request, warning)
             messages.success(request, _("Stored as release %s. Choose where to deploy it.") % release)
             chosen = {"type": Deployment.Type.FULL.value, "release": release.version}
             return redirect(f"{reverse('launch', args=[pk])}?{urlencode(chosen)}")

@@ -6,6 +6,7 @@ import re
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from servers.imports.hops import Hop
 from servers.imports.listing import Found, Listing, visible
 from servers.imports.rows import Choices, FieldChange, GroupRow, Login, ServerRow, State
 from servers.models import Credential, Environment, Server, ServerGroup
@@ -70,26 +71,44 @@ class ImportPlan:
         if row.found.name in self._by_name:
             row.existing = self._by_name[row.found.name]
         elif twin is not row:
+            row.twin = twin
             row.refuse(_("it is the same machine as %s in this file") % twin.shown_name)
         elif not row.found.jumps and address in self._by_address:
             row.existing = self._by_address[address]
             row.why = _("it is known here as %s") % row.existing
+            if _has_other_user(row.existing, row.found):
+                words = {"server": row.existing, "user": row.existing.credential.username}
+                row.why = _("it is known here as %(server)s, with the user %(user)s") % words
 
     def _find_jump(self, row: ServerRow) -> None:
         """Find the jump host among the servers of the file and those that are here."""
         if row.state == State.REFUSED or not row.found.jumps:
             return
-        jump = self._resolve(row.found.jumps[-1])
-        if jump is None:
-            why = _("its jump host %s is neither in this file nor here") % visible(row.found.jumps[-1])
-            row.refuse(why)
+        hop = row.found.jumps[-1]
+        self._take_user_of(hop)
+        candidates = self._candidates(hop)
+        jump = next((each for each in candidates if _answers(each, hop)), None)
+        if jump is None and candidates:
+            words = {"hop": visible(hop), "server": _name_of(candidates[0]), "login": _login_of(candidates[0])}
+            row.refuse(_("its jump host %(hop)s is %(server)s, which has another user or port here: %(login)s") % words)
+        elif jump is None:
+            row.refuse(_("its jump host %s is neither in this file nor here") % visible(hop))
         elif jump is row:
             row.refuse(_("it is its own jump host"))
         elif not self._goes_through(jump, row.found.jumps[:-1]):
             why = _("it is reached through %(way)s: first give %(jump_host)s its own jump host")
             way = " → ".join(visible(hop) for hop in row.found.jumps[:8])
-            row.refuse(why % {"way": way, "jump_host": visible(row.found.jumps[-1])})
+            row.refuse(why % {"way": way, "jump_host": visible(hop)})
         row.jump = jump
+
+    def _take_user_of(self, text: str) -> None:
+        """Let a server of the file that names no user have the one by whom others are reached through it."""
+        hop = Hop.of(text)
+        named = self._rows_by_name.get(hop.host)
+        for row in {named, named.itself} if named and hop.user and hop.port in ("", str(named.port)) else ():
+            if row.existing is None and not row.found.username:
+                row.found.username = hop.user
+                self._check(row)
 
     def _goes_through(self, jump: "ServerRow | Server", hops: list[str]) -> bool:
         """Whether the jump host is itself reached through the hops before it; where none are named, it may be."""
@@ -103,14 +122,20 @@ class ImportPlan:
         return server is not None and before is not None and server.jump_host_id == before.pk
 
     def _resolve(self, hop: str) -> "ServerRow | Server | None":
-        """The server that ``user@host:port`` names: by its name, else by its address; of the file first."""
-        host, port = hop.rpartition("@")[2], 22
-        if not (row := self._rows_by_name.get(host)) and host.count(":") == 1:
-            host, _colon, number = host.partition(":")
-            port = int(number) if number.isascii() and number.isdigit() and len(number) < 6 else 0
-            row = self._rows_by_name.get(host)
-        address = (_plain_host(host.strip("[]")), port)
-        return row or self._by_name.get(host) or self._rows_by_address.get(address) or self._by_address.get(address)
+        """The server that ``user@host:port`` names."""
+        return next((each for each in self._candidates(hop) if _answers(each, hop)), None)
+
+    def _candidates(self, text: str) -> list["ServerRow | Server"]:
+        """The servers that a hop may mean: by its name, else by its address; of the file first."""
+        hop = Hop.of(text)
+        row, server = self._rows_by_name.get(hop.host), self._by_name.get(hop.host)
+        hosts = [hop.host, *(each.found.host for each in [row] if each), *(each.host for each in [server] if each)]
+        port = int(hop.port) if hop.port.isascii() and hop.port.isdigit() and len(hop.port) < 6 else 22
+        addresses = [(_plain_host(host), port) for host in dict.fromkeys(hosts)]
+        found: list[ServerRow | Server | None] = [row and row.itself, server]
+        found += map(self._rows_by_address.get, addresses)
+        found += map(self._by_address.get, addresses)
+        return [each for each in found if each is not None]
 
     def _refuse_circles(self) -> None:
         """Refuse servers whose jump hosts form a loop, and those reached through one that cannot be imported."""
@@ -167,7 +192,8 @@ class ImportPlan:
         groups = []
         for number, (name, members) in enumerate(listing.groups.items()):
             found = (self._rows_by_name.get(member) for member in members)
-            rows = [row for row in found if row is not None and row.state != State.REFUSED]
+            itself = dict.fromkeys(row.twin or row for row in found if row is not None)
+            rows = [row for row in itself if row.state != State.REFUSED]
             group = GroupRow(number=number, name=name, rows=rows, existing=existing.get(name), environment=_guess(name))
             if problem := _problem(group):
                 group.refuse(problem)
@@ -201,6 +227,30 @@ def _differences(server: Server, row: ServerRow) -> list[FieldChange]:
         (_has_other_user(server, found), _("user"), server.credential.username, found.username),
     )
     return [FieldChange(label, old, visible(new)) for differs, label, old, new in values if differs]
+
+
+def _login_of(each: ServerRow | Server) -> str:
+    """How one logs in to a server."""
+    host = each.host if isinstance(each, Server) else each.found.host
+    return visible(str(Hop(_user_of(each), host, str(each.port))))
+
+
+def _user_of(each: ServerRow | Server) -> str:
+    if isinstance(each, Server):
+        return each.credential.username
+    if each.existing is not None and (each.why or not each.found.username):
+        return each.existing.credential.username
+    return each.found.username
+
+
+def _name_of(each: ServerRow | Server) -> str:
+    return each.shown_name if isinstance(each, ServerRow) else each.name
+
+
+def _answers(each: ServerRow | Server, text: str) -> bool:
+    """Whether a server is logged in to as the hop says; a user or port that is not named is the server's own."""
+    hop = Hop.of(text)
+    return hop.user in ("", _user_of(each)) and hop.port in ("", str(each.port))
 
 
 def _has_other_user(server: Server, found: Found) -> bool:

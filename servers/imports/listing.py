@@ -11,6 +11,8 @@ MAX_SERVERS = 2_000
 MAX_GROUPS = 200
 MAX_MEMBERSHIPS = 50_000
 MAX_NOTES = 50
+#: Letters that are kept of a value: more than a host or a user may have, so that a longer one is refused.
+MAX_VALUE = 300
 
 
 class UnreadableListingError(Exception):
@@ -45,6 +47,12 @@ class Listing:
         """Remember that something was left out, unless that is known or there is too much of it."""
         if len(self.notes) < MAX_NOTES and sentence not in self.notes:
             self.notes.append(sentence)
+
+    def take(self, found: Found) -> None:
+        """Add a server; values of a wildcard or a group, which count for each of many, are cut."""
+        for name in ("host", "port", "username", "key_file"):
+            setattr(found, name, getattr(found, name)[:MAX_VALUE])
+        self.servers.append(found)
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Listing":

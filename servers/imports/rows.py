@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(eq=False, kw_only=True)
 class ServerRow(Row):
-    """One server of the file."""
+    """One server of the file. ``twin``: the row before it that is the same machine."""
 
     found: Found
     port: int = 22
@@ -66,6 +66,12 @@ class ServerRow(Row):
     changes: list[FieldChange] = field(default_factory=list)
     login: Login | None = None
     jump: "ServerRow | Server | None" = None
+    twin: "ServerRow | None" = None
+
+    @property
+    def itself(self) -> "ServerRow":
+        """The row that stands for it: of the same machine, as long as it has the same user."""
+        return self.twin if self.twin and self.twin.found.username == self.found.username else self
 
     @property
     def shown_name(self) -> str:

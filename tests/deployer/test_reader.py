@@ -18,7 +18,7 @@ from deployer.releases.reader.limits import Limits, RefusedError
 from deployer.releases.reader.rules import plain_path
 from deployer.releases.reader.streams import Source
 from deployer.releases.reader.tars import TarReader
-from deployer.releases.reader.work import check, copy, members
+from deployer.releases.reader.work import Package, check, copy, members
 from tests.deployer.test_packages import SQUEEZE, entry, packed
 
 #: What a damaged archive may make of the libraries; `reader.__main__` says each of these as a refusal.
@@ -46,7 +46,7 @@ def read(kind: str, data: bytes, folder: Path) -> list[bytes]:
     """The lines of the manifest of a package, which is copied and then checked as a build's archive is."""
     lines: list[bytes] = []
     with (folder / "copy.tar").open("w+b") as target:
-        copy(kind, b"a", io.BytesIO(data), target, LIMITS, lines.append)
+        copy(Package(kind, b"a"), io.BytesIO(data), target, LIMITS, lines.append)
         again: list[bytes] = []
         target.seek(0)
         check(".tar", target, LIMITS, again.append)
@@ -132,7 +132,9 @@ def test_sparse_files_of_gnu_tar_come_with_their_holes(tmp_path, layout):
     subprocess.run(made, cwd=tmp_path, check=True)
     data = (tmp_path / "a.tar").read_bytes()
     assert len(data) < 400_000
-    found = {member.name: b"".join(member.pieces) for member in members(".tar", b"a", io.BytesIO(data), LIMITS)}
+    found = {
+        member.name: b"".join(member.pieces) for member in members(Package(".tar", b"a"), io.BytesIO(data), LIMITS)
+    }
     assert found == {b"sparse": (tmp_path / "sparse").read_bytes()}
 
 

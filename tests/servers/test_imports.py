@@ -257,13 +257,11 @@ HOSTILE = {
     + "\n".join(f"h{n}" for n in range(1000)),
 }
 HOSTILE_YAML = {
-    "an alias": "all: &a\n  hosts: {h: }\nweb: *a\n",
     "a bomb of aliases": "a: &a [x,x,x,x,x,x,x,x,x]\n"
     + "".join(
         f"{b}: &{b} [*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a},*{a}]\n"
         for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     ),
-    "a merge": "a: &a {hosts: {h: }}\nb: {<<: *a}\n",
     "a deep one": "{a: " * 20_000,
     "deep lists": "[" * 100_000,
     "a python object": "!!python/object/apply:os.system ['touch /tmp/x']",
@@ -386,7 +384,7 @@ def test_an_import_makes_servers_with_their_jump_hosts_groups_and_logins_and_aga
     ops = make_credential(name="ops", username="ops")
     text = INVENTORY.replace(
         "[all:vars]\nansible_ssh_common_args", "[db:vars]\nx=y\n[web:vars]\nansible_ssh_common_args"
-    )
+    ).replace("ops@gate", "dba@gate")
     plan = ImportPlan(ansible.read(text))
     choices = plan.proposed()
     nobody = next(login for login in plan.logins if not login.username)

@@ -23,7 +23,8 @@ from deployer.models import Deployment
 from deployer.probing.look import Finding
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
-from deployer.releases.packages import KINDS, store_package
+from deployer.releases.packages import KINDS, names_alike, store_package
+from deployer.releases.reader.names import ENCODINGS
 from projects.models import Project
 from servers.models import ServerGroup
 
@@ -57,6 +58,12 @@ class Command(WatchingCommand):
             type=Path,
             metavar="FILE",
             help=_("an archive or a jar that was built elsewhere: %s") % ", ".join(KINDS),
+        )
+        parser.add_argument(
+            "--encoding",
+            choices=[*ENCODINGS],
+            default="",
+            help=_("with --package: the encoding of the names in it, where it does not say that and it is not UTF-8"),
         )
         what.add_argument(
             "--rollback-to", metavar="VERSION", help=_("deploy an earlier release again, or “%s”") % PREVIOUS
@@ -107,15 +114,18 @@ class Command(WatchingCommand):
             max_failures=options["max_failures"],
         )
         version = options["release"] or options["rollback_to"]
+        if options["encoding"] and not options["package"]:
+            raise refused(_("--encoding is that of the names in a package: name one with --package."))
         if options["package"]:
-            version = self.stored(project, options["package"])
+            version = self.stored(project, options["package"], options["encoding"])
         return with_release(request, version, rolls_back=bool(options["rollback_to"])) if version else request
 
-    def stored(self, project: Project, path: Path) -> str:
+    def stored(self, project: Project, path: Path, encoding: str) -> str:
         """The version as which the package at ``path`` is stored."""
         try:
             with path.open("rb") as file:
-                version = store_package(project, path.name, file).version
+                release = store_package(project, path.name, file, encoding=encoding)
+            warning = names_alike(release)
         except (UnsafeArchiveError, StoreError) as error:
             raise refused(str(error)) from error
         except OSError as error:
@@ -123,8 +133,11 @@ class Command(WatchingCommand):
                 _("The package %(path)s cannot be read: %(why)s.")
                 % {"path": printable(str(path)), "why": error.strerror or error}
             ) from error
-        self.say(_("%(path)s is stored as release %(version)s") % {"path": printable(path.name), "version": version})
-        return version
+        words = {"path": printable(path.name), "version": release.version}
+        self.say(_("%(path)s is stored as release %(version)s") % words)
+        if warning:
+            self.say(printable(warning))
+        return release.version
 
     def show(self, findings: list[Finding], *, as_json: bool) -> None:
         """Print what was found; exit with 1 if there is an error among it."""

@@ -13,12 +13,10 @@ import signal
 import sys
 from typing import Any
 
-from deployer.releases.reader.limits import PIECE, Limits, RefusedError
-from deployer.releases.reader.work import Tell, check, copy
+from deployer.releases.reader.limits import PIECE, SHOWN, Limits, RefusedError
+from deployer.releases.reader.work import Package, Tell, check, copy
 
 _PR_SET_PDEATHSIG = 1
-#: Bytes of a name and characters of a library's words that a refusal tells.
-_SHOWN = 200
 #: What the libraries raise, besides much else, where a stream wants more memory than it may have.
 _WANTS_MEMORY = ("memory usage limit", "too much memory", "allocation error", "allocate")
 
@@ -47,16 +45,17 @@ def _carry_out(order: dict[str, Any], tell: Tell) -> None:
             check(order["kind"], file, limits, tell)
             return
         with open(order["target"], "wb", buffering=PIECE, closefd=False) as target:
-            copy(order["kind"], order["name"].encode(errors="surrogateescape"), file, target, limits, tell)
+            name = order["name"].encode(errors="surrogateescape")
+            copy(Package(order["kind"], name, order["encoding"]), file, target, limits, tell)
 
 
 def _refusal(error: Exception) -> dict[str, str]:
     if isinstance(error, RefusedError):
-        return {"code": error.code, "name": error.name[:_SHOWN].decode("latin-1"), "detail": error.detail}
+        return {"code": error.code, "name": error.name[:SHOWN].decode("latin-1"), "detail": error.detail}
     words = str(error) or type(error).__name__
     if isinstance(error, MemoryError) or any(each in words.lower() for each in _WANTS_MEMORY):
         return {"code": "memory", "name": "", "detail": ""}
-    return {"code": "damaged", "name": "", "detail": words[:_SHOWN]}
+    return {"code": "damaged", "name": "", "detail": words[:SHOWN]}
 
 
 def main() -> int:

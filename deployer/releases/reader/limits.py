@@ -9,6 +9,8 @@ HEADER = 1 << 20
 #: Bytes of a name or of a link's target, and of one part of a path: no system that we deploy to takes longer ones.
 NAME = 4096
 PART = 255
+#: Bytes of a name and characters of a library's words that a refusal tells.
+SHOWN = 200
 #: Pieces of a sparse file.
 PIECES = 100_000
 #: Bytes of memory that a compressed archive may ask its reader for: as much as the highest usual level wants.

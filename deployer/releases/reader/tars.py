@@ -46,9 +46,13 @@ class _Header(NamedTuple):
 
 @dataclass
 class _Told:
-    """What extended headers say of the entry behind them. ``pieces``: offset, size, offset, size, ..."""
+    """What extended headers say of the entry behind them. ``pieces``: offset, size, offset, size, ...
+
+    ``by_pax``: it is PAX that says it, whose names are in UTF-8.
+    """
 
     values: dict[bytes, bytes] = field(default_factory=dict)
+    by_pax: bool = False
     pieces: list[int] = field(default_factory=list)
 
 
@@ -104,6 +108,7 @@ class TarReader:
                 values[key] = value
         if told is not None:
             told.values.update(values)
+            told.by_pax = told.by_pax or not values.keys().isdisjoint({b"path", b"linkpath"})
             told.pieces += pieces
         elif pieces or not values.keys() <= {b"mtime"}:
             raise DamagedError("a header for all entries names one of them")
@@ -122,6 +127,7 @@ class TarReader:
         member = Member(name, kind, header.mode, 0, header.mtime, link if kind in (LINK, HARD_LINK) else b"")
         if (when := _TIME.fullmatch(values.get(b"mtime", b""))) is not None:
             member.mtime = int(when[1])
+        member.is_utf8 = told.by_pax
         member.start, member.end = start, self.source.at
         if header.kind not in _WITHOUT_BYTES:
             stored = _decimal(values[b"size"]) if b"size" in values else header.size

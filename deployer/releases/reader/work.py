@@ -5,11 +5,12 @@ import os
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO
+from typing import IO, NamedTuple
 
 from deployer.releases.reader import zips
 from deployer.releases.reader.limits import PIECE, Limits, RefusedError
 from deployer.releases.reader.members import FILE, FOLDER, HARD_LINK, LINK, Member
+from deployer.releases.reader.names import with_known_names
 from deployer.releases.reader.rules import Rules, plain_path
 from deployer.releases.reader.streams import OPENERS, Source
 from deployer.releases.reader.tars import TarReader
@@ -41,7 +42,15 @@ def check(kind: str, file: IO[bytes], limits: Limits, tell: Tell) -> None:
     rules.check_links()
 
 
-def copy(kind: str, name: bytes, file: IO[bytes], target: IO[bytes], limits: Limits, tell: Tell) -> None:
+class Package(NamedTuple):
+    """What is said of a package: its kind, its own name, and the encoding of names in it that do not say theirs."""
+
+    kind: str
+    name: bytes
+    encoding: str = ""
+
+
+def copy(package: Package, file: IO[bytes], target: IO[bytes], limits: Limits, tell: Tell) -> None:
     """Write what is allowed into ``target``, a plain tar, and tell its manifest.
 
     Every folder is an entry, every entry appears once, owners are left out, and modes are those that a build's own
@@ -49,7 +58,7 @@ def copy(kind: str, name: bytes, file: IO[bytes], target: IO[bytes], limits: Lim
     """
     rules, manifest, writer = Rules(), _Manifest(tell), _Writer(target, limits)
     size = 0
-    for member in members(kind, name, file, limits):
+    for member in members(package, file, limits):
         path = rules.check(member)
         for folder in rules.missing_folders(path):
             manifest.add(folder, *writer.add(folder, Member(folder, FOLDER, 0o755)))
@@ -63,17 +72,18 @@ def copy(kind: str, name: bytes, file: IO[bytes], target: IO[bytes], limits: Lim
     writer.end()
 
 
-def members(kind: str, name: bytes, file: IO[bytes], limits: Limits) -> Iterator[Member]:
-    """The entries of a package of one of the kinds."""
-    if kind in WHOLE:
+def members(package: Package, file: IO[bytes], limits: Limits) -> Iterator[Member]:
+    """The entries of a package of one of the kinds, with names in UTF-8."""
+    if package.kind in WHOLE:
         zips.count(file, limits)  # one that was cut off has no list of contents
         size = file.seek(0, 2)
         file.seek(0)
-        yield Member(name, FILE, size=size, pieces=Source(file).pieces(size), mtime=0)
-    elif kind == ".zip":
-        yield from zips.members(file, limits)
+        yield Member(package.name, FILE, size=size, pieces=Source(file).pieces(size), mtime=0)
+    elif package.kind == ".zip":
+        yield from zips.members(file, limits, package.encoding)
     else:
-        yield from _of_tar(kind, file, limits)
+        for member in _of_tar(package.kind, file, limits):
+            yield with_known_names(member, package.encoding)
 
 
 def _of_tar(kind: str, file: IO[bytes], limits: Limits) -> Iterator[Member]:
