@@ -4,20 +4,18 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Self
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Case, Max, QuerySet, When
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.models import Deployment, Sighting, Target
+from deployer.models import Deployment, Sighting, Standing, Target
 from deployer.plan import Plan
 from deployer.probing.identity import Question
 from deployer.probing.look import look
-from deployer.releases.versions import live_in, newest_of
 from projects.commands import proof, release
-from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
 from servers.errors import ShellError
 from servers.models import Server
@@ -60,6 +58,14 @@ class View:
     is_outdated: bool = False
     last: Change | None = None
 
+    @classmethod
+    def of(cls, standing: Standing) -> Self:
+        """What is kept, as it is told."""
+        last = standing.last
+        change = Change(last.deployment_id, last.status, last.error) if last is not None else None
+        outdated = standing.is_outdated
+        return cls(standing.server, standing.sighting, standing.release, standing.drift, outdated, change)
+
     @property
     def trouble(self) -> str:
         """A sentence where the last deployment that changed the server did not end well there."""
@@ -73,34 +79,10 @@ def board(project: Project) -> list[View]:
 
 def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
     """The same of several projects, by their ids; with as many questions to the database as for one."""
-    touched = _touched(projects)
-    # A rollback that did not end well came behind what was proved; one that did was proved itself.
-    moved = Case(When(proof__has_key="undone", then="finished_at"), default="begun_at")
-    places = {
-        (project, server): changed
-        for project, server, changed in touched.order_by()
-        .values_list("deployment__project", "server")
-        .annotate(changed=Max(moved))
-    }
-    last = _newest_changes(touched)
-    servers = Server.objects.filter(pk__in=touched.values("server"), is_active=True).order_by("name")
-    seen = {
-        (sighting.project_id, sighting.server_id): sighting
-        for sighting in Sighting.objects.filter(project__in=projects)
-    }
-    known, proofs = live_in(projects), _newest_proofs(projects)
+    rows = Standing.objects.filter(project__in=projects, server__is_active=True).order_by("server__name")
     found: dict[int, list[View]] = {}
-    for server in servers:
-        for project in projects:
-            key = (project.pk, server.pk)
-            if key not in places:
-                continue
-            left = known.get(project.pk, {}).get(server.pk, "")
-            sighting = seen.get(key)
-            changed = places[key]
-            outdated = sighting is not None and changed is not None and sighting.seen_at < changed
-            drift = _drift(sighting, left, proofs.get(key, ())) if sighting and not outdated else []
-            found.setdefault(project.pk, []).append(View(server, sighting, left, drift, outdated, last.get(key)))
+    for standing in rows.whole():
+        found.setdefault(standing.project_id, []).append(View.of(standing))
     return found
 
 
@@ -135,13 +117,9 @@ def refresh_old() -> None:
         refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
 
 
-def _touched(projects: Iterable[Project]) -> QuerySet[Target]:
-    return Target.objects.filter(deployment__project__in=projects, started_at__isnull=False, server__isnull=False)
-
-
 def _servers_of(project: Project) -> Collection[Server]:
-    touched = _touched([project]).values("server")
-    return Server.objects.filter(pk__in=touched, is_active=True).select_related("credential", "jump_host")
+    there = Standing.objects.filter(project=project).values("server")
+    return Server.objects.filter(pk__in=there, is_active=True).select_related("credential", "jump_host")
 
 
 def _look_at(project: Project, plan: Plan, server: Server) -> None:
@@ -158,45 +136,3 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
     seen = {"release": live, "is_lost": facts.is_lost, "processes": proof.to_json(processes), "problem": ""}
     Sighting.record(project, server, **seen)
     server.record_connection(facts=facts.learned())
-
-
-def _newest_proofs(projects: Iterable[Project]) -> dict[tuple[int, int], tuple[Identity, ...]]:
-    """Who the service was when a deployment last verified it, by the ids of project and server.
-
-    Nobody where a restart or a rollback was begun since then and did not come to that: whoever runs is its doing.
-    """
-    restarted = Target.objects.filter(deployment__project__in=projects, server__isnull=False, proof__has_key="before")
-    rows = newest_of(restarted, "proof")
-    proofs = {(project, server): Proof.from_json(data) for project, server, data in rows}
-    return {place: () if last.undone is not None else last.after or () for place, last in proofs.items()}
-
-
-def _newest_changes(touched: QuerySet[Target]) -> dict[tuple[int, int], Change]:
-    """What the last deployment that changed a server did there, by the ids of project and server."""
-    begun = touched.filter(begun_at__isnull=False).exclude(status=Target.Status.SKIPPED)
-    rows = newest_of(begun, "deployment", "status", "error")
-    return {(project, server): Change(*row) for project, server, *row in rows}
-
-
-def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
-    found = []
-    if left and sighting.release != left:
-        found.append(
-            _("release %(seen)s is live, but deployer left %(left)s") % {"seen": sighting.release, "left": left}
-            if sighting.release
-            else _("no release is live, but deployer left %s") % left
-        )
-    if sighting.is_lost:
-        found.append(_("current leads to %s, which is not there any more") % (sighting.release or "–"))
-    processes = sighting.service
-    if proved and not processes:
-        found.append(_("the process is not running"))
-    elif proved and not proof.same_service(proved, processes):
-        newest = max(processes, key=lambda process: process.since)
-        found.append(_("the process was restarted by somebody else: %s") % newest)
-    for process in processes:
-        if process.old:
-            found.append(
-                _("pid %(pid)s runs old code, from release %(old)s") % {"pid": process.pid, "old": process.old}
-            )
-    return found

@@ -5,6 +5,7 @@ from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.release import Release
 from deployer.models.sighting import Sighting
+from deployer.models.standing import Standing
 
 __all__ = [
     "Deployment",
@@ -13,6 +14,7 @@ __all__ = [
     "LogLine",
     "Release",
     "Sighting",
+    "Standing",
     "Target",
     "null_once_ended",
     "validated_branch",

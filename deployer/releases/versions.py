@@ -1,13 +1,13 @@
 """The versions that servers have, live and before, and the one to go back to, as deployments found and left them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from django.db.models import F, Max, QuerySet, Window
+from django.db.models import F, QuerySet, Window
 from django.db.models.functions import RowNumber
 
-from deployer.models import Target
+from deployer.models import Standing, Target
 from projects.models import Project
 
 #: So many deployments to a server are looked through for the release to go back to.
@@ -66,18 +66,12 @@ def _recorded(moves: list[_Move]) -> Recorded:
 
 def live_in(projects: Iterable[Project]) -> dict[int, dict[int, str]]:
     """The version that each server was last seen with, by the ids of projects and servers."""
+    rows = Standing.objects.filter(project__in=projects).exclude(release="")
     found: dict[int, dict[int, str]] = {}
-    for project, server, version in newest_of(_moved(projects), "release_after"):
+    for project, server, version in rows.values_list("project", "server", "release"):
         found.setdefault(project, {})[server] = version
     return found
 
 
 def _moved(projects: Iterable[Project]) -> QuerySet[Target]:
     return Target.objects.filter(deployment__project__in=projects, server__isnull=False).exclude(release_after="")
-
-
-def newest_of(targets: QuerySet[Target], *columns: str) -> Iterator[tuple[Any, ...]]:
-    """Of the newest of ``targets`` of each project on each server: the ids of both, and ``columns``."""
-    newest = targets.order_by().values("deployment__project", "server").annotate(newest=Max("id")).values("newest")
-    rows = Target.objects.filter(pk__in=newest).values_list("deployment__project", "server", *columns)
-    return rows.iterator()
