@@ -41,6 +41,7 @@ PAGES = {
     "project_health": Page("project"),
     "project_yaml": Page("project"),
     "project_board": Page("project"),
+    "project_places": Page("project"),
     "releases": Page("project"),
     "launch": Page("project", "type=full&group={group.pk}&release={release.version}"),
     "launch_names": Page("project"),

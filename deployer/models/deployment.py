@@ -64,16 +64,22 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         return type(self)(self.model, using=self.db).filter(id__in=newest)
 
     def listed(self) -> Self:
-        """As lists show them: newest first, with how many servers they have and how many of them went well."""
+        """As lists show them: newest first, with how many servers they have and how many of them went well.
+
+        The servers are counted of those that a list shows, not of all before it takes some.
+        """
         return (
             self.select_related("project", "created_by")
             .defer("plan")
-            .annotate(
-                servers=models.Count("targets"),
-                servers_done=models.Count("targets", filter=models.Q(targets__status=Target.Status.SUCCESS)),
-            )
+            .annotate(servers=_number_of_targets(), servers_done=_number_of_targets(status="success"))
             .order_by("-id")
         )
+
+
+def _number_of_targets(**lookups: str) -> Coalesce:
+    """How many servers the deployment of a row has."""
+    targets = Target.objects.filter(deployment=models.OuterRef("pk"), **lookups).order_by()
+    return Coalesce(models.Subquery(targets.values("deployment").annotate(n=models.Count("pk")).values("n")), 0)
 
 
 DeploymentManager = models.Manager.from_queryset(DeploymentQuerySet)

@@ -68,9 +68,9 @@ def _statement(vendor: str) -> str:
 class StandingQuerySet(models.QuerySet["Standing"]):
     """Standings by what is to be said of them."""
 
-    def with_state(self) -> "StandingQuerySet":
-        """Each with ``is_bad`` (it differs, could not be seen, or the last deployment did not end well) and
-        ``is_unseen`` (not looked at since it was last changed); 1 or 0, to be counted.
+    def with_state(self) -> Any:
+        """Each with ``is_bad`` (it differs, could not be seen, or the last deployment did not end well), ``is_wrong``
+        (one of the first two) and ``is_unseen`` (not looked at since it was last changed); 1 or 0, to be counted.
         """
         fresh = models.Q(changed_at=None) | models.Q(sighting__seen_at__gte=models.F("changed_at"))
         seen = models.Q(sighting__isnull=False) & fresh
@@ -80,6 +80,7 @@ class StandingQuerySet(models.QuerySet["Standing"]):
             is_bad=models.Case(
                 models.When((seen & wrong) | troubled, then=1), default=0, output_field=models.IntegerField()
             ),
+            is_wrong=models.Case(models.When(seen & wrong, then=1), default=0, output_field=models.IntegerField()),
             is_unseen=models.Case(models.When(seen, then=0), default=1, output_field=models.IntegerField()),
         )
 
