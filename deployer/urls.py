@@ -40,6 +40,7 @@ def for_superusers(module: str) -> tuple[list[URLPattern], str]:
 deployment_urls = [
     path("", deployment.deployment, name="deployment"),
     path("poll/", deployment.deployment_poll, name="deployment_poll"),
+    path("server/", deployment.deployment_server, name="deployment_server"),
     path("earlier/", deployment.deployment_earlier, name="deployment_earlier"),
     path("later/", deployment.deployment_later, name="deployment_later"),
     path("error/", deployment.deployment_error, name="deployment_error"),

@@ -67,6 +67,7 @@ PAGES = {
     "compare_commits": Page(query="with={older.pk}&with={ended.pk}"),
     "deployment": Page("running", "level=warning"),
     "deployment_poll": Page("running"),
+    "deployment_server": Page("running", "of={target.pk}"),
     "deployment_earlier": Page("running", "before=99999999"),
     "deployment_later": Page("running"),
     "deployment_error": Page("running"),
@@ -127,6 +128,7 @@ class World:
         self.running = make_deployment(make_project(batches="1, 100%"), self.group, deployment_type="restart_only")
         self.running.claim_for_worker()
         self.running.pause()
+        self.target = self.running.targets.all()[0]
         self.running.targets.filter(batch=1).update(status=Target.Status.SUCCESS)
         self.grow()
 

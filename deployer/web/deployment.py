@@ -25,6 +25,13 @@ from people.access import Request, members_only
 
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50
+#: Where a deployment has more servers than this, so many are shown whole at first, the failed ones; of each other one
+#: a line, and the rest of it once it is opened.
+MANY = 60
+#: By these signs a poll says which state of each server its page shows.
+_SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+#: For more servers than this, an address would be too long to say so: they come again whenever one has changed.
+SIGNED = 2500
 
 
 def shown(pk: int) -> Deployment:
@@ -53,12 +60,47 @@ def _around(lines: QuerySet[LogLine], number: int) -> list[LogLine]:
     return list(lines.filter(id__gte=first).order_by("id")[:LOG_ROWS])
 
 
+def _targets_of(deployment: Deployment) -> list[Target]:
+    """The servers without what is long of them: `_whole` reads that where it is shown."""
+    return list(deployment.targets.defer("proof", "evidence"))
+
+
+def _whole(targets: list[Target], chosen: Mapping[str, str], shown: Iterable[Target] | None = None) -> set[int]:
+    """The ids of those that are shown whole, with what is long of them read; of ``shown`` if it is given."""
+    ids = {target.pk for target in targets}
+    if len(targets) > MANY:
+        failed = [target.pk for target in targets if target.error or target.has_failed]
+        ids = {*failed[:MANY], *(target.pk for target in targets if str(target.pk) == chosen.get("server"))}
+    if shown is not None:
+        ids &= {target.pk for target in shown}
+    long = Target.objects.filter(pk__in=ids).values_list("pk", "proof", "evidence")
+    found = {pk: {"proof": proof, "evidence": evidence} for pk, proof, evidence in long}
+    for target in targets:
+        target.__dict__ |= found.get(target.pk, {})
+    return ids
+
+
+def _signs(targets: list[Target]) -> str:
+    """The state of each server as one sign: a change makes it the next one."""
+    if len(targets) > SIGNED:
+        return ""
+    return "".join(_SIGNS[target.revision % len(_SIGNS)] for target in targets)
+
+
+def _changed(targets: list[Target], signs: str) -> list[Target] | None:
+    """Those that are not as ``signs`` say; nothing where that cannot be told, and all of them are sent."""
+    if len(signs) != len(targets):
+        return None
+    return [target for target, old, new in zip(targets, signs, _signs(targets), strict=True) if old != new]
+
+
 def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
     """The data and actions of the head of the page and its table of servers."""
     ended = not deployment.is_active
     return {
         "deployment": deployment,
         "targets": targets,
+        "is_many": len(targets) > MANY,
         "groups": deployment.server_groups.all(),
         "seen": seen(deployment, targets),
         "paused": Pause.of(deployment, targets),
@@ -106,7 +148,7 @@ def deployment(request: Request, pk: int) -> HttpResponse:
     ``at`` is the number of a line: then the log is shown around it, and does not follow.
     """
     it = shown(pk)  # before the rows: once it has ended, no row follows those that are read now
-    targets = list(it.targets.all())
+    targets = _targets_of(it)
     wanted = LogFilter(request.GET, it.targets.all())
     newest = it.log_lines.order_by("-id").only("number").first() or LogLine(pk=0)
     at = min(_number(request, "at"), newest.number)
@@ -126,7 +168,8 @@ def deployment(request: Request, pk: int) -> HttpResponse:
             "last_id": rows[-1].pk if rows else 0,
             "last_number": newest.number,
             "follows": it.is_active,
-            "poll": _poll_address(pk, newest.pk, head["seen"], given, wanted.chosen),
+            "poll": _poll_address(pk, newest.pk, head["seen"], given, wanted.chosen, _signs(targets)),
+            "whole": _whole(targets, wanted.chosen),
             "wanted": wanted,
             "errors": it.log_lines.filter(level=LogLine.Level.ERROR).count(),
         },
@@ -142,15 +185,17 @@ def _poll_pass(request: HttpRequest, pk: int, chosen: Mapping[str, str]) -> Pass
     return Pass(request, "log", pk, urlencode(chosen))
 
 
-def _poll_address(pk: int, after: int, seen: str, given: str, chosen: Mapping[str, str]) -> str:
-    """Where the next poll asks: for rows after an id, and for head and table if they are not as ``seen``."""
-    query = {"after": after, "seen": seen, "pass": given, **chosen}
+def _poll_address(pk: int, after: int, seen: str, given: str, chosen: Mapping[str, str], signs: str) -> str:
+    """Where the next poll asks: for rows after an id, for the head if it is not as ``seen``, and for the servers that
+    are not as their ``signs`` say.
+    """
+    query = {"after": after, "seen": seen, "pass": given, **chosen, "servers": signs}
     return f"{reverse('deployment_poll', args=[pk])}?{urlencode(query)}"
 
 
 @require_safe
 def deployment_poll(request: Request, pk: int) -> HttpResponse:
-    """The news since the last answer: log rows after an id, and the head and table if they have changed.
+    """The news since the last answer: log rows after an id, and the head and the servers that have changed.
 
     Without news the answer is empty (204): the page asks again as before. With a good pass the user is not looked up,
     nor is the filter that it was made for. State and rows are of one moment (see `News`): a deployment that had ended
@@ -176,12 +221,18 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
         "changed": changed,
         "more": news.is_full,
         "follows": news.follows,
-        "poll": _poll_address(pk, news.last_id, news.seen, given, chosen),
     }
+    signs = request.GET.get("servers", "") if request.GET.get("seen") else ""
     if changed:
         it = shown(pk)
-        context |= _head(it, list(it.targets.all()))
+        targets = _targets_of(it)
+        news_of = _changed(targets, signs)
+        context |= _head(it, targets)
+        context |= {"news_of": news_of, "whole": _whole(targets, chosen, news_of)}
         context["wanted"] = LogFilter(request.GET, it.targets.all())
+        # What was read just now may be newer than the news: it comes once more then.
+        signs = _signs(targets)
+    context["poll"] = _poll_address(pk, news.last_id, news.seen, given, chosen, signs)
     return render(request, "deployer/_poll.html", context)
 
 
@@ -192,6 +243,15 @@ def _wanted(rows: list[LogRow], pk: int, chosen: Mapping[str, str]) -> list[LogR
     new = LogLine.objects.filter(deployment=pk, id__range=(rows[0].pk, rows[-1].pk))
     ids = set(new.filter(condition_of(chosen)).values_list("pk", flat=True))
     return [row for row in rows if row.pk in ids]
+
+
+@fragment
+def deployment_server(request: Request, pk: int) -> HttpResponse:
+    """What the line of the server ``of`` leaves out: the proof, the error, the evidence."""
+    targets = Target.objects.select_related("deployment").defer("deployment__plan")
+    target = get_object_or_404(targets, pk=_number(request, "of"), deployment=pk)
+    context = {"target": target, "deployment": target.deployment, "key": str(target.pk)}
+    return render(request, "deployer/_target_more.html", context)
 
 
 @fragment

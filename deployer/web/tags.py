@@ -40,6 +40,8 @@ _ICONS = {
 }
 _COLOURS = {"success": "success", "failed": "failed", "interrupted": "failed", "cancelled": "cancelled"}
 
+#: Servers that a strip of them still shows one by one.
+CELLS = 60
 #: The order in which counts of servers are read.
 _WORST_FIRST = sorted(Target.Status, key=lambda status: (status not in Target.FAILURES, status in Target.ENDED))
 
@@ -119,6 +121,21 @@ def tally(targets: Sequence[Target]) -> list[tuple[str, str, int, int]]:
     first = {Target.Status(target.status): target.pk for target in reversed(targets)}
     order = [status for status in _WORST_FIRST if counts[status]]
     return [(status.value, str(status.label), counts[status], first[status]) for status in order]
+
+
+@register.filter
+def cells(targets: Sequence[Target]) -> list[tuple[str, int, int, str]]:
+    """Servers side by side, neighbours in one status as one: the status, where they begin, how many, and their names.
+
+    Where they are few, each is one by itself.
+    """
+    together = len(targets) > CELLS
+    found = []
+    for _key, members in groupby(enumerate(targets), key=lambda it: it[1].status if together else it[0]):
+        (first, target), *more = members
+        words = f"{target.server_name}{' …' if more else ''}: {Target.Status(target.status).label}"
+        found.append((target.status, first, 1 + len(more), words))
+    return found
 
 
 @register.filter
