@@ -179,13 +179,13 @@ QUEUE_SOCKET = short_socket_path(DATA_DIR / "queue.sock")
 if REDIS_URL and not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
     raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
 
-RQ_QUEUES = {
-    "default": {
-        "URL": REDIS_URL or f"unix://{quote(str(QUEUE_SOCKET))}",
-        "DEFAULT_TIMEOUT": -1,
-        "REDIS_CLIENT_KWARGS": {"socket_connect_timeout": 3},
-    }
+_QUEUE = {
+    "URL": REDIS_URL or f"unix://{quote(str(QUEUE_SOCKET))}",
+    "DEFAULT_TIMEOUT": -1,
+    "REDIS_CLIENT_KWARGS": {"socket_connect_timeout": 3},
 }
+#: Deployments wait on the first one; looks at the servers, which may take long, keep none of them waiting.
+RQ_QUEUES = {"default": _QUEUE, "look": _QUEUE}
 RQ_SHOW_ADMIN_LINK = False  # the queue's pages are for superusers, at /rq/
 RQ = {"WORKER_CLASS": "deployer.queue.worker.DeploymentWorker"}
 

@@ -22,7 +22,7 @@ from django.db.models import (
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
-from deployer.board.sightings import View
+from deployer.board.sightings import View, standings_of
 from deployer.models import Deployment, Release, Standing
 from projects.commands.proof import Identity
 from projects.models import Project
@@ -177,6 +177,5 @@ def _add_views(found: dict[int, Running], named: int) -> None:
 
 def places_of(project: Project) -> tuple[list[View], int]:
     """The servers of a project, those that need attention first, and how many there are; `UNFOLDED` at most."""
-    rows = Standing.objects.filter(project=project, server__is_active=True)
-    first = rows.with_state().whole().order_by("-is_bad", "server__name")[:UNFOLDED]
-    return [View.of(standing) for standing in first], rows.count()
+    rows = standings_of(project)
+    return [View.of(standing) for standing in rows[:UNFOLDED]], rows.count()

@@ -1,13 +1,15 @@
 """What the servers run now: asked, kept, and compared with what deployer put there."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self
+from itertools import chain
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import connections
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -17,10 +19,10 @@ from deployer.probing.identity import Question
 from deployer.probing.look import look
 from projects.commands import proof, release
 from projects.models import Project
-from servers.errors import ShellError
+from servers.errors import NoLinkError, ShellError
 from servers.models import Server
 from servers.sentences import because
-from servers.ssh.shell import connect
+from servers.ssh.shell import SSHShell, connect
 
 #: Servers that were seen longer ago than this are looked at again automatically.
 LOOK_EVERY = timedelta(minutes=50)
@@ -77,6 +79,12 @@ def board(project: Project) -> list[View]:
     return boards([project]).get(project.pk, [])
 
 
+def standings_of(project: Project) -> Any:
+    """The same as they are kept, those that need attention first."""
+    rows: Any = Standing.objects.filter(project=project, server__is_active=True).with_state().whole()
+    return rows.order_by("-is_bad", "server__name")
+
+
 def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
     """The same of several projects, by their ids; with as many questions to the database as for one."""
     rows = Standing.objects.filter(project__in=projects, server__is_active=True).order_by("server__name")
@@ -93,45 +101,77 @@ def refresh(project: Project, servers: Iterable[Server] | None = None) -> None:
     """
     if Deployment.objects.active().filter(project=project).exists():
         return
-    plan = Plan.of(project, [])
     wanted = [*(_servers_of(project) if servers is None else servers)]
+    _look_side_by_side({server: [project] for server in wanted})
+
+
+def refresh_old() -> None:
+    """Look at every server where some project has not been looked at for `LOOK_EVERY`: once for all of those."""
+    fresh = Q(sighting__seen_at__gt=timezone.now() - LOOK_EVERY)
+    old = Standing.objects.filter(~fresh | Q(sighting=None), server__is_active=True)
+    pairs = list(old.order_by("server", "project").values_list("server", "project"))
+    servers = _reachable().in_bulk({server for server, _project in pairs})
+    projects = Project.objects.in_bulk({project for _server, project in pairs})
+    wanted: dict[Server, list[Project]] = {}
+    for server, project in pairs:
+        wanted.setdefault(servers[server], []).append(projects[project])
+    _look_side_by_side(wanted)
+
+
+def _look_side_by_side(wanted: Mapping[Server, Sequence[Project]]) -> None:
+    """Ask each server, over one link, for all of its projects that are wanted."""
     if not wanted:
         return
+    plans = {project: Plan.of(project, []) for project in set(chain.from_iterable(wanted.values()))}
 
-    def ask_one(server: Server) -> None:
+    def ask_one(server: Server, projects: Sequence[Project]) -> None:
         try:
-            _look_at(project, plan, server)
+            _look_at(server, {project: plans[project] for project in projects})
         finally:
             connections.close_all()  # this thread's own
 
     with ThreadPoolExecutor(min(len(wanted), settings.DEPLOYER_PARALLEL_SERVERS), "look") as threads:
-        for done in [threads.submit(ask_one, server) for server in wanted]:
+        for done in [threads.submit(ask_one, *item) for item in wanted.items()]:
             done.result()
 
 
-def refresh_old() -> None:
-    """Look at all servers of all projects that have not been looked at for `LOOK_EVERY`."""
-    for project in Project.objects.filter(deployments__isnull=False).distinct():
-        fresh = project.sightings.filter(seen_at__gt=timezone.now() - LOOK_EVERY)
-        seen = set(fresh.values_list("server_id", flat=True))
-        refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
-
-
 def _servers_of(project: Project) -> Collection[Server]:
-    there = Standing.objects.filter(project=project).values("server")
-    return Server.objects.filter(pk__in=there, is_active=True).select_related("credential", "jump_host")
+    return _reachable().filter(pk__in=Standing.objects.filter(project=project).values("server"))
 
 
-def _look_at(project: Project, plan: Plan, server: Server) -> None:
+def _reachable() -> QuerySet[Server]:
+    return Server.objects.filter(is_active=True).select_related("credential", "jump_host")
+
+
+def _look_at(server: Server, plans: Mapping[Project, Plan]) -> None:
+    """Look at a server for each of the projects that no deployment works on by now."""
+    busy = set(Deployment.objects.active().filter(project__in=plans).values_list("project", flat=True))
+    wanted = {project: plan for project, plan in plans.items() if project.pk not in busy}
+    if not wanted:
+        return
     try:
         with connect(server) as link:
-            question = Question.of(plan)
-            facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY, question)
-            live = release.release_name(facts.live)
-            processes = question.read(answer, live).chosen.after
+            while wanted:
+                project = next(iter(wanted))
+                _look_for(project, wanted[project], server, link)
+                del wanted[project]
+    except ShellError as error:
+        for project in wanted:  # those that it was not asked for either: it would not answer them
+            Sighting.record(project, server, problem=str(error))
+        server.record_connection(str(error))
+
+
+def _look_for(project: Project, plan: Plan, server: Server, link: SSHShell) -> None:
+    """Look for one project, and keep what is seen or why nothing was. Raises `NoLinkError`."""
+    question = Question.of(plan)
+    try:
+        facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY, question)
+        live = release.release_name(facts.live)
+        processes = question.read(answer, live).chosen.after
+    except NoLinkError:
+        raise
     except ShellError as error:
         Sighting.record(project, server, problem=str(error))
-        server.record_connection(str(error))
         return
     seen = {"release": live, "is_lost": facts.is_lost, "processes": proof.to_json(processes), "problem": ""}
     Sighting.record(project, server, **seen)

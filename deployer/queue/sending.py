@@ -10,6 +10,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from rq import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ HOLDS = 10
 
 #: The functions that a worker runs, as the queue names them.
 _JOBS = "deployer.queue.jobs"
-#: The job that looks at the servers.
+#: The job that looks at the servers, and its queue.
 LOOK = "look"
 
 
@@ -38,8 +39,11 @@ def enqueue_settlement(deployment_id: int) -> bool:
 
 
 def enqueue_look() -> bool:
-    """Have a worker ask the servers what they run, unless that was done lately; as above."""
-    return _enqueue(f"{_JOBS}.look_at_servers", LOOK)
+    """Have a worker ask the servers what they run, unless that was done lately; as above.
+
+    Without a worker that only looks, one of those that deploy does it.
+    """
+    return _enqueue(f"{_JOBS}.look_at_servers", LOOK, queue=LOOK)
 
 
 def queue_is_lost() -> bool:
@@ -62,15 +66,17 @@ def _answers(patience: float) -> bool:
         return False
 
 
-def _enqueue(job: str, name: str, *arguments: int) -> bool:
+def _enqueue(job: str, name: str, *arguments: int, queue: str = "default") -> bool:
     if not _answers(PATIENCE):  # else a silent queue would keep the user waiting
         logger.warning("%s waits for the queue, which does not answer", name)
         return False
     try:
-        queue = django_rq.get_queue()
-        if queue.get_job_position(name) is not None:
+        waiting = django_rq.get_queue(queue)
+        if queue != "default" and not Worker.count(queue=waiting):
+            waiting = django_rq.get_queue()
+        if waiting.get_job_position(name) is not None:
             return False
-        queue.enqueue(job, *arguments, job_id=name)
+        waiting.enqueue(job, *arguments, job_id=name)
     except (RedisError, OSError) as error:
         logger.warning("%s waits for the queue: %s", name, error)
         return False
