@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import IO, Annotated, Any, TypeVar, cast
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from ninja import Field, File, FilterSchema, Form, NinjaAPI, Query, Schema, Status, UploadedFile
@@ -24,6 +24,7 @@ from deployer.api.shapes import (
     LogPageShape,
     PreflightShape,
     ReleaseShape,
+    TargetShape,
     preflight_shape,
 )
 from deployer.launching.again import launch_rollback, retry_failed
@@ -34,15 +35,17 @@ from deployer.launching.choice import with_release
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.reading import News
-from deployer.models import Deployment, Release
+from deployer.models import Deployment, Release, Target, number_of_targets
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
 from people.models import ApiToken
 from projects.models import Project
-from servers.models import ServerGroup
+from servers.models import Server, ServerGroup
 
 Kept = TypeVar("Kept", bound=Model)
+#: Servers that one page of deployments holds, unless a single deployment has more.
+SERVERS_ANSWERED = 500
 #: An id as the databases can hold it.
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
@@ -96,11 +99,42 @@ class DeploymentFilter(FilterSchema):
 
 
 class Pages(LimitOffsetPagination):
-    """``limit`` and ``offset``; answered as ``{"items": [...], "count": all there are}``."""
+    """``limit`` and ``offset``; answered as ``{"items": [...], "count": all there are, "next_offset": 50 or null}``."""
 
     class Input(Schema):
         limit: int = Field(50, ge=1, le=500)
         offset: int = Field(0, ge=0, le=2**31)
+
+    class Output(Schema):
+        items: list[Any]
+        count: int
+        next_offset: int | None
+
+    def paginate_queryset(self, queryset: Any, pagination: Any, request: HttpRequest, **params: Any) -> Any:
+        first, count = pagination.offset, queryset.count()
+        items = self.taken(queryset[first : first + pagination.limit])
+        end = first + len(items)
+        return {"items": items, "count": count, "next_offset": end if items and end < count else None}
+
+    def taken(self, rows: Any) -> list[Any]:
+        """Of the rows that were asked for, those that one answer holds."""
+        return list(rows)
+
+
+class DeploymentPages(Pages):
+    """A page of deployments ends before their servers are more than `SERVERS_ANSWERED`, however many were asked for."""
+
+    def taken(self, rows: Any) -> list[Any]:
+        numbers = rows.prefetch_related(None).select_related(None).annotate(number=number_of_targets())
+        servers = 0
+        ids: list[int] = []
+        for pk, number in numbers.values_list("pk", "number"):
+            servers += number
+            if ids and servers > SERVERS_ANSWERED:
+                break
+            ids.append(pk)
+        found = _deployments().in_bulk(ids)
+        return [found[pk] for pk in ids if pk in found]
 
 
 class VersionShape(Schema):
@@ -201,9 +235,9 @@ def preflight(request: Any, asked: LaunchInput) -> PreflightShape:
 
 
 @api.get("/deployments", response=list[DeploymentShape], tags=["deployments"])
-@paginate(Pages)
+@paginate(DeploymentPages)
 def list_deployments(request: HttpRequest, filters: Query[DeploymentFilter]) -> QuerySet[Deployment]:
-    """The newest first."""
+    """The newest first. A page ends early where its deployments have many servers: go on at `next_offset`."""
     return filters.filter(_deployments())
 
 
@@ -284,7 +318,7 @@ def upload_release(request: Any, project_id: Id, package: File[UploadedFile], no
 @paginate(Pages)
 def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
     """The server groups, by name."""
-    return ServerGroup.objects.prefetch_related("servers")
+    return ServerGroup.objects.prefetch_related(Prefetch("servers", Server.objects.only("name")))
 
 
 @api.get("/version", response=VersionShape, tags=["about"])
@@ -323,7 +357,9 @@ def _refusal(error: LaunchRefusedError, field: str) -> RefusedError:
 
 
 def _deployments() -> QuerySet[Deployment]:
-    return Deployment.objects.select_related("created_by", "release").prefetch_related("targets").defer("plan")
+    names = [name for name in TargetShape.model_fields if name != "server"]
+    targets = Prefetch("targets", Target.objects.only("deployment", "server_name", *names))
+    return Deployment.objects.select_related("created_by", "release").prefetch_related(targets).defer("plan")
 
 
 def _all_of(rows: "QuerySet[Kept]", ids: Iterable[int], field: str) -> list[Kept]:

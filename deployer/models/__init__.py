@@ -1,6 +1,13 @@
 """What is kept of deployments. Names are handed on: others import `deployer.models`, not its files."""
 
-from deployer.models.deployment import Deployment, DeploymentQuerySet, Target, null_once_ended, validated_branch
+from deployer.models.deployment import (
+    Deployment,
+    DeploymentQuerySet,
+    Target,
+    null_once_ended,
+    number_of_targets,
+    validated_branch,
+)
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.release import Release
@@ -17,5 +24,6 @@ __all__ = [
     "Standing",
     "Target",
     "null_once_ended",
+    "number_of_targets",
     "validated_branch",
 ]

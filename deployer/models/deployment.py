@@ -71,12 +71,12 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         return (
             self.select_related("project", "created_by")
             .defer("plan")
-            .annotate(servers=_number_of_targets(), servers_done=_number_of_targets(status="success"))
+            .annotate(servers=number_of_targets(), servers_done=number_of_targets(status="success"))
             .order_by("-id")
         )
 
 
-def _number_of_targets(**lookups: str) -> Coalesce:
+def number_of_targets(**lookups: str) -> Coalesce:
     """How many servers the deployment of a row has."""
     targets = Target.objects.filter(deployment=models.OuterRef("pk"), **lookups).order_by()
     return Coalesce(models.Subquery(targets.values("deployment").annotate(n=models.Count("pk")).values("n")), 0)
