@@ -1,4 +1,7 @@
-"""What YAML files declare, compared with the database and written: all of it in one transaction, or nothing."""
+"""What YAML files declare, compared with the database and written: all of it in one transaction, or nothing.
+
+It is compared and checked before that transaction begins: on SQLite nobody else can write while it lasts.
+"""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -6,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.db import IntegrityError, models, transaction
+from django.db import DatabaseError, IntegrityError, models, transaction
 from django.utils.translation import gettext as _
 
 from deployer.declaring.reading import (
@@ -74,62 +77,120 @@ def apply(files: Sequence[DeclarationFile], *, dry_run: bool = False) -> list[Ro
 
     Raises `DeclarationError`, with nothing written. With ``dry_run`` everything is done, checked and undone.
     """
-    entries = read_files(files)
+    writer = _Writer(read_files(files))
+    writer.prepare()
+    if writer.mistakes:
+        raise DeclarationError(writer.mistakes)
     try:
         with transaction.atomic():
-            writer = _Writer()
-            changes = writer.write(entries)
+            writer.write()
             if writer.mistakes:
                 raise DeclarationError(writer.mistakes)
             if dry_run:
                 transaction.set_rollback(True)
-    except IntegrityError as error:
+    except DatabaseError as error:
+        if type(error) not in {IntegrityError, DatabaseError}:  # the latter: a row that was to be changed is gone
+            raise
         raise DeclarationError([_("Somebody else has just changed the same things: apply the files again.")]) from error
-    return changes
+    return writer.changes
+
+
+@dataclass
+class _Prepared:
+    """An entry beside its row, with what is to be written of it: parts to save and to delete, members of a group."""
+
+    entry: Declared
+    row: models.Model
+    change: RowChange
+    keep: list[models.Model] = field(default_factory=list)
+    drop: list[models.Model] = field(default_factory=list)
+    servers: list[Server] | None = None
+    jump_host: Server | None = None
 
 
 class _Writer(Mistakes):
-    """Writes entries inside the caller's transaction: credentials first, projects last."""
+    """Compares entries with the database, and writes what differs: credentials first, projects last."""
 
-    def __init__(self) -> None:
+    def __init__(self, entries: Sequence[Declared]) -> None:
         super().__init__()
-        self._declared: set[tuple[type[models.Model], str]] = set()
+        self._entries = entries
+        self._declared = {(entry.model, entry.name) for entry in entries}
+        self._known: dict[tuple[type[models.Model], str], models.Model | None] = {}
+        self._prepared: list[_Prepared] = []
         self._changes: list[RowChange] = []
 
-    def write(self, entries: Sequence[Declared]) -> list[RowChange]:
-        self._declared = {(entry.model, entry.name) for entry in entries}
-        for model in SECTIONS.values():
-            rows = [(entry, self._row(entry)) for entry in entries if entry.model is model]
-            if model is Server:
-                self._set_jump_hosts(rows)
+    @property
+    def changes(self) -> list[RowChange]:
+        """What was changed, or would be."""
         return [change for change in self._changes if change.created or change.fields]
 
-    def _row(self, entry: Declared) -> "tuple[models.Model, RowChange] | None":
-        """The saved row of ``entry``; None if it is not valid."""
-        row, created = _found(entry.model, entry.name), False
+    def prepare(self) -> None:
+        """Find out what is to be written; nothing is yet."""
+        for model in SECTIONS.values():
+            for entry in self._entries:
+                if entry.model is model:
+                    self._prepare(entry)
+        for it in self._prepared:
+            if isinstance(it.row, Server) and "jump_host" in it.entry.values:  # any declared server: all are known now
+                before = it.row.jump_host
+                it.change.fields += self._assign(it.row, _jump_host_of(it.entry), is_new=it.change.created)
+                it.jump_host, it.row.jump_host = it.row.jump_host, before  # set once both of them are saved
+
+    def write(self) -> None:
+        """Write it, inside the caller's transaction."""
+        changed = [it for it in self._prepared if it.change.created or it.change.fields]
+        reached = [it for it in changed if any(each.field == "jump_host" for each in it.change.fields)]
+        for model in SECTIONS.values():
+            for it in changed:
+                if it.entry.model is model:
+                    self._save(it)
+            if model is Server:
+                self._set_jump_hosts(reached)
+
+    def _set_jump_hosts(self, reached: Sequence[_Prepared]) -> None:
+        """All are set before any is checked, so that a chain can be reversed."""
+        for it in reached:
+            setattr(it.row, "jump_host", it.jump_host)  # noqa: B010 (of a server)
+            _save(it.row, False, ["jump_host"])
+        for it in reached:
+            self._check(Server.objects.get(pk=it.row.pk), it.entry, exclude=[])
+
+    def _prepare(self, entry: Declared) -> None:
+        row, created = self._found(entry.model, entry.name), False
         if row is None:
             row, created = entry.model(), True
         change = RowChange(str(entry.model._meta.verbose_name), entry.name, created)
         self._changes.append(change)
         before = len(self.wrong)
+        it = _Prepared(entry, row, change)
         change.fields += self._assign(row, entry, skip={"servers", "jump_host"})
         if created or change.fields:
             self._check(row, entry, exclude=["jump_host"])
-        parts = {name: self._parts(row, entry, name, change) for name in entry.parts}
+        for name in entry.parts:
+            keep, drop = self._parts(row, entry, name, change)
+            it.keep += keep
+            it.drop += drop
         if len(self.wrong) > before:
-            return None
-        _save(row, created, [each.field for each in change.fields])
-        for keep, drop in parts.values():
-            for part in drop:
-                part.delete()
-            for part in keep:
-                part.save()
+            return
+        self._known[entry.model, entry.name] = row
+        self._prepared.append(it)
         if "servers" in entry.values:
-            self._set_servers(row, entry, change)
-        return row, change
+            self._set_servers(it)
 
-    def _assign(self, row: models.Model, entry: Declared, skip: Iterable[str] = ()) -> list[FieldChange]:
-        """Put the declared values into ``row`` and list what differs."""
+    def _save(self, it: _Prepared) -> None:
+        _save(it.row, it.change.created, [each.field for each in it.change.fields if each.field != "jump_host"])
+        for part in it.drop:
+            part.delete()
+        for part in it.keep:
+            part.save()
+        if it.servers is not None:
+            row: Any = it.row
+            row.servers.set(it.servers)
+
+    def _assign(
+        self, row: models.Model, entry: Declared, skip: Iterable[str] = (), *, is_new: bool = False
+    ) -> list[FieldChange]:
+        """Put the declared values into ``row`` and list what differs; of a new row, what is not empty."""
         changes, hidden = [], _hidden(row, entry)
         for name, declared in entry.values.items():
             if name in skip:
@@ -137,7 +198,7 @@ class _Writer(Mistakes):
             old, new = getattr(row, name, None) if row.pk else None, declared
             if isinstance(entry.model._meta.get_field(name), models.ForeignKey):
                 new = self._referred(entry, name, declared)
-            if row.pk is None or old != new:
+            if (row.pk is None and not is_new) or old != new:
                 setattr(row, name, new)
                 if name in hidden:
                     old, new = HIDDEN if old else None, HIDDEN
@@ -150,7 +211,7 @@ class _Writer(Mistakes):
         return None if wanted is None else self._find(field.related_model, wanted, entry.places[name])
 
     def _find(self, model: type[models.Model], name: str, place: Position) -> models.Model | None:
-        row = _found(model, name)
+        row = self._found(model, name)
         if row is None:
             self.wrong.add(str(place))
         if row is None and (model, name) not in self._declared:
@@ -165,10 +226,16 @@ class _Writer(Mistakes):
             )
         return row
 
+    def _found(self, model: type[models.Model], name: str) -> models.Model | None:
+        """The row of that name: one that is there, or one that is prepared."""
+        if (model, name) not in self._known:
+            self._known[model, name] = model._default_manager.filter(name=name).first()
+        return self._known[model, name]
+
     def _check(self, row: models.Model, entry: Declared, exclude: Iterable[str]) -> None:
         """Let the model judge the row, and say where in the file each objection belongs."""
         try:
-            row.full_clean(exclude=[*exclude])
+            row.full_clean(exclude=[*exclude, *_unsaved(row)])
         except ValidationError as error:
             for name, errors in error.error_dict.items():
                 place = entry.places.get(name, entry.place if name == NON_FIELD_ERRORS else entry.place.key(name))
@@ -206,36 +273,28 @@ class _Writer(Mistakes):
             change.fields.append(FieldChange(name, _summary(part), None))
         return keep, list(spare.values())
 
-    def _set_servers(self, row: Any, entry: Declared, change: RowChange) -> None:
-        place = entry.places["servers"]
-        wanted = [self._find(Server, name, place.item(i)) for i, name in enumerate(entry.values["servers"])]
-        servers = {server.pk: server for server in wanted if server is not None}
-        old = {server.pk: server for server in row.servers.all()}
-        if servers.keys() != old.keys():
-            row.servers.set(servers.values())
-            names = [", ".join(sorted(str(each) for each in group.values())) for group in (old, servers)]
-            change.fields.append(FieldChange("servers", names[0] if old else None, names[1]))
-
-    def _set_jump_hosts(self, rows: "list[tuple[Declared, tuple[models.Model, RowChange] | None]]") -> None:
-        """Runs once every server is saved. All are set before any is checked, so that a chain can be reversed."""
-        changed = []
-        for entry, saved in rows:
-            if saved is None or "jump_host" not in entry.values:
-                continue
-            row, change = saved
-            before = len(self.wrong)
-            only = Declared(entry.model, entry.place, {"jump_host": entry.values["jump_host"]}, entry.places)
-            differences = self._assign(row, only)
-            if differences and len(self.wrong) == before:
-                change.fields += differences
-                _save(row, False, ["jump_host"])
-                changed.append((entry, row))
-        for entry, row in changed:
-            self._check(Server.objects.get(pk=row.pk), entry, exclude=[])
+    def _set_servers(self, it: _Prepared) -> None:
+        """Compare the members of a group."""
+        place = it.entry.places["servers"]
+        wanted = [self._find(Server, name, place.item(i)) for i, name in enumerate(it.entry.values["servers"])]
+        servers = {str(server): server for server in wanted if isinstance(server, Server)}
+        row: Any = it.row
+        old = [] if it.change.created else [str(server) for server in row.servers.all()]
+        if servers.keys() != set(old):
+            it.servers = list(servers.values())
+            names = [", ".join(sorted(group)) for group in (old, servers)]
+            it.change.fields.append(FieldChange("servers", names[0] if old else None, names[1]))
 
 
-def _found(model: type[models.Model], name: str) -> models.Model | None:
-    return model._default_manager.filter(name=name).first()
+def _jump_host_of(entry: Declared) -> Declared:
+    return Declared(entry.model, entry.place, {"jump_host": entry.values["jump_host"]}, entry.places)
+
+
+def _unsaved(row: models.Model) -> list[str]:
+    """The fields that lead to rows that are only prepared: the database knows none of them yet."""
+    fields = [each.name for each in row._meta.concrete_fields if isinstance(each, models.ForeignKey)]
+    related = {name: row.__dict__["_state"].fields_cache.get(name) for name in fields}
+    return [name for name, other in related.items() if other is not None and other.pk is None]
 
 
 def _save(row: models.Model, created: bool, names: Sequence[str]) -> None:
