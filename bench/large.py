@@ -59,7 +59,7 @@ def make_team(scale: float = 1.0) -> Team:
     from tests.factories import make_credential
 
     projects, servers = max(int(PROJECTS * scale), 2), max(int(SERVERS * scale), 4)
-    deployments, lines = max(int(DEPLOYMENTS * scale), 4), max(int(LINES * scale), 1000)
+    deployments, lines = max(int(DEPLOYMENTS * scale), 20), max(int(LINES * scale), 1000)
     wide, longest = max(int(WIDE * scale), 3), max(int(LONGEST * scale), 100)
     login: Credential = make_credential()
     now = timezone.now()
@@ -145,8 +145,8 @@ def make_team(scale: float = 1.0) -> Team:
 
     level = "CASE WHEN n % 1000 = 0 THEN 'error' ELSE 'info' END"
     insert(longest, f"{launched[-2].pk}, NULL, n, 'stdout', {level}")
-    share = max((lines - longest) // min(deployments, 1000), 1)
-    first = launched[-min(deployments, 1000)].pk
+    share = max((lines - longest) // min(deployments - 10, 1000), 1)
+    first = launched[-min(deployments - 10, 1000) - 3].pk
     insert(lines - longest, f"{first} + (n - 1) / {share}, NULL, (n - 1) % {share} + 1, 'stdout', {level}")
     insert(1000, f"{running[0].pk}, NULL, n, 'stdout', 'info'")
     with connection.cursor() as cursor:
@@ -270,6 +270,7 @@ def addresses(team: Team) -> dict[str, str]:
         "API: deployments, limit=500": "/api/v1/deployments?limit=500",
         "API: projects": "/api/v1/projects?limit=500",
         "API: groups": "/api/v1/server-groups?limit=500",
+        "API: the longest log": f"/api/v1/deployments/{team.long}/log",
         "API: log of another": f"/api/v1/deployments/{team.ended}/log",
     }
 
