@@ -230,9 +230,13 @@ def _write_sightings() -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one page takes: milliseconds in this process, bytes before they are packed, queries."""
+    """What one page takes: milliseconds, those of the processor in this process, bytes before they are packed, queries.
+
+    SQLite works in this process, PostgreSQL in one of its own.
+    """
 
     ms: float
+    cpu: float
     size: int
     queries: int
     slowest: str
@@ -296,6 +300,7 @@ def measure(team: Team) -> dict[str, Cost]:
     found = {}
     for name, address in addresses(team).items():
         taken: list[float] = []
+        worked: list[float] = []
         while len(taken) < ROUNDS and sum(taken) < LONG_ENOUGH:
             asked = address
             if address.startswith("poll"):
@@ -304,23 +309,60 @@ def measure(team: Team) -> dict[str, Cost]:
                     Target.objects.filter(deployment=team.wide, server=team.server).update(progress="x")
             headers = {"authorization": f"Bearer {text}"} if address.startswith("/api") else {}
             with CaptureQueriesContext(connection) as queries:
-                begun = time.perf_counter()
+                begun, worked_before = time.perf_counter(), time.thread_time()
                 answer: Any = client.get(asked, headers=headers)
                 taken.append(time.perf_counter() - begun)
+                worked.append(time.thread_time() - worked_before)
             if answer.status_code not in {200, 204}:
                 raise SystemExit(f"{asked} was answered with {answer.status_code}")
         slowest = max(queries, key=lambda query: float(query["time"]), default={"sql": "", "time": "0"})
         words = f"{slowest['time']} s: {slowest['sql'][:3000]}"
-        found[name] = Cost(1000 * min(taken), len(answer.content), len(queries), words)
+        found[name] = Cost(1000 * min(taken), 1000 * min(worked), len(answer.content), len(queries), words)
     return found
+
+
+def explain(team: Team) -> dict[str, str]:
+    """Of each page, the table of a large team that one of its queries reads from end to end, if there is one."""
+    from django.conf import settings
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    from people.models import User
+
+    client = Client(headers={"host": settings.ALLOWED_HOSTS[0]})
+    client.force_login(User.objects.all()[0])
+    words = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN (COSTS OFF)"
+    found = {}
+    for name, address in addresses(team).items():
+        if not address.startswith("/") or address.startswith("/api"):
+            continue
+        with CaptureQueriesContext(connection) as queries:
+            client.get(address)
+        for query in queries:
+            if not query["sql"].startswith(("SELECT", "WITH")):
+                continue
+            with connection.cursor() as cursor:
+                cursor.execute(f"{words} {query['sql'].replace('%', '%%')}", ())
+                plan = [str(row[-1]) for row in cursor.fetchall()]
+            whole = [line.strip() for line in plan if _reads_all(line.strip())]
+            if whole:
+                found[name] = whole[0]
+    return found
+
+
+def _reads_all(line: str) -> bool:
+    """Whether a line of a plan reads one of the large tables from end to end."""
+    is_scan = "Seq Scan on" in line or (line.startswith("SCAN") and "USING" not in line)
+    return is_scan and ("deployer_target" in line or "deployer_logline" in line)
 
 
 def show_costs(large: dict[str, Cost], small: dict[str, Cost] | None = None) -> None:
     """The table of `measure`."""
-    print(f"  {'page':36}{'ms':>9}{'small ms':>10}{'ratio':>7}{'KB':>9}{'queries':>9}")
+    print(f"  {'page':36}{'ms':>9}{'CPU ms':>9}{'small CPU':>10}{'ratio':>7}{'KB':>9}{'queries':>9}")
     for name, cost in large.items():
         other = (small or {}).get(name)
-        ratio = cost.ms / other.ms if other else 0
+        ratio = cost.cpu / other.cpu if other else 0
         missed = cost.ms > MOST_MS or cost.size > 1000 * MOST_KB or ratio > MOST_RATIO
         figures = (
             f"{cost.ms:>9.1f}{other.ms if other else 0:>10.1f}{ratio:>7.1f}{cost.size / 1000:>9.1f}{cost.queries:>9}"
