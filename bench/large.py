@@ -364,7 +364,6 @@ def show_costs(large: dict[str, Cost], small: dict[str, Cost] | None = None) -> 
         other = (small or {}).get(name)
         ratio = cost.cpu / other.cpu if other else 0
         missed = cost.ms > MOST_MS or cost.size > 1000 * MOST_KB or ratio > MOST_RATIO
-        figures = (
-            f"{cost.ms:>9.1f}{other.ms if other else 0:>10.1f}{ratio:>7.1f}{cost.size / 1000:>9.1f}{cost.queries:>9}"
-        )
+        figures = f"{cost.ms:>9.1f}{cost.cpu:>9.1f}{other.cpu if other else 0:>10.1f}{ratio:>7.1f}"
+        figures += f"{cost.size / 1000:>9.1f}{cost.queries:>9}"
         print(f"  {name:36}{figures}  {'MISSED' if missed else 'met'}", flush=True)

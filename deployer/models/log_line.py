@@ -27,9 +27,8 @@ class LogLineManager(models.Manager["LogLine"]):
         Told that the deployment is one, PostgreSQL may walk through the ids of all lines, past millions of other logs.
         """
         if connection.vendor == "postgresql":
-            return self.filter(deployment__gte=deployment_id, deployment__lte=deployment_id).order_by(
-                "deployment", "id"
-            )
+            lines = self.filter(deployment__gte=deployment_id, deployment__lte=deployment_id)
+            return lines.order_by("deployment_id", "id")  # by “deployment” it would be in the order of deployments
         return self.filter(deployment=deployment_id).order_by("id")
 
     def last_number(self, deployment_id: int) -> int:
