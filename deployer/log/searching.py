@@ -4,13 +4,14 @@ import time
 from dataclasses import dataclass
 from threading import BoundedSemaphore
 
-from django.db.models import Q
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
 
 from deployer.log.reading import LOG_ROWS
 from deployer.models import LogLine
 
 #: Lines of one piece, and seconds after which no further one is begun.
-PIECE, PATIENCE = 20_000, 0.25
+PIECE, PATIENCE = 20_000, 0.15
 #: So many searches of one process go on from piece to piece; those beside them answer with one.
 _IN_TURN = BoundedSemaphore(2)
 
@@ -46,7 +47,7 @@ def _searched(deployment: int, condition: Q, before: int, patience: float) -> Fo
         lines = LogLine.objects.of(deployment).filter(id__lt=before).reverse()
         begin = lines.values_list("pk", flat=True)[PIECE - 1 : PIECE].first()
         piece = lines.filter(condition, id__gte=begin or 0)
-        rows += piece[: LOG_ROWS - len(rows)]
+        rows += _by_index(piece[: LOG_ROWS - len(rows)])
         if len(rows) == LOG_ROWS:
             return Found(rows[::-1], rows[-1].pk)
         if begin is None:
@@ -54,3 +55,16 @@ def _searched(deployment: int, condition: Q, before: int, patience: float) -> Fo
         before = begin
         if time.monotonic() > until:
             return Found(rows[::-1], before)
+
+
+def _by_index(lines: QuerySet[LogLine]) -> list[LogLine]:
+    """The lines, reached by the index of their log.
+
+    Between the first and the last of a piece there may be millions of other logs': where PostgreSQL takes those for a
+    part of it, it reads the whole table.
+    """
+    if connection.vendor != "postgresql":
+        return list(lines)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        return list(lines)
