@@ -8,9 +8,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from re import _constants as codes  # type: ignore[attr-defined]  # there is no other door to the parser
-from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
+
+#: There is no other door to the parser, and whether a type checker sees this one depends on what it has read before.
+codes: Any = importlib.import_module("re._constants")
+parser: Any = importlib.import_module("re._parser")
 
 HOUSE = Path(__file__).resolve().parents[2]
 ROOMS = ("deployer", "servers", "projects", "people", "pages")
