@@ -60,6 +60,11 @@ _PATIENCE = 20.0
 _NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+#: Waits for the network, once everything else is there.
+_WAIT = """\
+echo up >&{says}
+read -r -N 1 -u {waits}
+"""
 #: Tells how many processes are left when a script has ended: all but the sandbox's first one and this one.
 _COUNT = """\
 left=0
@@ -67,7 +72,7 @@ for stat in /proc/[0-9]*/stat; do
 {{ read -r line <"$stat"; }} 2>/dev/null || continue
 case ${{line##*) }} in Z*) ;; *) left=$((left + 1)) ;; esac
 done
-echo $((left - 2)) >&{tell}
+echo $((left - 2)) >&{says}
 exit $code
 """
 
@@ -112,6 +117,24 @@ class _End:
         number, self.number = self.number, -1
         if number >= 0:
             os.close(number)
+
+
+class _Gate(NamedTuple):
+    """How this process and the first script of a sandbox speak to each other, by two pipes."""
+
+    hears: _End
+    says: _End
+    waits: _End
+    go: _End
+
+    def filled(self, text: str) -> str:
+        """A text for bash with the numbers of the script's ends."""
+        return text.format(says=self.says.number, waits=self.waits.number)
+
+    def heard(self, patience: float) -> bytes:
+        """What the script says within ``patience`` seconds; nothing where it is gone."""
+        ready, _writable, _failed = select.select([self.hears.number], [], [], patience)
+        return os.read(self.hears.number, 32) if ready else b""
 
 
 class IsolationError(ShellError):
@@ -267,25 +290,25 @@ class Sandboxed:
         places = {"PATH": box.search_path, "HOME": box.home, "TMPDIR": "/tmp"}  # noqa: S108 (inside)
         environment = places | _of_this_place() | dict(script.env)
         with contextlib.ExitStack() as stack:
-            told, tell = _pipe(stack)
-            os.set_blocking(told.number, False)
+            gate = _Gate(*_pipe(stack), *_pipe(stack))
             start = _start_text(script, "/run/script", environment | {RUN_MARKER: key}, self.limits, strict=strict)
+            wait = _WAIT if box.network == Network.OWN else ""
             files = {
-                "/run/start": f"{start}\n{_COUNT.format(tell=tell.number)}",
+                "/run/start": gate.filled(f"{wait}exec {{waits}}<&-\n") + start + gate.filled(_COUNT),
                 "/run/script": script.text + "\n",
                 "/etc/passwd": _users(box),
                 "/etc/group": _groups(box),
                 "/etc/resolv.conf": _resolvers(box),
             }
             command = [*box.handover, "/bin/bash", "/run/start"]
-            inside = stack.enter_context(_begun(stack, box, files, command, key, tell))
+            inside = stack.enter_context(_begun(stack, box, files, command, key, gate))
             usage = _Usage(inside.process.pid, self.limits)
             try:
                 yield Running(inside.process, (usage, self.check))
             finally:
                 inside.wait()
-            with contextlib.suppress(ValueError, BlockingIOError):
-                self.left += int(os.read(told.number, 32))
+            with contextlib.suppress(ValueError):
+                self.left += int(gate.heard(0))
 
 
 @dataclass
@@ -367,26 +390,19 @@ class _Inside(NamedTuple):
 
 @contextlib.contextmanager
 def _begun(
-    stack: contextlib.ExitStack, box: Sandbox, files: Mapping[str, str], command: Sequence[str], key: str, tell: _End
+    stack: contextlib.ExitStack, box: Sandbox, files: Mapping[str, str], command: Sequence[str], key: str, gate: "_Gate"
 ) -> Iterator[_Inside]:
     """Run ``command`` in a sandbox that has ``files``; its network is there before it begins."""
     told, tells = _pipe(stack)
-    waits, go = _pipe(stack)
-    forwarded = box.network == Network.OWN
     descriptors = {path: _in_memory(stack, text) for path, text in files.items()}
-    options = [
-        *box.arguments(descriptors),
-        "--info-fd",
-        str(tells.number),
-        *(["--block-fd", str(waits.number)] if forwarded else []),
-    ]
+    options = [*box.arguments(descriptors), "--info-fd", str(tells.number)]
     arguments = _in_memory(stack, "".join(f"{word}\0" for word in options))
     with opened(
         [shutil.which("bwrap") or "bwrap", "--args", str(arguments), "--", *command],
         {"PATH": "/usr/bin:/bin", RUN_MARKER: key},
-        pass_fds=(*descriptors.values(), arguments, tells.number, waits.number, tell.number),
+        pass_fds=(*descriptors.values(), arguments, tells.number, gate.says.number, gate.waits.number),
     ) as process:
-        for descriptor in (tells, waits, tell):
+        for descriptor in (tells, gate.says, gate.waits):
             descriptor.close()
         first = _first_process(process, told.number)
         try:
@@ -395,9 +411,13 @@ def _begun(
             yield _Inside(process, None)
             return
         stack.callback(os.close, pidfd)
-        if forwarded:
+        if box.network == Network.OWN:
+            # bwrap sets the loopback up: a forwarder that came in between would fail it.
+            if not gate.heard(_PATIENCE):
+                raise _not_made(process)
             stack.enter_context(_forwarded(box, first, key))
-            os.write(go.number, b"x")
+            with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile: its status says so
+                os.write(gate.go.number, b"x")
         yield _Inside(process, pidfd)
 
 
@@ -412,9 +432,14 @@ def _first_process(process: "subprocess.Popen[bytes]", told: int) -> int:
     try:
         return int(json.loads(text)["child-pid"])
     except (ValueError, KeyError) as error:
-        process.kill()
-        said = process.stderr.read(2000).decode(errors="replace") if process.stderr else ""
-        raise IsolationError(_("The sandbox could not be made"), said.strip()) from error
+        raise _not_made(process) from error
+
+
+def _not_made(process: "subprocess.Popen[bytes]") -> IsolationError:
+    """End what should have become a sandbox; gives the error, with what it said."""
+    process.kill()
+    said = process.stderr.read(2000).decode(errors="replace") if process.stderr else ""
+    return IsolationError(_("The sandbox could not be made"), said.strip())
 
 
 @contextlib.contextmanager

@@ -156,8 +156,8 @@ class Archive:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
         """The uncompressed archive, to be read forwards."""
-        stored = self._proved
         try:
+            stored = self._proved
             with stored.path.open("rb") as file:
                 if stored.stream.packing == "gzip":
                     yield cast(IO[bytes], gzip.GzipFile(fileobj=file))

@@ -215,8 +215,8 @@ def test_failed_servers_are_retried_a_release_is_rolled_back_and_two_deployments
 
     retried = Deployment.objects.latest("id")
     page.goto(second.get_absolute_url())
-    page.get_by_role("link", name="Roll back …").click()  # a newer one has touched a server of it
-    expect(page.get_by_role("alert").first).to_contain_text(f"#{retried.pk}")
+    expect(page.get_by_role("button", name="Roll back …")).to_be_disabled()  # a newer one has touched a server of it
+    expect(page.locator("#rollback-refusal")).to_contain_text(f"#{retried.pk}")
 
     third = make_deployment(shop.project, shop.group, branch=shop.repository.commit({"a": "b"}, "Third"))
     page.goto(third.get_absolute_url())
