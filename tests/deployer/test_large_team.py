@@ -25,6 +25,8 @@ from projects.models import Project
 from servers.models import Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.html import tight
+from tests.parts.programs import wait_until
+from tests.parts.worker import Worker as QueueWorker
 
 pytestmark = pytest.mark.django_db
 
@@ -430,6 +432,22 @@ def test_looks_wait_on_a_queue_of_their_own_where_a_worker_takes_from_it(queue_s
     finally:
         looker.register_death()
         django_rq.get_queue("look").empty()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_looks_takes_no_deployment(sshd: Any, queue_server: Any) -> None:
+    group = make_group(make_server(sshd))
+    deployed(make_project(), group)
+    looker = QueueWorker(queue_server, "look")
+    try:
+        waiting = make_deployment(make_project(), group, deployment_type="restart_only")
+        assert sending.enqueue_look()
+        wait_until(lambda: Sighting.objects.filter(problem="").exists(), "the server to be looked at")
+        wait_until(lambda: looker.is_idle, "the worker to be done")
+    finally:
+        looker.stop()
+    assert f"deployment-{waiting.pk}" in django_rq.get_queue("default").get_job_ids()
+    assert Deployment.objects.get(pk=waiting.pk).status == Deployment.Status.PENDING
 
 
 def test_the_address_of_a_poll_is_short_enough_for_any_server(client: Client) -> None:
