@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: There is no other door to the parser, and whether a type checker sees this one depends on what it has read before.
+#: There is no other door to the parser of patterns.
 codes: Any = importlib.import_module("re._constants")
 parser: Any = importlib.import_module("re._parser")
 
@@ -18,7 +18,7 @@ HOUSE = Path(__file__).resolve().parents[2]
 ROOMS = ("deployer", "servers", "projects", "people", "pages")
 FUNCTIONS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
 #: Functions and tables of ours that hand patterns on.
-HANDED_ON = {"_first", "_matching"}
+HANDED_ON = {"_first", "first", "_matching"}
 TABLES = {"_EXPLAINED", "_SHAPES", "_BEGINS", "_ENDS"}
 #: What stands behind the pump, so that nothing fits.
 MISFITS = ("\0", "!", "\n", "")
