@@ -60,10 +60,11 @@ class Site:
         user, system = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
-    def watched(self, page: str, number: int, seconds: float, pause: float = 0) -> "Watched":
-        """What ``number`` viewers of a page meet for some seconds."""
+    def watched(self, page: str, number: int, seconds: float, pause: float = 0, element: str = "poller") -> "Watched":
+        """What ``number`` viewers of a page meet for some seconds; ``element`` names what asks there."""
         words = [sys.executable, "-m", "bench.viewers", str(self.port), page]
         words += ["--number", str(number), "--seconds", str(seconds), "--pause", str(pause)]
+        words += ["--element", element]
         environment = os.environ | {"VIEWERS_COOKIE": self.cookie}
         before = self.cpu
         done = subprocess.run(words, cwd=HOUSE, env=environment, stdout=subprocess.PIPE, timeout=60, check=True)
@@ -152,6 +153,35 @@ def benchmark(name: str, *, quick: bool) -> None:
         measure_viewers(large, watched, quick=quick)
         measure_ratio(large, little, page, rows, rounds=4 if quick else 10)
         measure_long_page(large, f"/deployments/{long}/")
+    measure_team(name, quick=quick)
+
+
+def measure_team(name: str, *, quick: bool) -> None:
+    """Every page with a large team's data, beside the same pages of a small one; then many who look at once."""
+    from django.core.management import call_command
+    from django.db import connections
+
+    from bench import large
+
+    call_command("flush", interactive=False, verbosity=0)
+    little = large.make_team(0.02)
+    small = large.measure(little)
+    call_command("flush", interactive=False, verbosity=0)
+    team = large.make_team(0.1 if quick else 1)
+    print(f"\nPages of a large team on {name}")
+    large.show_costs(large.measure(team), small)
+    for page, line in large.explain(team).items():
+        print_line(f"the plan of {page}", line[:50], "by index", met=False)
+    cookie, _watched, _long = prepare()
+    connections.close_all()
+    with site(cookie, os.environ["DATABASE_URL"]) as each:
+        for page, element, number, pause in (
+            ("/", "overview-poller", 20, 5),
+            (f"/deployments/{team.wide}/", "poller", 200, 1),
+        ):
+            each.opened(page)
+            met = each.watched(page, number, 10, pause=pause, element=element)
+            show_watched(f"{number} at {element}", met, "p95 300 ms", met.percentile(95) <= 300)
 
 
 def print_line(what: str, figure: str, target: str, met: bool) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 #: Seconds for which a pass is good: each viewer comes with one of any age, and is checked again as often as in life.
 PASS_LASTS = 60
 LATEST = 10  # seconds that one answer may take
-POLLER = re.compile(rb'id="poller"[^>]* hx-get="([^"]*)"')
+KEPT = 1  # seconds for which the web server surely keeps a connection open that nothing is asked over
 
 
 @dataclass
@@ -35,8 +35,8 @@ class Met:
 class Viewer:
     """One person and their connection."""
 
-    def __init__(self, port: int, cookie: str, address: str, met: Met) -> None:
-        self.port, self.cookie, self.address, self.met = port, cookie, address, met
+    def __init__(self, port: int, cookie: str, address: str, met: Met, element: str) -> None:
+        self.port, self.cookie, self.address, self.met, self.element = port, cookie, address, met, element
         self.renewal = time.monotonic() + random.uniform(0, PASS_LASTS)  # noqa: S311 (no secret)
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
@@ -55,6 +55,9 @@ class Viewer:
             else:
                 self.met.seconds.append(clock() - begun)
             due += pause
+            if pause > KEPT and self.streams:
+                self.streams[1].close()
+                self.streams = None
         if self.streams:
             self.streams[1].close()
 
@@ -69,7 +72,7 @@ class Viewer:
         self.met.empty += status == 204
         self.met.rows += content.count(b'class="text"')
         self.met.bytes += size
-        self.address = poll_of(content) or self.address
+        self.address = poll_of(content, self.element) or self.address
 
     async def get(self, address: str) -> tuple[int, int, bytes]:
         """Status, bytes on the wire and content of an answer."""
@@ -90,21 +93,21 @@ class Viewer:
         return int(head.split()[1]), size, gzip.decompress(content) if b"encoding: gzip" in head.lower() else content
 
 
-def poll_of(content: bytes) -> str:
-    """Where the page, or an answer, polls next; empty if it does not say."""
-    named = POLLER.search(content)
+def poll_of(content: bytes, element: str = "poller") -> str:
+    """Where that element of the page, or of an answer, polls next; empty if it does not say."""
+    named = re.search(rb'id="%s"[^>]*\shx-get="([^"]*)"' % element.encode(), content)
     return html.unescape(named[1].decode()) if named else ""
 
 
-async def crowd(port: int, cookie: str, page: str, number: int, seconds: float, pause: float) -> Met:
+async def crowd(port: int, cookie: str, page: str, number: int, seconds: float, pause: float, element: str) -> Met:
     """``number`` viewers who have opened the page during the last ``pause`` seconds."""
-    _status, _size, content = await Viewer(port, cookie, page, Met()).get(page)
-    address = poll_of(content)
+    _status, _size, content = await Viewer(port, cookie, page, Met(), element).get(page)
+    address = poll_of(content, element)
     met = Met()
     begin = asyncio.get_running_loop().time() + 0.1
     await asyncio.gather(
         *(
-            Viewer(port, cookie, address, met).watch(begin + pause * each / number, begin + seconds, pause)
+            Viewer(port, cookie, address, met, element).watch(begin + pause * each / number, begin + seconds, pause)
             for each in range(number)
         )
     )
@@ -118,9 +121,18 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--pause", type=float, default=0, help="seconds from one poll to the next")
+    parser.add_argument("--element", default="poller", help="the id of what polls there")
     given = parser.parse_args()
     met = asyncio.run(
-        crowd(given.port, os.environ["VIEWERS_COOKIE"], given.page, given.number, given.seconds, given.pause)
+        crowd(
+            given.port,
+            os.environ["VIEWERS_COOKIE"],
+            given.page,
+            given.number,
+            given.seconds,
+            given.pause,
+            given.element,
+        )
     )
     print(json.dumps(vars(met)))
 

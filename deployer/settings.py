@@ -267,14 +267,14 @@ QUEUE_IS_EMBEDDED = not REDIS_URL
 QUEUE_SOCKET = short_socket_path(DATA_DIR / "queue.sock")
 check_queue(REDIS_URL)
 
-RQ_QUEUES = {
-    "default": {
-        "URL": REDIS_URL or f"unix://{quote(str(QUEUE_SOCKET))}",
-        "DEFAULT_TIMEOUT": -1,
-        "REDIS_CLIENT_KWARGS": {"socket_connect_timeout": 3},
-        "SERIALIZER": "rq.serializers.JSONSerializer",
-    }
+_QUEUE = {
+    "URL": REDIS_URL or f"unix://{quote(str(QUEUE_SOCKET))}",
+    "DEFAULT_TIMEOUT": -1,
+    "REDIS_CLIENT_KWARGS": {"socket_connect_timeout": 3},
+    "SERIALIZER": "rq.serializers.JSONSerializer",
 }
+#: Deployments wait on the first one; looks at the servers, which may take long, keep none of them waiting.
+RQ_QUEUES = {"default": _QUEUE, "look": _QUEUE}
 RQ_SHOW_ADMIN_LINK = False  # the queue's pages are for superusers, at /rq/
 RQ = {"WORKER_CLASS": "deployer.queue.worker.DeploymentWorker", "JOB_CLASS": "deployer.queue.job.DeploymentJob"}
 

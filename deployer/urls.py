@@ -41,6 +41,7 @@ def for_superusers(module: str) -> tuple[list[URLPattern], str]:
 deployment_urls = [
     path("", deployment.deployment, name="deployment"),
     path("poll/", deployment.deployment_poll, name="deployment_poll"),
+    path("server/", deployment.deployment_server, name="deployment_server"),
     path("earlier/", deployment.deployment_earlier, name="deployment_earlier"),
     path("later/", deployment.deployment_later, name="deployment_later"),
     path("error/", deployment.deployment_error, name="deployment_error"),
@@ -72,6 +73,7 @@ urlpatterns = [
     path("projects/<int:pk>/launch/", launch.launch_form, name="launch"),
     path("projects/<int:pk>/check/", launch.launch_check, name="launch_check"),
     path("projects/<int:pk>/board/", board.project_board, name="project_board"),
+    path("projects/<int:pk>/places/", home.project_places, name="project_places"),
     path("projects/<int:pk>/look/", board.project_look, name="project_look"),
     path("projects/<int:pk>/changes/", changes.launch_changes, name="launch_changes"),
     path("projects/<int:pk>/names/", changes.launch_names, name="launch_names"),

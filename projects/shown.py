@@ -5,7 +5,10 @@ from typing import Any
 from django.shortcuts import get_object_or_404
 
 from projects.models import Project
-from servers.models import Credential, ServerGroup
+from servers.models import Credential, Server, ServerGroup
+
+#: Groups that the page shows, and servers on which it offers to try a health check.
+GROUPS_SHOWN, SERVERS_OFFERED = 10, 100
 
 
 def one_project(pk: int) -> dict[str, Any]:
@@ -16,6 +19,11 @@ def one_project(pk: int) -> dict[str, Any]:
         .prefetch_related("health_checks", "variables"),
         pk=pk,
     )
-    groups = ServerGroup.objects.filter(environment=it.environment).prefetch_related("servers")
-    servers = {server.pk: server for group in groups for server in group.servers.all() if server.is_active}
-    return {"project": it, "groups": groups, "servers": servers.values()}
+    groups = ServerGroup.objects.filter(environment=it.environment)
+    servers = Server.objects.filter(is_active=True, groups__environment=it.environment).distinct()
+    return {
+        "project": it,
+        "groups": groups.with_some_servers()[:GROUPS_SHOWN],
+        "group_count": groups.count(),
+        "servers": servers.only("name")[:SERVERS_OFFERED],
+    }

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
+from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -17,6 +18,9 @@ from servers.hosts import Endpoint
 from servers.keys import fingerprint, openssh_key
 from servers.sentences import told
 from servers.validators import validate_host, validate_hosts, validate_no_nul, validate_one_line
+
+#: Servers of a group that pages name where they show several groups.
+SOME_SERVERS = 12
 
 
 class Environment(models.TextChoices):
@@ -259,8 +263,29 @@ class Server(models.Model):
         )
 
 
+class ServerGroupQuerySet(models.QuerySet["ServerGroup"]):
+    """Groups of servers."""
+
+    def with_some_servers(self) -> "ServerGroupQuerySet":
+        """With the first of their servers as ``some``, and how many are not among those as ``others``."""
+        some = models.Prefetch("servers", Server.objects.all()[:SOME_SERVERS], to_attr="some")
+        return self.annotate(others=Greatest(number_of_servers() - SOME_SERVERS, 0)).prefetch_related(some)
+
+
+def number_of_servers(**lookups: Any) -> Coalesce:
+    """How many servers the group of a row has; counted of those rows that are shown, not of all before."""
+    members: Any = ServerGroup.servers.through.objects.filter(servergroup=models.OuterRef("pk"), **lookups)
+    numbers = members.order_by().values("servergroup").annotate(n=models.Count("pk")).values("n")
+    return Coalesce(models.Subquery(numbers), 0)
+
+
+ServerGroupManager = models.Manager.from_queryset(ServerGroupQuerySet)
+
+
 class ServerGroup(models.Model):
     """Servers of one environment that are deployed to together."""
+
+    objects = ServerGroupManager()
 
     name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
     description = models.TextField(_("description"), blank=True)

@@ -10,10 +10,10 @@ from django.shortcuts import get_object_or_404
 from servers.connection import ConnectionReport
 from servers.forms import ServerFilter
 from servers.keys import fingerprint
-from servers.models import Credential, Server, ServerGroup
+from servers.models import Credential, Server, ServerGroup, number_of_servers
 
-#: Servers on one page of the list.
-SERVERS_PAGE = 100
+#: Servers on one page of the list, and groups.
+SERVERS_PAGE, GROUPS_PAGE = 50, 50
 
 
 def list_of_servers(query: QueryDict) -> dict[str, Any]:
@@ -49,11 +49,22 @@ def one_server(it: Server, report: ConnectionReport | None = None) -> dict[str, 
 def list_of_groups() -> QuerySet[ServerGroup, Any]:
     """Every group, with how many servers it has, and how many of those are in each state."""
     counts = {
-        status: Count("servers", filter=Q(servers__is_active=True, servers__connection_status=status))
+        status: number_of_servers(server__is_active=True, server__connection_status=status)
         for status in Server.ConnectionStatus.values
     }
-    inactive = Count("servers", filter=Q(servers__is_active=False))
-    return ServerGroup.objects.annotate(number=Count("servers"), inactive=inactive, **counts)
+    return ServerGroup.objects.annotate(
+        number=number_of_servers(), inactive=number_of_servers(server__is_active=False), **counts
+    )
+
+
+def page_of_groups(query: QueryDict) -> "Page[ServerGroup]":
+    """The groups that a page of the list shows, by what its address asks for."""
+    groups = list_of_groups()
+    if text := query.get("text", "")[:100]:
+        groups = groups.filter(Q(name__icontains=text) | Q(description__icontains=text))
+    if environment := query.get("environment", ""):
+        groups = groups.filter(environment=environment)
+    return Paginator(groups, GROUPS_PAGE).get_page(query.get("page"))
 
 
 def one_group(pk: int) -> dict[str, Any]:

@@ -42,6 +42,7 @@ PAGES = {
     "project_yaml": Page("project"),
     "project_builds": Page("project"),
     "project_board": Page("project"),
+    "project_places": Page("project"),
     "releases": Page("project"),
     "launch": Page("project", "type=full&group={group.pk}&release={release.version}"),
     "launch_names": Page("project"),
@@ -67,6 +68,7 @@ PAGES = {
     "compare_commits": Page(query="with={older.pk}&with={ended.pk}"),
     "deployment": Page("running", "level=warning"),
     "deployment_poll": Page("running"),
+    "deployment_server": Page("running", "of={target.pk}"),
     "deployment_earlier": Page("running", "before=99999999"),
     "deployment_later": Page("running"),
     "deployment_error": Page("running"),
@@ -128,6 +130,7 @@ class World:
         self.running = make_deployment(make_project(batches="1, 100%"), self.group, deployment_type="restart_only")
         self.running.claim_for_worker()
         self.running.pause()
+        self.target = self.running.targets.all()[0]
         self.running.targets.filter(batch=1).update(status=Target.Status.SUCCESS)
         self.grow()
 

@@ -11,7 +11,7 @@ from functools import wraps
 from typing import IO, Annotated, Any, TypeVar, cast
 
 from django.contrib.auth.views import redirect_to_login
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Prefetch, QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from ninja import Field, File, FilterSchema, Form, NinjaAPI, Query, Router, Schema, Status, UploadedFile
@@ -29,6 +29,7 @@ from deployer.api.shapes import (
     PreflightShape,
     ReleaseShape,
     StoredShape,
+    TargetShape,
     example,
     one_of,
     preflight_shape,
@@ -41,7 +42,7 @@ from deployer.launching.choice import with_release
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.reading import News
-from deployer.models import Deployment, Release
+from deployer.models import Deployment, Release, Target, number_of_targets
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
@@ -51,9 +52,11 @@ from people.sign_in import count_token_guess
 from people.writes import if_nobody_else_writes
 from projects.models import Project
 from servers.fields import DecryptionError
-from servers.models import ServerGroup
+from servers.models import Server, ServerGroup
 
 Kept = TypeVar("Kept", bound=Model)
+#: Servers that one page of deployments holds, unless a single deployment has more.
+SERVERS_ANSWERED = 500
 #: An id as the databases can hold it.
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
@@ -166,11 +169,41 @@ class DeploymentFilter(FilterSchema):
 
 
 class Pages(LimitOffsetPagination):
-    """``limit`` and ``offset``; answered as ``{"items": [...], "count": all there are}``."""
+    """``limit`` and ``offset``; answered as ``{"items": [...], "count": all there are, "next_offset": 50 or null}``."""
 
     class Input(Schema):
         limit: int = Field(50, ge=1, le=500)
         offset: int = Field(0, ge=0, le=2**31)
+
+    class Output(Schema):
+        items: list[Any]
+        count: int
+        next_offset: int | None
+
+    def paginate_queryset(self, queryset: Any, pagination: Any, request: HttpRequest, **params: Any) -> Any:
+        first, count = pagination.offset, queryset.count()
+        items = self.taken(queryset[first : first + pagination.limit])
+        end = first + len(items)
+        return {"items": items, "count": count, "next_offset": end if items and end < count else None}
+
+    def taken(self, rows: Any) -> list[Any]:
+        """Of the rows that were asked for, those that one answer holds."""
+        return list(rows)
+
+
+class DeploymentPages(Pages):
+    """A page of deployments ends before their servers are more than `SERVERS_ANSWERED`, however many were asked for."""
+
+    def taken(self, rows: Any) -> list[Any]:
+        servers = 0
+        found: list[Deployment] = []
+        for it in rows.prefetch_related(None).annotate(number=number_of_targets()):
+            servers += it.number
+            if found and servers > SERVERS_ANSWERED:
+                break
+            found.append(it)
+        prefetch_related_objects(found, *_told_of_each())
+        return found
 
 
 class VersionShape(Schema):
@@ -298,9 +331,9 @@ def preflight(request: Any, asked: LaunchInput) -> PreflightShape:
 
 
 @api.get("/deployments", response={200: list[DeploymentShape], **_TELLS}, tags=["deployments"])
-@paginate(Pages)
+@paginate(DeploymentPages)
 def list_deployments(request: HttpRequest, filters: Query[DeploymentFilter]) -> QuerySet[Deployment]:
-    """The newest first."""
+    """The newest first. A page ends early where its deployments have many servers: go on at `next_offset`."""
     return filters.filter(_deployments())
 
 
@@ -395,7 +428,7 @@ def upload_release(
 @paginate(Pages)
 def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
     """The server groups, by name."""
-    return ServerGroup.objects.prefetch_related("servers")
+    return ServerGroup.objects.prefetch_related(Prefetch("servers", Server.objects.only("name")))
 
 
 @api.get("/version", response={200: VersionShape, **_TELLS}, tags=["about"])
@@ -435,7 +468,13 @@ def _refusal(error: LaunchRefusedError, field: str) -> RefusedError:
 
 def _deployments() -> QuerySet[Deployment]:
     rows = Deployment.objects.select_related("created_by", "release").defer("plan")
-    return rows.prefetch_related("targets", "server_groups")
+    return rows.prefetch_related(*_told_of_each())
+
+
+def _told_of_each() -> "tuple[Prefetch[str], str]":
+    """The servers and groups of deployments; of the servers no more than is told."""
+    names = {name for name in TargetShape.model_fields if name not in {"server", "reason", "is_over"}}
+    return Prefetch("targets", Target.objects.only("deployment", "server_name", *names)), "server_groups"
 
 
 def _all_of(rows: "QuerySet[Kept]", ids: Iterable[int], field: str) -> list[Kept]:

@@ -1,30 +1,29 @@
 """What the servers run now: asked, kept, and compared with what deployer put there."""
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.models import Deployment, Sighting, Target
+from deployer.models import Deployment, Sighting, Standing, Target
 from deployer.plan import Plan
 from deployer.probing.identity import Question
 from deployer.probing.look import look
-from deployer.releases.versions import changed_in, left_in, newest_of, touched_by
 from projects.commands import proof, release
-from projects.commands.proof import Identity, Proof, Service
 from projects.models import Project
-from servers.errors import ShellError, explained
+from servers.errors import NoLinkError, ShellError, explained
 from servers.fields import DecryptionError
 from servers.models import Server
 from servers.sentences import because
-from servers.ssh.shell import connect
+from servers.ssh.shell import SSHShell, connect
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +63,14 @@ class View:
     is_outdated: bool = False
     last: Change | None = None
 
+    @classmethod
+    def of(cls, standing: Standing) -> Self:
+        """What is kept, as it is told."""
+        last = standing.last
+        change = Change(last.deployment_id, last.status, last.error) if last is not None else None
+        outdated = standing.is_outdated
+        return cls(standing.server, standing.sighting, standing.release, standing.drift, outdated, change)
+
     @property
     def trouble(self) -> str:
         """A sentence where the last deployment that changed the server did not end well there."""
@@ -75,29 +82,18 @@ def board(project: Project) -> list[View]:
     return boards([project]).get(project.pk, [])
 
 
+def standings_of(project: Project) -> Any:
+    """The same as they are kept, those that need attention first."""
+    rows: Any = Standing.objects.filter(project=project, server__is_active=True).with_state().whole()
+    return rows.order_by("-is_bad", "server__name")
+
+
 def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
     """The same of several projects, by their ids; with as many questions to the database as for one."""
-    touched = touched_by(projects)
-    places = changed_in(projects)
-    last = _newest_changes(touched)
-    servers = Server.objects.filter(pk__in=touched.values("server"), is_active=True).order_by("name")
-    seen = {
-        (sighting.project_id, sighting.server_id): sighting
-        for sighting in Sighting.objects.filter(project__in=projects)
-    }
-    known, proofs = left_in(projects), _newest_proofs(projects)
+    rows = Standing.objects.filter(project__in=projects, server__is_active=True).order_by("server__name")
     found: dict[int, list[View]] = {}
-    for server in servers:
-        for project in projects:
-            key = (project.pk, server.pk)
-            if key not in places:
-                continue
-            left = known.get(project.pk, {}).get(server.pk, "")
-            sighting = seen.get(key)
-            changed = places[key]
-            outdated = sighting is not None and changed is not None and sighting.seen_at < changed
-            drift = _drift(sighting, left, proofs.get(key, ())) if sighting and not outdated else []
-            found.setdefault(project.pk, []).append(View(server, sighting, left, drift, outdated, last.get(key)))
+    for standing in rows.whole():
+        found.setdefault(standing.project_id, []).append(View.of(standing))
     return found
 
 
@@ -110,43 +106,85 @@ def refresh(project: Project, servers: Iterable[Server] | None = None) -> None:
         return
     plan = Plan.of(project, [])
     wanted = [*(_servers_of(project) if servers is None else servers)]
+    _look_side_by_side({server: {project: plan} for server in wanted})
+
+
+def refresh_old() -> None:
+    """Look at every server where some project has not been looked at for `LOOK_EVERY`: once for all of those."""
+    fresh = Q(sighting__seen_at__gt=timezone.now() - LOOK_EVERY)
+    old = Standing.objects.filter(~fresh | Q(sighting=None), server__is_active=True)
+    pairs = list(old.order_by("server", "project").values_list("server", "project"))
+    servers = _reachable().in_bulk({server for server, _project in pairs})
+    projects = Project.objects.in_bulk({project for _server, project in pairs})
+    plans = {pk: plan for pk, project in projects.items() if (plan := _plan_of(project))}
+    wanted: dict[Server, dict[Project, Plan]] = {}
+    for server, project in pairs:
+        if server in servers and project in plans:
+            wanted.setdefault(servers[server], {})[projects[project]] = plans[project]
+    _look_side_by_side(wanted)
+
+
+def _plan_of(project: Project) -> Plan | None:
+    """What to look for; nothing, with a line in the worker's log, where a secret of the project cannot be read."""
+    try:
+        return Plan.of(project, [])
+    except DecryptionError as error:
+        logger.warning("the servers of “%s” were not looked at: %s", project, error)
+        return None
+
+
+def _look_side_by_side(wanted: Mapping[Server, Mapping[Project, Plan]]) -> None:
+    """Ask each server, over one link, for all of its projects that are wanted."""
     if not wanted:
         return
 
-    def ask_one(server: Server) -> None:
+    def ask_one(server: Server, plans: Mapping[Project, Plan]) -> None:
         try:
-            _look_at(project, plan, server)
+            _look_at(server, plans)
         finally:
             connections.close_all()  # this thread's own
 
     with ThreadPoolExecutor(min(len(wanted), settings.DEPLOYER_PARALLEL_SERVERS), "look") as threads:
-        for done in [threads.submit(ask_one, server) for server in wanted]:
+        for done in [threads.submit(ask_one, *item) for item in wanted.items()]:
             done.result()
 
 
-def refresh_old() -> None:
-    """Look at all servers of all projects that have not been looked at for `LOOK_EVERY`."""
-    for project in Project.objects.filter(deployments__isnull=False).distinct():
-        fresh = project.sightings.filter(seen_at__gt=timezone.now() - LOOK_EVERY)
-        seen = set(fresh.values_list("server_id", flat=True))
-        try:
-            refresh(project, [server for server in _servers_of(project) if server.pk not in seen])
-        except DecryptionError as error:
-            logger.warning("the servers of “%s” were not looked at: %s", project, error)
-
-
 def _servers_of(project: Project) -> Collection[Server]:
-    touched = touched_by([project]).values("server")
-    return Server.objects.filter(pk__in=touched, is_active=True).select_related("credential", "jump_host")
+    return _reachable().filter(pk__in=Standing.objects.filter(project=project).values("server"))
 
 
-def _look_at(project: Project, plan: Plan, server: Server) -> None:
+def _reachable() -> QuerySet[Server]:
+    return Server.objects.filter(is_active=True).select_related("credential", "jump_host")
+
+
+def _look_at(server: Server, plans: Mapping[Project, Plan]) -> None:
+    """Look at a server for each of the projects that no deployment works on by now."""
+    busy = set(Deployment.objects.active().filter(project__in=plans).values_list("project", flat=True))
+    wanted = {project: plan for project, plan in plans.items() if project.pk not in busy}
+    if not wanted:
+        return
     try:
         with explained(server), connect(server) as link:
-            question = Question.of(plan)
+            while wanted:
+                project = next(iter(wanted))
+                _look_for(project, wanted[project], server, link)
+                del wanted[project]
+    except ShellError as error:
+        for project in wanted:  # those that it was not asked for either: it would not answer them
+            Sighting.record(project, server, problem=str(error))
+        server.record_connection(str(error))
+
+
+def _look_for(project: Project, plan: Plan, server: Server, link: SSHShell) -> None:
+    """Look for one project, and keep what is seen or why nothing was. Raises `NoLinkError`."""
+    question = Question.of(plan)
+    try:
+        with explained(server):
             facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY, question)
             live = release.release_name(facts.live)
             processes = question.read(answer, live).chosen.after
+    except NoLinkError:
+        raise
     except ShellError as error:
         Sighting.record(project, server, problem=str(error))
         server.record_connection(str(error))
@@ -154,45 +192,3 @@ def _look_at(project: Project, plan: Plan, server: Server) -> None:
     seen = {"release": live, "is_lost": facts.is_lost, "processes": proof.to_json(processes), "problem": ""}
     Sighting.record(project, server, **seen)
     server.record_connection(facts=facts.learned())
-
-
-def _newest_proofs(projects: Iterable[Project]) -> dict[tuple[int, int], tuple[Identity, ...]]:
-    """Who the service was when a deployment last verified it, by the ids of project and server.
-
-    Nobody where a restart or a rollback was begun since then and did not come to that: whoever runs is its doing.
-    """
-    restarted = Target.objects.filter(deployment__project__in=projects, server__isnull=False, proof__has_key="before")
-    rows = newest_of(restarted, "proof")
-    proofs = {(project, server): Proof.from_json(data) for project, server, data in rows}
-    return {place: () if last.undone is not None else last.after or () for place, last in proofs.items()}
-
-
-def _newest_changes(touched: QuerySet[Target]) -> dict[tuple[int, int], Change]:
-    """What the last deployment that changed a server did there, by the ids of project and server."""
-    begun = touched.filter(begun_at__isnull=False).exclude(status=Target.Status.SKIPPED)
-    rows = newest_of(begun, "deployment", "status", "error")
-    return {(project, server): Change(*row) for project, server, *row in rows}
-
-
-def _drift(sighting: Sighting, left: str, proved: Service) -> list[str]:
-    found = []
-    if left and sighting.release != left:
-        found.append(
-            _("release %(seen)s is live, but deployer left %(left)s") % {"seen": sighting.release, "left": left}
-            if sighting.release
-            else _("no release is live, but deployer left %s") % left
-        )
-    if sighting.is_lost:
-        found.append(_("current leads to %s, which is not there any more") % (sighting.release or "–"))
-    processes = sighting.service
-    if proved and not processes:
-        found.append(_("the process is not running"))
-    elif proved and not proof.same_service(proved, processes):
-        newest = max(processes, key=lambda process: process.since)
-        found.append(_("the process was restarted by somebody else: %s") % newest)
-    for process in processes:
-        if process.old:
-            found.append(
-                _("pid %(pid)s runs old code, from release %(old)s") % {"pid": process.pid, "old": process.old}
-            )
-    return found

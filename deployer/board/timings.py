@@ -94,7 +94,7 @@ class _Loss:
 
 def _losses(it: Deployment, started_at: datetime) -> list[_Loss]:
     """The workers that were lost, by what the log tells of them in the name of the whole deployment."""
-    lines = it.log_lines.order_by("id")
+    lines = LogLine.objects.of(it.pk)
     errors = lines.filter(level=LogLine.Level.ERROR, stream=LogLine.Stream.SYSTEM, target=None)
     found = []
     for pk, content, at in errors.values_list("id", "content", "timestamp")[:LOOKED_THROUGH]:

@@ -1,12 +1,15 @@
-"""What YAML files declare, compared with the database and written: all of it in one transaction, or nothing."""
+"""What YAML files declare, compared with the database and written: all of it in one transaction, or nothing.
+
+It is compared and checked before that transaction begins: on SQLite nobody else can write while it lasts.
+"""
 
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.db import IntegrityError, models, transaction
+from django.core.exceptions import NON_FIELD_ERRORS, ObjectDoesNotExist, ValidationError
+from django.db import DatabaseError, IntegrityError, models, transaction
 from django.utils.translation import gettext as _
 
 from deployer.declaring.reading import (
@@ -80,70 +83,163 @@ def apply(files: Sequence[DeclarationFile], *, dry_run: bool = False, may_bind: 
 
     Raises `DeclarationError`, with nothing written. With ``dry_run`` everything is done, checked and undone.
     """
-    entries = read_files(files)
+    writer = _Writer(read_files(files), may_bind=may_bind)
+    writer.prepare()
+    if writer.mistakes:
+        raise DeclarationError(writer.mistakes)
     try:
         with transaction.atomic():
-            writer = _Writer(may_bind=may_bind)
-            changes = writer.write(entries)
+            writer.write()
             if writer.mistakes:
                 raise DeclarationError(writer.mistakes)
             if dry_run:
                 transaction.set_rollback(True)
-    except IntegrityError as error:
+    except (ObjectDoesNotExist, DatabaseError) as error:
+        is_gone = isinstance(error, ObjectDoesNotExist) or type(error) is DatabaseError
+        if not (is_gone or isinstance(error, IntegrityError)):
+            raise
         raise DeclarationError([_("Somebody else has just changed the same things: apply the files again.")]) from error
-    return changes
+    return writer.changes
+
+
+@dataclass
+class _Prepared:
+    """An entry beside its row, with what is to be written of it: parts to save and to delete, members of a group.
+
+    ``has_changed``: it is new, or one of its own fields differs.
+    """
+
+    entry: Declared
+    row: models.Model
+    change: RowChange
+    has_changed: bool = False
+    keep: list[models.Model] = field(default_factory=list)
+    drop: list[models.Model] = field(default_factory=list)
+    servers: list[Server] | None = None
+    jump_host: Server | None = None
 
 
 class _Writer(Mistakes):
-    """Writes entries inside the caller's transaction: credentials first, projects last."""
+    """Compares entries with the database, and writes what differs: credentials first, projects last."""
 
-    def __init__(self, *, may_bind: bool) -> None:
+    def __init__(self, entries: Sequence[Declared], *, may_bind: bool) -> None:
         super().__init__()
+        self._entries = entries
         self._may_bind = may_bind
         self._unbound: set[str] = set()
-        self._declared: set[tuple[type[models.Model], str]] = set()
+        self._logins: dict[int, Credential] = {}
+        self._declared = {(entry.model, entry.name) for entry in entries}
+        self._known: dict[tuple[type[models.Model], str], models.Model | None] = {}
+        self._prepared: list[_Prepared] = []
         self._changes: list[RowChange] = []
 
-    def write(self, entries: Sequence[Declared]) -> list[RowChange]:
-        self._declared = {(entry.model, entry.name) for entry in entries}
-        self._unbound = {*Credential.objects.filter(hosts="").values_list("name", flat=True)}
-        for entry in entries:
-            if entry.model is Credential:
-                (self._unbound.discard if "hosts" in entry.values else self._unbound.add)(entry.name)
-        for model in SECTIONS.values():
-            rows = [(entry, self._row(entry)) for entry in entries if entry.model is model]
-            if model is Server:
-                self._set_jump_hosts(rows)
+    @property
+    def changes(self) -> list[RowChange]:
+        """What was changed, or would be."""
         return [change for change in self._changes if change.created or change.fields]
 
-    def _row(self, entry: Declared) -> "tuple[models.Model, RowChange] | None":
-        """The saved row of ``entry``; None if it is not valid."""
-        row, created = _found(entry.model, entry.name), False
+    def prepare(self) -> None:
+        """Find out what is to be written; nothing is yet."""
+        for model in SECTIONS.values():
+            for entry in self._entries:
+                if entry.model is model:
+                    self._prepare(entry)
+        for it in self._prepared:
+            if isinstance(it.row, Server) and "jump_host" in it.entry.values:  # any declared server: all are known now
+                before = it.row.jump_host
+                it.change.fields += self._assign(it.row, _jump_host_of(it.entry), is_new=it.change.created)
+                it.jump_host, it.row.jump_host = it.row.jump_host, before  # set once both of them are saved
+
+    def write(self) -> None:
+        """Write it, inside the caller's transaction. Where credentials are sent is checked here: as all that was
+        written before leaves it.
+        """
+        self._unbound = {*Credential.objects.filter(hosts="").values_list("name", flat=True)}
+        for entry in self._entries:
+            if entry.model is Credential:
+                (self._unbound.discard if "hosts" in entry.values else self._unbound.add)(entry.name)
+        changed = [it for it in self._prepared if it.change.created or it.change.fields]
+        reached = [it for it in changed if any(each.field == "jump_host" for each in it.change.fields)]
+        for model in SECTIONS.values():
+            for it in changed:
+                if it.entry.model is model:
+                    self._save(it)
+            if model is Server:
+                self._set_jump_hosts(reached)
+
+    def _set_jump_hosts(self, reached: Sequence[_Prepared]) -> None:
+        """All are set before any is checked, so that a chain can be reversed."""
+        changed = []
+        for it in reached:
+            row: Any = it.row
+            if row.pk and (it.jump_host is None or it.jump_host.pk):  # else one of them was refused
+                changed.append((it.entry, row, binding.before(row)))
+                row.jump_host = it.jump_host
+                _save(row, False, ["jump_host"])
+        for entry, row, former in changed:
+            server = Server.objects.get(pk=row.pk)
+            self._check(server, entry, exclude=[])
+            self._bind(server, former, entry)
+
+    def _prepare(self, entry: Declared) -> None:
+        row, created = self._found(entry.model, entry.name), False
         if row is None:
             row, created = entry.model(), True
-        former = binding.before(row) if isinstance(row, Server) else None
         change = RowChange(str(entry.model._meta.verbose_name), entry.name, created)
         self._changes.append(change)
         before = len(self.wrong)
+        it = _Prepared(entry, row, change)
         change.fields += self._assign(row, entry, skip={"servers", "jump_host"})
         if created or change.fields:
             self._check(row, entry, exclude=["jump_host"])
-            self._bind(row, former, entry)
-        parts = {name: self._parts(row, entry, name, change) for name in entry.parts}
+        it.has_changed = created or bool(change.fields)
+        for name in entry.parts:
+            keep, drop = self._parts(row, entry, name, change)
+            it.keep += keep
+            it.drop += drop
         if len(self.wrong) > before:
-            return None
-        _save(row, created, [each.field for each in change.fields])
-        for keep, drop in parts.values():
-            for part in drop:
-                part.delete()
-            for part in keep:
-                part.save()
+            return
+        self._known[entry.model, entry.name] = row
+        self._prepared.append(it)
         if "servers" in entry.values:
-            self._set_servers(row, entry, change)
-        return row, change
+            self._set_servers(it)
 
-    def _assign(self, row: models.Model, entry: Declared, skip: Iterable[str] = ()) -> list[FieldChange]:
-        """Put the declared values into ``row`` and list what differs."""
+    def _save(self, it: _Prepared) -> None:
+        """Write a row and its parts, unless its credential may not be sent where the row sends it."""
+        if it.has_changed and not self._bind(it.row, self._read_again(it.row), it.entry):
+            return
+        _save(it.row, it.change.created, [each.field for each in it.change.fields if each.field != "jump_host"])
+        for part in it.drop:
+            part.delete()
+        for part in it.keep:
+            part.save()
+        if it.servers is not None:
+            row: Any = it.row
+            row.servers.set([server for server in it.servers if server.pk])  # else it was refused
+
+    def _read_again(self, row: models.Model) -> Server | None:
+        """Put what decides where a credential is sent into ``row`` as it is by now, and give a server as it is stored.
+
+        All of it was read before the transaction began, and some has been written since.
+        """
+        if isinstance(row, Project) and row.git_credential is not None:
+            row.git_credential = self._login(row.git_credential)
+        if not isinstance(row, Server):
+            return None
+        row.credential = self._login(row.credential)
+        former = Server.objects.get(pk=row.pk) if row.pk else None
+        row.jump_host = former.jump_host if former is not None else None
+        return former
+
+    def _login(self, credential: Credential) -> Credential:
+        if credential.pk not in self._logins:
+            self._logins[credential.pk] = Credential.objects.defer(*Credential.SECRETS).get(pk=credential.pk)
+        return self._logins[credential.pk]
+
+    def _assign(
+        self, row: models.Model, entry: Declared, skip: Iterable[str] = (), *, is_new: bool = False
+    ) -> list[FieldChange]:
+        """Put the declared values into ``row`` and list what differs; of a new row, what is not empty."""
         changes, hidden = [], _hidden(row, entry)
         for name, declared in entry.values.items():
             if name in skip:
@@ -151,7 +247,7 @@ class _Writer(Mistakes):
             old, new = _stored(row, name), declared
             if isinstance(entry.model._meta.get_field(name), models.ForeignKey):
                 new = self._referred(entry, name, declared)
-            if row.pk is None or old != new:
+            if (row.pk is None and not is_new) or old != new:
                 setattr(row, name, new)
                 if name in hidden:
                     old, new = HIDDEN if old else None, HIDDEN
@@ -164,7 +260,7 @@ class _Writer(Mistakes):
         return None if wanted is None else self._find(field.related_model, wanted, entry.places[name])
 
     def _find(self, model: type[models.Model], name: str, place: Position) -> models.Model | None:
-        row = _found(model, name)
+        row = self._found(model, name)
         if row is None:
             self.wrong.add(str(place))
         if row is None and (model, name) not in self._declared:
@@ -179,10 +275,16 @@ class _Writer(Mistakes):
             )
         return row
 
+    def _found(self, model: type[models.Model], name: str) -> models.Model | None:
+        """The row of that name: one that is there, or one that is prepared."""
+        if (model, name) not in self._known:
+            self._known[model, name] = model._default_manager.filter(name=name).first()
+        return self._known[model, name]
+
     def _check(self, row: models.Model, entry: Declared, exclude: Iterable[str]) -> None:
         """Let the model judge the row, and say where in the file each objection belongs."""
         try:
-            row.full_clean(exclude=[*exclude])
+            row.full_clean(exclude=[*exclude, *_unsaved(row)])
         except ValidationError as error:
             for name, errors in error.error_dict.items():
                 place = entry.places.get(name, entry.place if name == NON_FIELD_ERRORS else entry.place.key(name))
@@ -190,18 +292,20 @@ class _Writer(Mistakes):
                     for each in errors:
                         self.note(place, _objection(row, name, each, given=name in entry.values))
 
-    def _bind(self, row: models.Model, former: Server | None, entry: Declared) -> None:
+    def _bind(self, row: models.Model, former: Server | None, entry: Declared) -> bool:
         """Bind the credential of a row to where the row sends it, or say in which file it is not for that."""
-        if isinstance(row, Server) and row.credential_id:
-            self._bind_server(row, former, entry)
-        elif isinstance(row, Project) and row.git_credential and row.git_endpoint:
-            if not row.git_credential.serves(Credential.Purpose.GIT) or not self._is_free(row.git_credential):
-                said = binding.not_for(row.git_credential, row.git_endpoint, Credential.Purpose.GIT)
-                self._note_unbound(entry, {"git_credential": said} if said else {})
-            else:
-                row.bind_git_credential()
+        if isinstance(row, Server):
+            return self._bind_server(row, former, entry)
+        if not isinstance(row, Project) or row.git_credential is None or row.git_endpoint is None:
+            return True
+        credential, purpose = row.git_credential, Credential.Purpose.GIT
+        if credential.serves(purpose) and self._is_free(credential):
+            row.bind_git_credential()
+            return True
+        why = binding.not_for(credential, row.git_endpoint, purpose)
+        return self._is_bound(entry, {"git_credential": why} if why else {})
 
-    def _bind_server(self, server: Server, former: Server | None, entry: Declared) -> None:
+    def _bind_server(self, server: Server, former: Server | None, entry: Declared) -> bool:
         """The same for a server. What the files declare with its hosts goes to those, through whatever jump host."""
         credential, purpose = server.credential, Credential.Purpose.SERVERS
         if not credential.serves(purpose) or self._is_free(credential):
@@ -211,18 +315,21 @@ class _Writer(Mistakes):
             said = {"host": why} if why else {}
         else:
             said = binding.refusals(server, former, may=False)
-        self._note_unbound(entry, said)
-        if not said:
-            credential.bind(server.endpoint)
+        if not self._is_bound(entry, said):
+            return False
+        credential.bind(server.endpoint)
+        return True
 
     def _is_free(self, credential: Credential) -> bool:
         """Whether it may be sent to new hosts."""
         return self._may_bind or credential.name in self._unbound
 
-    def _note_unbound(self, entry: Declared, said: dict[str, str]) -> None:
+    def _is_bound(self, entry: Declared, said: dict[str, str]) -> bool:
+        """Whether nothing is ``said`` against it, by field; that is noted where the file says so."""
         for name, why in said.items():
             hint = _("Or add the host to its “hosts” in the files, or apply them with --bind.")
             self.note(entry.places.get(name, entry.place), sentences(why, hint))
+        return not said
 
     def _parts(
         self, row: models.Model, entry: Declared, name: str, change: RowChange
@@ -254,35 +361,17 @@ class _Writer(Mistakes):
             change.fields.append(FieldChange(name, _summary(part), None))
         return keep, list(spare.values())
 
-    def _set_servers(self, row: Any, entry: Declared, change: RowChange) -> None:
-        place = entry.places["servers"]
-        wanted = [self._find(Server, name, place.item(i)) for i, name in enumerate(entry.values["servers"])]
-        servers = {server.pk: server for server in wanted if server is not None}
-        old = {server.pk: server for server in row.servers.all()}
-        if servers.keys() != old.keys():
-            row.servers.set(servers.values())
-            names = [", ".join(sorted(str(each) for each in group.values())) for group in (old, servers)]
-            change.fields.append(FieldChange("servers", names[0] if old else None, names[1]))
-
-    def _set_jump_hosts(self, rows: "list[tuple[Declared, tuple[models.Model, RowChange] | None]]") -> None:
-        """Runs once every server is saved. All are set before any is checked, so that a chain can be reversed."""
-        changed = []
-        for entry, saved in rows:
-            if saved is None or "jump_host" not in entry.values:
-                continue
-            row, change = saved
-            former = binding.before(row) if isinstance(row, Server) else None
-            before = len(self.wrong)
-            only = Declared(entry.model, entry.place, {"jump_host": entry.values["jump_host"]}, entry.places)
-            differences = self._assign(row, only)
-            if differences and len(self.wrong) == before:
-                change.fields += differences
-                _save(row, False, ["jump_host"])
-                changed.append((entry, row, former))
-        for entry, row, former in changed:
-            server = Server.objects.get(pk=row.pk)
-            self._check(server, entry, exclude=[])
-            self._bind(server, former, entry)
+    def _set_servers(self, it: _Prepared) -> None:
+        """Compare the members of a group."""
+        place = it.entry.places["servers"]
+        wanted = [self._find(Server, name, place.item(i)) for i, name in enumerate(it.entry.values["servers"])]
+        servers = {str(server): server for server in wanted if isinstance(server, Server)}
+        row: Any = it.row
+        old = [] if it.change.created else [str(server) for server in row.servers.all()]
+        if servers.keys() != set(old):
+            it.servers = list(servers.values())
+            names = [", ".join(sorted(group)) for group in (old, servers)]
+            it.change.fields.append(FieldChange("servers", names[0] if old else None, names[1]))
 
 
 def _stored(row: models.Model, name: str) -> Any:
@@ -292,8 +381,15 @@ def _stored(row: models.Model, name: str) -> Any:
     return HIDDEN if is_unreadable(row, name) else getattr(row, name, None)
 
 
-def _found(model: type[models.Model], name: str) -> models.Model | None:
-    return model._default_manager.filter(name=name).first()
+def _jump_host_of(entry: Declared) -> Declared:
+    return Declared(entry.model, entry.place, {"jump_host": entry.values["jump_host"]}, entry.places)
+
+
+def _unsaved(row: models.Model) -> list[str]:
+    """The fields that lead to rows that are only prepared: the database knows none of them yet."""
+    fields = [each.name for each in row._meta.concrete_fields if isinstance(each, models.ForeignKey)]
+    related = {name: row.__dict__["_state"].fields_cache.get(name) for name in fields}
+    return [name for name, other in related.items() if other is not None and other.pk is None]
 
 
 def _save(row: models.Model, created: bool, names: Sequence[str]) -> None:

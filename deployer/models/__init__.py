@@ -1,11 +1,19 @@
 """What is kept of deployments. Names are handed on: others import `deployer.models`, not its files."""
 
-from deployer.models.deployment import Deployment, DeploymentQuerySet, Target, null_once_ended, validated_branch
+from deployer.models.deployment import (
+    Deployment,
+    DeploymentQuerySet,
+    Target,
+    null_once_ended,
+    number_of_targets,
+    validated_branch,
+)
 from deployer.models.encryption_key import EncryptionKey
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.release import Release
 from deployer.models.sighting import Sighting
+from deployer.models.standing import Standing
 
 __all__ = [
     "Deployment",
@@ -15,7 +23,9 @@ __all__ = [
     "LogLine",
     "Release",
     "Sighting",
+    "Standing",
     "Target",
     "null_once_ended",
+    "number_of_targets",
     "validated_branch",
 ]

@@ -1,12 +1,13 @@
 """Deployments and their servers: what was asked for, how far it is, and every move from one state to the next."""
 
 import secrets
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinLengthValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models.deletion import Collector
 from django.db.models.functions import Coalesce, Now
 from django.urls import reverse
@@ -14,6 +15,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.release import Release
+from deployer.models.standing import renew_of_targets
 from people.models import User
 from projects.models import Project
 from projects.validators import validate_ref
@@ -66,16 +68,22 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         return type(self)(self.model, using=self.db).filter(id__in=newest)
 
     def listed(self) -> Self:
-        """As lists show them: newest first, with how many servers they have and how many of them went well."""
+        """As lists show them: newest first, with how many servers they have and how many of them went well.
+
+        The servers are counted of those that a list shows, not of all before it takes some.
+        """
         return (
             self.select_related("project", "created_by")
             .defer("plan")
-            .annotate(
-                servers=models.Count("targets"),
-                servers_done=models.Count("targets", filter=models.Q(targets__status=Target.Status.SUCCESS)),
-            )
+            .annotate(servers=number_of_targets(), servers_done=number_of_targets(status="success"))
             .order_by("-id")
         )
+
+
+def number_of_targets(**lookups: str) -> Coalesce:
+    """How many servers the deployment of a row has."""
+    targets = Target.objects.filter(deployment=models.OuterRef("pk"), **lookups).order_by()
+    return Coalesce(models.Subquery(targets.values("deployment").annotate(n=models.Count("pk")).values("n")), 0)
 
 
 DeploymentManager = models.Manager.from_queryset(DeploymentQuerySet)
@@ -391,8 +399,23 @@ class TargetQuerySet(models.QuerySet["Target"]):
     """Servers of deployments."""
 
     def update(self, **values: Any) -> int:
-        """Also raises the revision, so that pages see the change."""
+        """Also raises the revision, so that pages see the change, and renews what is kept of the servers."""
+        if not _is_left(values):
+            return self.write(**values)
+        with transaction.atomic():
+            ids = list(self.values_list("pk", flat=True))
+            changed = self.write(**values)
+            renew_of_targets(ids)
+        return changed
+
+    def write(self, **values: Any) -> int:
+        """The same, but for what is kept of the servers."""
         return super().update(**values, revision=models.F("revision") + 1)
+
+
+def _is_left(values: Mapping[str, Any]) -> bool:
+    """Whether a change of ``values`` changes what a deployment leaves on a server: see `Standing`."""
+    return not values.keys().isdisjoint(Target.LEFT) or values.get("status") == Target.Status.SKIPPED
 
 
 TargetManager = models.Manager.from_queryset(TargetQuerySet)
@@ -455,6 +478,8 @@ class Target(models.Model):
         *("status", "exit_code", "release_before", "release_after", "proof"),
         *("started_at", "staged_at", "begun_at", "checking_at", "finished_at"),
     )
+    #: What a `Standing` is read from.
+    LEFT: ClassVar = frozenset({"started_at", "begun_at", "release_after", "proof"})
     #: Ends that count against the failure budget.
     FAILURES: ClassVar = frozenset({Status.FAILED, Status.UNCHANGED, Status.UNKNOWN})
 
@@ -468,7 +493,13 @@ class Target(models.Model):
         verbose_name=_("deployment"),
     )
     server = models.ForeignKey(
-        Server, on_delete=null_once_ended, null=True, blank=True, related_name="targets", verbose_name=_("server")
+        Server,
+        on_delete=null_once_ended,
+        null=True,
+        blank=True,
+        related_name="targets",
+        db_index=False,
+        verbose_name=_("server"),
     )
     server_name = models.CharField(_("server"), max_length=100)
     host = models.CharField(_("host"), max_length=300)
@@ -503,10 +534,19 @@ class Target(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["deployment", "server"], name="server_once_in_a_deployment"),
         ]
-        indexes: ClassVar = [models.Index(fields=["deployment", "revision"], name="target_revisions")]
+        indexes: ClassVar = [
+            models.Index(fields=["deployment", "revision"], name="target_revisions"),
+            models.Index(fields=["server", "-id"], name="deployments_of_server"),
+        ]
 
     def __str__(self) -> str:
         return self.server_name
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Write it, and what is kept of its server."""
+        super().save(*args, **options)
+        if self.started_at is not None:
+            renew_of_targets([self.pk])
 
     @property
     def has_ended(self) -> bool:
@@ -553,7 +593,7 @@ class Target(models.Model):
             moments["started_at"] = Now()
         if moment := self.MOMENTS.get(status):
             moments[moment] = Coalesce(moment, Now())
-        won = rows.update(status=status, **values, **moments) == 1
+        won = self._written(rows, status=status, **values, **moments)
         if won:
             self.__dict__ |= {"status": status, **values}
             for moment in moments:  # the database's clock: read when somebody asks
@@ -568,20 +608,20 @@ class Target(models.Model):
         done = Target.objects.values(*self.SHARED).get(pk=other.pk)
         rows = Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held())
         news = rows.exclude(status=done["status"], release_after=done["release_after"])
-        won = news.update(error=error, **done) == 1
+        won = self._written(news, error=error, **done)
         self.refresh_from_db(fields=["error", *self.SHARED])
         return won
 
     def begin_rollback(self, key: str, proof: dict[str, Any]) -> bool:
         """Write that this server, whose work had ended, is about to be put back. Says whether it won."""
         values = {"undo_key": key, "proof": proof, "stdout_logged": 0, "stderr_logged": 0}
-        won = self._ended_here().update(**values) == 1
+        won = self._written(self._ended_here(), **values)
         self.refresh_from_db(fields=[*values])
         return won
 
     def record_switch_back(self, version: str) -> bool:
         """Write that ``version`` is live again on this server, whatever becomes of its restart. Says whether it won."""
-        won = self._ended_here().update(release_after=version) == 1
+        won = self._written(self._ended_here(), release_after=version)
         self.refresh_from_db(fields=["release_after"])
         return won
 
@@ -598,16 +638,26 @@ class Target(models.Model):
 
     def record_stay(self, error: str) -> bool:
         """Write why this server, whose work had ended, could not be put back at all. Says whether it won."""
-        won = self._ended_here().update(error=error) == 1
+        won = self._written(self._ended_here(), error=error)
         self.refresh_from_db(fields=["error"])
         return won
 
     def _end_again(self, **values: Any) -> bool:
         values["finished_at"] = Now()
-        won = self._ended_here().exclude(status=self.Status.ROLLED_BACK).update(**values) == 1
+        won = self._written(self._ended_here().exclude(status=self.Status.ROLLED_BACK), **values)
         self.refresh_from_db(fields=[*values])
         return won
 
-    def _ended_here(self) -> "models.QuerySet[Target]":
+    def _written(self, rows: TargetQuerySet, **values: Any) -> bool:
+        """Write ``values`` if ``rows`` still are this server, and what is kept of it. Says whether it won."""
+        if not (_is_left(values) or "undone" in self.proof):
+            return rows.write(**values) == 1
+        with transaction.atomic():
+            won = rows.write(**values) == 1
+            if won:
+                renew_of_targets([self.pk])
+        return won
+
+    def _ended_here(self) -> TargetQuerySet:
         """This server, whose work has ended while its deployment goes on under the claim at hand."""
         return Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held(), status__in=self.ENDED)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from django.db import models
+from django.db import connection, models
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment, Target
@@ -21,10 +21,19 @@ class LogLineManager(models.Manager["LogLine"]):
             line.number = last[line.deployment_id] = number + 1
         return super().bulk_create(lines, *args, **options)
 
+    def of(self, deployment_id: int) -> "models.QuerySet[LogLine]":
+        """The lines of a deployment's log in their order, reached by its own index however it is asked for.
+
+        Told that the deployment is one, PostgreSQL may walk through the ids of all lines, past millions of other logs.
+        """
+        if connection.vendor == "postgresql":
+            lines = self.filter(deployment__gte=deployment_id, deployment__lte=deployment_id)
+            return lines.order_by("deployment_id", "id")  # by “deployment” it would be in the order of deployments
+        return self.filter(deployment=deployment_id).order_by("id")
+
     def last_number(self, deployment_id: int) -> int:
         """The number of the last line of a deployment's log; 0 if it has none."""
-        newest = LogLine.objects.filter(deployment=deployment_id).order_by("-id")
-        return newest.values_list("number", flat=True).first() or 0
+        return self.of(deployment_id).reverse().values_list("number", flat=True).first() or 0
 
 
 class LogLine(models.Model):

@@ -6,9 +6,24 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from deployer.models.standing import renew_of_sightings
 from projects.commands.proof import Identity, from_json
 from projects.models import Project
 from servers.models import Server
+
+
+class SightingQuerySet(models.QuerySet["Sighting"]):
+    """Sightings."""
+
+    def update(self, **values: Any) -> int:
+        """Also renews what is kept of the projects on the servers."""
+        rows = list(self.values_list("pk", "project", "server"))
+        changed = super().update(**values)
+        renew_of_sightings(rows)
+        return changed
+
+
+SightingManager = models.Manager.from_queryset(SightingQuerySet)
 
 
 class Sighting(models.Model):
@@ -19,6 +34,8 @@ class Sighting(models.Model):
     ``problem`` says why the server could not be looked at; then the rest is what was seen before that. It may differ
     from what deployer put there: finding that is its purpose.
     """
+
+    objects = SightingManager()
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="sightings")
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="sightings")
@@ -38,6 +55,11 @@ class Sighting(models.Model):
 
     def __str__(self) -> str:
         return f"{self.project}: {self.server}"
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Write it, and what is kept of the project on the server."""
+        super().save(*args, **options)
+        renew_of_sightings([(self.pk, self.project_id, self.server_id)])
 
     @property
     def service(self) -> tuple[Identity, ...]:

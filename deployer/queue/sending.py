@@ -10,6 +10,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from rq import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,11 @@ def enqueue_settlement(deployment_id: int) -> bool:
 
 
 def enqueue_look() -> bool:
-    """Have a worker ask the servers what they run, unless that was done lately; as above."""
-    return _enqueue(_LOOK)
+    """Have a worker ask the servers what they run, unless that was done lately; as above.
+
+    Without a worker that only looks, one of those that deploy does it.
+    """
+    return _enqueue(_LOOK, queue="look")
 
 
 def queue_is_lost() -> bool:
@@ -63,16 +67,18 @@ def _answers(patience: float) -> bool:
         return False
 
 
-def _enqueue(job: str, *arguments: int) -> bool:
+def _enqueue(job: str, *arguments: int, queue: str = "default") -> bool:
     name = JOBS[job] % arguments
     if not _answers(PATIENCE):  # else a silent queue would keep the user waiting
         logger.warning("%s waits for the queue, which does not answer", name)
         return False
     try:
-        queue = django_rq.get_queue()
-        if queue.get_job_position(name) is not None:
+        waiting = django_rq.get_queue(queue)
+        if queue != "default" and not Worker.count(queue=waiting):
+            waiting = django_rq.get_queue()
+        if waiting.get_job_position(name) is not None:
             return False
-        queue.enqueue(job, *arguments, job_id=name)
+        waiting.enqueue(job, *arguments, job_id=name)
     except (RedisError, OSError) as error:
         logger.warning("%s waits for the queue: %s", name, error)
         return False

@@ -2,14 +2,13 @@
 as they were seen since."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from django.db.models import Case, F, Max, QuerySet, When, Window
+from django.db.models import F, Max, QuerySet, Window
 from django.db.models.functions import RowNumber
 
-from deployer.models import Sighting, Target
+from deployer.models import Standing, Target
 from projects.models import Project
 
 #: So many deployments to a server are looked through for the release to go back to.
@@ -71,34 +70,12 @@ def running_in(projects: Iterable[Project]) -> dict[int, dict[int, str]]:
 
     A look at it counts more than what a deployment left there, unless a deployment has changed it since.
     """
-    projects = list(projects)
-    found, changed = left_in(projects), changed_in(projects)
-    seen = Sighting.objects.filter(project__in=projects).values_list("project", "server", "release", "seen_at")
-    for project, server, version, seen_at in seen:
-        since = changed.get((project, server))
-        if since is None or seen_at >= since:
-            found.setdefault(project, {})[server] = version
-    return found
-
-
-def changed_in(projects: Iterable[Project]) -> dict[tuple[int, int], datetime | None]:
-    """When a deployment last changed each server that any has come to, by the ids of project and server."""
-    # A rollback that did not end well came behind what was proved; one that did was proved itself.
-    moved = Case(When(proof__has_key="undone", then="finished_at"), default="begun_at")
-    touched = touched_by(projects).order_by().values_list("deployment__project", "server")
-    return {(project, server): changed for project, server, changed in touched.annotate(changed=Max(moved))}
-
-
-def touched_by(projects: Iterable[Project]) -> QuerySet[Target]:
-    """The servers to which deployments of these projects have come."""
-    return Target.objects.filter(deployment__project__in=projects, started_at__isnull=False, server__isnull=False)
-
-
-def left_in(projects: Iterable[Project]) -> dict[int, dict[int, str]]:
-    """The version that deployments left on each server, by the ids of projects and servers."""
     found: dict[int, dict[int, str]] = {}
-    for project, server, version in newest_of(_moved(projects), "release_after"):
-        found.setdefault(project, {})[server] = version
+    rows = Standing.objects.filter(project__in=projects).with_state()
+    columns = ("project", "server", "release", "is_unseen", "sighting__release")
+    for project, server, left, is_unseen, seen in rows.values_list(*columns):
+        if left or not is_unseen:
+            found.setdefault(project, {})[server] = left if is_unseen else seen
     return found
 
 

@@ -1,14 +1,18 @@
 """What runs where, as a part of a project's page."""
 
+from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST
 
-from deployer.board.sightings import board, refresh
+from deployer.board.sightings import View, refresh, standings_of
 from deployer.models import Deployment
 from deployer.web.request import fragment
 from people.access import Request, members_only
 from projects.models import Project
+
+#: Servers on one page of a project's board.
+SERVERS_PAGE = 50
 
 
 @fragment
@@ -27,5 +31,7 @@ def project_look(request: Request, pk: int) -> HttpResponse:
 
 
 def _answer(request: Request, project: Project) -> HttpResponse:
+    page = Paginator(standings_of(project), SERVERS_PAGE).get_page(request.GET.get("page"))
+    views = [View.of(standing) for standing in page]
     active = Deployment.objects.active().filter(project=project).defer("plan").first()
-    return render(request, "deployer/_board.html", {"project": project, "views": board(project), "active": active})
+    return render(request, "deployer/_board.html", {"project": project, "views": views, "page": page, "active": active})

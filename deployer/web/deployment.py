@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.text import slugify
@@ -21,13 +21,24 @@ from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import LaunchRefusedError, check_launch
 from deployer.log import terminal
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
+from deployer.log.searching import Found, last_lines
 from deployer.models import Deployment, LogLine, Target
+from deployer.web.downloads import download
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
 from people.access import Request, members_only
 
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50
+#: Lines that are read at once of a log that is downloaded, and errors that are counted.
+DOWNLOAD_ROWS, ERRORS_COUNTED = 2000, 1000
+#: Where a deployment has more servers than this, so many are shown whole at first, the failed ones; of each other one
+#: a line, and the rest of it once it is opened.
+MANY = 60
+#: By these signs a poll says which state of each server its page shows.
+_SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+#: For more servers than this, an address would be too long to say so: they come again whenever one has changed.
+SIGNED = 2500
 
 
 def shown(pk: int) -> Deployment:
@@ -45,15 +56,56 @@ def _rows(lines: Iterable[LogLine], targets: list[Target]) -> list[LogRow]:
     return [LogRow.of(line, names.get(line.target_id or 0, "")) for line in lines]
 
 
-def _last(lines: QuerySet[LogLine]) -> list[LogLine]:
-    """The last rows of these, in their order."""
-    return list(lines.order_by("-id")[:LOG_ROWS])[::-1]
+def _found(pk: int, wanted: LogFilter, before: int) -> Found:
+    """The last rows before an id that the filter wants."""
+    return last_lines(pk, wanted.condition, before, has_index=wanted.chosen == {"level": LogLine.Level.ERROR})
 
 
-def _around(lines: QuerySet[LogLine], number: int) -> list[LogLine]:
-    """The rows around the line of that number."""
-    first = lines.order_by("id").values("pk")[max(number - LOG_ROWS_BEFORE, 1) - 1 :][:1]
-    return list(lines.filter(id__gte=first).order_by("id")[:LOG_ROWS])
+def _around(pk: int, newest: LogLine, number: int) -> list[LogLine]:
+    """The rows around the line of that number, counted from the nearer end of the log."""
+    lines = LogLine.objects.of(pk).filter(id__lte=newest.pk)
+    first = max(number - LOG_ROWS_BEFORE, 1)
+    behind = newest.number - first
+    begin = (
+        lines.values_list("pk", flat=True)[first - 1 :]
+        if first <= behind
+        else lines.reverse().values_list("pk", flat=True)[behind:]
+    )
+    return list(lines.filter(id__gte=begin[:1].first() or 0)[:LOG_ROWS])
+
+
+def _targets_of(deployment: Deployment) -> list[Target]:
+    """The servers without what is long of them: `_whole` reads that where it is shown."""
+    return list(deployment.targets.defer("proof", "evidence"))
+
+
+def _whole(targets: list[Target], chosen: Mapping[str, str], shown: Iterable[Target] | None = None) -> set[int]:
+    """The ids of those that are shown whole, with what is long of them read; of ``shown`` if it is given."""
+    ids = {target.pk for target in targets}
+    if len(targets) > MANY:
+        failed = [target.pk for target in targets if target.error or target.has_failed]
+        ids = {*failed[:MANY], *(target.pk for target in targets if str(target.pk) == chosen.get("server"))}
+    if shown is not None:
+        ids &= {target.pk for target in shown}
+    long = Target.objects.filter(pk__in=ids).values_list("pk", "proof", "evidence")
+    found = {pk: {"proof": proof, "evidence": evidence} for pk, proof, evidence in long}
+    for target in targets:
+        target.__dict__ |= found.get(target.pk, {})
+    return ids
+
+
+def _signs(targets: list[Target]) -> str:
+    """The state of each server as one sign: a change makes it the next one."""
+    if len(targets) > SIGNED:
+        return ""
+    return "".join(_SIGNS[target.revision % len(_SIGNS)] for target in targets)
+
+
+def _changed(targets: list[Target], signs: str) -> list[Target] | None:
+    """Those that are not as ``signs`` say; nothing where that cannot be told, and all of them are sent."""
+    if len(signs) != len(targets):
+        return None
+    return [target for target, old, new in zip(targets, signs, _signs(targets), strict=True) if old != new]
 
 
 def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
@@ -68,6 +120,7 @@ def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
     return {
         "deployment": deployment,
         "targets": targets,
+        "is_many": len(targets) > MANY,
         "groups": deployment.server_groups.all(),
         "seen": seen(deployment, targets),
         "paused": Pause.of(deployment, targets),
@@ -137,12 +190,12 @@ def deployment(request: Request, pk: int) -> HttpResponse:
     ``at`` is the number of a line: then the log is shown around it, and does not follow.
     """
     it = shown(pk)  # before the rows: once it has ended, no row follows those that are read now
-    targets = list(it.targets.all())
+    targets = _targets_of(it)
     wanted = LogFilter(request.GET, it.targets.all())
-    newest = it.log_lines.order_by("-id").only("number").first() or LogLine(pk=0)
+    newest = LogLine.objects.of(pk).reverse().only("number").first() or LogLine(pk=0)
     at = min(_number(request, "at"), newest.number)
-    lines = it.log_lines.filter(id__lte=newest.pk)
-    rows = _rows(_around(lines, at) if at else _last(lines.filter(wanted.condition)), targets)
+    found = Found(_around(pk, newest, at), 0) if at else _found(pk, wanted, newest.pk + 1)
+    rows = _rows(found.lines, targets)
     head = _head(it, targets)
     given = _poll_pass(request, pk, wanted.chosen).new()
     return render(
@@ -152,36 +205,49 @@ def deployment(request: Request, pk: int) -> HttpResponse:
             **head,
             "rows": rows,
             "at": at,
-            "earlier": rows[0].number - 1 if at else _earlier(rows),
+            **(_earlier(pk, Found(found.lines, found.lines[0].pk)) if at else _earlier(pk, found)),
             "later": bool(at) and rows[-1].number < newest.number,
             "last_id": rows[-1].pk if rows else 0,
             "last_number": newest.number,
             "follows": it.is_active,
-            "poll": _poll_address(pk, newest.pk, head["seen"], given, wanted.chosen),
+            "poll": _poll_address(pk, newest.pk, head["seen"], given, wanted.chosen, _signs(targets)),
+            "whole": _whole(targets, wanted.chosen),
             "wanted": wanted,
-            "errors": it.log_lines.filter(level=LogLine.Level.ERROR).count(),
+            "errors": LogLine.objects.of(pk).filter(level=LogLine.Level.ERROR)[:ERRORS_COUNTED].count(),
+            "errors_counted": ERRORS_COUNTED,
         },
     )
 
 
-def _earlier(rows: list[LogRow]) -> int:
-    """How many lines of the log are before these rows, if any is left to be loaded."""
-    return rows[0].number - 1 if len(rows) == LOG_ROWS else 0
+def _earlier(pk: int, found: Found) -> dict[str, int]:
+    """How many lines of the log are before what was found, if any is left to be read, and before which id those are."""
+    lines = found.lines
+    if not found.before:
+        earlier = 0
+    elif lines and lines[0].pk == found.before:
+        earlier = lines[0].number - 1
+    else:
+        earlier = (
+            LogLine.objects.of(pk).filter(id__lt=found.before).reverse().values_list("number", flat=True).first() or 0
+        )
+    return {"earlier": earlier, "before": found.before}
 
 
 def _poll_pass(request: HttpRequest, pk: int, chosen: Mapping[str, str]) -> Pass:
     return Pass(request, "log", pk, urlencode(chosen))
 
 
-def _poll_address(pk: int, after: int, seen: str, given: str, chosen: Mapping[str, str]) -> str:
-    """Where the next poll asks: for rows after an id, and for head and table if they are not as ``seen``."""
-    query = {"after": after, "seen": seen, "pass": given, **chosen}
+def _poll_address(pk: int, after: int, seen: str, given: str, chosen: Mapping[str, str], signs: str) -> str:
+    """Where the next poll asks: for rows after an id, for the head if it is not as ``seen``, and for the servers that
+    are not as their ``signs`` say.
+    """
+    query = {"after": after, "seen": seen, "pass": given, **chosen, "servers": signs}
     return f"{reverse('deployment_poll', args=[pk])}?{urlencode(query)}"
 
 
 @require_safe
 def deployment_poll(request: Request, pk: int) -> HttpResponse:
-    """The news since the last answer: log rows after an id, and the head and table if they have changed.
+    """The news since the last answer: log rows after an id, and the head and the servers that have changed.
 
     Without news the answer is empty (204): the page asks again as before. With a good pass the user is not looked up,
     nor is the filter that it was made for. State and rows are of one moment (see `News`): a deployment that had ended
@@ -207,12 +273,18 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
         "changed": changed,
         "more": news.is_full,
         "follows": news.follows,
-        "poll": _poll_address(pk, news.last_id, news.seen, given, chosen),
     }
+    signs = request.GET.get("servers", "") if request.GET.get("seen") else ""
     if changed:
         it = shown(pk)
-        context |= _head(it, list(it.targets.all()))
+        targets = _targets_of(it)
+        news_of = _changed(targets, signs)
+        context |= _head(it, targets)
+        context |= {"news_of": news_of, "whole": _whole(targets, chosen, news_of)}
         context["wanted"] = LogFilter(request.GET, it.targets.all())
+        # What was read just now may be newer than the news: it comes once more then.
+        signs = _signs(targets)
+    context["poll"] = _poll_address(pk, news.last_id, news.seen, given, chosen, signs)
     return render(request, "deployer/_poll.html", context)
 
 
@@ -226,13 +298,22 @@ def _wanted(rows: list[LogRow], pk: int, chosen: Mapping[str, str]) -> list[LogR
 
 
 @fragment
+def deployment_server(request: Request, pk: int) -> HttpResponse:
+    """What the line of the server ``of`` leaves out: the proof, the error, the evidence."""
+    targets = Target.objects.select_related("deployment").defer("deployment__plan")
+    target = get_object_or_404(targets, pk=_number(request, "of"), deployment=pk)
+    context = {"target": target, "deployment": target.deployment, "key": str(target.pk)}
+    return render(request, "deployer/_target_more.html", context)
+
+
+@fragment
 def deployment_earlier(request: Request, pk: int) -> HttpResponse:
     """The log rows before an id."""
     it = shown(pk)
     wanted = LogFilter(request.GET, it.targets.all())
-    lines = _last(it.log_lines.filter(wanted.condition, id__lt=_number(request, "before")))
-    rows = _rows(lines, list(it.targets.all()))
-    context = {"deployment": it, "rows": rows, "earlier": _earlier(rows), "wanted": wanted}
+    found = _found(pk, wanted, _number(request, "before"))
+    rows = _rows(found.lines, _targets_of(it))
+    context = {"deployment": it, "rows": rows, "wanted": wanted, **_earlier(pk, found)}
     return render(request, "deployer/_earlier_answer.html", context)
 
 
@@ -240,11 +321,11 @@ def deployment_earlier(request: Request, pk: int) -> HttpResponse:
 def deployment_later(request: Request, pk: int) -> HttpResponse:
     """The log rows after an id."""
     it = shown(pk)
-    lines = list(it.log_lines.filter(id__gt=_number(request, "after")).order_by("id")[: LOG_ROWS + 1])
+    lines = list(LogLine.objects.of(pk).filter(id__gt=_number(request, "after"))[: LOG_ROWS + 1])
     more, lines = len(lines) > LOG_ROWS, lines[:LOG_ROWS]
     context = {
         "deployment": it,
-        "rows": _rows(lines, list(it.targets.all())),
+        "rows": _rows(lines, _targets_of(it)),
         "later": more,
         "last_id": lines[-1].pk if lines else 0,
     }
@@ -256,7 +337,7 @@ def deployment_later(request: Request, pk: int) -> HttpResponse:
 def deployment_error(request: Request, pk: int) -> HttpResponse:
     """The first error after an id, and after the last one the first one again: the page with the log around it."""
     it = shown(pk)
-    errors = it.log_lines.filter(level=LogLine.Level.ERROR).order_by("id")
+    errors = LogLine.objects.of(pk).filter(level=LogLine.Level.ERROR)
     line = errors.filter(id__gt=_number(request, "after")).first() or errors.first()
     if line is None:
         messages.info(request, _("There is no error in this log."))
@@ -269,17 +350,20 @@ def deployment_error(request: Request, pk: int) -> HttpResponse:
 def deployment_log(request: Request, pk: int) -> HttpResponseBase:
     """The whole log as a text file, sent while it is read."""
     it = shown(pk)
-    name = f"{slugify(it.project.name) or 'deployment'}-{it.pk}.log"
-    return StreamingHttpResponse(
-        _log_text(it),
-        content_type="text/plain; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )
+    answer = download(_log_text(it), f"{slugify(it.project.name) or 'deployment'}-{it.pk}.log")
+    if answer is None:
+        messages.warning(request, _("Other logs are being downloaded at this moment: try again in a minute."))
+        return redirect(it)
+    return answer
 
 
 def _log_text(it: Deployment) -> Iterator[str]:
+    """The lines as text. They are read a page at a time: no page waits for who takes them slowly, nor the database."""
     names = dict(it.targets.values_list("pk", "server_name"))
-    rows = it.log_lines.order_by("id").values_list("timestamp", "target_id", "stream", "level", "content")
-    for timestamp, target, stream, level, content in rows.iterator(chunk_size=2000):
-        head = [timestamp.isoformat(timespec="milliseconds"), names.get(target, "-"), f"{stream}/{level}"]
-        yield f"{' '.join(head)} {terminal.plain(content)}\n"
+    columns = ("pk", "timestamp", "target_id", "stream", "level", "content")
+    last = 0
+    while rows := list(LogLine.objects.of(it.pk).filter(id__gt=last).values_list(*columns)[:DOWNLOAD_ROWS]):
+        last = rows[-1][0]
+        for _pk, timestamp, target, stream, level, content in rows:
+            head = [timestamp.isoformat(timespec="milliseconds"), names.get(target, "-"), f"{stream}/{level}"]
+            yield f"{' '.join(head)} {terminal.plain(content)}\n"

@@ -10,7 +10,7 @@ from deployer.web.servers import projects_on
 from people.access import Request, members_only
 from projects.models import Project
 from servers.models import ServerGroup
-from servers.shown import list_of_groups, one_group
+from servers.shown import one_group, page_of_groups
 
 #: Deployments that the page of a group shows.
 DEPLOYMENTS_SHOWN = 10
@@ -23,7 +23,10 @@ def group_list(request: Request) -> HttpResponse:
     projects: dict[str, list[Project]] = {}
     for project in Project.objects.only("name", "environment").order_by("name"):
         projects.setdefault(project.environment, []).append(project)
-    return render(request, "deployer/servers/groups.html", {"groups": list_of_groups(), "projects": projects})
+    page = page_of_groups(request.GET)
+    wanted = {name: request.GET.get(name, "") for name in ("text", "environment")}
+    context = {"page": page, "wanted": wanted, "is_filtered": any(wanted.values()), "projects": projects}
+    return render(request, "deployer/servers/groups.html", context)
 
 
 @require_safe

@@ -1,13 +1,13 @@
 """Every deployment, newest first: filtered, counted, and as pictures how long they took and how many went well."""
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
 from django.core.paginator import Paginator
 from django.db.models import Count, Q
-from django.db.models.functions import TruncWeek
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -29,10 +29,13 @@ def deployment_list(request: Request) -> HttpResponse:
     """Every deployment, newest first."""
     form = HistoryFilter(request.GET)
     chosen = Deployment.objects.filter(**form.lookups())
-    listed = form.of_status(Deployment.objects.listed().filter(**form.lookups()))
+    found = form.of_status(Deployment.objects.filter(**form.lookups())).order_by("-id").values_list("pk", flat=True)
+    page: Any = Paginator(found, HISTORY_PAGE).get_page(request.GET.get("page"))
+    # The rows of the page alone: a database counts the servers of those that it passes over, too.
+    page.object_list = Deployment.objects.listed().filter(pk__in=list(page.object_list))
     context = {
         "form": form,
-        "page": Paginator(listed, HISTORY_PAGE).get_page(request.GET.get("page")),
+        "page": page,
         "is_filtered": bool(form.lookups() or form.cleaned_data.get("status")),
         "tabs": _tabs(form, chosen),
         "picture": Picture.of(chosen),
@@ -129,16 +132,15 @@ def weeks_of(chosen: DeploymentQuerySet) -> list[Week]:
     """The last weeks until this one, also those in which nothing was launched; empty where all of them are."""
     this = timezone.localdate() - timedelta(days=timezone.localdate().weekday())
     first = this - timedelta(weeks=WEEKS - 1)
-    rows = (
-        chosen.ended()
-        .filter(created_at__date__gte=first)
-        .order_by()
-        .annotate(week=TruncWeek("created_at"))
-        .values_list("week")
-        .annotate(ended=Count("pk"), good=Count("pk", filter=Q(status=Deployment.Status.SUCCESS)))
-    )
-    found = {timezone.localdate(week): (ended, good) for week, ended, good in rows}
-    if not found:
-        return []
     weeks = [first + timedelta(weeks=number) for number in range(WEEKS)]
-    return [Week(week, *found.get(week, (0, 0)), number) for number, week in enumerate(weeks)]
+    begins = [timezone.make_aware(datetime.combine(week, time.min)) for week in [*weeks, this + timedelta(weeks=1)]]
+    # Counted by moments, which the database compares by itself; SQLite would ask Python for the week of each row.
+    counts: dict[str, Any] = {}
+    for number, (begin, end) in enumerate(pairwise(begins)):
+        within = Q(created_at__gte=begin, created_at__lt=end)
+        counts[f"ended_{number}"] = Count("pk", filter=within)
+        counts[f"good_{number}"] = Count("pk", filter=within & Q(status=Deployment.Status.SUCCESS))
+    found = chosen.ended().filter(created_at__gte=begins[0]).order_by().aggregate(**counts)
+    if not any(found.values()):
+        return []
+    return [Week(week, found[f"ended_{n}"], found[f"good_{n}"], n) for n, week in enumerate(weeks)]

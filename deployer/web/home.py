@@ -1,151 +1,177 @@
-"""The first page: running deployments, problems, recent deployments."""
+"""The first page: running deployments, problems, what runs where, recent deployments; and its polls."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import chain
+from hashlib import blake2s
 from typing import Any
+from urllib.parse import urlencode
 
-from django.http import HttpResponse
-from django.shortcuts import render
+from django.core.paginator import Page, Paginator
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.decorators.http import require_safe
+from django_htmx.http import HttpResponseClientRefresh, reswap
 
-from deployer.board.sightings import View, boards
-from deployer.models import Deployment, Release
+from deployer.board.overview import NAMED, UNFOLDED, Running, deployed, differing, places_of, rows_of, seen
+from deployer.models import Deployment
 from deployer.playground import keeping
 from deployer.web.first_steps import first_steps, next_step
-from deployer.web.request import fragment
+from deployer.web.request import Pass, fragment
 from people.access import Request, members_only
 from people.models import User
-from projects.commands.proof import Identity
 from projects.models import Project
 from servers.models import Server
 
 _BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)
-#: Projects whose last deployment has failed, of which the first page shows the newest.
-BROKEN_SHOWN = 5
+#: Of what may be many, the first page shows so many: running deployments, projects whose last deployment has failed,
+#: servers that could not be reached, projects that are not as they were left, deployments that have ended.
+RUNNING_SHOWN, BROKEN_SHOWN, OFFLINE_SHOWN, DIFFERING_SHOWN, RECENT_SHOWN = 12, 5, 5, 8, 12
+#: Projects on one page of what runs where; where there are no more than the second number, nothing is folded.
+PROJECTS_PAGE, FEW_PROJECTS = 25, 3
 
 
 @require_safe
 @members_only
 def home(request: Request) -> HttpResponse:
-    """Running deployments, problems, recent deployments."""
-    return render(request, "deployer/home.html", _activity(request.user) | _board())
+    """Running deployments, problems, what runs where, recent deployments."""
+    now = _seen()
+    given = _pass(request).new()
+    context = _activity(request.user, now, given) | _board(request, now, given)
+    return render(request, "deployer/home.html", context)
 
 
-@fragment
+@require_safe
 def activity(request: Request) -> HttpResponse:
-    """The part of the home page that updates automatically."""
-    return render(request, "deployer/_activity.html", _activity(request.user) | {"oob": True})
+    """The part of the first page that updates automatically; empty (204) where nothing has changed."""
+    given = _renewed_pass(request)
+    if not given:
+        return HttpResponseClientRefresh()
+    now = _seen()
+    if _has_all(request, now, given):
+        return _nothing()
+    return render(request, "deployer/_activity.html", _activity(request.user, now, given) | {"oob": True})
+
+
+@require_safe
+def overview(request: Request) -> HttpResponse:
+    """What runs where: those of the rows of ``rows`` that have changed, or all of it where it is another page.
+
+    ``rows`` are the ids of the projects with what their rows were like, as the last answer named them.
+    """
+    given = _renewed_pass(request)
+    if not given:
+        return HttpResponseClientRefresh()
+    now = _seen()
+    if _has_all(request, now, given):
+        return _nothing()
+    context = _board(request, now, given)
+    known = [row.partition("-") for row in request.GET.get("rows", "").split(".")]
+    if [str(row.project.pk) for row, _html, _digest in context["rows"]] != [pk for pk, _sign, _digest in known]:
+        return render(request, "deployer/_overview.html", context)
+    before = {pk: digest for pk, _sign, digest in known}
+    context["changed"] = [row for row, _html, digest in context["rows"] if before[str(row.project.pk)] != digest]
+    return reswap(render(request, "deployer/_overview_news.html", context), "none")
 
 
 @fragment
-def overview(request: Request) -> HttpResponse:
-    """What runs where, for every project that was ever deployed."""
-    return render(request, "deployer/_overview.html", _board())
+def project_places(request: Request, pk: int) -> HttpResponse:
+    """The servers of a project as the folded part of its row shows them."""
+    project = get_object_or_404(Project.objects.only("name", "environment"), pk=pk)
+    views, count = places_of(project)
+    return render(request, "deployer/_places.html", {"project": project, "views": views, "count": count})
 
 
-@dataclass(frozen=True)
-class Running:
-    """One project on the board: what was ``left`` there last, what is ``active`` now, and what each server runs.
-
-    ``known`` are the releases that deployer made, by their versions.
-    """
-
-    project: Project
-    left: Deployment | None
-    active: Deployment | None
-    failed: Deployment | None
-    views: list[View]
-    known: Mapping[str, Release]
-
-    @property
-    def remarks(self) -> list[tuple[Server, str]]:
-        """The differences from what deployer left, or failed looks, with their servers."""
-        return [
-            (view.server, remark)
-            for view in self.views
-            for remark in [*view.drift, view.sighting.problem if view.sighting and not view.is_outdated else ""]
-            if remark
-        ]
-
-    @property
-    def releases(self) -> list[tuple[str, Release | None, list[str]]]:
-        """The versions that were last seen live, what deployer knows of each, and the names of their servers."""
-        found: dict[str, list[str]] = {}
-        for view in self.views:
-            if view.sighting and view.sighting.release and not view.is_outdated:
-                found.setdefault(view.sighting.release, []).append(view.server.name)
-        return [(version, self.known.get(version), servers) for version, servers in sorted(found.items())]
-
-    @property
-    def youngest(self) -> Identity | None:
-        """The process that was started last; None where none was seen."""
-        seen = [view.sighting for view in self.views if view.sighting and not view.is_outdated]
-        processes = [process for sighting in seen for process in sighting.service]
-        return max(processes, key=lambda process: process.since, default=None)
-
-    @property
-    def bad(self) -> int:
-        """The number of servers that differ, could not be seen, or where the last deployment did not end well."""
-        troubled = {view.server.pk for view in self.views if view.trouble and not view.is_outdated}
-        return len(troubled | {server.pk for server, _remark in self.remarks})
-
-    @property
-    def unseen(self) -> bool:
-        """Whether some server was not looked at since it was last changed."""
-        return any(view.sighting is None or view.is_outdated for view in self.views)
+def _seen() -> str:
+    """What the polls compare: changes whenever the first page does."""
+    return f"{seen()}.{int(keeping.is_wanted())}"
 
 
-def _board() -> dict[str, Any]:
-    overview = _overview()
+def _pass(request: HttpRequest) -> Pass:
+    return Pass(request, "home")
+
+
+def _renewed_pass(request: Request) -> str:
+    """The pass of a poll, or a new one for somebody who is logged in; empty for nobody."""
+    given = request.GET.get("pass", "")
+    if _pass(request).is_good(given):
+        return given
+    return _pass(request).new() if request.user.is_authenticated else ""
+
+
+def _has_all(request: HttpRequest, now: str, given: str) -> bool:
+    """Whether a poll would bring nothing; one that renews its pass brings that."""
+    return request.GET.get("seen") == now and request.GET.get("pass") == given
+
+
+def _nothing() -> HttpResponse:
+    return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
+
+
+def _board(request: HttpRequest, now: str, given: str) -> dict[str, Any]:
+    wanted = {"text": request.GET.get("text", "")[:100], "only": request.GET.get("only", "")}
+    page = _page_of_projects(wanted, request.GET.get("page"))
+    total = page.paginator.count
+    is_open = total <= FEW_PROJECTS
+    rows = [_rendered(row, is_open=is_open) for row in rows_of(page, UNFOLDED if is_open else NAMED)]
+    signs = ".".join(f"{row.project.pk}-{digest}" for row, _html, digest in rows)
+    is_filtered = any(wanted.values())
+    differ = list(differing().values_list("pk", "name")[: DIFFERING_SHOWN + 1])
+    query = {name: value for name, value in wanted.items() if value} | (
+        {"page": page.number} if page.number > 1 else {}
+    )
     return {
-        "overview": overview,
-        "differing": [row for row in overview if row.remarks],
-        "is_busy": any(row.active for row in overview),
+        "rows": rows,
+        "page": page,
+        "wanted": wanted,
+        "is_filtered": is_filtered,
+        "is_open": is_open,
+        "has_board": bool(rows) or is_filtered,
+        "differing": differ[:DIFFERING_SHOWN],
+        "more_differ": len(differ) > DIFFERING_SHOWN,
+        "on_page": {row.project.pk for row, _html, _digest in rows},
+        "is_busy": any(row.active for row, _html, _digest in rows),
+        "poll": f"{reverse('overview')}?{urlencode(query | {'seen': now, 'pass': given, 'rows': signs})}",
     }
 
 
-def _overview() -> list[Running]:
-    projects = list(Project.objects.filter(deployments__isnull=False).distinct())
-    views = boards(projects)
-    known = _known(chain.from_iterable(views.values()))
-    active = {it.project_id: it for it in Deployment.objects.listed().active()}
-    good = Deployment.objects.filter(status=Deployment.Status.SUCCESS)
-    left = {it.project_id: it for it in good.newest().listed().ended()}
-    newest = {it.project_id: it for it in Deployment.objects.ended().newest().listed()}
-    return [
-        Running(
-            project,
-            left.get(project.pk),
-            active.get(project.pk),
-            newest[project.pk] if project.pk in newest and newest[project.pk] != left.get(project.pk) else None,
-            views.get(project.pk, []),
-            known,
-        )
-        for project in projects
-    ]
+def _page_of_projects(wanted: dict[str, str], number: str | None) -> "Page[Project]":
+    projects = deployed()
+    if wanted["text"]:
+        projects = projects.filter(Q(name__icontains=wanted["text"]) | Q(environment__icontains=wanted["text"]))
+    if wanted["only"] == "differing":
+        projects = projects.filter(pk__in=differing().values("pk"))
+    return Paginator(projects, PROJECTS_PAGE).get_page(number)
 
 
-def _known(views: Iterable[View]) -> dict[str, Release]:
-    """The releases that were last seen live, by their versions."""
-    seen = {view.sighting.release for view in views if view.sighting}
-    return Release.objects.only("version", "commit_hash", "commit_message").by_version(seen - {""})
+def _rendered(row: Running, *, is_open: bool) -> tuple[Running, str, str]:
+    """A row with its HTML, and by what a poll knows whether it has changed."""
+    html = render_to_string("deployer/_overview_row.html", {"row": row, "is_open": is_open})
+    return row, html, blake2s(html.encode(), digest_size=4).hexdigest()
 
 
-def _activity(user: User) -> dict[str, Any]:
-    running = list(Deployment.objects.listed().active())
-    recent = list(Deployment.objects.listed().ended()[:12])
-    broken = Deployment.objects.newest().listed().ended().filter(status__in=_BROKEN)
-    found = list(broken.order_by("-finished_at"))
+def _activity(user: User, now: str, given: str) -> dict[str, Any]:
+    active = Deployment.objects.active()
+    running = list(active.listed()[:RUNNING_SHOWN])
+    recent = list(Deployment.objects.listed().ended()[:RECENT_SHOWN])
+    broken = Deployment.objects.newest().ended().filter(status__in=_BROKEN)
+    offline = Server.objects.filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE)
+    unreached = list(offline.only("name", "last_checked_at", "connection_error")[:OFFLINE_SHOWN])
+    failed = list(broken.listed().order_by("-finished_at")[:BROKEN_SHOWN])
+    # What is asked for anew whenever it is polled, there is no news of: the steps to the first deployment.
+    is_new = not (running or recent)
+    query = {"seen": "" if is_new else now, "pass": given}
     return {
         "running": running,
-        "broken": found[:BROKEN_SHOWN],
-        "more_broken": max(len(found) - BROKEN_SHOWN, 0),
-        "offline": Server.objects.filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE),
+        "running_count": active.count(),
+        "broken": failed,
+        "more_broken": broken.count() - len(failed),
+        "offline": unreached,
+        "more_offline": offline.count() - len(unreached),
         "recent": recent,
         "playground_is_up": user.is_superuser and keeping.is_wanted(),
-        **({} if running or recent else _way(user)),
+        "activity_poll": f"{reverse('activity')}?{urlencode(query)}",
+        **(_way(user) if is_new else {}),
     }
 
 

@@ -88,7 +88,7 @@ def _typed(request: Request) -> dict[str, Any]:
 
 
 def _groups_for(project: Project) -> QuerySet[ServerGroup]:
-    return ServerGroup.objects.filter(environment=project.environment).prefetch_related("servers")
+    return ServerGroup.objects.filter(environment=project.environment).with_some_servers()
 
 
 def _launch_page(

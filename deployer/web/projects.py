@@ -1,6 +1,8 @@
 """The projects with their deployments: the list, the page of one, its YAML, and its health checks tried now."""
 
 from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -19,17 +21,24 @@ from projects.models import HealthCheck, Project
 from projects.shown import one_project
 from servers.models import Server
 
-#: Deployments that the page of a project shows.
-DEPLOYMENTS_SHOWN = 10
+#: Deployments that the page of a project shows, and projects on a page of the list.
+DEPLOYMENTS_SHOWN, PROJECTS_PAGE = 10, 50
 
 
 @require_safe
 @members_only
 def project_list(request: Request) -> HttpResponse:
-    """Every project with its newest deployment."""
-    newest = {deployment.project_id: deployment for deployment in Deployment.objects.newest().listed()}
-    context = {"projects": Project.objects.all(), "newest": newest}
-    return render(request, "deployer/projects/list.html", context)
+    """The projects, each with its newest deployment."""
+    text = request.GET.get("text", "")[:100]
+    found = (
+        Project.objects.filter(Q(name__icontains=text) | Q(description__icontains=text))
+        if text
+        else Project.objects.all()
+    )
+    page = Paginator(found, PROJECTS_PAGE).get_page(request.GET.get("page"))
+    ids = [project.pk for project in page]
+    newest = {it.project_id: it for it in Deployment.objects.filter(project__in=ids).newest().listed()}
+    return render(request, "deployer/projects/list.html", {"page": page, "text": text, "newest": newest})
 
 
 @require_safe

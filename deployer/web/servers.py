@@ -9,8 +9,7 @@ from django.urls import reverse
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
-from deployer.models import Target
-from deployer.releases.versions import newest_of
+from deployer.models import Standing, Target
 from deployer.web.first_steps import way_on
 from people.access import Request, members_only, needs
 from projects.models import Project
@@ -34,11 +33,10 @@ def server_list(request: Request) -> HttpResponse:
 
 def projects_on(servers: Iterable[Server]) -> dict[int, list[Project]]:
     """The projects that were deployed to each server, by its id."""
-    came = Target.objects.filter(server__in=list(servers), started_at__isnull=False)
-    visits = list(newest_of(came))
-    projects = Project.objects.only("name", "environment").in_bulk({project for project, _server in visits})
+    rows = Standing.objects.filter(server__in=[server.pk for server in servers]).values_list("server", "project")
+    projects = Project.objects.only("name", "environment").in_bulk({project for _server, project in rows})
     found: dict[int, list[Project]] = {}
-    for project, server in visits:
+    for server, project in rows:
         found.setdefault(server, []).append(projects[project])
     return {server: sorted(there, key=lambda project: project.name) for server, there in found.items()}
 

@@ -630,3 +630,29 @@ def test_the_environment_of_the_platform_is_left_alone(shop: Path) -> None:
     before = dict(os.environ)
     apply(shop)
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("order", [("hop", "behind"), ("behind", "hop")])
+def test_a_login_and_its_way_that_change_at_once_are_checked_together(tmp_path: Path, order: tuple[str, str]) -> None:
+    hop = make_server(name="hop", host="hop", credential=make_credential(hosts="hop, moved"))
+    old = make_credential(hosts="behind, hop, moved")
+    make_server(name="behind", host="behind", credential=old, jump_host=hop)
+    make_credential(name="next", hosts="behind, hop")
+    entries = {"hop": "{name: hop, host: moved}", "behind": "{name: behind, credential: next}"}
+    said = refusal(written(tmp_path, f"servers: [{', '.join(entries[name] for name in order)}]"))
+    assert "The credential “next” is not for moved." in said
+    assert Server.objects.get(name="hop").host == "hop"
+    assert Server.objects.get(name="behind").credential == old
+
+
+def test_every_server_that_a_login_is_not_for_is_named_and_none_is_written(tmp_path: Path) -> None:
+    make_credential(name="bound", hosts="known.example.com")
+    servers = "".join(f"  - {{name: new-{n}, host: {n}.example.com, credential: bound}}\n" for n in range(2))
+    behind = "  - {name: behind, host: known.example.com, credential: bound, jump_host: new-0}\n"
+    group = "groups: [{name: all, environment: production, servers: [new-0, behind, new-1]}]\n"
+    said = refusal(written(tmp_path, f"servers:\n{servers}{behind}{group}"))
+    for number in range(2):
+        assert f"servers[{number}].host: The credential “bound” is not for {number}.example.com." in said
+    assert not Server.objects.exists()
+    assert not ServerGroup.objects.exists()
+    assert Credential.objects.get().hosts == "known.example.com"

@@ -66,7 +66,7 @@ class Up:
     @property
     def listening(self) -> int:
         """How many of the registered workers are alive: one that was killed stays registered for some minutes."""
-        pids = [self.queue.hget(name, "pid") for name in self.queue.smembers("rq:workers")]
+        pids = [self.queue.hget(name, "pid") for name in self.queue.smembers("rq:workers:default")]
         return sum(int(pid or 0) in self.processes for pid in pids)
 
     def stop(self, number: signal.Signals) -> int:

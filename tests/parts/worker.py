@@ -38,18 +38,18 @@ def process_environment() -> dict[str, str]:
 
 
 class Worker:
-    """A running ``manage.py rqworker``: it takes deployments from the queue until `stop`.
+    """A running ``manage.py rqworker``: it takes deployments, or looks at servers, from its queue until `stop`.
 
     It and all that it starts are known by a name of its own: one test's worker is never taken for another's.
     """
 
-    def __init__(self, queue: QueueServer) -> None:
+    def __init__(self, queue: QueueServer, takes_from: str = "default") -> None:
         self.queue = queue
         self.name = f"worker-{os.urandom(8).hex()}"
         self.log_path = Path(settings.DATA_DIR) / f"{self.name}.log"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*MANAGE, "rqworker", "default", "--name", self.name, "--worker-class", WORKER_CLASS],
+                [*MANAGE, "rqworker", takes_from, "--name", self.name, "--worker-class", WORKER_CLASS],
                 env=process_environment() | {MARK: self.name},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

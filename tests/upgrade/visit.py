@@ -38,12 +38,16 @@ def visit() -> dict[str, Any]:
         older=full.earliest("id"),
         ended=full.filter(status="failed").latest("id"),
         running=Deployment.objects.get(finished_at=None),
+        target=Deployment.objects.get(finished_at=None).targets.all()[0],
     )
-    asked = {name: client.get(address_of(name, cast(World, rows)), follow=True) for name in PAGES}
+    addresses = {name: address_of(name, cast(World, rows)) for name in PAGES}
     for it in Deployment.objects.all():
-        asked[f"{it.deployment_type} {it.status} {it.pk}"] = client.get(it.get_absolute_url())
-        asked[f"log of {it.pk}"] = client.get(reverse("deployment_log", args=[it.pk]))
-    pages = {name: (answer.status_code, tight(b"".join(answer).decode())) for name, answer in asked.items()}
+        addresses[f"{it.deployment_type} {it.status} {it.pk}"] = it.get_absolute_url()
+        addresses[f"log of {it.pk}"] = reverse("deployment_log", args=[it.pk])
+    pages = {}
+    for name, address in addresses.items():
+        answer = client.get(address, follow=name in PAGES)
+        pages[name] = answer.status_code, tight(b"".join(answer).decode())
     key = rows.credential
     archive = Archive(rows.release)
     try:

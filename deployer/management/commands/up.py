@@ -91,7 +91,8 @@ class Command(SpokenCommand):
             [queue_program()] if settings.QUEUE_IS_EMBEDDED else [],
             [_web(number, listener) for number in range(1, WEB_PROCESSES + 1)],
             [keeping.program()],
-            [_worker(number) for number in range(1, workers + 1)],  # the first to stop: they finish what they hold
+            # The first to stop: they finish what they hold.
+            [*(_worker(number) for number in range(1, workers + 1)), _LOOKER],
         ]
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "deployer.settings",
@@ -184,6 +185,10 @@ def _wait_for_former_queue(timeout: float = 10) -> None:
                 _("Another queue server answers on %(socket)s: stop it first.") % {"socket": settings.QUEUE_SOCKET}
             )
         time.sleep(0.1)
+
+
+#: Looks at the servers beside the workers, so that no deployment waits for one that does not answer.
+_LOOKER = Program("look", manage("rqworker", "look"), hurry_signal=AT_ONCE)
 
 
 def _worker(number: int) -> Program:

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('deployer', '0005_release_at_launch'),
+        ('deployer', '0006_standings'),
     ]
 
     operations = [

@@ -1,0 +1,228 @@
+"""How projects stand on servers: what deployments left there, kept for lists that show hundreds of them."""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+from django.db import connection, models
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from projects.commands import proof
+from projects.commands.proof import Proof, Service
+from projects.models import Project
+from servers.models import Server
+
+#: Servers of deployments that one statement renews.
+_AT_ONCE = 500
+#: By a key of a stored proof, in the words of each database.
+_HAS = {"sqlite": "json_type(t.proof, '$.{key}') IS NOT NULL", "postgresql": "jsonb_exists(t.proof, '{key}')"}
+#: The newest server of a deployment of the pair that meets a condition, by the index of a server's deployments.
+_NEWEST = """(
+    SELECT {what} FROM deployer_target t JOIN deployer_deployment d ON d.id = t.deployment_id
+    WHERE t.server_id = pair.server_id AND d.project_id = pair.project_id AND {condition} ORDER BY t.id DESC LIMIT 1
+)"""
+_RENEW = """\
+INSERT INTO deployer_standing
+    (project_id, server_id, release, changed_at, last_id, proved_id, sighting_id, differs, since, renewed_at)
+SELECT pair.project_id, pair.server_id, coalesce({release}, ''), {changed}, {last}, {proved},
+    (SELECT s.id FROM deployer_sighting s WHERE s.project_id = pair.project_id AND s.server_id = pair.server_id),
+    {no}, '', {now}
+FROM (
+    SELECT DISTINCT d.project_id, t.server_id
+    FROM deployer_target t JOIN deployer_deployment d ON d.id = t.deployment_id
+    WHERE t.id IN ({ids}) AND t.server_id IS NOT NULL AND t.started_at IS NOT NULL
+) pair WHERE true
+ON CONFLICT (project_id, server_id) DO UPDATE SET
+    release = excluded.release, changed_at = excluded.changed_at, last_id = excluded.last_id,
+    proved_id = excluded.proved_id, sighting_id = excluded.sighting_id, renewed_at = excluded.renewed_at
+RETURNING id"""
+#: What a standing is judged by: only where it was seen since it was last changed.
+_EVIDENCE = """\
+SELECT standing.id, standing.release, standing.differs, standing.since, seen.release, seen.is_lost, seen.processes,
+    target.proof
+FROM deployer_standing standing
+JOIN deployer_sighting seen ON seen.id = standing.sighting_id
+LEFT JOIN deployer_target target ON target.id = standing.proved_id
+WHERE standing.id IN ({ids}) AND (standing.changed_at IS NULL OR seen.seen_at >= standing.changed_at)"""
+
+
+@cache
+def _statement(vendor: str) -> str:
+    """Renews the pairs of project and server that servers of deployments belong to."""
+    has = _HAS[vendor]
+    undone = has.replace("{key}", "undone")
+    moment = f"CASE WHEN {undone} THEN coalesce(t.finished_at, t.begun_at) ELSE t.begun_at END"
+    parts = {
+        "release": _NEWEST.format(what="t.release_after", condition="t.release_after <> ''"),
+        "changed": _NEWEST.format(what=moment, condition="t.begun_at IS NOT NULL"),
+        "last": _NEWEST.format(what="t.id", condition="t.begun_at IS NOT NULL AND t.status <> 'skipped'"),
+        "proved": _NEWEST.format(what="t.id", condition=has.replace("{key}", "before")),
+        "no": "0" if vendor == "sqlite" else "false",
+        "now": "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')" if vendor == "sqlite" else "STATEMENT_TIMESTAMP()",
+    }
+    return _RENEW.format(ids="{ids}", **parts)
+
+
+class StandingQuerySet(models.QuerySet["Standing"]):
+    """Standings by what is to be said of them."""
+
+    def with_state(self) -> Any:
+        """Each with ``is_bad`` (it differs, could not be seen, or the last deployment did not end well), ``is_wrong``
+        (one of the first two) and ``is_unseen`` (not looked at since it was last changed); 1 or 0, to be counted.
+        """
+        fresh = models.Q(changed_at=None) | models.Q(sighting__seen_at__gte=models.F("changed_at"))
+        seen = models.Q(sighting__isnull=False) & fresh
+        wrong = models.Q(differs=True) | models.Q(sighting__problem__gt="")
+        troubled = models.Q(last__status__in=TROUBLE) & (seen | models.Q(sighting=None))
+        return self.annotate(
+            is_bad=models.Case(
+                models.When((seen & wrong) | troubled, then=1), default=0, output_field=models.IntegerField()
+            ),
+            is_wrong=models.Case(models.When(seen & wrong, then=1), default=0, output_field=models.IntegerField()),
+            is_unseen=models.Case(models.When(seen, then=0), default=1, output_field=models.IntegerField()),
+        )
+
+    def whole(self) -> "StandingQuerySet":
+        """With all that is told of each, read at once."""
+        return self.select_related("server", "sighting", "last", "proved").only(
+            *("project_id", "release", "changed_at", "differs", "since", "server__name", "server__is_active"),
+            *("sighting__project_id", "sighting__server_id", "sighting__release", "sighting__is_lost"),
+            *("sighting__processes", "sighting__problem", "sighting__seen_at"),
+            *("last__deployment_id", "last__status", "last__error", "proved__proof"),
+        )
+
+
+StandingManager = models.Manager.from_queryset(StandingQuerySet)
+
+#: The ends of a deployment on a server that are told of it. (`deployer.models.deployment` says what they are.)
+TROUBLE = ("failed", "unchanged", "unknown", "cancelled")
+
+
+class Standing(models.Model):
+    """A project on a server that it was ever deployed to: what the deployments of all time left there.
+
+    It can be read from all of them; this is that answer, kept. ``release`` is the version that was left, ``last`` the
+    last deployment that changed the server, ``changed_at`` when that was, ``proved`` the last one that knew who the
+    service was before. ``sighting`` is the last look, ``differs`` whether it found something else than was left,
+    ``since`` the start of the youngest process that it found, as the server said it. Where the server was changed
+    since the look, neither holds. Whatever writes a `Target` or a `Sighting` renews the standings that it belongs to;
+    ``renewed_at`` says when that was.
+    """
+
+    objects = StandingManager()
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="standings", db_index=False)
+    server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="standings")
+    release = models.CharField(max_length=300, blank=True)
+    changed_at = models.DateTimeField(null=True)
+    last = models.ForeignKey("deployer.Target", on_delete=models.SET_NULL, null=True, related_name="+")
+    proved = models.ForeignKey("deployer.Target", on_delete=models.SET_NULL, null=True, related_name="+")
+    sighting = models.ForeignKey("deployer.Sighting", on_delete=models.SET_NULL, null=True, related_name="+")
+    differs = models.BooleanField(default=False)
+    since = models.CharField(max_length=40, blank=True)
+    renewed_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering: ClassVar = ["project", "server"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "server"], name="one_standing_of_a_project_on_a_server"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.project}: {self.server}"
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the server was changed since it was seen."""
+        seen = self.sighting
+        return seen is not None and self.changed_at is not None and seen.seen_at < self.changed_at
+
+    @property
+    def drift(self) -> list[str]:
+        """Sentences: how what was seen differs from what was left. Empty where nothing was seen since the change."""
+        seen = self.sighting
+        if seen is None or self.is_outdated:
+            return []
+        return differences(self.release, seen.release, seen.is_lost, seen.service, _proved(self.proved))
+
+
+def renew_of_targets(ids: Collection[int]) -> None:
+    """Renew the standings that these servers of deployments belong to."""
+    wanted = list(ids)
+    for begin in range(0, len(wanted), _AT_ONCE):
+        some = wanted[begin : begin + _AT_ONCE]
+        with connection.cursor() as cursor:
+            cursor.execute(_statement(connection.vendor).replace("{ids}", _places(some)), some)
+            _judge([pk for (pk,) in cursor.fetchall()])
+
+
+def renew_of_sightings(sightings: "Iterable[tuple[int, int, int]]") -> None:
+    """Renew the standings of what was just seen: ids of sightings, projects and servers."""
+    for pk, project, server in sightings:
+        rows = Standing.objects.filter(project=project, server=server)
+        if rows.update(sighting=pk, renewed_at=Now()):
+            _judge(rows.values_list("pk", flat=True))
+
+
+def _judge(ids: "Sequence[int] | models.QuerySet[Any, int]") -> None:
+    """Say of each whether what was seen differs from what was left."""
+    wanted = list(ids)
+    if not wanted:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_EVIDENCE.format(ids=_places(wanted)), wanted)
+        rows = cursor.fetchall()
+    for pk, left, differed, since, release, is_lost, processes, proved in rows:
+        service = proof.from_json(_value(processes))
+        told = Proof.from_json(_value(proved)) if proved else None
+        differs = bool(differences(left, release, bool(is_lost), service, _known(told)))
+        youngest = max((process.since for process in service), default="")[:40]
+        if (differs, youngest) != (bool(differed), since):
+            Standing.objects.filter(pk=pk).update(differs=differs, since=youngest)
+
+
+def _places(ids: Sequence[int]) -> str:
+    return ", ".join(["%s"] * len(ids))
+
+
+def _value(text: Any) -> Any:
+    """A value of a JSON column as a cursor gives it."""
+    return json.loads(text) if isinstance(text, str) else text
+
+
+def _proved(target: Any) -> Service:
+    return _known(Proof.from_json(target.proof)) if target is not None else ()
+
+
+def _known(told: Proof | None) -> Service:
+    """Who the service was when a deployment last verified it.
+
+    Nobody where a restart or a rollback was begun since then and did not come to that: whoever runs is its doing.
+    """
+    return () if told is None or told.undone is not None else told.after or ()
+
+
+def differences(left: str, release: str, is_lost: bool, processes: Service, proved: Service) -> list[str]:
+    """Sentences: how the ``release`` and the ``processes`` that were seen differ from what was left and proved."""
+    found = []
+    if left and release != left:
+        found.append(
+            _("release %(seen)s is live, but deployer left %(left)s") % {"seen": release, "left": left}
+            if release
+            else _("no release is live, but deployer left %s") % left
+        )
+    if is_lost:
+        found.append(_("current leads to %s, which is not there any more") % (release or "–"))
+    if proved and not processes:
+        found.append(_("the process is not running"))
+    elif proved and not proof.same_service(proved, processes):
+        newest = max(processes, key=lambda process: process.since)
+        found.append(_("the process was restarted by somebody else: %s") % newest)
+    for process in processes:
+        if process.old:
+            found.append(
+                _("pid %(pid)s runs old code, from release %(old)s") % {"pid": process.pid, "old": process.old}
+            )
+    return found
