@@ -64,6 +64,10 @@ _WHY = {
 }
 
 
+#: The interpreter of a virtual environment: a link to the Python of the machine where it was made.
+_PYTHON_OF_ENVIRONMENT = re.compile(r"(?:^|/)bin/python[0-9.]*$")
+
+
 class UnsafeArchiveError(ShellError):
     """An archive that must not be released."""
 
@@ -215,6 +219,16 @@ def _refused(told: dict[str, str], status: int, *, is_late: bool, words: Words, 
     code, entry = told.get("code", ""), shown(told.get("name", "").encode("latin-1", errors="replace"))
     if code == "limits":
         return too_large()
+    if code == "out" and _PYTHON_OF_ENVIRONMENT.search(entry):
+        return words.error(
+            words.what,
+            _("“%(name)s” leads out of it: a virtual environment works only on the machine where it was made")
+            % {"name": entry},
+            _(
+                "Make it on the server, in the restart script: python3 -m venv, then pip install. To install nothing "
+                "from the network there, release wheels (pip wheel -w wheels -r requirements.txt in the build script)."
+            ),
+        )
     if why := _WHY.get(code):
         bounds = {"most": NAME, "part": PART, "header": HEADER >> 10, "pieces": PIECES, "name": entry}
         return words.error(words.what, str(why) % bounds, words.remedy)
