@@ -176,7 +176,8 @@ class GuidedForm(ProjectForm):
     class Meta(ProjectForm.Meta):
         fields = (
             *StartForm.Meta.fields,
-            *("project_type", "default_branch", "auto_install", "install_script", "build_script", "output_dir"),
+            *("project_type", "default_branch", "submodules", "lfs"),
+            *("auto_install", "install_script", "build_script", "output_dir"),
             *("deploy_path", "shared_paths", "deploy_script_path", "process_name", "watch_for"),
         )
 

@@ -98,8 +98,8 @@ class Project(models.Model):
         _("database files are meant"),
         default=False,
         help_text=_(
-            "The SQLite files in releases are only read. Otherwise a build that has some fails: each release would "
-            "begin with a database of its own."
+            "The SQLite files in releases are only read. Without this, a build that has some outside of the shared "
+            "paths fails: each release would begin with another database."
         ),
     )
 
