@@ -6,7 +6,7 @@ names them. Where a mirror is at fault, whatever is wrong with it, another one i
 
 import contextlib
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -110,17 +110,16 @@ class _Cloning:
             )
         work.log.say(_("Fetching %s") % work.plan.git_url)
 
-        def use() -> tuple[str, str, Outline]:
+        def use() -> Outline:
             self._fetch(mirror, _("Fetching %s failed") % mirror.url)
-            commit, subject = self._resolved(mirror)
-            seen = self._outline(mirror, commit)
-            self._insist_on_tools(seen.names)
-            self._export(mirror, commit, tree, seen, folder / "git")
-            return commit, subject, seen
+            seen = self._found(mirror)
+            self._insist_on_tools(mirror, seen.commit)
+            self._export(mirror, seen, tree, folder / "git")
+            return seen
 
         with mirror.locked(work.check):
-            commit, subject, seen = self._mended(mirror, use)
-            deployment = work.deployment
+            seen = self._mended(mirror, use)
+            commit, subject, deployment = seen.commit, seen.subject, work.deployment
             deployment.commit_hash, deployment.commit_message = commit, subject
             insist(lambda: deployment.held().update(commit_hash=commit, commit_message=subject))
             work.log.say(f"{deployment.branch} → {commit[:12]} {subject}")
@@ -155,12 +154,12 @@ class _Cloning:
                 raise BuildError(what, *mirror.explain(error.why)) from error
             raise
 
-    def _resolved(self, mirror: Mirror) -> tuple[str, str]:
-        """The hash and the subject of the commit that the deployment's branch leads to."""
+    def _found(self, mirror: Mirror) -> Outline:
+        """The commit that the deployment's branch leads to."""
         branch = self._work.deployment.branch
         missing = _("“%s” was not found in the repository") % branch
         try:
-            found = self._asked(git.resolve(str(mirror.path), branch, mirror.env), missing)
+            return self._outline(mirror, branch, missing)
         except ScriptFailedError as error:
             if error.said.strip():  # git has found something, and could not read it
                 raise
@@ -169,36 +168,32 @@ class _Cloning:
                 _("there is no branch, tag or commit with that name"),
                 _("Push it first, or choose another one."),
             ) from error
-        commit, subject = [*found.split("\n"), ""][:2]
-        return commit, subject
 
-    def _outline(self, mirror: Mirror, commit: str) -> Outline:
-        return git.read_outline(
-            self._asked(git.outline(str(mirror.path), commit, mirror.env), _("The commit could not be exported"))
-        )
+    def _outline(self, mirror: Mirror, name: str, what: str) -> Outline:
+        return git.read_outline(self._asked(git.outline(str(mirror.path), name, mirror.env), what))
 
-    def _insist_on_tools(self, files: Collection[str]) -> None:
+    def _insist_on_tools(self, mirror: Mirror, commit: str) -> None:
         """Refuse to begin a build whose automatic install cannot run here."""
         plan = self._work.plan
         if plan.install_script or not plan.auto_install:
             return
-        command = automatic_install(plan.project_type, files)
+        command = automatic_install(plan.project_type, mirror.top_folder(commit))
         for tool in tools_of_install(command):
             if lacks(tool, plan.variables_for("build")):
                 what = _("%s failed") % command
                 raise BuildError(what, _("builds do not find the program %s") % tool, remedy_for_lacking())
 
-    def _export(self, mirror: Mirror, commit: str, tree: Path, seen: Outline, repository: Path | None = None) -> None:
+    def _export(self, mirror: Mirror, seen: Outline, tree: Path, repository: Path | None = None) -> None:
         """Export a commit into ``tree``, which is emptied first; a small ``repository`` of it becomes its .git."""
         shutil.rmtree(tree, ignore_errors=True)
         tree.mkdir()
         tree.chmod(0o755)  # a release has its mode, whatever the umask here
         path, env = str(mirror.path), mirror.env
-        script = git.export(path, commit, str(tree), env)
+        script = git.export(path, seen.commit, str(tree), env)
         if repository is not None:
             shutil.rmtree(repository, ignore_errors=True)
             branch = self._work.deployment.branch
-            script = git.both(script, git.small_repository(path, commit, branch, str(repository), seen, env))
+            script = git.both(script, git.small_repository(path, branch, str(repository), seen, env))
         run_here(self._work, self._shell, script, _("The commit could not be exported"))
         own = tree / ".git"  # a hostile tree has one, whose settings git would run
         if own.is_dir() and not own.is_symlink():
@@ -270,10 +265,10 @@ class _Cloning:
 
             def use() -> tuple[Outline, int]:
                 self._fetch_commit(mirror, commit, what)
-                seen = self._outline(mirror, commit)
+                seen = self._outline(mirror, commit, what)
                 size = int(self._asked(git.size(str(mirror.path), commit, mirror.env), what))
                 self._insist_on_size(what, size)
-                self._export(mirror, commit, folder, seen)
+                self._export(mirror, seen, folder)
                 return seen, size
 
             with mirror.locked(work.check):

@@ -204,7 +204,7 @@ class Mirror:
 
     def top_folder(self, name: str) -> list[str]:
         """The names in the top folder of a branch, a tag or a commit; none where there is none of that name."""
-        if not (self.fetched_at and (commit := self.resolve(name))):
+        if self.fetched_at is None or not (commit := self.resolve(name)):
             return []
         code, stdout, _stderr = self.read(git.top_folder(str(self.path), commit, self.env))
         return [] if code else [each for each in stdout.split("\0") if each]

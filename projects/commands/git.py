@@ -46,6 +46,8 @@ _OF_A_MIRROR = {
     "sha1": "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
     "sha256": "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = sha256\n",
 }
+#: The configuration of the repository within a build.
+_OF_A_BUILD = {kind: text.replace("bare = true", "bare = false") for kind, text in _OF_A_MIRROR.items()}
 #: The variables of deployer's own environment that name a proxy, as git reads them.
 PROXY = ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
 
@@ -118,14 +120,16 @@ def fetch(mirror: str, url: str, env: Mapping[str, str]) -> Script:
         f"""begin() {{
 [ -d {m}/objects ] || git init --quiet --bare --object-format="$1" -- {m}
 case $1 in sha256) printf {quote(_OF_A_MIRROR["sha256"])} ;; *) printf {quote(_OF_A_MIRROR["sha1"])} ;; esac >{m}/config
-rm -f {m}/objects/info/alternates {m}/objects/info/http-alternates
+for other in {m}/objects/info/alternates {m}/objects/info/http-alternates; do
+[ ! -e "$other" ] || rm -f "$other"
+done
 }}
 bring() {{
 git -C {m} fetch --quiet --prune --force --no-tags -- {quote(url)} \
 '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'
 }}
 if [ -d {m}/objects ]; then
-if grep -qs 'objectFormat = sha256' {m}/config; then begin sha256; else begin sha1; fi
+case $([ ! -r {m}/config ] || echo "$(<{m}/config)") in *"objectFormat = sha256"*) begin sha256 ;; *) begin sha1 ;; esac
 bring
 exit
 fi
@@ -280,17 +284,18 @@ def explain(said: str) -> tuple[str, str]:
 
 
 def resolve(mirror: str, name: str, env: Mapping[str, str]) -> Script:
-    """Print ``HASH<newline>SUBJECT`` of a branch, else a tag, else a commit; exit 4 when there is none.
+    """Print the hash of a branch's commit, else a tag's, else of a commit; exit 4 when there is none."""
+    return Script(f'{_find(mirror, name)}\nprintf "%s\\n" "$commit"', env)
 
-    Nothing is said on standard error then: what is said there is about damage.
-    """
+
+def _find(mirror: str, name: str) -> str:
+    """The text that sets $commit to the hash that a name leads to, or exits with 4."""
     candidates = " ".join(quote(f"{prefix}{name}^{{commit}}") for prefix in ("refs/heads/", "refs/tags/", ""))
-    return Script(
+    return (
         f"for name in {candidates}; do\n"
-        f'if commit=$(git -C {quote(mirror)} rev-parse --verify --quiet --end-of-options "$name"); then\n'
-        f'exec git -C {quote(mirror)} log -1 --no-show-signature --format=%H%n%s "$commit"\n'
-        "fi\ndone\nexit 4",
-        env,
+        f'commit=$(git -C {quote(mirror)} rev-parse --verify --quiet --end-of-options "$name") && break\n'
+        "done\n"
+        '[ -n "$commit" ] || exit 4'
     )
 
 
@@ -302,7 +307,7 @@ def export(mirror: str, commit: str, folder: str, env: Mapping[str, str]) -> Scr
     """Unpack the tree of ``commit`` into ``folder``, files with ``export-ignore`` too."""
     m = quote(mirror)
     return Script(
-        f"mkdir -p {m}/info\nprintf %s {quote(_ATTRIBUTES)} >{m}/info/attributes\n"
+        f"[ -d {m}/info ] || mkdir {m}/info\nprintf %s {quote(_ATTRIBUTES)} >{m}/info/attributes\n"
         f"git -C {m} archive --format=tar {quote(commit)} | tar -x -C {quote(folder)}",
         env,
     )
@@ -338,41 +343,54 @@ _SUBMODULE = "160000"
 
 
 class Outline(NamedTuple):
-    """What is in a commit: the names in its top folder, its submodules (commit by path), its .gitattributes.
+    """A commit that a name leads to: its hash and subject, its submodules (commit by path), its .gitattributes files.
 
     ``shallow`` are the commits at which the way back to the nearest tag ends, and ``tags`` the tags on that way.
+    ``branches`` lead to the commit itself.
     """
 
-    names: list[str]
+    commit: str
+    subject: str
+    branches: list[str]
+    tags: list[str]
+    shallow: list[str]
     submodules: dict[str, str]
     attributes: list[str]
-    shallow: list[str]
-    tags: list[str]
 
 
-def outline(mirror: str, commit: str, env: Mapping[str, str]) -> Script:
-    """Print what `read_outline` reads: the commits since the nearest tag, the top folder, and what is special below."""
-    m, c = quote(mirror), quote(commit)
-    past = f"git -C {m} log --no-show-signature --decorate=full --decorate-refs=refs/tags/ --format='%H%x09%P%x09%D'"
+def outline(mirror: str, name: str, env: Mapping[str, str]) -> Script:
+    """Print what `read_outline` reads of a branch, else a tag, else a commit; exit 4 when there is none.
+
+    Nothing is said on standard error then: what is said there is about damage.
+    """
+    m = quote(mirror)
+    past = (
+        f"git -C {m} log --no-show-signature --decorate=full --decorate-refs=refs/tags/ --decorate-refs=refs/heads/ "
+        "--format='%H%x09%P%x09%D%x09%s'"
+    )
     return Script(
-        f"""if since=$(git -C {m} describe --abbrev=0 {c} 2>/dev/null || \
-git -C {m} describe --tags --abbrev=0 {c} 2>/dev/null)
-then {past} --max-count={_PAST + 1} {c} --not "refs/tags/$since^@" --
-else {past} --max-count=1 {c} --
+        f"""{_find(mirror, name)}
+since=
+for tags in {m}/refs/tags/*; do
+if [ -e "$tags" ] || {{ [ -s {m}/packed-refs ] && grep -q ' refs/tags/' {m}/packed-refs; }}; then
+since=$(git -C {m} describe --abbrev=0 "$commit" 2>/dev/null || \\
+git -C {m} describe --tags --abbrev=0 "$commit" 2>/dev/null) || since=
+fi
+break
+done
+if [ -n "$since" ]; then {past} --max-count={_PAST + 1} "$commit" --not "refs/tags/$since^@" --
+else {past} --max-count=1 "$commit" --
 fi
 printf '\\0'
-git -C {m} ls-tree -z --name-only {c}
-printf '\\0'
-git -C {m} ls-tree -r -z {c} | grep -zE '^{_SUBMODULE} |[/[:space:]]\\.gitattributes$' || [ $? = 1 ]""",
+git -C {m} ls-tree -r -z "$commit" | grep -zE '^{_SUBMODULE} |[/[:space:]]\\.gitattributes$' || [ $? = 1 ]""",
         env,
     )
 
 
 def read_outline(text: str) -> Outline:
     """Take apart what `outline` printed."""
-    past, _nul, rest = text.partition("\0")
-    top, _nuls, special = rest.partition("\0\0") if not rest.startswith("\0") else ("", "", rest[1:])
-    rows = [line.split("\t") for line in past.splitlines() if line.count("\t") == 2]
+    past, _nul, special = text.partition("\0")
+    rows = [line.split("\t", 3) for line in past.split("\n") if line.count("\t") >= 3]
     rows = rows if len(rows) <= _PAST else rows[:1]
     submodules, attributes = {}, []
     for entry in filter(None, special.split("\0")):
@@ -382,9 +400,10 @@ def read_outline(text: str) -> Outline:
             submodules[path] = object_id
         else:
             attributes.append(path)
-    tags = [name.removeprefix("tag: ") for row in rows for name in row[2].split(", ") if name]
-    names = [name for name in top.split("\0") if name]
-    return Outline(names, submodules, attributes, _ends((row[0], row[1].split()) for row in rows), tags[:_TAGS])
+    refs = [[name.removeprefix("tag: ").removeprefix("HEAD -> ") for name in row[2].split(", ")] for row in rows]
+    tags = [name for names in refs for name in names if name.startswith("refs/tags/")][:_TAGS]
+    ends = _ends((row[0], row[1].split()) for row in rows)
+    return Outline(rows[0][0], rows[0][3], refs[0], tags, ends, submodules, attributes)
 
 
 def _ends(rows: Iterable[tuple[str, list[str]]]) -> list[str]:
@@ -397,32 +416,32 @@ def _ends(rows: Iterable[tuple[str, list[str]]]) -> list[str]:
     return list(ends)
 
 
-def small_repository(
-    mirror: str, commit: str, branch: str, folder: str, past: Outline, env: Mapping[str, str]
-) -> Script:
-    """Make ``folder`` the git folder of a work tree at ``commit``: that commit, and those back to the nearest tag.
+def small_repository(mirror: str, branch: str, folder: str, seen: Outline, env: Mapping[str, str]) -> Script:
+    """Make ``folder`` the git folder of a work tree at a commit: that commit, and those back to the nearest tag.
 
     It has nothing of the mirror's, no remote and no login: `git describe` and `git rev-parse` answer in a build.
     """
-    m, g, c, head = quote(mirror), quote(folder), quote(commit), quote(f"refs/heads/{branch}")
-    refs = " ".join(map(quote, past.tags))
-    wanted = "".join(f"{line}\n" for line in (*(f"--shallow {each}" for each in past.shallow), commit, *past.tags))
-    kind = "sha256" if len(commit) == 64 else "sha1"
+    m, g, head = quote(mirror), quote(folder), f"refs/heads/{branch}"
+    wanted = (*(f"--shallow {each}" for each in seen.shallow), seen.commit, *seen.tags)
+    config = _OF_A_BUILD["sha256" if len(seen.commit) == 64 else "sha1"]
+    packed = [f"printf %s {quote(_lines(f'{seen.commit} {head}'))}"] if head in seen.branches else []
+    if seen.tags:
+        packed.append(f"git -C {m} for-each-ref --format='%(objectname) %(refname)' {' '.join(map(quote, seen.tags))}")
     return Script(
-        f"""git init --quiet --bare --object-format={kind} -- {g}
-git --git-dir={g} config core.bare false
-printf %s {quote(wanted)} | git -C {m} pack-objects --quiet --window=0 --revs --shallow {g}/objects/pack/pack >/dev/null
-printf %s {quote("".join(f"{each}{chr(10)}" for each in past.shallow))} >{g}/shallow
-[ -s {g}/shallow ] || rm {g}/shallow
-{f"git -C {m} for-each-ref --format='%(objectname) %(refname)' {refs} >{g}/packed-refs" if refs else ":"}
-if git -C {m} show-ref --verify --quiet {head}; then
-git --git-dir={g} update-ref {head} {c}
-git --git-dir={g} symbolic-ref HEAD {head}
-else git --git-dir={g} update-ref --no-deref HEAD {c}
-fi
-git --git-dir={g} --work-tree={g} read-tree {c}""",
+        f"""mkdir -p {g}/objects/pack {g}/refs
+printf {quote(config)} >{g}/config
+printf %s {quote(_lines(f"ref: {head}" if head in seen.branches else seen.commit))} >{g}/HEAD
+{f"printf %s {quote(_lines(*seen.shallow))} >{g}/shallow" if seen.shallow else ":"}
+{{ :; {"; ".join([*packed, ""])}}} >{g}/packed-refs
+printf %s {quote(_lines(*wanted))} |
+git -C {m} pack-objects --quiet --window=0 --revs --shallow {g}/objects/pack/pack >/dev/null
+git --git-dir={g} --work-tree={g} read-tree {quote(seen.commit)}""",
         env,
     )
+
+
+def _lines(*texts: str) -> str:
+    return "".join(f"{text}\n" for text in texts)
 
 
 def both(one: Script, other: Script) -> Script:
