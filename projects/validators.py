@@ -99,7 +99,7 @@ def validate_ref_length(value: str) -> None:
     """Refuse a name that is too long, with the way out: a tag or a commit leads to the same code."""
     if len(value) > LONGEST_REF:
         raise ValidationError(
-            _("branch has %(length)d characters, at most %(most)d are possible: give a tag or the commit instead."),
+            _("branch may have at most %(most)d characters, and has %(length)d: give a tag or the commit instead."),
             params={"length": len(value), "most": LONGEST_REF},
         )
 

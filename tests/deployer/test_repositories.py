@@ -480,7 +480,7 @@ def test_a_virtual_environment_in_a_release_is_refused_with_a_way_out(site):
 def test_a_branch_of_more_than_a_hundred_characters_is_refused_with_a_way_out(site):
     with pytest.raises(LaunchRefusedError) as refused:
         site.deployed(branch="feature/" + "x" * 100)
-    words = "branch has 108 characters, at most 100 are possible: give a tag or the commit instead."
+    words = "branch may have at most 100 characters, and has 108: give a tag or the commit instead."
     assert (refused.value.message, refused.value.field) == (words, "branch")
 
 
