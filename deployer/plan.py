@@ -122,6 +122,9 @@ class Plan:
     shared_paths: str = ""
     run_as: str = ""
     watch_for: int = 1
+    submodules: bool = False
+    lfs: bool = False
+    keeps_database_files: bool = False
 
     @classmethod
     def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":

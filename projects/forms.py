@@ -64,8 +64,11 @@ _PROSE = {"name", "description", "environment", "project_type", "git_credential"
 #: The headings of a project's form, here and in the admin, and the fields below each.
 SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     ("", ("name", "description", "environment", "project_type")),
-    (gettext_lazy("Code"), ("git_url", "git_credential", "default_branch")),
-    (gettext_lazy("Build"), ("auto_install", "install_script", "build_script", "output_dir")),
+    (gettext_lazy("Code"), ("git_url", "git_credential", "default_branch", "submodules", "lfs")),
+    (
+        gettext_lazy("Build"),
+        ("auto_install", "install_script", "build_script", "output_dir", "keeps_database_files"),
+    ),
     (
         gettext_lazy("On the servers"),
         (
@@ -173,7 +176,8 @@ class GuidedForm(ProjectForm):
     class Meta(ProjectForm.Meta):
         fields = (
             *StartForm.Meta.fields,
-            *("project_type", "default_branch", "auto_install", "install_script", "build_script", "output_dir"),
+            *("project_type", "default_branch", "submodules", "lfs"),
+            *("auto_install", "install_script", "build_script", "output_dir"),
             *("deploy_path", "shared_paths", "deploy_script_path", "process_name", "watch_for"),
         )
 

@@ -65,6 +65,16 @@ class Project(models.Model):
         help_text=_("For a private repository: an SSH key, or a user name and a token as the password."),
     )
     default_branch = models.CharField(_("default branch"), max_length=100, default="main", validators=[validate_ref])
+    submodules = models.BooleanField(
+        _("submodules"),
+        default=False,
+        help_text=_("Fetch the submodules of the repository too. The git credential is sent to its own hosts alone."),
+    )
+    lfs = models.BooleanField(
+        _("LFS files"),
+        default=False,
+        help_text=_("Fetch the large files that the repository keeps in git LFS; git-lfs must be installed."),
+    )
 
     auto_install = models.BooleanField(
         _("install dependencies"),
@@ -83,6 +93,14 @@ class Project(models.Model):
         blank=True,
         validators=[validate_relative_folder],
         help_text=_("The folder that is released, like “dist”. Empty: the whole work folder."),
+    )
+    keeps_database_files = models.BooleanField(
+        _("database files are meant"),
+        default=False,
+        help_text=_(
+            "The SQLite files in releases are only read. Without this, a build that has some outside of the shared "
+            "paths fails: each release would begin with another database."
+        ),
     )
 
     deploy_path = models.CharField(

@@ -91,6 +91,19 @@ def validate_git_url(value: str) -> None:
     validate_host(host or "")
 
 
+#: Characters of a branch, a tag or a commit, as the database has room for.
+LONGEST_REF = 100
+
+
+def validate_ref_length(value: str) -> None:
+    """Refuse a name that is too long, with the way out: a tag or a commit leads to the same code."""
+    if len(value) > LONGEST_REF:
+        raise ValidationError(
+            _("branch may have at most %(most)d characters, and has %(length)d: give a tag or the commit instead."),
+            params={"length": len(value), "most": LONGEST_REF},
+        )
+
+
 def validate_ref(value: str) -> None:
     """A branch, a tag or a commit, by the rules of git-check-ref-format(1)."""
     validate_one_line(value)

@@ -69,3 +69,20 @@ def storable(text: str) -> str:
     except UnicodeEncodeError:  # half of a pair, as no decoder of bytes gives it
         data = text.encode(errors="replace")
     return data.decode(errors="replace").replace("\0", "")
+
+
+#: A line that names a cause, as programs write it, and how much of one is shown.
+_CAUSE = re.compile(r"\W*(?:[\w./-]{1,40}(?: ERR)?[:!] ?)?(?:fatal|error|err!|exception|panic|cannot)\b", re.IGNORECASE)
+_LONGEST_LINE = 400
+
+
+def last_words(text: str, lines: int = 4) -> str:
+    """The last lines of what a program said; before them the first two that name a cause, if others follow these."""
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line for line in said[:-lines] if _CAUSE.match(line)][:2]
+    return " / ".join(_shortened(line) for line in [*causes, *said[-lines:]])
+
+
+def _shortened(line: str) -> str:
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} … {line[-half:]}"

@@ -90,7 +90,7 @@ ROOMS["deployer"] = {
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.plain": set(),
-    "launching": {*_BASE, "queue.sending", "releases", "probing"},
+    "launching": {*_BASE, "queue.sending", "releases", "repositories", "probing"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
     "api": {*_BASE, "launching", "log", "releases", "probing"},
     "web": {

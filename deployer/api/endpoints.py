@@ -11,6 +11,7 @@ from functools import wraps
 from typing import IO, Annotated, Any, TypeVar, cast
 
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db.models import Model, Prefetch, QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
@@ -51,6 +52,7 @@ from people.models import ApiToken
 from people.sign_in import count_token_guess
 from people.writes import if_nobody_else_writes
 from projects.models import Project
+from projects.validators import validate_ref_length
 from servers.fields import DecryptionError
 from servers.models import Server, ServerGroup
 
@@ -280,9 +282,19 @@ def _refused(request: HttpRequest, error: RefusedError) -> HttpResponse:
 @api.exception_handler(ValidationError)
 def _does_not_fit(request: HttpRequest, error: ValidationError) -> HttpResponse:
     places = [".".join(str(part) for part in each["loc"] if part not in _SOURCES) for each in error.errors]
-    sentences = [f"{place}: {each['msg']}." for place, each in zip(places, error.errors, strict=True)]
+    sentences = [_sentence_about(place, each) for place, each in zip(places, error.errors, strict=True)]
     body = ErrorShape(detail=" ".join(sentences), field=places[0].partition(".")[0])
     return api.create_response(request, body, status=422)
+
+
+def _sentence_about(place: str, error: dict[str, Any]) -> str:
+    """What is wrong with one value of a request."""
+    if place == "branch" and error["type"] == "string_too_long":
+        try:
+            validate_ref_length(str(error.get("input", "")))
+        except DjangoValidationError as too_long:
+            return " ".join(too_long.messages)
+    return f"{place}: {error['msg']}."
 
 
 @api.exception_handler(DecryptionError)

@@ -1,146 +1,44 @@
-"""From a git address to a stored release, on this machine: clone, install, build, pack.
+"""From an exported tree to a stored release, on this machine: install, build, pack.
 
-The repository is fetched by deployer itself. Everything after that runs what the repository says, and so in a room of
-its own, as `deployer.releases.isolation` finds it: from the first of its scripts on, what is in there is not trusted.
+The repository was fetched by deployer itself. What is done here runs what the repository says, and so in a room of its
+own, as `deployer.releases.isolation` finds it: from the first of its scripts on, what is in there is not trusted.
 """
 
-import contextlib
 import hashlib
 import json
-import signal
 import stat
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from shlex import quote
 
-from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.database import insist
+from deployer.engine.cloning import Checkout
+from deployer.engine.scripts import BuildError, end_leftovers, listed, run_here
 from deployer.engine.work import Work
 from deployer.models import Release
 from deployer.plan import Plan
 from deployer.releases.archives import size_in_words
 from deployer.releases.caches import kept_folders
+from deployer.releases.contents import Contents
+from deployer.releases.databases import database_files
 from deployer.releases.isolation import BuildRoom, isolation
 from deployer.releases.store import store
-from deployer.releases.workfolders import WorkFolder
-from deployer.repositories.mirror import Mirror
 from projects.commands import build as build_commands
-from projects.commands import git
 from projects.commands import release as release_commands
-from projects.validators import validate_git_url
-from servers.errors import ScriptTimeoutError, ShellError
-from servers.isolation import LimitError
 from servers.local import LocalShell
-from servers.models import Credential
 from servers.sentences import because, sentences
 from servers.shell import Script
-
-
-class BuildError(ShellError):
-    """The code could not be fetched, built or packed."""
-
-
-@dataclass(frozen=True)
-class Checkout:
-    """The exported tree of one commit: ``tree`` lies in ``folder``, which is deleted in the end."""
-
-    folder: Path
-    tree: Path
-    commit: str
-
-
-@contextlib.contextmanager
-def clone(work: Work) -> Iterator[Checkout]:
-    """Fetch once, resolve the branch to a commit and export it into a work folder of its own."""
-    plan = work.plan
-    try:
-        validate_git_url(plan.git_url)
-    except ValidationError as error:
-        raise BuildError(_("The repository cannot be cloned"), " ".join(error.messages)) from error
-    work_folder = WorkFolder(str(work.deployment.pk))
-    folder = work_folder.path
-    shell = LocalShell(work.deployment.claim)
-    try:
-        tree = folder / "tree"
-        tree.mkdir()
-        tree.chmod(0o755)  # a release has its mode, whatever the umask here
-        with WorkFolder("git") as private:  # the login lies there, and is gone before anything of the tree runs
-            commit = _export(work, shell, private.path, tree)
-        yield Checkout(folder, tree, commit)
-    finally:
-        _end_leftovers(work, shell)
-        work_folder.close()
-
-
-def _export(work: Work, shell: LocalShell, private: Path, tree: Path) -> str:
-    """Fetch, and export the branch's commit into ``tree``; gives its hash."""
-    plan, deployment = work.plan, work.deployment
-    mirror = Mirror(plan.git_url, _login(plan), private)
-    work.log.mask = work.log.mask.knowing(mirror.secrets)
-    path, env = str(mirror.path), mirror.env
-    work.log.say(_("Fetching %s") % plan.git_url)
-    with mirror.locked(work.check):
-        _fetch(work, shell, mirror)
-        found: list[bytes] = []
-        code = shell.run(
-            git.resolve(path, deployment.branch, env),
-            lambda _stream, data: found.append(data),
-            timeout=60,
-            stop=work.stop,
-        )
-        if code:
-            raise BuildError(
-                _("“%s” was not found in the repository") % deployment.branch,
-                _("there is no branch, tag or commit with that name"),
-                _("Push it first, or choose another one."),
-            )
-        commit, subject = [*b"".join(found).decode(errors="replace").split("\n"), ""][:2]
-        _run(work, shell, git.export(path, commit, str(tree), env), _("The commit could not be exported"))
-    deployment.commit_hash, deployment.commit_message = commit, subject
-    insist(lambda: deployment.held().update(commit_hash=commit, commit_message=subject))
-    work.log.say(f"{deployment.branch} → {commit[:12]} {subject}")
-    return commit
-
-
-def _fetch(work: Work, shell: LocalShell, mirror: Mirror) -> None:
-    """Bring the mirror up to date; a redirect is explained."""
-    what = _("Fetching %s failed") % mirror.url
-    try:
-        _run(work, shell, mirror.fetching(), what)
-    except BuildError as error:
-        if git.is_redirected(error.why):
-            raise BuildError(what, *mirror.explain(error.why)) from error
-        raise
-
-
-def _end_leftovers(work: Work, shell: LocalShell) -> None:
-    if left := shell.sweep():
-        work.log.warn(_("Ended %d processes that the build had left running") % left)
-
-
-def _login(plan: Plan) -> Credential | None:
-    """The login to the repository; nothing where the project has none."""
-    if plan.git_credential_id is None:
-        return None
-    login = Credential.objects.filter(pk=plan.git_credential_id).first()
-    if login is None:
-        raise BuildError(
-            _("The repository cannot be cloned"),
-            _("the git credential of the project was deleted after the launch"),
-            _("Choose another one in the project, then deploy again."),
-        )
-    return login
 
 
 def build_key(plan: Plan, commit: str) -> str:
     """The digest of everything that goes into a build: two builds with the same digest make the same release."""
     names = ("project_type", "auto_install", "install_script", "build_script", "output_dir")
-    ingredients = [commit, {name: getattr(plan, name) for name in names}, plan.variables_for("build")]
+    values = {name: getattr(plan, name) for name in names}
+    # What is off leaves the digests as they were before it was known: their releases can still be used again.
+    values |= {name: True for name in ("submodules", "lfs", "keeps_database_files") if getattr(plan, name)}
+    ingredients = [commit, values, plan.variables_for("build")]
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
@@ -171,9 +69,9 @@ def build(work: Work, checkout: Checkout) -> Release:
     shell = LocalShell(work.deployment.claim, room.for_scripts())
     for what, script in _build_scripts(work, room, env, [path.name for path in checkout.tree.iterdir()]):
         work.log.say(what)
-        _run(work, shell, script, _("%s failed") % what)
+        run_here(work, shell, script, _("%s failed") % what)
         work.check()
-    _end_leftovers(work, shell)
+    end_leftovers(work, shell)
     tar = _pack(work, checkout, room)
     release = Release(
         project_id=work.deployment.project_id,
@@ -183,7 +81,7 @@ def build(work: Work, checkout: Checkout) -> Release:
         build_key=build_key(plan, checkout.commit),
         created_by=work.deployment.created_by,
     )
-    store(release, tar)
+    store(release, tar, lambda contents: _refuse_databases(work, tar, contents))
     work.log.say(
         _("Built %(version)s: %(files)d files, %(size)s, packed %(packed)s")
         % {
@@ -194,6 +92,22 @@ def build(work: Work, checkout: Checkout) -> Release:
         }
     )
     return release
+
+
+def _refuse_databases(work: Work, tar: Path, contents: Contents) -> None:
+    """Refuse a release with a database in it that an application would write to, unless that is meant."""
+    if work.plan.keeps_database_files:
+        return
+    if found := database_files(tar, contents, work.plan.shared):
+        raise BuildError(
+            _("The release was not packed"),
+            _("it has database files in it, and what an application writes there is lost with the next release: %s")
+            % listed(found),
+            _(
+                "Name them in shared_paths, or delete them in the build script. If they are only read, tick "
+                "“database files are meant” in the project (keeps_database_files)."
+            ),
+        )
 
 
 def _room(work: Work, checkout: Checkout) -> BuildRoom:
@@ -247,65 +161,9 @@ def _pack(work: Work, checkout: Checkout, room: BuildRoom) -> Path:
             _("Correct output_dir, or the build script that should create it."),
         ),
     }
-    _run(work, shell, script, _("Packing failed"), explained)
-    _end_leftovers(work, shell)
+    run_here(work, shell, script, _("Packing failed"), explained)
+    end_leftovers(work, shell)
     tar = (room.packed_here / "release.tar").rename(checkout.folder / "release.tar")
     if not stat.S_ISREG(tar.lstat().st_mode):
         raise BuildError(_("Packing failed"), _("the archive is no plain file"))
     return tar
-
-
-#: By the name of a limit, its setting.
-_SETTINGS = {
-    "memory": "DEPLOYER_BUILD_MEMORY_MB",
-    "processes": "DEPLOYER_BUILD_PROCESSES",
-    "disk": "DEPLOYER_BUILD_DISK_MB",
-    "free": "DEPLOYER_KEEP_FREE_MB",
-}
-#: The status of a script that was killed because a file of it grew too large.
-_FILE_TOO_LARGE = 128 + signal.SIGXFSZ
-
-
-def _run(
-    work: Work, shell: LocalShell, script: Script, what: str, explained: Mapping[int, BuildError] | None = None
-) -> None:
-    """Run one script with its output in the log; a failing one is a `BuildError` with its last words.
-
-    ``explained``: the errors of statuses that mean something.
-    """
-    output = work.log.output()
-    last: list[bytes] = []
-
-    def take(stream: str, data: bytes) -> None:
-        output(stream, data)
-        if stream == "stderr":
-            last[:] = [(b"".join(last) + data)[-2000:]]
-
-    try:
-        code = shell.run(script, take, timeout=work.plan.script_timeout, stop=work.stop, room=work.log.room)
-    except ScriptTimeoutError as error:
-        raise BuildError(
-            what,
-            _("it ran longer than its limit of %d seconds and was ended") % work.plan.script_timeout,
-            _("Raise script_timeout if it needs longer."),
-        ) from error
-    except LimitError as error:
-        raise _over(what, error.what, _SETTINGS[error.limit]) from error
-    finally:
-        output.finish()
-    if code in (explained or {}):
-        raise (explained or {})[code]
-    if code == _FILE_TOO_LARGE:
-        raise _over(what, _("a file of it became larger than it may"), _SETTINGS["disk"])
-    if code:
-        words = work.log.mask(b"".join(last).decode(errors="replace"))
-        lines = [line.strip() for line in words.splitlines() if line.strip()][-4:]
-        raise BuildError(what, _("status %d") % code + (f" ({' / '.join(lines)[-400:]})" if lines else ""))
-
-
-def _over(what: str, why: str, setting: str) -> BuildError:
-    """The end of a script that took more than it may."""
-    value = {"setting": setting, "value": getattr(settings, setting)}
-    return BuildError(
-        what, f"{why} ({setting}={value['value']})", _("Correct the build, or change %(setting)s.") % value
-    )

@@ -2,7 +2,8 @@
 
 from typing import Any, cast
 
-from deployer.engine.building import build, built_before, clone
+from deployer.engine.building import build, built_before
+from deployer.engine.cloning import clone
 from deployer.engine.rollout import on_every_server, roll_out
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun

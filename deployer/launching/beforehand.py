@@ -10,10 +10,14 @@ from django.utils.translation import gettext as _
 
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import Accepted, check_launch, refusal_while_active
+from deployer.plan import Plan
 from deployer.probing.identity import Question
 from deployer.probing.look import Finding, Level, findings, look
 from deployer.probing.place import real_place
-from deployer.releases.isolation import isolation
+from deployer.releases.isolation import isolation, lacks, remedy_for_lacking
+from deployer.releases.tools import missing_tools
+from deployer.repositories.mirror import mirror_of
+from projects.commands.build import automatic_install, tools_of_install
 from projects.commands.matching import Found
 from projects.commands.proof import listed, unknown_process
 from servers.errors import ShellError, explained
@@ -24,7 +28,7 @@ from servers.ssh.shell import connect
 def preflight_of(request: LaunchRequest) -> list[Finding]:
     """All findings before a launch; the servers are asked in parallel. Raises `LaunchRefusedError`."""
     accepted = check_launch(request)
-    found = [*_skipped(accepted), *_in_several_groups(accepted), *_isolation(request)]
+    found = [*_skipped(accepted), *_in_several_groups(accepted), *_isolation(request), *_tools(request, accepted.plan)]
     in_the_way = refusal_while_active(request.project)
     if in_the_way.blocking:
         found.append(Finding(Level.WARNING, in_the_way.message))
@@ -37,6 +41,25 @@ def _isolation(request: LaunchRequest) -> list[Finding]:
         return []
     level = Level.ERROR if isolation().is_refused else Level.WARNING
     return [Finding(level, isolation().told(), isolation().reason(), isolation().remedy())]
+
+
+def _tools(request: LaunchRequest, plan: Plan) -> list[Finding]:
+    """The programs that a build may need and would not find on this machine.
+
+    The automatic install is known by the files of the branch, where it was fetched before.
+    """
+    if request.is_restart_only or request.release is not None:
+        return []
+    told = _("The scripts seem to need %s, which builds do not find")
+    found = [Finding(Level.WARNING, told % tool, "", remedy_for_lacking()) for tool in missing_tools(plan)]
+    if plan.auto_install and not plan.install_script:
+        with mirror_of(request.project) as mirror:
+            command = automatic_install(plan.project_type, mirror.top_folder(request.code))
+        for tool in tools_of_install(command):
+            if lacks(tool, plan.variables_for("build")):
+                why = _("builds do not find the program %s") % tool
+                found.append(Finding(Level.ERROR, _("%s would fail") % command, why, remedy_for_lacking()))
+    return found
 
 
 def _skipped(accepted: Accepted) -> list[Finding]:

@@ -18,7 +18,7 @@ from deployer.models.release import Release
 from deployer.models.standing import renew_of_targets
 from people.models import User
 from projects.models import Project
-from projects.validators import validate_ref
+from projects.validators import validate_ref, validate_ref_length
 from servers.fields import DecryptionError, EncryptedJSONField
 from servers.models import Environment, Server, ServerGroup
 from servers.sentences import as_stored
@@ -29,6 +29,7 @@ def validated_branch(value: str) -> str:
     field = Deployment._meta.get_field("branch")
     if not value.strip():
         raise ValidationError(_("A full deployment needs a branch, a tag or a commit."))
+    validate_ref_length(value)
     field.run_validators(value)
     return value
 

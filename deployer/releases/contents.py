@@ -66,6 +66,10 @@ _WHY = {
 }
 
 
+#: The interpreter of a virtual environment: a link to the Python of the machine where it was made.
+_PYTHON_OF_ENVIRONMENT = re.compile(r"(?:^|/)bin/python[0-9.]*$")
+
+
 class UnsafeArchiveError(ShellError):
     """An archive that must not be released."""
 
@@ -223,6 +227,16 @@ def _refused(told: dict[str, str], status: int, *, is_late: bool, words: Words, 
             words.what,
             _("nothing says in which encoding its names are. One of them is %s") % _readings(raw),
             _("Choose the encoding in which it reads right (--encoding), or pack it with names in UTF-8."),
+        )
+    if code == "out" and _PYTHON_OF_ENVIRONMENT.search(entry):
+        return words.error(
+            words.what,
+            _("“%(name)s” leads out of it: a virtual environment works only on the machine where it was made")
+            % {"name": entry},
+            _(
+                "Make it on the server, in the restart script: python3 -m venv, then pip install. To install nothing "
+                "from the network there, release wheels (pip wheel -w wheels -r requirements.txt in the build script)."
+            ),
         )
     if why := _WHY.get(code):
         bounds = {"most": NAME, "part": PART, "header": HEADER >> 10, "pieces": PIECES, "name": entry}

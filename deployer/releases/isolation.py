@@ -249,6 +249,17 @@ class BuildRoom:
         return place if self.isolation.way == Way.SANDBOX else str(self._folders[place])
 
 
+def lacks(tool: str, environment: Mapping[str, str]) -> bool:
+    """Whether no build would find the program ``tool``, with these variables of its own."""
+    room = BuildRoom(isolation(), settings.BUILDS_DIR)
+    return shutil.which(tool, path=environment.get("PATH", room.search_path)) is None
+
+
+def remedy_for_lacking() -> str:
+    """What to do about a program that builds do not find."""
+    return _("Install it on deployer's machine in /usr or /opt, or name its folder in DEPLOYER_BUILD_PATHS.")
+
+
 class _Disk:
     """Looks at the disk while a build runs: what its ``folders`` take, and what is left. Raises `LimitError`.
 

@@ -1,6 +1,7 @@
 """The store of releases: how they come in, which archives may go, how much room they take."""
 
 import contextlib
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,12 +31,16 @@ def need_store() -> None:
         default_storage.exists("deployer")
 
 
-def store(release: Release, tar: Path) -> None:
+def store(release: Release, tar: Path, accept: Callable[[Contents], None] | None = None) -> None:
     """Check and compress the plain archive ``tar`` and save ``release`` with it and its manifest.
 
-    The compressed one is made beside ``tar``. Raises `UnsafeArchiveError` and `archives.StoreError`.
+    The compressed one is made beside ``tar``. ``accept`` may refuse what is in it by raising an error. Raises
+    `UnsafeArchiveError` and `archives.StoreError`.
     """
-    keep(release, tar, check_archive(tar))
+    contents = check_archive(tar)
+    if accept is not None:
+        accept(contents)
+    keep(release, tar, contents)
 
 
 def keep(release: Release, tar: Path, contents: Contents) -> None:

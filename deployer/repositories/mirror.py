@@ -5,13 +5,15 @@ import contextlib
 import fcntl
 import hashlib
 import http.client
+import os
+import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -35,6 +37,13 @@ READ_LIMIT, FETCH_LIMIT, ASK_LIMIT, REDIRECT_LIMIT = 10, 60, 25, 5
 LONGEST_ADDRESS = 300
 #: Branches, and tags, that a page proposes, and among how many it looks for what is typed.
 NAMES, SEARCHED_NAMES = 200, 5000
+#: What a git that was killed, or a power cut, leaves in a mirror: all others would be refused because of a lock.
+_LEFT = (
+    *("*.lock", "refs/**/*.lock", "info/*.lock", "objects/info/**/*.lock", "objects/pack/*.lock", "reftable/*.lock"),
+    *("objects/pack/tmp_*", "objects/pack/.tmp-*", "objects/??/tmp_obj_*", "objects/tmp_objdir-*"),
+)
+#: Seconds that are waited for another git, which may be at what would be deleted.
+_OTHER_GIT = 5.0
 
 
 def mirror_path(url: str) -> Path:
@@ -53,14 +62,16 @@ class Mirror:
     def __init__(self, url: str, credential: Credential | None, folder: Path, *, chosen: bool = False) -> None:
         self.url = url
         self.path = mirror_path(url)
-        self.secrets: list[str] = []
-        self._refusal = "" if credential is None or chosen else _refusal(url, credential)
+        proxy = {name: os.environ[name] for name in git.PROXY if name in os.environ}
+        self.secrets = [*_passwords_in(proxy.values())]
+        #: Why the credential is not sent to the host of ``url``; empty if it is.
+        self.refusal = "" if credential is None or chosen else _refusal(url, credential)
         settings.MIRRORS_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
         configuration, home = folder / "gitconfig", folder / "nobody"
         configuration.write_text(git.CONFIGURATION)
         home.mkdir(mode=0o700, exist_ok=True)
-        self.env = git.environment(str(configuration), str(home), local_allowed=is_local_git_url(url))
-        login = None if self._refusal else credential
+        self.env = git.environment(str(configuration), str(home), local_allowed=is_local_git_url(url), proxy=proxy)
+        login = None if self.refusal else credential
         try:
             key_file = self._log_in(login, folder)
         except (ValidationError, DecryptionError) as error:
@@ -76,7 +87,7 @@ class Mirror:
         """Let git use the login; gives the file of its key. Raises an error where it cannot be read."""
         if login is None:
             return ""
-        self.secrets = login.secrets()
+        self.secrets += login.secrets()
         if login.kind == Credential.Kind.SSH_KEY:
             return str(_private(folder / "git_key", openssh_key(login.private_key, login.passphrase)))
         askpass = _private(folder / "askpass", git.ASKPASS)
@@ -97,8 +108,8 @@ class Mirror:
 
         Raises `NotReadyError` where the credential is not for the host of the repository.
         """
-        if self._refusal:
-            raise NotReadyError(_("%s was not fetched") % self.url, self._refusal, binding.remedy())
+        if self.refusal:
+            raise NotReadyError(_("%s was not fetched") % self.url, self.refusal, binding.remedy())
         return git.fetch(str(self.path), self.url, self.env)
 
     def explain(self, said: str) -> tuple[str, str]:
@@ -128,15 +139,48 @@ class Mirror:
                 except BlockingIOError:
                     check()
                     time.sleep(0.2)
-            self._delete_old_locks()
+            self._delete_leftovers(check)
             yield
 
-    def _delete_old_locks(self) -> None:
-        """Delete what a git that was killed has left locked: every other one would be refused for ever."""
-        left = [*self.path.glob("*.lock"), *(self.path / "refs").rglob("*.lock")]
-        if left and not _is_named(str(self.path)):
-            for path in left:
-                path.unlink(missing_ok=True)
+    def _delete_leftovers(self, check: Callable[[], None]) -> None:
+        """Delete what a git that is gone has left; what another one, which still runs, may be at is left alone."""
+        _delete(self._aside)
+        left = [path for pattern in _LEFT for path in self.path.glob(pattern)]
+        until = time.monotonic() + _OTHER_GIT
+        while left and _is_named(str(self.path)):
+            if time.monotonic() > until:
+                return
+            check()
+            time.sleep(0.2)
+        for path in left:
+            _delete(path)
+
+    @property
+    def _aside(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.damaged")
+
+    def is_at_fault(self, said: str) -> bool:
+        """Whether git said this because of the mirror: the repository itself answers, and lets this login in."""
+        if git.is_elsewhere(said):
+            return False
+        try:
+            return self.read(git.answers(self.url, self.env), ASK_LIMIT)[0] == 0
+        except ShellError:
+            return False
+
+    @contextlib.contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Within it another mirror is made, under the same lock; where that fails, this one comes back."""
+        if os.path.lexists(self.path):
+            self.path.rename(self._aside)
+        try:
+            yield
+        except BaseException:
+            if os.path.lexists(self._aside):
+                _delete(self.path)
+                self._aside.rename(self.path)
+            raise
+        _delete(self._aside)
 
     def read(self, script: Script, timeout: float = READ_LIMIT) -> tuple[int, str, str]:
         """Run a short git command; gives its status and what it printed on both streams."""
@@ -157,6 +201,13 @@ class Mirror:
         """The commit of a branch, a tag or a commit; empty where there is none of that name."""
         code, stdout, _stderr = self.read(git.resolve(str(self.path), name, self.env))
         return "" if code else stdout.split("\n")[0]
+
+    def top_folder(self, name: str) -> list[str]:
+        """The names in the top folder of a branch, a tag or a commit; none where there is none of that name."""
+        if self.fetched_at is None or not (commit := self.resolve(name)):
+            return []
+        code, stdout, _stderr = self.read(git.top_folder(str(self.path), commit, self.env))
+        return [] if code else [each for each in stdout.split("\0") if each]
 
 
 @contextlib.contextmanager
@@ -227,8 +278,16 @@ def _asked(mirror: Mirror, script: Script, what: str, limit: float) -> str:
     if code:
         for secret in mirror.secrets:
             stderr = stderr.replace(secret, "••••••")
-        raise NotReadyError(what, *mirror.explain(stderr))
+        raise _GitFailedError(stderr, what, *mirror.explain(stderr))
     return stdout
+
+
+class _GitFailedError(NotReadyError):
+    """A git command that failed, and what it ``said``."""
+
+    def __init__(self, said: str, *words: str) -> None:
+        super().__init__(*words)
+        self.said = said
 
 
 def fetch(project: Project) -> None:
@@ -247,7 +306,13 @@ def fetch(project: Project) -> None:
     with WorkFolder("git") as folder:
         mirror = Mirror(project.git_url, project.git_credential, folder.path)
         with mirror.locked(check):
-            _asked(mirror, mirror.fetching(), what, max(until - time.monotonic(), 1))
+            try:
+                _asked(mirror, mirror.fetching(), what, max(until - time.monotonic(), 1))
+            except _GitFailedError as error:
+                if not mirror.is_at_fault(error.said):
+                    raise
+                with mirror.set_aside():
+                    _asked(mirror, mirror.fetching(), what, FETCH_LIMIT)
 
 
 def _refusal(url: str, credential: Credential) -> str:
@@ -282,6 +347,22 @@ def _is_named(name: str) -> bool:
             if name.encode() in (process / "cmdline").read_bytes() or name == str((process / "cwd").readlink()):
                 return True
     return False
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, a link or a folder, whatever is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _passwords_in(proxies: Iterable[str]) -> Iterator[str]:
+    """The passwords in the addresses of proxies, as they stand there and as they are meant."""
+    for proxy in proxies:
+        with contextlib.suppress(ValueError):
+            if password := urlsplit(proxy).password:
+                yield from {password, unquote(password)}
 
 
 def _private(path: Path, text: str) -> Path:

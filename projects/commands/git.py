@@ -7,12 +7,13 @@ netrc, no ticket.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from shlex import quote
 from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy
 
+from servers.sentences import last_words
 from servers.shell import Script
 
 #: The one configuration that git reads. Without redirects, a server of the old kind cannot name another one as an
@@ -40,13 +41,23 @@ CONFIGURATION = """\
     templateDir =
 """
 
-#: The configuration of a mirror, written again before each fetch.
-_OF_A_MIRROR = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+#: The configuration of a mirror, written again before each fetch; by the kind of its hashes.
+_OF_A_MIRROR = {
+    "sha1": "[core]\n\trepositoryformatversion = 0\n\tbare = true\n",
+    "sha256": "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = sha256\n",
+}
+#: The configuration of the repository within a build.
+_OF_A_BUILD = {kind: text.replace("bare = true", "bare = false") for kind, text in _OF_A_MIRROR.items()}
+#: The variables of deployer's own environment that name a proxy, as git reads them.
+PROXY = ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
 
 
-def environment(configuration: str, home: str, *, local_allowed: bool) -> dict[str, str]:
-    """The variables that every git command runs with; ``home`` is an empty folder."""
+def environment(
+    configuration: str, home: str, *, local_allowed: bool, proxy: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The variables that every git command runs with; ``home`` is an empty folder, ``proxy`` has those of `PROXY`."""
     return {
+        **(proxy or {}),
         "HOME": home,
         "XDG_CONFIG_HOME": home,
         "GIT_ALLOW_PROTOCOL": "https:ssh:file" if local_allowed else "https:ssh",
@@ -84,12 +95,15 @@ def ssh_command(key_file: str, known_hosts: str, *, batch: bool) -> str:
     return " ".join(["ssh -F /dev/null", *(f"-o {quote(option)}" for option in options)])
 
 
-#: GIT_ASKPASS and SSH_ASKPASS: answers the questions about the login to $DEPLOYER_GIT_HOST, and no other one. The
-#: login is in two files of a private folder: what is in the environment is also in that of everything below.
+#: GIT_ASKPASS and SSH_ASKPASS: answers the questions about the login to $DEPLOYER_GIT_HOST, and no other one; git-lfs
+#: asks with other quotation marks than git. The login is in two files of a private folder: what is in the environment
+#: is also in that of everything below.
 ASKPASS = """#!/bin/sh
 case $1 in
 "Username for 'https://$DEPLOYER_GIT_HOST': ") exec cat -- "$DEPLOYER_GIT_LOGIN/username" ;;
 "Password for 'https://"*"@$DEPLOYER_GIT_HOST': ") exec cat -- "$DEPLOYER_GIT_LOGIN/password" ;;
+"Username for \"https://$DEPLOYER_GIT_HOST\"") exec cat -- "$DEPLOYER_GIT_LOGIN/username" ;;
+"Password for \"https://"*"@$DEPLOYER_GIT_HOST\"") exec cat -- "$DEPLOYER_GIT_LOGIN/password" ;;
 *"@$DEPLOYER_GIT_HOST's password: " | "("*"@$DEPLOYER_GIT_HOST) "*) exec cat -- "$DEPLOYER_GIT_LOGIN/password" ;;
 *) exit 1 ;;
 esac
@@ -97,15 +111,51 @@ esac
 
 
 def fetch(mirror: str, url: str, env: Mapping[str, str]) -> Script:
-    """Bring the bare mirror up to date with all branches and tags of ``url``; make it first where there is none."""
+    """Bring the bare mirror up to date with all branches and tags of ``url``; make it first where there is none.
+
+    Its hashes are of the kind that the repository has; git says only in an error that they are SHA-256.
+    """
+    m = quote(mirror)
     return Script(
-        f"[ -d {quote(mirror)}/objects ] || git init --quiet --bare -- {quote(mirror)}\n"
-        f"printf {quote(_OF_A_MIRROR)} >{quote(mirror)}/config\n"
-        f"rm -f {quote(mirror)}/objects/info/alternates {quote(mirror)}/objects/info/http-alternates\n"
-        f"git -C {quote(mirror)} fetch --quiet --prune --force --no-tags -- {quote(url)}"
-        " '+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'",
+        f"""begin() {{
+[ -d {m}/objects ] || git init --quiet --bare --object-format="$1" -- {m}
+case $1 in sha256) printf {quote(_OF_A_MIRROR["sha256"])} ;; *) printf {quote(_OF_A_MIRROR["sha1"])} ;; esac >{m}/config
+for other in {m}/objects/info/alternates {m}/objects/info/http-alternates; do
+[ ! -e "$other" ] || rm -f "$other"
+done
+}}
+bring() {{
+git -C {m} fetch --quiet --prune --force --no-tags -- {quote(url)} \
+'+refs/heads/*:refs/heads/*' '+refs/tags/*:refs/tags/*'
+}}
+if [ -d {m}/objects ]; then
+case $([ ! -r {m}/config ] || echo "$(<{m}/config)") in *"objectFormat = sha256"*) begin sha256 ;; *) begin sha1 ;; esac
+bring
+exit
+fi
+begin sha1
+if said=$(bring 2>&1); then exit 0; fi
+case $said in
+*"mismatched algorithms"*) rm -rf -- {m}; begin sha256; bring ;;
+*) printf '%s\\n' "$said" >&2; exit 1 ;;
+esac""",
         env,
     )
+
+
+def has_commit(mirror: str, commit: str, env: Mapping[str, str]) -> Script:
+    """Exit 0 where the mirror has the commit."""
+    return Script(f"git -C {quote(mirror)} cat-file -e {quote(f'{commit}^{{commit}}')} 2>/dev/null", env)
+
+
+def fetch_commit(mirror: str, url: str, commit: str, env: Mapping[str, str]) -> Script:
+    """Bring a commit that no branch and no tag leads to into the mirror."""
+    return Script(f"git -C {quote(mirror)} fetch --quiet --no-tags -- {quote(url)} {quote(commit)}", env)
+
+
+def answers(url: str, env: Mapping[str, str]) -> Script:
+    """Exit 0 where the repository at ``url`` answers and lets this login in. No mirror is used."""
+    return Script(f"git ls-remote -- {quote(url)} HEAD >/dev/null", env)
 
 
 def remote_branches(url: str, env: Mapping[str, str]) -> Script:
@@ -160,6 +210,13 @@ def contents(folder: str, object_ids: Sequence[str], env: Mapping[str, str]) -> 
     )
 
 
+#: What git says of a connection that broke, of a server that is broken itself, and of a full disk: whatever the mirror
+#: is like, another one would not help.
+_ELSEWHERE = (
+    r"early EOF|RPC failed|hung up|unexpected disconnect|onnection (?:reset|closed|timed out)|peration timed out"
+    r"|Could not resolve|Could not read from remote|expected flush|curl \d|^remote: (?:fatal|error)|remote error"
+    r"|upload-pack: not our ref|No space left|Disk quota|Out of memory"
+)
 _REDIRECTED = r"returned error: 30[12378]"
 #: What git asks a server first; a redirect leads to the same below another address.
 FIRST_QUESTION = "/info/refs?service=git-upload-pack"
@@ -208,6 +265,11 @@ _EXPLAINED = (
 )
 
 
+def is_elsewhere(said: str) -> bool:
+    """Whether git failed, by what it said, for a reason that no other mirror would change."""
+    return re.search(_ELSEWHERE, said, re.M) is not None
+
+
 def is_redirected(said: str) -> bool:
     """Whether git failed, by what it said, because the address redirects."""
     return re.search(_REDIRECTED, said) is not None
@@ -218,27 +280,173 @@ def explain(said: str) -> tuple[str, str]:
     for pattern, why, remedy in _EXPLAINED:
         if re.search(pattern, said):
             return str(why), str(remedy)
-    return " / ".join(line.strip() for line in said.splitlines() if line.strip())[:400], ""
+    return last_words(said), ""
 
 
 def resolve(mirror: str, name: str, env: Mapping[str, str]) -> Script:
-    """Print ``HASH<newline>SUBJECT`` of a branch, else a tag, else a commit; exit 4 when there is none."""
+    """Print the hash of a branch's commit, else a tag's, else of a commit; exit 4 when there is none."""
+    return Script(f'{_find(mirror, name)}\nprintf "%s\\n" "$commit"', env)
+
+
+def _find(mirror: str, name: str) -> str:
+    """The text that sets $commit to the hash that a name leads to, or exits with 4."""
     candidates = " ".join(quote(f"{prefix}{name}^{{commit}}") for prefix in ("refs/heads/", "refs/tags/", ""))
-    return Script(
+    return (
         f"for name in {candidates}; do\n"
-        f'if commit=$(git -C {quote(mirror)} rev-parse --verify --quiet --end-of-options "$name"); then\n'
-        f'exec git -C {quote(mirror)} log -1 --no-show-signature --format=%H%n%s "$commit"\n'
-        "fi\ndone\nexit 4",
-        env,
+        f'commit=$(git -C {quote(mirror)} rev-parse --verify --quiet --end-of-options "$name") && break\n'
+        "done\n"
+        '[ -n "$commit" ] || exit 4'
     )
+
+
+#: What a repository leaves out of archives, or fills in there, is part of a build all the same.
+_ATTRIBUTES = "* -export-ignore -export-subst\n"
 
 
 def export(mirror: str, commit: str, folder: str, env: Mapping[str, str]) -> Script:
-    """Unpack the tree of ``commit`` into ``folder``."""
+    """Unpack the tree of ``commit`` into ``folder``, files with ``export-ignore`` too."""
+    m = quote(mirror)
     return Script(
-        f"git -C {quote(mirror)} archive --format=tar {quote(commit)} | tar -x -C {quote(folder)}",
+        f"[ -d {m}/info ] || mkdir {m}/info\nprintf %s {quote(_ATTRIBUTES)} >{m}/info/attributes\n"
+        f"git -C {m} archive --format=tar {quote(commit)} | tar -x -C {quote(folder)}",
         env,
     )
+
+
+def top_folder(mirror: str, commit: str, env: Mapping[str, str]) -> Script:
+    """Print the names in the top folder of a commit, each with a NUL behind it."""
+    return Script(f"git -C {quote(mirror)} ls-tree -z --name-only {quote(commit)}", env)
+
+
+def size(mirror: str, commit: str, env: Mapping[str, str]) -> Script:
+    """Print how many bytes the files of a commit have in all."""
+    return Script(
+        f"git -C {quote(mirror)} ls-tree -r -l {quote(commit)} | awk '{{n += $4}} END {{printf \"%d\", n}}'", env
+    )
+
+
+def settings_in(mirror: str, commit: str, file: str, env: Mapping[str, str]) -> Script:
+    """Print the settings of a file of a commit that is written as git's configuration; `read_settings` reads them."""
+    return Script(f"git -C {quote(mirror)} config --blob {quote(f'{commit}:{file}')} --null --list", env)
+
+
+def read_settings(text: str) -> dict[str, str]:
+    """Take apart what `settings_in` printed: by name, the last value."""
+    rows = (row.partition("\n") for row in text.split("\0") if row)
+    return {name: value for name, _newline, value in rows}
+
+
+#: Commits and tags that a build's own repository has at most.
+_PAST, _TAGS = 1000, 100
+#: The mode of a submodule in a tree (gitlink).
+_SUBMODULE = "160000"
+
+
+class Outline(NamedTuple):
+    """A commit that a name leads to: its hash and subject, its submodules (commit by path), its .gitattributes files.
+
+    ``shallow`` are the commits at which the way back to the nearest tag ends, and ``tags`` the tags on that way.
+    ``branches`` lead to the commit itself.
+    """
+
+    commit: str
+    subject: str
+    branches: list[str]
+    tags: list[str]
+    shallow: list[str]
+    submodules: dict[str, str]
+    attributes: list[str]
+
+
+def outline(mirror: str, name: str, env: Mapping[str, str]) -> Script:
+    """Print what `read_outline` reads of a branch, else a tag, else a commit; exit 4 when there is none.
+
+    Nothing is said on standard error then: what is said there is about damage.
+    """
+    m = quote(mirror)
+    past = (
+        f"git -C {m} log --no-show-signature --decorate=full --decorate-refs=refs/tags/ --decorate-refs=refs/heads/ "
+        "--format='%H%x09%P%x09%D%x09%s'"
+    )
+    return Script(
+        f"""{_find(mirror, name)}
+since=
+for tags in {m}/refs/tags/*; do
+if [ -e "$tags" ] || {{ [ -s {m}/packed-refs ] && grep -q ' refs/tags/' {m}/packed-refs; }}; then
+since=$(git -C {m} describe --abbrev=0 "$commit" 2>/dev/null || \\
+git -C {m} describe --tags --abbrev=0 "$commit" 2>/dev/null) || since=
+fi
+break
+done
+if [ -n "$since" ]; then {past} --max-count={_PAST + 1} "$commit" --not "refs/tags/$since^@" --
+else {past} --max-count=1 "$commit" --
+fi
+printf '\\0'
+git -C {m} ls-tree -r -z "$commit" | grep -zE '^{_SUBMODULE} |[/[:space:]]\\.gitattributes$' || [ $? = 1 ]""",
+        env,
+    )
+
+
+def read_outline(text: str) -> Outline:
+    """Take apart what `outline` printed."""
+    past, _nul, special = text.partition("\0")
+    rows = [line.split("\t", 3) for line in past.split("\n") if line.count("\t") >= 3]
+    rows = rows if len(rows) <= _PAST else rows[:1]
+    submodules, attributes = {}, []
+    for entry in filter(None, special.split("\0")):
+        told, _tab, path = entry.partition("\t")
+        mode, _kind, object_id = told.split()
+        if mode == _SUBMODULE:
+            submodules[path] = object_id
+        else:
+            attributes.append(path)
+    refs = [[name.removeprefix("tag: ").removeprefix("HEAD -> ") for name in row[2].split(", ")] for row in rows]
+    tags = [name for names in refs for name in names if name.startswith("refs/tags/")][:_TAGS]
+    ends = _ends((row[0], row[1].split()) for row in rows)
+    return Outline(rows[0][0], rows[0][3], refs[0], tags, ends, submodules, attributes)
+
+
+def _ends(rows: Iterable[tuple[str, list[str]]]) -> list[str]:
+    """Where the history ends that is made of ``rows``: commits with their parents. Of a merge, all parents belong."""
+    parents = dict(rows)
+    ends: dict[str, None] = {}
+    for commit, above in parents.items():
+        missing = [each for each in above if each not in parents]
+        ends |= dict.fromkeys([commit] if missing and len(missing) == len(above) else missing)
+    return list(ends)
+
+
+def small_repository(mirror: str, branch: str, folder: str, seen: Outline, env: Mapping[str, str]) -> Script:
+    """Make ``folder`` the git folder of a work tree at a commit: that commit, and those back to the nearest tag.
+
+    It has nothing of the mirror's, no remote and no login: `git describe` and `git rev-parse` answer in a build.
+    """
+    m, g, head = quote(mirror), quote(folder), f"refs/heads/{branch}"
+    wanted = (*(f"--shallow {each}" for each in seen.shallow), seen.commit, *seen.tags)
+    config = _OF_A_BUILD["sha256" if len(seen.commit) == 64 else "sha1"]
+    packed = [f"printf %s {quote(_lines(f'{seen.commit} {head}'))}"] if head in seen.branches else []
+    if seen.tags:
+        packed.append(f"git -C {m} for-each-ref --format='%(objectname) %(refname)' {' '.join(map(quote, seen.tags))}")
+    return Script(
+        f"""mkdir -p {g}/objects/pack {g}/refs
+printf {quote(config)} >{g}/config
+printf %s {quote(_lines(f"ref: {head}" if head in seen.branches else seen.commit))} >{g}/HEAD
+{f"printf %s {quote(_lines(*seen.shallow))} >{g}/shallow" if seen.shallow else ":"}
+{{ :; {"; ".join([*packed, ""])}}} >{g}/packed-refs
+printf %s {quote(_lines(*wanted))} |
+git -C {m} pack-objects --quiet --window=0 --revs --shallow {g}/objects/pack/pack >/dev/null
+git --git-dir={g} --work-tree={g} read-tree {quote(seen.commit)}""",
+        env,
+    )
+
+
+def _lines(*texts: str) -> str:
+    return "".join(f"{text}\n" for text in texts)
+
+
+def both(one: Script, other: Script) -> Script:
+    """Two scripts with the same variables at the same time; it fails where one of them fails."""
+    return Script(f"(\n{one.text}\n) &\nfirst=$!\n(\n{other.text}\n)\nwait $first", other.env)
 
 
 def names(mirror: str, limit: int, env: Mapping[str, str]) -> Script:

@@ -65,14 +65,15 @@ def pack(tree: str, output: str, archive: str) -> str:
     """Pack the folder ``output`` of ``tree`` into ``archive``, a plain tar: names sorted, owners left out.
 
     Hard links become files of their own. What nobody but the owner should write is so, and the owner can read
-    everything and delete it again. Exit `OUTSIDE`: a link leads out of the tree; `NO_FOLDER`: there is no such folder.
+    everything and delete it again. The repository of the tree itself (.git) stays out. Exit `OUTSIDE`: a link leads
+    out of the tree; `NO_FOLDER`: there is no such folder.
     """
     return f"""tree=$(realpath -e -- {quote(tree)}) || exit {NO_FOLDER}
 folder=$(realpath -m -- "$tree"/{quote(output)}) || exit {NO_FOLDER}
 case $folder/ in "$tree"/*) ;; *) exit {OUTSIDE} ;; esac
 [ -d "$folder" ] || exit {NO_FOLDER}
 exec tar --sort=name --owner=0 --group=0 --numeric-owner --hard-dereference --mode=u+rwX,go-w \\
--C "$folder" -cf {quote(archive)} ."""
+--anchored --exclude=./.git -C "$folder" -cf {quote(archive)} ."""
 
 
 class Errand(NamedTuple):

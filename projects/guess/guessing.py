@@ -14,8 +14,13 @@ def guess(files: Files) -> Guess:
     for look in (*LANGUAGES, node, _static):
         found = look(files)
         if found is not None:
-            return replace(found, watch_for=_worth_watching(found.process_name))
-    return _unknown(files)
+            return _with_all_files(files, replace(found, watch_for=_worth_watching(found.process_name)))
+    return _with_all_files(files, _unknown(files))
+
+
+def _with_all_files(files: Files, found: Guess) -> Guess:
+    """``found`` with what the repository keeps elsewhere: submodules, and large files."""
+    return replace(found, submodules=".gitmodules" in files, lfs="filter=lfs" in files.get(".gitattributes", ""))
 
 
 def _worth_watching(process_name: str) -> int:

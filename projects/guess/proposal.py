@@ -16,6 +16,7 @@ from projects.models import Project
 
 #: The files whose content says more than their name.
 TELLING = (
+    ".gitattributes",
     ".gitignore",
     "package.json",
     "angular.json",
@@ -63,6 +64,8 @@ class Guess:
     shared_paths: str = ""
     process_name: str = ""
     watch_for: int = 1
+    submodules: bool = False
+    lfs: bool = False
     start: str = ""
     reasons: tuple[str, ...] = ()
 

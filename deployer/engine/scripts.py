@@ -1,0 +1,99 @@
+"""Scripts on this machine, for a deployment: their output goes to its log, and a failing one is explained."""
+
+import signal
+from collections.abc import Collection, Mapping
+
+from django.conf import settings
+from django.utils.translation import gettext as _
+
+from deployer.engine.work import Work
+from servers.errors import ScriptTimeoutError, ShellError
+from servers.isolation import LimitError
+from servers.local import LocalShell
+from servers.sentences import last_words
+from servers.shell import Script
+
+
+class BuildError(ShellError):
+    """The code could not be fetched, built or packed."""
+
+
+class ScriptFailedError(BuildError):
+    """A script ended with a status that nobody has explained; ``said`` is the end of its error output."""
+
+    def __init__(self, said: str, *words: str) -> None:
+        super().__init__(*words)
+        self.said = said
+
+
+def end_leftovers(work: Work, shell: LocalShell) -> None:
+    """End what scripts have left running, and say so."""
+    if left := shell.sweep():
+        work.log.warn(_("Ended %d processes that the build had left running") % left)
+
+
+#: By the name of a limit, its setting.
+_SETTINGS = {
+    "memory": "DEPLOYER_BUILD_MEMORY_MB",
+    "processes": "DEPLOYER_BUILD_PROCESSES",
+    "disk": "DEPLOYER_BUILD_DISK_MB",
+    "free": "DEPLOYER_KEEP_FREE_MB",
+}
+#: The status of a script that was killed because a file of it grew too large.
+_FILE_TOO_LARGE = 128 + signal.SIGXFSZ
+#: Bytes of the error output that are remembered: its cause may stand far above its end.
+_REMEMBERED = 16_000
+#: Names of a list that are shown.
+_SHOWN = 10
+
+
+def run_here(
+    work: Work, shell: LocalShell, script: Script, what: str, explained: Mapping[int, BuildError] | None = None
+) -> None:
+    """Run one script with its output in the log; a failing one is a `BuildError` with its last words.
+
+    ``explained``: the errors of statuses that mean something.
+    """
+    output = work.log.output()
+    last: list[bytes] = []
+
+    def take(stream: str, data: bytes) -> None:
+        output(stream, data)
+        if stream == "stderr":
+            last[:] = [(b"".join(last) + data)[-_REMEMBERED:]]
+
+    try:
+        code = shell.run(script, take, timeout=work.plan.script_timeout, stop=work.stop, room=work.log.room)
+    except ScriptTimeoutError as error:
+        raise BuildError(
+            what,
+            _("it ran longer than its limit of %d seconds and was ended") % work.plan.script_timeout,
+            _("Raise script_timeout if it needs longer."),
+        ) from error
+    except LimitError as error:
+        raise _over(what, error.what, _SETTINGS[error.limit]) from error
+    finally:
+        output.finish()
+    if code in (explained or {}):
+        raise (explained or {})[code]
+    if code == _FILE_TOO_LARGE:
+        raise _over(what, _("a file of it became larger than it may"), _SETTINGS["disk"])
+    if code:
+        said = work.log.mask(b"".join(last).decode(errors="replace"))
+        words = last_words(said)
+        raise ScriptFailedError(said, what, _("status %d") % code + (f" ({words})" if words else ""))
+
+
+def _over(what: str, why: str, setting: str) -> BuildError:
+    """The end of a script that took more than it may."""
+    value = {"setting": setting, "value": getattr(settings, setting)}
+    return BuildError(
+        what, f"{why} ({setting}={value['value']})", _("Correct the build, or change %(setting)s.") % value
+    )
+
+
+def listed(names: Collection[str]) -> str:
+    """Some names, and how many more there are."""
+    shown = ", ".join([*names][:_SHOWN])
+    more = len(names) - _SHOWN
+    return shown if more <= 0 else _("%(names)s and %(more)d more") % {"names": shown, "more": more}
