@@ -127,7 +127,7 @@ def raw(up: Up, data: bytes, patience: float = PATIENCE) -> bytes:
     """All that is answered to these bytes until the site closes the connection."""
     with socket.create_connection(("127.0.0.1", up.port), timeout=patience) as link:
         found = b""
-        with suppress(BrokenPipeError, ConnectionResetError):  # it may be refused before all is sent
+        with suppress(OSError):  # it may be refused, and closed, before all is sent
             link.sendall(data)
             link.shutdown(socket.SHUT_WR)
         with suppress(ConnectionResetError):
