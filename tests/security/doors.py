@@ -18,6 +18,7 @@ from functools import cache, wraps
 from pathlib import Path
 
 from deployer.playground import scene
+from deployer.serving.server import make_room
 from tests.parts.programs import PATIENCE
 from tests.parts.up import Up
 from tests.security.table import NotRunError, attack
@@ -206,6 +207,7 @@ def dripping(up: Up) -> str:
 
 @on_a_site("page", "two thousand connections keep still")
 def idle(up: Up) -> str:
+    make_room()  # for the attacker's end of them
     with ExitStack() as stack:
         for _number in range(2000):
             stack.enter_context(socket.create_connection(("127.0.0.1", up.port), timeout=PATIENCE))
