@@ -1,6 +1,7 @@
 """A place is a machine and a real folder, whatever either is called."""
 
 import random
+import secrets
 import subprocess
 import threading
 from pathlib import Path
@@ -144,7 +145,7 @@ def test_what_a_lost_worker_did_under_one_name_holds_under_the_other(place, two_
     before = str(first.release)
     # As it is when the worker dies right after the switch.
     Deployment.objects.filter(pk=second.pk).update(status="deploying", finished_at=None)
-    second.targets.filter(same_as=None).update(status="switching", run_key="d" * 32, finished_at=None)
+    second.targets.filter(same_as=None).update(status="switching", run_key=secrets.token_hex(16), finished_at=None)
     second.targets.exclude(same_as=None).update(status="pending", error="", finished_at=None, release_after="")
     second.refresh_from_db()
     assert take_over(second, "was lost")

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import secrets
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -353,7 +354,7 @@ def test_a_rollback_whose_worker_is_lost_and_whose_script_fails_is_settled_as_a_
     (site.one.home / "shop" / "current").unlink()
     (site.one.home / "shop" / "current").symlink_to(f"releases/{version}")
     Target.objects.filter(pk=it.pk).update(
-        status="success", error="", exit_code=0, release_after=version, undo_key="d" * 32
+        status="success", error="", exit_code=0, release_after=version, undo_key=secrets.token_hex(16)
     )
     Deployment.objects.filter(pk=second.pk).update(status="deploying", finished_at=None)
     if not reachable:

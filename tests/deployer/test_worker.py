@@ -1,6 +1,7 @@
 """The queue, the worker process and what is left when one of them is gone."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -262,7 +263,7 @@ def test_a_switch_without_a_restart_is_taken_back(sshd, queue_server, git_repo, 
     before = first.targets.get().release_after
     # As it is when the worker dies right after the switch.
     Deployment.objects.filter(pk=second.pk).update(status="deploying", finished_at=None)
-    second.targets.update(status="switching", run_key="d" * 32)
+    second.targets.update(status="switching", run_key=secrets.token_hex(16))
     grow_old(second)
     sweep()
     settle_lost(second.pk)

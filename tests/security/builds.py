@@ -566,11 +566,12 @@ def _required(folder: Path) -> str:
     try:
         with override_settings(DEPLOYER_BUILD_ISOLATION="required"):
             found = isolation()
+            refused = found.is_refused
     except ShellError as error:
         raise AssertionError(str(error)) from error
     finally:
         os.environ["PATH"] = before
         isolation.cache_clear()
     assert found.way == (Way.USER if is_root() else Way.NONE), found
-    assert found.is_refused != is_root()
+    assert refused != is_root()
     return "without bubblewrap only root can build, as another user"
