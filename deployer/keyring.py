@@ -52,10 +52,7 @@ def keys() -> dict[str, Fernet]:
 
 def refuse_missing_keys(using: str = DEFAULT_DB_ALIAS) -> None:
     """Raise `MissingKeyError` where the database has secrets of a key that is not here. Nothing is written."""
-    if EncryptionKey._meta.db_table not in connections[using].introspection.table_names():
-        _refuse_unread(using)
-        return
-    known = dict(EncryptionKey.objects.using(using).values_list("fingerprint", "canary"))
+    known = _counted_on(using) or {}
     if not known:
         _refuse_unread(using)
     at_hand = keys()
@@ -66,16 +63,23 @@ def refuse_missing_keys(using: str = DEFAULT_DB_ALIAS) -> None:
 def prepare_keys(using: str = DEFAULT_DB_ALIAS) -> None:
     """As above; then make the first key of a database without secrets, and write down those that it counts on now."""
     refuse_missing_keys(using)
-    if EncryptionKey._meta.db_table not in connections[using].introspection.table_names():
+    known = _counted_on(using)
+    if known is None:
         return
     if not settings.DEPLOYER_ENCRYPTION_KEYS:
         _make_key()
-    known = set(EncryptionKey.objects.using(using).values_list("fingerprint", flat=True))
     at_hand = keys()
     # Rows from before fingerprints may be of any of the keys.
     for name in list(at_hand)[: 1 if known else None]:
         if name not in known:
             _write_down(name, at_hand[name], using)
+
+
+def _counted_on(using: str) -> dict[str, str] | None:
+    """The canaries of the keys that a database counts on, by their fingerprints; None where it has no table of them."""
+    if EncryptionKey._meta.db_table not in connections[using].introspection.table_names():
+        return None
+    return dict(EncryptionKey.objects.using(using).values_list("fingerprint", "canary"))
 
 
 def forget(name: str) -> bool:

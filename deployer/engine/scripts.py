@@ -74,8 +74,8 @@ def run_here(
         raise _over(what, error.what, _SETTINGS[error.limit]) from error
     finally:
         output.finish()
-    if code in (explained or {}):
-        raise (explained or {})[code]
+    if explained and code in explained:
+        raise explained[code]
     if code == _FILE_TOO_LARGE:
         raise _over(what, _("a file of it became larger than it may"), _SETTINGS["disk"])
     if code:
@@ -86,10 +86,8 @@ def run_here(
 
 def _over(what: str, why: str, setting: str) -> BuildError:
     """The end of a script that took more than it may."""
-    value = {"setting": setting, "value": getattr(settings, setting)}
-    return BuildError(
-        what, f"{why} ({setting}={value['value']})", _("Correct the build, or change %(setting)s.") % value
-    )
+    remedy = _("Correct the build, or change %(setting)s.") % {"setting": setting}
+    return BuildError(what, f"{why} ({setting}={getattr(settings, setting)})", remedy)
 
 
 def listed(names: Collection[str]) -> str:

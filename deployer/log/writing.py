@@ -56,6 +56,8 @@ class Log:
         self.room.set()
         #: Bytes that its output may still have, a row counted with what it costs.
         self._left = settings.DEPLOYER_LOG_MAX_MB << 20
+        self._has_counted = False
+        self._counting = threading.Lock()
         self._held: deque[Piece] = deque()
         self._weight = 0
         self._lost = False
@@ -110,12 +112,16 @@ class Log:
         return not is_full
 
     def _count_what_is_there(self) -> None:
-        """Let the lines that another worker has written count too."""
-        output = LogLine.objects.filter(deployment=self.deployment_id).exclude(stream=LogLine.Stream.SYSTEM)
-        there = output.aggregate(count=Count("id"), text=Coalesce(Sum(Length("content")), 0))
-        with self._adding:
-            most = settings.DEPLOYER_LOG_MAX_MB << 20
-            self._left = min(self._left, most - there["text"] - rows.ROW * there["count"])
+        """Let the lines that another worker has written count too: once, for that worker writes no more."""
+        with self._counting:
+            if self._has_counted:
+                return
+            output = LogLine.objects.filter(deployment=self.deployment_id).exclude(stream=LogLine.Stream.SYSTEM)
+            there = output.aggregate(count=Count("id"), text=Coalesce(Sum(Length("content")), 0))
+            with self._adding:
+                most = settings.DEPLOYER_LOG_MAX_MB << 20
+                self._left = min(self._left, most - there["text"] - rows.ROW * there["count"])
+            self._has_counted = True
 
     def add(
         self, target: Target | None, stream: str, level: str, lines: Sequence[str], taken: int | None = None
