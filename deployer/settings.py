@@ -386,7 +386,12 @@ TEMPLATES = [
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
             ],
-            "libraries": {"deployments": "deployer.web.tags", "rows": "pages.rows", "times": "pages.times"},
+            "libraries": {
+                "deployments": "deployer.web.tags",
+                "rows": "pages.rows",
+                "times": "pages.times",
+                "rights": "people.tags",
+            },
         },
     }
 ]

@@ -38,6 +38,8 @@ def for_superusers(module: str) -> tuple[list[URLPattern], str]:
     return patterns, urls.app_name
 
 
+handler403 = "people.access.refused"
+
 deployment_urls = [
     path("", deployment.deployment, name="deployment"),
     path("poll/", deployment.deployment_poll, name="deployment_poll"),

@@ -1,22 +1,35 @@
-"""Access to pages: views for users who are logged in, for those with a permission, for superusers.
+"""Access to pages: views for people who are logged in, and the rows that they may see or do something with.
 
-Everybody who is logged in can see everything, launch, cancel, continue, retry and roll back: this is on purpose for
-now, and no permission guards it. Permissions guard what is edited: servers, groups, credentials and projects.
+What is out of somebody's sight is not there (404); what they see and may not do is refused with who may (403).
 """
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseBase
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, render
 from django_htmx.http import HttpResponseClientRefresh
 from django_htmx.middleware import HtmxDetails
 
 from people.models import User
+from people.rights import NotAllowedError, Person, insist, reach
+from people.roles import EVERYWHERE, Action
 
 View = Callable[..., HttpResponseBase]
+Row = TypeVar("Row", bound=Model)
+Row_co = TypeVar("Row_co", bound=Model, covariant=True)
+
+
+class Reached(Protocol[Row_co]):
+    """Rows that know which of them somebody reaches: a manager or a queryset."""
+
+    def reached_by(self, user: Person) -> QuerySet[Row_co]:
+        """Those that ``user`` sees."""
+        ...
 
 
 class Request(HttpRequest):
@@ -26,17 +39,29 @@ class Request(HttpRequest):
     htmx: HtmxDetails
 
 
-def needs(*permissions: str) -> Callable[[View], View]:
-    """A view for people with all of ``permissions``, such as ``servers.add_server``.
+def members_only(view: View) -> View:
+    """A view for people who are logged in; every page and every action is marked with this, or with what follows.
 
-    A visitor is sent to the login; where a part of a page was asked for, the page is reloaded, and so leads there.
+    A visitor is sent to the login; where a part of a page was asked for, the page is reloaded, and so leads there. Only
+    a part of a page that is asked for again and again differs (deployer.web.request): a visitor never gets it.
     """
 
+    @wraps(view)
+    def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return HttpResponseClientRefresh() if request.htmx else redirect_to_login(request.get_full_path())
+        return view(request, *args, **kwargs)
+
+    return checked
+
+
+def needs(*permissions: str) -> Callable[[View], View]:
+    """A view for people with all of ``permissions``, such as ``servers.add_server``."""
+
     def closed(view: View) -> View:
+        @members_only
         @wraps(view)
         def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if not request.user.is_authenticated:
-                return HttpResponseClientRefresh() if request.htmx else redirect_to_login(request.get_full_path())
             if not request.user.has_perms(permissions):
                 raise PermissionDenied
             return view(request, *args, **kwargs)
@@ -46,13 +71,20 @@ def needs(*permissions: str) -> Callable[[View], View]:
     return closed
 
 
-def members_only(view: View) -> View:
-    """A view for people who are logged in; every page and every action that needs no permission is marked with this.
+def needs_somewhere(action: Action) -> Callable[[View], View]:
+    """A view for people who may do ``action`` in some place; the view asks about the place."""
 
-    Only a part of a page that is asked for again and again differs (deployer.web.request): a visitor never gets it, but
-    the page it belongs to, and so the login.
-    """
-    return needs()(view)
+    def closed(view: View) -> View:
+        @members_only
+        @wraps(view)
+        def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if not reach(request.user, action):
+                insist(request.user, action, EVERYWHERE)
+            return view(request, *args, **kwargs)
+
+        return checked
+
+    return closed
 
 
 def superusers_only(view: View) -> View:
@@ -66,3 +98,21 @@ def superusers_only(view: View) -> View:
         return view(request, *args, **kwargs)
 
     return checked
+
+
+def find(user: Person, rows: Reached[Row], action: Action = Action.SEE, **lookups: Any) -> Row:
+    """The row of ``lookups`` with which ``user`` may do ``action``.
+
+    Raises `Http404` where there is none in sight, `NotAllowedError` where they see it and may not do this.
+    """
+    row: Any = get_object_or_404(rows.reached_by(user), **lookups)
+    if action is not Action.SEE:
+        insist(user, action, row)
+    found: Row = row
+    return found
+
+
+def refused(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """The page of a 403: who may do it, where that is known."""
+    who = exception.who if isinstance(exception, NotAllowedError) else []
+    return render(request, "403.html", {"who": who}, status=403)

@@ -1,4 +1,4 @@
-"""Who uses deployer: users and their API tokens. Nothing here knows a server or a project."""
+"""Who uses deployer: users, teams, what they are granted, API tokens. Nothing here knows a server or a project."""
 
 import hashlib
 import secrets
@@ -8,43 +8,113 @@ from typing import ClassVar
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from people.roles import Place, Role
 from people.writes import if_nobody_else_writes
 
+_LINE = RegexValidator(
+    r"[\x00-\x1f\x7f]", _("Line breaks and control characters are not allowed here."), inverse_match=True
+)
 #: The use of a token is written down at most this often.
 _USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 class User(AbstractUser):
-    """Somebody who logs in. A model of our own, because Django's cannot be replaced once there are users."""
+    """Somebody who logs in, or a service that only has tokens. Rights come by `Grant`, to the user or to a team.
+
+    ``acting_token`` is the token by which this request acts: it narrows every right (`people.rights`).
+    """
+
+    is_service = models.BooleanField(
+        _("service account"),
+        default=False,
+        help_text=_("Has API tokens and no password: nobody signs in with it, and it approves nothing."),
+    )
+    acting_token: "ApiToken | None" = None
 
     def revoke_tokens(self) -> int:
         """Delete every API token of this user; gives how many there were."""
         return self.api_tokens.all().delete()[0]
 
 
+class Team(models.Model):
+    """Users who are granted rights together."""
+
+    name = models.CharField(_("name"), max_length=100, unique=True, validators=[_LINE])
+    members = models.ManyToManyField(User, blank=True, related_name="teams", verbose_name=_("members"))
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name = _("team")
+        verbose_name_plural = _("teams")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Grant(models.Model):
+    """What a user or a team is in a place: in ``environment`` (empty: all) and ``project`` (its number; none: all).
+
+    Grants only add: the highest role that reaches a thing counts. A project is kept by its number, never by its name:
+    names are freed, and whatever takes one must not inherit rights.
+    """
+
+    user = models.ForeignKey(
+        User, on_delete=models.CASCADE, null=True, blank=True, related_name="grants", verbose_name=_("user")
+    )
+    team = models.ForeignKey(
+        Team, on_delete=models.CASCADE, null=True, blank=True, related_name="grants", verbose_name=_("team")
+    )
+    role = models.CharField(_("role"), max_length=10, choices=Role)
+    environment = models.CharField(_("environment"), max_length=20, blank=True)
+    project = models.BigIntegerField(_("project"), null=True, blank=True, db_index=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+        verbose_name = _("grant")
+        verbose_name_plural = _("grants")
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(user=None, team__isnull=False) | models.Q(user__isnull=False, team=None),
+                name="grant_to_a_user_or_a_team",
+            ),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="grant_of_a_known_role"),
+            models.UniqueConstraint(
+                "user", "environment", Coalesce("project", 0), name="one_grant_of_a_user", condition=models.Q(team=None)
+            ),
+            models.UniqueConstraint(
+                "team", "environment", Coalesce("project", 0), name="one_grant_of_a_team", condition=models.Q(user=None)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user or self.team}: {self.get_role_display()}"
+
+    @property
+    def place(self) -> Place:
+        return Place(self.environment, self.project)
+
+
 class ApiToken(models.Model):
     """A bearer token of the JSON API. Only its SHA-256 is stored; the token itself is shown once.
 
-    ``prefix`` is its first characters, to tell tokens apart on a page.
+    ``prefix`` is its first characters, to tell tokens apart on a page. It never lets anybody do more than its user
+    may: ``role`` is the most that it allows, ``projects`` the numbers of those it is for (none: all).
     """
 
-    name = models.CharField(
-        _("name"),
-        max_length=100,
-        validators=[
-            RegexValidator(
-                r"[\x00-\x1f\x7f]", _("Line breaks and control characters are not allowed here."), inverse_match=True
-            )
-        ],
-    )
+    name = models.CharField(_("name"), max_length=100, validators=[_LINE])
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens", verbose_name=_("user"))
     prefix = models.CharField(_("begins with"), max_length=12, editable=False)
     digest = models.CharField(max_length=64, unique=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True, editable=False)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    role = models.CharField(_("allows at most"), max_length=10, choices=Role, default=Role.ADMIN)
+    projects = models.JSONField(_("projects"), default=list, blank=True)
 
     class Meta:
         ordering: ClassVar = ["name", "id"]
@@ -67,11 +137,19 @@ class ApiToken(models.Model):
 
     @classmethod
     def find(cls, token: str) -> "ApiToken | None":
-        """The row of ``token`` whose user may log in, its use recorded; or nothing."""
-        row = cls.objects.select_related("user").filter(digest=cls.digest_of(token), user__is_active=True).first()
+        """The row of ``token`` whose user is active and acts by it, its use recorded; nothing if it has expired."""
+        valid = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
+        rows = cls.objects.select_related("user").filter(valid, digest=cls.digest_of(token), user__is_active=True)
+        row = rows.first()
         if row is not None:
+            row.user.acting_token = row
             row._note_use()
         return row
+
+    @property
+    def places(self) -> list[Place]:
+        """Where it may be used."""
+        return [Place(project=number) for number in self.projects] or [Place()]
 
     def _note_use(self) -> None:
         """Write down that it was used; a request that only reads must not wait for that, or fail."""

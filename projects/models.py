@@ -1,13 +1,15 @@
 """Projects, their health checks and their variables."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
+from people.rights import Person, reach
+from people.roles import Action, Place
 from projects.commands.expectation import placeholder_problem
 from projects.commands.health import check_target
 from projects.validators import (
@@ -23,8 +25,19 @@ from projects.validators import (
 )
 from servers.fields import EncryptedTextField, is_unreadable
 from servers.hosts import Endpoint
-from servers.models import Credential, Environment
+from servers.models import Credential, Environment, ServerGroup
 from servers.validators import PathValidator, validate_host, validate_no_nul, validate_one_line
+
+
+class ProjectQuerySet(models.QuerySet["Project"]):
+    """Projects."""
+
+    def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
+        """Those with which ``user`` may do this."""
+        return self.filter(reach(user, action).condition("environment", "pk"))
+
+
+ProjectManager = models.Manager.from_queryset(ProjectQuerySet)
 
 
 class Project(models.Model):
@@ -34,6 +47,8 @@ class Project(models.Model):
     replaces it for restart-only. An absolute path is taken as it is, a relative one lies under
     ``{deploy_path}/current``. Times are in seconds.
     """
+
+    objects = ProjectManager()
 
     class ProjectType(models.TextChoices):
         FRONTEND = "frontend", _("Frontend")
@@ -47,6 +62,18 @@ class Project(models.Model):
         _("environment"), max_length=20, choices=Environment, default=Environment.DEVELOPMENT
     )
     project_type = models.CharField(_("type"), max_length=10, choices=ProjectType, default=ProjectType.OTHER)
+    server_groups = models.ManyToManyField(
+        ServerGroup,
+        blank=True,
+        related_name="projects",
+        verbose_name=_("server groups"),
+        help_text=_("Where it belongs. Without any, it can be launched to every group of its environment."),
+    )
+    may_launch_elsewhere = models.BooleanField(
+        _("may be launched elsewhere"),
+        default=False,
+        help_text=_("Also to other groups of its environment; each launch for the first time there must be confirmed."),
+    )
 
     git_url = models.CharField(
         _("git address"),
@@ -223,6 +250,16 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def places(self) -> list[Place]:
+        """Itself, in its environment."""
+        return [Place(self.environment, self.pk)]
+
+    @property
+    def seen_from(self) -> list[Place]:
+        """The same."""
+        return self.places
 
     @property
     def git_endpoint(self) -> Endpoint | None:

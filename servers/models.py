@@ -1,9 +1,9 @@
 """Machines and how to reach them: credentials, servers, groups of servers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -12,6 +12,8 @@ from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from people.rights import Person, reach
+from people.roles import EVERYWHERE, Action, Place
 from servers import hosts
 from servers.fields import EncryptedTextField, is_unreadable
 from servers.hosts import Endpoint
@@ -31,11 +33,22 @@ class Environment(models.TextChoices):
     PRODUCTION = "production", _("Production")
 
 
+class CredentialQuerySet(models.QuerySet["Credential"]):
+    """Credentials."""
+
+    def reached_by(self, user: Person, action: Action = Action.EDIT) -> Self:
+        """Those with which ``user`` may do this. Only people who may edit one are shown it."""
+        return self.filter(reach(user, action).condition("environment"))
+
+
+CredentialManager = models.Manager.from_queryset(CredentialQuerySet)
+
+
 class Credential(models.Model):
     """A login: a user name with a private key or a password, or both for servers that want both; encrypted at rest.
 
     Servers log in with it; a project may use one for its git repository. It is sent to its ``hosts`` alone: patterns,
-    separated by commas or lines; none at first.
+    separated by commas or lines; none at first. ``environment`` says whose it is: its maintainers see, use and edit it.
     """
 
     class Kind(models.TextChoices):
@@ -46,6 +59,8 @@ class Credential(models.Model):
         BOTH = "both", _("Servers and git")
         SERVERS = "servers", _("Servers")
         GIT = "git", _("Git")
+
+    objects = CredentialManager()
 
     #: The fields that are encrypted, and never read where only the login's name is shown.
     SECRETS: ClassVar = ("private_key", "passphrase", "password")
@@ -67,6 +82,14 @@ class Credential(models.Model):
             "commas or lines. With :2222 behind it another port is meant than the usual one, with :* any."
         ),
     )
+    environment = models.CharField(
+        _("environment"),
+        max_length=20,
+        choices=Environment,
+        blank=True,
+        default="",
+        help_text=_("Its maintainers see and use the credential. Empty: only those of all environments."),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
@@ -77,6 +100,16 @@ class Credential(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def places(self) -> list[Place]:
+        """Where it belongs."""
+        return [Place(self.environment)]
+
+    @property
+    def seen_from(self) -> list[Place]:
+        """The same: nobody is shown it through a project."""
+        return self.places
 
     def clean(self) -> None:
         """A key must open with its passphrase; a password login needs a password."""
@@ -126,11 +159,22 @@ class Credential(models.Model):
 class ServerQuerySet(models.QuerySet["Server"]):
     """Servers."""
 
-    def with_login(self) -> "ServerQuerySet":
+    def with_login(self) -> Self:
         """With the name of each one's login, but without its secrets, and with the jump host."""
         return self.select_related("credential", "jump_host").defer(
             *(f"credential__{name}" for name in Credential.SECRETS)
         )
+
+    def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
+        """Those with which ``user`` may do this, by the groups that they are in: one of them, or all to change it."""
+        if reach(user, action).is_everywhere:
+            return self
+        memberships = ServerGroup.servers.through.objects
+        own = ServerGroup.objects.reached_by(user, action).values("pk")
+        found = self.filter(pk__in=memberships.filter(servergroup__in=own).values("server"))
+        if action.changes:
+            found = found.exclude(pk__in=memberships.exclude(servergroup__in=own).values("server"))
+        return found
 
 
 ServerManager = models.Manager.from_queryset(ServerQuerySet)
@@ -197,6 +241,17 @@ class Server(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its groups; without any it stands everywhere."""
+        return [place for group in self.groups.all() for place in group.places] or [EVERYWHERE]
+
+    @property
+    def seen_from(self) -> Iterator[Place]:
+        """From wherever one of its groups is seen."""
+        for group in self.groups.all():
+            yield from group.seen_from
 
     @property
     def address(self) -> str:
@@ -266,10 +321,19 @@ class Server(models.Model):
 class ServerGroupQuerySet(models.QuerySet["ServerGroup"]):
     """Groups of servers."""
 
-    def with_some_servers(self) -> "ServerGroupQuerySet":
+    def with_some_servers(self) -> Self:
         """With the first of their servers as ``some``, and how many are not among those as ``others``."""
         some = models.Prefetch("servers", Server.objects.all()[:SOME_SERVERS], to_attr="some")
         return self.annotate(others=Greatest(number_of_servers() - SOME_SERVERS, 0)).prefetch_related(some)
+
+    def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
+        """Those with which ``user`` may do this. People of a project see and use its groups."""
+        reached = reach(user, action)
+        if action.changes or reached.is_everywhere:
+            return self.filter(reached.condition("environment"))
+        # ``projects`` is the other end of the projects' own field.
+        within = ServerGroup.objects.filter(reached.condition("environment", "projects")).order_by()
+        return self.filter(pk__in=within.values("pk"))
 
 
 def number_of_servers(**lookups: Any) -> Coalesce:
@@ -303,6 +367,18 @@ class ServerGroup(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def places(self) -> list[Place]:
+        """Its environment."""
+        return [Place(self.environment)]
+
+    @property
+    def seen_from(self) -> list[Place]:
+        """Its environment, and the projects that belong to it."""
+        theirs: Any = self
+        projects = theirs.projects.values_list("pk", flat=True) if self.pk else []
+        return [Place(self.environment), *(Place(self.environment, number) for number in projects)]
 
     @staticmethod
     def flatten(groups: Iterable["ServerGroup"]) -> list[Server]:

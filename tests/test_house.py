@@ -19,8 +19,11 @@ ROOMS: dict[str, dict[str, set[str]]] = {}
 ROOMS["pages"] = {"forms": set(), "rows": set(), "times": set()}
 ROOMS["people"] = {
     "writes": set(),
-    "models": {"writes"},
-    "access": {"models"},
+    "roles": set(),
+    "models": {"roles", "writes"},
+    "rights": {"models", "roles"},
+    "access": {"models", "rights", "roles"},
+    "tags": {"rights", "roles"},
     "admin": {"models", "sign_in"},
     "apps": set(),
     "management": {"models"},

@@ -17,6 +17,8 @@ from django.utils.translation import gettext_lazy as _
 from deployer.models.release import Release
 from deployer.models.standing import renew_of_targets
 from people.models import User
+from people.rights import Person, reach
+from people.roles import Action, Place
 from projects.models import Project
 from projects.validators import validate_ref, validate_ref_length
 from servers.fields import DecryptionError, EncryptedJSONField
@@ -42,6 +44,10 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         if not values.keys() <= Deployment.UNSEEN:
             values["revision"] = models.F("revision") + 1
         return super().update(**values)
+
+    def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
+        """Those with which ``user`` may do this: where they were made, whatever their projects are now."""
+        return self.filter(reach(user, action).condition("environment", "project"))
 
     def active(self) -> Self:
         """Those that have not ended."""
@@ -230,6 +236,16 @@ class Deployment(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("deployment", args=[self.pk])
+
+    @property
+    def places(self) -> list[Place]:
+        """Its project, in the environment that it was made for."""
+        return [Place(self.environment, self.project_id)]
+
+    @property
+    def seen_from(self) -> list[Place]:
+        """The same."""
+        return self.places
 
     @property
     def is_active(self) -> bool:

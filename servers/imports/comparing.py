@@ -179,7 +179,9 @@ class ImportPlan:
         return login
 
     def _proposed(self, login: Login) -> Credential | None:
-        fitting = [one for one in self.credentials if not login.username or one.username == login.username]
+        fitting: list[Credential] = [
+            one for one in self.credentials if not login.username or one.username == login.username
+        ]
         stem = login.key_file.rpartition("/")[2].removesuffix(".pem").lower()
         named = [one for one in fitting if stem and stem in one.name.lower()]
         for candidates in (named, fitting):
