@@ -349,7 +349,7 @@ def test_the_api_takes_and_lists_packages(project):
         True,
         3,
     )
-    assert client.get(url).json() == {"items": [shown], "count": 1}
+    assert client.get(url).json() == {"items": [shown], "count": 1, "next_offset": None}
     refused = client.post(url, {"package": SimpleUploadedFile("shop.tar", b"x")})
     assert (refused.status_code, refused.json()["field"]) == (422, "package")
     assert client.get("/api/v1/projects/999/releases").status_code == 404
