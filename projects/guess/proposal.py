@@ -25,6 +25,8 @@ TELLING = (
     "next.config.js",
     "next.config.mjs",
     "next.config.ts",
+    "react-router.config.js",
+    "react-router.config.ts",
     "svelte.config.js",
     "svelte.config.ts",
     "vite.config.js",
