@@ -188,7 +188,7 @@ def _unadapted(build: str) -> Guess:
     reasons = (
         _("package.json: an application on %s.") % "@sveltejs/kit",
         _(
-            "@sveltejs/adapter-auto builds nothing that runs on a server of your own: put @sveltejs/adapter-node in its "
+            "@sveltejs/adapter-auto builds nothing that runs on your own server: put @sveltejs/adapter-node in its "
             "place, or @sveltejs/adapter-static for a site of files in the output folder “build”."
         ),
     )
@@ -222,9 +222,7 @@ def _workspace(files: Files) -> Guess:
         reasons = [_("nx.json: an application in a workspace of Nx.")]
         if not name:
             reasons.append(
-                _(
-                    "The top folder does not name it: an application NAME is built into dist/apps/NAME, and started there."
-                )
+                _("The top folder does not name it: Nx builds an application NAME into dist/apps/NAME; start it there.")
             )
         process = start if name else ""
         found = Guess(

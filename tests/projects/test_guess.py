@@ -120,7 +120,7 @@ CASES = {
             "backend",
             False,
             "bundle config set --local path vendor/bundle\nbundle install",
-            "bundle exec rails assets:precompile",
+            "RAILS_ENV=production SECRET_KEY_BASE=1 bundle exec rails assets:precompile",
             "",
             "puma",
         ),
