@@ -1,6 +1,7 @@
-"""What the starters of frameworks make is recognised, with commands that were run on them from a clean checkout.
+"""Small projects of common frameworks are recognised, with commands that were run on them from a clean checkout.
 
-`starters.json` has of each starter the names in its top folder, what manifests and settings say, and the proposal.
+`starters.json` has of each the names in its top folder, what manifests and settings say, and the proposal. Its starter
+made it, or it was written by hand after the framework's documentation, where the starter fetches a template.
 """
 
 import json
