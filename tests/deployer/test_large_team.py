@@ -408,13 +408,14 @@ def test_a_server_that_refuses_is_asked_once_and_that_is_said_of_each_project(ma
     sshd.stop()
     refresh_old()
     assert Sighting.objects.exclude(problem="").count() == 3
-    Sighting.objects.update(seen_at=timezone.now() - LOOK_EVERY / 2)
-    seen = list(Sighting.objects.order_by("pk").values_list("seen_at", flat=True))
+    Sighting.objects.update(failed_at=timezone.now() - LOOK_EVERY / 2)
+    failed = list(Sighting.objects.order_by("pk").values_list("failed_at", flat=True))
     refresh_old()
-    assert list(Sighting.objects.order_by("pk").values_list("seen_at", flat=True)) == seen
-    Sighting.objects.filter(pk=Sighting.objects.all()[:1]).update(seen_at=timezone.now() - LOOK_EVERY - timedelta(1))
+    assert list(Sighting.objects.order_by("pk").values_list("failed_at", flat=True)) == failed
+    Sighting.objects.filter(pk=Sighting.objects.all()[:1]).update(failed_at=timezone.now() - LOOK_EVERY - timedelta(1))
     refresh_old()
-    assert Sighting.objects.filter(seen_at__gt=seen[-1]).count() == 1
+    assert Sighting.objects.filter(failed_at__gt=failed[-1]).count() == 1
+    assert not Sighting.objects.exclude(seen_at=None).exists()
 
 
 @pytest.mark.django_db(transaction=True)
