@@ -456,3 +456,42 @@ def test_the_address_of_a_poll_is_short_enough_for_any_server(client: Client) ->
     url = address(client.get(it.get_absolute_url()).content.decode(), "poller")
     assert len(url) < 1000
     assert len(dict(parse_qsl(urlsplit(url).query))["servers"]) == 300
+
+
+# --- dialogs and filters ----------------------------------------------------------------------------
+
+
+def test_a_dialog_tells_together_what_happens_to_many_servers(client: Client) -> None:
+    it = running(make_group(*many_servers(300)))
+    one = it.targets.all()[7]
+    Target.objects.filter(pk=one.pk).update(status="restarting")
+    html = client.get(reverse("deployment_cancel", args=[it.pk])).content.decode()
+    assert "299 servers" in html
+    assert "and 289 more servers" in html
+    assert f"<strong>{one.server_name}</strong>" in html
+    assert len(html) < 20_000
+
+
+def test_the_project_of_a_long_list_is_typed_whole_or_in_part(client: Client) -> None:
+    projects = [make_project(name=f"shop-{number:02}") for number in range(60)]
+    group = make_group(make_server())
+    for project in projects[:12]:
+        make_deployment(project, group)
+    address = reverse("deployments")
+    html = client.get(address).content.decode()
+    assert 'list="project-names"' in html
+    assert "<option" in client.get(reverse("project_names"), {"project": "shop"}).content.decode()
+    for asked, count in (("shop-03", 1), (str(projects[3].pk), 1), ("shop-0", 10), ("nowhere", 0)):
+        page = client.get(address, {"project": asked})
+        assert page.context["page"].paginator.count == count, asked
+    assert 'value="shop-03"' in client.get(address, {"project": projects[3].pk}).content.decode()
+
+
+def test_the_launch_form_of_many_groups_counts_their_servers(client: Client) -> None:
+    project = make_project()
+    servers = many_servers(30)
+    for _number in range(25):
+        make_group(*servers)
+    html = client.get(reverse("launch", args=[project.pk])).content.decode()
+    assert html.count("30 servers") == 25
+    assert servers[0].name not in html
