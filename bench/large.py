@@ -185,11 +185,11 @@ def _write_targets(which: str, status: str) -> None:
     ended = "d.finished_at"
     statement = f"""
 INSERT INTO deployer_target (deployment_id, server_id, server_name, host, batch, status, started_at, begun_at,
-    finished_at, exit_code, error, release_before, release_after, proof, evidence, progress, run_key, undo_key,
-    stdout_logged, stderr_logged, revision)
+    finished_at, exit_code, error, release_at_launch, release_before, release_after, proof, evidence, progress, run_key,
+    undo_key, stdout_logged, stderr_logged, revision)
 SELECT d.id, s.id, s.name, s.host, 1,
     CASE WHEN d.status = 'failed' AND s.id %% 10 = 3 THEN 'failed' ELSE {status} END,
-    {moment}, {moment}, {ended}, 0, '', 'v0', 'v1', %s{json_type}, '', '', '', '', 0, 0, 0
+    {moment}, {moment}, {ended}, 0, '', 'v0', 'v0', 'v1', %s{json_type}, '', '', '', '', 0, 0, 0
 FROM deployer_deployment d
 JOIN deployer_deployment_server_groups g ON g.deployment_id = d.id
 JOIN servers_servergroup_servers m ON m.servergroup_id = g.servergroup_id
@@ -223,6 +223,7 @@ def _write_sightings() -> None:
                 processes=[process],
                 problem="No route to host." if number % 50 == 49 else "",
                 seen_at=timezone.now(),
+                failed_at=timezone.now() if number % 50 == 49 else None,
             )
         )
     Sighting.objects.bulk_create(rows, batch_size=2000)

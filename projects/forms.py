@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 from pages.forms import MultilineField, SecretsForm, WriteOnlyTextarea, dress
 from projects.models import HealthCheck, Project, Variable
 from servers import binding
+from servers.forms import CredentialChoice
 from servers.models import Credential
 
 Part = TypeVar("Part", HealthCheck, Variable)
@@ -51,6 +52,8 @@ def _on_page(column: Any, **options: Any) -> forms.Field | None:
         options |= {"form_class": MultilineField, "widget": forms.Textarea(attrs=size)}
         if column.name == "value":
             options["strip"] = False
+    if column.name == "git_credential":
+        options["form_class"] = CredentialChoice
     field: forms.Field | None = column.formfield(**options)
     if field is not None:
         dress(field, mono=column.name not in _PROSE or column.model is Variable)
@@ -150,6 +153,7 @@ class ProjectForm(BoundProjectForm):
                 known = known.none() if own is None else known.filter(pk=own)
             field: Any = self.fields["git_credential"]
             field.queryset, field.empty_label = known, _("None: everybody may read it")
+            field.settle()
 
     def sections(self) -> Iterator[tuple[str, list[forms.BoundField]]]:
         """Each heading with its fields, in the order of the page."""

@@ -5,6 +5,7 @@ from django.urls import path
 from projects import views
 
 urlpatterns = [
+    path("names/", views.project_names, name="project_names"),
     path("<int:pk>/edit/", views.project_edit, name="project_edit"),
     path("<int:pk>/copy/", views.project_copy, name="project_copy"),
     path("<int:pk>/variables/", views.project_variables, name="project_variables"),

@@ -9,9 +9,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
-from people.access import needs
+from pages.names import proposed
+from people.access import Request, members_only, needs
 from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
 from projects.guess.examples import example_script
 from projects.guess.proposal import Guess
@@ -48,6 +49,13 @@ def project_copy(request: HttpRequest, pk: int) -> HttpResponse:
         form.initial["environment"] = it.environment
     secrets = [variable for variable in it.variables.all() if variable.is_secret]
     return render(request, "projects/copy.html", {"project": it, "form": form, "secrets": secrets})
+
+
+@require_safe
+@members_only
+def project_names(request: Request) -> HttpResponse:
+    """The names of projects that a box for one proposes."""
+    return proposed(request, Project.objects.all())
 
 
 def project_variables(request: HttpRequest, pk: int) -> HttpResponseBase:

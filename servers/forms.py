@@ -6,7 +6,16 @@ from django import forms
 from django.db.models import Q, TextChoices
 from django.utils.translation import gettext_lazy as _
 
-from pages.forms import MultilineField, RowsField, SecretsForm, StyledForm, WriteOnlyInput, WriteOnlyTextarea
+from pages.forms import (
+    MultilineField,
+    NamedField,
+    PickedField,
+    PickingForm,
+    SecretsForm,
+    StyledForm,
+    WriteOnlyInput,
+    WriteOnlyTextarea,
+)
 from servers import binding
 from servers.imports import ansible, openssh
 from servers.imports.listing import UnreadableListingError, check_size, text_of
@@ -56,7 +65,13 @@ class BoundServerForm(forms.ModelForm[Server]):
             self.add_error(field if field in self.fields else None, said)
 
 
-class LoginChoice(forms.ModelChoiceField[Credential]):
+class CredentialChoice(NamedField[Credential]):
+    """One credential."""
+
+    names_at = "credential_names"
+
+
+class LoginChoice(CredentialChoice):
     """A choice of logins, by name and user; the secrets are not even read."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -66,26 +81,34 @@ class LoginChoice(forms.ModelChoiceField[Credential]):
         return f"{obj.name} ({obj.username}, {obj.get_kind_display()})"
 
 
-class ServersChoice(RowsField[Server]):
+class ServersChoice(PickedField[Server]):
     """Servers to tick, by name and address."""
 
-    widget = forms.CheckboxSelectMultiple
-
-    def label_from_instance(self, obj: Server) -> str:
-        return f"{obj.name} {obj.address}"
+    searched = ("name", "host")
 
 
-class ServerForm(StyledForm, BoundServerForm):
+class JumpHostChoice(NamedField[Server]):
+    """The server on the way."""
+
+    names_at = "server_names"
+
+
+class GroupChoice(NamedField[ServerGroup]):
+    """One group."""
+
+    names_at = "group_names"
+
+
+class ServerForm(PickingForm, BoundServerForm):
     """A server and the groups it is in. Its host key can be given beforehand; later it has a page of its own."""
 
     credential = LoginChoice(label=_("Credential"), empty_label=_("Choose a login"))
-    groups = RowsField(
-        ServerGroup.objects.all(), required=False, widget=forms.CheckboxSelectMultiple, label=_("Groups")
-    )
+    groups = PickedField(ServerGroup.objects.all(), required=False, label=_("Groups"))
 
     class Meta:
         model = Server
         fields = ("name", "host", "port", "credential", "jump_host", "is_active", "host_key")
+        field_classes: ClassVar = {"jump_host": JumpHostChoice}
         widgets: ClassVar = {"host_key": forms.TextInput(attrs={"placeholder": "ssh-ed25519 AAAA…"})}
         help_texts: ClassVar = {
             "host": _("A name or an IP address, as it is reached from here or from the jump host."),
@@ -102,9 +125,12 @@ class ServerForm(StyledForm, BoundServerForm):
         if self.instance.pk is not None:
             del self.fields["host_key"]
             hops.queryset = Server.objects.exclude(pk=self.instance.pk)
-            self.initial["groups"] = [*self.instance.groups.values_list("pk", flat=True)]
+            self.initial.setdefault("groups", [*self.instance.groups.values_list("pk", flat=True)])
         if not user.has_perm("servers.change_servergroup"):
             del self.fields["groups"]
+        for field in self.fields.values():
+            if isinstance(field, NamedField):
+                field.settle()
 
     def save(self, commit: bool = True) -> Server:
         """Write only the changed fields: a connection may have updated the others in the meantime."""
@@ -120,7 +146,7 @@ class ServerForm(StyledForm, BoundServerForm):
         return server
 
 
-class GroupForm(StyledForm, forms.ModelForm[ServerGroup]):
+class GroupForm(PickingForm, forms.ModelForm[ServerGroup]):
     """A group and its servers."""
 
     servers = ServersChoice(queryset=Server.objects.all(), required=False, label=_("Servers"))
@@ -172,8 +198,15 @@ class ServerFilter(forms.Form):
     """Selects the servers to list; invalid values are ignored."""
 
     status = forms.CharField(required=False)
-    group = forms.ModelChoiceField(ServerGroup.objects.all(), required=False, empty_label=_("All groups"))
+    group = GroupChoice(ServerGroup.objects.all(), required=False, empty_label=_("All groups"))
     text = forms.CharField(required=False, max_length=100)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        group: Any = self.fields["group"]
+        group.settle()
+        if group.is_typed:
+            group.widget.attrs["class"] = "form-control form-control-sm"
 
     def lookups(self) -> Q:
         """The lookups of the filter, except the state."""
@@ -181,6 +214,8 @@ class ServerFilter(forms.Form):
         wanted, values = Q(), self.cleaned_data
         if group := values.get("group"):
             wanted &= Q(groups=group)
+        elif name := str(self.data.get("group") or "").strip():
+            wanted &= Q(groups__name__icontains=name) if self.fields["group"].is_typed else Q()  # type: ignore[attr-defined]
         if text := values.get("text"):
             wanted &= Q(name__icontains=text) | Q(host__icontains=text)
         return wanted

@@ -1,6 +1,7 @@
 """Sentences for operators: what happened, why, and what to do, with the punctuation of their language."""
 
 import re
+from collections.abc import Collection
 from functools import reduce
 
 from django.conf import settings
@@ -38,6 +39,17 @@ def sentences(*texts: object) -> str:
     """Those that are not empty, each with its full stop, one after the other."""
     whole = [sentence(text) for text in texts if text]
     return reduce(lambda told, text: _("%(told)s %(text)s") % {"told": told, "text": text}, whole) if whole else ""
+
+
+#: Names of a list that are shown.
+_NAMED = 10
+
+
+def listed(names: Collection[str]) -> str:
+    """Some names, and how many more there are."""
+    shown = ", ".join([*names][:_NAMED])
+    more = len(names) - _NAMED
+    return shown if more <= 0 else _("%(names)s and %(more)d more") % {"names": shown, "more": more}
 
 
 #: What shows nothing, or turns round what stands beside it: as a part of a class of characters. Joiners are none of

@@ -14,6 +14,8 @@ from servers.models import Credential, Server, ServerGroup, number_of_servers
 
 #: Servers on one page of the list, and groups.
 SERVERS_PAGE, GROUPS_PAGE = 50, 50
+#: Servers that the page of their jump host names.
+BEHIND_SHOWN = 20
 
 
 def list_of_servers(query: QueryDict) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def page_of_servers(query: QueryDict) -> "Page[Server]":
     """The servers that a page of the list shows, by what its address asks for."""
     form = ServerFilter(query)
     servers = Server.objects.filter(form.lookups(), form.status_lookups()).select_related("jump_host")
-    servers = servers.distinct() if form.cleaned_data.get("group") else servers
+    servers = servers.distinct() if form.data.get("group") else servers
     return Paginator(servers.prefetch_related("groups"), SERVERS_PAGE).get_page(query.get("page"))
 
 
@@ -41,7 +43,7 @@ def one_server(it: Server, report: ConnectionReport | None = None) -> dict[str, 
         "server": it,
         "fingerprint": fingerprint(it.host_key),
         "route": it.route()[:-1],
-        "behind": it.reached_through.all(),
+        "behind": it.reached_through.all()[: BEHIND_SHOWN + 1],  # one more tells that there are more
         "report": report,
     }
 

@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from servers.views import connection, editing, host_key, importing
+from servers.views import connection, editing, host_key, importing, names
 
 server_urls = [
     path("edit/", editing.server_edit, name="server_edit"),
@@ -15,18 +15,21 @@ server_urls = [
 
 group_urls = [
     path("add/", editing.group_add, name="group_add"),
+    path("names/", names.group_names, name="group_names"),
     path("<int:pk>/edit/", editing.group_edit, name="group_edit"),
     path("<int:pk>/delete/", editing.group_delete, name="group_delete"),
 ]
 
 credential_urls = [
     path("add/", editing.credential_add, name="credential_add"),
+    path("names/", names.credential_names, name="credential_names"),
     path("<int:pk>/edit/", editing.credential_edit, name="credential_edit"),
     path("<int:pk>/delete/", editing.credential_delete, name="credential_delete"),
 ]
 
 urlpatterns = [
     path("add/", editing.server_add, name="server_add"),
+    path("names/", names.server_names, name="server_names"),
     path("import/", importing.server_import, name="server_import"),
     path("import/take/", importing.server_import_take, name="server_import_take"),
     path("groups/", include(group_urls)),

@@ -38,6 +38,16 @@
     if (event.target.closest("form[data-autosubmit]")) event.target.form.requestSubmit();
   });
 
+  /* A long list of boxes that can be filtered; what is ticked stays. */
+  document.addEventListener("input", (event) => {
+    if (!event.target.dataset.filters) return;
+    const list = document.querySelector(event.target.dataset.filters);
+    const wanted = event.target.value.trim().toLowerCase();
+    for (const row of list.querySelectorAll(".pick, .group-choice")) {
+      row.hidden = !row.textContent.toLowerCase().includes(wanted) && !row.querySelector(":checked");
+    }
+  });
+
   /* Say which request of a person was refused or did not arrive; a failed poll is repeated automatically. */
   const failed = (event) => {
     if (event.detail.requestConfig.verb === "get" || document.getElementById("failed")) return;

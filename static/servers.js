@@ -1,4 +1,4 @@
-/* The servers' pages: a test that got no answer says so, long lists of boxes can be filtered, and ticked at once. */
+/* The servers' pages: a test that got no answer says so, boxes are ticked at once, or searched for. */
 (() => {
   "use strict";
 
@@ -30,12 +30,16 @@
     show();
   }
 
-  document.addEventListener("input", (event) => {
-    if (!event.target.dataset.filters) return;
-    const list = document.querySelector(event.target.dataset.filters);
-    const wanted = event.target.value.trim().toLowerCase();
-    for (const row of list.querySelectorAll(".pick")) {
-      row.hidden = !row.textContent.toLowerCase().includes(wanted) && !row.querySelector(":checked");
-    }
+  /* Of rows to pick from many: Enter searches at once, and how many are chosen is counted. */
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !event.target.matches("[data-searches]")) return;
+    event.preventDefault();
+    event.target.dispatchEvent(new Event("search"));
+  });
+  document.addEventListener("change", (event) => {
+    const list = event.target.closest(".picking");
+    const count = list?.querySelector("[data-kept] b");
+    if (!count) return;
+    count.textContent = Number(count.parentElement.dataset.kept) + list.querySelectorAll(".pick :checked").length;
   });
 })();

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 from django.db import connection
 from django.db.models import (
@@ -80,19 +82,19 @@ class Running:
     views: list[View] = field(default_factory=list)
 
     @property
-    def remarks(self) -> list[tuple[str, str]]:
-        """The differences from what deployer left, or failed looks, of the servers that are named."""
-        return [
-            (view.server.name, remark)
-            for view in self.views
-            for remark in [*view.drift, view.sighting.problem if view.sighting and not view.is_outdated else ""]
-            if remark
-        ]
+    def remarks(self) -> list[tuple[str, str, datetime | None]]:
+        """The differences from what deployer left, or failed looks with their time, of the servers that are named."""
+        found: list[tuple[str, str, datetime | None]] = []
+        for view in self.views:
+            found += [(view.server.name, remark, None) for remark in view.drift]
+            if view.failure and view.sighting:
+                found.append((view.server.name, view.failure, view.sighting.failed_at))
+        return found
 
     @property
     def unnamed(self) -> int:
         """How many more servers have something to be remarked."""
-        named = {server for server, _remark in self.remarks}
+        named = {server for server, *_remark in self.remarks}
         return max(self.wrong - len(named), 0)
 
 
@@ -101,10 +103,20 @@ def deployed() -> QuerySet[Project]:
     return Project.objects.filter(Exists(Deployment.objects.filter(project=OuterRef("pk"))))
 
 
+def _wrong() -> Any:
+    return Standing.objects.filter(server__is_active=True).with_state().filter(is_wrong=1).order_by()
+
+
 def differing() -> QuerySet[Project]:
     """Those that are not as deployer left them, or could not be looked at."""
-    wrong = Standing.objects.filter(server__is_active=True).with_state().filter(is_wrong=1)
-    return Project.objects.filter(pk__in=wrong.values("project"))
+    return Project.objects.filter(pk__in=_wrong().values("project"))
+
+
+def first_differing(most: int) -> list[tuple[int, str, bool]]:
+    """At most so many of them: id, name, and whether a difference was seen; those where one was come first."""
+    rows = _wrong().values("project", "project__name").annotate(seen=Max("is_different"))
+    first = rows.order_by("-seen", "project__name")[:most]
+    return [(row["project"], row["project__name"], bool(row["seen"])) for row in first]
 
 
 def rows_of(projects: Iterable[Project], named: int = NAMED) -> list[Running]:

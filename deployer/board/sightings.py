@@ -50,10 +50,11 @@ class Change:
 
 @dataclass(frozen=True)
 class View:
-    """The last look at a project on one server, beside the release that deployer ``left`` there.
+    """What was last seen of a project on one server, beside the release that deployer ``left`` there.
 
     ``drift`` are sentences: what differs. Empty where all is as it was left, or nothing was ever seen. ``is_outdated``:
     a deployment has changed the server since it was seen, so nothing is said of it. ``last`` is the last one that did.
+    ``failure`` says why the last look failed; what was seen is older than that.
     """
 
     server: Server
@@ -62,14 +63,32 @@ class View:
     drift: list[str]
     is_outdated: bool = False
     last: Change | None = None
+    failure: str = ""
 
     @classmethod
     def of(cls, standing: Standing) -> Self:
         """What is kept, as it is told."""
         last = standing.last
         change = Change(last.deployment_id, last.status, last.error) if last is not None else None
-        outdated = standing.is_outdated
-        return cls(standing.server, standing.sighting, standing.release, standing.drift, outdated, change)
+        return cls(
+            standing.server,
+            standing.sighting,
+            standing.release,
+            standing.drift,
+            is_outdated=standing.is_outdated,
+            last=change,
+            failure=standing.failure,
+        )
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the server was seen since it was last changed."""
+        return self.sighting is not None and self.sighting.seen_at is not None and not self.is_outdated
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it needs attention: it differs, the last look failed, or the last deployment did not end well."""
+        return bool(self.drift or self.failure or (self.trouble and (self.is_seen or self.sighting is None)))
 
     @property
     def trouble(self) -> str:
@@ -111,7 +130,8 @@ def refresh(project: Project, servers: Iterable[Server] | None = None) -> None:
 
 def refresh_old() -> None:
     """Look at every server where some project has not been looked at for `LOOK_EVERY`: once for all of those."""
-    fresh = Q(sighting__seen_at__gt=timezone.now() - LOOK_EVERY)
+    lately = timezone.now() - LOOK_EVERY
+    fresh = Q(sighting__seen_at__gt=lately) | Q(sighting__failed_at__gt=lately)
     old = Standing.objects.filter(~fresh | Q(sighting=None), server__is_active=True)
     pairs = list(old.order_by("server", "project").values_list("server", "project"))
     servers = _reachable().in_bulk({server for server, _project in pairs})
@@ -171,7 +191,7 @@ def _look_at(server: Server, plans: Mapping[Project, Plan]) -> None:
                 del wanted[project]
     except ShellError as error:
         for project in wanted:  # those that it was not asked for either: it would not answer them
-            Sighting.record(project, server, problem=str(error))
+            Sighting.record_failure(project, server, str(error))
         server.record_connection(str(error))
 
 
@@ -186,9 +206,8 @@ def _look_for(project: Project, plan: Plan, server: Server, link: SSHShell) -> N
     except NoLinkError:
         raise
     except ShellError as error:
-        Sighting.record(project, server, problem=str(error))
+        Sighting.record_failure(project, server, str(error))
         server.record_connection(str(error))
         return
-    seen = {"release": live, "is_lost": facts.is_lost, "processes": proof.to_json(processes), "problem": ""}
-    Sighting.record(project, server, **seen)
+    Sighting.record(project, server, release=live, is_lost=facts.is_lost, processes=proof.to_json(processes))
     server.record_connection(facts=facts.learned())

@@ -15,14 +15,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.engine.cloning import Checkout
-from deployer.engine.scripts import BuildError, end_leftovers, listed, run_here
+from deployer.engine.scripts import BuildError, end_leftovers, run_here
 from deployer.engine.work import Work
 from deployer.models import Release
 from deployer.plan import Plan
 from deployer.releases.archives import size_in_words
 from deployer.releases.caches import kept_folders
 from deployer.releases.contents import Contents
-from deployer.releases.databases import database_files
+from deployer.releases.databases import lost_databases
 from deployer.releases.isolation import BuildRoom, isolation
 from deployer.releases.store import store
 from projects.commands import build as build_commands
@@ -98,11 +98,10 @@ def _refuse_databases(work: Work, tar: Path, contents: Contents) -> None:
     """Refuse a release with a database in it that an application would write to, unless that is meant."""
     if work.plan.keeps_database_files:
         return
-    if found := database_files(tar, contents, work.plan.shared):
+    if why := lost_databases(tar, contents, work.plan.shared):
         raise BuildError(
             _("The release was not packed"),
-            _("it has database files in it, and what an application writes there is lost with the next release: %s")
-            % listed(found),
+            why,
             _(
                 "Name them in shared_paths, or delete them in the build script. If they are only read, tick "
                 "“database files are meant” in the project (keeps_database_files)."

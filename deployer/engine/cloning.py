@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
-from deployer.engine.scripts import BuildError, ScriptFailedError, end_leftovers, listed, run_here
+from deployer.engine.scripts import BuildError, ScriptFailedError, end_leftovers, run_here
 from deployer.engine.work import Work
 from deployer.plan import Plan
 from deployer.releases.archives import size_in_words
@@ -33,7 +33,7 @@ from projects.validators import git_endpoint, is_local_git_url, validate_git_url
 from servers import binding
 from servers.local import LocalShell
 from servers.models import Credential
-from servers.sentences import because, sentences
+from servers.sentences import because, listed, sentences
 from servers.shell import Script
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """Scripts on this machine, for a deployment: their output goes to its log, and a failing one is explained."""
 
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from django.conf import settings
 from django.utils.translation import gettext as _
@@ -43,8 +43,6 @@ _SETTINGS = {
 _FILE_TOO_LARGE = 128 + signal.SIGXFSZ
 #: Bytes of the error output that are remembered: its cause may stand far above its end.
 _REMEMBERED = 16_000
-#: Names of a list that are shown.
-_SHOWN = 10
 
 
 def run_here(
@@ -88,10 +86,3 @@ def _over(what: str, why: str, setting: str) -> BuildError:
     """The end of a script that took more than it may."""
     remedy = _("Correct the build, or change %(setting)s.") % {"setting": setting}
     return BuildError(what, f"{why} ({setting}={getattr(settings, setting)})", remedy)
-
-
-def listed(names: Collection[str]) -> str:
-    """Some names, and how many more there are."""
-    shown = ", ".join([*names][:_SHOWN])
-    more = len(names) - _SHOWN
-    return shown if more <= 0 else _("%(names)s and %(more)d more") % {"names": shown, "more": more}

@@ -119,7 +119,6 @@ class Verification:
                 release=self.target.release_after,
                 is_lost=self.is_lost,
                 processes=to_json(processes),
-                problem="",
             )
 
     def ailment(self) -> str:

@@ -27,12 +27,13 @@ SightingManager = models.Manager.from_queryset(SightingQuerySet)
 
 
 class Sighting(models.Model):
-    """The last look at a project on a server: the release that ``current`` points to, and its processes.
+    """What was last seen of a project on a server: the release that ``current`` points to, and its processes.
 
     ``is_lost``: the release that ``current`` points to is not there.
     ``processes`` are identities as in `Target.proof`; ``old`` in one of them is the release that it still runs from.
-    ``problem`` says why the server could not be looked at; then the rest is what was seen before that. It may differ
-    from what deployer put there: finding that is its purpose.
+    They may differ from what deployer put there: finding that is its purpose. ``seen_at`` is when they were seen;
+    nothing where they never were. ``problem`` says why a look after that failed, and ``failed_at`` when; such a look
+    changes nothing of what was seen, nor of when.
     """
 
     objects = SightingManager()
@@ -43,7 +44,8 @@ class Sighting(models.Model):
     is_lost = models.BooleanField(_("release lost"), default=False)
     processes = models.JSONField(_("processes"), default=list, blank=True)
     problem = models.TextField(_("problem"), blank=True)
-    seen_at = models.DateTimeField(_("seen"))
+    seen_at = models.DateTimeField(_("seen"), null=True, blank=True)
+    failed_at = models.DateTimeField(_("last look failed"), null=True, blank=True)
 
     class Meta:
         ordering: ClassVar = ["project", "server"]
@@ -67,10 +69,19 @@ class Sighting(models.Model):
         return from_json(self.processes)
 
     @classmethod
-    def record(cls, project: Project, server: Server, **seen: Any) -> None:
-        """Write what was ``seen`` now, in place of what was seen before."""
-        seen["seen_at"] = timezone.now()
-        if "release" in seen:
-            seen.setdefault("is_lost", False)
-        if not cls.objects.filter(project=project, server=server).update(**seen):
-            cls.objects.update_or_create(project=project, server=server, defaults=seen)
+    def record(
+        cls, project: Project, server: Server, *, release: str, processes: list[dict[str, Any]], is_lost: bool = False
+    ) -> None:
+        """Write what is seen now, in place of what was seen before."""
+        seen = {"release": release, "is_lost": is_lost, "processes": processes}
+        cls._write(project, server, {**seen, "seen_at": timezone.now(), "problem": "", "failed_at": None})
+
+    @classmethod
+    def record_failure(cls, project: Project, server: Server, problem: str) -> None:
+        """Write why nothing was seen now, beside what was seen before."""
+        cls._write(project, server, {"problem": problem, "failed_at": timezone.now()})
+
+    @classmethod
+    def _write(cls, project: Project, server: Server, values: dict[str, Any]) -> None:
+        if not cls.objects.filter(project=project, server=server).update(**values):
+            cls.objects.update_or_create(project=project, server=server, defaults=values)

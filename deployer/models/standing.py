@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar
 
@@ -45,7 +46,8 @@ SELECT standing.id, standing.release, standing.differs, standing.since, seen.rel
 FROM deployer_standing standing
 JOIN deployer_sighting seen ON seen.id = standing.sighting_id
 LEFT JOIN deployer_target target ON target.id = standing.proved_id
-WHERE standing.id IN ({ids}) AND (standing.changed_at IS NULL OR seen.seen_at >= standing.changed_at)"""
+WHERE standing.id IN ({ids}) AND seen.seen_at IS NOT NULL
+    AND (standing.changed_at IS NULL OR seen.seen_at >= standing.changed_at)"""
 
 
 @cache
@@ -69,19 +71,25 @@ class StandingQuerySet(models.QuerySet["Standing"]):
     """Standings by what is to be said of them."""
 
     def with_state(self) -> Any:
-        """Each with ``is_bad`` (it differs, could not be seen, or the last deployment did not end well), ``is_wrong``
-        (one of the first two) and ``is_unseen`` (not looked at since it was last changed); 1 or 0, to be counted.
+        """Each with ``is_different`` (seen to be so), ``is_wrong`` (that, or the last look failed), ``is_bad`` (one of
+        these, or the last deployment did not end well) and ``is_unseen`` (not seen since it was last changed); 1 or 0,
+        to be counted.
         """
-        fresh = models.Q(changed_at=None) | models.Q(sighting__seen_at__gte=models.F("changed_at"))
-        seen = models.Q(sighting__isnull=False) & fresh
-        wrong = models.Q(differs=True) | models.Q(sighting__problem__gt="")
-        troubled = models.Q(last__status__in=TROUBLE) & (seen | models.Q(sighting=None))
+        changed = models.F("changed_at")
+        seen = models.Q(sighting__seen_at__isnull=False) & (
+            models.Q(changed_at=None) | models.Q(sighting__seen_at__gte=changed)
+        )
+        failed = models.Q(sighting__problem__gt="") & (
+            models.Q(changed_at=None) | models.Q(sighting__failed_at=None) | models.Q(sighting__failed_at__gte=changed)
+        )
+        different = seen & models.Q(differs=True)
+        wrong = different | failed
+        troubled = models.Q(last__status__in=TROUBLE) & (seen | failed | models.Q(sighting=None))
         return self.annotate(
-            is_bad=models.Case(
-                models.When((seen & wrong) | troubled, then=1), default=0, output_field=models.IntegerField()
-            ),
-            is_wrong=models.Case(models.When(seen & wrong, then=1), default=0, output_field=models.IntegerField()),
-            is_unseen=models.Case(models.When(seen, then=0), default=1, output_field=models.IntegerField()),
+            is_different=_one_if(different),
+            is_wrong=_one_if(wrong),
+            is_bad=_one_if(wrong | troubled),
+            is_unseen=1 - _one_if(seen),
         )
 
     def whole(self) -> "StandingQuerySet":
@@ -89,9 +97,13 @@ class StandingQuerySet(models.QuerySet["Standing"]):
         return self.select_related("server", "sighting", "last", "proved").only(
             *("project_id", "release", "changed_at", "differs", "since", "server__name", "server__is_active"),
             *("sighting__project_id", "sighting__server_id", "sighting__release", "sighting__is_lost"),
-            *("sighting__processes", "sighting__problem", "sighting__seen_at"),
+            *("sighting__processes", "sighting__problem", "sighting__seen_at", "sighting__failed_at"),
             *("last__deployment_id", "last__status", "last__error", "proved__proof"),
         )
+
+
+def _one_if(condition: models.Q) -> models.Case:
+    return models.Case(models.When(condition, then=1), default=0, output_field=models.IntegerField())
 
 
 StandingManager = models.Manager.from_queryset(StandingQuerySet)
@@ -105,10 +117,10 @@ class Standing(models.Model):
 
     It can be read from all of them; this is that answer, kept. ``release`` is the version that was left, ``last`` the
     last deployment that changed the server, ``changed_at`` when that was, ``proved`` the last one that knew who the
-    service was before. ``sighting`` is the last look, ``differs`` whether it found something else than was left,
-    ``since`` the start of the youngest process that it found, as the server said it. Where the server was changed
-    since the look, neither holds. Whatever writes a `Target` or a `Sighting` renews the standings that it belongs to;
-    ``renewed_at`` says when that was.
+    service was before. ``sighting`` is what was last seen, ``differs`` whether that is something else than was left,
+    ``since`` the start of the youngest process that was seen, as the server said it. Where the server was changed
+    since it was seen, neither holds. Whatever writes a `Target` or a `Sighting` renews the standings that it belongs
+    to; ``renewed_at`` says when that was.
     """
 
     objects = StandingManager()
@@ -136,14 +148,22 @@ class Standing(models.Model):
     @property
     def is_outdated(self) -> bool:
         """Whether the server was changed since it was seen."""
+        return self.sighting is not None and self._is_before_change(self.sighting.seen_at)
+
+    @property
+    def failure(self) -> str:
+        """Why the last look failed; empty where it did not, or the server was changed since then."""
         seen = self.sighting
-        return seen is not None and self.changed_at is not None and seen.seen_at < self.changed_at
+        return "" if seen is None or self._is_before_change(seen.failed_at) else seen.problem
+
+    def _is_before_change(self, moment: datetime | None) -> bool:
+        return moment is not None and self.changed_at is not None and moment < self.changed_at
 
     @property
     def drift(self) -> list[str]:
         """Sentences: how what was seen differs from what was left. Empty where nothing was seen since the change."""
         seen = self.sighting
-        if seen is None or self.is_outdated:
+        if seen is None or seen.seen_at is None or self.is_outdated:
             return []
         return differences(self.release, seen.release, seen.is_lost, seen.service, _proved(self.proved))
 

@@ -1,12 +1,14 @@
-"""Database files in a release that was packed here: each release would begin with a database of its own."""
+"""Database files in a release, built or uploaded: each release would begin with a database of its own."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import zstandard
+from django.utils.translation import gettext as _
 
-from deployer.releases.contents import Contents
+from deployer.releases.contents import Contents, shown
+from servers.sentences import listed
 
 #: Names of SQLite's files in a manifest: its path, and where its entry ends in the archive, after its size.
 _LINE = re.compile(
@@ -17,6 +19,13 @@ _HEADER = b"SQLite format 3\0"
 #: Folders of packages: no application writes there.
 _OF_PACKAGES = re.compile(r"(?:^|/)(?:node_modules|vendor|site-packages)/")
 _BLOCK = 512
+
+
+def lost_databases(tar: Path, contents: Contents, shared: Sequence[str]) -> str:
+    """Why the release in ``tar`` is refused, by the databases in it; empty where it has none."""
+    found = database_files(tar, contents, shared)
+    why = _("it has database files in it, and what an application writes there is lost with the next release: %s")
+    return why % listed(found) if found else ""
 
 
 def database_files(tar: Path, contents: Contents, shared: Sequence[str]) -> list[str]:
@@ -31,5 +40,5 @@ def database_files(tar: Path, contents: Contents, shared: Sequence[str]) -> list
                 continue
             file.seek(int(end) - -(-int(size) // _BLOCK) * _BLOCK)
             if file.read(len(_HEADER)) == _HEADER:
-                found.append(path)
+                found.append(shown(name))
     return found

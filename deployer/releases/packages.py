@@ -11,7 +11,7 @@ import secrets
 import shutil
 import unicodedata
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from django.conf import settings
@@ -21,7 +21,8 @@ from django.utils.translation import ngettext
 
 from deployer.models import Release
 from deployer.releases.archives import manifest_of
-from deployer.releases.contents import UnsafeArchiveError, Words, read, shown, too_large
+from deployer.releases.contents import Contents, UnsafeArchiveError, Words, read, shown, too_large
+from deployer.releases.databases import lost_databases
 from deployer.releases.reader.limits import PIECE
 from deployer.releases.reader.streams import OPENERS
 from deployer.releases.reader.work import WHOLE
@@ -30,6 +31,7 @@ from deployer.releases.store import keep
 from deployer.releases.workfolders import WorkFolder
 from people.models import User
 from projects.models import Project
+from projects.validators import shared_path_list
 from servers.errors import TransferError
 
 KINDS = (*OPENERS, ".zip", *WHOLE)
@@ -51,8 +53,8 @@ def store_package(
     """Store the package in ``file``, which is called ``name``, as a release of ``project``; ``note`` says what it is.
 
     ``encoding``, one of `ENCODINGS`, is that of the names in it where they do not say theirs. The same bytes under the
-    same name and encoding are stored once. Raises `UnsafeArchiveError`, `PackageError` where that is the package's own
-    fault.
+    same name and encoding are stored once. A database file in it is refused as in a build. Raises `UnsafeArchiveError`,
+    `PackageError` where that is the package's own fault.
     """
     name = PurePosixPath(name.replace("\\", "/")).name
     kind = next((kind for kind in sorted(KINDS, key=len, reverse=True) if name.lower().endswith(kind)), "")
@@ -62,7 +64,10 @@ def store_package(
             _("its name does not end in any of %s") % ", ".join(KINDS),
             _("Pack it as one of these."),
         )
-    key, size = _digest(f"{name}\0{encoding}" if encoding else name, file)
+    told = f"{name}\0{encoding}" if encoding else name
+    if project.keeps_database_files:  # what was not looked for is none that was
+        told += "\0keeps_database_files"
+    key, size = _digest(told, file)
     if size > settings.DEPLOYER_RELEASE_MAX_MB * 1_000_000:
         raise too_large()
     known = Release.objects.stored().filter(project=project, build_key=key).exclude(state=Release.State.BAD).first()
@@ -74,6 +79,7 @@ def store_package(
         tar = folder.path / "release.tar"
         with _with_descriptor(file, folder) as source, tar.open("wb") as target:
             contents = read(source, {"kind": kind, "name": name, "encoding": encoding}, words, name, target)
+        _refuse_databases(project, tar, contents)
         release = Release(
             project=project,
             version=f"{timezone.now():%Y%m%d%H%M%S}-{secrets.token_hex(4)}",
@@ -84,6 +90,21 @@ def store_package(
         )
         keep(release, tar, contents)
     return release
+
+
+def _refuse_databases(project: Project, tar: Path, contents: Contents) -> None:
+    """Refuse a package with a database in it that an application would write to, unless that is meant."""
+    if project.keeps_database_files:
+        return
+    if why := lost_databases(tar, contents, shared_path_list(project.shared_paths)):
+        raise PackageError(
+            _("The package was not accepted"),
+            why,
+            _(
+                "Name them in shared_paths, or leave them out of the package. If they are only read, tick “database "
+                "files are meant” in the project (keeps_database_files)."
+            ),
+        )
 
 
 def names_alike(release: Release) -> str:

@@ -1,6 +1,6 @@
 """Actions on a deployment: cancel, continue, retry, roll back, launch again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -22,8 +22,10 @@ from deployer.launching.rules import LaunchRefusedError, check_launch, refusal_w
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.releases.versions import running_in
+from deployer.web.alike import told
 from deployer.web.deployment import Pause, shown
 from people.access import Request, members_only
+from servers.models import Server
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -42,10 +44,11 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
     if not it.is_active:
         messages.warning(request, cancel_sentence(it, asked=False))
         return _back(request, it)
-    targets = list(it.targets.all())
+    targets = list(it.targets.defer("proof", "evidence"))
     goes_back = _goes_back(it, targets)
     rows = [(target, *_when_cancelled(target, goes_back)) for target in targets]
-    return render(request, "deployer/cancel.html", {"deployment": it, "rows": rows})
+    shown_rows = told(rows, lambda row: row[0].server_name, lambda row: (row[0].status, *row[1:]))
+    return render(request, "deployer/cancel.html", {"deployment": it, "told": shown_rows})
 
 
 def _goes_back(it: Deployment, targets: list[Target]) -> bool:
@@ -85,11 +88,14 @@ def deployment_continue(request: Request, pk: int) -> HttpResponse:
         say = messages.success if continued else messages.warning
         say(request, continue_sentence(it, continued))
         return redirect(it)
-    paused = Pause.of(it, list(it.targets.all()))
+    paused = Pause.of(it, list(it.targets.defer("proof", "evidence")))
     if paused is None:
         messages.warning(request, continue_sentence(it, continued=False))
         return _back(request, it)
-    return render(request, "deployer/continue.html", {"deployment": it, "paused": paused})
+    coming = [(number, target) for number, servers in paused.batches for target in servers]
+    context = {"deployment": it, "paused": paused}
+    context["told"] = told(coming, lambda row: row[1].server_name, lambda row: row[0])
+    return render(request, "deployer/continue.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -121,17 +127,24 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
         return _back(request, earlier)
     earlier_targets = {target.server_id: target for target in earlier.targets.all()}
     running = running_in([asked.project]).get(asked.project.pk, {})
+    rows = [
+        (server, accepted.batches.get(server), earlier_targets.get(server.pk), running.get(server.pk, ""))
+        for server in accepted.servers
+    ]
     context = {
         "deployment": earlier,
         "asked": asked,
         "is_restart_only": asked.is_restart_only,
-        "servers": [
-            (server, accepted.batches.get(server), earlier_targets.get(server.pk), running.get(server.pk, ""))
-            for server in accepted.servers
-        ],
+        "told": told(rows, lambda row: row[0].name, _same_for_launch),
         "count": len(accepted.active),
     }
     return render(request, "deployer/confirm.html", context)
+
+
+def _same_for_launch(row: tuple[Server, int | None, Target | None, str]) -> Hashable:
+    """What a dialog says of a server: its batch, how it ended before and why, and which release it runs."""
+    _server, batch, target, version = row
+    return (batch, version, target.status, target.reason) if target else (batch, version)
 
 
 def _back(request: Request, it: Deployment) -> HttpResponse:

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deployer.models import Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.releases.reader.names import ENCODINGS
-from pages.forms import RowsField
+from pages.forms import NamedField, RowsField
 from people.models import User
 from projects.models import Project
 from servers.models import Environment, ServerGroup
@@ -106,10 +106,19 @@ class PackageForm(forms.Form):
     )
 
 
-class HistoryFilter(forms.Form):
-    """Selects the deployments of a list; invalid values are ignored."""
+class ProjectChoice(NamedField[Project]):
+    """One project."""
 
-    project = forms.ModelChoiceField(Project.objects.all(), required=False, empty_label=_("All projects"))
+    names_at = "project_names"
+
+
+class HistoryFilter(forms.Form):
+    """Selects the deployments of a list; invalid values are ignored.
+
+    Where the project is typed, a part of a name stands for all projects with it.
+    """
+
+    project = ProjectChoice(Project.objects.all(), required=False, empty_label=_("All projects"))
     environment = forms.ChoiceField(choices=[("", _("All environments")), *Environment.choices], required=False)
     type = forms.ChoiceField(choices=[("", _("All types")), *Deployment.Type.choices], required=False)
     person = forms.ModelChoiceField(User.objects.none(), required=False, empty_label=_("Everybody"))
@@ -131,6 +140,10 @@ class HistoryFilter(forms.Form):
         self.fields["person"].queryset = (  # type: ignore[attr-defined]
             User.objects.filter(pk__in=launched).order_by("username")
         )
+        project: Any = self.fields["project"]
+        project.settle()
+        if project.is_typed:
+            project.widget.attrs["class"] = "form-control form-control-sm"
         self.is_valid()
 
     def lookups(self) -> dict[str, Any]:
@@ -142,6 +155,10 @@ class HistoryFilter(forms.Form):
             "until": "created_at__date__lte",
         }
         chosen = {name: value for name, value in self.cleaned_data.items() if value and name != "status"}
+        project: Any = self.fields["project"]
+        part = str(self.data.get("project") or "").strip()[:100]
+        if project.is_typed and part and "project" not in chosen:
+            chosen["project__name__icontains"] = part
         return {names.get(name, name): value for name, value in chosen.items()}
 
     def of_status(self, chosen: DeploymentQuerySet) -> DeploymentQuerySet:

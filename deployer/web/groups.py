@@ -12,8 +12,8 @@ from projects.models import Project
 from servers.models import ServerGroup
 from servers.shown import one_group, page_of_groups
 
-#: Deployments that the page of a group shows.
-DEPLOYMENTS_SHOWN = 10
+#: Deployments that the page of a group shows, and projects.
+DEPLOYMENTS_SHOWN, PROJECTS_SHOWN = 10, 20
 
 
 @require_safe
@@ -35,11 +35,13 @@ def group(request: Request, pk: int) -> HttpResponse:
     """One group: its servers as the list shows them, what was deployed to it and what can be."""
     shown = one_group(pk)
     it: ServerGroup = shown["group"]
+    projects = _projects_of(it)
     context = {
         "deployed": projects_on(shown["page"]),
         "step": way_on(request.user),
         "deployments": Deployment.objects.listed().filter(server_groups=it)[:DEPLOYMENTS_SHOWN],
-        "projects": _projects_of(it),
+        "projects": projects[:PROJECTS_SHOWN],
+        "more_projects": len(projects) - len(projects[:PROJECTS_SHOWN]),
     }
     return render(request, "deployer/servers/group.html", shown | context)
 
@@ -49,5 +51,5 @@ def _projects_of(group: ServerGroup) -> list[tuple[Project, Deployment | None]]:
     newest = Deployment.objects.filter(server_groups=group).newest().listed()
     found = {deployment.project_id: deployment for deployment in newest}
     projects = Project.objects.filter(environment=group.environment).order_by("name")
-    rows = [(project, found.get(project.pk)) for project in projects]
+    rows = [(project, found.get(project.pk)) for project in projects.only("name", "environment")]
     return sorted(rows, key=lambda row: row[1] is None)

@@ -13,7 +13,17 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh, reswap
 
-from deployer.board.overview import NAMED, UNFOLDED, Running, deployed, differing, places_of, rows_of, seen
+from deployer.board.overview import (
+    NAMED,
+    UNFOLDED,
+    Running,
+    deployed,
+    differing,
+    first_differing,
+    places_of,
+    rows_of,
+    seen,
+)
 from deployer.models import Deployment
 from deployer.playground import keeping
 from deployer.web.first_steps import first_steps, next_step
@@ -116,7 +126,7 @@ def _board(request: HttpRequest, now: str, given: str) -> dict[str, Any]:
     rows = [_rendered(row, is_open=is_open) for row in rows_of(page, UNFOLDED if is_open else NAMED)]
     signs = ".".join(f"{row.project.pk}-{digest}" for row, _html, digest in rows)
     is_filtered = any(wanted.values())
-    differ = list(differing().values_list("pk", "name")[: DIFFERING_SHOWN + 1])
+    differ = first_differing(DIFFERING_SHOWN + 1)
     query = {name: value for name, value in wanted.items() if value} | (
         {"page": page.number} if page.number > 1 else {}
     )
@@ -127,7 +137,8 @@ def _board(request: HttpRequest, now: str, given: str) -> dict[str, Any]:
         "is_filtered": is_filtered,
         "is_open": is_open,
         "has_board": bool(rows) or is_filtered,
-        "differing": differ[:DIFFERING_SHOWN],
+        "differing": [(pk, name) for pk, name, is_seen in differ[:DIFFERING_SHOWN] if is_seen],
+        "unreached": [(pk, name) for pk, name, is_seen in differ[:DIFFERING_SHOWN] if not is_seen],
         "more_differ": len(differ) > DIFFERING_SHOWN,
         "on_page": {row.project.pk for row, _html, _digest in rows},
         "is_busy": any(row.active for row, _html, _digest in rows),

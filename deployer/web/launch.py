@@ -21,10 +21,12 @@ from deployer.web.forms import LaunchForm
 from people.access import Request, members_only
 from people.models import User
 from projects.models import Project
-from servers.models import ServerGroup
+from servers.models import ServerGroup, number_of_servers
 
 #: Stored releases that the form offers, newest first.
 RELEASES_OFFERED = 50
+#: Where there are more groups than this, the form names none of their servers.
+GROUPS_IN_FULL = 20
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -88,7 +90,11 @@ def _typed(request: Request) -> dict[str, Any]:
 
 
 def _groups_for(project: Project) -> QuerySet[ServerGroup]:
-    return ServerGroup.objects.filter(environment=project.environment).with_some_servers()
+    """The groups of its environment; where they are many, with the number of their servers alone."""
+    groups = ServerGroup.objects.filter(environment=project.environment)
+    if len(groups.order_by().values_list("pk")[: GROUPS_IN_FULL + 1]) <= GROUPS_IN_FULL:
+        return groups.with_some_servers()
+    return groups.annotate(number=number_of_servers())
 
 
 def _launch_page(
@@ -96,7 +102,11 @@ def _launch_page(
 ) -> HttpResponse:
     chosen = {str(value) for value in form["server_groups"].value() or ()}
     releases = Release.objects.deployable_to(project).select_related("project")[:RELEASES_OFFERED]
-    context = {"project": project, "form": form, "groups": groups, "chosen_groups": chosen, "releases": releases}
+    context = {"project": project, "form": form, "chosen_groups": chosen, "releases": releases}
+    # Those that are chosen come first where they are many.
+    is_long = len(groups) > GROUPS_IN_FULL
+    context["groups"] = sorted(groups, key=lambda group: str(group.pk) not in chosen) if is_long else groups
+    context["is_long"] = is_long
     context["variables"] = project.variables.all()
     return render(request, "deployer/launch.html", context | more)
 

@@ -146,7 +146,9 @@ def tally(targets: Sequence[Target]) -> list[tuple[str, str, int, int]]:
 
 @register.simple_tag
 def one_line(target: Target, more_at: str, log_at: str, is_news: object) -> SafeString:
-    """A server among many: its name and its status. The rest is read from ``more_at`` once the line is opened.
+    """A server among many: its name, its status and the line that its script has not ended yet.
+
+    The rest is read from ``more_at`` once this is opened.
 
     Written out: a template takes ten times as long, and there are hundreds of them.
     """
@@ -154,7 +156,7 @@ def one_line(target: Target, more_at: str, log_at: str, is_news: object) -> Safe
         '<li id="target-{pk}" class="target target-{status}" hx-get="{more_at}?of={pk}" hx-trigger="focusin once"{oob}>'
         '<div class="target-head"><a class="target-name" id="server-{pk}" href="{log_at}{sign}server={pk}#log-title">'
         '{name}</a><span class="status status-{status}">{icon} {label}</span><span class="target-took">{took}</span>'
-        '</div><div class="target-more"></div></li>',
+        '</div><div class="target-more">{unfinished}</div></li>',
         pk=target.pk,
         status=target.status,
         more_at=more_at,
@@ -165,7 +167,14 @@ def one_line(target: Target, more_at: str, log_at: str, is_news: object) -> Safe
         icon=_icon(status_icon(target.status)),
         label=Target.Status(target.status).label,
         took=duration(target) if target.started_at else "",
+        unfinished=_unfinished(target),
     )
+
+
+def _unfinished(target: Target) -> str:
+    if target.status != Target.Status.RESTARTING or not target.progress:
+        return ""
+    return format_html('<p class="quiet mono unfinished">{}</p>', target.progress)
 
 
 @cache

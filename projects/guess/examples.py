@@ -65,12 +65,21 @@ def example_header(found: Guess) -> str:
     return next((line for word, line in _SAYS.items() if word in words), "X-Release: $DEPLOY_RELEASE")
 
 
+#: Programs that answer requests for a Python application, and that its requirements may leave out.
+_SERVERS = ("gunicorn", "uvicorn")
+
+
 def _python_environment(start: str) -> list[str]:
     """The lines that give a Python application its packages on the server; none for others."""
-    if not start.startswith('"$DEPLOY_PATH/shared/venv/bin/'):
+    program = re.match(r'"\$DEPLOY_PATH/shared/venv/bin/(\w+)"', start)
+    if not program:
         return []
+    brought = []
+    if program[1] in _SERVERS:  # applications are developed without it
+        brought = [f'[ -e {program[0]} ] || "$DEPLOY_PATH/shared/venv/bin/pip" install -q {program[1]}']
     return [
         '[ -d "$DEPLOY_PATH/shared/venv" ] || python3 -m venv "$DEPLOY_PATH/shared/venv"',
         'if [ -e requirements.txt ]; then "$DEPLOY_PATH/shared/venv/bin/pip" install -q -r requirements.txt; '
         'else "$DEPLOY_PATH/shared/venv/bin/pip" install -q .; fi',
+        *brought,
     ]

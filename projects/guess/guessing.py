@@ -30,7 +30,17 @@ def _worth_watching(process_name: str) -> int:
     take longer to find out that it lacks something.
     """
     program = process_name.partition(" ")[0]
-    known = {"": 1, "-jar": 15, "gunicorn": 8, "uvicorn": 8, "python": 8, "puma": 8, "node": 5, "next-server": 5}
+    known = {
+        "": 1,
+        "-jar": 15,
+        "gunicorn": 8,
+        "uvicorn": 8,
+        "streamlit": 8,
+        "python": 8,
+        "puma": 8,
+        "node": 5,
+        "next-server": 5,
+    }
     return known.get(program, 3)
 
 

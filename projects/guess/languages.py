@@ -119,9 +119,16 @@ def _python_start(files: Files, listed: str) -> tuple[str, str]:
     module = main.removesuffix(".py") or package
     if settings:
         return f'{venv}gunicorn" {settings}.wsgi', f"gunicorn {settings}.wsgi"
+    if _asks_for("streamlit", listed):
+        page = main if main and "streamlit_app.py" not in files else "streamlit_app.py"
+        return f'{venv}streamlit" run {page} --server.headless true', f"streamlit run {page}"
     if _asks_for("uvicorn", listed) or _asks_for("fastapi", listed):
         return f'{venv}uvicorn" {module}:app', f"uvicorn {module}:app"
     if _asks_for("gunicorn", listed) or _asks_for("flask", listed):
+        named = first(r"^name\s*=\s*[\"'](\w[\w-]*)[\"']", files.get("pyproject.toml", ""), re.MULTILINE | re.ASCII)
+        factory = named.replace("-", "_")
+        if not main and factory in files:  # a package, as Flask's tutorial makes one
+            return f'{venv}gunicorn" "{factory}:create_app()"', f"gunicorn {factory}:create_app()"
         module = module if main else "app"
         return f'{venv}gunicorn" {module}:app', f"gunicorn {module}:app"
     return f'{venv}python" {main or "main.py"}', f"python {main}" if main else ""
@@ -148,16 +155,34 @@ def _ruby(files: Files) -> Guess | None:
     found = Guess(
         Type.BACKEND,
         install_script=install,
-        build_script="bundle exec rails assets:precompile" if rails else "",
+        build_script=_RAILS_BUILD if rails else "",
         process_name="puma" if rails else "",
-        start="bundle exec puma",
+        start="env RAILS_ENV=production bundle exec puma" if rails else "bundle exec puma",
         reasons=(
             _("Gemfile: a Rails application; its gems are released with it.")
             if rails
             else _("Gemfile: a Ruby application; its gems are released with it."),
         ),
     )
-    return with_assets(files, with_shared(files, found, *(("log/", "storage/", "tmp/pids/") if rails else ())))
+    return with_assets(files, with_shared(files, found, *(_rails_writes(files) if rails else ())))
+
+
+#: Without a secret of any kind Rails makes no scripts and styles; what this one signs is used nowhere.
+_RAILS_BUILD = "RAILS_ENV=production SECRET_KEY_BASE=1 bundle exec rails assets:precompile"
+
+
+def _rails_writes(files: Files) -> list[str]:
+    """What Rails writes to, and its key: a new release has neither."""
+    written = ["log/", "storage/", "tmp/pids/"]
+    version = first(r"^[ \t]*gem[ \t]+[\"']rails[\"'][^\n]*?([0-9]+(?:\.[0-9]+)?)", files["Gemfile"], re.MULTILINE)
+    if _has_gem("sqlite3", files) and version and float(version) < _SQLITE_IN_STORAGE:
+        written.append("db/production.sqlite3")
+    keys = {line.strip().lstrip("/") for line in files.get(".gitignore", "").splitlines()}
+    return [*written, "config/master.key"] if keys & {"config/master.key", "config/*.key"} else written
+
+
+#: The version of Rails from which on its database lies in storage/.
+_SQLITE_IN_STORAGE = 7.1
 
 
 def _has_gem(name: str, files: Files) -> bool:
@@ -177,13 +202,19 @@ _PHP_SHARED = {
 def _php(files: Files) -> Guess | None:
     if "composer.json" not in files:
         return None
+    asked = files["composer.json"]
+    install = "composer install --no-dev --no-interaction --optimize-autoloader"
+    if '"symfony/framework-bundle"' in asked:  # else what runs at its end looks for packages of those who work on it
+        install = f"APP_ENV=prod {install}"
     found = Guess(
         Type.BACKEND,
-        install_script="composer install --no-dev --no-interaction --optimize-autoloader",
+        install_script=install,
         start=PHP_RELOAD,
         reasons=(_("composer.json: a PHP application; its packages are released with it."),),
     )
-    shared = next((paths for name, paths in _PHP_SHARED.items() if f'"{name}"' in files["composer.json"]), ())
+    shared = next((paths for name, paths in _PHP_SHARED.items() if f'"{name}"' in asked), ())
+    if "database/database.sqlite" in asked:  # Laravel's starter makes this file by a script
+        shared = (*shared, "database/database.sqlite")
     return with_assets(files, with_shared(files, found, *shared))
 
 
@@ -210,14 +241,21 @@ _GENERATORS = {
     "mkdocs.yml": ("MkDocs", "mkdocs build", "site"),
     "book.toml": ("mdBook", "mdbook build", "book"),
 }
+#: Those by names that others use too.
+_HUGO = {f"config.{kind}": _GENERATORS[f"hugo.{kind}"] for kind in ("toml", "yaml", "json")}
+_AMBIGUOUS = {**_HUGO, "_config.yml": ("Jekyll", "jekyll build", "_site")}
 
 
 def _generated(files: Files) -> Guess | None:
     """A site that a program other than Node makes of texts."""
     name = next((name for name in _GENERATORS if name in files), "")
+    if not name and "archetypes" in files:  # how Hugo was configured before 0.110, and still may be
+        name = next((name for name in _HUGO if name in files), "")
+    if not name and "_config.yml" in files and {"_posts", "_layouts"} & {*files}:
+        name = "" if {"Gemfile", "package.json"} & {*files} else "_config.yml"
     if not name:
         return None
-    called, build, folder = _GENERATORS[name]
+    called, build, folder = (_GENERATORS | _AMBIGUOUS)[name]
     install = ""
     if called == "MkDocs":  # an environment beside the site: what is installed for it is not released
         needed = "-r requirements.txt" if "requirements.txt" in files else "mkdocs"

@@ -18,7 +18,10 @@ _SITES = {
     "gatsby": "public",
     "@docusaurus/core": "build",
     "@sveltejs/kit": "build",
+    "@react-router/dev": "build/client",
+    "nuxt": ".output/public",
     "vitepress": ".vitepress/dist",
+    "vuepress": ".vuepress/dist",
     "astro": "dist",
     "@11ty/eleventy": "_site",
     "hexo": "public",
@@ -30,8 +33,13 @@ _SITES = {
 }
 #: How a site is built that has no script for it.
 _BUILDS = {"@11ty/eleventy": "npx @11ty/eleventy", "hexo": "npx hexo generate"}
+#: A script that makes a site of texts, and the folder with them: the site lies in it.
+_TEXTS = re.compile(rf"\b(vitepress|vuepress)(?:-vite|-webpack)? build(?:\Z| (?:\./)?({PATH}))")
+#: A script's name that can stand in a command.
+_SCRIPT = re.compile(r"[A-Za-z][\w:.-]*")
 #: What answers requests itself.
 _SERVERS = (
+    "@angular/ssr",
     "next",
     "nuxt",
     "@nestjs/core",
@@ -39,6 +47,7 @@ _SERVERS = (
     "@react-router/serve",
     "@strapi/strapi",
     "express",
+    "fastify-cli",
     "fastify",
     "koa",
     "@hapi/hapi",
@@ -55,8 +64,13 @@ _STARTS = {
     "@remix-run/serve": ("", "remix-serve"),
     "@react-router/serve": ("", "react-router-serve"),
     "@strapi/strapi": ("", "strapi start"),
+    "fastify-cli": ("", "fastify start"),
     **{name: (start, start) for name, start in _ADAPTERS.items()},
 }
+#: The file that is started where package.json names none.
+_MAINS = ("server.js", "server.mjs", "app.js", "app.mjs", "index.js", "index.mjs", "main.js")
+#: What is built by a script that may have any name.
+_OF_TEXTS = ("vitepress", "vuepress")
 #: Where a framework keeps what people upload, or its database.
 _WRITES = {"@strapi/strapi": ("public/uploads/", ".tmp/")}
 #: A script that serves files while somebody works on them: for production, the files are built.
@@ -108,20 +122,84 @@ def node(files: Files) -> Guess | None:
     package = package_of(files)
     scripts, server = _part(package, "scripts"), serves(package)
     build = f"{_runner(files)} run build" if "build" in scripts else ""
-    if server == "next" and re.search(r"""\boutput\s*:\s*["']export["']""", _texts(files, "next.config.")):
-        return _site(files, build, "next", "out")
-    site = next((name for name in _SITES if name in _needs(package)), "")
+    needs = _needs(package)
+    if not server and (texts := _site_of_texts(scripts)):
+        script, site, folder = texts
+        return _site(files, f"{_runner(files)} run {script}", site, f"{folder}/{_SITES[site]}".lstrip("/"))
+    if exported := _exported(files, server, scripts):
+        return _site(files, build, *exported)
+    if server == "@angular/ssr":
+        return _angular_server(files, build)
+    if "@sveltejs/adapter-auto" in needs and not needs.keys() & {*_ADAPTERS, "@sveltejs/adapter-static"}:
+        return _unadapted(build)
+    if "@react-router/dev" in needs:
+        server = server or "@react-router/dev"
+    site = next((name for name in _SITES if name in needs and name not in _OF_TEXTS), "")
     is_for_work = bool(_DEVELOPING.search(str(scripts.get("start", ""))[:1000]))
     if site and not server and not build:
         build = _BUILDS.get(site, "")
     if build and not server and (site or is_for_work or "start" not in scripts):
         return _site(files, build, site, _output_folder(files, site))
-    start, process = _start(package, server, _runner(files))
+    start, process = _start(files, package, server)
     why = _("package.json: an application on %s.") % server if server else _("package.json: a Node application.")
     found = Guess(
         Type.BACKEND, auto_install=True, build_script=build, process_name=process, start=start, reasons=(why,)
     )
     return with_shared(files, found, *_WRITES.get(server, ()))
+
+
+def _site_of_texts(scripts: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """The script that makes a site of texts, what makes it, and the folder with them; none where others are built."""
+    for name in ["build"] if "build" in scripts else scripts:
+        made = _TEXTS.search(str(scripts[name])[:1000])
+        if made and _SCRIPT.fullmatch(name) and ".." not in (made[2] or "").split("/"):
+            return name, made[1], (made[2] or "").strip("/")
+    return None
+
+
+def _exported(files: Files, server: str, scripts: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The framework and the folder where its configuration has files made instead of an application."""
+    if server == "next" and re.search(r"""\boutput\s*:\s*["']export["']""", _texts(files, "next.config.")):
+        return "next", "out"
+    if server == "nuxt" and re.search(r"\bnux[ti] generate\b", str(scripts.get("build", ""))[:1000]):
+        return "nuxt", _SITES["nuxt"]
+    if server == "@angular/ssr" and re.search(r'"outputMode"\s*:\s*"static"', files.get("angular.json", "")):
+        return "@angular/core", _output_folder(files, "@angular/core")
+    routes = _texts(files, "react-router.config.")
+    if server in {"", "@react-router/serve"} and re.search(r"^[^/\n]*\bssr\s*:\s*false", routes, re.MULTILINE):
+        return "@react-router/dev", _SITES["@react-router/dev"]
+    return None
+
+
+def _angular_server(files: Files, build: str) -> Guess:
+    """An application of Angular that makes its pages on the server: the builder puts both beside each other."""
+    start = f"node {_output_folder(files, '@angular/core').removesuffix('/browser')}/server/server.mjs"
+    reasons = (
+        _("package.json: an application on %s.") % "@angular/ssr",
+        _("It answers only the hosts that allowedHosts in angular.json names: the site's own has to be there."),
+    )
+    found = Guess(Type.BACKEND, auto_install=True, build_script=build, process_name=start, start=start, reasons=reasons)
+    return with_shared(files, found)
+
+
+def _unadapted(build: str) -> Guess:
+    """An application of SvelteKit that is not made for any server yet: its build has to say so."""
+    start, process = _STARTS["@sveltejs/adapter-node"]
+    reasons = (
+        _("package.json: an application on %s.") % "@sveltejs/kit",
+        _(
+            "@sveltejs/adapter-auto builds nothing that runs on your own server: put @sveltejs/adapter-node in its "
+            "place, or @sveltejs/adapter-static for a site of files in the output folder “build”."
+        ),
+    )
+    return Guess(
+        Type.BACKEND,
+        auto_install=True,
+        build_script=f"{build}\nls build/index.js".lstrip(),
+        process_name=process,
+        start=start,
+        reasons=reasons,
+    )
 
 
 def _site(files: Files, build: str, site: str, output: str) -> Guess:
@@ -137,14 +215,23 @@ def _workspace(files: Files) -> Guess:
     )
     alone = first(rf"\A({WORD})\Z", str(_json(files, "project.json").get("name", "")))
     name = told or alone or first(rf"\A({WORD})\Z", str(_json(files, "nx.json").get("defaultProject", "")))
-    build = f"npx nx build {name}".rstrip()
+    build = f"npx nx build {name}" if name else "npx nx run-many -t build"
     folder = f"dist/{name}" if alone else f"dist/apps/{name}"
     if serves(package) and not any(site in _needs(package) for site in ("vite", "@angular/core", "react-dom")):
-        start = f"node {folder}/main.js" if name else "npm start"
-        why = _("nx.json: an application in a workspace of Nx.")
+        start = f"node {folder}/main.js" if name else "npm start" if "start" in scripts else ""
+        reasons = [_("nx.json: an application in a workspace of Nx.")]
+        if not name:
+            reasons.append(
+                _("The top folder does not name it: Nx builds an application NAME into dist/apps/NAME; start it there.")
+            )
         process = start if name else ""
         found = Guess(
-            Type.BACKEND, auto_install=True, build_script=build, process_name=process, start=start, reasons=(why,)
+            Type.BACKEND,
+            auto_install=True,
+            build_script=build,
+            process_name=process,
+            start=start,
+            reasons=tuple(reasons),
         )
         return with_shared(files, found)
     output = _output_folder(files, "") if alone and _texts(files, "vite.config.") else folder
@@ -152,18 +239,20 @@ def _workspace(files: Files) -> Guess:
     return Guess(Type.FRONTEND, auto_install=True, build_script=build, output_dir=output.rstrip("/"), reasons=(why,))
 
 
-def _start(package: Mapping[str, Any], server: str, runner: str) -> tuple[str, str]:
+def _start(files: Files, package: Mapping[str, Any], server: str) -> tuple[str, str]:
     """The command that starts a Node application, and its process where that is known."""
+    runner = _runner(files)
     if server in _STARTS:
         start, process = _STARTS[server]
         return start or f"{runner} start", process
     command = str(_part(package, "scripts").get("start", ""))[:1000]
-    plain = first(rf"^(?:NODE_ENV=\w+ )?(node {PATH})$", re.sub(r"^nodemon ", "node ", command))
+    plain = first(rf"^(?:NODE_ENV=\w+ )?(node (?:\./)?{PATH})$", re.sub(r"^nodemon ", "node ", command))
     if plain:
         return plain, plain
     if command:
         return f"{runner} start", ""
     main = first(rf"^(?:\./)?({PATH})$", str(package.get("main", "")))
+    main = main or next((name for name in _MAINS if name in files), "")
     return (f"node {main}", f"node {main}") if main else (f"{runner} start", "")
 
 

@@ -25,6 +25,8 @@ TELLING = (
     "next.config.js",
     "next.config.mjs",
     "next.config.ts",
+    "react-router.config.js",
+    "react-router.config.ts",
     "svelte.config.js",
     "svelte.config.ts",
     "vite.config.js",
@@ -121,5 +123,11 @@ def with_shared(files: Files, found: Guess, *known: str) -> Guess:
     shared = [path for path in shared if not any(path != above and path.startswith(above) for above in shared)]
     if not shared:
         return found
+    reasons = list(found.reasons)
+    if to_make := [path for path in shared if not path.endswith("/")]:
+        reasons.append(
+            _("%s: put in shared/ on each server before the first deployment, if the repository has none.")
+            % ", ".join(to_make)
+        )
     reason = _("%s: kept between releases, because the application writes there.") % ", ".join(shared)
-    return replace(found, shared_paths="\n".join(shared), reasons=(*found.reasons, reason))
+    return replace(found, shared_paths="\n".join(shared), reasons=(*reasons, reason))

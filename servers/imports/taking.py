@@ -75,8 +75,10 @@ def _ticked(rows: Iterable[Ticked], marks: Collection[str]) -> list[Ticked]:
 def _credentials_for(
     rows: Iterable[ServerRow], credentials: Iterable[Credential], chosen: Mapping[int, str]
 ) -> dict[int, Credential]:
-    """The credential of each login that ``rows`` need, by the login's number."""
-    known = {str(credential.pk): credential for credential in credentials}
+    """The credential of each login that ``rows`` need, by the login's number; it was chosen by its id or name."""
+    every = list(credentials)
+    known = {credential.name: credential for credential in every}
+    known |= {str(credential.pk): credential for credential in every}
     found: dict[int, Credential] = {}
     for row in rows:
         if row.login is None:

@@ -1,6 +1,6 @@
 """Create, change and delete servers, groups and credentials, for users with the permission."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from django.contrib import messages
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, models, transaction
@@ -16,6 +16,8 @@ from django.views.decorators.http import require_http_methods
 from people.access import Request, needs
 from servers.forms import GroupForm, LoginForm, ServerForm
 from servers.models import Credential, Server, ServerGroup
+
+F = TypeVar("F", ServerForm, GroupForm)
 
 #: The list that a form belongs to, by the name of its address.
 SECTIONS: dict[type[models.Model], str] = {Server: "servers", ServerGroup: "groups", Credential: "credentials"}
@@ -38,7 +40,7 @@ form_page = require_http_methods(["GET", "HEAD", "POST"])
 @needs("servers.add_server")
 def server_add(request: Request) -> HttpResponse:
     """A new server."""
-    form = ServerForm(request.POST or None, user=request.user, initial={"groups": request.GET.getlist("group")})
+    form = _sent(ServerForm, request, initial={"groups": request.GET.getlist("group")}, user=request.user)
     return _form(request, form, _("Add a server"), reverse("servers"))
 
 
@@ -47,7 +49,7 @@ def server_add(request: Request) -> HttpResponse:
 def server_edit(request: Request, pk: int) -> HttpResponse:
     """How a server is reached."""
     server = get_object_or_404(Server, pk=pk)
-    form = ServerForm(request.POST or None, instance=server, user=request.user)
+    form = _sent(ServerForm, request, instance=server, user=request.user)
     return _form(request, form, _("Edit %s") % server, reverse("server", args=[pk]))
 
 
@@ -76,7 +78,7 @@ def server_delete(request: Request, pk: int) -> HttpResponse:
 @needs("servers.add_servergroup")
 def group_add(request: Request) -> HttpResponse:
     """A new group."""
-    return _form(request, GroupForm(request.POST or None), _("Add a group"), reverse("groups"))
+    return _form(request, _sent(GroupForm, request), _("Add a group"), reverse("groups"))
 
 
 @form_page
@@ -84,7 +86,7 @@ def group_add(request: Request) -> HttpResponse:
 def group_edit(request: Request, pk: int) -> HttpResponse:
     """The name, the environment and the servers of a group."""
     group = get_object_or_404(ServerGroup, pk=pk)
-    form = GroupForm(request.POST or None, instance=group)
+    form = _sent(GroupForm, request, instance=group)
     return _form(request, form, _("Edit %s") % group, reverse("group", args=[pk]))
 
 
@@ -129,9 +131,19 @@ def credential_delete(request: Request, pk: int) -> HttpResponse:
     return _delete(request, credential, consequences, obstacle, reverse("credentials"))
 
 
+def _sent(kind: type[F], request: Request, **options: Any) -> F:
+    """The form as it was sent; where other rows to pick were asked for, as it was filled in, and not to be saved."""
+    form = kind(request.POST or None, **options)
+    if not form.is_bound or not form.is_look:
+        return form
+    again = kind(**{**options, "initial": form.as_filled_in()})
+    again.asked = request.POST
+    return again
+
+
 def _form(request: Request, form: ModelForm[Any], title: str, back: str) -> HttpResponse:
     """A form as it was filled in; once it is valid it is saved, and leads to the saved row."""
-    if request.method == "POST" and form.is_valid():
+    if form.is_valid():
         with transaction.atomic():
             made = form.save()
         messages.success(request, _("%s is saved.") % made)

@@ -11,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
+from pages.forms import LISTED
 from people.access import Request, needs
 from servers.forms import ImportForm
 from servers.imports.comparing import ImportPlan
@@ -64,12 +65,20 @@ def _preview(request: Request, listing: Listing, plan: ImportPlan, choices: Choi
         "choices": choices,
         "error": error,
         "listing": signing.dumps(asdict(listing), salt=_SALT, compress=True),
-        "logins": [(login, choices.credentials.get(login.number, "")) for login in plan.logins],
+        "logins": [(login, _chosen(plan, choices.credentials.get(login.number, ""))) for login in plan.logins],
+        "listed": LISTED,
         "groups": [(group, choices.environments.get(group.number, group.environment)) for group in plan.groups],
         "environments": Environment.choices,
         "counts": plan.counts(),
     }
     return render(request, "servers/import_preview.html", context)
+
+
+def _chosen(plan: ImportPlan, chosen: str) -> str:
+    """What was chosen for a login as its box has it: a name where there are many credentials, else an id."""
+    if len(plan.credentials) <= LISTED:
+        return chosen
+    return next((credential.name for credential in plan.credentials if str(credential.pk) == chosen), chosen)
 
 
 def _choices(posted: QueryDict) -> Choices:

@@ -150,7 +150,7 @@ cache-1
 win ansible_connection=winrm
 """
     open_page(page, reverse("server_import"))
-    page.get_by_text("INI or YAML").click()
+    page.get_by_text("Ansible inventory").click()
     page.get_by_label("File").set_input_files(
         {"name": "hosts.ini", "mimeType": "text/plain", "buffer": inventory.encode()}
     )

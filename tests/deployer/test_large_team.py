@@ -408,13 +408,14 @@ def test_a_server_that_refuses_is_asked_once_and_that_is_said_of_each_project(ma
     sshd.stop()
     refresh_old()
     assert Sighting.objects.exclude(problem="").count() == 3
-    Sighting.objects.update(seen_at=timezone.now() - LOOK_EVERY / 2)
-    seen = list(Sighting.objects.order_by("pk").values_list("seen_at", flat=True))
+    Sighting.objects.update(failed_at=timezone.now() - LOOK_EVERY / 2)
+    failed = list(Sighting.objects.order_by("pk").values_list("failed_at", flat=True))
     refresh_old()
-    assert list(Sighting.objects.order_by("pk").values_list("seen_at", flat=True)) == seen
-    Sighting.objects.filter(pk=Sighting.objects.all()[:1]).update(seen_at=timezone.now() - LOOK_EVERY - timedelta(1))
+    assert list(Sighting.objects.order_by("pk").values_list("failed_at", flat=True)) == failed
+    Sighting.objects.filter(pk=Sighting.objects.all()[:1]).update(failed_at=timezone.now() - LOOK_EVERY - timedelta(1))
     refresh_old()
-    assert Sighting.objects.filter(seen_at__gt=seen[-1]).count() == 1
+    assert Sighting.objects.filter(failed_at__gt=failed[-1]).count() == 1
+    assert not Sighting.objects.exclude(seen_at=None).exists()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -455,3 +456,42 @@ def test_the_address_of_a_poll_is_short_enough_for_any_server(client: Client) ->
     url = address(client.get(it.get_absolute_url()).content.decode(), "poller")
     assert len(url) < 1000
     assert len(dict(parse_qsl(urlsplit(url).query))["servers"]) == 300
+
+
+# --- dialogs and filters ----------------------------------------------------------------------------
+
+
+def test_a_dialog_tells_together_what_happens_to_many_servers(client: Client) -> None:
+    it = running(make_group(*many_servers(300)))
+    one = it.targets.all()[7]
+    Target.objects.filter(pk=one.pk).update(status="restarting")
+    html = client.get(reverse("deployment_cancel", args=[it.pk])).content.decode()
+    assert "299 servers" in html
+    assert "and 289 more servers" in html
+    assert f"<strong>{one.server_name}</strong>" in html
+    assert len(html) < 20_000
+
+
+def test_the_project_of_a_long_list_is_typed_whole_or_in_part(client: Client) -> None:
+    projects = [make_project(name=f"shop-{number:02}") for number in range(60)]
+    group = make_group(make_server())
+    for project in projects[:12]:
+        make_deployment(project, group)
+    address = reverse("deployments")
+    html = client.get(address).content.decode()
+    assert 'list="project-names"' in html
+    assert "<option" in client.get(reverse("project_names"), {"project": "shop"}).content.decode()
+    for asked, count in (("shop-03", 1), (str(projects[3].pk), 1), ("shop-0", 10), ("nowhere", 0)):
+        page = client.get(address, {"project": asked})
+        assert page.context["page"].paginator.count == count, asked
+    assert 'value="shop-03"' in client.get(address, {"project": projects[3].pk}).content.decode()
+
+
+def test_the_launch_form_of_many_groups_counts_their_servers(client: Client) -> None:
+    project = make_project()
+    servers = many_servers(30)
+    for _number in range(25):
+        make_group(*servers)
+    html = client.get(reverse("launch", args=[project.pk])).content.decode()
+    assert html.count("30 servers") == 25
+    assert servers[0].name not in html

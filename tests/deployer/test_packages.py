@@ -1,10 +1,12 @@
 """Promises of packages: what was built elsewhere is checked, stored and deployed like a build; nothing harmful is."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
 import random
+import sqlite3
 import stat
 import subprocess
 import tarfile
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 import zstandard
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -349,8 +352,72 @@ def test_the_api_takes_and_lists_packages(project):
         True,
         3,
     )
-    assert client.get(url).json() == {"items": [shown], "count": 1}
+    assert client.get(url).json() == {"items": [shown], "count": 1, "next_offset": None}
     refused = client.post(url, {"package": SimpleUploadedFile("shop.tar", b"x")})
     assert (refused.status_code, refused.json()["field"]) == (422, "package")
     assert client.get("/api/v1/projects/999/releases").status_code == 404
     assert Client().post(url, sent).status_code == 401
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> bytes:
+    """The bytes of an SQLite database."""
+    path = tmp_path / "made.sqlite3"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table shop(item)")
+    return path.read_bytes()
+
+
+def with_database(kind: str, data: bytes) -> bytes:
+    """A package with a database, one that a package of its own brings, and a text that is called like one."""
+    files = {"app/db.sqlite3": data, "node_modules/x/x.db": data, "app/words.db": b"text", "<b>.sqlite": data}
+    if kind == ".zip":
+        target = io.BytesIO()
+        with zipfile.ZipFile(target, "w") as archive:
+            for name, each in files.items():
+                archive.writestr(zipped(name, 0o600), each, zipfile.ZIP_DEFLATED)
+        return target.getvalue()
+    return SQUEEZE[kind](tar_of(*((entry(name), each) for name, each in files.items())))
+
+
+@pytest.mark.parametrize("kind", [".tar", ".tar.gz", ".tar.zst", ".zip"])
+def test_a_database_in_a_package_is_refused_unless_it_is_shared_or_meant(project, database, kind):
+    package = with_database(kind, database)
+    with pytest.raises(PackageError, match="lost with the next release") as refused:
+        taken(project, f"shop{kind}", package)
+    assert "app/db.sqlite3, <b>.sqlite" in refused.value.why
+    assert "shared_paths" in refused.value.remedy
+    assert not Release.objects.exists()
+    project.shared_paths = "app/db.sqlite3\n<b>.sqlite"
+    assert taken(project, f"shop{kind}", package).file_count == 4
+    project.shared_paths, project.keeps_database_files = "", True
+    assert taken(project, f"shop{kind}", package).file_count == 4
+
+
+def test_a_package_that_was_meant_to_bring_its_database_is_refused_once_it_is_not(project, database):
+    package = with_database(".tar", database)
+    project.keeps_database_files = True
+    assert taken(project, "shop.tar", package) == taken(project, "shop.tar", package)
+    project.keeps_database_files = False
+    with pytest.raises(PackageError, match=r"app/db\.sqlite3"):
+        taken(project, "shop.tar", package)
+
+
+def test_page_api_and_command_say_which_databases_a_package_brings(project, database, admin_client, tmp_path):
+    path = tmp_path / "shop.tar"
+    path.write_bytes(with_database(".tar", database))
+    sent = {"package": SimpleUploadedFile(path.name, path.read_bytes())}
+    answer = admin_client.post(reverse("releases", args=[project.pk]), sent).content.decode()
+    assert "lost with the next release: app/db.sqlite3, &lt;b&gt;.sqlite." in answer
+    assert "<b>.sqlite" not in answer
+    token = ApiToken(name="ci", user=make_user("ci"))
+    client = Client(headers={"authorization": f"Bearer {token.renew()}"})
+    token.save()
+    sent = {"package": SimpleUploadedFile(path.name, path.read_bytes())}
+    refused = client.post(f"/api/v1/projects/{project.pk}/releases", sent)
+    assert (refused.status_code, refused.json()["field"]) == (422, "package")
+    assert "app/db.sqlite3" in refused.json()["detail"]
+    make_group(make_server(), name="web")
+    with pytest.raises(CommandError, match=r"app/db\.sqlite3"):
+        call_command("deploy", project.name, "--group", "web", "--package", str(path))
+    assert not Release.objects.exists()

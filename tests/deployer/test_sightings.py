@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from deployer.board.sightings import LOOK_EVERY, View, board, refresh, refresh_old
 from deployer.engine.routines import carry_out
-from deployer.models import Deployment, Sighting
+from deployer.models import Deployment, Sighting, Target
 from deployer.queue.sending import enqueue_look
 from projects.models import HealthCheck, Project
 from servers.models import Server
@@ -104,6 +104,12 @@ def sighting(project: Project) -> Sighting:
     it = seen(project).sighting
     assert it is not None
     return it
+
+
+def seen_at(project: Project) -> datetime:
+    moment = sighting(project).seen_at
+    assert moment is not None
+    return moment
 
 
 def test_a_deployment_leaves_what_it_proved_and_looking_finds_the_same(project, live, tmp_path):
@@ -241,23 +247,96 @@ def test_a_server_that_cannot_be_asked_keeps_what_was_seen_before(project, make_
     kill(tmp_path)
 
 
+def test_a_look_that_fails_changes_neither_what_was_seen_nor_when(project, make_sshd, tmp_path, queue_server, client):
+    sshd = make_sshd()
+    server = make_server(sshd, name="web-1")
+    version, before = deployed(project, server), seen_at(project)
+    kill(tmp_path)
+    refresh(project)
+    assert seen(project).drift == ["the process is not running"]
+    before = seen_at(project)
+    sshd.stop()
+    refresh(project)
+    view = seen(project)
+    assert (seen_at(project), view.drift) == (before, ["the process is not running"]), "that was really seen"
+    assert "could not be reached" in view.failure
+    failed = sighting(project).failed_at
+    assert failed is not None
+    assert failed > before
+    refresh_old()
+    assert sighting(project).failed_at == failed, "it was asked lately"
+
+    under_way = make_deployment(project, make_group(server))
+    under_way.claim_for_worker()
+    target = under_way.targets.get()
+    target.deployment = under_way
+    assert target.move(Target.Status.RESTARTING, release_after="v2")
+    assert target.move(Target.Status.UNKNOWN, error="The link was lost.")
+    under_way.end(Deployment.Status.FAILED, "web-1 failed.")
+    view = seen(project)
+    assert (view.is_outdated, view.drift, view.failure) == (True, [], ""), "all of it is older than the deployment"
+    refresh(project)
+    view = seen(project)
+    assert (view.is_outdated, view.drift, view.is_bad) == (True, [], True)
+    assert "could not be reached" in view.failure
+    assert (seen_at(project), sighting(project).release) == (before, version)
+    client.force_login(make_user())
+    for page in (client.get("/"), client.get(reverse("project_board", args=[project.pk]))):
+        html = page.content.decode()
+        assert "could not be reached" in html
+        assert "deployer left" not in html
+        assert "the process is not running" not in html
+    code, text = status()
+    assert (code, "changed since then" in text, "deployer left" in text) == (1, True, False)
+    told = json.loads(status("--json")[1])
+    assert (told["seen_at"], told["drift"]) == (before.isoformat(), [])
+    assert told["failed_at"] > told["seen_at"]
+
+    sshd.start()
+    refresh(project)
+    view = seen(project)
+    assert (view.is_outdated, view.failure) == (False, "")
+    assert f"release {version} is live, but deployer left v2" in view.drift
+    assert sighting(project).failed_at is None
+
+
+def test_nothing_is_claimed_of_a_server_that_was_never_seen(project, make_sshd, tmp_path, queue_server, client):
+    sshd = make_sshd()
+    server = make_server(sshd, name="web-1")
+    deployed(project, server)
+    kill(tmp_path)
+    Sighting.objects.all().delete()
+    sshd.stop()
+    refresh(project)
+    view = seen(project)
+    assert (view.is_seen, view.is_outdated, view.drift, view.is_bad) == (False, False, [], True)
+    assert sighting(project).seen_at is None
+    client.force_login(make_user())
+    html = client.get("/").content.decode()
+    assert "could not be reached" in html
+    assert "deployer left" not in html
+    assert "never" in client.get(reverse("project_board", args=[project.pk])).content.decode()
+    code, text = status()
+    assert (code, "never seen" in text) == (1, True)
+
+
 def test_nothing_is_asked_while_a_deployment_is_under_way(project, server, live):
-    before = sighting(project).seen_at
+    before = seen_at(project)
     under_way = make_deployment(project, make_group(server))
     refresh(project)
-    assert sighting(project).seen_at == before
+    assert seen_at(project) == before
     Deployment.objects.filter(pk=under_way.pk).update(finished_at=timezone.now())
     refresh(project)
-    assert sighting(project).seen_at > before
+    assert seen_at(project) > before
 
 
 def test_only_what_nobody_looked_at_lately_is_looked_at_by_itself(project, live):
-    before = sighting(project).seen_at
+    before = seen_at(project)
     refresh_old()
-    assert sighting(project).seen_at == before
+    assert seen_at(project) == before
     Sighting.objects.update(seen_at=timezone.now() - LOOK_EVERY)
     refresh_old()
-    assert sighting(project).seen_at >= before
+    assert seen_at(project) >= before
 
 
 def test_a_worker_looks(project, live, worker):

@@ -120,7 +120,7 @@ CASES = {
             "backend",
             False,
             "bundle config set --local path vendor/bundle\nbundle install",
-            "bundle exec rails assets:precompile",
+            "RAILS_ENV=production SECRET_KEY_BASE=1 bundle exec rails assets:precompile",
             "",
             "puma",
         ),
@@ -368,6 +368,7 @@ def test_whatever_a_repository_holds_the_proposal_is_one_that_the_project_takes(
     [
         ({"pom.xml": "<artifactId>shop</artifactId>"}, 15),
         ({"requirements.txt": "flask", "app.py": ""}, 8),
+        ({"requirements.txt": "streamlit"}, 8),
         ({"package.json": package(scripts={"start": "node server.js"})}, 5),
         ({"go.mod": "module example.com/shop"}, 3),
         ({"index.html": ""}, 1),

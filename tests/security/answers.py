@@ -532,7 +532,7 @@ def up_to_the_page(folder: Path) -> str:
         assert carry_out(deployment.pk)
     finally:
         sshd.close()
-    Sighting.record(project, server, problem=str(ShellError("it said", evil + "\0\udc80")))
+    Sighting.record_failure(project, server, str(ShellError("it said", evil + "\0\udc80")))
     client = Client()
     client.force_login(make_user())
     pages = [f"/deployments/{deployment.pk}/", f"/projects/{project.pk}/", f"/servers/{server.pk}/"]

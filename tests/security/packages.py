@@ -74,9 +74,10 @@ def _watched_children() -> Iterator[list[int]]:
             for task in Path(f"/proc/{os.getpid()}/task").iterdir():
                 try:
                     for pid in (task / "children").read_text().split():
-                        text = Path(f"/proc/{pid}/status").read_text()
+                        # In this order: until it is the reader, its memory is that of this process.
                         if b"deployer.releases.reader" not in Path(f"/proc/{pid}/cmdline").read_bytes():
                             continue
+                        text = Path(f"/proc/{pid}/status").read_text()
                         row = next((row for row in text.splitlines() if row.startswith("VmHWM")), "VmHWM: 0")
                         most[0] = max(most[0], int(row.split()[1]) >> 10)
                 except OSError:
@@ -377,7 +378,7 @@ def _names(folder: Path) -> str:
     return said
 
 
-@attack("package", "names as options, in other bytes than UTF-8, and by Windows, on a real server")
+@attack("package", "names as options, in another encoding than UTF-8, and by Windows, on a real server")
 def _names_on_a_server(folder: Path) -> str:
     data = io.BytesIO()
     windows = zipfile.ZipInfo("web\\index.html")
@@ -386,28 +387,28 @@ def _names_on_a_server(folder: Path) -> str:
         "--checkpoint-action=exec=sh evil",
         "-rf",
         "$(touch evil)",
-        "a\udcff\udcfe",
         "end/of/names",
         "`id`;'\"",
         "ü",
     ]
-    with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
-        for name in names:
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT, encoding="gbk") as archive:
+        for name in [*names, "目录"]:
             archive.addfile(entry(name))
     project = _project(folder)
+    _refused(folder, "a.tar", data.getvalue(), "in which encoding")
     server = OpenSSHServer()
     try:
         group = make_group(make_server(server))
         for _again in range(2):
-            release = store_package(project, "a.tar", io.BytesIO(data.getvalue()))
+            release = store_package(project, "a.tar", io.BytesIO(data.getvalue()), encoding="gbk")
             deployment = make_deployment(project, group, release=release)
             carry_out(deployment.pk)
             deployment.refresh_from_db()
             assert deployment.status == "success", deployment.error_message
             live = folder / "place" / "current"
             found = {str(path.relative_to(live)) for path in live.rglob("*") if path.is_file()}
-            assert found == set(names), found
-            (live / "a\udcff\udcfe").write_text("changed by hand")
+            assert found == {*names, "目录"}, found
+            (live / "目录").write_text("changed by hand")
         assert not [*folder.rglob("evil")], "a name was carried out"
     finally:
         server.close()

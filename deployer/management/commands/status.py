@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -55,9 +56,17 @@ def _as_text(project: Project, view: View) -> str:
         return head + "; ".join([_("never looked at; use --look"), *([f"! {view.trouble}"] if view.trouble else [])])
     words = [seen.release or "–"]
     words += [process.in_short for process in seen.service[:4]]
-    words.append(_("seen %(time)s ago") % {"time": timesince(seen.seen_at, timezone.now(), depth=1)})
-    words += [f"! {remark}" for remark in [*view.drift, view.trouble, seen.problem] if remark]
+    words.append(_("seen %(time)s ago") % {"time": _since(seen.seen_at)} if seen.seen_at else _("never seen"))
+    words += [_("changed since then")] if view.is_outdated else []
+    words += [f"! {remark}" for remark in [*view.drift, view.trouble] if remark]
+    if seen.problem:
+        ago = _("%(time)s ago") % {"time": _since(seen.failed_at)} if seen.failed_at else ""
+        words.append(f"! {seen.problem} ({ago})" if ago else f"! {seen.problem}")
     return head + plain(" ".join("; ".join(words).splitlines()))
+
+
+def _since(moment: datetime) -> str:
+    return timesince(moment, timezone.now(), depth=1)
 
 
 def _as_json(project: Project, view: View) -> str:
@@ -74,6 +83,7 @@ def _as_json(project: Project, view: View) -> str:
             "deployment": view.last.deployment if view.last else None,
             "status": view.last.status if view.last else None,
             "error": view.last.error if view.last else "",
-            "seen_at": seen.seen_at.isoformat() if seen else None,
+            "seen_at": seen.seen_at.isoformat() if seen and seen.seen_at else None,
+            "failed_at": seen.failed_at.isoformat() if seen and seen.failed_at else None,
         }
     )
