@@ -12,7 +12,7 @@ def groups_of_before(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("deployer", "0007_unfinished_line"),
+        ("deployer", "0008_failed_looks"),
         ("projects", "0005_server_groups"),
         ("servers", "0004_credential_environment"),
     ]
