@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from pages.forms import MultilineField
+from people.recorded_admin import RecordedAdmin
 from servers import binding
 from servers.connection import try_connections
 from servers.forms import BoundServerForm, CredentialForm
@@ -17,7 +18,7 @@ from servers.models import Credential, Server, ServerGroup
 
 
 @admin.register(Credential)
-class CredentialAdmin(admin.ModelAdmin[Credential]):
+class CredentialAdmin(RecordedAdmin[Credential]):
     """Secrets go in and never come out, not even for users with view permission only."""
 
     form = CredentialForm
@@ -61,7 +62,7 @@ class CredentialAdmin(admin.ModelAdmin[Credential]):
 
 
 @admin.register(Server)
-class ServerAdmin(admin.ModelAdmin[Server]):
+class ServerAdmin(RecordedAdmin[Server]):
     """Machines, and the button that tests the way to them."""
 
     form = BoundServerForm
@@ -108,7 +109,7 @@ class ServerAdmin(admin.ModelAdmin[Server]):
 
 
 @admin.register(ServerGroup)
-class ServerGroupAdmin(admin.ModelAdmin[ServerGroup]):
+class ServerGroupAdmin(RecordedAdmin[ServerGroup]):
     """Servers that are deployed to together."""
 
     list_display = ("name", "environment", "server_names", "description")
