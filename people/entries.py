@@ -1,8 +1,10 @@
 """What the record is made of: acts, where they come from, and the entries, which are only ever added."""
 
+import json
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from django.db import models
+from django.db import connections, models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -52,6 +54,42 @@ class Origin(models.TextChoices):
     WORKER = "worker", _("Worker")
 
 
+class EntryQuerySet(models.QuerySet["Entry"]):
+    """Entries."""
+
+    def add(self, entries: Iterable["Entry"]) -> list[int]:
+        """Write ``entries`` in one statement, however many; gives their numbers."""
+        fields = [field for field in self.model._meta.concrete_fields if field.name not in {"id", "at"}]
+        rows = [[_plain(field, getattr(entry, field.attname)) for field in fields] for entry in entries]
+        if not rows:
+            return []
+        connection = connections[self.db]
+        quoted = connection.ops.quote_name
+        picked, taken = (
+            ("CAST(row->>{} AS {})", "jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS given(row, key)")
+            if connection.vendor == "postgresql"
+            else ("json_extract(value, '$[{}]')", "json_each(%s)")
+        )
+        columns = ", ".join(quoted(field.column) for field in fields)
+        values = ", ".join(
+            picked.format(number, str(field.cast_db_type(connection))) for number, field in enumerate(fields)
+        )
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO {quoted(self.model._meta.db_table)} ({columns}) "  # noqa: S608 (names of our own)
+                f"SELECT {values} FROM {taken} ORDER BY key RETURNING id",
+                [json.dumps(rows)],
+            )
+            return [number for (number,) in cursor.fetchall()]
+
+
+def _plain(field: "models.Field[Any, Any]", value: Any) -> Any:
+    return json.dumps(value) if isinstance(field, models.JSONField) else value
+
+
+EntryManager = models.Manager.from_queryset(EntryQuerySet)
+
+
 class Entry(models.Model):
     """One act: when by the database's clock, who, from where, what was done with which thing, before and after.
 
@@ -60,6 +98,8 @@ class Entry(models.Model):
     ``project``, a number, they say who may read the entry. ``before`` and ``after`` hold the changed fields alone.
     Entries are written by `people.record`; triggers of the database refuse to change or delete one.
     """
+
+    objects = EntryManager()
 
     at = models.DateTimeField(_("when"), db_default=Now(), db_index=True, editable=False)
     act = models.CharField(_("act"), max_length=20, choices=Act, editable=False)

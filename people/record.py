@@ -49,8 +49,8 @@ __all__ = [
 ]
 
 _LONGEST_NOTE = 1_000
-#: Entries that are written in one statement.
-_AT_ONCE = 200
+#: Rows that are read in one statement.
+_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def record(
 
 def record_all(who: Actor, events: Iterable[Event]) -> None:
     """Write an entry for each event."""
-    rows = Entry.objects.bulk_create([_entry(who, event) for event in events], batch_size=_AT_ONCE)
-    if rows:
-        tell_on_commit(rows)
+    numbers = Entry.objects.add(_entry(who, event) for event in events)
+    if numbers:
+        tell_on_commit(numbers)
 
 
 def _entry(who: Actor, event: Event) -> Entry:

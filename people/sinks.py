@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Iterable
 from functools import partial
 from logging.handlers import SysLogHandler
 from pathlib import Path
@@ -25,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 #: What any syslog takes as one message; beyond it, what was before and after is left to the file and the database.
 _LONGEST_MESSAGE = 7_500
+#: Entries that are read in one statement.
+_AT_ONCE = 500
 #: What could not be written to when it was tried last, in this process.
 _failing: set[str] = set()
 
@@ -34,10 +35,10 @@ def are_there() -> bool:
     return bool(settings.DEPLOYER_RECORD_FILE or settings.DEPLOYER_RECORD_SYSLOG)
 
 
-def tell_on_commit(entries: Iterable[Entry]) -> None:
-    """Write ``entries`` once their transaction is committed."""
+def tell_on_commit(numbers: list[int]) -> None:
+    """Write the entries with these numbers once their transaction is committed."""
     if are_there():
-        transaction.on_commit(partial(_tell, [entry.pk for entry in entries]), robust=True)
+        transaction.on_commit(partial(_tell, numbers), robust=True)
 
 
 def problems() -> list[str]:
@@ -54,7 +55,10 @@ def problems() -> list[str]:
 
 def _tell(numbers: list[int]) -> None:
     """Read the entries as they are stored, so that every sink has the clock of the database."""
-    lines = [entry.as_json() for entry in Entry.objects.filter(pk__in=numbers).order_by("pk")]
+    lines = []
+    for first in range(0, len(numbers), _AT_ONCE):
+        rows = Entry.objects.filter(pk__in=numbers[first : first + _AT_ONCE]).order_by("pk")
+        lines += [entry.as_json() for entry in rows]
     for name, write in (("DEPLOYER_RECORD_FILE", _append), ("DEPLOYER_RECORD_SYSLOG", _send)):
         if not getattr(settings, name):
             continue
