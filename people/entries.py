@@ -70,10 +70,9 @@ class EntryQuerySet(models.QuerySet["Entry"]):
             if connection.vendor == "postgresql"
             else ("json_extract(value, '$[{}]')", "json_each(%s)")
         )
-        columns = ", ".join(quoted(field.column) for field in fields)
-        values = ", ".join(
-            picked.format(number, str(field.cast_db_type(connection))) for number, field in enumerate(fields)
-        )
+        kinds = [field.cast_db_type(connection) for field in fields]
+        columns = ", ".join(quoted(str(field.column)) for field in fields)
+        values = ", ".join(picked.format(number, kinds[number]) for number, field in enumerate(fields))
         with connection.cursor() as cursor:
             cursor.execute(
                 f"INSERT INTO {quoted(self.model._meta.db_table)} ({columns}) "  # noqa: S608 (names of our own)

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from pages.forms import MultilineField
+from people.record import Act, Event, actor, record_all
 from people.recorded_admin import RecordedAdmin
 from servers import binding
 from servers.connection import try_connections
@@ -104,6 +105,7 @@ class ServerAdmin(RecordedAdmin[Server]):
     @admin.action(description=_("Test connection"), permissions=["change"])
     def test_connections(self, request: HttpRequest, queryset: QuerySet[Server]) -> None:
         servers = [*Server.objects.filter(pk__in=queryset).select_related("credential", "jump_host")]
+        record_all(actor(), [Event(Act.TESTED, server) for server in servers])
         for report in try_connections(servers):
             self.message_user(request, str(report), messages.SUCCESS if report.ok else messages.ERROR)
 

@@ -27,6 +27,7 @@ from deployer.web.downloads import download
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
 from people.access import Request, members_only
+from people.record import Act, actor, record
 
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50
@@ -354,6 +355,7 @@ def deployment_log(request: Request, pk: int) -> HttpResponseBase:
     if answer is None:
         messages.warning(request, _("Other logs are being downloaded at this moment: try again in a minute."))
         return redirect(it)
+    record(actor(), Act.DOWNLOADED, it, note="log")
     return answer
 
 
