@@ -133,7 +133,9 @@ def stored(row: models.Model) -> models.Model | None:
     """A row as the database has it, kept from other writers until the transaction ends; nothing where it is new."""
     if row.pk is None:
         return None
-    rows: models.QuerySet[models.Model] = type(row)._base_manager.filter(pk=row.pk)
+    rows: models.QuerySet[models.Model] = row._meta.model._base_manager.filter(
+        pk=row.pk
+    )  # a user of a request is none of its class
     if connections[rows.db].features.has_select_for_update:
         rows = rows.select_for_update(of=("self",))
     return rows.first()
@@ -213,7 +215,7 @@ def delete(*rows: models.Model, note: str = "") -> None:
 def deletions(row: models.Model, note: str = "") -> list[Event]:
     """What is to be recorded once ``row`` is deleted, of it and of what goes with it."""
     whole = stored(row) or row
-    collector = Collector(using=router.db_for_write(type(row)), origin=row)
+    collector = Collector(using=router.db_for_write(row._meta.model), origin=row)
     collector.collect([whole])
     fast = [*chain.from_iterable(rows for rows in collector.fast_deletes if is_recorded(rows.model))]
     others = [each for model, found in collector.data.items() if is_recorded(model) for each in found]

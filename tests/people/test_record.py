@@ -1,9 +1,9 @@
 """The record itself: what an entry holds, that it stays, and that no secret is in it."""
 
 import json
-import os
 import socket
 import stat
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,8 +13,10 @@ import pytest
 from cryptography.fernet import Fernet
 from django.contrib.auth.models import AnonymousUser
 from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.db import DatabaseError, connection, transaction
-from django.test import Client, RequestFactory, override_settings
+from django.test import RequestFactory, override_settings
+from django.utils import timezone
 
 from people import fingerprints
 from people.acting import Actor, actor, machine_login, of_process, of_request
@@ -44,17 +46,10 @@ def test_an_entry_says_when_who_from_where_and_what() -> None:
     record(SOMEBODY.by(user), Act.CHANGED, server, {"port": 22}, {"port": 23}, "why")
     it = newest()
     assert (it.user, it.user_name, it.origin, it.where, it.address) == (user.pk, "ann", "page", "POST /x/", "192.0.2.7")
-    assert (it.act, it.kind, it.number, it.name, it.environments) == (
-        "changed",
-        "server",
-        server.pk,
-        "web-1",
-        ",staging,",
-    )
+    assert (it.act, it.kind, it.number, it.name) == ("changed", "server", server.pk, "web-1")
+    assert it.environments == ",staging,"
     assert (it.before, it.after, it.note) == ({"port": 22}, {"port": 23}, "why")
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT CURRENT_TIMESTAMP")
-    assert it.at.tzinfo is not None
+    assert abs(timezone.now() - it.at) < timedelta(hours=1)
 
 
 def test_an_entry_is_neither_changed_nor_deleted_nor_replaced() -> None:
@@ -90,9 +85,9 @@ def test_the_way_back_of_the_migration_opens_the_record_again() -> None:
 
 
 def test_an_act_that_is_undone_leaves_no_entry() -> None:
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         record(SOMEBODY, Act.TESTED, Thing("server", 1, "a"))
-        raise ZeroDivisionError
+        transaction.set_rollback(True)
     assert not Entry.objects.filter(act=Act.TESTED).exists()
 
 
@@ -105,9 +100,8 @@ def test_thousands_of_entries_are_one_statement(django_assert_num_queries: Any) 
 def test_control_characters_are_written_out_and_sizes_are_bounded() -> None:
     hostile = "a\x1b[31m\u202eb\n\0\ud800" + "x" * 50_000
     record(Actor(Origin.PAGE, user_name=hostile, where=hostile, token=hostile), Act.TESTED, Thing(hostile, 1, hostile))
-    record(
-        SOMEBODY, Act.CHANGED, Thing("x"), {"k\0": hostile, "n": {"\0": ["\0"]}}, {f"f{n}": hostile for n in range(500)}
-    )
+    many = {f"f{number}": hostile for number in range(500)}
+    record(SOMEBODY, Act.CHANGED, Thing("x"), {"k\0": hostile, "n": {"\0": ["\0"]}}, many)
     for it in Entry.objects.all():
         text = json.dumps(it.as_json(), ensure_ascii=False)
         assert "\x1b" not in text
@@ -275,11 +269,11 @@ def test_a_file_that_cannot_be_written_fails_no_act_and_is_told_once(
     assert Entry.objects.filter(act=Act.TESTED).count() == 2
     assert len([each for each in caplog.records if "DEPLOYER_RECORD_FILE" in each.getMessage()]) == 1
     assert len(problems()) == 1
-    with pytest.raises(SystemExit), open(os.devnull, "w") as nowhere:  # noqa: PTH123
-        call_command("check", fail_level="WARNING", stderr=nowhere)
+    with pytest.raises(SystemCheckError, match="DEPLOYER_RECORD_FILE"):
+        call_command("check", fail_level="WARNING")
 
 
-def test_snapshots_of_nothing_are_all_that_is_there(client: Client) -> None:
+def test_a_snapshot_beside_none_is_all_that_is_there() -> None:
     project = Project(name="a", environment="production")
     assert changes({}, snapshot(project))[1]["name"] == "a"
     assert changes(snapshot(project), {})[0]["name"] == "a"
