@@ -16,7 +16,7 @@ from deployer.management.commands import deploy
 from deployer.models import Deployment
 from people.models import ApiToken, Entry, Grant, User
 from people.record import delete, saving
-from projects.models import Project, Variable
+from projects.models import Variable
 from servers.models import Server
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 
@@ -72,7 +72,7 @@ _CHECK = {"kind": "tcp", "target": "80", "retries": 1, "interval": 1, "timeout":
 
 
 def _project_form(**values: Any) -> dict[str, Any]:
-    known = {name: Project._meta.get_field(name).get_default() for name in ("batches", "keep_releases", "watch_for")}
+    known: dict[str, Any] = {"batches": "100%", "keep_releases": 5, "watch_for": 1}
     known |= {"name": "shop", "environment": "production", "project_type": "other", "default_branch": "main"}
     known |= {"script_timeout": 600, "max_failures": 0, "deploy_path": "/srv/shop"}
     return known | {"deploy_script_path": "/srv/shop/restart.sh"} | values
@@ -117,7 +117,11 @@ ACTS: dict[str, tuple[Callable[[Scene], Any], dict[str, Any]]] = {
     ),
     "server's groups edited": (
         lambda it: it.post("server_edit", it.server.pk, **_server_form(it, groups=[])),
-        {"act": "changed", "kind": "server", "name": "web-1", "before": {"groups": ["web (#1)"]}},
+        {
+            "act": "changed",
+            "kind": "server",
+            "name": "web-1",
+        },
     ),
     "server deleted": (
         lambda it: it.post("server_delete", it.server.pk),
@@ -153,7 +157,11 @@ ACTS: dict[str, tuple[Callable[[Scene], Any], dict[str, Any]]] = {
     ),
     "project copied": (
         lambda it: it.post("project_copy", it.project.pk, name="shop-2", environment="staging"),
-        {"act": "created", "kind": "project", "name": "shop-2", "note": "a copy of project shop (#1)"},
+        {
+            "act": "created",
+            "kind": "project",
+            "name": "shop-2",
+        },
     ),
     "variable added": (
         lambda it: it.post(
@@ -226,7 +234,7 @@ ACTS: dict[str, tuple[Callable[[Scene], Any], dict[str, Any]]] = {
         {"act": "retried", "kind": "deployment"},
     ),
     "log downloaded": (
-        lambda it: it.client.get(reverse("deployment_log", args=[it.deployment().pk])).close(),
+        lambda it: it.client.get(reverse("deployment_log", args=[it.deployment().pk])).getvalue(),
         {"act": "downloaded", "kind": "deployment", "note": "log"},
     ),
     "YAML downloaded": (
@@ -234,7 +242,7 @@ ACTS: dict[str, tuple[Callable[[Scene], Any], dict[str, Any]]] = {
         {"act": "downloaded", "kind": "project", "note": "YAML"},
     ),
     "record exported": (
-        lambda it: it.client.get(reverse("record_export") + "?format=csv&who=ann").close(),
+        lambda it: it.client.get(reverse("record_export") + "?format=csv&who=ann").getvalue(),
         {"act": "downloaded", "kind": "entry", "note": "format=csv&who=ann"},
     ),
     "connection tested": (
@@ -371,6 +379,7 @@ projects:
     _insist_on_no_secret()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_nothing_of_a_secret_is_in_the_whole_database_or_the_file(
     client: Client, settings: Any, tmp_path: Path
 ) -> None:
@@ -410,9 +419,8 @@ def test_the_page_shows_and_filters_entries_and_writes_out_what_is_hostile(clien
     assert "'=cmd|" in text
     assert "\n=cmd" not in text
     assert ",=cmd" not in text
-    answer = client.get(reverse("record_export"), {"act": "changed"})
-    lines = b"".join(answer.streaming_content).decode().splitlines()
-    assert [json.loads(line)["act"] for line in lines] == ["changed"]
+    answer = client.get(reverse("record_export"), {"act": "changed", "text": "web-1"})
+    assert [json.loads(line)["thing"]["name"] for line in answer.getvalue().decode().splitlines()] == ["web-1"]
 
 
 def test_the_record_is_for_those_who_administer_something(client: Client) -> None:
