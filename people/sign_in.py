@@ -17,6 +17,7 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out, user_lo
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext_noop
 
 from people.counting import Bound, count, forget, take_back
 from people.fingerprints import fingerprint
@@ -101,7 +102,12 @@ def check_own_password(user: User, password: str) -> bool:
     if is_right:
         forget(own)
     else:
-        record(actor(), Act.SIGN_IN_FAILED, user, note="The old password, asked for before a new one, was wrong.")
+        record(
+            actor(),
+            Act.SIGN_IN_FAILED,
+            user,
+            note=gettext_noop("The old password, asked for before a new one, was wrong."),
+        )
     return is_right
 
 
@@ -178,7 +184,7 @@ def _note_failure(credentials: dict[str, Any], request: HttpRequest | None = Non
         record(where, Act.SIGN_IN_FAILED, user)
     else:
         tried = {"name": fingerprint(name, "user name")}
-        record(where, Act.SIGN_IN_FAILED, Thing("user"), after=tried, note="Nobody has this user name.")
+        record(where, Act.SIGN_IN_FAILED, Thing("user"), after=tried, note=gettext_noop("Nobody has this user name."))
 
 
 user_logged_in.connect(_note_sign_in, dispatch_uid="people.sign_in")

@@ -11,6 +11,7 @@ from django.db import models, transaction
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from people.record import Act, actor, record
 from people.rights import Person, reach
@@ -299,7 +300,14 @@ class Server(models.Model):
         with transaction.atomic():
             won = Server.objects.filter(pk=self.pk, host_key="").update(host_key=key) == 1
             if won:
-                record(actor(), Act.PINNED_HOST_KEY, self, None, {"host_key": key}, "Shown on the first connection.")
+                record(
+                    actor(),
+                    Act.PINNED_HOST_KEY,
+                    self,
+                    None,
+                    {"host_key": key},
+                    gettext_noop("Shown on the first connection."),
+                )
         self.host_key = key if won else Server.objects.values_list("host_key", flat=True).get(pk=self.pk)
         return won
 

@@ -11,6 +11,7 @@ from typing import Any
 from django.core.exceptions import NON_FIELD_ERRORS, ObjectDoesNotExist, ValidationError
 from django.db import DatabaseError, IntegrityError, models, transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from deployer.declaring.reading import (
     PARTS,
@@ -33,7 +34,7 @@ from servers.models import Credential, Server
 from servers.sentences import sentences
 
 #: What the record says of each row.
-_NOTE = "declared in a file"
+_NOTE = gettext_noop("declared in a file")
 #: What stands where a value may not be shown.
 HIDDEN = object()
 

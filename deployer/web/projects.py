@@ -8,6 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_POST, require_safe
 
 from deployer.declaring.export import as_yaml
@@ -69,7 +70,7 @@ def project_clear(request: Request, pk: int) -> HttpResponse:
         messages.error(request, told % {"active": active, "project": it})
     else:
         clear_caches(it.pk)
-        record(actor(), Act.DELETED, it, note="the caches of its builds")
+        record(actor(), Act.DELETED, it, note=gettext_noop("the caches of its builds"))
         messages.success(request, _("The caches of %s are cleared: its next build fetches everything again.") % it)
     return redirect(f"{reverse('project', args=[pk])}#builds")
 

@@ -110,6 +110,7 @@ class Row:
     kind: str
     address: str
     source: list[str]
+    note: str
     changes: list[Change]
 
 
@@ -158,6 +159,7 @@ def _rows(entries: "QuerySet[Entry]") -> Iterator[Row]:
             known.get(entry.kind, "") if entry.kind else "",
             there.get((entry.kind, entry.number), ""),
             [*filter(None, [*_source(entry), *(str(labels.get(name, name)) for name in entry.in_environments)])],
+            _(entry.note) if entry.note else "",  # those that say the same each time are in the catalogue
             [*_changes(entry)],
         )
 

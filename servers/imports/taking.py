@@ -7,6 +7,7 @@ from typing import TypeVar
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from people.record import BeforeAll
 from servers import binding
@@ -19,7 +20,7 @@ Ticked = TypeVar("Ticked", ServerRow, GroupRow)
 
 
 #: What the record says of each row.
-_NOTE = "imported from a file"
+_NOTE = gettext_noop("imported from a file")
 
 
 @dataclass(frozen=True)
