@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpResponseBase, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
@@ -159,7 +159,9 @@ def _rows(entries: "QuerySet[Entry]") -> Iterator[Row]:
             known.get(entry.kind, "") if entry.kind else "",
             there.get((entry.kind, entry.number), ""),
             [*filter(None, [*_source(entry), *(str(labels.get(name, name)) for name in entry.in_environments)])],
-            _(entry.note) if entry.note else "",  # those that say the same each time are in the catalogue
+            translation.gettext(entry.note)
+            if entry.note
+            else "",  # those that say the same each time are in the catalogue
             [*_changes(entry)],
         )
 
