@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 from django.db import connections, models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
 
 
 class Act(models.TextChoices):
     """What somebody did. Exports and log lines name acts by their values: they stay as they are."""
 
-    CREATED = "created", pgettext_lazy("act", "created")
+    CREATED = "created", _("added")
     CHANGED = "changed", _("changed")
     DELETED = "deleted", _("deleted")
     ARCHIVED = "archived", _("archived")
