@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Tags, Warning, register
 
 from deployer.host.addresses import is_loopback, queue_weaknesses
+from people.sinks import problems
 
 
 @register(Tags.security, deploy=True)
@@ -44,4 +45,17 @@ def passwords_are_not_sent_in_clear(**_options: Any) -> list[CheckMessage]:
             hint="Put a proxy that speaks https in front, and set DEPLOYER_HTTPS=yes.",
             id="deployer.W004",
         )
+    ]
+
+
+@register()
+def record_can_be_written(**_options: Any) -> list[CheckMessage]:
+    """The file and the syslog that entries of the record go to, too."""
+    return [
+        Warning(
+            problem,
+            hint="The entries are in the database: export them from the page of the record.",
+            id="deployer.W005",
+        )
+        for problem in problems()
     ]

@@ -116,6 +116,31 @@ def networks(value: str) -> list[IPv4Network | IPv6Network]:
         ) from error
 
 
+def record_file(value: str) -> str:
+    """The file that entries of the record are added to, in a folder that is there; raises `ImproperlyConfigured`."""
+    if (value and not (Path(value).is_absolute() and Path(value).parent.is_dir())) or Path(value or "/x").is_dir():
+        raise ImproperlyConfigured(
+            f"DEPLOYER_RECORD_FILE must be the absolute path of a file, in a folder that is there, not {value!r}."
+        )
+    return value
+
+
+def syslog_address(value: str) -> str | tuple[str, int]:
+    """The socket, or the host and port, of a syslog; empty for none. Raises `ImproperlyConfigured`."""
+    if value.lower() in {"", "no", "false", "0", "off"}:
+        return ""
+    if value.lower() in {"yes", "true", "1", "on"}:
+        return "/dev/log"
+    if value.startswith("/"):
+        return value
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
+        raise ImproperlyConfigured(
+            f"DEPLOYER_RECORD_SYSLOG must be yes, no, the path of a socket, or HOST:PORT, not {value!r}."
+        )
+    return host.strip("[]"), int(port)
+
+
 def _database(url: str) -> dict[str, Any]:
     if not url:
         url = f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}"
@@ -328,6 +353,9 @@ DEPLOYER_HTTPS = given.yes_or_no("DEPLOYER_HTTPS", default="no")
 DEPLOYER_TRUSTED_PROXIES = networks(
     given.text("DEPLOYER_TRUSTED_PROXIES") or ("127.0.0.1, ::1" if DEPLOYER_HTTPS else "")
 )
+#: Where each entry of the record is written, too, as a line of JSON.
+DEPLOYER_RECORD_FILE = record_file(given.text("DEPLOYER_RECORD_FILE"))
+DEPLOYER_RECORD_SYSLOG = syslog_address(given.text("DEPLOYER_RECORD_SYSLOG"))
 
 DEBUG = False
 ALLOWED_HOSTS = [name.strip() for name in given.text("DEPLOYER_ALLOWED_HOSTS").split(",") if name.strip()] or sorted(
@@ -363,6 +391,7 @@ MIDDLEWARE = [
     "deployer.api.errors.JsonErrors",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
+    "people.acting.ActorMiddleware",
     "people.sign_in.SignInMiddleware",
     "django.middleware.common.CommonMiddleware",
     "deployer.web.uploads.BodyGate",  # before the CSRF check, which parses a form

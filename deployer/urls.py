@@ -22,6 +22,7 @@ from deployer.web import (
     new_project,
     playground,
     projects,
+    record,
     releases,
     servers,
 )
@@ -66,6 +67,8 @@ urlpatterns = [
     path("playground/remove/", playground.playground_remove, name="playground_remove"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True, authentication_form=SignInForm), name="login"),
     path("password/", account.PasswordView.as_view(), name="password"),
+    path("record/", record.record_page, name="record"),
+    path("record/export/", record.record_export, name="record_export"),
     path("language/", set_language, name="set_language"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("projects/", projects.project_list, name="projects"),

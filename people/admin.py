@@ -13,21 +13,27 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from people.models import ApiToken, User
+from people.record import saving
+from people.recorded_admin import RecordedAdmin
 from people.sign_in import AdminSignInForm
 
 admin.site.login_form = AdminSignInForm
 
 
 @admin.register(User)
-class PeopleAdmin(UserAdmin[User]):
+class PeopleAdmin(RecordedAdmin[User], UserAdmin[User]):
     """Django's, which says that API tokens outlive a password, and revokes them."""
 
     actions = ("revoke_tokens",)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         """A new password; whose API tokens still work is said."""
-        response = super().user_change_password(request, id, form_url)
         user = self.get_object(request, unquote(id))
+        if request.method == "POST" and user is not None:
+            with saving(user):
+                response = super().user_change_password(request, id, form_url)
+        else:
+            response = super().user_change_password(request, id, form_url)
         if response.status_code == HTTPStatus.FOUND and user is not None and (count := user.api_tokens.count()):
             sentence = ngettext(
                 "%d API token of this user still works: revoke it in the list of users.",
@@ -44,7 +50,7 @@ class PeopleAdmin(UserAdmin[User]):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(admin.ModelAdmin[ApiToken]):
+class ApiTokenAdmin(RecordedAdmin[ApiToken]):
     """Tokens are shown once, when they are created. Only superusers see and create those of others."""
 
     list_display = ("name", "user", "prefix", "created_at", "last_used_at")

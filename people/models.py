@@ -2,24 +2,30 @@
 
 import hashlib
 import secrets
+from dataclasses import replace
 from datetime import timedelta
 from typing import ClassVar
 
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from people.entries import Act, Entry
+from people.record import actor, delete, record
 from people.roles import Place, Role
 from people.writes import if_nobody_else_writes
+
+__all__ = ["ApiToken", "Entry", "FailureCount", "Grant", "Team", "User"]
 
 _LINE = RegexValidator(
     r"[\x00-\x1f\x7f]", _("Line breaks and control characters are not allowed here."), inverse_match=True
 )
 #: The use of a token is written down at most this often.
 _USE_NOTED_EVERY = timedelta(minutes=1)
+_RECORDED_EVERY = timedelta(hours=1)
 
 
 class User(AbstractUser):
@@ -33,15 +39,21 @@ class User(AbstractUser):
         default=False,
         help_text=_("Has API tokens and no password: nobody signs in with it, and it approves nothing."),
     )
+    UNRECORDED: ClassVar = frozenset({"last_login"})
+    SECRETS_OF_RECORD: ClassVar = ("password",)
     acting_token: "ApiToken | None" = None
 
     def revoke_tokens(self) -> int:
         """Delete every API token of this user; gives how many there were."""
-        return self.api_tokens.all().delete()[0]
+        tokens = [*self.api_tokens.all()]
+        delete(*tokens)
+        return len(tokens)
 
 
 class Team(models.Model):
     """Users who are granted rights together."""
+
+    UNRECORDED: ClassVar = frozenset[str]()
 
     name = models.CharField(_("name"), max_length=100, unique=True, validators=[_LINE])
     members = models.ManyToManyField(User, blank=True, related_name="teams", verbose_name=_("members"))
@@ -61,6 +73,9 @@ class Grant(models.Model):
     Grants only add: the highest role that reaches a thing counts. A project is kept by its number, never by its name:
     names are freed, and whatever takes one must not inherit rights.
     """
+
+    UNRECORDED: ClassVar = frozenset[str]()
+    RECORDED_AS: ClassVar = {Act.CREATED: Act.GRANTED, Act.DELETED: Act.REVOKED}
 
     user = models.ForeignKey(
         User, on_delete=models.CASCADE, null=True, blank=True, related_name="grants", verbose_name=_("user")
@@ -98,6 +113,11 @@ class Grant(models.Model):
     def place(self) -> Place:
         return Place(self.environment, self.project)
 
+    @property
+    def places(self) -> list[Place]:
+        """Where it holds: its entries in the record are read there."""
+        return [self.place]
+
 
 class ApiToken(models.Model):
     """A bearer token of the JSON API. Only its SHA-256 is stored; the token itself is shown once.
@@ -105,6 +125,9 @@ class ApiToken(models.Model):
     ``prefix`` is its first characters, to tell tokens apart on a page. It never lets anybody do more than its user
     may: ``role`` is the most that it allows, ``projects`` the numbers of those it is for (none: all).
     """
+
+    UNRECORDED: ClassVar = frozenset({"digest", "last_used_at"})
+    RECORDED_AS: ClassVar = {Act.CREATED: Act.TOKEN_MADE, Act.DELETED: Act.TOKEN_REVOKED}
 
     name = models.CharField(_("name"), max_length=100, validators=[_LINE])
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens", verbose_name=_("user"))
@@ -152,11 +175,17 @@ class ApiToken(models.Model):
         return [Place(project=number) for number in self.projects] or [Place()]
 
     def _note_use(self) -> None:
-        """Write down that it was used; a request that only reads must not wait for that, or fail."""
-        now = timezone.now()
-        if self.last_used_at is None or now - self.last_used_at >= _USE_NOTED_EVERY:
-            with if_nobody_else_writes():
-                type(self).objects.filter(pk=self.pk).update(last_used_at=now)
+        """Write down that it was used; a request that only reads must not wait for that, or fail.
+
+        The record has one entry for each hour in which it was used.
+        """
+        now, before = timezone.now(), self.last_used_at
+        if before is not None and now - before < _USE_NOTED_EVERY:
+            return
+        with if_nobody_else_writes(), transaction.atomic():
+            type(self).objects.filter(pk=self.pk).update(last_used_at=now)
+            if before is None or before.replace(minute=0, second=0, microsecond=0) + _RECORDED_EVERY <= now:
+                record(replace(actor().by(self.user), token=str(self)), Act.TOKEN_USED, self)
 
 
 class FailureCount(models.Model):

@@ -7,27 +7,32 @@ by address, and, with much more room, by user name. All of them hold for the sit
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.signals import user_logged_in
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext_noop
 
 from people.counting import Bound, count, forget, take_back
+from people.fingerprints import fingerprint
 from people.hashing import BusyError
 from people.models import User
 from people.origin import client_address, neighbourhood
+from people.record import Act, Actor, Thing, actor, record
 
 COOKIE = "deployer_browser"
 _SALT = "people.browser"
 _COOKIE_LASTS = 400 * 24 * 3600
 #: People of one browser that its cookie names, the last ones.
 _PEOPLE = 5
+#: Failures that the record takes: so many at once, and one more every ten seconds.
+_RECORDED_FAILURES = Bound(500, 10, ("recorded failures",))
 
 
 class TooManyError(Exception):
@@ -96,6 +101,13 @@ def check_own_password(user: User, password: str) -> bool:
     is_right = user.check_password(password)
     if is_right:
         forget(own)
+    else:
+        record(
+            actor(),
+            Act.SIGN_IN_FAILED,
+            user,
+            note=gettext_noop("The old password, asked for before a new one, was wrong."),
+        )
     return is_right
 
 
@@ -150,6 +162,31 @@ class SignInMiddleware:
 def _note_sign_in(request: HttpRequest | None = None, user: User | None = None, **_kwargs: Any) -> None:
     if request is not None and user is not None:
         request.signed_in_now = user.pk  # type: ignore[attr-defined]  # for the middleware, which has the response
+        record(Actor.of_request(request, user), Act.SIGNED_IN, user)
+
+
+def _note_sign_out(request: HttpRequest | None = None, user: User | None = None, **_kwargs: Any) -> None:
+    if request is not None and user is not None:
+        record(Actor.of_request(request, user), Act.SIGNED_OUT, user)
+
+
+def _note_failure(credentials: dict[str, Any], request: HttpRequest | None = None, **_kwargs: Any) -> None:
+    """Record a failure, unless strangers have made too many lately: what they write is never taken out again.
+
+    A user name that nobody has may be a password in the wrong box: it is recorded as a secret is.
+    """
+    if request is None or count([_RECORDED_FAILURES]):
+        return
+    name = str(credentials.get("username", ""))
+    user = User.objects.filter(username=name).first()
+    where = replace(Actor.of_request(request), user=None, user_name="")
+    if user is not None:
+        record(where, Act.SIGN_IN_FAILED, user)
+    else:
+        tried = {"name": fingerprint(name, "user name")}
+        record(where, Act.SIGN_IN_FAILED, Thing("user"), after=tried, note=gettext_noop("Nobody has this user name."))
 
 
 user_logged_in.connect(_note_sign_in, dispatch_uid="people.sign_in")
+user_logged_out.connect(_note_sign_out, dispatch_uid="people.sign_out")
+user_login_failed.connect(_note_failure, dispatch_uid="people.sign_in_failed")

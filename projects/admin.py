@@ -10,6 +10,8 @@ from django.template.loader import render_to_string
 from django.utils.translation import gettext_lazy as _
 
 from pages.forms import MultilineField
+from people.recorded_admin import RecordedAdmin
+from people.recorded_forms import RecordedRows
 from projects.forms import SECTIONS, BoundProjectForm, VariableForm
 from projects.models import HealthCheck, Project, Variable
 
@@ -20,6 +22,7 @@ class HealthCheckInline(admin.TabularInline[HealthCheck, Project]):
     """The health checks that a server must pass after a restart."""
 
     model = HealthCheck
+    formset = RecordedRows[HealthCheck, Project]
     extra = 0
 
 
@@ -28,6 +31,7 @@ class VariableInline(admin.TabularInline[Variable, Project]):
 
     model = Variable
     form = VariableForm
+    formset = RecordedRows[Variable, Project]
     extra = 0
     readonly_fields = ("shown_value",)
     formfield_overrides: ClassVar = {
@@ -56,7 +60,7 @@ class VariableInline(admin.TabularInline[Variable, Project]):
 
 
 @admin.register(Project)
-class ProjectAdmin(admin.ModelAdmin[Project]):
+class ProjectAdmin(RecordedAdmin[Project]):
     """Projects; the button "Deploy" leads to the launch form."""
 
     form = BoundProjectForm

@@ -6,11 +6,13 @@ from typing import Any, TypeVar
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.forms import BaseInlineFormSet, inlineformset_factory
+from django.forms import inlineformset_factory
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pages.forms import MultilineField, SecretsForm, WriteOnlyTextarea, dress
+from people.record import saving
+from people.recorded_forms import RecordedRows
 from projects.models import HealthCheck, Project, Variable
 from servers import binding
 from servers.forms import CredentialChoice
@@ -161,8 +163,10 @@ class ProjectForm(BoundProjectForm):
             yield str(title), [self[name] for name in names if name in self.fields]
 
     def save(self, commit: bool = True) -> Project:
-        project: Project = super().save(commit)
-        if commit:
+        if not commit:
+            return super().save(commit)
+        with saving(self.instance):
+            project: Project = super().save(commit)
             self.bind()
         return project
 
@@ -229,7 +233,8 @@ class GuidedForm(ProjectForm):
             project = super().save(commit)
             if self.check is not None:
                 self.check.project = project
-                self.check.save()
+                with saving(self.check):
+                    self.check.save()
         return project
 
 
@@ -240,7 +245,7 @@ class CopyForm(ProjectForm):
         fields = ("name", "environment")
 
 
-class RowsFormSet(BaseInlineFormSet[Part, Project, forms.ModelForm[Part]]):
+class RowsFormSet(RecordedRows[Part, Project]):
     """Rows of a project: one empty row is offered, and each that is there has a box to remove it."""
 
     def add_fields(self, form: Any, index: int | None) -> None:

@@ -8,6 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.utils.translation import gettext_lazy as _
 
+from people.record import Act, Event, actor, changes, record_all, snapshot
 from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.commands.expectation import placeholder_problem
@@ -49,6 +50,7 @@ class Project(models.Model):
     """
 
     objects = ProjectManager()
+    UNRECORDED: ClassVar = frozenset[str]()
 
     class ProjectType(models.TextChoices):
         FRONTEND = "frontend", _("Frontend")
@@ -295,10 +297,14 @@ class Project(models.Model):
         with transaction.atomic():
             copy = Project(name=name, environment=environment, **{column: getattr(self, column) for column in columns})
             copy.save(binds=False)
+            made: list[models.Model] = [copy]
             for parts in (self.health_checks.all(), self.variables.all()):
                 for part in parts:
                     part.pk, part.project, part._state.adding = None, copy, True
                     part.save()
+                    made.append(part)
+            note = f"a copy of project {self} (#{self.pk})"
+            record_all(actor(), [Event(Act.CREATED, it, {}, changes({}, snapshot(it))[1], note) for it in made])
         return copy
 
 
@@ -320,6 +326,7 @@ class HealthCheck(models.Model):
         HTTP = "http", _("HTTP")
         COMMAND = "command", _("Command")
 
+    UNRECORDED: ClassVar = frozenset[str]()
     #: The kinds whose answer is read: {commit} and {release} in what they expect are filled in.
     READ: ClassVar = frozenset({Kind.HTTP, Kind.COMMAND})
 
@@ -363,6 +370,11 @@ class HealthCheck(models.Model):
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.target}"
 
+    @property
+    def places(self) -> list[Place]:
+        """Those of its project."""
+        return self.project.places
+
     def clean(self) -> None:
         """The target must fit the kind, and so must what is expected."""
         if wrong := dict(self._objections()):
@@ -383,6 +395,8 @@ class HealthCheck(models.Model):
 
 class Variable(models.Model):
     """An environment variable of a project's build, of its scripts on the servers, or of both."""
+
+    UNRECORDED: ClassVar = frozenset[str]()
 
     class Scope(models.TextChoices):
         BUILD = "build", _("Build")
@@ -407,6 +421,11 @@ class Variable(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its project."""
+        return self.project.places
 
     def shown_value(self) -> Any:
         """The value as a page may show it: a secret never is."""

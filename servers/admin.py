@@ -9,6 +9,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from pages.forms import MultilineField
+from people.record import Act, Event, actor, record_all
+from people.recorded_admin import RecordedAdmin
 from servers import binding
 from servers.connection import try_connections
 from servers.forms import BoundServerForm, CredentialForm
@@ -17,7 +19,7 @@ from servers.models import Credential, Server, ServerGroup
 
 
 @admin.register(Credential)
-class CredentialAdmin(admin.ModelAdmin[Credential]):
+class CredentialAdmin(RecordedAdmin[Credential]):
     """Secrets go in and never come out, not even for users with view permission only."""
 
     form = CredentialForm
@@ -61,7 +63,7 @@ class CredentialAdmin(admin.ModelAdmin[Credential]):
 
 
 @admin.register(Server)
-class ServerAdmin(admin.ModelAdmin[Server]):
+class ServerAdmin(RecordedAdmin[Server]):
     """Machines, and the button that tests the way to them."""
 
     form = BoundServerForm
@@ -103,12 +105,13 @@ class ServerAdmin(admin.ModelAdmin[Server]):
     @admin.action(description=_("Test connection"), permissions=["change"])
     def test_connections(self, request: HttpRequest, queryset: QuerySet[Server]) -> None:
         servers = [*Server.objects.filter(pk__in=queryset).select_related("credential", "jump_host")]
+        record_all(actor(), [Event(Act.TESTED, server) for server in servers])
         for report in try_connections(servers):
             self.message_user(request, str(report), messages.SUCCESS if report.ok else messages.ERROR)
 
 
 @admin.register(ServerGroup)
-class ServerGroupAdmin(admin.ModelAdmin[ServerGroup]):
+class ServerGroupAdmin(RecordedAdmin[ServerGroup]):
     """Servers that are deployed to together."""
 
     list_display = ("name", "environment", "server_names", "description")

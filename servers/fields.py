@@ -97,6 +97,8 @@ class EncryptedField(models.TextField[Given, Read]):
     """Something that is stored encrypted. Empty text stays empty, so that "is there one?" needs no key."""
 
     descriptor_class = _Opened
+    #: The record shows a fingerprint in place of a value.
+    keeps_secrets = True
 
     def get_prep_value(self, value: Any) -> Any:
         if isinstance(value, Sealed):

@@ -16,6 +16,8 @@ from pages.forms import (
     WriteOnlyInput,
     WriteOnlyTextarea,
 )
+from people.record import saving
+from people.recorded_forms import RecordedForm
 from servers import binding
 from servers.imports import ansible, openssh
 from servers.imports.listing import UnreadableListingError, check_size, text_of
@@ -135,18 +137,19 @@ class ServerForm(PickingForm, BoundServerForm):
     def save(self, commit: bool = True) -> Server:
         """Write only the changed fields: a connection may have updated the others in the meantime."""
         server: Server = self.instance
-        if server.pk is None:
-            server.save()
-        else:
-            changed = [name for name in ServerForm.Meta.fields if name in self.changed_data]
-            server.save(update_fields=[*changed, "updated_at"])
-        binding.bind(server, self.user)
-        if "groups" in self.fields:
-            server.groups.set(self.cleaned_data["groups"])
+        with saving(server):
+            if server.pk is None:
+                server.save()
+            else:
+                changed = [name for name in ServerForm.Meta.fields if name in self.changed_data]
+                server.save(update_fields=[*changed, "updated_at"])
+            binding.bind(server, self.user)
+            if "groups" in self.fields:
+                server.groups.set(self.cleaned_data["groups"])
         return server
 
 
-class GroupForm(PickingForm, forms.ModelForm[ServerGroup]):
+class GroupForm(PickingForm, RecordedForm[ServerGroup]):
     """A group and its servers."""
 
     servers = ServersChoice(queryset=Server.objects.all(), required=False, label=_("Servers"))
@@ -158,7 +161,7 @@ class GroupForm(PickingForm, forms.ModelForm[ServerGroup]):
         help_texts: ClassVar = {"environment": _("Only projects of the same environment can be deployed here.")}
 
 
-class LoginForm(StyledForm, CredentialForm):
+class LoginForm(StyledForm, CredentialForm, RecordedForm[Credential]):
     """A credential on a page of its own. A key has a password beside it only where that is ticked."""
 
     with_password = forms.BooleanField(label=_("Servers want a password too, behind the key"), required=False)

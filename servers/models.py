@@ -11,7 +11,9 @@ from django.db import models, transaction
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
+from people.record import Act, actor, record
 from people.rights import Person, reach
 from people.roles import EVERYWHERE, Action, Place
 from servers import hosts
@@ -64,6 +66,7 @@ class Credential(models.Model):
 
     #: The fields that are encrypted, and never read where only the login's name is shown.
     SECRETS: ClassVar = ("private_key", "passphrase", "password")
+    UNRECORDED: ClassVar = frozenset[str]()
 
     name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
     username = models.CharField(_("user name"), max_length=100, validators=[validate_one_line])
@@ -154,6 +157,7 @@ class Credential(models.Model):
             self.hosts = reduce(hosts.with_endpoint, endpoints, row.hosts)
             if self.hosts != row.hosts:
                 Credential.objects.filter(pk=self.pk).update(hosts=self.hosts, updated_at=timezone.now())
+                record(actor(), Act.CHANGED, self, {"hosts": row.hosts}, {"hosts": self.hosts})
 
 
 class ServerQuerySet(models.QuerySet["Server"]):
@@ -195,6 +199,9 @@ class Server(models.Model):
         OFFLINE = "offline", _("Offline")
 
     objects = ServerManager()
+    #: What connections find; a host key has entries of its own.
+    UNRECORDED: ClassVar = frozenset({"connection_status", "connection_error", "last_checked_at", "facts"})
+    RECORDED_TOO: ClassVar = ("groups",)
 
     name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
     host = models.CharField(_("host"), max_length=253, validators=[validate_host])
@@ -290,14 +297,27 @@ class Server(models.Model):
 
     def pin_host_key(self, key: str) -> bool:
         """Pin ``key`` if none is pinned yet. Says whether it won; either way ``host_key`` is then the pinned one."""
-        won = Server.objects.filter(pk=self.pk, host_key="").update(host_key=key) == 1
+        with transaction.atomic():
+            won = Server.objects.filter(pk=self.pk, host_key="").update(host_key=key) == 1
+            if won:
+                record(
+                    actor(),
+                    Act.PINNED_HOST_KEY,
+                    self,
+                    None,
+                    {"host_key": key},
+                    gettext_noop("Shown on the first connection."),
+                )
         self.host_key = key if won else Server.objects.values_list("host_key", flat=True).get(pk=self.pk)
         return won
 
     def replace_host_key(self, pinned: str, key: str) -> bool:
         """Pin ``key`` in place of ``pinned``, unless another one is pinned by now. Says whether it won."""
         values = {"host_key": key, "connection_status": self.ConnectionStatus.UNTESTED, "connection_error": ""}
-        won = Server.objects.filter(pk=self.pk, host_key=pinned).update(**values) == 1
+        with transaction.atomic():
+            won = Server.objects.filter(pk=self.pk, host_key=pinned).update(**values) == 1
+            if won:
+                record(actor(), Act.PINNED_HOST_KEY, self, {"host_key": pinned}, {"host_key": key})
         self.refresh_from_db(fields=[*values])
         return won
 
@@ -350,6 +370,7 @@ class ServerGroup(models.Model):
     """Servers of one environment that are deployed to together."""
 
     objects = ServerGroupManager()
+    UNRECORDED: ClassVar = frozenset[str]()
 
     name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
     description = models.TextField(_("description"), blank=True)

@@ -3,11 +3,14 @@ need ``django_db(transaction=True)``. The factories of objects are plain functio
 """
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from django.conf import settings
+from django.db import connection
 
 from tests.parts.git import GitRepository
 from tests.parts.postgres import PostgresServer
@@ -51,6 +54,29 @@ def _uses_database(item: pytest.Item) -> bool:
     if "up" in fixtures:
         return False  # what it starts has an SQLite of its own
     return item.get_closest_marker("django_db") is not None or not DATABASE_FIXTURES.isdisjoint(fixtures)
+
+
+@pytest.fixture
+def _record_is_closed(django_db_setup: None, django_db_blocker: Any) -> Iterator[list[str]]:
+    opened: list[str] = []
+    yield opened
+    if opened:
+        with django_db_blocker.unblock():
+            _turn_record("close")
+
+
+@pytest.fixture
+def _django_db_helper(_record_is_closed: list[str], _django_db_helper: None) -> Iterator[None]:
+    """pytest-django's, which empties the database after a test with transactions: the record lets nobody do that."""
+    yield
+    if not connection.in_atomic_block:
+        _turn_record("open_again")
+        _record_is_closed.append("opened")
+
+
+def _turn_record(way: str) -> None:
+    with connection.schema_editor() as editor:
+        getattr(import_module("people.migrations.0005_record"), way)(None, editor)
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,8 @@ PAGES = {
     "credential_add": Page(),
     "credential_edit": Page("credential"),
     "credential_delete": Page("credential"),
+    "record": Page(),
+    "record_export": Page(query="format=csv"),
     "deployments": Page(),
     "deployment_compare": Page(query="with={older.pk}&with={ended.pk}"),
     "compare_commits": Page(query="with={older.pk}&with={ended.pk}"),

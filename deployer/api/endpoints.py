@@ -41,6 +41,7 @@ from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
 from deployer.launching.choice import with_release
 from deployer.launching.launch import launch
+from deployer.launching.moves import cancel, go_on
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.reading import News
 from deployer.models import Deployment, Release, Target, number_of_targets
@@ -368,7 +369,7 @@ def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Fiel
 def cancel_deployment(request: HttpRequest, deployment_id: Id, force: bool = False) -> Deployment:
     """Ask a deployment to stop; with `force`, scripts running on servers are ended too."""
     deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
-    if not deployment.request_cancel(force=force):
+    if not cancel(deployment, force=force):
         raise RefusedError(409, cancel_sentence(deployment, asked=False), field="deployment_id")
     return _deployments().get(pk=deployment.pk)
 
@@ -377,7 +378,7 @@ def cancel_deployment(request: HttpRequest, deployment_id: Id, force: bool = Fal
 def continue_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
     """Continue a deployment that is paused after its first batch."""
     deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
-    if not deployment.continue_rollout():
+    if not go_on(deployment):
         raise RefusedError(409, continue_sentence(deployment, continued=False), field="deployment_id")
     return _deployments().get(pk=deployment.pk)
 

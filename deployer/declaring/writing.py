@@ -11,6 +11,7 @@ from typing import Any
 from django.core.exceptions import NON_FIELD_ERRORS, ObjectDoesNotExist, ValidationError
 from django.db import DatabaseError, IntegrityError, models, transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from deployer.declaring.reading import (
     PARTS,
@@ -25,12 +26,15 @@ from deployer.declaring.reading import (
     read_files,
     secret_fields,
 )
+from people.record import BeforeAll, delete
 from projects.models import HealthCheck, Project, Variable
 from servers import binding
 from servers.fields import is_unreadable
 from servers.models import Credential, Server
 from servers.sentences import sentences
 
+#: What the record says of each row.
+_NOTE = gettext_noop("declared in a file")
 #: What stands where a value may not be shown.
 HIDDEN = object()
 
@@ -159,6 +163,7 @@ class _Writer(Mistakes):
             if entry.model is Credential:
                 (self._unbound.discard if "hosts" in entry.values else self._unbound.add)(entry.name)
         changed = [it for it in self._prepared if it.change.created or it.change.fields]
+        recorded = [(rows, BeforeAll(model, _numbers(rows))) for model, rows in _by_model(changed)]
         reached = [it for it in changed if any(each.field == "jump_host" for each in it.change.fields)]
         for model in SECTIONS.values():
             for it in changed:
@@ -166,6 +171,8 @@ class _Writer(Mistakes):
                     self._save(it)
             if model is Server:
                 self._set_jump_hosts(reached)
+        for rows, before in recorded:
+            before.record(_numbers(rows), _NOTE)
 
     def _set_jump_hosts(self, reached: Sequence[_Prepared]) -> None:
         """All are set before any is checked, so that a chain can be reversed."""
@@ -210,7 +217,7 @@ class _Writer(Mistakes):
             return
         _save(it.row, it.change.created, [each.field for each in it.change.fields if each.field != "jump_host"])
         for part in it.drop:
-            part.delete()
+            delete(part, note=_NOTE)
         for part in it.keep:
             part.save()
         if it.servers is not None:
@@ -379,6 +386,19 @@ def _stored(row: models.Model, name: str) -> Any:
     if not row.pk:
         return None
     return HIDDEN if is_unreadable(row, name) else getattr(row, name, None)
+
+
+def _by_model(changed: Sequence[_Prepared]) -> list[tuple[type[models.Model], list[models.Model]]]:
+    """The rows and parts that are to be saved, of each model."""
+    found: dict[type[models.Model], list[models.Model]] = {}
+    for it in changed:
+        for row in (it.row, *it.keep):
+            found.setdefault(type(row), []).append(row)
+    return [*found.items()]
+
+
+def _numbers(rows: Iterable[models.Model]) -> list[int]:
+    return [row.pk for row in rows if row.pk is not None]
 
 
 def _jump_host_of(entry: Declared) -> Declared:

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import connections
 from django.utils import translation
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import Accepted, check_launch, refusal_while_active
@@ -17,6 +18,7 @@ from deployer.probing.place import real_place
 from deployer.releases.isolation import isolation, lacks, remedy_for_lacking
 from deployer.releases.tools import missing_tools
 from deployer.repositories.mirror import mirror_of
+from people.record import Act, actor, record
 from projects.commands.build import automatic_install, tools_of_install
 from projects.commands.matching import Found
 from projects.commands.proof import listed, unknown_process
@@ -28,6 +30,7 @@ from servers.ssh.shell import connect
 def preflight_of(request: LaunchRequest) -> list[Finding]:
     """All findings before a launch; the servers are asked in parallel. Raises `LaunchRefusedError`."""
     accepted = check_launch(request)
+    record(actor().by(request.created_by), Act.TESTED, request.project, note=gettext_noop("a launch"))
     found = [*_skipped(accepted), *_in_several_groups(accepted), *_isolation(request), *_tools(request, accepted.plan)]
     in_the_way = refusal_while_active(request.project)
     if in_the_way.blocking:

@@ -11,6 +11,7 @@ from deployer.launching.rules import Accepted, LaunchRefusedError, check_launch,
 from deployer.models import Deployment, Target
 from deployer.queue.sending import enqueue_deployment
 from deployer.releases.versions import running_in
+from people.record import Act, actor, record
 from projects.models import Project
 from servers.models import Server, ServerGroup
 from servers.sentences import as_stored
@@ -25,6 +26,7 @@ def launch(request: LaunchRequest) -> Deployment:
     try:
         with transaction.atomic():
             deployment = _written(request, accepted)
+            _record(deployment, request, accepted)
             transaction.on_commit(lambda: enqueue_deployment(deployment.pk))
     except IntegrityError as error:
         refusal = refusal_while_active(request.project)
@@ -76,6 +78,24 @@ def _written(request: LaunchRequest, accepted: Accepted) -> Deployment:
         for server in accepted.servers
     )
     return deployment
+
+
+def _record(deployment: Deployment, request: LaunchRequest, accepted: Accepted) -> None:
+    act = Act.RETRIED if request.retry_of else Act.ROLLED_BACK if request.rollback_from else Act.LAUNCHED
+    asked = {
+        "deployment_type": deployment.deployment_type,
+        "branch": deployment.branch,
+        "release": deployment.release.version if deployment.release else "",
+        "server_groups": sorted(group.name for group in request.groups),
+        "servers": len(accepted.servers),
+        "trigger": deployment.trigger,
+        "earlier": getattr(request.retry_of or request.rollback_from, "pk", None),
+        "rebuild": request.rebuild,
+        "batches": request.batches,
+        "max_failures": request.max_failures,
+    }
+    after = {name: value for name, value in asked.items() if value not in ("", None, False)}
+    record(actor().by(request.created_by), act, deployment, None, after)
 
 
 def _are_there(request: LaunchRequest, servers: Sequence[Server]) -> bool:

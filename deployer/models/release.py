@@ -7,6 +7,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from people.models import User
+from people.roles import Place
 from projects.models import Project
 
 
@@ -95,3 +96,8 @@ class Release(models.Model):
 
     def __str__(self) -> str:
         return self.version
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its project."""
+        return self.project.places

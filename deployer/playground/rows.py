@@ -15,6 +15,7 @@ from deployer.playground import keeping, scene
 from deployer.playground.keeping import PlaygroundError
 from deployer.releases.archives import StoreError, explained
 from deployer.repositories.mirror import mirror_path
+from people.record import delete
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
 
@@ -97,7 +98,7 @@ def _delete_rows() -> list[str]:
     """Delete the declared rows, and keep those that others use; a sentence for each."""
     project = Project.objects.filter(name=PROJECT).first()
     told = [] if project is None else [_delete_project(project)]
-    ServerGroup.objects.filter(name=GROUP).delete()
+    delete(*ServerGroup.objects.filter(name=GROUP))
     rows: list[models.Model] = [*Server.objects.filter(name__in=SERVERS), *Credential.objects.filter(name=KEY)]
     held = [row for row in rows if not _deleted(row)]
     if not held:
@@ -112,7 +113,7 @@ def _delete_rows() -> list[str]:
 
 def _deleted(row: models.Model) -> bool:
     try:
-        row.delete()
+        delete(row)
     except ProtectedError:
         return False
     return True
@@ -125,7 +126,7 @@ def _delete_project(project: Project) -> str:
         with transaction.atomic():
             count = project.deployments.count()
             project.deployments.ended().delete()
-            project.delete()
+            delete(project)
     except ProtectedError as error:
         raise PlaygroundError(
             _(

@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 from deployer.board.sightings import refresh_old
 from deployer.engine.routines import carry_out, settle_lost
 from deployer.queue.sweep import not_begun
+from people.acting import Actor, of_process
 from servers.fields import DecryptionError
 
 #: The claim under which the next job takes a deployment: a worker sets it before it forks, and so knows it too.
@@ -26,7 +27,8 @@ def settle_deployment(deployment_id: int) -> None:
 def _try(carry: Callable[[int, str], bool], deployment_id: int) -> None:
     """What fails before the deployment was taken is said in its log. No other try opens a plan that cannot be read."""
     try:
-        carry(deployment_id, claim)
+        with of_process(Actor.of_job(f"deployment #{deployment_id}")):
+            carry(deployment_id, claim)
     except DecryptionError as error:
         not_begun(deployment_id, str(error), try_again=False)
         raise
@@ -37,4 +39,5 @@ def _try(carry: Callable[[int, str], bool], deployment_id: int) -> None:
 
 def look_at_servers() -> None:
     """See what the servers run, where nobody has looked lately."""
-    refresh_old()
+    with of_process(Actor.of_job("look at servers")):
+        refresh_old()

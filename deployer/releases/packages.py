@@ -30,6 +30,7 @@ from deployer.releases.room import need_room
 from deployer.releases.store import keep
 from deployer.releases.workfolders import WorkFolder
 from people.models import User
+from people.record import Act, actor, record
 from projects.models import Project
 from projects.validators import shared_path_list
 from servers.errors import TransferError
@@ -89,6 +90,8 @@ def store_package(
             created_by=created_by,
         )
         keep(release, tar, contents)
+    after = {"package": shown(name.encode(errors="surrogateescape")), "sha256": release.sha256, "size": release.size}
+    record(actor().by(created_by), Act.CREATED, release, None, after, release.commit_message)
     return release
 
 

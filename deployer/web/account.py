@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from pages.forms import StyledForm
 from people.models import User
+from people.record import saving
 from people.sign_in import check_own_password
 
 
@@ -31,9 +32,10 @@ class PasswordForm(StyledForm, PasswordChangeForm):
 
     def save(self, commit: bool = True) -> User:
         """Write the new password, and delete the tokens if that was asked for."""
-        user: User = super().save(commit)
-        if self.cleaned_data.get("revoke_tokens"):
-            user.revoke_tokens()
+        with saving(self.user):
+            user: User = super().save(commit)
+            if self.cleaned_data.get("revoke_tokens"):
+                user.revoke_tokens()
         return user
 
     def clean_old_password(self) -> str:

@@ -18,6 +18,7 @@ from deployer.launching.again import request_to_retry, request_to_roll_back
 from deployer.launching.answers import cancel_sentence, continue_sentence
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.launch import launch
+from deployer.launching.moves import cancel, go_on
 from deployer.launching.rules import LaunchRefusedError, check_launch, refusal_while_active
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
@@ -37,7 +38,7 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
     """
     it = shown(pk)
     if request.method == "POST":
-        asked = it.request_cancel(force="force" in request.POST)
+        asked = cancel(it, force="force" in request.POST)
         say = messages.info if asked and not it.force_requested_at else messages.warning
         say(request, cancel_sentence(it, asked))
         return redirect(it)
@@ -84,7 +85,7 @@ def deployment_continue(request: Request, pk: int) -> HttpResponse:
     """Continue a paused deployment; a GET shows first what will happen."""
     it = shown(pk)
     if request.method == "POST":
-        continued = it.continue_rollout()
+        continued = go_on(it)
         say = messages.success if continued else messages.warning
         say(request, continue_sentence(it, continued))
         return redirect(it)

@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
@@ -27,6 +28,7 @@ from deployer.web.downloads import download
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
 from people.access import Request, members_only
+from people.record import Act, actor, record
 
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50
@@ -354,6 +356,7 @@ def deployment_log(request: Request, pk: int) -> HttpResponseBase:
     if answer is None:
         messages.warning(request, _("Other logs are being downloaded at this moment: try again in a minute."))
         return redirect(it)
+    record(actor(), Act.DOWNLOADED, it, note=gettext_noop("log"))
     return answer
 
 

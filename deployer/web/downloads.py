@@ -26,12 +26,12 @@ class _Sent:
             _PLACES.release()
 
 
-def download(text: Iterator[str], name: str) -> StreamingHttpResponse | None:
-    """A text file; nothing where as many as may be are sent already."""
+def download(text: Iterator[str], name: str, kind: str = "text/plain") -> StreamingHttpResponse | None:
+    """A file of text, of that media type; nothing where as many as may be are sent already."""
     if not _PLACES.acquire(blocking=False):
         return None
     return StreamingHttpResponse(
         _Sent(text),
-        content_type="text/plain; charset=utf-8",
+        content_type=f"{kind}; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
     )

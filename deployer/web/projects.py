@@ -8,6 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_POST, require_safe
 
 from deployer.declaring.export import as_yaml
@@ -16,6 +17,7 @@ from deployer.probing.trial import Trial, try_check
 from deployer.releases.caches import caches_of, clear_caches, size_of
 from deployer.releases.isolation import isolation
 from people.access import Request, members_only, needs
+from people.record import Act, actor, record
 from projects.guess.proposal import short_name
 from projects.models import HealthCheck, Project
 from projects.shown import one_project
@@ -68,6 +70,7 @@ def project_clear(request: Request, pk: int) -> HttpResponse:
         messages.error(request, told % {"active": active, "project": it})
     else:
         clear_caches(it.pk)
+        record(actor(), Act.DELETED, it, note=gettext_noop("the caches of its builds"))
         messages.success(request, _("The caches of %s are cleared: its next build fetches everything again.") % it)
     return redirect(f"{reverse('project', args=[pk])}#builds")
 
@@ -79,6 +82,7 @@ def project_yaml(request: Request, pk: int) -> HttpResponse:
     it = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)
     text = as_yaml(it)
     if "download" in request.GET:
+        record(actor(), Act.DOWNLOADED, it, note="YAML")
         answer = HttpResponse(text, content_type="application/yaml; charset=utf-8")
         answer["Content-Disposition"] = content_disposition_header(True, f"{short_name(it.name)}.yaml")
         return answer
@@ -96,6 +100,7 @@ def project_try(request: Request, pk: int, check: int) -> HttpResponse:
         servers.select_related("credential", "jump_host"), pk=int(number) if number.isdecimal() else 0
     )
     trial = try_check(row, server)
+    record(actor(), Act.TESTED, row, None, {"server": server.name, "problem": trial.problem})
     if request.htmx:
         return render(request, "deployer/_trial.html", {"check": row, "server": server, "trial": trial})
     messages.add_message(request, messages.ERROR if trial.problem else messages.SUCCESS, _told(row, server, trial))

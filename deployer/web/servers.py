@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from deployer.models import Standing, Target
 from deployer.web.first_steps import way_on
 from people.access import Request, members_only, needs
+from people.record import Act, Event, actor, record, record_all
 from projects.models import Project
 from servers.connection import ConnectionReport, ConnectionTest, try_connection, try_connections
 from servers.models import Server
@@ -67,6 +68,7 @@ def server_test(request: Request, pk: int) -> HttpResponse:
         test = ConnectionTest(server)
         context = {"server": server, "next": 0, "doing": test.doing(0), "about": test.about(0)}
         return render(request, "servers/_steps.html", context)
+    record(actor(), Act.TESTED, server)
     return _page(request, server, try_connection(server))
 
 
@@ -82,6 +84,7 @@ def servers_test(request: Request) -> HttpResponse:
         context = {"page": page, "deployed": projects_on(page), "testing": True}
         return render(request, "deployer/servers/_table.html", context)
     keys = [server.pk for server in page]
+    record_all(actor(), [Event(Act.TESTED, server) for server in page])
     reports = try_connections([*Server.objects.filter(pk__in=keys).select_related("credential", "jump_host")])
     online = sum(report.ok for report in reports)
     level = messages.SUCCESS if online == len(reports) else messages.WARNING

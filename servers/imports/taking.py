@@ -7,7 +7,9 @@ from typing import TypeVar
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
+from people.record import BeforeAll
 from servers import binding
 from servers.imports.comparing import ImportPlan
 from servers.imports.listing import visible
@@ -15,6 +17,10 @@ from servers.imports.rows import Choices, GroupRow, ServerRow, State
 from servers.models import Credential, Server, ServerGroup
 
 Ticked = TypeVar("Ticked", ServerRow, GroupRow)
+
+
+#: What the record says of each row.
+_NOTE = gettext_noop("imported from a file")
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ def take(plan: ImportPlan, choices: Choices, user: binding.Person) -> Done:
         new = [row for row in rows if row.state == State.NEW]
         differing = [row for row in rows if row.state == State.DIFFERS]
         former = {_server(row).pk: binding.before(_server(row)) for row in differing}
+        stored = BeforeAll(Server, former), BeforeAll(ServerGroup, _numbers(groups))
         _make(new, chosen)
         _update(differing, chosen)
         for row in new:
@@ -53,7 +60,13 @@ def take(plan: ImportPlan, choices: Choices, user: binding.Person) -> Done:
             _insist_on_hosts(server, former.get(server.pk), may=may)
         binding.bind_all(everything, user)
         _fill_groups(groups, choices.environments)
+        stored[0].record([server.pk for server in everything], _NOTE)
+        stored[1].record(_numbers(groups), _NOTE)
     return Done(len(new), len(rows) - len(new), len(groups))
+
+
+def _numbers(groups: Iterable[GroupRow]) -> list[int]:
+    return [group.existing.pk for group in groups if group.existing is not None]
 
 
 def _ticked(rows: Iterable[Ticked], marks: Collection[str]) -> list[Ticked]:

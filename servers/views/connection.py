@@ -8,6 +8,7 @@ from django.views.decorators.http import require_POST
 from django_htmx.http import trigger_client_event
 
 from people.access import Request, members_only
+from people.record import Act, actor, record
 from servers.connection import ConnectionTest, Level, try_connection
 from servers.keys import fingerprint
 from servers.models import Server
@@ -21,6 +22,8 @@ def server_test_stage(request: Request, pk: int, number: int) -> HttpResponse:
     with ConnectionTest(server) as test:
         if number >= len(test.stages):
             raise Http404
+        if number == 0:
+            record(actor(), Act.TESTED, server)
         steps = test.take(number)
         context: dict[str, Any] = {"server": server, "steps": steps}
         if number + 1 == len(test.stages) or steps[-1].level == Level.FAILED:
@@ -35,6 +38,7 @@ def server_test_stage(request: Request, pk: int, number: int) -> HttpResponse:
 def server_test_briefly(request: Request, pk: int) -> HttpResponse:
     """Test the way to a server in one go, for its row of the list."""
     server = get_object_or_404(Server.objects.with_login(), pk=pk)
+    record(actor(), Act.TESTED, server)
     report = try_connection(server)
     answer = render(request, "servers/_state.html", {"server": server, "report": report})
     return trigger_client_event(answer, f"tested-{pk}")

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from people.access import Request, needs
+from people.record import delete
 from servers.forms import GroupForm, LoginForm, ServerForm
 from servers.models import Credential, Server, ServerGroup
 
@@ -169,7 +170,7 @@ def _delete(request: Request, it: models.Model, consequences: list[str], obstacl
     if request.method == "POST" and not obstacle:
         name = str(it)
         try:
-            it.delete()
+            delete(it)
         except (ProtectedError, IntegrityError):
             obstacle = _hold(it) or _("Somebody has just started to use it: look again.")
         else:

@@ -227,6 +227,7 @@ def test_listing_takes_as_many_queries_for_many_deployments_as_for_one(
 ) -> None:
     for _number in range(5):
         make_deployment(make_project(), group)
+    caller.get("/deployments")  # the first use of a token in an hour has an entry in the record
     with django_assert_max_num_queries(6):
         caller.get("/deployments")
 

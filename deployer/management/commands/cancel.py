@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from deployer.launching.answers import cancel_sentence
+from deployer.launching.moves import cancel
 from deployer.management.commandline import OperatorCommand, existing, refused
 
 
@@ -22,7 +23,7 @@ class Command(OperatorCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         deployment = existing(options["id"])
-        asked = deployment.request_cancel(force=options["force"])
+        asked = cancel(deployment, force=options["force"])
         sentence = cancel_sentence(deployment, asked)
         if not asked:
             raise refused(sentence)

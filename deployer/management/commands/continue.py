@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from deployer.launching.answers import continue_sentence
+from deployer.launching.moves import go_on
 from deployer.management.commandline import WatchingCommand, existing, refused
 
 
@@ -20,7 +21,7 @@ class Command(WatchingCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self.to_stderr = options["json"]
         deployment = existing(options["id"])
-        continued = deployment.continue_rollout()
+        continued = go_on(deployment)
         sentence = continue_sentence(deployment, continued)
         if not continued:
             raise refused(sentence)

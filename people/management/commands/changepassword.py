@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from people.models import User
+from people.record import Act, actor, changes, record, snapshot
 
 
 class Command(changepassword.Command):
@@ -17,8 +18,11 @@ class Command(changepassword.Command):
         parser.add_argument("--revoke-tokens", action="store_true", help=_("revoke every API token of the user, too"))
 
     def handle(self, *args: Any, **options: Any) -> str | None:
+        users = User.objects.using(options["database"]).filter(username=options["username"] or getpass.getuser())
+        before = snapshot(users.first())
         said = super().handle(*args, **options)
-        user = User.objects.using(options["database"]).get(username=options["username"] or getpass.getuser())
+        user = users.get()
+        record(actor(), Act.CHANGED, user, *changes(before, snapshot(user)))
         if options["revoke_tokens"]:
             self.stdout.write(_("API tokens revoked: %d") % user.revoke_tokens())
         elif count := user.api_tokens.count():
