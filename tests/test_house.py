@@ -41,7 +41,7 @@ ROOMS["people"] = {
     "urls": {"views"},
     "tags": {"rights", "roles"},
     "admin": {"admins", "models", "refusals", "sign_in"},
-    "apps": set(),
+    "apps": {"sessions"},
     "management": {"models"},
     "origin": set(),
     "hashing": set(),
