@@ -76,7 +76,7 @@ class GrantForm(StyledForm, forms.Form):
     """A role and where it holds, of the places that ``actor`` administers."""
 
     role = forms.ChoiceField(label=gettext_lazy("Role"), choices=Role.choices, initial=Role.VIEWER)
-    place = forms.ChoiceField(label=gettext_lazy("Where"))
+    place = forms.ChoiceField(label=gettext_lazy("Holds"))
 
     def __init__(self, actor: User, known: Known, data: QueryDict | None = None) -> None:
         super().__init__(data)
@@ -91,7 +91,7 @@ class _NewUserForm(StyledForm, forms.ModelForm[User]):
     """The name of a new account and what it is to be from the start."""
 
     role = forms.ChoiceField(label=gettext_lazy("Role"), required=False)
-    place = forms.ChoiceField(label=gettext_lazy("Where"), required=False)
+    place = forms.ChoiceField(label=gettext_lazy("Holds"), required=False)
     teams = RowsField(
         label=gettext_lazy("Teams"),
         queryset=Team.objects.all(),
@@ -236,7 +236,7 @@ class PreferencesForm(StyledForm, forms.ModelForm[User]):
         super().__init__(*args, **kwargs)
         offer(self, "language", [("", _("As the browser asks for")), *settings.LANGUAGES])
         own = _("As the site: %s") % settings.TIME_ZONE
-        offer(self, "time_zone", [("", own), *((name, name.replace("_", " ")) for name in sorted(zones()))])
+        offer(self, "time_zone", [("", own), *((name, name) for name in sorted(zones()))])
 
 
 class PasswordForm(StyledForm, PasswordChangeForm):
