@@ -100,7 +100,10 @@ def test_placeholders_and_markup_are_the_same_in_every_translation(catalogue: po
 
 def test_the_compiled_catalogue_holds_what_the_catalogue_says(catalogue: polib.POFile) -> None:
     compiled = polib.mofile(str(CATALOGUE.with_suffix(".mo")))
-    assert {entry.msgid: said(entry) for entry in compiled} == {entry.msgid: said(entry) for entry in catalogue}
+    words, found = (
+        {(entry.msgctxt, entry.msgid): said(entry) for entry in entries} for entries in (catalogue, compiled)
+    )
+    assert found == words
 
 
 def test_every_string_of_the_product_is_in_the_catalogue(tmp_path: Path, catalogue: polib.POFile) -> None:
