@@ -8,6 +8,7 @@ import difflib
 import os
 import pwd
 import secrets
+from email.utils import parseaddr
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import django_stubs_ext
 import environ
 from cryptography.fernet import Fernet
 from csp.constants import NONE, SELF
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.validators import validate_email
 
 from deployer.host.given import Given, refuse_unencoded
 from deployer.host.keyfiles import ForeignError, make_private, read_if_there, read_or_make, short_socket_path
@@ -139,6 +141,38 @@ def syslog_address(value: str) -> str | tuple[str, int]:
             f"DEPLOYER_RECORD_SYSLOG must be yes, no, the path of a socket, or HOST:PORT, not {value!r}."
         )
     return host.strip("[]"), int(port)
+
+
+def mail(url: str, sender: str) -> dict[str, Any]:
+    """Django's settings for the server of DEPLOYER_EMAIL_URL. Raises `ImproperlyConfigured`, without its password."""
+    if bool(url) != bool(sender):
+        raise ImproperlyConfigured("DEPLOYER_EMAIL_URL and DEPLOYER_EMAIL_FROM belong together: set both or none.")
+    if not url:
+        return {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"}
+    scheme = url.partition("://")[0]
+    if scheme not in {"smtp", "smtp+tls", "smtp+ssl"}:
+        raise ImproperlyConfigured("DEPLOYER_EMAIL_URL must begin with smtp://, smtp+tls:// or smtp+ssl://.")
+    refuse_unencoded("DEPLOYER_EMAIL_URL", url, "/?#")
+    try:
+        config: dict[str, Any] = dict(environ.Env.email_url_config(url))
+        validate_email(parseaddr(sender)[1])
+    except ValidationError as error:
+        raise ImproperlyConfigured(f"DEPLOYER_EMAIL_FROM must be an e-mail address, not {sender!r}.") from error
+    except ValueError as error:  # whose words may hold the password
+        raise ImproperlyConfigured(
+            "DEPLOYER_EMAIL_URL cannot be read: write it as smtp+tls://USER:PASSWORD@HOST:587."
+        ) from error
+    if not config["EMAIL_HOST"]:
+        raise ImproperlyConfigured("DEPLOYER_EMAIL_URL names no host: write it as smtp+tls://USER:PASSWORD@HOST:587.")
+    port = {"smtp": 25, "smtp+tls": 587, "smtp+ssl": 465}[scheme]
+    return {
+        "EMAIL_HOST": config["EMAIL_HOST"],
+        "EMAIL_PORT": config["EMAIL_PORT"] or port,
+        "EMAIL_HOST_USER": config["EMAIL_HOST_USER"] or "",
+        "EMAIL_HOST_PASSWORD": config["EMAIL_HOST_PASSWORD"] or "",
+        "EMAIL_USE_TLS": scheme == "smtp+tls",
+        "EMAIL_USE_SSL": scheme == "smtp+ssl",
+    }
 
 
 def _database(url: str) -> dict[str, Any]:
@@ -397,6 +431,7 @@ MIDDLEWARE = [
     "deployer.web.uploads.BodyGate",  # before the CSRF check, which parses a form
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "people.preferences.PreferencesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -461,6 +496,14 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
+
+# --- mail ------------------------------------------------------------------------------------------
+
+#: The sender of invitations; empty: no mail is sent, and pages say so.
+DEPLOYER_EMAIL_FROM = given.text("DEPLOYER_EMAIL_FROM")
+vars().update(mail(given.text("DEPLOYER_EMAIL_URL"), DEPLOYER_EMAIL_FROM))
+DEFAULT_FROM_EMAIL = DEPLOYER_EMAIL_FROM or "deployer"
+EMAIL_TIMEOUT = 15
 
 # --- language, time, files -------------------------------------------------------------------------
 

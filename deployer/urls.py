@@ -5,11 +5,9 @@ from importlib import import_module
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import URLPattern, include, path
-from django.views.i18n import set_language
 
 from deployer.api.endpoints import api
 from deployer.web import (
-    account,
     actions,
     board,
     changes,
@@ -20,6 +18,7 @@ from deployer.web import (
     home,
     launch,
     new_project,
+    people,
     playground,
     projects,
     record,
@@ -66,11 +65,11 @@ urlpatterns = [
     path("playground/make/", playground.playground_make, name="playground_make"),
     path("playground/remove/", playground.playground_remove, name="playground_remove"),
     path("login/", LoginView.as_view(redirect_authenticated_user=True, authentication_form=SignInForm), name="login"),
-    path("password/", account.PasswordView.as_view(), name="password"),
     path("record/", record.record_page, name="record"),
     path("record/export/", record.record_export, name="record_export"),
-    path("language/", set_language, name="set_language"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("people/<int:pk>/", people.user, name="user"),
+    path("", include("people.urls")),
     path("projects/", projects.project_list, name="projects"),
     path("projects/<int:pk>/", projects.project, name="project"),
     path("projects/add/", new_project.project_add, name="project_add"),

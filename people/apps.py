@@ -1,5 +1,7 @@
 """The ground of the house as a Django app: who uses deployer."""
 
+from importlib import import_module
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -7,3 +9,7 @@ from django.utils.translation import gettext_lazy as _
 class PeopleConfig(AppConfig):
     name = "people"
     verbose_name = _("People")
+
+    def ready(self) -> None:
+        """Sign-ins are noted from now on, whoever asks for one."""
+        import_module("people.sessions")

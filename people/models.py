@@ -1,4 +1,4 @@
-"""Who uses deployer: users, teams, what they are granted, API tokens. Nothing here knows a server or a project."""
+"""Who uses deployer: users, teams, grants, API tokens, sessions. Nothing here knows a server or a project."""
 
 import hashlib
 import secrets
@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import ClassVar
 
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AbstractUser
 from django.core.validators import RegexValidator
 from django.db import models, transaction
@@ -13,6 +14,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from people.browsers import in_words
 from people.entries import Act, Entry
 from people.record import actor, delete, record
 from people.roles import Place, Role
@@ -41,7 +43,27 @@ class User(AbstractUser):
     )
     UNRECORDED: ClassVar = frozenset({"last_login"})
     SECRETS_OF_RECORD: ClassVar = ("password",)
+    language = models.CharField(_("language"), max_length=10, blank=True)
+    time_zone = models.CharField(_("time zone"), max_length=60, blank=True)
     acting_token: "ApiToken | None" = None
+
+    def check_password(self, raw_password: str | None) -> bool:
+        """Whether it is the password; a service account has none, whatever was stored for it."""
+        return not self.is_service and super().check_password(raw_password)
+
+    def get_session_auth_hash(self) -> str:
+        """What a session of this user must know. No session of a service account holds: each time it is another one."""
+        return secrets.token_hex() if self.is_service else super().get_session_auth_hash()
+
+    @property
+    def invitation(self) -> "PasswordLink | None":
+        """The link by which somebody who was invited comes in; nothing once they have."""
+        link: PasswordLink | None = getattr(self, "password_link", None)
+        return link if link is not None and link.purpose == PasswordLink.Purpose.INVITATION else None
+
+    def lose_password(self) -> None:
+        """Keep no password, and none that could be guessed."""
+        self.password = make_password(None)
 
     def revoke_tokens(self) -> int:
         """Delete every API token of this user; gives how many there were."""
@@ -147,6 +169,10 @@ class ApiToken(models.Model):
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
 
+    @property
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
     @staticmethod
     def digest_of(token: str) -> str:
         """The stored form of ``token``. It has 256 random bits, so a plain hash is enough."""
@@ -186,6 +212,65 @@ class ApiToken(models.Model):
             type(self).objects.filter(pk=self.pk).update(last_used_at=now)
             if before is None or before.replace(minute=0, second=0, microsecond=0) + _RECORDED_EVERY <= now:
                 record(replace(actor().by(self.user), token=str(self)), Act.TOKEN_USED, self)
+
+
+class PasswordLink(models.Model):
+    """A link by which one user sets a password, once: to come in, or because the old one is lost.
+
+    Only its SHA-256 is stored. It holds as long as the person who made it may still make one (`people.links`).
+    """
+
+    class Purpose(models.TextChoices):
+        INVITATION = "invitation", _("Invitation")
+        RESET = "reset", _("New password")
+
+    user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="password_link", verbose_name=_("user"))
+    purpose = models.CharField(_("purpose"), max_length=10, choices=Purpose)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    made_by = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+", verbose_name=_("made by"))
+    expires_at = models.DateTimeField(_("expires"))
+
+    class Meta:
+        default_permissions = ()
+        verbose_name = _("password link")
+        verbose_name_plural = _("password links")
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.get_purpose_display()}"
+
+    @property
+    def has_expired(self) -> bool:
+        return self.expires_at <= timezone.now()
+
+
+class Session(models.Model):
+    """What is known of the browser behind one of Django's sessions; it goes when that one ends.
+
+    Django's row may be gone before this one is written, so the database holds nobody to it.
+    """
+
+    session = models.OneToOneField(
+        "sessions.Session", on_delete=models.CASCADE, db_constraint=False, related_name="known"
+    )
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sessions", verbose_name=_("user"))
+    agent = models.CharField(_("browser"), max_length=300, blank=True)
+    address = models.CharField(_("address"), max_length=45, blank=True)
+    created_at = models.DateTimeField(_("signed in"), auto_now_add=True)
+    last_used_at = models.DateTimeField(_("last used"))
+
+    class Meta:
+        default_permissions = ()
+        ordering: ClassVar = ["-last_used_at"]
+        verbose_name = _("session")
+        verbose_name_plural = _("sessions")
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.address}"
+
+    @property
+    def browser(self) -> str:
+        """The browser in words."""
+        return in_words(self.agent)
 
 
 class FailureCount(models.Model):

@@ -8,6 +8,7 @@ from operator import or_
 
 from django.db.models import Q, TextChoices
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 
 class Role(TextChoices):
@@ -16,7 +17,7 @@ class Role(TextChoices):
     VIEWER = "viewer", _("Viewer")
     OPERATOR = "operator", _("Operator")
     MAINTAINER = "maintainer", _("Maintainer")
-    ADMIN = "admin", _("Admin")
+    ADMIN = "admin", pgettext_lazy("role", "Admin")
 
     @property
     def rank(self) -> int:

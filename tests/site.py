@@ -6,10 +6,12 @@ Whoever adds a page lists it here.
 from dataclasses import dataclass
 from typing import Any
 
+from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
 from deployer.models import Deployment, LogLine, Release, Sighting, Target
+from people.models import ApiToken, Grant, Team, User
 from projects.models import HealthCheck, Project, Variable
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
@@ -31,7 +33,21 @@ PAGES = {
     "activity": Page(),
     "playground": Page(),
     "overview": Page(),
+    "account": Page(),
     "password": Page(),
+    "tokens": Page(),
+    "sessions": Page(),
+    "people": Page(),
+    "user": Page("person"),
+    "user_invite": Page(),
+    "user_deactivate": Page("person"),
+    "user_token_add": Page("robot"),
+    "service_add": Page(),
+    "teams": Page(),
+    "team": Page("team"),
+    "team_add": Page(),
+    "team_edit": Page("team"),
+    "team_delete": Page("team"),
     "projects": Page(),
     "project": Page("project"),
     "project_add": Page(),
@@ -94,6 +110,17 @@ NOT_PAGES = {
     "login": "is for those who are not known yet",
     "logout": "is only sent to",
     "set_language": "is only sent to",
+    "join": "is for those who are not known yet",
+    "user_link": "is only sent to",
+    "user_grant": "is only sent to",
+    "user_reactivate": "is only sent to",
+    "user_sessions_end": "is only sent to",
+    "user_token_revoke": "is only sent to",
+    "team_grant": "is only sent to",
+    "grant_take": "is only sent to",
+    "token_revoke": "is only sent to",
+    "session_end": "is only sent to",
+    "sessions_end": "is only sent to",
     "launch_check": "asks servers",
     "launch_fetch": "asks the repository",
     "project_look": "asks servers",
@@ -126,6 +153,10 @@ class World:
     """A project with two deployments that have ended and all else that belongs to one, and another that is deployed."""
 
     def __init__(self) -> None:
+        self.person: User = make_user(is_superuser=False)
+        self.robot: User = make_user(is_superuser=False, is_service=True)
+        self.team: Team = Team.objects.create(name="team")
+        Grant.objects.create(user=self.robot, role="viewer")
         self.credential: Credential = make_credential()
         self.server: Server = make_server(jump_host=make_server(), credential=self.credential)
         self.group: ServerGroup = make_group(self.server, make_server())
@@ -157,6 +188,7 @@ class World:
 
     def grow(self) -> None:
         """One more of everything, wherever something has many of it."""
+        self.grow_people()
         server = make_server(jump_host=make_server(), credential=self.credential, connection_status="offline")
         self.group.servers.add(server, make_server(is_active=False))
         group = make_group(server, *self.group.servers.all()[:2])
@@ -177,6 +209,21 @@ class World:
             self.say(self.another_deployment(make_project(git_credential=make_credential()), status))
         elsewhere = make_deployment(make_project(), group, deployment_type="restart_only", created_by=make_user())
         elsewhere.claim_for_worker()
+
+    def grow_people(self) -> None:
+        """One more user, team, grant, token and session."""
+        number = User.objects.count()
+        member = make_user(is_superuser=False)
+        another = Team.objects.create(name=f"team-{number}")
+        for team in (self.team, another):
+            team.members.add(self.person, member)
+            Grant.objects.create(team=team, role="operator", project=number)
+        for user in (self.person, self.robot, member):
+            Grant.objects.create(user=user, role="viewer", project=number)
+            token = ApiToken(name=f"token-{number}", user=user, projects=[number])
+            token.renew()
+            token.save()
+        Client().force_login(self.person)
 
     def say(self, it: Deployment) -> None:
         """A line of each level, from the newest server."""

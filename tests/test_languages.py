@@ -24,6 +24,7 @@ from django.utils import timezone, translation
 
 from deployer.models import Deployment, LogLine, Release, Sighting
 from deployer.settings import language
+from people.models import ApiToken, Grant, Session, Team
 from projects.models import HealthCheck, Variable
 from servers.errors import ShellError
 from servers.models import Server
@@ -99,7 +100,10 @@ def test_placeholders_and_markup_are_the_same_in_every_translation(catalogue: po
 
 def test_the_compiled_catalogue_holds_what_the_catalogue_says(catalogue: polib.POFile) -> None:
     compiled = polib.mofile(str(CATALOGUE.with_suffix(".mo")))
-    assert {entry.msgid: said(entry) for entry in compiled} == {entry.msgid: said(entry) for entry in catalogue}
+    words, found = (
+        {(entry.msgctxt, entry.msgid): said(entry) for entry in entries} for entries in (catalogue, compiled)
+    )
+    assert found == words
 
 
 def test_every_string_of_the_product_is_in_the_catalogue(tmp_path: Path, catalogue: polib.POFile) -> None:
@@ -371,7 +375,22 @@ def shop(client: Client, settings) -> dict[str, Any]:
     Sighting.record(project, server, release="v1", processes=[{"pid": 7, "since": "2026-01-01 10:00:00 UTC"}])
     other = make_project(name="api", environment=group.environment)
     active = make_deployment(other, group, deployment_type="full")
+    person, robot = make_user("anna", is_superuser=False), make_user("ci", is_superuser=False, is_service=True)
+    team = Team.objects.create(name="t1")
+    team.members.add(person)
+    grant = Grant.objects.create(team=team, role="operator", environment="production")
+    Grant.objects.create(user=robot, role="viewer", project=project.pk)
+    token = ApiToken(name="k2", user=person, projects=[project.pk])
+    token.renew()
+    token.save()
+    Client(headers={"user-agent": "Firefox/130 Linux"}).force_login(person)
     return {
+        "person": person.pk,
+        "robot": robot.pk,
+        "team": team.pk,
+        "grant": grant.pk,
+        "token": token.pk,
+        "session": Session.objects.all()[0].pk,
         "project": project.pk,
         "server": server.pk,
         "group": group.pk,
@@ -394,6 +413,12 @@ SUBJECTS = {
     "host_key": ("server",),
     "group": ("group",),
     "credential": ("credential",),
+    "user_token_add": ("robot",),
+    "user": ("person", "robot"),
+    "team": ("team",),
+    "grant": ("grant",),
+    "token": ("token",),
+    "session": ("session",),
 }
 ADMIN_PAGES = [
     ("admin:index", ""),

@@ -281,12 +281,31 @@ def test_who_is_no_superuser_makes_and_sees_tokens_for_nobody_else() -> None:
     theirs = ApiToken(name="of-the-boss", user=boss)
     theirs.renew()
     theirs.save()
-    client = viewer("add_apitoken", "view_apitoken", "change_apitoken")
-    assert b"of-the-boss" not in client.get(address(theirs, "changelist")).content
+    client = viewer("add_apitoken", "view_apitoken", "change_apitoken", "delete_apitoken")
     url = reverse("admin:people_apitoken_add")
-    page = client.post(url, {"name": "mine", "user": boss.pk})
-    assert b"Select a valid choice" in page.content
-    assert ApiToken.objects.count() == 1
+    for page in (address(theirs, "changelist"), address(theirs), address(theirs, "delete"), url):
+        assert client.get(page).status_code == 403
+        assert client.post(page, {"name": "mine", "user": boss.pk}).status_code == 403
+    assert [*ApiToken.objects.values_list("name", flat=True)] == ["of-the-boss"]
+
+
+def test_the_last_admin_is_neither_deactivated_nor_deleted_in_the_admin(admin: Client) -> None:
+    boss = User.objects.get(username="boss")
+    kept = {"username": "boss", "is_staff": "on", "date_joined_0": "2026-11-26", "date_joined_1": "12:00:00"}
+    chosen = {"action": "delete_selected", "_selected_action": [boss.pk], "post": "yes"}
+    for url, form in [
+        (address(boss), kept | {"is_active": "on"}),
+        (address(boss), kept | {"is_superuser": "on"}),
+        (address(boss, "delete"), {"post": "yes"}),
+        (address(boss, "changelist"), chosen),
+    ]:
+        page = admin.post(url, form, follow=True).content.decode()
+        assert "make somebody else an admin first" in page
+        assert "successfully" not in page
+        assert User.objects.filter(pk=boss.pk, is_active=True, is_superuser=True).exists()
+    make_user("second")
+    saved(admin, address(boss), kept | {"is_active": "on"})
+    assert not User.objects.get(pk=boss.pk).is_superuser
 
 
 def test_the_fingerprint_of_a_host_key_is_shown_and_nonsense_is_refused(admin: Client) -> None:

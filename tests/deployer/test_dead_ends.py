@@ -173,13 +173,14 @@ def test_nobody_is_led_to_a_page_that_is_closed_to_them() -> None:
 
 @pytest.mark.parametrize("staff", [True, False])
 def test_the_name_of_a_user_leads_to_a_new_password(staff: bool) -> None:
-    address = reverse("password")
+    account, address = reverse("account"), reverse("password")
     client = logged_in(is_superuser=staff, is_staff=staff)
     user = User.objects.get(pk=client.session["_auth_user_id"])
     user.set_password("the-old-one-it-was")
     user.save()
     client.force_login(user)
-    assert f'href="{address}"' in client.get(reverse("home")).content.decode()
+    assert f'href="{account}"' in client.get(reverse("home")).content.decode()
+    assert f'href="{address}"' in client.get(account).content.decode()
     wanted = {"old_password": "wrong", "new_password1": "a-new-one-it-is", "new_password2": "a-new-one-it-is"}
     refused = client.post(address, wanted).content.decode()
     assert "field-error" in refused

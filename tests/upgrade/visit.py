@@ -16,7 +16,7 @@ def visit() -> dict[str, Any]:
     from deployer.models import Deployment, Release
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
-    from people.models import User
+    from people.models import Team, User
     from projects.models import Project, Variable
     from servers.keys import openssh_key
     from servers.models import Credential, Server, ServerGroup
@@ -39,6 +39,9 @@ def visit() -> dict[str, Any]:
         ended=full.filter(status="failed").latest("id"),
         running=Deployment.objects.get(finished_at=None),
         target=Deployment.objects.get(finished_at=None).targets.all()[0],
+        person=User.objects.get(username=USER),
+        robot=User.objects.create_user("robot", is_service=True),
+        team=Team.objects.create(name="team"),
     )
     addresses = {name: address_of(name, cast(World, rows)) for name in PAGES}
     for it in Deployment.objects.all():

@@ -1,0 +1,35 @@
+"""The page of a user with what they deployed; and the names of places, for all pages of people."""
+
+from collections.abc import Iterator
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from deployer.models import Deployment
+from people import places
+from people.access import Request, needs_somewhere
+from people.roles import Action
+from people.shown import one_user
+from projects.models import Project
+from servers.models import Environment
+
+#: Deployments that the page of a user shows.
+DEPLOYMENTS_SHOWN = 10
+
+
+@require_safe
+@needs_somewhere(Action.ADMINISTER)
+def user(request: Request, pk: int) -> HttpResponse:
+    """Somebody: what they may do and why, and what they deployed lately, as far as their reader sees that."""
+    shown = one_user(request.user, pk)
+    deployed = Deployment.objects.reached_by(request.user).listed().filter(created_by=shown["person"])
+    return render(request, "deployer/people/user.html", shown | {"deployments": deployed[:DEPLOYMENTS_SHOWN]})
+
+
+def _projects() -> Iterator[places.Project]:
+    for number, name, environment in Project.objects.order_by("name").values_list("pk", "name", "environment"):
+        yield places.Project(number, name, environment)
+
+
+places.told_by(places.Teller(lambda: Environment.choices, _projects))

@@ -1,0 +1,97 @@
+"""Places by their names: which environments and projects there are is told by the floors that know them."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from people.roles import EVERYWHERE, Place, Reach
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project as a place of rights; ``environment`` is the one that it stands in."""
+
+    number: int
+    name: str
+    environment: str
+
+    @property
+    def place(self) -> Place:
+        return Place(self.environment, self.number)
+
+
+@dataclass(frozen=True)
+class Teller:
+    """Who tells what there is: each environment with its name, and the projects, by name."""
+
+    environments: Callable[[], Iterable[tuple[str, Any]]]
+    projects: Callable[[], Iterable[Project]]
+
+
+_tellers: list[Teller] = []
+
+
+def told_by(teller: Teller) -> None:
+    """From now on ``teller`` is asked."""
+    _tellers[:] = [teller]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What there is at this moment; read once for a page."""
+
+    environments: Mapping[str, str]
+    projects: Mapping[int, Project]
+
+    @classmethod
+    def now(cls) -> "Known":
+        (teller,) = _tellers
+        environments = {name: str(label) for name, label in teller.environments()}
+        return cls(environments, {project.number: project for project in teller.projects()})
+
+    def in_words(self, place: Place) -> str:
+        """``everywhere``, ``in Production``, ``for shop``."""
+        environment = self.environments.get(place.environment, place.environment)
+        if place.project is None:
+            return _("in %(environment)s") % {"environment": environment} if environment else _("everywhere")
+        project = self.projects.get(place.project)
+        name = project.name if project else _("a project that was deleted (%d)") % place.project
+        if environment:
+            return _("for %(project)s in %(environment)s") % {"project": name, "environment": environment}
+        return _("for %(project)s") % {"project": name}
+
+    def names_of(self, numbers: Iterable[int]) -> list[str]:
+        """The names of projects; of those that were deleted nothing."""
+        return [self.projects[number].name for number in numbers if number in self.projects]
+
+    def within(self, reach: Reach) -> list[Project]:
+        """The projects within reach."""
+        return [project for project in self.projects.values() if reach.covers(project.place)]
+
+    def choices(self, reach: Reach) -> list[tuple[str, list[tuple[str, str]]]]:
+        """The places within reach to choose from, by kind; `place_of` reads the chosen one.
+
+        Who administers all of an environment and no more gives a project there only as long as it stands there.
+        """
+        whole = [(chosen(EVERYWHERE), _("Everywhere"))] if reach.is_everywhere else []
+        parts = [(chosen(Place(name)), label) for name, label in self.environments.items() if reach.covers(Place(name))]
+        ones = []
+        for project in self.within(reach):
+            free = Place(project=project.number)
+            place = free if reach.covers(free) else project.place
+            ones.append((chosen(place), f"{project.name} ({self.environments.get(project.environment, '')})"))
+        groups = [(_("All"), whole), (_("One environment"), parts), (_("One project"), ones)]
+        return [(name, rows) for name, rows in groups if rows]
+
+
+def chosen(place: Place) -> str:
+    """A place as the value of a choice."""
+    return f"{place.environment}:{place.project or ''}"
+
+
+def place_of(choice: str) -> Place:
+    """The place of one of `Known.choices`."""
+    environment, _colon, project = choice.partition(":")
+    return Place(environment, int(project) if project else None)

@@ -1,0 +1,5 @@
+"""Why something about people cannot be done, in a sentence for whoever asked."""
+
+
+class RefusedError(Exception):
+    """It was not done; its text says why, and what to do instead."""

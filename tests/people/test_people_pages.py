@@ -1,0 +1,287 @@
+"""The pages of users and teams: what is granted, taken, deactivated, and what nobody may do there."""
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth import authenticate
+from django.test import Client
+from django.urls import reverse
+
+from people.accounts import deactivate
+from people.admins import admins
+from people.granting import take
+from people.models import ApiToken, Grant, PasswordLink, Session, Team, User
+from people.refusals import RefusedError
+from people.rights import may
+from people.roles import EVERYWHERE, Action, Place
+from tests.factories import make_project, make_user
+
+pytestmark = pytest.mark.django_db
+
+
+def somebody(role: str = "", environment: str = "", project: int | None = None, **values: Any) -> User:
+    user: User = make_user(is_superuser=False, **values)
+    if role:
+        Grant.objects.create(user=user, role=role, environment=environment, project=project)
+    return user
+
+
+def seen_by(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def post(client: Client, name: str, /, *args: Any, **form: Any) -> str:
+    """The page that follows."""
+    return client.post(reverse(name, args=args), form, follow=True).content.decode()
+
+
+def token_of(user: User, **values: Any) -> str:
+    row = ApiToken(**{"name": "ci", "user": user} | values)
+    secret = row.renew()
+    row.save()
+    return secret
+
+
+ABOUT_SOMEBODY = ["user", "user_deactivate"]
+SENT_TO = ["user_link", "user_grant", "user_reactivate", "user_sessions_end", "user_deactivate"]
+
+
+@pytest.mark.parametrize("role", ["", "viewer", "operator", "maintainer"])
+def test_who_administers_nothing_sees_no_page_of_people_and_no_way_there(role: str) -> None:
+    client, other, team = seen_by(somebody(role, is_staff=True)), somebody(), Team.objects.create(name="web")
+    for name in ("people", "teams", "user_invite", "service_add", "team_add"):
+        assert client.get(reverse(name)).status_code == 403
+    for name in ABOUT_SOMEBODY:
+        assert client.get(reverse(name, args=[other.pk])).status_code == 403
+    for name in SENT_TO:
+        assert client.post(reverse(name, args=[other.pk])).status_code == 403
+    for name in ("team_grant", "team_edit", "team_delete"):
+        assert client.post(reverse(name, args=[team.pk])).status_code == 403
+    assert f'href="{reverse("people")}"' not in client.get(reverse("home")).content.decode()
+
+
+def test_the_list_finds_people_and_says_what_they_are() -> None:
+    boss, web = make_user("boss"), Team.objects.create(name="web")
+    Grant.objects.create(team=web, role="operator", environment="production")
+    anna = somebody("viewer", username="anna", email="anna@example.com")
+    web.members.add(anna)
+    somebody(username="gone", is_active=False)
+    make_user("ci-runner", is_superuser=False, is_service=True)
+    client = seen_by(boss)
+    page = client.get(reverse("people")).content.decode()
+    assert "Operator in Production · Viewer everywhere" in page
+    assert "Superuser" in page
+    assert f'href="{reverse("people")}"' in client.get(reverse("home")).content.decode()
+
+    def names(query: str) -> list[str]:
+        return [user.username for user in client.get(f"{reverse('people')}?{query}").context["page"]]
+
+    assert names("text=example.com") == ["anna"]
+    assert names("state=deactivated") == ["gone"]
+    assert names("state=service") == ["ci-runner"]
+    assert names("state=active") == ["anna", "boss"]
+    assert names("state=nonsense") == ["anna", "boss", "ci-runner", "gone"]
+
+
+def test_a_page_says_what_somebody_may_do_and_why() -> None:
+    shop = make_project(name="shop")
+    anna, web = somebody("maintainer", "staging"), Team.objects.create(name="web")
+    web.members.add(anna)
+    Grant.objects.create(team=web, role="operator", environment="production")
+    Grant.objects.create(team=web, role="viewer", project=shop.pk)
+    Grant.objects.create(user=anna, role="viewer", project=987)
+    page = re.sub(r"<[^>]*>|\s+", " ", seen_by(make_user()).get(reverse("user", args=[anna.pk])).content.decode())
+    page = re.sub(r" +", " ", page)
+    assert "Maintainer in Staging Also edits" in page
+    assert "Operator in Production by team web" in page
+    assert "Viewer for shop by team web" in page
+    assert "Viewer for a project that was deleted (987)" in page
+
+
+def test_an_admin_gives_and_takes_roles_of_users_and_teams() -> None:
+    client, anna, web = seen_by(somebody("admin")), somebody(), Team.objects.create(name="web")
+    shop = make_project()
+    post(client, "user_grant", anna.pk, role="operator", place="production:")
+    assert may(anna, Action.OPERATE, Place("production"))
+    post(client, "user_grant", anna.pk, role="viewer", place="production:")
+    assert [grant.role for grant in anna.grants.all()] == ["viewer"], "one role in a place"
+    post(client, "team_grant", web.pk, role="maintainer", place=f":{shop.pk}")
+    assert web.grants.get().place == Place(project=shop.pk)
+    post(client, "grant_take", web.grants.get().pk)
+    post(client, "grant_take", anna.grants.get().pk)
+    assert not Grant.objects.exclude(role="admin").exists()
+
+
+@pytest.mark.parametrize("role", ["owner", "", "admin\n"])
+def test_a_role_that_there_is_not_is_given_to_nobody(role: str) -> None:
+    anna = somebody()
+    assert "Choose a role" in post(seen_by(make_user()), "user_grant", anna.pk, role=role, place=":")
+    assert not anna.grants.exists()
+
+
+@pytest.mark.parametrize("place", [":", "production:", ":{elsewhere}", "staging:{elsewhere}", "nowhere:", "x", ":99"])
+def test_who_administers_a_place_gives_rights_nowhere_else(place: str) -> None:
+    elsewhere = make_project(environment="production")
+    actor, anna, web = somebody("admin", "staging"), somebody(), Team.objects.create(name="web")
+    wide = Grant.objects.create(user=anna, role="viewer")
+    client, chosen = seen_by(actor), place.format(elsewhere=elsewhere.pk)
+    assert "a place that you administer" in post(client, "user_grant", anna.pk, role="viewer", place=chosen)
+    assert "a place that you administer" in post(client, "team_grant", web.pk, role="viewer", place=chosen)
+    assert client.post(reverse("grant_take", args=[wide.pk])).status_code == 403
+    assert [*Grant.objects.exclude(user=actor)] == [wide]
+
+
+def test_who_administers_a_place_gives_rights_there_and_touches_no_account() -> None:
+    here = make_project(environment="staging")
+    client, anna, team = seen_by(somebody("admin", "staging")), somebody(), Team.objects.create(name="web")
+    post(client, "user_grant", anna.pk, role="admin", place="staging:")
+    post(client, "user_grant", anna.pk, role="viewer", place=f"staging:{here.pk}")
+    assert anna.grants.count() == 2
+    token_of(anna)
+    page = client.get(reverse("user", args=[anna.pk])).content.decode()
+    assert "API tokens" not in page
+    assert "Deactivate" not in page
+    for name in ("user_deactivate", "user_reactivate", "user_link", "user_sessions_end"):
+        assert client.post(reverse(name, args=[anna.pk])).status_code == 403
+    assert client.post(reverse("user_token_revoke", args=[anna.pk, anna.api_tokens.get().pk])).status_code == 403
+    for name, args in [("user_invite", []), ("service_add", []), ("team_add", []), ("team_edit", [team.pk])]:
+        assert client.post(reverse(name, args=args), {"name": "x", "username": "x"}).status_code == 403
+    assert client.post(reverse("team_delete", args=[team.pk])).status_code == 403
+    anna.refresh_from_db()
+    assert anna.is_active
+    assert anna.api_tokens.exists()
+
+
+@pytest.mark.parametrize("environment", ["", "staging"])
+def test_nobody_changes_their_own_rights(environment: str) -> None:
+    actor = somebody("admin", environment)
+    make_user()
+    client, own = seen_by(actor), actor.grants.get()
+    page = post(client, "user_grant", actor.pk, role="admin", place=f"{environment}:")
+    assert "Nobody changes their own rights" in page
+    assert "Nobody changes their own rights" in post(client, "grant_take", own.pk)
+    assert [*actor.grants.all()] == [own]
+
+
+def test_only_a_superuser_changes_a_superuser() -> None:
+    boss, other = make_user("boss"), make_user("other")
+    client = seen_by(somebody("admin"))
+    seen_by(boss)
+    token_of(boss)
+    for name in ("user_deactivate", "user_link", "user_sessions_end", "user_reactivate"):
+        assert "Only a superuser" in post(client, name, boss.pk)
+    assert "Only a superuser" in post(client, "user_grant", boss.pk, role="viewer", place=":")
+    assert "Only a superuser" in post(client, "user_token_revoke", boss.pk, boss.api_tokens.get().pk)
+    boss.refresh_from_db()
+    assert boss.is_active
+    assert boss.api_tokens.count() == boss.sessions.count() == 1
+    assert not PasswordLink.objects.exists()
+    post(seen_by(other), "user_deactivate", boss.pk)
+    boss.refresh_from_db()
+    assert not boss.is_active
+
+
+def test_the_last_admin_stays_whatever_is_taken() -> None:
+    web = Team.objects.create(name="web")
+    grant = Grant.objects.create(team=web, role="admin")
+    last, actor = somebody(), make_user()
+    web.members.add(last)
+    assert {*admins()} == {last, actor}
+    User.objects.filter(pk=actor.pk).update(is_superuser=False)  # the actor still is one for this request
+    with pytest.raises(RefusedError, match="make somebody else an admin first"):
+        deactivate(actor, last)
+    with pytest.raises(RefusedError, match="make somebody else an admin first"):
+        take(actor, grant)
+    User.objects.filter(pk=actor.pk).update(is_superuser=True)
+    client = seen_by(actor)
+    User.objects.filter(pk=actor.pk).update(is_superuser=False)
+    own = Grant.objects.create(user=actor, role="admin")
+    post(client, "team_delete", web.pk)
+    assert not Team.objects.exists(), "another admin is there"
+    assert [*admins()] == [actor]
+    assert "Nobody deactivates their own account" in post(client, "user_deactivate", actor.pk)
+    assert Grant.objects.filter(pk=own.pk).exists()
+
+
+def test_a_team_that_makes_the_only_admins_keeps_one() -> None:
+    web = Team.objects.create(name="web")
+    Grant.objects.create(team=web, role="admin")
+    anna, bob = somebody(username="anna"), somebody(username="bob", is_active=False)
+    web.members.set([anna, bob])
+    client = seen_by(anna)
+    page = post(client, "team_edit", web.pk, name="renamed", members=[bob.pk])
+    assert "make somebody else an admin first" in page
+    assert "make somebody else an admin first" in post(client, "team_delete", web.pk)
+    web.refresh_from_db()
+    assert web.name == "web"
+    assert {*web.members.all()} == {anna, bob}
+    assert may(User.objects.get(pk=anna.pk), Action.ADMINISTER, EVERYWHERE)
+
+
+def test_who_is_deactivated_is_out_at_once_and_may_come_back() -> None:
+    boss, anna = seen_by(make_user()), somebody("viewer", username="anna")
+    client, secret = seen_by(anna), token_of(anna, name="laptop")
+    page = boss.get(reverse("user_deactivate", args=[anna.pk])).content.decode()
+    assert "laptop" in page
+    assert "1 session ends" in page
+    assert ApiToken.find(secret) is not None
+    post(boss, "user_deactivate", anna.pk)
+    assert client.get(reverse("home")).status_code == 302
+    assert ApiToken.find(secret) is None
+    assert not Session.objects.filter(user=anna).exists()
+    assert authenticate(username="anna", password="correct horse") is None
+    post(boss, "user_reactivate", anna.pk)
+    assert client.get(reverse("home")).status_code == 302, "the old session stays ended"
+    assert ApiToken.find(secret) is not None
+    post(boss, "user_deactivate", anna.pk, revoke_tokens="on")
+    assert not anna.api_tokens.exists()
+
+
+def test_a_service_account_has_tokens_and_never_signs_in() -> None:
+    boss = seen_by(make_user())
+    post(boss, "service_add", username="ci", role="operator", place="staging:")
+    robot = User.objects.get(username="ci")
+    assert robot.is_service
+    assert not robot.has_usable_password()
+    robot.set_password("correct horse")  # as the admin's page would
+    robot.save()
+    assert not Client().login(username="ci", password="correct horse")
+    forced = seen_by(robot)
+    assert forced.get(reverse("home")).status_code == 302
+    assert "A service account has no password" in post(boss, "user_link", robot.pk)
+    page = post(boss, "user_token_add", robot.pk, name="runner", role="operator", lasts="30")
+    secret = re.search(r"dpl_[\w-]{43}", page)
+    assert secret is not None
+    found = ApiToken.find(secret[0])
+    assert found is not None
+    assert may(found.user, Action.OPERATE, Place("staging"))
+    assert not may(found.user, Action.SEE, Place("production"))
+    wider = boss.post(reverse("user_token_add", args=[robot.pk]), {"name": "x", "role": "admin", "lasts": "30"})
+    assert "role" in wider.context["form"].errors
+    assert boss.get(reverse("user_token_add", args=[somebody().pk])).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["an\x00na", "an\nna", "an na", "<b>", "an\u202ena", "", "x" * 151])
+def test_names_that_would_lie_on_a_page_are_refused(name: str) -> None:
+    boss = seen_by(make_user("boss"))
+    assert "username" in boss.post(reverse("user_invite"), {"username": name}).context["form"].errors
+    assert "username" in boss.post(reverse("service_add"), {"username": name}).context["form"].errors
+    assert User.objects.count() == 1
+
+
+@pytest.mark.parametrize("name", ["we\x00b", "we\nb", "", "x" * 101])
+def test_a_team_has_a_name_of_one_line(name: str) -> None:
+    boss = seen_by(make_user())
+    assert "name" in boss.post(reverse("team_add"), {"name": name}).context["form"].errors
+    assert not Team.objects.exists()
+
+
+def test_members_that_there_are_not_are_refused() -> None:
+    boss = seen_by(make_user())
+    for member in ("99", "9" * 30, "x"):
+        form = boss.post(reverse("team_add"), {"name": "web", "members": [member]}).context["form"]
+        assert "members" in form.errors
+    assert not Team.objects.exists()
