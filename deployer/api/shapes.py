@@ -67,6 +67,7 @@ DEPLOYMENT: dict[str, Any] = {
     "error_message": "",
     "created_at": "2026-11-26T08:01:00.031000+00:00",
     "created_by": "ci",
+    "launched_for": "",
     "release": "20261126-0801-7cbef637",
     "rollback_from": None,
     "retry_of": None,
@@ -118,7 +119,8 @@ class TargetShape(Schema):
 
 
 class DeploymentShape(Schema):
-    """A deployment and its servers. ``created_by`` is a user name, ``rollback_from`` and ``retry_of`` are ids.
+    """A deployment and its servers. ``created_by`` is a user name, ``launched_for`` the webhook, the schedule or the
+    login on the machine that asked for it. ``rollback_from`` and ``retry_of`` are ids.
 
     ``paused_at`` is set while it waits, after its first batch, for somebody to continue it: ``is_paused`` then.
     ``is_over``: it has ended, and ``finished_at`` says when. ``cancel_requested_at`` is set once it was asked to stop,
@@ -138,6 +140,7 @@ class DeploymentShape(Schema):
     error_message: str
     created_at: Moment
     created_by: str | None
+    launched_for: str
     release: str | None
     rollback_from: int | None
     retry_of: int | None

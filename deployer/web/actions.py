@@ -24,6 +24,7 @@ from deployer.plan import Plan
 from deployer.releases.versions import running_in
 from deployer.web.deployment import Pause, shown
 from people.access import Request, members_only
+from people.roles import Action
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -33,7 +34,7 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
 
     A GET shows first what happens to each server.
     """
-    it = shown(pk)
+    it = shown(request.user, pk, Action.OPERATE)
     if request.method == "POST":
         asked = it.request_cancel(force="force" in request.POST)
         say = messages.info if asked and not it.force_requested_at else messages.warning
@@ -79,7 +80,7 @@ def _when_cancelled(target: Target, goes_back: bool) -> tuple[str, str]:
 @members_only
 def deployment_continue(request: Request, pk: int) -> HttpResponse:
     """Continue a paused deployment; a GET shows first what will happen."""
-    it = shown(pk)
+    it = shown(request.user, pk, Action.OPERATE)
     if request.method == "POST":
         continued = it.continue_rollout()
         say = messages.success if continued else messages.warning
@@ -96,14 +97,14 @@ def deployment_continue(request: Request, pk: int) -> HttpResponse:
 @members_only
 def deployment_retry(request: Request, pk: int) -> HttpResponse:
     """Launch the same again for the servers that did not succeed."""
-    return _launch_from(request, shown(pk), request_to_retry)
+    return _launch_from(request, shown(request.user, pk, Action.OPERATE), request_to_retry)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @members_only
 def deployment_rollback(request: Request, pk: int) -> HttpResponse:
     """Launch the release that was live before."""
-    return _launch_from(request, shown(pk), request_to_roll_back)
+    return _launch_from(request, shown(request.user, pk, Action.OPERATE), request_to_roll_back)
 
 
 def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..., LaunchRequest]) -> HttpResponse:
@@ -152,7 +153,7 @@ def _with_link(refusal: LaunchRefusedError) -> str:
 @members_only
 def deployment_again(request: Request, pk: int) -> HttpResponse:
     """The launch form, filled in as this deployment was launched."""
-    it = shown(pk)
+    it = shown(request.user, pk, Action.OPERATE)
     plan = cast(dict[str, Any], it.plan) if it.has_plan else {}
     chosen: dict[str, Any] = {
         "type": it.deployment_type,

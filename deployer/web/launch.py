@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib.auth.views import redirect_to_login
 from django.db.models import QuerySet
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
@@ -18,9 +18,12 @@ from deployer.launching.rules import LaunchRefusedError, refusal_while_active
 from deployer.models import Deployment, Release
 from deployer.probing.look import Finding, Level
 from deployer.web.forms import LaunchForm
-from people.access import Request, members_only
+from people.access import Request, find, members_only
 from people.models import User
+from people.rights import may
+from people.roles import Action, Place
 from projects.models import Project
+from projects.shown import groups_to_launch
 from servers.models import ServerGroup
 
 #: Stored releases that the form offers, newest first.
@@ -31,11 +34,11 @@ RELEASES_OFFERED = 50
 @members_only
 def launch_form(request: Request, pk: int) -> HttpResponse:
     """Choose what is launched, and launch it."""
-    project = get_object_or_404(Project, pk=pk)
-    groups = _groups_for(project)
+    project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    groups = _groups_for(request.user, project)
     blocking, warning = None, ""
     if request.method == "POST":
-        form = LaunchForm(request.POST)
+        form = LaunchForm(request.POST, user=request.user)
         if form.is_valid() and form.confirm_production(project):
             try:
                 return redirect(launch(_asked_for(request.user, project, form.cleaned_data)))
@@ -43,7 +46,7 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
                 form.add_error(refusal.field if refusal.field in form.fields else None, refusal.message)
                 blocking = refusal.blocking
     else:
-        form = LaunchForm(initial=_suggested(project, groups) | LaunchForm.chosen(request.GET))
+        form = LaunchForm(initial=_suggested(project, groups) | LaunchForm.chosen(request.GET), user=request.user)
         in_the_way = refusal_while_active(project)
         if in_the_way.blocking:
             blocking, warning = in_the_way.blocking, in_the_way.message
@@ -55,8 +58,8 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
     """The findings of this launch for each server. Launches nothing; the form stays as it was filled in."""
     if not request.user.is_authenticated:
         return HttpResponseClientRefresh() if request.htmx else redirect_to_login(reverse("launch", args=[pk]))
-    project = get_object_or_404(Project, pk=pk)
-    form = LaunchForm(request.POST)
+    project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    form = LaunchForm(request.POST, user=request.user)
     found: dict[str, Any] = {"checked": True}
     if form.is_valid():
         try:
@@ -67,7 +70,8 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
         found["refusal"] = " ".join(str(message) for errors in form.errors.values() for message in errors)
     if request.htmx:
         return render(request, "deployer/_findings.html", found)
-    return _launch_page(request, project, LaunchForm(initial=_typed(request)), _groups_for(project), **found)
+    form = LaunchForm(initial=_typed(request), user=request.user)
+    return _launch_page(request, project, form, _groups_for(request.user, project), **found)
 
 
 def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
@@ -87,16 +91,18 @@ def _typed(request: Request) -> dict[str, Any]:
     }
 
 
-def _groups_for(project: Project) -> QuerySet[ServerGroup]:
-    return ServerGroup.objects.filter(environment=project.environment).with_some_servers()
+def _groups_for(user: User, project: Project) -> QuerySet[ServerGroup]:
+    return groups_to_launch(user, project).with_some_servers()
 
 
 def _launch_page(
     request: Request, project: Project, form: LaunchForm, groups: QuerySet[ServerGroup], **more: Any
 ) -> HttpResponse:
     chosen = {str(value) for value in form["server_groups"].value() or ()}
-    releases = Release.objects.deployable_to(project).select_related("project")[:RELEASES_OFFERED]
-    context = {"project": project, "form": form, "groups": groups, "chosen_groups": chosen, "releases": releases}
+    releases = Release.objects.reached_by(request.user).deployable_to(project)
+    context = {"project": project, "form": form, "groups": groups, "chosen_groups": chosen}
+    context["releases"] = releases.select_related("project")[:RELEASES_OFFERED]
+    context["groups_addable"] = may(request.user, Action.EDIT, Place(project.environment))
     context["variables"] = project.variables.all()
     return render(request, "deployer/launch.html", context | more)
 
