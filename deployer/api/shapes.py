@@ -67,7 +67,6 @@ DEPLOYMENT: dict[str, Any] = {
     "error_message": "",
     "created_at": "2026-11-26T08:01:00.031000+00:00",
     "created_by": "ci",
-    "launched_for": "",
     "release": "20261126-0801-7cbef637",
     "rollback_from": None,
     "retry_of": None,
@@ -84,6 +83,7 @@ DEPLOYMENT: dict[str, Any] = {
     "cancel_requested_at": None,
     "force_requested_at": None,
     "url": "https://deployer.example.com/deployments/17/",
+    "launched_for": "",
 }
 
 
@@ -140,7 +140,6 @@ class DeploymentShape(Schema):
     error_message: str
     created_at: Moment
     created_by: str | None
-    launched_for: str
     release: str | None
     rollback_from: int | None
     retry_of: int | None
@@ -157,6 +156,7 @@ class DeploymentShape(Schema):
     cancel_requested_at: Moment | None
     force_requested_at: Moment | None
     url: str
+    launched_for: str
 
     @staticmethod
     def resolve_created_by(deployment: Any) -> str | None:

@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.factories import make_deployment, make_group, make_member, make_project, make_server
 
 pytestmark = pytest.mark.django_db
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def client() -> Client:
     client = Client()
-    client.force_login(make_user(is_superuser=False))
+    client.force_login(make_member("viewer"))
     return client
 
 
