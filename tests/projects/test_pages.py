@@ -32,6 +32,7 @@ def test_a_project_shows_its_servers_checks_and_recent_deployments(client: Clien
     group = make_group(make_server(name="web-1"), make_server(name="web-2", is_active=False))
     make_group(make_server(name="other-1"), environment="staging")
     deployment = make_deployment(project, group)
+    client.force_login(make_member("operator"))
     html = client.get(reverse("project", args=[project.pk])).content.decode()
     assert "http://127.0.0.1:8080/up" in html
     assert "X-Release: 7" in html
