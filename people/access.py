@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django_htmx.http import HttpResponseClientRefresh
@@ -27,8 +27,12 @@ Row_co = TypeVar("Row_co", bound=Model, covariant=True)
 class Reached(Protocol[Row_co]):
     """Rows that know which of them somebody reaches: a manager or a queryset."""
 
-    def reached_by(self, user: Person) -> QuerySet[Row_co]:
-        """Those that ``user`` sees."""
+    def reached_by(self, user: Person, action: Action = ...) -> QuerySet[Row_co]:
+        """Those that ``user`` sees, or with which they may do ``action``."""
+        ...
+
+    def filter(self, *conditions: Any, **lookups: Any) -> QuerySet[Row_co]:
+        """Those of them that fit."""
         ...
 
 
@@ -110,6 +114,12 @@ def find(user: Person, rows: Reached[Row], action: Action = Action.SEE, **lookup
         insist(user, action, row)
     found: Row = row
     return found
+
+
+def choices(user: Person, rows: Reached[Row], action: Action, chosen: Any = ()) -> QuerySet[Row]:
+    """The rows to choose from: those with which ``user`` may do ``action``, and those of the ids ``chosen`` before."""
+    reached = Q(pk__in=rows.reached_by(user, action).order_by().values("pk"))
+    return rows.filter(reached | Q(pk__in=chosen))
 
 
 def refused(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
