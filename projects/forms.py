@@ -11,6 +11,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pages.forms import MultilineField, SecretsForm, WriteOnlyTextarea, dress
+from people.access import choices
+from people.rights import Person
+from people.roles import Action
 from projects.models import HealthCheck, Project, Variable
 from servers import binding
 from servers.models import Credential
@@ -98,7 +101,7 @@ class BoundProjectForm(forms.ModelForm[Project]):
     address.
     """
 
-    user: binding.Person
+    user: Person
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -111,7 +114,7 @@ class BoundProjectForm(forms.ModelForm[Project]):
             return
         if not it.git_credential.serves(Credential.Purpose.GIT):
             self._refuse("git_credential", _("The credential “%s” is not for git.") % it.git_credential)
-        elif binding.may_bind(self.user):
+        elif binding.may_bind(self.user, it.git_credential):
             return
         elif former_credential != it.git_credential_id:
             self._refuse(
@@ -128,7 +131,8 @@ class BoundProjectForm(forms.ModelForm[Project]):
 
     def bind(self) -> None:
         """Let the git credential of the saved project be sent to its host, if the user may."""
-        if binding.may_bind(self.user):
+        credential = self.instance.git_credential
+        if credential is not None and binding.may_bind(self.user, credential):
             self.instance.bind_git_credential()
 
 
@@ -140,16 +144,13 @@ class ProjectForm(BoundProjectForm):
         fields: tuple[str, ...] = tuple(name for _title, names in SECTIONS for name in names)
         formfield_callback = _on_page
 
-    def __init__(self, *args: Any, user: binding.Person, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user = user
         if "git_credential" in self.fields:
-            known = Credential.objects.defer(*Credential.SECRETS)
-            if not binding.may_bind(user):
-                own = self.instance.git_credential_id
-                known = known.none() if own is None else known.filter(pk=own)
+            known = choices(user, Credential.objects, Action.EDIT, [self.instance.git_credential_id])
             field: Any = self.fields["git_credential"]
-            field.queryset, field.empty_label = known, _("None: everybody may read it")
+            field.queryset, field.empty_label = known.defer(*Credential.SECRETS), _("None: everybody may read it")
 
     def sections(self) -> Iterator[tuple[str, list[forms.BoundField]]]:
         """Each heading with its fields, in the order of the page."""
