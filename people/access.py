@@ -59,30 +59,18 @@ def members_only(view: View) -> View:
     return checked
 
 
-def needs(*permissions: str) -> Callable[[View], View]:
-    """A view for people with all of ``permissions``, such as ``servers.add_server``."""
+def needs_somewhere(action: Action, *, in_an_environment: bool = False) -> Callable[[View], View]:
+    """A view for people who may do ``action`` in some place; the view asks about the place.
+
+    ``in_an_environment``: in a whole one, where a single project is not enough.
+    """
 
     def closed(view: View) -> View:
         @members_only
         @wraps(view)
         def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if not request.user.has_perms(permissions):
-                raise PermissionDenied
-            return view(request, *args, **kwargs)
-
-        return checked
-
-    return closed
-
-
-def needs_somewhere(action: Action) -> Callable[[View], View]:
-    """A view for people who may do ``action`` in some place; the view asks about the place."""
-
-    def closed(view: View) -> View:
-        @members_only
-        @wraps(view)
-        def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if not reach(request.user, action):
+            reached = reach(request.user, action)
+            if not (reached.holds_an_environment if in_an_environment else reached):
                 insist(request.user, action, EVERYWHERE)
             return view(request, *args, **kwargs)
 

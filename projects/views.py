@@ -18,7 +18,6 @@ from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
 from projects.guess.examples import example_script
 from projects.guess.proposal import Guess
 from projects.models import Project
-from servers.models import Environment
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -42,7 +41,7 @@ def project_edit(request: Request, pk: int) -> HttpResponse:
 def project_copy(request: Request, pk: int) -> HttpResponse:
     """A new project with the settings, health checks and variables of this one; secrets are copied unseen."""
     it = find(request.user, Project.objects.prefetch_related("variables", "health_checks"), Action.EDIT, pk=pk)
-    if not reach(request.user, Action.EDIT).environments(Environment.values):
+    if not reach(request.user, Action.EDIT).holds_an_environment:
         insist(request.user, Action.EDIT, EVERYWHERE)  # there is no place for a copy
     form = CopyForm(request.POST or None, user=request.user)
     if form.is_valid():

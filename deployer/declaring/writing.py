@@ -346,12 +346,12 @@ class _Writer(Mistakes):
         """The same for a server. What the files declare with its hosts goes to those, through whatever jump host."""
         credential, purpose = server.credential, Credential.Purpose.SERVERS
         if not credential.serves(purpose) or self._is_free(credential):
-            said = binding.refusals(server, former, may=True)
+            said = binding.refusals(server, former, free=lambda _login: True)
         elif (Credential, credential.name) in self._declared:
             why = binding.not_for(credential, server.endpoint, purpose)
             said = {"host": why} if why else {}
         else:
-            said = binding.refusals(server, former, may=False)
+            said = binding.refusals(server, former, free=lambda _login: False)
         if not self._is_bound(entry, said):
             return False
         credential.bind(server.endpoint)

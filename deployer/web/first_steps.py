@@ -10,7 +10,7 @@ from people.models import User
 from people.rights import reach
 from people.roles import Action
 from projects.models import Project
-from servers.models import Credential, Environment, Server, ServerGroup
+from servers.models import Credential, Server, ServerGroup
 
 
 @dataclass(frozen=True)
@@ -60,5 +60,5 @@ def next_step(steps: Iterable[FirstStep]) -> FirstStep | None:
 
 def way_on(user: User) -> FirstStep | None:
     """The next step to the first deployment, if this user is allowed to do it; nothing once there was one."""
-    may_add = reach(user, Action.EDIT).environments(Environment.values)
+    may_add = reach(user, Action.EDIT).holds_an_environment
     return None if not may_add or Deployment.objects.reached_by(user).exists() else next_step(first_steps(user))

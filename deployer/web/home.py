@@ -23,7 +23,7 @@ from people.models import User
 from people.rights import may, reach
 from people.roles import Action
 from projects.models import Project
-from servers.models import Environment, Server
+from servers.models import Server
 
 _BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)
 #: Of what may be many, the first page shows so many: running deployments, projects whose last deployment has failed,
@@ -190,7 +190,7 @@ def _way(user: User) -> dict[str, Any]:
     """The steps to the first deployment, each with its address for whom it is open; ``project`` is what to launch."""
     steps = first_steps(user)
     next_one = next_step(steps)
-    may_add = bool(reach(user, Action.EDIT).environments(Environment.values))
+    may_add = reach(user, Action.EDIT).holds_an_environment
     launchable = Project.objects.reached_by(user, Action.OPERATE).order_by("-pk")
     return {
         "first_steps": [(step, reverse(step.page) if may_add else "", step is next_one) for step in steps],

@@ -8,8 +8,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from deployer.repositories.mirror import Look, look_at
 from people.access import Request, needs_somewhere
-from people.rights import insist, reach
-from people.roles import EVERYWHERE, Action
+from people.roles import Action
 from projects.commands.build import automatic_install
 from projects.forms import GuidedForm, StartForm
 from projects.guess.examples import example_header, example_script
@@ -21,10 +20,9 @@ from servers.models import Environment
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs_somewhere(Action.EDIT)
+@needs_somewhere(Action.EDIT, in_an_environment=True)
 def project_add(request: Request) -> HttpResponse:
     """The first step; and what the second one sends: then the project is there."""
-    _need_a_place(request)
     if request.method != "POST":
         return _answer(request, {"start": StartForm(user=request.user)})
     form = GuidedForm(request.POST, user=request.user)
@@ -37,10 +35,9 @@ def project_add(request: Request) -> HttpResponse:
 
 
 @require_POST
-@needs_somewhere(Action.EDIT)
+@needs_somewhere(Action.EDIT, in_an_environment=True)
 def project_add_look(request: Request) -> HttpResponse:
     """Look at the repository that the first step names; the second step then proposes what was guessed."""
-    _need_a_place(request)
     start = StartForm(request.POST, user=request.user)
     if "back" in request.POST:
         return _answer(request, {"start": StartForm(initial=request.POST.dict(), user=request.user)})
@@ -64,12 +61,6 @@ def project_add_look(request: Request) -> HttpResponse:
     }
     form = GuidedForm(initial=proposed, user=request.user)
     return _answer(request, _second_step(form, seen, found, install))
-
-
-def _need_a_place(request: Request) -> None:
-    """Somebody may edit projects that there are, and make none. The form offers the places where they may."""
-    if not reach(request.user, Action.EDIT).environments(Environment.values):
-        insist(request.user, Action.EDIT, EVERYWHERE)
 
 
 def _seen(values: dict[str, Any], branch: str) -> Look:

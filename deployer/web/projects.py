@@ -16,13 +16,12 @@ from deployer.probing.trial import Trial, try_check
 from deployer.releases.caches import caches_of, clear_caches, size_of
 from deployer.releases.isolation import isolation
 from people.access import Request, find, members_only
-from people.models import User
 from people.rights import may, reach
 from people.roles import Action
 from projects.guess.proposal import short_name
 from projects.models import HealthCheck, Project
 from projects.shown import one_project, servers_to_launch
-from servers.models import Environment, Server
+from servers.models import Server
 
 #: Deployments that the page of a project shows, and projects on a page of the list.
 DEPLOYMENTS_SHOWN, PROJECTS_PAGE = 10, 50
@@ -44,14 +43,9 @@ def project_list(request: Request) -> HttpResponse:
         "text": text,
         "newest": {it.project_id: it for it in own.newest().listed()},
         "operable": {it.pk for it in page if may(request.user, Action.OPERATE, it)},
-        "addable": _may_add(request.user),
+        "addable": reach(request.user, Action.EDIT).holds_an_environment,
     }
     return render(request, "deployer/projects/list.html", context)
-
-
-def _may_add(user: User) -> bool:
-    """Whether there is an environment in which ``user`` may make a project."""
-    return bool(reach(user, Action.EDIT).environments(Environment.values))
 
 
 @require_safe
@@ -59,7 +53,8 @@ def _may_add(user: User) -> bool:
 def project(request: Request, pk: int) -> HttpResponse:
     """One project: how it is built, restarted and checked, where it can go, and its newest deployments."""
     recent = Deployment.objects.reached_by(request.user).listed().filter(project=pk)[:DEPLOYMENTS_SHOWN]
-    context = one_project(request.user, pk) | {"recent": recent, "addable": _may_add(request.user)}
+    addable = reach(request.user, Action.EDIT).holds_an_environment
+    context = one_project(request.user, pk) | {"recent": recent, "addable": addable}
     return render(request, "deployer/projects/project.html", context)
 
 
