@@ -8,6 +8,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
 from deployer.models import Deployment, LogLine, Release, Target
+from people.guarded_admin import Guarded, GuardedAdmin, ReachedFilter
+from people.rights import reach
 
 admin.site.site_header = admin.site.site_title = "deployer"
 admin.site.index_title = gettext_lazy("Settings and records")
@@ -29,7 +31,7 @@ class ViewOnly(admin.options.BaseModelAdmin[M]):
         return False
 
 
-class TargetInline(ViewOnly[Target], admin.TabularInline[Target, Deployment]):
+class TargetInline(ViewOnly[Target], Guarded[Target], admin.TabularInline[Target, Deployment]):
     """The servers of a deployment, on its page."""
 
     model = Target
@@ -38,12 +40,12 @@ class TargetInline(ViewOnly[Target], admin.TabularInline[Target, Deployment]):
 
 
 @admin.register(Deployment)
-class DeploymentAdmin(ViewOnly[Deployment], admin.ModelAdmin[Deployment]):
+class DeploymentAdmin(ViewOnly[Deployment], GuardedAdmin[Deployment]):
     """Launched deployments. The frozen plan holds the project's secrets and is never shown."""
 
     list_display = ("id", "project", "deployment_type", "status", "branch", "environment", "created_by", "created_at")
     list_display_links = ("id", "project")
-    list_filter = ("status", "deployment_type", "environment", "trigger", "project")
+    list_filter = ("status", "deployment_type", "environment", "trigger", ("project", ReachedFilter))
     list_select_related = ("project", "created_by")
     search_fields = ("=id", "project__name", "branch", "commit_hash", "commit_message", "created_by__username")
     date_hierarchy = "created_at"
@@ -55,7 +57,7 @@ class DeploymentAdmin(ViewOnly[Deployment], admin.ModelAdmin[Deployment]):
             gettext_lazy("Progress"),
             {
                 "fields": (
-                    ("created_by", "trigger"),
+                    ("created_by", "launched_for", "trigger"),
                     ("created_at", "started_at", "finished_at"),
                     ("paused_at", "cancel_requested_at", "force_requested_at", "heartbeat_at"),
                     ("rollback_from", "retry_of"),
@@ -69,7 +71,7 @@ class DeploymentAdmin(ViewOnly[Deployment], admin.ModelAdmin[Deployment]):
 
 
 @admin.register(Target)
-class TargetAdmin(ViewOnly[Target], admin.ModelAdmin[Target]):
+class TargetAdmin(ViewOnly[Target], GuardedAdmin[Target]):
     """What happened on each server."""
 
     list_display = ("server_name", "host", "deployment", "batch", "status", "exit_code", "finished_at")
@@ -83,7 +85,7 @@ class TargetAdmin(ViewOnly[Target], admin.ModelAdmin[Target]):
 
 
 @admin.register(LogLine)
-class LogLineAdmin(ViewOnly[LogLine], admin.ModelAdmin[LogLine]):
+class LogLineAdmin(ViewOnly[LogLine], GuardedAdmin[LogLine]):
     """Every line of every log; the page of a deployment shows its own in colour."""
 
     list_display = ("id", "deployment_number", "target", "level", "stream", "content", "timestamp")
@@ -92,17 +94,21 @@ class LogLineAdmin(ViewOnly[LogLine], admin.ModelAdmin[LogLine]):
     search_fields = ("=deployment__id", "target__server_name", "content")
     show_full_result_count = False  # counting millions of lines takes longer than showing some
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LogLine]:
+        own = reach(request.user, self.seen_by).condition("deployment__environment", "deployment__project")
+        return super().get_queryset(request).filter(own)
+
     @admin.display(description=gettext_lazy("deployment"), ordering="deployment_id")
     def deployment_number(self, line: LogLine) -> str:
         return f"#{line.deployment_id}"
 
 
 @admin.register(Release)
-class ReleaseAdmin(ViewOnly[Release], admin.ModelAdmin[Release]):
+class ReleaseAdmin(ViewOnly[Release], GuardedAdmin[Release]):
     """Releases that builds made or people uploaded."""
 
     list_display = ("version", "project", "state", "origin", "commit_hash", "size", "created_at")
-    list_filter = ("state", "origin", "project")
+    list_filter = ("state", "origin", ("project", ReachedFilter))
     list_select_related = ("project",)
     search_fields = ("version", "project__name", "commit_hash", "commit_message", "sha256")
     date_hierarchy = "created_at"

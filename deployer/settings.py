@@ -400,7 +400,7 @@ ROOT_URLCONF = "deployer.urls"
 WSGI_APPLICATION = "deployer.wsgi.application"
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "people.apps.GuardedAdminConfig",
     "people",  # before Django's own users: it has their command that changes a password
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django_htmx.http import HttpResponseClientRefresh
@@ -27,8 +27,12 @@ Row_co = TypeVar("Row_co", bound=Model, covariant=True)
 class Reached(Protocol[Row_co]):
     """Rows that know which of them somebody reaches: a manager or a queryset."""
 
-    def reached_by(self, user: Person) -> QuerySet[Row_co]:
-        """Those that ``user`` sees."""
+    def reached_by(self, user: Person, action: Action = ...) -> QuerySet[Row_co]:
+        """Those that ``user`` sees, or with which they may do ``action``."""
+        ...
+
+    def filter(self, *conditions: Any, **lookups: Any) -> QuerySet[Row_co]:
+        """Those of them that fit."""
         ...
 
 
@@ -55,30 +59,18 @@ def members_only(view: View) -> View:
     return checked
 
 
-def needs(*permissions: str) -> Callable[[View], View]:
-    """A view for people with all of ``permissions``, such as ``servers.add_server``."""
+def needs_somewhere(action: Action, *, in_an_environment: bool = False) -> Callable[[View], View]:
+    """A view for people who may do ``action`` in some place; the view asks about the place.
+
+    ``in_an_environment``: in a whole one, where a single project is not enough.
+    """
 
     def closed(view: View) -> View:
         @members_only
         @wraps(view)
         def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if not request.user.has_perms(permissions):
-                raise PermissionDenied
-            return view(request, *args, **kwargs)
-
-        return checked
-
-    return closed
-
-
-def needs_somewhere(action: Action) -> Callable[[View], View]:
-    """A view for people who may do ``action`` in some place; the view asks about the place."""
-
-    def closed(view: View) -> View:
-        @members_only
-        @wraps(view)
-        def checked(request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if not reach(request.user, action):
+            reached = reach(request.user, action)
+            if not (reached.holds_an_environment if in_an_environment else reached):
                 insist(request.user, action, EVERYWHERE)
             return view(request, *args, **kwargs)
 
@@ -110,6 +102,12 @@ def find(user: Person, rows: Reached[Row], action: Action = Action.SEE, **lookup
         insist(user, action, row)
     found: Row = row
     return found
+
+
+def choices(user: Person, rows: Reached[Row], action: Action, chosen: Any = ()) -> QuerySet[Row]:
+    """The rows to choose from: those with which ``user`` may do ``action``, and those of the ids ``chosen`` before."""
+    reached = Q(pk__in=rows.reached_by(user, action).order_by().values("pk"))
+    return rows.filter(reached | Q(pk__in=chosen))
 
 
 def refused(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

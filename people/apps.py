@@ -3,6 +3,7 @@
 from importlib import import_module
 
 from django.apps import AppConfig
+from django.contrib.admin import apps as admin_apps
 from django.utils.translation import gettext_lazy as _
 
 
@@ -13,3 +14,10 @@ class PeopleConfig(AppConfig):
     def ready(self) -> None:
         """Sign-ins are noted from now on, whoever asks for one."""
         import_module("people.sessions")
+
+
+class GuardedAdminConfig(admin_apps.AdminConfig):
+    """Django's admin, with our answer to who gets in."""
+
+    default = False
+    default_site = "people.guarded_admin.GuardedSite"

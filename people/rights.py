@@ -41,6 +41,13 @@ class NotAllowedError(PermissionDenied):
         self.action = action
         self.who = who
 
+    @property
+    def sentence(self) -> str:
+        """That it is not allowed, and who may."""
+        if not self.who:
+            return str(self)
+        return _("You are not allowed to do this. These people may: %s.") % ", ".join(self.who)
+
 
 def may(user: Person, action: Action, thing: Standing) -> bool:
     """Whether ``user`` may do this with ``thing``."""

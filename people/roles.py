@@ -102,6 +102,11 @@ class Reach:
     def is_everywhere(self) -> bool:
         return EVERYWHERE in self.places
 
+    @property
+    def holds_an_environment(self) -> bool:
+        """Whether some environment is within reach as a whole, and not only projects in it."""
+        return any(place.project is None for place in self.places)
+
     def covers(self, place: Place) -> bool:
         """Whether all of ``place`` is within reach."""
         return any(own.covers(place) for own in self.places)

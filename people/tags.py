@@ -20,3 +20,9 @@ def may(context: dict[str, Any], action: str, thing: rights.Standing) -> bool:
 def may_somewhere(context: dict[str, Any], action: str) -> bool:
     """Whether there is a place where the visitor may do this."""
     return bool(rights.reach(context["request"].user, Action[action.upper()]))
+
+
+@register.simple_tag(takes_context=True)
+def may_in_an_environment(context: dict[str, Any], action: str) -> bool:
+    """Whether there is a whole environment where the visitor may do this: servers stand in one, not in a project."""
+    return rights.reach(context["request"].user, Action[action.upper()]).holds_an_environment

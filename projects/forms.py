@@ -11,12 +11,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from pages.forms import MultilineField, SecretsForm, WriteOnlyTextarea, dress
+from people.access import choices
 from people.record import saving
 from people.recorded_forms import RecordedRows
+from people.rights import Person, may
+from people.roles import Action, Place
 from projects.models import HealthCheck, Project, Variable
-from servers import binding
 from servers.forms import CredentialChoice
-from servers.models import Credential
+from servers.models import Credential, Environment, ServerGroup
 
 Part = TypeVar("Part", HealthCheck, Variable)
 _SIZE = {"rows": 1, "cols": 40}
@@ -97,13 +99,13 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 
 
 class BoundProjectForm(forms.ModelForm[Project]):
-    """A project that sends its git credential only where ``user``, who fills in the form, may have it sent.
+    """A project as ``user``, who fills in the form, may have it.
 
-    A user who is not allowed to see credentials can neither choose one nor have the present one sent to another
-    address.
+    Who may not edit its git credential can neither choose it nor have it sent to a host that it is not for yet. Only
+    environments and server groups that they may edit are given to it or taken from it.
     """
 
-    user: binding.Person
+    user: Person
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -111,29 +113,53 @@ class BoundProjectForm(forms.ModelForm[Project]):
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]  # a hook of Django's that its types lack
-        it, (former_url, former_credential) = self.instance, self.former
-        if self.errors or it.git_credential is None:
+        if self.errors:
             return
-        if not it.git_credential.serves(Credential.Purpose.GIT):
-            self._refuse("git_credential", _("The credential “%s” is not for git.") % it.git_credential)
-        elif binding.may_bind(self.user):
+        self._check_place()
+        self._check_groups()
+        self._check_login()
+
+    def _check_place(self) -> None:
+        """It has to be theirs to edit where it will be, too."""
+        if not may(self.user, Action.EDIT, Place(self.instance.environment, self.instance.pk)):
+            self._refuse("environment", _("You have no right to edit projects there."))
+
+    def _check_groups(self) -> None:
+        if "server_groups" not in self.cleaned_data:
+            return
+        before = {*self.instance.server_groups.all()} if self.instance.pk else set[ServerGroup]()
+        for group in sorted(before ^ {*self.cleaned_data["server_groups"]}, key=str):
+            if not may(self.user, Action.EDIT, group):
+                self._refuse("server_groups", _("You have no right to edit the group “%s”.") % group)
+
+    def _check_login(self) -> None:
+        it, (former_url, former_credential) = self.instance, self.former
+        login, purpose = it.git_credential, Credential.Purpose.GIT
+        if login is None:
+            return
+        if not login.serves(purpose):
+            self._refuse("git_credential", _("The credential “%s” is not for git.") % login)
+        elif self._may_bind():
             return
         elif former_credential != it.git_credential_id:
-            self._refuse(
-                "git_credential", _("Only somebody who is allowed to see credentials chooses one for a project.")
-            )
-        elif former_url != it.git_url:
+            self._refuse("git_credential", _("Only somebody who may edit the credential chooses it for a project."))
+        elif former_url != it.git_url and it.git_endpoint is not None and not login.is_for(it.git_endpoint, purpose):
             self._refuse(
                 "git_url",
-                _("The credential would be sent to another address: ask somebody who is allowed to see credentials."),
+                _("The credential would be sent to another host: ask somebody who may edit the credential."),
             )
+
+    def _may_bind(self) -> bool:
+        """Whether they decide where its git credential is sent."""
+        login = self.instance.git_credential
+        return login is not None and may(self.user, Action.EDIT, login)
 
     def _refuse(self, field: str, why: str) -> None:
         self.add_error(field if field in self.fields else None, why)
 
     def bind(self) -> None:
         """Let the git credential of the saved project be sent to its host, if the user may."""
-        if binding.may_bind(self.user):
+        if self._may_bind():
             self.instance.bind_git_credential()
 
 
@@ -145,16 +171,18 @@ class ProjectForm(BoundProjectForm):
         fields: tuple[str, ...] = tuple(name for _title, names in SECTIONS for name in names)
         formfield_callback = _on_page
 
-    def __init__(self, *args: Any, user: binding.Person, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user = user
+        if "environment" in self.fields:
+            places: Any = self.fields["environment"]
+            number = self.instance.pk
+            places.choices = [it for it in Environment.choices if may(user, Action.EDIT, Place(it[0], number))]
         if "git_credential" in self.fields:
-            known = Credential.objects.defer(*Credential.SECRETS)
-            if not binding.may_bind(user):
-                own = self.instance.git_credential_id
-                known = known.none() if own is None else known.filter(pk=own)
+            own = self.instance.git_credential_id
+            known = choices(user, Credential.objects.all(), Action.EDIT, [own] if own else [])
             field: Any = self.fields["git_credential"]
-            field.queryset, field.empty_label = known, _("None: everybody may read it")
+            field.queryset, field.empty_label = known.defer(*Credential.SECRETS), _("None: everybody may read it")
             field.settle()
 
     def sections(self) -> Iterator[tuple[str, list[forms.BoundField]]]:

@@ -1,6 +1,6 @@
 """Projects, their health checks and their variables."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
@@ -262,6 +262,15 @@ class Project(models.Model):
     def seen_from(self) -> list[Place]:
         """The same."""
         return self.places
+
+    def reached_by_launch(self, groups: Iterable[ServerGroup]) -> Iterator[ServerGroup | Place]:
+        """Besides itself, all that somebody who launches it to ``groups`` needs the right to operate.
+
+        That is each group; for one that is none of its own it is the group's whole environment.
+        """
+        own = {*self.server_groups.values_list("pk", flat=True)}
+        for group in groups:
+            yield group if group.pk in own else Place(group.environment)
 
     @property
     def git_endpoint(self) -> Endpoint | None:

@@ -2,28 +2,47 @@
 
 from typing import Any
 
-from django.shortcuts import get_object_or_404
+from django.db.models import QuerySet
 
+from people.access import find
+from people.models import User
+from people.rights import may, reach
+from people.roles import Action, Place
 from projects.models import Project
-from servers.models import Credential, Server, ServerGroup
+from servers.models import Credential, Server, ServerGroup, ServerGroupQuerySet
 
 #: Groups that the page shows, and servers on which it offers to try a health check.
 GROUPS_SHOWN, SERVERS_OFFERED = 10, 100
 
 
-def one_project(pk: int) -> dict[str, Any]:
-    """How a project is built, restarted and checked, and the servers it can go to. Raises `Http404`."""
-    it = get_object_or_404(
-        Project.objects.select_related("git_credential")
-        .defer(*(f"git_credential__{name}" for name in Credential.SECRETS))
-        .prefetch_related("health_checks", "variables"),
-        pk=pk,
-    )
-    groups = ServerGroup.objects.filter(environment=it.environment)
-    servers = Server.objects.filter(is_active=True, groups__environment=it.environment).distinct()
+def one_project(user: User, pk: int) -> dict[str, Any]:
+    """How a project is built, restarted and checked, and the servers it can go to. Raises `Http404`.
+
+    Of all of it, what ``user`` sees: the login for git only if they may use it themselves.
+    """
+    rows = Project.objects.select_related("git_credential")
+    it = find(user, rows.defer(*(f"git_credential__{name}" for name in Credential.SECRETS)), pk=pk)
+    groups = ServerGroup.objects.reached_by(user).filter(environment=it.environment)
     return {
         "project": it,
+        "login": it.git_credential if it.git_credential and may(user, Action.EDIT, it.git_credential) else None,
         "groups": groups.with_some_servers()[:GROUPS_SHOWN],
         "group_count": groups.count(),
-        "servers": servers.only("name")[:SERVERS_OFFERED],
+        "servers": servers_to_launch(user, it).only("name")[:SERVERS_OFFERED],
+        "groups_addable": may(user, Action.EDIT, Place(it.environment)),
+        "launchable": {*groups_to_launch(user, it).values_list("pk", flat=True)},
     }
+
+
+def groups_to_launch(user: User, project: Project) -> ServerGroupQuerySet:
+    """The groups to which ``user`` may launch ``project``: the rule of a launch, for all at once."""
+    groups = ServerGroup.objects.reached_by(user, Action.OPERATE).filter(environment=project.environment)
+    if not reach(user, Action.OPERATE).covers(Place(project.environment)):
+        groups = groups.filter(pk__in=project.server_groups.values("pk"))
+    return groups
+
+
+def servers_to_launch(user: User, project: Project) -> QuerySet[Server]:
+    """The active servers of those groups."""
+    members = ServerGroup.servers.through.objects.filter(servergroup__in=groups_to_launch(user, project).values("pk"))
+    return Server.objects.filter(is_active=True, pk__in=members.values("server"))

@@ -5,14 +5,16 @@ from typing import Any
 from django.contrib import messages
 from django.db import transaction
 from django.forms import BaseInlineFormSet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect, render
+from django.http import HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from pages.names import proposed
-from people.access import Request, members_only, needs
+from people.access import Request, find, members_only
+from people.rights import insist, reach
+from people.roles import EVERYWHERE, Action
 from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
 from projects.guess.examples import example_script
 from projects.guess.proposal import Guess
@@ -20,10 +22,10 @@ from projects.models import Project
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs("projects.change_project")
-def project_edit(request: HttpRequest, pk: int) -> HttpResponse:
+@members_only
+def project_edit(request: Request, pk: int) -> HttpResponse:
     """Every setting of a project; a deployment may propose a name of the process that fits better."""
-    it = get_object_or_404(Project, pk=pk)
+    it = find(request.user, Project.objects, Action.EDIT, pk=pk)
     name = it.name  # what is typed stays in the form until it is right
     proposed = {"process_name": request.GET["process_name"]} if "process_name" in request.GET else None
     form = ProjectForm(request.POST or None, instance=it, initial=proposed, user=request.user)
@@ -36,10 +38,12 @@ def project_edit(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs("projects.add_project", "projects.change_project")
-def project_copy(request: HttpRequest, pk: int) -> HttpResponse:
+@members_only
+def project_copy(request: Request, pk: int) -> HttpResponse:
     """A new project with the settings, health checks and variables of this one; secrets are copied unseen."""
-    it = get_object_or_404(Project.objects.prefetch_related("variables", "health_checks"), pk=pk)
+    it = find(request.user, Project.objects.prefetch_related("variables", "health_checks"), Action.EDIT, pk=pk)
+    if not reach(request.user, Action.EDIT).holds_an_environment:
+        insist(request.user, Action.EDIT, EVERYWHERE)  # there is no place for a copy
     form = CopyForm(request.POST or None, user=request.user)
     if form.is_valid():
         copy = it.copy(form.cleaned_data["name"], form.cleaned_data["environment"])
@@ -55,23 +59,23 @@ def project_copy(request: HttpRequest, pk: int) -> HttpResponse:
 @members_only
 def project_names(request: Request) -> HttpResponse:
     """The names of projects that a box for one proposes."""
-    return proposed(request, Project.objects.all())
+    return proposed(request, Project.objects.reached_by(request.user))
 
 
-def project_variables(request: HttpRequest, pk: int) -> HttpResponseBase:
+def project_variables(request: Request, pk: int) -> HttpResponseBase:
     """The variables of a project, to be edited; the value of a secret is never shown."""
     return _rows(request, pk, Variables, "variables")
 
 
-def project_health(request: HttpRequest, pk: int) -> HttpResponseBase:
+def project_health(request: Request, pk: int) -> HttpResponseBase:
     """The health checks of a project, to be edited."""
     return _rows(request, pk, HealthChecks, "health")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs("projects.change_project")
-def _rows(request: HttpRequest, pk: int, kind: type[BaseInlineFormSet[Any, Project, Any]], part: str) -> HttpResponse:
-    it = get_object_or_404(Project, pk=pk)
+@members_only
+def _rows(request: Request, pk: int, kind: type[BaseInlineFormSet[Any, Project, Any]], part: str) -> HttpResponse:
+    it = find(request.user, Project.objects, Action.EDIT, pk=pk)
     rows: Any = kind(request.POST or None, instance=it)
     if rows.is_valid():
         with transaction.atomic():

@@ -9,37 +9,45 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from pages.forms import MultilineField
+from people.guarded_admin import GuardedAdmin, ReachedFilter
 from people.record import Act, Event, actor, record_all
 from people.recorded_admin import RecordedAdmin
+from people.rights import reach
+from people.roles import Action
 from servers import binding
 from servers.connection import try_connections
-from servers.forms import BoundServerForm, CredentialForm
+from servers.forms import BoundGroupForm, BoundServerForm, CredentialForm, left_without_group
 from servers.keys import fingerprint
 from servers.models import Credential, Server, ServerGroup
 
 
 @admin.register(Credential)
-class CredentialAdmin(RecordedAdmin[Credential]):
-    """Secrets go in and never come out, not even for users with view permission only."""
+class CredentialAdmin(GuardedAdmin[Credential], RecordedAdmin[Credential]):
+    """Secrets go in and never come out, not even for those who may edit them."""
+
+    seen_by = Action.EDIT
 
     form = CredentialForm
-    list_display = ("name", "username", "kind", "purpose", "has_private_key", "has_password", "server_count")
-    list_filter = ("kind", "purpose")
+    list_display = (
+        "name",
+        "username",
+        "environment",
+        "kind",
+        "purpose",
+        "has_private_key",
+        "has_password",
+        "server_count",
+    )
+    list_filter = ("environment", "kind", "purpose")
     search_fields = ("name", "username", "hosts")
-    readonly_fields = ("has_private_key", "has_passphrase", "has_password", "created_at", "updated_at")
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "strip": False}}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Credential]:
         return super().get_queryset(request).annotate(servers_with_it=Count("servers"))
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        shown = ("name", "username", "kind")
-        if obj is not None and not self.has_change_permission(request, obj):
-            return [
-                (None, {"fields": (*shown, "has_private_key", "has_passphrase", "has_password", "purpose", "hosts")})
-            ]
         return [
-            (None, {"fields": shown}),
+            (None, {"fields": ("name", "environment", "username", "kind")}),
             (_("Login by SSH key"), {"fields": ("private_key", "passphrase")}),
             (_("Login by password, or by key and password"), {"fields": ("password",)}),
             (_("Where it is sent"), {"fields": ("purpose", "hosts")}),
@@ -48,10 +56,6 @@ class CredentialAdmin(RecordedAdmin[Credential]):
     @admin.display(description=_("private key"), boolean=True)
     def has_private_key(self, credential: Credential) -> bool | None:
         return credential.has("private_key")
-
-    @admin.display(description=_("passphrase"), boolean=True)
-    def has_passphrase(self, credential: Credential) -> bool | None:
-        return credential.has("passphrase")
 
     @admin.display(description=_("password"), boolean=True)
     def has_password(self, credential: Credential) -> bool | None:
@@ -63,12 +67,14 @@ class CredentialAdmin(RecordedAdmin[Credential]):
 
 
 @admin.register(Server)
-class ServerAdmin(RecordedAdmin[Server]):
-    """Machines, and the button that tests the way to them."""
+class ServerAdmin(GuardedAdmin[Server], RecordedAdmin[Server]):
+    """Machines, and the button that tests the way to them. Their groups are chosen on the page of a group."""
+
+    chosen_by: ClassVar = {"jump_host": Action.OPERATE}
 
     form = BoundServerForm
     list_display = ("name", "address", "credential", "jump_host", "is_active", "connection_status", "last_checked_at")
-    list_filter = ("is_active", "connection_status", "groups__environment", "groups")
+    list_filter = ("is_active", "connection_status", "groups__environment", ("groups", ReachedFilter))
     list_select_related = ("credential", "jump_host")
     search_fields = ("name", "host")
     autocomplete_fields = ("credential", "jump_host")
@@ -84,11 +90,6 @@ class ServerAdmin(RecordedAdmin[Server]):
         secrets = (f"credential__{name}" for name in Credential.SECRETS)
         return super().get_queryset(request).select_related("credential").defer(*secrets)
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """A form that knows who fills it in."""
-        form = super().get_form(request, obj, change, **kwargs)
-        return type(form.__name__, (form,), {"user": request.user})
-
     def save_model(self, request: HttpRequest, obj: Server, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         binding.bind(obj, form.user)
@@ -102,18 +103,23 @@ class ServerAdmin(RecordedAdmin[Server]):
     def host_key_fingerprint(self, server: Server) -> str:
         return fingerprint(server.host_key) or str(_("No key is pinned yet."))
 
-    @admin.action(description=_("Test connection"), permissions=["change"])
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return bool(reach(request.user, Action.OPERATE))
+
+    @admin.action(description=_("Test connection"), permissions=["operate"])
     def test_connections(self, request: HttpRequest, queryset: QuerySet[Server]) -> None:
-        servers = [*Server.objects.filter(pk__in=queryset).select_related("credential", "jump_host")]
+        allowed = Server.objects.reached_by(request.user, Action.OPERATE).filter(pk__in=queryset.values("pk"))
+        servers = [*allowed.select_related("credential", "jump_host")]
         record_all(actor(), [Event(Act.TESTED, server) for server in servers])
         for report in try_connections(servers):
             self.message_user(request, str(report), messages.SUCCESS if report.ok else messages.ERROR)
 
 
 @admin.register(ServerGroup)
-class ServerGroupAdmin(RecordedAdmin[ServerGroup]):
+class ServerGroupAdmin(GuardedAdmin[ServerGroup], RecordedAdmin[ServerGroup]):
     """Servers that are deployed to together."""
 
+    form = BoundGroupForm
     list_display = ("name", "environment", "server_names", "description")
     list_filter = ("environment",)
     search_fields = ("name", "description", "servers__name")
@@ -121,6 +127,11 @@ class ServerGroupAdmin(RecordedAdmin[ServerGroup]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ServerGroup]:
         return super().get_queryset(request).prefetch_related("servers")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Not for whoever would lose its servers with it."""
+        may_delete = super().has_delete_permission(request, obj)
+        return may_delete and (obj is None or not left_without_group([*obj.servers.all()], obj, request.user))
 
     @admin.display(description=_("servers"))
     def server_names(self, group: ServerGroup) -> str:

@@ -1,5 +1,6 @@
 """Forms of servers, groups and credentials."""
 
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from django import forms
@@ -16,12 +17,15 @@ from pages.forms import (
     WriteOnlyInput,
     WriteOnlyTextarea,
 )
+from people.access import choices
 from people.record import saving
 from people.recorded_forms import RecordedForm
+from people.rights import Person, may, reach
+from people.roles import Action
 from servers import binding
 from servers.imports import ansible, openssh
 from servers.imports.listing import UnreadableListingError, check_size, text_of
-from servers.models import Credential, Server, ServerGroup
+from servers.models import Credential, Environment, Server, ServerGroup
 
 #: The states of a connection in the order of the tabs.
 STATES = [
@@ -53,7 +57,7 @@ class CredentialForm(SecretsForm[Credential]):
 class BoundServerForm(forms.ModelForm[Server]):
     """A server that sends its credential only where ``user``, who fills in the form, may have it sent."""
 
-    user: binding.Person
+    user: Person
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -63,7 +67,8 @@ class BoundServerForm(forms.ModelForm[Server]):
         super()._post_clean()  # type: ignore[misc]  # a hook of Django's that its types lack
         if self.errors:
             return
-        for field, said in binding.refusals(self.instance, self.former, may=binding.may_bind(self.user)).items():
+        found = binding.refusals(self.instance, self.former, free=lambda login: binding.may_bind(self.user, login))
+        for field, said in found.items():
             self.add_error(field if field in self.fields else None, said)
 
 
@@ -74,12 +79,24 @@ class CredentialChoice(NamedField[Credential]):
 
 
 class LoginChoice(CredentialChoice):
-    """A choice of logins, by name and user; the secrets are not even read."""
+    """A choice of logins, by name and user; the secrets are not even read.
+
+    The present one stays even if ``user`` may not see it, and is then called by its name alone.
+    """
+
+    user: Person = None
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(Credential.objects.defer(*Credential.SECRETS), **kwargs)
+        super().__init__(Credential.objects.none(), **kwargs)
+
+    def offer(self, user: Person, present: int | None) -> None:
+        """Offer those that ``user`` may use, and the present one."""
+        self.user = user
+        self.queryset = choices(user, Credential.objects, Action.EDIT, [present]).defer(*Credential.SECRETS)
 
     def label_from_instance(self, obj: Credential) -> str:
+        if not may(self.user, Action.EDIT, obj):
+            return obj.name
         return f"{obj.name} ({obj.username}, {obj.get_kind_display()})"
 
 
@@ -102,7 +119,11 @@ class GroupChoice(NamedField[ServerGroup]):
 
 
 class ServerForm(PickingForm, BoundServerForm):
-    """A server and the groups it is in. Its host key can be given beforehand; later it has a page of its own."""
+    """A server and the groups it is in. Its host key can be given beforehand; later it has a page of its own.
+
+    ``user`` puts it into groups, and takes it out of groups, of environments that they maintain; who maintains not all
+    of them leaves it in at least one.
+    """
 
     credential = LoginChoice(label=_("Credential"), empty_label=_("Choose a login"))
     groups = PickedField(ServerGroup.objects.all(), required=False, label=_("Groups"))
@@ -117,22 +138,37 @@ class ServerForm(PickingForm, BoundServerForm):
             "host_key": _("If you already know it. Empty: the key shown on the first connection is pinned."),
         }
 
-    def __init__(self, *args: Any, user: binding.Person, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.user = user
+        self.user, it = user, self.instance
         hops: Any = self.fields["jump_host"]
         hops.empty_label = _("none: it is reached directly")
-        if self.instance.pk is None and len(logins := list(Credential.objects.values_list("pk", flat=True)[:2])) == 1:
-            self.initial.setdefault("credential", logins[0])
-        if self.instance.pk is not None:
+        hops.queryset = choices(user, Server.objects, Action.OPERATE, [it.jump_host_id]).exclude(pk=it.pk)
+        logins: Any = self.fields["credential"]
+        logins.offer(user, it.credential_id)
+        if it.pk is None and len(known := logins.queryset.values_list("pk", flat=True)[:2]) == 1:
+            self.initial.setdefault("credential", known[0])
+        present = [*it.groups.values_list("pk", flat=True)] if it.pk else []
+        if it.pk is not None:
             del self.fields["host_key"]
-            hops.queryset = Server.objects.exclude(pk=self.instance.pk)
-            self.initial.setdefault("groups", [*self.instance.groups.values_list("pk", flat=True)])
-        if not user.has_perm("servers.change_servergroup"):
-            del self.fields["groups"]
+            self.initial.setdefault("groups", present)
+        groups: Any = self.fields["groups"]
+        groups.queryset = choices(user, ServerGroup.objects, Action.EDIT, present)
         for field in self.fields.values():
             if isinstance(field, NamedField):
                 field.settle()
+
+    def clean_groups(self) -> Collection[ServerGroup]:
+        """The chosen ones, and those that it is in and ``user`` may not take it out of."""
+        chosen: list[ServerGroup] = [*self.cleaned_data["groups"]]
+        if self.instance.pk:
+            fixed = self.instance.groups.exclude(pk__in=ServerGroup.objects.reached_by(self.user, Action.EDIT))
+            chosen += [group for group in fixed if group not in chosen]
+        if not chosen and not reach(self.user, Action.EDIT).is_everywhere:
+            raise forms.ValidationError(
+                _("Choose at least one group: a server in none is only for maintainers of all environments.")
+            )
+        return chosen
 
     def save(self, commit: bool = True) -> Server:
         """Write only the changed fields: a connection may have updated the others in the meantime."""
@@ -144,13 +180,44 @@ class ServerForm(PickingForm, BoundServerForm):
                 changed = [name for name in ServerForm.Meta.fields if name in self.changed_data]
                 server.save(update_fields=[*changed, "updated_at"])
             binding.bind(server, self.user)
-            if "groups" in self.fields:
-                server.groups.set(self.cleaned_data["groups"])
+            server.groups.set(self.cleaned_data["groups"])
         return server
 
 
-class GroupForm(PickingForm, RecordedForm[ServerGroup]):
-    """A group and its servers."""
+class BoundGroupForm(forms.ModelForm[ServerGroup]):
+    """A group that moves servers only where ``user``, who fills in the form, may have them."""
+
+    user: Person
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.former = self.instance.environment
+        self.present = [*self.instance.servers.all()] if self.instance.pk else []
+
+    def clean_servers(self) -> Collection[Server]:
+        """The chosen ones; whoever is taken out stays in another group."""
+        chosen: list[Server] = [*self.cleaned_data["servers"]]
+        gone = [server for server in self.present if server not in chosen]
+        if lost := left_without_group(gone, self.instance, self.user):
+            raise forms.ValidationError(
+                _("In no other group: %s. Such a server is only for maintainers of all environments.")
+                % ", ".join(map(str, lost))
+            )
+        return chosen
+
+    def clean(self) -> dict[str, Any]:
+        """With its environment, a group moves its servers: all of those must be the user's to edit."""
+        given: dict[str, Any] = super().clean() or self.cleaned_data
+        if self.instance.pk and given.get("environment") not in (None, self.former):
+            fixed = [server for server in given.get("servers", ()) if not may(self.user, Action.EDIT, server)]
+            if fixed:
+                why = _("You have no right to move these servers to another environment: %s.")
+                self.add_error("environment", why % ", ".join(map(str, fixed)))
+        return given
+
+
+class GroupForm(PickingForm, BoundGroupForm, RecordedForm[ServerGroup]):
+    """A group on a page of its own. ``user`` puts servers into it that they may edit, wherever else those are."""
 
     servers = ServersChoice(queryset=Server.objects.all(), required=False, label=_("Servers"))
 
@@ -159,6 +226,32 @@ class GroupForm(PickingForm, RecordedForm[ServerGroup]):
         fields = ("name", "description", "environment", "servers")
         widgets: ClassVar = {"description": forms.Textarea(attrs={"rows": 2})}
         help_texts: ClassVar = {"environment": _("Only projects of the same environment can be deployed here.")}
+
+    def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+        offer_environments(self, user)
+        servers: Any = self.fields["servers"]
+        servers.queryset = choices(user, Server.objects, Action.EDIT, [server.pk for server in self.present])
+
+
+def left_without_group(servers: Collection[Server], group: ServerGroup, user: Person) -> Collection[Server]:
+    """Those of ``servers`` that ``user`` would lose, because they are in no other group."""
+    if not servers or reach(user, Action.EDIT).is_everywhere:
+        return []
+    elsewhere = ServerGroup.servers.through.objects.exclude(servergroup=group.pk)
+    kept = {*elsewhere.filter(server__in=servers).values_list("server", flat=True)}
+    return [server for server in servers if server.pk not in kept]
+
+
+def offer_environments(form: forms.ModelForm[Any], user: Person) -> None:
+    """Let a form choose environments that ``user`` maintains; none at all only if they maintain all."""
+    reached, field = reach(user, Action.EDIT), form.fields["environment"]
+    allowed = {*reached.environments(Environment.values), *([""] if reached.is_everywhere else [])}
+    known: Any = field
+    known.choices = [(value, label) for value, label in known.choices if value in allowed]
+    if form.instance.pk is None and known.choices and form.initial.get("environment") not in allowed:
+        form.initial["environment"] = known.choices[0][0]
 
 
 class LoginForm(StyledForm, CredentialForm, RecordedForm[Credential]):
@@ -169,12 +262,16 @@ class LoginForm(StyledForm, CredentialForm, RecordedForm[Credential]):
         label=_("Used for"), choices=Credential.Purpose, required=False, initial=Credential.Purpose.BOTH
     )
     field_order = (
-        *("name", "username", "kind", "private_key", "passphrase", "with_password", "password", "purpose", "hosts"),
+        *("name", "environment", "username", "kind", "private_key", "passphrase", "with_password", "password"),
+        *("purpose", "hosts"),
     )
 
     class Meta:
         model = Credential
-        fields = ("name", "username", "kind", "private_key", "passphrase", "password", "purpose", "hosts")
+        fields = (
+            *("name", "environment", "username", "kind", "private_key", "passphrase", "password"),
+            *("purpose", "hosts"),
+        )
         field_classes: ClassVar = {"private_key": MultilineField, "hosts": MultilineField}
         widgets: ClassVar = {
             "kind": forms.RadioSelect,
@@ -185,8 +282,11 @@ class LoginForm(StyledForm, CredentialForm, RecordedForm[Credential]):
             "passphrase": _("If the private key has one."),
         }
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        environment: Any = self.fields["environment"]
+        environment.choices = [("", _("none: only for maintainers of all environments")), *Environment.choices]
+        offer_environments(self, user)
         self.initial["with_password"] = self.is_unreadable("password") or bool(self.instance.password)
 
     def clean(self) -> dict[str, Any]:
@@ -198,15 +298,16 @@ class LoginForm(StyledForm, CredentialForm, RecordedForm[Credential]):
 
 
 class ServerFilter(forms.Form):
-    """Selects the servers to list; invalid values are ignored."""
+    """Selects the servers to list; invalid values are ignored, and so are groups that ``user`` does not see."""
 
     status = forms.CharField(required=False)
     group = GroupChoice(ServerGroup.objects.all(), required=False, empty_label=_("All groups"))
     text = forms.CharField(required=False, max_length=100)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         group: Any = self.fields["group"]
+        group.queryset = ServerGroup.objects.reached_by(user)
         group.settle()
         if group.is_typed:
             group.widget.attrs["class"] = "form-control form-control-sm"

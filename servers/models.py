@@ -252,12 +252,13 @@ class Server(models.Model):
     @property
     def places(self) -> list[Place]:
         """Those of its groups; without any it stands everywhere."""
-        return [place for group in self.groups.all() for place in group.places] or [EVERYWHERE]
+        groups = self.groups.all() if self.pk else []
+        return [place for group in groups for place in group.places] or [EVERYWHERE]
 
     @property
     def seen_from(self) -> Iterator[Place]:
         """From wherever one of its groups is seen."""
-        for group in self.groups.all():
+        for group in self.groups.all() if self.pk else []:
             yield from group.seen_from
 
     @property

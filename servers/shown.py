@@ -1,12 +1,15 @@
 """What the pages of servers and groups show of the machines; deployer adds what was deployed there."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Prefetch, Q, QuerySet
 from django.http import QueryDict
-from django.shortcuts import get_object_or_404
 
+from people.access import find
+from people.rights import Person
+from people.roles import Action
 from servers.connection import ConnectionReport
 from servers.forms import ServerFilter
 from servers.keys import fingerprint
@@ -18,50 +21,66 @@ SERVERS_PAGE, GROUPS_PAGE = 50, 50
 BEHIND_SHOWN = 20
 
 
-def list_of_servers(query: QueryDict) -> dict[str, Any]:
-    """Every server that the address asks for, with the states to choose from."""
-    form = ServerFilter(query)
+def list_of_servers(query: QueryDict, user: Person) -> dict[str, Any]:
+    """Every server that the address asks for and ``user`` sees, with the states to choose from."""
+    form = ServerFilter(query, user=user)
+    page = page_of_servers(query, user)
     return {
         "form": form,
-        "page": page_of_servers(query),
-        "tabs": _tabs(form),
+        "page": page,
+        "tabs": _tabs(form, user),
         "is_filtered": bool(form.lookups() or form.status_lookups()),
+        "testable": testable(page, user),
     }
 
 
-def page_of_servers(query: QueryDict) -> "Page[Server]":
-    """The servers that a page of the list shows, by what its address asks for."""
-    form = ServerFilter(query)
-    servers = Server.objects.filter(form.lookups(), form.status_lookups()).select_related("jump_host")
+def page_of_servers(query: QueryDict, user: Person) -> "Page[Server]":
+    """The servers that a page of the list shows, by what its address asks for; ``seen_groups``: theirs in sight."""
+    form = ServerFilter(query, user=user)
+    servers = Server.objects.reached_by(user).filter(form.lookups(), form.status_lookups())
     servers = servers.distinct() if form.data.get("group") else servers
-    return Paginator(servers.prefetch_related("groups"), SERVERS_PAGE).get_page(query.get("page"))
+    groups = Prefetch("groups", ServerGroup.objects.reached_by(user), to_attr="seen_groups")
+    return Paginator(servers.select_related("jump_host").prefetch_related(groups), SERVERS_PAGE).get_page(
+        query.get("page")
+    )
 
 
-def one_server(it: Server, report: ConnectionReport | None = None) -> dict[str, Any]:
+def testable(servers: Iterable[Server], user: Person) -> set[int]:
+    """The ids of those whose connection ``user`` may test."""
+    rows = Server.objects.reached_by(user, Action.OPERATE).filter(pk__in=[server.pk for server in servers])
+    return {*rows.values_list("pk", flat=True)}
+
+
+def one_server(it: Server, user: Person, report: ConnectionReport | None = None) -> dict[str, Any]:
     """How a server is reached and which key it is known by, with the steps of a test that was just made."""
+    route = it.route()[:-1]
+    seen = Server.objects.reached_by(user)
     return {
         "server": it,
         "fingerprint": fingerprint(it.host_key),
-        "route": it.route()[:-1],
-        "behind": it.reached_through.all()[: BEHIND_SHOWN + 1],  # one more tells that there are more
+        "groups": ServerGroup.objects.reached_by(user).filter(servers=it),
+        "login_is_seen": Credential.objects.reached_by(user).filter(pk=it.credential_id).exists(),
+        "route": route,
+        "seen": {*seen.filter(pk__in=[hop.pk for hop in route]).values_list("pk", flat=True)},
+        "behind": seen.filter(jump_host=it)[: BEHIND_SHOWN + 1],  # one more tells that there are more
         "report": report,
     }
 
 
-def list_of_groups() -> QuerySet[ServerGroup, Any]:
-    """Every group, with how many servers it has, and how many of those are in each state."""
+def list_of_groups(user: Person) -> QuerySet[ServerGroup, Any]:
+    """Every group that ``user`` sees, with how many servers it has, and how many of those are in each state."""
     counts = {
         status: number_of_servers(server__is_active=True, server__connection_status=status)
         for status in Server.ConnectionStatus.values
     }
-    return ServerGroup.objects.annotate(
+    return ServerGroup.objects.reached_by(user).annotate(
         number=number_of_servers(), inactive=number_of_servers(server__is_active=False), **counts
     )
 
 
-def page_of_groups(query: QueryDict) -> "Page[ServerGroup]":
+def page_of_groups(query: QueryDict, user: Person) -> "Page[ServerGroup]":
     """The groups that a page of the list shows, by what its address asks for."""
-    groups = list_of_groups()
+    groups = list_of_groups(user)
     if text := query.get("text", "")[:100]:
         groups = groups.filter(Q(name__icontains=text) | Q(description__icontains=text))
     if environment := query.get("environment", ""):
@@ -69,19 +88,25 @@ def page_of_groups(query: QueryDict) -> "Page[ServerGroup]":
     return Paginator(groups, GROUPS_PAGE).get_page(query.get("page"))
 
 
-def one_group(pk: int) -> dict[str, Any]:
+def one_group(pk: int, user: Person) -> dict[str, Any]:
     """A group and its servers, as the list shows them. Raises `Http404`."""
-    return {"group": get_object_or_404(list_of_groups(), pk=pk), "page": page_of_servers(QueryDict(f"group={pk}"))}
+    group = find(user, ServerGroup.objects, pk=pk)
+    page = page_of_servers(QueryDict(f"group={pk}"), user)
+    return {"group": list_of_groups(user).get(pk=group.pk), "page": page, "testable": testable(page, user)}
 
 
-def list_of_credentials() -> QuerySet[Credential, Any]:
-    """Every login, without its secrets, with how many servers use it."""
-    return Credential.objects.defer(*Credential.SECRETS).annotate(number=Count("servers"))
+def list_of_credentials(user: Person) -> QuerySet[Credential, Any]:
+    """Every login that ``user`` may edit, without its secrets, with how many servers use it."""
+    return Credential.objects.reached_by(user).defer(*Credential.SECRETS).annotate(number=Count("servers"))
 
 
-def _tabs(form: ServerFilter) -> list[tuple[str, str, int]]:
+def _tabs(form: ServerFilter, user: Person) -> list[tuple[str, str, int]]:
     """Each state: its value, its name and how many servers have it."""
-    counts = Server.objects.filter(form.lookups()).aggregate(
-        **{f"in_{value}": Count("pk", filter=wanted, distinct=True) for value, _label, wanted in form.states()}
+    counts = (
+        Server.objects.reached_by(user)
+        .filter(form.lookups())
+        .aggregate(
+            **{f"in_{value}": Count("pk", filter=wanted, distinct=True) for value, _label, wanted in form.states()}
+        )
     )
     return [(value, str(label), counts[f"in_{value}"]) for value, label, _wanted in form.states()]

@@ -14,7 +14,7 @@ from typing import Any
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.launch import launch
 from deployer.models import Deployment
-from people.models import User
+from people.models import Grant, User
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
 from tests.parts.sshd import OpenSSHServer
@@ -27,6 +27,13 @@ def make_user(username: str = "", password: str = "correct horse", *, is_superus
     users = User.objects
     make = users.create_superuser if is_superuser else users.create_user
     return make(username=username or f"user-{next(_numbers)}", password=password, **values)
+
+
+def make_member(role: str, environment: str = "", project: int | None = None, **values: Any) -> Any:
+    """A user who is this in a place: everywhere, or in an environment, a project (by its number), or both."""
+    user = make_user(is_superuser=False, **values)
+    Grant.objects.create(user=user, role=role, environment=environment, project=project)
+    return user
 
 
 def make_credential(sshd: OpenSSHServer | None = None, **values: Any) -> Credential:

@@ -1,9 +1,10 @@
 """The JSON API below /api/v1/: launch, read, follow and cancel deployments with a bearer token.
 
 Every error has one shape: ``{"detail": sentence, "field": input at fault or "", "blocking": id or null}``, where
-``blocking`` is the deployment in the way. 400: a body that cannot be read; 401: no valid token; 404: an id that is not
-there; 409: another deployment is in the way, or this one is not in the state for it; 422: the input does not fit, has a
-name that is not known, or the launch is refused; 429: too many wrong tokens came from this address.
+``blocking`` is the deployment in the way. 400: a body that cannot be read; 401: no valid token; 403: the token's user
+sees it and has no right to do this, with who may; 404: an id that is not there, or out of sight; 409: another
+deployment is in the way, or this one is not in the state for it; 422: the input does not fit, has a name that is not
+known, or the launch is refused; 429: too many wrong tokens came from this address.
 """
 
 from collections.abc import Callable, Iterable
@@ -49,7 +50,9 @@ from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
 from deployer.releases.reader.names import ENCODINGS
-from people.models import ApiToken
+from people.models import ApiToken, User
+from people.rights import NotAllowedError, insist
+from people.roles import Action
 from people.sign_in import count_token_guess
 from people.writes import if_nobody_else_writes
 from projects.models import Project
@@ -303,6 +306,11 @@ def _unreadable(request: HttpRequest, error: DecryptionError) -> HttpResponse:
     return api.create_response(request, ErrorShape(detail=str(error)), status=409)
 
 
+@api.exception_handler(NotAllowedError)
+def _not_allowed(request: HttpRequest, error: NotAllowedError) -> HttpResponse:
+    return api.create_response(request, ErrorShape(detail=error.sentence), status=403)
+
+
 @api.exception_handler(HttpError)
 def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
     detail = str(error)
@@ -321,7 +329,7 @@ _INPUTS = {"project": "project_id", "server_groups": "server_group_ids"}
 #: The errors of endpoints that only tell; that tell of one thing; that do something; and that read a body for it.
 _TELLS = {401: ErrorShape, 422: ErrorShape, 429: ErrorShape}
 _TELLS_OF_ONE = {**_TELLS, 404: ErrorShape}
-_ACTS = {**_TELLS_OF_ONE, 409: ErrorShape}
+_ACTS = {**_TELLS_OF_ONE, 403: ErrorShape, 409: ErrorShape}
 _READS = {400: ErrorShape, **_ACTS}
 
 
@@ -347,18 +355,19 @@ def preflight(request: Any, asked: LaunchInput) -> PreflightShape:
 @paginate(DeploymentPages)
 def list_deployments(request: HttpRequest, filters: Query[DeploymentFilter]) -> QuerySet[Deployment]:
     """The newest first. A page ends early where its deployments have many servers: go on at `next_offset`."""
-    return filters.filter(_deployments())
+    return filters.filter(_deployments(_user_of(request)))
 
 
 @api.get("/deployments/{deployment_id}", response={200: DeploymentShape, **_TELLS_OF_ONE}, tags=["deployments"])
 def read_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
     """One deployment and what is known of each of its servers."""
-    return _all_of(_deployments(), [deployment_id], "deployment_id")[0]
+    return _one_of(_deployments(_user_of(request)), deployment_id, "deployment_id")
 
 
 @api.get("/deployments/{deployment_id}/log", response={200: LogPageShape, **_TELLS_OF_ONE}, tags=["deployments"])
 def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0) -> News:
     """Up to 500 lines after the id `after`. Ask again after `last_id` until `done`."""
+    _one_of(Deployment.objects.reached_by(_user_of(request)).only("pk"), deployment_id, "deployment_id")
     news = News.of(deployment_id, after)
     if news is None:
         raise _not_found(Deployment, [deployment_id], "deployment_id")
@@ -368,19 +377,19 @@ def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Fiel
 @api.post("/deployments/{deployment_id}/cancel", response={200: DeploymentShape, **_ACTS}, tags=["deployments"])
 def cancel_deployment(request: HttpRequest, deployment_id: Id, force: bool = False) -> Deployment:
     """Ask a deployment to stop; with `force`, scripts running on servers are ended too."""
-    deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
+    deployment = _operable(request, deployment_id)
     if not cancel(deployment, force=force):
         raise RefusedError(409, cancel_sentence(deployment, asked=False), field="deployment_id")
-    return _deployments().get(pk=deployment.pk)
+    return _deployments(_user_of(request)).get(pk=deployment.pk)
 
 
 @api.post("/deployments/{deployment_id}/continue", response={200: DeploymentShape, **_ACTS}, tags=["deployments"])
 def continue_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
     """Continue a deployment that is paused after its first batch."""
-    deployment = _all_of(_deployments(), [deployment_id], "deployment_id")[0]
+    deployment = _operable(request, deployment_id)
     if not go_on(deployment):
         raise RefusedError(409, continue_sentence(deployment, continued=False), field="deployment_id")
-    return _deployments().get(pk=deployment.pk)
+    return _deployments(_user_of(request)).get(pk=deployment.pk)
 
 
 @api.post("/deployments/{deployment_id}/retry", response={201: DeploymentShape, **_ACTS}, tags=["deployments"])
@@ -398,15 +407,15 @@ def roll_back_deployment(request: Any, deployment_id: Id) -> Status[Any]:
 @api.get("/projects", response={200: list[ProjectShape], **_TELLS}, tags=["projects and groups"])
 @paginate(Pages)
 def list_projects(request: HttpRequest) -> QuerySet[Project]:
-    """The projects, by name."""
-    return Project.objects.all()
+    """The projects that the token's user sees, by name."""
+    return Project.objects.reached_by(_user_of(request))
 
 
 @api.get("/projects/{project_id}/releases", response={200: list[ReleaseShape], **_TELLS_OF_ONE}, tags=["releases"])
 @paginate(Pages)
 def list_releases(request: HttpRequest, project_id: Id) -> QuerySet[Release]:
     """The releases that were built or uploaded, the newest first."""
-    project = _all_of(Project.objects.all(), [project_id], "project_id")[0]
+    project = _one_of(Project.objects.reached_by(_user_of(request)), project_id, "project_id")
     return project.releases.select_related("created_by")
 
 
@@ -424,14 +433,16 @@ def upload_release(
     `encoding` is that of the names in it, where it does not say that and it is not UTF-8: `gbk`, `shift-jis`, `big5`,
     `euc-kr`, `cp437` or `utf-8`.
     """
-    project = _all_of(Project.objects.all(), [project_id], "project_id")[0]
+    user = _user_of(request)
+    project = _one_of(Project.objects.reached_by(user), project_id, "project_id")
+    insist(user, Action.OPERATE, project)
     if encoding and encoding not in ENCODINGS:
         known = ", ".join(ENCODINGS)
         raise RefusedError(422, _("This encoding is not known. Known are: %s.") % known, field="encoding")
     values = {"note": note[:500], "encoding": encoding}
     file = cast(IO[bytes], package.file)
     try:
-        release = store_package(project, str(package.name), file, **values, created_by=request.auth.user)
+        release = store_package(project, str(package.name), file, **values, created_by=user)
     except (UnsafeArchiveError, StoreError) as error:
         raise RefusedError(422, str(error), field="package") from error
     return Status(201, release)
@@ -440,8 +451,9 @@ def upload_release(
 @api.get("/server-groups", response={200: list[ServerGroupShape], **_TELLS}, tags=["projects and groups"])
 @paginate(Pages)
 def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
-    """The server groups, by name."""
-    return ServerGroup.objects.prefetch_related(Prefetch("servers", Server.objects.only("name")))
+    """The server groups that the token's user sees, by name."""
+    names = Prefetch("servers", Server.objects.only("name"))
+    return ServerGroup.objects.reached_by(_user_of(request)).prefetch_related(names)
 
 
 @api.get("/version", response={200: VersionShape, **_TELLS}, tags=["about"])
@@ -451,25 +463,42 @@ def read_version(request: HttpRequest) -> dict[str, str]:
 
 
 def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
+    user = _user_of(request)
     asked = LaunchRequest(
-        _all_of(Project.objects.all(), [given.project_id], "project_id")[0],
-        _all_of(ServerGroup.objects.all(), given.server_group_ids, "server_group_ids"),
+        _one_of(Project.objects.reached_by(user), given.project_id, "project_id"),
+        _all_of(ServerGroup.objects.reached_by(user), given.server_group_ids, "server_group_ids"),
         deployment_type=given.deployment_type,
         branch=given.branch or "",
-        created_by=request.auth.user,
+        created_by=user,
         trigger=Deployment.Trigger.API,
         rebuild=given.rebuild,
         batches=given.batches,
         max_failures=given.max_failures,
     )
+    insist(user, Action.OPERATE, asked.project)
     return with_release(asked, given.release, rolls_back=given.is_rollback) if given.release else asked
+
+
+def _user_of(request: Any) -> User:
+    """The user by whose rights, narrowed by the token, a request acts."""
+    user: User = request.auth.user
+    return user
+
+
+def _operable(request: HttpRequest, deployment_id: int) -> Deployment:
+    """The deployment with which the user may do something. Raises `NotAllowedError` where they only see it."""
+    user = _user_of(request)
+    found = _one_of(_deployments(user), deployment_id, "deployment_id")
+    insist(user, Action.OPERATE, found)
+    return found
 
 
 def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deployment]) -> Status[Any]:
     """The deployment that ``action`` launches after an earlier one."""
-    earlier = _all_of(Deployment.objects.defer("plan"), [deployment_id], "deployment_id")[0]
+    user = _user_of(request)
+    earlier = _one_of(Deployment.objects.reached_by(user).defer("plan"), deployment_id, "deployment_id")
     try:
-        return Status(201, action(earlier, created_by=request.auth.user, trigger=Deployment.Trigger.API))
+        return Status(201, action(earlier, created_by=user, trigger=Deployment.Trigger.API))
     except LaunchRefusedError as error:
         raise _refusal(error, "deployment_id") from error
 
@@ -479,8 +508,9 @@ def _refusal(error: LaunchRefusedError, field: str) -> RefusedError:
     return RefusedError(409 if error.conflict else 422, error.message, field=field, blocking=blocking)
 
 
-def _deployments() -> QuerySet[Deployment]:
-    rows = Deployment.objects.select_related("created_by", "release").defer("plan")
+def _deployments(user: User) -> QuerySet[Deployment]:
+    """Those that the user sees, with all that is told of each."""
+    rows = Deployment.objects.reached_by(user).select_related("created_by", "release").defer("plan")
     return rows.prefetch_related(*_told_of_each())
 
 
@@ -488,6 +518,11 @@ def _told_of_each() -> "tuple[Prefetch[str], str]":
     """The servers and groups of deployments; of the servers no more than is told."""
     names = {name for name in TargetShape.model_fields if name not in {"server", "reason", "is_over"}}
     return Prefetch("targets", Target.objects.only("deployment", "server_name", *names)), "server_groups"
+
+
+def _one_of(rows: "QuerySet[Kept]", pk: int, field: str) -> Kept:
+    """The row with that id; or a refusal."""
+    return _all_of(rows, [pk], field)[0]
 
 
 def _all_of(rows: "QuerySet[Kept]", ids: Iterable[int], field: str) -> list[Kept]:

@@ -83,6 +83,7 @@ DEPLOYMENT: dict[str, Any] = {
     "cancel_requested_at": None,
     "force_requested_at": None,
     "url": "https://deployer.example.com/deployments/17/",
+    "launched_for": "",
 }
 
 
@@ -118,7 +119,8 @@ class TargetShape(Schema):
 
 
 class DeploymentShape(Schema):
-    """A deployment and its servers. ``created_by`` is a user name, ``rollback_from`` and ``retry_of`` are ids.
+    """A deployment and its servers. ``created_by`` is a user name, ``launched_for`` the webhook, the schedule or the
+    login on the machine that asked for it. ``rollback_from`` and ``retry_of`` are ids.
 
     ``paused_at`` is set while it waits, after its first batch, for somebody to continue it: ``is_paused`` then.
     ``is_over``: it has ended, and ``finished_at`` says when. ``cancel_requested_at`` is set once it was asked to stop,
@@ -154,6 +156,7 @@ class DeploymentShape(Schema):
     cancel_requested_at: Moment | None
     force_requested_at: Moment | None
     url: str
+    launched_for: str
 
     @staticmethod
     def resolve_created_by(deployment: Any) -> str | None:

@@ -23,9 +23,11 @@ from django.db.models import (
 )
 from django.db.models.functions import RowNumber
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from deployer.board.sightings import View, standings_of
 from deployer.models import Deployment, Release, Standing
+from people.rights import Person
 from projects.commands.proof import Identity
 from projects.models import Project
 
@@ -51,28 +53,32 @@ SELECT
 
 
 def seen() -> str:
-    """Changes whenever the overview does, and each minute, for the times that are told on it. One small query."""
+    """Changes whenever the overview does, and each minute, for the times that are told on it. One small query.
+
+    It is the same for everybody, whatever they see of it, and nobody can tell from it how much there is.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_SEEN)
         row = cursor.fetchone()
-    moments = (str(value).translate({ord(sign): None for sign in " -:+."}) for value in row)
-    return f"{'.'.join(moments)}.{int(timezone.now().timestamp()) // 60}"
+    moments = [*map(str, row), str(int(timezone.now().timestamp()) // 60)]
+    return salted_hmac("deployer.overview", " ".join(moments), algorithm="sha256").hexdigest()[:32]
 
 
 @dataclass
 class Running:
     """One project on the board: what was ``left`` there last, what is ``active`` now, and what its servers run.
 
-    ``count`` are its servers, ``bad`` of them differ, could not be seen or did not end well, ``unseen`` were not
-    looked at since they were changed. ``releases`` are the versions that were seen live, what deployer knows of each,
-    and the numbers of servers. ``views`` are some servers, those that need attention first; ``youngest`` is the
-    process that was started last.
+    ``operable``: who looks may launch it. ``count`` are its servers, ``bad`` of them differ, could not be seen or did
+    not end well, ``unseen`` were not looked at since they were changed. ``releases`` are the versions that were seen
+    live, what deployer knows of each, and the numbers of servers. ``views`` are some servers, those that need attention
+    first; ``youngest`` is the process that was started last.
     """
 
     project: Project
     left: Deployment | None = None
     active: Deployment | None = None
     failed: Deployment | None = None
+    operable: bool = False
     count: int = 0
     bad: int = 0
     wrong: int = 0
@@ -98,42 +104,45 @@ class Running:
         return max(self.wrong - len(named), 0)
 
 
-def deployed() -> QuerySet[Project]:
-    """The projects that were ever deployed, by name."""
-    return Project.objects.filter(Exists(Deployment.objects.filter(project=OuterRef("pk"))))
+def deployed(user: Person) -> QuerySet[Project]:
+    """The projects that ``user`` sees and that were ever deployed, by name."""
+    deployments = Deployment.objects.reached_by(user).filter(project=OuterRef("pk"))
+    return Project.objects.reached_by(user).filter(Exists(deployments))
 
 
-def _wrong() -> Any:
-    return Standing.objects.filter(server__is_active=True).with_state().filter(is_wrong=1).order_by()
+def _wrong(user: Person) -> Any:
+    shown = Project.objects.reached_by(user).order_by().values("pk")
+    rows = Standing.objects.filter(server__is_active=True, project__in=shown)
+    return rows.with_state().filter(is_wrong=1).order_by()
 
 
-def differing() -> QuerySet[Project]:
-    """Those that are not as deployer left them, or could not be looked at."""
-    return Project.objects.filter(pk__in=_wrong().values("project"))
+def differing(user: Person) -> QuerySet[Project]:
+    """Those that ``user`` sees and that are not as deployer left them, or could not be looked at."""
+    return Project.objects.filter(pk__in=_wrong(user).values("project"))
 
 
-def first_differing(most: int) -> list[tuple[int, str, bool]]:
-    """At most so many of them: id, name, and whether a difference was seen; those where one was come first."""
-    rows = _wrong().values("project", "project__name").annotate(seen=Max("is_different"))
+def first_differing(user: Person, most: int) -> list[tuple[int, str, bool]]:
+    """At most so many of those: id, name, and whether a difference was seen; those where one was come first."""
+    rows = _wrong(user).values("project", "project__name").annotate(seen=Max("is_different"))
     first = rows.order_by("-seen", "project__name")[:most]
     return [(row["project"], row["project__name"], bool(row["seen"])) for row in first]
 
 
-def rows_of(projects: Iterable[Project], named: int = NAMED) -> list[Running]:
+def rows_of(user: Person, projects: Iterable[Project], named: int = NAMED) -> list[Running]:
     """The rows of these projects; however many servers they have, as many questions to the database.
 
-    Each names so many of its servers.
+    Each names so many of its servers, and of its deployments those that ``user`` sees.
     """
     found = {project.pk: Running(project) for project in projects}
-    _add_deployments(found)
+    _add_deployments(user, found)
     _add_numbers(found)
     _add_views(found, named)
     return list(found.values())
 
 
-def _add_deployments(found: dict[int, Running]) -> None:
+def _add_deployments(user: Person, found: dict[int, Running]) -> None:
     """What was launched last, what went well last, and what has not ended."""
-    of = Deployment.objects.filter(project=OuterRef("pk")).order_by("-id").values("pk")
+    of = Deployment.objects.reached_by(user).filter(project=OuterRef("pk")).order_by("-id").values("pk")
     ids = {
         "left": Subquery(of.filter(status=Deployment.Status.SUCCESS, finished_at__isnull=False)[:1]),
         "ended": Subquery(of.filter(finished_at__isnull=False)[:1]),

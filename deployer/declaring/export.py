@@ -31,11 +31,16 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def as_yaml(project: Project) -> str:
-    """Every setting, health check and variable of a project; a secret is the name of an environment variable."""
+def as_yaml(project: Project, *, sees_login: bool = True) -> str:
+    """Every setting, health check and variable of a project; a secret is the name of an environment variable.
+
+    Who does not see its git credential gets a file that leaves that as it is.
+    """
     variables = list(project.variables.all())
     secrets = secret_names(project, variables)
     declared = {name: _value(project, name) for name in declared_fields(Project)}
+    if not sees_login:
+        del declared["git_credential"]
     declared["health_checks"] = [_declared(check) for check in project.health_checks.all()]
     declared["variables"] = [_variable(row, secrets) for row in variables]
     body = yaml.dump(
@@ -86,4 +91,6 @@ def _unsaid(field: Any) -> Any:
 def _value(row: models.Model, name: str) -> Any:
     """A value as it is written to a file: another row by its name, a choice as plain text."""
     value = getattr(row, name)
+    if isinstance(declared_fields(type(row))[name], models.ManyToManyField):
+        return [str(each) for each in value.all()]
     return str(value) if isinstance(value, (str, models.Model)) else value

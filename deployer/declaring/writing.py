@@ -4,7 +4,7 @@ It is compared and checked before that transaction begins: on SQLite nobody else
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,10 @@ from deployer.declaring.reading import (
     read_files,
     secret_fields,
 )
+from people.models import User
 from people.record import BeforeAll, delete
+from people.rights import may, who_may
+from people.roles import Action
 from projects.models import HealthCheck, Project, Variable
 from servers import binding
 from servers.fields import is_unreadable
@@ -35,6 +38,8 @@ from servers.sentences import sentences
 
 #: What the record says of each row.
 _NOTE = gettext_noop("declared in a file")
+#: Fields by which a row uses another one, and what somebody needs the right to do with that.
+_USED = {"credential": Action.EDIT, "git_credential": Action.EDIT, "jump_host": Action.SEE}
 #: What stands where a value may not be shown.
 HIDDEN = object()
 
@@ -79,15 +84,18 @@ def _in_words(value: Any) -> str:
     return printable(value) if isinstance(value, str) and value else repr(value)
 
 
-def apply(files: Sequence[DeclarationFile], *, dry_run: bool = False, may_bind: bool = False) -> list[RowChange]:
+def apply(
+    files: Sequence[DeclarationFile], *, dry_run: bool = False, may_bind: bool = False, acting: User | None = None
+) -> list[RowChange]:
     """Make the database what ``files`` declare, and say what changed.
 
-    A credential that the files only name is sent to the hosts that it is for, and to new ones where ``may_bind``; one
-    that they declare without hosts is bound to those that they use it for.
+    It is done with the rights of ``acting``; without somebody it is not asked about rights. A credential that the files
+    only name is sent to the hosts that it is for, and to new ones where ``may_bind``; one that they declare without
+    hosts is bound to those that they use it for.
 
     Raises `DeclarationError`, with nothing written. With ``dry_run`` everything is done, checked and undone.
     """
-    writer = _Writer(read_files(files), may_bind=may_bind)
+    writer = _Writer(read_files(files), may_bind=may_bind, acting=acting)
     writer.prepare()
     if writer.mistakes:
         raise DeclarationError(writer.mistakes)
@@ -126,10 +134,11 @@ class _Prepared:
 class _Writer(Mistakes):
     """Compares entries with the database, and writes what differs: credentials first, projects last."""
 
-    def __init__(self, entries: Sequence[Declared], *, may_bind: bool) -> None:
+    def __init__(self, entries: Sequence[Declared], *, may_bind: bool, acting: User | None) -> None:
         super().__init__()
         self._entries = entries
         self._may_bind = may_bind
+        self._acting = acting
         self._unbound: set[str] = set()
         self._logins: dict[int, Credential] = {}
         self._declared = {(entry.model, entry.name) for entry in entries}
@@ -165,14 +174,42 @@ class _Writer(Mistakes):
         changed = [it for it in self._prepared if it.change.created or it.change.fields]
         recorded = [(rows, BeforeAll(model, _numbers(rows))) for model, rows in _by_model(changed)]
         reached = [it for it in changed if any(each.field == "jump_host" for each in it.change.fields)]
+        touched = [*_touched(changed)]
+        self._need_right(touched)
+        if self.mistakes:
+            return  # nothing is written that they may not change as it is
         for model in SECTIONS.values():
             for it in changed:
                 if it.entry.model is model:
                     self._save(it)
             if model is Server:
                 self._set_jump_hosts(reached)
+        self._need_right([*touched, *_touched(it for it in changed if it.change.created)])
+        self._need_used(changed)
         for rows, before in recorded:
             before.record(_numbers(rows), _NOTE)
+
+    def _need_right(self, touched: Iterable[tuple[Declared, models.Model]]) -> None:
+        """Say of each row, as it is stored now, if it is not theirs to edit: asked before it is changed and after."""
+        for entry, row in touched if self._acting else ():
+            stored: Any = type(row)._default_manager.filter(pk=row.pk).first() if row.pk else None
+            if stored is not None:
+                self._need(Action.EDIT, stored, entry, entry.place)
+
+    def _need_used(self, changed: Iterable[_Prepared]) -> None:
+        """The same of what the rows begin to use: logins, which must be theirs to edit, and jump hosts."""
+        for it in changed if self._acting else ():
+            for name in {each.field for each in it.change.fields} & _USED.keys():
+                used: Any = getattr(it.row, name)
+                if used is not None and used.pk:
+                    self._need(_USED[name], used, it.entry, it.entry.places.get(name, it.entry.place))
+
+    def _need(self, action: Action, thing: Any, entry: Declared, place: Position) -> None:
+        if not may(self._acting, action, thing) and str(place) not in self.wrong:
+            words = {"user": self._acting, "kind": thing._meta.verbose_name, "name": printable(str(thing))}
+            who = ", ".join(who_may(action, thing)) or _("nobody")
+            said = _("%(user)s has no right to this %(kind)s, “%(name)s”.") % words
+            self.note(place, sentences(said, _("These people may: %s.") % who))
 
     def _set_jump_hosts(self, reached: Sequence[_Prepared]) -> None:
         """All are set before any is checked, so that a chain can be reversed."""
@@ -316,12 +353,12 @@ class _Writer(Mistakes):
         """The same for a server. What the files declare with its hosts goes to those, through whatever jump host."""
         credential, purpose = server.credential, Credential.Purpose.SERVERS
         if not credential.serves(purpose) or self._is_free(credential):
-            said = binding.refusals(server, former, may=True)
+            said = binding.refusals(server, former, free=lambda _login: True)
         elif (Credential, credential.name) in self._declared:
             why = binding.not_for(credential, server.endpoint, purpose)
             said = {"host": why} if why else {}
         else:
-            said = binding.refusals(server, former, may=False)
+            said = binding.refusals(server, former, free=lambda _login: False)
         if not self._is_bound(entry, said):
             return False
         credential.bind(server.endpoint)
@@ -329,7 +366,8 @@ class _Writer(Mistakes):
 
     def _is_free(self, credential: Credential) -> bool:
         """Whether it may be sent to new hosts."""
-        return self._may_bind or credential.name in self._unbound
+        is_theirs = self._acting is None or may(self._acting, Action.EDIT, credential)
+        return is_theirs and (self._may_bind or credential.name in self._unbound)
 
     def _is_bound(self, entry: Declared, said: dict[str, str]) -> bool:
         """Whether nothing is ``said`` against it, by field; that is noted where the file says so."""
@@ -379,6 +417,17 @@ class _Writer(Mistakes):
             it.servers = list(servers.values())
             names = [", ".join(sorted(group)) for group in (old, servers)]
             it.change.fields.append(FieldChange("servers", names[0] if old else None, names[1]))
+
+
+def _touched(changed: Iterable[_Prepared]) -> Iterator[tuple[Declared, models.Model]]:
+    """The rows that are changed, and the servers that come into a group or leave one, each with what declares it."""
+    for it in changed:
+        if it.row.pk:
+            yield it.entry, it.row
+        if it.servers is not None:
+            row: Any = it.row
+            before = {*row.servers.all()} if row.pk else set()
+            yield from ((it.entry, server) for server in {*before} ^ {server for server in it.servers if server.pk})
 
 
 def _stored(row: models.Model, name: str) -> Any:

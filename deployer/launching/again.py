@@ -11,25 +11,30 @@ from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Release, Target
 from deployer.releases.versions import recorded
 from people.models import User
+from people.rights import insist
+from people.roles import Action
 from servers.models import ServerGroup
 
 
-def retry_failed(earlier: Deployment, *, created_by: User | None, trigger: str) -> Deployment:
+def retry_failed(earlier: Deployment, *, created_by: User | None, trigger: str, launched_for: str = "") -> Deployment:
     """Launch what `request_to_retry` asks for."""
-    return launch(request_to_retry(earlier, created_by=created_by, trigger=trigger))
+    return launch(request_to_retry(earlier, created_by=created_by, trigger=trigger, launched_for=launched_for))
 
 
-def launch_rollback(latest: Deployment, *, created_by: User | None, trigger: str) -> Deployment:
+def launch_rollback(latest: Deployment, *, created_by: User | None, trigger: str, launched_for: str = "") -> Deployment:
     """Launch what `request_to_roll_back` asks for."""
-    return launch(request_to_roll_back(latest, created_by=created_by, trigger=trigger))
+    return launch(request_to_roll_back(latest, created_by=created_by, trigger=trigger, launched_for=launched_for))
 
 
-def request_to_retry(earlier: Deployment, *, created_by: User | None, trigger: str) -> LaunchRequest:
+def request_to_retry(
+    earlier: Deployment, *, created_by: User | None, trigger: str, launched_for: str = ""
+) -> LaunchRequest:
     """The same type and release again, for the servers of ``earlier`` that are not as they should be.
 
     Refused while it runs, when every server has succeeded, when a newer deployment has changed one of them, and when
-    one is no longer in any of its groups.
+    one is no longer in any of its groups. It acts with the rights of ``created_by``, not of whoever launched the first.
     """
+    _need_right(created_by, earlier)
     _need_ended(earlier)
     left = list(earlier.targets.exclude(status=Target.Status.SUCCESS).exclude(server=None))
     only = frozenset(target.server_id for target in left if target.server_id is not None)
@@ -48,18 +53,22 @@ def request_to_retry(earlier: Deployment, *, created_by: User | None, trigger: s
         branch=earlier.commit_hash or earlier.branch,
         created_by=created_by,
         trigger=trigger,
+        launched_for=launched_for,
         release=_again(earlier.release),
         only=only,
         retry_of=earlier,
     )
 
 
-def request_to_roll_back(latest: Deployment, *, created_by: User | None, trigger: str) -> LaunchRequest:
+def request_to_roll_back(
+    latest: Deployment, *, created_by: User | None, trigger: str, launched_for: str = ""
+) -> LaunchRequest:
     """The release that the servers of ``latest`` themselves recorded before it: no clone, no build.
 
     One that had failed there is passed over, for the one before it. Refused where there is none, where the servers
-    had different ones, and when a newer full deployment has touched one.
+    had different ones, and when a newer full deployment has touched one. It acts with the rights of ``created_by``.
     """
+    _need_right(created_by, latest)
     _need_ended(latest)
     if latest.is_restart_only:
         raise LaunchRefusedError(
@@ -73,6 +82,7 @@ def request_to_roll_back(latest: Deployment, *, created_by: User | None, trigger
         branch=release.commit_hash,
         created_by=created_by,
         trigger=trigger,
+        launched_for=launched_for,
         release=release,
         rollback_from=latest,
     )
@@ -104,6 +114,12 @@ def _release_before(latest: Deployment) -> Release:
             % {"number": latest.pk, "why": why}
         )
     return stored(latest.project, versions[0])
+
+
+def _need_right(user: User | None, deployment: Deployment) -> None:
+    """Raises `NotAllowedError`: before anything is told of the servers."""
+    if user is not None:
+        insist(user, Action.OPERATE, deployment)
 
 
 def _need_ended(deployment: Deployment) -> None:

@@ -18,7 +18,9 @@ class LaunchRequest:
 
     With a ``release`` nothing is cloned or built; without one, a stored release of the same commit and build settings
     is used again unless ``rebuild`` is set. ``only`` are ids of servers: the others of the groups are left out.
-    ``batches`` and ``max_failures`` replace the project's for this launch.
+    ``batches`` and ``max_failures`` replace the project's for this launch. It acts with the rights of ``created_by``;
+    without one it was asked for on this machine, by whoever has the data folder, and is not asked about rights.
+    ``launched_for`` is the webhook, the schedule or the login on the machine.
     """
 
     project: Project
@@ -26,6 +28,7 @@ class LaunchRequest:
     deployment_type: str = Deployment.Type.FULL
     branch: str = ""
     created_by: User | None = None
+    launched_for: str = ""
     trigger: str = Deployment.Trigger.WEB
     release: Release | None = None
     only: frozenset[int] | None = None

@@ -8,6 +8,7 @@ from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Release
 from deployer.releases.versions import recorded
+from people.models import User
 from projects.models import Project
 
 #: Asks for the release that the servers themselves had before the live one.
@@ -17,8 +18,9 @@ PREVIOUS = "previous"
 def with_release(request: LaunchRequest, version: str, *, rolls_back: bool = False) -> LaunchRequest:
     """``request`` with a release that is stored already: no clone, no build.
 
-    ``version`` is one of the project's own or of another project of the same repository, or `PREVIOUS`, which is
-    refused where the servers had different ones. ``rolls_back``: the deployment is recorded as one that goes back.
+    ``version`` is one of the project's own or of another project of the same repository that the launcher sees, or
+    `PREVIOUS`, which is refused where the servers had different ones. ``rolls_back``: the deployment is recorded as one
+    that goes back.
     """
     if request.is_restart_only:
         raise LaunchRefusedError(
@@ -28,7 +30,7 @@ def with_release(request: LaunchRequest, version: str, *, rolls_back: bool = Fal
         raise LaunchRefusedError(_("Choose a branch or a release, not both."), field="release")
     if version == PREVIOUS:
         version = _previous(request)
-    release = stored(request.project, version)
+    release = stored(request.project, version, request.created_by)
     latest = Deployment.objects.ended().filter(project=request.project).defer("plan").first() if rolls_back else None
     return replace(request, release=release, branch=release.commit_hash, rollback_from=latest)
 
@@ -48,13 +50,15 @@ def _previous(request: LaunchRequest) -> str:
     return versions.pop()
 
 
-def stored(project: Project, version: str) -> Release:
-    release = Release.objects.deployable_to(project).filter(version=version).first()
+def stored(project: Project, version: str, launcher: User | None = None) -> Release:
+    """The stored release with that version: of those that ``launcher`` sees, if one is named."""
+    releases = Release.objects.all() if launcher is None else Release.objects.reached_by(launcher)
+    release = releases.deployable_to(project).filter(version=version).first()
     if release is not None:
         return release
-    known = Release.objects.filter(version=version).select_related("project").first()
+    known = releases.filter(version=version).select_related("project").first()
     if known is None:
-        listed = ", ".join(Release.objects.deployable_to(project).values_list("version", flat=True)[:10])
+        listed = ", ".join(releases.deployable_to(project).values_list("version", flat=True)[:10])
         why = _("There is no release “%(version)s”. Stored releases: %(listed)s.")
         raise LaunchRefusedError(why % {"version": version, "listed": listed or _("none")}, field="release")
     if not known.archive:

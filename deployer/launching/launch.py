@@ -18,7 +18,9 @@ from servers.sentences import as_stored
 
 
 def launch(request: LaunchRequest) -> Deployment:
-    """Write the deployment and its targets and put it on the queue; or raise `LaunchRefusedError`.
+    """Write the deployment and its targets and put it on the queue.
+
+    Raises `LaunchRefusedError`, or `NotAllowedError`.
 
     The project's configuration is frozen into the plan, so that editing it later changes nothing here.
     """
@@ -50,6 +52,7 @@ def _written(request: LaunchRequest, accepted: Accepted) -> Deployment:
         deployment_type=request.deployment_type,
         branch=accepted.branch,
         created_by=request.created_by,
+        launched_for=request.launched_for,
         trigger=request.trigger,
         plan=accepted.plan.to_json(),
         release=release,

@@ -1,4 +1,7 @@
-"""The one place where a launch is accepted or refused: form, API and command line all come through here."""
+"""The one place where a launch is accepted or refused: form, API and command line all come through here.
+
+The right to launch is asked about first; that refusal is a `NotAllowedError`, as everywhere.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +13,8 @@ from django.utils.translation import gettext as _
 from deployer.launching.asked import LaunchRequest
 from deployer.models import Deployment, validated_branch
 from deployer.plan import Check, Plan
+from people.rights import NotAllowedError, insist
+from people.roles import Action
 from projects.commands import expectation
 from projects.models import Project
 from projects.validators import validate_batches
@@ -52,7 +57,10 @@ Rule = Callable[[LaunchRequest], LaunchRefusedError | None]
 
 
 def check_launch(request: LaunchRequest) -> Accepted:
-    """Every rule of a launch but the one that the database keeps. Raises the `LaunchRefusedError` of the first."""
+    """Every rule of a launch but the one that the database keeps.
+
+    Raises the `LaunchRefusedError` of the first that refuses, or `NotAllowedError`.
+    """
     for rule in RULES:
         if refusal := rule(request):
             raise refusal
@@ -74,6 +82,22 @@ def refusal_while_active(project: Project) -> LaunchRefusedError:
         blocking=blocking,
         conflict=True,
     )
+
+
+def may_launch(request: LaunchRequest) -> bool:
+    """Whether whoever asks has the right to: then a button leads there."""
+    try:
+        _is_allowed(request)
+    except NotAllowedError:
+        return False
+    return True
+
+
+def _is_allowed(request: LaunchRequest) -> None:
+    """Raises `NotAllowedError`."""
+    if request.created_by is not None:
+        project = request.project
+        insist(request.created_by, Action.OPERATE, project, *project.reached_by_launch(request.groups))
 
 
 def _has_a_type(request: LaunchRequest) -> LaunchRefusedError | None:
@@ -192,6 +216,7 @@ def _unless_valid(validate: Callable[[str], Any], value: str, field: str) -> Lau
 
 #: In this order: the first that refuses is the one that is told.
 RULES: tuple[Rule, ...] = (
+    _is_allowed,
     _has_a_type,
     _has_a_script,
     _has_code,

@@ -1,5 +1,7 @@
 """Shared by the operator's commands: refusals as one sentence, watching a deployment, the site's address."""
 
+import os
+import pwd
 import sys
 import time
 from collections.abc import Iterable
@@ -18,7 +20,10 @@ from deployer.keyring import MissingKeyError, refuse_missing_keys
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.reading import LogRow, News
 from deployer.log.terminal import plain
-from deployer.models import Deployment
+from deployer.models import Deployment, DeploymentQuerySet
+from people import rights
+from people.models import User
+from people.roles import Action
 from projects.commands.proof import proof_in_words
 from servers.fields import DecryptionError
 from servers.sentences import because, clauses, sentence, sentences
@@ -66,6 +71,8 @@ class OperatorCommand(SpokenCommand):
             if self.needs_keys:
                 refuse_missing_keys()
             return super().execute(*args, **options)
+        except rights.NotAllowedError as error:
+            raise refused(error.sentence) from error
         except (DecryptionError, UnknownMigrationsError, MissingKeyError) as error:
             raise refused(str(error)) from error
         except (OperationalError, ProgrammingError) as error:
@@ -75,12 +82,61 @@ class OperatorCommand(SpokenCommand):
             ) from error
 
 
-class WatchingCommand(OperatorCommand):
+class ActingCommand(OperatorCommand):
+    """A command that acts for a user with ``--as``, by their rights; else for whoever has the data folder.
+
+    They have all that there is in any case: nothing is asked then.
+    """
+
+    acting: User | None = None
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--as", dest="acting", metavar="USER", help=_("act for this user: with their rights, under their name")
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if (name := options.get("acting")) is not None:
+            self.acting = User.objects.filter(username=name, is_active=True).first()
+            if self.acting is None:
+                raise refused(_("There is no active user “%s”.") % printable(name))
+        self.act(options)
+
+    def act(self, options: dict[str, Any]) -> None:
+        """Do it."""
+        raise NotImplementedError
+
+    @property
+    def launcher(self) -> dict[str, Any]:
+        """Who launches, for a launch."""
+        return {"created_by": self.acting, "trigger": Deployment.Trigger.CLI, "launched_for": login_of_machine()}
+
+    def operable(self, number: int) -> Deployment:
+        """The deployment with this number, if they may operate it; or a refusal."""
+        found = existing(number, Deployment.objects.reached_by(self.acting) if self.acting else None)
+        if self.acting:
+            rights.insist(self.acting, Action.OPERATE, found)
+        return found
+
+
+def login_of_machine() -> str:
+    """The name of who calls this, on this machine; with sudo, who called that."""
+    number = os.getuid()
+    if number == 0 and (caller := os.environ.get("SUDO_USER")):
+        return caller[:200]
+    try:
+        return pwd.getpwuid(number).pw_name[:200]
+    except KeyError:
+        return str(number)
+
+
+class WatchingCommand(ActingCommand):
     """A command that starts a deployment and, with ``--wait``, watches it to its end."""
 
     to_stderr = False
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         self.add_wait(parser)
         parser.add_argument("--json", action="store_true", help=_("print one JSON object on standard output"))
 
@@ -166,9 +222,9 @@ class LaunchAgain(WatchingCommand):
         parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))
         super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, options: dict[str, Any]) -> None:
         self.to_stderr = options["json"]
-        earlier = existing(options["id"])
+        earlier = self.operable(options["id"])
         try:
             launched = self.launch_from(earlier)
         except LaunchRefusedError as error:
@@ -180,9 +236,10 @@ class LaunchAgain(WatchingCommand):
         raise NotImplementedError
 
 
-def existing(number: int) -> Deployment:
-    """The deployment with this number; or a refusal."""
-    found = Deployment.objects.select_related("project", "created_by").defer("plan").filter(pk=number).first()
+def existing(number: int, rows: DeploymentQuerySet | None = None) -> Deployment:
+    """The deployment with this number, of ``rows`` if they are given; or a refusal."""
+    rows = Deployment.objects.all() if rows is None else rows
+    found = rows.select_related("project", "created_by").defer("plan").filter(pk=number).first()
     if found is None:
         raise unknown(number)
     return found

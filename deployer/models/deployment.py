@@ -201,6 +201,12 @@ class Deployment(models.Model):
         verbose_name=_("release"),
     )
     trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger, default=Trigger.WEB)
+    launched_for = models.CharField(
+        _("launched for"),
+        max_length=200,
+        blank=True,
+        help_text=_("The webhook, the schedule, or the login on the machine that asked for it."),
+    )
     cancel_requested_at = models.DateTimeField(_("cancel requested"), null=True, blank=True)
     force_requested_at = models.DateTimeField(_("force requested"), null=True, blank=True)
     paused_at = models.DateTimeField(_("paused"), null=True, blank=True)
@@ -246,6 +252,11 @@ class Deployment(models.Model):
     def seen_from(self) -> list[Place]:
         """The same."""
         return self.places
+
+    @property
+    def launched_by(self) -> str:
+        """Who launched it: the user, else the webhook, schedule or login; empty where neither is known."""
+        return self.created_by.get_username() if self.created_by else self.launched_for
 
     @property
     def is_active(self) -> bool:
@@ -415,6 +426,10 @@ null_once_ended.lazy_sub_objs = True  # type: ignore[attr-defined]  # as Django'
 class TargetQuerySet(models.QuerySet["Target"]):
     """Servers of deployments."""
 
+    def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
+        """Those of the deployments with which ``user`` may do this."""
+        return self.filter(reach(user, action).condition("deployment__environment", "deployment__project"))
+
     def update(self, **values: Any) -> int:
         """Also raises the revision, so that pages see the change, and renews what is kept of the servers."""
         if not _is_left(values):
@@ -555,6 +570,16 @@ class Target(models.Model):
             models.Index(fields=["deployment", "revision"], name="target_revisions"),
             models.Index(fields=["server", "-id"], name="deployments_of_server"),
         ]
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its deployment."""
+        return self.deployment.places
+
+    @property
+    def seen_from(self) -> list[Place]:
+        """The same."""
+        return self.places
 
     def __str__(self) -> str:
         return self.server_name

@@ -7,6 +7,7 @@ from django.db import connection, models
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment, Target
+from people.roles import Place
 
 
 class LogLineManager(models.Manager["LogLine"]):
@@ -84,6 +85,16 @@ class LogLine(models.Model):
             models.Index(fields=["deployment", "id"], name="log_of_deployment"),
             models.Index(fields=["deployment", "id"], name="errors_of_log", condition=models.Q(level="error")),
         ]
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its deployment."""
+        return self.deployment.places
+
+    @property
+    def seen_from(self) -> list[Place]:
+        """The same."""
+        return self.places
 
     def __str__(self) -> str:
         return self.content[:80]

@@ -7,12 +7,17 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from people.models import User
-from people.roles import Place
+from people.rights import Person, reach
+from people.roles import Action, Place
 from projects.models import Project
 
 
 class ReleaseQuerySet(models.QuerySet["Release"]):
     """Releases by whether their archive is still there."""
+
+    def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
+        """Those of the projects with which ``user`` may do this."""
+        return self.filter(reach(user, action).condition("project__environment", "project"))
 
     def stored(self) -> Self:
         """Those that can be sent to a server."""
@@ -94,10 +99,15 @@ class Release(models.Model):
             models.UniqueConstraint(fields=["project", "version"], name="release_version_once_in_a_project"),
         ]
 
-    def __str__(self) -> str:
-        return self.version
-
     @property
     def places(self) -> list[Place]:
         """Those of its project."""
         return self.project.places
+
+    @property
+    def seen_from(self) -> list[Place]:
+        """The same."""
+        return self.places
+
+    def __str__(self) -> str:
+        return self.version

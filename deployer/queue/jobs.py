@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 from deployer.board.sightings import refresh_old
 from deployer.engine.routines import carry_out, settle_lost
 from deployer.queue.sweep import not_begun
+from deployer.queue.turn import refusal_at_turn
 from people.acting import Actor, of_process
 from servers.fields import DecryptionError
 
@@ -15,8 +16,15 @@ claim = ""
 
 
 def run_deployment(deployment_id: int) -> None:
-    """Carry out one deployment."""
-    _try(carry_out, deployment_id)
+    """Carry out one deployment, if that is still allowed: else it ends, and no server is touched."""
+    _try(_begin, deployment_id)
+
+
+def _begin(deployment_id: int, claim: str) -> bool:
+    if refusal := refusal_at_turn(deployment_id):
+        not_begun(deployment_id, refusal, try_again=False)
+        return False
+    return carry_out(deployment_id, claim)
 
 
 def settle_deployment(deployment_id: int) -> None:

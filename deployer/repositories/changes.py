@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from deployer.models import Deployment, Release, Target
 from deployer.releases.versions import newest_of, running_in
 from deployer.repositories.mirror import Mirror, mirror_of
+from people.models import User
 from projects.commands import git
 from projects.commands.git import Commit
 from projects.models import Project
@@ -63,9 +64,15 @@ class Changes:
     problem: str = ""
 
 
-def changes_of_launch(project: Project, branch: str, version: str, servers: Collection[int]) -> Changes:
-    """The changes on ``servers`` (ids) of launching a branch (or a tag, or a commit), or the release ``version``."""
-    release = Release.objects.deployable_to(project).filter(version=version).first() if version else None
+def changes_of_launch(
+    project: Project, branch: str, version: str, servers: Collection[int], launcher: User | None = None
+) -> Changes:
+    """The changes on ``servers`` (ids) of launching a branch (or a tag, or a commit), or the release ``version``.
+
+    If a ``launcher`` is named, it is one that they see.
+    """
+    releases = Release.objects.all() if launcher is None else Release.objects.reached_by(launcher)
+    release = releases.deployable_to(project).filter(version=version).first() if version else None
     if version and release is None:
         return Changes(problem=_("There is no stored release “%s”.") % version)
     seen = running_in([project]).get(project.pk, {})

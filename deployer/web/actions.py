@@ -26,6 +26,7 @@ from deployer.releases.versions import running_in
 from deployer.web.alike import told
 from deployer.web.deployment import Pause, shown
 from people.access import Request, members_only
+from people.roles import Action
 from servers.models import Server
 
 
@@ -36,7 +37,7 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
 
     A GET shows first what happens to each server.
     """
-    it = shown(pk)
+    it = shown(request.user, pk, Action.OPERATE)
     if request.method == "POST":
         asked = cancel(it, force="force" in request.POST)
         say = messages.info if asked and not it.force_requested_at else messages.warning
@@ -83,7 +84,7 @@ def _when_cancelled(target: Target, goes_back: bool) -> tuple[str, str]:
 @members_only
 def deployment_continue(request: Request, pk: int) -> HttpResponse:
     """Continue a paused deployment; a GET shows first what will happen."""
-    it = shown(pk)
+    it = shown(request.user, pk, Action.OPERATE)
     if request.method == "POST":
         continued = go_on(it)
         say = messages.success if continued else messages.warning
@@ -103,14 +104,14 @@ def deployment_continue(request: Request, pk: int) -> HttpResponse:
 @members_only
 def deployment_retry(request: Request, pk: int) -> HttpResponse:
     """Launch the same again for the servers that did not succeed."""
-    return _launch_from(request, shown(pk), request_to_retry)
+    return _launch_from(request, shown(request.user, pk, Action.OPERATE), request_to_retry)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @members_only
 def deployment_rollback(request: Request, pk: int) -> HttpResponse:
     """Launch the release that was live before."""
-    return _launch_from(request, shown(pk), request_to_roll_back)
+    return _launch_from(request, shown(request.user, pk, Action.OPERATE), request_to_roll_back)
 
 
 def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..., LaunchRequest]) -> HttpResponse:
@@ -166,7 +167,7 @@ def _with_link(refusal: LaunchRefusedError) -> str:
 @members_only
 def deployment_again(request: Request, pk: int) -> HttpResponse:
     """The launch form, filled in as this deployment was launched."""
-    it = shown(pk)
+    it = shown(request.user, pk, Action.OPERATE)
     plan = cast(dict[str, Any], it.plan) if it.has_plan else {}
     chosen: dict[str, Any] = {
         "type": it.deployment_type,

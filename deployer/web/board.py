@@ -2,13 +2,15 @@
 
 from django.core.paginator import Paginator
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
 from deployer.board.sightings import View, refresh, standings_of
 from deployer.models import Deployment
 from deployer.web.request import fragment
-from people.access import Request, members_only
+from people.access import Request, find, members_only
+from people.rights import may
+from people.roles import Action
 from projects.models import Project
 
 #: Servers on one page of a project's board.
@@ -18,14 +20,14 @@ SERVERS_PAGE = 50
 @fragment
 def project_board(request: Request, pk: int) -> HttpResponse:
     """The last look at the servers of a project."""
-    return _answer(request, get_object_or_404(Project, pk=pk))
+    return _answer(request, find(request.user, Project.objects, pk=pk))
 
 
 @require_POST
 @members_only
 def project_look(request: Request, pk: int) -> HttpResponse:
     """Ask the servers now; then the same."""
-    project = get_object_or_404(Project, pk=pk)
+    project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
     refresh(project)
     return _answer(request, project)
 
@@ -33,5 +35,7 @@ def project_look(request: Request, pk: int) -> HttpResponse:
 def _answer(request: Request, project: Project) -> HttpResponse:
     page = Paginator(standings_of(project), SERVERS_PAGE).get_page(request.GET.get("page"))
     views = [View.of(standing) for standing in page]
-    active = Deployment.objects.active().filter(project=project).defer("plan").first()
-    return render(request, "deployer/_board.html", {"project": project, "views": views, "page": page, "active": active})
+    active = Deployment.objects.active().reached_by(request.user).filter(project=project).defer("plan").first()
+    operable = may(request.user, Action.OPERATE, project)
+    context = {"project": project, "views": views, "page": page, "active": active, "operable": operable}
+    return render(request, "deployer/_board.html", context)

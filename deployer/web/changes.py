@@ -4,7 +4,7 @@ from itertools import groupby
 
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse, QueryDict
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
 from deployer.launching.asked import LaunchRequest
@@ -13,23 +13,30 @@ from deployer.repositories.mirror import fetch, mirror_of
 from deployer.web.deployment import is_untouched, shown
 from deployer.web.forms import LaunchForm
 from deployer.web.request import fragment
-from people.access import Request, members_only
+from people.access import Request, find, members_only
+from people.models import User
+from people.roles import Action
 from projects.models import Project
 from servers.errors import NotReadyError
 from servers.models import Server
 
 
+def _launchable(user: User, pk: int) -> Project:
+    """The project of a launch form. Raises as `find` does."""
+    return find(user, Project.objects.select_related("git_credential"), Action.OPERATE, pk=pk)
+
+
 @fragment
 def launch_changes(request: Request, pk: int) -> HttpResponse:
     """The changes that the launch form, as it is filled in, would bring."""
-    project = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)
+    project = _launchable(request.user, pk)
     return _answer(request, project, request.GET)
 
 
 @fragment
 def launch_names(request: Request, pk: int) -> HttpResponse:
     """The branches and tags that the launch form proposes, for what is typed as ``branch`` if anything is."""
-    project = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)
+    project = _launchable(request.user, pk)
     with mirror_of(project) as mirror:
         return render(request, "deployer/_names.html", {"names": mirror.names(request.GET.get("branch", ""))})
 
@@ -38,7 +45,7 @@ def launch_names(request: Request, pk: int) -> HttpResponse:
 @members_only
 def launch_fetch(request: Request, pk: int) -> HttpResponse:
     """Fetch the repository first; then the same."""
-    project = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)
+    project = _launchable(request.user, pk)
     try:
         fetch(project)
     except NotReadyError as error:
@@ -47,7 +54,7 @@ def launch_fetch(request: Request, pk: int) -> HttpResponse:
 
 
 def _answer(request: Request, project: Project, query: QueryDict, problem: str = "") -> HttpResponse:
-    form = LaunchForm(query)
+    form = LaunchForm(query, user=request.user)
     asked, found = LaunchRequest(project, []), Changes()
     if form.is_valid():
         values = form.cleaned_data
@@ -55,7 +62,7 @@ def _answer(request: Request, project: Project, query: QueryDict, problem: str =
         asked = LaunchRequest(project, groups, values["deployment_type"], batches=values["batches"])
         if not asked.is_restart_only:
             ids = [server.pk for server in asked.active]
-            found = changes_of_launch(project, values["branch"], values["release"], ids)
+            found = changes_of_launch(project, values["branch"], values["release"], ids, request.user)
     context = {
         "project": project,
         "changes": found,
@@ -83,7 +90,7 @@ def _in_batches(asked: LaunchRequest) -> list[list[Server]]:
 @fragment
 def deployment_changes(request: Request, pk: int) -> HttpResponse:
     """The changes that a deployment has made, or is about to make."""
-    it = shown(pk)
+    it = shown(request.user, pk)
     found = Changes() if it.is_restart_only else changes_of_deployment(it)
     context = {"deployment": it, "changes": found, "is_untouched": is_untouched(it, it.targets.all())}
     return render(request, "deployer/_changes.html", context)

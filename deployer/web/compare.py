@@ -2,7 +2,7 @@
 
 from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
@@ -11,7 +11,7 @@ from deployer.board.comparison import between, differing_settings, side_by_side
 from deployer.models import Deployment
 from deployer.web.deployment import before, shown
 from deployer.web.request import fragment
-from people.access import Request, members_only
+from people.access import Request, find, members_only
 
 
 @require_safe
@@ -22,16 +22,15 @@ def deployment_compare(request: Request) -> HttpResponse:
     if len(chosen) != 2:
         messages.warning(request, _("Choose exactly two deployments to compare."))
         return redirect("deployments")
-    older, newer = (
-        get_object_or_404(Deployment.objects.select_related("project", "created_by", "release"), pk=pk) for pk in chosen
-    )
+    rows = Deployment.objects.select_related("project", "created_by", "release")
+    older, newer = (find(request.user, rows, pk=pk) for pk in chosen)
     context = {
         "older": older,
         "newer": newer,
         "settings": differing_settings(older, newer),
         "pair": (older, newer),
         "servers": side_by_side(older, newer),
-        "has_previous": before(older).exists(),
+        "has_previous": before(older).reached_by(request.user).exists(),
         "same_project": older.project_id == newer.project_id,
     }
     return render(request, "deployer/compare.html", context)
@@ -43,7 +42,7 @@ def compare_commits(request: Request) -> HttpResponse:
     chosen = _chosen(request)
     if len(chosen) != 2:
         return HttpResponse()
-    older, newer = (shown(pk) for pk in chosen)
+    older, newer = (shown(request.user, pk) for pk in chosen)
     return render(request, "deployer/_compare_commits.html", {"step": between(older, newer)})
 
 
@@ -51,8 +50,8 @@ def compare_commits(request: Request) -> HttpResponse:
 @members_only
 def deployment_previous(request: Request, pk: int) -> HttpResponse:
     """A deployment beside the one of its project before it."""
-    it = shown(pk)
-    previous = before(it).values("pk").first()
+    it = shown(request.user, pk)
+    previous = before(it).reached_by(request.user).values("pk").first()
     if previous is None:
         messages.info(
             request, _("This is the first deployment of “%s”: there is none before it to compare with.") % it.project

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -23,12 +22,15 @@ from deployer.launching.rules import LaunchRefusedError, check_launch
 from deployer.log import terminal
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
 from deployer.log.searching import Found, last_lines
-from deployer.models import Deployment, LogLine, Target
+from deployer.models import Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.web.downloads import download
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
-from people.access import Request, members_only
+from people.access import Request, find, members_only
+from people.models import User
 from people.record import Act, actor, record
+from people.rights import NotAllowedError, Person, may
+from people.roles import Action
 
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50
@@ -43,14 +45,10 @@ _SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 SIGNED = 2500
 
 
-def shown(pk: int) -> Deployment:
-    """The deployment of a page, or 404."""
-    return get_object_or_404(
-        Deployment.objects.select_related("project", "created_by", "retry_of", "rollback_from", "release").defer(
-            "plan", "retry_of__plan", "rollback_from__plan"
-        ),
-        pk=pk,
-    )
+def shown(user: Person, pk: int, action: Action = Action.SEE) -> Deployment:
+    """The deployment of a page with which ``user`` may do this. Raises as `find` does."""
+    rows = Deployment.objects.select_related("project", "created_by", "retry_of", "rollback_from", "release")
+    return find(user, rows.defer("plan", "retry_of__plan", "rollback_from__plan"), action, pk=pk)
 
 
 def _rows(lines: Iterable[LogLine], targets: list[Target]) -> list[LogRow]:
@@ -110,46 +108,56 @@ def _changed(targets: list[Target], signs: str) -> list[Target] | None:
     return [target for target, old, new in zip(targets, signs, _signs(targets), strict=True) if old != new]
 
 
-def _head(deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
-    """The data and actions of the head of the page and its table of servers."""
+def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str, Any]:
+    """The data of the head of the page and its table of servers, and what ``user`` may do from there."""
     ended = not deployment.is_active
+    operable = may(user, Action.OPERATE, deployment)
     can_retry = ended and any(target.status != Target.Status.SUCCESS and target.server_id for target in targets)
     can_roll_back = (
         ended
         and not deployment.is_restart_only
         and any(target.release_before and target.server_id for target in targets)
     )
+    retry_refusal = _refusal(user, deployment, request_to_retry) if can_retry else ""
+    rollback_refusal = _refusal(user, deployment, request_to_roll_back) if can_roll_back else ""
     return {
         "deployment": deployment,
+        "operable": operable,
+        "can_launch": operable and may(user, Action.OPERATE, deployment.project),
         "targets": targets,
         "is_many": len(targets) > MANY,
         "groups": deployment.server_groups.all(),
         "seen": seen(deployment, targets),
         "paused": Pause.of(deployment, targets),
         "is_untouched": is_untouched(deployment, targets),
-        "can_retry": can_retry,
-        "retry_refusal": _refusal(deployment, request_to_retry) if can_retry else "",
+        "can_retry": can_retry and retry_refusal is not None,
+        "retry_refusal": retry_refusal or "",
         # The same commit would most likely not build again: launching again takes the newest commit of the branch.
         "build_failed": ended
         and not deployment.is_restart_only
         and bool(deployment.commit_hash)
         and deployment.release_id is None,
-        "can_roll_back": can_roll_back,
-        "rollback_refusal": _refusal(deployment, request_to_roll_back) if can_roll_back else "",
-        "has_previous": ended and before(deployment).exists(),
+        "can_roll_back": can_roll_back and rollback_refusal is not None,
+        "rollback_refusal": rollback_refusal or "",
+        "has_previous": ended and before(deployment).reached_by(user).exists(),
     }
 
 
-def _refusal(earlier: Deployment, request_for: Callable[..., LaunchRequest]) -> str:
-    """Why a retry or a rollback is refused whenever it is asked for; that another one is running is for now alone."""
+def _refusal(user: User, earlier: Deployment, request_for: Callable[..., LaunchRequest]) -> str | None:
+    """Why a retry or a rollback is refused whenever it is asked for; that another one is running is for now alone.
+
+    Empty where it is not, None where ``user`` has no right to it: nothing is said of it then.
+    """
     try:
-        check_launch(request_for(earlier, created_by=None, trigger=Deployment.Trigger.WEB))
+        check_launch(request_for(earlier, created_by=user, trigger=Deployment.Trigger.WEB))
+    except NotAllowedError:
+        return None
     except LaunchRefusedError as refusal:
         return refusal.message
     return ""
 
 
-def before(it: Deployment) -> QuerySet[Deployment]:
+def before(it: Deployment) -> DeploymentQuerySet:
     """The deployments of the same project before one, the newest first."""
     return Deployment.objects.filter(project=it.project_id, pk__lt=it.pk).order_by("-id")
 
@@ -191,14 +199,14 @@ def deployment(request: Request, pk: int) -> HttpResponse:
 
     ``at`` is the number of a line: then the log is shown around it, and does not follow.
     """
-    it = shown(pk)  # before the rows: once it has ended, no row follows those that are read now
+    it = shown(request.user, pk)  # before the rows: once it has ended, no row follows those that are read now
     targets = _targets_of(it)
     wanted = LogFilter(request.GET, it.targets.all())
     newest = LogLine.objects.of(pk).reverse().only("number").first() or LogLine(pk=0)
     at = min(_number(request, "at"), newest.number)
     found = Found(_around(pk, newest, at), 0) if at else _found(pk, wanted, newest.pk + 1)
     rows = _rows(found.lines, targets)
-    head = _head(it, targets)
+    head = _head(request.user, it, targets)
     given = _poll_pass(request, pk, wanted.chosen).new()
     return render(
         request,
@@ -251,9 +259,10 @@ def _poll_address(pk: int, after: int, seen: str, given: str, chosen: Mapping[st
 def deployment_poll(request: Request, pk: int) -> HttpResponse:
     """The news since the last answer: log rows after an id, and the head and the servers that have changed.
 
-    Without news the answer is empty (204): the page asks again as before. With a good pass the user is not looked up,
-    nor is the filter that it was made for. State and rows are of one moment (see `News`): a deployment that had ended
-    by then has no row that is missed. The head is read after that; where it is newer, it comes once more.
+    Without news the answer is empty (204): the page asks again as before. With a good pass the user is not looked up
+    until the head has changed, nor is the filter that it was made for. State and rows are of one moment (see `News`): a
+    deployment that had ended by then has no row that is missed. The head is read after that; where it is newer, it
+    comes once more.
     """
     chosen = {name: request.GET[name] for name in LogFilter.base_fields if request.GET.get(name)}
     given = request.GET.get("pass", "")
@@ -261,6 +270,7 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
     if not is_known:
         if not request.user.is_authenticated:
             return HttpResponseClientRefresh()
+        find(request.user, Deployment.objects.only("pk"), pk=pk)
         chosen = LogFilter(request.GET, Target.objects.filter(deployment=pk)).chosen
         given = _poll_pass(request, pk, chosen).new()
     after = _number(request, "after")
@@ -278,10 +288,10 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
     }
     signs = request.GET.get("servers", "") if request.GET.get("seen") else ""
     if changed:
-        it = shown(pk)
+        it = shown(request.user, pk)
         targets = _targets_of(it)
         news_of = _changed(targets, signs)
-        context |= _head(it, targets)
+        context |= _head(request.user, it, targets)
         context |= {"news_of": news_of, "whole": _whole(targets, chosen, news_of)}
         context["wanted"] = LogFilter(request.GET, it.targets.all())
         # What was read just now may be newer than the news: it comes once more then.
@@ -302,16 +312,16 @@ def _wanted(rows: list[LogRow], pk: int, chosen: Mapping[str, str]) -> list[LogR
 @fragment
 def deployment_server(request: Request, pk: int) -> HttpResponse:
     """What the line of the server ``of`` leaves out: the proof, the error, the evidence."""
-    targets = Target.objects.select_related("deployment").defer("deployment__plan")
-    target = get_object_or_404(targets, pk=_number(request, "of"), deployment=pk)
-    context = {"target": target, "deployment": target.deployment, "key": str(target.pk)}
+    it = find(request.user, Deployment.objects.defer("plan"), pk=pk)
+    target = get_object_or_404(it.targets, pk=_number(request, "of"))
+    context = {"target": target, "deployment": it, "key": str(target.pk)}
     return render(request, "deployer/_target_more.html", context)
 
 
 @fragment
 def deployment_earlier(request: Request, pk: int) -> HttpResponse:
     """The log rows before an id."""
-    it = shown(pk)
+    it = shown(request.user, pk)
     wanted = LogFilter(request.GET, it.targets.all())
     found = _found(pk, wanted, _number(request, "before"))
     rows = _rows(found.lines, _targets_of(it))
@@ -322,7 +332,7 @@ def deployment_earlier(request: Request, pk: int) -> HttpResponse:
 @fragment
 def deployment_later(request: Request, pk: int) -> HttpResponse:
     """The log rows after an id."""
-    it = shown(pk)
+    it = shown(request.user, pk)
     lines = list(LogLine.objects.of(pk).filter(id__gt=_number(request, "after"))[: LOG_ROWS + 1])
     more, lines = len(lines) > LOG_ROWS, lines[:LOG_ROWS]
     context = {
@@ -338,7 +348,7 @@ def deployment_later(request: Request, pk: int) -> HttpResponse:
 @members_only
 def deployment_error(request: Request, pk: int) -> HttpResponse:
     """The first error after an id, and after the last one the first one again: the page with the log around it."""
-    it = shown(pk)
+    it = shown(request.user, pk)
     errors = LogLine.objects.of(pk).filter(level=LogLine.Level.ERROR)
     line = errors.filter(id__gt=_number(request, "after")).first() or errors.first()
     if line is None:
@@ -351,7 +361,7 @@ def deployment_error(request: Request, pk: int) -> HttpResponse:
 @members_only
 def deployment_log(request: Request, pk: int) -> HttpResponseBase:
     """The whole log as a text file, sent while it is read."""
-    it = shown(pk)
+    it = shown(request.user, pk)
     answer = download(_log_text(it), f"{slugify(it.project.name) or 'deployment'}-{it.pk}.log")
     if answer is None:
         messages.warning(request, _("Other logs are being downloaded at this moment: try again in a minute."))

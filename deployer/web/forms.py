@@ -13,6 +13,8 @@ from deployer.models import Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.releases.reader.names import ENCODINGS
 from pages.forms import NamedField, RowsField
 from people.models import User
+from people.rights import Person
+from people.roles import Action
 from projects.models import Project
 from servers.models import Environment, ServerGroup
 
@@ -24,10 +26,15 @@ class LaunchForm(forms.Form):
     branch = forms.CharField(required=False, strip=True)
     release = forms.CharField(required=False, strip=True)
     rebuild = forms.BooleanField(required=False)
-    server_groups = RowsField(ServerGroup.objects.all(), required=False)
+    server_groups = RowsField(ServerGroup.objects.none(), required=False)
     batches = forms.CharField(required=False, strip=True, max_length=200)
     max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
     confirm = forms.CharField(required=False, strip=True)
+
+    def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        groups: Any = self.fields["server_groups"]
+        groups.queryset = ServerGroup.objects.reached_by(user, Action.OPERATE)
 
     def confirm_production(self, project: Project) -> bool:
         """Whether a launch by one click is allowed for ``project``; in production its name has to be typed."""
@@ -118,7 +125,7 @@ class HistoryFilter(forms.Form):
     Where the project is typed, a part of a name stands for all projects with it.
     """
 
-    project = ProjectChoice(Project.objects.all(), required=False, empty_label=_("All projects"))
+    project = ProjectChoice(Project.objects.none(), required=False, empty_label=_("All projects"))
     environment = forms.ChoiceField(choices=[("", _("All environments")), *Environment.choices], required=False)
     type = forms.ChoiceField(choices=[("", _("All types")), *Deployment.Type.choices], required=False)
     person = forms.ModelChoiceField(User.objects.none(), required=False, empty_label=_("Everybody"))
@@ -134,12 +141,17 @@ class HistoryFilter(forms.Form):
         required=False,
     )
 
-    def __init__(self, query: QueryDict) -> None:
+    def __init__(self, query: QueryDict, user: Person) -> None:
+        """It offers the projects that ``user`` sees, and who has launched what they see."""
         super().__init__(query)
-        launched = Deployment.objects.exclude(created_by=None).order_by().values("created_by")
-        self.fields["person"].queryset = (  # type: ignore[attr-defined]
-            User.objects.filter(pk__in=launched).order_by("username")
-        )
+        launched = Deployment.objects.reached_by(user).exclude(created_by=None).order_by().values("created_by")
+        offered = {
+            "project": Project.objects.reached_by(user),
+            "person": User.objects.filter(pk__in=launched).order_by("username"),
+        }
+        for name, rows in offered.items():
+            field: Any = self.fields[name]
+            field.queryset = rows
         project: Any = self.fields["project"]
         project.settle()
         if project.is_typed:

@@ -26,10 +26,10 @@ WEEKS = 12
 @require_safe
 @members_only
 def deployment_list(request: Request) -> HttpResponse:
-    """Every deployment, newest first."""
-    form = HistoryFilter(request.GET)
-    chosen = Deployment.objects.filter(**form.lookups())
-    found = form.of_status(Deployment.objects.filter(**form.lookups())).order_by("-id").values_list("pk", flat=True)
+    """Every deployment in sight, newest first."""
+    form = HistoryFilter(request.GET, request.user)
+    chosen = Deployment.objects.reached_by(request.user).filter(**form.lookups())
+    found = form.of_status(chosen).order_by("-id").values_list("pk", flat=True)
     page: Any = Paginator(found, HISTORY_PAGE).get_page(request.GET.get("page"))
     # The rows of the page alone: a database counts the servers of those that it passes over, too.
     page.object_list = Deployment.objects.listed().filter(pk__in=list(page.object_list))

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from django.core.paginator import Page, Paginator
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.decorators.http import require_safe
@@ -28,8 +28,10 @@ from deployer.models import Deployment
 from deployer.playground import keeping
 from deployer.web.first_steps import first_steps, next_step
 from deployer.web.request import Pass, fragment
-from people.access import Request, members_only
+from people.access import Request, find, members_only
 from people.models import User
+from people.rights import may, reach
+from people.roles import Action
 from projects.models import Project
 from servers.models import Server
 
@@ -60,6 +62,8 @@ def activity(request: Request) -> HttpResponse:
     now = _seen()
     if _has_all(request, now, given):
         return _nothing()
+    if not request.user.is_authenticated:
+        return HttpResponseClientRefresh()  # the pass was still good, the session is not
     return render(request, "deployer/_activity.html", _activity(request.user, now, given) | {"oob": True})
 
 
@@ -75,6 +79,8 @@ def overview(request: Request) -> HttpResponse:
     now = _seen()
     if _has_all(request, now, given):
         return _nothing()
+    if not request.user.is_authenticated:
+        return HttpResponseClientRefresh()  # the pass was still good, the session is not
     context = _board(request, now, given)
     known = [row.partition("-") for row in request.GET.get("rows", "").split(".")]
     if [str(row.project.pk) for row, _html, _digest in context["rows"]] != [pk for pk, _sign, _digest in known]:
@@ -87,7 +93,7 @@ def overview(request: Request) -> HttpResponse:
 @fragment
 def project_places(request: Request, pk: int) -> HttpResponse:
     """The servers of a project as the folded part of its row shows them."""
-    project = get_object_or_404(Project.objects.only("name", "environment"), pk=pk)
+    project = find(request.user, Project.objects.only("name", "environment"), pk=pk)
     views, count = places_of(project)
     return render(request, "deployer/_places.html", {"project": project, "views": views, "count": count})
 
@@ -118,15 +124,16 @@ def _nothing() -> HttpResponse:
     return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
 
 
-def _board(request: HttpRequest, now: str, given: str) -> dict[str, Any]:
+def _board(request: Request, now: str, given: str) -> dict[str, Any]:
     wanted = {"text": request.GET.get("text", "")[:100], "only": request.GET.get("only", "")}
-    page = _page_of_projects(wanted, request.GET.get("page"))
+    page = _page_of_projects(request.user, wanted, request.GET.get("page"))
     total = page.paginator.count
     is_open = total <= FEW_PROJECTS
-    rows = [_rendered(row, is_open=is_open) for row in rows_of(page, UNFOLDED if is_open else NAMED)]
+    named = UNFOLDED if is_open else NAMED
+    rows = [_rendered(request.user, row, is_open=is_open) for row in rows_of(request.user, page, named)]
     signs = ".".join(f"{row.project.pk}-{digest}" for row, _html, digest in rows)
     is_filtered = any(wanted.values())
-    differ = first_differing(DIFFERING_SHOWN + 1)
+    differ = first_differing(request.user, DIFFERING_SHOWN + 1)
     query = {name: value for name, value in wanted.items() if value} | (
         {"page": page.number} if page.number > 1 else {}
     )
@@ -146,34 +153,38 @@ def _board(request: HttpRequest, now: str, given: str) -> dict[str, Any]:
     }
 
 
-def _page_of_projects(wanted: dict[str, str], number: str | None) -> "Page[Project]":
-    projects = deployed()
+def _page_of_projects(user: User, wanted: dict[str, str], number: str | None) -> "Page[Project]":
+    projects = deployed(user)
     if wanted["text"]:
         projects = projects.filter(Q(name__icontains=wanted["text"]) | Q(environment__icontains=wanted["text"]))
     if wanted["only"] == "differing":
-        projects = projects.filter(pk__in=differing().values("pk"))
+        projects = projects.filter(pk__in=differing(user).values("pk"))
     return Paginator(projects, PROJECTS_PAGE).get_page(number)
 
 
-def _rendered(row: Running, *, is_open: bool) -> tuple[Running, str, str]:
+def _rendered(user: User, row: Running, *, is_open: bool) -> tuple[Running, str, str]:
     """A row with its HTML, and by what a poll knows whether it has changed."""
+    row.operable = may(user, Action.OPERATE, row.project)
     html = render_to_string("deployer/_overview_row.html", {"row": row, "is_open": is_open})
     return row, html, blake2s(html.encode(), digest_size=4).hexdigest()
 
 
 def _activity(user: User, now: str, given: str) -> dict[str, Any]:
-    active = Deployment.objects.active()
+    own = Deployment.objects.reached_by(user)
+    active = own.active()
     running = list(active.listed()[:RUNNING_SHOWN])
-    recent = list(Deployment.objects.listed().ended()[:RECENT_SHOWN])
-    broken = Deployment.objects.newest().ended().filter(status__in=_BROKEN)
-    offline = Server.objects.filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE)
+    recent = list(own.listed().ended()[:RECENT_SHOWN])
+    broken = own.newest().ended().filter(status__in=_BROKEN)
+    offline = Server.objects.reached_by(user).filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE)
     unreached = list(offline.only("name", "last_checked_at", "connection_error")[:OFFLINE_SHOWN])
     failed = list(broken.listed().order_by("-finished_at")[:BROKEN_SHOWN])
+    operable = {it.pk for it in [*running, *failed] if may(user, Action.OPERATE, it)}
     # What is asked for anew whenever it is polled, there is no news of: the steps to the first deployment.
     is_new = not (running or recent)
     query = {"seen": "" if is_new else now, "pass": given}
     return {
         "running": running,
+        "operable": operable,
         "running_count": active.count(),
         "broken": failed,
         "more_broken": broken.count() - len(failed),
@@ -188,12 +199,12 @@ def _activity(user: User, now: str, given: str) -> dict[str, Any]:
 
 def _way(user: User) -> dict[str, Any]:
     """The steps to the first deployment, each with its address for whom it is open; ``project`` is what to launch."""
-    steps = first_steps()
+    steps = first_steps(user)
     next_one = next_step(steps)
+    may_add = reach(user, Action.EDIT).holds_an_environment
+    launchable = Project.objects.reached_by(user, Action.OPERATE).order_by("-pk")
     return {
-        "first_steps": [
-            (step, reverse(step.page) if user.has_perm(step.permission) else "", step is next_one) for step in steps
-        ],
-        "project": Project.objects.order_by("-pk").first() if next_one is None else None,
+        "first_steps": [(step, reverse(step.page) if may_add else "", step is next_one) for step in steps],
+        "project": launchable.first() if next_one is None else None,
         "playground_can_be_made": user.is_superuser and keeping.can_be_made(),
     }

@@ -5,7 +5,7 @@ from typing import Any
 from django.contrib.auth.views import redirect_to_login
 from django.db.models import QuerySet
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
@@ -18,9 +18,12 @@ from deployer.launching.rules import LaunchRefusedError, refusal_while_active
 from deployer.models import Deployment, Release
 from deployer.probing.look import Finding, Level
 from deployer.web.forms import LaunchForm
-from people.access import Request, members_only
+from people.access import Request, find, members_only
 from people.models import User
+from people.rights import may
+from people.roles import Action, Place
 from projects.models import Project
+from projects.shown import groups_to_launch
 from servers.models import ServerGroup, number_of_servers
 
 #: Stored releases that the form offers, newest first.
@@ -33,11 +36,11 @@ GROUPS_IN_FULL = 20
 @members_only
 def launch_form(request: Request, pk: int) -> HttpResponse:
     """Choose what is launched, and launch it."""
-    project = get_object_or_404(Project, pk=pk)
-    groups = _groups_for(project)
+    project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    groups = _groups_for(request.user, project)
     blocking, warning = None, ""
     if request.method == "POST":
-        form = LaunchForm(request.POST)
+        form = LaunchForm(request.POST, user=request.user)
         if form.is_valid() and form.confirm_production(project):
             try:
                 return redirect(launch(_asked_for(request.user, project, form.cleaned_data)))
@@ -45,7 +48,7 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
                 form.add_error(refusal.field if refusal.field in form.fields else None, refusal.message)
                 blocking = refusal.blocking
     else:
-        form = LaunchForm(initial=_suggested(project, groups) | LaunchForm.chosen(request.GET))
+        form = LaunchForm(initial=_suggested(project, groups) | LaunchForm.chosen(request.GET), user=request.user)
         in_the_way = refusal_while_active(project)
         if in_the_way.blocking:
             blocking, warning = in_the_way.blocking, in_the_way.message
@@ -57,8 +60,8 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
     """The findings of this launch for each server. Launches nothing; the form stays as it was filled in."""
     if not request.user.is_authenticated:
         return HttpResponseClientRefresh() if request.htmx else redirect_to_login(reverse("launch", args=[pk]))
-    project = get_object_or_404(Project, pk=pk)
-    form = LaunchForm(request.POST)
+    project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    form = LaunchForm(request.POST, user=request.user)
     found: dict[str, Any] = {"checked": True}
     if form.is_valid():
         try:
@@ -69,7 +72,8 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
         found["refusal"] = " ".join(str(message) for errors in form.errors.values() for message in errors)
     if request.htmx:
         return render(request, "deployer/_findings.html", found)
-    return _launch_page(request, project, LaunchForm(initial=_typed(request)), _groups_for(project), **found)
+    form = LaunchForm(initial=_typed(request), user=request.user)
+    return _launch_page(request, project, form, _groups_for(request.user, project), **found)
 
 
 def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
@@ -89,9 +93,9 @@ def _typed(request: Request) -> dict[str, Any]:
     }
 
 
-def _groups_for(project: Project) -> QuerySet[ServerGroup]:
-    """The groups of its environment; where they are many, with the number of their servers alone."""
-    groups = ServerGroup.objects.filter(environment=project.environment)
+def _groups_for(user: User, project: Project) -> QuerySet[ServerGroup]:
+    """The groups that it may be launched to; where they are many, with the number of their servers alone."""
+    groups = groups_to_launch(user, project)
     if len(groups.order_by().values_list("pk")[: GROUPS_IN_FULL + 1]) <= GROUPS_IN_FULL:
         return groups.with_some_servers()
     return groups.annotate(number=number_of_servers())
@@ -101,12 +105,13 @@ def _launch_page(
     request: Request, project: Project, form: LaunchForm, groups: QuerySet[ServerGroup], **more: Any
 ) -> HttpResponse:
     chosen = {str(value) for value in form["server_groups"].value() or ()}
-    releases = Release.objects.deployable_to(project).select_related("project")[:RELEASES_OFFERED]
-    context = {"project": project, "form": form, "chosen_groups": chosen, "releases": releases}
+    releases = Release.objects.reached_by(request.user).deployable_to(project).select_related("project")
+    context = {"project": project, "form": form, "chosen_groups": chosen, "releases": releases[:RELEASES_OFFERED]}
     # Those that are chosen come first where they are many.
     is_long = len(groups) > GROUPS_IN_FULL
     context["groups"] = sorted(groups, key=lambda group: str(group.pk) not in chosen) if is_long else groups
     context["is_long"] = is_long
+    context["groups_addable"] = may(request.user, Action.EDIT, Place(project.environment))
     context["variables"] = project.variables.all()
     return render(request, "deployer/launch.html", context | more)
 

@@ -7,7 +7,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from deployer.repositories.mirror import Look, look_at
-from people.access import Request, needs
+from people.access import Request, needs_somewhere
+from people.roles import Action
 from projects.commands.build import automatic_install
 from projects.forms import GuidedForm, StartForm
 from projects.guess.examples import example_header, example_script
@@ -19,7 +20,7 @@ from servers.models import Environment
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-@needs("projects.add_project")
+@needs_somewhere(Action.EDIT, in_an_environment=True)
 def project_add(request: Request) -> HttpResponse:
     """The first step; and what the second one sends: then the project is there."""
     if request.method != "POST":
@@ -34,7 +35,7 @@ def project_add(request: Request) -> HttpResponse:
 
 
 @require_POST
-@needs("projects.add_project")
+@needs_somewhere(Action.EDIT, in_an_environment=True)
 def project_add_look(request: Request) -> HttpResponse:
     """Look at the repository that the first step names; the second step then proposes what was guessed."""
     start = StartForm(request.POST, user=request.user)

@@ -16,11 +16,13 @@ from deployer.models import Deployment
 from deployer.probing.trial import Trial, try_check
 from deployer.releases.caches import caches_of, clear_caches, size_of
 from deployer.releases.isolation import isolation
-from people.access import Request, members_only, needs
+from people.access import Request, find, members_only
 from people.record import Act, actor, record
+from people.rights import may, reach
+from people.roles import Action
 from projects.guess.proposal import short_name
 from projects.models import HealthCheck, Project
-from projects.shown import one_project
+from projects.shown import one_project, servers_to_launch
 from servers.models import Server
 
 #: Deployments that the page of a project shows, and projects on a page of the list.
@@ -32,39 +34,46 @@ DEPLOYMENTS_SHOWN, PROJECTS_PAGE = 10, 50
 def project_list(request: Request) -> HttpResponse:
     """The projects, each with its newest deployment."""
     text = request.GET.get("text", "")[:100]
-    found = (
-        Project.objects.filter(Q(name__icontains=text) | Q(description__icontains=text))
-        if text
-        else Project.objects.all()
-    )
+    found = Project.objects.reached_by(request.user)
+    if text:
+        found = found.filter(Q(name__icontains=text) | Q(description__icontains=text))
     page = Paginator(found, PROJECTS_PAGE).get_page(request.GET.get("page"))
     ids = [project.pk for project in page]
-    newest = {it.project_id: it for it in Deployment.objects.filter(project__in=ids).newest().listed()}
-    return render(request, "deployer/projects/list.html", {"page": page, "text": text, "newest": newest})
+    own = Deployment.objects.reached_by(request.user).filter(project__in=ids)
+    context = {
+        "page": page,
+        "text": text,
+        "newest": {it.project_id: it for it in own.newest().listed()},
+        "operable": {it.pk for it in page if may(request.user, Action.OPERATE, it)},
+        "addable": reach(request.user, Action.EDIT).holds_an_environment,
+    }
+    return render(request, "deployer/projects/list.html", context)
 
 
 @require_safe
 @members_only
 def project(request: Request, pk: int) -> HttpResponse:
     """One project: how it is built, restarted and checked, where it can go, and its newest deployments."""
-    recent = Deployment.objects.listed().filter(project=pk)[:DEPLOYMENTS_SHOWN]
-    return render(request, "deployer/projects/project.html", one_project(pk) | {"recent": recent})
+    recent = Deployment.objects.reached_by(request.user).listed().filter(project=pk)[:DEPLOYMENTS_SHOWN]
+    addable = reach(request.user, Action.EDIT).holds_an_environment
+    context = one_project(request.user, pk) | {"recent": recent, "addable": addable}
+    return render(request, "deployer/projects/project.html", context)
 
 
 @require_safe
 @members_only
 def project_builds(request: Request, pk: int) -> HttpResponse:
     """How builds are kept apart here, and what this project's package managers keep: a part of its page."""
-    it = get_object_or_404(Project, pk=pk)
+    it = find(request.user, Project.objects, pk=pk)
     context = {"project": it, "isolation": isolation(), "kept": size_of(caches_of(pk))}
     return render(request, "deployer/projects/_builds.html", context)
 
 
 @require_POST
-@needs("projects.change_project")
+@members_only
 def project_clear(request: Request, pk: int) -> HttpResponse:
     """Delete the project's caches; not under a build that uses them."""
-    it = get_object_or_404(Project, pk=pk)
+    it = find(request.user, Project.objects, Action.EDIT, pk=pk)
     if active := Deployment.objects.active().filter(project=it).first():
         told = _("%(active)s has not ended and may use the caches of %(project)s: clear them afterwards.")
         messages.error(request, told % {"active": active, "project": it})
@@ -79,8 +88,9 @@ def project_clear(request: Request, pk: int) -> HttpResponse:
 @members_only
 def project_yaml(request: Request, pk: int) -> HttpResponse:
     """The project as `manage.py apply` takes it; a file of it with ``?download``."""
-    it = get_object_or_404(Project.objects.select_related("git_credential"), pk=pk)
-    text = as_yaml(it)
+    it = find(request.user, Project.objects.select_related("git_credential"), pk=pk)
+    sees_login = it.git_credential is None or may(request.user, Action.EDIT, it.git_credential)
+    text = as_yaml(it, sees_login=sees_login)
     if "download" in request.GET:
         record(actor(), Act.DOWNLOADED, it, note="YAML")
         answer = HttpResponse(text, content_type="application/yaml; charset=utf-8")
@@ -90,15 +100,14 @@ def project_yaml(request: Request, pk: int) -> HttpResponse:
 
 
 @require_POST
-@needs("projects.change_project")
+@members_only
 def project_try(request: Request, pk: int, check: int) -> HttpResponse:
-    """Try a health check on one of the project's servers, and show the result."""
-    row = get_object_or_404(HealthCheck.objects.select_related("project"), pk=check, project=pk)
+    """Try a health check on one of the servers that the user may launch the project to, and show the result."""
+    it = find(request.user, Project.objects, Action.EDIT, pk=pk)
+    row = get_object_or_404(HealthCheck.objects.select_related("project"), pk=check, project=it)
     number = request.POST.get("server", "")
-    servers = Server.objects.filter(is_active=True, groups__environment=row.project.environment).distinct()
-    server = get_object_or_404(
-        servers.select_related("credential", "jump_host"), pk=int(number) if number.isdecimal() else 0
-    )
+    servers = servers_to_launch(request.user, it).select_related("credential", "jump_host")
+    server = get_object_or_404(servers, pk=int(number) if number.isdecimal() else 0)
     trial = try_check(row, server)
     record(actor(), Act.TESTED, row, None, {"server": server.name, "problem": trial.problem})
     if request.htmx:

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
@@ -17,7 +17,9 @@ from deployer.releases.packages import KINDS, names_alike, store_package
 from deployer.releases.store import disk_use
 from deployer.releases.versions import recorded, running_in
 from deployer.web.forms import PackageForm
-from people.access import Request, members_only
+from people.access import Request, find, members_only
+from people.rights import may
+from people.roles import Action
 from projects.models import Project
 from servers.models import Server
 
@@ -28,7 +30,8 @@ RELEASES_PAGE = 50
 @members_only
 def release_list(request: Request, pk: int) -> HttpResponse:
     """The stored releases of a project and where they are live; an uploaded package is stored, then ready to launch."""
-    project = get_object_or_404(Project, pk=pk)
+    action = Action.OPERATE if request.method == "POST" else Action.SEE
+    project = find(request.user, Project.objects, action, pk=pk)
     form = PackageForm(request.POST, request.FILES) if request.method == "POST" else PackageForm()
     if request.method == "POST" and form.is_valid():
         package = form.cleaned_data["package"]
@@ -48,6 +51,7 @@ def release_list(request: Request, pk: int) -> HttpResponse:
     live, previous = _places(project)
     context = {
         "project": project,
+        "operable": may(request.user, Action.OPERATE, project),
         "form": form,
         "page": page,
         "rows": [(release, live.get(release.version, []), previous.get(release.version, [])) for release in page],

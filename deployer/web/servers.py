@@ -4,19 +4,21 @@ from collections.abc import Iterable
 
 from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
 
-from deployer.models import Standing, Target
+from deployer.models import Deployment, Standing, Target
 from deployer.web.first_steps import way_on
-from people.access import Request, members_only, needs
+from people.access import Request, find, members_only, needs_somewhere
 from people.record import Act, Event, actor, record, record_all
+from people.rights import Person, insist
+from people.roles import EVERYWHERE, Action
 from projects.models import Project
 from servers.connection import ConnectionReport, ConnectionTest, try_connection, try_connections
 from servers.models import Server
-from servers.shown import list_of_credentials, list_of_servers, one_server, page_of_servers
+from servers.shown import list_of_credentials, list_of_servers, one_server, page_of_servers, testable
 
 #: Visits of deployments that the page of a server shows.
 VISITS_SHOWN = 10
@@ -27,18 +29,21 @@ LANES = 4
 @require_safe
 @members_only
 def server_list(request: Request) -> HttpResponse:
-    """Every server: its state, its groups and what runs there."""
-    context = list_of_servers(request.GET)
-    return render(request, "deployer/servers/list.html", context | {"deployed": projects_on(context["page"])})
+    """Every server in sight: its state, its groups and what runs there."""
+    context = list_of_servers(request.GET, request.user)
+    context["deployed"] = projects_on(context["page"], request.user)
+    return render(request, "deployer/servers/list.html", context)
 
 
-def projects_on(servers: Iterable[Server]) -> dict[int, list[Project]]:
-    """The projects that were deployed to each server, by its id."""
+def projects_on(servers: Iterable[Server], user: Person) -> dict[int, list[Project]]:
+    """The projects that were deployed to each server and that ``user`` sees, by its id."""
     rows = Standing.objects.filter(server__in=[server.pk for server in servers]).values_list("server", "project")
-    projects = Project.objects.only("name", "environment").in_bulk({project for _server, project in rows})
+    seen = Project.objects.reached_by(user).only("name", "environment")
+    projects = seen.in_bulk({project for _server, project in rows})
     found: dict[int, list[Project]] = {}
     for server, project in rows:
-        found.setdefault(server, []).append(projects[project])
+        if project in projects:
+            found.setdefault(server, []).append(projects[project])
     return {server: sorted(there, key=lambda project: project.name) for server, there in found.items()}
 
 
@@ -46,24 +51,26 @@ def projects_on(servers: Iterable[Server]) -> dict[int, list[Project]]:
 @members_only
 def server(request: Request, pk: int) -> HttpResponse:
     """One server: how it is reached, what the last connection found, what was deployed there."""
-    return _page(request, get_object_or_404(Server.objects.with_login(), pk=pk))
+    return _page(request, find(request.user, Server.objects.with_login(), pk=pk))
 
 
 def _page(request: Request, it: Server, report: ConnectionReport | None = None) -> HttpResponse:
-    visits = Target.objects.filter(server=it).select_related("deployment__project").defer("deployment__plan")
+    seen = Deployment.objects.reached_by(request.user).order_by().values("pk")
+    visits = Target.objects.filter(server=it, deployment__in=seen)
+    visits = visits.select_related("deployment__project").defer("deployment__plan")
     context = {
-        "deployed": projects_on([it]),
+        "deployed": projects_on([it], request.user),
         "step": way_on(request.user),
         "targets": visits.order_by("-id")[:VISITS_SHOWN],
     }
-    return render(request, "deployer/servers/server.html", one_server(it, report) | context)
+    return render(request, "deployer/servers/server.html", one_server(it, request.user, report) | context)
 
 
 @require_POST
 @members_only
 def server_test(request: Request, pk: int) -> HttpResponse:
     """Test the way to a server: in one go, or, where a script follows, from its first stage on."""
-    server = get_object_or_404(Server.objects.with_login(), pk=pk)
+    server = find(request.user, Server.objects.with_login(), Action.OPERATE, pk=pk)
     if request.htmx:
         test = ConnectionTest(server)
         context = {"server": server, "next": 0, "doing": test.doing(0), "about": test.about(0)}
@@ -75,16 +82,19 @@ def server_test(request: Request, pk: int) -> HttpResponse:
 @require_POST
 @members_only
 def servers_test(request: Request) -> HttpResponse:
-    """Test all servers that the list shows; where a script follows, each row asks for its own test."""
-    page = page_of_servers(request.GET)
+    """Test the servers that the list shows, as far as this user may; where a script follows, each row asks for it."""
+    page = page_of_servers(request.GET, request.user)
+    allowed = testable(page, request.user)
+    if not allowed:
+        insist(request.user, Action.OPERATE, EVERYWHERE)
+    tested = [server for server in page if server.pk in allowed]
+    keys = [server.pk for server in tested]
     if request.htmx:
-        waits = [None] * LANES + [server.pk for server in page][:-LANES]
-        for server, before in zip(page, waits, strict=False):
-            server.tested_after = before or 0  # type: ignore[attr-defined]  # for its row
-        context = {"page": page, "deployed": projects_on(page), "testing": True}
+        for server, before in zip(tested, [0] * LANES + keys[:-LANES], strict=False):
+            server.tested_after = before  # type: ignore[attr-defined]  # for its row
+        context = {"page": page, "deployed": projects_on(page, request.user), "testable": allowed, "testing": True}
         return render(request, "deployer/servers/_table.html", context)
-    keys = [server.pk for server in page]
-    record_all(actor(), [Event(Act.TESTED, server) for server in page])
+    record_all(actor(), [Event(Act.TESTED, server) for server in tested])
     reports = try_connections([*Server.objects.filter(pk__in=keys).select_related("credential", "jump_host")])
     online = sum(report.ok for report in reports)
     level = messages.SUCCESS if online == len(reports) else messages.WARNING
@@ -96,9 +106,9 @@ def servers_test(request: Request) -> HttpResponse:
 
 
 @require_safe
-@needs("servers.view_credential")
+@needs_somewhere(Action.EDIT, in_an_environment=True)
 def credential_list(request: Request) -> HttpResponse:
-    """Every login, without its secrets."""
-    credentials = list_of_credentials()
+    """Every login that this user may edit, without its secrets."""
+    credentials = list_of_credentials(request.user)
     context = {"credentials": credentials, "step": way_on(request.user) if credentials else None}
     return render(request, "deployer/servers/credentials.html", context)

@@ -24,22 +24,16 @@ from django.utils.translation import gettext as _
 from deployer.releases.contents import no_room
 from deployer.releases.room import has_room
 from people.models import ApiToken, User
+from people.rights import Person, reach
+from people.roles import Action
+from projects.models import Project
 
 #: Bytes that a stranger may send: enough for a login.
 STRANGERS = 64 * 1024
 #: What a package may have beside its contents: the form around it, and what packing adds at worst.
 AROUND_PACKAGE = 10_000_000
-#: The addresses that take files, and the permissions without which they take none.
-TAKE_FILES: dict[str, tuple[str, ...]] = {
-    "releases": (),
-    "server_import": (
-        "servers.add_server",
-        "servers.change_server",
-        "servers.add_servergroup",
-        "servers.change_servergroup",
-    ),
-    "api:list_releases": (),
-}
+#: The addresses that take files, and what somebody needs the right to: with the project of the address, else somewhere.
+TAKE_FILES = {"releases": Action.OPERATE, "server_import": Action.EDIT, "api:list_releases": Action.OPERATE}
 #: Those that take packages, as large as a release may be.
 TAKE_PACKAGES = {"releases", "api:list_releases"}
 
@@ -64,7 +58,7 @@ def _largest(request: HttpRequest, match: ResolverMatch, user: User | AnonymousU
         user = _user_of_token(request) or user
     if not user.is_authenticated:
         return STRANGERS
-    if match.view_name in TAKE_PACKAGES and user.has_perms(TAKE_FILES[match.view_name]):
+    if match.view_name in TAKE_PACKAGES and _may_take(user, match):
         return settings.DEPLOYER_RELEASE_MAX_MB * 1_000_000 + AROUND_PACKAGE
     return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0)
 
@@ -103,10 +97,20 @@ def _length(request: HttpRequest) -> int:
     return int(given) if given.isdecimal() else 0
 
 
+def _may_take(user: Person, match: ResolverMatch) -> bool:
+    """Whether an address takes files of ``user``."""
+    action = TAKE_FILES[match.view_name]
+    number = match.kwargs.get("pk") or match.kwargs.get("project_id")
+    if number is None:
+        return bool(reach(user, action))
+    in_reach = Project.objects.reached_by(user, action)
+    return str(number).isdecimal() and len(str(number)) < 19 and in_reach.filter(pk=number).exists()
+
+
 def _may_bring_files(request: HttpRequest, match: ResolverMatch) -> bool:
     if match.view_name.startswith("api:"):
         return True  # it has no CSRF check: who calls is known before anything of the body is read
-    return request.user.is_authenticated and request.user.has_perms(TAKE_FILES[match.view_name])
+    return _may_take(request.user, match)
 
 
 def _refusal(request: HttpRequest, match: ResolverMatch, largest: int) -> HttpResponse:

@@ -6,6 +6,8 @@ import re
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from people.rights import Person, reach
+from people.roles import Action
 from servers.imports.hops import Hop
 from servers.imports.listing import Found, Listing, visible
 from servers.imports.rows import Choices, FieldChange, GroupRow, Login, ServerRow, State
@@ -14,15 +16,23 @@ from servers.sentences import unended
 
 
 class ImportPlan:
-    """A listing compared with the servers, groups and credentials that are here."""
+    """A listing compared with the servers, groups and credentials that are here and that ``user`` sees and may use.
 
-    def __init__(self, listing: Listing) -> None:
+    Of those out of sight it is only said that a name is taken.
+    """
+
+    def __init__(self, listing: Listing, user: Person) -> None:
+        self.user = user
         self.notes = listing.notes
-        self.credentials = [*Credential.objects.defer(*Credential.SECRETS)]
+        self.environments = reach(user, Action.EDIT).environments(Environment.values)
+        self.credentials = [*Credential.objects.reached_by(user).defer(*Credential.SECRETS)]
         self.logins: list[Login] = []
+        self._taken = {*Server.objects.values_list("name", flat=True)}
+        self._editable = {*Server.objects.reached_by(user, Action.EDIT).values_list("pk", flat=True)}
+        self._usable = {*Server.objects.reached_by(user, Action.OPERATE).values_list("pk", flat=True)}
         self._by_name: dict[str, Server] = {}
         self._by_address: dict[tuple[str, int], Server] = {}
-        for server in Server.objects.with_login().defer("connection_error"):
+        for server in Server.objects.reached_by(user).with_login().defer("connection_error"):
             self._by_name[server.name] = server
             if server.jump_host_id is None:  # what is behind a jump host may have the address of something else
                 self._by_address.setdefault((_plain_host(server.host), server.port), server)
@@ -70,6 +80,8 @@ class ImportPlan:
         twin = self._rows_by_way.setdefault((*row.found.jumps, *map(str, address)), row)
         if row.found.name in self._by_name:
             row.existing = self._by_name[row.found.name]
+        elif row.found.name in self._taken:
+            row.refuse(_("a server of that name exists"))
         elif twin is not row:
             row.twin = twin
             row.refuse(_("it is the same machine as %s in this file") % twin.shown_name)
@@ -95,6 +107,8 @@ class ImportPlan:
             row.refuse(_("its jump host %s is neither in this file nor here") % visible(hop))
         elif jump is row:
             row.refuse(_("it is its own jump host"))
+        elif (server := _server_of(jump)) is not None and server.pk not in self._usable:
+            row.refuse(_("you have no right to use its jump host %s") % server)
         elif not self._goes_through(jump, row.found.jumps[:-1]):
             why = _("it is reached through %(way)s: first give %(jump_host)s its own jump host")
             way = " → ".join(visible(hop) for hop in row.found.jumps[:8])
@@ -116,7 +130,7 @@ class ImportPlan:
             return True
         if isinstance(jump, ServerRow) and jump.found.jumps:
             return jump.found.jumps == hops
-        server = jump.existing if isinstance(jump, ServerRow) else jump
+        server = _server_of(jump)
         before = self._resolve(hops[-1])
         before = before.existing if isinstance(before, ServerRow) else before
         return server is not None and before is not None and server.jump_host_id == before.pk
@@ -160,6 +174,9 @@ class ImportPlan:
         if row.why:  # known under another name
             return
         row.changes = _differences(server, row)
+        if row.changes and server.pk not in self._editable:
+            row.refuse(_("it is here with other values, and you have no right to change it"))
+            return
         if row.changes:
             row.state = State.DIFFERS
         if _has_other_user(server, found):
@@ -190,19 +207,38 @@ class ImportPlan:
         return None
 
     def _groups(self, listing: Listing) -> list[GroupRow]:
-        existing = {group.name: group for group in ServerGroup.objects.prefetch_related("servers")}
+        known = {group.name: group for group in ServerGroup.objects.prefetch_related("servers")}
+        seen = {*ServerGroup.objects.reached_by(self.user).values_list("name", flat=True)}
+        editable = {*ServerGroup.objects.reached_by(self.user, Action.EDIT).values_list("name", flat=True)}
         groups = []
         for number, (name, members) in enumerate(listing.groups.items()):
             found = (self._rows_by_name.get(member) for member in members)
             itself = dict.fromkeys(row.twin or row for row in found if row is not None)
-            rows = [row for row in itself if row.state != State.REFUSED]
-            group = GroupRow(number=number, name=name, rows=rows, existing=existing.get(name), environment=_guess(name))
-            if problem := _problem(group):
+            group = GroupRow(number=number, name=name, rows=[], existing=known.get(name), environment=self._guess(name))
+            group.rows = [row for row in itself if self._may_be_put(row, group.existing)]
+            if group.existing and name not in seen:
+                group.existing = None
+                group.refuse(_("a group of that name exists"))
+            elif group.existing and name not in editable:
+                group.refuse(_("you have no right to change it"))
+            elif problem := _problem(group):
                 group.refuse(problem)
             else:
                 _count_added(group)
             groups.append(group)
         return groups
+
+    def _may_be_put(self, row: ServerRow, group: ServerGroup | None) -> bool:
+        """Whether a server can be in a group afterwards: one that is here is put there by whoever edits it."""
+        if row.state == State.REFUSED:
+            return False
+        server = row.existing
+        return server is None or server.pk in self._editable or (group is not None and server in group.servers.all())
+
+    def _guess(self, name: str) -> str:
+        """The environment that the name of a group suggests, of those that there are to choose."""
+        guess = _guess(name)
+        return guess if guess in self.environments else next(iter(self.environments), guess)
 
     def proposed(self) -> Choices:
         """The boxes ticked at first: everything new, and nothing that would change existing rows."""
@@ -229,6 +265,11 @@ def _differences(server: Server, row: ServerRow) -> list[FieldChange]:
         (_has_other_user(server, found), _("user"), server.credential.username, found.username),
     )
     return [FieldChange(label, old, visible(new)) for differs, label, old, new in values if differs]
+
+
+def _server_of(each: ServerRow | Server) -> Server | None:
+    """The server that is here, if it is."""
+    return each.existing if isinstance(each, ServerRow) else each
 
 
 def _login_of(each: ServerRow | Server) -> str:

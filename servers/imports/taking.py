@@ -10,11 +10,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from people.record import BeforeAll
+from people.rights import Person, reach
+from people.roles import Action
 from servers import binding
 from servers.imports.comparing import ImportPlan
 from servers.imports.listing import visible
 from servers.imports.rows import Choices, GroupRow, ServerRow, State
-from servers.models import Credential, Server, ServerGroup
+from servers.models import Credential, Environment, Server, ServerGroup
 
 Ticked = TypeVar("Ticked", ServerRow, GroupRow)
 
@@ -32,8 +34,8 @@ class Done:
     groups: int
 
 
-def take(plan: ImportPlan, choices: Choices, user: binding.Person) -> Done:
-    """Make and change what was ticked, as ``user`` may.
+def take(plan: ImportPlan, choices: Choices) -> Done:
+    """Make and change what was ticked, as the user of the plan may.
 
     Raises `ValidationError` that says what is wrong, and has done nothing then.
     """
@@ -55,11 +57,11 @@ def take(plan: ImportPlan, choices: Choices, user: binding.Person) -> Done:
         everything = [_server(row) for row in rows]
         Server.objects.bulk_update(everything, ["host", "port", "jump_host", "credential"], batch_size=500)
         _insist_on_no_circle(everything)
-        may = binding.may_bind(user)
         for server in everything:
-            _insist_on_hosts(server, former.get(server.pk), may=may)
-        binding.bind_all(everything, user)
-        _fill_groups(groups, choices.environments)
+            _insist_on_hosts(server, former.get(server.pk), lambda login: binding.may_bind(plan.user, login))
+        binding.bind_all(everything, plan.user)
+        _fill_groups(groups, choices.environments, plan.environments)
+        _insist_on_groups([_server(row) for row in new], plan.user)
         stored[0].record([server.pk for server in everything], _NOTE)
         stored[1].record(_numbers(groups), _NOTE)
     return Done(len(new), len(rows) - len(new), len(groups))
@@ -135,19 +137,35 @@ def _update(rows: Collection[ServerRow], chosen: Mapping[int, Credential]) -> No
             server.credential = chosen[row.login.number]
 
 
-def _insist_on_hosts(server: Server, former: Server | None, *, may: bool) -> None:
+def _insist_on_hosts(server: Server, former: Server | None, free: binding.Permission) -> None:
     """Raise `ValidationError` if the credential of ``server`` would be sent where it may not be."""
-    for said in binding.refusals(server, former, may=may).values():
+    for said in binding.refusals(server, former, free=free).values():
         raise ValidationError(_("%(server)s: %(why)s") % {"server": server, "why": said})
 
 
-def _fill_groups(groups: Collection[GroupRow], environments: Mapping[int, str]) -> None:
-    """Make the groups that are new, and add the servers that each has in the file."""
+def _insist_on_groups(servers: Collection[Server], user: Person) -> None:
+    """Raise `ValidationError` if one of the new ``servers`` would be in no group, and so out of the user's reach."""
+    if reach(user, Action.EDIT).is_everywhere:
+        return
+    members = ServerGroup.servers.through.objects.filter(server__in=servers)
+    grouped = {*members.values_list("server", flat=True)}
+    for server in servers:
+        if server.pk not in grouped:
+            raise ValidationError(
+                _("%s would be in no group: tick one of its groups. Only maintainers of all environments need none.")
+                % server
+            )
+
+
+def _fill_groups(groups: Collection[GroupRow], environments: Mapping[int, str], allowed: Collection[str]) -> None:
+    """Make the groups that are new, in ``allowed`` environments, and add the servers that each has in the file."""
     through = ServerGroup.servers.through
     members = []
     for group in groups:
         if group.existing is None:
             environment = environments.get(group.number, "")
+            if environment in Environment and environment not in allowed:
+                raise ValidationError(_("You have no right to add the group %s there.") % group.shown_name)
             group.existing = ServerGroup(name=group.name, environment=environment)
             group.existing.clean_fields()
             group.existing.save()

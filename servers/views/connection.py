@@ -3,12 +3,13 @@
 from typing import Any
 
 from django.http import Http404, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.views.decorators.http import require_POST
 from django_htmx.http import trigger_client_event
 
-from people.access import Request, members_only
+from people.access import Request, find, members_only
 from people.record import Act, actor, record
+from people.roles import Action
 from servers.connection import ConnectionTest, Level, try_connection
 from servers.keys import fingerprint
 from servers.models import Server
@@ -18,7 +19,7 @@ from servers.models import Server
 @members_only
 def server_test_stage(request: Request, pk: int, number: int) -> HttpResponse:
     """Take one stage of the test, and ask for the next one."""
-    server = get_object_or_404(Server.objects.with_login(), pk=pk)
+    server = find(request.user, Server.objects.with_login(), Action.OPERATE, pk=pk)
     with ConnectionTest(server) as test:
         if number >= len(test.stages):
             raise Http404
@@ -37,7 +38,7 @@ def server_test_stage(request: Request, pk: int, number: int) -> HttpResponse:
 @members_only
 def server_test_briefly(request: Request, pk: int) -> HttpResponse:
     """Test the way to a server in one go, for its row of the list."""
-    server = get_object_or_404(Server.objects.with_login(), pk=pk)
+    server = find(request.user, Server.objects.with_login(), Action.OPERATE, pk=pk)
     record(actor(), Act.TESTED, server)
     report = try_connection(server)
     answer = render(request, "servers/_state.html", {"server": server, "report": report})

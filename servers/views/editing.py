@@ -1,5 +1,6 @@
-"""Create, change and delete servers, groups and credentials, for users with the permission."""
+"""Create, change and delete servers, groups and credentials, for people who maintain where those are."""
 
+from collections.abc import Iterable
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from django.contrib import messages
@@ -8,14 +9,16 @@ from django.db.models import ProtectedError
 from django.db.models.deletion import Collector
 from django.forms import ModelForm
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from people.access import Request, needs
+from people.access import Request, find, members_only, needs_somewhere
 from people.record import delete
-from servers.forms import GroupForm, LoginForm, ServerForm
+from people.rights import Person, may
+from people.roles import Action
+from servers.forms import GroupForm, LoginForm, ServerForm, left_without_group
 from servers.models import Credential, Server, ServerGroup
 
 F = TypeVar("F", ServerForm, GroupForm)
@@ -34,11 +37,15 @@ class Obstacle(Protocol):
         ...
 
 
+#: Rows that an obstacle names.
+_NAMED = 10
+
 form_page = require_http_methods(["GET", "HEAD", "POST"])
+maintainers_only = needs_somewhere(Action.EDIT, in_an_environment=True)
 
 
 @form_page
-@needs("servers.add_server")
+@maintainers_only
 def server_add(request: Request) -> HttpResponse:
     """A new server."""
     form = _sent(ServerForm, request, initial={"groups": request.GET.getlist("group")}, user=request.user)
@@ -46,19 +53,19 @@ def server_add(request: Request) -> HttpResponse:
 
 
 @form_page
-@needs("servers.change_server")
+@members_only
 def server_edit(request: Request, pk: int) -> HttpResponse:
     """How a server is reached."""
-    server = get_object_or_404(Server, pk=pk)
+    server = find(request.user, Server.objects, Action.EDIT, pk=pk)
     form = _sent(ServerForm, request, instance=server, user=request.user)
     return _form(request, form, _("Edit %s") % server, reverse("server", args=[pk]))
 
 
 @form_page
-@needs("servers.delete_server")
+@members_only
 def server_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a server."""
-    server = get_object_or_404(Server, pk=pk)
+    server = find(request.user, Server.objects, Action.EDIT, pk=pk)
     groups, behind = [*server.groups.all()], [*server.reached_through.all()]
     consequences = [
         _("Nothing is changed on the machine itself. The software deployed there keeps running."),
@@ -69,66 +76,73 @@ def server_delete(request: Request, pk: int) -> HttpResponse:
         consequences.insert(0, _("It is removed from these groups, and deployments no longer reach it: %s.") % names)
     obstacle = ""
     if behind:
-        obstacle = _("These servers are reached through it: %s. Give them another jump host first.") % ", ".join(
-            map(str, behind)
+        obstacle = _("These servers are reached through it: %s. Give them another jump host first.") % _names(
+            behind, request.user
         )
     return _delete(request, server, consequences, obstacle, reverse("server", args=[pk]))
 
 
 @form_page
-@needs("servers.add_servergroup")
+@maintainers_only
 def group_add(request: Request) -> HttpResponse:
     """A new group."""
-    return _form(request, _sent(GroupForm, request), _("Add a group"), reverse("groups"))
+    return _form(request, _sent(GroupForm, request, user=request.user), _("Add a group"), reverse("groups"))
 
 
 @form_page
-@needs("servers.change_servergroup")
+@members_only
 def group_edit(request: Request, pk: int) -> HttpResponse:
     """The name, the environment and the servers of a group."""
-    group = get_object_or_404(ServerGroup, pk=pk)
-    form = _sent(GroupForm, request, instance=group)
+    group = find(request.user, ServerGroup.objects, Action.EDIT, pk=pk)
+    form = _sent(GroupForm, request, instance=group, user=request.user)
     return _form(request, form, _("Edit %s") % group, reverse("group", args=[pk]))
 
 
 @form_page
-@needs("servers.delete_servergroup")
+@members_only
 def group_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a group."""
-    group = get_object_or_404(ServerGroup, pk=pk)
+    group = find(request.user, ServerGroup.objects, Action.EDIT, pk=pk)
     consequences = [
         _("Its servers are kept, in their other groups or in none."),
         _("Deployments to it stay in the history, without the name of the group."),
     ]
-    return _delete(request, group, consequences, "", reverse("group", args=[pk]))
+    obstacle = ""
+    if lost := left_without_group([*group.servers.all()], group, request.user):
+        obstacle = _("These servers are in no other group, and would be out of your reach: %s.") % ", ".join(
+            map(str, lost)
+        )
+    return _delete(request, group, consequences, obstacle, reverse("group", args=[pk]))
 
 
 @form_page
-@needs("servers.add_credential")
+@maintainers_only
 def credential_add(request: Request) -> HttpResponse:
     """A new login."""
-    return _form(request, LoginForm(request.POST or None), _("Add a credential"), reverse("credentials"))
+    return _form(
+        request, LoginForm(request.POST or None, user=request.user), _("Add a credential"), reverse("credentials")
+    )
 
 
 @form_page
-@needs("servers.change_credential")
+@members_only
 def credential_edit(request: Request, pk: int) -> HttpResponse:
     """A login; its secrets can be replaced and not be read."""
-    credential = get_object_or_404(Credential, pk=pk)
-    form = LoginForm(request.POST or None, instance=credential)
+    credential = find(request.user, Credential.objects, Action.EDIT, pk=pk)
+    form = LoginForm(request.POST or None, instance=credential, user=request.user)
     return _form(request, form, _("Edit %s") % credential, reverse("credentials"))
 
 
 @form_page
-@needs("servers.delete_credential")
+@members_only
 def credential_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a login."""
-    credential = get_object_or_404(Credential.objects.only("name"), pk=pk)
+    credential = find(request.user, Credential.objects.only("name", "environment"), Action.EDIT, pk=pk)
     consequences = [_("Its key and password are deleted and cannot be restored.")]
-    users = [*credential.servers.values_list("name", flat=True)[:10]]
+    users = [*credential.servers.all()]
     obstacle = ""
     if users:
-        obstacle = _("Servers log in with it: %s. Give them another credential first.") % ", ".join(users)
+        obstacle = _("Servers log in with it: %s. Give them another credential first.") % _names(users, request.user)
     return _delete(request, credential, consequences, obstacle, reverse("credentials"))
 
 
@@ -165,14 +179,14 @@ def _page_of(made: models.Model) -> str:
 
 def _delete(request: Request, it: models.Model, consequences: list[str], obstacle: str, back: str) -> HttpResponse:
     """Explain a deletion and its obstacles; delete after a POST."""
-    obstacle = obstacle or _hold(it)
+    obstacle = obstacle or _hold(it, request.user)
     section = SECTIONS[type(it)]
     if request.method == "POST" and not obstacle:
         name = str(it)
         try:
             delete(it)
         except (ProtectedError, IntegrityError):
-            obstacle = _hold(it) or _("Somebody has just started to use it: look again.")
+            obstacle = _hold(it, request.user) or _("Somebody has just started to use it: look again.")
         else:
             messages.success(request, _("%s is deleted.") % name)
             return redirect(section)
@@ -181,12 +195,24 @@ def _delete(request: Request, it: models.Model, consequences: list[str], obstacl
     return render(request, "servers/delete.html", context)
 
 
-def _hold(it: models.Model) -> str:
+def _hold(it: models.Model, user: Person) -> str:
     """The rows that prevent a deletion, found in the same way as the deletion finds them."""
     try:
         Collector(using=DEFAULT_DB_ALIAS, origin=it).collect([it])
     except ProtectedError as error:
-        users = sorted(error.protected_objects, key=str)[:10]
-        sentences = [said for user in users if isinstance(user, Obstacle) and (said := user.obstacle)]
-        return " ".join(sentences) or _("It is still used by %s.") % ", ".join(map(str, users))
+        users = sorted(error.protected_objects, key=str)
+        sentences = [it.obstacle for it in users[:_NAMED] if isinstance(it, Obstacle) and _is_seen(it, user)]
+        return " ".join(filter(None, sentences)) or _("It is still used by %s.") % _names(users, user)
     return ""
+
+
+def _names(rows: Iterable[models.Model], user: Person) -> str:
+    """Some of ``rows`` by name, and that there are others; those out of sight are not named."""
+    rows = [*rows]
+    shown = [str(row) for row in rows if _is_seen(row, user)][:_NAMED]
+    return ", ".join([*shown, *([_("others")] if len(shown) < len(rows) else [])])
+
+
+def _is_seen(row: Any, user: Person) -> bool:
+    """Whether ``user`` is shown a row; a credential, only if they may edit it."""
+    return may(user, Action.EDIT if isinstance(row, Credential) else Action.SEE, row)

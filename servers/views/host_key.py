@@ -4,11 +4,12 @@ from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from people.access import Request, members_only, needs
+from people.access import Request, find, members_only
+from people.roles import Action
 from servers import binding
 from servers.connection import ask_host_key
 from servers.keys import fingerprint, same_key
@@ -19,7 +20,7 @@ from servers.models import Server
 @members_only
 def host_key(request: Request, pk: int) -> HttpResponse:
     """The pinned key; after a POST also the one that the server shows now."""
-    server = get_object_or_404(Server.objects.with_login(), pk=pk)
+    server = find(request.user, Server.objects.with_login(), Action.EDIT, pk=pk)
     context: dict[str, Any] = {
         "server": server,
         "pinned": fingerprint(server.host_key),
@@ -34,22 +35,22 @@ def host_key(request: Request, pk: int) -> HttpResponse:
 
 
 @require_POST
-@needs("servers.change_server")
+@members_only
 def host_key_pin(request: Request, pk: int) -> HttpResponse:
     """Pin the key that somebody saw, if the server still shows it and the pinned one is still what they saw.
 
     Where none is pinned, the first connection would pin it just as well.
     """
-    server = get_object_or_404(Server.objects.with_login(), pk=pk)
+    server = find(request.user, Server.objects.with_login(), Action.EDIT, pk=pk)
     wanted, seen = request.POST.get("shown", ""), request.POST.get("pinned", "")
-    if server.host_key and not binding.may_bind(request.user):
+    if server.host_key and (credential := binding.refused_key(server, request.user)):
         messages.error(
             request,
             _(
                 "Nothing was changed: the credential “%s” would go to a machine with another host key. Ask somebody "
-                "who is allowed to see credentials."
+                "who is allowed to see it."
             )
-            % server.credential,
+            % credential,
         )
     elif not request.POST.get("compared"):
         messages.error(request, _("Nothing was changed: first compare the fingerprint with the machine's own."))

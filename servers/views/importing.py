@@ -12,7 +12,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from pages.forms import LISTED
-from people.access import Request, needs
+from people.access import Request, needs_somewhere
+from people.roles import Action
 from servers.forms import ImportForm
 from servers.imports.comparing import ImportPlan
 from servers.imports.listing import Listing
@@ -24,9 +25,7 @@ from servers.models import Environment
 LOOKED_AT_WITHIN = 24 * 3600
 _SALT = "servers.import"
 
-importers_only = needs(
-    "servers.add_server", "servers.change_server", "servers.add_servergroup", "servers.change_servergroup"
-)
+importers_only = needs_somewhere(Action.EDIT, in_an_environment=True)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -36,7 +35,7 @@ def server_import(request: Request) -> HttpResponse:
     form = ImportForm(request.POST, request.FILES) if request.method == "POST" else ImportForm()
     if form.is_valid():
         listing = form.cleaned_data["listing"]
-        plan = ImportPlan(listing)
+        plan = ImportPlan(listing, request.user)
         return _preview(request, listing, plan, plan.proposed())
     return render(request, "servers/import.html", {"form": form})
 
@@ -52,9 +51,9 @@ def server_import_take(request: Request) -> HttpResponse:
         return redirect("server_import")
     listing, choices = Listing.of(values), _choices(request.POST)
     try:
-        done = take(ImportPlan(listing), choices, request.user)
+        done = take(ImportPlan(listing, request.user), choices)
     except ValidationError as error:
-        return _preview(request, listing, ImportPlan(listing), choices, " ".join(error.messages))
+        return _preview(request, listing, ImportPlan(listing, request.user), choices, " ".join(error.messages))
     messages.success(request, _told(done))
     return redirect("servers" if done.made or done.changed else "groups")
 
@@ -68,7 +67,7 @@ def _preview(request: Request, listing: Listing, plan: ImportPlan, choices: Choi
         "logins": [(login, _chosen(plan, choices.credentials.get(login.number, ""))) for login in plan.logins],
         "listed": LISTED,
         "groups": [(group, choices.environments.get(group.number, group.environment)) for group in plan.groups],
-        "environments": Environment.choices,
+        "environments": [(value, label) for value, label in Environment.choices if value in plan.environments],
         "counts": plan.counts(),
     }
     return render(request, "servers/import_preview.html", context)

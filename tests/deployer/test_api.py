@@ -72,6 +72,7 @@ def test_a_deployment_is_launched_as_the_tokens_user(caller: Caller, shop: Proje
         "error_message": "",
         "created_at": deployment.created_at.isoformat(),
         "created_by": "ci",
+        "launched_for": "",
         "release": None,
         "rollback_from": None,
         "retry_of": None,

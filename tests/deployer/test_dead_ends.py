@@ -16,7 +16,15 @@ from deployer.queue.sending import queue_is_lost
 from deployer.queue.sweep import LOST_JOB, sweep
 from people.models import User
 from servers.models import ServerGroup
-from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
+from tests.factories import (
+    make_credential,
+    make_deployment,
+    make_group,
+    make_member,
+    make_project,
+    make_server,
+    make_user,
+)
 from tests.parts.html import tight
 from tests.parts.programs import callers
 from tests.parts.queue import QueueServer
@@ -35,7 +43,7 @@ def lost_queue(queue_server: QueueServer) -> Iterator[QueueServer]:
 
 def logged_in(**values: Any) -> Client:
     client = Client()
-    client.force_login(make_user(**values))
+    client.force_login(make_member(**values) if "role" in values else make_user(**values))
     return client
 
 
@@ -54,7 +62,7 @@ def test_a_form_without_its_token_says_that_nothing_was_done_and_what_to_do() ->
 
 
 def test_a_page_that_is_not_allowed_names_the_account_and_one_that_is_not_there_leads_on() -> None:
-    client = logged_in(is_superuser=False)
+    client = logged_in(role="operator")
     refused = client.get(reverse("project_add"))
     assert refused.status_code == 403
     assert "You are logged in as user-" in refused.content.decode()
@@ -91,7 +99,7 @@ def test_staff_see_on_every_page_that_the_queue_is_lost_and_nobody_does_while_it
 def test_a_launch_without_the_queue_is_recorded_says_that_it_waits_and_is_sent_when_the_queue_is_back(
     lost_queue: QueueServer, django_capture_on_commit_callbacks
 ) -> None:
-    client = logged_in(is_superuser=False)
+    client = logged_in(role="operator")
     project = make_project(environment="staging")
     group = make_group(make_server(), environment="staging")
     values = {"deployment_type": "restart_only", "server_groups": [group.pk]}
@@ -123,7 +131,7 @@ def test_a_queue_that_takes_connections_and_never_answers_keeps_nobody_waiting_a
         group = make_group(make_server(), environment="staging")
         values = {"deployment_type": "restart_only", "server_groups": [group.pk]}
         with django_capture_on_commit_callbacks(execute=True):
-            logged_in(is_superuser=False).post(reverse("launch", args=[project.pk]), values)
+            logged_in(role="operator").post(reverse("launch", args=[project.pk]), values)
         assert callers(silent) == 1
         assert Deployment.objects.get().status == "pending"
 
@@ -165,8 +173,9 @@ def test_each_page_on_the_way_to_the_first_deployment_leads_to_the_next_one() ->
 
 def test_nobody_is_led_to_a_page_that_is_closed_to_them() -> None:
     make_credential()
-    client = logged_in(is_superuser=False)
+    client = logged_in(role="operator")
     server = make_server()
+    make_group(server)
     page = client.get(reverse("server", args=[server.pk])).content.decode()
     assert "next-step" not in page
 

@@ -24,7 +24,7 @@ FIELDS = [
     "id", "project_id", "branch", "status", "deployment_type", "commit_hash", "commit_message", "error_message",
     "created_at", "created_by", "release", "rollback_from", "retry_of", "paused_at", "environment", "targets",
     "trigger", "server_group_ids", "server_groups", "started_at", "finished_at", "is_over", "is_paused",
-    "cancel_requested_at", "force_requested_at", "url",
+    "cancel_requested_at", "force_requested_at", "url", "launched_for",
 ]  # fmt: skip
 TARGET_FIELDS = [
     "server", "status", "exit_code", "error", "proof", "release_before", "release_after",

@@ -14,7 +14,7 @@ from deployer.declaring.export import as_yaml, secret_names
 from deployer.declaring.reading import DeclarationFile
 from deployer.declaring.writing import apply
 from projects.models import Project
-from tests.factories import make_credential, make_project, make_user
+from tests.factories import make_credential, make_member, make_project
 
 pytestmark = pytest.mark.django_db
 
@@ -105,10 +105,12 @@ def test_the_names_of_its_environment_variables_are_names(name: str) -> None:
 def test_the_page_shows_it_and_the_file_is_called_like_the_project(project: Project, client: Client) -> None:
     address = reverse("project_yaml", args=[project.pk])
     assert client.get(address)["Location"].startswith(reverse("login"))
-    client.force_login(make_user(is_superuser=False))
+    client.force_login(make_member("maintainer"))
     html = client.get(address).content.decode()
     assert "value_env: WEB_SHOP_API_KEY" in html
     assert SECRET not in html
     file = client.get(address, {"download": ""})
     assert file["Content-Disposition"] == 'attachment; filename="web-shop.yaml"'
     assert file.content.decode() == as_yaml(project)
+    client.force_login(make_member("viewer"))
+    assert client.get(address, {"download": ""}).content.decode() == as_yaml(project, sees_login=False)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
@@ -17,7 +16,7 @@ from projects.commands import git as source
 from projects.guess.proposal import TELLING
 from projects.models import Project
 from servers.errors import NotReadyError
-from tests.factories import make_credential, make_user
+from tests.factories import make_credential, make_member
 from tests.parts.git import GitRepository
 from tests.parts.html import tight
 from tests.parts.programs import free_port
@@ -30,10 +29,8 @@ PACKAGE = json.dumps({"scripts": {"build": "vite build"}, "devDependencies": {"v
 
 @pytest.fixture
 def maria(client: Client) -> Client:
-    """Somebody who may add projects and choose credentials, and nothing else."""
-    user = make_user("maria", is_superuser=False)
-    user.user_permissions.set(Permission.objects.filter(codename__in=["add_project", "view_credential"]))
-    client.force_login(user)
+    """Somebody who may make projects and use all credentials for them, and gives no rights."""
+    client.force_login(make_member("maintainer", username="maria"))
     return client
 
 
@@ -294,18 +291,16 @@ def test_who_may_not_add_projects_is_refused_and_a_visitor_is_sent_to_the_login(
     for name in ("project_add", "project_add_look"):
         assert client.post(reverse(name), {}).headers["Location"].startswith(reverse("login"))
     assert client.post(reverse("project_add_look"), {}, headers={"HX-Request": "true"})["HX-Refresh"] == "true"
-    client.force_login(make_user(is_superuser=False))
+    client.force_login(make_member("operator"))
     assert client.get(reverse("project_add")).status_code == 403
     assert client.post(reverse("project_add_look"), first_step("")).status_code == 403
     assert client.post(reverse("project_add"), first_step("")).status_code == 403
 
 
-def test_who_may_not_see_credentials_cannot_have_one_sent_anywhere(
+def test_who_may_not_edit_a_credential_cannot_have_it_sent_anywhere(
     client: Client, sshd: OpenSSHServer, git_repo
 ) -> None:
-    user = make_user(is_superuser=False)
-    user.user_permissions.set(Permission.objects.filter(codename="add_project"))
-    client.force_login(user)
+    client.force_login(make_member("maintainer", "staging"))
     credential = make_credential(sshd, name="the team's key")
     assert "the team&#x27;s key" not in client.get(reverse("project_add")).content.decode()
     html = look(client, over_ssh(sshd, git_repo), git_credential=credential.pk)

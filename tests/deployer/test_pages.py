@@ -112,7 +112,7 @@ def test_the_queue_pages_are_closed_to_all_but_superusers() -> None:
     client.force_login(make_user(is_superuser=False, is_staff=True))
     answer = client.get("/rq/")
     assert answer.status_code == 403
-    assert b"Ask an administrator" in answer.content
+    assert b"have no right to do this here" in answer.content
 
 
 def test_pages_hold_nothing_that_the_content_security_policy_forbids(client: Client, running: Deployment) -> None:

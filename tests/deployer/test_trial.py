@@ -5,14 +5,13 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
 from deployer.probing.trial import try_check
 from projects.models import Project
 from servers.models import Server
-from tests.factories import make_group, make_project, make_server, make_user
+from tests.factories import make_group, make_member, make_project, make_server
 from tests.parts.html import tight
 from tests.parts.programs import free_port
 from tests.parts.sshd import OpenSSHServer
@@ -33,9 +32,7 @@ def project(server: Server) -> Project:
 
 @pytest.fixture
 def maria(client: Client) -> Client:
-    user = make_user(is_superuser=False)
-    user.user_permissions.set(Permission.objects.filter(codename="change_project"))
-    client.force_login(user)
+    client.force_login(make_member("maintainer"))
     return client
 
 
@@ -122,6 +119,6 @@ def test_who_may_not_change_the_project_may_not_ask(project: Project, server: Se
     check = project.health_checks.create(kind="tcp", target="1")
     address = reverse("project_try", args=[project.pk, check.pk])
     assert client.post(address, {"server": server.pk})["Location"].startswith(reverse("login"))
-    client.force_login(make_user(is_superuser=False))
+    client.force_login(make_member("operator"))
     assert client.post(address, {"server": server.pk}).status_code == 403
     assert "Try now" not in client.get(reverse("project", args=[project.pk])).content.decode()

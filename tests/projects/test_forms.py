@@ -3,14 +3,13 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission
 from django.forms import model_to_dict
 from django.test import Client
 from django.urls import reverse
 
 from projects.forms import ProjectForm
 from projects.models import HealthCheck, Project, Variable
-from tests.factories import make_credential, make_project, make_user
+from tests.factories import make_credential, make_member, make_project
 
 pytestmark = pytest.mark.django_db
 
@@ -19,15 +18,13 @@ SECRET = "hunter2-and-more"
 
 @pytest.fixture
 def client() -> Client:
-    """Somebody who may change projects and add them, and see credentials."""
-    return logged_in("change_project", "add_project", "view_credential")
+    """Somebody who may edit projects, and use all credentials for them."""
+    return logged_in("maintainer")
 
 
-def logged_in(*permissions: str) -> Client:
-    user = make_user(is_superuser=False)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+def logged_in(role: str, environment: str = "", project: int | None = None) -> Client:
     client = Client()
-    client.force_login(user)
+    client.force_login(make_member(role, environment, project))
     return client
 
 
@@ -72,20 +69,20 @@ def test_who_may_not_change_projects_is_refused(page: str) -> None:
     project = make_project()
     address = reverse(page, args=[project.pk])
     assert Client().get(address)["Location"].startswith(reverse("login"))
-    client = logged_in("view_project", "add_project", "add_variable", "add_healthcheck")
+    client = logged_in("operator")
     assert client.get(address).status_code == 403
     assert client.post(address, {}).status_code == 403
     html = client.get(reverse("project", args=[project.pk])).content.decode()
     assert address not in html
 
 
-def test_who_may_not_see_credentials_cannot_send_the_present_one_to_another_address() -> None:
-    client = logged_in("change_project")
+def test_who_may_not_edit_the_credential_cannot_send_the_present_one_to_another_address() -> None:
+    client = logged_in("maintainer", "production")
     ours = make_credential(name="ours")
     project = make_project(git_credential=ours)
     address = reverse("project_edit", args=[project.pk])
     stolen = sent(project, git_url="https://attacker.example.com/a.git")
-    assert "ask somebody who is allowed to see credentials" in client.post(address, stolen).content.decode()
+    assert "ask somebody who may edit the credential" in client.post(address, stolen).content.decode()
     other = sent(project, git_credential=make_credential(name="theirs").pk)
     assert client.post(address, other).status_code == 200
     assert client.post(address, sent(project, description="still ours")).status_code == 302

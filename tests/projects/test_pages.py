@@ -4,7 +4,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.factories import make_deployment, make_group, make_member, make_project, make_server
 
 pytestmark = pytest.mark.django_db
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def client() -> Client:
     client = Client()
-    client.force_login(make_user(is_superuser=False))
+    client.force_login(make_member("viewer"))
     return client
 
 
@@ -32,6 +32,7 @@ def test_a_project_shows_its_servers_checks_and_recent_deployments(client: Clien
     group = make_group(make_server(name="web-1"), make_server(name="web-2", is_active=False))
     make_group(make_server(name="other-1"), environment="staging")
     deployment = make_deployment(project, group)
+    client.force_login(make_member("operator"))
     html = client.get(reverse("project", args=[project.pk])).content.decode()
     assert "http://127.0.0.1:8080/up" in html
     assert "X-Release: 7" in html

@@ -35,7 +35,7 @@ from deployer.engine.routines import carry_out
 from deployer.models import Deployment, Sighting, Target
 from deployer.releases.workfolders import WorkFolder
 from deployer.repositories.mirror import Mirror, fetch
-from people.models import ApiToken
+from people.models import ApiToken, Grant
 from projects.commands import git
 from projects.models import Project
 from servers.connection import try_connection
@@ -50,14 +50,13 @@ from tests.parts.strict import StrictServer
 from tests.parts.worker import Worker
 from tests.security.table import attack
 
-#: Who may do everything with servers, but not see credentials.
-_HANDS = ("add_server", "change_server", "view_server", "add_servergroup", "change_servergroup")
 _FOR_PROJECTS = ("add_project", "change_project", "view_project")
 
 
 def _client(*permissions: str, is_staff: bool = False) -> Client:
-    """The browser of somebody with these permissions, and no others."""
+    """The browser of somebody who maintains production, and so sees no credential that is for all environments."""
     user = make_user(is_superuser=False, is_staff=is_staff)
+    Grant.objects.create(user=user, role="maintainer", environment="production")
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client = Client()
     client.force_login(user)
@@ -77,6 +76,13 @@ def _thief() -> Iterator[StrictServer]:
 def _own(**values: Any) -> Credential:
     """The credential of the real machines."""
     return make_credential(**{"hosts": "*.example.com, 10.0.0.0/8"} | values)
+
+
+def _placed(**values: Any) -> Server:
+    """A server that those who maintain production may edit."""
+    server = make_server(**values)
+    make_group(server)
+    return server
 
 
 def _posted(server: dict[str, Any]) -> dict[str, Any]:
@@ -102,20 +108,22 @@ def _html(answer: Any) -> str:
 def new_server(_folder: Path) -> str:
     credential = _own()
     with _thief() as thief:
-        values = _posted({"credential": credential.pk, "port": thief.port})
-        html = _html(_client(*_HANDS).post(reverse("server_add"), values))
+        values = _posted({"credential": credential.pk, "port": thief.port, "groups": [make_group().pk]})
+        html = _html(_client().post(reverse("server_add"), values))
         assert not _heard(thief), "the password arrived"
     assert not credential.servers.exists()
-    assert f"“{credential}” is not for 127.0.0.1:" in html
-    return "the form names the credential, the host and who can add it"
+    assert "Select a valid choice" in html
+    assert credential.name not in html
+    return "the form knows no such credential, and does not name it"
 
 
 @attack("login", "the host, then the port of a server changed, and its credential with it")
 def moved_server(_folder: Path) -> str:
-    server = make_server(host="web-1.example.com", credential=_own())
+    server = _placed(host="web-1.example.com", credential=_own())
     with _thief() as thief:
-        client, address = _client(*_HANDS), reverse("server_edit", args=[server.pk])
+        client, address = _client(), reverse("server_edit", args=[server.pk])
         values = _posted({"name": server.name, "credential": server.credential.pk})
+        values["groups"] = [*server.groups.values_list("pk", flat=True)]
         client.post(address, values | {"port": thief.port})
         client.post(address, values | {"host": "web-1.example.com", "port": thief.port})
         assert not _heard(thief), "the password arrived"
@@ -131,9 +139,11 @@ def moved_server(_folder: Path) -> str:
 def exchanged_credential(_folder: Path) -> str:
     target = _own()
     with _thief() as thief:
-        server = make_server(host="127.0.0.1", port=thief.port, credential=make_credential(password="my-own"))
+        own = make_credential(password="my-own", environment="production")
+        server = _placed(host="127.0.0.1", port=thief.port, credential=own)
         values = _posted({"name": server.name, "port": thief.port, "credential": target.pk})
-        _client(*_HANDS).post(reverse("server_edit", args=[server.pk]), values)
+        values["groups"] = [*server.groups.values_list("pk", flat=True)]
+        _client().post(reverse("server_edit", args=[server.pk]), values)
         assert target.password not in _heard(thief), "the password arrived"
     server.refresh_from_db()
     assert server.credential != target
@@ -143,13 +153,14 @@ def exchanged_credential(_folder: Path) -> str:
 @attack("login", "a jump host of somebody's own in front of a machine whose key is not known yet")
 def own_jump_host(_folder: Path) -> str:
     credential = _own()
-    mine = make_server(host="192.0.2.66", credential=make_credential())
-    server = make_server(host="web-1.example.com", credential=credential)
-    client = _client(*_HANDS)
+    mine = _placed(host="192.0.2.66", credential=make_credential(environment="production"))
+    server = _placed(host="web-1.example.com", credential=credential)
+    client = _client()
     values = _posted({"name": server.name, "host": server.host, "credential": credential.pk, "jump_host": mine.pk})
+    values["groups"] = [*server.groups.values_list("pk", flat=True)]
     assert "is not for 192.0.2.66" in _html(client.post(reverse("server_edit", args=[server.pk]), values))
     new = values | {"name": f"new-{secrets.token_hex(4)}", "host": "web-2.example.com"}
-    assert "is not for 192.0.2.66" in _html(client.post(reverse("server_add"), new))
+    assert "Select a valid choice" in _html(client.post(reverse("server_add"), new))
     server.refresh_from_db()
     assert server.jump_host is None
     assert not Server.objects.filter(host="web-2.example.com", jump_host=mine).exists()
@@ -158,10 +169,11 @@ def own_jump_host(_folder: Path) -> str:
 
 @attack("login", "the jump host of others pointed at another machine")
 def moved_jump_host(_folder: Path) -> str:
-    gate = make_server(host="gate.example.com", credential=make_credential(hosts="gate.example.com, 192.0.2.0/24"))
+    gate = _placed(host="gate.example.com", credential=make_credential(hosts="gate.example.com, 192.0.2.0/24"))
     make_server(name=f"behind-{secrets.token_hex(4)}", host="10.0.0.1", credential=_own(), jump_host=gate)
     values = _posted({"name": gate.name, "host": "192.0.2.66", "credential": gate.credential.pk})
-    html = _html(_client(*_HANDS).post(reverse("server_edit", args=[gate.pk]), values))
+    values["groups"] = [*gate.groups.values_list("pk", flat=True)]
+    html = _html(_client().post(reverse("server_edit", args=[gate.pk]), values))
     gate.refresh_from_db()
     assert gate.host == "gate.example.com"
     assert "is reached through it" in html
@@ -172,8 +184,8 @@ def moved_jump_host(_folder: Path) -> str:
 def other_host_key(_folder: Path) -> str:
     with _thief() as thief:
         pinned = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA=="
-        server = make_server(host="127.0.0.1", port=thief.port, host_key=pinned)
-        client = _client(*_HANDS, is_staff=True)
+        server = _placed(host="127.0.0.1", port=thief.port, host_key=pinned)
+        client = _client(is_staff=True)
         page = client.post(reverse("host_key", args=[server.pk]))
         shown = page.context["shown"].key
         values = {"shown": shown, "pinned": pinned, "compared": "yes"}
@@ -193,22 +205,23 @@ def imported_config(_folder: Path) -> str:
     credential = _own(username=f"user-{secrets.token_hex(4)}")
     with _thief() as thief:
         text = f"Host mine\n HostName 127.0.0.1\n Port {thief.port}\n User {credential.username}\n"
-        client = _client(*_HANDS)
+        client = _client()
         page = client.post(reverse("server_import"), {"source": "openssh", "text": text})
         values = {"listing": page.context["listing"], "credential-0": credential.pk, "server": ["0:new"]}
         html = _html(client.post(reverse("server_import_take"), values))
         assert not _heard(thief), "the password arrived"
     assert not credential.servers.exists()
-    assert f"“{credential}” is not for 127.0.0.1:" in html
-    return "nothing is imported, and the preview says why"
+    assert f"Choose a credential for {credential.username}" in html
+    assert credential.name not in html
+    return "nothing is imported, and the credential is not named"
 
 
 @attack("login", "a server taken over by an Ansible inventory that gives its name another address")
 def taken_over_by_import(_folder: Path) -> str:
-    server = make_server(host="web-1.example.com", credential=_own())
+    server = _placed(host="web-1.example.com", credential=_own())
     with _thief() as thief:
         text = f"[web]\n{server.name} ansible_host=127.0.0.1 ansible_port={thief.port}\n"
-        client = _client(*_HANDS)
+        client = _client()
         page = client.post(reverse("server_import"), {"source": "ansible", "text": text})
         client.post(reverse("server_import_take"), {"listing": page.context["listing"], "server": ["0:differs"]})
         assert not _heard(thief), "the password arrived"
@@ -219,9 +232,9 @@ def taken_over_by_import(_folder: Path) -> str:
 
 @attack("login", "servers added and changed in the admin")
 def servers_in_admin(_folder: Path) -> str:
-    server = make_server(host="web-1.example.com", credential=_own())
+    server = _placed(host="web-1.example.com", credential=_own())
     with _thief() as thief:
-        client = _client(*_HANDS, is_staff=True)
+        client = _client(is_staff=True)
         values = _posted({"port": thief.port, "credential": server.credential.pk})
         added = _html(client.post(reverse("admin:servers_server_add"), values))
         change = reverse("admin:servers_server_change", args=[server.pk])
@@ -230,9 +243,52 @@ def servers_in_admin(_folder: Path) -> str:
     server.refresh_from_db()
     assert server.host == "web-1.example.com"
     assert server.credential.servers.count() == 1
-    for html in (added, changed):
-        assert "is not for 127.0.0.1:" in html
+    assert "is not for 127.0.0.1:" in changed
+    assert "Select a valid choice" in added
     return "the admin has the rule of the pages"
+
+
+@attack("login", "an outsider's servers, groups and credentials asked for by their numbers, on each page and part")
+def outsiders(_folder: Path) -> str:
+    server = make_server(host="web-1.example.com", credential=_own(environment="staging"))
+    group = make_group(server, environment="staging")
+    keys = {"server": server.pk, "group": group.pk, "credential": server.credential.pk}
+    client = _client(is_staff=True)
+    names = [f"{kind}_{act}" for kind in keys for act in ("edit", "delete")]
+    tried = [reverse(name, args=[keys[name.partition("_")[0]]]) for name in names]
+    tried += [reverse(name, args=[server.pk]) for name in ("server", "server_test", "server_test_briefly", "host_key")]
+    tried += [reverse("host_key_pin", args=[server.pk]), reverse("server_test_stage", args=[server.pk, 0])]
+    tried += [reverse("group", args=[group.pk])]
+    for model, kind in (("server", "server"), ("servergroup", "group"), ("credential", "credential")):
+        tried += [reverse(f"admin:servers_{model}_{act}", args=[keys[kind]]) for act in ("change", "delete", "history")]
+    for address in tried:
+        posted = client.post(address, {"compared": "1", "post": "yes"})
+        assert {client.get(address).status_code, posted.status_code} <= {404, 405}, address
+    lists = [reverse(name) for name in ("servers", "groups", "credentials", "server_add", "group_add")]
+    lists += [reverse(f"admin:servers_{model}_changelist") for model in ("server", "servergroup", "credential")]
+    for address in lists:
+        html = _html(client.get(address))
+        assert not [row for row in (server, group, server.credential) if row.name in html], address
+    assert Server.objects.filter(pk=server.pk, groups=group).exists()
+    return f"{len(tried)} addresses: not found; {len(lists)} lists: not named"
+
+
+@attack("login", "a server of another environment put into a group of somebody's own, to launch on it")
+def kidnapped_server(_folder: Path) -> str:
+    theirs = make_server(host="web-1.example.com", credential=_own(environment="staging"))
+    make_group(theirs, environment="staging")
+    group, client = make_group(), _client(is_staff=True)
+    values = {"name": group.name, "environment": "production", "servers": [theirs.pk]}
+    client.post(reverse("group_edit", args=[group.pk]), values)
+    client.post(reverse("group_add"), values | {"name": f"mine-{secrets.token_hex(4)}"})
+    client.post(reverse("admin:servers_servergroup_change", args=[group.pk]), values)
+    text = f"[{group.name}]\n{theirs.name} ansible_host={theirs.host}\n"
+    page = client.post(reverse("server_import"), {"source": "ansible", "text": text})
+    assert "a server of that name exists" in _html(page)
+    take = {"listing": page.context["listing"], "server": ["0:new", "0:differs"], "group": ["0:new", "0:differs"]}
+    client.post(reverse("server_import_take"), take)
+    assert theirs.groups.get().environment == "staging"
+    return "not by a form, the admin or an import"
 
 
 def _refusal(text: str, folder: Path) -> str:

@@ -10,7 +10,7 @@ from servers.imports import openssh
 from servers.imports.comparing import ImportPlan
 from servers.imports.hops import Hop
 from servers.imports.listing import Found, Listing
-from tests.factories import make_credential, make_server
+from tests.factories import make_credential, make_server, make_user
 
 #: Configs in the shapes that people publish; ssh is asked about each server in each of them.
 CONFIGS = {
@@ -216,7 +216,7 @@ def test_a_value_that_counts_for_many_servers_is_cut() -> None:
 
 def rows(listing: Listing) -> dict[str, tuple[str, str, str]]:
     """State, jump host and reason of each server."""
-    return {row.found.name: (row.state, row.jump_name, row.why) for row in ImportPlan(listing).servers}
+    return {row.found.name: (row.state, row.jump_name, row.why) for row in ImportPlan(listing, make_user()).servers}
 
 
 @pytest.mark.django_db
@@ -246,7 +246,8 @@ def test_a_jump_host_is_never_one_with_another_user_or_port(gate: str, way: str,
 
 @pytest.mark.django_db
 def test_a_jump_host_that_names_no_user_gets_the_one_that_it_is_reached_by() -> None:
-    plan = ImportPlan(openssh.read("Host web\n ProxyJump jumper@gate\nHost db\n ProxyJump other@gate\nHost gate\n"))
+    text = "Host web\n ProxyJump jumper@gate\nHost db\n ProxyJump other@gate\nHost gate\n"
+    plan = ImportPlan(openssh.read(text), make_user())
     found = {row.found.name: row for row in plan.servers}
     assert (found["gate"].found.username, found["web"].state, found["db"].state) == ("jumper", "new", "refused")
 

@@ -322,7 +322,7 @@ def test_a_file_that_is_no_text_or_too_large_is_refused(data: bytes) -> None:
 
 
 def plan_of(text: str) -> ImportPlan:
-    return ImportPlan(openssh.read(text))
+    return ImportPlan(openssh.read(text), make_user())
 
 
 def states(plan: ImportPlan) -> dict[str, str]:
@@ -374,7 +374,7 @@ def test_what_cannot_be_taken_says_why(config: str, why: str) -> None:
     assert row.state == "refused"
     assert why in row.why
     with pytest.raises(ValidationError):
-        take(plan_of(config), Choices(servers=[row.mark]), make_user())
+        take(plan_of(config), Choices(servers=[row.mark]))
     assert not Server.objects.exists()
 
 
@@ -385,21 +385,21 @@ def test_an_import_makes_servers_with_their_jump_hosts_groups_and_logins_and_aga
     text = INVENTORY.replace(
         "[all:vars]\nansible_ssh_common_args", "[db:vars]\nx=y\n[web:vars]\nansible_ssh_common_args"
     ).replace("ops@gate", "dba@gate")
-    plan = ImportPlan(ansible.read(text))
+    plan = ImportPlan(ansible.read(text), make_user())
     choices = plan.proposed()
     nobody = next(login for login in plan.logins if not login.username)
     assert nobody.credential is None
     choices = Choices(
         choices.servers, choices.groups, choices.environments, {**choices.credentials, nobody.number: str(ops.pk)}
     )
-    done = take(plan, choices, make_user())
+    done = take(plan, choices)
     assert (done.made, done.changed, done.groups) == (9, 0, 3)
     web = Server.objects.get(name="web03.example.com")
     assert (web.credential, str(web.jump_host)) == (shop, "gate.example.com")
     gate = Server.objects.get(name="gate.example.com")
     assert (gate.credential, gate.address, gate.jump_host) == (dba, "gate.example.com:5022", None)
     assert ServerGroup.objects.get(name="shop").servers.count() == 8
-    again = ImportPlan(ansible.read(text))
+    again = ImportPlan(ansible.read(text), make_user())
     assert {row.state for row in again.servers} == {"same"}
     assert {group.state for group in again.groups} == {"same"}
 
@@ -413,9 +413,9 @@ def test_an_import_changes_only_what_was_ticked_and_adds_to_groups_without_remov
     other, kept = make_server(name="web-2", host="192.0.2.2", credential=login), make_server(name="kept")
     group = make_group(kept, name="web", environment="production")
     text = "[web]\nweb-1 ansible_host=192.0.2.11\nweb-2 ansible_host=192.0.2.12\n"
-    plan = ImportPlan(ansible.read(text))
+    plan = ImportPlan(ansible.read(text), make_user())
     marks = {row.found.name: row.mark for row in plan.servers}
-    done = take(plan, Choices(servers=[marks["web-1"]], groups=[plan.groups[0].mark]), make_user())
+    done = take(plan, Choices(servers=[marks["web-1"]], groups=[plan.groups[0].mark]))
     assert (done.made, done.changed, done.groups) == (0, 1, 1)
     old.refresh_from_db()
     other.refresh_from_db()
@@ -431,7 +431,7 @@ def test_what_was_changed_since_it_was_looked_at_is_not_imported() -> None:
     choices = plan.proposed()
     make_server(name="web-1", host="192.0.2.1", credential=login)
     with pytest.raises(ValidationError, match="changed here in the meantime"):
-        take(plan_of("Host web-1\n User deploy\nHost web-2\n User deploy\n"), choices, make_user())
+        take(plan_of("Host web-1\n User deploy\nHost web-2\n User deploy\n"), choices)
     assert not Server.objects.filter(name="web-2").exists()
 
 
@@ -441,19 +441,19 @@ def test_a_server_is_not_taken_without_its_jump_host_or_a_credential() -> None:
     plan = plan_of("Host door\n User deploy\nHost web\n User deploy\n ProxyJump door\n")
     marks = {row.found.name: row.mark for row in plan.servers}
     with pytest.raises(ValidationError, match="is reached through door"):
-        take(plan, Choices(servers=[marks["web"]], credentials=plan.proposed().credentials), make_user())
+        take(plan, Choices(servers=[marks["web"]], credentials=plan.proposed().credentials))
     with pytest.raises(ValidationError, match="Choose a credential for deploy"):
-        take(plan, Choices(servers=plan.proposed().servers), make_user())
+        take(plan, Choices(servers=plan.proposed().servers))
     assert not Server.objects.exists()
 
 
 @pytest.mark.django_db
 def test_if_one_thing_is_wrong_nothing_is_imported() -> None:
     login = make_credential(username="deploy")
-    plan = ImportPlan(ansible.read("[g]\nweb-[1:3] ansible_user=deploy\n"))
+    plan = ImportPlan(ansible.read("[g]\nweb-[1:3] ansible_user=deploy\n"), make_user())
     choices = Choices(plan.proposed().servers, [plan.groups[0].mark], {0: "no such environment"}, {0: str(login.pk)})
     with pytest.raises(ValidationError):
-        take(plan, choices, make_user())
+        take(plan, choices)
     assert not Server.objects.exists()
     assert not ServerGroup.objects.exists()
 
@@ -465,7 +465,7 @@ def test_a_circle_over_servers_that_are_here_is_refused_whole() -> None:
     make_server(name="b", host="b", credential=login, jump_host=first)
     plan = plan_of("Host a\n User deploy\n ProxyJump b\n")
     with pytest.raises(ValidationError, match="loop"):
-        take(plan, Choices(servers=[plan.servers[0].mark]), make_user())
+        take(plan, Choices(servers=[plan.servers[0].mark]))
     first.refresh_from_db()
     assert first.jump_host is None
 

@@ -112,7 +112,9 @@ def test_the_projects_of_a_server_are_those_that_were_deployed_there(client: Cli
     deployment = make_deployment(make_project(name="Shop"), make_group(server, other), deployment_type="restart_only")
     make_project(name="Billing")
     deployment.targets.filter(server=server).update(started_at=timezone.now())
-    rows = {pk: [str(project) for project in projects] for pk, projects in projects_on([server, other]).items()}
+    rows = {
+        pk: [str(project) for project in projects] for pk, projects in projects_on([server, other], make_user()).items()
+    }
     assert rows == {server.pk: ["Shop"]}
     assert "Shop" in client.get(reverse("server", args=[server.pk])).content.decode()
 

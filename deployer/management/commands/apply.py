@@ -10,10 +10,10 @@ from django.utils.translation import gettext_lazy
 
 from deployer.declaring.reading import DeclarationError, DeclarationFile, printable
 from deployer.declaring.writing import RowChange, apply
-from deployer.management.commandline import OperatorCommand, refused
+from deployer.management.commandline import ActingCommand, refused
 
 
-class Command(OperatorCommand):
+class Command(ActingCommand):
     summary = gettext_lazy(
         "Create or update the credentials, servers, groups and projects that YAML files declare. If anything in the "
         "files is wrong, nothing is applied."
@@ -27,11 +27,12 @@ class Command(OperatorCommand):
             help=_("let credentials that the files only name be sent to new hosts, and add those to their hosts"),
         )
         parser.add_argument("--dry-run", action="store_true", help=_("print the difference and write nothing"))
+        super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, options: dict[str, Any]) -> None:
         files = [_file(name) for name in options["files"]]
         try:
-            changes = apply(files, dry_run=options["dry_run"], may_bind=options["bind"])
+            changes = apply(files, dry_run=options["dry_run"], may_bind=options["bind"], acting=self.acting)
         except DeclarationError as error:
             raise refused("\n".join([*error.mistakes, _("Nothing was applied.")])) from error
         for change in changes:

@@ -8,10 +8,10 @@ from django.utils.translation import gettext_lazy
 
 from deployer.launching.answers import cancel_sentence
 from deployer.launching.moves import cancel
-from deployer.management.commandline import OperatorCommand, existing, refused
+from deployer.management.commandline import ActingCommand, refused
 
 
-class Command(OperatorCommand):
+class Command(ActingCommand):
     summary = gettext_lazy(
         "Cancel a deployment: work that has begun on a server is finished (or ended, with --force), the rest is not "
         "started."
@@ -20,9 +20,10 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))
         parser.add_argument("--force", action="store_true", help=_("also end the scripts that are running on servers"))
+        super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        deployment = existing(options["id"])
+    def act(self, options: dict[str, Any]) -> None:
+        deployment = self.operable(options["id"])
         asked = cancel(deployment, force=options["force"])
         sentence = cancel_sentence(deployment, asked)
         if not asked:

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy
 
 from deployer.launching.answers import continue_sentence
 from deployer.launching.moves import go_on
-from deployer.management.commandline import WatchingCommand, existing, refused
+from deployer.management.commandline import WatchingCommand, refused
 
 
 class Command(WatchingCommand):
@@ -18,9 +18,9 @@ class Command(WatchingCommand):
         parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))
         super().add_arguments(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, options: dict[str, Any]) -> None:
         self.to_stderr = options["json"]
-        deployment = existing(options["id"])
+        deployment = self.operable(options["id"])
         continued = go_on(deployment)
         sentence = continue_sentence(deployment, continued)
         if not continued:

@@ -25,6 +25,8 @@ from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import KINDS, names_alike, store_package
 from deployer.releases.reader.names import ENCODINGS
+from people.rights import insist
+from people.roles import Action
 from projects.models import Project
 from servers.models import ServerGroup
 
@@ -87,7 +89,7 @@ class Command(WatchingCommand):
         super().add_wait(either)
         either.add_argument("--check", action="store_true", help=_("check every server and launch nothing"))
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, options: dict[str, Any]) -> None:
         self.to_stderr = options["json"]
         try:
             request = self.request(options)
@@ -101,14 +103,19 @@ class Command(WatchingCommand):
 
     def request(self, options: dict[str, Any]) -> LaunchRequest:
         """What the arguments ask for; a package is stored first."""
-        project = _named(Project, options["project"])
-        groups = [_named(ServerGroup, name) for name in dict.fromkeys(options["group"])]
+        projects, all_groups = Project.objects.all(), ServerGroup.objects.all()
+        if self.acting:
+            projects, all_groups = projects.reached_by(self.acting), all_groups.reached_by(self.acting)
+        project = _named(projects, options["project"])
+        groups = [_named(all_groups, name) for name in dict.fromkeys(options["group"])]
+        if self.acting:
+            insist(self.acting, Action.OPERATE, project)
         request = LaunchRequest(
             project,
             groups,
             deployment_type=options["type"],
             branch=options["branch"],
-            trigger=Deployment.Trigger.CLI,
+            **self.launcher,
             rebuild=options["rebuild"],
             batches=options["batches"],
             max_failures=options["max_failures"],
@@ -124,7 +131,7 @@ class Command(WatchingCommand):
         """The version as which the package at ``path`` is stored."""
         try:
             with path.open("rb") as file:
-                release = store_package(project, path.name, file, encoding=encoding)
+                release = store_package(project, path.name, file, encoding=encoding, created_by=self.acting)
             warning = names_alike(release)
         except (UnsafeArchiveError, StoreError) as error:
             raise refused(str(error)) from error
@@ -161,18 +168,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _named(model: type[_Named], name: str) -> _Named:
+def _named(rows: "models.QuerySet[_Named]", name: str) -> _Named:
     """The row of that name; or a refusal that lists the names there are."""
-    names = [*model._default_manager.values_list("name", flat=True)]
+    names = [*rows.values_list("name", flat=True)]
     if name not in names:
         listed = ", ".join(printable(each) for each in names[:_NAMED]) or _("none yet; declare some with “apply”")
         raise refused(
             _("There is no %(kind)s “%(name)s”. Known names: %(names)s%(more)s.")
             % {
-                "kind": model._meta.verbose_name,
+                "kind": rows.model._meta.verbose_name,
                 "name": printable(name),
                 "names": listed,
                 "more": ", …" if len(names) > _NAMED else "",
             }
         )
-    return model._default_manager.get(name=name)
+    return rows.get(name=name)

@@ -13,4 +13,4 @@ class Command(LaunchAgain):
     )
 
     def launch_from(self, earlier: Deployment) -> Deployment:
-        return retry_failed(earlier, created_by=None, trigger=Deployment.Trigger.CLI)
+        return retry_failed(earlier, **self.launcher)

@@ -11,4 +11,4 @@ class Command(LaunchAgain):
     summary = gettext_lazy("Launch the release that was live before a deployment: nothing is cloned or built.")
 
     def launch_from(self, earlier: Deployment) -> Deployment:
-        return launch_rollback(earlier, created_by=None, trigger=Deployment.Trigger.CLI)
+        return launch_rollback(earlier, **self.launcher)
