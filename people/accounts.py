@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from people import sessions
 from people.admins import keep_an_admin
 from people.models import Grant, PasswordLink, Team, User
+from people.record import delete, saving
 from people.refusals import RefusedError
 from people.rights import Person, insist, may
 from people.roles import EVERYWHERE, Action, Place, Role
@@ -34,10 +35,15 @@ def new_user(actor: User, user: User, grants: Iterable[tuple[Role, Place]], team
     user.is_staff = user.is_superuser = False
     user.lose_password()
     with transaction.atomic():
-        user.save()
-        user.teams.set(teams)
+        with saving(user):
+            user.save()
+        for team in teams:
+            with saving(team):
+                team.members.add(user)
         for role, place in grants:
-            Grant.objects.create(user=user, role=role, environment=place.environment, project=place.project)
+            grant = Grant(user=user, role=role, environment=place.environment, project=place.project)
+            with saving(grant):
+                grant.save()
     return user
 
 
@@ -46,7 +52,7 @@ def deactivate(actor: User, user: User, *, revoke_tokens: bool = False) -> None:
     insist_on_edit(actor, user)
     if user.pk == actor.pk:
         raise RefusedError(_("Nobody deactivates their own account: ask another admin."))
-    with keep_an_admin():
+    with keep_an_admin(), saving(user):
         User.objects.filter(pk=user.pk).update(is_active=False)
         PasswordLink.objects.filter(user=user).delete()
         sessions.end_all(user)
@@ -59,13 +65,14 @@ def reactivate(actor: User, user: User) -> None:
     insist_on_edit(actor, user)
     if user.invitation:
         raise RefusedError(_("The invitation is still open: the account is active once it is accepted."))
-    User.objects.filter(pk=user.pk).update(is_active=True)
+    with saving(user):
+        User.objects.filter(pk=user.pk).update(is_active=True)
 
 
 def set_members(actor: User, team: Team, members: Iterable[User]) -> None:
     """Who belongs to a team, and so has its rights. Raises `RefusedError` where no admin would be left."""
     insist(actor, Action.ADMINISTER, EVERYWHERE)
-    with keep_an_admin():
+    with keep_an_admin(), saving(team):
         team.members.set(members)
 
 
@@ -73,4 +80,4 @@ def delete_team(actor: User, team: Team) -> None:
     """Forget a team and what it was granted. Raises `RefusedError` where no admin would be left."""
     insist(actor, Action.ADMINISTER, EVERYWHERE)
     with keep_an_admin():
-        team.delete()
+        delete(team)

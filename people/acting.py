@@ -46,7 +46,7 @@ class Actor:
         is_api = bool(acting) or request.path.startswith("/api/")
         place = cls(
             Origin.API if is_api else Origin.PAGE,
-            where=f"{request.method or ''} {request.path}".strip(),
+            where=f"{request.method or ''} {_path(request)}".strip(),
             address=client_address(request),
             token=str(acting) if acting else "",
         )
@@ -120,6 +120,13 @@ def machine_login() -> str:
         if number not in (_NO_LOGIN, os.geteuid()):
             return f"{_user_name(number)} as {own}"
     return own
+
+
+def _path(request: HttpRequest) -> str:
+    """The path of a request, without the secret of a link."""
+    match = request.resolver_match
+    secret = str(match.kwargs.get("secret", "")) if match is not None else ""
+    return request.path.replace(secret, "…") if secret else request.path
 
 
 def _user_name(number: int) -> str:

@@ -220,7 +220,8 @@ class TokenForm(StyledForm, forms.ModelForm[ApiToken]):
             self.instance.expires_at = timezone.make_aware(ends)
         else:
             self.instance.expires_at = timezone.now() + timedelta(days=int(self.cleaned_data["lasts"]))
-        return super().save(commit)
+        with saving(self.instance):
+            return super().save(commit)
 
 
 class PreferencesForm(StyledForm, forms.ModelForm[User]):

@@ -10,6 +10,7 @@ from people.accounts import insist_on_edit
 from people.admins import keep_an_admin
 from people.models import Grant, Team, User
 from people.places import Known
+from people.record import delete, saving
 from people.refusals import RefusedError
 from people.rights import insist, may
 from people.roles import Action, Place, Role
@@ -36,9 +37,11 @@ def give(actor: User, holder: User | Team, role: Role, place: Place) -> Grant:
     whose = {"user": holder, "team": None} if isinstance(holder, User) else {"user": None, "team": holder}
     try:
         with keep_an_admin():
-            grant, _made = Grant.objects.update_or_create(
-                **whose, environment=place.environment, project=place.project, defaults={"role": role}
-            )
+            there = {**whose, "environment": place.environment, "project": place.project}
+            grant = Grant.objects.filter(**there).first() or Grant(**there)
+            with saving(grant):
+                grant.role = role
+                grant.save()
     except IntegrityError as error:
         raise RefusedError(_("Somebody else changed these rights at this moment: look again.")) from error
     return grant
@@ -51,7 +54,7 @@ def take(actor: User, grant: Grant) -> None:
     if holder is not None:
         _refuse_own(actor, holder)
     with keep_an_admin():
-        grant.delete()
+        delete(grant)
 
 
 def _refuse_own(actor: User, holder: User | Team) -> None:

@@ -10,25 +10,26 @@ from django.db import transaction
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import override
+from django.utils.translation import gettext_noop, override
 
 from people import sessions
 from people.accounts import insist_on_edit, may_edit
 from people.models import PasswordLink, User
+from people.record import Act, actor, changes, record, snapshot
 from people.refusals import RefusedError
 
 LASTS = timedelta(days=7)
 
 
-def make(actor: User, user: User) -> str:
+def make(maker: User, user: User) -> str:
     """The secret of a new link for ``user``; an older one is void from now on.
 
     Raises `RefusedError` for oneself, for a service account and for somebody who was deactivated.
     """
-    insist_on_edit(actor, user)
+    insist_on_edit(maker, user)
     if user.is_service:
         raise RefusedError(_("A service account has no password."))
-    if user.pk == actor.pk:
+    if user.pk == maker.pk:
         raise RefusedError(_("Change your own password on the page of your account."))
     is_new = not user.is_active and (user.invitation is not None or not user.has_usable_password())
     if not user.is_active and not is_new:
@@ -37,10 +38,12 @@ def make(actor: User, user: User) -> str:
     values = {
         "purpose": PasswordLink.Purpose.INVITATION if is_new else PasswordLink.Purpose.RESET,
         "digest": _digest(secret),
-        "made_by": actor,
+        "made_by": maker,
         "expires_at": timezone.now() + LASTS,
     }
-    PasswordLink.objects.update_or_create(user=user, defaults=values)
+    with transaction.atomic():
+        PasswordLink.objects.update_or_create(user=user, defaults=values)
+        record(actor(), Act.CHANGED, user, note=gettext_noop("made a link by which a password is set"))
     return secret
 
 
@@ -59,9 +62,12 @@ def use(link: PasswordLink, password: str) -> bool:
     with transaction.atomic():
         if not PasswordLink.objects.filter(pk=link.pk, digest=link.digest).delete()[0]:
             return False
+        before = snapshot(User.objects.get(pk=user.pk))
         is_invited = link.purpose == PasswordLink.Purpose.INVITATION
         User.objects.filter(pk=user.pk).update(password=user.password, **({"is_active": True} if is_invited else {}))
         sessions.end_all(user)
+        became = changes(before, snapshot(User.objects.get(pk=user.pk)))
+        record(actor().by(user), Act.CHANGED, user, *became, gettext_noop("by a link for a password"))
     return True
 
 

@@ -5,12 +5,13 @@ from django.contrib import messages
 from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.views import PasswordChangeView
 from django.contrib.messages.views import SuccessMessageMixin
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse_lazy
 from django.utils import translation
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, gettext_noop, ngettext
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.i18n import set_language
 
@@ -20,6 +21,7 @@ from people.forms import PasswordForm, PreferencesForm, TokenForm
 from people.granting import reasons
 from people.models import Grant, User
 from people.places import Known
+from people.record import Act, actor, delete, record, saving
 
 form_page = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -31,7 +33,8 @@ def account(request: Request) -> HttpResponse:
     person = User.objects.get(pk=request.user.pk)
     form = PreferencesForm(request.POST if request.method == "POST" else None, instance=person)
     if request.method == "POST" and form.is_valid():
-        User.objects.filter(pk=person.pk).update(language=person.language, time_zone=person.time_zone)
+        with saving(person):
+            User.objects.filter(pk=person.pk).update(language=person.language, time_zone=person.time_zone)
         request.user.language, request.user.time_zone = person.language, person.time_zone
         with translation.override(person.language or translation.get_language()):
             messages.success(request, _("Your settings are saved."))
@@ -80,7 +83,7 @@ def token_list(request: Request) -> HttpResponse:
 def token_revoke(request: Request, pk: int) -> HttpResponse:
     """Delete one of one's own tokens."""
     token = get_object_or_404(request.user.api_tokens.all(), pk=pk)
-    token.delete()
+    delete(token)
     messages.success(request, _("The token “%s” is revoked.") % token.name)
     return redirect("tokens")
 
@@ -97,7 +100,9 @@ def session_list(request: Request) -> HttpResponse:
 @members_only
 def session_end(request: Request, pk: int) -> HttpResponse:
     """Sign out in one of one's browsers."""
-    sessions.end(get_object_or_404(sessions.of(request.user), pk=pk))
+    with transaction.atomic():
+        sessions.end(get_object_or_404(sessions.of(request.user), pk=pk))
+        record(actor(), Act.SIGNED_OUT, request.user, note=gettext_noop("in another browser"))
     messages.success(request, _("That session has ended."))
     return redirect("sessions")
 
@@ -106,7 +111,9 @@ def session_end(request: Request, pk: int) -> HttpResponse:
 @members_only
 def sessions_end(request: Request) -> HttpResponse:
     """Sign out in all other browsers."""
-    count = sessions.end_all(request.user, but=request.session.session_key)
+    with transaction.atomic():
+        count = sessions.end_all(request.user, but=request.session.session_key)
+        record(actor(), Act.SIGNED_OUT, request.user, note=gettext_noop("in all other browsers"))
     messages.success(request, ngettext("%d other session has ended.", "%d other sessions have ended.", count) % count)
     return redirect("sessions")
 
@@ -116,6 +123,7 @@ def choose_language(request: HttpRequest) -> HttpResponseBase:
     answer = set_language(request)
     chosen = answer.cookies.get(settings.LANGUAGE_COOKIE_NAME)
     if chosen is not None and request.user.is_authenticated:
-        User.objects.filter(pk=request.user.pk).update(language=chosen.value)
+        with saving(request.user):
+            User.objects.filter(pk=request.user.pk).update(language=chosen.value)
         request.user.language = chosen.value
     return answer

@@ -13,6 +13,7 @@ from people.forms import TeamForm
 from people.granting import summary
 from people.models import Team
 from people.places import Known
+from people.record import saving
 from people.refusals import RefusedError
 from people.rights import insist, may
 from people.roles import EVERYWHERE, Action
@@ -61,7 +62,8 @@ def _form(request: Request, it: Team) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             with transaction.atomic():
-                it = form.save()
+                with saving(form.instance):
+                    it = form.save()
                 set_members(request.user, it, form.cleaned_data["members"])
         except RefusedError as error:
             form.add_error("members", str(error))

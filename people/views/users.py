@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from people import links, sessions
@@ -17,6 +19,7 @@ from people.forms import GrantForm, InviteForm, ServiceForm, TokenForm
 from people.granting import give, take
 from people.models import Grant, PasswordLink, Team, User
 from people.places import Known
+from people.record import Act, actor, delete, record
 from people.refusals import RefusedError
 from people.rights import insist, may
 from people.roles import EVERYWHERE, Action
@@ -163,7 +166,9 @@ def user_sessions_end(request: Request, pk: int) -> HttpResponse:
 
     def end() -> None:
         insist_on_edit(request.user, person)
-        sessions.end_all(person, but=request.session.session_key)
+        with transaction.atomic():
+            sessions.end_all(person, but=request.session.session_key)
+            record(actor(), Act.SIGNED_OUT, person, note=gettext_noop("in all browsers"))
 
     told(request, end, _("The sessions of %s have ended.") % person)
     return redirect("user", pk)
@@ -191,7 +196,7 @@ def user_token_revoke(request: Request, pk: int, token: int) -> HttpResponse:
 
     def revoke() -> None:
         insist_on_edit(request.user, person)
-        row.delete()
+        delete(row)
 
     told(request, revoke, _("The token “%s” is revoked.") % row.name)
     return redirect("user", pk)

@@ -14,6 +14,7 @@ from django.utils import timezone, translation
 
 from deployer.models import Deployment
 from people import sessions
+from people.entries import Act, Entry
 from people.models import ApiToken, Grant, Session, User
 from people.preferences import ZONE_COOKIE
 from people.rights import may
@@ -291,3 +292,33 @@ def test_a_browser_may_say_of_itself_what_it_likes(agent: str) -> None:
     page = client.get(reverse("sessions")).content.decode()
     assert "<script>" not in page.split("<main")[1].split("</main")[0]
     assert len(Session.objects.get().agent) <= 300
+
+
+# --- the record --------------------------------------------------------------------------------------
+
+
+def test_what_somebody_does_to_their_account_is_recorded() -> None:
+    anna = make_user("anna")
+    here, there = Client(), Client()
+    for client in (there, here):
+        client.force_login(anna)
+        client.get(reverse("account"))
+    here.post(reverse("account"), {"language": "en", "time_zone": "Asia/Tokyo"})
+    here.post(reverse("account"), {"language": "en", "time_zone": "Asia/Tokyo"})
+    here.post(reverse("set_language"), {"language": "zh-hans"})
+    here.post(reverse("tokens"), {"name": "ci", "role": "viewer", "lasts": "90"})
+    here.post(reverse("token_revoke", args=[ApiToken.objects.get().pk]))
+    theirs = Session.objects.exclude(session_id=here.session.session_key).get()
+    here.post(reverse("session_end", args=[theirs.pk]))
+    here.post(reverse("sessions_end"))
+    rows = Entry.objects.exclude(act=Act.SIGNED_IN).order_by("pk")
+    assert [*rows.values_list("act", "kind", "user_name", "note")] == [
+        ("changed", "user", "anna", ""),
+        ("changed", "user", "anna", ""),
+        ("token_made", "apitoken", "anna", ""),
+        ("token_revoked", "apitoken", "anna", ""),
+        ("signed_out", "user", "anna", "in another browser"),
+        ("signed_out", "user", "anna", "in all other browsers"),
+    ]
+    assert rows[0].after == {"language": "en", "time_zone": "Asia/Tokyo"}
+    assert (rows[1].before, rows[1].after) == ({"language": "en"}, {"language": "zh-hans"})

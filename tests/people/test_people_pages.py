@@ -1,5 +1,6 @@
 """The pages of users and teams: what is granted, taken, deactivated, and what nobody may do there."""
 
+import json
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.urls import reverse
 
 from people.accounts import deactivate
 from people.admins import admins
+from people.entries import Act, Entry
 from people.granting import take
 from people.models import ApiToken, Grant, PasswordLink, Session, Team, User
 from people.refusals import RefusedError
@@ -285,3 +287,102 @@ def test_members_that_there_are_not_are_refused() -> None:
         form = boss.post(reverse("team_add"), {"name": "web", "members": [member]}).context["form"]
         assert "members" in form.errors
     assert not Team.objects.exists()
+
+
+# --- the record --------------------------------------------------------------------------------------
+
+
+def entries() -> list[tuple[str, str, str]]:
+    """Act, kind and name of each entry but those of logins, the oldest first."""
+    rows = Entry.objects.exclude(act__in=[Act.SIGNED_IN, Act.SIGN_IN_FAILED]).order_by("pk")
+    return [*rows.values_list("act", "kind", "name")]
+
+
+def test_an_invitation_and_its_acceptance_are_recorded_without_link_and_password() -> None:
+    boss, web = make_user("boss"), Team.objects.create(name="web")
+    form = {"username": "anna", "email": "anna@example.com", "role": "operator", "place": "production:"}
+    page = post(seen_by(boss), "user_invite", **form, teams=[web.pk])
+    assert entries() == [
+        ("created", "user", "anna"),
+        ("changed", "team", "web"),
+        ("granted", "grant", "anna: Operator"),
+        ("changed", "user", "anna"),
+    ]
+    assert {*Entry.objects.exclude(act=Act.SIGNED_IN).values_list("user_name", flat=True)} == {"boss"}
+    assert Entry.objects.get(act=Act.GRANTED).environments == ",production,"
+    secret = re.findall(r"/join/([\w-]{20,})/", page)[0]
+    Client().post(reverse("join", args=[secret]), {"new_password1": "a-Long-word-7", "new_password2": "a-Long-word-7"})
+    it = Entry.objects.order_by("pk").last()
+    assert it is not None
+    assert (it.user_name, it.act, it.name, it.after["is_active"]) == ("anna", "changed", "anna", True)
+    assert "password" in it.after
+    told = json.dumps([row.as_json() for row in Entry.objects.all()])
+    assert secret not in told
+    assert "a-Long-word-7" not in told
+    assert User.objects.get(username="anna").password not in told
+
+
+def test_rights_given_changed_and_taken_are_recorded_where_they_hold() -> None:
+    boss, anna, shop = make_user("boss"), somebody(username="anna"), make_project(name="shop", environment="staging")
+    client = seen_by(boss)
+    for role in ("viewer", "viewer", "operator"):
+        post(client, "user_grant", anna.pk, role=role, place=f":{shop.pk}")
+    post(client, "grant_take", Grant.objects.get().pk)
+    assert entries() == [
+        ("granted", "grant", "anna: Viewer"),
+        ("changed", "grant", "anna: Operator"),
+        ("revoked", "grant", "anna: Operator"),
+    ]
+    changed = Entry.objects.get(act=Act.CHANGED)
+    assert (changed.before, changed.after) == ({"role": "viewer"}, {"role": "operator"})
+    assert {*Entry.objects.exclude(act=Act.SIGNED_IN).values_list("project", flat=True)} == {shop.pk}
+
+
+def test_what_was_refused_is_not_recorded() -> None:
+    boss = somebody("admin", username="boss")
+    client = seen_by(boss)
+    grant = Grant.objects.get()
+    post(client, "grant_take", grant.pk)
+    post(client, "user_grant", boss.pk, role="viewer", place=":")
+    post(client, "user_deactivate", boss.pk)
+    assert not entries()
+
+
+def test_teams_and_accounts_that_change_are_recorded() -> None:
+    client, anna = seen_by(make_user("boss")), somebody(username="anna")
+    token_of(anna)
+    post(client, "team_add", name="web", members=[anna.pk])
+    web = Team.objects.get()
+    post(client, "team_edit", web.pk, name="web")
+    post(client, "team_delete", web.pk)
+    post(client, "user_sessions_end", anna.pk)
+    post(client, "user_deactivate", anna.pk, revoke_tokens="on")
+    post(client, "user_reactivate", anna.pk)
+    assert [(act, kind) for act, kind, _name in entries()] == [
+        ("created", "team"),
+        ("changed", "team"),
+        ("changed", "team"),
+        ("deleted", "team"),
+        ("signed_out", "user"),
+        ("token_revoked", "apitoken"),
+        ("changed", "user"),
+        ("changed", "user"),
+    ]
+    left = Entry.objects.filter(kind="team", act=Act.CHANGED).order_by("-pk")[0]
+    assert left.before == {"members": [f"anna (#{anna.pk})"]}
+
+
+def test_tokens_of_a_service_are_recorded_without_their_secret() -> None:
+    client = seen_by(make_user("boss"))
+    post(client, "service_add", username="ci-runner", role="viewer", place=":")
+    robot = User.objects.get(username="ci-runner")
+    page = post(client, "user_token_add", robot.pk, name="ci", role="viewer", lasts="90")
+    secret = re.findall(r"dpl_[\w-]{20,}", page)[0]
+    post(client, "user_token_revoke", robot.pk, robot.api_tokens.get().pk)
+    assert [(act, kind) for act, kind, _name in entries()] == [
+        ("created", "user"),
+        ("granted", "grant"),
+        ("token_made", "apitoken"),
+        ("token_revoked", "apitoken"),
+    ]
+    assert secret not in json.dumps([row.as_json() for row in Entry.objects.all()])
