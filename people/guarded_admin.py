@@ -62,6 +62,10 @@ class GuardedForm(forms.ModelForm[Any]):
     user: Person
     action: Action
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._former = {"environment": self.instance.environment} if "environment" in self.fields else {}
+
     def clean(self) -> dict[str, Any]:
         given = super().clean()
         cleaned: dict[str, Any] = self.cleaned_data if given is None else given
@@ -78,9 +82,12 @@ class GuardedForm(forms.ModelForm[Any]):
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]  # a hook of Django's that its types lack
-        if not self.errors and not may(self.user, self.action, self.instance):
-            field = "environment" if "environment" in self.fields else None
-            self.add_error(field, _("You have no right to put it there."))
+        if may(self.user, self.action, self.instance):
+            return
+        if not self.errors:
+            self.add_error("environment" if self._former else None, _("You have no right to put it there."))
+        for name, value in self._former.items():
+            setattr(self.instance, name, value)  # the page with the refusal asks about the row as it is
 
 
 class GuardedAdmin(Guarded[M], admin.ModelAdmin[M]):

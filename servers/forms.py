@@ -250,6 +250,7 @@ def offer_environments(form: forms.ModelForm[Any], user: Person) -> None:
     allowed = {*reached.environments(Environment.values), *([""] if reached.is_everywhere else [])}
     known: Any = field
     known.choices = [(value, label) for value, label in known.choices if value in allowed]
+    known.required = not any(value == "" for value, _label in known.choices)
     if form.instance.pk is None and known.choices and form.initial.get("environment") not in allowed:
         form.initial["environment"] = known.choices[0][0]
 

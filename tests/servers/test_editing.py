@@ -4,12 +4,12 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission
 from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.urls import reverse
 
 from deployer.models import DeploymentQuerySet, Lease, Target
+from people.models import Grant
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.sshd import OpenSSHServer
@@ -17,10 +17,11 @@ from tests.parts.sshd import OpenSSHServer
 pytestmark = pytest.mark.django_db
 
 
-def client_of(*permissions: str, is_superuser: bool = False) -> Client:
-    """The browser of somebody who has these permissions of the servers, and no others."""
+def client_of(role: str = "", environment: str = "", *, is_superuser: bool = False) -> Client:
+    """The browser of somebody who has this role in this environment; in all of them where none is given."""
     user = make_user(is_superuser=is_superuser)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions, content_type__app_label="servers"))
+    if role:
+        Grant.objects.create(user=user, role=role, environment=environment)
     client = Client()
     client.force_login(user)
     return client
@@ -204,36 +205,210 @@ def test_a_credential_that_a_project_uses_is_not_deleted_and_the_project_is_name
     assert Credential.objects.exists()
 
 
-PAGES = {
-    "server_add": "add_server",
-    "server_edit": "change_server",
-    "server_delete": "delete_server",
-    "group_add": "add_servergroup",
-    "group_edit": "change_servergroup",
-    "group_delete": "delete_servergroup",
-    "credentials": "view_credential",
-    "credential_add": "add_credential",
-    "credential_edit": "change_credential",
-    "credential_delete": "delete_credential",
-}
+PAGES = [
+    *("server_add", "server_edit", "server_delete", "group_add", "group_edit", "group_delete"),
+    *("credentials", "credential_add", "credential_edit", "credential_delete"),
+]
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_each_page_wants_its_own_right_and_a_login(name: str) -> None:
-    server = make_server()
+def test_each_page_wants_somebody_who_maintains_the_place_and_a_login(name: str) -> None:
+    server = make_server(credential=make_credential(environment="production"))
     keys = {"server": server.pk, "group": make_group(server).pk, "credential": server.credential.pk}
+    make_group(server)
     floor = name.partition("_")[0]
-    address = reverse(name, args=[keys[floor]] if name.endswith(("edit", "delete")) else [])
-    others = sorted({*PAGES.values()} - {PAGES[name]})
-    assert client_of(PAGES[name]).get(address).status_code == 200
-    assert client_of(*others).get(address).status_code == 403
+    is_of_a_row = name.endswith(("edit", "delete"))
+    address = reverse(name, args=[keys[floor]] if is_of_a_row else [])
+    for role, environment in (("maintainer", ""), ("maintainer", "production"), ("admin", "production")):
+        assert client_of(role, environment).get(address).status_code == 200
+    unseen = 404 if floor == "credential" and is_of_a_row else 403
+    for role, environment in (("operator", ""), ("operator", "production"), ("viewer", "production")):
+        assert client_of(role, environment).get(address).status_code == unseen
+        assert client_of(role, environment).post(address, {}).status_code in (unseen, 405)
+    elsewhere, nobody = client_of("maintainer", "staging"), client_of()
+    assert elsewhere.get(address).status_code == (404 if is_of_a_row else 200)
+    assert nobody.get(address).status_code == (404 if is_of_a_row else 403)
     assert Client().get(address)["Location"].startswith(reverse("login"))
 
 
-def test_who_may_change_servers_but_no_groups_changes_no_groups() -> None:
-    server, group = make_server(name="web-1", credential=make_credential(hosts="*.example.com")), make_group()
-    values = server_values(credential=server.credential.pk, groups=[group.pk])
-    client_of("change_server").post(reverse("server_edit", args=[server.pk]), values)
+def test_people_of_a_project_make_no_servers_groups_and_credentials() -> None:
+    user = make_user(is_superuser=False)
+    Grant.objects.create(user=user, role="maintainer", project=make_project().pk)
+    client = Client()
+    client.force_login(user)
+    for name in ("server_add", "group_add", "credential_add", "credentials", "server_import"):
+        assert client.get(reverse(name)).status_code == 403
+    assert reverse("server_add") not in client.get(reverse("servers")).content.decode()
+
+
+def test_a_new_server_is_put_into_a_group_of_somebodys_own() -> None:
+    own, other = make_group(environment="staging"), make_group(environment="production")
+    client = client_of("maintainer", "staging")
+    values = server_values(credential=make_credential(environment="staging").pk)
+    assert "Choose at least one group" in client.post(reverse("server_add"), values).content.decode()
+    page = client.post(reverse("server_add"), values | {"groups": [own.pk, other.pk]}).content.decode()
+    assert "Select a valid choice" in page
+    assert other.name not in page
+    assert not Server.objects.exists()
+    assert client.post(reverse("server_add"), values | {"groups": [own.pk]}).status_code == 302
+    assert [*Server.objects.get().groups.all()] == [own]
+
+
+def test_a_server_of_several_environments_is_changed_and_deleted_by_who_maintains_all_of_them() -> None:
+    server = make_server(host="web-1.example.com")
+    own, other = make_group(server, environment="staging"), make_group(server, environment="production")
+    client = client_of("maintainer", "staging")
+    page = client.get(reverse("server", args=[server.pk])).content.decode()
+    assert own.name in page
+    assert other.name not in page
+    values = server_values(name="renamed", credential=server.credential.pk, groups=[own.pk])
+    for name in ("server_edit", "server_delete", "host_key", "host_key_pin"):
+        assert client.post(reverse(name, args=[server.pk]), values).status_code == 403
+        assert reverse(name, args=[server.pk]) not in page
     server.refresh_from_db()
-    assert server.host == "web-1.example.com"
-    assert not group.servers.exists()
+    assert server.name != "renamed"
+    assert {*server.groups.all()} == {own, other}
+
+
+def test_a_login_and_a_jump_host_out_of_sight_stay_and_are_called_by_their_names() -> None:
+    login = make_credential(name="root-of-all", username="very-secret-user", hosts="*.example.com")
+    gate = make_server(name="gate-of-all", host="gate.example.com", credential=login)
+    server = make_server(name="web-1", host="web-1.example.com", credential=login, jump_host=gate)
+    group = make_group(server, environment="staging")
+    client, address = client_of("maintainer", "staging"), reverse("server_edit", args=[server.pk])
+    for shown in (address, reverse("server", args=[server.pk])):
+        html = client.get(shown).content.decode()
+        assert "root-of-all" in html
+        assert "gate-of-all" in html
+        assert "very-secret-user" not in html
+        assert reverse("server", args=[gate.pk]) not in html
+    values = server_values(host="web-2.example.com", credential=login.pk, jump_host=gate.pk, groups=[group.pk])
+    assert client.post(address, values).status_code == 302
+    server.refresh_from_db()
+    assert (server.host, server.credential, server.jump_host) == ("web-2.example.com", login, gate)
+    assert "is not for" in client.post(address, values | {"host": "thief.example.org"}).content.decode()
+    other = make_server(host="web-3.example.com", credential=login)
+    make_group(other, environment="staging")
+    own = make_server(host="web-4.example.com", credential=make_credential(environment="staging"))
+    make_group(own, environment="staging")
+    edit = reverse("server_edit", args=[own.pk])
+    for wrong in ({"credential": login.pk}, {"jump_host": gate.pk}):
+        given = server_values(name=own.name, host=own.host, credential=own.credential.pk, groups=[own.groups.get().pk])
+        page = client.post(edit, given | wrong).content.decode()
+        assert "Select a valid choice" in page
+
+
+def test_a_group_moves_only_between_environments_that_somebody_maintains() -> None:
+    shared, own = make_server(), make_server()
+    group = make_group(own, environment="staging")
+    make_group(shared, environment="staging").servers.add(own)
+    client = client_of("maintainer", "staging")
+    address = reverse("group_edit", args=[group.pk])
+    values = {"name": "web", "environment": "production", "servers": [own.pk]}
+    assert "Select a valid choice" in client.post(address, values).content.decode()
+    assert "Select a valid choice" in client.post(reverse("group_add"), values).content.decode()
+    group.refresh_from_db()
+    assert group.environment == "staging"
+    make_group(own, environment="production")
+    user = make_user(is_superuser=False)
+    for environment in ("staging", "development"):
+        Grant.objects.create(user=user, role="maintainer", environment=environment)
+    both = Client()
+    both.force_login(user)
+    page = both.post(address, values | {"environment": "development"}).content.decode()
+    assert "You have no right to move these servers" in page
+    assert both.post(address, values | {"environment": "development", "servers": []}).status_code == 302
+
+
+def test_who_maintains_one_environment_leaves_no_server_without_a_group() -> None:
+    lonely, kept = make_server(name="lonely"), make_server(name="kept")
+    group = make_group(lonely, kept, environment="staging")
+    make_group(kept, environment="staging")
+    client = client_of("maintainer", "staging")
+    values = {"name": group.name, "environment": "staging", "servers": [kept.pk]}
+    assert "lonely" in client.post(reverse("group_edit", args=[group.pk]), values).content.decode()
+    assert "lonely" in client.post(reverse("group_delete", args=[group.pk])).content.decode()
+    assert {*ServerGroup.objects.get(pk=group.pk).servers.all()} == {lonely, kept}
+    group.servers.remove(lonely)
+    client.post(reverse("group_delete", args=[group.pk]))
+    assert not ServerGroup.objects.filter(pk=group.pk).exists()
+
+
+def test_a_credential_is_made_and_moved_where_somebody_maintains() -> None:
+    client = client_of("maintainer", "staging")
+    values = {"name": "key", "username": "deploy", "kind": "password", "password": "secret"}
+    for wrong in ("production", ""):
+        client.post(reverse("credential_add"), values | {"environment": wrong})
+        assert not Credential.objects.exists()
+    client.post(reverse("credential_add"), values | {"environment": "staging"})
+    credential = Credential.objects.get()
+    assert credential.environment == "staging"
+    address = reverse("credential_edit", args=[credential.pk])
+    client.post(address, values | {"name": "moved", "environment": "production"})
+    credential.refresh_from_db()
+    assert (credential.name, credential.environment) == ("key", "staging")
+    make_credential(name="of-production", environment="production")
+    assert "of-production" not in client.get(reverse("credentials")).content.decode()
+
+
+def test_operators_test_connections_and_viewers_do_not() -> None:
+    server = make_server(host="127.0.0.1", port=1)
+    group = make_group(server, environment="staging")
+    for role, status in (("viewer", 403), ("operator", 200)):
+        client = client_of(role, "staging")
+        for name, more in (("server_test", []), ("server_test_briefly", []), ("server_test_stage", [0])):
+            answer = client.post(reverse(name, args=[server.pk, *more]))
+            assert answer.status_code == status
+        for page in (reverse("servers"), reverse("server", args=[server.pk]), reverse("group", args=[group.pk])):
+            html = client.get(page).content.decode()
+            assert (reverse("server_test", args=[server.pk]) in html) is (status == 200)
+        assert client.post(reverse("servers_test"), headers={"HX-Request": "true"}).status_code == status
+
+
+def test_lists_name_nothing_out_of_sight() -> None:
+    login = make_credential(hosts="*.example.com")
+    own, other = make_server(name="own-server", credential=login), make_server(name="other-server", credential=login)
+    group, theirs = make_group(own, name="own-group", environment="staging"), make_group(other, name="other-group")
+    make_deployment(make_project(name="other-project"), theirs, deployment_type="restart_only")
+    theirs.servers.add(own)
+    client = client_of("operator", "staging")
+    pages = [reverse("servers"), reverse("groups"), reverse("group", args=[group.pk])]
+    pages += [reverse("server", args=[own.pk]), f"{reverse('servers')}?group={theirs.pk}"]
+    for page in pages:
+        html = client.get(page).content.decode()
+        assert "own-" in html
+        assert not re.search(r"other-(server|group|project)", html), page
+    assert client.get(reverse("server", args=[other.pk])).status_code == 404
+    assert client.get(reverse("group", args=[theirs.pk])).status_code == 404
+
+
+def test_the_admin_asks_as_the_pages_do() -> None:
+    user = make_user(is_superuser=False, is_staff=True)
+    client = Client()
+    client.force_login(user)
+    login = make_credential(environment="staging")
+    server = make_server(host="web-1.example.com", credential=login)
+    group = make_group(server, environment="staging")
+    hidden = make_group(make_server(name="other-server"), name="other-group")
+    make_credential(name="other-credential")
+    assert client.get(reverse("admin:index")).status_code == 302  # a flag alone lets nobody in
+    Grant.objects.create(user=user, role="maintainer", environment="staging")
+    for model in ("server", "servergroup", "credential"):
+        html = client.get(reverse(f"admin:servers_{model}_changelist")).content.decode()
+        assert not re.search(r"other-(server|group|credential)", html), model
+    address = reverse("admin:servers_servergroup_change", args=[group.pk])
+    values = {"name": "web", "environment": "staging", "servers": [server.pk]}
+    assert "no right to put it there" in client.post(address, values | {"environment": "production"}).content.decode()
+    wrong = values | {"servers": [server.pk, hidden.servers.get().pk]}
+    assert "Select a valid choice" in client.post(address, wrong).content.decode()
+    assert client.post(address, values).status_code == 302
+    assert client.get(reverse("admin:servers_servergroup_change", args=[hidden.pk])).status_code == 404
+    new = {"name": "new", "host": "web-2.example.com", "port": "22", "credential": login.pk}
+    assert "no right to put it there" in client.post(reverse("admin:servers_server_add"), new).content.decode()
+    secret = {"name": "new", "username": "root", "kind": "password", "password": "x", "purpose": "both"}
+    page = client.post(reverse("admin:servers_credential_add"), secret | {"environment": "production"})
+    assert "no right to put it there" in page.content.decode()
+    assert client.post(reverse("admin:servers_credential_add"), secret | {"environment": "staging"}).status_code == 302
+    chosen = {"action": "delete_selected", "_selected_action": [server.pk], "post": "yes"}
+    client.post(reverse("admin:servers_server_changelist"), chosen)
+    assert not Server.objects.filter(pk=server.pk).exists()

@@ -7,10 +7,11 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from people.models import Grant
 from servers.keys import fingerprint
 from servers.models import Server
 from servers.ssh.shell import connect
-from tests.factories import make_server, make_user
+from tests.factories import make_credential, make_group, make_server, make_user
 from tests.parts.sshd import OpenSSHServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -105,13 +106,34 @@ def test_nothing_is_pinned_of_a_server_that_does_not_answer(client: Client) -> N
     assert "Nothing was changed." in page
 
 
-def test_who_may_not_change_servers_sees_the_keys_and_replaces_none(sshd: OpenSSHServer) -> None:
+def test_who_may_not_change_a_server_sees_its_pinned_key_and_replaces_none(sshd: OpenSSHServer) -> None:
+    user = make_user(is_superuser=False)
+    Grant.objects.create(user=user, role="operator", environment="production")
     client = Client()
-    client.force_login(make_user(is_superuser=False))
+    client.force_login(user)
     server = make_server(sshd, host_key=OTHER_KEY)
-    page = client.post(reverse("host_key", args=[server.pk])).content.decode()
-    assert fingerprint(sshd.host_key) in page
-    assert "Replace the pinned key" not in page
+    make_group(server)
+    page = client.get(reverse("server", args=[server.pk])).content.decode()
+    assert fingerprint(OTHER_KEY) in page
+    assert reverse("host_key", args=[server.pk]) not in page
+    assert client.post(reverse("host_key", args=[server.pk])).status_code == 403
     values = {"compared": "1", "shown": sshd.host_key, "pinned": OTHER_KEY}
     assert client.post(reverse("host_key_pin", args=[server.pk]), values).status_code == 403
     assert Server.objects.get(pk=server.pk).host_key == OTHER_KEY
+
+
+def test_a_key_is_replaced_only_by_who_may_edit_every_credential_that_goes_there(sshd: OpenSSHServer) -> None:
+    user = make_user(is_superuser=False)
+    Grant.objects.create(user=user, role="maintainer", environment="production")
+    client = Client()
+    client.force_login(user)
+    own = make_credential(sshd, environment="production")
+    gate = make_server(sshd, host_key=OTHER_KEY, credential=own)
+    make_group(gate)
+    behind = make_server(jump_host=gate, credential=make_credential(name="theirs"))
+    page = pin(client, gate, shown=sshd.host_key, pinned=OTHER_KEY)
+    assert "theirs" in page
+    assert Server.objects.get(pk=gate.pk).host_key == OTHER_KEY
+    behind.delete()
+    pin(client, gate, shown=sshd.host_key, pinned=OTHER_KEY)
+    assert Server.objects.get(pk=gate.pk).host_key == sshd.host_key

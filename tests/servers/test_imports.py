@@ -12,6 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from people.models import Grant
 from servers.imports import ansible, openssh
 from servers.imports.comparing import ImportPlan
 from servers.imports.listing import MAX_BYTES, Listing, UnreadableListingError, text_of
@@ -572,3 +573,55 @@ def test_who_may_not_make_servers_and_groups_imports_none() -> None:
     assert client.get(reverse("server_import")).status_code == 403
     assert client.post(reverse("server_import_take"), {}).status_code == 403
     assert not Credential.objects.exists()
+
+
+def of_staging() -> Any:
+    user = make_user(is_superuser=False)
+    Grant.objects.create(user=user, role="maintainer", environment="staging")
+    return user
+
+
+@pytest.mark.django_db
+def test_an_import_tells_of_what_is_out_of_sight_only_that_a_name_is_taken() -> None:
+    login = make_credential(name="theirs", username="deploy", hosts="*.example.com")
+    make_group(make_server(name="web", host="192.0.2.99", credential=login), name="shop", environment="production")
+    plan = ImportPlan(ansible.read("[shop]\nweb ansible_host=192.0.2.1\nnew ansible_host=192.0.2.99\n"), of_staging())
+    assert [(row.state, row.why, row.changes) for row in plan.servers] == [
+        ("refused", "a server of that name exists", []),
+        ("new", "", []),
+    ]
+    assert [(group.state, group.why, group.existing) for group in plan.groups] == [
+        ("refused", "a group of that name exists", None)
+    ]
+    assert not plan.credentials
+
+
+@pytest.mark.django_db
+def test_an_import_puts_new_servers_into_groups_of_environments_that_somebody_maintains() -> None:
+    login = make_credential(username="deploy", environment="staging")
+    plan = ImportPlan(ansible.read("[shop_production]\nweb ansible_user=deploy\n"), of_staging())
+    assert plan.groups[0].environment == "staging"
+    chosen = plan.proposed()
+    with pytest.raises(ValidationError, match="in no group"):
+        take(plan, Choices(servers=chosen.servers, credentials=chosen.credentials))
+    plan = ImportPlan(ansible.read("[shop_production]\nweb ansible_user=deploy\n"), plan.user)
+    with pytest.raises(ValidationError, match="no right to add the group"):
+        take(plan, Choices(chosen.servers, chosen.groups, {0: "production"}, chosen.credentials))
+    assert not Server.objects.exists()
+    plan = ImportPlan(ansible.read("[shop_production]\nweb ansible_user=deploy\n"), plan.user)
+    take(plan, chosen)
+    assert Server.objects.get().credential == login
+    assert ServerGroup.objects.get().environment == "staging"
+
+
+@pytest.mark.django_db
+def test_an_import_neither_changes_nor_moves_a_server_that_is_seen_and_not_maintained() -> None:
+    server = make_server(name="web", host="192.0.2.1", credential=make_credential())
+    make_group(server, environment="staging")
+    make_group(server, environment="production")
+    text = "[new]\nweb ansible_host=192.0.2.2\n[other]\nweb\n"
+    plan = ImportPlan(ansible.read(text), of_staging())
+    assert (plan.servers[0].state, plan.servers[0].existing) == ("refused", server)
+    same = ImportPlan(ansible.read("[new]\nweb ansible_host=192.0.2.1\n"), plan.user)
+    assert same.servers[0].state == "same"
+    assert [group.state for group in (*plan.groups, *same.groups)] == ["refused", "refused", "refused"]
