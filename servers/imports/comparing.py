@@ -26,6 +26,7 @@ class ImportPlan:
         self.notes = listing.notes
         self.environments = reach(user, Action.EDIT).environments(Environment.values)
         self.credentials = [*Credential.objects.reached_by(user).defer(*Credential.SECRETS)]
+        self._known_logins = {credential.pk for credential in self.credentials}
         self.logins: list[Login] = []
         self._taken = {*Server.objects.values_list("name", flat=True)}
         self._editable = {*Server.objects.reached_by(user, Action.EDIT).values_list("pk", flat=True)}
@@ -88,7 +89,7 @@ class ImportPlan:
         elif not row.found.jumps and address in self._by_address:
             row.existing = self._by_address[address]
             row.why = _("it is known here as %s") % row.existing
-            if _has_other_user(row.existing, row.found):
+            if _has_other_user(row.existing, row.found) and row.existing.credential_id in self._known_logins:
                 words = {"server": row.existing, "user": row.existing.credential.username}
                 row.why = _("it is known here as %(server)s, with the user %(user)s") % words
 
@@ -101,7 +102,7 @@ class ImportPlan:
         candidates = self._candidates(hop)
         jump = next((each for each in candidates if _answers(each, hop)), None)
         if jump is None and candidates:
-            words = {"hop": visible(hop), "server": _name_of(candidates[0]), "login": _login_of(candidates[0])}
+            words = {"hop": visible(hop), "server": _name_of(candidates[0]), "login": self._login_of(candidates[0])}
             row.refuse(_("its jump host %(hop)s is %(server)s, which has another user or port here: %(login)s") % words)
         elif jump is None:
             row.refuse(_("its jump host %s is neither in this file nor here") % visible(hop))
@@ -173,7 +174,7 @@ class ImportPlan:
         row.state = State.SAME
         if row.why:  # known under another name
             return
-        row.changes = _differences(server, row)
+        row.changes = _differences(server, row, self._shown_user(server))
         if row.changes and server.pk not in self._editable:
             row.refuse(_("it is here with other values, and you have no right to change it"))
             return
@@ -194,6 +195,18 @@ class ImportPlan:
             self.logins.append(login)
         login.servers += 1
         return login
+
+    def _shown_user(self, server: Server) -> str:
+        """The user that it is logged in to as; the name of its login, where that is out of sight."""
+        login = server.credential
+        return login.username if login.pk in self._known_logins else login.name
+
+    def _login_of(self, each: "ServerRow | Server") -> str:
+        """How one logs in to a server, as far as that is in sight."""
+        server = _server_of(each)
+        host = each.host if isinstance(each, Server) else each.found.host
+        user = _user_of(each) if server is None or server.credential_id in self._known_logins else ""
+        return visible(str(Hop(user, host, str(each.port))))
 
     def _proposed(self, login: Login) -> Credential | None:
         fitting: list[Credential] = [
@@ -254,15 +267,15 @@ class ImportPlan:
         return {state: sum(row.state == state for row in self.servers) for state in State}
 
 
-def _differences(server: Server, row: ServerRow) -> list[FieldChange]:
-    """The values of a server that is here which the file has otherwise."""
+def _differences(server: Server, row: ServerRow, user: str) -> list[FieldChange]:
+    """The values of a server that is here, with this ``user``, which the file has otherwise."""
     found, jump = row.found, row.jump_server
     has_other_jump = (row.jump is not None and jump is None) or server.jump_host_id != (jump.pk if jump else None)
     values = (
         (server.host != found.host, _("host"), server.host, found.host),
         (server.port != row.port, _("port"), str(server.port), str(row.port)),
         (has_other_jump, _("jump host"), str(server.jump_host or "–"), row.jump_name or "–"),
-        (_has_other_user(server, found), _("user"), server.credential.username, found.username),
+        (_has_other_user(server, found), _("user"), user, found.username),
     )
     return [FieldChange(label, old, visible(new)) for differs, label, old, new in values if differs]
 
@@ -270,12 +283,6 @@ def _differences(server: Server, row: ServerRow) -> list[FieldChange]:
 def _server_of(each: ServerRow | Server) -> Server | None:
     """The server that is here, if it is."""
     return each.existing if isinstance(each, ServerRow) else each
-
-
-def _login_of(each: ServerRow | Server) -> str:
-    """How one logs in to a server."""
-    host = each.host if isinstance(each, Server) else each.found.host
-    return visible(str(Hop(_user_of(each), host, str(each.port))))
 
 
 def _user_of(each: ServerRow | Server) -> str:

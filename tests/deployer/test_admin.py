@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployer.models import Deployment, LogLine, Release
-from people.models import ApiToken, User
+from people.models import ApiToken, Grant, User
 from projects.models import HealthCheck, Project, Variable
 from servers.models import Credential, Server
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
@@ -41,8 +41,9 @@ def admin() -> Client:
 
 
 def viewer(*permissions: str) -> Client:
-    """A member of staff who may do just that."""
+    """A member of staff who sees everything, and may do just that."""
     user = make_user("viewer", is_superuser=False, is_staff=True)
+    Grant.objects.create(user=user, role="viewer")
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client = Client()
     client.force_login(user)
@@ -117,7 +118,7 @@ def test_those_who_may_only_look_see_no_secret_either(world: list[Any]) -> None:
     )
     for row in (world[0], world[1], world[2], world[4]):
         page = client.get(address(row))
-        assert page.status_code == 200
+        assert page.status_code == (404 if isinstance(row, Credential) else 200)
         assert not [secret for secret in SECRETS if secret in page.content.decode()]
 
 
@@ -244,6 +245,7 @@ def test_a_user_is_made_with_groups_and_permissions_and_may_then_log_in(admin: C
     kept = {"username": "maria", "is_active": "on", "date_joined_0": "2026-11-26", "date_joined_1": "12:00:00"}
     rights = {"is_staff": "on", "groups": [group.pk], "user_permissions": [chosen.pk]}
     saved(admin, address(maria), kept | rights)
+    Grant.objects.create(user=maria, role="maintainer")
     client = Client()
     assert client.login(username="maria", password=password)
     assert client.get(reverse("admin:servers_credential_changelist")).status_code == 200
@@ -334,11 +336,23 @@ def test_the_action_tests_each_server_and_says_what_was_found(admin: Client, ssh
     assert "<script>alert" not in page
 
 
-def test_the_action_needs_the_right_to_change_servers() -> None:
-    server = make_server()
-    page = viewer("view_server").get(address(server, "changelist"))
+@pytest.mark.django_db(transaction=True)
+def test_the_action_needs_the_right_to_operate_the_servers() -> None:
+    server = make_server(host="127.0.0.1", port=1)
+    make_group(server)
+    client = viewer("view_server")
+    page = client.get(address(server, "changelist"))
     assert page.status_code == 200
     assert b"test_connections" not in page.content
+    Grant.objects.create(user=User.objects.get(), role="operator", environment="staging")
+    asked = {"action": "test_connections", "_selected_action": [server.pk]}
+    client.post(address(server, "changelist"), asked)
+    server.refresh_from_db()
+    assert server.connection_status == "untested"
+    Grant.objects.create(user=User.objects.get(), role="operator", environment="production")
+    client.post(address(server, "changelist"), asked)
+    server.refresh_from_db()
+    assert server.connection_status == "offline"
 
 
 def test_the_plan_of_a_deployment_is_not_even_read(admin: Client, world: list[Any]) -> None:
