@@ -463,7 +463,8 @@ def _unsaved(row: models.Model) -> list[str]:
 
 def _save(row: models.Model, created: bool, names: Sequence[str]) -> None:
     """Save what changed and nothing else: a connection may be pinning a host key at the same time."""
-    columns = [name for name in names if name in declared_fields(type(row))]
+    fields = declared_fields(type(row))
+    columns = [name for name in names if name in fields and not fields[name].many_to_many]
     if created:
         row.save()
     elif columns:

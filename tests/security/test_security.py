@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.security.matrix import unlisted
 from tests.security.table import carry_out, table
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -13,6 +14,10 @@ def test_an_attack_is_refused(each, queue_server):
     if outcome.not_run:
         pytest.skip(outcome.not_run)
     assert not outcome.through
+
+
+def test_it_is_listed_for_every_address_who_may_ask_for_it():
+    assert not unlisted()
 
 
 def test_each_attack_has_a_name_of_its_own():

@@ -1,0 +1,570 @@
+"""Who may do what: every address of the site, asked by every kind of visitor, each cell with its one right answer.
+
+The tables name for each address and method the least action and the thing that it is done with. Whoever adds an address
+lists it there: one that nobody has listed fails. What somebody has a right to comes from their role and its place, as
+docs/security.md has it, and from nothing of the product's own code. Nothing that is done in a cell stays.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.contrib.auth.models import Group
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
+
+from deployer.models import LogLine, Release, Target
+from people.models import ApiToken, User
+from people.roles import Action, Role
+from projects.models import HealthCheck
+from tests.factories import (
+    make_credential,
+    make_deployment,
+    make_group,
+    make_member,
+    make_project,
+    make_server,
+    make_user,
+)
+from tests.security.table import attack
+
+SEE, OPERATE, EDIT, ADMINISTER = Action
+
+# --- who asks ------------------------------------------------------------------------------------------
+
+#: Where a right holds: everywhere, in the environment of the things that are asked for, in another one, for their
+#: project alone, or for another project alone.
+EVERYWHERE, HERE, ELSEWHERE, PROJECT, OTHER = "everywhere", "here", "elsewhere", "project", "other project"
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Somebody who asks: as what, where, and how. ``role`` None: nothing was granted to them."""
+
+    name: str
+    role: Role | None = None
+    where: str = ""
+    is_known: bool = True
+    is_staff: bool = False
+    is_superuser: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    user: User | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def client(self) -> Client:
+        """Their browser, or their program."""
+        client = Client(headers=dict(self.headers))
+        client.raise_request_exception = False
+        if self.user is not None:
+            client.force_login(self.user)
+        return client
+
+
+def visitors() -> list[Visitor]:
+    """Everybody with a browser, and programs that show a token to pages, which take none."""
+    found = [
+        Visitor("nobody", is_known=False),
+        _signed_in("deactivated", make_member("admin", is_staff=True, is_active=False), is_known=False),
+        _signed_in("without a role", make_user(is_superuser=False)),
+        _signed_in("staff without a role", make_user(is_superuser=False, is_staff=True), is_staff=True),
+        _signed_in("admin who is no staff", make_member("admin"), Role.ADMIN, EVERYWHERE),
+        _signed_in("superuser", make_user(), Role.ADMIN, EVERYWHERE, is_staff=True, is_superuser=True),
+        _with_token("token", make_user(), is_known=False),
+    ]
+    for role in Role:
+        for where, place in {HERE: ("staging",), ELSEWHERE: ("production",), PROJECT: ("", World.number)}.items():
+            user = make_member(role, *place, is_staff=True)
+            found.append(_signed_in(f"{role.value} {where}", user, role, where, is_staff=True))
+    return found
+
+
+def programs() -> list[Visitor]:
+    """Everybody who asks the API: tokens of each kind, and browsers, whose sessions it does not take."""
+    boss = make_user()
+    service = make_member("operator", "staging", is_service=True)
+    past = timezone.now() - timedelta(seconds=1)
+    found = [
+        Visitor("nobody", is_known=False),
+        Visitor("wrong token", is_known=False, headers={"Authorization": "Bearer dpl_wrong"}),
+        _signed_in("session of a superuser", boss, is_known=False),
+        _with_token("expired token", boss, is_known=False, expires_at=past),
+        _with_token("token of somebody deactivated", make_user(is_active=False), is_known=False),
+        _with_token("token of somebody without a role", make_user(is_superuser=False)),
+        _with_token("token of a service", service, Role.OPERATOR, HERE),
+        _with_token("token for another project", boss, Role.ADMIN, OTHER, projects=[World.other_number]),
+    ]
+    for role in Role:
+        found += [
+            _with_token(f"token that allows a {role.value}", boss, role, EVERYWHERE, role=role),
+            _with_token(
+                f"token for the project, as {role.value}", boss, role, PROJECT, role=role, projects=[World.number]
+            ),
+            _with_token(f"token of a {role.value} here", make_member(role, "staging"), role, HERE),
+            _with_token(f"token of a {role.value} elsewhere", make_member(role, "production"), role, ELSEWHERE),
+        ]
+    return found
+
+
+def _signed_in(name: str, user: User, role: Role | None = None, where: str = "", **values: Any) -> Visitor:
+    return Visitor(name, role, where, user=user, **values)
+
+
+def _with_token(
+    name: str, user: User, rights: Role | None = None, where: str = "", *, is_known: bool = True, **values: Any
+) -> Visitor:
+    row = ApiToken(name=name, user=user, **values)
+    token = row.renew()
+    row.save()
+    return Visitor(name, rights, where, is_known=is_known, headers={"Authorization": f"Bearer {token}"})
+
+
+# --- what is asked for ---------------------------------------------------------------------------------
+
+#: For people who are logged in, also for programs (the API's description), for superusers; for everybody.
+MEMBERS, DESCRIBED, SUPERUSERS, OPEN = "members", "described", "superusers", "open"
+#: For superusers; to others it is as if it were not there.
+HIDDEN = "hidden"
+#: Of each thing: from where it is seen and used, and from where it is changed. What is no row is asked about before
+#: there is one: an environment, any place at all, or all of them.
+REACHED: dict[str, tuple[set[str], set[str]]] = {
+    "project": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
+    "deployment": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
+    "group": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
+    "server": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
+    "credential": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
+    "environment": ({EVERYWHERE, HERE, ELSEWHERE}, {EVERYWHERE, HERE, ELSEWHERE}),
+    "somewhere": ({EVERYWHERE, HERE, ELSEWHERE, PROJECT, OTHER}, {EVERYWHERE, HERE, ELSEWHERE, PROJECT, OTHER}),
+    "everywhere": ({EVERYWHERE}, {EVERYWHERE}),
+}
+#: What somebody needs to be shown a thing at all.
+SHOWN = {"credential": EDIT}
+#: What is no row, and so never out of sight.
+NO_ROWS = {"environment", "somewhere", "everywhere"}
+
+
+@dataclass(frozen=True)
+class Need:
+    """The least action, and the thing that it is done with; None: whoever sees it, may not do this."""
+
+    action: Action | None
+    thing: str
+
+
+Asked = Need | str
+
+
+@dataclass(frozen=True)
+class Route:
+    """What each method of an address needs (None: it is not there), the row that it names, and what is sent along."""
+
+    get: Asked | None = None
+    post: Asked | None = None
+    of: str = ""
+    query: str = ""
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+HTMX = {"HX-Request": "true"}
+
+
+def _row(action: Action, thing: str, **values: Any) -> Route:
+    """A page of a row."""
+    return Route(get=Need(action, thing), of=values.pop("of", thing), **values)
+
+
+def _form(action: Action, thing: str, **values: Any) -> Route:
+    """A page of a row that is sent back."""
+    return Route(get=Need(action, thing), post=Need(action, thing), of=values.pop("of", thing), **values)
+
+
+def _act(action: Action, thing: str, **values: Any) -> Route:
+    """What is only sent to."""
+    return Route(post=Need(action, thing), of=values.pop("of", thing), **values)
+
+
+_ADD = Route(get=Need(EDIT, "environment"), post=Need(EDIT, "environment"))
+PAGES: dict[str, Route] = {
+    "": Route(get=MEMBERS),
+    "activity/": Route(get=MEMBERS),
+    "overview/": Route(get=MEMBERS),
+    "playground/": Route(get=SUPERUSERS),
+    "playground/make/": Route(post=SUPERUSERS),
+    "playground/remove/": Route(post=SUPERUSERS),
+    "login/": Route(get=OPEN, post=OPEN),
+    "password/": Route(get=MEMBERS, post=MEMBERS),
+    "language/": Route(post=OPEN, body={"language": "en"}),
+    "logout/": Route(post=OPEN),
+    "projects/": Route(get=MEMBERS),
+    "projects/<int:pk>/": _row(SEE, "project"),
+    "projects/add/": _ADD,
+    "projects/add/look/": Route(post=Need(EDIT, "environment")),
+    "projects/<int:pk>/launch/": _form(OPERATE, "project"),
+    "projects/<int:pk>/check/": _act(OPERATE, "project"),
+    "projects/<int:pk>/board/": _row(SEE, "project"),
+    "projects/<int:pk>/places/": _row(SEE, "project"),
+    "projects/<int:pk>/look/": _act(OPERATE, "project"),
+    "projects/<int:pk>/changes/": _row(OPERATE, "project"),
+    "projects/<int:pk>/names/": _row(OPERATE, "project"),
+    "projects/<int:pk>/fetch/": _act(OPERATE, "project"),
+    "projects/<int:pk>/builds/": _row(SEE, "project"),
+    "projects/<int:pk>/caches/clear/": _act(EDIT, "project"),
+    "projects/<int:pk>/yaml/": _row(SEE, "project"),
+    "projects/<int:pk>/checks/<int:check>/try/": _act(EDIT, "project", body={"server": "{server}"}),
+    "projects/<int:pk>/releases/": Route(get=Need(SEE, "project"), post=Need(OPERATE, "project"), of="project"),
+    "projects/<int:pk>/edit/": _form(EDIT, "project"),
+    # A copy is a new project: it needs a place, too.
+    "projects/<int:pk>/copy/": _form(EDIT, "project and an environment", of="project"),
+    "projects/<int:pk>/variables/": _form(EDIT, "project"),
+    "projects/<int:pk>/health/": _form(EDIT, "project"),
+    "servers/": Route(get=MEMBERS),
+    "servers/test/": Route(post=Need(OPERATE, "a server of theirs"), headers=HTMX),
+    "servers/<int:pk>/": _row(SEE, "server"),
+    "servers/<int:pk>/test/": _act(OPERATE, "server", headers=HTMX),
+    "servers/<int:pk>/test/<int:number>/": _act(OPERATE, "server"),
+    "servers/<int:pk>/test/briefly/": _act(OPERATE, "server"),
+    "servers/<int:pk>/host-key/": _form(EDIT, "server"),
+    "servers/<int:pk>/host-key/pin/": _act(EDIT, "server"),
+    "servers/<int:pk>/edit/": _form(EDIT, "server"),
+    "servers/<int:pk>/delete/": _form(EDIT, "server"),
+    "servers/add/": _ADD,
+    "servers/import/": _ADD,
+    "servers/import/take/": Route(post=Need(EDIT, "environment")),
+    "servers/groups/": Route(get=MEMBERS),
+    "servers/groups/add/": _ADD,
+    "servers/groups/<int:pk>/": _row(SEE, "group"),
+    "servers/groups/<int:pk>/edit/": _form(EDIT, "group"),
+    "servers/groups/<int:pk>/delete/": _form(EDIT, "group"),
+    "servers/credentials/": Route(get=Need(EDIT, "environment")),
+    "servers/credentials/add/": _ADD,
+    "servers/credentials/<int:pk>/edit/": _form(EDIT, "credential"),
+    "servers/credentials/<int:pk>/delete/": _form(EDIT, "credential"),
+    "deployments/": Route(get=MEMBERS),
+    "deployments/compare/": _row(SEE, "deployment", query="with={ended}&with={running}"),
+    "deployments/compare/commits/": _row(SEE, "deployment", query="with={ended}&with={running}"),
+    "deployments/<int:pk>/": _row(SEE, "deployment", of="running"),
+    "deployments/<int:pk>/poll/": _row(SEE, "deployment", of="running"),
+    "deployments/<int:pk>/server/": _row(SEE, "deployment", of="running", query="of={target}"),
+    "deployments/<int:pk>/earlier/": _row(SEE, "deployment", of="running", query="before=999"),
+    "deployments/<int:pk>/later/": _row(SEE, "deployment", of="running"),
+    "deployments/<int:pk>/error/": _row(SEE, "deployment", of="running"),
+    "deployments/<int:pk>/compare/": _row(SEE, "deployment", of="running"),
+    "deployments/<int:pk>/changes/": _row(SEE, "deployment", of="running"),
+    "deployments/<int:pk>/log/": _row(SEE, "deployment", of="running"),
+    "deployments/<int:pk>/cancel/": _form(OPERATE, "deployment", of="running"),
+    "deployments/<int:pk>/continue/": _form(OPERATE, "deployment", of="running"),
+    "deployments/<int:pk>/retry/": _form(OPERATE, "deployment", of="ended"),
+    "deployments/<int:pk>/rollback/": _form(OPERATE, "deployment", of="ended"),
+    "deployments/<int:pk>/again/": _row(OPERATE, "deployment", of="ended"),
+}
+
+_LAUNCH = {"project_id": "{project}", "server_group_ids": ["{group}"], "batches": "none that makes sense"}
+API: dict[str, Route] = {
+    "openapi.json": Route(get=DESCRIBED),
+    "docs": Route(get=DESCRIBED),
+    "": Route(),
+    "version": Route(get=MEMBERS),
+    "projects": Route(get=MEMBERS),
+    "server-groups": Route(get=MEMBERS),
+    "deployments": Route(get=MEMBERS, post=Need(OPERATE, "project"), body=_LAUNCH),
+    "preflight": _act(OPERATE, "project", body=_LAUNCH),
+    "projects/<project_id>/releases": Route(
+        get=Need(SEE, "project"), post=Need(OPERATE, "project"), of="project", body={"package": "{package}"}
+    ),
+    "deployments/<deployment_id>": _row(SEE, "deployment", of="running"),
+    "deployments/<deployment_id>/log": _row(SEE, "deployment", of="running"),
+    "deployments/<deployment_id>/cancel": _act(OPERATE, "deployment", of="running"),
+    "deployments/<deployment_id>/continue": _act(OPERATE, "deployment", of="running"),
+    "deployments/<deployment_id>/retry": _act(OPERATE, "deployment", of="ended"),
+    "deployments/<deployment_id>/rollback": _act(OPERATE, "deployment", of="ended"),
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The admin's pages of a kind of rows: what they need; None is for nobody, ``SUPERUSERS`` for those alone."""
+
+    thing: str
+    of: str
+    see: Action | str = SEE
+    change: Action | str | None = EDIT
+    delete: Action | str | None = EDIT
+
+
+ADMIN: dict[str, Kind] = {
+    "servers/credential": Kind("credential", "credential", see=EDIT),
+    "servers/server": Kind("server", "server"),
+    "servers/servergroup": Kind("group", "group"),
+    "projects/project": Kind("project", "project", delete=ADMINISTER),
+    "deployer/deployment": Kind("deployment", "running", change=None, delete=None),
+    "deployer/target": Kind("deployment", "target", change=None, delete=None),
+    "deployer/logline": Kind("deployment", "line", change=None, delete=None),
+    "deployer/release": Kind("project", "release", change=None, delete=None),
+    "people/user": Kind("everywhere", "user", SUPERUSERS, SUPERUSERS, SUPERUSERS),
+    "people/apitoken": Kind("everywhere", "token", SUPERUSERS, SUPERUSERS, SUPERUSERS),
+    "auth/group": Kind("everywhere", "role_of_before", SUPERUSERS, SUPERUSERS, SUPERUSERS),
+}
+#: The admin's own addresses, for whoever it lets in.
+ADMIN_ITSELF: dict[str, Route] = {
+    "": Route(get=MEMBERS),
+    "login/": Route(get=OPEN, post=OPEN),
+    "logout/": Route(post=OPEN),
+    "password_change/": Route(get=MEMBERS, post=MEMBERS),
+    "password_change/done/": Route(get=MEMBERS),
+    "autocomplete/": Route(
+        get=Need(EDIT, "somewhere"), query="app_label=projects&model_name=project&field_name=git_credential&term=x"
+    ),
+    "jsi18n/": Route(get=MEMBERS),
+    "r/<path:content_type_id>/<path:object_id>/": Route(),
+    "^(?P<app_label>auth|people|servers|projects|deployer)/$": Route(),
+    "(?P<url>.*)$": Route(),
+    "people/user/<id>/password/": Route(get=SUPERUSERS, post=SUPERUSERS, of="user"),
+}
+
+
+def admin_routes() -> dict[str, Route]:
+    """The admin's addresses with what they need."""
+    found = dict(ADMIN_ITSELF)
+    for model, kind in ADMIN.items():
+        see, change, delete = (_asked(action, kind.thing) for action in (kind.see, kind.change, kind.delete))
+        listed, added = (_asked(action, "somewhere") for action in (kind.see, kind.change))
+        one = f"{model}/<path:object_id>/"
+        found[f"{model}/"] = Route(get=listed)
+        found[f"{model}/add/"] = Route(get=added, post=added)
+        found[one] = Route(get=MEMBERS, of=kind.of)  # leads to the next
+        found[f"{one}change/"] = Route(get=see, post=change, of=kind.of)
+        found[f"{one}history/"] = Route(get=HIDDEN if kind.of == "token" else see, of=kind.of)
+        found[f"{one}delete/"] = Route(get=delete, post=delete, of=kind.of, body={"post": "yes"})
+    return found
+
+
+def _asked(action: Action | str | None, thing: str) -> Asked:
+    return action if isinstance(action, str) else Need(action, thing)
+
+
+class World:
+    """One of each thing in an environment, and another project."""
+
+    number = 0
+    other_number = 0
+
+    def __init__(self) -> None:
+        self.credential = make_credential(environment="staging")
+        self.server = make_server(host="127.0.0.1", port=9, credential=self.credential)
+        self.group = make_group(self.server, environment="staging")
+        make_group(self.server, environment="staging")  # the other one can be deleted
+        url = "/nowhere/that/is/a/repository"
+        self.project = make_project(environment="staging", git_url=url, git_credential=self.credential)
+        self.project.server_groups.add(self.group)
+        self.other = make_project(environment="staging")
+        self.check = HealthCheck.objects.create(project=self.project, kind="tcp", target="9")
+        self.ended = make_deployment(self.project, self.group)
+        self.ended.targets.update(status=Target.Status.FAILED, release_before="r1", release_after="r2")
+        self.ended.claim_for_worker()
+        self.ended.end(self.ended.Status.FAILED, "no")
+        self.running = make_deployment(self.project, self.group)
+        self.running.claim_for_worker()
+        self.target = self.running.targets.get()
+        self.line = LogLine.objects.create(
+            deployment=self.running, content="x", level="error", timestamp=timezone.now()
+        )
+        self.release = Release.objects.create(project=self.project, version="r1", archive="x")
+        self.user = make_user()
+        self.token = ApiToken(name="theirs", user=self.user)
+        self.token.renew()
+        self.token.save()
+        self.role_of_before = Group.objects.create(name="of before")
+        World.number, World.other_number = self.project.pk, self.other.pk
+
+    def address(self, prefix: str, pattern: str, route: Route) -> str:
+        """Where a route is, for the row that it names."""
+        number = self._number(route.of) if route.of else 0
+        values = {"check": self.check.pk, "number": 0}
+        path = re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(values.get(part[1], number)), pattern)
+        query = f"?{self.filled(route.query)}" if route.query else ""
+        return f"/{prefix}{path}{query}"
+
+    def filled(self, value: Any) -> Any:
+        """``value`` with the numbers of the rows that it names."""
+        if isinstance(value, list):
+            return [self.filled(each) for each in value]
+        if isinstance(value, Mapping):
+            return {name: self.filled(each) for name, each in value.items()}
+        if value == "{package}":
+            return SimpleUploadedFile("notes.txt", b"x")
+        return re.sub(r"\{(\w+)\}", lambda part: str(self._number(part[1])), value)
+
+    def _number(self, name: str) -> int:
+        row: Any = getattr(self, "running" if name == "deployment" else name)
+        return int(row.pk)
+
+
+# --- the right answer, and the one that came -----------------------------------------------------------
+
+PASSES, LOGIN, REFUSED, NOT_THERE = "passes", "is asked to log in", "403", "404"
+
+
+def right(asked: Asked, visitor: Visitor, *, is_admin: bool = False) -> str:
+    """What has to become of it."""
+    if asked == OPEN or (asked == DESCRIBED and (visitor.is_known or visitor.user)):
+        return PASSES
+    if not visitor.is_known or (is_admin and not (visitor.is_staff and visitor.role)):
+        return LOGIN
+    if asked == HIDDEN:
+        return PASSES if visitor.is_superuser else NOT_THERE
+    if isinstance(asked, str):
+        return PASSES if asked == MEMBERS or visitor.is_superuser else REFUSED
+    if asked.thing == "project and an environment":
+        at_first = right(Need(asked.action, "project"), visitor)
+        return right(Need(asked.action, "environment"), visitor) if at_first == PASSES else at_first
+    if asked.thing == "a server of theirs":
+        return PASSES if _reaches(visitor, asked.action, "server") else REFUSED
+    if _reaches(visitor, asked.action, asked.thing):
+        return PASSES
+    is_seen = asked.thing in NO_ROWS or _reaches(visitor, SHOWN.get(asked.thing, SEE), asked.thing)
+    return REFUSED if is_seen else NOT_THERE
+
+
+def _reaches(visitor: Visitor, action: Action | None, thing: str) -> bool:
+    ranks = [*Role]
+    if action is None or visitor.role is None or ranks.index(visitor.role) < [*Action].index(action):
+        return False
+    used, changed = REACHED[thing]
+    return visitor.where in (changed if action in (EDIT, ADMINISTER) else used)
+
+
+def came(answer: Any) -> str:
+    """What has become of it."""
+    if answer.status_code == 401 or "HX-Refresh" in answer.headers:
+        return LOGIN
+    location = answer.headers.get("Location", "")
+    if location == "/admin/" and re.search(r"/\d+/history/", answer.request["PATH_INFO"]):
+        return NOT_THERE  # as Django's admin says it
+    if answer.status_code == 302 and re.match(r"/(admin/)?login/\?next=", location):
+        return LOGIN
+    if answer.status_code >= 500:
+        return "an error of ours"
+    return {403: REFUSED, 404: NOT_THERE, 405: "there is no such method"}.get(answer.status_code, PASSES)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One visitor at one address."""
+
+    method: str
+    address: str
+    visitor: Visitor
+    right: str
+    body: Mapping[str, Any]
+    headers: Mapping[str, str]
+
+    def came(self, client: Client) -> str:
+        """Ask; whatever is done by it is taken back."""
+        cookies = client.cookies.copy()
+        with transaction.atomic():
+            answer = self._asked(client)
+            if answer.streaming:
+                answer.getvalue()  # to its end: its place is free again
+            transaction.set_rollback(True)
+        client.cookies = cookies  # a logout is taken back, too
+        return came(answer)
+
+    def _asked(self, client: Client) -> Any:
+        if self.method == "GET":
+            return client.get(self.address, headers=dict(self.headers))
+        is_json = self.address.startswith("/api/") and "package" not in self.body
+        kind: dict[str, Any] = {"content_type": "application/json"} if is_json else {}
+        return client.post(self.address, dict(self.body), headers=dict(self.headers), **kind)
+
+
+def _cells(
+    world: World, prefix: str, routes: Mapping[str, Route], who: list[Visitor]
+) -> Iterator[tuple[Visitor, Cell]]:
+    for visitor in who:
+        for pattern, route in routes.items():
+            for method, asked in (("GET", route.get), ("POST", route.post)):
+                if asked is not None:
+                    expected = right(asked, visitor, is_admin=prefix == "admin/")
+                    address = world.address(prefix, pattern, route)
+                    yield visitor, Cell(method, address, visitor, expected, world.filled(route.body), route.headers)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Thousands of refusals are as they should be: none is told in the log."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def compared(prefix: str, routes: Mapping[str, Route], who: Callable[[], list[Visitor]]) -> str:
+    """Every cell of a table; gives how many are right. Raises `AssertionError` with those that are not."""
+    wrong: list[str] = []
+    count = 0
+    with transaction.atomic(), _silence():
+        world = World()
+        clients: dict[str, Client] = {}
+        for visitor, cell in _cells(world, prefix, routes, who()):
+            client = clients.setdefault(visitor.name, visitor.client())
+            count += 1
+            got = cell.came(client)
+            if got != cell.right:
+                wrong.append(f"{cell.method} {cell.address}: {visitor}: {got}, and not: {cell.right}")
+        transaction.set_rollback(True)
+    said = f"cells right {count - len(wrong)} of {count}"
+    assert not wrong, "\n".join([said, *wrong[:40]])
+    return said
+
+
+def unlisted() -> list[str]:
+    """The addresses of the site that no table has, and those of the tables that the site does not have."""
+    listed = {*PAGES} | {f"api/v1/{each}" for each in API} | {f"admin/{each}" for each in admin_routes()}
+    there = {each for each in _patterns(get_resolver()) if not each.startswith("rq/")}
+    return sorted(listed ^ there)
+
+
+def _patterns(resolver: URLResolver, before: str = "") -> Iterator[str]:
+    for entry in resolver.url_patterns:
+        if isinstance(entry, URLPattern):
+            yield f"{before}{entry.pattern}"
+        else:
+            yield from _patterns(entry, f"{before}{entry.pattern}")
+
+
+def _queue_routes() -> dict[str, Route]:
+    """The pages of the queue: all of them closed to everybody but superusers, whatever they are called."""
+    patterns = (each.removeprefix("rq/") for each in _patterns(get_resolver()) if each.startswith("rq/"))
+    return {each: Route(get=SUPERUSERS) for each in patterns if "<" not in each and "stats" not in each}
+
+
+@attack("page", "asks for every page, as everybody who is not allowed to")
+def _pages(_folder: Path) -> str:
+    assert not unlisted(), f"nobody has listed who may ask for: {unlisted()}"
+    return compared("", PAGES, visitors)
+
+
+@attack("API", "asks every endpoint, with every kind of token")
+def _api(_folder: Path) -> str:
+    return compared("api/v1/", API, programs)
+
+
+@attack("page", "asks for every page of the admin, as everybody who is not allowed to")
+def _admin(_folder: Path) -> str:
+    return compared("admin/", admin_routes(), visitors)
+
+
+@attack("page", "asks for the pages of the queue without being a superuser")
+def _queue(_folder: Path) -> str:
+    return compared("rq/", _queue_routes(), lambda: [one for one in visitors() if not one.is_superuser])
