@@ -1,7 +1,7 @@
 """Rights where something is launched, changed or applied: asked when it is asked for, and again at the turn."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -251,7 +251,7 @@ def test_a_deployment_out_of_sight_is_not_there_for_whom_a_command_acts(shop: Pr
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Iterator[Any]:
+def file(tmp_path: Path) -> Callable[[str], str]:
     """``file(text)`` is the path of a YAML file."""
 
     def written(text: str) -> str:

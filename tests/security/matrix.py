@@ -82,8 +82,9 @@ def visitors() -> list[Visitor]:
         _with_token("token", make_user(), is_known=False),
     ]
     for role in Role:
-        for where, place in {HERE: ("staging",), ELSEWHERE: ("production",), PROJECT: ("", World.number)}.items():
-            user = make_member(role, *place, is_staff=True)
+        places: dict[str, tuple[str, int | None]] = {HERE: ("staging", None), ELSEWHERE: ("production", None)}
+        for where, (environment, project) in {**places, PROJECT: ("", World.number)}.items():
+            user = make_member(role, environment, project, is_staff=True)
             found.append(_signed_in(f"{role.value} {where}", user, role, where, is_staff=True))
     return found
 
@@ -470,7 +471,7 @@ class Cell:
 
     def came(self, client: Client) -> str:
         """Ask; whatever is done by it is taken back."""
-        cookies = client.cookies.copy()
+        cookies: Any = client.cookies.copy()
         with transaction.atomic():
             answer = self._asked(client)
             if answer.streaming:
