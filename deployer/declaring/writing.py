@@ -33,13 +33,18 @@ from people.roles import Action
 from projects.models import HealthCheck, Project, Variable
 from servers import binding
 from servers.fields import is_unreadable
-from servers.models import Credential, Server
+from servers.models import Credential, Server, ServerGroup
 from servers.sentences import sentences
 
 #: What the record says of each row.
 _NOTE = gettext_noop("declared in a file")
 #: Fields by which a row uses another one, and what somebody needs the right to do with that.
 _USED = {"credential": Action.EDIT, "git_credential": Action.EDIT, "jump_host": Action.SEE}
+#: The field by which a row lists others, and their model.
+_LISTED: dict[type[models.Model], tuple[str, type[models.Model]]] = {
+    ServerGroup: ("servers", Server),
+    Project: ("server_groups", ServerGroup),
+}
 #: What stands where a value may not be shown.
 HIDDEN = object()
 
@@ -116,7 +121,7 @@ def apply(
 
 @dataclass
 class _Prepared:
-    """An entry beside its row, with what is to be written of it: parts to save and to delete, members of a group.
+    """An entry beside its row, with what is to be written: parts to save and to delete, and the rows that it lists.
 
     ``has_changed``: it is new, or one of its own fields differs.
     """
@@ -127,7 +132,7 @@ class _Prepared:
     has_changed: bool = False
     keep: list[models.Model] = field(default_factory=list)
     drop: list[models.Model] = field(default_factory=list)
-    servers: list[Server] | None = None
+    listed: list[models.Model] | None = None
     jump_host: Server | None = None
 
 
@@ -186,8 +191,33 @@ class _Writer(Mistakes):
                 self._set_jump_hosts(reached)
         self._need_right([*touched, *_touched(it for it in changed if it.change.created)])
         self._need_used(changed)
+        self._insist_on_environments(changed)
         for rows, before in recorded:
             before.record(_numbers(rows), _NOTE)
+
+    def _insist_on_environments(self, changed: Iterable[_Prepared]) -> None:
+        """A project belongs to groups of its own environment, which either of them may just have left."""
+        for it in changed:
+            if not {"environment", "server_groups"}.intersection(each.field for each in it.change.fields):
+                continue
+            if isinstance(it.row, Project):
+                strange = it.row.server_groups.exclude(environment=it.row.environment)
+                pairs = [(group, it.row) for group in strange]
+            elif isinstance(it.row, ServerGroup):
+                pairs = [(it.row, project) for project in it.row.projects.exclude(environment=it.row.environment)]
+            else:
+                continue
+            for group, project in pairs:
+                words = {"group": printable(str(group)), "project": printable(str(project))}
+                words |= {"theirs": group.get_environment_display(), "ours": project.get_environment_display()}
+                self.note(
+                    it.entry.places.get("server_groups", it.entry.places.get("environment", it.entry.place)),
+                    _(
+                        "Group “%(group)s” is for %(theirs)s, project “%(project)s” for %(ours)s: "
+                        "choose groups of the project's environment."
+                    )
+                    % words,
+                )
 
     def _need_right(self, touched: Iterable[tuple[Declared, models.Model]]) -> None:
         """Say of each row, as it is stored now, if it is not theirs to edit: asked before it is changed and after."""
@@ -233,7 +263,7 @@ class _Writer(Mistakes):
         self._changes.append(change)
         before = len(self.wrong)
         it = _Prepared(entry, row, change)
-        change.fields += self._assign(row, entry, skip={"servers", "jump_host"})
+        change.fields += self._assign(row, entry, skip={"servers", "server_groups", "jump_host"})
         if created or change.fields:
             self._check(row, entry, exclude=["jump_host"])
         it.has_changed = created or bool(change.fields)
@@ -245,8 +275,8 @@ class _Writer(Mistakes):
             return
         self._known[entry.model, entry.name] = row
         self._prepared.append(it)
-        if "servers" in entry.values:
-            self._set_servers(it)
+        if entry.model in _LISTED:
+            self._set_listed(it)
 
     def _save(self, it: _Prepared) -> None:
         """Write a row and its parts, unless its credential may not be sent where the row sends it."""
@@ -257,9 +287,9 @@ class _Writer(Mistakes):
             delete(part, note=_NOTE)
         for part in it.keep:
             part.save()
-        if it.servers is not None:
-            row: Any = it.row
-            row.servers.set([server for server in it.servers if server.pk])  # else it was refused
+        if it.listed is not None:
+            name, _model = _LISTED[it.entry.model]
+            getattr(it.row, name).set([other for other in it.listed if other.pk])  # else it was refused
 
     def _read_again(self, row: models.Model) -> Server | None:
         """Put what decides where a credential is sent into ``row`` as it is by now, and give a server as it is stored.
@@ -406,28 +436,31 @@ class _Writer(Mistakes):
             change.fields.append(FieldChange(name, _summary(part), None))
         return keep, list(spare.values())
 
-    def _set_servers(self, it: _Prepared) -> None:
-        """Compare the members of a group."""
-        place = it.entry.places["servers"]
-        wanted = [self._find(Server, name, place.item(i)) for i, name in enumerate(it.entry.values["servers"])]
-        servers = {str(server): server for server in wanted if isinstance(server, Server)}
-        row: Any = it.row
-        old = [] if it.change.created else [str(server) for server in row.servers.all()]
-        if servers.keys() != set(old):
-            it.servers = list(servers.values())
-            names = [", ".join(sorted(group)) for group in (old, servers)]
-            it.change.fields.append(FieldChange("servers", names[0] if old else None, names[1]))
+    def _set_listed(self, it: _Prepared) -> None:
+        """Compare the servers of a group, or the groups of a project."""
+        field, model = _LISTED[it.entry.model]
+        if field not in it.entry.values:
+            return
+        place = it.entry.places[field]
+        wanted = [self._find(model, name, place.item(i)) for i, name in enumerate(it.entry.values[field])]
+        rows = {str(row): row for row in wanted if row is not None}
+        old = [] if it.change.created else [str(row) for row in getattr(it.row, field).all()]
+        if rows.keys() != set(old):
+            it.listed = list(rows.values())
+            names = [", ".join(sorted(group)) for group in (old, rows)]
+            it.change.fields.append(FieldChange(field, names[0] if old else None, names[1]))
 
 
 def _touched(changed: Iterable[_Prepared]) -> Iterator[tuple[Declared, models.Model]]:
-    """The rows that are changed, and the servers that come into a group or leave one, each with what declares it."""
+    """The rows that are changed, and those that others begin or cease to list, each with what declares it."""
     for it in changed:
         if it.row.pk:
             yield it.entry, it.row
-        if it.servers is not None:
-            row: Any = it.row
-            before = {*row.servers.all()} if row.pk else set()
-            yield from ((it.entry, server) for server in {*before} ^ {server for server in it.servers if server.pk})
+        if it.listed is not None:
+            name, _model = _LISTED[it.entry.model]
+            before = {*getattr(it.row, name).all()} if it.row.pk else set()
+            moved = before ^ {other for other in it.listed if other.pk}
+            yield from ((it.entry, other) for other in sorted(moved, key=str))
 
 
 def _stored(row: models.Model, name: str) -> Any:

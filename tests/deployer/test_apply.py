@@ -488,10 +488,14 @@ def test_health_checks_and_variables_become_exactly_what_is_declared(tmp_path: P
 
 def test_every_field_of_a_project_can_be_declared(tmp_path: Path) -> None:
     make_credential(name="login")
-    values = {
+    for name in ("web", "api"):
+        make_group(name=name, environment="staging")
+    values: dict[str, Any] = {
         "description": "a shop",
         "environment": "staging",
         "project_type": "java",
+        "server_groups": ["web", "api"],
+        "may_launch_elsewhere": True,
         "git_url": "git@example.com:shop.git",
         "git_credential": "login",
         "default_branch": "develop",
@@ -518,7 +522,71 @@ def test_every_field_of_a_project_can_be_declared(tmp_path: Path) -> None:
     apply(written(tmp_path, text))
     project = Project.objects.get()
     found = {name: getattr(project, name) for name in values} | {"git_credential": str(project.git_credential)}
+    found["server_groups"] = sorted(map(str, project.server_groups.all()), reverse=True)
     assert found == values
+
+
+def test_the_groups_of_a_project_become_exactly_what_is_declared(tmp_path: Path) -> None:
+    for name in ("web", "api"):
+        make_group(name=name, environment="staging")
+    project = make_project(name="shop", environment="staging")
+    base = "projects: [{{name: shop, environment: staging{}}}]"
+    assert "server_groups: api, web" in apply(written(tmp_path, base.format(", server_groups: [web, api, web]")))
+    assert "Nothing to change." in apply(written(tmp_path, base.format(", server_groups: [api, web]")))
+    apply(written(tmp_path, base.format("")))
+    assert project.server_groups.count() == 2, "what is not mentioned stays"
+    assert "api, web → web" in apply(written(tmp_path, base.format(", server_groups: [web]")))
+    assert [group.name for group in project.server_groups.all()] == ["web"]
+    apply(written(tmp_path, "groups: [{name: new, environment: staging}]\n" + base.format(", server_groups: [new]")))
+    assert [group.name for group in project.server_groups.all()] == ["new"]
+    apply(written(tmp_path, base.format(", server_groups: []")))
+    assert not project.server_groups.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("projects: [{name: shop, server_groups: [wbe]}]", "projects[0].server_groups[0]", "Did you mean “web”?"),
+        ("projects: [{name: shop, server_groups: web}]", "projects[0].server_groups", "expected a list of names"),
+        ("projects: [{name: shop, server_groups: [[web]]}]", "projects[0].server_groups[0]", "not a list"),
+        ("projects: [{name: shop, server_groups: [null]}]", "projects[0].server_groups[0]", "there is no value"),
+        ("projects: [{name: shop, server_groups: [far]}]", "projects[0].server_groups", "“far” is for Production"),
+        ("projects: [{name: shop, environment: production}]", "projects[0].environment", "“web” is for Staging"),
+        ("groups: [{name: web, environment: production}]", "groups[0].environment", "“web” is for Production"),
+        (
+            "groups: [{name: web, environment: production}]\nprojects: [{name: shop, server_groups: [web]}]",
+            "groups[0].environment",
+            "“web” is for Production",
+        ),
+        ("projects: [{name: shop, may_launch_elsewhere: maybe}]", "projects[0].may_launch_elsewhere", "true or false"),
+    ],
+)
+def test_a_project_is_put_into_no_group_that_is_not_there_or_of_another_environment(
+    tmp_path: Path, text: str, place: str, said: str
+) -> None:
+    make_group(name="far", environment="production")
+    project = make_project(name="shop", environment="staging")
+    project.server_groups.add(make_group(name="web", environment="staging"))
+    message = refusal(written(tmp_path, text))
+    assert f"{place}: " in message
+    assert said in message
+    assert [group.name for group in project.server_groups.all()] == ["web"]
+
+
+def test_a_project_and_its_groups_move_to_another_environment_together(tmp_path: Path) -> None:
+    project = make_project(name="shop", environment="staging")
+    project.server_groups.add(make_group(name="web", environment="staging"))
+    groups = "groups: [{name: web, environment: production}]\n"
+    apply(written(tmp_path, groups + "projects: [{name: shop, environment: production}]"))
+    project.refresh_from_db()
+    assert (project.environment, project.server_groups.get().environment) == ("production", "production")
+
+
+def test_the_servers_of_a_group_that_is_there_become_exactly_what_is_declared(tmp_path: Path) -> None:
+    one, two = make_server(name="one"), make_server(name="two")
+    group = make_group(one, name="web", environment="staging")
+    apply(written(tmp_path, "groups: [{name: web, servers: [two]}]"))
+    assert [*group.servers.all()] == [two]
 
 
 def test_secrets_come_from_files_and_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

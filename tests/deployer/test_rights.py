@@ -295,3 +295,19 @@ def test_no_server_comes_into_a_group_and_no_login_into_use_without_a_right_to_i
     Credential.objects.filter(pk=group.servers.get().credential_id).update(environment="staging")
     run("apply", file(server.format("ours") + taken.replace("far", "web-2")), "--as", "mia")
     assert login.servers.get().name == "web-2"
+
+
+def test_a_project_comes_into_no_group_and_leaves_none_without_a_right_to_it(
+    shop: Project, group: ServerGroup, file
+) -> None:
+    make_member("maintainer", project=shop.pk, username="mia")
+    make_group(name="other", environment="staging")
+    declared = "projects:\n- name: shop\n  environment: staging\n  server_groups: {}\n"
+    for named, strange in (("[web, other]", "other"), ("[]", "web"), ("[other]", "other")):
+        with pytest.raises(CommandError, match=f"mia has no right to this server group, “{strange}”"):
+            run("apply", file(declared.format(named)), "--as", "mia")
+        assert [*shop.server_groups.all()] == [group]
+    run("apply", file(declared.format("[web]")), "--as", "mia")
+    make_member("maintainer", "staging", username="max")
+    run("apply", file(declared.format("[other]")), "--as", "max")
+    assert [it.name for it in shop.server_groups.all()] == ["other"]
