@@ -370,7 +370,7 @@ def moved_repository(_folder: Path) -> str:
     client = _client(*_FOR_PROJECTS, is_staff=True)
     name = f"copy-{secrets.token_hex(4)}"
     Credential.objects.filter(pk=credential.pk).update(hosts="")  # somebody has taken it out of use
-    client.post(reverse("project_copy", args=[project.pk]), {"name": name, "environment": "staging"})
+    client.post(reverse("project_copy", args=[project.pk]), {"name": name, "environment": "production"})
     it = Project.objects.get(name=name)
     credential.refresh_from_db()
     assert not credential.hosts, "a copy has bound it again"
@@ -379,12 +379,14 @@ def moved_repository(_folder: Path) -> str:
         values = {field.html_name: field.value() for field in form if field.value() not in ("", None)}
         values = {name: value for name, value in values.items() if value is not False}
         values |= {"git_url": "https://thief.example.com/shop.git", "git_credential": credential.pk}
-        assert "allowed to see credentials" in _html(client.post(reverse("project_edit", args=[row.pk]), values))
+        assert "ask somebody who may edit the credential" in _html(
+            client.post(reverse("project_edit", args=[row.pk]), values)
+        )
         empty = {"health_checks-TOTAL_FORMS": 0, "health_checks-INITIAL_FORMS": 0}
         empty |= {"variables-TOTAL_FORMS": 0, "variables-INITIAL_FORMS": 0}
         change = reverse("admin:projects_project_change", args=[row.pk])
         html = _html(client.post(change, values | empty))
-        assert "allowed to see credentials" in html, html
+        assert "ask somebody who may edit the credential" in html, html
         row.refresh_from_db()
         assert row.git_url == "https://git.example.com/shop.git"
     add = values | empty | {"name": f"new-{secrets.token_hex(4)}"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from django.contrib.auth.models import Group
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.test import Client
@@ -22,7 +23,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from deployer.models import LogLine, Release, Target
-from people.models import ApiToken, User
+from people import links
+from people.models import ApiToken, Grant, Session, Team, User
 from people.roles import Action, Role
 from projects.models import HealthCheck
 from tests.factories import (
@@ -133,8 +135,6 @@ def _with_token(
 
 #: For people who are logged in, also for programs (the API's description), for superusers; for everybody.
 MEMBERS, DESCRIBED, SUPERUSERS, OPEN = "members", "described", "superusers", "open"
-#: For superusers; to others it is as if it were not there.
-HIDDEN = "hidden"
 #: Of each thing: from where it is seen and used, and from where it is changed. What is no row is asked about before
 #: there is one: an environment, any place at all, or all of them.
 REACHED: dict[str, tuple[set[str], set[str]]] = {
@@ -145,12 +145,14 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "credential": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "environment": ({EVERYWHERE, HERE, ELSEWHERE}, {EVERYWHERE, HERE, ELSEWHERE}),
     "somewhere": ({EVERYWHERE, HERE, ELSEWHERE, PROJECT, OTHER}, {EVERYWHERE, HERE, ELSEWHERE, PROJECT, OTHER}),
+    "here": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "everywhere": ({EVERYWHERE}, {EVERYWHERE}),
+    "what is somebody else's": (set(), set()),
 }
 #: What somebody needs to be shown a thing at all.
 SHOWN = {"credential": EDIT}
 #: What is no row, and so never out of sight.
-NO_ROWS = {"environment", "somewhere", "everywhere"}
+NO_ROWS = {"environment", "somewhere", "here", "everywhere"}
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def _form(action: Action, thing: str, **values: Any) -> Route:
     return Route(get=Need(action, thing), post=Need(action, thing), of=values.pop("of", thing), **values)
 
 
-def _act(action: Action, thing: str, **values: Any) -> Route:
+def _act(action: Action | None, thing: str, **values: Any) -> Route:
     """What is only sent to."""
     return Route(post=Need(action, thing), of=values.pop("of", thing), **values)
 
@@ -203,10 +205,38 @@ PAGES: dict[str, Route] = {
     "playground/make/": Route(post=SUPERUSERS),
     "playground/remove/": Route(post=SUPERUSERS),
     "login/": Route(get=OPEN, post=OPEN),
-    "password/": Route(get=MEMBERS, post=MEMBERS),
+    "join/<str:secret>/": Route(get=OPEN, post=OPEN),
     "language/": Route(post=OPEN, body={"language": "en"}),
     "logout/": Route(post=OPEN),
+    "account/": Route(get=MEMBERS, post=MEMBERS),
+    "account/password/": Route(get=MEMBERS, post=MEMBERS),
+    "account/tokens/": Route(get=MEMBERS, post=MEMBERS),
+    "account/tokens/<int:pk>/revoke/": _act(None, "what is somebody else's", of="token"),
+    "account/sessions/": Route(get=MEMBERS),
+    "account/sessions/<int:pk>/end/": _act(None, "what is somebody else's", of="session"),
+    "account/sessions/end/": Route(post=MEMBERS),
+    "people/": Route(get=Need(ADMINISTER, "somewhere")),
+    "people/invite/": _form(ADMINISTER, "everywhere", of=""),
+    "people/services/add/": _form(ADMINISTER, "everywhere", of=""),
+    "people/grants/<int:pk>/take/": _act(ADMINISTER, "here", of="grant"),
+    "people/<int:pk>/": _row(ADMINISTER, "somewhere", of="person"),
+    "people/<int:pk>/link/": _act(ADMINISTER, "everywhere", of="person"),
+    "people/<int:pk>/grants/add/": _act(ADMINISTER, "somewhere", of="person"),
+    "people/<int:pk>/deactivate/": _form(ADMINISTER, "everywhere", of="person"),
+    "people/<int:pk>/reactivate/": _act(ADMINISTER, "everywhere", of="person"),
+    "people/<int:pk>/sessions/end/": _act(ADMINISTER, "everywhere", of="person"),
+    "people/<int:pk>/tokens/add/": _form(ADMINISTER, "everywhere", of="robot"),
+    "people/<int:pk>/tokens/<int:token>/revoke/": _act(ADMINISTER, "everywhere", of="robot"),
+    "people/teams/": Route(get=Need(ADMINISTER, "somewhere")),
+    "people/teams/add/": _form(ADMINISTER, "everywhere", of=""),
+    "people/teams/<int:pk>/": _row(ADMINISTER, "somewhere", of="team"),
+    "people/teams/<int:pk>/edit/": _form(ADMINISTER, "everywhere", of="team"),
+    "people/teams/<int:pk>/delete/": _form(ADMINISTER, "everywhere", of="team"),
+    "people/teams/<int:pk>/grants/add/": _act(ADMINISTER, "somewhere", of="team"),
+    "record/": Route(get=Need(ADMINISTER, "somewhere")),
+    "record/export/": Route(get=Need(ADMINISTER, "somewhere")),
     "projects/": Route(get=MEMBERS),
+    "projects/names/": Route(get=MEMBERS),
     "projects/<int:pk>/": _row(SEE, "project"),
     "projects/add/": _ADD,
     "projects/add/look/": Route(post=Need(EDIT, "environment")),
@@ -229,6 +259,9 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/variables/": _form(EDIT, "project"),
     "projects/<int:pk>/health/": _form(EDIT, "project"),
     "servers/": Route(get=MEMBERS),
+    "servers/names/": Route(get=MEMBERS),
+    "servers/groups/names/": Route(get=MEMBERS),
+    "servers/credentials/names/": Route(get=Need(EDIT, "somewhere")),
     "servers/test/": Route(post=Need(OPERATE, "a server of theirs"), headers=HTMX),
     "servers/<int:pk>/": _row(SEE, "server"),
     "servers/<int:pk>/test/": _act(OPERATE, "server", headers=HTMX),
@@ -344,7 +377,7 @@ def admin_routes() -> dict[str, Route]:
         found[f"{model}/add/"] = Route(get=added, post=added)
         found[one] = Route(get=MEMBERS, of=kind.of)  # leads to the next
         found[f"{one}change/"] = Route(get=see, post=change, of=kind.of)
-        found[f"{one}history/"] = Route(get=HIDDEN if kind.of == "token" else see, of=kind.of)
+        found[f"{one}history/"] = Route(get=see, of=kind.of)
         found[f"{one}delete/"] = Route(get=delete, post=delete, of=kind.of, body={"post": "yes"})
     return found
 
@@ -384,13 +417,25 @@ class World:
         self.token = ApiToken(name="theirs", user=self.user)
         self.token.renew()
         self.token.save()
+        self.person, self.robot = make_user(is_superuser=False), make_user(is_superuser=False, is_service=True)
+        self.grant = Grant.objects.create(user=self.person, role="viewer", environment="staging")
+        self.team = Team.objects.create(name="theirs")
+        self.secret = links.make(self.user, self.person)
+        self.robots_token = ApiToken(name="robot", user=self.robot)
+        self.robots_token.renew()
+        self.robots_token.save()
+        stored = SessionStore()
+        stored.create()
+        self.session = Session.objects.create(
+            session_id=str(stored.session_key), user=self.person, last_used_at=timezone.now()
+        )
         self.role_of_before = Group.objects.create(name="of before")
         World.number, World.other_number = self.project.pk, self.other.pk
 
     def address(self, prefix: str, pattern: str, route: Route) -> str:
         """Where a route is, for the row that it names."""
         number = self._number(route.of) if route.of else 0
-        values = {"check": self.check.pk, "number": 0}
+        values = {"check": self.check.pk, "number": 0, "token": self.robots_token.pk, "secret": self.secret}
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(values.get(part[1], number)), pattern)
         query = f"?{self.filled(route.query)}" if route.query else ""
         return f"/{prefix}{path}{query}"
@@ -421,8 +466,6 @@ def right(asked: Asked, visitor: Visitor, *, is_admin: bool = False) -> str:
         return PASSES
     if not visitor.is_known or (is_admin and not (visitor.is_staff and visitor.role)):
         return LOGIN
-    if asked == HIDDEN:
-        return PASSES if visitor.is_superuser else NOT_THERE
     if isinstance(asked, str):
         return PASSES if asked == MEMBERS or visitor.is_superuser else REFUSED
     if asked.thing == "project and an environment":
