@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 M = TypeVar("M", bound=models.Model)
+F = TypeVar("F", bound="PickingForm")
 
 #: Of so many rows a page still lists all, to choose from. Where there are more they are searched, or typed by name.
 LISTED = 50
@@ -200,6 +201,16 @@ class PickingForm(StyledForm):
     def as_filled_in(self) -> dict[str, Any]:
         """The values as they were typed, right or wrong, for a form of the same kind that has not been sent yet."""
         return {name: self[name].value() for name in self.fields}
+
+
+def as_sent(kind: type[F], posted: Mapping[str, Any], **options: Any) -> F:
+    """The form as it was sent; where other rows to pick were asked for, as it was filled in, and not to be saved."""
+    form = kind(posted or None, **options)
+    if not form.is_bound or not form.is_look:
+        return form
+    again = kind(**{**options, "initial": form.as_filled_in()})
+    again.asked = posted
+    return again
 
 
 class NameInput(forms.TextInput):

@@ -66,6 +66,7 @@ class ProjectAdmin(GuardedAdmin[Project], RecordedAdmin[Project]):
     list_filter = ("environment", "project_type")
     search_fields = ("name", "description", "git_url", "deploy_path")
     autocomplete_fields = ("git_credential",)
+    filter_horizontal = ("server_groups",)
     inlines = (HealthCheckInline, VariableInline)
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "widget": _SCRIPT}}
     fieldsets = tuple((title, {"fields": names}) for title, names in SECTIONS)

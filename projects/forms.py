@@ -10,7 +10,7 @@ from django.forms import inlineformset_factory
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pages.forms import MultilineField, SecretsForm, WriteOnlyTextarea, dress
+from pages.forms import MultilineField, PickedField, PickedRows, PickingForm, SecretsForm, WriteOnlyTextarea, dress
 from people.access import choices
 from people.record import saving
 from people.recorded_forms import RecordedRows
@@ -58,6 +58,8 @@ def _on_page(column: Any, **options: Any) -> forms.Field | None:
             options["strip"] = False
     if column.name == "git_credential":
         options["form_class"] = CredentialChoice
+    if column.name == "server_groups":
+        options |= {"form_class": PickedField, "widget": PickedRows}
     field: forms.Field | None = column.formfield(**options)
     if field is not None:
         dress(field, mono=column.name not in _PROSE or column.model is Variable)
@@ -71,6 +73,7 @@ _PROSE = {"name", "description", "environment", "project_type", "git_credential"
 #: The headings of a project's form, here and in the admin, and the fields below each.
 SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     ("", ("name", "description", "environment", "project_type")),
+    (gettext_lazy("Where it belongs"), ("server_groups", "may_launch_elsewhere")),
     (gettext_lazy("Code"), ("git_url", "git_credential", "default_branch", "submodules", "lfs")),
     (
         gettext_lazy("Build"),
@@ -127,8 +130,13 @@ class BoundProjectForm(forms.ModelForm[Project]):
     def _check_groups(self) -> None:
         if "server_groups" not in self.cleaned_data:
             return
+        chosen = self.cleaned_data["server_groups"]
+        if strange := [group for group in chosen if group.environment != self.instance.environment]:
+            names = ", ".join(map(str, strange))
+            self._refuse("server_groups", _("Not of the environment of the project: %s. Choose other groups.") % names)
+            return
         before = {*self.instance.server_groups.all()} if self.instance.pk else set[ServerGroup]()
-        for group in sorted(before ^ {*self.cleaned_data["server_groups"]}, key=str):
+        for group in sorted(before ^ {*chosen}, key=str):
             if not may(self.user, Action.EDIT, group):
                 self._refuse("server_groups", _("You have no right to edit the group “%s”.") % group)
 
@@ -163,7 +171,7 @@ class BoundProjectForm(forms.ModelForm[Project]):
             self.instance.bind_git_credential()
 
 
-class ProjectForm(BoundProjectForm):
+class ProjectForm(PickingForm, BoundProjectForm):
     """A project as somebody edits it on a page."""
 
     class Meta:
@@ -174,9 +182,9 @@ class ProjectForm(BoundProjectForm):
     def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user = user
+        number = self.instance.pk
         if "environment" in self.fields:
             places: Any = self.fields["environment"]
-            number = self.instance.pk
             places.choices = [it for it in Environment.choices if may(user, Action.EDIT, Place(it[0], number))]
         if "git_credential" in self.fields:
             own = self.instance.git_credential_id
@@ -184,6 +192,10 @@ class ProjectForm(BoundProjectForm):
             field: Any = self.fields["git_credential"]
             field.queryset, field.empty_label = known.defer(*Credential.SECRETS), _("None: everybody may read it")
             field.settle()
+        if "server_groups" in self.fields:
+            present = [*self.instance.server_groups.values_list("pk", flat=True)] if number else []
+            groups: Any = self.fields["server_groups"]
+            groups.queryset = choices(user, ServerGroup.objects, Action.EDIT, present)
 
     def sections(self) -> Iterator[tuple[str, list[forms.BoundField]]]:
         """Each heading with its fields, in the order of the page."""

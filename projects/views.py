@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
+from pages.forms import as_sent
 from pages.names import proposed
 from people.access import Request, find, members_only
 from people.rights import insist, reach
@@ -28,7 +29,7 @@ def project_edit(request: Request, pk: int) -> HttpResponse:
     it = find(request.user, Project.objects, Action.EDIT, pk=pk)
     name = it.name  # what is typed stays in the form until it is right
     proposed = {"process_name": request.GET["process_name"]} if "process_name" in request.GET else None
-    form = ProjectForm(request.POST or None, instance=it, initial=proposed, user=request.user)
+    form = as_sent(ProjectForm, request.POST, instance=it, initial=proposed, user=request.user)
     if form.is_valid():
         form.save()
         messages.success(request, _("Saved. Running deployments keep the settings they were launched with."))

@@ -1,7 +1,7 @@
 """Create, change and delete servers, groups and credentials, for people who maintain where those are."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from django.contrib import messages
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, models, transaction
@@ -14,14 +14,13 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
+from pages.forms import as_sent
 from people.access import Request, find, members_only, needs_somewhere
 from people.record import delete
 from people.rights import Person, may
 from people.roles import Action
 from servers.forms import GroupForm, LoginForm, ServerForm, left_without_group
 from servers.models import Credential, Server, ServerGroup
-
-F = TypeVar("F", ServerForm, GroupForm)
 
 #: The list that a form belongs to, by the name of its address.
 SECTIONS: dict[type[models.Model], str] = {Server: "servers", ServerGroup: "groups", Credential: "credentials"}
@@ -48,7 +47,7 @@ maintainers_only = needs_somewhere(Action.EDIT, in_an_environment=True)
 @maintainers_only
 def server_add(request: Request) -> HttpResponse:
     """A new server."""
-    form = _sent(ServerForm, request, initial={"groups": request.GET.getlist("group")}, user=request.user)
+    form = as_sent(ServerForm, request.POST, initial={"groups": request.GET.getlist("group")}, user=request.user)
     return _form(request, form, _("Add a server"), reverse("servers"))
 
 
@@ -57,7 +56,7 @@ def server_add(request: Request) -> HttpResponse:
 def server_edit(request: Request, pk: int) -> HttpResponse:
     """How a server is reached."""
     server = find(request.user, Server.objects, Action.EDIT, pk=pk)
-    form = _sent(ServerForm, request, instance=server, user=request.user)
+    form = as_sent(ServerForm, request.POST, instance=server, user=request.user)
     return _form(request, form, _("Edit %s") % server, reverse("server", args=[pk]))
 
 
@@ -86,7 +85,7 @@ def server_delete(request: Request, pk: int) -> HttpResponse:
 @maintainers_only
 def group_add(request: Request) -> HttpResponse:
     """A new group."""
-    return _form(request, _sent(GroupForm, request, user=request.user), _("Add a group"), reverse("groups"))
+    return _form(request, as_sent(GroupForm, request.POST, user=request.user), _("Add a group"), reverse("groups"))
 
 
 @form_page
@@ -94,7 +93,7 @@ def group_add(request: Request) -> HttpResponse:
 def group_edit(request: Request, pk: int) -> HttpResponse:
     """The name, the environment and the servers of a group."""
     group = find(request.user, ServerGroup.objects, Action.EDIT, pk=pk)
-    form = _sent(GroupForm, request, instance=group, user=request.user)
+    form = as_sent(GroupForm, request.POST, instance=group, user=request.user)
     return _form(request, form, _("Edit %s") % group, reverse("group", args=[pk]))
 
 
@@ -144,16 +143,6 @@ def credential_delete(request: Request, pk: int) -> HttpResponse:
     if users:
         obstacle = _("Servers log in with it: %s. Give them another credential first.") % _names(users, request.user)
     return _delete(request, credential, consequences, obstacle, reverse("credentials"))
-
-
-def _sent(kind: type[F], request: Request, **options: Any) -> F:
-    """The form as it was sent; where other rows to pick were asked for, as it was filled in, and not to be saved."""
-    form = kind(request.POST or None, **options)
-    if not form.is_bound or not form.is_look:
-        return form
-    again = kind(**{**options, "initial": form.as_filled_in()})
-    again.asked = request.POST
-    return again
 
 
 def _form(request: Request, form: ModelForm[Any], title: str, back: str) -> HttpResponse:

@@ -64,11 +64,12 @@ def form_of(client: Client, url: str) -> dict[str, Any]:
     data = {}
     for form in [*forms, *(each.formset.management_form for each in context["inline_admin_formsets"])]:
         for bound in form:
-            shown = bound.field.widget.format_value(bound.value())
-            if bound.field.widget.__class__.__name__ == "CheckboxInput":
+            widget = getattr(bound.field.widget, "widget", bound.field.widget)  # of related rows it is wrapped
+            shown = widget.format_value(bound.value())
+            if widget.__class__.__name__ == "CheckboxInput":
                 shown = "on" if bound.value() else None
             if isinstance(shown, (list, tuple)):
-                shown = shown[0] if shown and not bound.field.widget.allow_multiple_selected else list(shown)
+                shown = shown[0] if shown and not widget.allow_multiple_selected else list(shown)
             if shown is not None:
                 data[bound.html_name] = shown
     return data

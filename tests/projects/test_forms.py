@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from projects.forms import ProjectForm
 from projects.models import HealthCheck, Project, Variable
-from tests.factories import make_credential, make_member, make_project
+from tests.factories import make_credential, make_group, make_member, make_project
 
 pytestmark = pytest.mark.django_db
 
@@ -31,6 +31,7 @@ def logged_in(role: str, environment: str = "", project: int | None = None) -> C
 def sent(project: Project, **changes: Any) -> dict[str, Any]:
     """What the form of a project sends."""
     values = model_to_dict(project, fields=ProjectForm.Meta.fields)
+    values["server_groups"] = [group.pk for group in values["server_groups"]]
     return {name: value for name, value in (values | changes).items() if value is not None and value is not False}
 
 
@@ -41,17 +42,59 @@ def rows(prefix: str, *given: dict[str, Any], initial: int = 0) -> dict[str, Any
 
 
 def test_every_setting_that_a_project_has_is_on_its_page_and_is_saved_from_there(client: Client) -> None:
-    declared = {field.name for field in Project._meta.fields if field.editable and field.name != "id"}
+    columns = [*Project._meta.fields, *Project._meta.many_to_many]
+    declared = {field.name for field in columns if field.editable and field.name != "id"}
     assert set(ProjectForm.Meta.fields) == declared
-    project = make_project(name="Shop", environment="staging")
+    project, group = make_project(name="Shop", environment="staging"), make_group(environment="staging")
     address = reverse("project_edit", args=[project.pk])
     html = client.get(address).content.decode()
     assert not [name for name in declared if f'name="{name}"' not in html]
     changed = sent(project, name="Web shop", build_script="make\r\nls", auto_rollback="on", batches="1, 50%")
+    changed |= {"server_groups": [group.pk], "may_launch_elsewhere": "on"}
     assert client.post(address, changed)["Location"] == reverse("project", args=[project.pk])
     project.refresh_from_db()
     assert (project.name, project.build_script, project.batches) == ("Web shop", "make\nls", "1, 50%")
     assert project.auto_rollback
+    assert (project.may_launch_elsewhere, [*project.server_groups.all()]) == (True, [group])
+
+
+def test_a_project_is_put_only_into_groups_of_its_environment_that_are_theirs_to_edit(client: Client) -> None:
+    project = make_project(name="Shop", environment="staging")
+    web, api = make_group(name="web", environment="staging"), make_group(name="api", environment="staging")
+    far = make_group(name="far", environment="production")
+    address = reverse("project_edit", args=[project.pk])
+    html = client.post(address, sent(project, server_groups=[web.pk, far.pk])).content.decode()
+    assert "Not of the environment of the project: far." in html
+    assert not project.server_groups.exists()
+    client.post(address, sent(project, server_groups=[web.pk]))
+    theirs = logged_in("maintainer", project=project.pk)
+    html = theirs.get(address).content.decode()
+    assert f'value="{web.pk}"' in html
+    assert f'name="server_groups" value="{api.pk}"' not in html
+    for groups in ([], [web.pk, api.pk]):
+        html = theirs.post(address, sent(project, server_groups=groups)).content.decode()
+        assert 'id="id_server_groups_error"' in html
+        assert [*project.server_groups.all()] == [web]
+    assert theirs.post(address, sent(project, description="x", server_groups=[web.pk])).status_code == 302
+
+
+def test_groups_of_a_project_are_searched_where_they_are_many_and_none_is_lost(client: Client) -> None:
+    project = make_project(name="Shop", environment="staging")
+    groups = [make_group(name=f"group-{number:03}", environment="staging") for number in range(60)]
+    project.server_groups.add(groups[59])
+    address = reverse("project_edit", args=[project.pk])
+    values = sent(project, name="typed", server_groups=[groups[3].pk]) | {
+        "server_groups-kept": str(groups[59].pk),
+        "server_groups-text": "group-00",
+        "server_groups-shown": "",
+    }
+    html = client.post(address, values).content.decode()
+    assert "group-007" in html
+    assert "group-030" not in html
+    assert 'value="typed"' in html
+    assert f'name="server_groups-kept" value="{groups[59].pk}"' in html
+    project.refresh_from_db()
+    assert project.name == "Shop", "looking for groups saves nothing"
 
 
 def test_what_is_wrong_is_said_beside_its_box_and_nothing_is_saved(client: Client) -> None:
