@@ -88,6 +88,16 @@ def _recorded() -> dict[str, Any]:
     return {str(model._meta.model_name): model for model in models}
 
 
+#: What entries hold besides fields, in words.
+_NO_FIELDS = {
+    "server": gettext_lazy("server"),
+    "servers": gettext_lazy("servers"),
+    "problem": gettext_lazy("problem"),
+    "earlier": gettext_lazy("earlier deployment"),
+    "rebuild": gettext_lazy("built again"),
+}
+
+
 @dataclass(frozen=True)
 class Change:
     """One field of an entry: its name in words, and its value on each side, as text."""
@@ -180,7 +190,7 @@ def _changes(entry: Entry) -> Iterator[Change]:
 
 def _field(model: Any, name: str) -> str:
     found = {field.name: field for field in model._meta.get_fields()} if model is not None else {}
-    return str(getattr(found.get(name), "verbose_name", "") or name.replace("_", " "))
+    return str(getattr(found.get(name), "verbose_name", "") or _NO_FIELDS.get(name, name.replace("_", " ")))
 
 
 def _in_words(value: Any) -> str:
