@@ -7,6 +7,8 @@ docs/security.md has it, and from nothing of the product's own code. Nothing tha
 
 import logging
 import re
+import socketserver
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -392,9 +394,9 @@ class World:
     number = 0
     other_number = 0
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
         self.credential = make_credential(environment="staging")
-        self.server = make_server(host="127.0.0.1", port=9, credential=self.credential)
+        self.server = make_server(host="127.0.0.1", port=port, credential=self.credential)
         self.group = make_group(self.server, environment="staging")
         make_group(self.server, environment="staging")  # the other one can be deleted
         url = "/nowhere/that/is/a/repository"
@@ -543,6 +545,21 @@ def _cells(
                     yield visitor, Cell(method, address, visitor, expected, world.filled(route.body), route.headers)
 
 
+class _OldVersion(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.sendall(b"SSH-1.5-old\r\n")
+        self.request.recv(256)
+
+
+@contextmanager
+def _old_machine() -> Iterator[int]:
+    """The port of a server that speaks a version of SSH which nobody else does: it is given up on at once."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _OldVersion) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
 @contextmanager
 def _silence() -> Iterator[None]:
     """Thousands of refusals are as they should be: none is told in the log."""
@@ -557,8 +574,8 @@ def compared(prefix: str, routes: Mapping[str, Route], who: Callable[[], list[Vi
     """Every cell of a table; gives how many are right. Raises `AssertionError` with those that are not."""
     wrong: list[str] = []
     count = 0
-    with transaction.atomic(), _silence():
-        world = World()
+    with _old_machine() as port, transaction.atomic(), _silence():
+        world = World(port)
         clients: dict[str, Client] = {}
         for visitor, cell in _cells(world, prefix, routes, who()):
             client = clients.setdefault(visitor.name, visitor.client())
