@@ -26,6 +26,10 @@ _OSC = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 _STRING = re.compile(r"\x1b[PX^_][^\x1b]*(?:\x1b\\)?")
 _CSI_BUT_COLOUR = re.compile(r"\x1b\[(?![0-9;:]*m)[0-?]*+[ -/]*+[@-~]?")
 _OTHER_ESCAPE = re.compile(r"\x1b(?!\[[0-9;:]*m)(?:[ -/]*+[0-~]|.)?")
+#: Letters between these stand for the parts of a frame, as the table says; a rendition between them has letters too.
+_FRAME = re.compile(r"\x1b\(0(.*?)(?:\x1b\([A-Z12]|$)")
+_FRAME_PART = re.compile(r"\x1b\[[0-?]*+[ -/]*+[@-~]|\x1b.|[`-~]")
+_FRAME_PARTS = dict(zip("`abcdefghijklmnopqrstuvwxyz{|}~", "◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·", strict=True))
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
 _COLOUR = re.compile(r"\x1b\[([0-9;:]*)m")
 #: What moves the cursor or erases: a line with any of these is drawn.
@@ -62,6 +66,7 @@ def shown(text: str, pen: str = "") -> tuple[str, str]:
     text = text.rstrip("\r")
     if "\x1b" in text:
         text = _STRING.sub("", _OSC.sub("", text))
+        text = _FRAME.sub(_framed, text) if "\x1b(0" in text else text
     if moves(text):
         text, pen = _rest(text, pen)
         simple = None if pen or _UNEVEN.search(text) else written_over(text.split("\r"))
@@ -72,6 +77,10 @@ def shown(text: str, pen: str = "") -> tuple[str, str]:
         return text, ""
     after = pen_after(text, pen)
     return (f"\x1b[{pen}m{text}" if pen and text else text), after
+
+
+def _framed(drawing: re.Match[str]) -> str:
+    return _FRAME_PART.sub(lambda part: _FRAME_PARTS.get(part[0], part[0]), drawing[1])
 
 
 def _rest(text: str, pen: str) -> tuple[str, str]:

@@ -53,6 +53,9 @@ def test_whatever_is_written_over_a_line_it_shows_what_a_terminal_shows(line: st
         (b"a\x1bP1;2;3q secret sauce \x1b\\b\n", "ab"),
         (b"a\x1b[>4;2mb\n", "ab"),
         (b"\r\r\r\n", ""),
+        (b"Unpacking\x1b7\x1b[50;0f\x1b[42m[##..]\x1b[K\x1b8 tea\n", "Unpacking tea"),
+        (b"no way back\x1b[50;1Hx\n", "xo way back"),
+        (b"\x1b(0lq\x1b[31mqk\x1b(B frame\n", "\u250c\u2500\u2500\u2510 frame"),
         (b"a\tb\rx\n", "x       b"),
         (b"ab\x1b[1G\x1b[2@x\n", "x ab"),
         ("漢字 e\u0301\x1b[1Ga\n".encode(), "a 字 e\u0301"),
@@ -66,6 +69,10 @@ def test_a_line_is_read_as_it_stands_at_its_end(data: bytes, shown: str) -> None
 def test_a_colour_carries_on_to_the_lines_behind_it_until_it_ends() -> None:
     found = lines(b"\x1b[1;31mone\ntwo\x1b[39m\n\nthree\x1b[0m\nfour\n", piece=3)
     assert found == ["\x1b[1;31mone", "\x1b[1;31mtwo\x1b[39m", "", "\x1b[1mthree\x1b[0m", "four"]
+
+
+def test_the_cursor_comes_back_in_the_colour_in_which_it_was_saved() -> None:
+    assert lines(b"\x1b[32mgreen\x1b7\x1b[50;1H\x1b[41mstatus\x1b8 too\n") == ["\x1b[32mgreen too"]
 
 
 @pytest.mark.parametrize("colour", ["38:2::255:0:0", "38:2:255:0:0", "38;2;255;0;0", "38:5:196", "38;5;196"])
