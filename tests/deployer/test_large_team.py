@@ -18,6 +18,7 @@ from deployer.board.sightings import LOOK_EVERY, board, refresh_old
 from deployer.log import searching
 from deployer.models import Deployment, LogLine, Sighting, Standing, Target
 from deployer.queue import sending
+from deployer.releases.versions import recorded
 from deployer.web import downloads
 from deployer.web.deployment import MANY
 from people.models import ApiToken
@@ -113,6 +114,23 @@ def test_a_server_that_is_deleted_is_kept_nowhere() -> None:
     assert not Standing.objects.exists()
 
 
+def test_equal_moves_of_a_server_are_read_together() -> None:
+    project, group = make_project(), make_group(make_server())
+    for before, after, status in [
+        ("v1", "v2", "success"),
+        *[("v2", "v3", "failed")] * 3,
+        *[("v3", "v3", "success")] * 3,
+    ]:
+        it = deployed(project, group, status)
+        it.targets.update(release_before=before, release_after=after)
+    with CaptureQueriesContext(connection) as queries:
+        (seen,) = recorded(project).values()
+    assert (seen.live, seen.before, seen.previous, seen.failed) == ("v3", "v2", "v2", frozenset())
+    with connection.cursor() as cursor:
+        cursor.execute(queries[0]["sql"])
+        assert len(cursor.fetchall()) == 3
+
+
 def test_the_board_reads_what_is_kept_and_not_the_deployments_of_all_time() -> None:
     project, group = make_project(), make_group(make_server())
     for _number in range(5):
@@ -177,6 +195,23 @@ def test_a_poll_of_the_first_page_brings_the_rows_that_have_changed(client: Clie
     assert answer["HX-Reswap"] == "none"
     assert "Pending" in html
     assert asked(client, address(html, "overview-poller"))[0] == 204
+
+
+def test_what_runs_where_is_drawn_once_for_all_who_poll_it(client: Client) -> None:
+    group = make_group(make_server())
+    for _number in range(4):
+        deployed(make_project(), group)
+    url = address(client.get("/").content.decode(), "overview-poller")
+    make_deployment(Project.objects.all()[2], group, deployment_type="restart_only")
+    first, again = asked(client, url), asked(client, url)
+    assert first[:2] == again[:2]
+    assert again[2] == 1
+    other = Client(headers={"accept-language": "zh-hans"})
+    other.force_login(make_user())
+    url = address(other.get("/").content.decode(), "overview-poller")
+    Deployment.objects.filter(finished_at=None).update(status="cloning")
+    assert "Cloning" not in asked(other, url)[1]
+    assert "Cloning" in asked(client, url.replace("pass=", "pass=old"))[1]
 
 
 def test_where_another_project_comes_the_whole_list_comes_again(client: Client) -> None:
