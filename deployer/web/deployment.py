@@ -358,12 +358,17 @@ def deployment_log(request: Request, pk: int) -> HttpResponseBase:
 
 
 def _log_text(it: Deployment) -> Iterator[str]:
-    """The lines as text. They are read a page at a time: no page waits for who takes them slowly, nor the database."""
+    """The lines as text. They are read a page at a time: no page waits for who takes them slowly, nor the database.
+
+    They are sent so, too: line by line, it takes the processor twice as long.
+    """
     names = dict(it.targets.values_list("pk", "server_name"))
     columns = ("pk", "timestamp", "target_id", "stream", "level", "content")
     last = 0
     while rows := list(LogLine.objects.of(it.pk).filter(id__gt=last).values_list(*columns)[:DOWNLOAD_ROWS]):
         last = rows[-1][0]
-        for _pk, timestamp, target, stream, level, content in rows:
-            head = [timestamp.isoformat(timespec="milliseconds"), names.get(target, "-"), f"{stream}/{level}"]
-            yield f"{' '.join(head)} {terminal.plain(content)}\n"
+        yield "".join(
+            f"{timestamp.isoformat(timespec='milliseconds')} {names.get(target, '-')} {stream}/{level} "
+            f"{terminal.plain(content)}\n"
+            for _pk, timestamp, target, stream, level, content in rows
+        )
