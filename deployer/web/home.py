@@ -1,8 +1,6 @@
 """The first page: running deployments, problems, what runs where, recent deployments; and its polls."""
 
-from functools import lru_cache
 from hashlib import blake2s
-from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -20,6 +18,7 @@ from django_htmx.http import HttpResponseClientRefresh, reswap
 from deployer.board.overview import NAMED, UNFOLDED, Running, deployed, differing, places_of, rows_of, seen
 from deployer.models import Deployment
 from deployer.playground import keeping
+from deployer.web.drawing import drawn_once
 from deployer.web.first_steps import first_steps, next_step
 from deployer.web.request import Pass, fragment
 from people.access import Request, members_only
@@ -33,8 +32,6 @@ _BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)
 RUNNING_SHOWN, BROKEN_SHOWN, OFFLINE_SHOWN, DIFFERING_SHOWN, RECENT_SHOWN = 12, 5, 5, 8, 12
 #: Projects on one page of what runs where; where there are no more than the second number, nothing is folded.
 PROJECTS_PAGE, FEW_PROJECTS = 25, 3
-#: One poll at a time draws what runs where: those that come meanwhile take what it has drawn.
-_DRAWING = Lock()
 
 
 class _Row(NamedTuple):
@@ -84,8 +81,7 @@ def overview(request: Request) -> HttpResponse:
     now = _seen()
     if _has_all(request, now, given):
         return _nothing()
-    with _DRAWING:
-        drawn = drawn_at(now, get_language(), *_wanted(request))
+    drawn = _drawn_at(now, get_language(), *_wanted(request))
     context = _board(request, now, given, drawn)
     known = [row.partition("-") for row in request.GET.get("rows", "").split(".")]
     if [str(row.pk) for row in drawn["rows"]] != [pk for pk, _sign, _digest in known]:
@@ -151,9 +147,9 @@ def _board(request: HttpRequest, now: str, given: str, drawn: dict[str, Any]) ->
     }
 
 
-@lru_cache(maxsize=16)
-def drawn_at(_now: str, _language: str, text: str, only: str, number: str) -> dict[str, Any]:
-    """What runs where, drawn once for all who poll while nothing changes."""
+@drawn_once
+def _drawn_at(_now: str, _language: str, text: str, only: str, number: str) -> dict[str, Any]:
+    """What runs where, for all who poll while nothing changes."""
     return _drawn(text, only, number)
 
 
