@@ -205,9 +205,8 @@ def _write_sightings() -> None:
 
     What is kept of each is renewed, as whatever writes a deployment's server does.
     """
-    from django.utils import timezone
-
     from django.db.models import Max
+    from django.utils import timezone
 
     from deployer.models import Sighting, Target
     from deployer.models.standing import renew_of_targets
