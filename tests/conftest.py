@@ -53,6 +53,14 @@ def _uses_database(item: pytest.Item) -> bool:
     return item.get_closest_marker("django_db") is not None or not DATABASE_FIXTURES.isdisjoint(fixtures)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_drawn() -> None:
+    """What an earlier test has drawn is of rows that are gone."""
+    from deployer.web.drawing import forget_drawings  # not before Django is set up
+
+    forget_drawings()
+
+
 @pytest.fixture(scope="session")
 def _sshd_of_session() -> Iterator[OpenSSHServer]:
     server = OpenSSHServer()

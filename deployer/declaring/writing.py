@@ -28,6 +28,7 @@ from deployer.declaring.reading import (
 from projects.models import HealthCheck, Project, Variable
 from servers import binding
 from servers.fields import is_unreadable
+from servers.hosts import Endpoint
 from servers.models import Credential, Server
 from servers.sentences import sentences
 
@@ -161,11 +162,24 @@ class _Writer(Mistakes):
         changed = [it for it in self._prepared if it.change.created or it.change.fields]
         reached = [it for it in changed if any(each.field == "jump_host" for each in it.change.fields)]
         for model in SECTIONS.values():
+            if model is Server:
+                self._bind_at_once(changed)
             for it in changed:
                 if it.entry.model is model:
                     self._save(it)
             if model is Server:
                 self._set_jump_hosts(reached)
+
+    def _bind_at_once(self, changed: Sequence[_Prepared]) -> None:
+        """Bind each credential that may be sent to new hosts to all of them: one by one, a thousand take long."""
+        endpoints: dict[Credential, list[Endpoint]] = {}
+        for it in changed:
+            row = it.row
+            if isinstance(row, Server) and it.has_changed and row.credential.pk and self._is_free(row.credential):
+                endpoints.setdefault(self._login(row.credential), []).append(row.endpoint)
+        for credential, those in endpoints.items():
+            if credential.serves(Credential.Purpose.SERVERS):
+                credential.bind(*those)
 
     def _set_jump_hosts(self, reached: Sequence[_Prepared]) -> None:
         """All are set before any is checked, so that a chain can be reversed."""
