@@ -204,9 +204,7 @@ class ServerFilter(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         group: Any = self.fields["group"]
-        group.settle()
-        if group.is_typed:
-            group.widget.attrs["class"] = "form-control form-control-sm"
+        group.settle(is_small=True)
 
     def lookups(self) -> Q:
         """The lookups of the filter, except the state."""

@@ -141,9 +141,7 @@ class HistoryFilter(forms.Form):
             User.objects.filter(pk__in=launched).order_by("username")
         )
         project: Any = self.fields["project"]
-        project.settle()
-        if project.is_typed:
-            project.widget.attrs["class"] = "form-control form-control-sm"
+        project.settle(is_small=True)
         self.is_valid()
 
     def lookups(self) -> dict[str, Any]:
