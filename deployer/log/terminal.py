@@ -145,9 +145,8 @@ def settled(text: str) -> str:
     text = _IDLE_FIRST.sub("\n", "\n" + text)[1:]
     if "\n" not in text and ("\r" in text or "\b" in text):
         return text
-    if "\x1b" in text:
-        text = _IDLE.sub("", text)
-    return _without_returns(text) if "\r" in text else text
+    # A return that ends its line only now was no idle one: what stood behind it may have erased the line.
+    return _IDLE.sub("", text) if "\x1b" in text else text
 
 
 def _without_returns(text: str) -> str:

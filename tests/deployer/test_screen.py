@@ -38,6 +38,8 @@ _DRAWN = ["\x1b[31m", "\x1b[m", "\x1b(B", "\x1b[?25l", "\x07", "words ", "a", "5
 def test_whatever_is_written_over_a_line_it_shows_what_a_terminal_shows(line: str) -> None:
     (found,) = lines(line.encode() + b"\n")
     assert plain(found).rstrip() == on_a_terminal(line)
+    among_others = lines(f"one\n{line}\ntwo\n".encode())
+    assert plain(among_others[1]).rstrip() == on_a_terminal(line)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,12 @@ def test_a_line_that_is_drawn_again_and_again_stays_small_and_nothing_of_its_end
 def test_it_makes_no_difference_in_which_pieces_a_line_comes(line: str) -> None:
     data = line.encode() + b"\n"
     assert lines(data, piece=1) == lines(data)
+
+
+@pytest.mark.parametrize("end", ["\r\x1b[K", "\r\x1b[K\x1b[?25h", "\r\x1b(B\x1b[0K\r"])
+def test_a_line_that_is_taken_back_is_blank_among_others_too(end: str) -> None:
+    data = f"one\na state{end}\ntwo\n".encode()
+    assert lines(data) == lines(data, piece=1) == ["one", "", "two"]
 
 
 _AGAIN = [
