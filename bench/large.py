@@ -185,8 +185,8 @@ def _write_targets(which: str, status: str) -> None:
     ended = "d.finished_at"
     statement = f"""
 INSERT INTO deployer_target (deployment_id, server_id, server_name, host, batch, status, started_at, begun_at,
-    finished_at, exit_code, error, release_at_launch, release_before, release_after, proof, evidence, progress, run_key,
-    undo_key, stdout_logged, stderr_logged, revision)
+    finished_at, exit_code, error, release_at_launch, release_before, release_after, proof, evidence, progress,
+    run_key, undo_key, stdout_logged, stderr_logged, revision)
 SELECT d.id, s.id, s.name, s.host, 1,
     CASE WHEN d.status = 'failed' AND s.id %% 10 = 3 THEN 'failed' ELSE {status} END,
     {moment}, {moment}, {ended}, 0, '', 'v0', 'v0', 'v1', %s{json_type}, '', '', '', '', 0, 0, 0
@@ -201,10 +201,15 @@ ORDER BY d.id, s.id"""  # noqa: S608 (all of it is ours)
 
 
 def _write_sightings() -> None:
-    """What was seen on every server of every project: one in thirty differs, one in fifty could not be asked."""
+    """What was seen on every server of every project: one in thirty differs, one in fifty could not be asked.
+
+    What is kept of each is renewed, as whatever writes a deployment's server does.
+    """
+    from django.db.models import Max
     from django.utils import timezone
 
-    from deployer.models import Sighting
+    from deployer.models import Sighting, Target
+    from deployer.models.standing import renew_of_targets
     from projects.models import Project
 
     rows = []
@@ -227,6 +232,8 @@ def _write_sightings() -> None:
             )
         )
     Sighting.objects.bulk_create(rows, batch_size=2000)
+    newest = Target.objects.order_by().values("deployment__project", "server").annotate(newest=Max("pk"))
+    renew_of_targets(newest.values_list("newest", flat=True))
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from tests.parts.postgres import PostgresServer
 from tests.parts.programs import HOUSE, answers, program, stop_process, wait_until
+
+if TYPE_CHECKING:
+    from bench.large import Team
 
 #: Rows of other logs in the table, and of the log whose page is opened.
 ROWS, LONG = 5_000_000, 200_000
@@ -161,7 +165,7 @@ def measure_team(name: str, *, quick: bool) -> None:
     from django.core.management import call_command
     from django.db import connections
 
-    from bench import large
+    from bench import crowds, large
 
     call_command("flush", interactive=False, verbosity=0)
     little = large.make_team(0.02)
@@ -180,8 +184,39 @@ def measure_team(name: str, *, quick: bool) -> None:
             (f"/deployments/{team.wide}/", "poller", 200, 1),
         ):
             each.opened(page)
-            met = each.watched(page, number, 10, pause=pause, element=element)
-            show_watched(f"{number} at {element}", met, "p95 300 ms", met.percentile(95) <= 300)
+            for what, moving in (("nothing moves", nullcontext()), ("a server moves each second", _moving(team))):
+                with moving:
+                    met = each.watched(page, number, 10, pause=pause, element=element)
+                show_watched(f"{number} at {element}, {what}", met, "p95 300 ms", met.percentile(95) <= 300)
+        crowds.measure_pages(each, team, quick=quick)
+    crowds.measure_apply(quick=quick)
+    call_command("flush", interactive=False, verbosity=0)
+    crowds.measure_look(quick=quick)
+
+
+@contextmanager
+def _moving(team: "Team") -> Iterator[None]:
+    """A server of the wide deployment changes each second meanwhile."""
+    from django.db import connection
+
+    from deployer.models import Target
+
+    done = threading.Event()
+
+    def move() -> None:
+        moves = 0
+        while not done.wait(1):
+            moves += 1
+            Target.objects.filter(deployment=team.wide, server=team.server).update(progress=f"{moves}")
+        connection.close()
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    try:
+        yield
+    finally:
+        done.set()
+        mover.join()
 
 
 def print_line(what: str, figure: str, target: str, met: bool) -> None:

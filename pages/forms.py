@@ -152,6 +152,10 @@ class PickedField(RowsField[M]):
         return rows.filter(wanted) if text else rows.all()
 
 
+def _searched_for(asked: Mapping[str, Any], name: str) -> str:
+    return str(asked.get(f"{name}-text") or "").strip()[:100]
+
+
 class Picking:
     """What a page shows of a `PickedField`: some rows, and what is picked beside them.
 
@@ -160,7 +164,7 @@ class Picking:
 
     def __init__(self, field: forms.BoundField, asked: Mapping[str, Any]) -> None:
         self.field, name = field, field.html_name
-        self.text = str(asked.get(f"{name}-text") or "").strip()[:100]
+        self.text = _searched_for(asked, name)
         rows: Any = field.field
         picked = {int(pk) for pk in map(str, field.value() or ()) if pk.isdecimal() and len(pk) < 19}
         first = models.Case(models.When(pk__in=picked, then=0), default=1, output_field=models.IntegerField())
@@ -194,7 +198,7 @@ class PickingForm(StyledForm):
         asked = self.asked
         return any(
             f"{name}-page" in asked
-            or (f"{name}-shown" in asked and str(asked.get(f"{name}-text") or "").strip() != asked.get(f"{name}-shown"))
+            or (f"{name}-shown" in asked and _searched_for(asked, name) != asked.get(f"{name}-shown"))
             for name in self._picked
         )
 
@@ -241,13 +245,15 @@ class NamedField(forms.ModelChoiceField[M]):
     names_at = ""
     default_error_messages: ClassVar = {"no_such_name": _("There is none of this name: choose one that is proposed.")}
 
-    def settle(self) -> None:
-        """Become a box for a name if there are many rows."""
+    def settle(self, *, is_small: bool = False) -> None:
+        """Become a box for a name if there are many rows; a small one among the filters of a list."""
         rows: Any = self.queryset
         if len(rows.order_by().values_list("pk")[: LISTED + 1]) > LISTED:
             self.widget = NameInput(self.names_at, {"placeholder": self.empty_label or ""})
             self.widget.is_required = self.required
             dress(self)
+            if is_small:
+                self.widget.attrs["class"] = "form-control form-control-sm"
 
     @property
     def is_typed(self) -> bool:

@@ -104,7 +104,7 @@ class _NewUserForm(StyledForm, forms.ModelForm[User]):
     def __init__(self, known: Known, data: QueryDict | None = None) -> None:
         super().__init__(data)
         offer(self, "role", [("", _("None of their own")), *Role.choices])
-        offer(self, "place", known.choices(Reach([EVERYWHERE])))
+        offer(self, "place", known.choices(Reach(frozenset({EVERYWHERE}))))
         self.initial.setdefault("place", chosen(EVERYWHERE))
         name = self.fields["username"]
         name.label, name.help_text = _("User name"), _("Letters, digits and @ . + - _ only.")

@@ -71,7 +71,7 @@ def reach(user: Person, action: Action) -> Reach:
     """All places in which ``user`` may do this. Their grants are read once for each instance of a user."""
     if not isinstance(user, User) or not user.is_active:
         return Reach()
-    own = Reach([EVERYWHERE]) if user.is_superuser else Reach(frozenset(_granted(user, action.value)))
+    own = Reach(frozenset({EVERYWHERE})) if user.is_superuser else Reach(frozenset(_granted(user, action.value)))
     token = user.acting_token
     if token is None:
         return own
@@ -103,7 +103,7 @@ def who_may(action: Action, thing: Standing) -> list[str]:
     found = [
         person.username
         for person, own in places.items()
-        if wanted and all(Reach(own).covers(place) for place in wanted)
+        if wanted and all(Reach(frozenset(own)).covers(place) for place in wanted)
     ]
     if not found:
         found = [*User.objects.filter(is_superuser=True, is_active=True).values_list("username", flat=True)[:_NAMED]]

@@ -1,6 +1,6 @@
 """Roles, what they let people do, and where. Nothing here asks the database."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from functools import reduce
@@ -93,7 +93,7 @@ EVERYWHERE = Place()
 class Reach:
     """All places in which somebody may do something."""
 
-    places: Collection[Place] = ()
+    places: frozenset[Place] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.places)

@@ -309,9 +309,7 @@ class ServerFilter(forms.Form):
         super().__init__(*args, **kwargs)
         group: Any = self.fields["group"]
         group.queryset = ServerGroup.objects.reached_by(user)
-        group.settle()
-        if group.is_typed:
-            group.widget.attrs["class"] = "form-control form-control-sm"
+        group.settle(is_small=True)
 
     def lookups(self) -> Q:
         """The lookups of the filter, except the state."""

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +16,8 @@ _WITH_PORT = re.compile(r"([^\s:]+):([0-9]{1,5}|\*)")
 _NAME = re.compile(r"[a-z0-9_.-]*+(?:\*[a-z0-9_.-]*+)?\Z")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+#: A name, or the version and the number of an address.
+Host = str | tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,13 @@ class _Pattern:
     network: Network | None
     port: str
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is for one host, which its name says."""
+        return ANY not in self.name and "/" not in self.name
+
     def is_for(self, endpoint: Endpoint) -> bool:
-        if self.port != ANY and endpoint.port != (int(self.port) if self.port else endpoint.usual):
+        if self.port not in _ports(endpoint):
             return False
         if self.name == ANY:
             return True
@@ -62,6 +70,20 @@ class _Pattern:
         return host.startswith(start) and host.endswith(end) and len(host) > len(start) + len(end)
 
 
+@dataclass(frozen=True)
+class _Patterns:
+    """All entries of one login. It may have a thousand, most of them for one host: those are looked up."""
+
+    alone: frozenset[tuple[Host, str]]
+    others: tuple[_Pattern, ...]
+
+    def is_for(self, endpoint: Endpoint) -> bool:
+        host = _host(endpoint.host)
+        if any((host, port) in self.alone for port in _ports(endpoint)):
+            return True
+        return any(pattern.is_for(endpoint) for pattern in self.others)
+
+
 def entries(text: str) -> list[str]:
     """The patterns of ``*.example.com, 10.0.0.0/8``, separated by commas or lines, each once, in their order."""
     return list(dict.fromkeys(entry for entry in (part.strip() for part in re.split(r"[,\n]", text)) if entry))
@@ -75,16 +97,18 @@ def check(text: str) -> None:
 
 def is_for(text: str, endpoint: Endpoint) -> bool:
     """Whether one of the patterns in ``text`` is for ``endpoint``."""
-    return any(pattern.is_for(endpoint) for pattern in _patterns(text))
+    return _patterns(text).is_for(endpoint)
 
 
-def with_endpoint(text: str, endpoint: Endpoint) -> str:
-    """``text`` with a pattern for ``endpoint``, unless one of its patterns is for it already."""
-    return text if is_for(text, endpoint) else "\n".join([*entries(text), str(endpoint)])
+def with_endpoints(text: str, endpoints: Iterable[Endpoint]) -> str:
+    """``text`` with a pattern for each of ``endpoints``, unless one of its patterns is for it already."""
+    known = _patterns(text)
+    new = dict.fromkeys(str(endpoint) for endpoint in endpoints if not known.is_for(endpoint))
+    return "\n".join([*entries(text), *new]) if new else text
 
 
 @lru_cache(maxsize=256)
-def _patterns(text: str) -> tuple[_Pattern, ...]:
+def _patterns(text: str) -> _Patterns:
     """What is no pattern is for nothing: the field refuses it before it is stored."""
     found = []
     for entry in entries(text):
@@ -92,15 +116,18 @@ def _patterns(text: str) -> tuple[_Pattern, ...]:
             found.append(_pattern(entry))
         except NotAPatternError:
             continue
-    return tuple(found)
+    alone = frozenset((_host(pattern.name), pattern.port) for pattern in found if pattern.is_alone)
+    return _Patterns(alone, tuple(pattern for pattern in found if not pattern.is_alone))
 
 
+@lru_cache(maxsize=10_000)
 def _pattern(entry: str) -> _Pattern:
     host, port = entry, ""
     if match := _IN_BRACKETS.fullmatch(entry) or _WITH_PORT.fullmatch(entry):
         host, port = match[1], match[2] or ""
     if port not in {"", ANY} and not 1 <= int(port) <= 65535:
         raise NotAPatternError(entry)
+    port = str(int(port)) if port.isdigit() else port
     name = _plain(host)
     try:
         return _Pattern(name, ipaddress.ip_network(name, strict=False), port)
@@ -116,6 +143,18 @@ def _plain(host: str) -> str:
     return host.lower().rstrip(".") if address is None else str(address)
 
 
+def _ports(endpoint: Endpoint) -> tuple[str, ...]:
+    """How a pattern that is for its port may say so."""
+    return (ANY, str(endpoint.port), *([""] if endpoint.port == endpoint.usual else []))
+
+
+def _host(host: str) -> Host:
+    """The same for the same name or address."""
+    address = _address(host)
+    return _plain(host) if address is None else (address.version, int(address))
+
+
+@lru_cache(maxsize=10_000)
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(host)

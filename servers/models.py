@@ -1,7 +1,6 @@
 """Machines and how to reach them: credentials, servers, groups of servers."""
 
 from collections.abc import Iterable, Iterator
-from functools import reduce
 from itertools import chain
 from typing import Any, ClassVar, Self
 
@@ -154,7 +153,7 @@ class Credential(models.Model):
         """Add hosts that it is for, unless it is for them already."""
         with transaction.atomic():
             row = Credential.objects.select_for_update().only("hosts").get(pk=self.pk)
-            self.hosts = reduce(hosts.with_endpoint, endpoints, row.hosts)
+            self.hosts = hosts.with_endpoints(row.hosts, endpoints)
             if self.hosts != row.hosts:
                 Credential.objects.filter(pk=self.pk).update(hosts=self.hosts, updated_at=timezone.now())
                 record(actor(), Act.CHANGED, self, {"hosts": row.hosts}, {"hosts": self.hosts})

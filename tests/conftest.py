@@ -79,6 +79,14 @@ def _turn_record(way: str) -> None:
         getattr(import_module("people.migrations.0005_record"), way)(None, editor)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_drawn() -> None:
+    """What an earlier test has drawn is of rows that are gone."""
+    from deployer.web.drawing import forget_drawings  # not before Django is set up
+
+    forget_drawings()
+
+
 @pytest.fixture(scope="session")
 def _sshd_of_session() -> Iterator[OpenSSHServer]:
     server = OpenSSHServer()

@@ -33,6 +33,7 @@ from people.roles import Action
 from projects.models import HealthCheck, Project, Variable
 from servers import binding
 from servers.fields import is_unreadable
+from servers.hosts import Endpoint
 from servers.models import Credential, Server, ServerGroup
 from servers.sentences import sentences
 
@@ -184,6 +185,8 @@ class _Writer(Mistakes):
         if self.mistakes:
             return  # nothing is written that they may not change as it is
         for model in SECTIONS.values():
+            if model is Server:
+                self._bind_at_once(changed)
             for it in changed:
                 if it.entry.model is model:
                     self._save(it)
@@ -240,6 +243,17 @@ class _Writer(Mistakes):
             who = ", ".join(who_may(action, thing)) or _("nobody")
             said = _("%(user)s has no right to this %(kind)s, “%(name)s”.") % words
             self.note(place, sentences(said, _("These people may: %s.") % who))
+
+    def _bind_at_once(self, changed: Sequence[_Prepared]) -> None:
+        """Bind each credential that may be sent to new hosts to all of them: one by one, a thousand take long."""
+        endpoints: dict[Credential, list[Endpoint]] = {}
+        for it in changed:
+            row = it.row
+            if isinstance(row, Server) and it.has_changed and row.credential.pk and self._is_free(row.credential):
+                endpoints.setdefault(self._login(row.credential), []).append(row.endpoint)
+        for credential, those in endpoints.items():
+            if credential.serves(Credential.Purpose.SERVERS):
+                credential.bind(*those)
 
     def _set_jump_hosts(self, reached: Sequence[_Prepared]) -> None:
         """All are set before any is checked, so that a chain can be reversed."""

@@ -3,7 +3,7 @@
 from django.utils.translation import gettext as _
 
 from deployer.log.masking import Masker
-from deployer.log.terminal import flat, is_clean, moves, pen_after, plain, shown
+from deployer.log.terminal import flat, has_to_be_drawn, is_clean, pen_after, plain, settled, shown
 
 #: Bytes of a line that are kept; the rest is counted and left out.
 LINE_LIMIT = 16_384
@@ -60,26 +60,42 @@ class LineSplitter:
         """Lines that came whole: at once where no secret is in them, which is nearly always, else each alone."""
         text = block.decode(errors="replace")
         lines = text.split("\n")
-        if len(max(lines, key=len)) <= LINE_LIMIT and not self._mask.finds(text):
-            if "\r" in text:
-                lines = [line.rstrip("\r") for line in lines]
-                text = "\n".join(lines)
-            if is_clean(text):
-                return self._coloured(lines) if self.pen or "\x1b" in text else lines
-            before, found, flats = self.pen, [], []
-            for line in lines:
-                if moves(line):
-                    flats.append(flat(line))
-                shown_line, self.pen = shown(line, self.pen)
-                found.append(shown_line)
-            if not self._mask.finds("\n".join(found)) and not self._mask.finds("\n".join(flats)):
-                return found
-            self.pen = before
+        if len(max(lines, key=len)) <= LINE_LIMIT and (found := self._at_once(text, lines)) is not None:
+            return found
         lines = []
         for piece in block.split(b"\n"):
             self._hold(piece)
             lines.append(self._line())
         return lines
+
+    def _at_once(self, text: str, lines: list[str]) -> list[str] | None:
+        """The ``lines`` of ``text``, or nothing where a secret may be in them.
+
+        What is written over is looked at as it was written, and as it is seen: either may be where a secret is whole.
+        """
+        simple = whole = text
+        if not is_clean(text):
+            simple = settled(text)
+            whole = simple if is_clean(simple) else flat(simple)
+        if self._mask.finds(whole) or (self._mask.knows_unseen and whole != text and self._mask.finds(text)):
+            return None
+        if whole is text:
+            return self._coloured(lines) if self.pen or "\x1b" in text else lines
+        flats = whole.split("\n")
+        if not has_to_be_drawn(simple):
+            return self._coloured(flats)
+        before, found, drawn = self.pen, [], []
+        for raw, line, written in zip(lines, simple.split("\n"), flats, strict=True):
+            if has_to_be_drawn(line):
+                seen, self.pen = shown(raw, self.pen)
+                drawn.append(seen)
+                found.append(seen)
+            else:
+                found += self._coloured([written])
+        if self._mask.finds("\n".join(drawn)):
+            self.pen = before
+            return None
+        return found
 
     def _coloured(self, lines: list[str]) -> list[str]:
         """Lines that are clean, each with the colours in which the one before has left the terminal."""
@@ -113,8 +129,11 @@ class LineSplitter:
     def _line(self) -> str:
         # Masked again when clean: a control character within a secret hides it from the first look. One that was
         # written in pieces, at different places of the line, is masked where all of them stand one after the other.
-        text = self._mask(self._held.decode(errors="replace"))
+        text = self._held.decode(errors="replace")
         whole = flat(text)
+        if self._mask.knows_unseen or self._mask.finds(whole):
+            text = self._mask(text)
+            whole = flat(text)
         if self._mask.finds(whole):
             text, self.pen = self._mask(whole), pen_after(whole, self.pen)
         else:

@@ -77,6 +77,8 @@ class Masker:
                         forms |= self._forms(same)
         self.longest = max((len(form.encode(errors="surrogateescape")) for form in forms), default=0)
         self._tiers = _tiers(form for form in forms if len(form) >= SHORTEST_SECRET)
+        #: Whether one of them has characters that are no part of a line as it is shown.
+        self.knows_unseen = any(not re.sub(r"[\n\t]", "", form).isprintable() for form in forms)
         self._has_escapes = any(_bare(form) != form for form in forms)
 
     def knowing(self, secrets: Iterable[str]) -> "Masker":

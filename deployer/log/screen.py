@@ -104,9 +104,12 @@ class _Screen:
         self._codes = pen
         self._cells: list[tuple[str, str] | None] = []
         self._row = self._column = 0
-        self._saved = 0, 0
+        self._saved = 0, 0, pen
+        self._may_leave = self._is_elsewhere = False
 
     def take(self, piece: re.Match[str]) -> None:
+        if self._is_elsewhere and piece["escape"] != "8" and piece["final"] not in {"m", "u"}:
+            return
         if text := piece["text"]:
             self._write_all(text)
         elif control := piece["control"]:
@@ -190,6 +193,14 @@ class _Screen:
     def _to_column(self, column: int) -> None:
         self._column = min(max(column, 1), COLUMNS) - 1
 
+    def _to_place(self, row: int, column: int = 1) -> None:
+        """Go to a row of the screen: where the cursor comes back from there, what is drawn there is a line of status.
+
+        No line knows on which row it is. Without a way back, or to the first row, it is drawn here: nothing is lost.
+        """
+        self._is_elsewhere = self._may_leave and row > 1
+        self._to_column(column)
+
     def _erase(self, begin: int, end: int) -> None:
         for at in range(begin, min(end, len(self._cells))):
             self._cells[at] = None
@@ -214,10 +225,13 @@ class _Screen:
         self._cells[begin:end] = row[: end - begin]
 
     def _save(self) -> None:
-        self._saved = self._row, self._column
+        self._saved = self._row, self._column, self._codes
+        self._may_leave = True
 
     def _restore(self) -> None:
-        self._row, column = self._saved
+        self._is_elsewhere = self._may_leave = False
+        self._row, column, self._codes = self._saved
+        self.pen = Pen(self._codes)
         self._column = min(column, COLUMNS - 1)
 
 
@@ -254,8 +268,8 @@ _ACTIONS: dict[str, Callable[[_Screen, list[int]], None]] = {
     "F": lambda screen, n: screen._move(-COLUMNS, -_count(n)),
     "G": lambda screen, n: screen._to_column(n[0]),
     "`": lambda screen, n: screen._to_column(n[0]),
-    "H": lambda screen, n: screen._to_column([*n, 1][1]),
-    "f": lambda screen, n: screen._to_column([*n, 1][1]),
+    "H": lambda screen, n: screen._to_place(*n[:2]),
+    "f": lambda screen, n: screen._to_place(*n[:2]),
     "J": lambda screen, n: screen._erase_in_display(n[0]),
     "K": lambda screen, n: screen._erase_in_line(n[0]),
     "X": lambda screen, n: screen._erase(screen._place, min(screen._place + _count(n), (screen._row + 1) * COLUMNS)),

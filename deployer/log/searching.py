@@ -4,13 +4,13 @@ import time
 from dataclasses import dataclass
 from threading import BoundedSemaphore
 
-from django.db.models import BooleanField, Case, Q, When
+from django.db.models import BooleanField, Case, Q, QuerySet, When
 
 from deployer.log.reading import LOG_ROWS
 from deployer.models import LogLine
 
-#: Lines of one piece, and seconds after which no further one is begun.
-PIECE, PATIENCE = 20_000, 0.15
+#: Lines of one piece, and seconds after which none is to end.
+PIECE, PATIENCE = 20_000, 0.2
 #: So many searches of one process go on from piece to piece; those beside them answer with one.
 _IN_TURN = BoundedSemaphore(2)
 
@@ -40,18 +40,25 @@ def last_lines(deployment: int, condition: Q, before: int, *, has_index: bool = 
 
 
 def _searched(deployment: int, condition: Q, before: int, patience: float) -> Found:
-    """As above, by whether each line of a piece meets the condition.
-
-    As a filter, PostgreSQL may look for those that do where millions of other logs' lines are, too.
-    """
-    until = time.monotonic() + patience
-    fits = Case(When(condition, then=True), default=False, output_field=BooleanField())
+    """As above, a piece at a time. None is begun that would end too late if it took as long as the last one."""
+    begun = time.monotonic()
     found: list[int] = []
     while True:
+        piece_begun = time.monotonic()
         lines = LogLine.objects.of(deployment).filter(id__lt=before).reverse()
-        piece = list(lines.annotate(fits=fits).values_list("pk", "fits")[:PIECE])
-        found += [pk for pk, is_wanted in piece if is_wanted][: LOG_ROWS - len(found)]
+        first = lines.values_list("pk", flat=True)[PIECE - 1 : PIECE].first() or 0
+        found += _fitting(lines.filter(id__gte=first), condition, LOG_ROWS - len(found))
         is_whole = len(found) == LOG_ROWS
-        before = found[-1] if is_whole else piece[-1][0] if len(piece) == PIECE else 0
-        if is_whole or not before or time.monotonic() > until:
+        before = found[-1] if is_whole else first
+        now = time.monotonic()
+        if is_whole or not before or 2 * now - piece_begun > begun + patience:
             return Found(list(LogLine.objects.filter(pk__in=found).order_by("id")), before)
+
+
+def _fitting(lines: QuerySet[LogLine], condition: Q, most: int) -> list[int]:
+    """The ids of those lines that meet the condition.
+
+    As a plain filter, PostgreSQL may look for them where millions of other logs' lines are, too.
+    """
+    fits = Case(When(condition, then=True), default=False, output_field=BooleanField())
+    return list(lines.annotate(fits=fits).filter(fits=True).values_list("pk", flat=True)[:most])

@@ -23,12 +23,12 @@ _BLOCK = 512
 
 def lost_databases(tar: Path, contents: Contents, shared: Sequence[str]) -> str:
     """Why the release in ``tar`` is refused, by the databases in it; empty where it has none."""
-    found = database_files(tar, contents, shared)
+    found = _database_files(tar, contents, shared)
     why = _("it has database files in it, and what an application writes there is lost with the next release: %s")
     return why % listed(found) if found else ""
 
 
-def database_files(tar: Path, contents: Contents, shared: Sequence[str]) -> list[str]:
+def _database_files(tar: Path, contents: Contents, shared: Sequence[str]) -> list[str]:
     """The paths of SQLite's databases in the plain archive ``tar`` that lie below none of the ``shared`` paths."""
     kept = tuple(path.rstrip("/") for path in shared)
     manifest = zstandard.ZstdDecompressor().stream_reader(contents.manifest).read()

@@ -5,14 +5,10 @@ from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from django.db.models import F, Max, QuerySet, Window
-from django.db.models.functions import RowNumber
+from django.db.models import Max, QuerySet
 
 from deployer.models import Standing, Target
 from projects.models import Project
-
-#: So many deployments to a server are looked through for the release to go back to.
-MOVES = 100
 
 
 class Recorded(NamedTuple):
@@ -34,7 +30,7 @@ class Recorded(NamedTuple):
 
 
 class _Move(NamedTuple):
-    """The release that one deployment found on a server and the one that it left, and how it ended."""
+    """The release that deployments found on a server and the one that they left, and how they ended."""
 
     before: str
     after: str
@@ -46,16 +42,17 @@ def recorded(project: Project, *servers: int) -> dict[int, Recorded]:
     moved = _moved([project])
     if servers:
         moved = moved.filter(server__in=servers)
-    newest_first = Window(RowNumber(), partition_by="server", order_by=F("id").desc())
-    rows = moved.annotate(nth=newest_first).filter(nth__lte=MOVES).order_by("-id")
+    # A server has had thousands of deployments, and few moves that differ: the database puts equal ones together.
+    columns = ("server", "release_before", "release_after", "status")
+    rows = moved.order_by().values(*columns).annotate(newest=Max("id")).order_by("-newest")
     moves: dict[int, list[_Move]] = {}
-    for server, *move in rows.values_list("server", "release_before", "release_after", "status"):
+    for server, *move in rows.values_list(*columns):
         moves.setdefault(server, []).append(_Move(*move))
     return {server: _recorded(history) for server, history in moves.items()}
 
 
 def _recorded(moves: list[_Move]) -> Recorded:
-    """``moves`` of one server, the newest first."""
+    """``moves`` of one server, the newest first; equal ones stand where the newest of them is."""
     live = moves[0].after
     good = {move.after for move in moves if move.status == Target.Status.SUCCESS}
     failed = frozenset(move.after for move in moves if move.status in Target.FAILURES) - good

@@ -32,6 +32,8 @@ LARGEST_HEAD = 32 * 1024
 #: What is larger than this is kept in a file.
 IN_MEMORY = 512 * 1024
 PIECE = 128 * 1024
+#: A download is made so far ahead of whoever reads it slowly, or not at all.
+AHEAD = 2 << 20
 
 #: Seconds for the head of a request, and for its body before a lowest speed is asked of it.
 HEAD_LASTS = 15.0
@@ -282,6 +284,7 @@ class Server(TcpWSGIServer):
             ident="",
             recv_bytes=PIECE,
             inbuf_overflow=IN_MEMORY,
+            outbuf_high_watermark=AHEAD,
             max_request_header_size=LARGEST_HEAD,
             clear_untrusted_proxy_headers=False,  # whom to believe is decided by people.origin
             connection_limit=2**31,  # never reached: `_accept_within` makes room

@@ -1,5 +1,6 @@
 """One deployment as it goes: its head, its servers, its log."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -7,12 +8,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.text import slugify
+from django.utils.translation import get_language, gettext_noop
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
@@ -24,6 +26,7 @@ from deployer.log.reading import LOG_ROWS, LogRow, News, seen
 from deployer.log.searching import Found, last_lines
 from deployer.models import Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.web.downloads import download
+from deployer.web.drawing import Viewer, drawn_once
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
 from people.access import Request, find, members_only
@@ -43,6 +46,8 @@ MANY = 60
 _SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 #: For more servers than this, an address would be too long to say so: they come again whenever one has changed.
 SIGNED = 2500
+#: Seconds for which what was drawn of a change is good for all who ask for the same.
+CHANGE_HOLDS = 10
 
 
 def shown(user: Person, pk: int, action: Action = Action.SEE) -> Deployment:
@@ -124,6 +129,7 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
         "deployment": deployment,
         "operable": operable,
         "can_launch": operable and may(user, Action.OPERATE, deployment.project),
+        "editable": may(user, Action.EDIT, deployment.project),
         "targets": targets,
         "is_many": len(targets) > MANY,
         "groups": deployment.server_groups.all(),
@@ -282,22 +288,47 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
         return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
     context = {
         "rows": _wanted(news.rows, pk, chosen),
-        "changed": changed,
         "more": news.is_full,
         "follows": news.follows,
     }
-    signs = request.GET.get("servers", "") if request.GET.get("seen") else ""
+    before = request.GET.get("seen", "")
+    signs = request.GET.get("servers", "") if before else ""
     if changed:
-        it = shown(request.user, pk)
-        targets = _targets_of(it)
-        news_of = _changed(targets, signs)
-        context |= _head(request.user, it, targets)
-        context |= {"news_of": news_of, "whole": _whole(targets, chosen, news_of)}
-        context["wanted"] = LogFilter(request.GET, it.targets.all())
-        # What was read just now may be newer than the news: it comes once more then.
-        signs = _signs(targets)
+        if not request.user.is_authenticated:
+            return HttpResponseClientRefresh()  # the pass was still good, the session is not
+        moment = int(time.monotonic() / CHANGE_HOLDS)
+        asked = pk, Viewer.of(request.user), before, signs, tuple(chosen.items())
+        context["change"], signs = _drawn_change(*asked, get_language(), news.seen, moment)
     context["poll"] = _poll_address(pk, news.last_id, news.seen, given, chosen, signs)
     return render(request, "deployer/_poll.html", context)
+
+
+@drawn_once
+def _drawn_change(
+    pk: int,
+    viewer: Viewer,
+    before: str,
+    signs: str,
+    chosen: tuple[tuple[str, str], ...],
+    _language: str,
+    _now: str,
+    _moment: int,
+) -> tuple[str, str]:
+    """The head and the servers that are not as somebody saw them ``before``, and the signs of how they are.
+
+    When a server moves, hundreds of people ask for that within a second.
+    """
+    it = shown(viewer.user, pk)
+    targets = _targets_of(it)
+    news_of = _changed(targets, signs)
+    wanted = LogFilter(QueryDict(urlencode(chosen)), it.targets.all())
+    context = _head(viewer.user, it, targets) | {
+        "news_of": news_of,
+        "whole": _whole(targets, dict(chosen), news_of),
+        "wanted": wanted,
+    }
+    # What was read just now may be newer than the news: it comes once more then.
+    return render_to_string("deployer/_poll_change.html", context), _signs(targets)
 
 
 def _wanted(rows: list[LogRow], pk: int, chosen: Mapping[str, str]) -> list[LogRow]:
@@ -314,7 +345,8 @@ def deployment_server(request: Request, pk: int) -> HttpResponse:
     """What the line of the server ``of`` leaves out: the proof, the error, the evidence."""
     it = find(request.user, Deployment.objects.defer("plan"), pk=pk)
     target = get_object_or_404(it.targets, pk=_number(request, "of"))
-    context = {"target": target, "deployment": it, "key": str(target.pk)}
+    editable = may(request.user, Action.EDIT, it.project)
+    context = {"target": target, "deployment": it, "key": str(target.pk), "editable": editable}
     return render(request, "deployer/_target_more.html", context)
 
 
@@ -371,12 +403,17 @@ def deployment_log(request: Request, pk: int) -> HttpResponseBase:
 
 
 def _log_text(it: Deployment) -> Iterator[str]:
-    """The lines as text. They are read a page at a time: no page waits for who takes them slowly, nor the database."""
+    """The lines as text. They are read a page at a time: no page waits for who takes them slowly, nor the database.
+
+    They are sent so, too: line by line, it takes the processor twice as long.
+    """
     names = dict(it.targets.values_list("pk", "server_name"))
     columns = ("pk", "timestamp", "target_id", "stream", "level", "content")
     last = 0
     while rows := list(LogLine.objects.of(it.pk).filter(id__gt=last).values_list(*columns)[:DOWNLOAD_ROWS]):
         last = rows[-1][0]
-        for _pk, timestamp, target, stream, level, content in rows:
-            head = [timestamp.isoformat(timespec="milliseconds"), names.get(target, "-"), f"{stream}/{level}"]
-            yield f"{' '.join(head)} {terminal.plain(content)}\n"
+        yield "".join(
+            f"{timestamp.isoformat(timespec='milliseconds')} {names.get(target, '-')} {stream}/{level} "
+            f"{terminal.plain(content)}\n"
+            for _pk, timestamp, target, stream, level, content in rows
+        )

@@ -153,9 +153,7 @@ class HistoryFilter(forms.Form):
             field: Any = self.fields[name]
             field.queryset = rows
         project: Any = self.fields["project"]
-        project.settle()
-        if project.is_typed:
-            project.widget.attrs["class"] = "form-control form-control-sm"
+        project.settle(is_small=True)
         self.is_valid()
 
     def lookups(self) -> dict[str, Any]:

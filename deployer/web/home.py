@@ -1,7 +1,7 @@
 """The first page: running deployments, problems, what runs where, recent deployments; and its polls."""
 
 from hashlib import blake2s
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from django.core.paginator import Page, Paginator
@@ -10,6 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.safestring import mark_safe
+from django.utils.translation import get_language
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh, reswap
 
@@ -26,6 +28,7 @@ from deployer.board.overview import (
 )
 from deployer.models import Deployment
 from deployer.playground import keeping
+from deployer.web.drawing import Viewer, drawn_once
 from deployer.web.first_steps import first_steps, next_step
 from deployer.web.request import Pass, fragment
 from people.access import Request, find, members_only
@@ -43,13 +46,26 @@ RUNNING_SHOWN, BROKEN_SHOWN, OFFLINE_SHOWN, DIFFERING_SHOWN, RECENT_SHOWN = 12, 
 PROJECTS_PAGE, FEW_PROJECTS = 25, 3
 
 
+class _Row(NamedTuple):
+    """The row of a project as HTML, and by what a poll knows whether it has changed."""
+
+    pk: int
+    html: str
+    digest: str
+
+    @property
+    def news(self) -> str:
+        """The row as a poll brings it, to be put in place of the one that is there."""
+        return mark_safe(self.html.replace("<tr", '<tr hx-swap-oob="true"', 1))  # noqa: S308 (ours)
+
+
 @require_safe
 @members_only
 def home(request: Request) -> HttpResponse:
     """Running deployments, problems, what runs where, recent deployments."""
     now = _seen()
     given = _pass(request).new()
-    context = _activity(request.user, now, given) | _board(request, now, given)
+    context = _activity(request.user, now, given) | _board(request, now, given, _drawn(request.user, *_wanted(request)))
     return render(request, "deployer/home.html", context)
 
 
@@ -81,12 +97,13 @@ def overview(request: Request) -> HttpResponse:
         return _nothing()
     if not request.user.is_authenticated:
         return HttpResponseClientRefresh()  # the pass was still good, the session is not
-    context = _board(request, now, given)
+    drawn = _drawn_at(now, get_language(), Viewer.of(request.user), *_wanted(request))
+    context = _board(request, now, given, drawn)
     known = [row.partition("-") for row in request.GET.get("rows", "").split(".")]
-    if [str(row.project.pk) for row, _html, _digest in context["rows"]] != [pk for pk, _sign, _digest in known]:
+    if [str(row.pk) for row in drawn["rows"]] != [pk for pk, _sign, _digest in known]:
         return render(request, "deployer/_overview.html", context)
     before = {pk: digest for pk, _sign, digest in known}
-    context["changed"] = [row for row, _html, digest in context["rows"] if before[str(row.project.pk)] != digest]
+    context["changed"] = [row for row in drawn["rows"] if before[str(row.pk)] != row.digest]
     return reswap(render(request, "deployer/_overview_news.html", context), "none")
 
 
@@ -124,49 +141,64 @@ def _nothing() -> HttpResponse:
     return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
 
 
-def _board(request: Request, now: str, given: str) -> dict[str, Any]:
-    wanted = {"text": request.GET.get("text", "")[:100], "only": request.GET.get("only", "")}
-    page = _page_of_projects(request.user, wanted, request.GET.get("page"))
-    total = page.paginator.count
-    is_open = total <= FEW_PROJECTS
-    named = UNFOLDED if is_open else NAMED
-    rows = [_rendered(request.user, row, is_open=is_open) for row in rows_of(request.user, page, named)]
-    signs = ".".join(f"{row.project.pk}-{digest}" for row, _html, digest in rows)
-    is_filtered = any(wanted.values())
-    differ = first_differing(request.user, DIFFERING_SHOWN + 1)
+def _wanted(request: HttpRequest) -> tuple[str, str, str]:
+    """What of the board is asked for: a text of its projects, those that differ alone, and a page."""
+    return request.GET.get("text", "")[:100], request.GET.get("only", ""), request.GET.get("page", "")
+
+
+def _board(request: HttpRequest, now: str, given: str, drawn: dict[str, Any]) -> dict[str, Any]:
+    """What is drawn, and where it asks for its news."""
+    text, only, _number = _wanted(request)
+    wanted, page = {"text": text, "only": only}, drawn["page"]
     query = {name: value for name, value in wanted.items() if value} | (
         {"page": page.number} if page.number > 1 else {}
     )
-    return {
-        "rows": rows,
-        "page": page,
+    query |= {"seen": now, "pass": given, "rows": ".".join(f"{row.pk}-{row.digest}" for row in drawn["rows"])}
+    is_filtered = any(wanted.values())
+    return drawn | {
         "wanted": wanted,
         "is_filtered": is_filtered,
-        "is_open": is_open,
-        "has_board": bool(rows) or is_filtered,
-        "differing": [(pk, name) for pk, name, is_seen in differ[:DIFFERING_SHOWN] if is_seen],
-        "unreached": [(pk, name) for pk, name, is_seen in differ[:DIFFERING_SHOWN] if not is_seen],
-        "more_differ": len(differ) > DIFFERING_SHOWN,
-        "on_page": {row.project.pk for row, _html, _digest in rows},
-        "is_busy": any(row.active for row, _html, _digest in rows),
-        "poll": f"{reverse('overview')}?{urlencode(query | {'seen': now, 'pass': given, 'rows': signs})}",
+        "has_board": bool(drawn["rows"]) or is_filtered,
+        "poll": f"{reverse('overview')}?{urlencode(query)}",
     }
 
 
-def _page_of_projects(user: User, wanted: dict[str, str], number: str | None) -> "Page[Project]":
+@drawn_once
+def _drawn_at(_now: str, _language: str, viewer: Viewer, text: str, only: str, number: str) -> dict[str, Any]:
+    """What runs where, for all who poll while nothing changes."""
+    return _drawn(viewer.user, text, only, number)
+
+
+def _drawn(user: User, text: str, only: str, number: str) -> dict[str, Any]:
+    page = _page_of_projects(user, text, only, number)
+    is_open = page.paginator.count <= FEW_PROJECTS
+    running = rows_of(user, page, UNFOLDED if is_open else NAMED)
+    differ = first_differing(user, DIFFERING_SHOWN + 1)
+    return {
+        "rows": [_rendered(user, row, is_open=is_open) for row in running],
+        "page": page,
+        "is_open": is_open,
+        "differing": [(pk, name) for pk, name, is_seen in differ[:DIFFERING_SHOWN] if is_seen],
+        "unreached": [(pk, name) for pk, name, is_seen in differ[:DIFFERING_SHOWN] if not is_seen],
+        "more_differ": len(differ) > DIFFERING_SHOWN,
+        "on_page": {row.project.pk for row in running},
+        "is_busy": any(row.active for row in running),
+    }
+
+
+def _page_of_projects(user: User, text: str, only: str, number: str) -> "Page[Project]":
     projects = deployed(user)
-    if wanted["text"]:
-        projects = projects.filter(Q(name__icontains=wanted["text"]) | Q(environment__icontains=wanted["text"]))
-    if wanted["only"] == "differing":
+    if text:
+        projects = projects.filter(Q(name__icontains=text) | Q(environment__icontains=text))
+    if only == "differing":
         projects = projects.filter(pk__in=differing(user).values("pk"))
     return Paginator(projects, PROJECTS_PAGE).get_page(number)
 
 
-def _rendered(user: User, row: Running, *, is_open: bool) -> tuple[Running, str, str]:
-    """A row with its HTML, and by what a poll knows whether it has changed."""
+def _rendered(user: User, row: Running, *, is_open: bool) -> _Row:
     row.operable = may(user, Action.OPERATE, row.project)
     html = render_to_string("deployer/_overview_row.html", {"row": row, "is_open": is_open})
-    return row, html, blake2s(html.encode(), digest_size=4).hexdigest()
+    return _Row(row.project.pk, html, blake2s(html.encode(), digest_size=4).hexdigest())
 
 
 def _activity(user: User, now: str, given: str) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import django_rq
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -18,11 +20,12 @@ from deployer.board.sightings import LOOK_EVERY, board, refresh_old
 from deployer.log import searching
 from deployer.models import Deployment, LogLine, Sighting, Standing, Target
 from deployer.queue import sending
+from deployer.releases.versions import recorded
 from deployer.web import downloads
 from deployer.web.deployment import MANY
 from people.models import ApiToken
 from projects.models import Project
-from servers.models import Server, ServerGroup
+from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.html import tight
 from tests.parts.programs import wait_until
@@ -113,6 +116,23 @@ def test_a_server_that_is_deleted_is_kept_nowhere() -> None:
     assert not Standing.objects.exists()
 
 
+def test_equal_moves_of_a_server_are_read_together() -> None:
+    project, group = make_project(), make_group(make_server())
+    for before, after, status in [
+        ("v1", "v2", "success"),
+        *[("v2", "v3", "failed")] * 3,
+        *[("v3", "v3", "success")] * 3,
+    ]:
+        it = deployed(project, group, status)
+        it.targets.update(release_before=before, release_after=after)
+    with CaptureQueriesContext(connection) as queries:
+        (seen,) = recorded(project).values()
+    assert (seen.live, seen.before, seen.previous, seen.failed) == ("v3", "v2", "v2", frozenset())
+    with connection.cursor() as cursor:
+        cursor.execute(queries[0]["sql"])
+        assert len(cursor.fetchall()) == 3
+
+
 def test_the_board_reads_what_is_kept_and_not_the_deployments_of_all_time() -> None:
     project, group = make_project(), make_group(make_server())
     for _number in range(5):
@@ -177,6 +197,23 @@ def test_a_poll_of_the_first_page_brings_the_rows_that_have_changed(client: Clie
     assert answer["HX-Reswap"] == "none"
     assert "Pending" in html
     assert asked(client, address(html, "overview-poller"))[0] == 204
+
+
+def test_what_runs_where_is_drawn_once_for_all_who_poll_it(client: Client) -> None:
+    group = make_group(make_server())
+    for _number in range(4):
+        deployed(make_project(), group)
+    url = address(client.get("/").content.decode(), "overview-poller")
+    make_deployment(Project.objects.all()[2], group, deployment_type="restart_only")
+    first, again = asked(client, url), asked(client, url)
+    assert first[:2] == again[:2]
+    assert again[2] == 1
+    other = Client(headers={"accept-language": "zh-hans"})
+    other.force_login(make_user())
+    url = address(other.get("/").content.decode(), "overview-poller")
+    Deployment.objects.filter(finished_at=None).update(status="cloning")
+    assert "Cloning" not in asked(other, url)[1]
+    assert "Cloning" in asked(client, url.replace("pass=", "pass=old"))[1]
 
 
 def test_where_another_project_comes_the_whole_list_comes_again(client: Client) -> None:
@@ -291,6 +328,22 @@ def test_a_poll_sends_the_servers_that_have_changed_alone(client: Client) -> Non
     assert asked(client, address(answer, "poller"))[0] == 204
 
 
+def test_a_change_is_drawn_once_for_all_who_watch_it(client: Client) -> None:
+    it = running(make_group(*many_servers(3)))
+    target = it.targets.all()[1]
+    page = client.get(it.get_absolute_url()).content.decode()
+    filtered = client.get(it.get_absolute_url(), {"server": target.pk}).content.decode()
+    it.targets.filter(pk=target.pk).update(status="restarting")
+    first, again = (asked(client, address(page, "poller")) for _number in range(2))
+    assert first[1] == again[1]
+    assert "1 Restarting" in tight(again[1])
+    assert again[2] == 1
+    other = asked(client, address(filtered, "poller"))[1]
+    assert f'id="target-{target.pk}"' in other
+    assert f"?server={target.pk}" not in other  # a click on the chosen one shows all again
+    assert f"?server={target.pk}#log-title" in first[1]
+
+
 def test_of_many_servers_each_is_a_line_whose_rest_is_read_when_it_is_opened(client: Client) -> None:
     it = running(make_group(*many_servers(MANY + 10)))
     told = {"verdict": "dead", "before": [], "after": [], "sentence": "it died"}
@@ -375,6 +428,27 @@ def test_the_lines_around_a_number_are_found_from_either_end(client: Client) -> 
         first = max(number - 50, 1)
         assert re.findall(r'id="L(\d+)"', html)[0] == str(first)
         assert f'id="L{number}"' in html
+
+
+# --- declared by files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ways", [["--bind"], []])
+def test_applying_more_servers_binds_their_credential_no_more_often(ways: list[str], tmp_path: Path) -> None:
+    hosts = "10.0.0.0/8"
+    Credential.objects.create(name="login", username="deploy", password="x", hosts="" if ways else hosts)
+    path = tmp_path / "team.yaml"
+
+    def writes(*numbers: int) -> int:
+        rows = "".join(f"  - {{name: web-{n}, host: 10.0.0.{n + 1}, credential: login}}\n" for n in numbers)
+        path.write_text(f"servers:\n{rows}")
+        with CaptureQueriesContext(connection) as queries:
+            call_command("apply", *ways, str(path))
+        return sum(query["sql"].startswith('UPDATE "servers_credential"') for query in queries)
+
+    assert writes(0) == writes(*range(1, 30)) == len(ways)
+    bound = Credential.objects.get().host_patterns
+    assert bound == ([f"10.0.0.{n + 1}" for n in range(30)] if ways else [hosts])
 
 
 # --- the regular look -------------------------------------------------------------------------------

@@ -39,5 +39,6 @@ def test_the_active_ones_are_found_by_an_index() -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SET LOCAL enable_seqscan TO off")  # which is quicker as long as there are few
-    assert "open_deployments" in Deployment.objects.active().explain()
-    assert "open_deployments" in Deployment.objects.running().explain()
+    # In no order: of a table without rows, the key that is in order is as quick.
+    assert "open_deployments" in Deployment.objects.active().order_by().explain()
+    assert "open_deployments" in Deployment.objects.running().order_by().explain()

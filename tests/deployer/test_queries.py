@@ -8,12 +8,14 @@ from django.http import StreamingHttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from deployer.web.drawing import forget_drawings
 from tests.factories import make_user
 from tests.site import LEAD_ELSEWHERE, NOT_PAGES, PAGES, World, address_of, names
 
 
 def queries_of(client: Client, name: str, world: World) -> list[str]:
-    """What a page asks of the database."""
+    """What a page asks of the database, with nothing kept of what was drawn for others."""
+    forget_drawings()
     with CaptureQueriesContext(connection) as queries:
         answer: Any = client.get(address_of(name, world))
         if isinstance(answer, StreamingHttpResponse):

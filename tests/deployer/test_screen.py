@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from deployer.log.lines import LINE_LIMIT, LineSplitter
 from deployer.log.masking import MASK, Masker
-from deployer.log.screen import COLUMNS
+from deployer.log.screen import COLUMNS, drawn
 from deployer.log.terminal import as_html, plain
 
 
@@ -38,6 +38,8 @@ _DRAWN = ["\x1b[31m", "\x1b[m", "\x1b(B", "\x1b[?25l", "\x07", "words ", "a", "5
 def test_whatever_is_written_over_a_line_it_shows_what_a_terminal_shows(line: str) -> None:
     (found,) = lines(line.encode() + b"\n")
     assert plain(found).rstrip() == on_a_terminal(line)
+    among_others = lines(f"one\n{line}\ntwo\n".encode())
+    assert plain(among_others[1]).rstrip() == on_a_terminal(line)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,9 @@ def test_whatever_is_written_over_a_line_it_shows_what_a_terminal_shows(line: st
         (b"a\x1bP1;2;3q secret sauce \x1b\\b\n", "ab"),
         (b"a\x1b[>4;2mb\n", "ab"),
         (b"\r\r\r\n", ""),
+        (b"Unpacking\x1b7\x1b[50;0f\x1b[42m[##..]\x1b[K\x1b8 tea\n", "Unpacking tea"),
+        (b"no way back\x1b[50;1Hx\n", "xo way back"),
+        (b"\x1b(0lq\x1b[31mqk\x1b(B frame\n", "\u250c\u2500\u2500\u2510 frame"),
         (b"a\tb\rx\n", "x       b"),
         (b"ab\x1b[1G\x1b[2@x\n", "x ab"),
         ("漢字 e\u0301\x1b[1Ga\n".encode(), "a 字 e\u0301"),
@@ -66,6 +71,10 @@ def test_a_line_is_read_as_it_stands_at_its_end(data: bytes, shown: str) -> None
 def test_a_colour_carries_on_to_the_lines_behind_it_until_it_ends() -> None:
     found = lines(b"\x1b[1;31mone\ntwo\x1b[39m\n\nthree\x1b[0m\nfour\n", piece=3)
     assert found == ["\x1b[1;31mone", "\x1b[1;31mtwo\x1b[39m", "", "\x1b[1mthree\x1b[0m", "four"]
+
+
+def test_the_cursor_comes_back_in_the_colour_in_which_it_was_saved() -> None:
+    assert lines(b"\x1b[32mgreen\x1b7\x1b[50;1H\x1b[41mstatus\x1b8 too\n") == ["\x1b[32mgreen too"]
 
 
 @pytest.mark.parametrize("colour", ["38:2::255:0:0", "38:2:255:0:0", "38;2;255;0;0", "38:5:196", "38;5;196"])
@@ -92,6 +101,63 @@ def test_a_line_that_is_drawn_again_and_again_stays_small_and_nothing_of_its_end
 def test_it_makes_no_difference_in_which_pieces_a_line_comes(line: str) -> None:
     data = line.encode() + b"\n"
     assert lines(data, piece=1) == lines(data)
+
+
+@pytest.mark.parametrize("end", ["\r\x1b[K", "\r\x1b[K\x1b[?25h", "\r\x1b(B\x1b[0K\r"])
+def test_a_line_that_is_taken_back_is_blank_among_others_too(end: str) -> None:
+    data = f"one\na state{end}\ntwo\n".encode()
+    assert lines(data) == lines(data, piece=1) == ["one", "", "two"]
+
+
+_AGAIN = [
+    "\r",
+    "\r",
+    "\x1b[K",
+    "\x1b[2K",
+    "\x1b[1K",
+    "\x1b[1G",
+    "\x1b[31m",
+    "\x1b[1;42m",
+    "\x1b[0m",
+    "\x1b[?25l",
+    "\n",
+    "\b",
+]
+_END = re.compile(r"(?:\x1b\[[0-9;]*m| )+$")
+_STATES = [
+    "50% ",
+    "x" * 90,
+    "\u2588\u2588",
+    "\u6f22\u5b57",
+    "e\u0301",
+    "a",
+    "\t",
+    "\x1b]0;title\x07",
+    "\x1b(B",
+    "\x1b[1A",
+]
+
+
+@settings(max_examples=800, deadline=None)
+@given(st.lists(st.sampled_from([*_AGAIN, *_STATES]), max_size=30).map("".join))
+def test_leaving_out_what_is_not_seen_makes_no_difference(text: str) -> None:
+    at_once, pen = lines(text.encode() + b"\n"), ""
+    assert lines(text.encode() + b"\n", piece=1) == at_once
+    for number, line in enumerate(text.split("\n")):
+        bare = line.replace("\x1b]0;title\x07", "").rstrip("\r")
+        all_of_it, pen = drawn(bare, pen)
+        again, _pen = drawn(at_once[number])  # there are many ways to write one colour
+        assert _END.sub("", again) == _END.sub("", all_of_it)
+
+
+@given(
+    st.lists(st.sampled_from([*_AGAIN[:-2], "\b", "\x1b(B", "\x1b[1C", "\x1b]0;t\x07", "\x00"]), min_size=1, max_size=4)
+)
+def test_a_secret_is_masked_whatever_stands_between_its_parts(between: list[str]) -> None:
+    for more in ("", "\x1b[2K\rcompiled\n", "\x1b[31mred\n", "\rone\rtwo\n"):
+        data = f"{more}it is sup3r{''.join(between)}secret now\n{more}".encode()
+        for piece in (0, 5):
+            assert "secret" not in "".join(map(plain, lines(data, "sup3rsecret", piece=piece)))
 
 
 def test_no_sequence_is_left_in_what_is_shown() -> None:

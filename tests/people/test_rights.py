@@ -139,6 +139,8 @@ def test_a_grant_is_to_one_user_or_one_team_and_once() -> None:
 
 def test_places_meet_where_both_hold() -> None:
     one, two = Place(project=1), Place(project=2)
-    assert Reach([STAGING, PRODUCTION]).within([one]) == Reach(frozenset({Place("staging", 1), Place("production", 1)}))
-    assert not Reach([one]).within([two])
-    assert Reach([EVERYWHERE]).within([one]) == Reach(frozenset({one}))
+    assert Reach(frozenset({STAGING, PRODUCTION})).within([one]) == Reach(
+        frozenset({Place("staging", 1), Place("production", 1)})
+    )
+    assert not Reach(frozenset({one})).within([two])
+    assert Reach(frozenset({EVERYWHERE})).within([one]) == Reach(frozenset({one}))

@@ -717,15 +717,13 @@ def _killing(folder: Path) -> str:
 @attack("queue", "a deployment whose plan is damaged, or none, is sent to the workers for ever")
 def _damaged_plan(folder: Path) -> str:
     client = queue()
+    made = []
+    for plan in ({"name": "x"}, None):  # before there is a worker, which would take them as they are
+        deployment = make_deployment(make_project(), make_group(make_server()), deployment_type="restart_only")
+        Deployment.objects.filter(pk=deployment.pk, status="pending").update(plan=plan or Sealed("gAAAAA"))
+        made.append(deployment)
+    client.delete("rq:queue:default")
     with worker(client) as one:
-        made = []
-        for plan in ({"name": "x"}, None):
-            group = make_group(make_server())
-            deployment = make_deployment(make_project(), group, deployment_type="restart_only")
-            client.delete("rq:queue:default")
-            wait_until(lambda: one.is_idle, "the worker to be free")
-            Deployment.objects.filter(pk=deployment.pk, status="pending").update(plan=plan or Sealed("gAAAAA"))
-            made.append(deployment)
         for _try in range(3):
             for deployment in made:
                 enqueue_deployment(deployment.pk)
