@@ -73,7 +73,7 @@ def check_launch(request: LaunchRequest) -> Accepted:
 
 def refusal_while_active(project: Project) -> LaunchRefusedError:
     """The refusal of a second launch, with the first one in it."""
-    blocking = Deployment.objects.active().filter(project=project, environment=project.environment).first()
+    blocking = Deployment.objects.at_work().filter(project=project, environment=project.environment).first()
     number = f" (#{blocking.pk})" if blocking else ""
     return LaunchRefusedError(
         _("“%(project)s” is already being deployed to %(environment)s%(number)s: wait for it to finish, or cancel it.")
@@ -189,6 +189,16 @@ def _branch_has_a_name(request: LaunchRequest) -> LaunchRefusedError | None:
     return _unless_valid(validated_branch, request.code, "branch")
 
 
+def _release_is_not_marked_bad(request: LaunchRequest) -> LaunchRefusedError | None:
+    release = request.release
+    if release is None or not release.is_marked_bad:
+        return None
+    words = {"release": release, "who": release.bad_by or _("an admin"), "reason": release.bad_reason}
+    return LaunchRefusedError(
+        _("Release %(release)s was marked as bad by %(who)s: %(reason)s") % words, field="release"
+    )
+
+
 def _has_the_commit_that_must_answer(request: LaunchRequest) -> LaunchRefusedError | None:
     release = request.release
     if request.is_restart_only or release is None or release.commit_hash:
@@ -226,5 +236,6 @@ RULES: tuple[Rule, ...] = (
     _groups_are_of_the_environment,
     _has_an_active_server,
     _branch_has_a_name,
+    _release_is_not_marked_bad,
     _has_the_commit_that_must_answer,
 )

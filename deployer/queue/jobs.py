@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from deployer.board.sightings import refresh_old
 from deployer.engine.routines import carry_out, settle_lost
 from deployer.queue.sweep import not_begun
-from deployer.queue.turn import refusal_at_turn
+from deployer.queue.turn import call_up_after, refusal_at_turn
 from servers.fields import DecryptionError
 
 #: The claim under which the next job takes a deployment: a worker sets it before it forks, and so knows it too.
@@ -23,7 +23,10 @@ def _begin(deployment_id: int, claim: str) -> bool:
     if refusal := refusal_at_turn(deployment_id):
         not_begun(deployment_id, refusal, try_again=False)
         return False
-    return carry_out(deployment_id, claim)
+    try:
+        return carry_out(deployment_id, claim)
+    finally:
+        call_up_after(deployment_id)
 
 
 def settle_deployment(deployment_id: int) -> None:
