@@ -124,6 +124,16 @@ class Answer:
         return [obstacle.sentence for obstacle in self.obstacles if obstacle.is_shut]
 
     @property
+    def may_be_waited_for(self) -> bool:
+        """Whether something is in the way that opens again, or ends."""
+        return any(obstacle.before != Before.APPROVAL for obstacle in self.obstacles)
+
+    @property
+    def may_be_overridden(self) -> bool:
+        """Whether something is in the way that an admin can set aside."""
+        return any(obstacle.before != Before.PLACE for obstacle in self.obstacles)
+
+    @property
     def note(self) -> str:
         """All that is in the way; else what was closed and has not stopped it."""
         return sentences(*(obstacle.sentence for obstacle in self.obstacles)) or sentences(*self.remarks)

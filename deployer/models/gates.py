@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
+from django.utils.dates import WEEKDAYS_ABBR
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment
@@ -232,6 +233,11 @@ class Freeze(Gate):
     def is_weekly(self) -> bool:
         """Whether it comes back each week."""
         return bool(self.weekdays)
+
+    @property
+    def days(self) -> list[str]:
+        """The names of its weekdays."""
+        return [str(WEEKDAYS_ABBR[int(day)]) for day in self.weekdays]
 
     def falls_on(self, day: date) -> bool:
         """Whether it begins on this day of the week."""

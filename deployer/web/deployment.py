@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
+from deployer.gates.deciding import may_override, objection
 from deployer.launching.again import request_to_retry, request_to_roll_back
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import LaunchRefusedError, check_launch
@@ -137,7 +138,18 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
         and deployment.release_id is None,
         "can_roll_back": can_roll_back and rollback_refusal is not None,
         "rollback_refusal": rollback_refusal or "",
+        **_gate(user, deployment),
         "has_previous": ended and before(deployment).reached_by(user).exists(),
+    }
+
+
+def _gate(user: User, it: Deployment) -> dict[str, Any]:
+    """What was decided about it, and what ``user`` may decide as long as it waits."""
+    decided = it.approvals.select_related("decided_by")
+    return {
+        "approvals": list(decided),
+        "waits_for_you": it.is_in_line and not objection(user, it),
+        "may_override": it.is_in_line and may_override(user, it),
     }
 
 

@@ -14,7 +14,8 @@ from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh, reswap
 
 from deployer.board.overview import NAMED, UNFOLDED, Running, deployed, differing, places_of, rows_of, seen
-from deployer.models import Deployment
+from deployer.gates.deciding import waiting_for
+from deployer.models import Deployment, Hold
 from deployer.playground import keeping
 from deployer.web.first_steps import first_steps, next_step
 from deployer.web.request import Pass, fragment
@@ -160,7 +161,7 @@ def _rendered(user: User, row: Running, *, is_open: bool) -> tuple[Running, str,
 
 def _activity(user: User, now: str, given: str) -> dict[str, Any]:
     own = Deployment.objects.reached_by(user)
-    active = own.active()
+    active = own.at_work()
     running = list(active.listed()[:RUNNING_SHOWN])
     recent = list(own.listed().ended()[:RECENT_SHOWN])
     broken = own.newest().ended().filter(status__in=_BROKEN)
@@ -175,6 +176,9 @@ def _activity(user: User, now: str, given: str) -> dict[str, Any]:
         "running": running,
         "operable": operable,
         "running_count": active.count(),
+        "waiting": list(waiting_for(user).listed()[:RUNNING_SHOWN]),
+        "in_line": list(own.in_line().exclude(pk__in=waiting_for(user).values("pk")).listed()[:RUNNING_SHOWN]),
+        "hold": Hold.objects.select_related("made_by").first(),
         "broken": failed,
         "more_broken": broken.count() - len(failed),
         "offline": unreached,
