@@ -233,13 +233,13 @@ def _lacking(case: Case, required: Required, now: datetime) -> tuple[list[Obstac
     if case.is_overridden(own) or (needs_approval and is_approved(case, now)):
         return [], proof
     if needs_approval:
-        told = _("It waits until somebody else approves it.")
+        told = _("A second person has to approve it.")
         if required.teams:
             names = ", ".join(team.name for team in required.teams)
-            told = _("It waits until somebody of %s approves it.") % names
+            told = _("Somebody of %s has to approve it.") % names
         return [Obstacle(Before.APPROVAL, told)], proof
     words = {"hours": required.proof_hours, "why": proof.sentence if proof else ""}
-    told = _("It waits until staging has proved it for %(hours)d h. %(why)s") % words
+    told = _("Staging has to prove it for %(hours)d h. %(why)s") % words
     return [Obstacle(Before.APPROVAL, told)], proof
 
 

@@ -33,7 +33,7 @@ class GateForm(StyledForm, forms.ModelForm[Any]):
             for project in Project.objects.reached_by(user, self.action).only("name", "environment")
         ]
         place: Any = self.fields["place"]
-        place.choices = [(_("Environments"), environments), (_("Projects"), projects)]
+        place.choices = [("", _("Choose one")), (_("Environments"), environments), (_("Projects"), projects)]
         if self.instance.pk:
             gate = self.instance
             place.initial = f"project-{gate.project_id}" if gate.project_id else f"environment-{gate.environment}"

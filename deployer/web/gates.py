@@ -43,12 +43,12 @@ def gates(request: Request) -> HttpResponse:
     locks = Lock.objects.reached_by(user).select_related("project", "made_by", "lifted_by")
     freezes = Freeze.objects.reached_by(user).select_related("project", "made_by")
     rules = GateRule.objects.reached_by(user).select_related("project").prefetch_related("approvers")
-    seen = Deployment.objects.reached_by(user)
+    seen, waiting = Deployment.objects.reached_by(user), deciding.waiting_for(user)
     overridden = Approval.objects.filter(deployment__in=seen, decision=Approval.Decision.OVERRIDDEN)
     overridden = overridden.filter(decided_at__gte=now - REMEMBERED)
     context = {
-        "waiting": deciding.waiting_for(user).listed()[:SHOWN],
-        "in_line": seen.in_line().listed()[:SHOWN],
+        "waiting": waiting.listed()[:SHOWN],
+        "in_line": seen.in_line().exclude(pk__in=waiting.values("pk")).listed()[:SHOWN],
         "hold": Hold.objects.select_related("made_by").first(),
         "may_hold": deciding.may_hold(user),
         "locks": [(lock, _may_lift(user, lock)) for lock in locks.closed()],
