@@ -124,6 +124,11 @@ class Answer:
         return [obstacle.sentence for obstacle in self.obstacles if obstacle.is_shut]
 
     @property
+    def lacks(self) -> bool:
+        """Whether an approval or a proof is still missing: it would have no turn even if all were open."""
+        return any(obstacle.before == Before.APPROVAL for obstacle in self.obstacles)
+
+    @property
     def may_be_waited_for(self) -> bool:
         """Whether something is in the way that opens again, or ends."""
         return any(obstacle.before != Before.APPROVAL for obstacle in self.obstacles)

@@ -102,7 +102,7 @@ def _has_turn(it: Deployment, now: datetime) -> bool:
     first = answer.first
     if first is None:
         return it.take_turn(answer.note)
-    if first.before <= Before.FREEZE and not it.may_queue:
+    if answer.shut and not answer.lacks and not it.may_queue:
         it.end_in_line(Deployment.Status.CANCELLED, answer.note)
         return False
     _wait(it, answer)
@@ -111,7 +111,8 @@ def _has_turn(it: Deployment, now: datetime) -> bool:
 
 def _wait(it: Deployment, answer: Answer) -> None:
     it.stand_in_line(answer.status, answer.note, asks_approval=answer.asks_approval)
-    it.asked_teams.set(answer.required.teams if answer.asks_approval else [])
+    if answer.asks_approval:
+        it.asked_teams.set(answer.required.teams)
 
 
 def _right_lost(it: Deployment) -> str:

@@ -164,13 +164,13 @@ def _activity(user: User, now: str, given: str) -> dict[str, Any]:
     active = own.at_work()
     running = list(active.listed()[:RUNNING_SHOWN])
     recent = list(own.listed().ended()[:RECENT_SHOWN])
-    broken = own.newest().ended().filter(status__in=_BROKEN)
+    broken = own.exclude(status__in=Deployment.IN_LINE).newest().ended().filter(status__in=_BROKEN)
     offline = Server.objects.reached_by(user).filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE)
     unreached = list(offline.only("name", "last_checked_at", "connection_error")[:OFFLINE_SHOWN])
     failed = list(broken.listed().order_by("-finished_at")[:BROKEN_SHOWN])
     operable = {it.pk for it in [*running, *failed] if may(user, Action.OPERATE, it)}
     # What is asked for anew whenever it is polled, there is no news of: the steps to the first deployment.
-    is_new = not (running or recent)
+    is_new = not (running or recent or own.in_line().exists())
     query = {"seen": "" if is_new else now, "pass": given}
     return {
         "running": running,

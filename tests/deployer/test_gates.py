@@ -496,6 +496,21 @@ def test_an_approval_alone_does_not_open_a_lock(project: Project, group: ServerG
     assert fresh(patient).status == Status.QUEUED
 
 
+def test_what_nobody_has_approved_yet_stays_though_it_is_closed_meanwhile(
+    project: Project, group: ServerGroup, rule: GateRule
+) -> None:
+    it = launch(asked(project, group))
+    lock = Lock.objects.create(project=project, reason="for a minute", made_by=make_user())
+    assert take_turns() == []
+    assert (fresh(it).is_in_line, fresh(it).asks_approval) == (True, True)
+    assert "for a minute" in fresh(it).note
+    lock.lift(None)
+    take_turns()
+    assert fresh(it).status == Status.WAITING
+    approve(fresh(it), make_user())
+    assert take_turns() == [it.pk]
+
+
 def test_whoever_launched_it_and_lost_the_right_since_has_no_turn(
     project: Project, group: ServerGroup, rule: GateRule
 ) -> None:
