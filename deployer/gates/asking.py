@@ -40,10 +40,11 @@ class Before(IntEnum):
 
 @dataclass(frozen=True)
 class Obstacle:
-    """What is in the way, and why."""
+    """What is in the way, and why; ``blocking`` is the deployment that has the place."""
 
     before: Before
     sentence: str
+    blocking: Deployment | None = None
 
     @property
     def is_shut(self) -> bool:
@@ -161,8 +162,7 @@ def ask(case: Case, now: datetime | None = None) -> Answer:
     lacking, proof = _lacking(case, required, moment)
     obstacles += lacking
     if blocking := _in_the_way(case):
-        words = {"project": case.project, "number": blocking.pk}
-        obstacles.append(Obstacle(Before.PLACE, _("“%(project)s” is being deployed (#%(number)d).") % words))
+        obstacles.append(Obstacle(Before.PLACE, is_taken(case.project, blocking), blocking))
     return Answer(tuple(obstacles), tuple(remarks), required, bool(lacking) and required.approval, proof)
 
 
@@ -293,6 +293,16 @@ def _approved(deployment: Deployment | None) -> Approval | None:
     decided = deployment.approvals.filter(void_at=None).exclude(decision=Approval.Decision.OVERRIDDEN)
     last = decided.select_related("deployment").first()
     return last if last is not None and last.decision == Approval.Decision.APPROVED else None
+
+
+def is_taken(project: Project, blocking: Deployment | None) -> str:
+    """That the place of the active one is taken, by ``blocking`` if it is still there."""
+    number = f" (#{blocking.pk})" if blocking else ""
+    words = {"project": project, "environment": project.get_environment_display(), "number": number}
+    told = _(
+        "“%(project)s” is already being deployed to %(environment)s%(number)s: wait for it to finish, or cancel it."
+    )
+    return told % words
 
 
 def _in_the_way(case: Case) -> Deployment | None:

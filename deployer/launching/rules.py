@@ -10,6 +10,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from deployer.gates.asking import is_taken
 from deployer.launching.asked import LaunchRequest
 from deployer.models import Deployment, validated_branch
 from deployer.plan import Check, Plan
@@ -74,10 +75,8 @@ def check_launch(request: LaunchRequest) -> Accepted:
 def refusal_while_active(project: Project) -> LaunchRefusedError:
     """The refusal of a second launch, with the first one in it."""
     blocking = Deployment.objects.at_work().filter(project=project, environment=project.environment).first()
-    number = f" (#{blocking.pk})" if blocking else ""
     return LaunchRefusedError(
-        _("“%(project)s” is already being deployed to %(environment)s%(number)s: wait for it to finish, or cancel it.")
-        % {"project": project, "environment": project.get_environment_display(), "number": number},
+        is_taken(project, blocking),
         field="project",
         blocking=blocking,
         conflict=True,
