@@ -557,7 +557,7 @@ def test_the_newest_of_a_trigger_replaces_the_older_ones_and_never_what_a_person
 ) -> None:
     launch(asked(project, group))
     by_hand = launch(asked(project, group, queue=True))
-    automatic = {"queue": True, "trigger": Deployment.Trigger.WEBHOOK, "launched_for": "push"}
+    automatic: dict[str, Any] = {"queue": True, "trigger": Deployment.Trigger.WEBHOOK, "launched_for": "push"}
     older, newer = (launch(asked(project, group, **automatic)) for _number in range(2))
     take_turns()
     assert fresh(older).status == Status.CANCELLED
