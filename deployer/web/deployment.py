@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
+from django.db.models import Exists, OuterRef
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -22,7 +23,7 @@ from deployer.launching.rules import LaunchRefusedError, check_launch
 from deployer.log import terminal
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
 from deployer.log.searching import Found, last_lines
-from deployer.models import Deployment, DeploymentQuerySet, LogLine, Target
+from deployer.models import Approval, Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.web.downloads import download
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
@@ -47,6 +48,7 @@ SIGNED = 2500
 def shown(user: Person, pk: int, action: Action = Action.SEE) -> Deployment:
     """The deployment of a page with which ``user`` may do this. Raises as `find` does."""
     rows = Deployment.objects.select_related("project", "created_by", "retry_of", "rollback_from", "release")
+    rows = rows.annotate(is_decided=Exists(Approval.objects.filter(deployment=OuterRef("pk"))))
     return find(user, rows.defer("plan", "retry_of__plan", "rollback_from__plan"), action, pk=pk)
 
 
@@ -143,11 +145,10 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
     }
 
 
-def _gate(user: User, it: Deployment) -> dict[str, Any]:
-    """What was decided about it, and what ``user`` may decide as long as it waits."""
-    decided = it.approvals.select_related("decided_by")
+def _gate(user: User, it: Any) -> dict[str, Any]:
+    """What was decided about a deployment that is `shown`, and what ``user`` may decide as long as it waits."""
     return {
-        "approvals": list(decided),
+        "approvals": it.approvals.select_related("decided_by") if it.is_decided else (),
         "waits_for_you": it.is_in_line and not objection(user, it),
         "may_override": it.is_in_line and may_override(user, it),
     }
