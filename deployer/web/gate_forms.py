@@ -36,7 +36,9 @@ class GateForm(StyledForm, forms.ModelForm[Any]):
         place.choices = [("", _("Choose one")), (_("Environments"), environments), (_("Projects"), projects)]
         if self.instance.pk:
             gate = self.instance
-            place.initial = f"project-{gate.project_id}" if gate.project_id else f"environment-{gate.environment}"
+            self.initial["place"] = (
+                f"project-{gate.project_id}" if gate.project_id else f"environment-{gate.environment}"
+            )
 
     def clean(self) -> dict[str, Any]:
         super().clean()

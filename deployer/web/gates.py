@@ -166,7 +166,8 @@ def deployment_decide(request: Request, pk: int) -> HttpResponse:
     """Approve or reject what waits; a GET shows first what it is, and what staging has shown of it."""
     it = shown(request.user, pk)
     if request.method == "POST":
-        return _decided(request, it, deciding.reject if "reject" in request.POST else deciding.approve)
+        decide = {"approve": deciding.approve, "reject": deciding.reject}
+        return _decided(request, it, next((decide[name] for name in decide if name in request.POST), _undecided))
     if objection := deciding.objection(request.user, it):
         messages.warning(request, objection)
         return redirect(it)
@@ -192,6 +193,10 @@ def deployment_override(request: Request, pk: int) -> HttpResponse:
         messages.warning(request, _("Deployment #%d does not wait at a gate.") % it.pk)
         return redirect(it)
     return render(request, "deployer/override.html", {"deployment": it})
+
+
+def _undecided(_it: Deployment, _user: User, _reason: str) -> None:
+    raise deciding.CannotDecideError(_("Choose whether you approve or reject it."))
 
 
 def _decided(request: Request, it: Deployment, decide: Callable[[Deployment, User, str], None]) -> HttpResponse:

@@ -98,6 +98,9 @@ def test_a_maintainer_freezes_and_an_admin_alone_says_what_is_required(project: 
     assert browser.post(reverse("freeze_add"), place | FREEZE | {"weekdays": ["6", "5"]}).status_code == 302
     freeze = Freeze.objects.get()
     assert (freeze.weekdays, freeze.time_zone, freeze.is_open) == ("56", "Asia/Tokyo", False)
+    form = browser.get(reverse("freeze_edit", args=[freeze.pk])).context["form"]
+    assert form["place"].value() == "environment-production"
+    assert form["weekdays"].value() == ["5", "6"]
     assert browser.post(reverse("freeze_add"), place | FREEZE).status_code == 200  # neither weekdays nor dates
     both = {"weekdays": ["1"], "first_day": "2026-12-24"}
     assert browser.post(reverse("freeze_add"), place | FREEZE | both).status_code == 200
@@ -142,6 +145,7 @@ def test_a_decision_is_made_on_a_page_that_shows_the_proof(project: Project, gro
     browser = browser_of(make_user("grace"))
     assert b"web-1" in browser.get(reverse("deployment_decide", args=[it.pk])).content
     browser.post(reverse("deployment_decide", args=[it.pk]), {"reject": "", "reason": ""})
+    browser.post(reverse("deployment_decide", args=[it.pk]), {"reason": "neither of the two"})
     assert not Approval.objects.exists()
     browser.post(reverse("deployment_decide", args=[it.pk]), {"approve": "", "reason": ""})
     it.refresh_from_db()
