@@ -125,11 +125,13 @@ class Plan:
     submodules: bool = False
     lfs: bool = False
     keeps_database_files: bool = False
+    # The commit that the branch led to, where the launch had to wait: no project has it.
+    commit: str = ""
 
     @classmethod
     def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":
         """The plan of a launch."""
-        own = {"groups", "health_checks", "variables"}
+        own = {"groups", "health_checks", "variables", "commit"}
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
             groups=_members(groups),

@@ -13,6 +13,7 @@ from deployer.web import (
     changes,
     compare,
     deployment,
+    gates,
     groups,
     history,
     home,
@@ -55,6 +56,22 @@ deployment_urls = [
     path("retry/", actions.deployment_retry, name="deployment_retry"),
     path("rollback/", actions.deployment_rollback, name="deployment_rollback"),
     path("again/", actions.deployment_again, name="deployment_again"),
+    path("decide/", gates.deployment_decide, name="deployment_decide"),
+    path("override/", gates.deployment_override, name="deployment_override"),
+]
+
+gate_urls = [
+    path("", gates.gates, name="gates"),
+    path("hold/", gates.hold, name="hold"),
+    path("hold/lift/", gates.hold_lift, name="hold_lift"),
+    path("locks/add/", gates.lock_add, name="lock_add"),
+    path("locks/<int:pk>/lift/", gates.lock_lift, name="lock_lift"),
+    path("freezes/add/", gates.freeze_add, name="freeze_add"),
+    path("freezes/<int:pk>/", gates.freeze_edit, name="freeze_edit"),
+    path("freezes/<int:pk>/delete/", gates.freeze_delete, name="freeze_delete"),
+    path("rules/add/", gates.rule_add, name="rule_add"),
+    path("rules/<int:pk>/", gates.rule_edit, name="rule_edit"),
+    path("rules/<int:pk>/delete/", gates.rule_delete, name="rule_delete"),
 ]
 
 urlpatterns = [
@@ -87,6 +104,7 @@ urlpatterns = [
     path("projects/<int:pk>/yaml/", projects.project_yaml, name="project_yaml"),
     path("projects/<int:pk>/checks/<int:check>/try/", projects.project_try, name="project_try"),
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
+    path("projects/<int:pk>/releases/<int:release>/mark/", gates.release_mark, name="release_mark"),
     path("projects/", include("projects.urls")),
     path("servers/", servers.server_list, name="servers"),
     path("servers/test/", servers.servers_test, name="servers_test"),
@@ -100,6 +118,7 @@ urlpatterns = [
     path("deployments/compare/", compare.deployment_compare, name="deployment_compare"),
     path("deployments/compare/commits/", compare.compare_commits, name="compare_commits"),
     path("deployments/<int:pk>/", include(deployment_urls)),
+    path("gates/", include(gate_urls)),
     path("api/v1/", api.urls),
     path("admin/", admin.site.urls),
     path("rq/", include(for_superusers("django_rq.urls"))),

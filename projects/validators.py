@@ -6,6 +6,7 @@ Migrations name them: this module keeps its name, and so do they.
 import math
 import re
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -215,3 +216,11 @@ def batch_numbers(value: str, servers: int) -> list[int]:
         numbers += [batch] * step
     ranks = {number: rank for rank, number in enumerate(dict.fromkeys(numbers), start=1)}
     return [ranks[number] for number in numbers]
+
+
+def validate_time_zone(value: str) -> None:
+    """Refuse what is no IANA time zone."""
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValidationError(_("“%s” is not a time zone: name one like Europe/Berlin.") % value) from error

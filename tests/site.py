@@ -4,13 +4,14 @@ Whoever adds a page lists it here.
 """
 
 from dataclasses import dataclass
+from datetime import time
 from typing import Any
 
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
-from deployer.models import Deployment, LogLine, Release, Sighting, Target
+from deployer.models import Approval, Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting, Target
 from people.models import ApiToken, Grant, Team, User
 from projects.models import HealthCheck, Project, Variable
 from servers.models import Credential, Server, ServerGroup
@@ -102,6 +103,15 @@ PAGES = {
     "deployment_rollback": Page("ended"),
     "deployment_again": Page("ended"),
     "deployment_previous": Page("ended"),
+    "deployment_decide": Page("waiting"),
+    "deployment_override": Page("waiting"),
+    "gates": Page(),
+    "hold": Page(),
+    "lock_add": Page(),
+    "freeze_add": Page(),
+    "freeze_edit": Page("freeze"),
+    "rule_add": Page(),
+    "rule_edit": Page("rule"),
 }
 #: Those that only find out where to go.
 LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
@@ -135,6 +145,11 @@ NOT_PAGES = {
     "servers_test": "asks servers",
     "server_import_take": "is only sent to",
     "host_key_pin": "is only sent to",
+    "hold_lift": "is only sent to",
+    "lock_lift": "is only sent to",
+    "freeze_delete": "is only sent to",
+    "rule_delete": "is only sent to",
+    "release_mark": "is only sent to",
 }
 
 
@@ -169,6 +184,7 @@ class World:
         self.running.pause()
         self.target = self.running.targets.all()[0]
         self.running.targets.filter(batch=1).update(status=Target.Status.SUCCESS)
+        self.wait()
         self.grow()
 
     def another_release(self) -> Release:
@@ -209,6 +225,21 @@ class World:
             self.say(self.another_deployment(make_project(git_credential=make_credential()), status))
         elsewhere = make_deployment(make_project(), group, deployment_type="restart_only", created_by=make_user())
         elsewhere.claim_for_worker()
+        self.wait()
+
+    def wait(self) -> None:
+        """A project before which every gate stands, and a deployment of it that waits for an approval."""
+        project, maker = make_project(), make_user()
+        self.rule = GateRule.objects.create(project=project, needs_approval=True, proof_hours=2)
+        team = Team.objects.create(name=f"team-{Team.objects.count()}")
+        self.waiting = make_deployment(project, self.group, deployment_type="restart_only", created_by=maker)
+        self.waiting.approvals.create(decision=Approval.Decision.OVERRIDDEN, decided_by=maker, reason="x")
+        self.waiting.approvals.create(decision=Approval.Decision.APPROVED, decided_by=maker, digest="x")
+        self.rule.approvers.add(team)
+        Lock.objects.create(project=project, reason="x", made_by=maker)
+        Lock.objects.create(project=project, reason="x", made_by=maker).lift(maker)
+        times = {"begins_at": time(0), "ends_at": time(1)}
+        self.freeze = Freeze.objects.create(project=project, reason="x", weekdays="0", made_by=maker, **times)
 
     def grow_people(self) -> None:
         """One more user, team, grant, token and session."""

@@ -101,7 +101,7 @@ _BASE = {"models", "plan", "database"}
 _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
-    *("playground", "api", "settings", "keyring"),
+    *("playground", "api", "settings", "keyring", "gates"),
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -116,16 +116,17 @@ ROOMS["deployer"] = {
     "repositories": {*_BASE, "releases"},
     "engine": {*_BASE, "log", "releases", "repositories", "probing"},
     "board": {*_BASE, "log", "releases", "repositories", "probing"},
-    "queue": {*_BASE, "engine", "board", "releases", "host", "keyring"},
+    "gates": {*_BASE, "releases", "repositories"},
+    "queue": {*_BASE, "engine", "board", "releases", "gates", "host", "keyring"},
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.plain": set(),
-    "launching": {*_BASE, "queue.sending", "releases", "repositories", "probing"},
+    "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
     "api": {*_BASE, "launching", "log", "releases", "probing"},
     "web": {
         *_BASE,
-        *("launching", "queue.sending", "board", "log", "releases", "repositories", "declaring"),
+        *("launching", "gates", "queue.sending", "board", "log", "releases", "repositories", "declaring"),
         *("playground", "probing"),
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,

@@ -3,8 +3,8 @@
 Every error has one shape: ``{"detail": sentence, "field": input at fault or "", "blocking": id or null}``, where
 ``blocking`` is the deployment in the way. 400: a body that cannot be read; 401: no valid token; 403: the token's user
 sees it and has no right to do this, with who may; 404: an id that is not there, or out of sight; 409: another
-deployment is in the way, or this one is not in the state for it; 422: the input does not fit, has a name that is not
-known, or the launch is refused; 429: too many wrong tokens came from this address.
+deployment is in the way, a gate is closed, or this one is not in the state for it; 422: the input does not fit, has a
+name that is not known, or the launch is refused; 429: too many wrong tokens came from this address.
 """
 
 from collections.abc import Callable, Iterable
@@ -150,7 +150,7 @@ class LaunchInput(Schema):
     ``release`` is the version of a stored release, of this or another project of the same repository, or ``previous``:
     no clone, no build. With ``is_rollback`` it is recorded as going back. ``rebuild``: build again even if a release
     of the same commit and build settings is stored. ``batches`` and ``max_failures`` replace the project's for this
-    launch.
+    launch. ``queue``: wait in line at a closed gate, and behind another deployment, instead of being refused.
     """
 
     model_config = ConfigDict(extra="forbid") | example(
@@ -166,6 +166,7 @@ class LaunchInput(Schema):
     rebuild: bool = False
     batches: str = Field("", max_length=200)
     max_failures: int | None = Field(None, ge=0, le=10_000)
+    queue: bool = False
 
 
 class DeploymentFilter(FilterSchema):
@@ -393,15 +394,15 @@ def continue_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
 
 
 @api.post("/deployments/{deployment_id}/retry", response={201: DeploymentShape, **_ACTS}, tags=["deployments"])
-def retry_deployment(request: Any, deployment_id: Id) -> Status[Any]:
+def retry_deployment(request: Any, deployment_id: Id, queue: bool = False) -> Status[Any]:
     """Launch the same again for the servers that did not succeed. It is answered at once with the new deployment."""
-    return _launched_from(request, deployment_id, retry_failed)
+    return _launched_from(request, deployment_id, retry_failed, queue=queue)
 
 
 @api.post("/deployments/{deployment_id}/rollback", response={201: DeploymentShape, **_ACTS}, tags=["deployments"])
-def roll_back_deployment(request: Any, deployment_id: Id) -> Status[Any]:
+def roll_back_deployment(request: Any, deployment_id: Id, queue: bool = False) -> Status[Any]:
     """Launch the release that was live before this deployment. It is answered at once with the new deployment."""
-    return _launched_from(request, deployment_id, launch_rollback)
+    return _launched_from(request, deployment_id, launch_rollback, queue=queue)
 
 
 @api.get("/projects", response={200: list[ProjectShape], **_TELLS}, tags=["projects and groups"])
@@ -474,6 +475,7 @@ def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
         rebuild=given.rebuild,
         batches=given.batches,
         max_failures=given.max_failures,
+        queue=given.queue,
     )
     insist(user, Action.OPERATE, asked.project)
     return with_release(asked, given.release, rolls_back=given.is_rollback) if given.release else asked
@@ -493,12 +495,12 @@ def _operable(request: HttpRequest, deployment_id: int) -> Deployment:
     return found
 
 
-def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deployment]) -> Status[Any]:
+def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deployment], *, queue: bool) -> Status[Any]:
     """The deployment that ``action`` launches after an earlier one."""
     user = _user_of(request)
     earlier = _one_of(Deployment.objects.reached_by(user).defer("plan"), deployment_id, "deployment_id")
     try:
-        return Status(201, action(earlier, created_by=user, trigger=Deployment.Trigger.API))
+        return Status(201, action(earlier, created_by=user, trigger=Deployment.Trigger.API, queue=queue))
     except LaunchRefusedError as error:
         raise _refusal(error, "deployment_id") from error
 

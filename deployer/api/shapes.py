@@ -30,7 +30,12 @@ def one_of(choices: type[TextChoices], *, final: Iterable[str] = ()) -> WithJson
 
 
 #: The ends of a deployment. One that is interrupted may still be settled: then it is not over yet (`is_over`).
-ENDS = (Deployment.Status.SUCCESS, Deployment.Status.FAILED, Deployment.Status.CANCELLED)
+ENDS = (
+    Deployment.Status.SUCCESS,
+    Deployment.Status.FAILED,
+    Deployment.Status.CANCELLED,
+    Deployment.Status.EXPIRED,
+)
 DeploymentStatus = Annotated[str, one_of(Deployment.Status, final=ENDS)]
 #: A server that has ended may still be rolled back, until its deployment is over.
 TargetStatus = Annotated[str, one_of(Target.Status)]
@@ -84,6 +89,8 @@ DEPLOYMENT: dict[str, Any] = {
     "force_requested_at": None,
     "url": "https://deployer.example.com/deployments/17/",
     "launched_for": "",
+    "note": "",
+    "asks_approval": False,
 }
 
 
@@ -125,7 +132,8 @@ class DeploymentShape(Schema):
     ``paused_at`` is set while it waits, after its first batch, for somebody to continue it: ``is_paused`` then.
     ``is_over``: it has ended, and ``finished_at`` says when. ``cancel_requested_at`` is set once it was asked to stop,
     ``force_requested_at`` once its scripts were to be ended too. ``url`` is the address of its page: on the
-    command line, which does not know the site's name, the path alone.
+    command line, which does not know the site's name, the path alone. ``queued`` and ``waiting`` ones have not begun:
+    ``note`` says what they wait for, and ``asks_approval`` whether that is somebody's approval.
     """
 
     model_config = example(**DEPLOYMENT)
@@ -157,6 +165,8 @@ class DeploymentShape(Schema):
     force_requested_at: Moment | None
     url: str
     launched_for: str
+    note: str
+    asks_approval: bool
 
     @staticmethod
     def resolve_created_by(deployment: Any) -> str | None:

@@ -145,8 +145,8 @@ def _add_deployments(user: Person, found: dict[int, Running]) -> None:
     of = Deployment.objects.reached_by(user).filter(project=OuterRef("pk")).order_by("-id").values("pk")
     ids = {
         "left": Subquery(of.filter(status=Deployment.Status.SUCCESS, finished_at__isnull=False)[:1]),
-        "ended": Subquery(of.filter(finished_at__isnull=False)[:1]),
-        "active": Subquery(of.filter(finished_at=None)[:1]),
+        "ended": Subquery(of.filter(finished_at__isnull=False).exclude(status=Deployment.Status.EXPIRED)[:1]),
+        "active": Subquery(of.filter(finished_at=None).exclude(status__in=Deployment.IN_LINE)[:1]),
     }
     named = list(Project.objects.filter(pk__in=found).order_by().annotate(**ids).values_list("pk", *ids))
     rows = Deployment.objects.listed().in_bulk({pk for _project, *three in named for pk in three if pk})

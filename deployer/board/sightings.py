@@ -121,7 +121,7 @@ def refresh(project: Project, servers: Iterable[Server] | None = None) -> None:
 
     Nothing is asked while a deployment is running: the state then is neither the old nor the new one.
     """
-    if Deployment.objects.active().filter(project=project).exists():
+    if Deployment.objects.at_work().filter(project=project).exists():
         return
     plan = Plan.of(project, [])
     wanted = [*(_servers_of(project) if servers is None else servers)]
@@ -179,7 +179,7 @@ def _reachable() -> QuerySet[Server]:
 
 def _look_at(server: Server, plans: Mapping[Project, Plan]) -> None:
     """Look at a server for each of the projects that no deployment works on by now."""
-    busy = set(Deployment.objects.active().filter(project__in=plans).values_list("project", flat=True))
+    busy = set(Deployment.objects.at_work().filter(project__in=plans).values_list("project", flat=True))
     wanted = {project: plan for project, plan in plans.items() if project.pk not in busy}
     if not wanted:
         return

@@ -49,6 +49,12 @@ def built_before(work: Work, checkout: Checkout) -> Release | None:
     same = Release.objects.stored().filter(
         project_id=work.deployment.project_id, build_key=build_key(work.plan, checkout.commit)
     )
+    if marked := same.exclude(bad_at=None).first():
+        raise BuildError(
+            _("%s was built from this commit with the same settings") % marked,
+            _("it is marked as bad: %s") % marked.bad_reason,
+            _("Push a correction, or launch with “build again”."),
+        )
     release = same.exclude(state=Release.State.BAD).first()
     if release is not None:
         work.log.say(_("%s was built from this commit with the same settings: it is reused") % release)

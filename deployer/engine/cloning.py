@@ -155,8 +155,8 @@ class _Cloning:
             raise
 
     def _found(self, mirror: Mirror) -> Outline:
-        """The commit that the deployment's branch leads to."""
-        branch = self._work.deployment.branch
+        """The commit that the deployment's branch leads to; where it had to wait, the one that it led to then."""
+        branch = self._work.plan.commit or self._work.deployment.branch
         missing = _("“%s” was not found in the repository") % branch
         try:
             return self._outline(mirror, branch, missing)

@@ -1,6 +1,8 @@
 """What follows from an earlier deployment: the same again where it failed, or the release before it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -16,14 +18,14 @@ from people.roles import Action
 from servers.models import ServerGroup
 
 
-def retry_failed(earlier: Deployment, *, created_by: User | None, trigger: str, launched_for: str = "") -> Deployment:
-    """Launch what `request_to_retry` asks for."""
-    return launch(request_to_retry(earlier, created_by=created_by, trigger=trigger, launched_for=launched_for))
+def retry_failed(earlier: Deployment, *, queue: bool = False, override: str = "", **launcher: Any) -> Deployment:
+    """Launch what `request_to_retry` asks for. ``queue`` and ``override`` are what is chosen of closed gates."""
+    return launch(replace(request_to_retry(earlier, **launcher), queue=queue, override=override))
 
 
-def launch_rollback(latest: Deployment, *, created_by: User | None, trigger: str, launched_for: str = "") -> Deployment:
-    """Launch what `request_to_roll_back` asks for."""
-    return launch(request_to_roll_back(latest, created_by=created_by, trigger=trigger, launched_for=launched_for))
+def launch_rollback(latest: Deployment, *, queue: bool = False, override: str = "", **launcher: Any) -> Deployment:
+    """Launch what `request_to_roll_back` asks for, in the same way."""
+    return launch(replace(request_to_roll_back(latest, **launcher), queue=queue, override=override))
 
 
 def request_to_retry(

@@ -20,7 +20,8 @@ class LaunchRequest:
     is used again unless ``rebuild`` is set. ``only`` are ids of servers: the others of the groups are left out.
     ``batches`` and ``max_failures`` replace the project's for this launch. It acts with the rights of ``created_by``;
     without one it was asked for on this machine, by whoever has the data folder, and is not asked about rights.
-    ``launched_for`` is the webhook, the schedule or the login on the machine.
+    ``launched_for`` is the webhook, the schedule or the login on the machine. ``queue``: it waits at a closed gate, and
+    behind another deployment, instead of being refused. ``override`` is why the gates are set aside, by an admin.
     """
 
     project: Project
@@ -37,6 +38,8 @@ class LaunchRequest:
     rebuild: bool = False
     batches: str = ""
     max_failures: int | None = None
+    queue: bool = False
+    override: str = ""
 
     @property
     def is_restart_only(self) -> bool:

@@ -9,7 +9,9 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
+from deployer.gates.asking import Answer, Before, ask
 from deployer.launching.asked import LaunchRequest
+from deployer.launching.gated import case_of
 from deployer.launching.rules import Accepted, check_launch, refusal_while_active
 from deployer.plan import Plan
 from deployer.probing.identity import Question
@@ -35,7 +37,15 @@ def preflight_of(request: LaunchRequest) -> list[Finding]:
     in_the_way = refusal_while_active(request.project)
     if in_the_way.blocking:
         found.append(Finding(Level.WARNING, in_the_way.message))
+    found += _at_the_gates(ask(case_of(request, accepted)), queue=request.queue)
     return found + _ask_all(accepted, request.deployment_type)
+
+
+def _at_the_gates(answer: Answer, *, queue: bool) -> list[Finding]:
+    """What is closed, and what it will wait for; what of it would refuse the launch is an error."""
+    told = [obstacle for obstacle in answer.obstacles if obstacle.before != Before.PLACE]
+    found = [Finding(Level.ERROR if each.is_shut and not queue else Level.WARNING, each.sentence) for each in told]
+    return found + [Finding(Level.WARNING, remark) for remark in answer.remarks]
 
 
 def _isolation(request: LaunchRequest) -> list[Finding]:

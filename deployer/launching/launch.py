@@ -1,37 +1,50 @@
 """Writes a launch that is accepted: the deployment, its targets, its place on the queue."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 from django.utils.crypto import get_random_string
 from django.utils.translation import gettext as _
 
+from deployer.gates.asking import ask
+from deployer.gates.deciding import record_override
+from deployer.gates.pinning import Pinned, pin
 from deployer.launching.asked import LaunchRequest
-from deployer.launching.rules import Accepted, LaunchRefusedError, check_launch, refusal_while_active
+from deployer.launching.gated import Judged, case_of, judge
+from deployer.launching.rules import Accepted, LaunchRefusedError, refusal_while_active
 from deployer.models import Deployment, Target
 from deployer.queue.sending import enqueue_deployment
 from deployer.releases.versions import running_in
 from people.record import Act, actor, record
 from projects.models import Project
+from servers.errors import ShellError
 from servers.models import Server, ServerGroup
 from servers.sentences import as_stored
 
 
 def launch(request: LaunchRequest) -> Deployment:
-    """Write the deployment and its targets and put it on the queue.
+    """Write the deployment and its targets and put it on the queue, or into the line of those that wait.
 
     Raises `LaunchRefusedError`, or `NotAllowedError`.
 
-    The project's configuration is frozen into the plan, so that editing it later changes nothing here.
+    The project's configuration is frozen into the plan, so that editing it later changes nothing here; and so is the
+    commit of one that waits.
     """
-    accepted = check_launch(request)
+    judged = judge(request)
+    accepted, status = judged.accepted, judged.status
+    pinned = _pinned(request, accepted.branch) if status in Deployment.IN_LINE else None
     try:
         with transaction.atomic():
-            deployment = _written(request, accepted)
+            deployment = _written(request, judged, status, pinned)
             _record(deployment, request, accepted)
-            transaction.on_commit(lambda: enqueue_deployment(deployment.pk))
+            if status == Deployment.Status.PENDING:
+                transaction.on_commit(lambda: enqueue_deployment(deployment.pk))
     except IntegrityError as error:
         refusal = refusal_while_active(request.project)
+        if refusal.blocking is not None and request.queue:
+            return launch(request)  # another one has taken the place since it was asked: it is seen now
         if refusal.blocking is None and not _are_there(request, accepted.servers):
             refusal = LaunchRefusedError(
                 _(
@@ -44,27 +57,49 @@ def launch(request: LaunchRequest) -> Deployment:
     return deployment
 
 
-def _written(request: LaunchRequest, accepted: Accepted) -> Deployment:
-    release = request.release
+def _pinned(request: LaunchRequest, branch: str) -> Pinned | None:
+    """The commit that is cloned once its turn comes; nothing where nothing is cloned."""
+    if request.is_restart_only or request.release is not None:
+        return None
+    try:
+        return pin(request.project, branch)
+    except ShellError as error:
+        told = _("It has to wait, and what it is about cannot be found out now: %s") % error
+        raise LaunchRefusedError(told, field="branch") from error
+
+
+def _written(request: LaunchRequest, judged: Judged, status: Deployment.Status, pinned: Pinned | None) -> Deployment:
+    release, accepted, answer = request.release, judged.accepted, judged.answer
+    plan = replace(accepted.plan, commit=pinned.commit) if pinned else accepted.plan
+    known = pinned or (Pinned(release.commit_hash, release.commit_message) if release else Pinned("", ""))
+    waits = status in Deployment.IN_LINE
+    with as_stored():
+        note = ask(case_of(request, accepted)).note if answer.note else ""
+        inactive = _("The server is not active.")
     deployment = Deployment.objects.create(
         project=request.project,
         environment=request.project.environment,
         deployment_type=request.deployment_type,
+        status=status,
         branch=accepted.branch,
         created_by=request.created_by,
         launched_for=request.launched_for,
         trigger=request.trigger,
-        plan=accepted.plan.to_json(),
+        plan=plan.to_json(),
         release=release,
         retry_of=request.retry_of,
         rollback_from=request.rollback_from,
         rebuild=request.rebuild,
-        commit_hash=release.commit_hash if release else "",
-        commit_message=release.commit_message if release else "",
+        commit_hash=known.commit,
+        commit_message=known.subject,
+        note=note,
+        asks_approval=waits and answer.asks_approval,
+        may_queue=request.queue,
+        waits_since=timezone.now() if waits else None,
     )
     deployment.server_groups.set(request.groups)
-    with as_stored():
-        inactive = _("The server is not active.")
+    if deployment.asks_approval:
+        deployment.asked_teams.set(answer.required.teams)
     running = running_in([request.project]).get(request.project.pk, {})
     Target.objects.bulk_create(
         Target(
@@ -80,6 +115,8 @@ def _written(request: LaunchRequest, accepted: Accepted) -> Deployment:
         )
         for server in accepted.servers
     )
+    if request.override:
+        record_override(deployment, request.created_by, request.override, request.launched_for)
     return deployment
 
 

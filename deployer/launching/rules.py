@@ -10,6 +10,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from deployer.gates.asking import is_taken
 from deployer.launching.asked import LaunchRequest
 from deployer.models import Deployment, validated_branch
 from deployer.plan import Check, Plan
@@ -73,11 +74,9 @@ def check_launch(request: LaunchRequest) -> Accepted:
 
 def refusal_while_active(project: Project) -> LaunchRefusedError:
     """The refusal of a second launch, with the first one in it."""
-    blocking = Deployment.objects.active().filter(project=project, environment=project.environment).first()
-    number = f" (#{blocking.pk})" if blocking else ""
+    blocking = Deployment.objects.at_work().filter(project=project, environment=project.environment).first()
     return LaunchRefusedError(
-        _("“%(project)s” is already being deployed to %(environment)s%(number)s: wait for it to finish, or cancel it.")
-        % {"project": project, "environment": project.get_environment_display(), "number": number},
+        is_taken(project, blocking),
         field="project",
         blocking=blocking,
         conflict=True,
@@ -189,6 +188,16 @@ def _branch_has_a_name(request: LaunchRequest) -> LaunchRefusedError | None:
     return _unless_valid(validated_branch, request.code, "branch")
 
 
+def _release_is_not_marked_bad(request: LaunchRequest) -> LaunchRefusedError | None:
+    release = request.release
+    if release is None or not release.is_marked_bad:
+        return None
+    words = {"release": release, "who": release.bad_by or _("an admin"), "reason": release.bad_reason}
+    return LaunchRefusedError(
+        _("Release %(release)s was marked as bad by %(who)s: %(reason)s") % words, field="release"
+    )
+
+
 def _has_the_commit_that_must_answer(request: LaunchRequest) -> LaunchRefusedError | None:
     release = request.release
     if request.is_restart_only or release is None or release.commit_hash:
@@ -226,5 +235,6 @@ RULES: tuple[Rule, ...] = (
     _groups_are_of_the_environment,
     _has_an_active_server,
     _branch_has_a_name,
+    _release_is_not_marked_bad,
     _has_the_commit_that_must_answer,
 )

@@ -32,7 +32,13 @@ _Status = Deployment.Status
 
 #: Exit status of what was refused, the same as argparse's for bad usage.
 REFUSED = 2
-EXIT_STATUS = {_Status.SUCCESS: 0, _Status.FAILED: 1, _Status.CANCELLED: 3, _Status.INTERRUPTED: 4}
+EXIT_STATUS = {
+    _Status.SUCCESS: 0,
+    _Status.FAILED: 1,
+    _Status.CANCELLED: 3,
+    _Status.INTERRUPTED: 4,
+    _Status.EXPIRED: 5,
+}
 #: What a shell reports for a program that Ctrl-C ended.
 STOPPED_WATCHING = 130
 
@@ -140,6 +146,15 @@ class WatchingCommand(ActingCommand):
         self.add_wait(parser)
         parser.add_argument("--json", action="store_true", help=_("print one JSON object on standard output"))
 
+    def add_gates(self, parser: CommandParser) -> None:
+        """What is chosen of closed gates, by a command that launches."""
+        parser.add_argument(
+            "--queue", action="store_true", help=_("wait in line at a closed gate, and behind another deployment")
+        )
+        parser.add_argument(
+            "--override", default="", metavar="REASON", help=_("set the gates aside, as an admin; the reason is kept")
+        )
+
     def add_wait(self, parser: Any) -> None:
         parser.add_argument("--wait", action="store_true", help=_("print the log as it comes and wait for the end"))
 
@@ -147,6 +162,8 @@ class WatchingCommand(ActingCommand):
         """Print its address, watch it if asked to, and exit with the status of its end."""
         address = site_address(deployment.get_absolute_url())
         self.say(_("Deployment #%(number)s: %(address)s") % {"number": deployment.pk, "address": address})
+        if deployment.is_in_line:
+            self.say(printable(f"{deployment.get_status_display()}: {deployment.note}"))
         exit_status = 0
         if options["wait"]:
             try:
@@ -220,19 +237,20 @@ class LaunchAgain(WatchingCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))
+        self.add_gates(parser)
         super().add_arguments(parser)
 
     def act(self, options: dict[str, Any]) -> None:
         self.to_stderr = options["json"]
         earlier = self.operable(options["id"])
         try:
-            launched = self.launch_from(earlier)
+            launched = self.launch_from(earlier, queue=options["queue"], override=options["override"])
         except LaunchRefusedError as error:
             raise refused(error.message) from error
         self.report(launched, options)
 
-    def launch_from(self, earlier: Deployment) -> Deployment:
-        """The new deployment. Raises `LaunchRefusedError`."""
+    def launch_from(self, earlier: Deployment, **chosen: Any) -> Deployment:
+        """The new deployment, with what is ``chosen`` of closed gates. Raises `LaunchRefusedError`."""
         raise NotImplementedError
 
 

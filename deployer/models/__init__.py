@@ -9,6 +9,7 @@ from deployer.models.deployment import (
     validated_branch,
 )
 from deployer.models.encryption_key import EncryptionKey
+from deployer.models.gates import LONGEST_REASON, Approval, Freeze, Gate, GateRule, Hold, Lock
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.release import Release
@@ -16,10 +17,17 @@ from deployer.models.sighting import Sighting
 from deployer.models.standing import Standing
 
 __all__ = [
+    "LONGEST_REASON",
+    "Approval",
     "Deployment",
     "DeploymentQuerySet",
     "EncryptionKey",
+    "Freeze",
+    "Gate",
+    "GateRule",
+    "Hold",
     "Lease",
+    "Lock",
     "LogLine",
     "Release",
     "Sighting",

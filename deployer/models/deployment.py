@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinLengthValidator
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 from django.db.models.deletion import Collector
 from django.db.models.functions import Coalesce, Now
 from django.urls import reverse
@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deployer.models.release import Release
 from deployer.models.standing import renew_of_targets
-from people.models import User
+from people.models import Team, User
 from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.models import Project
@@ -47,11 +47,26 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
 
     def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
         """Those with which ``user`` may do this: where they were made, whatever their projects are now."""
-        return self.filter(reach(user, action).condition("environment", "project"))
+        reached = reach(user, action)
+        condition = reached.condition("environment", "project")
+        if action is Action.SEE and not reached.is_everywhere and isinstance(user, User) and user.acting_token is None:
+            # Whoever may be asked to approve it sees it, whatever else they see.
+            teams = user.teams.through.objects.filter(user=user).values("team")
+            asked = Deployment.asked_teams.through.objects.filter(team__in=teams).values("deployment")
+            condition |= models.Q(pk__in=asked)
+        return self.filter(condition)
 
     def active(self) -> Self:
         """Those that have not ended."""
         return self.filter(finished_at=None)
+
+    def in_line(self) -> Self:
+        """Those that wait for their turn: behind another one, or at a gate."""
+        return self.active().filter(status__in=Deployment.IN_LINE)
+
+    def at_work(self) -> Self:
+        """Those that have the place of the one active deployment of their project."""
+        return self.active().exclude(status__in=Deployment.IN_LINE)
 
     def ended(self) -> Self:
         """Those that have ended, one way or another."""
@@ -59,7 +74,7 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
 
     def running(self) -> Self:
         """Those that a worker has taken and not ended."""
-        return self.active().exclude(status=Deployment.Status.PENDING)
+        return self.active().exclude(status__in=Deployment.NOT_BEGUN)
 
     def paused(self) -> Self:
         """Those that wait, between two batches, until somebody continues."""
@@ -104,10 +119,15 @@ class Deployment(models.Model):
         full:          pending → cloning → building → deploying → success
                        pending → deploying                      → success (a release that is there already)
         restart_only:  pending → restarting                     → success
-            pending → cancelled; from any other of them: failed, cancelled, interrupted
+        both:          queued, waiting → pending; one leads to the other
+            pending, queued, waiting → cancelled; waiting → expired; from any other: failed, cancelled, interrupted
 
     It has ended when ``finished_at`` is set. ``interrupted`` comes twice: while another worker asks the servers
-    what is true after the first one was lost, and as the end where one of them could not tell.
+    what is true after the first one was lost, and as the end where one of them could not tell. ``queued`` is behind
+    another deployment or a closed gate, ``waiting`` for somebody's approval or for a proof: neither holds the place of
+    the active one. ``note`` says why; ``waits_since`` is when it came to wait. ``asks_approval``: nobody has approved
+    it yet, and a member of one of the ``asked_teams``, if there are any, has to. ``may_queue``: whoever launched it
+    chose that it waits at a closed gate instead of being refused.
 
     Every move is one conditional UPDATE that says whether it won, so two ends can never both be written. ``plan`` is
     the project's configuration frozen at launch (encrypted: it holds the variables); ``claim`` is the token of the
@@ -136,7 +156,13 @@ class Deployment(models.Model):
         FAILED = "failed", _("Failed")
         CANCELLED = "cancelled", _("Cancelled")
         INTERRUPTED = "interrupted", _("Interrupted")
+        QUEUED = "queued", _("In line")
+        WAITING = "waiting", _("Waits for approval")
+        EXPIRED = "expired", _("Expired")
 
+    #: Those that wait for their turn, and all that no worker has taken.
+    IN_LINE: ClassVar = (Status.QUEUED, Status.WAITING)
+    NOT_BEGUN: ClassVar = (Status.PENDING, *IN_LINE)
     #: Those during which servers are worked on, batch by batch.
     ROLLING_OUT: ClassVar = (Status.DEPLOYING, Status.RESTARTING)
 
@@ -207,6 +233,11 @@ class Deployment(models.Model):
         blank=True,
         help_text=_("The webhook, the schedule, or the login on the machine that asked for it."),
     )
+    note = models.TextField(_("note"), blank=True)
+    asks_approval = models.BooleanField(default=False, editable=False)
+    asked_teams = models.ManyToManyField(Team, blank=True, related_name="+", editable=False)
+    may_queue = models.BooleanField(default=False, editable=False)
+    waits_since = models.DateTimeField(null=True, editable=False)
     cancel_requested_at = models.DateTimeField(_("cancel requested"), null=True, blank=True)
     force_requested_at = models.DateTimeField(_("force requested"), null=True, blank=True)
     paused_at = models.DateTimeField(_("paused"), null=True, blank=True)
@@ -224,7 +255,7 @@ class Deployment(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["project", "environment"],
-                # Deployments with these two statuses, which nothing has yet, will stand in line beside an active one.
+                # Deployments with these two statuses stand in line beside an active one.
                 condition=models.Q(finished_at=None) & ~models.Q(status__in=["queued", "waiting"]),
                 name="one_active_deployment_of_a_project",
             ),
@@ -262,6 +293,11 @@ class Deployment(models.Model):
     def is_active(self) -> bool:
         """Whether it has not ended yet."""
         return self.finished_at is None
+
+    @property
+    def is_in_line(self) -> bool:
+        """Whether it waits for its turn: behind another one, or at a gate."""
+        return self.finished_at is None and self.status in self.IN_LINE
 
     @property
     def is_paused(self) -> bool:
@@ -337,7 +373,7 @@ class Deployment(models.Model):
 
         One that was never begun has failed; one that was interrupted stays so.
         """
-        begun = self.status != self.Status.PENDING
+        begun = self.status not in self.NOT_BEGUN
         status, end = (
             (self.Status.INTERRUPTED, Target.Status.UNKNOWN) if begun else (self.Status.FAILED, Target.Status.SKIPPED)
         )
@@ -382,20 +418,54 @@ class Deployment(models.Model):
 
         One that no worker has taken is cancelled at once.
         """
-        cancelled = (
-            self._rows().pending().update(status=self.Status.CANCELLED, cancel_requested_at=Now(), finished_at=Now())
-        )
-        if cancelled:
-            with as_stored():
-                why = str(_("Cancelled before it started."))
-            self.targets.exclude(status__in=Target.ENDED).update(
-                status=Target.Status.CANCELLED, error=why, finished_at=Now()
-            )
+        cancelled = self._end_before(self.Status.CANCELLED, cancel_requested_at=Now())
         values: dict[str, Any] = {"cancel_requested_at": Coalesce("cancel_requested_at", Now())}
         if force:
             values["force_requested_at"] = Coalesce("force_requested_at", Now())
         won = bool(cancelled) or self._rows().running().update(**values) == 1
         self.refresh_from_db(fields=["status", "cancel_requested_at", "force_requested_at", "finished_at"])
+        return won
+
+    def stand_in_line(self, status: "Deployment.Status", note: str, *, asks_approval: bool) -> bool:
+        """Wait for its turn, as long as no worker has taken it. Says whether anything of this is new."""
+        values: dict[str, Any] = {"status": status, "note": note, "asks_approval": asks_approval}
+        if all(getattr(self, name) == value for name, value in values.items()):
+            return False
+        if self.status != status and status == self.Status.WAITING:
+            values["waits_since"] = Now()
+        won = self._rows().active().filter(status=self.status, claim="").update(**values) == 1
+        if won:
+            self.refresh_from_db(fields=[*values])
+        return won
+
+    def take_turn(self, note: str) -> bool:
+        """Leave the line for the place of the active one. Says whether it won: another one may have it."""
+        values = {"status": self.Status.PENDING, "note": note, "asks_approval": False, "tries": 0}
+        try:
+            with transaction.atomic():
+                won = self._rows().in_line().update(**values) == 1
+        except IntegrityError:
+            return False
+        if won:
+            self.refresh_from_db(fields=["status", "note", "asks_approval"])
+        return won
+
+    def end_in_line(self, status: "Deployment.Status", why: str) -> bool:
+        """End it before it began, and say why. Says whether it won."""
+        error = why if status == self.Status.CANCELLED else ""
+        won = self._end_before(status, note=why, error_message=error, asks_approval=False)
+        self.refresh_from_db(fields=["status", "note", "asks_approval", "error_message", "finished_at"])
+        return won
+
+    def _end_before(self, status: "Deployment.Status", **values: Any) -> bool:
+        """End it and leave its servers out, if no worker has taken it. Says whether it won."""
+        rows = self._rows().active().filter(status__in=self.NOT_BEGUN)
+        won = rows.update(status=status, finished_at=Now(), **values) == 1
+        if won:
+            with as_stored():
+                why = str(_("Cancelled before it started."))
+            left = self.targets.exclude(status__in=Target.ENDED)
+            left.update(status=Target.Status.CANCELLED, error=why, finished_at=Now())
         return won
 
     def _rows(self) -> DeploymentQuerySet:

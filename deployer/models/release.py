@@ -10,6 +10,7 @@ from people.models import User
 from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.models import Project
+from servers.validators import validate_one_line
 
 
 class ReleaseQuerySet(models.QuerySet["Release"]):
@@ -54,7 +55,8 @@ class Release(models.Model):
     ``releases/``. ``manifest`` is the list of its entries with their hashes (see `projects.commands.manifest`).
     Releases with the same ``build_key`` need not be built, or stored, again. One that was uploaded has no commit, and
     its ``commit_message`` is what was said of it. Without ``archive`` it is no longer stored: the row only records
-    that it was built.
+    that it was built. One that somebody has marked as bad (``bad_at``) is not deployed any more, whoever asks;
+    ``state`` is what deployments have shown.
     """
 
     class State(models.TextChoices):
@@ -90,6 +92,11 @@ class Release(models.Model):
         verbose_name=_("created by"),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    bad_reason = models.CharField(_("why it is bad"), max_length=500, blank=True, validators=[validate_one_line])
+    bad_by = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("marked as bad by")
+    )
+    bad_at = models.DateTimeField(_("marked as bad"), null=True, blank=True)
 
     class Meta:
         ordering: ClassVar = ["-id"]
@@ -98,6 +105,11 @@ class Release(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["project", "version"], name="release_version_once_in_a_project"),
         ]
+
+    @property
+    def is_marked_bad(self) -> bool:
+        """Whether somebody has marked it as bad."""
+        return self.bad_at is not None
 
     @property
     def places(self) -> list[Place]:

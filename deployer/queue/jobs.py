@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from deployer.board.sightings import refresh_old
 from deployer.engine.routines import carry_out, settle_lost
 from deployer.queue.sweep import not_begun
-from deployer.queue.turn import refusal_at_turn
+from deployer.queue.turn import call_up_after, refusal_at_turn
 from people.acting import Actor, of_process
 from servers.fields import DecryptionError
 
@@ -24,7 +24,10 @@ def _begin(deployment_id: int, claim: str) -> bool:
     if refusal := refusal_at_turn(deployment_id):
         not_begun(deployment_id, refusal, try_again=False)
         return False
-    return carry_out(deployment_id, claim)
+    try:
+        return carry_out(deployment_id, claim)
+    finally:
+        call_up_after(deployment_id)
 
 
 def settle_deployment(deployment_id: int) -> None:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, DeploymentQuerySet, LogLine
 from deployer.queue.sending import enqueue_deployment, enqueue_settlement
+from deployer.queue.turn import call_up
 from deployer.releases.workfolders import sweep_folders
 from servers.local import end_marked
 from servers.sentences import unended
@@ -37,6 +38,7 @@ def sweep() -> dict[str, list[int]]:
     for deployment in (launches | unsettled).filter(tries__gte=Deployment.MOST_TRIES).defer("plan"):
         not_begun(deployment.pk, _("its worker was lost each time"))
     again = [pk for pk in _numbers(launches) if enqueue_deployment(pk)]
+    call_up()
     again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]
     if swept := sweep_folders():
         logger.info("deleted what processes that are gone have left: %s", ", ".join(sorted(swept)))
@@ -73,7 +75,7 @@ def work_horse_killed(deployment_id: int, claim: str, signal: int | None) -> boo
 
 def not_begun(deployment_id: int, why: str, *, try_again: bool = True) -> None:
     """Say in a deployment's log why a worker did not take it; end it where it is not to be, or too often was, tried."""
-    it = Deployment.objects.active().defer("plan").filter(pk=deployment_id, claim="").first()
+    it = Deployment.objects.at_work().defer("plan").filter(pk=deployment_id, claim="").first()
     if it is None:
         return
     if try_again and it.tries < Deployment.MOST_TRIES:

@@ -1,25 +1,27 @@
-"""What is asked once more when a deployment gets its turn: whether its launcher still has the right to it."""
+"""What is asked once more when a deployment gets its turn, and who comes next."""
 
-from django.utils.translation import gettext as _
-
+from deployer.gates.line import refusal_at_turn as refusal_of
+from deployer.gates.line import take_turns
 from deployer.models import Deployment
-from people.rights import may
-from people.roles import Action
+from deployer.queue.sending import enqueue_deployment
 
 
 def refusal_at_turn(deployment_id: int) -> str:
     """Why a deployment that no worker has taken yet is not begun, as a sentence; empty if it may be."""
-    pending = Deployment.objects.pending().select_related("project", "created_by").defer("plan")
+    pending = Deployment.objects.pending().select_related("project", "created_by", "release", "retry_of")
     it = pending.filter(pk=deployment_id).first()
-    if it is None or _is_allowed(it):
-        return ""
-    if it.created_by is None:
-        return _("Whoever launched it is no longer a user: launch it again.")
-    return _("%s no longer has the right to launch this: somebody who has it can launch it again.") % it.created_by
+    return refusal_of(it) if it is not None else ""
 
 
-def _is_allowed(it: Deployment) -> bool:
-    if it.trigger == Deployment.Trigger.CLI and it.created_by is None:
-        return True  # on this machine, by whoever has the data folder
-    things = it.project.reached_by_launch(it.server_groups.all())
-    return all(may(it.created_by, Action.OPERATE, thing) for thing in (it, *things))
+def call_up(project: int | None = None) -> list[int]:
+    """Put those on the queue whose turn has come, in all projects or one. Gives their numbers."""
+    numbers = take_turns(project)
+    for number in numbers:
+        enqueue_deployment(number)
+    return numbers
+
+
+def call_up_after(deployment_id: int) -> list[int]:
+    """The same, of the project of a deployment that has just ended."""
+    it = Deployment.objects.ended().filter(pk=deployment_id).only("project").first()
+    return call_up(it.project_id) if it is not None else []

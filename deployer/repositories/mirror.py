@@ -202,6 +202,10 @@ class Mirror:
         code, stdout, _stderr = self.read(git.resolve(str(self.path), name, self.env))
         return "" if code else stdout.split("\n")[0]
 
+    def contains(self, newer: str, older: str) -> bool:
+        """Whether one commit is another, or on the way to it; not so where one of them is not there."""
+        return self.read(git.contains(str(self.path), newer, older, self.env))[0] == 0
+
     def top_folder(self, name: str) -> list[str]:
         """The names in the top folder of a branch, a tag or a commit; none where there is none of that name."""
         if self.fetched_at is None or not (commit := self.resolve(name)):

@@ -1,6 +1,7 @@
 """Actions on a deployment: cancel, continue, retry, roll back, launch again."""
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -14,18 +15,22 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
+from deployer.gates.asking import ask
 from deployer.launching.again import request_to_retry, request_to_roll_back
 from deployer.launching.answers import cancel_sentence, continue_sentence
 from deployer.launching.asked import LaunchRequest
+from deployer.launching.gated import case_of
 from deployer.launching.launch import launch
 from deployer.launching.moves import cancel, go_on
-from deployer.launching.rules import LaunchRefusedError, check_launch, refusal_while_active
+from deployer.launching.rules import LaunchRefusedError, check_launch
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.releases.versions import running_in
 from deployer.web.alike import told
 from deployer.web.deployment import Pause, shown
+from deployer.web.forms import LaunchForm
 from people.access import Request, members_only
+from people.rights import may
 from people.roles import Action
 from servers.models import Server
 
@@ -119,11 +124,13 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
     try:
         asked = request_for(earlier, created_by=request.user, trigger=Deployment.Trigger.WEB)
         if request.method == "POST":
-            return redirect(launch(asked))
+            chosen = LaunchForm(request.POST, user=request.user)
+            if not chosen.is_valid():
+                raise LaunchRefusedError(" ".join(str(why) for errors in chosen.errors.values() for why in errors))
+            values = chosen.cleaned_data
+            return redirect(launch(replace(asked, queue=values["queue"], override=values["override"])))
         accepted = check_launch(asked)
-        in_the_way = refusal_while_active(asked.project)
-        if in_the_way.blocking:
-            raise in_the_way
+        answer = ask(case_of(asked, accepted))
     except LaunchRefusedError as refusal:
         messages.error(request, _with_link(refusal))
         return _back(request, earlier)
@@ -139,6 +146,8 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
         "is_restart_only": asked.is_restart_only,
         "told": told(rows, lambda row: row[0].name, _same_for_launch),
         "count": len(accepted.active),
+        "gates": answer,
+        "may_override": may(request.user, Action.ADMINISTER, asked.project),
     }
     return render(request, "deployer/confirm.html", context)
 

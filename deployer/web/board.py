@@ -35,7 +35,7 @@ def project_look(request: Request, pk: int) -> HttpResponse:
 def _answer(request: Request, project: Project) -> HttpResponse:
     page = Paginator(standings_of(project), SERVERS_PAGE).get_page(request.GET.get("page"))
     views = [View.of(standing) for standing in page]
-    active = Deployment.objects.active().reached_by(request.user).filter(project=project).defer("plan").first()
+    active = Deployment.objects.at_work().reached_by(request.user).filter(project=project).defer("plan").first()
     operable = may(request.user, Action.OPERATE, project)
     context = {"project": project, "views": views, "page": page, "active": active, "operable": operable}
     return render(request, "deployer/_board.html", context)

@@ -12,6 +12,7 @@ from deployer.repositories.changes import Changes, changes_of_deployment, change
 from deployer.repositories.mirror import fetch, mirror_of
 from deployer.web.deployment import is_untouched, shown
 from deployer.web.forms import LaunchForm
+from deployer.web.launch import gates_before
 from deployer.web.request import fragment
 from people.access import Request, find, members_only
 from people.models import User
@@ -71,6 +72,8 @@ def _answer(request: Request, project: Project, query: QueryDict, problem: str =
         "left_out": [server for server in asked.servers if not server.is_active],
         "fetch_problem": problem,
         "is_launch": True,
+        "form": form,
+        **gates_before(request.user, project, form),
     }
     return render(request, "deployer/_changes.html", context)
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import messages
+from django.db.models import Exists, OuterRef
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
@@ -18,13 +19,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
+from deployer.gates.deciding import may_override, objection
 from deployer.launching.again import request_to_retry, request_to_roll_back
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import LaunchRefusedError, check_launch
 from deployer.log import terminal
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
 from deployer.log.searching import Found, last_lines
-from deployer.models import Deployment, DeploymentQuerySet, LogLine, Target
+from deployer.models import Approval, Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.web.downloads import download
 from deployer.web.drawing import Viewer, drawn_once
 from deployer.web.forms import LogFilter, condition_of
@@ -53,6 +55,7 @@ CHANGE_HOLDS = 10
 def shown(user: Person, pk: int, action: Action = Action.SEE) -> Deployment:
     """The deployment of a page with which ``user`` may do this. Raises as `find` does."""
     rows = Deployment.objects.select_related("project", "created_by", "retry_of", "rollback_from", "release")
+    rows = rows.annotate(is_decided=Exists(Approval.objects.filter(deployment=OuterRef("pk"))))
     return find(user, rows.defer("plan", "retry_of__plan", "rollback_from__plan"), action, pk=pk)
 
 
@@ -145,7 +148,17 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
         and deployment.release_id is None,
         "can_roll_back": can_roll_back and rollback_refusal is not None,
         "rollback_refusal": rollback_refusal or "",
+        **_gate(user, deployment),
         "has_previous": ended and before(deployment).reached_by(user).exists(),
+    }
+
+
+def _gate(user: User, it: Any) -> dict[str, Any]:
+    """What was decided about a deployment that is `shown`, and what ``user`` may decide as long as it waits."""
+    return {
+        "approvals": it.approvals.select_related("decided_by") if it.is_decided else (),
+        "waits_for_you": it.is_in_line and not objection(user, it),
+        "may_override": it.is_in_line and may_override(user, it),
     }
 
 
@@ -297,7 +310,9 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
         if not request.user.is_authenticated:
             return HttpResponseClientRefresh()  # the pass was still good, the session is not
         moment = int(time.monotonic() / CHANGE_HOLDS)
-        asked = pk, Viewer.of(request.user), before, signs, tuple(chosen.items())
+        # Who may decide about one that waits, is another question than where they may do what.
+        viewer = Viewer.of(request.user, itself=news.status in Deployment.IN_LINE)
+        asked = pk, viewer, before, signs, tuple(chosen.items())
         context["change"], signs = _drawn_change(*asked, get_language(), news.seen, moment)
     context["poll"] = _poll_address(pk, news.last_id, news.seen, given, chosen, signs)
     return render(request, "deployer/_poll.html", context)

@@ -21,15 +21,19 @@ _FORGETS: list[Callable[[], None]] = []
 
 @dataclass(frozen=True)
 class Viewer:
-    """Somebody who looks. Those who may do the same in the same places are equal: what is drawn is for all of them."""
+    """Somebody who looks. Those who may do the same in the same places are equal: what is drawn is for all of them.
+
+    ``name`` keeps somebody apart from them, where what is drawn is for this person alone.
+    """
 
     user: User = field(compare=False)
     rights: tuple[Reach, ...]
+    name: str = ""
 
     @classmethod
-    def of(cls, user: User) -> Self:
-        """The viewer that ``user`` is."""
-        return cls(user, tuple(reach(user, action) for action in Action))
+    def of(cls, user: User, *, itself: bool = False) -> Self:
+        """The viewer that ``user`` is; ``itself``: equal to nobody else."""
+        return cls(user, tuple(reach(user, action) for action in Action), user.get_username() if itself else "")
 
 
 def drawn_once(draw: Callable[..., Drawn]) -> Callable[..., Drawn]:

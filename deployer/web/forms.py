@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
-from deployer.models import Deployment, DeploymentQuerySet, LogLine, Target
+from deployer.models import LONGEST_REASON, Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.releases.reader.names import ENCODINGS
 from pages.forms import NamedField, RowsField
 from people.models import User
@@ -17,6 +17,7 @@ from people.rights import Person
 from people.roles import Action
 from projects.models import Project
 from servers.models import Environment, ServerGroup
+from servers.validators import validate_one_line
 
 
 class LaunchForm(forms.Form):
@@ -30,6 +31,8 @@ class LaunchForm(forms.Form):
     batches = forms.CharField(required=False, strip=True, max_length=200)
     max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
     confirm = forms.CharField(required=False, strip=True)
+    queue = forms.BooleanField(required=False)
+    override = forms.CharField(required=False, strip=True, max_length=LONGEST_REASON, validators=[validate_one_line])
 
     def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -26,7 +26,8 @@ from deployer.board.overview import (
     rows_of,
     seen,
 )
-from deployer.models import Deployment
+from deployer.gates.deciding import waiting_for
+from deployer.models import Deployment, Hold
 from deployer.playground import keeping
 from deployer.web.drawing import Viewer, drawn_once
 from deployer.web.first_steps import first_steps, next_step
@@ -203,21 +204,24 @@ def _rendered(user: User, row: Running, *, is_open: bool) -> _Row:
 
 def _activity(user: User, now: str, given: str) -> dict[str, Any]:
     own = Deployment.objects.reached_by(user)
-    active = own.active()
+    active = own.at_work()
     running = list(active.listed()[:RUNNING_SHOWN])
     recent = list(own.listed().ended()[:RECENT_SHOWN])
-    broken = own.newest().ended().filter(status__in=_BROKEN)
+    broken = own.exclude(status__in=Deployment.IN_LINE).newest().ended().filter(status__in=_BROKEN)
     offline = Server.objects.reached_by(user).filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE)
     unreached = list(offline.only("name", "last_checked_at", "connection_error")[:OFFLINE_SHOWN])
     failed = list(broken.listed().order_by("-finished_at")[:BROKEN_SHOWN])
     operable = {it.pk for it in [*running, *failed] if may(user, Action.OPERATE, it)}
     # What is asked for anew whenever it is polled, there is no news of: the steps to the first deployment.
-    is_new = not (running or recent)
+    is_new = not (running or recent or own.in_line().exists())
     query = {"seen": "" if is_new else now, "pass": given}
     return {
         "running": running,
         "operable": operable,
         "running_count": active.count(),
+        "waiting": list(waiting_for(user).listed()[:RUNNING_SHOWN]),
+        "in_line": list(own.in_line().exclude(pk__in=waiting_for(user).values("pk")).listed()[:RUNNING_SHOWN]),
+        "hold": Hold.objects.select_related("made_by").first(),
         "broken": failed,
         "more_broken": broken.count() - len(failed),
         "offline": unreached,

@@ -1,5 +1,6 @@
 """Choose what is launched, have it checked, launch it."""
 
+from dataclasses import replace
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
@@ -13,6 +14,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
 from deployer.launching.choice import with_release
+from deployer.launching.gated import foreseen
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, refusal_while_active
 from deployer.models import Deployment, Release
@@ -48,7 +50,8 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
                 form.add_error(refusal.field if refusal.field in form.fields else None, refusal.message)
                 blocking = refusal.blocking
     else:
-        form = LaunchForm(initial=_suggested(project, groups) | LaunchForm.chosen(request.GET), user=request.user)
+        chosen = _suggested(project, groups) | LaunchForm.chosen(request.GET)
+        form = LaunchForm(initial=chosen, user=request.user)
         in_the_way = refusal_while_active(project)
         if in_the_way.blocking:
             blocking, warning = in_the_way.blocking, in_the_way.message
@@ -87,7 +90,10 @@ def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
 
 def _typed(request: Request) -> dict[str, Any]:
     """The values of the launch form, valid or not."""
-    names = ("deployment_type", "branch", "release", "rebuild", "batches", "max_failures", "confirm")
+    names = (
+        *("deployment_type", "branch", "release", "rebuild", "batches", "max_failures", "confirm"),
+        *("queue", "override"),
+    )
     return {name: request.POST.get(name, "") for name in names} | {
         "server_groups": request.POST.getlist("server_groups")
     }
@@ -113,7 +119,19 @@ def _launch_page(
     context["is_long"] = is_long
     context["groups_addable"] = may(request.user, Action.EDIT, Place(project.environment))
     context["variables"] = project.variables.all()
+    context |= gates_before(request.user, project, form)
     return render(request, "deployer/launch.html", context | more)
+
+
+def gates_before(user: User, project: Project, form: LaunchForm) -> dict[str, Any]:
+    """What the gates would say of a launch as the form has it, and whether the user may set them aside."""
+    kind = str(form["deployment_type"].value() or Deployment.Type.FULL)
+    asked = LaunchRequest(project, [], kind, created_by=user)
+    version = form["release"].value()
+    if version and not asked.is_restart_only:
+        known = Release.objects.reached_by(user).deployable_to(project).filter(version=str(version)[:100])
+        asked = replace(asked, release=known.first())
+    return {"gates": foreseen(asked), "may_override": may(user, Action.ADMINISTER, project)}
 
 
 def _asked_for(user: User, project: Project, values: dict[str, Any]) -> LaunchRequest:
@@ -126,6 +144,8 @@ def _asked_for(user: User, project: Project, values: dict[str, Any]) -> LaunchRe
         rebuild=values["rebuild"],
         batches=values["batches"],
         max_failures=values["max_failures"],
+        queue=values["queue"],
+        override=values["override"],
     )
     return with_release(asked, values["release"]) if values["release"] and not asked.is_restart_only else asked
 

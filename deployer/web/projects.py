@@ -74,7 +74,7 @@ def project_builds(request: Request, pk: int) -> HttpResponse:
 def project_clear(request: Request, pk: int) -> HttpResponse:
     """Delete the project's caches; not under a build that uses them."""
     it = find(request.user, Project.objects, Action.EDIT, pk=pk)
-    if active := Deployment.objects.active().filter(project=it).first():
+    if active := Deployment.objects.at_work().filter(project=it).first():
         told = _("%(active)s has not ended and may use the caches of %(project)s: clear them afterwards.")
         messages.error(request, told % {"active": active, "project": it})
     else:

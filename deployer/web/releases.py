@@ -47,11 +47,13 @@ def release_list(request: Request, pk: int) -> HttpResponse:
             messages.success(request, _("Stored as release %s. Choose where to deploy it.") % release)
             chosen = {"type": Deployment.Type.FULL.value, "release": release.version}
             return redirect(f"{reverse('launch', args=[pk])}?{urlencode(chosen)}")
-    page = Paginator(project.releases.select_related("created_by"), RELEASES_PAGE).get_page(request.GET.get("page"))
+    releases = project.releases.select_related("created_by", "bad_by")
+    page = Paginator(releases, RELEASES_PAGE).get_page(request.GET.get("page"))
     live, previous = _places(project)
     context = {
         "project": project,
         "operable": may(request.user, Action.OPERATE, project),
+        "editable": may(request.user, Action.EDIT, project),
         "form": form,
         "page": page,
         "rows": [(release, live.get(release.version, []), previous.get(release.version, [])) for release in page],

@@ -19,11 +19,13 @@ from django.utils.translation import gettext as _
 
 from deployer import __version__
 from deployer.board.timings import Segment, phases_of, picture_of
+from deployer.gates import deciding
 from deployer.log import terminal
 from deployer.log.reading import LogRow
 from deployer.models import Deployment, Target
 from deployer.queue import sending
 from pages.times import clock
+from people.models import User
 from projects.commands.proof import Identity, Proof, proof_in_words
 
 register = template.Library()
@@ -40,6 +42,9 @@ _ICONS = {
     "pending": "waiting",
     "staged": "waiting",
     "paused": "paused",
+    "queued": "waiting",
+    "waiting": "lock",
+    "expired": "skipped",
 }
 _COLOURS = {
     "success": "success",
@@ -47,6 +52,9 @@ _COLOURS = {
     "interrupted": "failed",
     "cancelled": "cancelled",
     "paused": "paused",
+    "waiting": "paused",
+    "queued": "idle",
+    "expired": "idle",
 }
 
 #: Servers that a strip of them still shows one by one.
@@ -98,6 +106,12 @@ def favicon(state: str) -> str:
 def queue_is_lost() -> bool:
     """Whether the queue did not answer lately."""
     return sending.queue_is_lost()
+
+
+@register.simple_tag
+def number_that_waits_for(user: User) -> int:
+    """How many deployments wait for somebody's approval."""
+    return deciding.waiting_for(user).count()
 
 
 @register.simple_tag

@@ -148,6 +148,12 @@ def has_commit(mirror: str, commit: str, env: Mapping[str, str]) -> Script:
     return Script(f"git -C {quote(mirror)} cat-file -e {quote(f'{commit}^{{commit}}')} 2>/dev/null", env)
 
 
+def contains(mirror: str, newer: str, older: str, env: Mapping[str, str]) -> Script:
+    """Exit 0 where ``older`` is ``newer`` or on the way to it; another status where it is not, or one is not there."""
+    asked = f"merge-base --is-ancestor --end-of-options {quote(older)} {quote(newer)}"
+    return Script(f"git -C {quote(mirror)} {asked} 2>/dev/null", env)
+
+
 def fetch_commit(mirror: str, url: str, commit: str, env: Mapping[str, str]) -> Script:
     """Bring a commit that no branch and no tag leads to into the mirror."""
     return Script(f"git -C {quote(mirror)} fetch --quiet --no-tags -- {quote(url)} {quote(commit)}", env)

@@ -542,7 +542,7 @@ def test_a_launch_at_the_moment_in_which_its_server_is_deleted_says_so(monkeypat
         Server.objects.filter(pk=server.pk).delete()
         return accepted
 
-    monkeypatch.setattr("deployer.launching.launch.check_launch", found_a_moment_before)
+    monkeypatch.setattr("deployer.launching.gated.check_launch", found_a_moment_before)
     answer = operator.api("/deployments", {"project_id": project.pk, "server_group_ids": [group.pk]})
     assert answer.status_code == 409
     assert "was deleted while you were launching" in answer.json()["detail"]

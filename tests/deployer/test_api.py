@@ -73,6 +73,8 @@ def test_a_deployment_is_launched_as_the_tokens_user(caller: Caller, shop: Proje
         "created_at": deployment.created_at.isoformat(),
         "created_by": "ci",
         "launched_for": "",
+        "note": "",
+        "asks_approval": False,
         "release": None,
         "rollback_from": None,
         "retry_of": None,
@@ -347,7 +349,7 @@ def test_the_description_names_every_status_and_when_and_what_is_refused(caller:
     shapes = document["components"]["schemas"]
     fields = shapes["DeploymentShape"]["properties"]
     assert fields["status"]["enum"] == Deployment.Status.values
-    assert "Final, and never another one again: success, failed, cancelled." in fields["status"]["description"]
+    assert "Final, and never another one again: success, failed, cancelled, expired." in fields["status"]["description"]
     assert shapes["LogLineShape"]["properties"]["level"]["enum"] == LogLine.Level.values
     moments = [("DeploymentShape", "created_at"), ("LogLineShape", "timestamp"), ("ReleaseShape", "created_at")]
     for shape, name in moments:

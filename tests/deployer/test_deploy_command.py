@@ -25,6 +25,7 @@ FIELDS = [
     "created_at", "created_by", "release", "rollback_from", "retry_of", "paused_at", "environment", "targets",
     "trigger", "server_group_ids", "server_groups", "started_at", "finished_at", "is_over", "is_paused",
     "cancel_requested_at", "force_requested_at", "url", "launched_for",
+    "note", "asks_approval",
 ]  # fmt: skip
 TARGET_FIELDS = [
     "server", "status", "exit_code", "error", "proof", "release_before", "release_after",
@@ -120,7 +121,7 @@ def test_json_is_one_object_and_everything_else_goes_to_standard_error(shop: Pro
 
 @pytest.mark.parametrize(
     ("end", "exit_status"),
-    [(Status.SUCCESS, 0), (Status.FAILED, 1), (Status.CANCELLED, 3), (Status.INTERRUPTED, 4)],
+    [(Status.SUCCESS, 0), (Status.FAILED, 1), (Status.CANCELLED, 3), (Status.INTERRUPTED, 4), (Status.EXPIRED, 5)],
 )
 def test_wait_prints_the_log_and_exits_by_how_it_ended(
     shop: Project, start: Start, end: Deployment.Status, exit_status: int

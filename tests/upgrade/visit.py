@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ def visit() -> dict[str, Any]:
     from django.test import Client
     from django.urls import reverse
 
-    from deployer.models import Deployment, Release
+    from deployer.models import Deployment, Freeze, GateRule, Release
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
     from people.models import Team, User
@@ -42,6 +43,10 @@ def visit() -> dict[str, Any]:
         person=User.objects.get(username=USER),
         robot=User.objects.create_user("robot", is_service=True),
         team=Team.objects.create(name="team"),
+        # Later than these rows: no deployment waited then, and nothing stood before one.
+        waiting=Deployment.objects.get(finished_at=None),
+        rule=GateRule.objects.create(environment="development", needs_approval=True),
+        freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
     )
     addresses = {name: address_of(name, cast(World, rows)) for name in PAGES}
     for it in Deployment.objects.all():

@@ -38,8 +38,8 @@ _NAMED = 20  # known names that a refusal lists
 class Command(WatchingCommand):
     summary = gettext_lazy(
         "Launch a deployment. With --wait, print its log as it comes and exit with 0 success, 1 failed, 2 refused, 3 "
-        "cancelled, 4 interrupted. With --check, launch nothing: check on every server whether the deployment can "
-        "work, and exit with 0 no errors, 1 errors found, 2 refused."
+        "cancelled, 4 interrupted, 5 expired. With --check, launch nothing: check on every server whether the "
+        "deployment can work, and exit with 0 no errors, 1 errors found, 2 refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -81,6 +81,7 @@ class Command(WatchingCommand):
         parser.add_argument(
             "--max-failures", type=_count, metavar="N", help=_("instead of the project's failure budget")
         )
+        self.add_gates(parser)
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         super().add_arguments(parser)
 
@@ -119,6 +120,8 @@ class Command(WatchingCommand):
             rebuild=options["rebuild"],
             batches=options["batches"],
             max_failures=options["max_failures"],
+            queue=options["queue"],
+            override=options["override"],
         )
         version = options["release"] or options["rollback_to"]
         if options["encoding"] and not options["package"]:

@@ -1,5 +1,7 @@
 """``manage.py retry ID``: launch the same again for the servers that did not succeed, as the button does."""
 
+from typing import Any
+
 from django.utils.translation import gettext_lazy
 
 from deployer.launching.again import retry_failed
@@ -12,5 +14,5 @@ class Command(LaunchAgain):
         "Launch a deployment again, for the servers that did not succeed: the same type, the same commit or release."
     )
 
-    def launch_from(self, earlier: Deployment) -> Deployment:
-        return retry_failed(earlier, **self.launcher)
+    def launch_from(self, earlier: Deployment, **chosen: Any) -> Deployment:
+        return retry_failed(earlier, **self.launcher, **chosen)

@@ -1,0 +1,130 @@
+"""Who may let a deployment through, and what they decide: approve, reject, override."""
+
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from deployer.gates.digest import Content
+from deployer.models import Approval, Deployment, DeploymentQuerySet
+from people.models import User
+from people.record import Act, actor, record
+from people.rights import Person, insist, may
+from people.roles import EVERYWHERE, Action
+from servers.sentences import as_stored
+
+
+class CannotDecideError(Exception):
+    """A decision that somebody may not make, or that is not asked for any more: a sentence."""
+
+
+def waiting_for(user: Person) -> DeploymentQuerySet:
+    """The deployments that this person may approve, or reject."""
+    if not isinstance(user, User) or not user.is_active or user.is_service or user.acting_token is not None:
+        return Deployment.objects.none()
+    teams = user.teams.through.objects.filter(user=user).values("team")
+    asked = Deployment.asked_teams.through.objects.filter(team__in=teams).values("deployment")
+    operable = Deployment.objects.reached_by(user, Action.OPERATE).order_by().values("pk")
+    waiting = Deployment.objects.in_line().filter(asks_approval=True)
+    others = waiting.exclude(created_by=user).exclude(launched_for=user.get_username())
+    return others.filter(Q(pk__in=asked) | Q(asked_teams=None, pk__in=operable))
+
+
+def objection(user: User, it: Deployment) -> str:
+    """Why this person does not decide about this deployment; empty if they may."""
+    if not (it.is_in_line and it.asks_approval):
+        return _("Deployment #%d does not wait for an approval.") % it.pk
+    if user.acting_token is not None or user.is_service:
+        return _("Only people approve: no token and no service account does.")
+    if user.get_username() in {it.launched_by, it.launched_for} or it.created_by_id == user.pk:
+        return _("Somebody else has to approve what you have launched.")
+    if not waiting_for(user).filter(pk=it.pk).exists():
+        if it.asked_teams.exists():
+            names = ", ".join(team.name for team in it.asked_teams.all())
+            return _("Only members of %s approve this.") % names
+        return _("Only people who may launch it approve it.")
+    return ""
+
+
+def approve(it: Deployment, user: User, reason: str = "") -> None:
+    """Let it through as it is now. Raises `CannotDecideError`."""
+    _decide(it, user, Approval.Decision.APPROVED, reason)
+
+
+def reject(it: Deployment, user: User, reason: str) -> None:
+    """End it. Raises `CannotDecideError`."""
+    if not reason:
+        raise CannotDecideError(_("Say why it is rejected."))
+    with transaction.atomic():
+        _decide(it, user, Approval.Decision.REJECTED, reason)
+        with as_stored():
+            why = _("Rejected by %(who)s: %(reason)s") % {"who": user, "reason": reason}
+        it.end_in_line(Deployment.Status.CANCELLED, why)
+
+
+def override(it: Deployment, user: User | None, reason: str, login: str = "") -> None:
+    """Set the gates before it aside; as an admin of its place, or without a user by whoever has the data folder.
+
+    Raises `CannotDecideError`, `NotAllowedError`.
+    """
+    need_override(it, user, reason)
+    if not it.is_in_line:
+        raise CannotDecideError(_("Deployment #%d does not wait at a gate.") % it.pk)
+    with transaction.atomic():
+        record_override(it, user, reason, login)
+
+
+def need_override(thing: Deployment, user: User | None, reason: str) -> None:
+    """Raises as `override` does."""
+    if user is not None:
+        if user.acting_token is not None or user.is_service:
+            raise CannotDecideError(_("Only people override a gate: no token and no service account does."))
+        insist(user, Action.ADMINISTER, thing)
+    if not reason:
+        raise CannotDecideError(_("Say why the gates are overridden."))
+
+
+def record_override(it: Deployment, user: User | None, reason: str, login: str = "") -> None:
+    """Write down that the gates before it are set aside."""
+    values = {"decided_by": user, "decided_for": "" if user else login or _("the machine")}
+    Approval.objects.create(
+        deployment=it, digest=Content.of(it).digest(), decision=Approval.Decision.OVERRIDDEN, reason=reason, **values
+    )
+    record(actor(), Act.OVERRODE, it, note=reason)
+
+
+def may_override(user: Person, it: Deployment) -> bool:
+    """Whether this person may set the gates before it aside."""
+    is_person = isinstance(user, User) and user.acting_token is None and not user.is_service
+    return is_person and may(user, Action.ADMINISTER, it)
+
+
+def may_hold(user: Person) -> bool:
+    """Whether this person may put everything on hold, and lift that."""
+    return may(user, Action.ADMINISTER, EVERYWHERE)
+
+
+def _decide(it: Deployment, user: User, decision: Approval.Decision, reason: str) -> None:
+    with transaction.atomic():
+        # Of two who decide at once, one sees what the other has decided.
+        rows = Deployment.objects.in_line().filter(pk=it.pk, asks_approval=True)
+        locked = rows.select_for_update(of=("self",)).select_related("project", "created_by", "release").first()
+        if why := objection(user, locked or it):
+            raise CannotDecideError(why)
+        if locked is None:
+            raise CannotDecideError(_("Deployment #%d does not wait for an approval.") % it.pk)
+        Approval.objects.create(
+            deployment=it, digest=Content.of(locked).digest(), decision=decision, reason=reason, decided_by=user
+        )
+        act = Act.APPROVED if decision == Approval.Decision.APPROVED else Act.REJECTED
+        record(actor(), act, it, note=reason)
+        locked.asks_approval = it.asks_approval = False
+        Deployment.objects.filter(pk=it.pk).update(asks_approval=False)
+
+
+def make_void(it: Deployment, now: datetime | None = None) -> bool:
+    """Take back what was approved: it is no longer what would happen. Says whether anything was."""
+    given = it.approvals.filter(void_at=None, decision=Approval.Decision.APPROVED)
+    return given.update(void_at=now or timezone.now()) > 0
