@@ -413,6 +413,7 @@ DEPLOYER_OIDC_CLIENT_ID = given.text("DEPLOYER_OIDC_CLIENT_ID")
 DEPLOYER_OIDC_CLIENT_SECRET = given.text("DEPLOYER_OIDC_CLIENT_SECRET")
 #: What the button of the login calls it.
 DEPLOYER_OIDC_NAME = given.text("DEPLOYER_OIDC_NAME") or urlsplit(DEPLOYER_OIDC_ISSUER).hostname or ""
+DEPLOYER_OIDC_SCOPES = given.text("DEPLOYER_OIDC_SCOPES", "openid profile email").split()
 #: The claim that lists somebody's groups.
 DEPLOYER_OIDC_GROUPS_CLAIM = given.text("DEPLOYER_OIDC_GROUPS_CLAIM", "groups")
 #: Whether the provider's word about an e-mail address makes somebody the user of this site with that address.
@@ -514,7 +515,7 @@ ACCOUNT_FORMS = {"login": "people.sign_in.SignInForm"}
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = True
 #: Passwords are counted by people.sign_in; this is for codes of a second factor, after a right password.
-ACCOUNT_RATE_LIMITS = {"login": "", "login_failed": "5/5m/key,100/1d/key"}
+ACCOUNT_RATE_LIMITS = {"login": "", "reauthenticate": "", "login_failed": "5/5m/key,100/1d/key"}
 MFA_ADAPTER = "people.factors.FactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes", "webauthn"]
 MFA_TOTP_ISSUER = "deployer"

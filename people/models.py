@@ -84,9 +84,7 @@ class Team(models.Model):
         max_length=200,
         blank=True,
         validators=[_LINE],
-        help_text=_(
-            "Whoever signs in through the provider and is in this group there is a member."
-        ),
+        help_text=_("Whoever signs in through the provider and is in this group there is a member."),
     )
 
     class Meta:

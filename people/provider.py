@@ -82,7 +82,10 @@ class ProviderAdapter(DefaultSocialAccountAdapter):
                 name=settings.DEPLOYER_OIDC_NAME,
                 client_id=settings.DEPLOYER_OIDC_CLIENT_ID,
                 secret=settings.DEPLOYER_OIDC_CLIENT_SECRET,
-                settings={"server_url": settings.DEPLOYER_OIDC_ISSUER.rstrip("/")},
+                settings={
+                    "server_url": settings.DEPLOYER_OIDC_ISSUER.rstrip("/"),
+                    "scope": settings.DEPLOYER_OIDC_SCOPES,
+                },
             )
         ]
 

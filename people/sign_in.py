@@ -113,9 +113,7 @@ class SignInAdapter(DefaultAccountAdapter):
 
     error_messages: ClassVar = {
         **DefaultAccountAdapter.error_messages,
-        "username_password_mismatch": gettext_lazy(
-            "The user name or the password is wrong. Capital letters count."
-        ),
+        "username_password_mismatch": gettext_lazy("The user name or the password is wrong. Capital letters count."),
     }
 
     def get_client_ip(self, request: HttpRequest) -> str:
