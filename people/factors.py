@@ -64,7 +64,7 @@ class FactorAdapter(DefaultMFAAdapter):
     def generate_authenticator_name(self, user: Any, _type: Any) -> str:
         """A name for a passkey that was given none."""
         count = Authenticator.objects.filter(user_id=user.pk, type=Authenticator.Type.WEBAUTHN).count()
-        return _("Passkey %d") % (count + 1)
+        return str(_("Passkey %d") % (count + 1))
 
 
 def names_of(user: User) -> list[str]:

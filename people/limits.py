@@ -55,6 +55,12 @@ class Limit:
         ratelimit.clear(request, app=_APP, action=self.name, config=self._config, key=self.of)
 
 
+#: Failures of strangers that the record takes: what they write is never taken out again.
+RECORDED_FAILURES = Limit("recorded-failures", 500, 83, of="")
+#: Ways to the provider and back from one address: each makes this site ask it something.
+PROVIDER = Limit("provider", 60, 5)
+
+
 def wait(request: HttpRequest | None, limits: Sequence[Limit]) -> float:
     """The longest of their waits. Whoever has to wait only reads: a stranger who goes on keeps no lock."""
     return max((limit.wait(request) for limit in limits), default=0.0)

@@ -30,6 +30,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 from requests import RequestException
 
+from people.limits import PROVIDER, RECORDED_FAILURES, take
 from people.models import ProviderMembership, Team, User
 from people.record import Act, Actor, BeforeAll, Thing, changes, record, snapshot
 
@@ -130,7 +131,8 @@ class ProviderAdapter(DefaultSocialAccountAdapter):
 
 @contextmanager
 def understood(request: HttpRequest) -> Iterator[None]:
-    """What goes wrong between us and the provider ends at the login, with a sentence."""
+    """What goes wrong between us and the provider ends at the login, with a sentence. Raises `TooManyError`."""
+    take(request, [PROVIDER])
     try:
         yield
     except (RequestException, OAuth2Error, ImproperlyConfigured, KeyError, TypeError, ValueError) as error:
@@ -140,7 +142,8 @@ def understood(request: HttpRequest) -> Iterator[None]:
 def _refuse(request: HttpRequest, why: str, error: Exception | None = None) -> None:
     """Record it and lead back to the login; raises `ImmediateHttpResponse`."""
     kind = {"error": type(error).__name__} if error is not None else None
-    record(Actor.of_request(request), Act.SIGN_IN_FAILED, Thing("user"), after=kind, note=why)
+    if RECORDED_FAILURES.consume(request):
+        record(Actor.of_request(request), Act.SIGN_IN_FAILED, Thing("user"), after=kind, note=why)
     messages.error(
         request, _("Signing in through the provider did not work. Administrators find the reason in the record.")
     )

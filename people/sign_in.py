@@ -26,7 +26,7 @@ from django.utils.translation import gettext_lazy, gettext_noop
 
 from people.fingerprints import fingerprint
 from people.hashing import BusyError
-from people.limits import Limit, TooManyError, give_back, take
+from people.limits import RECORDED_FAILURES, Limit, TooManyError, give_back, take
 from people.models import User
 from people.origin import client_address, neighbourhood
 from people.record import Act, Actor, Thing, actor, record
@@ -36,8 +36,6 @@ _SALT = "people.browser"
 _COOKIE_LASTS = 400 * 24 * 3600
 #: People of one browser that its cookie names, the last ones.
 _PEOPLE = 5
-#: Failures that the record takes.
-_RECORDED_FAILURES = Limit("recorded-failures", 500, 83, of="")
 
 
 @dataclass(frozen=True)
@@ -209,7 +207,7 @@ def _note_failure(credentials: dict[str, Any], request: HttpRequest | None = Non
 
     A user name that nobody has may be a password in the wrong box: it is recorded as a secret is.
     """
-    if request is None or not _RECORDED_FAILURES.consume(request):
+    if request is None or not RECORDED_FAILURES.consume(request):
         return
     name = str(credentials.get("username", ""))
     user = User.objects.filter(username=name).first()

@@ -60,7 +60,7 @@ ROOMS["people"] = {
     "limits": {"hashing"},
     "sign_in": {"models", "origin", "hashing", "limits", "fingerprints", "record"},
     "factors": {"accounts", "models", "record", "rights", "roles", "sealing", "sessions"},
-    "provider": {"models", "record"},
+    "provider": {"limits", "models", "record"},
 }
 _MACHINES = {"binding", "errors", "fields", "hosts", "keys", "models", "pauses", "sentences", "shell", "validators"}
 ROOMS["servers"] = {

@@ -49,7 +49,7 @@ def log_out(page: Page) -> None:
 
 
 def code_of(secret: str) -> str:
-    return format_hotp_value(hotp_value(secret, [*yield_hotp_counters_from_time()][1]))
+    return str(format_hotp_value(hotp_value(secret, [*yield_hotp_counters_from_time()][1])))
 
 
 def confirm(page: Page) -> None:

@@ -49,7 +49,7 @@ def test_whoever_comes_for_the_first_time_is_a_user_without_any_right(idp: Provi
     user = signed_in(client)
     assert user is not None
     assert (user.username, user.email, user.has_usable_password()) == ("ann", "ann@example.com", False)
-    assert not (user.is_superuser or user.is_staff)
+    assert (user.is_superuser, user.is_staff) == (False, False)
     assert not may(user, Action.SEE, Place("staging"))
     acts = [*Entry.objects.order_by("pk").values_list("act", "user_name", "name")]
     assert acts[:2] == [("created", "ann", "ann"), ("signed_in", "ann", "ann")]
@@ -184,6 +184,12 @@ def test_a_sign_in_that_was_cancelled_or_made_up_lets_nobody_in(idp: Provider, c
     other.get(good)
     assert signed_in(other) is None, "the state is of another browser"
     assert not User.objects.exists()
+
+
+def test_strangers_fill_neither_the_record_nor_the_provider(idp: Provider, client: Client) -> None:
+    got = [client.get("/login/provider/callback/?code=x").status_code for _number in range(70)]
+    assert (got[0], got.count(302), got[-1]) == (302, 60, 429)
+    assert Entry.objects.filter(act="sign_in_failed").count() == 60
 
 
 @pytest.mark.parametrize("query", ["?process=connect", "?process=redirect&next=/projects/", "?scope=admin&action=x"])

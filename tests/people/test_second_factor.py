@@ -28,7 +28,7 @@ PASSWORD = "correct horse"
 
 def code_of(secret: str) -> str:
     """What an app shows now."""
-    return format_hotp_value(hotp_value(secret, [*yield_hotp_counters_from_time()][1]))
+    return str(format_hotp_value(hotp_value(secret, [*yield_hotp_counters_from_time()][1])))
 
 
 def wrong_code(secret: str) -> str:
