@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.sessions.models import Session as Stored
+from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from deployer.settings import oidc_issuer
 from people.entries import Entry
 from people.models import Grant, Team, User
 from people.rights import may
@@ -225,6 +227,21 @@ def test_without_a_provider_there_are_no_addresses_of_one(client: Client) -> Non
     assert client.get("/login/provider/").status_code == 404
     assert client.get("/login/provider/callback/").status_code == 404
     assert "provider" not in client.get(reverse("login")).content.decode()
+
+
+def test_an_issuer_is_an_address_that_nobody_listens_to() -> None:
+    for good in ("", "https://id.example.com", "https://id.example.com/realms/a/", "http://localhost:8080"):
+        assert oidc_issuer(good) == good
+    wrong = [
+        "http://id.example.com",
+        "id.example.com",
+        "https://",
+        "https://a:b@id.example.com",
+        "https://id.example/?a=b",
+    ]
+    for text in wrong:
+        with pytest.raises(ImproperlyConfigured, match="DEPLOYER_OIDC_ISSUER must be"):
+            oidc_issuer(text)
 
 
 ALLAUTHS = [

@@ -13,6 +13,7 @@ from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from deployer.keyring import census, places, prepare_keys, rotate
@@ -286,6 +287,17 @@ def test_nothing_is_done_in_production_before_it_is_set_up_and_all_is_after(sett
     client.post(reverse("logout"))
     client, _secret, _codes = with_app(user)
     assert client.get(deployment.get_absolute_url()).status_code == 200
+
+
+def test_a_poll_with_a_good_pass_is_one_query_where_a_factor_is_demanded(settings: Any) -> None:
+    settings.DEPLOYER_SECOND_FACTOR = "production"
+    deployment = make_deployment(make_project(), make_group(make_server()))
+    client, _secret, _codes = with_app(make_user("ann"))
+    poll = re.search(r'hx-get="([^"]*pass=[^"]*)"', client.get(deployment.get_absolute_url()).content.decode())
+    assert poll is not None
+    with CaptureQueriesContext(connection) as asked:
+        client.get(poll[1].replace("&amp;", "&"))
+    assert len(asked) == 1, [query["sql"] for query in asked]
 
 
 def test_a_token_owes_no_second_factor(settings: Any) -> None:
