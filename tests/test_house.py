@@ -143,6 +143,7 @@ ROOMS["deployer"] = {
 
 #: Library: the files and folders that may import it. Everybody else asks those.
 DOORS = {
+    "allauth": ["people/"],
     "paramiko": ["servers/ssh/"],
     "rq": ["deployer/queue/"],
     "django_rq": ["deployer/queue/"],
