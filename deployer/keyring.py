@@ -24,6 +24,7 @@ from django.utils.translation import gettext as _
 
 from deployer.host.keyfiles import new_encryption_key, read_or_make
 from deployer.models import EncryptionKey
+from people.factors import SEALED
 from servers.fields import Sealed, encrypted_fields
 
 logger = logging.getLogger(__name__)
@@ -185,15 +186,44 @@ class Place:
         return rows.update(**{self.name: Sealed(new)}) == 1
 
 
+@dataclass(frozen=True)
+class FactorPlace(Place):
+    """The sealed secrets of second factors of one kind, which stand under ``name`` in their data."""
+
+    kind: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.model._meta.label}.data.{self.name} ({self.kind})"
+
+    @property
+    def _rows(self) -> "models.QuerySet[Any]":
+        return self.model._base_manager.using(self.using).filter(type=self.kind).order_by("pk")
+
+    @property
+    def _stored(self) -> "models.QuerySet[Any, tuple[Any, str]]":
+        rows: models.QuerySet[Any, tuple[Any, str]] = self._rows.values_list("pk", f"data__{self.name}")
+        return rows
+
+    def replace(self, pk: Any, old: str, new: str) -> bool:
+        row = self._rows.select_for_update().filter(pk=pk).first()
+        if row is None or row.data.get(self.name) != old:
+            return False
+        return bool(self._rows.filter(pk=pk).update(data=row.data | {self.name: new}))
+
+
 def places(using: str = DEFAULT_DB_ALIAS) -> list[Place]:
-    """Every encrypted field of every model whose table is there."""
+    """Every encrypted field of every model whose table is there, and the secrets of second factors."""
     tables = set(connections[using].introspection.table_names())
-    return [
+    found = [
         Place(model, name, using)
         for model in apps.get_models()
         if model._meta.db_table in tables
         for name in encrypted_fields(model)
     ]
+    factor = apps.get_model("mfa", "Authenticator")
+    if factor._meta.db_table in tables:
+        found += [FactorPlace(factor, name, using, kind) for kind, name in SEALED.items()]
+    return found
 
 
 @dataclass

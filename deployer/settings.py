@@ -118,6 +118,20 @@ def networks(value: str) -> list[IPv4Network | IPv6Network]:
         ) from error
 
 
+def oidc_issuer(value: str) -> str:
+    """The address by which an OpenID Connect provider calls itself; raises `ImproperlyConfigured`."""
+    parts = urlsplit(value)
+    is_safe = parts.scheme == "https" or (
+        parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    )
+    if value and (not is_safe or not parts.netloc or parts.query or parts.fragment or "@" in parts.netloc):
+        raise ImproperlyConfigured(
+            "DEPLOYER_OIDC_ISSUER must be the provider's own address, as its .well-known/openid-configuration has it "
+            f"under issuer, and begin with https://, not {value!r}."
+        )
+    return value
+
+
 def record_file(value: str) -> str:
     """The file that entries of the record are added to, in a folder that is there; raises `ImproperlyConfigured`."""
     if (value and not (Path(value).is_absolute() and Path(value).parent.is_dir())) or Path(value or "/x").is_dir():
@@ -391,6 +405,22 @@ DEPLOYER_TRUSTED_PROXIES = networks(
 DEPLOYER_RECORD_FILE = record_file(given.text("DEPLOYER_RECORD_FILE"))
 DEPLOYER_RECORD_SYSLOG = syslog_address(given.text("DEPLOYER_RECORD_SYSLOG"))
 
+#: Who must have a second factor: nobody; whoever may act in production, before they can do anything; everybody.
+DEPLOYER_SECOND_FACTOR = given.one_of("DEPLOYER_SECOND_FACTOR", "off", "production", "everybody")
+#: A provider that people sign in with, beside the passwords of this site; empty: there is none.
+DEPLOYER_OIDC_ISSUER = oidc_issuer(given.text("DEPLOYER_OIDC_ISSUER"))
+DEPLOYER_OIDC_CLIENT_ID = given.text("DEPLOYER_OIDC_CLIENT_ID")
+DEPLOYER_OIDC_CLIENT_SECRET = given.text("DEPLOYER_OIDC_CLIENT_SECRET")
+#: What the button of the login calls it.
+DEPLOYER_OIDC_NAME = given.text("DEPLOYER_OIDC_NAME") or urlsplit(DEPLOYER_OIDC_ISSUER).hostname or ""
+DEPLOYER_OIDC_SCOPES = given.text("DEPLOYER_OIDC_SCOPES", "openid profile email").split()
+#: The claim that lists somebody's groups.
+DEPLOYER_OIDC_GROUPS_CLAIM = given.text("DEPLOYER_OIDC_GROUPS_CLAIM", "groups")
+#: Whether the provider's word about an e-mail address makes somebody the user of this site with that address.
+DEPLOYER_OIDC_TRUST_EMAIL = given.yes_or_no("DEPLOYER_OIDC_TRUST_EMAIL", default="no")
+if bool(DEPLOYER_OIDC_ISSUER) != bool(DEPLOYER_OIDC_CLIENT_ID):
+    raise ImproperlyConfigured("DEPLOYER_OIDC_ISSUER and DEPLOYER_OIDC_CLIENT_ID belong together: set both or none.")
+
 DEBUG = False
 ALLOWED_HOSTS = [name.strip() for name in given.text("DEPLOYER_ALLOWED_HOSTS").split(",") if name.strip()] or sorted(
     {"localhost", "127.0.0.1", "[::1]", DEPLOYER_BIND[0]} - {"0.0.0.0", "[::]"}  # noqa: S104 (left out, not bound)
@@ -401,6 +431,11 @@ WSGI_APPLICATION = "deployer.wsgi.application"
 
 INSTALLED_APPS = [
     "people.apps.GuardedAdminConfig",
+    "allauth",  # before people, who take out of the admin what it puts there
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "people",  # before Django's own users: it has their command that changes a password
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -431,7 +466,9 @@ MIDDLEWARE = [
     "deployer.web.uploads.BodyGate",  # before the CSRF check, which parses a form
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "people.preferences.PreferencesMiddleware",
+    "people.factors.FactorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -471,6 +508,24 @@ PASSWORD_HASHERS = [
     "people.hashing.OneAtATimeArgon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
+# Signing in is done by django-allauth, with the addresses in people/urls.py and no others.
+AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
+ACCOUNT_ADAPTER = "people.sign_in.SignInAdapter"
+ACCOUNT_FORMS = {"login": "people.sign_in.SignInForm"}
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SESSION_REMEMBER = True
+#: Passwords are counted by people.sign_in; this is for codes of a second factor, after a right password.
+ACCOUNT_RATE_LIMITS = {"login": "", "reauthenticate": "", "login_failed": "5/5m/key,100/1d/key"}
+MFA_ADAPTER = "people.factors.FactorAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes", "webauthn"]
+MFA_TOTP_ISSUER = "deployer"
+MFA_TOTP_TOLERANCE = 1
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+SOCIALACCOUNT_ADAPTER = "people.provider.ProviderAdapter"
+#: The login's button is a link: a form that ends at another site is refused by our content security policy.
+SOCIALACCOUNT_LOGIN_ON_GET = True
+SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"OAUTH_PKCE_ENABLED": True}}
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
@@ -495,6 +550,12 @@ CONTENT_SECURITY_POLICY = {
         "form-action": [SELF],
         "frame-ancestors": [NONE],
     }
+}
+
+#: What has to hold for all web processes is kept in the database; the other cache is each process's own.
+CACHES = {
+    "default": {"BACKEND": "people.counting.CountsCache"},
+    "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
 }
 
 # --- mail ------------------------------------------------------------------------------------------

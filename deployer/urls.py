@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from django.contrib import admin
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, include, path
 
 from deployer.api.endpoints import api
@@ -27,7 +27,6 @@ from deployer.web import (
     servers,
 )
 from people.access import superusers_only
-from people.sign_in import SignInForm
 
 
 def for_superusers(module: str) -> tuple[list[URLPattern], str]:
@@ -81,7 +80,6 @@ urlpatterns = [
     path("playground/", playground.playground_page, name="playground"),
     path("playground/make/", playground.playground_make, name="playground_make"),
     path("playground/remove/", playground.playground_remove, name="playground_remove"),
-    path("login/", LoginView.as_view(redirect_authenticated_user=True, authentication_form=SignInForm), name="login"),
     path("record/", record.record_page, name="record"),
     path("record/export/", record.record_export, name="record_export"),
     path("logout/", LogoutView.as_view(), name="logout"),

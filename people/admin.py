@@ -4,6 +4,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+from allauth.account.decorators import secure_admin_login
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
@@ -19,9 +23,12 @@ from people.models import ApiToken, User
 from people.record import saving
 from people.recorded_admin import RecordedAdmin
 from people.refusals import RefusedError
-from people.sign_in import AdminSignInForm
 
-admin.site.login_form = AdminSignInForm
+#: The admin has no login of its own: the site's counts tries, and asks for the second factor.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+# What django-allauth keeps is looked after on people's pages, and secrets are among it.
+for _model in (EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator):
+    admin.site.unregister(_model)
 
 
 class SuperusersAdmin(admin.ModelAdmin[Any]):

@@ -13,7 +13,8 @@ class PeopleConfig(AppConfig):
 
     def ready(self) -> None:
         """Sign-ins are noted from now on, whoever asks for one."""
-        import_module("people.sessions")
+        for module in ("people.sessions", "people.sign_in", "people.factors", "people.provider"):
+            import_module(module)
 
 
 class GuardedAdminConfig(admin_apps.AdminConfig):

@@ -1,91 +1,84 @@
-"""Counts of failures that are forgotten with time, in the database: one for all web processes, and after a restart."""
+"""Django's cache in the database: counts of tries, one for all web processes, that outlive a restart.
+
+Values are kept as JSON: what is read back can be no more than text, numbers and lists, whoever has written it. Whoever
+only looks takes no lock.
+"""
 
 import random
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from django.db import transaction
-from django.db.models import F
-from django.db.models.functions import Greatest
+from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from people.models import FailureCount
-
-#: After this long, every count has been forgotten as a whole.
-FORGOTTEN_AFTER = timedelta(hours=2)
-#: Strangers make rows: never more than these are kept, the newest.
+#: Strangers make rows: never more than these are kept, those that last longest.
 MOST_ROWS = 20_000
-#: One in so many counts looks for what can be deleted.
+#: One in so many writes looks for what can be deleted.
 _SWEEP = 50
+#: For how long something is kept that was to be kept for ever.
+_LONG = timedelta(days=3650)
 
 
-@dataclass(frozen=True)
-class Bound:
-    """What is counted: ``most`` at once, of which one is forgotten every ``seconds``. ``of`` is whom it is about."""
+class CountsCache(BaseCache):
+    """A cache for small values, such as those by which django-allauth counts."""
 
-    most: int
-    seconds: float
-    of: tuple[str, ...]
+    def __init__(self, _location: str, params: dict[str, Any]) -> None:
+        super().__init__(params)
 
-    @property
-    def key(self) -> str:
-        """The row's name, from which nobody learns what was typed as a user name."""
-        return salted_hmac("people.counting", "\0".join(self.of), algorithm="sha256").hexdigest()
+    def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
+        rows = _rows().filter(pk=self._name(key, version), until__gt=timezone.now())
+        return next(iter(rows.values_list("value", flat=True)), default)
 
-    def level(self, row: FailureCount, now: datetime) -> float:
-        """What is left of a count by now."""
-        return max(0.0, row.level - max(0.0, (now - row.at).total_seconds()) / self.seconds)
+    def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        name, row = self._name(key, version), {"value": value, "until": self._until(timeout)}
+        former = _rows().filter(pk=name).values_list("until", flat=True).first()
+        if former is not None:
+            is_over = former <= timezone.now()
+            return is_over and bool(_rows().filter(pk=name, until=former).update(**row))
+        try:
+            with transaction.atomic():
+                _rows().create(pk=name, **row)
+        except IntegrityError:
+            return False
+        return True
 
-    def wait(self, row: FailureCount, now: datetime) -> float:
-        """Seconds until one more may be counted; 0 where it may be now."""
-        return max(0.0, (self.level(row, now) + 1 - self.most) * self.seconds)
+    def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
+        row = _rows().model(pk=self._name(key, version), value=value, until=self._until(timeout))
+        _rows().bulk_create([row], update_conflicts=True, unique_fields=["key"], update_fields=["value", "until"])
+        if random.randrange(_SWEEP) == 0:  # noqa: S311 (no secret)
+            sweep(timezone.now())
 
+    def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
+        rows = _rows().filter(pk=self._name(key, version), until__gt=timezone.now())
+        return bool(rows.update(until=self._until(timeout)))
 
-def count(bounds: Iterable[Bound]) -> float:
-    """Count one more of each and give 0; or count nothing, and give the seconds until there is room in all of them.
+    def delete(self, key: str, version: int | None = None) -> bool:
+        return bool(_rows().filter(pk=self._name(key, version)).delete()[0])
 
-    Whoever is refused only reads: a stranger who goes on keeps no lock.
-    """
-    by_key = {bound.key: bound for bound in sorted(bounds, key=lambda it: it.key)}
-    now = timezone.now()
-    there = FailureCount.objects.filter(key__in=by_key)
-    if wait := _longest(by_key, there, now):
-        return wait
-    with transaction.atomic():
-        FailureCount.objects.bulk_create(
-            [FailureCount(key=key, level=0, at=now) for key in by_key], ignore_conflicts=True
-        )
-        rows = list(there.select_for_update().order_by("key"))
-        if wait := _longest(by_key, rows, now):
-            return wait
-        for row in rows:
-            row.level, row.at = by_key[row.key].level(row, now) + 1, now
-        FailureCount.objects.bulk_update(rows, ["level", "at"])
-    if random.randrange(_SWEEP) == 0:  # noqa: S311 (no secret)
-        sweep(now)
-    return 0.0
+    def clear(self) -> None:
+        _rows().delete()
 
+    def _name(self, key: str, version: int | None) -> str:
+        """The row's name, from which nobody learns an address, or what was typed as a user name."""
+        return salted_hmac("people.counting", self.make_key(key, version), algorithm="sha256").hexdigest()
 
-def take_back(bounds: Iterable[Bound]) -> None:
-    """Take one off each, which was counted and did not fail."""
-    keys = [bound.key for bound in bounds]
-    FailureCount.objects.filter(key__in=keys).update(level=Greatest(F("level") - 1, 0.0))
-
-
-def forget(bound: Bound) -> None:
-    """Begin again at nothing."""
-    FailureCount.objects.filter(key=bound.key).delete()
+    def _until(self, timeout: Any) -> datetime:
+        end = self.get_backend_timeout(timeout)
+        return timezone.now() + _LONG if end is None else datetime.fromtimestamp(end, UTC)
 
 
 def sweep(now: datetime) -> None:
-    """Delete what is forgotten, and the oldest of too many."""
-    FailureCount.objects.filter(at__lt=now - FORGOTTEN_AFTER).delete()
-    oldest_kept = FailureCount.objects.order_by("-at").values_list("at", flat=True)[MOST_ROWS : MOST_ROWS + 1].first()
-    if oldest_kept is not None:
-        FailureCount.objects.filter(at__lte=oldest_kept).delete()
+    """Delete what is over, and of too many those that are over first."""
+    _rows().filter(until__lte=now).delete()
+    first_kept = _rows().order_by("-until").values_list("until", flat=True)[MOST_ROWS : MOST_ROWS + 1].first()
+    if first_kept is not None:
+        _rows().filter(until__lte=first_kept).delete()
 
 
-def _longest(by_key: dict[str, Bound], rows: Iterable[FailureCount], now: datetime) -> float:
-    return max((by_key[row.key].wait(row, now) for row in rows), default=0.0)
+def _rows() -> Any:
+    """The rows, once there are models: a cache is named in the settings."""
+    from people.models import FailureCount
+
+    return FailureCount.objects.all()

@@ -36,6 +36,8 @@ class Act(models.TextChoices):
     SIGNED_IN = "signed_in", _("signed in")
     SIGN_IN_FAILED = "sign_in_failed", _("failed to sign in")
     SIGNED_OUT = "signed_out", _("signed out")
+    FACTOR_ADDED = "factor_added", _("added a second factor")
+    FACTOR_REMOVED = "factor_removed", _("removed a second factor")
     TOKEN_MADE = "token_made", _("made a token")
     TOKEN_USED = "token_used", _("used a token")
     TOKEN_REVOKED = "token_revoked", _("revoked a token")

@@ -153,12 +153,14 @@ class TeamForm(StyledForm, forms.ModelForm[Team]):
 
     class Meta:
         model = Team
-        fields = ("name",)
+        fields = ("name", "provider_group")
 
-    field_order = ("name", "members")
+    field_order = ("name", "provider_group", "members")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if not settings.DEPLOYER_OIDC_ISSUER and not self.instance.provider_group:
+            del self.fields["provider_group"]
         if self.instance.pk:
             self.initial["members"] = [*self.instance.members.values_list("pk", flat=True)]
 

@@ -79,6 +79,13 @@ class Team(models.Model):
 
     name = models.CharField(_("name"), max_length=100, unique=True, validators=[_LINE])
     members = models.ManyToManyField(User, blank=True, related_name="teams", verbose_name=_("members"))
+    provider_group = models.CharField(
+        _("group of the provider"),
+        max_length=200,
+        blank=True,
+        validators=[_LINE],
+        help_text=_("Whoever signs in through the provider and is in this group there is a member."),
+    )
 
     class Meta:
         ordering: ClassVar = ["name"]
@@ -87,6 +94,20 @@ class Team(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ProviderMembership(models.Model):
+    """That somebody is in a team because the provider has them in its group: it is taken away again with that."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="provider_memberships")
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="provider_memberships")
+
+    class Meta:
+        default_permissions = ()  # nobody edits it
+        constraints: ClassVar = [models.UniqueConstraint(fields=["user", "team"], name="one_membership_by_provider")]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.team}"
 
 
 class Grant(models.Model):
@@ -274,14 +295,17 @@ class Session(models.Model):
 
 
 class FailureCount(models.Model):
-    """How often something failed that strangers may try, as `people.counting` counts it. ``key`` is a digest."""
+    """What `people.counting` keeps, most of it how often something failed that strangers may try.
+
+    ``key`` is a digest, ``until`` when it is forgotten.
+    """
 
     key = models.CharField(primary_key=True, max_length=64, editable=False)
-    level = models.FloatField(editable=False)
-    at = models.DateTimeField(editable=False, db_index=True)
+    value = models.JSONField(editable=False, null=True)
+    until = models.DateTimeField(editable=False, db_index=True)
 
     class Meta:
         default_permissions = ()  # nobody edits it
 
     def __str__(self) -> str:
-        return f"{self.key[:12]}… {self.level:.1f}"
+        return f"{self.key[:12]}…"

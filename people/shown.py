@@ -7,7 +7,7 @@ from django.db.models import Count, Q, QuerySet
 from django.http import QueryDict
 from django.shortcuts import get_object_or_404
 
-from people import sessions
+from people import factors, sessions
 from people.accounts import may_edit
 from people.forms import GrantForm, UserFilter
 from people.granting import reasons, roles_in_a_line
@@ -54,6 +54,7 @@ def one_user(actor: User, pk: int) -> dict[str, Any]:
         "grant_form": None if actor.pk == person.pk else GrantForm(actor, known),
         "editable": editable,
         "is_self": actor.pk == person.pk,
+        "factors": factors.names_of(person),
         "tokens": [(token, known.names_of(token.projects)) for token in person.api_tokens.all()] if editable else [],
         "sessions": sessions.of(person) if editable else [],
     }

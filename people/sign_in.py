@@ -1,27 +1,32 @@
-"""Signing in: how often somebody may try, and the browsers that are known from before.
+"""Signing in with a password: how often somebody may try, and the browsers that are known from before.
 
-A stranger who guesses is slowed down, and keeps nobody out: a browser that has signed in before carries a cookie, and
-has a count of its own for the people who signed in there. Everybody else is counted by address and user name together,
-by address, and, with much more room, by user name. All of them hold for the site's login and the admin's.
+django-allauth looks at names and passwords and keeps the counts. By what it counts is said here: a stranger who guesses
+is slowed down, and keeps nobody out. A browser that has signed in before carries a cookie, and has a count of its own
+for the people who signed in there. Everybody else is counted by address and user name together, by address, and, with
+much more room, by user name. One wrong password a minute never fills a count. The admin's login is this one.
 """
 
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
+from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.forms import LoginForm
+from allauth.core import context
 from django.conf import settings
-from django.contrib.admin.forms import AdminAuthenticationForm
-from django.contrib.auth.forms import AuthenticationForm
+from django.contrib import messages
+from django.contrib.auth import authenticate
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.core import signing
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.utils.translation import gettext_noop
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, gettext_noop
 
-from people.counting import Bound, count, forget, take_back
 from people.fingerprints import fingerprint
 from people.hashing import BusyError
+from people.limits import RECORDED_FAILURES, Limit, TooManyError, give_back, take
 from people.models import User
 from people.origin import client_address, neighbourhood
 from people.record import Act, Actor, Thing, actor, record
@@ -31,16 +36,6 @@ _SALT = "people.browser"
 _COOKIE_LASTS = 400 * 24 * 3600
 #: People of one browser that its cookie names, the last ones.
 _PEOPLE = 5
-#: Failures that the record takes: so many at once, and one more every ten seconds.
-_RECORDED_FAILURES = Bound(500, 10, ("recorded failures",))
-
-
-class TooManyError(Exception):
-    """Too many failures: refused without looking. ``wait``: seconds until the next one is looked at."""
-
-    def __init__(self, wait: float) -> None:
-        super().__init__(wait)
-        self.wait = max(1, round(wait))
 
 
 @dataclass(frozen=True)
@@ -74,63 +69,100 @@ class Browser:
         )
 
 
-def bounds(request: HttpRequest, username: str) -> list[Bound]:
+def limits(request: HttpRequest, username: str) -> list[Limit]:
     """By what a try of ``username`` is counted; the first one begins again at a success."""
     browser = Browser.of(request)
     number = User.objects.filter(username=username).values_list("pk", flat=True).first()
     if number in browser.people:
-        return [Bound(10, 60, ("browser", browser.name, str(number)))]
+        return [Limit("known-browser", 11, 9, f"{browser.name} {number}")]
     address, name = neighbourhood(client_address(request)), username.lower()
     return [
-        Bound(10, 60, ("pair", address, name)),
-        Bound(50, 20, ("address", address)),
-        Bound(100, 30, ("name", name)),
+        Limit("address-and-name", 11, 9, f"{address} {name}"),
+        Limit("address", 50, 15),
+        Limit("name", 100, 45, name),
     ]
 
 
 def count_token_guess(request: HttpRequest) -> float:
     """Count a token that there is not; gives the seconds to wait, or 0. Valid tokens are never counted or refused."""
-    return count([Bound(30, 10, ("token", neighbourhood(client_address(request))))])
+    guesses = Limit("token", 30, 5)
+    return guesses.wait(request) or (0.0 if guesses.consume(request) else 1.0)
 
 
 def check_own_password(user: User, password: str) -> bool:
     """Whether it is the password of somebody who is logged in. Raises `TooManyError`, for sessions are stolen too."""
-    own = Bound(10, 60, ("own", str(user.pk)))
-    if wait := count([own]):
-        raise TooManyError(wait)
+    own = Limit("own-password", 11, 9, str(user.pk))
+    take(context.request, [own])
     is_right = user.check_password(password)
     if is_right:
-        forget(own)
+        own.forget(context.request)
     else:
         record(
             actor(),
             Act.SIGN_IN_FAILED,
             user,
-            note=gettext_noop("The old password, asked for before a new one, was wrong."),
+            note=gettext_noop("The password, asked for once more, was wrong."),
         )
     return is_right
 
 
-class SignInForm(AuthenticationForm):
-    """The login of the site. A try is counted before it is looked at; raises `TooManyError`."""
+class SignInAdapter(DefaultAccountAdapter):
+    """django-allauth's ways to sign in, as far as this site has them: nobody signs up, and no mail is sent."""
 
-    request: HttpRequest
+    error_messages: ClassVar = {
+        **DefaultAccountAdapter.error_messages,
+        "username_password_mismatch": gettext_lazy("The user name or the password is wrong. Capital letters count."),
+    }
 
-    def clean(self) -> dict[str, Any]:
-        username = self.cleaned_data.get("username")
-        if username is None or not self.cleaned_data.get("password"):
-            return super().clean()
-        first, *others = bounds(self.request, username)
-        if wait := count([first, *others]):
-            raise TooManyError(wait)
-        values = super().clean()
-        forget(first)
-        take_back(others)
-        return values
+    def get_client_ip(self, request: HttpRequest) -> str:
+        """By what a client is counted, past the proxies that are trusted."""
+        return neighbourhood(client_address(request))
+
+    def authenticate(self, request: HttpRequest, **credentials: Any) -> Any:
+        """The user of a name and a password, or nobody. Raises `TooManyError`, or `BusyError`."""
+        first, *others = limits(request, str(credentials.get("username", "")))
+        taken = take(request, [first, *others])
+        user = authenticate(request, **credentials)
+        if user is not None:
+            first.forget(request)
+            give_back(taken[1:])
+        return user
+
+    def reauthenticate(self, user: Any, password: str) -> bool:
+        """Whether it is the password of somebody who is logged in."""
+        return check_own_password(user, password)
+
+    def is_open_for_signup(self, _request: HttpRequest) -> bool:
+        return False
+
+    def is_ajax(self, _request: HttpRequest) -> bool:
+        return False
+
+    def add_message(
+        self,
+        request: HttpRequest,
+        level: int,
+        message_template: str | None = None,
+        message_context: dict[str, Any] | None = None,
+        extra_tags: str = "",
+        message: str | None = None,
+    ) -> None:
+        """Say what is given as text; pages say the rest in their own words."""
+        if message:
+            messages.add_message(request, level, message, extra_tags=extra_tags)
+
+    def respond_user_inactive(self, request: HttpRequest, user: Any) -> HttpResponse:
+        """Back to the login, which says why."""
+        messages.error(request, _("This account is deactivated: ask an administrator of this site."))
+        return redirect("login")
 
 
-class AdminSignInForm(SignInForm, AdminAuthenticationForm):
-    """The login of the admin."""
+class SignInForm(LoginForm):
+    """The login of the site: a user name and a password."""
+
+    def add_prefix(self, field_name: str) -> str:
+        """The box of the user name is called what password managers expect."""
+        return str(super().add_prefix("username" if field_name == "login" else field_name))
 
 
 class SignInMiddleware:
@@ -175,7 +207,7 @@ def _note_failure(credentials: dict[str, Any], request: HttpRequest | None = Non
 
     A user name that nobody has may be a password in the wrong box: it is recorded as a secret is.
     """
-    if request is None or count([_RECORDED_FAILURES]):
+    if request is None or not RECORDED_FAILURES.consume(request):
         return
     name = str(credentials.get("username", ""))
     user = User.objects.filter(username=name).first()

@@ -23,7 +23,7 @@ os.environ.pop("REDIS_URL", None)  # the fixture `queue_server` answers on the e
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # the browser driver keeps an event loop in the test's thread
 
 from deployer.settings import *  # noqa: E402, F403
-from deployer.settings import DATA_DIR, DATABASES, STATIC_ROOT, STORAGES  # noqa: E402
+from deployer.settings import CACHES, DATA_DIR, DATABASES, STATIC_ROOT, STORAGES  # noqa: E402
 from tests.parts.programs import PATIENCE  # noqa: E402
 
 # A file, never memory: threads and worker processes of a test open it too.
@@ -38,4 +38,4 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 ALLOWED_HOSTS = ["*"]
 
 # What one test has seen is not what the next one sees.
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+CACHES["process"] = {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}

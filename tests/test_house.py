@@ -41,23 +41,27 @@ ROOMS["people"] = {
     "links": {"accounts", "models", "record", "refusals", "sessions"},
     "granting": {"accounts", "admins", "models", "places", "record", "refusals", "rights", "roles"},
     "forms": {"models", "places", "preferences", "record", "rights", "roles", "sign_in"},
-    "shown": {"accounts", "forms", "granting", "models", "places", "rights", "roles", "sessions"},
+    "shown": {"accounts", "factors", "forms", "granting", "models", "places", "rights", "roles", "sessions"},
     "views": {
-        *("access", "accounts", "forms", "granting", "links", "models", "places", "record", "refusals", "rights"),
-        *("roles", "sessions", "shown"),
+        *("access", "accounts", "factors", "forms", "granting", "links", "models", "places", "provider", "record"),
+        *("refusals", "rights", "roles", "sessions", "shown"),
     },
-    "urls": {"views"},
+    "urls": {"provider", "views"},
     "tags": {"rights", "roles"},
     "guarded_admin": {"access", "rights", "roles"},
     "recorded_admin": {"record"},
     "recorded_forms": {"record"},
-    "admin": {"admins", "guarded_admin", "models", "record", "recorded_admin", "refusals", "sign_in"},
-    "apps": {"sessions"},
-    "management": {"models", "record"},
+    "admin": {"admins", "guarded_admin", "models", "record", "recorded_admin", "refusals"},
+    "apps": {"factors", "provider", "sessions", "sign_in"},
+    "management": {"factors", "models", "record"},
     "origin": set(),
     "hashing": set(),
+    "sealing": set(),
     "counting": {"models"},
-    "sign_in": {"models", "origin", "hashing", "counting", "fingerprints", "record"},
+    "limits": {"hashing"},
+    "sign_in": {"models", "origin", "hashing", "limits", "fingerprints", "record"},
+    "factors": {"accounts", "models", "record", "rights", "roles", "sealing", "sessions"},
+    "provider": {"limits", "models", "record"},
 }
 _MACHINES = {"binding", "errors", "fields", "hosts", "keys", "models", "pauses", "sentences", "shell", "validators"}
 ROOMS["servers"] = {
@@ -141,6 +145,7 @@ ROOMS["deployer"] = {
 
 #: Library: the files and folders that may import it. Everybody else asks those.
 DOORS = {
+    "allauth": ["people/"],
     "paramiko": ["servers/ssh/"],
     "rq": ["deployer/queue/"],
     "django_rq": ["deployer/queue/"],

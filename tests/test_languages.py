@@ -14,6 +14,8 @@ from typing import Any
 
 import polib
 import pytest
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from allauth.mfa.totp.internal.auth import TOTP
 from django.apps import apps
 from django.conf import settings
 from django.contrib import admin
@@ -348,8 +350,12 @@ def english_on(page: str, catalogue: polib.POFile) -> list[str]:
 def shop(client: Client, settings) -> dict[str, Any]:
     """A site on which something of everything has happened, told in Chinese, and the ids by the names of pages."""
     settings.LANGUAGE_CODE = "zh-hans"
-    client.force_login(make_user("maria"))
+    maria = make_user("maria")
+    client.force_login(maria)
     client.defaults["HTTP_ACCEPT_LANGUAGE"] = "zh-CN"
+    client.post(reverse("account_reauthenticate"), {"password": "correct horse"})
+    TOTP.activate(maria, "JBSWY3DPEHPK3PXP")
+    RecoveryCodes.activate(maria)
     login = make_credential(name="k1", username="u1")
     server, spare = make_server(name="web-1", credential=login), make_server(name="web-2", credential=login)
     Server.objects.filter(pk=spare.pk).update(is_active=False, connection_status="offline", connection_error="无法连接")
@@ -419,6 +425,7 @@ SUBJECTS = {
     "grant": ("grant",),
     "token": ("token",),
     "session": ("session",),
+    "mfa_remove_webauthn": (),  # the page of the app's removal, with another name
 }
 ADMIN_PAGES = [
     ("admin:index", ""),

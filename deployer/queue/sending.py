@@ -5,7 +5,7 @@ from typing import Any
 
 import django_rq
 from django.conf import settings
-from django.core.cache import cache
+from django.core.cache import caches
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -49,10 +49,10 @@ def enqueue_look() -> bool:
 
 def queue_is_lost() -> bool:
     """Whether the queue did not answer: asked at most every `HOLDS` seconds, for at most about two."""
-    lost: bool | None = cache.get("queue-is-lost")
+    lost: bool | None = caches["process"].get("queue-is-lost")
     if lost is None:
         lost = not _answers(GLANCE)
-        cache.set("queue-is-lost", lost, HOLDS)
+        caches["process"].set("queue-is-lost", lost, HOLDS)
     return lost
 
 

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from people import links, sessions
+from people import factors, links, sessions
 from people.access import Request, needs_somewhere
 from people.accounts import deactivate, insist_on_edit, new_user, reactivate
 from people.forms import GrantForm, InviteForm, ServiceForm, TokenForm
@@ -171,6 +171,19 @@ def user_sessions_end(request: Request, pk: int) -> HttpResponse:
             record(actor(), Act.SIGNED_OUT, person, note=gettext_noop("in all browsers"))
 
     told(request, end, _("The sessions of %s have ended.") % person)
+    return redirect("user", pk)
+
+
+@require_POST
+@for_admins
+def user_factors_remove(request: Request, pk: int) -> HttpResponse:
+    """Let somebody who has lost their second factor sign in without it."""
+    person = get_object_or_404(User, pk=pk)
+    told(
+        request,
+        lambda: factors.remove_all(request.user, person),
+        _("%s signs in without a second factor now, and sets up another one.") % person,
+    )
     return redirect("user", pk)
 
 

@@ -32,13 +32,13 @@ def _begins(client: Client, url: str) -> bytes:
 
 
 def test_axe_finds_nothing_on_any_page_and_none_is_wider_than_a_phone(page: Page, addresses: list[str]) -> None:
-    found = [fault for url in addresses for fault in _faults(page, url)]
+    found = [fault for url in addresses for fault in faults(page, url)]
     page.context.clear_cookies()
-    found += _faults(page, reverse("login"))
+    found += faults(page, reverse("login"))
     assert not found, "\n".join(found)
 
 
-def _faults(page: Page, url: str) -> list[str]:
+def faults(page: Page, url: str) -> list[str]:
     """What is wrong with a page: it is loaded once, for a page waits long until it is sure that nothing more comes."""
     page.set_viewport_size(DESK)  # type: ignore[arg-type]
     page.goto(url)

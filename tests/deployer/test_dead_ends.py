@@ -120,7 +120,7 @@ def test_a_queue_that_takes_connections_and_never_answers_keeps_nobody_waiting_a
     settings, monkeypatch, django_capture_on_commit_callbacks
 ) -> None:
     monkeypatch.setattr("deployer.queue.sending.HOLDS", 1000)
-    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    settings.CACHES = settings.CACHES | {"process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
         settings.RQ_QUEUES = {"default": settings.RQ_QUEUES["default"] | {"URL": url}}
