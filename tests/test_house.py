@@ -130,8 +130,8 @@ ROOMS["deployer"] = {
     "api": {*_BASE, "launching", "log", "releases", "probing"},
     "web": {
         *_BASE,
-        *("launching", "gates", "queue.sending", "board", "log", "releases", "repositories", "declaring"),
-        *("playground", "probing"),
+        *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
+        *("repositories", "declaring", "playground", "probing"),
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 from django.utils import timezone, translation
 
-from deployer.models import Deployment, LogLine, Release, Sighting
+from deployer.models import Approval, Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
 from projects.models import HealthCheck, Variable
@@ -379,6 +380,12 @@ def shop(client: Client, settings) -> dict[str, Any]:
     second.claim_for_worker()
     second.end(Deployment.Status.SUCCESS)
     Sighting.record(project, server, release="v1", processes=[{"pid": 7, "since": "2026-01-01 10:00:00 UTC"}])
+    freeze = Freeze.objects.create(project=project, reason="假期", weekdays="0", begins_at=time(0), ends_at=time(1))
+    rule = GateRule.objects.create(project=make_project(name="k3"), needs_approval=True, proof_hours=2)
+    rule.approvers.add(Team.objects.create(name="t2"))
+    lock = Lock.objects.create(project=project, reason="锁", is_warning=True, made_by=make_user("k4"))
+    waiting = make_deployment(rule.project, group, deployment_type="restart_only")
+    waiting.approvals.create(decision=Approval.Decision.APPROVED, decided_by=make_user("k5"), reason="好")
     other = make_project(name="api", environment=group.environment)
     active = make_deployment(other, group, deployment_type="full")
     person, robot = make_user("anna", is_superuser=False), make_user("ci", is_superuser=False, is_service=True)
@@ -406,12 +413,16 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "active": active.pk,
         "other": other.pk,
         "release": release.pk,
+        "freeze": freeze.pk,
+        "rule": rule.pk,
+        "lock": lock.pk,
+        "waiting": waiting.pk,
     }
 
 
 #: Whose id the address of a page holds, by how its name begins; the first that fits.
 SUBJECTS = {
-    "deployment": ("ended", "second", "active"),
+    "deployment": ("ended", "second", "active", "waiting"),
     "project": ("project",),
     "launch": ("project", "other"),
     "releases": ("project",),
@@ -425,6 +436,9 @@ SUBJECTS = {
     "grant": ("grant",),
     "token": ("token",),
     "session": ("session",),
+    "freeze": ("freeze",),
+    "rule": ("rule",),
+    "lock": ("lock",),
     "mfa_remove_webauthn": (),  # the page of the app's removal, with another name
 }
 ADMIN_PAGES = [
