@@ -41,4 +41,5 @@ def test_the_active_ones_are_found_by_an_index() -> None:
             cursor.execute("SET LOCAL enable_seqscan TO off")  # which is quicker as long as there are few
     # In no order: of a table without rows, the key that is in order is as quick.
     assert "open_deployments" in Deployment.objects.active().order_by().explain()
-    assert "open_deployments" in Deployment.objects.running().order_by().explain()
+    running = Deployment.objects.running().order_by().explain()
+    assert "open_deployments" in running or "one_active_deployment_of_a_project" in running
