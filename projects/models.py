@@ -300,7 +300,7 @@ class Project(models.Model):
                 condition=models.Q(archived_at=None),
                 name="project_name_once",
                 violation_error_code="unique",
-                violation_error_message=_("There is a project of this name already."),
+                violation_error_message=_("A project with this name already exists."),
             ),
         ]
 

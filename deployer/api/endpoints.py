@@ -69,6 +69,9 @@ Kept = TypeVar("Kept", bound=Model)
 SERVERS_ANSWERED = 500
 #: An id as the databases can hold it.
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+#: The name of a project in an address, and why something is done with one.
+Name = Annotated[str, Field(max_length=100)]
+Reason = Annotated[str, Field(max_length=500)]
 
 
 class BearerToken(HttpBearer):
@@ -245,22 +248,6 @@ class ProjectShape(Schema):
     project_type: Annotated[str, one_of(Project.ProjectType)]
     default_branch: str
     archived_at: Moment | None
-
-
-class ArchiveInput(Schema):
-    """Why a project is archived."""
-
-    model_config = ConfigDict(extra="forbid") | example(reason="Replaced by shop-2")
-
-    reason: str = Field("", max_length=500)
-
-
-class RestoreInput(Schema):
-    """Another name for a project whose own is taken by now."""
-
-    model_config = ConfigDict(extra="forbid") | example(name="shop-2")
-
-    name: str = Field("", max_length=100)
 
 
 class ServerGroupShape(Schema):
@@ -447,7 +434,7 @@ def read_project(request: HttpRequest, project_id: Id) -> Project:
 
 
 @api.delete("/projects/{project_id}", response={204: None, **_ACTS}, tags=["projects and groups"])
-def delete_project(request: Any, project_id: Id, name: str = "") -> Status[Any]:
+def delete_project(request: Any, project_id: Id, name: Name = "") -> Status[Any]:
     """Delete a project with everything: deployments, logs, releases. `name` is its name, to confirm that."""
     user = _user_of(request)
     project = _one_of(Project.objects.reached_by(user), project_id, "project_id")
@@ -460,25 +447,25 @@ def delete_project(request: Any, project_id: Id, name: str = "") -> Status[Any]:
     return Status(204, None)
 
 
-@api.post("/projects/{project_id}/archive", response={200: ProjectShape, **_READS}, tags=["projects and groups"])
-def archive_project(request: Any, project_id: Id, asked: ArchiveInput | None = None) -> Project:
+@api.post("/projects/{project_id}/archive", response={200: ProjectShape, **_ACTS}, tags=["projects and groups"])
+def archive_project(request: Any, project_id: Id, reason: Reason = "") -> Project:
     """Hide a project and free its name. What runs on its servers keeps running; what stands in line is cancelled."""
     user = _user_of(request)
     project = _one_of(Project.objects.reached_by(user), project_id, "project_id")
     try:
-        archive(project, user, _one_line(asked.reason) if asked else "")
+        archive(project, user, " ".join(reason.split()))
     except refusals.RefusedError as error:
         raise _conflict(error) from error
     return project
 
 
-@api.post("/projects/{project_id}/restore", response={200: ProjectShape, **_READS}, tags=["projects and groups"])
-def restore_project(request: Any, project_id: Id, asked: RestoreInput | None = None) -> Project:
+@api.post("/projects/{project_id}/restore", response={200: ProjectShape, **_ACTS}, tags=["projects and groups"])
+def restore_project(request: Any, project_id: Id, name: Name = "") -> Project:
     """Show an archived project again, under another `name` where its own is taken by now."""
     user = _user_of(request)
     project = _one_of(Project.objects.reached_by(user), project_id, "project_id")
     try:
-        restore(project, user, asked.name.strip() if asked else "")
+        restore(project, user, name.strip())
     except refusals.RefusedError as error:
         raise _conflict(error, "name") from error
     return project
@@ -534,10 +521,6 @@ def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
 def read_version(request: HttpRequest) -> dict[str, str]:
     """Which deployer this is."""
     return {"version": __version__}
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _conflict(error: refusals.RefusedError, field: str = "project_id") -> RefusedError:

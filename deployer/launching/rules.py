@@ -108,10 +108,14 @@ def _is_allowed(request: LaunchRequest) -> None:
         insist(request.created_by, Action.OPERATE, project, *project.reached_by_launch(request.groups))
 
 
-def _is_not_archived(request: LaunchRequest) -> LaunchRefusedError | None:
-    if not request.project.is_archived:
-        return None
-    return LaunchRefusedError(request.project.archived_sentence, field="project", conflict=True)
+def need_current(project: Project) -> None:
+    """Raises `LaunchRefusedError` where it is archived."""
+    if project.is_archived:
+        raise LaunchRefusedError(project.archived_sentence, field="project", conflict=True)
+
+
+def _is_not_archived(request: LaunchRequest) -> None:
+    need_current(request.project)
 
 
 def _has_a_type(request: LaunchRequest) -> LaunchRefusedError | None:

@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
                 fields=("name",),
                 name="project_name_once",
                 violation_error_code="unique",
-                violation_error_message="There is a project of this name already.",
+                violation_error_message="A project with this name already exists.",
             ),
         ),
         migrations.RunPython(keep_numbers, migrations.RunPython.noop),
