@@ -9,6 +9,7 @@ from django.urls import URLPattern, include, path
 from deployer.api.endpoints import api
 from deployer.web import (
     actions,
+    archiving,
     board,
     changes,
     compare,
@@ -99,6 +100,9 @@ urlpatterns = [
     path("projects/<int:pk>/fetch/", changes.launch_fetch, name="launch_fetch"),
     path("projects/<int:pk>/builds/", projects.project_builds, name="project_builds"),
     path("projects/<int:pk>/caches/clear/", projects.project_clear, name="project_clear"),
+    path("projects/<int:pk>/archive/", archiving.project_archive, name="project_archive"),
+    path("projects/<int:pk>/restore/", archiving.project_restore, name="project_restore"),
+    path("projects/<int:pk>/delete/", archiving.project_delete, name="project_delete"),
     path("projects/<int:pk>/yaml/", projects.project_yaml, name="project_yaml"),
     path("projects/<int:pk>/checks/<int:check>/try/", projects.project_try, name="project_try"),
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),

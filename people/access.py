@@ -16,6 +16,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from django_htmx.middleware import HtmxDetails
 
 from people.models import User
+from people.refusals import RefusedError
 from people.rights import NotAllowedError, Person, insist, reach
 from people.roles import EVERYWHERE, Action
 
@@ -111,6 +112,7 @@ def choices(user: Person, rows: Reached[Row], action: Action, chosen: Any = ()) 
 
 
 def refused(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """The page of a 403: who may do it, where that is known."""
+    """The page of a 403: who may do it, where that is known, or why nobody may."""
     who = exception.who if isinstance(exception, NotAllowedError) else []
-    return render(request, "403.html", {"who": who}, status=403)
+    refusal = exception if isinstance(exception, RefusedError) else None
+    return render(request, "403.html", {"who": who, "refusal": refusal}, status=403)

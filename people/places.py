@@ -11,11 +11,18 @@ from people.roles import EVERYWHERE, Place, Reach
 
 @dataclass(frozen=True)
 class Project:
-    """A project as a place of rights; ``environment`` is the one that it stands in."""
+    """A project as a place of rights; ``environment`` is the one that it stands in. ``label`` says if it is archived:
+    then nothing new is given for it.
+    """
 
     number: int
     name: str
     environment: str
+    label: str = ""
+    is_archived: bool = False
+
+    def __str__(self) -> str:
+        return self.label or self.name
 
     @property
     def place(self) -> Place:
@@ -57,18 +64,19 @@ class Known:
         if place.project is None:
             return _("in %(environment)s") % {"environment": environment} if environment else _("everywhere")
         project = self.projects.get(place.project)
-        name = project.name if project else _("a project that was deleted (%d)") % place.project
+        name = str(project) if project else _("a project that was deleted (%d)") % place.project
         if environment:
             return _("for %(project)s in %(environment)s") % {"project": name, "environment": environment}
         return _("for %(project)s") % {"project": name}
 
     def names_of(self, numbers: Iterable[int]) -> list[str]:
         """The names of projects; of those that were deleted nothing."""
-        return [self.projects[number].name for number in numbers if number in self.projects]
+        return [str(self.projects[number]) for number in numbers if number in self.projects]
 
     def within(self, reach: Reach) -> list[Project]:
-        """The projects within reach."""
-        return [project for project in self.projects.values() if reach.covers(project.place)]
+        """The projects within reach that something may be given for: not those that are archived."""
+        known = (project for project in self.projects.values() if not project.is_archived)
+        return [project for project in known if reach.covers(project.place)]
 
     def choices(self, reach: Reach) -> list[tuple[str, list[tuple[str, str]]]]:
         """The places within reach to choose from, by kind; `place_of` reads the chosen one.

@@ -4,9 +4,11 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.db import models
 from django.db.models import Exists, OuterRef, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.utils.translation import gettext_lazy as _
 
@@ -55,6 +57,23 @@ class VariableInline(Guarded[Variable], admin.TabularInline[Variable, Project]):
         return str(variable.shown_value())
 
 
+class ArchivedFilter(admin.SimpleListFilter):
+    """Shows the projects in use; those that are archived only where they are asked for."""
+
+    title = _("archived")
+    parameter_name = "archived"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("yes", _("Archived"))]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.archived() if self.value() == "yes" else queryset.current()
+
+    def choices(self, changelist: Any) -> Any:
+        all_of_them, *others = super().choices(changelist)
+        return [{**all_of_them, "display": _("In use")}, *others]
+
+
 @admin.register(Project)
 class ProjectAdmin(GuardedAdmin[Project], RecordedAdmin[Project]):
     """Projects; the button "Deploy" leads to the launch form."""
@@ -63,7 +82,7 @@ class ProjectAdmin(GuardedAdmin[Project], RecordedAdmin[Project]):
 
     form = BoundProjectForm
     list_display = ("name", "environment", "project_type", "git_url", "default_branch", "deploy_button")
-    list_filter = ("environment", "project_type")
+    list_filter = (ArchivedFilter, "environment", "project_type")
     search_fields = ("name", "description", "git_url", "deploy_path")
     autocomplete_fields = ("git_credential",)
     filter_horizontal = ("server_groups",)
@@ -83,6 +102,22 @@ class ProjectAdmin(GuardedAdmin[Project], RecordedAdmin[Project]):
             for title, options in shown
         ]
 
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody changes what is archived, before it is restored."""
+        return super().has_change_permission(request, obj) and not (obj is not None and obj.is_archived)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """A history goes by the site's own page, which asks for the name and deletes what is stored as well."""
+        project = self.get_object(request, unquote(object_id))
+        if project is not None and project.has_history and self.has_delete_permission(request, project):
+            return redirect("project_delete", project.pk)
+        return super().delete_view(request, object_id, extra_context)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Many at once only without a history."""
+        found, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        return found, counts, lacking, [*protected, *(project for project in objs if project.has_history)]
+
     def save_model(self, request: HttpRequest, obj: Project, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         form.bind()
@@ -95,6 +130,6 @@ class ProjectAdmin(GuardedAdmin[Project], RecordedAdmin[Project]):
     def deploy_button(self, project: Any) -> str:
         return (
             ""
-            if not project.is_operable
+            if not project.is_operable or project.is_archived
             else render_to_string("admin/projects/project/_deploy_button.html", {"project": project})
         )

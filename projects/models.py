@@ -3,12 +3,16 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Self
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
+from django.urls import reverse
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from people.models import User
 from people.record import Act, Event, actor, changes, record_all, snapshot
+from people.refusals import RefusedError
 from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.commands.expectation import placeholder_problem
@@ -30,8 +34,28 @@ from servers.models import Credential, Environment, ServerGroup
 from servers.validators import PathValidator, validate_host, validate_no_nul, validate_one_line
 
 
+class ArchivedError(RefusedError, PermissionDenied):
+    """A project is archived: it is neither changed nor launched, whoever asks."""
+
+    def __init__(self, project: "Project") -> None:
+        super().__init__(project.archived_sentence)
+        self.address = reverse("project", args=[project.pk])
+
+
 class ProjectQuerySet(models.QuerySet["Project"]):
-    """Projects."""
+    """Projects, also those that are archived: lists, choices and names take the `current` ones."""
+
+    def current(self) -> Self:
+        """Those that are not archived."""
+        return self.filter(archived_at=None)
+
+    def archived(self) -> Self:
+        """Those that are."""
+        return self.exclude(archived_at=None)
+
+    def with_archived_last(self) -> Self:
+        """By name, the current ones first."""
+        return self.order_by(models.F("archived_at").asc(nulls_first=True), "name")
 
     def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
         """Those with which ``user`` may do this."""
@@ -46,7 +70,8 @@ class Project(models.Model):
 
     ``deploy_script_path`` is run by both types of deployment; ``restart_only_script_path``, where set,
     replaces it for restart-only. An absolute path is taken as it is, a relative one lies under
-    ``{deploy_path}/current``. Times are in seconds.
+    ``{deploy_path}/current``. Times are in seconds. Since ``archived_at`` it is hidden, nothing of it is launched or
+    changed, and its name is free: rights, gates and tokens keep its number.
     """
 
     objects = ProjectManager()
@@ -58,7 +83,13 @@ class Project(models.Model):
         JAVA = "java", _("Java")
         OTHER = "other", _("Other")
 
-    name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
+    #: What a copy does not share with its original.
+    _ITS_OWN: ClassVar = frozenset(
+        {"id", "name", "environment", "created_at", "updated_at"}
+        | {"archived_at", "archived_by", "archived_for", "archive_reason"}
+    )
+
+    name = models.CharField(_("name"), max_length=100, validators=[validate_one_line])
     description = models.TextField(_("description"), blank=True)
     environment = models.CharField(
         _("environment"), max_length=20, choices=Environment, default=Environment.DEVELOPMENT
@@ -244,14 +275,68 @@ class Project(models.Model):
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
+    archived_at = models.DateTimeField(_("archived"), null=True, blank=True, editable=False)
+    archived_by = models.ForeignKey(
+        User,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+        verbose_name=_("archived by"),
+    )
+    archived_for = models.CharField(max_length=200, blank=True, editable=False)
+    archive_reason = models.CharField(
+        _("why it is archived"), max_length=500, blank=True, editable=False, validators=[validate_one_line]
+    )
 
     class Meta:
         ordering: ClassVar = ["name"]
         verbose_name = _("project")
         verbose_name_plural = _("projects")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["name"],
+                condition=models.Q(archived_at=None),
+                name="project_name_once",
+                violation_error_code="unique",
+                violation_error_message=_("A project with this name already exists."),
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether it is hidden, and neither changed nor launched."""
+        return self.archived_at is not None
+
+    @property
+    def archiver(self) -> str:
+        """Who archived it: a user, else the login on the machine."""
+        return self.archived_by.get_username() if self.archived_by else self.archived_for
+
+    @property
+    def label(self) -> str:
+        """Its name, and that it is archived, where others of the same name may stand beside it."""
+        return gettext("%s (archived)") % self.name if self.is_archived else self.name
+
+    @property
+    def archived_sentence(self) -> str:
+        """Why nothing is launched or changed; empty where it is not archived."""
+        return gettext("Project “%s” is archived: restore it first.") % self.name if self.is_archived else ""
+
+    def insist_on_current(self) -> None:
+        """Raises `ArchivedError`."""
+        if self.is_archived:
+            raise ArchivedError(self)
+
+    @property
+    def has_history(self) -> bool:
+        """Whether it was ever deployed, or something was stored to be."""
+        theirs: Any = self  # rows of the floor above lead here
+        return bool(theirs.deployments.exists() or theirs.releases.exists())
 
     @property
     def places(self) -> list[Place]:
@@ -289,6 +374,10 @@ class Project(models.Model):
         if is_new and binds:
             self.bind_git_credential()
 
+    def validate_constraints(self, exclude: Any = None) -> None:
+        """A form that does not have the date of archiving still has to keep names apart."""
+        super().validate_constraints(exclude=None if exclude is None else {*exclude} - {"archived_at"})
+
     def clean(self) -> None:
         """A relative script needs the folder it is relative to."""
         if not self.deploy_path:
@@ -301,8 +390,7 @@ class Project(models.Model):
 
     def copy(self, name: str, environment: str) -> "Project":
         """A new project with all the settings, health checks and variables of this one, secret values too."""
-        own = {"id", "name", "environment", "created_at", "updated_at"}
-        columns = [field.attname for field in self._meta.concrete_fields if field.name not in own]
+        columns = [field.attname for field in self._meta.concrete_fields if field.name not in self._ITS_OWN]
         with transaction.atomic():
             copy = Project(name=name, environment=environment, **{column: getattr(self, column) for column in columns})
             copy.save(binds=False)

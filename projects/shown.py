@@ -20,7 +20,7 @@ def one_project(user: User, pk: int) -> dict[str, Any]:
 
     Of all of it, what ``user`` sees: the login for git only if they may use it themselves.
     """
-    rows = Project.objects.select_related("git_credential")
+    rows = Project.objects.select_related("git_credential", "archived_by")
     it = find(user, rows.defer(*(f"git_credential__{name}" for name in Credential.SECRETS)), pk=pk)
     groups = ServerGroup.objects.reached_by(user).filter(environment=it.environment)
     return {
@@ -36,6 +36,8 @@ def one_project(user: User, pk: int) -> dict[str, Any]:
 
 def groups_to_launch(user: User, project: Project) -> ServerGroupQuerySet:
     """The groups to which ``user`` may launch ``project``: the rule of a launch, for all at once."""
+    if project.is_archived:
+        return ServerGroup.objects.none()
     groups = ServerGroup.objects.reached_by(user, Action.OPERATE).filter(environment=project.environment)
     if not reach(user, Action.OPERATE).covers(Place(project.environment)):
         groups = groups.filter(pk__in=project.server_groups.values("pk"))

@@ -27,6 +27,7 @@ from projects.models import Project
 def project_edit(request: Request, pk: int) -> HttpResponse:
     """Every setting of a project; a deployment may propose a name of the process that fits better."""
     it = find(request.user, Project.objects, Action.EDIT, pk=pk)
+    it.insist_on_current()
     name = it.name  # what is typed stays in the form until it is right
     proposed = {"process_name": request.GET["process_name"]} if "process_name" in request.GET else None
     form = as_sent(ProjectForm, request.POST, instance=it, initial=proposed, user=request.user)
@@ -60,7 +61,7 @@ def project_copy(request: Request, pk: int) -> HttpResponse:
 @members_only
 def project_names(request: Request) -> HttpResponse:
     """The names of projects that a box for one proposes."""
-    return proposed(request, Project.objects.reached_by(request.user))
+    return proposed(request, Project.objects.current().reached_by(request.user))
 
 
 def project_variables(request: Request, pk: int) -> HttpResponseBase:
@@ -77,6 +78,7 @@ def project_health(request: Request, pk: int) -> HttpResponseBase:
 @members_only
 def _rows(request: Request, pk: int, kind: type[BaseInlineFormSet[Any, Project, Any]], part: str) -> HttpResponse:
     it = find(request.user, Project.objects, Action.EDIT, pk=pk)
+    it.insist_on_current()
     rows: Any = kind(request.POST or None, instance=it)
     if rows.is_valid():
         with transaction.atomic():

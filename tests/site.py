@@ -58,6 +58,9 @@ PAGES = {
     "project_variables": Page("project"),
     "project_health": Page("project"),
     "project_yaml": Page("project"),
+    "project_archive": Page("project"),
+    "project_restore": Page("archived"),
+    "project_delete": Page("project"),
     "project_builds": Page("project"),
     "project_board": Page("project"),
     "project_places": Page("project"),
@@ -198,6 +201,7 @@ class World:
         self.running.pause()
         self.target = self.running.targets.all()[0]
         self.running.targets.filter(batch=1).update(status=Target.Status.SUCCESS)
+        self.archived: Project = make_project(archived_at=timezone.now(), archived_by=make_user())
         self.wait()
         self.grow()
 
@@ -237,6 +241,7 @@ class World:
                 Sighting.record(project, each, release="v1", processes=[])
         for status in ("success", "failed"):
             self.say(self.another_deployment(make_project(git_credential=make_credential()), status))
+        make_project(name=self.archived.name, archived_at=timezone.now(), archived_by=make_user())
         elsewhere = make_deployment(make_project(), group, deployment_type="restart_only", created_by=make_user())
         elsewhere.claim_for_worker()
         self.wait()

@@ -32,7 +32,7 @@ ROOMS["people"] = {
     "models": {"browsers", "entries", "record", "roles", "writes"},
     "rights": {"models", "roles"},
     "reading": {"entries", "rights", "roles", "visible"},
-    "access": {"models", "rights", "roles"},
+    "access": {"models", "refusals", "rights", "roles"},
     "places": {"roles"},
     "sessions": {"models", "origin", "writes"},
     "preferences": {"models", "sessions"},
@@ -105,7 +105,7 @@ _BASE = {"models", "plan", "database"}
 _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
-    *("playground", "api", "settings", "keyring", "gates"),
+    *("playground", "api", "settings", "keyring", "gates", "archiving"),
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -121,17 +121,18 @@ ROOMS["deployer"] = {
     "engine": {*_BASE, "log", "releases", "repositories", "probing"},
     "board": {*_BASE, "log", "releases", "repositories", "probing"},
     "gates": {*_BASE, "releases", "repositories"},
+    "archiving": {*_BASE, "releases"},
     "queue": {*_BASE, "engine", "board", "releases", "gates", "host", "keyring"},
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
-    "api": {*_BASE, "launching", "log", "releases", "probing"},
+    "api": {*_BASE, "archiving", "launching", "log", "releases", "probing"},
     "web": {
         *_BASE,
         *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
-        *("repositories", "declaring", "playground", "probing"),
+        *("repositories", "declaring", "playground", "probing", "archiving"),
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,

@@ -1,4 +1,4 @@
-"""The JSON API below /api/v1/: launch, read, follow and cancel deployments with a bearer token.
+"""The JSON API below /api/v1/: launch, read, follow and cancel deployments, and archive projects, with a bearer token.
 
 Every error has one shape: ``{"detail": sentence, "field": input at fault or "", "blocking": id or null}``, where
 ``blocking`` is the deployment in the way. 400: a body that cannot be read; 401: no valid token; 403: the token's user
@@ -28,6 +28,7 @@ from deployer.api.shapes import (
     DeploymentShape,
     InEnvironment,
     LogPageShape,
+    Moment,
     PreflightShape,
     ReleaseShape,
     StoredShape,
@@ -36,6 +37,8 @@ from deployer.api.shapes import (
     one_of,
     preflight_shape,
 )
+from deployer.archiving.archive import StillAtWorkError, archive, restore
+from deployer.archiving.removal import NotConfirmedError, remove
 from deployer.launching.again import launch_rollback, retry_failed
 from deployer.launching.answers import cancel_sentence, continue_sentence
 from deployer.launching.asked import LaunchRequest
@@ -50,12 +53,13 @@ from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
 from deployer.releases.reader.names import ENCODINGS
+from people import refusals
 from people.models import ApiToken, User
 from people.rights import NotAllowedError, insist
 from people.roles import Action
 from people.sign_in import count_token_guess
 from people.writes import if_nobody_else_writes
-from projects.models import Project
+from projects.models import ArchivedError, Project
 from projects.validators import validate_ref_length
 from servers.fields import DecryptionError
 from servers.models import Server, ServerGroup
@@ -65,6 +69,9 @@ Kept = TypeVar("Kept", bound=Model)
 SERVERS_ANSWERED = 500
 #: An id as the databases can hold it.
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
+#: The name of a project in an address, and why something is done with one.
+Name = Annotated[str, Field(max_length=100)]
+Reason = Annotated[str, Field(max_length=500)]
 
 
 class BearerToken(HttpBearer):
@@ -222,7 +229,7 @@ class VersionShape(Schema):
 
 
 class ProjectShape(Schema):
-    """The fields of a project that a launch needs."""
+    """The fields of a project that a launch needs. Since ``archived_at`` nothing of it is launched."""
 
     model_config = example(
         id=1,
@@ -231,6 +238,7 @@ class ProjectShape(Schema):
         environment="production",
         project_type="node",
         default_branch="main",
+        archived_at=None,
     )
 
     id: int
@@ -239,6 +247,7 @@ class ProjectShape(Schema):
     environment: InEnvironment
     project_type: Annotated[str, one_of(Project.ProjectType)]
     default_branch: str
+    archived_at: Moment | None
 
 
 class ServerGroupShape(Schema):
@@ -310,6 +319,11 @@ def _unreadable(request: HttpRequest, error: DecryptionError) -> HttpResponse:
 @api.exception_handler(NotAllowedError)
 def _not_allowed(request: HttpRequest, error: NotAllowedError) -> HttpResponse:
     return api.create_response(request, ErrorShape(detail=error.sentence), status=403)
+
+
+@api.exception_handler(ArchivedError)
+def _archived(request: HttpRequest, error: ArchivedError) -> HttpResponse:
+    return api.create_response(request, ErrorShape(detail=str(error), field="project_id"), status=409)
 
 
 @api.exception_handler(HttpError)
@@ -407,9 +421,54 @@ def roll_back_deployment(request: Any, deployment_id: Id, queue: bool = False) -
 
 @api.get("/projects", response={200: list[ProjectShape], **_TELLS}, tags=["projects and groups"])
 @paginate(Pages)
-def list_projects(request: HttpRequest) -> QuerySet[Project]:
-    """The projects that the token's user sees, by name."""
-    return Project.objects.reached_by(_user_of(request))
+def list_projects(request: HttpRequest, archived: bool = False) -> QuerySet[Project]:
+    """The projects that the token's user sees, by name; with `archived` those that are archived."""
+    seen = Project.objects.reached_by(_user_of(request))
+    return seen.archived() if archived else seen.current()
+
+
+@api.get("/projects/{project_id}", response={200: ProjectShape, **_TELLS_OF_ONE}, tags=["projects and groups"])
+def read_project(request: HttpRequest, project_id: Id) -> Project:
+    """One project, archived or not."""
+    return _one_of(Project.objects.reached_by(_user_of(request)), project_id, "project_id")
+
+
+@api.delete("/projects/{project_id}", response={204: None, **_ACTS}, tags=["projects and groups"])
+def delete_project(request: Any, project_id: Id, name: Name = "") -> Status[Any]:
+    """Delete a project with everything: deployments, logs, releases. `name` is its name, to confirm that."""
+    user = _user_of(request)
+    project = _one_of(Project.objects.reached_by(user), project_id, "project_id")
+    try:
+        remove(project, user, name)
+    except NotConfirmedError as error:
+        raise _conflict(error, "name") from error
+    except refusals.RefusedError as error:
+        raise _conflict(error) from error
+    return Status(204, None)
+
+
+@api.post("/projects/{project_id}/archive", response={200: ProjectShape, **_ACTS}, tags=["projects and groups"])
+def archive_project(request: Any, project_id: Id, reason: Reason = "") -> Project:
+    """Hide a project and free its name. What runs on its servers keeps running; what stands in line is cancelled."""
+    user = _user_of(request)
+    project = _one_of(Project.objects.reached_by(user), project_id, "project_id")
+    try:
+        archive(project, user, " ".join(reason.split()))
+    except refusals.RefusedError as error:
+        raise _conflict(error) from error
+    return project
+
+
+@api.post("/projects/{project_id}/restore", response={200: ProjectShape, **_ACTS}, tags=["projects and groups"])
+def restore_project(request: Any, project_id: Id, name: Name = "") -> Project:
+    """Show an archived project again, under another `name` where its own is taken by now."""
+    user = _user_of(request)
+    project = _one_of(Project.objects.reached_by(user), project_id, "project_id")
+    try:
+        restore(project, user, name.strip())
+    except refusals.RefusedError as error:
+        raise _conflict(error, "name") from error
+    return project
 
 
 @api.get("/projects/{project_id}/releases", response={200: list[ReleaseShape], **_TELLS_OF_ONE}, tags=["releases"])
@@ -437,6 +496,7 @@ def upload_release(
     user = _user_of(request)
     project = _one_of(Project.objects.reached_by(user), project_id, "project_id")
     insist(user, Action.OPERATE, project)
+    project.insist_on_current()
     if encoding and encoding not in ENCODINGS:
         known = ", ".join(ENCODINGS)
         raise RefusedError(422, _("This encoding is not known. Known are: %s.") % known, field="encoding")
@@ -461,6 +521,12 @@ def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
 def read_version(request: HttpRequest) -> dict[str, str]:
     """Which deployer this is."""
     return {"version": __version__}
+
+
+def _conflict(error: refusals.RefusedError, field: str = "project_id") -> RefusedError:
+    """Why a project cannot be archived, restored or deleted now."""
+    blocking = error.blocking.pk if isinstance(error, StillAtWorkError) else None
+    return RefusedError(409, str(error), field=field, blocking=blocking)
 
 
 def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:

@@ -107,11 +107,11 @@ class Running:
 def deployed(user: Person) -> QuerySet[Project]:
     """The projects that ``user`` sees and that were ever deployed, by name."""
     deployments = Deployment.objects.reached_by(user).filter(project=OuterRef("pk"))
-    return Project.objects.reached_by(user).filter(Exists(deployments))
+    return Project.objects.current().reached_by(user).filter(Exists(deployments))
 
 
 def _wrong(user: Person) -> Any:
-    shown = Project.objects.reached_by(user).order_by().values("pk")
+    shown = Project.objects.current().reached_by(user).order_by().values("pk")
     rows = Standing.objects.filter(server__is_active=True, project__in=shown)
     return rows.with_state().filter(is_wrong=1).order_by()
 

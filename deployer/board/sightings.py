@@ -119,9 +119,10 @@ def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
 def refresh(project: Project, servers: Iterable[Server] | None = None) -> None:
     """Ask the servers, side by side, and keep what they say. Nothing is changed on them.
 
-    Nothing is asked while a deployment is running: the state then is neither the old nor the new one.
+    Nothing is asked while a deployment is running: the state then is neither the old nor the new one; nor of a project
+    that is archived.
     """
-    if Deployment.objects.at_work().filter(project=project).exists():
+    if project.is_archived or Deployment.objects.at_work().filter(project=project).exists():
         return
     plan = Plan.of(project, [])
     wanted = [*(_servers_of(project) if servers is None else servers)]
@@ -129,10 +130,13 @@ def refresh(project: Project, servers: Iterable[Server] | None = None) -> None:
 
 
 def refresh_old() -> None:
-    """Look at every server where some project has not been looked at for `LOOK_EVERY`: once for all of those."""
+    """Look at every server where some project has not been looked at for `LOOK_EVERY`: once for all of those.
+
+    Those of archived projects are not looked at any more.
+    """
     lately = timezone.now() - LOOK_EVERY
     fresh = Q(sighting__seen_at__gt=lately) | Q(sighting__failed_at__gt=lately)
-    old = Standing.objects.filter(~fresh | Q(sighting=None), server__is_active=True)
+    old = Standing.objects.filter(~fresh | Q(sighting=None), server__is_active=True, project__archived_at=None)
     pairs = list(old.order_by("server", "project").values_list("server", "project"))
     servers = _reachable().in_bulk({server for server, _project in pairs})
     projects = Project.objects.in_bulk({project for _server, project in pairs})

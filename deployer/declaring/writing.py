@@ -207,7 +207,9 @@ class _Writer(Mistakes):
                 strange = it.row.server_groups.exclude(environment=it.row.environment)
                 pairs = [(group, it.row) for group in strange]
             elif isinstance(it.row, ServerGroup):
-                pairs = [(it.row, project) for project in it.row.projects.exclude(environment=it.row.environment)]
+                pairs = [
+                    (it.row, project) for project in it.row.projects.current().exclude(environment=it.row.environment)
+                ]
             else:
                 continue
             for group, project in pairs:
@@ -352,7 +354,7 @@ class _Writer(Mistakes):
         if row is None:
             self.wrong.add(str(place))
         if row is None and (model, name) not in self._declared:
-            known = [*model._default_manager.values_list("name", flat=True)]
+            known = [*_rows(model).values_list("name", flat=True)]
             close = difflib.get_close_matches(name, known, n=1)
             hint = _(" Did you mean “%(name)s”?") % {"name": printable(close[0])} if close else ""
             self.note(
@@ -366,7 +368,7 @@ class _Writer(Mistakes):
     def _found(self, model: type[models.Model], name: str) -> models.Model | None:
         """The row of that name: one that is there, or one that is prepared."""
         if (model, name) not in self._known:
-            self._known[model, name] = model._default_manager.filter(name=name).first()
+            self._known[model, name] = _rows(model).filter(name=name).first()
         return self._known[model, name]
 
     def _check(self, row: models.Model, entry: Declared, exclude: Iterable[str]) -> None:
@@ -463,6 +465,11 @@ class _Writer(Mistakes):
             it.listed = list(rows.values())
             names = [", ".join(sorted(group)) for group in (old, rows)]
             it.change.fields.append(FieldChange(field, names[0] if old else None, names[1]))
+
+
+def _rows(model: type[models.Model]) -> "models.QuerySet[Any]":
+    """The rows that have names: that of an archived project is free."""
+    return Project.objects.current() if model is Project else model._default_manager.all()
 
 
 def _touched(changed: Iterable[_Prepared]) -> Iterator[tuple[Declared, models.Model]]:

@@ -46,7 +46,7 @@ def refusal_at_turn(it: Deployment) -> str:
 
     One that may wait goes back into the line; one that lacks an approval by now does so in any case.
     """
-    if why := _right_lost(it):
+    if why := _right_lost(it) or it.project.archived_sentence:
         return why
     with as_stored():
         answer = ask(Case.of(it))
@@ -82,7 +82,7 @@ def _replaced(line: Iterable[Deployment]) -> list[Deployment]:
 
 def _has_turn(it: Deployment, now: datetime) -> bool:
     """Ask every gate for one in line; give it the place, or write down why it waits or has ended."""
-    if why := _right_lost(it):
+    if why := _right_lost(it) or it.project.archived_sentence:
         it.end_in_line(Deployment.Status.CANCELLED, why)
         return False
     if it.status == Deployment.Status.WAITING and it.waits_since is not None and it.waits_since < now - PATIENCE:

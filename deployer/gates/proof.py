@@ -64,7 +64,7 @@ def _places_of(release: Release, project: Project) -> "dict[Project, tuple[list[
     versions = {*same.values_list("version", flat=True)}
     own = Q(pk__in={release.project_id, *same.values_list("project", flat=True)})
     of_same_code = own | Q(git_url=project.git_url) if project.git_url else own
-    stagings = Project.objects.filter(of_same_code, environment=Environment.STAGING)
+    stagings = Project.objects.current().filter(of_same_code, environment=Environment.STAGING)
     found: dict[Project, list[Standing]] = {}
     rows = Standing.objects.filter(project__in=stagings, server__is_active=True).order_by("server__name")
     for standing in rows.select_related("project", "server", "sighting", "last", "proved"):

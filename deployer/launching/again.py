@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.choice import stored
 from deployer.launching.launch import launch
-from deployer.launching.rules import LaunchRefusedError
+from deployer.launching.rules import LaunchRefusedError, need_current
 from deployer.models import Deployment, Release, Target
 from deployer.releases.versions import recorded
 from people.models import User
@@ -37,6 +37,7 @@ def request_to_retry(
     one is no longer in any of its groups. It acts with the rights of ``created_by``, not of whoever launched the first.
     """
     _need_right(created_by, earlier)
+    need_current(earlier.project)
     _need_ended(earlier)
     left = list(earlier.targets.exclude(status=Target.Status.SUCCESS).exclude(server=None))
     only = frozenset(target.server_id for target in left if target.server_id is not None)
@@ -71,6 +72,7 @@ def request_to_roll_back(
     had different ones, and when a newer full deployment has touched one. It acts with the rights of ``created_by``.
     """
     _need_right(created_by, latest)
+    need_current(latest.project)
     _need_ended(latest)
     if latest.is_restart_only:
         raise LaunchRefusedError(

@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from deployer.gates.asking import Answer, Before, Case, ask
 from deployer.gates.digest import Content, code_of
 from deployer.launching.asked import LaunchRequest
-from deployer.launching.rules import Accepted, LaunchRefusedError, check_launch
+from deployer.launching.rules import Accepted, LaunchRefusedError, check_before_gates, check_launch
 from deployer.models import Deployment
 from people.rights import insist
 from people.roles import Action
@@ -40,6 +40,7 @@ def judge(request: LaunchRequest) -> Judged:
     Raises `LaunchRefusedError`, which tells of all closed gates and of the first rule that refuses, or
     `NotAllowedError`.
     """
+    check_before_gates(request)
     accepted, refusal = None, None
     try:
         accepted = check_launch(request)

@@ -13,7 +13,7 @@ from deployer.gates.deciding import record_override
 from deployer.gates.pinning import Pinned, pin
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import Judged, case_of, judge
-from deployer.launching.rules import Accepted, LaunchRefusedError, refusal_while_active
+from deployer.launching.rules import Accepted, LaunchRefusedError, need_current, refusal_while_active
 from deployer.models import Deployment, Target
 from deployer.queue.sending import enqueue_deployment
 from deployer.releases.versions import running_in
@@ -38,6 +38,7 @@ def launch(request: LaunchRequest) -> Deployment:
     try:
         with transaction.atomic():
             deployment = _written(request, judged, status, pinned)
+            _insist_on_current(request.project)
             _record(deployment, request, accepted)
             if status == Deployment.Status.PENDING:
                 transaction.on_commit(lambda: enqueue_deployment(deployment.pk))
@@ -55,6 +56,13 @@ def launch(request: LaunchRequest) -> Deployment:
             )
         raise refusal from error
     return deployment
+
+
+def _insist_on_current(project: Project) -> None:
+    """It may have been archived since it was asked; from here on that waits for this launch, and is refused."""
+    now = Project.objects.archived().filter(pk=project.pk).first()
+    if now is not None:
+        need_current(now)
 
 
 def _pinned(request: LaunchRequest, branch: str) -> Pinned | None:

@@ -3,7 +3,7 @@
 The right to launch is asked about first; that refusal is a `NotAllowedError`, as everywhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,14 +62,23 @@ def check_launch(request: LaunchRequest) -> Accepted:
 
     Raises the `LaunchRefusedError` of the first that refuses, or `NotAllowedError`.
     """
-    for rule in RULES:
-        if refusal := rule(request):
-            raise refusal
+    _ask(RULES, request)
     try:
         plan = request.plan()
     except DecryptionError as error:
         raise LaunchRefusedError(str(error), field="project") from error
     return Accepted(request.servers, request.active, request.code, request.batch_of_each(), plan)
+
+
+def check_before_gates(request: LaunchRequest) -> None:
+    """The rules that come before every gate: the right, and that the project is not archived. Raises the same."""
+    _ask(BEFORE_GATES, request)
+
+
+def _ask(rules: Iterable[Rule], request: LaunchRequest) -> None:
+    for rule in rules:
+        if refusal := rule(request):
+            raise refusal
 
 
 def refusal_while_active(project: Project) -> LaunchRefusedError:
@@ -97,6 +106,16 @@ def _is_allowed(request: LaunchRequest) -> None:
     if request.created_by is not None:
         project = request.project
         insist(request.created_by, Action.OPERATE, project, *project.reached_by_launch(request.groups))
+
+
+def need_current(project: Project) -> None:
+    """Raises `LaunchRefusedError` where it is archived."""
+    if project.is_archived:
+        raise LaunchRefusedError(project.archived_sentence, field="project", conflict=True)
+
+
+def _is_not_archived(request: LaunchRequest) -> None:
+    need_current(request.project)
 
 
 def _has_a_type(request: LaunchRequest) -> LaunchRefusedError | None:
@@ -224,8 +243,9 @@ def _unless_valid(validate: Callable[[str], Any], value: str, field: str) -> Lau
 
 
 #: In this order: the first that refuses is the one that is told.
+BEFORE_GATES: tuple[Rule, ...] = (_is_allowed, _is_not_archived)
 RULES: tuple[Rule, ...] = (
-    _is_allowed,
+    *BEFORE_GATES,
     _has_a_type,
     _has_a_script,
     _has_code,

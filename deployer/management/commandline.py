@@ -25,6 +25,7 @@ from people import rights
 from people.models import User
 from people.roles import Action
 from projects.commands.proof import proof_in_words
+from projects.models import ArchivedError, ProjectQuerySet
 from servers.fields import DecryptionError
 from servers.sentences import because, clauses, sentence, sentences
 
@@ -79,7 +80,7 @@ class OperatorCommand(SpokenCommand):
             return super().execute(*args, **options)
         except rights.NotAllowedError as error:
             raise refused(error.sentence) from error
-        except (DecryptionError, UnknownMigrationsError, MissingKeyError) as error:
+        except (ArchivedError, DecryptionError, UnknownMigrationsError, MissingKeyError) as error:
             raise refused(str(error)) from error
         except (OperationalError, ProgrammingError) as error:
             raise refused(
@@ -252,6 +253,15 @@ class LaunchAgain(WatchingCommand):
     def launch_from(self, earlier: Deployment, **chosen: Any) -> Deployment:
         """The new deployment, with what is ``chosen`` of closed gates. Raises `LaunchRefusedError`."""
         raise NotImplementedError
+
+
+def current(projects: ProjectQuerySet, *names: str) -> ProjectQuerySet:
+    """Those of ``projects`` that are not archived; or a refusal where only an archived one has one of ``names``."""
+    for name in names:
+        archived = projects.archived().filter(name=name).first()
+        if archived is not None and not projects.current().filter(name=name).exists():
+            raise refused(archived.archived_sentence)
+    return projects.current()
 
 
 def existing(number: int, rows: DeploymentQuerySet | None = None) -> Deployment:

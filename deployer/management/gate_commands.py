@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from deployer.declaring.reading import printable
-from deployer.management.commandline import ActingCommand, refused
+from deployer.management.commandline import ActingCommand, current, refused
 from projects.models import Project
 from servers.models import Environment
 
@@ -25,7 +25,7 @@ class GateCommand(ActingCommand):
         if options["environment"]:
             return {"environment": options["environment"], "project": None}
         projects = Project.objects.reached_by(self.acting) if self.acting else Project.objects.all()
-        found = projects.filter(name=options["project"]).first()
+        found = current(projects, options["project"]).filter(name=options["project"]).first()
         if found is None:
             raise refused(_("There is no project “%s”.") % printable(options["project"]))
         return {"environment": "", "project": found}

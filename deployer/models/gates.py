@@ -109,7 +109,7 @@ class Gate(models.Model):
     @property
     def where(self) -> str:
         """What it stands before, in words."""
-        return str(self.project) if self.project else str(Environment(self.environment).label)
+        return self.project.label if self.project else str(Environment(self.environment).label)
 
     def clean(self) -> None:
         """Before one of the two."""

@@ -38,7 +38,7 @@ def make_playground() -> Project:
         except DeclarationError as error:
             raise PlaygroundError(" ".join(error.mistakes)) from error
         (keeping.FOLDER / "declared").touch()
-    return Project.objects.get(name=PROJECT)
+    return Project.objects.current().get(name=PROJECT)
 
 
 def remove_playground() -> list[str]:
@@ -96,8 +96,7 @@ def _refuse_names_of_others() -> None:
 
 def _delete_rows() -> list[str]:
     """Delete the declared rows, and keep those that others use; a sentence for each."""
-    project = Project.objects.filter(name=PROJECT).first()
-    told = [] if project is None else [_delete_project(project)]
+    told = [_delete_project(project) for project in Project.objects.filter(name=PROJECT)]
     delete(*ServerGroup.objects.filter(name=GROUP))
     rows: list[models.Model] = [*Server.objects.filter(name__in=SERVERS), *Credential.objects.filter(name=KEY)]
     held = [row for row in rows if not _deleted(row)]

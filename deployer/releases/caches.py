@@ -76,11 +76,11 @@ def forget_project(instance: Project, **_signal: object) -> None:
 
 
 def sweep_caches() -> None:
-    """Delete the caches of projects that are no more, and what is left of those that were cleared."""
+    """Delete the caches of projects that are no more or archived, and what is left of those that were cleared."""
     if not settings.CACHES_DIR.is_dir():
         return
     folders = {path.name: path for path in settings.CACHES_DIR.iterdir()}
-    kept = {str(pk) for pk in Project.objects.values_list("pk", flat=True)}
+    kept = {str(pk) for pk in Project.objects.current().values_list("pk", flat=True)}
     for name, path in folders.items():
         if name.startswith(_CLEARED):
             _delete(path)

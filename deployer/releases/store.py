@@ -102,6 +102,13 @@ def prune(*, dry_run: bool = False) -> list[Release]:
     return gone
 
 
+def forget(release: Release) -> None:
+    """Delete a release with what is stored of it. Raises `archives.StoreError`: then it can be forgotten again."""
+    names = {"manifest": str(release.manifest.name or ""), "archive": str(release.archive.name or "")}
+    _delete(release.archive.storage, names)
+    release.delete()
+
+
 def _delete(storage: Storage, names: dict[str, str]) -> None:
     """Delete the files ``names`` from ``storage`` and their names from ``names``, one by one."""
     for kind, name in names.items():

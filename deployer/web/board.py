@@ -28,6 +28,7 @@ def project_board(request: Request, pk: int) -> HttpResponse:
 def project_look(request: Request, pk: int) -> HttpResponse:
     """Ask the servers now; then the same."""
     project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    project.insist_on_current()
     refresh(project)
     return _answer(request, project)
 
@@ -36,6 +37,6 @@ def _answer(request: Request, project: Project) -> HttpResponse:
     page = Paginator(standings_of(project), SERVERS_PAGE).get_page(request.GET.get("page"))
     views = [View.of(standing) for standing in page]
     active = Deployment.objects.at_work().reached_by(request.user).filter(project=project).defer("plan").first()
-    operable = may(request.user, Action.OPERATE, project)
+    operable = not project.is_archived and may(request.user, Action.OPERATE, project)
     context = {"project": project, "views": views, "page": page, "active": active, "operable": operable}
     return render(request, "deployer/_board.html", context)

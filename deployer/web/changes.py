@@ -23,8 +23,10 @@ from servers.models import Server
 
 
 def _launchable(user: User, pk: int) -> Project:
-    """The project of a launch form. Raises as `find` does."""
-    return find(user, Project.objects.select_related("git_credential"), Action.OPERATE, pk=pk)
+    """The project of a launch form. Raises as `find` does, and `ArchivedError`."""
+    project = find(user, Project.objects.select_related("git_credential"), Action.OPERATE, pk=pk)
+    project.insist_on_current()
+    return project
 
 
 @fragment

@@ -131,8 +131,8 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
     return {
         "deployment": deployment,
         "operable": operable,
-        "can_launch": operable and may(user, Action.OPERATE, deployment.project),
-        "editable": may(user, Action.EDIT, deployment.project),
+        "can_launch": operable and not deployment.project.is_archived and may(user, Action.OPERATE, deployment.project),
+        "editable": not deployment.project.is_archived and may(user, Action.EDIT, deployment.project),
         "targets": targets,
         "is_many": len(targets) > MANY,
         "groups": deployment.server_groups.all(),

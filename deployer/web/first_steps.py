@@ -47,7 +47,7 @@ def first_steps(user: User) -> list[FirstStep]:
         FirstStep(
             _("Create a project"),
             _("Say where its code is; deployer proposes how to build and restart it."),
-            Project.objects.reached_by(user).exists(),
+            Project.objects.current().reached_by(user).exists(),
             "project_add",
         ),
     ]

@@ -117,9 +117,13 @@ class PackageForm(forms.Form):
 
 
 class ProjectChoice(NamedField[Project]):
-    """One project."""
+    """One project; those that are archived come last, and say so."""
 
     names_at = "project_names"
+
+    def label_from_instance(self, project: Project) -> str:
+        """Its name, which an archived one may have as well."""
+        return project.label
 
 
 class HistoryFilter(forms.Form):
@@ -149,7 +153,7 @@ class HistoryFilter(forms.Form):
         super().__init__(query)
         launched = Deployment.objects.reached_by(user).exclude(created_by=None).order_by().values("created_by")
         offered = {
-            "project": Project.objects.reached_by(user),
+            "project": Project.objects.reached_by(user).with_archived_last(),
             "person": User.objects.filter(pk__in=launched).order_by("username"),
         }
         for name, rows in offered.items():

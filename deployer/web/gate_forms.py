@@ -29,8 +29,9 @@ class GateForm(StyledForm, forms.ModelForm[Any]):
         known = dict(Environment.choices)
         environments = [(f"environment-{name}", known[name]) for name in reach(user, self.action).environments(known)]
         projects = [
-            (f"project-{project.pk}", f"{project} ({project.get_environment_display()})")
-            for project in Project.objects.reached_by(user, self.action).only("name", "environment")
+            (f"project-{project.pk}", f"{project.label} ({project.get_environment_display()})")
+            for project in Project.objects.reached_by(user, self.action).only("name", "environment", "archived_at")
+            if not project.is_archived or project.pk == self.instance.project_id
         ]
         place: Any = self.fields["place"]
         place.choices = [("", _("Choose one")), (_("Environments"), environments), (_("Projects"), projects)]

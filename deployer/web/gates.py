@@ -40,9 +40,14 @@ SHOWN = 50
 def gates(request: Request) -> HttpResponse:
     """What waits, what is closed, and what is required, in the places that the user sees."""
     user, now = request.user, timezone.now()
-    locks = Lock.objects.reached_by(user).select_related("project", "made_by", "lifted_by")
-    freezes = Freeze.objects.reached_by(user).select_related("project", "made_by")
-    rules = GateRule.objects.reached_by(user).select_related("project").prefetch_related("approvers")
+    locks = (
+        Lock.objects.reached_by(user)
+        .filter(project__archived_at=None)
+        .select_related("project", "made_by", "lifted_by")
+    )
+    freezes = Freeze.objects.reached_by(user).filter(project__archived_at=None).select_related("project", "made_by")
+    rules = GateRule.objects.reached_by(user).filter(project__archived_at=None)
+    rules = rules.select_related("project").prefetch_related("approvers")
     seen, waiting = Deployment.objects.reached_by(user), deciding.waiting_for(user)
     overridden = Approval.objects.filter(deployment__in=seen, decision=Approval.Decision.OVERRIDDEN)
     overridden = overridden.filter(decided_at__gte=now - REMEMBERED)
@@ -219,6 +224,7 @@ def _decided(request: Request, it: Deployment, decide: Callable[[Deployment, Use
 def release_mark(request: Request, pk: int, release: int) -> HttpResponse:
     """Mark a release as bad, with a reason; or take that back."""
     it = find(request.user, Release.objects.select_related("project"), pk=release, project=pk)
+    it.project.insist_on_current()
     form = ReasonForm(request.POST)
     if "unmark" in request.POST:
         keeping.unmark(it, request.user)

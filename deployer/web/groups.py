@@ -22,7 +22,7 @@ DEPLOYMENTS_SHOWN, PROJECTS_SHOWN = 10, 20
 def group_list(request: Request) -> HttpResponse:
     """Every group in sight: its environment, the states of its servers, the projects that can be deployed to it."""
     projects: dict[str, list[Project]] = {}
-    for project in Project.objects.reached_by(request.user).only("name", "environment").order_by("name"):
+    for project in Project.objects.current().reached_by(request.user).only("name", "environment").order_by("name"):
         projects.setdefault(project.environment, []).append(project)
     page = page_of_groups(request.GET, request.user)
     wanted = {name: request.GET.get(name, "") for name in ("text", "environment")}
@@ -56,6 +56,6 @@ def _projects_of(group: ServerGroup, user: Person) -> list[tuple[Project, Deploy
     """
     newest = Deployment.objects.reached_by(user).filter(server_groups=group).newest().listed()
     found = {deployment.project_id: deployment for deployment in newest}
-    projects = Project.objects.reached_by(user).filter(environment=group.environment).order_by("name")
+    projects = Project.objects.current().reached_by(user).filter(environment=group.environment).order_by("name")
     rows = [(project, found.get(project.pk)) for project in projects.only("name", "environment")]
     return sorted(rows, key=lambda row: row[1] is None)

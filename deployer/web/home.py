@@ -207,7 +207,8 @@ def _activity(user: User, now: str, given: str) -> dict[str, Any]:
     active = own.at_work()
     running = list(active.listed()[:RUNNING_SHOWN])
     recent = list(own.listed().ended()[:RECENT_SHOWN])
-    broken = own.exclude(status__in=Deployment.IN_LINE).newest().ended().filter(status__in=_BROKEN)
+    broken = own.exclude(status__in=Deployment.IN_LINE).filter(project__archived_at=None).newest().ended()
+    broken = broken.filter(status__in=_BROKEN)
     offline = Server.objects.reached_by(user).filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE)
     unreached = list(offline.only("name", "last_checked_at", "connection_error")[:OFFLINE_SHOWN])
     failed = list(broken.listed().order_by("-finished_at")[:BROKEN_SHOWN])
@@ -238,7 +239,7 @@ def _way(user: User) -> dict[str, Any]:
     steps = first_steps(user)
     next_one = next_step(steps)
     may_add = reach(user, Action.EDIT).holds_an_environment
-    launchable = Project.objects.reached_by(user, Action.OPERATE).order_by("-pk")
+    launchable = Project.objects.current().reached_by(user, Action.OPERATE).order_by("-pk")
     return {
         "first_steps": [(step, reverse(step.page) if may_add else "", step is next_one) for step in steps],
         "project": launchable.first() if next_one is None else None,

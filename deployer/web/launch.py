@@ -39,6 +39,7 @@ GROUPS_IN_FULL = 20
 def launch_form(request: Request, pk: int) -> HttpResponse:
     """Choose what is launched, and launch it."""
     project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    project.insist_on_current()
     groups = _groups_for(request.user, project)
     blocking, warning = None, ""
     if request.method == "POST":
@@ -64,6 +65,7 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
     if not request.user.is_authenticated:
         return HttpResponseClientRefresh() if request.htmx else redirect_to_login(reverse("launch", args=[pk]))
     project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    project.insist_on_current()
     form = LaunchForm(request.POST, user=request.user)
     found: dict[str, Any] = {"checked": True}
     if form.is_valid():
@@ -112,6 +114,7 @@ def _launch_page(
 ) -> HttpResponse:
     chosen = {str(value) for value in form["server_groups"].value() or ()}
     releases = Release.objects.reached_by(request.user).deployable_to(project).select_related("project")
+    releases = releases.filter(project__archived_at=None)
     context = {"project": project, "form": form, "chosen_groups": chosen, "releases": releases[:RELEASES_OFFERED]}
     # Those that are chosen come first where they are many.
     is_long = len(groups) > GROUPS_IN_FULL

@@ -28,8 +28,8 @@ def user(request: Request, pk: int) -> HttpResponse:
 
 
 def _projects() -> Iterator[places.Project]:
-    for number, name, environment in Project.objects.order_by("name").values_list("pk", "name", "environment"):
-        yield places.Project(number, name, environment)
+    for it in Project.objects.order_by("name").only("name", "environment", "archived_at"):
+        yield places.Project(it.pk, it.name, it.environment, it.label, it.is_archived)
 
 
 places.told_by(places.Teller(lambda: Environment.choices, _projects))

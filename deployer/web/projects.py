@@ -2,7 +2,7 @@
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_POST, require_safe
 
+from deployer.archiving.removal import right_to_delete
 from deployer.declaring.export import as_yaml
 from deployer.models import Deployment
 from deployer.probing.trial import Trial, try_check
@@ -32,9 +33,10 @@ DEPLOYMENTS_SHOWN, PROJECTS_PAGE = 10, 50
 @require_safe
 @members_only
 def project_list(request: Request) -> HttpResponse:
-    """The projects, each with its newest deployment."""
+    """The projects, each with its newest deployment; with ``?archived`` those that are archived, the last one first."""
     text = request.GET.get("text", "")[:100]
-    found = Project.objects.reached_by(request.user)
+    seen, is_archive = Project.objects.reached_by(request.user), "archived" in request.GET
+    found = seen.archived().select_related("archived_by").order_by("-archived_at") if is_archive else seen.current()
     if text:
         found = found.filter(Q(name__icontains=text) | Q(description__icontains=text))
     page = Paginator(found, PROJECTS_PAGE).get_page(request.GET.get("page"))
@@ -43,8 +45,11 @@ def project_list(request: Request) -> HttpResponse:
     context = {
         "page": page,
         "text": text,
+        "is_archive": is_archive,
+        "numbers": seen.aggregate(current=Count("pk", Q(archived_at=None)), archived=Count("archived_at")),
         "newest": {it.project_id: it for it in own.newest().listed()},
-        "operable": {it.pk for it in page if may(request.user, Action.OPERATE, it)},
+        "operable": {it.pk for it in page if not is_archive and may(request.user, Action.OPERATE, it)},
+        "editable": {it.pk for it in page if is_archive and may(request.user, Action.EDIT, it)},
         "addable": reach(request.user, Action.EDIT).holds_an_environment,
     }
     return render(request, "deployer/projects/list.html", context)
@@ -57,6 +62,7 @@ def project(request: Request, pk: int) -> HttpResponse:
     recent = Deployment.objects.reached_by(request.user).listed().filter(project=pk)[:DEPLOYMENTS_SHOWN]
     addable = reach(request.user, Action.EDIT).holds_an_environment
     context = one_project(request.user, pk) | {"recent": recent, "addable": addable}
+    context["deletable"] = may(request.user, right_to_delete(context["project"]), context["project"])
     return render(request, "deployer/projects/project.html", context)
 
 
@@ -74,6 +80,7 @@ def project_builds(request: Request, pk: int) -> HttpResponse:
 def project_clear(request: Request, pk: int) -> HttpResponse:
     """Delete the project's caches; not under a build that uses them."""
     it = find(request.user, Project.objects, Action.EDIT, pk=pk)
+    it.insist_on_current()
     if active := Deployment.objects.at_work().filter(project=it).first():
         told = _("%(active)s has not ended and may use the caches of %(project)s: clear them afterwards.")
         messages.error(request, told % {"active": active, "project": it})
@@ -89,6 +96,7 @@ def project_clear(request: Request, pk: int) -> HttpResponse:
 def project_yaml(request: Request, pk: int) -> HttpResponse:
     """The project as `manage.py apply` takes it; a file of it with ``?download``."""
     it = find(request.user, Project.objects.select_related("git_credential"), pk=pk)
+    it.insist_on_current()
     sees_login = it.git_credential is None or may(request.user, Action.EDIT, it.git_credential)
     text = as_yaml(it, sees_login=sees_login)
     if "download" in request.GET:
@@ -104,6 +112,7 @@ def project_yaml(request: Request, pk: int) -> HttpResponse:
 def project_try(request: Request, pk: int, check: int) -> HttpResponse:
     """Try a health check on one of the servers that the user may launch the project to, and show the result."""
     it = find(request.user, Project.objects, Action.EDIT, pk=pk)
+    it.insist_on_current()
     row = get_object_or_404(HealthCheck.objects.select_related("project"), pk=check, project=it)
     number = request.POST.get("server", "")
     servers = servers_to_launch(request.user, it).select_related("credential", "jump_host")

@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from deployer.web.downloads import download
+from deployer.web.forms import ProjectChoice
 from people.access import Request, needs_somewhere
 from people.models import Entry
 from people.reading import as_csv, as_json_lines, in_pages, readable_by
@@ -40,7 +41,7 @@ class RecordFilter(forms.Form):
     who = forms.CharField(required=False, max_length=100)
     act = forms.ChoiceField(choices=[("", gettext_lazy("Everything")), *Act.choices], required=False)
     kind = forms.ChoiceField(required=False)
-    project = forms.ModelChoiceField(Project.objects.none(), required=False, empty_label=gettext_lazy("All projects"))
+    project = ProjectChoice(Project.objects.none(), required=False, empty_label=gettext_lazy("All projects"))
     environment = forms.ChoiceField(
         choices=[("", gettext_lazy("All environments")), *Environment.choices], required=False
     )
@@ -52,7 +53,7 @@ class RecordFilter(forms.Form):
         super().__init__(query)
         own: Any = self.fields
         own["kind"].choices = [("", _("Everything")), *sorted(kinds().items(), key=lambda kind: kind[1].lower())]
-        own["project"].queryset = Project.objects.reached_by(user, Action.ADMINISTER)
+        own["project"].queryset = Project.objects.reached_by(user, Action.ADMINISTER).with_archived_last()
         self.is_valid()
 
     def condition(self) -> Q:
@@ -95,6 +96,9 @@ _NO_FIELDS = {
     "problem": gettext_lazy("problem"),
     "earlier": gettext_lazy("earlier deployment"),
     "rebuild": gettext_lazy("built again"),
+    "deployments": gettext_lazy("deployments"),
+    "log_lines": gettext_lazy("lines of logs"),
+    "releases": gettext_lazy("releases"),
 }
 
 

@@ -32,6 +32,8 @@ def release_list(request: Request, pk: int) -> HttpResponse:
     """The stored releases of a project and where they are live; an uploaded package is stored, then ready to launch."""
     action = Action.OPERATE if request.method == "POST" else Action.SEE
     project = find(request.user, Project.objects, action, pk=pk)
+    if request.method == "POST":
+        project.insist_on_current()
     form = PackageForm(request.POST, request.FILES) if request.method == "POST" else PackageForm()
     if request.method == "POST" and form.is_valid():
         package = form.cleaned_data["package"]
@@ -52,8 +54,8 @@ def release_list(request: Request, pk: int) -> HttpResponse:
     live, previous = _places(project)
     context = {
         "project": project,
-        "operable": may(request.user, Action.OPERATE, project),
-        "editable": may(request.user, Action.EDIT, project),
+        "operable": not project.is_archived and may(request.user, Action.OPERATE, project),
+        "editable": not project.is_archived and may(request.user, Action.EDIT, project),
         "form": form,
         "page": page,
         "rows": [(release, live.get(release.version, []), previous.get(release.version, [])) for release in page],

@@ -38,7 +38,7 @@ def server_list(request: Request) -> HttpResponse:
 def projects_on(servers: Iterable[Server], user: Person) -> dict[int, list[Project]]:
     """The projects that were deployed to each server and that ``user`` sees, by its id."""
     rows = Standing.objects.filter(server__in=[server.pk for server in servers]).values_list("server", "project")
-    seen = Project.objects.reached_by(user).only("name", "environment")
+    seen = Project.objects.current().reached_by(user).only("name", "environment")
     projects = seen.in_bulk({project for _server, project in rows})
     found: dict[int, list[Project]] = {}
     for server, project in rows:

@@ -174,6 +174,7 @@ class Route:
 
     get: Asked | None = None
     post: Asked | None = None
+    delete: Asked | None = None
     of: str = ""
     query: str = ""
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -256,6 +257,10 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/checks/<int:check>/try/": _act(EDIT, "project", body={"server": "{server}"}),
     "projects/<int:pk>/releases/": Route(get=Need(SEE, "project"), post=Need(OPERATE, "project"), of="project"),
     "projects/<int:pk>/edit/": _form(EDIT, "project"),
+    "projects/<int:pk>/archive/": _form(EDIT, "project"),
+    "projects/<int:pk>/restore/": _form(EDIT, "project"),
+    # It has a history: only an admin deletes that.
+    "projects/<int:pk>/delete/": _form(ADMINISTER, "project"),
     # A copy is a new project: it needs a place, too.
     "projects/<int:pk>/copy/": _form(EDIT, "project and an environment", of="project"),
     "projects/<int:pk>/variables/": _form(EDIT, "project"),
@@ -311,6 +316,9 @@ API: dict[str, Route] = {
     "": Route(),
     "version": Route(get=MEMBERS),
     "projects": Route(get=MEMBERS),
+    "projects/<project_id>": Route(get=Need(SEE, "project"), delete=Need(ADMINISTER, "project"), of="project"),
+    "projects/<project_id>/archive": _act(EDIT, "project"),
+    "projects/<project_id>/restore": _act(EDIT, "project"),
     "server-groups": Route(get=MEMBERS),
     "deployments": Route(get=MEMBERS, post=Need(OPERATE, "project"), body=_LAUNCH),
     "preflight": _act(OPERATE, "project", body=_LAUNCH),
@@ -528,6 +536,8 @@ class Cell:
     def _asked(self, client: Client) -> Any:
         if self.method == "GET":
             return client.get(self.address, headers=dict(self.headers))
+        if self.method == "DELETE":
+            return client.delete(self.address, headers=dict(self.headers))
         is_json = self.address.startswith("/api/") and "package" not in self.body
         kind: dict[str, Any] = {"content_type": "application/json"} if is_json else {}
         return client.post(self.address, dict(self.body), headers=dict(self.headers), **kind)
@@ -538,7 +548,7 @@ def _cells(
 ) -> Iterator[tuple[Visitor, Cell]]:
     for visitor in who:
         for pattern, route in routes.items():
-            for method, asked in (("GET", route.get), ("POST", route.post)):
+            for method, asked in (("GET", route.get), ("POST", route.post), ("DELETE", route.delete)):
                 if asked is not None:
                     expected = right(asked, visitor, is_admin=prefix == "admin/")
                     address = world.address(prefix, pattern, route)

@@ -18,7 +18,7 @@ from deployer.launching.choice import PREVIOUS, with_release
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.terminal import plain
-from deployer.management.commandline import WatchingCommand, refused
+from deployer.management.commandline import WatchingCommand, current, refused
 from deployer.models import Deployment
 from deployer.probing.look import Finding
 from deployer.releases.archives import StoreError
@@ -107,7 +107,7 @@ class Command(WatchingCommand):
         projects, all_groups = Project.objects.all(), ServerGroup.objects.all()
         if self.acting:
             projects, all_groups = projects.reached_by(self.acting), all_groups.reached_by(self.acting)
-        project = _named(projects, options["project"])
+        project = _named(current(projects, options["project"]), options["project"])
         groups = [_named(all_groups, name) for name in dict.fromkeys(options["group"])]
         if self.acting:
             insist(self.acting, Action.OPERATE, project)

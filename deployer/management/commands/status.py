@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 from deployer.board.sightings import View, board, refresh
 from deployer.declaring.reading import printable
 from deployer.log.terminal import plain
-from deployer.management.commandline import OperatorCommand, refused
+from deployer.management.commandline import OperatorCommand, current, refused
 from projects.models import Project
 
 
@@ -32,9 +32,10 @@ class Command(OperatorCommand):
         parser.add_argument("--json", action="store_true", help=_("print one JSON object for each server, one a line"))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        projects = Project.objects.filter(deployments__isnull=False).distinct()
+        known = current(Project.objects.all(), *options["projects"])
+        projects = known.filter(deployments__isnull=False).distinct()
         if options["projects"]:
-            projects = Project.objects.filter(name__in=options["projects"])
+            projects = known.filter(name__in=options["projects"])
             for name in options["projects"]:
                 if not any(project.name == name for project in projects):
                     raise refused(_("There is no project “%s”.") % printable(name))
