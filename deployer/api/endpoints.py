@@ -40,7 +40,7 @@ from deployer.launching.again import launch_rollback, retry_failed
 from deployer.launching.answers import cancel_sentence, continue_sentence
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
-from deployer.launching.choice import with_release
+from deployer.launching.choice import on_servers, with_release
 from deployer.launching.launch import launch
 from deployer.launching.moves import cancel, go_on
 from deployer.launching.rules import LaunchRefusedError
@@ -145,7 +145,9 @@ api = NinjaAPI(
 
 
 class LaunchInput(Schema):
-    """What to deploy, and where. A full deployment without a branch takes the project's default branch.
+    """What to deploy, and where. Without ``server_group_ids`` it goes to the project's own groups. ``servers`` are
+    names: the other servers of the groups are left as they are. ``elsewhere``: a group is none of the project's own,
+    and that is meant; the project must allow it. A full deployment without a branch takes the project's default branch.
 
     ``release`` is the version of a stored release, of this or another project of the same repository, or ``previous``:
     no clone, no build. With ``is_rollback`` it is recorded as going back. ``rebuild``: build again even if a release
@@ -159,7 +161,9 @@ class LaunchInput(Schema):
 
     project_id: Id
     branch: str | None = Field(None, min_length=1, max_length=100)
-    server_group_ids: list[Id] = Field(min_length=1)
+    server_group_ids: list[Id] | None = Field(None, min_length=1)
+    servers: list[Annotated[str, Field(max_length=100)]] = Field([], max_length=5000)
+    elsewhere: bool = False
     deployment_type: Deployment.Type = Deployment.Type.FULL
     release: str | None = Field(None, min_length=1, max_length=100)
     is_rollback: bool = False
@@ -465,19 +469,24 @@ def read_version(request: HttpRequest) -> dict[str, str]:
 
 def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
     user = _user_of(request)
+    project, ids = _one_of(Project.objects.reached_by(user), given.project_id, "project_id"), given.server_group_ids
     asked = LaunchRequest(
-        _one_of(Project.objects.reached_by(user), given.project_id, "project_id"),
-        _all_of(ServerGroup.objects.reached_by(user), given.server_group_ids, "server_group_ids"),
+        project,
+        project.groups_to_launch()
+        if ids is None
+        else _all_of(ServerGroup.objects.reached_by(user), ids, "server_group_ids"),
         deployment_type=given.deployment_type,
         branch=given.branch or "",
         created_by=user,
         trigger=Deployment.Trigger.API,
         rebuild=given.rebuild,
+        elsewhere=given.elsewhere,
         batches=given.batches,
         max_failures=given.max_failures,
         queue=given.queue,
     )
     insist(user, Action.OPERATE, asked.project)
+    asked = on_servers(asked, given.servers)
     return with_release(asked, given.release, rolls_back=given.is_rollback) if given.release else asked
 
 
