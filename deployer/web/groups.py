@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -26,9 +26,10 @@ def group_list(request: Request) -> HttpResponse:
     """Every group in sight: its environment, the states of its servers, the projects that belong to it."""
     page = page_of_groups(request.GET, request.user)
     projects: dict[int, list[Project]] = {}
-    known = Project.objects.reached_by(request.user).only("name").order_by("name")
-    for project in known.filter(server_groups__in=[it.pk for it in page]).annotate(group=F("server_groups")):
-        projects.setdefault(project.group, []).append(project)
+    known = Project.objects.reached_by(request.user).order_by().values("pk")
+    theirs = Project.server_groups.through.objects.filter(servergroup__in=[it.pk for it in page], project__in=known)
+    for row in theirs.select_related("project").only("servergroup", "project__name").order_by("project__name"):
+        projects.setdefault(row.servergroup_id, []).append(row.project)
     wanted = {name: request.GET.get(name, "") for name in ("text", "environment")}
     context = {"page": page, "wanted": wanted, "is_filtered": any(wanted.values()), "projects": projects}
     return render(request, "deployer/servers/groups.html", context)
