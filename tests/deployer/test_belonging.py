@@ -2,7 +2,7 @@
 
 import io
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -20,6 +20,7 @@ from deployer.launching.beforehand import preflight_of
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Freeze, Release
+from deployer.plan import Plan
 from deployer.queue.turn import refusal_at_turn
 from people.models import ApiToken, Entry
 from people.rights import NotAllowedError
@@ -203,7 +204,9 @@ def test_only_the_chosen_servers_are_worked_on_and_the_record_names_them(shop: P
         ("web-3", 2),
     ]
     assert Entry.objects.get(act="launched").after["only"] == ["web-1", "web-3"]
-    assert len(it.plan["groups"]["web"]) == 3, "the last healthy server of a group counts those that are left alone"
+    assert len(Plan.from_json(cast(dict[str, Any], it.plan)).groups["web"]) == 3, (
+        "the last healthy server of a group counts those that are left alone"
+    )
 
 
 def test_a_server_of_no_chosen_group_is_refused_by_its_name(shop: Project, web: ServerGroup, api: ServerGroup) -> None:
@@ -351,7 +354,7 @@ def test_a_project_without_groups_says_so(client: Client, web: ServerGroup) -> N
 
 def test_some_servers_are_picked_on_the_form(client: Client, shop: Project, web: ServerGroup, api: ServerGroup) -> None:
     one, other = pick(web, "web-2"), pick(api, "api-1")
-    sent = {"deployment_type": RESTART, "server_groups": [web.pk], "servers": [*one]}
+    sent: dict[str, Any] = {"deployment_type": RESTART, "server_groups": [web.pk], "servers": [*one]}
     changes = client.get(reverse("launch_changes", args=[shop.pk]), sent).content.decode()
     assert "1 of 3 servers of web" in tight(changes)
     page = tight(client.post(reverse("launch", args=[shop.pk]), sent | {"servers": [*one, *other]}).content.decode())
@@ -363,8 +366,8 @@ def test_some_servers_are_picked_on_the_form(client: Client, shop: Project, web:
     assert "1 of 3 servers of web" in tight(client.get(it.get_absolute_url()).content.decode())
     ended(it, "failed")
     again = client.get(reverse("deployment_again", args=[it.pk]))
-    assert f"server={[*one][0]}" in again["Location"]
-    assert f'name="servers" value="{[*one][0]}" checked' in form_of(
+    assert f"server={next(iter(one))}" in again["Location"]
+    assert f'name="servers" value="{next(iter(one))}" checked' in form_of(
         client, shop, again["Location"].partition("launch/")[2]
     )
     dialog = client.get(reverse("deployment_retry", args=[it.pk])).content.decode()
