@@ -226,7 +226,9 @@ class VersionShape(Schema):
 
 
 class ProjectShape(Schema):
-    """The fields of a project that a launch needs."""
+    """The fields of a project that a launch needs. ``server_group_ids`` are its own groups: a launch that names none
+    goes to those. A project without any can be launched to each group of its environment.
+    """
 
     model_config = example(
         id=1,
@@ -235,6 +237,8 @@ class ProjectShape(Schema):
         environment="production",
         project_type="node",
         default_branch="main",
+        server_group_ids=[1],
+        may_launch_elsewhere=False,
     )
 
     id: int
@@ -243,6 +247,12 @@ class ProjectShape(Schema):
     environment: InEnvironment
     project_type: Annotated[str, one_of(Project.ProjectType)]
     default_branch: str
+    server_group_ids: list[int]
+    may_launch_elsewhere: bool
+
+    @staticmethod
+    def resolve_server_group_ids(project: Any) -> list[int]:
+        return [group.pk for group in project.server_groups.all()]
 
 
 class ServerGroupShape(Schema):
@@ -413,7 +423,8 @@ def roll_back_deployment(request: Any, deployment_id: Id, queue: bool = False) -
 @paginate(Pages)
 def list_projects(request: HttpRequest) -> QuerySet[Project]:
     """The projects that the token's user sees, by name."""
-    return Project.objects.reached_by(_user_of(request))
+    ids = Prefetch("server_groups", ServerGroup.objects.only("name"))
+    return Project.objects.reached_by(_user_of(request)).prefetch_related(ids)
 
 
 @api.get("/projects/{project_id}/releases", response={200: list[ReleaseShape], **_TELLS_OF_ONE}, tags=["releases"])

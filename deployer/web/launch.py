@@ -41,7 +41,7 @@ GROUPS_IN_FULL = 20
 @members_only
 def launch_form(request: Request, pk: int) -> HttpResponse:
     """Choose what is launched, and launch it."""
-    project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    project = find(request.user, Project.objects.prefetch_related("server_groups"), Action.OPERATE, pk=pk)
     blocking, warning = None, ""
     if request.method == "POST":
         form = as_sent(LaunchForm, request.POST, user=request.user)
@@ -65,7 +65,7 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
     """The findings of this launch for each server. Launches nothing; the form stays as it was filled in."""
     if not request.user.is_authenticated:
         return HttpResponseClientRefresh() if request.htmx else redirect_to_login(reverse("launch", args=[pk]))
-    project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    project = find(request.user, Project.objects.prefetch_related("server_groups"), Action.OPERATE, pk=pk)
     form = LaunchForm(request.POST, user=request.user)
     found: dict[str, Any] = {"checked": True}
     if form.is_valid():
@@ -85,7 +85,7 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
 @fragment
 def launch_servers(request: Request, pk: int) -> HttpResponse:
     """The servers of the groups that are chosen in the launch form, to pick some of them."""
-    project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    project = find(request.user, Project.objects.prefetch_related("server_groups"), Action.OPERATE, pk=pk)
     form = LaunchForm(request.GET, user=request.user)
     form.offer_servers()
     return render(request, "deployer/_launch_servers.html", {"project": project, "form": form})

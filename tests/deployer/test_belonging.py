@@ -75,11 +75,15 @@ def client() -> Client:
     return client
 
 
-def post(path: str, user: Any = None, **body: Any) -> Any:
-    row = ApiToken(name="ci", user=user or make_user())
+def api_client() -> Client:
+    row = ApiToken(name="ci", user=make_user())
     client = Client(headers={"authorization": f"Bearer {row.renew()}"})
     row.save()
-    return client.post(f"/api/v1{path}", json.dumps(body), content_type="application/json")
+    return client
+
+
+def post(path: str, **body: Any) -> Any:
+    return api_client().post(f"/api/v1{path}", json.dumps(body), content_type="application/json")
 
 
 def asked(project: Project, *groups: ServerGroup, **values: Any) -> LaunchRequest:
@@ -284,6 +288,8 @@ def test_groups_without_an_active_server_are_left_out_unless_all_are(shop: Proje
 
 def test_the_api_takes_the_projects_groups_and_some_servers(roaming: Project, web: Any, api: ServerGroup) -> None:
     body: dict[str, Any] = {"project_id": roaming.pk, "deployment_type": "restart_only"}
+    (known,) = api_client().get("/api/v1/projects").json()["items"]
+    assert (known["server_group_ids"], known["may_launch_elsewhere"]) == ([web.pk], True)
     answer = post("/deployments", **body, servers=["web-2"]).json()
     assert ([each["server"] for each in answer["targets"]], answer["server_groups"]) == (["web-2"], ["web"])
     ended(Deployment.objects.get())
