@@ -269,7 +269,7 @@ def test_the_command_takes_the_projects_groups_and_some_servers(roaming: Project
     run("--group", "api", "--elsewhere")
     ended(Deployment.objects.get(pk__gt=it.pk))
     roaming.server_groups.clear()
-    with pytest.raises(CommandError, match="belongs to none yet"):
+    with pytest.raises(CommandError, match="belongs to no group yet: name the groups with --group"):
         run("--server", "web-1")
 
 

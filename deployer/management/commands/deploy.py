@@ -127,6 +127,9 @@ class Command(WatchingCommand):
         groups = [_named(all_groups, name) for name in dict.fromkeys(options["group"])] or project.groups_to_launch()
         if self.acting:
             insist(self.acting, Action.OPERATE, project)
+        if not groups:
+            told = _("Project “%s” belongs to no group yet: name the groups with --group, or choose where it belongs.")
+            raise refused(told % printable(project.name))
         asked = LaunchRequest(
             project,
             groups,
