@@ -1,8 +1,8 @@
 """A deployment's plan: the project's configuration, frozen at launch and read back by the worker."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from projects.commands import expectation, service
 from projects.commands.expectation import Live
@@ -60,13 +60,28 @@ class PlannedVariable:
     scope: str
 
 
-def _members(groups: Sequence[ServerGroup]) -> dict[str, list[int]]:
+def members_of(groups: Sequence[ServerGroup]) -> dict[str, list[int]]:
     """The ids of the servers of each group, by its name, asked in one query."""
     rows = ServerGroup.servers.through.objects.filter(servergroup__in=groups).order_by("server__name")
     members: dict[int, list[int]] = {group.pk: [] for group in groups}
     for group, server in rows.values_list("servergroup", "server"):
         members[group].append(server)
     return {group.name: members[group.pk] for group in groups}
+
+
+class Part(NamedTuple):
+    """So many servers of all of a group."""
+
+    group: str
+    number: int
+    all: int
+
+
+def parts_of(groups: Mapping[str, Collection[int]], servers: Collection[int]) -> list[Part]:
+    """Those of ``groups``, by the ids of their members, of which not all are among ``servers``."""
+    chosen = {*servers}
+    found = [Part(name, len(chosen.intersection(members)), len(members)) for name, members in groups.items()]
+    return [part for part in found if part.number < part.all]
 
 
 @dataclass(frozen=True)
@@ -134,7 +149,7 @@ class Plan:
         own = {"groups", "health_checks", "variables", "commit"}
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
-            groups=_members(groups),
+            groups=members_of(groups),
             health_checks=tuple(Check.of(check) for check in project.health_checks.all()),
             variables=tuple(
                 PlannedVariable(row.name, row.value, row.is_secret, row.scope) for row in project.variables.all()

@@ -95,6 +95,7 @@ urlpatterns = [
     path("projects/<int:pk>/board/", board.project_board, name="project_board"),
     path("projects/<int:pk>/places/", home.project_places, name="project_places"),
     path("projects/<int:pk>/look/", board.project_look, name="project_look"),
+    path("projects/<int:pk>/launch/servers/", launch.launch_servers, name="launch_servers"),
     path("projects/<int:pk>/changes/", changes.launch_changes, name="launch_changes"),
     path("projects/<int:pk>/names/", changes.launch_names, name="launch_names"),
     path("projects/<int:pk>/fetch/", changes.launch_fetch, name="launch_fetch"),

@@ -348,6 +348,13 @@ class Project(models.Model):
         """The same."""
         return self.places
 
+    def groups_to_launch(self) -> list[ServerGroup]:
+        """The groups of a launch that names none: its own with an active server, or all where none has one."""
+        own = list(self.server_groups.all())
+        active = ServerGroup.servers.through.objects.filter(servergroup__in=own, server__is_active=True)
+        worked_on = {*active.values_list("servergroup", flat=True)}
+        return [group for group in own if group.pk in worked_on] or own
+
     def reached_by_launch(self, groups: Iterable[ServerGroup]) -> Iterator[ServerGroup | Place]:
         """Besides itself, all that somebody who launches it to ``groups`` needs the right to operate.
 

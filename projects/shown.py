@@ -20,11 +20,14 @@ def one_project(user: User, pk: int) -> dict[str, Any]:
 
     Of all of it, what ``user`` sees: the login for git only if they may use it themselves.
     """
-    rows = Project.objects.select_related("git_credential", "archived_by")
+    rows = Project.objects.select_related("git_credential", "archived_by").prefetch_related("server_groups")
     it = find(user, rows.defer(*(f"git_credential__{name}" for name in Credential.SECRETS)), pk=pk)
-    groups = ServerGroup.objects.reached_by(user).filter(environment=it.environment)
+    groups, own = ServerGroup.objects.reached_by(user).filter(environment=it.environment), it.server_groups.values("pk")
+    if belongs := it.server_groups.exists():
+        groups = groups.filter(pk__in=own)
     return {
         "project": it,
+        "belongs": belongs,
         "login": it.git_credential if it.git_credential and may(user, Action.EDIT, it.git_credential) else None,
         "groups": groups.with_some_servers()[:GROUPS_SHOWN],
         "group_count": groups.count(),
@@ -35,13 +38,26 @@ def one_project(user: User, pk: int) -> dict[str, Any]:
 
 
 def groups_to_launch(user: User, project: Project) -> ServerGroupQuerySet:
-    """The groups to which ``user`` may launch ``project``: the rule of a launch, for all at once."""
+    """The groups to which ``user`` may launch ``project``: its own, or where it has none, all of its environment."""
     if project.is_archived:
         return ServerGroup.objects.none()
     groups = ServerGroup.objects.reached_by(user, Action.OPERATE).filter(environment=project.environment)
-    if not reach(user, Action.OPERATE).covers(Place(project.environment)):
+    if project.server_groups.exists() or not _covers_environment(user, project):
         groups = groups.filter(pk__in=project.server_groups.values("pk"))
     return groups
+
+
+def groups_elsewhere(user: User, project: Project) -> ServerGroupQuerySet:
+    """The groups that are not its own, to which ``user`` may launch ``project`` all the same."""
+    groups = ServerGroup.objects.reached_by(user, Action.OPERATE).filter(environment=project.environment)
+    belongs = project.may_launch_elsewhere and project.server_groups.exists()
+    if not belongs or not _covers_environment(user, project):
+        return groups.none()
+    return groups.exclude(pk__in=project.server_groups.values("pk"))
+
+
+def _covers_environment(user: User, project: Project) -> bool:
+    return reach(user, Action.OPERATE).covers(Place(project.environment))
 
 
 def servers_to_launch(user: User, project: Project) -> QuerySet[Server]:

@@ -2,11 +2,13 @@
 (() => {
   "use strict";
 
-  const names = { deployment_type: "type", server_groups: "group" };
-  const left = ["csrfmiddlewaretoken", "confirm"];
+  const names = { deployment_type: "type", server_groups: "group", servers: "server" };
+  const left = ["csrfmiddlewaretoken", "confirm", "elsewhere", "servers-text", "servers-shown", "servers-kept"];
   const form = document.querySelector("form.launch");
   form.addEventListener("change", () => {
     const query = new URLSearchParams();
+    const kept = form.querySelector("[name=servers-kept]")?.value;
+    for (const pk of kept ? kept.split(",") : []) query.append("server", pk);
     for (const [name, value] of new FormData(form)) {
       if (value && !left.includes(name)) query.append(names[name] ?? name, value);
     }

@@ -67,6 +67,7 @@ PAGES = {
     "releases": Page("project"),
     "launch": Page("project", "type=full&group={group.pk}&release={release.version}"),
     "launch_names": Page("project"),
+    "launch_servers": Page("project", "server_groups={group.pk}"),
     "launch_changes": Page("project", "deployment_type=full&branch=main&server_groups={group.pk}"),
     "servers": Page(),
     "server": Page("server"),

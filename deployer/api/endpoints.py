@@ -43,7 +43,7 @@ from deployer.launching.again import launch_rollback, retry_failed
 from deployer.launching.answers import cancel_sentence, continue_sentence
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
-from deployer.launching.choice import with_release
+from deployer.launching.choice import on_servers, with_release
 from deployer.launching.launch import launch
 from deployer.launching.moves import cancel, go_on
 from deployer.launching.rules import LaunchRefusedError
@@ -152,7 +152,9 @@ api = NinjaAPI(
 
 
 class LaunchInput(Schema):
-    """What to deploy, and where. A full deployment without a branch takes the project's default branch.
+    """What to deploy, and where. Without ``server_group_ids`` it goes to the project's own groups. ``servers`` are
+    names: the other servers of the groups are left as they are. ``elsewhere``: a group is none of the project's own,
+    and that is meant; the project must allow it. A full deployment without a branch takes the project's default branch.
 
     ``release`` is the version of a stored release, of this or another project of the same repository, or ``previous``:
     no clone, no build. With ``is_rollback`` it is recorded as going back. ``rebuild``: build again even if a release
@@ -166,7 +168,9 @@ class LaunchInput(Schema):
 
     project_id: Id
     branch: str | None = Field(None, min_length=1, max_length=100)
-    server_group_ids: list[Id] = Field(min_length=1)
+    server_group_ids: list[Id] | None = Field(None, min_length=1)
+    servers: list[Annotated[str, Field(max_length=100)]] = Field([], max_length=5000)
+    elsewhere: bool = False
     deployment_type: Deployment.Type = Deployment.Type.FULL
     release: str | None = Field(None, min_length=1, max_length=100)
     is_rollback: bool = False
@@ -229,7 +233,10 @@ class VersionShape(Schema):
 
 
 class ProjectShape(Schema):
-    """The fields of a project that a launch needs. Since ``archived_at`` nothing of it is launched."""
+    """The fields of a project that a launch needs. ``server_group_ids`` are its own groups: a launch that names none
+    goes to those. A project without any can be launched to each group of its environment.
+    Since ``archived_at`` nothing of it is launched.
+    """
 
     model_config = example(
         id=1,
@@ -238,6 +245,8 @@ class ProjectShape(Schema):
         environment="production",
         project_type="node",
         default_branch="main",
+        server_group_ids=[1],
+        may_launch_elsewhere=False,
         archived_at=None,
     )
 
@@ -247,7 +256,13 @@ class ProjectShape(Schema):
     environment: InEnvironment
     project_type: Annotated[str, one_of(Project.ProjectType)]
     default_branch: str
+    server_group_ids: list[int]
+    may_launch_elsewhere: bool
     archived_at: Moment | None
+
+    @staticmethod
+    def resolve_server_group_ids(project: Any) -> list[int]:
+        return [group.pk for group in project.server_groups.all()]
 
 
 class ServerGroupShape(Schema):
@@ -423,7 +438,8 @@ def roll_back_deployment(request: Any, deployment_id: Id, queue: bool = False) -
 @paginate(Pages)
 def list_projects(request: HttpRequest, archived: bool = False) -> QuerySet[Project]:
     """The projects that the token's user sees, by name; with `archived` those that are archived."""
-    seen = Project.objects.reached_by(_user_of(request))
+    ids = Prefetch("server_groups", ServerGroup.objects.only("name"))
+    seen = Project.objects.reached_by(_user_of(request)).prefetch_related(ids)
     return seen.archived() if archived else seen.current()
 
 
@@ -531,19 +547,24 @@ def _conflict(error: refusals.RefusedError, field: str = "project_id") -> Refuse
 
 def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
     user = _user_of(request)
+    project, ids = _one_of(Project.objects.reached_by(user), given.project_id, "project_id"), given.server_group_ids
     asked = LaunchRequest(
-        _one_of(Project.objects.reached_by(user), given.project_id, "project_id"),
-        _all_of(ServerGroup.objects.reached_by(user), given.server_group_ids, "server_group_ids"),
+        project,
+        project.groups_to_launch()
+        if ids is None
+        else _all_of(ServerGroup.objects.reached_by(user), ids, "server_group_ids"),
         deployment_type=given.deployment_type,
         branch=given.branch or "",
         created_by=user,
         trigger=Deployment.Trigger.API,
         rebuild=given.rebuild,
+        elsewhere=given.elsewhere,
         batches=given.batches,
         max_failures=given.max_failures,
         queue=given.queue,
     )
     insist(user, Action.OPERATE, asked.project)
+    asked = on_servers(asked, given.servers)
     return with_release(asked, given.release, rolls_back=given.is_rollback) if given.release else asked
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -21,7 +21,7 @@ from projects.commands import proof, release
 from projects.models import Project
 from servers.errors import NoLinkError, ShellError, explained
 from servers.fields import DecryptionError
-from servers.models import Server
+from servers.models import Server, ServerGroup
 from servers.sentences import because
 from servers.ssh.shell import SSHShell, connect
 
@@ -54,7 +54,8 @@ class View:
 
     ``drift`` are sentences: what differs. Empty where all is as it was left, or nothing was ever seen. ``is_outdated``:
     a deployment has changed the server since it was seen, so nothing is said of it. ``last`` is the last one that did.
-    ``failure`` says why the last look failed; what was seen is older than that.
+    ``failure`` says why the last look failed; what was seen is older than that. ``is_away``: it was left there, and the
+    server is in none of the project's groups any more. ``is_new``: it is in one, and nothing was deployed there yet.
     """
 
     server: Server
@@ -64,6 +65,8 @@ class View:
     is_outdated: bool = False
     last: Change | None = None
     failure: str = ""
+    is_away: bool = False
+    is_new: bool = False
 
     @classmethod
     def of(cls, standing: Standing) -> Self:
@@ -78,7 +81,13 @@ class View:
             is_outdated=standing.is_outdated,
             last=change,
             failure=standing.failure,
+            is_away=standing.is_away,
         )
+
+    @classmethod
+    def new(cls, server: Server) -> Self:
+        """A server to which nothing was deployed yet."""
+        return cls(server, None, "", [], is_new=True)
 
     @property
     def is_seen(self) -> bool:
@@ -114,6 +123,45 @@ def boards(projects: Sequence[Project]) -> dict[int, list[View]]:
     for standing in rows.whole():
         found.setdefault(standing.project_id, []).append(View.of(standing))
     return found
+
+
+class Board:
+    """The active servers that a project has something to do with, to be shown a page at a time.
+
+    First those that it was ever deployed to, those of them first that need attention; then those of its groups to which
+    nothing was deployed yet.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self.left = standings_of(project)
+        self.deployed, self.new = _deployed_and_new(project)
+
+    def count(self) -> int:
+        """How many there are."""
+        return self.deployed + len(self.new)
+
+    def __getitem__(self, wanted: slice) -> list[View]:
+        begin, end, _step = wanted.indices(self.count())
+        left = [View.of(standing) for standing in self.left[begin:end]] if begin < self.deployed else []
+        new = self.new[max(begin - self.deployed, 0) : max(end - self.deployed, 0)]
+        return [*left, *map(View.new, new)]
+
+
+def not_deployed_yet(project: Project) -> list[View]:
+    """The active servers of its groups to which nothing was deployed yet, by name."""
+    return [View.new(server) for server in _deployed_and_new(project)[1]]
+
+
+def _deployed_and_new(project: Project) -> tuple[int, list[Server]]:
+    """The number of active servers that it was ever deployed to, and those of its groups that it was not."""
+    left = Standing.objects.filter(project=project)
+    members = ServerGroup.servers.through.objects.filter(servergroup__projects=project)
+    theirs = Q(pk__in=left.values("server")) | Q(pk__in=members.values("server"))
+    known = Exists(left.filter(server=OuterRef("pk")))
+    rows = Server.objects.filter(theirs, is_active=True).annotate(is_known=known).order_by("name")
+    found = list(rows.values_list("pk", "name", "is_known"))
+    new = [Server(pk=pk, name=name, is_active=True) for pk, name, is_known in found if not is_known]
+    return len(found) - len(new), new
 
 
 def refresh(project: Project, servers: Iterable[Server] | None = None) -> None:

@@ -1,7 +1,8 @@
 """May a rollout begin now: every gate in its order, asked at the launch and again at the turn.
 
 Right and archive are asked before (deployer.launching.rules), then hold, lock, freeze, approval and the place of the
-one active deployment; workers come last. All that is in the way is told, and the first of it decides.
+one active deployment; workers come last. Where a project belongs (deployer.gates.belonging) is asked behind the freeze
+by the rules of a launch and by the line. All that is in the way is told, and the first of it decides.
 """
 
 from collections.abc import Iterator

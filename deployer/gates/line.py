@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.gates.asking import Answer, Before, Case, ask
+from deployer.gates.belonging import elsewhere, refusal_elsewhere
 from deployer.gates.deciding import make_void
 from deployer.gates.pinning import is_contained
 from deployer.models import Deployment, Release, Standing, Target
@@ -50,6 +51,8 @@ def refusal_at_turn(it: Deployment) -> str:
         return why
     with as_stored():
         answer = ask(Case.of(it))
+        if not answer.shut and (why := _out_of_place(it)):
+            return why
         if answer.first is None or answer.first.before == Before.PLACE:
             return ""
         if it.may_queue or not answer.shut:
@@ -91,6 +94,9 @@ def _has_turn(it: Deployment, now: datetime) -> bool:
         return False
     try:
         answer = ask(Case.of(it), now)
+        if not answer.shut and (why := _out_of_place(it)):
+            it.end_in_line(Deployment.Status.CANCELLED, why)
+            return False
         if not answer.shut and (overtaken := _overtaken(it)) is not None:
             if overtaken:
                 it.end_in_line(Deployment.Status.CANCELLED, overtaken)
@@ -127,11 +133,29 @@ def _right_lost(it: Deployment) -> str:
     return _("%s no longer has the right to launch this: somebody who has it can launch it again.") % it.created_by
 
 
+def _out_of_place(it: Deployment) -> str:
+    """Why its project does not go there any more, as a sentence: its groups have changed meanwhile. Empty if it does.
+
+    Whoever launched it elsewhere has meant it.
+    """
+    groups = list(it.server_groups.all())
+    if not elsewhere(it.project, groups):
+        return ""
+    servers = [target.server_id for target in _reached(it) if target.server_id]
+    is_again = it.retry_of_id is not None or it.rollback_from_id is not None
+    return refusal_elsewhere(it.project, groups, servers, is_meant=True, is_again=is_again)
+
+
+def _reached(it: Deployment) -> list[Target]:
+    """The servers that it works on."""
+    return [target for target in it.targets.exclude(server=None) if not target.was_left_out]
+
+
 def _overtaken(it: Deployment) -> str | None:
     """Why it is outdated, where its servers have been given something newer meanwhile; empty where that was anything
     else, and what was approved is void now; nothing where they are as they were.
     """
-    targets = [target for target in it.targets.exclude(server=None) if not target.was_left_out]
+    targets = _reached(it)
     running = running_in([it.project]).get(it.project_id, {})
     changed = {
         target.server_id: running[target.server_id]

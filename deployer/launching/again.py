@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from django.utils.translation import gettext as _
 
@@ -11,11 +11,12 @@ from deployer.launching.choice import stored
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, need_current
 from deployer.models import Deployment, Release, Target
+from deployer.plan import Plan
 from deployer.releases.versions import recorded
 from people.models import User
 from people.rights import insist
 from people.roles import Action
-from servers.models import ServerGroup
+from servers.models import Server, ServerGroup
 
 
 def retry_failed(earlier: Deployment, *, queue: bool = False, override: str = "", **launcher: Any) -> Deployment:
@@ -59,6 +60,7 @@ def request_to_retry(
         launched_for=launched_for,
         release=_again(earlier.release),
         only=only,
+        elsewhere=True,  # it was meant the first time
         retry_of=earlier,
     )
 
@@ -79,17 +81,34 @@ def request_to_roll_back(
             _("Deployment #%d only restarted: there is no earlier release to go back to.") % latest.pk
         )
     release = _release_before(latest)
+    groups = list(latest.server_groups.all())
+    chosen = chosen_servers(latest)
     return LaunchRequest(
         latest.project,
-        list(latest.server_groups.all()),
+        groups,
         Deployment.Type.FULL,
         branch=release.commit_hash,
         created_by=created_by,
         trigger=trigger,
         launched_for=launched_for,
         release=release,
+        only=None if chosen is None else chosen & {server.pk for server in ServerGroup.flatten(groups)},
+        elsewhere=True,  # it was meant the first time
         rollback_from=latest,
     )
+
+
+def chosen_servers(it: Deployment) -> frozenset[int] | None:
+    """The servers that were chosen of its groups, of a retry those of the first; nothing where all of them were."""
+    first = it
+    while first.retry_of is not None:
+        first = first.retry_of
+    if not first.has_plan:
+        return None
+    members = {pk for ids in Plan.from_json(cast(dict[str, Any], first.plan)).groups.values() for pk in ids}
+    went = frozenset(first.targets.exclude(server=None).values_list("server", flat=True))
+    was_left_out = Server.objects.filter(pk__in=members - went).exists()
+    return frozenset(pk for pk in went if pk is not None) if was_left_out else None
 
 
 def _again(release: Release | None) -> Release | None:

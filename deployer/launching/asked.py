@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from deployer.models import Deployment, Release
-from deployer.plan import Plan
+from deployer.plan import Part, Plan, members_of, parts_of
 from people.models import User
 from projects.models import Project
 from projects.validators import batch_numbers
@@ -18,6 +18,7 @@ class LaunchRequest:
 
     With a ``release`` nothing is cloned or built; without one, a stored release of the same commit and build settings
     is used again unless ``rebuild`` is set. ``only`` are ids of servers: the others of the groups are left out.
+    ``elsewhere``: whoever asks means it, where a group is none of the project's own.
     ``batches`` and ``max_failures`` replace the project's for this launch. It acts with the rights of ``created_by``;
     without one it was asked for on this machine, by whoever has the data folder, and is not asked about rights.
     ``launched_for`` is the webhook, the schedule or the login on the machine. ``queue``: it waits at a closed gate, and
@@ -36,6 +37,7 @@ class LaunchRequest:
     retry_of: Deployment | None = None
     rollback_from: Deployment | None = None
     rebuild: bool = False
+    elsewhere: bool = False
     batches: str = ""
     max_failures: int | None = None
     queue: bool = False
@@ -46,10 +48,19 @@ class LaunchRequest:
         return self.deployment_type == Deployment.Type.RESTART_ONLY
 
     @cached_property
-    def servers(self) -> list[Server]:
+    def members(self) -> list[Server]:
         """The servers of the groups in their order, each once, inactive ones too."""
-        servers = ServerGroup.flatten(self.groups)
-        return servers if self.only is None else [server for server in servers if server.pk in self.only]
+        return ServerGroup.flatten(self.groups)
+
+    @cached_property
+    def servers(self) -> list[Server]:
+        """Those of them that it is about."""
+        return self.members if self.only is None else [server for server in self.members if server.pk in self.only]
+
+    @property
+    def parts(self) -> list[Part]:
+        """The groups of which it leaves servers out."""
+        return [] if self.only is None else parts_of(members_of(self.groups), [server.pk for server in self.servers])
 
     @property
     def active(self) -> list[Server]:

@@ -33,7 +33,13 @@ def preflight_of(request: LaunchRequest) -> list[Finding]:
     """All findings before a launch; the servers are asked in parallel. Raises `LaunchRefusedError`."""
     accepted = check_launch(request)
     record(actor().by(request.created_by), Act.TESTED, request.project, note=gettext_noop("a launch"))
-    found = [*_skipped(accepted), *_in_several_groups(accepted), *_isolation(request), *_tools(request, accepted.plan)]
+    found = [
+        *_parts(request),
+        *_skipped(accepted),
+        *_in_several_groups(accepted),
+        *_isolation(request),
+        *_tools(request, accepted.plan),
+    ]
     in_the_way = refusal_while_active(request.project)
     if in_the_way.blocking:
         found.append(Finding(Level.WARNING, in_the_way.message))
@@ -73,6 +79,11 @@ def _tools(request: LaunchRequest, plan: Plan) -> list[Finding]:
                 why = _("builds do not find the program %s") % tool
                 found.append(Finding(Level.ERROR, _("%s would fail") % command, why, remedy_for_lacking()))
     return found
+
+
+def _parts(request: LaunchRequest) -> list[Finding]:
+    told = _("%(number)d of %(all)d servers of %(group)s: the others are left as they are")
+    return [Finding(Level.INFO, told % part._asdict()) for part in request.parts]
 
 
 def _skipped(accepted: Accepted) -> list[Finding]:

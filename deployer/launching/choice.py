@@ -1,11 +1,12 @@
-"""Which release is launched, where one that is stored already was chosen."""
+"""What of a launch is chosen by name: a release that is stored already, some servers of the groups."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from django.utils.translation import gettext as _
 
 from deployer.launching.asked import LaunchRequest
-from deployer.launching.rules import LaunchRefusedError
+from deployer.launching.rules import LaunchRefusedError, not_of_the_groups
 from deployer.models import Deployment, Release
 from deployer.releases.versions import recorded
 from people.models import User
@@ -33,6 +34,15 @@ def with_release(request: LaunchRequest, version: str, *, rolls_back: bool = Fal
     release = stored(request.project, version, request.created_by)
     latest = Deployment.objects.ended().filter(project=request.project).defer("plan").first() if rolls_back else None
     return replace(request, release=release, branch=release.commit_hash, rollback_from=latest)
+
+
+def on_servers(request: LaunchRequest, names: Iterable[str]) -> LaunchRequest:
+    """``request`` for those servers of its groups alone; for all of them where none is named."""
+    wanted = list(dict.fromkeys(names)) if request.groups else []  # without groups it is refused for that
+    members = {server.name: server.pk for server in request.members}
+    if unknown := [name for name in wanted if name not in members]:
+        raise not_of_the_groups(unknown, request)
+    return replace(request, only=frozenset(members[name] for name in wanted)) if wanted else request
 
 
 def _previous(request: LaunchRequest) -> str:

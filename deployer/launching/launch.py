@@ -9,6 +9,7 @@ from django.utils.crypto import get_random_string
 from django.utils.translation import gettext as _
 
 from deployer.gates.asking import ask
+from deployer.gates.belonging import elsewhere
 from deployer.gates.deciding import record_override
 from deployer.gates.pinning import Pinned, pin
 from deployer.launching.asked import LaunchRequest
@@ -130,19 +131,23 @@ def _written(request: LaunchRequest, judged: Judged, status: Deployment.Status, 
 
 def _record(deployment: Deployment, request: LaunchRequest, accepted: Accepted) -> None:
     act = Act.RETRIED if request.retry_of else Act.ROLLED_BACK if request.rollback_from else Act.LAUNCHED
+    chosen = () if request.only is None or request.retry_of else accepted.servers
+    strange = elsewhere(request.project, request.groups) if request.elsewhere else ()
     asked = {
         "deployment_type": deployment.deployment_type,
         "branch": deployment.branch,
         "release": deployment.release.version if deployment.release else "",
         "server_groups": sorted(group.name for group in request.groups),
+        "elsewhere": sorted(group.name for group in strange),
         "servers": len(accepted.servers),
+        "only": sorted(server.name for server in chosen),
         "trigger": deployment.trigger,
         "earlier": getattr(request.retry_of or request.rollback_from, "pk", None),
         "rebuild": request.rebuild,
         "batches": request.batches,
         "max_failures": request.max_failures,
     }
-    after = {name: value for name, value in asked.items() if value not in ("", None, False)}
+    after = {name: value for name, value in asked.items() if value not in ("", None, False, [])}
     record(actor().by(request.created_by), act, deployment, None, after)
 
 

@@ -3,7 +3,7 @@
 The right to launch is asked about first; that refusal is a `NotAllowedError`, as everywhere.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from deployer.gates.asking import is_taken
+from deployer.gates.belonging import refusal_elsewhere
 from deployer.launching.asked import LaunchRequest
 from deployer.models import Deployment, validated_branch
 from deployer.plan import Check, Plan
@@ -21,6 +22,10 @@ from projects.models import Project
 from projects.validators import validate_batches
 from servers.fields import DecryptionError
 from servers.models import Server
+from servers.sentences import sentences
+
+#: Servers that a refusal names.
+NAMED = 10
 
 
 class LaunchRefusedError(Exception):
@@ -168,7 +173,11 @@ def _batches_make_sense(request: LaunchRequest) -> LaunchRefusedError | None:
 def _has_groups(request: LaunchRequest) -> LaunchRefusedError | None:
     if request.groups:
         return None
-    return LaunchRefusedError(_("Choose at least one server group."), field="server_groups")
+    told = [_("Choose at least one server group.")]
+    if not request.project.server_groups.exists():
+        belongs = _("Project “%s” belongs to none yet: name the groups, or choose on its page where it belongs.")
+        told.append(belongs % request.project)
+    return LaunchRefusedError(sentences(*told), field="server_groups")
 
 
 def _groups_are_of_the_environment(request: LaunchRequest) -> LaunchRefusedError | None:
@@ -191,9 +200,43 @@ def _groups_are_of_the_environment(request: LaunchRequest) -> LaunchRefusedError
     return None
 
 
+def _goes_where_it_belongs(request: LaunchRequest) -> LaunchRefusedError | None:
+    told = refusal_elsewhere(
+        request.project,
+        request.groups,
+        [server.pk for server in request.active],
+        is_meant=request.elsewhere,
+        is_again=request.retry_of is not None or request.rollback_from is not None,
+    )
+    field = "elsewhere" if request.project.may_launch_elsewhere else "server_groups"
+    return LaunchRefusedError(told, field=field) if told else None
+
+
+def _servers_are_of_the_groups(request: LaunchRequest) -> LaunchRefusedError | None:
+    away = (request.only or frozenset()) - {server.pk for server in request.members}
+    if not away:
+        return None
+    names = Server.objects.filter(pk__in=away).order_by("name").values_list("name", flat=True)
+    return not_of_the_groups(list(names) or [str(pk) for pk in sorted(away)], request)
+
+
+def not_of_the_groups(names: Sequence[str], request: LaunchRequest) -> LaunchRefusedError:
+    """The refusal of servers that are in none of the chosen groups."""
+    words = {
+        "servers": ", ".join(f"“{name}”" for name in names[:NAMED]) + (", …" if len(names) > NAMED else ""),
+        "groups": ", ".join(f"“{group}”" for group in request.groups),
+    }
+    told = _("Not in %(groups)s: %(servers)s. Choose servers of the chosen groups, or choose their groups too.")
+    return LaunchRefusedError(told % words, field="servers")
+
+
 def _has_an_active_server(request: LaunchRequest) -> LaunchRefusedError | None:
     if request.active:
         return None
+    if request.servers and request.only is not None:
+        names = ", ".join(map(str, request.servers[:NAMED]))
+        told = _("None of the chosen servers is active (%s): choose others, or activate one.")
+        return LaunchRefusedError(told % names, field="servers")
     return LaunchRefusedError(
         _("There is no active server in %(groups)s: add one or activate one.")
         % {"groups": ", ".join(f"“{group}”" for group in request.groups)},
@@ -253,6 +296,8 @@ RULES: tuple[Rule, ...] = (
     _batches_make_sense,
     _has_groups,
     _groups_are_of_the_environment,
+    _goes_where_it_belongs,
+    _servers_are_of_the_groups,
     _has_an_active_server,
     _branch_has_a_name,
     _release_is_not_marked_bad,

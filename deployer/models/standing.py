@@ -94,11 +94,20 @@ class StandingQuerySet(models.QuerySet["Standing"]):
 
     def whole(self) -> "StandingQuerySet":
         """With all that is told of each, read at once."""
-        return self.select_related("server", "sighting", "last", "proved").only(
-            *("project_id", "release", "changed_at", "differs", "since", "server__name", "server__is_active"),
-            *("sighting__project_id", "sighting__server_id", "sighting__release", "sighting__is_lost"),
-            *("sighting__processes", "sighting__problem", "sighting__seen_at", "sighting__failed_at"),
-            *("last__deployment_id", "last__status", "last__error", "proved__proof"),
+        own = Project.server_groups.through.objects.filter(project=models.OuterRef("project"))
+        member = own.filter(servergroup__servers=models.OuterRef("server"))
+        is_away = models.ExpressionWrapper(
+            models.Exists(own) & ~models.Exists(member), output_field=models.BooleanField()
+        )
+        return (
+            self.annotate(away=is_away)
+            .select_related("server", "sighting", "last", "proved")
+            .only(
+                *("project_id", "release", "changed_at", "differs", "since", "server__name", "server__is_active"),
+                *("sighting__project_id", "sighting__server_id", "sighting__release", "sighting__is_lost"),
+                *("sighting__processes", "sighting__problem", "sighting__seen_at", "sighting__failed_at"),
+                *("last__deployment_id", "last__status", "last__error", "proved__proof"),
+            )
         )
 
 
@@ -144,6 +153,11 @@ class Standing(models.Model):
 
     def __str__(self) -> str:
         return f"{self.project}: {self.server}"
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the server is in none of the groups that the project has; asked for by `StandingQuerySet.whole`."""
+        return bool(vars(self).get("away"))
 
     @property
     def is_outdated(self) -> bool:

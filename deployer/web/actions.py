@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
 from deployer.gates.asking import ask
-from deployer.launching.again import request_to_retry, request_to_roll_back
+from deployer.launching.again import chosen_servers, request_to_retry, request_to_roll_back
 from deployer.launching.answers import cancel_sentence, continue_sentence
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import case_of
@@ -146,6 +146,7 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
         "is_restart_only": asked.is_restart_only,
         "told": told(rows, lambda row: row[0].name, _same_for_launch),
         "count": len(accepted.active),
+        "parts": asked.parts,
         "gates": answer,
         "may_override": may(request.user, Action.ADMINISTER, asked.project),
     }
@@ -182,6 +183,8 @@ def deployment_again(request: Request, pk: int) -> HttpResponse:
         "type": it.deployment_type,
         "group": list(it.server_groups.values_list("pk", flat=True)),
     }
+    if picked := chosen_servers(it):
+        chosen["server"] = sorted(picked)
     if it.branch:
         chosen["branch"] = it.branch
     elif it.release:

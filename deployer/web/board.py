@@ -1,11 +1,13 @@
 """What runs where, as a part of a project's page."""
 
+from typing import Any
+
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
-from deployer.board.sightings import View, refresh, standings_of
+from deployer.board.sightings import Board, refresh
 from deployer.models import Deployment
 from deployer.web.request import fragment
 from people.access import Request, find, members_only
@@ -34,9 +36,9 @@ def project_look(request: Request, pk: int) -> HttpResponse:
 
 
 def _answer(request: Request, project: Project) -> HttpResponse:
-    page = Paginator(standings_of(project), SERVERS_PAGE).get_page(request.GET.get("page"))
-    views = [View.of(standing) for standing in page]
+    board: Any = Board(project)
+    page = Paginator(board, SERVERS_PAGE).get_page(request.GET.get("page"))
     active = Deployment.objects.at_work().reached_by(request.user).filter(project=project).defer("plan").first()
     operable = not project.is_archived and may(request.user, Action.OPERATE, project)
-    context = {"project": project, "views": views, "page": page, "active": active, "operable": operable}
+    context = {"project": project, "views": list(page), "page": page, "active": active, "operable": operable}
     return render(request, "deployer/_board.html", context)

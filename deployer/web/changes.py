@@ -62,7 +62,8 @@ def _answer(request: Request, project: Project, query: QueryDict, problem: str =
     if form.is_valid():
         values = form.cleaned_data
         groups = list(values["server_groups"])
-        asked = LaunchRequest(project, groups, values["deployment_type"], batches=values["batches"])
+        picked = frozenset(server.pk for server in values["servers"]) or None
+        asked = LaunchRequest(project, groups, values["deployment_type"], only=picked, batches=values["batches"])
         if not asked.is_restart_only:
             ids = [server.pk for server in asked.active]
             found = changes_of_launch(project, values["branch"], values["release"], ids, request.user)
@@ -71,6 +72,7 @@ def _answer(request: Request, project: Project, query: QueryDict, problem: str =
         "changes": found,
         "batches": _in_batches(asked),
         "server_count": len(asked.active),
+        "parts": asked.parts,
         "left_out": [server for server in asked.servers if not server.is_active],
         "fetch_problem": problem,
         "is_launch": True,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from django.contrib import messages
@@ -27,6 +27,7 @@ from deployer.log import terminal
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
 from deployer.log.searching import Found, last_lines
 from deployer.models import Approval, Deployment, DeploymentQuerySet, LogLine, Target
+from deployer.plan import Part, Plan, parts_of
 from deployer.web.downloads import download
 from deployer.web.drawing import Viewer, drawn_once
 from deployer.web.forms import LogFilter, condition_of
@@ -36,6 +37,7 @@ from people.models import User
 from people.record import Act, actor, record
 from people.rights import NotAllowedError, Person, may
 from people.roles import Action
+from servers.models import Server
 
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50
@@ -176,6 +178,18 @@ def _refusal(user: User, earlier: Deployment, request_for: Callable[..., LaunchR
     return ""
 
 
+def _parts(it: Deployment, targets: Iterable[Target]) -> list[Part]:
+    """The groups of which it has left servers out, as they were at its launch."""
+    if not it.has_plan:
+        return []
+    plan = Plan.from_json(cast(dict[str, Any], it.plan))
+    went = {target.server_id for target in targets if target.server_id}
+    if missing := {pk for members in plan.groups.values() for pk in members} - went:
+        # One that is deleted by now was part of it: its name is kept, its number is not.
+        went |= missing - {*Server.objects.filter(pk__in=missing).values_list("pk", flat=True)}
+    return parts_of(plan.groups, went)
+
+
 def before(it: Deployment) -> DeploymentQuerySet:
     """The deployments of the same project before one, the newest first."""
     return Deployment.objects.filter(project=it.project_id, pk__lt=it.pk).order_by("-id")
@@ -239,6 +253,7 @@ def deployment(request: Request, pk: int) -> HttpResponse:
             "last_id": rows[-1].pk if rows else 0,
             "last_number": newest.number,
             "follows": it.is_active,
+            "parts": _parts(it, targets),
             "poll": _poll_address(pk, newest.pk, head["seen"], given, wanted.chosen, _signs(targets)),
             "whole": _whole(targets, wanted.chosen),
             "wanted": wanted,

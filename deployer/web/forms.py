@@ -5,29 +5,36 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models import LONGEST_REASON, Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.releases.reader.names import ENCODINGS
-from pages.forms import NamedField, RowsField
+from pages.forms import NamedField, PickingForm, RowsField
 from people.models import User
 from people.rights import Person
 from people.roles import Action
 from projects.models import Project
-from servers.models import Environment, ServerGroup
+from servers.forms import ServersChoice
+from servers.models import Environment, Server, ServerGroup
 from servers.validators import validate_one_line
 
 
-class LaunchForm(forms.Form):
-    """A launch as it was filled in, right or wrong."""
+class LaunchForm(PickingForm, forms.Form):
+    """A launch as it was filled in, right or wrong.
+
+    ``servers`` are those that were picked, none where it goes to all of the groups; ``elsewhere`` are the groups of
+    which was confirmed that they are not the project's own.
+    """
 
     deployment_type = forms.CharField(required=False)
     branch = forms.CharField(required=False, strip=True)
     release = forms.CharField(required=False, strip=True)
     rebuild = forms.BooleanField(required=False)
     server_groups = RowsField(ServerGroup.objects.none(), required=False)
+    elsewhere = RowsField(ServerGroup.objects.none(), required=False)
+    servers = ServersChoice(Server.objects.none(), required=False)
     batches = forms.CharField(required=False, strip=True, max_length=200)
     max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
     confirm = forms.CharField(required=False, strip=True)
@@ -36,8 +43,23 @@ class LaunchForm(forms.Form):
 
     def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        groups: Any = self.fields["server_groups"]
-        groups.queryset = ServerGroup.objects.reached_by(user, Action.OPERATE)
+        groups = ServerGroup.objects.reached_by(user, Action.OPERATE)
+        members = ServerGroup.servers.through.objects.filter(servergroup__in=groups.order_by().values("pk"))
+        fields: dict[str, Any] = self.fields
+        fields["server_groups"].queryset = fields["elsewhere"].queryset = groups
+        fields["servers"].queryset = Server.objects.filter(pk__in=members.values("server"))
+
+    def ids(self, name: str) -> set[int]:
+        """The ids that were sent for a field, right or wrong."""
+        return {int(pk) for pk in map(str, self[name].value() or ()) if pk.isdecimal() and len(pk) < 19}
+
+    def offer_servers(self) -> None:
+        """Offer the servers of the chosen groups, and those that are picked: ``is_stray`` where in none of these."""
+        members = ServerGroup.servers.through.objects.filter(servergroup__in=self.ids("server_groups"))
+        field: Any = self.fields["servers"]
+        theirs = Q(pk__in=members.values("server")) | Q(pk__in=self.ids("servers"))
+        is_stray = ~Exists(members.filter(server=OuterRef("pk")))
+        field.queryset = field.queryset.filter(theirs).annotate(is_stray=is_stray)
 
     def confirm_production(self, project: Project) -> bool:
         """Whether a launch by one click is allowed for ``project``; in production its name has to be typed."""
@@ -48,13 +70,15 @@ class LaunchForm(forms.Form):
 
     @staticmethod
     def chosen(query: QueryDict) -> dict[str, Any]:
-        """The choices in the address: ``?type=full&branch=v2&group=3&group=4``, ``?release=VERSION``."""
+        """The choices in the address: ``?type=full&branch=v2&group=3&group=4&server=7``, ``?release=VERSION``."""
         names = ("branch", "release", "rebuild", "batches", "max_failures")
         values: dict[str, Any] = {name: query[name] for name in names if name in query}
         if "type" in query:
             values["deployment_type"] = query["type"]
         if "group" in query:
             values["server_groups"] = query.getlist("group")
+        if "server" in query:
+            values["servers"] = query.getlist("server")
         return values
 
 

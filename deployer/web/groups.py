@@ -1,5 +1,8 @@
 """The groups of servers with the projects and the deployments that go to them."""
 
+from dataclasses import dataclass
+
+from django.db.models import Exists, OuterRef, Q
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -20,11 +23,13 @@ DEPLOYMENTS_SHOWN, PROJECTS_SHOWN = 10, 20
 @require_safe
 @members_only
 def group_list(request: Request) -> HttpResponse:
-    """Every group in sight: its environment, the states of its servers, the projects that can be deployed to it."""
-    projects: dict[str, list[Project]] = {}
-    for project in Project.objects.current().reached_by(request.user).only("name", "environment").order_by("name"):
-        projects.setdefault(project.environment, []).append(project)
+    """Every group in sight: its environment, the states of its servers, the projects that belong to it."""
     page = page_of_groups(request.GET, request.user)
+    projects: dict[int, list[Project]] = {}
+    known = Project.objects.current().reached_by(request.user).order_by().values("pk")
+    theirs = Project.server_groups.through.objects.filter(servergroup__in=[it.pk for it in page], project__in=known)
+    for row in theirs.select_related("project").only("servergroup", "project__name").order_by("project__name"):
+        projects.setdefault(row.servergroup_id, []).append(row.project)
     wanted = {name: request.GET.get(name, "") for name in ("text", "environment")}
     context = {"page": page, "wanted": wanted, "is_filtered": any(wanted.values()), "projects": projects}
     return render(request, "deployer/servers/groups.html", context)
@@ -49,13 +54,26 @@ def group(request: Request, pk: int) -> HttpResponse:
     return render(request, "deployer/servers/group.html", shown | context)
 
 
-def _projects_of(group: ServerGroup, user: Person) -> list[tuple[Project, Deployment | None]]:
-    """The projects of a group's environment that ``user`` sees, each with its newest deployment to the group.
+@dataclass(frozen=True)
+class _Here:
+    """A project and its newest deployment to a group. ``fits``: it belongs to the group, or may be launched there."""
+
+    project: Project
+    deployment: Deployment | None
+    fits: bool
+
+
+def _projects_of(group: ServerGroup, user: Person) -> list[_Here]:
+    """The projects that ``user`` sees and that belong to a group, can be launched to it or were deployed to it.
 
     Those that were deployed to it come first.
     """
     newest = Deployment.objects.reached_by(user).filter(server_groups=group).newest().listed()
     found = {deployment.project_id: deployment for deployment in newest}
+    theirs = Project.server_groups.through.objects.filter(project=OuterRef("pk"))
+    fits = Exists(theirs.filter(servergroup=group)) | ~Exists(theirs) | Q(may_launch_elsewhere=True)
     projects = Project.objects.current().reached_by(user).filter(environment=group.environment).order_by("name")
-    rows = [(project, found.get(project.pk)) for project in projects.only("name", "environment")]
-    return sorted(rows, key=lambda row: row[1] is None)
+    fitting = {*projects.filter(fits).values_list("pk", flat=True)}
+    some = projects.filter(pk__in=fitting | found.keys()).only("name", "environment")
+    rows = [_Here(project, found.get(project.pk), project.pk in fitting) for project in some]
+    return sorted(rows, key=lambda row: row.deployment is None)

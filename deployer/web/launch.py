@@ -1,32 +1,35 @@
 """Choose what is launched, have it checked, launch it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
+from deployer.gates.belonging import elsewhere
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
 from deployer.launching.choice import with_release
 from deployer.launching.gated import foreseen
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, refusal_while_active
-from deployer.models import Deployment, Release
+from deployer.models import Deployment, Release, Standing
 from deployer.probing.look import Finding, Level
 from deployer.web.forms import LaunchForm
+from deployer.web.request import fragment
+from pages.forms import as_sent
 from people.access import Request, find, members_only
 from people.models import User
 from people.rights import may
 from people.roles import Action, Place
 from projects.models import Project
-from projects.shown import groups_to_launch
-from servers.models import ServerGroup, number_of_servers
+from projects.shown import groups_elsewhere, groups_to_launch
+from servers.models import ServerGroupQuerySet, number_of_servers
 
 #: Stored releases that the form offers, newest first.
 RELEASES_OFFERED = 50
@@ -38,12 +41,11 @@ GROUPS_IN_FULL = 20
 @members_only
 def launch_form(request: Request, pk: int) -> HttpResponse:
     """Choose what is launched, and launch it."""
-    project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    project = find(request.user, Project.objects.prefetch_related("server_groups"), Action.OPERATE, pk=pk)
     project.insist_on_current()
-    groups = _groups_for(request.user, project)
     blocking, warning = None, ""
     if request.method == "POST":
-        form = LaunchForm(request.POST, user=request.user)
+        form = as_sent(LaunchForm, request.POST, user=request.user)
         if form.is_valid() and form.confirm_production(project):
             try:
                 return redirect(launch(_asked_for(request.user, project, form.cleaned_data)))
@@ -51,12 +53,12 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
                 form.add_error(refusal.field if refusal.field in form.fields else None, refusal.message)
                 blocking = refusal.blocking
     else:
-        chosen = _suggested(project, groups) | LaunchForm.chosen(request.GET)
+        chosen = _suggested(request.user, project) | LaunchForm.chosen(request.GET)
         form = LaunchForm(initial=chosen, user=request.user)
         in_the_way = refusal_while_active(project)
         if in_the_way.blocking:
             blocking, warning = in_the_way.blocking, in_the_way.message
-    return _launch_page(request, project, form, groups, blocking=blocking, warning=warning)
+    return _launch_page(request, project, form, blocking=blocking, warning=warning)
 
 
 @require_POST
@@ -64,7 +66,7 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
     """The findings of this launch for each server. Launches nothing; the form stays as it was filled in."""
     if not request.user.is_authenticated:
         return HttpResponseClientRefresh() if request.htmx else redirect_to_login(reverse("launch", args=[pk]))
-    project = find(request.user, Project.objects, Action.OPERATE, pk=pk)
+    project = find(request.user, Project.objects.prefetch_related("server_groups"), Action.OPERATE, pk=pk)
     project.insist_on_current()
     form = LaunchForm(request.POST, user=request.user)
     found: dict[str, Any] = {"checked": True}
@@ -77,8 +79,18 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
         found["refusal"] = " ".join(str(message) for errors in form.errors.values() for message in errors)
     if request.htmx:
         return render(request, "deployer/_findings.html", found)
-    form = LaunchForm(initial=_typed(request), user=request.user)
-    return _launch_page(request, project, form, _groups_for(request.user, project), **found)
+    again = LaunchForm(initial=form.as_filled_in(), user=request.user)
+    again.asked = request.POST
+    return _launch_page(request, project, again, **found)
+
+
+@fragment
+def launch_servers(request: Request, pk: int) -> HttpResponse:
+    """The servers of the groups that are chosen in the launch form, to pick some of them."""
+    project = find(request.user, Project.objects.prefetch_related("server_groups"), Action.OPERATE, pk=pk)
+    form = LaunchForm(request.GET, user=request.user)
+    form.offer_servers()
+    return render(request, "deployer/_launch_servers.html", {"project": project, "form": form})
 
 
 def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
@@ -90,36 +102,40 @@ def _by_server(findings: list[Finding]) -> list[tuple[str, list[Finding]]]:
     return list(servers.items())
 
 
-def _typed(request: Request) -> dict[str, Any]:
-    """The values of the launch form, valid or not."""
-    names = (
-        *("deployment_type", "branch", "release", "rebuild", "batches", "max_failures", "confirm"),
-        *("queue", "override"),
-    )
-    return {name: request.POST.get(name, "") for name in names} | {
-        "server_groups": request.POST.getlist("server_groups")
-    }
+@dataclass(frozen=True)
+class _Groups:
+    """Groups as the form offers them: with some of their servers, or with the number alone where they are many."""
+
+    rows: list[Any]
+    is_long: bool
+    chosen: frozenset[int]
+
+    @classmethod
+    def of(cls, groups: ServerGroupQuerySet, form: LaunchForm) -> "_Groups":
+        chosen = form.ids("server_groups")
+        is_long = len(groups.order_by().values_list("pk")[: GROUPS_IN_FULL + 1]) > GROUPS_IN_FULL
+        if not is_long:
+            return cls(list(groups.with_some_servers()), is_long, frozenset(chosen))
+        rows = groups.annotate(number=number_of_servers())
+        return cls(sorted(rows, key=lambda group: group.pk not in chosen), is_long, frozenset(chosen))
+
+    @property
+    def any_chosen(self) -> bool:
+        return any(group.pk in self.chosen for group in self.rows)
 
 
-def _groups_for(user: User, project: Project) -> QuerySet[ServerGroup]:
-    """The groups that it may be launched to; where they are many, with the number of their servers alone."""
-    groups = groups_to_launch(user, project)
-    if len(groups.order_by().values_list("pk")[: GROUPS_IN_FULL + 1]) <= GROUPS_IN_FULL:
-        return groups.with_some_servers()
-    return groups.annotate(number=number_of_servers())
-
-
-def _launch_page(
-    request: Request, project: Project, form: LaunchForm, groups: QuerySet[ServerGroup], **more: Any
-) -> HttpResponse:
-    chosen = {str(value) for value in form["server_groups"].value() or ()}
+def _launch_page(request: Request, project: Project, form: LaunchForm, **more: Any) -> HttpResponse:
     releases = Release.objects.reached_by(request.user).deployable_to(project).select_related("project")
     releases = releases.filter(project__archived_at=None)
-    context = {"project": project, "form": form, "chosen_groups": chosen, "releases": releases[:RELEASES_OFFERED]}
-    # Those that are chosen come first where they are many.
-    is_long = len(groups) > GROUPS_IN_FULL
-    context["groups"] = sorted(groups, key=lambda group: str(group.pk) not in chosen) if is_long else groups
-    context["is_long"] = is_long
+    context = {"project": project, "form": form, "releases": releases[:RELEASES_OFFERED]}
+    there = Standing.objects.filter(project=project, server__groups=OuterRef("pk"))
+    others = groups_elsewhere(request.user, project).annotate(was_there=Exists(there))
+    context["groups"] = _Groups.of(groups_to_launch(request.user, project), form)
+    context["others"] = _Groups.of(others, form)
+    context["meant"] = form.ids("elsewhere")
+    context["belongs"] = project.server_groups.exists()
+    form.offer_servers()
+    context["editable"] = may(request.user, Action.EDIT, project)
     context["groups_addable"] = may(request.user, Action.EDIT, Place(project.environment))
     context["variables"] = project.variables.all()
     context |= gates_before(request.user, project, form)
@@ -138,13 +154,16 @@ def gates_before(user: User, project: Project, form: LaunchForm) -> dict[str, An
 
 
 def _asked_for(user: User, project: Project, values: dict[str, Any]) -> LaunchRequest:
+    groups, picked = list(values["server_groups"]), values["servers"]
     asked = LaunchRequest(
         project=project,
-        groups=list(values["server_groups"]),
+        groups=groups,
         deployment_type=values["deployment_type"],
         branch="" if values["release"] else values["branch"],  # the page proposes one, whatever else is chosen
         created_by=user,
+        only=frozenset(server.pk for server in picked) if picked else None,
         rebuild=values["rebuild"],
+        elsewhere={*elsewhere(project, groups)} <= {*values["elsewhere"]},
         batches=values["batches"],
         max_failures=values["max_failures"],
         queue=values["queue"],
@@ -153,10 +172,14 @@ def _asked_for(user: User, project: Project, values: dict[str, Any]) -> LaunchRe
     return with_release(asked, values["release"]) if values["release"] and not asked.is_restart_only else asked
 
 
-def _suggested(project: Project, groups: QuerySet[ServerGroup]) -> dict[str, Any]:
-    """The form's suggestions: a full deployment where there is something to build, the group if there is only one."""
+def _suggested(user: User, project: Project) -> dict[str, Any]:
+    """The form's suggestions: a full deployment where there is something to build; the project's groups, or where it
+    has none, the group of its environment if there is only one.
+    """
+    own = [group.pk for group in project.groups_to_launch()]
+    known = [] if own else [*groups_to_launch(user, project).values_list("pk", flat=True)[:2]]
     return {
         "deployment_type": Deployment.Type.FULL if project.git_url else Deployment.Type.RESTART_ONLY,
         "branch": project.default_branch,
-        "server_groups": [group.pk for group in groups] if len(groups) == 1 else [],
+        "server_groups": own or (known if len(known) == 1 else []),
     }

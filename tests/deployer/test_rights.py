@@ -64,6 +64,8 @@ def test_a_launch_needs_the_right_to_the_project_and_to_each_group(shop: Project
     other = make_group(make_server(), name="other", environment="staging")
     theirs = make_project(environment="staging")
     theirs.server_groups.add(other)
+    Project.objects.filter(pk=shop.pk).update(may_launch_elsewhere=True)
+    shop.refresh_from_db()
     of_the_project = make_member("operator", project=shop.pk)
     Grant.objects.create(user=of_the_project, role="operator", project=theirs.pk)
     everywhere_there = make_member("operator", "staging", username="olga")
@@ -72,10 +74,10 @@ def test_a_launch_needs_the_right_to_the_project_and_to_each_group(shop: Project
     assert "olga" in refused.value.who
     # Both groups are theirs, each for a project of its own: that does not carry the one project to the other group.
     with pytest.raises(NotAllowedError):
-        launch(asked(of_the_project, shop, group, other))
+        launch(asked(of_the_project, shop, group, other, elsewhere=True))
     assert not Deployment.objects.exists()
     assert launch(asked(of_the_project, shop, group)).request_cancel()
-    assert launch(asked(everywhere_there, shop, group, other)).created_by == everywhere_there
+    assert launch(asked(everywhere_there, shop, group, other, elsewhere=True)).created_by == everywhere_there
 
 
 def test_a_retry_and_a_rollback_act_with_the_rights_of_whoever_asks(shop: Project, group: ServerGroup) -> None:

@@ -248,6 +248,7 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/board/": _row(SEE, "project"),
     "projects/<int:pk>/places/": _row(SEE, "project"),
     "projects/<int:pk>/look/": _act(OPERATE, "project"),
+    "projects/<int:pk>/launch/servers/": _row(OPERATE, "project"),
     "projects/<int:pk>/changes/": _row(OPERATE, "project"),
     "projects/<int:pk>/names/": _row(OPERATE, "project"),
     "projects/<int:pk>/fetch/": _act(OPERATE, "project"),

@@ -1,4 +1,4 @@
-"""``manage.py deploy PROJECT --group G``: launch a deployment and, if asked to, watch it to its end."""
+"""``manage.py deploy PROJECT``: launch a deployment and, if asked to, watch it to its end."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from deployer.api.shapes import preflight_shape
 from deployer.declaring.reading import printable
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
-from deployer.launching.choice import PREVIOUS, with_release
+from deployer.launching.choice import PREVIOUS, on_servers, with_release
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.terminal import plain
@@ -46,7 +46,23 @@ class Command(WatchingCommand):
         types = Deployment.Type
         parser.add_argument("project", metavar="PROJECT", help=_("the name of the project"))
         parser.add_argument(
-            "--group", action="append", required=True, metavar="G", help=_("a server group; repeatable")
+            "--group",
+            action="append",
+            default=[],
+            metavar="G",
+            help=_("a server group; repeatable; the project's own groups if none is named"),
+        )
+        parser.add_argument(
+            "--server",
+            action="append",
+            default=[],
+            metavar="S",
+            help=_("only this server of the groups; repeatable; the others are left as they are"),
+        )
+        parser.add_argument(
+            "--elsewhere",
+            action="store_true",
+            help=_("a group is none of the project's own, and that is meant"),
         )
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--branch", default="", metavar="B", help=_("instead of the project's default"))
@@ -108,21 +124,26 @@ class Command(WatchingCommand):
         if self.acting:
             projects, all_groups = projects.reached_by(self.acting), all_groups.reached_by(self.acting)
         project = _named(current(projects, options["project"]), options["project"])
-        groups = [_named(all_groups, name) for name in dict.fromkeys(options["group"])]
+        groups = [_named(all_groups, name) for name in dict.fromkeys(options["group"])] or project.groups_to_launch()
         if self.acting:
             insist(self.acting, Action.OPERATE, project)
-        request = LaunchRequest(
+        if not groups:
+            told = _("Project “%s” belongs to no group yet: name the groups with --group, or choose where it belongs.")
+            raise refused(told % printable(project.name))
+        asked = LaunchRequest(
             project,
             groups,
             deployment_type=options["type"],
             branch=options["branch"],
             **self.launcher,
             rebuild=options["rebuild"],
+            elsewhere=options["elsewhere"],
             batches=options["batches"],
             max_failures=options["max_failures"],
             queue=options["queue"],
             override=options["override"],
         )
+        request = on_servers(asked, options["server"])
         version = options["release"] or options["rollback_to"]
         if options["encoding"] and not options["package"]:
             raise refused(_("--encoding is that of the names in a package: name one with --package."))

@@ -11,7 +11,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.board.sightings import View, board, refresh
+from deployer.board.sightings import View, board, not_deployed_yet, refresh
 from deployer.declaring.reading import printable
 from deployer.log.terminal import plain
 from deployer.management.commandline import OperatorCommand, current, refused
@@ -43,8 +43,9 @@ class Command(OperatorCommand):
         for project in projects:
             if options["look"]:
                 refresh(project)
-            for view in board(project):
-                fine &= bool(view.sighting and not view.sighting.problem and not view.drift and not view.trouble)
+            for view in [*board(project), *not_deployed_yet(project)]:
+                seen = view.sighting
+                fine &= view.is_new or bool(seen and not seen.problem and not view.drift and not view.trouble)
                 self.stdout.write(_as_json(project, view) if options["json"] else _as_text(project, view))
         if not fine:
             sys.exit(1)
@@ -53,12 +54,15 @@ class Command(OperatorCommand):
 def _as_text(project: Project, view: View) -> str:
     head = f"{printable(project.name)} | {printable(view.server.name)} | "
     seen = view.sighting
+    if view.is_new:
+        return head + _("nothing deployed there yet")
     if seen is None:
         return head + "; ".join([_("never looked at; use --look"), *([f"! {view.trouble}"] if view.trouble else [])])
     words = [seen.release or "–"]
     words += [process.in_short for process in seen.service[:4]]
     words.append(_("seen %(time)s ago") % {"time": _since(seen.seen_at)} if seen.seen_at else _("never seen"))
     words += [_("changed since then")] if view.is_outdated else []
+    words += [_("left there: in none of the project's groups")] if view.is_away else []
     words += [f"! {remark}" for remark in [*view.drift, view.trouble] if remark]
     if seen.problem:
         ago = _("%(time)s ago") % {"time": _since(seen.failed_at)} if seen.failed_at else ""
@@ -78,6 +82,8 @@ def _as_json(project: Project, view: View) -> str:
             "server": view.server.name,
             "release": seen.release if seen else None,
             "recorded": view.left,
+            "deployed": not view.is_new,
+            "in_groups": not view.is_away,
             "processes": seen.processes if seen else [],
             "drift": view.drift,
             "problem": seen.problem if seen else "",
