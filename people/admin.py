@@ -55,6 +55,7 @@ class PeopleAdmin(SuperusersAdmin, RecordedAdmin[User], UserAdmin[User]):
     """Django's, which says that API tokens outlive a password, revokes them, and keeps an admin."""
 
     actions = ("revoke_tokens",)
+    readonly_fields = ("last_login",)  # a sign-in may write it at any moment
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return self._or_refused(request, super().changeform_view, *args, **kwargs)

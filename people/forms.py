@@ -20,6 +20,7 @@ from people.models import ApiToken, PasswordLink, Team, User
 from people.places import Known, chosen, place_of
 from people.preferences import zones
 from people.record import saving
+from people.recorded_forms import RecordedForm
 from people.rights import reach
 from people.roles import EVERYWHERE, Action, Place, Reach, Role
 from people.sign_in import check_own_password
@@ -141,8 +142,10 @@ class ServiceForm(_NewUserForm):
         return super().save(commit)
 
 
-class TeamForm(StyledForm, forms.ModelForm[Team]):
-    """A team's name and its members."""
+class TeamForm(StyledForm, RecordedForm[Team]):
+    """A team's name and its members, to which the provider adds those who sign in."""
+
+    kept_if_untouched = frozenset({"members"})
 
     members = RowsField(
         label=gettext_lazy("Members"),
@@ -226,7 +229,7 @@ class TokenForm(StyledForm, forms.ModelForm[ApiToken]):
             return super().save(commit)
 
 
-class PreferencesForm(StyledForm, forms.ModelForm[User]):
+class PreferencesForm(StyledForm, RecordedForm[User]):
     """How pages are shown to their reader."""
 
     language = forms.ChoiceField(label=gettext_lazy("Language"), required=False)

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 from pages.forms import MultilineField, PickedField, PickedRows, PickingForm, SecretsForm, WriteOnlyTextarea, dress
 from people.access import choices
 from people.record import saving
-from people.recorded_forms import RecordedRows
+from people.recorded_forms import ComparedForm, RecordedRows
 from people.rights import Person, may
 from people.roles import Action, Place
 from projects.models import HealthCheck, Project, Variable
@@ -101,7 +101,7 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 )
 
 
-class BoundProjectForm(forms.ModelForm[Project]):
+class BoundProjectForm(ComparedForm[Project]):
     """A project as ``user``, who fills in the form, may have it.
 
     Who may not edit its git credential can neither choose it nor have it sent to a host that it is not for yet. Only

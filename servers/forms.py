@@ -19,7 +19,7 @@ from pages.forms import (
 )
 from people.access import choices
 from people.record import saving
-from people.recorded_forms import RecordedForm
+from people.recorded_forms import ComparedForm, RecordedForm
 from people.rights import Person, may, reach
 from people.roles import Action
 from servers import binding
@@ -38,8 +38,10 @@ STATES = [
 ]
 
 
-class CredentialForm(SecretsForm[Credential]):
+class CredentialForm(SecretsForm[Credential], ComparedForm[Credential]):
     """A login; its key, passphrase and password are write-only."""
+
+    kept_if_untouched = frozenset({"hosts"})
 
     secret_widgets: ClassVar = {
         "private_key": WriteOnlyTextarea,
@@ -54,8 +56,10 @@ class CredentialForm(SecretsForm[Credential]):
         super().keep_if_empty(name)
 
 
-class BoundServerForm(forms.ModelForm[Server]):
+class BoundServerForm(ComparedForm[Server]):
     """A server that sends its credential only where ``user``, who fills in the form, may have it sent."""
+
+    kept_if_untouched = frozenset({"host_key"})
 
     user: Person
 
@@ -184,7 +188,7 @@ class ServerForm(PickingForm, BoundServerForm):
         return server
 
 
-class BoundGroupForm(forms.ModelForm[ServerGroup]):
+class BoundGroupForm(ComparedForm[ServerGroup]):
     """A group that moves servers only where ``user``, who fills in the form, may have them."""
 
     user: Person

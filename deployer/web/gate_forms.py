@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from deployer.models import LONGEST_REASON, Freeze, Gate, GateRule, Lock
 from pages.forms import StyledForm
 from people.models import User
+from people.recorded_forms import RecordedForm
 from people.rights import reach
 from people.roles import Action
 from projects.models import Project
@@ -18,10 +19,11 @@ from servers.models import Environment
 from servers.validators import validate_one_line
 
 
-class GateForm(StyledForm, forms.ModelForm[Any]):
+class GateForm(StyledForm, RecordedForm[Any]):
     """A gate before an environment or a project: those where ``user`` may do what its ``action`` says."""
 
     action: ClassVar = Action.EDIT
+    writes_too = ("project", "environment")
     place = forms.ChoiceField(label=_("Before"))
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
