@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from django.apps import apps
 from django.core import signing
@@ -115,6 +115,15 @@ class Change:
         return any("\n" in text or len(text) > _IN_LINE for text in (self.now or "", self.shown or ""))
 
 
+@runtime_checkable
+class ShowsSome(Protocol):
+    """A row with encrypted fields of which pages show some."""
+
+    def in_clear(self, name: str) -> str | None:
+        """The value of that field as pages show it; None where they do not."""
+        ...
+
+
 @dataclass(frozen=True)
 class Meanwhile:
     """Why a form was refused: the changes that its user has not seen. Without any it cannot be told what they saw."""
@@ -161,8 +170,8 @@ def gone(model: type[models.Model], pk: int, name: str) -> Change:
 
 def _label(row: models.Model, name: str, labels: Mapping[str, str], of: str) -> str:
     field: Any = row._meta.get_field(name)
-    own = labels.get(name) or getattr(field, "verbose_name", name)
-    return f"{of}: {own}" if of else capfirst(str(own))
+    own = str(labels.get(name) or getattr(field, "verbose_name", name))
+    return f"{of}: {own.lower()}" if of else capfirst(own)
 
 
 def _history(kind: str, number: int) -> Iterable[Entry]:
@@ -192,7 +201,9 @@ class _Story:
         if isinstance(self._now, list):
             return self._of_list(shown, label)
         words = _source(self._last())
-        if not is_secret(self._row, self._name):
+        if isinstance(self._row, ShowsSome) and (clear := self._row.in_clear(self._name)) is not None:
+            words["now"] = clear[:_SHOWN]
+        elif not is_secret(self._row, self._name):
             words["now"] = self._in_words(self._whole)
             for entry in self._entries:
                 former = entry.before.get(self._name)

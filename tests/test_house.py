@@ -52,7 +52,7 @@ ROOMS["people"] = {
     "meanwhile": {"acting", "entries", "snapshots"},
     "recorded_forms": {"meanwhile", "record", "snapshots"},
     "recorded_admin": {"record", "recorded_forms"},
-    "admin": {"admins", "guarded_admin", "models", "record", "recorded_admin", "refusals"},
+    "admin": {"admins", "forms", "guarded_admin", "models", "record", "recorded_admin", "refusals"},
     "apps": {"factors", "provider", "sessions", "sign_in"},
     "management": {"factors", "models", "record"},
     "origin": set(),
