@@ -126,9 +126,19 @@ class ShowsSome(Protocol):
 
 @dataclass(frozen=True)
 class Meanwhile:
-    """Why a form was refused: the changes that its user has not seen. Without any it cannot be told what they saw."""
+    """Why a form was refused: the changes that its user has not seen. Without any it cannot be told what they saw.
+
+    ``forgets``: secrets were typed, which no page shows again.
+    """
 
     changes: tuple[Change, ...] = ()
+    forgets: bool = False
+
+    @property
+    def at(self) -> datetime | None:
+        """When, where all of it was changed at one time by one."""
+        sources = {(change.who, change.at) for change in self.changes}
+        return sources.pop()[1] if len(sources) == 1 else None
 
     @property
     def sentence(self) -> str:

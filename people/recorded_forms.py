@@ -24,6 +24,7 @@ from django.http import Http404, QueryDict
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
+from pages.forms import WriteOnlyMixin
 from people.meanwhile import BOX, Change, Digests, Meanwhile, Token, box, changes_of, digest, digests, gone, key_of
 from people.meanwhile import unseen as unseen_in
 from people.record import delete, saving, stored
@@ -123,9 +124,10 @@ class ComparedForm(forms.ModelForm[M]):
                     self._leave(row, name)
             names = [name for name in names if name not in self._left]
             labels = {name: str(field.label) for name, field in self.fields.items() if field.label}
-            self.meanwhile = Meanwhile(tuple(changes_of(row, names, token.fields, labels))) if names else None
+            changes = tuple(changes_of(row, names, token.fields, labels))
+            self.meanwhile = Meanwhile(changes, _forgets(self)) if changes else None
         else:
-            self.meanwhile = Meanwhile()
+            self.meanwhile = Meanwhile(forgets=_forgets(self))
         if self.meanwhile is not None:
             fields = digests(row, {name: now[name] for name in wanted})
             fields |= {name: token.fields[name] for name in self._left if token is not None}
@@ -233,12 +235,12 @@ class RecordedRows(BaseInlineFormSet[M, Whole, forms.ModelForm[M]]):
 
     def _compare(self) -> None:
         if self._is_strange or self._token is None:
-            self.meanwhile = Meanwhile()
+            self.meanwhile = Meanwhile(forgets=any(map(_forgets, self.forms)))
         else:
             changes = [*self._gone]
             if not any(form.errors for form in self.forms if not self._is_deleted(form)):
                 changes += [each for form in self.initial_forms for each in self._changed(form, self._token.rows)]
-            self.meanwhile = Meanwhile(tuple(changes)) if changes else None
+            self.meanwhile = Meanwhile(tuple(changes), any(map(_forgets, self.forms))) if changes else None
         if self.meanwhile is not None:
             self._new_token = self._drawn(iter(self._stored().values()))
 
@@ -300,3 +302,8 @@ class RecordedRows(BaseInlineFormSet[M, Whole, forms.ModelForm[M]]):
             elif int(found[1]) in place and not (int(found[1]) in lost and found[2] in ("id", "DELETE")):
                 moved.setlist(f"{self.prefix}-{place[int(found[1])]}-{found[2]}", values)
         return moved
+
+
+def _forgets(form: forms.BaseForm) -> bool:
+    """Whether something was typed into a box that does not show it again."""
+    return any(isinstance(box.field.widget, WriteOnlyMixin) and box.data for box in form)

@@ -238,6 +238,7 @@ def test_a_secret_is_only_said_to_be_another_and_one_that_is_left_alone_stays_th
     assert "<b>Password</b> was changed." in html
     assert "sk_theirs" not in html
     assert "sk_mine" not in html
+    assert "Enter secrets again" in html
     renaming["name"] = ["renamed"]
     assert bea.post(address, renaming).status_code == 302
     credential.refresh_from_db()
@@ -302,7 +303,8 @@ def test_a_row_that_was_deleted_meanwhile_is_said_to_be_with_what_was_typed(addr
     page = bea.post(url, sent)
     assert page.status_code == 404
     html = tight(page.content.decode())
-    assert "Project Shop was deleted by ada while you had its form open. Nothing was saved." in html
+    assert "Project Shop was deleted by ada (" in html
+    assert "while you had its form open. Nothing was saved." in html
     assert "what I typed" in html
     assert not Project.objects.exists()
     assert "deleted" not in bea.get(url).content.decode()
