@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pages.forms import RowsField, StyledForm
+from pages.forms import PickedField, PickingForm, StyledForm
 from people.models import ApiToken, PasswordLink, Team, User
 from people.places import Known, chosen, place_of
 from people.preferences import zones
@@ -89,21 +89,26 @@ class GrantForm(StyledForm, forms.Form):
         return Role(self.cleaned_data["role"]), place_of(self.cleaned_data["place"])
 
 
-class _NewUserForm(StyledForm, forms.ModelForm[User]):
+class PeopleField(PickedField[User]):
+    """Users to tick."""
+
+    searched = ("username", "email")
+
+
+class _NewUserForm(PickingForm, forms.ModelForm[User]):
     """The name of a new account and what it is to be from the start."""
 
     role = forms.ChoiceField(label=gettext_lazy("Role"), required=False)
     place = forms.ChoiceField(label=gettext_lazy("Holds"), required=False)
-    teams = RowsField(
+    teams = PickedField(
         label=gettext_lazy("Teams"),
         queryset=Team.objects.all(),
         required=False,
-        widget=forms.CheckboxSelectMultiple,
         help_text=gettext_lazy("What a team was granted holds for all of its members."),
     )
 
-    def __init__(self, known: Known, data: QueryDict | None = None) -> None:
-        super().__init__(data)
+    def __init__(self, *args: Any, known: Known, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         offer(self, "role", [("", _("None of their own")), *Role.choices])
         offer(self, "place", known.choices(Reach(frozenset({EVERYWHERE}))))
         self.initial.setdefault("place", chosen(EVERYWHERE))
@@ -142,17 +147,12 @@ class ServiceForm(_NewUserForm):
         return super().save(commit)
 
 
-class TeamForm(StyledForm, RecordedForm[Team]):
+class TeamForm(PickingForm, RecordedForm[Team]):
     """A team's name and its members, to which the provider adds those who sign in."""
 
     kept_if_untouched = frozenset({"members"})
 
-    members = RowsField(
-        label=gettext_lazy("Members"),
-        queryset=User.objects.order_by("username"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-    )
+    members = PeopleField(label=gettext_lazy("Members"), queryset=User.objects.all(), required=False)
 
     class Meta:
         model = Team
@@ -165,7 +165,7 @@ class TeamForm(StyledForm, RecordedForm[Team]):
         if not settings.DEPLOYER_OIDC_ISSUER and not self.instance.provider_group:
             del self.fields["provider_group"]
         if self.instance.pk:
-            self.initial["members"] = [*self.instance.members.values_list("pk", flat=True)]
+            self.initial.setdefault("members", [*self.instance.members.values_list("pk", flat=True)])
 
 
 class TokenForm(StyledForm, forms.ModelForm[ApiToken]):

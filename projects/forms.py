@@ -17,6 +17,7 @@ from people.recorded_forms import ComparedForm, RecordedRows
 from people.rights import Person, may
 from people.roles import Action, Place
 from projects.models import HealthCheck, Project, Variable
+from servers.belonging import strange_groups
 from servers.forms import CredentialChoice
 from servers.models import Credential, Environment, ServerGroup
 
@@ -131,7 +132,7 @@ class BoundProjectForm(ComparedForm[Project]):
         if "server_groups" not in self.cleaned_data:
             return
         chosen = self.cleaned_data["server_groups"]
-        if strange := [group for group in chosen if group.environment != self.instance.environment]:
+        if strange := strange_groups(chosen, self.instance.environment):
             names = ", ".join(map(str, strange))
             self._refuse("server_groups", _("Not of the environment of the project: %s. Choose other groups.") % names)
             return

@@ -23,6 +23,7 @@ from deployer.models import Approval, Deployment, Freeze, GateRule, Hold, Lock, 
 from deployer.queue.turn import call_up
 from deployer.web.deployment import shown
 from deployer.web.gate_forms import FreezeForm, GateForm, LockForm, ReasonForm, RuleForm
+from pages.forms import as_sent
 from people.access import Request, find, members_only, needs_somewhere
 from people.models import User
 from people.record import delete
@@ -233,7 +234,8 @@ def release_mark(request: Request, pk: int, release: int) -> HttpResponse:
 
 def _gate_form(kind: type[GateForm], request: HttpRequest, instance: Model | None = None) -> GateForm:
     user: Any = request.user
-    return kind(request.POST or None, instance=instance, user=user, initial={"place": request.GET.get("place", "")})
+    options = {"instance": instance, "user": user, "initial": {"place": request.GET.get("place", "")}}
+    return as_sent(kind, request.POST, **options)
 
 
 def _kept(request: Request, form: GateForm, title: str) -> HttpResponse:

@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from deployer.web.downloads import download
+from deployer.web.forms import ProjectChoice
 from people.access import Request, needs_somewhere
 from people.models import Entry
 from people.reading import as_csv, as_json_lines, in_pages, readable_by
@@ -40,7 +41,7 @@ class RecordFilter(forms.Form):
     who = forms.CharField(required=False, max_length=100)
     act = forms.ChoiceField(choices=[("", gettext_lazy("Everything")), *Act.choices], required=False)
     kind = forms.ChoiceField(required=False)
-    project = forms.ModelChoiceField(Project.objects.none(), required=False, empty_label=gettext_lazy("All projects"))
+    project = ProjectChoice(Project.objects.none(), required=False, empty_label=gettext_lazy("All projects"))
     environment = forms.ChoiceField(
         choices=[("", gettext_lazy("All environments")), *Environment.choices], required=False
     )
@@ -53,6 +54,7 @@ class RecordFilter(forms.Form):
         own: Any = self.fields
         own["kind"].choices = [("", _("Everything")), *sorted(kinds().items(), key=lambda kind: kind[1].lower())]
         own["project"].queryset = Project.objects.reached_by(user, Action.ADMINISTER)
+        own["project"].settle(is_small=True)
         self.is_valid()
 
     def condition(self) -> Q:
@@ -65,6 +67,8 @@ class RecordFilter(forms.Form):
                 wanted &= Q((name, value))
         if project := values.get("project"):
             wanted &= Q(project=project.pk)
+        elif part := self._part_of_a_name():
+            wanted &= Q(project__in=[*self._projects().filter(name__icontains=part).values_list("pk", flat=True)])
         if environment := values.get("environment"):
             wanted &= Q(environments__contains=f",{environment},")
         if since := values.get("since"):
@@ -74,6 +78,16 @@ class RecordFilter(forms.Form):
         if text := values.get("text"):
             wanted &= Q(name__icontains=text) | Q(note__icontains=text) | Q(address__icontains=text)
         return wanted
+
+    def _projects(self) -> "QuerySet[Project]":
+        field: Any = self.fields["project"]
+        rows: QuerySet[Project] = field.queryset
+        return rows
+
+    def _part_of_a_name(self) -> str:
+        """What is typed for all projects with it in their names, where they are too many for a list."""
+        field: Any = self.fields["project"]
+        return str(self.data.get("project") or "").strip()[:100] if field.is_typed else ""
 
 
 def kinds() -> dict[str, str]:

@@ -6,6 +6,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
+from pages.forms import as_sent
 from people.access import Request
 from people.accounts import delete_team, set_members
 from people.forms import TeamForm
@@ -56,7 +57,7 @@ def team_edit(request: Request, pk: int) -> HttpResponse:
 
 def _form(request: Request, it: Team) -> HttpResponse:
     insist(request.user, Action.ADMINISTER, EVERYWHERE)
-    form = TeamForm(request.POST if request.method == "POST" else None, instance=it)
+    form = as_sent(TeamForm, request.POST, instance=it)
     if request.method == "POST":
         try:
             kept = form.keep(lambda team: set_members(request.user, team, form.cleaned_data["members"]))
