@@ -40,6 +40,7 @@ def for_superusers(module: str) -> tuple[list[URLPattern], str]:
 
 
 handler403 = "people.access.refused"
+handler404 = "people.meanwhile.not_found"
 
 deployment_urls = [
     path("", deployment.deployment, name="deployment"),

@@ -140,7 +140,7 @@ class PickedField(RowsField[M]):
     """Rows that are picked out of many: a page shows `LISTED` of them, the picked ones first, and a search for more."""
 
     widget = PickedRows
-    #: The columns that are searched.
+    #: The columns that are searched; by the first of them they are in order.
     searched: tuple[str, ...] = ("name",)
 
     def rows_like(self, text: str) -> "models.QuerySet[M]":
@@ -168,7 +168,7 @@ class Picking:
         rows: Any = field.field
         picked = {int(pk) for pk in map(str, field.value() or ()) if pk.isdecimal() and len(pk) < 19}
         first = models.Case(models.When(pk__in=picked, then=0), default=1, output_field=models.IntegerField())
-        found = rows.rows_like(self.text).annotate(place=first).order_by("place", "name")
+        found = rows.rows_like(self.text).annotate(place=first).order_by("place", rows.searched[0])
         self.page: Page[Any] = Paginator(found, LISTED).get_page(asked.get(f"{name}-page"))
         self.rows = [(row, row.pk in picked) for row in self.page]
         self.kept = sorted(picked - {row.pk for row in self.page})

@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from people.admins import keep_an_admin
+from people.forms import AdminPasswordForm
 from people.models import ApiToken, User
 from people.record import saving
 from people.recorded_admin import RecordedAdmin
@@ -55,6 +56,8 @@ class PeopleAdmin(SuperusersAdmin, RecordedAdmin[User], UserAdmin[User]):
     """Django's, which says that API tokens outlive a password, revokes them, and keeps an admin."""
 
     actions = ("revoke_tokens",)
+    change_password_form = AdminPasswordForm
+    readonly_fields = ("last_login",)  # a sign-in may write it at any moment
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         return self._or_refused(request, super().changeform_view, *args, **kwargs)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, cast
 
 from django import forms
 from django.conf import settings
-from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
+from django.contrib.auth.forms import AdminPasswordChangeForm, PasswordChangeForm, SetPasswordForm
 from django.contrib.auth.password_validation import password_validators_help_texts
 from django.core.exceptions import ValidationError
 from django.db.models import Q
@@ -15,11 +15,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pages.forms import RowsField, StyledForm
+from pages.forms import PickedField, PickingForm, StyledForm
 from people.models import ApiToken, PasswordLink, Team, User
 from people.places import Known, chosen, place_of
 from people.preferences import zones
 from people.record import saving
+from people.recorded_forms import RecordedForm
 from people.rights import reach
 from people.roles import EVERYWHERE, Action, Place, Reach, Role
 from people.sign_in import check_own_password
@@ -88,21 +89,26 @@ class GrantForm(StyledForm, forms.Form):
         return Role(self.cleaned_data["role"]), place_of(self.cleaned_data["place"])
 
 
-class _NewUserForm(StyledForm, forms.ModelForm[User]):
+class PeopleField(PickedField[User]):
+    """Users to tick."""
+
+    searched = ("username", "email")
+
+
+class _NewUserForm(PickingForm, forms.ModelForm[User]):
     """The name of a new account and what it is to be from the start."""
 
     role = forms.ChoiceField(label=gettext_lazy("Role"), required=False)
     place = forms.ChoiceField(label=gettext_lazy("Holds"), required=False)
-    teams = RowsField(
+    teams = PickedField(
         label=gettext_lazy("Teams"),
         queryset=Team.objects.all(),
         required=False,
-        widget=forms.CheckboxSelectMultiple,
         help_text=gettext_lazy("What a team was granted holds for all of its members."),
     )
 
-    def __init__(self, known: Known, data: QueryDict | None = None) -> None:
-        super().__init__(data)
+    def __init__(self, *args: Any, known: Known, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         offer(self, "role", [("", _("None of their own")), *Role.choices])
         offer(self, "place", known.choices(Reach(frozenset({EVERYWHERE}))))
         self.initial.setdefault("place", chosen(EVERYWHERE))
@@ -141,15 +147,12 @@ class ServiceForm(_NewUserForm):
         return super().save(commit)
 
 
-class TeamForm(StyledForm, forms.ModelForm[Team]):
-    """A team's name and its members."""
+class TeamForm(PickingForm, RecordedForm[Team]):
+    """A team's name and its members, to which the provider adds those who sign in."""
 
-    members = RowsField(
-        label=gettext_lazy("Members"),
-        queryset=User.objects.order_by("username"),
-        required=False,
-        widget=forms.CheckboxSelectMultiple,
-    )
+    kept_if_untouched = frozenset({"members"})
+
+    members = PeopleField(label=gettext_lazy("Members"), queryset=User.objects.all(), required=False)
 
     class Meta:
         model = Team
@@ -162,7 +165,7 @@ class TeamForm(StyledForm, forms.ModelForm[Team]):
         if not settings.DEPLOYER_OIDC_ISSUER and not self.instance.provider_group:
             del self.fields["provider_group"]
         if self.instance.pk:
-            self.initial["members"] = [*self.instance.members.values_list("pk", flat=True)]
+            self.initial.setdefault("members", [*self.instance.members.values_list("pk", flat=True)])
 
 
 class TokenForm(StyledForm, forms.ModelForm[ApiToken]):
@@ -226,7 +229,7 @@ class TokenForm(StyledForm, forms.ModelForm[ApiToken]):
             return super().save(commit)
 
 
-class PreferencesForm(StyledForm, forms.ModelForm[User]):
+class PreferencesForm(StyledForm, RecordedForm[User]):
     """How pages are shown to their reader."""
 
     language = forms.ChoiceField(label=gettext_lazy("Language"), required=False)
@@ -243,7 +246,23 @@ class PreferencesForm(StyledForm, forms.ModelForm[User]):
         offer(self, "time_zone", [("", own), *((name, name) for name in sorted(zones()))])
 
 
-class PasswordForm(StyledForm, PasswordChangeForm):
+class PasswordColumn:
+    """A form that writes a password, and no other column: an account may be deactivated at the same moment."""
+
+    def set_password_and_save(self, user: User, *args: Any, commit: bool = True, **kwargs: Any) -> User:
+        """As Django's, which writes the whole row."""
+        mixed_in: Any = super()
+        mixed_in.set_password_and_save(user, *args, commit=False, **kwargs)
+        if commit:
+            user.save(update_fields=["password"])
+        return user
+
+
+class AdminPasswordForm(PasswordColumn, AdminPasswordChangeForm):  # type: ignore[type-arg]  # takes none at run time
+    """The password of somebody else, on a page of the admin."""
+
+
+class PasswordForm(PasswordColumn, StyledForm, PasswordChangeForm):
     """The old password, and the new one twice."""
 
     revoke_tokens = forms.BooleanField(

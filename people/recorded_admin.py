@@ -1,4 +1,4 @@
-"""The admin's part of the record: what is saved or deleted there has its entry."""
+"""The admin's part of the record: what is saved or deleted there has its entry, and takes back nobody's changes."""
 
 from typing import Any, TypeVar
 
@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from people.record import Before, delete
+from people.recorded_forms import ComparedForm
 
 M = TypeVar("M", bound=models.Model)
 
@@ -15,9 +16,18 @@ M = TypeVar("M", bound=models.Model)
 class RecordedAdmin(admin.ModelAdmin[M]):
     """An admin of rows whose changes are recorded. Its inlines have `RecordedRows` for that."""
 
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """A form that is compared with the row; the admin saves it in one transaction, and shows why it did not."""
+        form = super().get_form(request, obj, change=change, **kwargs)
+        own: Any = form if obj is None else type(form.__name__, (form, ComparedForm), {})
+        return own
+
     def save_model(self, request: HttpRequest, obj: M, form: Any, change: bool) -> None:
         form.before = Before(obj)
-        super().save_model(request, obj, form, change)
+        if change:
+            obj.save(update_fields=form.columns())
+        else:
+            super().save_model(request, obj, form, change)
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """The last step of a save, in the same transaction."""

@@ -7,7 +7,8 @@ rows. An encrypted field says so by its class: it ``keeps_secrets``.
 """
 
 import json
-from datetime import date, datetime
+import re
+from datetime import UTC, date, datetime
 from typing import Any, Protocol, runtime_checkable
 
 from django.core.serializers.json import DjangoJSONEncoder
@@ -20,6 +21,8 @@ from people.visible import visible
 LONGEST_VALUE, LONGEST_LIST, LONGEST_SIDE = 2_000, 200, 40_000
 #: What is kept of each value where they are too many for one side.
 _SHORT = 100
+#: What `_named` writes behind a name.
+_NUMBER = re.compile(r" \(#(\d+)\)$")
 
 Snapshot = dict[str, Any]
 
@@ -40,15 +43,38 @@ def snapshot(row: models.Model | None) -> Snapshot:
     """Every recorded field of ``row`` as it is now; nothing for none."""
     if row is None:
         return {}
-    left_out: frozenset[str] = getattr(row, "UNRECORDED", frozenset())
-    found: Snapshot = {}
-    for field in row._meta.concrete_fields:
-        if not (field.primary_key or field.name in left_out or _is_automatic(field)):
-            found[field.name] = _value(row, field)
-    names = [field.name for field in row._meta.many_to_many if field.name not in left_out]
-    for name in [*names, *getattr(row, "RECORDED_TOO", ())] if row.pk is not None else ():
+    fields, links = _recorded(row)
+    found: Snapshot = {field.name: _value(row, field) for field in fields}
+    for name in links:
         found[name] = sorted(map(_named, getattr(row, name).all()))
     return found
+
+
+def state(row: models.Model) -> Snapshot:
+    """The same fields of a stored row as two of its states are compared: other rows by their numbers alone."""
+    fields, links = _recorded(row)
+    found = {field.name: plain(row, field.name) for field in fields}
+    return found | {name: sorted(getattr(row, name).values_list("pk", flat=True)) for name in links}
+
+
+def plain(row: models.Model, name: str) -> Any:
+    """One of its values like that; of a field that leads to many rows, ask `state`."""
+    field: Any = row._meta.get_field(name)
+    value = getattr(row, field.attname) if isinstance(field, models.ForeignKey) else _value(row, field)
+    if isinstance(field, models.DateTimeField) and value is not None:
+        return getattr(row, name).astimezone(UTC).isoformat()
+    return value
+
+
+def number_of(recorded: str) -> int | None:
+    """The number of a row that a snapshot names."""
+    found = _NUMBER.search(recorded)
+    return None if found is None else int(found[1])
+
+
+def name_of(recorded: str) -> str:
+    """Its name alone."""
+    return _NUMBER.sub("", recorded)
 
 
 def changes(before: Snapshot, after: Snapshot) -> tuple[Snapshot, Snapshot]:
@@ -77,6 +103,26 @@ def bounded(side: Snapshot) -> Snapshot:
     if len(json.dumps(found)) > LONGEST_SIDE:
         found = {name: _bounded(value, _SHORT) for name, value in list(found.items())[:LONGEST_LIST]}
     return found
+
+
+def _recorded(row: models.Model) -> "tuple[list[models.Field[Any, Any]], list[str]]":
+    """The fields of a row that are recorded, and the names of those that lead to many others."""
+    left_out: frozenset[str] = getattr(row, "UNRECORDED", frozenset())
+    fields = [
+        field
+        for field in row._meta.concrete_fields
+        if not (field.primary_key or field.name in left_out or _is_automatic(field))
+    ]
+    if row.pk is None:
+        return fields, []
+    names = [field.name for field in row._meta.many_to_many if field.name not in left_out]
+    return fields, [*names, *getattr(row, "RECORDED_TOO", ())]
+
+
+def is_secret(row: models.Model, name: str) -> bool:
+    """Whether a field of ``row`` is named by its fingerprint alone."""
+    field: Any = row._meta.get_field(name)
+    return _is_secret(row, field)
 
 
 def _value(row: models.Model, field: "models.Field[Any, Any]") -> Any:

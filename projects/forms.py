@@ -13,10 +13,11 @@ from django.utils.translation import gettext_lazy
 from pages.forms import MultilineField, PickedField, PickedRows, PickingForm, SecretsForm, WriteOnlyTextarea, dress
 from people.access import choices
 from people.record import saving
-from people.recorded_forms import RecordedRows
+from people.recorded_forms import ComparedForm, RecordedRows
 from people.rights import Person, may
 from people.roles import Action, Place
 from projects.models import HealthCheck, Project, Variable
+from servers.belonging import strange_groups
 from servers.forms import CredentialChoice
 from servers.models import Credential, Environment, ServerGroup
 
@@ -101,7 +102,7 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
 )
 
 
-class BoundProjectForm(forms.ModelForm[Project]):
+class BoundProjectForm(ComparedForm[Project]):
     """A project as ``user``, who fills in the form, may have it.
 
     Who may not edit its git credential can neither choose it nor have it sent to a host that it is not for yet. Only
@@ -131,7 +132,7 @@ class BoundProjectForm(forms.ModelForm[Project]):
         if "server_groups" not in self.cleaned_data:
             return
         chosen = self.cleaned_data["server_groups"]
-        if strange := [group for group in chosen if group.environment != self.instance.environment]:
+        if strange := strange_groups(chosen, self.instance.environment):
             names = ", ".join(map(str, strange))
             self._refuse("server_groups", _("Not of the environment of the project: %s. Choose other groups.") % names)
             return

@@ -531,6 +531,10 @@ class Variable(models.Model):
         """Those of its project."""
         return self.project.places
 
+    def in_clear(self, name: str) -> str | None:
+        """Its value, unless it is a secret or cannot be read: all values are encrypted."""
+        return self.value if name == "value" and not self.is_secret and not is_unreadable(self) else None
+
     def shown_value(self) -> Any:
         """The value as a page may show it: a secret never is."""
         if is_unreadable(self):

@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib import messages
-from django.db import transaction
 from django.forms import BaseInlineFormSet
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
@@ -31,8 +30,7 @@ def project_edit(request: Request, pk: int) -> HttpResponse:
     name = it.name  # what is typed stays in the form until it is right
     proposed = {"process_name": request.GET["process_name"]} if "process_name" in request.GET else None
     form = as_sent(ProjectForm, request.POST, instance=it, initial=proposed, user=request.user)
-    if form.is_valid():
-        form.save()
+    if form.keep():
         messages.success(request, _("Saved. Running deployments keep the settings they were launched with."))
         return redirect("project", pk)
     example = example_script(Guess(project_type=it.project_type), name)
@@ -80,9 +78,7 @@ def _rows(request: Request, pk: int, kind: type[BaseInlineFormSet[Any, Project, 
     it = find(request.user, Project.objects, Action.EDIT, pk=pk)
     it.insist_on_current()
     rows: Any = kind(request.POST or None, instance=it)
-    if rows.is_valid():
-        with transaction.atomic():
-            rows.save()
+    if rows.keep():
         messages.success(request, _("Saved. Running deployments keep the settings they were launched with."))
         return redirect(f"{reverse('project', args=[pk])}#{part}")
     return render(request, f"projects/{part}.html", {"project": it, "rows": rows})

@@ -19,10 +19,11 @@ from pages.forms import (
 )
 from people.access import choices
 from people.record import saving
-from people.recorded_forms import RecordedForm
+from people.recorded_forms import ComparedForm, RecordedForm
 from people.rights import Person, may, reach
 from people.roles import Action
 from servers import binding
+from servers.belonging import strange_projects
 from servers.imports import ansible, openssh
 from servers.imports.listing import UnreadableListingError, check_size, text_of
 from servers.models import Credential, Environment, Server, ServerGroup
@@ -38,8 +39,10 @@ STATES = [
 ]
 
 
-class CredentialForm(SecretsForm[Credential]):
+class CredentialForm(SecretsForm[Credential], ComparedForm[Credential]):
     """A login; its key, passphrase and password are write-only."""
+
+    kept_if_untouched = frozenset({"hosts"})
 
     secret_widgets: ClassVar = {
         "private_key": WriteOnlyTextarea,
@@ -54,8 +57,10 @@ class CredentialForm(SecretsForm[Credential]):
         super().keep_if_empty(name)
 
 
-class BoundServerForm(forms.ModelForm[Server]):
+class BoundServerForm(ComparedForm[Server]):
     """A server that sends its credential only where ``user``, who fills in the form, may have it sent."""
+
+    kept_if_untouched = frozenset({"host_key"})
 
     user: Person
 
@@ -184,7 +189,7 @@ class ServerForm(PickingForm, BoundServerForm):
         return server
 
 
-class BoundGroupForm(forms.ModelForm[ServerGroup]):
+class BoundGroupForm(ComparedForm[ServerGroup]):
     """A group that moves servers only where ``user``, who fills in the form, may have them."""
 
     user: Person
@@ -206,9 +211,16 @@ class BoundGroupForm(forms.ModelForm[ServerGroup]):
         return chosen
 
     def clean(self) -> dict[str, Any]:
-        """With its environment, a group moves its servers: all of those must be the user's to edit."""
+        """With its environment, a group moves its servers: all of those must be the user's to edit.
+
+        The projects that belong to it stay where they are: none may be left behind.
+        """
         given: dict[str, Any] = super().clean() or self.cleaned_data
         if self.instance.pk and given.get("environment") not in (None, self.former):
+            if left := strange_projects(self.instance, given["environment"]):
+                why = _("These projects of %(environment)s belong to it: %(projects)s. Take it from them first.")
+                words = {"environment": Environment(self.former).label, "projects": ", ".join(map(str, left))}
+                self.add_error("environment", why % words)
             fixed = [server for server in given.get("servers", ()) if not may(self.user, Action.EDIT, server)]
             if fixed:
                 why = _("You have no right to move these servers to another environment: %s.")

@@ -14,6 +14,7 @@ from people.refusals import RefusedError
 from people.rights import insist
 from people.roles import Action
 from projects.models import Project
+from servers.belonging import strange_groups
 from servers.sentences import as_stored
 
 #: What a restored project is called where its name is taken, is looked for among so many.
@@ -56,7 +57,7 @@ def archive(project: Project, by: User | None, reason: str = "", login: str = ""
 
 
 def restore(project: Project, by: User | None, name: str = "") -> None:
-    """Show it again, under another ``name`` if one is given.
+    """Show it again, under another ``name`` if one is given. Groups that have moved to another environment lose it.
 
     Raises `NotAllowedError`, `NameTakenError`, and `RefusedError` where it is not archived or that is no name.
     """
@@ -83,6 +84,7 @@ def _restore(row: Project, name: str) -> None:
     if is_taken(row.name):
         raise _taken(row.name)
     _save(row)
+    row.server_groups.remove(*strange_groups(row.server_groups.all(), row.environment))
     record(actor(), Act.RESTORED, row, *changes(before, snapshot(row)))
 
 

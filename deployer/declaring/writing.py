@@ -32,6 +32,7 @@ from people.rights import may, who_may
 from people.roles import Action
 from projects.models import HealthCheck, Project, Variable
 from servers import binding
+from servers.belonging import strange_groups, strange_projects
 from servers.fields import is_unreadable
 from servers.hosts import Endpoint
 from servers.models import Credential, Server, ServerGroup
@@ -204,12 +205,10 @@ class _Writer(Mistakes):
             if not {"environment", "server_groups"}.intersection(each.field for each in it.change.fields):
                 continue
             if isinstance(it.row, Project):
-                strange = it.row.server_groups.exclude(environment=it.row.environment)
+                strange = strange_groups(it.row.server_groups.all(), it.row.environment)
                 pairs = [(group, it.row) for group in strange]
             elif isinstance(it.row, ServerGroup):
-                pairs = [
-                    (it.row, project) for project in it.row.projects.current().exclude(environment=it.row.environment)
-                ]
+                pairs = [(it.row, project) for project in strange_projects(it.row, it.row.environment)]
             else:
                 continue
             for group, project in pairs:

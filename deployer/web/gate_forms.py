@@ -9,8 +9,9 @@ from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models import LONGEST_REASON, Freeze, Gate, GateRule, Lock
-from pages.forms import StyledForm
+from pages.forms import PickedField, PickedRows, PickingForm, StyledForm
 from people.models import User
+from people.recorded_forms import RecordedForm
 from people.rights import reach
 from people.roles import Action
 from projects.models import Project
@@ -18,10 +19,11 @@ from servers.models import Environment
 from servers.validators import validate_one_line
 
 
-class GateForm(StyledForm, forms.ModelForm[Any]):
+class GateForm(PickingForm, RecordedForm[Any]):
     """A gate before an environment or a project: those where ``user`` may do what its ``action`` says."""
 
     action: ClassVar = Action.EDIT
+    writes_too = ("project", "environment")
     place = forms.ChoiceField(label=_("Before"))
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
@@ -121,7 +123,8 @@ class RuleForm(GateForm):
             *("needs_approval", "approvers", "exempts_restarts"),
             *("proof_hours", "proof_is_enough"),
         )
-        widgets: ClassVar = {"approvers": forms.CheckboxSelectMultiple}
+        field_classes: ClassVar = {"approvers": PickedField}
+        widgets: ClassVar = {"approvers": PickedRows}
 
     field_order = ("place",)
 

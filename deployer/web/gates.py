@@ -23,9 +23,10 @@ from deployer.models import Approval, Deployment, Freeze, GateRule, Hold, Lock, 
 from deployer.queue.turn import call_up
 from deployer.web.deployment import shown
 from deployer.web.gate_forms import FreezeForm, GateForm, LockForm, ReasonForm, RuleForm
+from pages.forms import as_sent
 from people.access import Request, find, members_only, needs_somewhere
 from people.models import User
-from people.record import delete, saving
+from people.record import delete
 from people.rights import insist, may
 from people.roles import EVERYWHERE, Action
 
@@ -239,23 +240,24 @@ def release_mark(request: Request, pk: int, release: int) -> HttpResponse:
 
 def _gate_form(kind: type[GateForm], request: HttpRequest, instance: Model | None = None) -> GateForm:
     user: Any = request.user
-    return kind(request.POST or None, instance=instance, user=user, initial={"place": request.GET.get("place", "")})
+    options = {"instance": instance, "user": user, "initial": {"place": request.GET.get("place", "")}}
+    return as_sent(kind, request.POST, **options)
 
 
 def _kept(request: Request, form: GateForm, title: str) -> HttpResponse:
     """Write a freeze or a rule; those who may change it where it was may do so where it will be, by its choices."""
-    if request.method == "POST" and form.is_valid():
-        if isinstance(form.instance, Freeze) and form.instance.pk is None:
-            form.instance.made_by = request.user
+    if isinstance(form.instance, Freeze) and form.instance.pk is None:
+        form.instance.made_by = request.user
+    if request.method == "POST":
         try:
-            with saving(form.instance):
-                form.save()
+            kept = form.keep()
         except IntegrityError:
             form.add_error("place", _("Something is required there already: change that."))
         else:
-            messages.success(request, _("Saved."))
-            call_up()
-            return redirect("gates")
+            if kept:
+                messages.success(request, _("Saved."))
+                call_up()
+                return redirect("gates")
     return _form(request, form, title)
 
 

@@ -54,6 +54,7 @@ class RecordFilter(forms.Form):
         own: Any = self.fields
         own["kind"].choices = [("", _("Everything")), *sorted(kinds().items(), key=lambda kind: kind[1].lower())]
         own["project"].queryset = Project.objects.reached_by(user, Action.ADMINISTER).with_archived_last()
+        own["project"].settle(is_small=True)
         self.is_valid()
 
     def condition(self) -> Q:
@@ -66,6 +67,8 @@ class RecordFilter(forms.Form):
                 wanted &= Q((name, value))
         if project := values.get("project"):
             wanted &= Q(project=project.pk)
+        elif part := self._part_of_a_name():
+            wanted &= Q(project__in=[*self._projects().filter(name__icontains=part).values_list("pk", flat=True)])
         if environment := values.get("environment"):
             wanted &= Q(environments__contains=f",{environment},")
         if since := values.get("since"):
@@ -75,6 +78,16 @@ class RecordFilter(forms.Form):
         if text := values.get("text"):
             wanted &= Q(name__icontains=text) | Q(note__icontains=text) | Q(address__icontains=text)
         return wanted
+
+    def _projects(self) -> "QuerySet[Project]":
+        field: Any = self.fields["project"]
+        rows: QuerySet[Project] = field.queryset
+        return rows
+
+    def _part_of_a_name(self) -> str:
+        """What is typed for all projects with it in their names, where they are too many for a list."""
+        field: Any = self.fields["project"]
+        return str(self.data.get("project") or "").strip()[:100] if field.is_typed else ""
 
 
 def kinds() -> dict[str, str]:

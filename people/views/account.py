@@ -32,9 +32,7 @@ def account(request: Request) -> HttpResponse:
     """Who one is here, what one may do, and how pages are shown."""
     person = User.objects.get(pk=request.user.pk)
     form = PreferencesForm(request.POST if request.method == "POST" else None, instance=person)
-    if request.method == "POST" and form.is_valid():
-        with saving(person):
-            User.objects.filter(pk=person.pk).update(language=person.language, time_zone=person.time_zone)
+    if form.keep():
         request.user.language, request.user.time_zone = person.language, person.time_zone
         with translation.override(person.language or translation.get_language()):
             messages.success(request, _("Your settings are saved."))

@@ -1,19 +1,18 @@
 """Teams: who belongs to them and what they were granted."""
 
 from django.contrib import messages
-from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
+from pages.forms import as_sent
 from people.access import Request
 from people.accounts import delete_team, set_members
 from people.forms import TeamForm
 from people.granting import summary
 from people.models import Team
 from people.places import Known
-from people.record import saving
 from people.refusals import RefusedError
 from people.rights import insist, may
 from people.roles import EVERYWHERE, Action
@@ -58,18 +57,16 @@ def team_edit(request: Request, pk: int) -> HttpResponse:
 
 def _form(request: Request, it: Team) -> HttpResponse:
     insist(request.user, Action.ADMINISTER, EVERYWHERE)
-    form = TeamForm(request.POST if request.method == "POST" else None, instance=it)
-    if request.method == "POST" and form.is_valid():
+    form = as_sent(TeamForm, request.POST, instance=it)
+    if request.method == "POST":
         try:
-            with transaction.atomic():
-                with saving(form.instance):
-                    it = form.save()
-                set_members(request.user, it, form.cleaned_data["members"])
+            kept = form.keep(lambda team: set_members(request.user, team, form.cleaned_data["members"]))
         except RefusedError as error:
             form.add_error("members", str(error))
         else:
-            messages.success(request, _("%s is saved.") % it)
-            return redirect("team", it.pk)
+            if kept:
+                messages.success(request, _("%s is saved.") % form.instance)
+                return redirect("team", form.instance.pk)
     return render(request, "people/team_form.html", {"form": form, "team": it})
 
 

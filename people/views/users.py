@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from pages.forms import as_sent
 from people import factors, links, sessions
 from people.access import Request, needs_somewhere
 from people.accounts import deactivate, insist_on_edit, new_user, reactivate
@@ -53,8 +54,8 @@ def user_list(request: Request) -> HttpResponse:
 def user_invite(request: Request) -> HttpResponse:
     """Somebody new: an account that waits for its owner, and the link by which they come in."""
     insist(request.user, Action.ADMINISTER, EVERYWHERE)
-    form = InviteForm(Known.now(), request.POST if request.method == "POST" else None)
-    if request.method == "POST" and form.is_valid():
+    form = as_sent(InviteForm, request.POST, known=Known.now())
+    if form.is_valid():
         person = new_user(request.user, form.save(commit=False), form.grants(), form.cleaned_data["teams"])
         return _show_link(request, person)
     return render(request, "people/new.html", {"form": form, "kind": "invite", "can_mail": links.can_mail()})
@@ -65,8 +66,8 @@ def user_invite(request: Request) -> HttpResponse:
 def service_add(request: Request) -> HttpResponse:
     """A new account for a program, which has tokens only."""
     insist(request.user, Action.ADMINISTER, EVERYWHERE)
-    form = ServiceForm(Known.now(), request.POST if request.method == "POST" else None)
-    if request.method == "POST" and form.is_valid():
+    form = as_sent(ServiceForm, request.POST, known=Known.now())
+    if form.is_valid():
         person = new_user(request.user, form.save(commit=False), form.grants(), form.cleaned_data["teams"])
         messages.success(request, _("%s is saved. Make a token for it next.") % person)
         return redirect("user", person.pk)

@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
 from django.contrib import messages
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, models, transaction
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, models
 from django.db.models import ProtectedError
 from django.db.models.deletion import Collector
-from django.forms import ModelForm
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -17,6 +16,7 @@ from django.views.decorators.http import require_http_methods
 from pages.forms import as_sent
 from people.access import Request, find, members_only, needs_somewhere
 from people.record import delete
+from people.recorded_forms import ComparedForm
 from people.rights import Person, may
 from people.roles import Action
 from servers.forms import GroupForm, LoginForm, ServerForm, left_without_group
@@ -145,11 +145,10 @@ def credential_delete(request: Request, pk: int) -> HttpResponse:
     return _delete(request, credential, consequences, obstacle, reverse("credentials"))
 
 
-def _form(request: Request, form: ModelForm[Any], title: str, back: str) -> HttpResponse:
+def _form(request: Request, form: ComparedForm[Any], title: str, back: str) -> HttpResponse:
     """A form as it was filled in; once it is valid it is saved, and leads to the saved row."""
-    if form.is_valid():
-        with transaction.atomic():
-            made = form.save()
+    if form.keep():
+        made = form.instance
         messages.success(request, _("%s is saved.") % made)
         return redirect(_page_of(made))
     model = form._meta.model

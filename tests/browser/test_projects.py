@@ -151,3 +151,33 @@ def test_without_a_server_at_hand_one_button_leads_to_the_first_deployment_and_a
     page.goto("about:blank")  # else it goes on asking
     assert site.stop(signal.SIGTERM) == 0
     site.wait_ended()
+
+
+def test_of_two_who_edit_a_project_the_second_sees_what_the_first_changed_keeps_what_they_typed_and_saves_it(
+    page: Page,
+) -> None:
+    make_user("ada", PASSWORD)
+    make_user("bea", PASSWORD)
+    project = make_project(name="Shop", deploy_path="/srv/a", deploy_script_path="/srv/restart.sh")
+    address = reverse("project_edit", args=[project.pk])
+    log_in(page, address, "bea")
+    other = page.context.browser.new_page(base_url=page.url.removesuffix(address))  # type: ignore[union-attr]
+    log_in(other, address, "ada")
+    other.get_by_label("Deploy path").fill("/srv/b")
+    other.get_by_role("button", name="Save").click()
+    expect(other.get_by_role("status")).to_contain_text("Saved.")
+
+    page.get_by_label("Description").fill("what Bea typed")
+    page.get_by_role("button", name="Save", exact=True).click()
+    notice = page.get_by_role("alert")
+    expect(notice).to_contain_text("ada has changed this since you opened the page.")
+    expect(notice).to_contain_text("Deploy path is /srv/b now; you were shown /srv/a.")
+    expect(page.get_by_label("Description")).to_have_value("what Bea typed")
+    project.refresh_from_db()
+    assert (project.description, project.deploy_path) == ("", "/srv/b")
+
+    page.get_by_label("Deploy path").fill("/srv/b")
+    notice.get_by_role("button", name="Save mine all the same").click()
+    expect(page.get_by_role("status")).to_contain_text("Saved.")
+    project.refresh_from_db()
+    assert (project.description, project.deploy_path) == ("what Bea typed", "/srv/b")

@@ -23,7 +23,9 @@ from deployer.queue import sending
 from deployer.releases.versions import recorded
 from deployer.web import downloads
 from deployer.web.deployment import MANY
+from pages.forms import LISTED
 from people.models import ApiToken
+from people.record import saving
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
@@ -569,3 +571,23 @@ def test_the_launch_form_of_many_groups_counts_their_servers(client: Client) -> 
     html = client.get(reverse("launch", args=[project.pk])).content.decode()
     assert html.count("30 servers") == 25
     assert servers[0].name not in html
+
+
+def test_the_project_of_the_record_is_typed_whole_or_in_part(client: Client) -> None:
+    address = reverse("record")
+    for number in range(LISTED + 1):
+        project = make_project(name=f"shop-{number:02}")
+        if number in (3, 30):
+            with saving(project):
+                project.description = f"entry {number}"
+                project.save()
+    page = client.get(address).content.decode()
+    assert re.search(r'<input[^>]+name="project"', page)
+    assert "<option" not in page.split('name="project"')[1].split("</label>")[0]
+    whole = client.get(address, {"project": "shop-03"}).content.decode()
+    assert "entry 3" in whole
+    assert "entry 30" not in whole
+    part = client.get(address, {"project": "shop-3"}).content.decode()
+    assert "entry 30" in part
+    assert "<ins>entry 3</ins>" not in part
+    assert "record-what" not in client.get(address, {"project": "none"}).content.decode()

@@ -386,3 +386,30 @@ def test_tokens_of_a_service_are_recorded_without_their_secret() -> None:
         ("token_revoked", "apitoken"),
     ]
     assert secret not in json.dumps([row.as_json() for row in Entry.objects.all()])
+
+
+@pytest.mark.parametrize(("page", "box"), [("team_add", "members"), ("user_invite", "teams"), ("service_add", "teams")])
+def test_many_people_and_teams_are_searched_and_what_is_ticked_elsewhere_stays(page: str, box: str) -> None:
+    client = Client()
+    client.force_login(make_user("boss"))
+    for number in range(60):
+        make_user(f"ada-{number:02}", is_superuser=False, email=f"{number}@example.com")
+        Team.objects.create(name=f"ada-{number:02}")
+    kind: Any = User if box == "members" else Team
+    last = kind.objects.get(**{"username" if kind is User else "name": "ada-59"})
+    values = {"name": "ops", "username": "new", "email": "new@example.com"}
+    first = client.get(reverse(page)).content.decode()
+    assert "ada-40" in first
+    assert "ada-59" not in first
+
+    found = client.post(reverse(page), values | {f"{box}-text": "ada-59", f"{box}-shown": ""}).content.decode()
+    assert f'value="{last.pk}"' in found
+    assert "ada-40" not in found
+    assert 'value="ops"' in found or 'value="new"' in found, "what was typed stays"
+    assert not Team.objects.filter(name="ops").exists()
+    sent = {f"{box}-kept": str(last.pk), f"{box}-text": "", f"{box}-shown": ""}
+    client.post(reverse(page), values | sent)
+    if box == "members":
+        assert [*Team.objects.get(name="ops").members.all()] == [last]
+    else:
+        assert [*User.objects.get(username="new").teams.all()] == [last]

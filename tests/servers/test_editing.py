@@ -12,6 +12,7 @@ from deployer.models import DeploymentQuerySet, Lease, Target
 from people.models import Grant
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.html import values_of
 from tests.parts.sshd import OpenSSHServer
 
 pytestmark = pytest.mark.django_db
@@ -412,3 +413,44 @@ def test_the_admin_asks_as_the_pages_do() -> None:
     chosen = {"action": "delete_selected", "_selected_action": [server.pk], "post": "yes"}
     client.post(reverse("admin:servers_server_changelist"), chosen)
     assert not Server.objects.filter(pk=server.pk).exists()
+
+
+@pytest.mark.parametrize("page", ["group_edit", "admin:servers_servergroup_change"])
+def test_a_group_leaves_no_project_of_its_environment_behind(client: Client, page: str) -> None:
+    group = make_group(environment="production")
+    shop, mail = (make_project(name=name, environment="production") for name in ("Shop", "Mail"))
+    shop.server_groups.add(group)
+    mail.server_groups.add(group)
+    address = reverse(page, args=[group.pk])
+    values = {"name": group.name, "environment": "staging"}
+    html = client.post(address, values).content.decode()
+    assert "These projects of Production belong to it: Mail, Shop. Take it from them first." in html
+    group.refresh_from_db()
+    assert group.environment == "production"
+    for project in (shop, mail):
+        project.server_groups.clear()
+    assert client.post(address, values).status_code == 302
+    group.refresh_from_db()
+    assert group.environment == "staging"
+
+
+@pytest.mark.parametrize("page", ["project_edit", "admin:projects_project_change"])
+def test_a_project_leaves_no_group_of_its_environment_behind(client: Client, page: str) -> None:
+    group, project = make_group(name="web", environment="production"), make_project(environment="production")
+    project.server_groups.add(group)
+    address = reverse(page, args=[project.pk])
+    values = values_of(client.get(address).content.decode(), "as-shown") | {"environment": ["staging"]}
+    html = client.post(address, values).content.decode()
+    assert "Not of the environment of the project: web." in html
+    project.refresh_from_db()
+    assert project.environment == "production"
+    assert client.post(address, values | {"server_groups": []}).status_code == 302
+
+
+@pytest.mark.filterwarnings("error::django.core.paginator.UnorderedObjectListWarning")
+def test_the_admin_proposes_credentials_by_name(client: Client) -> None:
+    for name in ("c", "a", "b"):
+        make_credential(name=name)
+    asked = {"app_label": "servers", "model_name": "server", "field_name": "credential"}
+    answer = client.get(reverse("admin:autocomplete"), asked)
+    assert [row["text"] for row in answer.json()["results"]] == ["a", "b", "c"]
