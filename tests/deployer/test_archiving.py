@@ -98,6 +98,17 @@ def test_two_archived_projects_may_have_one_name_and_two_in_use_may_not(shop: Pr
     assert Project.objects.archived().filter(name="shop").count() == 2
 
 
+def test_a_group_that_has_moved_meanwhile_loses_the_project_that_is_restored(shop: Project, boss: Any) -> None:
+    stays, moves = make_group(environment=shop.environment), make_group(environment=shop.environment)
+    shop.server_groups.set([stays, moves])
+    archive(shop, boss)
+    moves.environment = "staging"
+    moves.save()
+    restore(shop, boss)
+    assert [*shop.server_groups.all()] == [stays]
+    assert Entry.objects.latest("id").before["server_groups"] == [f"{moves} (#{moves.pk})"]
+
+
 def test_restoring_one_whose_name_is_taken_is_refused_and_done_under_another(
     shop: Project, boss: Any, client: Client
 ) -> None:
