@@ -104,7 +104,10 @@ def world() -> Any:
 def test_every_page_with_a_form_of_a_stored_row_is_listed_and_compares_it(world: World) -> None:
     client, found = browser("ada"), set()
     for name in set(PAGES) - LEAD_ELSEWHERE:
-        answer = client.get(address_of(name, world))
+        answer: Any = client.get(address_of(name, world))
+        if answer.streaming:
+            answer.getvalue()  # to its end: its place is free again
+            continue
         contexts: Any = answer.context if isinstance(answer.context, ContextList) else filter(None, [answer.context])
         values = [value for context in contexts for value in context.flatten().values()]
         forms = [value for value in values if isinstance(value, ModelForm | BaseInlineFormSet)]
