@@ -13,6 +13,7 @@ def visit() -> dict[str, Any]:
     from django.contrib.auth import authenticate
     from django.test import Client
     from django.urls import reverse
+    from django.utils import timezone
 
     from deployer.models import Deployment, Freeze, GateRule, Release
     from deployer.plan import Plan
@@ -43,7 +44,8 @@ def visit() -> dict[str, Any]:
         person=User.objects.get(username=USER),
         robot=User.objects.create_user("robot", is_service=True),
         team=Team.objects.create(name="team"),
-        # Later than these rows: no deployment waited then, and nothing stood before one.
+        # Later than these rows: nothing was archived, no deployment waited, and nothing stood before one.
+        archived=Project.objects.create(name="over", environment="development", archived_at=timezone.now()),
         waiting=Deployment.objects.get(finished_at=None),
         rule=GateRule.objects.create(environment="development", needs_approval=True),
         freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
