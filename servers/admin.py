@@ -40,6 +40,7 @@ class CredentialAdmin(GuardedAdmin[Credential], RecordedAdmin[Credential]):
     )
     list_filter = ("environment", "kind", "purpose")
     search_fields = ("name", "username", "hosts")
+    ordering = ("name",)
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "strip": False}}
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Credential]:
