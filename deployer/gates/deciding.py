@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.gates.digest import Content
+from deployer.gates.reasons import said
 from deployer.models import Approval, Deployment, DeploymentQuerySet
 from people.models import User
 from people.record import Act, actor, record
@@ -80,7 +81,7 @@ def approve(it: Deployment, user: User, reason: str = "") -> None:
 
 def reject(it: Deployment, user: User, reason: str) -> None:
     """End it. Raises `CannotDecideError`."""
-    if not reason:
+    if not (reason := said(reason)):
         raise CannotDecideError(_("Say why it is rejected."))
     with transaction.atomic():
         _decide(it, user, Approval.Decision.REJECTED, reason)
@@ -94,6 +95,7 @@ def override(it: Deployment, user: User | None, reason: str, login: str = "") ->
 
     Raises `CannotDecideError`, `NotAllowedError`.
     """
+    reason = said(reason)
     need_override(it, user, reason)
     if not it.is_in_line:
         raise CannotDecideError(_("Deployment #%d does not wait at a gate.") % it.pk)
@@ -107,12 +109,13 @@ def need_override(thing: Deployment, user: User | None, reason: str) -> None:
         if user.acting_token is not None or user.is_service:
             raise CannotDecideError(_("Only people override a gate: no token and no service account does."))
         insist(user, Action.ADMINISTER, thing)
-    if not reason:
+    if not said(reason):
         raise CannotDecideError(_("Say why the gates are overridden."))
 
 
 def record_override(it: Deployment, user: User | None, reason: str, login: str = "") -> None:
     """Write down that the gates before it are set aside."""
+    reason = said(reason)
     values = {"decided_by": user, "decided_for": "" if user else login or _("the machine")}
     Approval.objects.create(
         deployment=it, digest=Content.of(it).digest(), decision=Approval.Decision.OVERRIDDEN, reason=reason, **values
@@ -132,6 +135,7 @@ def may_hold(user: Person) -> bool:
 
 
 def _decide(it: Deployment, user: User, decision: Approval.Decision, reason: str) -> None:
+    reason = said(reason)
     with transaction.atomic():
         # Of two who decide at once, one sees what the other has decided.
         rows = Deployment.objects.in_line().filter(pk=it.pk, asks_approval=True)

@@ -117,6 +117,14 @@ def test_a_maintainer_freezes_and_an_admin_alone_says_what_is_required(project: 
     assert admin.get(reverse("hold")).status_code == 403  # that is of everywhere
 
 
+def test_a_lock_has_an_end_that_every_clock_can_show(project: Project) -> None:
+    browser = browser_of(make_member("operator", project=project.pk, time_zone="Asia/Tokyo"))
+    for until in ("0001-01-01T00:00", "9999-12-31T23:59"):
+        values = {"place": f"project-{project.pk}", "until": until} | LOCK
+        assert browser.post(reverse("lock_add"), values).status_code == 200
+    assert not Lock.objects.exists()
+
+
 def test_the_hold_is_of_those_who_are_admin_everywhere_and_everybody_sees_it() -> None:
     admin = browser_of(make_member("admin"))
     assert admin.post(reverse("hold"), {"reason": "an incident"}).status_code == 302
