@@ -297,6 +297,29 @@ def test_no_server_comes_into_a_group_and_no_login_into_use_without_a_right_to_i
     assert login.servers.get().name == "web-2"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "near"), [("login", "key of all"), ("jump_host", "far away"), ("groups", "wide group")]
+)
+def test_a_file_that_is_applied_for_somebody_is_told_no_name_out_of_their_sight(
+    group: ServerGroup, file, wanted: str, near: str
+) -> None:
+    make_member("maintainer", "staging", username="mia")
+    make_credential(name="key of all")
+    make_credential(name="ours", environment="staging")
+    make_group(make_server(name="far away"), name="wide group", environment="production")
+    text = {
+        "login": "servers:\n- name: web-2\n  host: h\n  credential: key of al\n",
+        "jump_host": "servers:\n- name: web-2\n  host: h\n  credential: ours\n  jump_host: far awa\n",
+        "groups": "projects:\n- name: new\n  environment: production\n  server_groups: [wide grou]\n",
+    }[wanted]
+    with pytest.raises(CommandError) as refused:
+        run("apply", file(text), "--as", "mia")
+    assert "there is no" in str(refused.value)
+    assert near not in str(refused.value)
+    with pytest.raises(CommandError, match=f"Did you mean “{near}”"):
+        run("apply", file(text))
+
+
 def test_a_project_comes_into_no_group_and_leaves_none_without_a_right_to_it(
     shop: Project, group: ServerGroup, file
 ) -> None:
