@@ -24,6 +24,7 @@ from deployer.queue.turn import call_up
 from deployer.web.deployment import shown
 from deployer.web.gate_forms import FreezeForm, GateForm, LockForm, ReasonForm, RuleForm
 from people.access import Request, find, members_only, needs_somewhere
+from people.factors import owes_one_in
 from people.models import User
 from people.record import delete, saving
 from people.rights import NotAllowedError, insist, may
@@ -167,6 +168,9 @@ def deployment_decide(request: Request, pk: int) -> HttpResponse:
     it = shown(request.user, pk)
     if deciding.has_no_voice(request.user, it):
         raise NotAllowedError(Action.OPERATE, deciding.who_decides(it))
+    if owes_one_in(request.user, it.environment):  # an approver may have no role, of which one is demanded elsewhere
+        messages.warning(request, _("Set up a second factor first: what you decide about changes production."))
+        return redirect("mfa_index")
     if request.method == "POST":
         decide = {"approve": deciding.approve, "reject": deciding.reject}
         return _decided(request, it, next((decide[name] for name in decide if name in request.POST), _undecided))
