@@ -52,6 +52,10 @@ EVERYWHERE, HERE, ELSEWHERE, PROJECT, OTHER = "everywhere", "here", "elsewhere",
 ASKED = "asked"
 
 
+#: In the names, texts and reasons of all that is asked for.
+HIDDEN = "zz-hidden"
+
+
 @dataclass(frozen=True)
 class Visitor:
     """Somebody who asks: as what, where, and how. ``role`` None: nothing was granted to them."""
@@ -67,6 +71,11 @@ class Visitor:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether all that is named with `HIDDEN` is out of their sight."""
+        return (self.role is None and self.where != ASKED) or self.where in (ELSEWHERE, OTHER)
 
     def client(self) -> Client:
         """Their browser, or their program."""
@@ -482,26 +491,29 @@ class World:
     asked_team = Team()
 
     def __init__(self, port: int) -> None:
-        self.credential = make_credential(environment="staging")
-        self.server = make_server(host="127.0.0.1", port=port, credential=self.credential)
-        self.group = make_group(self.server, environment="staging")
+        self.credential = make_credential(environment="staging", name=f"login {HIDDEN}", hosts="127.0.0.1")
+        name = f"machine {HIDDEN}"
+        self.server = make_server(host="127.0.0.1", port=port, credential=self.credential, name=name)
+        self.group = make_group(self.server, environment="staging", name=f"group {HIDDEN}")
         make_group(self.server, environment="staging")  # the other one can be deleted
         url = "/nowhere/that/is/a/repository"
-        self.project = make_project(environment="staging", git_url=url, git_credential=self.credential)
+        self.project = make_project(
+            environment="staging", git_url=url, git_credential=self.credential, name=f"shop {HIDDEN}"
+        )
         self.project.server_groups.add(self.group)
         self.other = make_project(environment="staging")
         self.check = HealthCheck.objects.create(project=self.project, kind="tcp", target="9")
         self.ended = make_deployment(self.project, self.group)
         self.ended.targets.update(status=Target.Status.FAILED, release_before="r1", release_after="r2")
         self.ended.claim_for_worker()
-        self.ended.end(self.ended.Status.FAILED, "no")
+        self.ended.end(self.ended.Status.FAILED, HIDDEN)
         self.running = make_deployment(self.project, self.group)
         self.running.claim_for_worker()
         self.target = self.running.targets.get()
         self.line = LogLine.objects.create(
-            deployment=self.running, content="x", level="error", timestamp=timezone.now()
+            deployment=self.running, content=HIDDEN, level="error", timestamp=timezone.now()
         )
-        self.release = Release.objects.create(project=self.project, version="r1", archive="x")
+        self.release = Release.objects.create(project=self.project, version=f"r1-{HIDDEN}", archive="x")
         self.user = make_user()
         self.token = ApiToken(name="theirs", user=self.user)
         self.token.renew()
@@ -526,10 +538,10 @@ class World:
         """Gates that stop nothing of what is asked for here, but for two deployments, which wait to be approved."""
         restart = {"deployment_type": "restart_only"}
         here = {"environment": "staging"}
-        dates = {"reason": "over", "first_day": "2020-01-01", "last_day": "2020-01-01"}
+        dates = {"reason": HIDDEN, "first_day": "2020-01-01", "last_day": "2020-01-01"}
         times = {"begins_at": "00:00", "ends_at": "00:00"}
-        self.lock = Lock.objects.create(project=self.project, reason="look", is_warning=True, made_by=self.user)
-        self.lock_of_all = Lock.objects.create(**here, reason="look", is_warning=True, made_by=self.user)
+        self.lock = Lock.objects.create(project=self.project, reason=HIDDEN, is_warning=True, made_by=self.user)
+        self.lock_of_all = Lock.objects.create(**here, reason=HIDDEN, is_warning=True, made_by=self.user)
         self.freeze = Freeze.objects.create(project=self.project, **dates, **times)
         self.freeze_of_all = Freeze.objects.create(**here, **dates, **times)
         self.rule = GateRule.objects.create(project=self.project, needs_approval=True)
@@ -630,14 +642,16 @@ class Cell:
     headers: Mapping[str, str]
 
     def came(self, client: Client) -> str:
-        """Ask; whatever is done by it is taken back."""
+        """Ask; whatever is done by it is taken back. An answer that names what they do not see is wrong by that."""
         cookies: Any = client.cookies.copy()
         with transaction.atomic():
             answer = self._asked(client)
-            if answer.streaming:
-                answer.getvalue()  # to its end: its place is free again
+            # To its end: its place is free again.
+            content = answer.getvalue() if answer.streaming else answer.content
             transaction.set_rollback(True)
         client.cookies = cookies  # a logout is taken back, too
+        if self.visitor.sees_nothing and HIDDEN.encode() in content:
+            return "names what is out of sight"
         return came(answer)
 
     def _asked(self, client: Client) -> Any:
