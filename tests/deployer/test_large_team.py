@@ -21,9 +21,9 @@ from deployer.log import searching
 from deployer.models import Deployment, LogLine, Sighting, Standing, Target
 from deployer.queue import sending
 from deployer.releases.versions import recorded
-from deployer.web import downloads
+from deployer.web import downloads, request
 from deployer.web.deployment import MANY
-from people.models import ApiToken
+from people.models import ApiToken, User
 from people.roles import Role
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
@@ -374,6 +374,30 @@ def test_a_poll_of_fifty_people_with_every_role_stays_one_query() -> None:
     assert sum(numbers) / len(numbers) <= 7
     for (person, _poll), (_status, answer, _queries) in zip(watching.items(), answers, strict=True):
         assert asked(person, address(answer, "poller"))[::2] == (204, 1)
+
+
+@pytest.mark.parametrize("end", ["deactivated", "without the role"])
+def test_who_loses_the_right_while_they_watch_is_sent_lines_for_a_minute_and_no_change(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = running(make_group(*many_servers(3)))
+    user, person = make_member("viewer"), Client()
+    person.force_login(user)
+    poll = address(person.get(it.get_absolute_url()).content.decode(), "poller")
+    if end == "deactivated":
+        User.objects.filter(pk=user.pk).update(is_active=False)
+    else:
+        user.grants.all().delete()
+    LogLine.objects.create(deployment=it, content="a line", timestamp=timezone.now())
+    assert "a line" in person.get(poll).content.decode()
+    monkeypatch.setattr(request, "PASS_LASTS", -1)
+    answers = [person.get(poll)]
+    monkeypatch.undo()
+    it.targets.update(status="restarting")
+    answers.append(person.get(poll))
+    for answer in answers:
+        assert "a line" not in answer.content.decode()
+        assert answer.status_code == 404 or "HX-Refresh" in answer.headers
 
 
 def test_of_many_servers_each_is_a_line_whose_rest_is_read_when_it_is_opened(client: Client) -> None:
