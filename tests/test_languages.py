@@ -24,7 +24,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 from django.utils import timezone, translation
 
-from deployer.models import Deployment, LogLine, Release, Sighting
+from deployer.models import Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
 from projects.models import HealthCheck, Variable
@@ -390,7 +390,19 @@ def shop(client: Client, settings) -> dict[str, Any]:
     token.renew()
     token.save()
     Client(headers={"user-agent": "Firefox/130 Linux"}).force_login(person)
+    lock = Lock.objects.create(project=other, reason="数据库搬家", made_by=person)
+    rule = GateRule.objects.create(project=project, needs_approval=True, proof_hours=2)
+    rule.approvers.add(team)
+    times = {"begins_at": "00:00", "ends_at": "23:59"}
+    freeze = Freeze.objects.create(environment="staging", reason="周末", weekdays="56", **times)
+    Freeze.objects.create(environment="staging", reason="发布", is_open=True, first_day="2026-12-24", **times)
+    waiting = make_deployment(project, group, deployment_type="restart_only", created_by=person)
+    second.approvals.create(decision="overridden", reason="故障", decided_by=maria)
     return {
+        "lock": lock.pk,
+        "rule": rule.pk,
+        "freeze": freeze.pk,
+        "waiting": waiting.pk,
         "person": person.pk,
         "robot": robot.pk,
         "team": team.pk,
@@ -411,7 +423,10 @@ def shop(client: Client, settings) -> dict[str, Any]:
 
 #: Whose id the address of a page holds, by how its name begins; the first that fits.
 SUBJECTS = {
-    "deployment": ("ended", "second", "active"),
+    "lock": ("lock",),
+    "rule": ("rule",),
+    "freeze": ("freeze",),
+    "deployment": ("ended", "second", "active", "waiting"),
     "project": ("project",),
     "launch": ("project", "other"),
     "releases": ("project",),
