@@ -245,7 +245,7 @@ class World:
         """A project before which every gate stands, and a deployment of it that waits for an approval."""
         project, maker = make_project(), make_user()
         self.rule = GateRule.objects.create(project=project, needs_approval=True, proof_hours=2)
-        team = Team.objects.create(name=f"team-{Team.objects.count()}")
+        team = Team.objects.create(name=f"approvers-{Team.objects.count()}")
         self.waiting = make_deployment(project, self.group, deployment_type="restart_only", created_by=maker)
         self.waiting.approvals.create(decision=Approval.Decision.OVERRIDDEN, decided_by=maker, reason="x")
         self.waiting.approvals.create(decision=Approval.Decision.APPROVED, decided_by=maker, digest="x")
