@@ -426,13 +426,16 @@ def count_queries(deployment: int) -> None:
     from django.utils import timezone
 
     from bench.viewers import poll_of
-    from deployer.models import LogLine, Target
-    from people.models import User
+    from deployer.models import Deployment, LogLine, Target
+    from people.models import Grant, User
 
-    client = Client(headers={"host": settings.ALLOWED_HOSTS[0]})
-    client.force_login(User.objects.get())
+    boss, viewer = (Client(headers={"host": settings.ALLOWED_HOSTS[0]}) for _number in range(2))
+    boss.force_login(User.objects.get())
+    somebody = User.objects.create_user("somebody")
+    Grant.objects.create(user=somebody, role="viewer", project=Deployment.objects.get(pk=deployment).project_id)
+    viewer.force_login(somebody)
 
-    def asked(change: str) -> int:
+    def asked(client: Client, change: str) -> int:
         address = poll_of(client.get(f"/deployments/{deployment}/").content)
         if change == "rows":
             LogLine.objects.bulk_create([LogLine(deployment_id=deployment, content="x", timestamp=timezone.now())])
@@ -443,13 +446,15 @@ def count_queries(deployment: int) -> None:
                 raise SystemExit("a poll failed")
         return len(queries)
 
-    for what, change, most in (
-        ("nothing is new", "", 1),
-        ("log rows are new", "rows", 1),
-        ("the head has changed", "head", 6),
-        ("the login is checked, once a minute", "login", 3),
+    for what, client, change, most in (
+        ("nothing is new", boss, "", 1),
+        ("log rows are new", boss, "rows", 1),
+        ("the head has changed", boss, "head", 7),
+        ("the login and the right are checked, once a minute", boss, "login", 4),
+        ("nothing is new, for a viewer of the project", viewer, "", 1),
+        ("the login and the right of a viewer are checked", viewer, "login", 5),
     ):
-        number = asked(change)
+        number = asked(client, change)
         print_line(f"queries of a poll: {what}", str(number), str(most), number <= most)
 
 

@@ -1,4 +1,7 @@
-"""The admin of deployments and releases, to look at."""
+"""The admin of deployments and releases, to look at.
+
+Gates and decisions have no pages here: they are changed where their rules are (deployer.gates), and seen on their page.
+"""
 
 from typing import Any, TypeVar
 

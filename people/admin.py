@@ -4,7 +4,6 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from allauth.account.decorators import secure_admin_login
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
@@ -25,8 +24,6 @@ from people.record import saving
 from people.recorded_admin import RecordedAdmin
 from people.refusals import RefusedError
 
-#: The admin has no login of its own: the site's counts tries, and asks for the second factor.
-admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 # What django-allauth keeps is looked after on people's pages, and secrets are among it.
 for _model in (EmailAddress, SocialAccount, SocialApp, SocialToken, Authenticator):
     admin.site.unregister(_model)

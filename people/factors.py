@@ -88,6 +88,13 @@ def is_demanded(user: User) -> bool:
     )
 
 
+def owes_one_in(user: User, environment: str) -> bool:
+    """Whether a second factor is demanded of who decides something there, whatever their role, and they have none."""
+    wanted = settings.DEPLOYER_SECOND_FACTOR
+    is_wanted = wanted == "everybody" or (wanted == _PRODUCTION and environment == _PRODUCTION)
+    return is_wanted and not has_factor(user)
+
+
 def remove_all(by: User, user: User) -> int:
     """Let somebody who has lost theirs sign in without; gives how many there were. Raises `RefusedError`."""
     insist_on_edit(by, user)

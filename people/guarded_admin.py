@@ -5,8 +5,13 @@ from typing import Any, ClassVar, TypeVar
 
 from django import forms
 from django.contrib import admin
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.db.models import Field, Model, QuerySet
 from django.http import Http404, HttpRequest
+from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from people.access import choices
@@ -17,10 +22,30 @@ M = TypeVar("M", bound=Model)
 
 
 class GuardedSite(admin.AdminSite):
-    """The admin, for staff who have a role somewhere; a user flag alone opens nothing."""
+    """The admin, for staff who have a role somewhere; a user flag alone opens nothing.
+
+    It looks at no password itself: the site's pages count the tries, ask for the second factor and record it.
+    """
 
     def has_permission(self, request: HttpRequest) -> bool:
         return super().has_permission(request) and bool(reach(request.user, Action.SEE))
+
+    def login(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """On to the site's login; or into the admin, or out, for whoever is signed in already."""
+        index = reverse("admin:index", current_app=self.name)
+        if self.has_permission(request):
+            return redirect(index)
+        if request.user.is_authenticated:
+            raise PermissionDenied
+        return redirect_to_login(request.GET.get(REDIRECT_FIELD_NAME) or index)
+
+    def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """The site's page for that."""
+        return redirect("password")
+
+    def password_change_done(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """The same: nothing leads here."""
+        return redirect("password")
 
 
 class Guarded(admin.options.BaseModelAdmin[M]):

@@ -47,31 +47,41 @@ def told_by(teller: Teller) -> None:
 
 @dataclass(frozen=True)
 class Known:
-    """What there is at this moment; read once for a page."""
+    """What there is at this moment for somebody; read once for a page. Of ``hidden`` projects they know no name."""
 
     environments: Mapping[str, str]
     projects: Mapping[int, Project]
+    hidden: frozenset[int] = frozenset()
 
     @classmethod
-    def now(cls) -> "Known":
+    def now(cls, seen: Reach) -> "Known":
+        """With the projects within ``seen``."""
         (teller,) = _tellers
         environments = {name: str(label) for name, label in teller.environments()}
-        return cls(environments, {project.number: project for project in teller.projects()})
+        projects = [*teller.projects()]
+        shown = {project.number: project for project in projects if seen.covers(project.place)}
+        return cls(environments, shown, frozenset(project.number for project in projects) - shown.keys())
 
     def in_words(self, place: Place) -> str:
         """``everywhere``, ``in Production``, ``for shop``."""
         environment = self.environments.get(place.environment, place.environment)
         if place.project is None:
             return _("in %(environment)s") % {"environment": environment} if environment else _("everywhere")
-        project = self.projects.get(place.project)
-        name = str(project) if project else _("a project that was deleted (%d)") % place.project
+        name = self._name_of(place.project)
         if environment:
             return _("for %(project)s in %(environment)s") % {"project": name, "environment": environment}
         return _("for %(project)s") % {"project": name}
 
+    def _name_of(self, number: int) -> str:
+        if number in self.projects:
+            return str(self.projects[number])
+        if number in self.hidden:
+            return _("a project out of your sight (%d)") % number
+        return _("a project that was deleted (%d)") % number
+
     def names_of(self, numbers: Iterable[int]) -> list[str]:
         """The names of projects; of those that were deleted nothing."""
-        return [str(self.projects[number]) for number in numbers if number in self.projects]
+        return [self._name_of(number) for number in numbers if number in self.projects or number in self.hidden]
 
     def within(self, reach: Reach) -> list[Project]:
         """The projects within reach that something may be given for: not those that are archived."""

@@ -13,14 +13,14 @@ from people.forms import GrantForm, UserFilter
 from people.granting import reasons, roles_in_a_line
 from people.models import Grant, Team, User
 from people.places import Known
-from people.rights import may
+from people.rights import may, reach
 from people.roles import EVERYWHERE, Action
 
 #: People on one page of the list, and teams.
 USERS_PAGE = 50
 
 
-def list_of_users(query: QueryDict) -> dict[str, Any]:
+def list_of_users(actor: User, query: QueryDict) -> dict[str, Any]:
     """The people that the address asks for, what they are, and the states to choose from."""
     form = UserFilter(query)
     wanted = User.objects.filter(form.by_text())
@@ -29,7 +29,7 @@ def list_of_users(query: QueryDict) -> dict[str, Any]:
     )
     rows = wanted.filter(form.by_state(form.value("state"))).order_by("username")
     page = Paginator(_with_roles(rows), USERS_PAGE).get_page(query.get("page"))
-    known = Known.now()
+    known = Known.now(reach(actor, Action.SEE))
     return {
         "form": form,
         "page": page,
@@ -45,7 +45,7 @@ def one_user(actor: User, pk: int) -> dict[str, Any]:
     Raises `Http404`.
     """
     person = get_object_or_404(User.objects.select_related("password_link").prefetch_related("teams"), pk=pk)
-    known = Known.now()
+    known = Known.now(reach(actor, Action.SEE))
     grants = Grant.objects.filter(Q(user=person) | Q(team__in=person.teams.all())).select_related("team")
     editable = may_edit(actor, person)
     return {
@@ -71,7 +71,7 @@ def page_of_teams(query: QueryDict) -> "Page[Any]":
 def one_team(actor: User, pk: int) -> dict[str, Any]:
     """A team: its members and what it was granted. Raises `Http404`."""
     team = get_object_or_404(Team, pk=pk)
-    known = Known.now()
+    known = Known.now(reach(actor, Action.SEE))
     return {
         "team": team,
         "members": team.members.select_related("password_link").order_by("username"),

@@ -127,6 +127,7 @@ ROOMS["deployer"] = {
     "queue": {*_BASE, "engine", "board", "releases", "gates", "host", "keyring"},
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
+    "queue.turn": {"models", "gates", "queue.sending"},  # the site calls up who is next, as a worker does
     "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},

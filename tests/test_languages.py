@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 from django.utils import timezone, translation
 
-from deployer.models import Approval, Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting
+from deployer.models import Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
 from projects.models import HealthCheck, Variable
@@ -380,13 +379,6 @@ def shop(client: Client, settings) -> dict[str, Any]:
     second.claim_for_worker()
     second.end(Deployment.Status.SUCCESS)
     Sighting.record(project, server, release="v1", processes=[{"pid": 7, "since": "2026-01-01 10:00:00 UTC"}])
-    freeze = Freeze.objects.create(project=project, reason="假期", weekdays="0", begins_at=time(0), ends_at=time(1))
-    gated = make_project(name="k3")
-    rule = GateRule.objects.create(project=gated, needs_approval=True, proof_hours=2)
-    rule.approvers.add(Team.objects.create(name="t2"))
-    lock = Lock.objects.create(project=project, reason="锁", is_warning=True, made_by=make_user("k4"))
-    waiting = make_deployment(gated, group, deployment_type="restart_only")
-    waiting.approvals.create(decision=Approval.Decision.APPROVED, decided_by=make_user("k5"), reason="好")
     other = make_project(name="api", environment=group.environment)
     active = make_deployment(other, group, deployment_type="full")
     person, robot = make_user("anna", is_superuser=False), make_user("ci", is_superuser=False, is_service=True)
@@ -398,7 +390,19 @@ def shop(client: Client, settings) -> dict[str, Any]:
     token.renew()
     token.save()
     Client(headers={"user-agent": "Firefox/130 Linux"}).force_login(person)
+    lock = Lock.objects.create(project=other, reason="数据库搬家", made_by=person)
+    rule = GateRule.objects.create(project=project, needs_approval=True, proof_hours=2)
+    rule.approvers.add(team)
+    times = {"begins_at": "00:00", "ends_at": "23:59"}
+    freeze = Freeze.objects.create(environment="staging", reason="周末", weekdays="56", **times)
+    Freeze.objects.create(environment="staging", reason="发布", is_open=True, first_day="2026-12-24", **times)
+    waiting = make_deployment(project, group, deployment_type="restart_only", created_by=person)
+    second.approvals.create(decision="overridden", reason="故障", decided_by=maria)
     return {
+        "lock": lock.pk,
+        "rule": rule.pk,
+        "freeze": freeze.pk,
+        "waiting": waiting.pk,
         "person": person.pk,
         "robot": robot.pk,
         "team": team.pk,
@@ -414,15 +418,14 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "active": active.pk,
         "other": other.pk,
         "release": release.pk,
-        "freeze": freeze.pk,
-        "rule": rule.pk,
-        "lock": lock.pk,
-        "waiting": waiting.pk,
     }
 
 
 #: Whose id the address of a page holds, by how its name begins; the first that fits.
 SUBJECTS = {
+    "lock": ("lock",),
+    "rule": ("rule",),
+    "freeze": ("freeze",),
     "deployment": ("ended", "second", "active", "waiting"),
     "project": ("project",),
     "launch": ("project", "other"),
@@ -437,9 +440,6 @@ SUBJECTS = {
     "grant": ("grant",),
     "token": ("token",),
     "session": ("session",),
-    "freeze": ("freeze",),
-    "rule": ("rule",),
-    "lock": ("lock",),
     "mfa_remove_webauthn": (),  # the page of the app's removal, with another name
 }
 ADMIN_PAGES = [

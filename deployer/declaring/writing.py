@@ -353,7 +353,9 @@ class _Writer(Mistakes):
         if row is None:
             self.wrong.add(str(place))
         if row is None and (model, name) not in self._declared:
-            known = [*_rows(model).values_list("name", flat=True)]
+            rows: Any = _rows(model)
+            seen = rows.reached_by(self._acting) if self._acting else rows
+            known = [*seen.order_by().values_list("name", flat=True)]
             close = difflib.get_close_matches(name, known, n=1)
             hint = _(" Did you mean “%(name)s”?") % {"name": printable(close[0])} if close else ""
             self.note(

@@ -236,7 +236,7 @@ def _lacking(case: Case, required: Required, now: datetime) -> tuple[list[Obstac
     elif proof is None or proof.is_given or case.is_rollback:
         return [], proof
     (own,) = case.project.places
-    if case.is_overridden(own) or (needs_approval and is_approved(case, now)):
+    if case.is_overridden(own) or (needs_approval and is_approved(case, required, now)):
         return [], proof
     if needs_approval:
         told = _("A second person has to approve it.")
@@ -249,10 +249,10 @@ def _lacking(case: Case, required: Required, now: datetime) -> tuple[list[Obstac
     return [Obstacle(Before.APPROVAL, told)], proof
 
 
-def is_approved(case: Case, now: datetime) -> bool:
-    """Whether somebody has approved just this, or lately what it is a retry of."""
-    own = _approved(case.deployment)
-    earlier = [given for it in _retried(case.retry_of) if (given := _approved(it)) is not None]
+def is_approved(case: Case, required: Required, now: datetime) -> bool:
+    """Whether somebody has approved just this, or lately what it is a retry of; and would be asked today as well."""
+    own = _approved(case, case.deployment, required)
+    earlier = [given for it in _retried(case.retry_of) if (given := _approved(case, it, required)) is not None]
     if own is None and not earlier:
         return False
     content = Content.of(case.deployment) if case.deployment is not None else case.content
@@ -260,7 +260,7 @@ def is_approved(case: Case, now: datetime) -> bool:
         return False
     if own is not None and own.digest == content.digest():
         return True
-    return any(_is_carried(case, content, given, now) for given in earlier)
+    return any(_is_carried(content, given, now) for given in earlier)
 
 
 #: So many retries are looked back through for an approval.
@@ -276,24 +276,37 @@ def _retried(it: Deployment | None) -> Iterator[Deployment]:
         it = it.retry_of
 
 
-def _is_carried(case: Case, content: Content, given: Approval, now: datetime) -> bool:
+def _is_carried(content: Content, given: Approval, now: datetime) -> bool:
     """Whether an approval holds for the same again, on those of its servers that are left."""
     if given.decided_at < now - CARRIED:
-        return False
-    if case.launcher is not None and given.decided_by_id == case.launcher.pk:
         return False
     servers = Content.of(given.deployment).servers
     left = tuple(server for server in servers if server in content.servers)
     return content.servers == left and given.digest == content.digest(servers)
 
 
-def _approved(deployment: Deployment | None) -> Approval | None:
-    """The approval of a deployment, unless it is void or something else was decided since."""
+def _approved(case: Case, deployment: Deployment | None, required: Required) -> Approval | None:
+    """The approval of a deployment, unless it is void, something else was decided since, or it no longer counts."""
     if deployment is None:
         return None
     decided = deployment.approvals.filter(void_at=None).exclude(decision=Approval.Decision.OVERRIDDEN)
-    last = decided.select_related("deployment").first()
-    return last if last is not None and last.decision == Approval.Decision.APPROVED else None
+    last = decided.select_related("deployment", "decided_by").first()
+    if last is None or last.decision != Approval.Decision.APPROVED or not _counts(last, case, required):
+        return None
+    return last
+
+
+def _counts(given: Approval, case: Case, required: Required) -> bool:
+    """Whether the approver is still somebody who is asked, by what is required now, and not who launches it."""
+    approver = given.decided_by
+    if approver is None or not approver.is_active:
+        return False
+    if approver.get_username() == case.launched_for or (case.launcher is not None and approver.pk == case.launcher.pk):
+        return False
+    if required.teams:
+        return approver.teams.filter(pk__in=[team.pk for team in required.teams]).exists()
+    (own,) = case.project.places
+    return may(approver, Action.OPERATE, own)
 
 
 def is_taken(project: Project, blocking: Deployment | None) -> str:

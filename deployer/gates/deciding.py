@@ -8,12 +8,16 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.gates.digest import Content
+from deployer.gates.reasons import said
 from deployer.models import Approval, Deployment, DeploymentQuerySet
 from people.models import User
 from people.record import Act, actor, record
-from people.rights import Person, insist, may
+from people.rights import Person, insist, may, who_may
 from people.roles import EVERYWHERE, Action
 from servers.sentences import as_stored
+
+#: People that a refusal names.
+_NAMED = 5
 
 
 class CannotDecideError(Exception):
@@ -34,18 +38,40 @@ def waiting_for(user: Person) -> DeploymentQuerySet:
 
 def objection(user: User, it: Deployment) -> str:
     """Why this person does not decide about this deployment; empty if they may."""
+    if why := _not_open(user, it):
+        return why
+    if not has_no_voice(user, it):
+        return ""
+    if it.asked_teams.exists():
+        names = ", ".join(team.name for team in it.asked_teams.all())
+        return _("Only members of %s approve this.") % names
+    return _("Only people who may launch it approve it.")
+
+
+def _not_open(user: User, it: Deployment) -> str:
+    """Why there is nothing to decide, or nothing for this person whatever they may do."""
     if not (it.is_in_line and it.asks_approval):
         return _("Deployment #%d does not wait for an approval.") % it.pk
     if user.acting_token is not None or user.is_service:
         return _("Only people approve: no token and no service account does.")
     if user.get_username() in {it.launched_by, it.launched_for} or it.created_by_id == user.pk:
         return _("Somebody else has to approve what you have launched.")
-    if not waiting_for(user).filter(pk=it.pk).exists():
-        if it.asked_teams.exists():
-            names = ", ".join(team.name for team in it.asked_teams.all())
-            return _("Only members of %s approve this.") % names
-        return _("Only people who may launch it approve it.")
     return ""
+
+
+def has_no_voice(user: User, it: Deployment) -> bool:
+    """Whether others are asked about a deployment that waits, and this person is not."""
+    return not _not_open(user, it) and not waiting_for(user).filter(pk=it.pk).exists()
+
+
+def who_decides(it: Deployment) -> list[str]:
+    """The names of some people who are asked about it."""
+    if it.asked_teams.exists():
+        members = User.objects.filter(teams__in=it.asked_teams.all(), is_active=True, is_service=False)
+        names = [*members.order_by("username").values_list("username", flat=True).distinct()]
+    else:
+        names = who_may(Action.OPERATE, it)
+    return [name for name in names if name not in {it.launched_by, it.launched_for}][:_NAMED]
 
 
 def approve(it: Deployment, user: User, reason: str = "") -> None:
@@ -55,7 +81,7 @@ def approve(it: Deployment, user: User, reason: str = "") -> None:
 
 def reject(it: Deployment, user: User, reason: str) -> None:
     """End it. Raises `CannotDecideError`."""
-    if not reason:
+    if not (reason := said(reason)):
         raise CannotDecideError(_("Say why it is rejected."))
     with transaction.atomic():
         _decide(it, user, Approval.Decision.REJECTED, reason)
@@ -69,6 +95,7 @@ def override(it: Deployment, user: User | None, reason: str, login: str = "") ->
 
     Raises `CannotDecideError`, `NotAllowedError`.
     """
+    reason = said(reason)
     need_override(it, user, reason)
     if not it.is_in_line:
         raise CannotDecideError(_("Deployment #%d does not wait at a gate.") % it.pk)
@@ -82,12 +109,13 @@ def need_override(thing: Deployment, user: User | None, reason: str) -> None:
         if user.acting_token is not None or user.is_service:
             raise CannotDecideError(_("Only people override a gate: no token and no service account does."))
         insist(user, Action.ADMINISTER, thing)
-    if not reason:
+    if not said(reason):
         raise CannotDecideError(_("Say why the gates are overridden."))
 
 
 def record_override(it: Deployment, user: User | None, reason: str, login: str = "") -> None:
     """Write down that the gates before it are set aside."""
+    reason = said(reason)
     values = {"decided_by": user, "decided_for": "" if user else login or _("the machine")}
     Approval.objects.create(
         deployment=it, digest=Content.of(it).digest(), decision=Approval.Decision.OVERRIDDEN, reason=reason, **values
@@ -107,6 +135,7 @@ def may_hold(user: Person) -> bool:
 
 
 def _decide(it: Deployment, user: User, decision: Approval.Decision, reason: str) -> None:
+    reason = said(reason)
     with transaction.atomic():
         # Of two who decide at once, one sees what the other has decided.
         rows = Deployment.objects.in_line().filter(pk=it.pk, asks_approval=True)

@@ -33,7 +33,7 @@ class Content:
             code_of(known, deployment.release),
             deployment.deployment_type,
             plan,
-            tuple(f"{target.server_id} {target.host}" for target in _worked_on(deployment)),
+            tuple(f"{target.server_id} {_address(target)}" for target in _worked_on(deployment)),
         )
 
     def digest(self, servers: Sequence[str] | None = None) -> str:
@@ -55,4 +55,10 @@ def _fingerprint(value: str) -> str:
 
 
 def _worked_on(deployment: Deployment) -> list[Target]:
-    return [target for target in deployment.targets.order_by("batch", "id") if not target.was_left_out]
+    targets = deployment.targets.select_related("server").order_by("batch", "id")
+    return [target for target in targets if not target.was_left_out]
+
+
+def _address(target: Target) -> str:
+    """Where it would go now: a server can be given another address while a deployment to it waits."""
+    return target.server.address if target.server is not None else target.host

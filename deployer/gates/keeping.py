@@ -4,6 +4,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from deployer.gates.reasons import said
 from deployer.models import Hold, Lock, Release
 from people.models import User
 from people.record import Act, Before, actor, changes, delete, record, snapshot
@@ -15,6 +16,7 @@ def put_on_hold(reason: str, by: User | None, login: str = "") -> bool:
     """Stop everything new. Says whether it was not on hold before. Raises `NotAllowedError`."""
     if by is not None:
         insist(by, Action.ADMINISTER, EVERYWHERE)
+    reason = said(reason)
     values = {"reason": reason, "made_by": by, "made_for": "" if by else login}
     with transaction.atomic():
         hold, is_new = Hold.objects.get_or_create(one=1, defaults=values)
@@ -38,7 +40,7 @@ def close_lock(lock: Lock, by: User | None, login: str = "") -> None:
     """Write a new lock. Raises `NotAllowedError`."""
     if by is not None:
         insist(by, Action.OPERATE, lock)
-    lock.made_by, lock.made_for = by, "" if by else login
+    lock.made_by, lock.made_for, lock.reason = by, "" if by else login, said(lock.reason)
     with transaction.atomic():
         lock.save()
         record(actor(), Act.LOCKED, lock, None, changes({}, snapshot(lock))[1])
@@ -59,7 +61,7 @@ def lift_lock(lock: Lock, by: User | None, login: str = "") -> bool:
 def mark_bad(release: Release, reason: str, by: User) -> None:
     """Have a release refused everywhere from now on. Raises `NotAllowedError`."""
     insist(by, Action.OPERATE, release)
-    _mark(release, bad_reason=reason, bad_by=by, bad_at=timezone.now())
+    _mark(release, bad_reason=said(reason), bad_by=by, bad_at=timezone.now())
 
 
 def unmark(release: Release, by: User) -> None:

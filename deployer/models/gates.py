@@ -23,6 +23,12 @@ from servers.validators import validate_one_line
 
 #: Characters of a reason.
 LONGEST_REASON = 500
+#: Years of a gate's dates: at the ends of the calendar there is no next day, and no other time zone.
+CALENDAR = range(2000, 2200)
+
+
+def _beyond() -> str:
+    return _("Give a year from %(first)d to %(last)d.") % {"first": CALENDAR[0], "last": CALENDAR[-1]}
 
 
 class Hold(models.Model):
@@ -176,6 +182,12 @@ class Lock(Gate):
         """Who lifted it, in the same way."""
         return self.lifted_by.get_username() if self.lifted_by else self.lifted_for
 
+    def clean(self) -> None:
+        """Until a moment that every clock can show."""
+        super().clean()
+        if self.until is not None and self.until.year not in CALENDAR:
+            raise ValidationError({"until": _beyond()})
+
     def lift(self, by: User | None, login: str = "") -> bool:
         """Open it. Says whether it was closed until now."""
         values = {"lifted_at": timezone.now(), "lifted_by": by, "lifted_for": login}
@@ -227,6 +239,10 @@ class Freeze(Gate):
             return
         self.first_day = self.first_day or self.last_day
         self.last_day = self.last_day or self.first_day
+        for name in ("first_day", "last_day"):
+            day = getattr(self, name)
+            if day is not None and day.year not in CALENDAR:
+                raise ValidationError({name: _beyond()})
         if self.first_day and self.last_day and self.last_day < self.first_day:
             raise ValidationError({"last_day": _("The last day is before the first one.")})
 

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext_lazy as _
 
+from deployer.gates.reasons import said
 from deployer.models import LONGEST_REASON, Freeze, Gate, GateRule, Lock
 from pages.forms import PickedField, PickedRows, PickingForm, StyledForm
 from people.models import User
@@ -43,6 +44,10 @@ class GateForm(PickingForm, RecordedForm[Any]):
                 f"project-{gate.project_id}" if gate.project_id else f"environment-{gate.environment}"
             )
 
+    def clean_reason(self) -> str:
+        """One line, as it is shown."""
+        return _said(self.cleaned_data["reason"])
+
     def clean(self) -> dict[str, Any]:
         super().clean()
         kind, _dash, name = self.cleaned_data.get("place", "").partition("-")
@@ -50,6 +55,12 @@ class GateForm(PickingForm, RecordedForm[Any]):
         gate.project = Project.objects.get(pk=int(name)) if kind == "project" else None
         gate.environment = name if kind == "environment" else ""
         return self.cleaned_data
+
+
+def _said(reason: str) -> str:
+    if not (text := said(reason)):
+        raise forms.ValidationError(_("Say why."))
+    return text
 
 
 def _moment() -> forms.DateTimeInput:
@@ -133,3 +144,7 @@ class ReasonForm(StyledForm, forms.Form):
     """Why something is done."""
 
     reason = forms.CharField(label=_("Reason"), max_length=LONGEST_REASON, validators=[validate_one_line])
+
+    def clean_reason(self) -> str:
+        """One line, as it is shown."""
+        return _said(self.cleaned_data["reason"])

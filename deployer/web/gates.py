@@ -25,9 +25,10 @@ from deployer.web.deployment import shown
 from deployer.web.gate_forms import FreezeForm, GateForm, LockForm, ReasonForm, RuleForm
 from pages.forms import as_sent
 from people.access import Request, find, members_only, needs_somewhere
+from people.factors import owes_one_in
 from people.models import User
 from people.record import delete
-from people.rights import insist, may
+from people.rights import NotAllowedError, insist, may
 from people.roles import EVERYWHERE, Action
 
 #: For so long a lock that was lifted, and an override, are shown.
@@ -171,6 +172,11 @@ def rule_delete(request: Request, pk: int) -> HttpResponse:
 def deployment_decide(request: Request, pk: int) -> HttpResponse:
     """Approve or reject what waits; a GET shows first what it is, and what staging has shown of it."""
     it = shown(request.user, pk)
+    if deciding.has_no_voice(request.user, it):
+        raise NotAllowedError(Action.OPERATE, deciding.who_decides(it))
+    if owes_one_in(request.user, it.environment):  # an approver may have no role, of which one is demanded elsewhere
+        messages.warning(request, _("Set up a second factor first: what you decide about changes production."))
+        return redirect("mfa_index")
     if request.method == "POST":
         decide = {"approve": deciding.approve, "reject": deciding.reject}
         return _decided(request, it, next((decide[name] for name in decide if name in request.POST), _undecided))
@@ -224,7 +230,7 @@ def _decided(request: Request, it: Deployment, decide: Callable[[Deployment, Use
 @members_only
 def release_mark(request: Request, pk: int, release: int) -> HttpResponse:
     """Mark a release as bad, with a reason; or take that back."""
-    it = find(request.user, Release.objects.select_related("project"), pk=release, project=pk)
+    it = find(request.user, Release.objects.select_related("project"), Action.OPERATE, pk=release, project=pk)
     it.project.insist_on_current()
     form = ReasonForm(request.POST)
     if "unmark" in request.POST:

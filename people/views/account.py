@@ -22,6 +22,8 @@ from people.granting import reasons
 from people.models import Grant, User
 from people.places import Known
 from people.record import Act, actor, delete, record, saving
+from people.rights import reach
+from people.roles import Action
 
 form_page = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -40,11 +42,12 @@ def account(request: Request) -> HttpResponse:
         if not person.language:
             answer.delete_cookie(settings.LANGUAGE_COOKIE_NAME)
         return answer
+    known = Known.now(reach(request.user, Action.SEE))
     grants = Grant.objects.filter(user=person) | Grant.objects.filter(team__members=person)
     context = {
         "person": person,
         "form": form,
-        "reasons": reasons(person, grants.distinct().select_related("team"), Known.now(), of=person),
+        "reasons": reasons(person, grants.distinct().select_related("team"), known, of=person),
     }
     return render(request, "people/account.html", context)
 
@@ -67,7 +70,7 @@ class PasswordView(SuccessMessageMixin[PasswordChangeForm], PasswordChangeView):
 @members_only
 def token_list(request: Request) -> HttpResponse:
     """One's own tokens, and a new one."""
-    known = Known.now()
+    known = Known.now(reach(request.user, Action.SEE))
     form = TokenForm(request.user, known, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         secret = form.instance.renew()

@@ -14,7 +14,7 @@ from people.granting import summary
 from people.models import Team
 from people.places import Known
 from people.refusals import RefusedError
-from people.rights import insist, may
+from people.rights import insist, may, reach
 from people.roles import EVERYWHERE, Action
 from people.shown import one_team, page_of_teams
 from people.views.users import for_admins, form_page, told
@@ -24,7 +24,7 @@ from people.views.users import for_admins, form_page, told
 @for_admins
 def team_list(request: Request) -> HttpResponse:
     """Every team."""
-    page, known = page_of_teams(request.GET), Known.now()
+    page, known = page_of_teams(request.GET), Known.now(reach(request.user, Action.SEE))
     context = {
         "page": page,
         "roles": {team.pk: summary(team.grants.all(), known) for team in page},

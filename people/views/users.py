@@ -22,7 +22,7 @@ from people.models import Grant, PasswordLink, Team, User
 from people.places import Known
 from people.record import Act, actor, delete, record
 from people.refusals import RefusedError
-from people.rights import insist, may
+from people.rights import insist, may, reach
 from people.roles import EVERYWHERE, Action
 from people.shown import list_of_users
 
@@ -41,11 +41,15 @@ def told(request: HttpRequest, act: Callable[[], Any], done: str) -> bool:
     return True
 
 
+def _known_to(request: Request) -> Known:
+    return Known.now(reach(request.user, Action.SEE))
+
+
 @require_safe
 @for_admins
 def user_list(request: Request) -> HttpResponse:
     """Everybody who has an account, with what they are."""
-    shown = list_of_users(request.GET)
+    shown = list_of_users(request.user, request.GET)
     return render(request, "people/list.html", shown | {"all_of_it": may(request.user, Action.ADMINISTER, EVERYWHERE)})
 
 
@@ -54,7 +58,7 @@ def user_list(request: Request) -> HttpResponse:
 def user_invite(request: Request) -> HttpResponse:
     """Somebody new: an account that waits for its owner, and the link by which they come in."""
     insist(request.user, Action.ADMINISTER, EVERYWHERE)
-    form = as_sent(InviteForm, request.POST, known=Known.now())
+    form = as_sent(InviteForm, request.POST, known=_known_to(request))
     if form.is_valid():
         person = new_user(request.user, form.save(commit=False), form.grants(), form.cleaned_data["teams"])
         return _show_link(request, person)
@@ -66,7 +70,7 @@ def user_invite(request: Request) -> HttpResponse:
 def service_add(request: Request) -> HttpResponse:
     """A new account for a program, which has tokens only."""
     insist(request.user, Action.ADMINISTER, EVERYWHERE)
-    form = as_sent(ServiceForm, request.POST, known=Known.now())
+    form = as_sent(ServiceForm, request.POST, known=_known_to(request))
     if form.is_valid():
         person = new_user(request.user, form.save(commit=False), form.grants(), form.cleaned_data["teams"])
         messages.success(request, _("%s is saved. Make a token for it next.") % person)
@@ -113,7 +117,7 @@ def team_grant(request: Request, pk: int) -> HttpResponse:
 
 
 def _grant(request: Request, holder: User | Team, back: str) -> HttpResponse:
-    form = GrantForm(request.user, Known.now(), request.POST)
+    form = GrantForm(request.user, _known_to(request), request.POST)
     if form.is_valid():
         role, place = form.grant()
         told(request, lambda: give(request.user, holder, role, place), _("The rights of %s are saved.") % holder)
@@ -194,7 +198,7 @@ def user_token_add(request: Request, pk: int) -> HttpResponse:
     """A token for a service account; people make their own."""
     person = get_object_or_404(User, pk=pk, is_service=True)
     insist(request.user, Action.ADMINISTER, EVERYWHERE)
-    form = TokenForm(person, Known.now(), request.POST if request.method == "POST" else None)
+    form = TokenForm(person, _known_to(request), request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         secret = form.instance.renew()
         return render(request, "people/token.html", {"token": form.save(), "secret": secret, "person": person})

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
@@ -115,6 +116,34 @@ def test_a_maintainer_freezes_and_an_admin_alone_says_what_is_required(project: 
     again = admin.post(reverse("rule_add"), place | {"needs_approval": "on"})
     assert "required there already" in again.content.decode()
     assert admin.get(reverse("hold")).status_code == 403  # that is of everywhere
+
+
+def test_a_lock_has_an_end_that_every_clock_can_show(project: Project) -> None:
+    browser = browser_of(make_member("operator", project=project.pk, time_zone="Asia/Tokyo"))
+    for until in ("0001-01-01T00:00", "9999-12-31T23:59"):
+        values = {"place": f"project-{project.pk}", "until": until} | LOCK
+        assert browser.post(reverse("lock_add"), values).status_code == 200
+    assert not Lock.objects.exists()
+
+
+def test_an_approver_without_a_role_owes_the_second_factor_too(
+    project: Project, group: ServerGroup, settings: Any
+) -> None:
+    team = Team.objects.create(name="release managers")
+    member = make_user("grace", is_superuser=False)
+    member.teams.add(team)
+    GateRule.objects.create(project=project, needs_approval=True).approvers.add(team)
+    it = waiting(project, group)
+    browser, address = browser_of(member), reverse("deployment_decide", args=[it.pk])
+    settings.DEPLOYER_SECOND_FACTOR = "production"
+    assert browser.get(address).headers["Location"] == reverse("mfa_index")
+    assert browser.post(address, {"approve": "", "reason": "x"}).headers["Location"] == reverse("mfa_index")
+    assert not Approval.objects.exists()
+    data = {"name": "key", "credential": {}}
+    Authenticator.objects.create(user=member, type=Authenticator.Type.WEBAUTHN, data=data)
+    browser.force_login(member)
+    browser.post(address, {"approve": "", "reason": "x"})
+    assert Approval.objects.get().decided_by == member
 
 
 def test_the_hold_is_of_those_who_are_admin_everywhere_and_everybody_sees_it() -> None:

@@ -5,10 +5,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from deployer.gates.asking import CARRIED
 from deployer.gates.deciding import CannotDecideError, approve, override, reject, waiting_for
+from deployer.gates.keeping import close_lock, mark_bad, put_on_hold
 from deployer.gates.line import PATIENCE, take_turns
 from deployer.gates.windows import closing, holds
 from deployer.launching.again import launch_rollback, retry_failed
@@ -16,6 +18,7 @@ from deployer.launching.asked import LaunchRequest
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import (
+    LONGEST_REASON,
     Approval,
     Deployment,
     Freeze,
@@ -33,7 +36,7 @@ from deployer.queue.turn import refusal_at_turn
 from people.models import ApiToken, Team, User
 from people.rights import NotAllowedError
 from projects.models import Project
-from servers.models import ServerGroup
+from servers.models import Server, ServerGroup
 from tests.factories import make_group, make_member, make_project, make_server, make_user
 from tests.parts.git import GitRepository
 
@@ -438,6 +441,96 @@ def test_an_approval_is_void_once_the_servers_were_given_something_else(
     assert it.approvals.get(decision="approved").void_at is not None
     approve(it, make_user())
     assert take_turns() == [it.pk]
+
+
+def test_an_approval_is_for_the_machines_that_it_was_given_for(
+    project: Project, group: ServerGroup, rule: GateRule
+) -> None:
+    it = launch(asked(project, group))
+    approve(it, make_user())
+    server = group.servers.first()
+    assert server is not None
+    Server.objects.filter(pk=server.pk).update(host="192.0.2.77")
+    assert take_turns() == []
+    assert (fresh(it).status, fresh(it).asks_approval) == (Status.WAITING, True)
+    approve(it, make_user())
+    assert take_turns() == [it.pk]
+
+
+@pytest.mark.parametrize("change", ["deactivated", "lost the role", "deleted", "others are asked", "left the team"])
+def test_an_approval_counts_while_its_approver_would_still_be_asked(
+    project: Project, group: ServerGroup, rule: GateRule, change: str
+) -> None:
+    team = Team.objects.create(name="release managers")
+    grace = make_member("operator", "production")
+    if change == "left the team":
+        rule.approvers.add(team)
+        grace.teams.add(team)
+    it = launch(asked(project, group))
+    approve(it, grace)
+    if change == "deactivated":
+        User.objects.filter(pk=grace.pk).update(is_active=False)
+    elif change == "lost the role":
+        grace.grants.all().delete()
+    elif change == "deleted":
+        grace.delete()
+    elif change == "others are asked":
+        rule.approvers.add(team)
+    else:
+        grace.teams.remove(team)
+    assert take_turns() == []
+    assert (fresh(it).status, fresh(it).asks_approval) == (Status.WAITING, True)
+    other = make_user()
+    if rule.approvers.exists():
+        other.teams.add(team)
+    approve(it, other)
+    assert take_turns() == [it.pk]
+
+
+def test_what_was_approved_goes_on_where_nothing_is_required_any_more(
+    project: Project, group: ServerGroup, rule: GateRule
+) -> None:
+    it = launch(asked(project, group))
+    rule.delete()
+    assert take_turns() == [it.pk]
+
+
+def test_the_approver_does_not_launch_it_again_under_the_name_of_their_login(
+    project: Project, group: ServerGroup, rule: GateRule
+) -> None:
+    it = launch(asked(project, group, make_user("ada")))
+    approve(it, make_user("grace"))
+    take_turns()
+    end(it, Status.FAILED)
+    assert retry_failed(fresh(it), created_by=None, launched_for="grace", trigger="cli").status == Status.WAITING
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "1999-12-31", "2200-01-01", "9999-12-31"])
+@pytest.mark.parametrize("name", ["first_day", "last_day"])
+def test_a_freeze_has_dates_that_every_clock_can_show(project: Project, day: str, name: str) -> None:
+    freeze = Freeze(project=project, reason="x", begins_at=time(23), ends_at=time(0), time_zone="Pacific/Kiritimati")
+    setattr(freeze, name, datetime.fromisoformat(day).date())
+    with pytest.raises(ValidationError):
+        freeze.full_clean()
+    near = Freeze(project=project, reason="x", begins_at=time(23), ends_at=time(0), first_day=date(2199, 12, 31))
+    near.full_clean()
+    assert not holds(near, timezone.now())
+
+
+def test_a_reason_hides_nothing_and_has_an_end(project: Project, group: ServerGroup, rule: GateRule) -> None:
+    hostile = "read it\n\u202edevorppa\u2066 \x1b[31m<b>\x00 " + "x" * 5000
+    it = launch(asked(project, group))
+    approve(it, make_user(), hostile)
+    put_on_hold(hostile, make_user())
+    lock = Lock(project=project, reason=hostile)
+    close_lock(lock, make_user())
+    release = Release.objects.create(project=project, version="r1", archive="x")
+    mark_bad(release, hostile, make_user())
+    with pytest.raises(CannotDecideError, match="why"):
+        override(it, make_user(), "\u202e\u200b")
+    for reason in (Approval.objects.get().reason, Hold.objects.get().reason, lock.reason, release.bad_reason):
+        assert reason.startswith("read it devorppa [31m<b> xxx")
+        assert len(reason) == LONGEST_REASON
 
 
 def test_what_was_overtaken_by_a_newer_commit_ends_as_outdated_and_a_rollback_does_not(

@@ -21,14 +21,23 @@ from deployer.log import searching
 from deployer.models import Deployment, LogLine, Sighting, Standing, Target
 from deployer.queue import sending
 from deployer.releases.versions import recorded
-from deployer.web import downloads
+from deployer.web import downloads, request
 from deployer.web.deployment import MANY
 from pages.forms import LISTED
-from people.models import ApiToken
+from people.models import ApiToken, User
 from people.record import saving
+from people.roles import Role
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
-from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
+from tests.factories import (
+    make_credential,
+    make_deployment,
+    make_group,
+    make_member,
+    make_project,
+    make_server,
+    make_user,
+)
 from tests.parts.html import tight
 from tests.parts.programs import wait_until
 from tests.parts.worker import Worker as QueueWorker
@@ -344,6 +353,53 @@ def test_a_change_is_drawn_once_for_all_who_watch_it(client: Client) -> None:
     assert f'id="target-{target.pk}"' in other
     assert f"?server={target.pk}" not in other  # a click on the chosen one shows all again
     assert f"?server={target.pk}#log-title" in first[1]
+
+
+def test_a_poll_of_fifty_people_with_every_role_stays_one_query() -> None:
+    it = running(make_group(*many_servers(3)))
+    places = [("", None), ("production", None), ("", it.project_id), ("production", it.project_id)]
+    watching: dict[Client, str] = {}
+    for number in range(50):
+        environment, project = places[number // 4 % 4]
+        role = [*Role][number % 4]
+        person = Client()
+        person.force_login(make_member(role, environment, project) if number < 48 else make_user())
+        watching[person] = address(person.get(it.get_absolute_url()).content.decode(), "poller")
+    assert len(watching) == 50
+    assert {asked(person, poll)[::2] for person, poll in watching.items()} == {(204, 1)}
+    it.targets.filter(pk=it.targets.all()[1].pk).update(status="restarting")
+    answers = [asked(person, poll) for person, poll in watching.items()]
+    assert all("1 Restarting" in tight(answer) for _status, answer, _queries in answers)
+    numbers = [queries for _status, _answer, queries in answers]
+    # News, session, user, grants; and once for each of 16 combinations of roles and places what has changed.
+    assert max(numbers) <= 8
+    assert sum(numbers) / len(numbers) <= 7
+    for (person, _poll), (_status, answer, _queries) in zip(watching.items(), answers, strict=True):
+        assert asked(person, address(answer, "poller"))[::2] == (204, 1)
+
+
+@pytest.mark.parametrize("end", ["deactivated", "without the role"])
+def test_who_loses_the_right_while_they_watch_is_sent_lines_for_a_minute_and_no_change(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = running(make_group(*many_servers(3)))
+    user, person = make_member("viewer"), Client()
+    person.force_login(user)
+    poll = address(person.get(it.get_absolute_url()).content.decode(), "poller")
+    if end == "deactivated":
+        User.objects.filter(pk=user.pk).update(is_active=False)
+    else:
+        user.grants.all().delete()
+    LogLine.objects.create(deployment=it, content="a line", timestamp=timezone.now())
+    assert "a line" in person.get(poll).content.decode()
+    monkeypatch.setattr(request, "PASS_LASTS", -1)
+    answers = [person.get(poll)]
+    monkeypatch.undo()
+    it.targets.update(status="restarting")
+    answers.append(person.get(poll))
+    for answer in answers:
+        assert "a line" not in answer.content.decode()
+        assert answer.status_code == 404 or "HX-Refresh" in answer.headers
 
 
 def test_of_many_servers_each_is_a_line_whose_rest_is_read_when_it_is_opened(client: Client) -> None:

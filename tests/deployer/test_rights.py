@@ -9,6 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from deployer.launching.again import request_to_retry, request_to_roll_back
 from deployer.launching.asked import LaunchRequest
@@ -30,6 +31,7 @@ from tests.factories import (
     make_server,
     make_user,
 )
+from tests.security.matrix import HIDDEN, PAGES
 
 pytestmark = pytest.mark.django_db
 
@@ -299,6 +301,29 @@ def test_no_server_comes_into_a_group_and_no_login_into_use_without_a_right_to_i
     assert login.servers.get().name == "web-2"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "near"), [("login", "key of all"), ("jump_host", "far away"), ("groups", "wide group")]
+)
+def test_a_file_that_is_applied_for_somebody_is_told_no_name_out_of_their_sight(
+    group: ServerGroup, file, wanted: str, near: str
+) -> None:
+    make_member("maintainer", "staging", username="mia")
+    make_credential(name="key of all")
+    make_credential(name="ours", environment="staging")
+    make_group(make_server(name="far away"), name="wide group", environment="production")
+    text = {
+        "login": "servers:\n- name: web-2\n  host: h\n  credential: key of al\n",
+        "jump_host": "servers:\n- name: web-2\n  host: h\n  credential: ours\n  jump_host: far awa\n",
+        "groups": "projects:\n- name: new\n  environment: production\n  server_groups: [wide grou]\n",
+    }[wanted]
+    with pytest.raises(CommandError) as refused:
+        run("apply", file(text), "--as", "mia")
+    assert "there is no" in str(refused.value)
+    assert near not in str(refused.value)
+    with pytest.raises(CommandError, match=f"Did you mean “{near}”"):
+        run("apply", file(text))
+
+
 def test_a_project_comes_into_no_group_and_leaves_none_without_a_right_to_it(
     shop: Project, group: ServerGroup, file
 ) -> None:
@@ -313,3 +338,31 @@ def test_a_project_comes_into_no_group_and_leaves_none_without_a_right_to_it(
     make_member("maintainer", "staging", username="max")
     run("apply", file(declared.format("[other]")), "--as", "max")
     assert [it.name for it in shop.server_groups.all()] == ["other"]
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "maintainer", "admin"])
+def test_a_server_of_two_places_tells_nobody_of_one_what_the_other_does_with_it(role: str, queue_server) -> None:
+    server = make_server(credential=make_credential(environment="staging"))
+    near = make_group(server, environment="staging")
+    far = make_group(server, environment="production", name=f"far {HIDDEN}")
+    ours, theirs = make_project(environment="staging"), make_project(name=f"shop {HIDDEN}")
+    for project, group in ((ours, near), (theirs, far)):
+        project.server_groups.add(group)
+        it = make_deployment(project, group, deployment_type="restart_only")
+        it.claim_for_worker()
+        release = "r1" if group == near else HIDDEN
+        it.targets.update(started_at=timezone.now(), begun_at=timezone.now(), release_after=release, error=release)
+    browser = Client()
+    browser.force_login(make_member(role, "staging", is_staff=True))
+    rows = {"server": server.pk, "group": near.pk, "project": ours.pk, "running": ours.deployments.get().pk}
+    for pattern, route in PAGES.items():
+        path = pattern.replace("<int:pk>", str(rows.get(route.of, "<")))
+        if route.get is not None and "<" not in path:
+            answer = browser.get(f"/{path}", headers=dict(route.headers))
+            content = answer.getvalue() if answer.streaming else answer.content
+            assert HIDDEN.encode() not in content, path
+    searched = f"text={HIDDEN}&project={HIDDEN}&q={HIDDEN}&term={HIDDEN}&app_label=projects&model_name=project"
+    for path in ("servers/names/", "servers/groups/names/", "projects/names/", "admin/autocomplete/", "deployments/"):
+        answer = browser.get(f"/{path}?{searched}&field_name=server_groups")
+        assert f"far {HIDDEN}" not in answer.content.decode(), path
+        assert f"shop {HIDDEN}" not in answer.content.decode(), path

@@ -17,7 +17,7 @@ from people.models import ApiToken, Grant, PasswordLink, Session, Team, User
 from people.refusals import RefusedError
 from people.rights import may
 from people.roles import EVERYWHERE, Action, Place
-from tests.factories import make_project, make_user
+from tests.factories import make_member, make_project, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -413,3 +413,23 @@ def test_many_people_and_teams_are_searched_and_what_is_ticked_elsewhere_stays(p
         assert [*Team.objects.get(name="ops").members.all()] == [last]
     else:
         assert [*User.objects.get(username="new").teams.all()] == [last]
+
+
+def test_who_administers_one_place_is_told_no_project_of_another(client: Client) -> None:
+    far = make_project(name="far away", environment="staging")
+    person, team = make_member("viewer", project=far.pk), Team.objects.create(name="theirs")
+    Grant.objects.create(team=team, role="operator", environment="staging", project=far.pk)
+    client.force_login(make_member("admin", "production"))
+    pages = [
+        reverse("people"),
+        reverse("teams"),
+        reverse("user", args=[person.pk]),
+        reverse("team", args=[team.pk]),
+    ]
+    for page in pages:
+        shown = client.get(page).content.decode()
+        assert "far away" not in shown, page
+        assert f"a project out of your sight ({far.pk})" in shown, page
+    client.force_login(make_member("admin"))
+    for page in pages:
+        assert "far away" in client.get(page).content.decode(), page

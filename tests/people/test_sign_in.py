@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from people import counting
 from people.models import FailureCount
-from tests.factories import make_user
+from tests.factories import make_member, make_user
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse"
@@ -121,6 +121,23 @@ def test_whoever_may_not_sign_in_does_not(values: dict[str, Any]) -> None:
     client = Client()
     assert tried(PASSWORD, client=client) == 200
     assert client.get(reverse("account")).status_code == 302
+
+
+@pytest.mark.parametrize("role", ["", "viewer", "admin"])
+def test_the_admin_looks_at_no_password_whoever_is_signed_in(role: str) -> None:
+    root = make_user("root")
+    staff = make_member(role, is_staff=True) if role else make_user(is_superuser=False, is_staff=True)
+    browser = Client()
+    browser.force_login(staff)
+    for password in ("wrong", PASSWORD):
+        answer = browser.post("/admin/login/", {"username": root.username, "password": password})
+        assert answer.status_code == (302 if role else 403)
+        assert browser.session["_auth_user_id"] == str(staff.pk)
+    new = {"old_password": PASSWORD, "new_password1": "another horse 1", "new_password2": "another horse 1"}
+    answer = browser.post("/admin/password_change/", new)
+    assert answer.headers["Location"] == (reverse("password") if role else "/admin/login/?next=/admin/password_change/")
+    staff.refresh_from_db()
+    assert staff.check_password(PASSWORD)
 
 
 def test_what_was_typed_is_not_stored_where_tries_are_counted() -> None:

@@ -18,6 +18,7 @@ from django.db import connections  # noqa: E402
 from django.test.utils import setup_databases, setup_test_environment, teardown_databases  # noqa: E402
 
 from tests.parts.queue import QueueServer  # noqa: E402
+from tests.security import matrix  # noqa: E402
 from tests.security.table import Attack, Outcome, by_door, carry_out, is_root, table  # noqa: E402
 
 
@@ -41,7 +42,7 @@ def summary(outcomes: list[Outcome]) -> str:
     total = (
         f"attacks: {len(outcomes) - len(left_out)} as {'root' if is_root() else 'an ordinary user'}, through: {through}"
     )
-    return "\n".join([*rows, *left_out, total])
+    return "\n".join([*rows, *left_out, *filter(None, [matrix.total()]), total])
 
 
 def main() -> int:

@@ -9,13 +9,14 @@ import logging
 import re
 import socketserver
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import Group
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -24,7 +25,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from deployer.models import LogLine, Release, Target
+from deployer.models import Freeze, GateRule, Lock, LogLine, Release, Target
 from people import links
 from people.models import ApiToken, Grant, Session, Team, User
 from people.roles import Action, Role
@@ -47,6 +48,12 @@ SEE, OPERATE, EDIT, ADMINISTER = Action
 #: Where a right holds: everywhere, in the environment of the things that are asked for, in another one, for their
 #: project alone, or for another project alone.
 EVERYWHERE, HERE, ELSEWHERE, PROJECT, OTHER = "everywhere", "here", "elsewhere", "project", "other project"
+#: No place, and no role: a team of theirs is asked to approve one deployment.
+ASKED = "asked"
+
+
+#: In the names, texts and reasons of all that is asked for.
+HIDDEN = "zz-hidden"
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,18 @@ class Visitor:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def sees_nothing(self) -> bool:
+        """Whether all that is named with `HIDDEN` is out of their sight."""
+        return (self.role is None and self.where != ASKED) or self.where in (ELSEWHERE, OTHER)
+
     def client(self) -> Client:
         """Their browser, or their program."""
         client = Client(headers=dict(self.headers))
         client.raise_request_exception = False
         if self.user is not None:
             client.force_login(self.user)
+            client.post("/account/confirm/", {"password": "correct horse"})
         return client
 
 
@@ -84,6 +97,7 @@ def visitors() -> list[Visitor]:
         _signed_in("admin who is no staff", make_member("admin"), Role.ADMIN, EVERYWHERE),
         _signed_in("superuser", make_user(), Role.ADMIN, EVERYWHERE, is_staff=True, is_superuser=True),
         _with_token("token", make_user(), is_known=False),
+        _signed_in("asked to approve by a team", _approver(), where=ASKED),
     ]
     for role in Role:
         places: dict[str, tuple[str, int | None]] = {HERE: ("staging", None), ELSEWHERE: ("production", None)}
@@ -105,6 +119,7 @@ def programs() -> list[Visitor]:
         _with_token("expired token", boss, is_known=False, expires_at=past),
         _with_token("token of somebody deactivated", make_user(is_active=False), is_known=False),
         _with_token("token of somebody without a role", make_user(is_superuser=False)),
+        _with_token("token of somebody asked to approve", _approver()),
         _with_token("token of a service", service, Role.OPERATOR, HERE),
         _with_token("token for another project", boss, Role.ADMIN, OTHER, projects=[World.other_number]),
     ]
@@ -118,6 +133,13 @@ def programs() -> list[Visitor]:
             _with_token(f"token of a {role.value} elsewhere", make_member(role, "production"), role, ELSEWHERE),
         ]
     return found
+
+
+def _approver() -> User:
+    """Somebody whom nothing was granted to, in the team that is asked."""
+    user: User = make_user(is_superuser=False)
+    user.teams.add(World.asked_team)
+    return user
 
 
 def _signed_in(name: str, user: User, role: Role | None = None, where: str = "", **values: Any) -> Visitor:
@@ -135,8 +157,10 @@ def _with_token(
 
 # --- what is asked for ---------------------------------------------------------------------------------
 
-#: For people who are logged in, also for programs (the API's description), for superusers; for everybody.
-MEMBERS, DESCRIBED, SUPERUSERS, OPEN = "members", "described", "superusers", "open"
+#: For people who are logged in, also for programs (the API's description), for superusers, for staff; for everybody.
+MEMBERS, DESCRIBED, SUPERUSERS, STAFF, OPEN = "members", "described", "superusers", "staff", "open"
+#: For nobody: this site has no provider.
+NOWHERE = "nowhere"
 #: Of each thing: from where it is seen and used, and from where it is changed. What is no row is asked about before
 #: there is one: an environment, any place at all, or all of them.
 REACHED: dict[str, tuple[set[str], set[str]]] = {
@@ -145,11 +169,14 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "group": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
     "server": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
     "credential": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
+    "asked": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
+    "gate of an environment": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "environment": ({EVERYWHERE, HERE, ELSEWHERE}, {EVERYWHERE, HERE, ELSEWHERE}),
     "somewhere": ({EVERYWHERE, HERE, ELSEWHERE, PROJECT, OTHER}, {EVERYWHERE, HERE, ELSEWHERE, PROJECT, OTHER}),
     "here": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "everywhere": ({EVERYWHERE}, {EVERYWHERE}),
     "what is somebody else's": (set(), set()),
+    "what nobody has": (set(), set()),
 }
 #: What somebody needs to be shown a thing at all.
 SHOWN = {"credential": EDIT}
@@ -159,7 +186,9 @@ NO_ROWS = {"environment", "somewhere", "here", "everywhere"}
 
 @dataclass(frozen=True)
 class Need:
-    """The least action, and the thing that it is done with; None: whoever sees it, may not do this."""
+    """The least action, and the thing that it is done with; None: whoever sees it, may not do this, whatever their
+    role; those who are asked to approve it may.
+    """
 
     action: Action | None
     thing: str
@@ -189,7 +218,7 @@ def _row(action: Action, thing: str, **values: Any) -> Route:
     return Route(get=Need(action, thing), of=values.pop("of", thing), **values)
 
 
-def _form(action: Action, thing: str, **values: Any) -> Route:
+def _form(action: Action | None, thing: str, **values: Any) -> Route:
     """A page of a row that is sent back."""
     return Route(get=Need(action, thing), post=Need(action, thing), of=values.pop("of", thing), **values)
 
@@ -199,6 +228,7 @@ def _act(action: Action | None, thing: str, **values: Any) -> Route:
     return Route(post=Need(action, thing), of=values.pop("of", thing), **values)
 
 
+_WHY, _APPROVE = {"reason": "because"}, {"approve": "", "reason": "read it"}
 _ADD = Route(get=Need(EDIT, "environment"), post=Need(EDIT, "environment"))
 PAGES: dict[str, Route] = {
     "": Route(get=MEMBERS),
@@ -208,6 +238,9 @@ PAGES: dict[str, Route] = {
     "playground/make/": Route(post=SUPERUSERS),
     "playground/remove/": Route(post=SUPERUSERS),
     "login/": Route(get=OPEN, post=OPEN),
+    "login/second-factor/": Route(get=OPEN, post=OPEN),
+    "login/<provider:provider_id>/": Route(get=NOWHERE),
+    "login/<provider:provider_id>/callback/": Route(get=NOWHERE),
     "join/<str:secret>/": Route(get=OPEN, post=OPEN),
     "language/": Route(post=OPEN, body={"language": "en"}),
     "logout/": Route(post=OPEN),
@@ -218,6 +251,16 @@ PAGES: dict[str, Route] = {
     "account/sessions/": Route(get=MEMBERS),
     "account/sessions/<int:pk>/end/": _act(None, "what is somebody else's", of="session"),
     "account/sessions/end/": Route(post=MEMBERS),
+    "account/confirm/": Route(get=MEMBERS, post=MEMBERS),
+    "account/confirm/code/": Route(get=MEMBERS, post=MEMBERS),
+    "account/confirm/passkey/": Route(get=MEMBERS, post=MEMBERS),
+    "account/second-factor/": Route(get=MEMBERS),
+    "account/second-factor/app/": Route(get=MEMBERS, post=MEMBERS),
+    "account/second-factor/app/remove/": _form(None, "what nobody has", of=""),
+    "account/second-factor/codes/": Route(get=Need(None, "what nobody has")),
+    "account/second-factor/codes/new/": Route(get=MEMBERS, post=MEMBERS),
+    "account/second-factor/passkeys/add/": Route(get=MEMBERS, post=MEMBERS),
+    "account/second-factor/passkeys/<int:pk>/remove/": _form(None, "what is somebody else's", of="passkey"),
     "people/": Route(get=Need(ADMINISTER, "somewhere")),
     "people/invite/": _form(ADMINISTER, "everywhere", of=""),
     "people/services/add/": _form(ADMINISTER, "everywhere", of=""),
@@ -228,6 +271,7 @@ PAGES: dict[str, Route] = {
     "people/<int:pk>/deactivate/": _form(ADMINISTER, "everywhere", of="person"),
     "people/<int:pk>/reactivate/": _act(ADMINISTER, "everywhere", of="person"),
     "people/<int:pk>/sessions/end/": _act(ADMINISTER, "everywhere", of="person"),
+    "people/<int:pk>/factors/remove/": _act(ADMINISTER, "everywhere", of="person"),
     "people/<int:pk>/tokens/add/": _form(ADMINISTER, "everywhere", of="robot"),
     "people/<int:pk>/tokens/<int:token>/revoke/": _act(ADMINISTER, "everywhere", of="robot"),
     "people/teams/": Route(get=Need(ADMINISTER, "somewhere")),
@@ -308,7 +352,49 @@ PAGES: dict[str, Route] = {
     "deployments/<int:pk>/retry/": _form(OPERATE, "deployment", of="ended"),
     "deployments/<int:pk>/rollback/": _form(OPERATE, "deployment", of="ended"),
     "deployments/<int:pk>/again/": _row(OPERATE, "deployment", of="ended"),
+    "deployments/<int:pk>/decide/": _form(OPERATE, "deployment", of="held", body=_APPROVE),
+    "deployments/<int:pk>/override/": _form(ADMINISTER, "deployment", of="held", body=_WHY),
+    "projects/<int:pk>/releases/<int:release>/mark/": _act(OPERATE, "project", body=_WHY),
+    "gates/": Route(get=MEMBERS),
+    "gates/hold/": _form(ADMINISTER, "everywhere", of="", body=_WHY),
+    "gates/hold/lift/": _act(ADMINISTER, "everywhere", of=""),
+    "gates/locks/add/": _form(OPERATE, "somewhere", of=""),
+    "gates/locks/<int:pk>/lift/": _act(EDIT, "project", of="lock"),
+    "gates/freezes/add/": _form(EDIT, "somewhere", of=""),
+    "gates/freezes/<int:pk>/": _form(EDIT, "project", of="freeze"),
+    "gates/freezes/<int:pk>/delete/": _act(EDIT, "project", of="freeze"),
+    "gates/rules/add/": _form(ADMINISTER, "somewhere", of=""),
+    "gates/rules/<int:pk>/": _form(ADMINISTER, "project", of="rule"),
+    "gates/rules/<int:pk>/delete/": _act(ADMINISTER, "project", of="rule"),
 }
+
+#: The same addresses again, of rows that others reach: gates before an environment, what its maker may take back, and
+#: a deployment that a team is asked to approve, which is all that its members see without any role.
+OTHER_ROWS: list[tuple[str, Route]] = [
+    ("gates/locks/<int:pk>/lift/", _act(EDIT, "gate of an environment", of="lock_of_all")),
+    ("gates/freezes/<int:pk>/", _form(EDIT, "gate of an environment", of="freeze_of_all")),
+    ("gates/freezes/<int:pk>/delete/", _act(EDIT, "gate of an environment", of="freeze_of_all")),
+    ("gates/rules/<int:pk>/", _form(ADMINISTER, "gate of an environment", of="rule_of_all")),
+    ("gates/rules/<int:pk>/delete/", _act(ADMINISTER, "gate of an environment", of="rule_of_all")),
+    ("projects/<int:pk>/releases/<int:release>/mark/", _act(EDIT, "project", body={"unmark": ""})),
+    ("deployments/<int:pk>/", _row(SEE, "asked")),
+    ("deployments/<int:pk>/poll/", _row(SEE, "asked")),
+    ("deployments/<int:pk>/server/", _row(SEE, "asked", query="of={asked_target}")),
+    ("deployments/<int:pk>/earlier/", _row(SEE, "asked", query="before=999")),
+    ("deployments/<int:pk>/later/", _row(SEE, "asked")),
+    ("deployments/<int:pk>/error/", _row(SEE, "asked")),
+    ("deployments/<int:pk>/compare/", _row(SEE, "asked")),
+    ("deployments/<int:pk>/changes/", _row(SEE, "asked")),
+    ("deployments/<int:pk>/log/", _row(SEE, "asked")),
+    ("deployments/<int:pk>/cancel/", _form(OPERATE, "asked")),
+    ("deployments/<int:pk>/continue/", _form(OPERATE, "asked")),
+    ("deployments/<int:pk>/retry/", _form(OPERATE, "asked")),
+    ("deployments/<int:pk>/rollback/", _form(OPERATE, "asked")),
+    ("deployments/<int:pk>/again/", _row(OPERATE, "asked")),
+    ("deployments/<int:pk>/decide/", _form(None, "asked", body=_APPROVE)),
+    ("deployments/<int:pk>/override/", _form(ADMINISTER, "asked", body=_WHY)),
+    ("deployments/compare/", _row(SEE, "deployment", query="with={asked}&with={running}")),
+]
 
 _LAUNCH = {"project_id": "{project}", "server_group_ids": ["{group}"], "batches": "none that makes sense"}
 API: dict[str, Route] = {
@@ -333,6 +419,15 @@ API: dict[str, Route] = {
     "deployments/<deployment_id>/retry": _act(OPERATE, "deployment", of="ended"),
     "deployments/<deployment_id>/rollback": _act(OPERATE, "deployment", of="ended"),
 }
+#: A token sees no more because a team of its user is asked: approving is for people.
+OTHER_ROWS_OF_API: list[tuple[str, Route]] = [
+    ("deployments/<deployment_id>", _row(SEE, "deployment", of="asked")),
+    ("deployments/<deployment_id>/log", _row(SEE, "deployment", of="asked")),
+    ("deployments/<deployment_id>/cancel", _act(OPERATE, "deployment", of="asked")),
+    ("deployments/<deployment_id>/continue", _act(OPERATE, "deployment", of="asked")),
+    ("deployments/<deployment_id>/retry", _act(OPERATE, "deployment", of="asked")),
+    ("deployments/<deployment_id>/rollback", _act(OPERATE, "deployment", of="asked")),
+]
 
 
 @dataclass(frozen=True)
@@ -362,7 +457,7 @@ ADMIN: dict[str, Kind] = {
 #: The admin's own addresses, for whoever it lets in.
 ADMIN_ITSELF: dict[str, Route] = {
     "": Route(get=MEMBERS),
-    "login/": Route(get=OPEN, post=OPEN),
+    "login/": Route(get=STAFF, post=STAFF),
     "logout/": Route(post=OPEN),
     "password_change/": Route(get=MEMBERS, post=MEMBERS),
     "password_change/done/": Route(get=MEMBERS),
@@ -402,28 +497,32 @@ class World:
 
     number = 0
     other_number = 0
+    asked_team = Team()
 
     def __init__(self, port: int) -> None:
-        self.credential = make_credential(environment="staging")
-        self.server = make_server(host="127.0.0.1", port=port, credential=self.credential)
-        self.group = make_group(self.server, environment="staging")
+        self.credential = make_credential(environment="staging", name=f"login {HIDDEN}", hosts="127.0.0.1")
+        name = f"machine {HIDDEN}"
+        self.server = make_server(host="127.0.0.1", port=port, credential=self.credential, name=name)
+        self.group = make_group(self.server, environment="staging", name=f"group {HIDDEN}")
         make_group(self.server, environment="staging")  # the other one can be deleted
         url = "/nowhere/that/is/a/repository"
-        self.project = make_project(environment="staging", git_url=url, git_credential=self.credential)
+        self.project = make_project(
+            environment="staging", git_url=url, git_credential=self.credential, name=f"shop {HIDDEN}"
+        )
         self.project.server_groups.add(self.group)
         self.other = make_project(environment="staging")
         self.check = HealthCheck.objects.create(project=self.project, kind="tcp", target="9")
         self.ended = make_deployment(self.project, self.group)
         self.ended.targets.update(status=Target.Status.FAILED, release_before="r1", release_after="r2")
         self.ended.claim_for_worker()
-        self.ended.end(self.ended.Status.FAILED, "no")
+        self.ended.end(self.ended.Status.FAILED, HIDDEN)
         self.running = make_deployment(self.project, self.group)
         self.running.claim_for_worker()
         self.target = self.running.targets.get()
         self.line = LogLine.objects.create(
-            deployment=self.running, content="x", level="error", timestamp=timezone.now()
+            deployment=self.running, content=HIDDEN, level="error", timestamp=timezone.now()
         )
-        self.release = Release.objects.create(project=self.project, version="r1", archive="x")
+        self.release = Release.objects.create(project=self.project, version=f"r1-{HIDDEN}", archive="x")
         self.user = make_user()
         self.token = ApiToken(name="theirs", user=self.user)
         self.token.renew()
@@ -440,13 +539,35 @@ class World:
         self.session = Session.objects.create(
             session_id=str(stored.session_key), user=self.person, last_used_at=timezone.now()
         )
+        self._put_gates()
         self.role_of_before = Group.objects.create(name="of before")
         World.number, World.other_number = self.project.pk, self.other.pk
+
+    def _put_gates(self) -> None:
+        """Gates that stop nothing of what is asked for here, but for two deployments, which wait to be approved."""
+        restart = {"deployment_type": "restart_only"}
+        here = {"environment": "staging"}
+        dates = {"reason": HIDDEN, "first_day": "2020-01-01", "last_day": "2020-01-01"}
+        times = {"begins_at": "00:00", "ends_at": "00:00"}
+        self.lock = Lock.objects.create(project=self.project, reason=HIDDEN, is_warning=True, made_by=self.user)
+        self.lock_of_all = Lock.objects.create(**here, reason=HIDDEN, is_warning=True, made_by=self.user)
+        self.freeze = Freeze.objects.create(project=self.project, **dates, **times)
+        self.freeze_of_all = Freeze.objects.create(**here, **dates, **times)
+        self.rule = GateRule.objects.create(project=self.project, needs_approval=True)
+        self.rule_of_all = GateRule.objects.create(**here, needs_approval=True)
+        self.held = make_deployment(self.project, self.group, **restart)
+        World.asked_team = Team.objects.create(name="who approve")
+        self.rule.approvers.add(World.asked_team)
+        self.asked = make_deployment(self.project, self.group, **restart)
+        self.asked_target = self.asked.targets.get()
+        data = {"name": "theirs", "credential": {}}
+        self.passkey = Authenticator.objects.create(user=self.person, type=Authenticator.Type.WEBAUTHN, data=data)
 
     def address(self, prefix: str, pattern: str, route: Route) -> str:
         """Where a route is, for the row that it names."""
         number = self._number(route.of) if route.of else 0
         values = {"check": self.check.pk, "number": 0, "token": self.robots_token.pk, "secret": self.secret}
+        values |= {"release": self.release.pk, "provider_id": "provider"}
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(values.get(part[1], number)), pattern)
         query = f"?{self.filled(route.query)}" if route.query else ""
         return f"/{prefix}{path}{query}"
@@ -475,10 +596,14 @@ def right(asked: Asked, visitor: Visitor, *, is_admin: bool = False) -> str:
     """What has to become of it."""
     if asked == OPEN or (asked == DESCRIBED and (visitor.is_known or visitor.user)):
         return PASSES
+    if asked == NOWHERE:
+        return NOT_THERE
+    if asked == STAFF and visitor.is_known and not (visitor.is_staff and visitor.role):
+        return REFUSED
     if not visitor.is_known or (is_admin and not (visitor.is_staff and visitor.role)):
         return LOGIN
     if isinstance(asked, str):
-        return PASSES if asked == MEMBERS or visitor.is_superuser else REFUSED
+        return PASSES if asked in (MEMBERS, STAFF) or visitor.is_superuser else REFUSED
     if asked.thing == "project and an environment":
         at_first = right(Need(asked.action, "project"), visitor)
         return right(Need(asked.action, "environment"), visitor) if at_first == PASSES else at_first
@@ -491,6 +616,8 @@ def right(asked: Asked, visitor: Visitor, *, is_admin: bool = False) -> str:
 
 
 def _reaches(visitor: Visitor, action: Action | None, thing: str) -> bool:
+    if visitor.where == ASKED:
+        return thing == "asked" and action in (SEE, None)
     ranks = [*Role]
     if action is None or visitor.role is None or ranks.index(visitor.role) < [*Action].index(action):
         return False
@@ -524,14 +651,16 @@ class Cell:
     headers: Mapping[str, str]
 
     def came(self, client: Client) -> str:
-        """Ask; whatever is done by it is taken back."""
+        """Ask; whatever is done by it is taken back. An answer that names what they do not see is wrong by that."""
         cookies: Any = client.cookies.copy()
         with transaction.atomic():
             answer = self._asked(client)
-            if answer.streaming:
-                answer.getvalue()  # to its end: its place is free again
+            # To its end: its place is free again.
+            content = answer.getvalue() if answer.streaming else answer.content
             transaction.set_rollback(True)
         client.cookies = cookies  # a logout is taken back, too
+        if self.visitor.sees_nothing and HIDDEN.encode() in content:
+            return "names what is out of sight"
         return came(answer)
 
     def _asked(self, client: Client) -> Any:
@@ -545,10 +674,10 @@ class Cell:
 
 
 def _cells(
-    world: World, prefix: str, routes: Mapping[str, Route], who: list[Visitor]
+    world: World, prefix: str, routes: Iterable[tuple[str, Route]], who: list[Visitor]
 ) -> Iterator[tuple[Visitor, Cell]]:
     for visitor in who:
-        for pattern, route in routes.items():
+        for pattern, route in routes:
             for method, asked in (("GET", route.get), ("POST", route.post), ("DELETE", route.delete)):
                 if asked is not None:
                     expected = right(asked, visitor, is_admin=prefix == "admin/")
@@ -581,7 +710,19 @@ def _silence() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def compared(prefix: str, routes: Mapping[str, Route], who: Callable[[], list[Visitor]]) -> str:
+#: Of each table that was compared: how many cells were right, and how many there are.
+_compared: list[tuple[int, int]] = []
+
+
+def total() -> str:
+    """How many cells of all tables that were compared are right; empty where none was."""
+    if not _compared:
+        return ""
+    good, whole = (sum(numbers) for numbers in zip(*_compared, strict=True))
+    return f"matrix: {good} of {whole} cells right"
+
+
+def compared(prefix: str, routes: Collection[tuple[str, Route]], who: Callable[[], list[Visitor]]) -> str:
     """Every cell of a table; gives how many are right. Raises `AssertionError` with those that are not."""
     wrong: list[str] = []
     count = 0
@@ -595,6 +736,7 @@ def compared(prefix: str, routes: Mapping[str, Route], who: Callable[[], list[Vi
             if got != cell.right:
                 wrong.append(f"{cell.method} {cell.address}: {visitor}: {got}, and not: {cell.right}")
         transaction.set_rollback(True)
+    _compared.append((count - len(wrong), count))
     said = f"cells right {count - len(wrong)} of {count}"
     assert not wrong, "\n".join([said, *wrong[:40]])
     return said
@@ -624,19 +766,19 @@ def _queue_routes() -> dict[str, Route]:
 @attack("page", "asks for every page, as everybody who is not allowed to")
 def _pages(_folder: Path) -> str:
     assert not unlisted(), f"nobody has listed who may ask for: {unlisted()}"
-    return compared("", PAGES, visitors)
+    return compared("", [*PAGES.items(), *OTHER_ROWS], visitors)
 
 
 @attack("API", "asks every endpoint, with every kind of token")
 def _api(_folder: Path) -> str:
-    return compared("api/v1/", API, programs)
+    return compared("api/v1/", [*API.items(), *OTHER_ROWS_OF_API], programs)
 
 
 @attack("page", "asks for every page of the admin, as everybody who is not allowed to")
 def _admin(_folder: Path) -> str:
-    return compared("admin/", admin_routes(), visitors)
+    return compared("admin/", admin_routes().items(), visitors)
 
 
 @attack("page", "asks for the pages of the queue without being a superuser")
 def _queue(_folder: Path) -> str:
-    return compared("rq/", _queue_routes(), lambda: [one for one in visitors() if not one.is_superuser])
+    return compared("rq/", _queue_routes().items(), lambda: [one for one in visitors() if not one.is_superuser])

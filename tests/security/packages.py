@@ -487,7 +487,7 @@ from deployer.releases.contents import Words, read
 from deployer.releases.workfolders import WorkFolder
 with WorkFolder("package") as folder, open(sys.argv[2], "rb") as file, (folder.path / "release.tar").open("wb") as tar:
     print(folder.path, flush=True)
-    read(file, {"kind": ".tar.gz", "name": "a.tar.gz"}, Words("", ""), "a.tar.gz", tar)
+    read(file, {"kind": ".tar.gz", "name": "a.tar.gz", "encoding": ""}, Words("", ""), "a.tar.gz", tar)
 """
 
 
