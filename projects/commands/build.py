@@ -63,7 +63,7 @@ _BEFORE = r"(?:^|&&|\|\||[;|(]|\bthen\b|\bdo\b)[ \t]*(?:(?:[A-Za-z_]\w*=[^\s;|&]
 _COMMAND = re.compile(_BEFORE + r"([a-z][\w.+-]*)(?=[\s;&|)]|$)", re.MULTILINE)
 #: A script with one of these may bring its programs itself.
 _BRINGS = re.compile(
-    r"\bPATH=|\bsource\b|^\s*\. |\bnvm\b|\bcurl\b|\bwget\b|\bcorepack\b|(?:apt|apk|apt-get|dnf) (?:add|install)\b"
+    r"\bPATH=|\bsource\b|^[ \t]*\. |\bnvm\b|\bcurl\b|\bwget\b|\bcorepack\b|(?:apt|apk|apt-get|dnf) (?:add|install)\b"
     r"|(?:pip3?|gem|go|cargo) install\b|npm (?:i|install) (?:-g|--global)\b",
     re.MULTILINE,
 )

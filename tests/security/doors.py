@@ -266,11 +266,20 @@ def unasked_files(up: Up) -> str:
     stranger.cookies["sessionid"] = "a" * 32
     assert stranger.ask("POST", "/projects/1/releases/", body, Content_Type=kind) == 413
     assert stranger.ask("POST", "/api/v1/projects/1/releases", body, Content_Type=kind, Authorization="Bearer x") == 413
-    allowed = stranger.ask(
-        "POST", "/api/v1/projects/1/releases", body, Content_Type=kind, Authorization=f"Bearer {_tokens[up.port]}"
-    )
-    assert allowed == 404, allowed  # it was read: there is no such project
-    return "413 before the body was read; 403 for a small one; a valid token gets on"
+    make = "from people.models import User, ApiToken; from projects.models import Project; "
+    make += "t = ApiToken(name='e', user=User.objects.get(username='eve')); print(t.renew()); t.save(); "
+    make += "print(Project.objects.create(name='shop', deploy_path='/srv/x').pk)"
+    may, project = up.manage("shell", "-v", "0", "-c", make).split()[-2:]
+    large, kind = multipart(5_000_000)
+    got = [
+        stranger.ask(
+            "POST", f"/api/v1/projects/{number}/releases", large, Content_Type=kind, Authorization=f"Bearer {token}"
+        )
+        for number, token in ((project, _tokens[up.port]), (int(project) + 1, may), (project, may))
+    ]
+    assert got == [413, 413, 422], got  # the last was read, for somebody who may: it is no package
+    up.manage("shell", "-v", "0", "-c", "from projects.models import Project; Project.objects.all().delete()")
+    return "413 before the body was read; 403 for a small one; a token that may send packages there gets on"
 
 
 @on_a_site("page", "heads that are too large, and thousands of fields and files", short=True)

@@ -30,6 +30,7 @@ from people import links
 from people.models import ApiToken, Grant, Session, Team, User
 from people.roles import Action, Role
 from projects.models import HealthCheck
+from servers.models import ServerGroup
 from tests.factories import (
     make_credential,
     make_deployment,
@@ -500,6 +501,8 @@ class World:
     asked_team = Team()
 
     def __init__(self, port: int) -> None:
+        # What other attacks have left is nobody's here: rights to servers come by groups.
+        ServerGroup.objects.all().delete()
         self.credential = make_credential(environment="staging", name=f"login {HIDDEN}", hosts="127.0.0.1")
         name = f"machine {HIDDEN}"
         self.server = make_server(host="127.0.0.1", port=port, credential=self.credential, name=name)
