@@ -43,8 +43,8 @@ handler403 = "people.access.refused"
 handler404 = "people.meanwhile.not_found"
 
 deployment_urls = [
-    path("", deployment.deployment, name="deployment"),
     path("poll/", deployment.deployment_poll, name="deployment_poll"),
+    path("", deployment.deployment, name="deployment"),
     path("server/", deployment.deployment_server, name="deployment_server"),
     path("earlier/", deployment.deployment_earlier, name="deployment_earlier"),
     path("later/", deployment.deployment_later, name="deployment_later"),
@@ -76,17 +76,20 @@ gate_urls = [
 ]
 
 urlpatterns = [
-    path("", home.home, name="home"),
+    # Addresses are looked through in their order: those that pages ask for again and again come first.
+    path("deployments/<int:pk>/", include(deployment_urls)),
     path("activity/", home.activity, name="activity"),
     path("overview/", home.overview, name="overview"),
+    path("", home.home, name="home"),
+    path("deployments/", history.deployment_list, name="deployments"),
+    path("deployments/compare/", compare.deployment_compare, name="deployment_compare"),
+    path("deployments/compare/commits/", compare.compare_commits, name="compare_commits"),
     path("playground/", playground.playground_page, name="playground"),
     path("playground/make/", playground.playground_make, name="playground_make"),
     path("playground/remove/", playground.playground_remove, name="playground_remove"),
     path("record/", record.record_page, name="record"),
     path("record/export/", record.record_export, name="record_export"),
     path("logout/", LogoutView.as_view(), name="logout"),
-    path("people/<int:pk>/", people.user, name="user"),
-    path("", include("people.urls")),
     path("projects/", projects.project_list, name="projects"),
     path("projects/<int:pk>/", projects.project, name="project"),
     path("projects/add/", new_project.project_add, name="project_add"),
@@ -118,11 +121,9 @@ urlpatterns = [
     path("servers/groups/<int:pk>/", groups.group, name="group"),
     path("servers/credentials/", servers.credential_list, name="credentials"),
     path("servers/", include("servers.urls")),
-    path("deployments/", history.deployment_list, name="deployments"),
-    path("deployments/compare/", compare.deployment_compare, name="deployment_compare"),
-    path("deployments/compare/commits/", compare.compare_commits, name="compare_commits"),
-    path("deployments/<int:pk>/", include(deployment_urls)),
     path("gates/", include(gate_urls)),
+    path("people/<int:pk>/", people.user, name="user"),
+    path("", include("people.urls")),
     path("api/v1/", api.urls),
     path("admin/", admin.site.urls),
     path("rq/", include(for_superusers("django_rq.urls"))),
