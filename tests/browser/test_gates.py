@@ -80,7 +80,7 @@ def test_one_launches_to_production_is_held_and_the_other_approves_and_it_runs(
     expect(other.get_by_role("dialog")).to_contain_text("web-1")
     other.get_by_label("Reason").fill("read it")
     other.get_by_role("button", name="Approve").click()
-    expect(other.locator("#deployment-state")).to_contain_text(re.compile("Approved by grace.*read it"))
+    expect(other.locator("#deployment-state")).to_contain_text(re.compile("Approved by grace.*read it", re.DOTALL))
 
     expect(page.get_by_role("log")).to_contain_text("the shop is started")
     expect(heading).to_contain_text("Success")
