@@ -134,6 +134,7 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
         "deployment": deployment,
         "operable": operable,
         "can_launch": operable and not deployment.project.is_archived and may(user, Action.OPERATE, deployment.project),
+        "sees_project": may(user, Action.SEE, deployment.project),
         "editable": not deployment.project.is_archived and may(user, Action.EDIT, deployment.project),
         "targets": targets,
         "is_many": len(targets) > MANY,

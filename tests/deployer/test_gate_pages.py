@@ -258,7 +258,9 @@ def test_a_member_of_an_approving_team_reads_the_page_of_what_waits(project: Pro
     rule.approvers.add(team)
     it = waiting(project, group)
     browser = browser_of(member)
-    assert browser.get(reverse("deployment", args=[it.pk])).status_code == 200
+    page = browser.get(reverse("deployment", args=[it.pk]))
+    assert page.status_code == 200
+    assert f'href="{reverse("project", args=[project.pk])}"' not in page.content.decode()
     assert browser.get(reverse("project", args=[project.pk])).status_code == 404
     assert browser.post(reverse("deployment_cancel", args=[it.pk])).status_code == 403
     browser.post(reverse("deployment_decide", args=[it.pk]), {"approve": "", "reason": "read it"})
