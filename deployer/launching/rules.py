@@ -135,7 +135,7 @@ def _has_a_type(request: LaunchRequest) -> LaunchRefusedError | None:
 
 def _has_a_script(request: LaunchRequest) -> LaunchRefusedError | None:
     project = request.project
-    if project.deploy_script_path or (request.is_restart_only and project.restart_only_script_path):
+    if project.can_restart(restart_only=request.is_restart_only):
         return None
     return LaunchRefusedError(
         _(
