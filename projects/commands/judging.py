@@ -70,11 +70,14 @@ class Judge:
     def _of_kept(self, kept: Kept, after: Sequence[Identity], *, last: bool) -> Verdict:
         if kept.problem:
             return Verdict.UNKNOWN
+        survives = bool(keys(self._countable(kept)) & keys(after))
+        if survives and not kept.group:  # whatever became of the new one, the old one is there
+            return self._of_survivors(self.before.processes, after, last=last)
         if kept.is_looping:
             return Verdict.CRASH_LOOPING
         if not kept.is_up or not after:
             return Verdict.DEAD
-        if keys(self._countable(kept)) & keys(after):
+        if survives:
             return self._of_survivors(self.before.processes, after, last=last)
         only_around = any(it.around for it in after) and all(it.around for it in after)
         if only_around and any(it.pid and not it.around for it in self.before.processes):

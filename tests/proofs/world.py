@@ -34,7 +34,7 @@ def machine_for(service: str) -> Machine:
     """The server that a service needs. Raises `MissingError`."""
     if service.startswith("systemd"):
         return Booted()
-    return Namespace(containers=service == "podman")
+    return Namespace(containers=service.startswith("podman"))
 
 
 class World:
@@ -108,11 +108,15 @@ class World:
 
     def write_script(self, words: str) -> None:
         """What a deployment runs."""
-        self.script_path.write_text(f"echo run >>{self.place.folder}/ran\n{self.script(words)}\nexit 0\n")
+        self.script_path.write_text(self.script_text(words))
+
+    def script_text(self, words: str) -> str:
+        """The text of that."""
+        return f"cd {self.place.folder}\necho run >>ran\n{self.script(words)}\nexit 0\n"
 
     def make_project(self, *, check: str = "", **values: object) -> None:
         """The project that is deployed, with a health check (``KIND TARGET``)."""
-        values |= {"deploy_path": str(self.place.folder), "deploy_script_path": str(self.script_path)}
+        values = {"deploy_path": str(self.place.folder), "deploy_script_path": str(self.script_path)} | values
         if self.repository is not None:
             values["git_url"] = self.repository.url
         self.project = make_project(script_timeout=120, **values)
