@@ -1,4 +1,4 @@
-"""Forms of projects, their variables and health checks; the value of a secret goes in and never comes out."""
+"""Forms of projects, their services, variables and health checks; the value of a secret goes in and never comes out."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -16,12 +16,12 @@ from people.record import saving
 from people.recorded_forms import ComparedForm, RecordedRows
 from people.rights import Person, may
 from people.roles import Action, Place
-from projects.models import HealthCheck, Project, Variable
+from projects.models import HealthCheck, Project, Service, Variable
 from servers.belonging import strange_groups
 from servers.forms import CredentialChoice
 from servers.models import Credential, Environment, ServerGroup
 
-Part = TypeVar("Part", HealthCheck, Variable)
+Part = TypeVar("Part", HealthCheck, Service, Variable)
 _SIZE = {"rows": 1, "cols": 40}
 
 
@@ -68,7 +68,7 @@ def _on_page(column: Any, **options: Any) -> forms.Field | None:
 
 
 #: What people read, and not programs.
-_PROSE = {"name", "description", "environment", "project_type", "git_credential", "kind", "scope"}
+_PROSE = {"name", "description", "environment", "project_type", "git_credential", "kind", "scope", "service_kind"}
 
 
 #: The headings of a project's form, here and in the admin, and the fields below each.
@@ -86,8 +86,11 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
             "deploy_path",
             "deploy_script_path",
             "restart_only_script_path",
+            "restart_script",
             "run_as",
             "shared_paths",
+            "service_kind",
+            "service_name",
             "process_name",
             "script_reloads",
             "watch_for",
@@ -304,6 +307,15 @@ HealthChecks = inlineformset_factory(
     HealthCheck,
     formset=RowsFormSet,
     fields=_CHECK_FIELDS,
+    formfield_callback=_on_page,
+    extra=1,
+    can_delete_extra=False,
+)
+Services = inlineformset_factory(
+    Project,
+    Service,
+    formset=RowsFormSet,
+    fields=("kind", "name", "position"),
     formfield_callback=_on_page,
     extra=1,
     can_delete_extra=False,
