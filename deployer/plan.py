@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from projects.commands import expectation, service
 from projects.commands.expectation import Live
 from projects.commands.services.kind import Kind, Where
-from projects.commands.services.kinds import PROCESS, kind_of
+from projects.commands.services.kinds import PROCESS, kind_of, restart_command
 from projects.models import HealthCheck, Project, Variable
 from projects.validators import shared_path_list
 from servers.models import ServerGroup
@@ -226,10 +226,14 @@ class Plan:
         return not self.script_for(deployment_type) and not self.restart_script
 
     @property
+    def all_services(self) -> tuple[PlannedService, ...]:
+        """The main service and the others."""
+        return (PlannedService(self.service_kind, self.service_name), *self.services)
+
+    @property
     def keepers(self) -> list[tuple[Kind, str]]:
         """Of each service that has a keeper what can be asked of it, and its name; the main one first."""
-        services = (PlannedService(self.service_kind, self.service_name), *self.services)
-        found = ((kind_of(it.kind, it.name), it.name) for it in services)
+        found = ((kind_of(it.kind, it.name), it.name) for it in self.all_services)
         return [(kind, name) for kind, name in found if kind is not None]
 
     @property
@@ -258,5 +262,5 @@ class Plan:
         """The restarts of the kinds of all services, one after the other until one fails, and how that is told."""
         where = Where(deploy_path, self.run_as)
         texts = [kind.restart(name, where, reloads=self.script_reloads) for kind, name in self.keepers]
-        labels = [kind.command(name, reloads=self.script_reloads) for kind, name in self.keepers]
-        return " &&\n".join(f"(\n{text})" for text in texts), " && ".join(labels)
+        label = restart_command([(it.kind, it.name) for it in self.all_services], reloads=self.script_reloads)
+        return " &&\n".join(f"(\n{text})" for text in texts), label

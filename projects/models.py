@@ -17,7 +17,7 @@ from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.commands.expectation import placeholder_problem
 from projects.commands.health import check_target
-from projects.commands.services.kinds import check_name, restarts_itself
+from projects.commands.services.kinds import check_name, restart_command
 from projects.commands.services.pidfile import is_pid_file
 from projects.validators import (
     git_endpoint,
@@ -439,7 +439,17 @@ class Project(models.Model):
         """Whether something restarts it: a script on its servers or here, or the kinds of all of its services."""
         if self.deploy_script_path or self.restart_script or (restart_only and self.restart_only_script_path):
             return True
-        return all(restarts_itself(kind, name) for kind, name in self.all_services())
+        return bool(self.own_restart)
+
+    @property
+    def own_restart(self) -> str:
+        """The command by which the kinds of its services restart them; empty where one of them has none."""
+        return restart_command(self.all_services(), reloads=self.script_reloads)
+
+    @property
+    def restart_text(self) -> str:
+        """What restarts it in a full deployment, in short: a path, the name of a field, or a command; else nothing."""
+        return self.deploy_script_path or ("restart_script" if self.restart_script else self.own_restart)
 
     def all_services(self) -> list[tuple[str, str]]:
         """Kind and name of its main service and of the others, in their order."""

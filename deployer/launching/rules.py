@@ -140,7 +140,8 @@ def _has_a_script(request: LaunchRequest) -> LaunchRefusedError | None:
     return LaunchRefusedError(
         _(
             "Project “%(project)s” has no deploy_script_path: "
-            "set it to the script that restarts the application on its servers."
+            "set it to the script that restarts the application on its servers, keep the script itself in "
+            "restart_script, or give a service_kind that restarts it (systemd, supervisor, pm2, docker)."
         )
         % {"project": project},
         field="project",

@@ -391,7 +391,8 @@ def _look_after(cell: Cell, world: World) -> Truth:
     if cell.serves == Serves.BOTH:
         return world.look(5, until=lambda versions: len(versions) > 1)
     if cell.serves == Serves.FLAPPING:
-        return world.look(max(3.0, cell.life + 1))
+        # A container takes a while between two lives.
+        return world.look(max(8.0 if cell.kind == "docker" else 3.0, cell.life + 1))
     deadline = time.monotonic() + cell.life + 1
     while cell.serves == Serves.NOBODY and world.answer() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -151,6 +151,8 @@ class World:
         process = max(found, key=lambda process: process.pid != process.inner)  # in a container, where there is one
         if self.service.has_master:
             while (parent := processes.get(process.parent)) is not None and parent.exe == process.exe:
+                if "supervisord" in parent.command:  # a program in Python, as what it keeps may be
+                    break
                 process = parent
         return process
 

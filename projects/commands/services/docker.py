@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from shlex import quote
 from typing import Any
 
 from django.utils.translation import gettext as _
 
 from projects.commands.kept import NOT_FOUND, Kept
-from projects.commands.processes import Survey
+from projects.commands.processes import MOMENT, Survey
 from projects.commands.service import in_shell
 from projects.commands.services.kind import (
+    DENIED,
     LINE,
     LINES,
     Kind,
@@ -27,9 +29,15 @@ from projects.commands.services.kind import (
 
 _PART = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
 _NAME = re.compile(rf"(?:({_PART})/)?({_PART})")
-_FIELDS = (".Id", ".State.Status", ".State.StartedAt", ".State.Pid", ".RestartCount", ".Image", ".State.ExitCode")
-_FORMAT = "BOX [" + ",".join(f"{{{{json {field}}}}}" for field in _FIELDS) + "]"
-_FIND = "docker=$(command -v docker || command -v podman || echo docker)\n"
+_FIELDS = (".State.Status", ".State.StartedAt", ".State.Pid", ".RestartCount", ".State.ExitCode")
+#: podman knows `{{.Id}}` as it stands, and not within an expression.
+_FORMAT = 'BOX ["{{.Id}}",' + ",".join(f"{{{{json {field}}}}}" for field in _FIELDS) + "]"
+#: Where docker has no daemon, podman has the containers.
+FIND = """\
+docker=$(command -v docker)
+[ -n "$DOCKER_HOST" ] || [ -S /var/run/docker.sock ] || [ -S "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" ] ||
+docker=$(command -v podman || command -v docker || echo docker)
+"""
 _COMPOSE_FILES = "compose.yaml compose.yml docker-compose.yml docker-compose.yaml"
 
 
@@ -47,7 +55,7 @@ class Docker(Kind):
 
     def ask(self, name: str, where: Where) -> str:
         show = f"$sudo $docker inspect --type container --format {quote(_FORMAT)} $ids"
-        return acting(where, _FIND + ask_keeper(f'ids={_ids(name)}; [ -z "$ids" ] || {show}'))
+        return acting(where, FIND + ask_keeper(f'ids={_ids(name)}; [ -z "$ids" ] || {show}'))
 
     def read(self, name: str, lines: Sequence[str], survey: Survey) -> Kept:
         boxes = [box for line in lines[:LINES] if (box := _box(line)) is not None]
@@ -69,7 +77,7 @@ class Docker(Kind):
         )
 
     def evidence(self, name: str, where: Where) -> str:
-        text = f"""{_FIND}sudo=
+        text = f"""{FIND}sudo=
 ! $docker ps >/dev/null 2>&1 && sudo -n $docker ps >/dev/null 2>&1 && sudo='sudo -n'
 for id in {_ids(name)}; do
 echo "== container $id"
@@ -96,8 +104,8 @@ done
 
     def restart(self, name: str, where: Where, *, reloads: bool) -> str:
         project, service = _parts(name)
-        begin = f"""{_FIND}sudo=
-case $(LC_ALL=C $docker ps 2>&1) in *'ermission denied'*) sudo='sudo -n' ;; esac
+        begin = f"""{FIND}sudo=
+case $(LC_ALL=C $docker ps 2>&1) in {DENIED}) sudo='sudo -n' ;; esac
 """
         if reloads:
             return f"{begin}exec $sudo $docker kill --signal HUP {_ids(name)}\n"
@@ -153,12 +161,11 @@ class _Box:
     """What is said of one container."""
 
     def __init__(self, row: list[Any]) -> None:
-        box, status, started, pid, restarts, image, code = row
+        box, status, started, pid, restarts, code = row
         self.status, self.started = words(str(status)), words(str(started))
         self.pid, self.restarts = (it if isinstance(it, int) and 0 <= it < 1 << 40 else 0 for it in (pid, restarts))
         self.run = f"{words(str(box))[:64]}@{self.started}"
         self.state = f"{self.status} ({code})" if self.status == "exited" and isinstance(code, int) else self.status
-        self.image = words(str(image))
 
 
 def _box(line: str) -> _Box | None:
@@ -168,10 +175,13 @@ def _box(line: str) -> _Box | None:
         row = json.loads(line[4:LINE])
     except (ValueError, RecursionError):
         return None
-    return _Box(row) if isinstance(row, list) and len(row) == len(_FIELDS) else None
+    return _Box(row) if isinstance(row, list) and len(row) == 1 + len(_FIELDS) else None
 
 
 def _moment(text: str) -> str:
     """A start as docker prints it, as the others are written: UTC, in seconds; empty for anything else."""
-    match = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d{1,9})?Z", text)
-    return f"{match[1]} {match[2]} UTC" if match else ""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(Z|[+-]\d\d:\d\d)", text, re.ASCII)
+    try:
+        return datetime.fromisoformat("".join(match.groups())).astimezone(UTC).strftime(MOMENT) if match else ""
+    except (ValueError, OverflowError):
+        return ""

@@ -9,6 +9,7 @@ from shlex import quote
 from typing import Any
 
 from projects.commands.kept import Kept
+from projects.commands.services.docker import FIND as FIND_DOCKER
 from projects.commands.services.kind import LINE, Where, acting, ask_keeper, first_words, refused, words
 from projects.commands.services.kinds import KINDS, check_name
 from projects.commands.services.pm2 import FIND, PICK
@@ -69,7 +70,7 @@ def question(run_as: str = "") -> str:
         "user": units(" --user"),
         "supervisor": "command -v supervisorctl >/dev/null && {\n" + ask_keeper("$sudo supervisorctl status") + "}\n",
         "pm2": f'{FIND}\n[ -z "$node" ] || pm2 jlist 2>/dev/null | node -e {quote(PICK)} 2>&1\n',
-        "docker": "docker=$(command -v docker || command -v podman) && {\n" + ask_keeper(docker) + "}\n",
+        "docker": FIND_DOCKER + '[ ! -x "$docker" ] || {\n' + ask_keeper(docker) + "}\n",
         "port": listeners(0),
     }
     return "".join(f"echo PART {name}\n{acting(where, f'{text}:')}" for name, text in parts.items())

@@ -1,6 +1,6 @@
 """All kinds of services by the names that projects give them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from django.utils.translation import gettext as _
@@ -47,7 +47,9 @@ def check_name(kind: str, name: str) -> None:
         found.check(name)
 
 
-def restarts_itself(kind: str, name: str) -> bool:
-    """Whether a service of this kind has a restart of its own."""
-    found = kind_of(kind, name)
-    return found is not None and found.restarts
+def restart_command(services: Iterable[tuple[str, str]], *, reloads: bool) -> str:
+    """How services, each by kind and name, are restarted by their kinds; empty where one of them cannot be."""
+    kinds = [(kind_of(kind, name), name) for kind, name in services]
+    if not all(kind is not None and kind.restarts for kind, _name in kinds):
+        return ""
+    return " && ".join(kind.command(name, reloads=reloads) for kind, name in kinds if kind is not None)
