@@ -145,7 +145,8 @@ class World:
     def main_of(self, answer: str, processes: dict[int, Process]) -> Process | None:
         """The service's first process, given one that has answered; None where it has ended, or has no process."""
         inner = int(answer.split()[0])
-        found = [process for process in processes.values() if process.inner == inner]
+        others = self.beside()
+        found = [process for process in processes.values() if process.inner == inner and process.pid not in others]
         if not found:
             return None
         process = max(found, key=lambda process: process.pid != process.inner)  # in a container, where there is one
@@ -160,12 +161,17 @@ class World:
         """Ask for a while, or until the ``versions`` that have answered are enough."""
         deadline = time.monotonic() + seconds
         answers: list[str] = []
+        lives: set[tuple[int, int]] = set()
         while time.monotonic() < deadline and not until({answer.split()[1] for answer in answers if answer}):
             answers.append(self.answer())
+            if answers[-1].startswith("1 "):  # each life in a container calls itself so
+                main = self.main_of(answers[-1], self.machine.processes())
+                lives |= {main.key} if main is not None else set()
             time.sleep(0.03)
         processes = self.machine.processes()
         asked = {answer for answer in answers if answer and not answer.startswith("0 ")}  # some have no process
-        return Truth(answers, processes, {answer: self.main_of(answer, processes) for answer in asked})
+        ended = bool(lives - {process.key for process in processes.values()})
+        return Truth(answers, processes, {answer: self.main_of(answer, processes) for answer in asked}, ended=ended)
 
     def ran(self) -> int:
         """How often the script was run."""
@@ -185,11 +191,13 @@ class World:
 class Truth:
     """What was seen on the server itself: who answers, and everything that runs."""
 
-    def __init__(self, answers: list[str], processes: dict[int, Process], mains: dict[str, Process | None]) -> None:
+    def __init__(
+        self, answers: list[str], processes: dict[int, Process], mains: dict[str, Process | None], *, ended: bool
+    ) -> None:
         self.answers = answers
         self.processes = processes
         self.mains = [main for main in mains.values() if main is not None]
-        self.some_ended = None in mains.values()
+        self.some_ended = ended or None in mains.values()
 
     @property
     def versions(self) -> set[str]:
