@@ -1,6 +1,7 @@
 """Projects with several services, with a script that they keep, and with none at all."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,18 @@ from people.entries import Entry
 from projects.commands.proof import Proof
 from projects.models import Project, Service
 from servers.models import ServerGroup
-from tests.factories import make_deployment, make_group, make_member, make_project, make_server, make_user
-from tests.parts.programs import command_line, kill_all
+from tests.factories import (
+    make_credential,
+    make_deployment,
+    make_group,
+    make_member,
+    make_project,
+    make_server,
+    make_user,
+)
+from tests.parts.account import Account, can_be_made
+from tests.parts.programs import command_line, kill_all, program, wait_until
+from tests.proofs.services import SUPERVISOR
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -97,7 +108,8 @@ def test_several_services_are_watched_at_the_same_time(place, group):
     project = two(place, start(place, WEB) + start(place, WORKER), watch_for=4)
     target = restarted(project, group)
     assert target.status == "success"
-    assert target.finished_at and target.begun_at
+    assert target.finished_at
+    assert target.begun_at
     assert (target.finished_at - target.begun_at).total_seconds() < 7.5
 
 
@@ -263,3 +275,45 @@ def test_the_guided_form_finds_out_and_needs_no_script_where_the_kind_restarts_i
     assert "This field is required" in refused.content.decode()
     client.post(reverse("project_add"), typed | {"service_kind": "systemd", "service_name": "shop.service"})
     assert Project.objects.get().own_restart == "systemctl restart shop.service"
+
+
+# --- the way back, and who may ask --------------------------------------------------------------------
+
+
+def test_a_rollback_proves_every_service_again(place, sshd, group, git_repo):
+    git_repo.commit({"VERSION": "1"})
+    text = start(place, WEB) + f'[ "$(cat VERSION)" = 2 ] || {{\n{start(place, WORKER)}}}\n'
+    project = two(place, text, git_url=git_repo.url, deploy_path=f"{place}/shop", auto_rollback=True)
+    first = make_deployment(project, group)
+    assert carry_out(first.pk)
+    git_repo.commit({"VERSION": "2"})
+    second = make_deployment(project, group)
+    assert carry_out(second.pk)
+    assert first.targets.get().status == "success"
+    target = second.targets.get()
+    assert (target.status, target.release_after) == ("rolled_back", first.targets.get().release_after)
+    assert [it.verdict for it in Proof.from_json(target.proof).each] == ["replaced", "replaced"]
+    assert target.error.startswith(f"{place}/{WORKER}.pid: ")
+
+
+@pytest.mark.skipif(not can_be_made(), reason="only root can keep others from its supervisor")
+def test_a_login_that_supervisor_refuses_is_told_the_line_that_lets_it(sshd):
+    account = Account(sshd)
+    file, here = sshd.folder / "s.conf", {"folder": sshd.folder}
+    file.write_text(SUPERVISOR.format(**here) + "[program:shop]\ncommand=sleep 7000\n")
+    daemon = subprocess.Popen([program("supervisord", "supervisor", "/usr/bin"), "-n", "-c", file])
+    try:
+        wait_until((sshd.folder / "supervisor.sock").exists, "supervisor")
+        (sshd.folder / "supervisor.sock").chmod(0o700)
+        server = make_server(sshd, credential=make_credential(sshd, username=account.name))
+        group = make_group(server)
+        values = {"service_kind": "supervisor", "service_name": f"-c {file} shop"}
+        project = make_project(deploy_path="", deploy_script_path="", **values)
+        deployment = make_deployment(project, group, deployment_type="restart_only")
+        assert carry_out(deployment.pk)
+        line = f"{account.name} ALL=(root) NOPASSWD: /usr/bin/supervisorctl"
+        assert line in deployment.targets.get().error
+    finally:
+        daemon.terminate()
+        daemon.wait()
+        account.close()
