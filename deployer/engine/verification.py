@@ -68,7 +68,7 @@ class Verification:
         if gone and self._was_there():
             words = _("Nothing matched “%s” before, although it was deployed here: it is watched for longer.")
             for question in gone:
-                self.voice.warn(words % question.name)
+                self.voice.warn(words % question.title)
             seconds = max(seconds, UNSEEN_BEFORE)
         if named and seconds > WORTH_SAYING:
             self.voice.say(_("Once it is replaced, it is watched for %d s.") % seconds)

@@ -170,7 +170,7 @@ def _processes(server: Server, question: Question, service: Found) -> list[Findi
         return []  # that is a finding of its own
     if not question.name:
         return [Finding(Level.WARNING, unknown_process(), server=server.name)]
-    words = {"name": question.name, "processes": listed(chosen.after) or _("no process")}
+    words = {"name": question.title, "processes": listed(chosen.after) or _("no process")}
     told = [
         Finding(
             Level.INFO if chosen.after else Level.WARNING,

@@ -70,6 +70,15 @@ class Question:
         return KINDS.get(self.kind)
 
     @property
+    def title(self) -> str:
+        """What it is called in sentences."""
+        return self.keeper.title(self.name) if self.keeper is not None else self.name
+
+    def labelled(self) -> Self:
+        """The same, of a service that is not the main one."""
+        return replace(self, label=self.title)
+
+    @property
     def where(self) -> Where:
         """Where it is, for its keeper."""
         return Where(self.folder, self.run_as)
@@ -104,7 +113,7 @@ class Inquiry:
         """That of a plan."""
         main = main_question(plan, mask or Masker(plan.secrets()))
         others = (
-            replace(main, kind=found_by(it.kind, it.name), name=it.name, named=True, number=number, label=it.name)
+            replace(main, kind=found_by(it.kind, it.name), name=it.name, named=True, number=number).labelled()
             for number, it in enumerate(plan.services, start=1)
         )
         return cls((main, *others))
@@ -385,7 +394,7 @@ class Watched:
             before=judgement.before,
             after=judgement.after,
             verdict=verdict,
-            name=self.question.masked(self.question.name),
+            name=self.question.masked(self.question.title),
             reloads=self.question.reloads,
             ended=tuple(it for it in self.started.values() if not found.has(it))[:CHANGES],
             others=judgement.others,

@@ -199,7 +199,7 @@ def test_two_projects_without_a_path_do_not_wait_for_one_another_on_a_machine(pl
         (
             "supervisor",
             "-c /nowhere/s.conf shop",
-            "The program -c /nowhere/s.conf shop of supervisor cannot be asked for",
+            "The program shop of supervisor cannot be asked for",
         ),
         ("pm2", "shop", "The app shop of pm2 cannot be asked for: no pm2 of this user is running."),
     ],

@@ -22,8 +22,9 @@ from tests.proofs.cells import (
 REAL, OWN, NONE = "a real restart", "a restart of its own", "no restart"
 STAYS, DIES, LOOPS = "the old one stays and serves", "the new one dies after 3 s", "a crash loop faster than a second"
 DRAINS, EXECS, BROKEN = "a graceful drain of 25 s", "an exec in place", "a reload with a broken configuration"
+AT_ONCE = "the new one dies at its start"
 TWIN, SECOND = "a twin with a similar name was restarted", "a second application of the same program"
-EVENTS = (REAL, OWN, NONE, STAYS, DIES, LOOPS, DRAINS, EXECS, BROKEN, TWIN, SECOND)
+EVENTS = (REAL, OWN, NONE, STAYS, AT_ONCE, DIES, LOOPS, DRAINS, EXECS, BROKEN, TWIN, SECOND)
 
 #: What is right, whatever the kind; a row may say otherwise.
 RIGHT: Mapping[str, Mapping[str, Any]] = {
@@ -31,6 +32,7 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
     OWN: {"serves": NEW, "verdict": REPLACED, "by": "own", "does": ""},
     NONE: {"serves": OLD, "verdict": UNCHANGED, "does": ""},
     STAYS: {"serves": OLD, "verdict": UNCHANGED},
+    AT_ONCE: {"serves": NOBODY, "verdict": ENDING, "code": "broken", "shows": "this version is broken"},
     DIES: {"serves": FLAPPING, "verdict": ENDING, "code": "v2:3", "watch_for": 8},
     LOOPS: {"serves": FLAPPING, "verdict": CRASH_LOOPING, "code": "v2:0.3", "watch_for": 8},
     DRAINS: {"serves": NEW, "verdict": REPLACED, "drains": 25},
@@ -68,6 +70,7 @@ _BY_TEXT = {"does": _AGAIN, "by": "text"}
 _OF_A_PROCESS: dict[str, dict[str, Any]] = {
     OWN: _BY_TEXT,  # a process has none: the project keeps the script
     STAYS: {"does": "start"},
+    AT_ONCE: {"shows": ""},  # its log is where its script puts it
     DIES: _ENDS,
     LOOPS: {"begin": "keep", "does": "stop-keeping keep"},
     DRAINS: {"does": "begin-to-stop start"},

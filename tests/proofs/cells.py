@@ -61,6 +61,8 @@ class Cell:
     drains: int = 0
     #: What it is called in the table of services.
     row: str = ""
+    #: What the evidence of its failure must show.
+    shows: str = ""
 
     def __str__(self) -> str:
         found_by = f"{self.kind} {self.name}".strip() or self.check
@@ -421,6 +423,8 @@ def _compare(
         complain(f"“pid 0” in: {outcome.sentence}")
     if "workers are new" in outcome.sentence and outcome.truth != Serves.SAME:
         complain(f"its workers are said to be new: {outcome.sentence}")
+    if cell.shows not in target.evidence:
+        complain(f"the evidence does not show “{cell.shows}”: {target.evidence[-500:]}")
     _compare_names(cell, proof, before, after, others, outcome)
     if verdict == UNKNOWN == cell.verdict:
         warnings = deployment.log_lines.filter(level="warning").values_list("content", flat=True)

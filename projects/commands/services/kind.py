@@ -48,6 +48,10 @@ class Kind(ABC):
     def check(self, name: str) -> None:
         """Raise a `ValueError` that says why, where no service of this kind is called so."""
 
+    def title(self, name: str) -> str:
+        """What it is called in sentences."""
+        return name
+
     @abstractmethod
     def ask(self, name: str, where: Where) -> str:
         """Print what `read` wants."""

@@ -44,16 +44,19 @@ class Supervisor(Kind):
                 _("A program of supervisor has a name like shop, group:shop or group:*; “-c FILE ” may stand in front.")
             )
 
+    def title(self, name: str) -> str:
+        return name.rpartition(" ")[2]
+
     def ask(self, name: str, where: Where) -> str:
         return acting(where, ask_keeper(f"$sudo {_control(name)} status {_program(name)}"))
 
     def read(self, name: str, lines: Sequence[str], survey: Survey) -> Kept:
-        who, rows = refused(lines), [*_rows(lines)]
+        who, rows, title = refused(lines), [*_rows(lines)], self.title(name)
         if not rows:
             said = first_words(lines)
             is_missing = "ERROR (no such" in said
             return Kept(
-                name,
+                title,
                 NOT_FOUND if is_missing else said or "silent",
                 is_known=False,
                 problem="" if is_missing else said or _("supervisorctl says nothing"),
@@ -62,7 +65,7 @@ class Supervisor(Kind):
         down = [(state, told) for _name, state, told in rows if state != "RUNNING"]
         state, told = down[0] if down else ("RUNNING", "")
         return Kept(
-            name,
+            title,
             f"{state} ({words(told)})" if down and told else state,
             is_up=not down,
             is_looping=any(state == "BACKOFF" for state, _told in down),
@@ -82,7 +85,7 @@ done
 
     def missing(self, name: str) -> Told:
         return Told(
-            _("There is no program %s in supervisor") % name,
+            _("There is no program %s in supervisor") % self.title(name),
             "",
             _("Correct its name (supervisorctl status lists all), or add it and run “supervisorctl update”."),
         )

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from projects.commands.kept import NOT_FOUND, Kept
 from projects.commands.processes import Survey
-from projects.commands.services.kind import LINE, LINES, Kind, Told, Where, number, sudoers
+from projects.commands.services.kind import LINE, LINES, Kind, Told, Where, acting, number, sudoers
 from servers.sentences import storable
 from servers.shell import as_user
 
@@ -109,12 +109,19 @@ class Systemd(Kind):
 
     def evidence(self, name: str, where: Where) -> str:
         unit = quote(name)
-        return f"""own=
-case $(systemctl show -p LoadState -- {unit} 2>/dev/null) in *loaded*) ;; *) own=--user ;; esac
-export XDG_RUNTIME_DIR="${{XDG_RUNTIME_DIR:-/run/user/$(id -u)}}"
-echo '== '{unit}
-systemctl $own status --no-pager -l -n 0 -- {unit} 2>&1 | head -n 20
-journalctl $own --no-pager -n 30 -u {unit} 2>&1 | tail -c {_JOURNAL}
+
+        def shown(user: str, option: str) -> str:
+            return f"""systemctl{user} status --no-pager -l -n 0 -- {unit} 2>&1 | head -n 20
+journalctl --no-pager -n 30 {option} {unit} 2>&1 | tail -c {_JOURNAL}
+"""
+
+        return f"""echo '== '{unit}
+case $(systemctl show -p LoadState -- {unit} 2>/dev/null) in
+*loaded*)
+{shown("", "-u")};;
+*)
+{acting(where, shown(" --user", "--user-unit"))};;
+esac
 """
 
     def missing(self, name: str) -> Told:
