@@ -97,9 +97,9 @@ done
     def unasked(self, kept: Kept) -> Told:
         what = _("The container %s cannot be asked for") % kept.name
         if kept.refused:
-            remedy = _("Add the user to the group: usermod -aG docker %s. Or allow it in sudoers: %s")
-            line = sudoers(kept.refused, "/usr/bin/docker")
-            return Told(what, _("docker does not let %s ask") % kept.refused, remedy % (kept.refused, line))
+            told = {"user": kept.refused, "line": sudoers(kept.refused, "/usr/bin/docker")}
+            remedy = _("Add the user to the group (usermod -aG docker %(user)s), or allow it in sudoers: %(line)s")
+            return Told(what, _("docker does not let %s ask") % kept.refused, remedy % told)
         return Told(what, kept.problem, _("Install and start docker or podman."))
 
     def restart(self, name: str, where: Where, *, reloads: bool) -> str:
