@@ -100,20 +100,25 @@ class Location:
 
     ``log_path`` and, in a restart-only deployment, ``deploy_path`` may be empty. Where no ``script`` on the server
     restarts the application, ``text`` does: the script that the project keeps, or the restart of its kind of service.
-    ``label`` is what is told of either, ``service`` what is restarted.
+    ``does`` is how that is told, ``service`` what is restarted.
     """
 
     deploy_path: str
     script: str
     log_path: str
     text: str = ""
-    label: str = ""
+    does: str = ""
     service: str = ""
 
     @property
     def script_is_in_release(self) -> bool:
         """Whether each release brings the script."""
         return bool(self.script) and self.script.startswith(f"{self.deploy_path}/current/")
+
+    @property
+    def label(self) -> str:
+        """What restarts it, as it is told."""
+        return self.script or self.does
 
     @property
     def place(self) -> str:
@@ -252,7 +257,7 @@ class Plan:
         log_path = service.at_home(self.log_path, home)
         if script := self.script_for(deployment_type):
             script = service.at_home(service.script_path(script, deploy_path), home)
-            return Location(deploy_path, script, log_path, label=script)
+            return Location(deploy_path, script, log_path)
         if self.restart_script:
             return Location(deploy_path, "", log_path, self.restart_script, "restart_script", self.main_service)
         text, label = self._own_restart(deploy_path)

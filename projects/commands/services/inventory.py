@@ -107,7 +107,8 @@ def _problem(kind: str, lines: Sequence[str]) -> str:
     if user := refused(lines):
         told = KINDS[kind].unasked(Kept(kind, refused=user))
         return sentences(told.why, told.remedy)
-    return said if re.search(r"^error|no such file|refused|cannot connect|permission", said, re.IGNORECASE) else ""
+    # One that is not running has no services: that is nothing to worry about.
+    return said if re.search(r"^error|permission", said, re.IGNORECASE) else ""
 
 
 def _units(lines: Sequence[str]) -> Iterator[Offered]:
