@@ -10,6 +10,8 @@ from django.core.exceptions import ValidationError
 from django.test import Client
 from django.urls import reverse
 
+from deployer.declaring.reading import DeclarationError, DeclarationFile
+from deployer.declaring.writing import apply
 from deployer.engine.routines import carry_out
 from deployer.gates.digest import Content
 from deployer.launching.asked import LaunchRequest
@@ -317,3 +319,35 @@ def test_a_login_that_supervisor_refuses_is_told_the_line_that_lets_it(sshd):
         daemon.terminate()
         daemon.wait()
         account.close()
+
+
+def declared(services: str) -> list[str]:
+    text = f"projects: [{{name: shop, environment: production, services: {services}}}]"
+    return [str(it) for it in apply([DeclarationFile("a.yaml", text.encode(), Path())])]
+
+
+def test_the_order_of_services_is_that_of_the_file():
+    declared("[{kind: systemd, name: a}, {kind: pm2, name: b}]")
+    project = Project.objects.get()
+    assert declared("[{kind: systemd, name: a}, {kind: pm2, name: b}]") == []
+    (said,) = declared("[{kind: pm2, name: b}, {kind: systemd, name: a}]")
+    assert "position" in said
+    assert project.all_services()[1:] == [("pm2", "b"), ("systemd", "a")]
+    declared("[]")
+    assert not project.services.exists()
+
+
+@pytest.mark.parametrize(
+    ("services", "said"),
+    [
+        ("[{kind: port, name: http}]", "A port is a number"),
+        ("[{kind: upstart, name: a}]", "expected one of process, port"),
+        ("[{kind: pm2, name: a}, {kind: pm2, name: a}]", "the same service is already declared"),
+        ("[{kind: pm2}]", "required, but missing"),
+    ],
+)
+def test_a_file_with_a_service_that_cannot_be_is_refused_with_its_place(services, said):
+    with pytest.raises(DeclarationError) as error:
+        declared(services)
+    assert said in str(error.value)
+    assert "projects[0].services[" in str(error.value)
