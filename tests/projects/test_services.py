@@ -58,7 +58,7 @@ def test_a_supervisor_that_refuses_is_told_with_the_line_of_sudoers():
     found = kept("supervisor", "REFUSED deploy", "error: <class 'PermissionError'>, [Errno 13] Permission denied: file")
     assert (found.is_known, found.refused) == (False, "deploy")
     told = KINDS["supervisor"].unasked(found)
-    assert told.remedy == "Allow it in sudoers: deploy ALL=(root) NOPASSWD: /usr/bin/supervisorctl"
+    assert told.remedy == "Allow it in sudoers: “deploy ALL=(root) NOPASSWD: /usr/bin/supervisorctl”"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ done
         what = _("The container %s cannot be asked for") % kept.name
         if kept.refused:
             told = {"user": kept.refused, "line": sudoers(kept.refused, "/usr/bin/docker")}
-            remedy = _("Add the user to the group (usermod -aG docker %(user)s), or allow it in sudoers: %(line)s")
+            remedy = _("Add the user to the group (usermod -aG docker %(user)s), or allow it in sudoers: “%(line)s”")
             return Told(what, _("docker does not let %s ask") % kept.refused, remedy % told)
         return Told(what, kept.problem, _("Install and start docker or podman."))
 

@@ -60,7 +60,7 @@ class Port(Kind):
             return Told(
                 what,
                 _("the server does not show it to %s") % kept.refused,
-                _("Set run_as to the user that the application runs as, or allow it in sudoers: %s") % line,
+                _("Set run_as to the user that the application runs as, or allow it in sudoers: “%s”") % line,
             )
         return Told(what, kept.problem)
 

@@ -96,7 +96,7 @@ done
             return Told(
                 what,
                 _("supervisor does not let %s ask") % kept.refused,
-                _("Allow it in sudoers: %s") % sudoers(kept.refused, "/usr/bin/supervisorctl"),
+                _("Allow it in sudoers: “%s”") % sudoers(kept.refused, "/usr/bin/supervisorctl"),
             )
         return Told(what, kept.problem, _("Start supervisor, or name its file: “-c FILE NAME”."))
 

@@ -128,7 +128,7 @@ esac
         return Told(
             _("There is no unit %s on the server") % name,
             _("neither of the system nor of the user that the script runs as"),
-            _("Correct the name in the health check, or install the unit."),
+            _("Correct its name in the project, or install the unit."),
         )
 
     def unasked(self, kept: Kept) -> Told:
@@ -161,7 +161,7 @@ esac"""
         return Told(
             _("%s would be refused") % command,
             _("%s may not do so without a password") % user,
-            _("Allow it in sudoers: %s") % sudoers(user, f"/usr/bin/{command}"),
+            _("Allow it in sudoers: “%s”") % sudoers(user, f"/usr/bin/{command}"),
         )
 
 
