@@ -61,7 +61,7 @@ def test_the_page_of_a_project_finds_out_and_takes_another_service(
     project.server_groups.add(group)
     log_in(make_user())
     page.goto(reverse("project", args=[project.pk]))
-    page.get_by_role("button", name="which services there are").click()
+    page.get_by_role("button", name="Find out which services it has").click()
     page.get_by_role("button", name=f"Another service: {listener}").click()
     expect(page.locator("#services")).to_contain_text(listener)
     assert project.all_services() == [("systemd", "shop.service"), ("port", listener)]
