@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test faults proofs security bench lint format messages
+.PHONY: help run demo test faults proofs services security bench lint format messages
 .SILENT:
 
 PYTHON := .venv/bin/python
@@ -25,7 +25,7 @@ demo: .venv/.run ## two real deployments on three SSH servers of its own; ONCE=1
 
 # A second time, on PostgreSQL, runs only what uses the database, and no browser: it sees the pages that other tests read.
 test: .venv/.dev .venv-proofs/.installed ## the checks, all tests on SQLite, then on PostgreSQL those that use the database
-	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo nginx nodejs bubblewrap git-lfs
+	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo nginx nodejs supervisor bubblewrap git-lfs
 	.ci/checks
 	echo "--- tests on SQLite"
 	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal
@@ -40,6 +40,10 @@ faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SE
 proofs: .venv/.dev .venv-proofs/.installed ## what is said of every kind of service, as a table; ONLY=text takes some rows
 	.ci/need git openssh-server openssh-client $(SERVICES) || echo "The table says which rows this leaves out."
 	$(PYTHON) -m tests.proofs $(if $(ONLY),--only "$(ONLY)")
+
+services: .venv/.dev .venv-proofs/.installed ## each kind of service, and what happens to it, as a table; ONLY=text takes some rows
+	.ci/need git openssh-server openssh-client $(SERVICES) || echo "The table says which rows this leaves out."
+	$(PYTHON) -m tests.proofs --kinds $(if $(ONLY),--only "$(ONLY)")
 
 security: .venv/.dev ## attacks by builds, packages, servers, strangers and users, as a table; ONLY=text takes some rows
 	.ci/need git openssh-server openssh-client bubblewrap

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from projects.commands import expectation, service
 from projects.commands.expectation import Live
+from projects.commands.services.kind import Kind, Where
+from projects.commands.services.kinds import PROCESS, kind_of, restart_command
 from projects.models import HealthCheck, Project, Variable
 from projects.validators import shared_path_list
 from servers.models import ServerGroup
@@ -60,6 +62,14 @@ class PlannedVariable:
     scope: str
 
 
+@dataclass(frozen=True)
+class PlannedService:
+    """A service besides the main one as it stood at launch; see `projects.models.Service`."""
+
+    kind: str
+    name: str
+
+
 def members_of(groups: Sequence[ServerGroup]) -> dict[str, list[int]]:
     """The ids of the servers of each group, by its name, asked in one query."""
     rows = ServerGroup.servers.through.objects.filter(servergroup__in=groups).order_by("server__name")
@@ -88,17 +98,32 @@ def parts_of(groups: Mapping[str, Collection[int]], servers: Collection[int]) ->
 class Location:
     """Where a plan is carried out on one server: absolute paths, the login's home filled in.
 
-    ``log_path`` and, in a restart-only deployment, ``deploy_path`` may be empty.
+    ``log_path`` and, in a restart-only deployment, ``deploy_path`` may be empty. Where no ``script`` on the server
+    restarts the application, ``text`` does: the script that the project keeps, or the restart of its kind of service.
+    ``does`` is how that is told, ``service`` what is restarted.
     """
 
     deploy_path: str
     script: str
     log_path: str
+    text: str = ""
+    does: str = ""
+    service: str = ""
 
     @property
     def script_is_in_release(self) -> bool:
         """Whether each release brings the script."""
-        return self.script.startswith(f"{self.deploy_path}/current/")
+        return bool(self.script) and self.script.startswith(f"{self.deploy_path}/current/")
+
+    @property
+    def label(self) -> str:
+        """What restarts it, as it is told."""
+        return self.script or self.does
+
+    @property
+    def place(self) -> str:
+        """What only one deployment at a time works on."""
+        return self.deploy_path or self.script or self.service
 
 
 @dataclass(frozen=True)
@@ -140,17 +165,22 @@ class Plan:
     submodules: bool = False
     lfs: bool = False
     keeps_database_files: bool = False
+    service_kind: str = PROCESS
+    service_name: str = ""
+    services: tuple[PlannedService, ...] = ()
+    restart_script: str = ""
     # The commit that the branch led to, where the launch had to wait: no project has it.
     commit: str = ""
 
     @classmethod
     def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":
         """The plan of a launch."""
-        own = {"groups", "health_checks", "variables", "commit"}
+        own = {"groups", "health_checks", "services", "variables", "commit"}
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
             groups=members_of(groups),
             health_checks=tuple(Check.of(check) for check in project.health_checks.all()),
+            services=tuple(PlannedService(row.kind, row.name) for row in project.services.all()),
             variables=tuple(
                 PlannedVariable(row.name, row.value, row.is_secret, row.scope) for row in project.variables.all()
             ),
@@ -167,6 +197,7 @@ class Plan:
             **data
             | {
                 "health_checks": tuple(Check(**row) for row in data["health_checks"]),
+                "services": tuple(PlannedService(**row) for row in data.get("services", ())),
                 "variables": tuple(PlannedVariable(**row) for row in data["variables"]),
             }
         )
@@ -187,13 +218,54 @@ class Plan:
         return [row.value for row in self.variables if row.is_secret]
 
     def script_for(self, deployment_type: str) -> str:
-        """The script that restarts the application in this type of deployment, as the project names it."""
+        """The script that restarts the application in this type of deployment, as the project names it.
+
+        Empty where none does that lies on the servers.
+        """
         if deployment_type == "restart_only" and self.restart_only_script_path:
             return self.restart_only_script_path
         return self.deploy_script_path
 
+    def restarts_by_kind(self, deployment_type: str) -> bool:
+        """Whether the services are restarted by their kinds: there is no script, neither on the servers nor here."""
+        return not self.script_for(deployment_type) and not self.restart_script
+
+    @property
+    def all_services(self) -> tuple[PlannedService, ...]:
+        """The main service and the others."""
+        return (PlannedService(self.service_kind, self.service_name), *self.services)
+
+    @property
+    def keepers(self) -> list[tuple[Kind, str]]:
+        """Of each service that has a keeper what can be asked of it, and its name; the main one first."""
+        found = ((kind_of(it.kind, it.name), it.name) for it in self.all_services)
+        return [(kind, name) for kind, name in found if kind is not None]
+
+    @property
+    def where(self) -> Where:
+        """Where the services are."""
+        return Where(self.deploy_path.rstrip("/"), self.run_as)
+
+    @property
+    def main_service(self) -> str:
+        """What is restarted, where no path says where it lies."""
+        return f"{self.service_kind} {self.service_name or self.process_name or self.name}"
+
     def on(self, home: str, deployment_type: str) -> Location:
         """The paths of this type of deployment on a server whose login has this ``home``."""
         deploy_path = service.at_home(self.deploy_path, home).rstrip("/")
-        script = service.script_path(self.script_for(deployment_type), deploy_path)
-        return Location(deploy_path, service.at_home(script, home), service.at_home(self.log_path, home))
+        log_path = service.at_home(self.log_path, home)
+        if script := self.script_for(deployment_type):
+            script = service.at_home(service.script_path(script, deploy_path), home)
+            return Location(deploy_path, script, log_path)
+        if self.restart_script:
+            return Location(deploy_path, "", log_path, self.restart_script, "restart_script", self.main_service)
+        text, label = self._own_restart(deploy_path)
+        return Location(deploy_path, "", log_path, text, label, self.main_service)
+
+    def _own_restart(self, deploy_path: str) -> tuple[str, str]:
+        """The restarts of the kinds of all services, one after the other until one fails, and how that is told."""
+        where = Where(deploy_path, self.run_as)
+        texts = [kind.restart(name, where, reloads=self.script_reloads) for kind, name in self.keepers]
+        label = restart_command([(it.kind, it.name) for it in self.all_services], reloads=self.script_reloads)
+        return " &&\n".join(f"(\n{text})" for text in texts), label

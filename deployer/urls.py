@@ -26,6 +26,7 @@ from deployer.web import (
     record,
     releases,
     servers,
+    services,
 )
 from people.access import superusers_only
 
@@ -94,6 +95,7 @@ urlpatterns = [
     path("projects/<int:pk>/", projects.project, name="project"),
     path("projects/add/", new_project.project_add, name="project_add"),
     path("projects/add/look/", new_project.project_add_look, name="project_add_look"),
+    path("projects/add/find/", new_project.project_add_find, name="project_add_find"),
     path("projects/<int:pk>/launch/", launch.launch_form, name="launch"),
     path("projects/<int:pk>/check/", launch.launch_check, name="launch_check"),
     path("projects/<int:pk>/board/", board.project_board, name="project_board"),
@@ -110,6 +112,8 @@ urlpatterns = [
     path("projects/<int:pk>/delete/", archiving.project_delete, name="project_delete"),
     path("projects/<int:pk>/yaml/", projects.project_yaml, name="project_yaml"),
     path("projects/<int:pk>/checks/<int:check>/try/", projects.project_try, name="project_try"),
+    path("projects/<int:pk>/services/find/", services.project_find, name="project_find"),
+    path("projects/<int:pk>/services/take/", services.project_take, name="project_take"),
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
     path("projects/<int:pk>/releases/<int:release>/mark/", gates.release_mark, name="release_mark"),
     path("projects/", include("projects.urls")),

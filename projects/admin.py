@@ -1,4 +1,4 @@
-"""The admin of projects, with their health checks and variables."""
+"""The admin of projects, with their services, health checks and variables."""
 
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from people.recorded_forms import RecordedRows
 from people.rights import may
 from people.roles import Action
 from projects.forms import SECTIONS, BoundProjectForm, VariableForm
-from projects.models import HealthCheck, Project, Variable
+from projects.models import HealthCheck, Project, Service, Variable
 
 _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
 
@@ -29,6 +29,14 @@ class HealthCheckInline(Guarded[HealthCheck], admin.TabularInline[HealthCheck, P
 
     model = HealthCheck
     formset = RecordedRows[HealthCheck, Project]
+    extra = 0
+
+
+class ServiceInline(Guarded[Service], admin.TabularInline[Service, Project]):
+    """The services that are proved besides the main one."""
+
+    model = Service
+    formset = RecordedRows[Service, Project]
     extra = 0
 
 
@@ -86,7 +94,7 @@ class ProjectAdmin(GuardedAdmin[Project], RecordedAdmin[Project]):
     search_fields = ("name", "description", "git_url", "deploy_path")
     autocomplete_fields = ("git_credential",)
     filter_horizontal = ("server_groups",)
-    inlines = (HealthCheckInline, VariableInline)
+    inlines = (ServiceInline, HealthCheckInline, VariableInline)
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "widget": _SCRIPT}}
     fieldsets = tuple((title, {"fields": names}) for title, names in SECTIONS)
 

@@ -1,4 +1,4 @@
-"""Forms of projects, their variables and health checks; the value of a secret goes in and never comes out."""
+"""Forms of projects, their services, variables and health checks; the value of a secret goes in and never comes out."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -16,12 +16,13 @@ from people.record import saving
 from people.recorded_forms import ComparedForm, RecordedRows
 from people.rights import Person, may
 from people.roles import Action, Place
-from projects.models import HealthCheck, Project, Variable
+from projects.commands.services.kinds import restart_command
+from projects.models import HealthCheck, Project, Service, Variable
 from servers.belonging import strange_groups
 from servers.forms import CredentialChoice
 from servers.models import Credential, Environment, ServerGroup
 
-Part = TypeVar("Part", HealthCheck, Variable)
+Part = TypeVar("Part", HealthCheck, Service, Variable)
 _SIZE = {"rows": 1, "cols": 40}
 
 
@@ -68,7 +69,7 @@ def _on_page(column: Any, **options: Any) -> forms.Field | None:
 
 
 #: What people read, and not programs.
-_PROSE = {"name", "description", "environment", "project_type", "git_credential", "kind", "scope"}
+_PROSE = {"name", "description", "environment", "project_type", "git_credential", "kind", "scope", "service_kind"}
 
 
 #: The headings of a project's form, here and in the admin, and the fields below each.
@@ -86,8 +87,11 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
             "deploy_path",
             "deploy_script_path",
             "restart_only_script_path",
+            "restart_script",
             "run_as",
             "shared_paths",
+            "service_kind",
+            "service_name",
             "process_name",
             "script_reloads",
             "watch_for",
@@ -227,7 +231,8 @@ class GuidedForm(ProjectForm):
             *StartForm.Meta.fields,
             *("project_type", "default_branch", "submodules", "lfs"),
             *("auto_install", "install_script", "build_script", "output_dir"),
-            *("deploy_path", "shared_paths", "deploy_script_path", "process_name", "watch_for"),
+            *("deploy_path", "shared_paths", "deploy_script_path", "restart_script"),
+            *("service_kind", "service_name", "process_name", "watch_for"),
         )
 
     check_url = forms.CharField(
@@ -245,9 +250,9 @@ class GuidedForm(ProjectForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["deploy_script_path"].required = True  # nothing can be launched without it
         self.fields["deploy_path"].required = bool(self["git_url"].value())
-        self.fields["watch_for"].required = False  # the model has a default
+        for name in ("watch_for", "service_kind"):
+            self.fields[name].required = False  # the model has a default
         self.check: HealthCheck | None = None
         for name in ("check_url", "names_release"):
             dress(self.fields[name], mono=True)
@@ -264,6 +269,11 @@ class GuidedForm(ProjectForm):
                 self.add_error("check_url", error.messages)
         elif named:
             self.add_error("check_url", _("Enter the address that names the release."))
+        service = (cleaned.get("service_kind") or Project.ServiceKind.PROCESS, cleaned.get("service_name") or "")
+        is_restarted = cleaned.get("deploy_script_path") or cleaned.get("restart_script")
+        if not is_restarted and not restart_command([service], reloads=False):
+            missing = self.fields["deploy_script_path"].error_messages["required"]  # nothing can be launched without it
+            self.add_error("deploy_script_path", missing)
         if named and not cleaned.get("deploy_path"):
             self.add_error("names_release", _("Without a deploy path there are no releases."))
         return cleaned
@@ -304,6 +314,15 @@ HealthChecks = inlineformset_factory(
     HealthCheck,
     formset=RowsFormSet,
     fields=_CHECK_FIELDS,
+    formfield_callback=_on_page,
+    extra=1,
+    can_delete_extra=False,
+)
+Services = inlineformset_factory(
+    Project,
+    Service,
+    formset=RowsFormSet,
+    fields=("kind", "name", "position"),
     formfield_callback=_on_page,
     extra=1,
     can_delete_extra=False,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.urls import reverse
 from django.utils.translation import gettext
@@ -17,6 +17,8 @@ from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.commands.expectation import placeholder_problem
 from projects.commands.health import check_target
+from projects.commands.services.kinds import check_name, restart_command
+from projects.commands.services.pidfile import is_pid_file
 from projects.validators import (
     git_endpoint,
     validate_batches,
@@ -82,6 +84,14 @@ class Project(models.Model):
         BACKEND = "backend", _("Backend")
         JAVA = "java", _("Java")
         OTHER = "other", _("Other")
+
+    class ServiceKind(models.TextChoices):
+        PROCESS = "process", _("Process")
+        PORT = "port", _("Port")
+        SYSTEMD = "systemd", _("systemd unit")
+        SUPERVISOR = "supervisor", _("supervisor program")
+        PM2 = "pm2", _("pm2 app")
+        DOCKER = "docker", _("Container")
 
     #: What a copy does not share with its original.
     _ITS_OWN: ClassVar = frozenset(
@@ -193,12 +203,41 @@ class Project(models.Model):
         validators=[PathValidator(relative_allowed=True)],
         help_text=_("Replaces the deploy script in restart-only deployments."),
     )
+    restart_script = models.TextField(
+        _("restart script"),
+        blank=True,
+        validators=[validate_no_nul, MaxLengthValidator(100_000)],
+        help_text=_(
+            "A script that is kept here instead of on the servers: bash runs it in {deploy path}/current, or in the "
+            "login's home. It counts where the project names no deploy script."
+        ),
+    )
     run_as = models.CharField(
         _("run as"),
         max_length=32,
         blank=True,
         validators=[validate_user_name],
         help_text=_("The user that the scripts run as on the servers, by “sudo -n”. Empty: the login's own user."),
+    )
+    service_kind = models.CharField(
+        _("kind of service"),
+        max_length=10,
+        choices=ServiceKind,
+        default=ServiceKind.PROCESS,
+        help_text=_(
+            "How the application is kept running: by that it is found, proved, and restarted where the project has no "
+            "script."
+        ),
+    )
+    service_name = models.CharField(
+        _("service name"),
+        max_length=200,
+        blank=True,
+        validators=[validate_one_line],
+        help_text=_(
+            "The unit, the program, the app, the container (or project/service of a compose file), the port; of a "
+            "process the words of its command line, or the path of its pid file."
+        ),
     )
     process_name = models.CharField(
         _("process name"),
@@ -394,15 +433,36 @@ class Project(models.Model):
                     raise ValidationError(
                         {field: _("A relative script path starts at {deploy path}/current: set the deploy path too.")}
                     )
+        check_service(self.service_kind, self.service_name, self.deploy_path, "service_name")
+
+    def can_restart(self, *, restart_only: bool) -> bool:
+        """Whether something restarts it: a script on its servers or here, or the kinds of all of its services."""
+        if self.deploy_script_path or self.restart_script or (restart_only and self.restart_only_script_path):
+            return True
+        return bool(self.own_restart)
+
+    @property
+    def own_restart(self) -> str:
+        """The command by which the kinds of its services restart them; empty where one of them has none."""
+        return restart_command(self.all_services(), reloads=self.script_reloads)
+
+    @property
+    def restart_text(self) -> str:
+        """What restarts it in a full deployment, in short: a path, the name of a field, or a command; else nothing."""
+        return self.deploy_script_path or ("restart_script" if self.restart_script else self.own_restart)
+
+    def all_services(self) -> list[tuple[str, str]]:
+        """Kind and name of its main service and of the others, in their order."""
+        return [(self.service_kind, self.service_name), *self.services.values_list("kind", "name")]
 
     def copy(self, name: str, environment: str) -> "Project":
-        """A new project with all the settings, health checks and variables of this one, secret values too."""
+        """A new project with all the settings, checks, services and variables of this one, secret values too."""
         columns = [field.attname for field in self._meta.concrete_fields if field.name not in self._ITS_OWN]
         with transaction.atomic():
             copy = Project(name=name, environment=environment, **{column: getattr(self, column) for column in columns})
             copy.save(binds=False)
             made: list[models.Model] = [copy]
-            for parts in (self.health_checks.all(), self.variables.all()):
+            for parts in (self.health_checks.all(), self.services.all(), self.variables.all()):
                 for part in parts:
                     part.pk, part.project, part._state.adding = None, copy, True
                     part.save()
@@ -410,6 +470,61 @@ class Project(models.Model):
             note = f"a copy of project {self} (#{self.pk})"
             record_all(actor(), [Event(Act.CREATED, it, {}, changes({}, snapshot(it))[1], note) for it in made])
         return copy
+
+
+def check_service(kind: str, name: str, deploy_path: str, field: str) -> None:
+    """Refuse, under ``field``, a ``name`` that no service of this ``kind`` has. Raises `ValidationError`."""
+    if kind not in Project.ServiceKind.values:
+        return  # that is said of the field itself
+    try:
+        check_name(kind, name)
+    except ValueError as error:
+        raise ValidationError({field: str(error)}) from error
+    is_relative = kind == Project.ServiceKind.PROCESS and is_pid_file(name) and not name.startswith(("/", "~/"))
+    if is_relative and not deploy_path:
+        raise ValidationError(
+            {field: _("A relative path of a pid file starts at {deploy path}/current: set the deploy path too.")}
+        )
+
+
+class Service(models.Model):
+    """A service of a project besides its main one, like a worker: it is proved as that one is."""
+
+    UNRECORDED: ClassVar = frozenset[str]()
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="services", verbose_name=_("project"))
+    kind = models.CharField(_("kind"), max_length=10, choices=Project.ServiceKind)
+    name = models.CharField(
+        _("name"),
+        max_length=200,
+        validators=[validate_one_line],
+        help_text=_("As for the main service; of a process, words of its command line or its pid file."),
+    )
+    position = models.PositiveIntegerField(_("position"), default=0)
+
+    class Meta:
+        ordering: ClassVar = ["position", "id"]
+        verbose_name = _("service")
+        verbose_name_plural = _("services")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["project", "kind", "name"],
+                name="service_once_in_a_project",
+                violation_error_message=_("The project has this service already."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.name}"
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its project."""
+        return self.project.places
+
+    def clean(self) -> None:
+        """The name must fit the kind."""
+        check_service(self.kind, self.name, self.project.deploy_path, "name")
 
 
 class HealthCheck(models.Model):

@@ -9,5 +9,6 @@ urlpatterns = [
     path("<int:pk>/edit/", views.project_edit, name="project_edit"),
     path("<int:pk>/copy/", views.project_copy, name="project_copy"),
     path("<int:pk>/variables/", views.project_variables, name="project_variables"),
+    path("<int:pk>/services/", views.project_services, name="project_services"),
     path("<int:pk>/health/", views.project_health, name="project_health"),
 ]

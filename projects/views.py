@@ -15,7 +15,7 @@ from pages.names import proposed
 from people.access import Request, find, members_only
 from people.rights import insist, reach
 from people.roles import EVERYWHERE, Action
-from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
+from projects.forms import CopyForm, HealthChecks, ProjectForm, Services, Variables
 from projects.guess.examples import example_script
 from projects.guess.proposal import Guess
 from projects.models import Project
@@ -41,7 +41,9 @@ def project_edit(request: Request, pk: int) -> HttpResponse:
 @members_only
 def project_copy(request: Request, pk: int) -> HttpResponse:
     """A new project with the settings, health checks and variables of this one; secrets are copied unseen."""
-    it = find(request.user, Project.objects.prefetch_related("variables", "health_checks"), Action.EDIT, pk=pk)
+    it = find(
+        request.user, Project.objects.prefetch_related("variables", "services", "health_checks"), Action.EDIT, pk=pk
+    )
     if not reach(request.user, Action.EDIT).holds_an_environment:
         insist(request.user, Action.EDIT, EVERYWHERE)  # there is no place for a copy
     form = CopyForm(request.POST or None, user=request.user)
@@ -65,6 +67,11 @@ def project_names(request: Request) -> HttpResponse:
 def project_variables(request: Request, pk: int) -> HttpResponseBase:
     """The variables of a project, to be edited; the value of a secret is never shown."""
     return _rows(request, pk, Variables, "variables")
+
+
+def project_services(request: Request, pk: int) -> HttpResponseBase:
+    """The services of a project besides its main one, to be edited."""
+    return _rows(request, pk, Services, "services")
 
 
 def project_health(request: Request, pk: int) -> HttpResponseBase:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from deployer.models import Approval, Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting, Target
 from people.models import ApiToken, Grant, Team, User
-from projects.models import HealthCheck, Project, Variable
+from projects.models import HealthCheck, Project, Service, Variable
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 
@@ -56,6 +56,7 @@ PAGES = {
     "project_edit": Page("project"),
     "project_copy": Page("project"),
     "project_variables": Page("project"),
+    "project_services": Page("project"),
     "project_health": Page("project"),
     "project_yaml": Page("project"),
     "project_archive": Page("project"),
@@ -153,6 +154,9 @@ NOT_PAGES = {
     "launch_fetch": "asks the repository",
     "project_look": "asks servers",
     "project_try": "asks a server",
+    "project_find": "asks a server",
+    "project_take": "is only sent to",
+    "project_add_find": "asks a server",
     "project_clear": "is only sent to",
     "project_add_look": "asks the repository",
     "playground_make": "is only sent to",
@@ -238,6 +242,7 @@ class World:
             count = project.variables.count()
             Variable.objects.create(project=project, name=f"NAME_{count}", value="x")
             HealthCheck.objects.create(project=project, kind="process", target=f"x{count}")
+            Service.objects.create(project=project, kind="systemd", name=f"x{count}", position=count)
             for each in self.group.servers.all():
                 Sighting.record(project, each, release="v1", processes=[])
         for status in ("success", "failed"):

@@ -96,7 +96,7 @@ ROOMS["projects"] = {
     "validators": set(),
     "models": {"commands", "validators"},
     "guess": {"commands", "models"},
-    "forms": {"models"},
+    "forms": {"commands", "models"},
     "shown": {"models"},
     "views": {"models", "forms", "guess"},
     "admin": {"models", "forms"},

@@ -97,6 +97,7 @@ DEPLOYMENT: dict[str, Any] = {
 class TargetShape(Schema):
     """One server of a deployment. ``proof`` is the evidence that its process was replaced.
 
+    Where the project has several services it is that of the main one, and those of the others are in its ``services``.
     ``error`` says what failed; ``reason`` also why a server that had succeeded was put back. ``is_over``: it has ended;
     it may still be rolled back until its deployment is over.
     """

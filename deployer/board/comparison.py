@@ -46,7 +46,8 @@ def differing_settings(older: Deployment, newer: Deployment) -> list[Setting]:
         return []
     before, after = (Plan.from_json(cast(dict[str, Any], it.plan)) for it in (older, newer))
     mask = Masker([*before.secrets(), *after.secrets()])
-    compared = {field.name for field in fields(Plan)} - {"groups", "health_checks", "variables", "git_credential_id"}
+    compared = {field.name for field in fields(Plan)} - {"groups", "services", "health_checks", "variables"}
+    compared -= {"git_credential_id"}
     plain = [
         Setting(_label(name), _said(getattr(before, name)), _said(getattr(after, name)))
         for name in (field.name for field in fields(Plan))
@@ -54,7 +55,8 @@ def differing_settings(older: Deployment, newer: Deployment) -> list[Setting]:
     ]
     if before.git_credential_id != after.git_credential_id:
         plain.append(Setting(_label("git_credential"), "", "", is_secret=True))
-    found = [*plain, *_groups(before, after), *_checks(before, after), *_variables(before, after)]
+    parts = (_groups, _services, _checks, _variables)
+    found = [*plain, *(setting for part in parts for setting in part(before, after))]
     return [replace(setting, older=mask(setting.older), newer=mask(setting.newer)) for setting in found]
 
 
@@ -115,6 +117,14 @@ def _groups(before: Plan, after: Plan) -> Iterator[Setting]:
         old, new = before.groups.get(group), after.groups.get(group)
         if old != new:
             yield Setting(_("Group %s") % group, said(old), said(new))
+
+
+def _services(before: Plan, after: Plan) -> Iterator[Setting]:
+    """Services besides the main one, by their place."""
+    for number, (old, new) in enumerate(zip_longest(before.services, after.services), start=1):
+        if old != new:
+            was, now = (f"{it.kind} {it.name}" if it else "" for it in (old, new))
+            yield Setting(_("Service %d") % number, was, now)
 
 
 def _checks(before: Plan, after: Plan) -> Iterator[Setting]:

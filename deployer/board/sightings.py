@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, Sighting, Standing, Target
 from deployer.plan import Plan
-from deployer.probing.identity import Question
+from deployer.probing.identity import Inquiry
 from deployer.probing.look import look
 from projects.commands import proof, release
 from projects.models import Project
@@ -249,12 +249,12 @@ def _look_at(server: Server, plans: Mapping[Project, Plan]) -> None:
 
 def _look_for(project: Project, plan: Plan, server: Server, link: SSHShell) -> None:
     """Look for one project, and keep what is seen or why nothing was. Raises `NoLinkError`."""
-    question = Question.of(plan)
+    inquiry = Inquiry.of(plan)
     try:
         with explained(server):
-            facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY, question)
+            facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY, inquiry)
             live = release.release_name(facts.live)
-            processes = question.read(answer, live).chosen.after
+            processes = [it for found in inquiry.read(answer, live) for it in found.chosen.after]
     except NoLinkError:
         raise
     except ShellError as error:

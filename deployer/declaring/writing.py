@@ -30,7 +30,7 @@ from people.models import User
 from people.record import BeforeAll, delete
 from people.rights import may, who_may
 from people.roles import Action
-from projects.models import HealthCheck, Project, Variable
+from projects.models import HealthCheck, Project, Service, Variable
 from servers import binding
 from servers.belonging import strange_groups, strange_projects
 from servers.fields import is_unreadable
@@ -434,19 +434,21 @@ class _Writer(Mistakes):
         seen: dict[Any, Position] = {}
         for index, declared in enumerate(entry.parts[name]):
             fresh = model(project=row)  # what is not said has its default
+            if isinstance(fresh, Service):
+                fresh.position = index
             full = Declared(model, declared.place, _defaults(model) | declared.values, declared.places)
             self._assign(fresh, full)
             self._check(fresh, full, exclude=["project"])
             key = _part_key(fresh, index)
             if seen.setdefault(key, declared.place) is not declared.place:
-                message = _("the same name and scope are already declared: %(place)s.") % {"place": seen[key].path}
-                self.note(declared.place, message)
+                words = {"place": seen[key].path}
+                self.note(declared.place, _declared_twice(fresh) % words)
             part = spare.pop(key, None)
             label = f"{name}[{index}]" if isinstance(fresh, HealthCheck) else f"{name}.{printable(str(fresh))}"
             if part is None:
                 change.fields.append(FieldChange(label, None, _summary(fresh)))
                 keep.append(fresh)
-            elif differences := self._assign(part, full):
+            elif differences := [*self._assign(part, full), *_moved(part, index)]:
                 change.fields += [FieldChange(f"{label}.{each.field}", each.old, each.new) for each in differences]
                 keep.append(part)
         for part in spare.values():
@@ -531,8 +533,24 @@ def _defaults(model: type[models.Model]) -> dict[str, Any]:
 
 
 def _part_key(part: models.Model, index: int) -> object:
-    """The key by which two rows are the same part: a variable's name and scope, a health check's position."""
-    return (part.name, part.scope) if isinstance(part, Variable) else index
+    """The key by which two rows are the same part: what names a variable or a service, a health check's position."""
+    if isinstance(part, Variable):
+        return part.name, part.scope
+    return (part.kind, part.name) if isinstance(part, Service) else index
+
+
+def _declared_twice(part: models.Model) -> str:
+    if isinstance(part, Service):
+        return _("the same service is already declared: %(place)s.")
+    return _("the same name and scope are already declared: %(place)s.")
+
+
+def _moved(part: models.Model, index: int) -> list[FieldChange]:
+    """Put a service to its place in the list; says so where it was at another one."""
+    if not isinstance(part, Service) or part.position == index:
+        return []
+    before, part.position = part.position, index
+    return [FieldChange("position", before, index)]
 
 
 def _summary(part: models.Model) -> str:

@@ -1,7 +1,7 @@
 """One server of a deployment in flight: connect, preflight, stage, switch, restart, verify."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from deployer.engine.work import Work
 from deployer.log.writing import LogSink
 from deployer.models import Lease, Target
 from deployer.plan import Location
-from deployer.probing.identity import Question, Seen
+from deployer.probing.identity import Inquiry, Seen
 from deployer.probing.look import Level, findings, look, windows_lines
 from deployer.probing.place import real_place
 from projects.commands import release as release_commands
@@ -35,6 +35,7 @@ from servers.errors import (
     explained,
 )
 from servers.sentences import sentences, storable
+from servers.shell import Script
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import forget, only_before
@@ -54,12 +55,12 @@ class ServerRun:
         self.plan = work.plan
         self.target = target
         self.voice = Voice(work.log, target)
-        self.question = Question.of(self.plan, work.log.mask)
+        self.inquiry = Inquiry.of(self.plan, work.log.mask)
         self.shell: SSHShell | None = None
         self.facts: Facts | None = None
         self.seen: Seen | None = None
         self.switched = False
-        self.before = Found()
+        self.before: Sequence[Found] = ()
         #: The server of this deployment that is the same machine and folder, and those that are so under other names.
         self.first: ServerRun | None = None
         self.others: list[ServerRun] = []
@@ -151,7 +152,7 @@ class ServerRun:
     def verification(self) -> Verification:
         """The questions that are asked behind its script."""
         is_lost = self.found.is_lost and not self.switched
-        return Verification(self.work, self.voice, self.link, self.location, self.question, is_lost=is_lost)
+        return Verification(self.work, self.voice, self.link, self.location, self.inquiry, is_lost=is_lost)
 
     # --- steps -------------------------------------------------------------------------------------
 
@@ -172,7 +173,7 @@ class ServerRun:
 
     def look(self) -> Seen:
         """Ask the server for all facts needed before a restart, in one command."""
-        self.facts, answer = look(self.link, self.plan, self.work.deployment.deployment_type, self.question)
+        self.facts, answer = look(self.link, self.plan, self.work.deployment.deployment_type, self.inquiry)
         self.seen = Seen(answer)
         return self.seen
 
@@ -181,8 +182,8 @@ class ServerRun:
         self._take_lease()
         server = self.link.server
         assert self.seen is not None  # noqa: S101 (`connect` has looked)
-        service = self.question.read(self.seen.answer)
-        found = findings(str(server), self.plan, self.work.deployment.deployment_type, self.found, service)
+        services = self.inquiry.read(self.seen.answer)
+        found = findings(str(server), self.plan, self.work.deployment.deployment_type, self.found, services)
         for finding in found:
             if finding.level == Level.WARNING:
                 self.voice.warn(str(finding))
@@ -191,7 +192,7 @@ class ServerRun:
             raise NotReadyError(_("Not started"), " ".join(errors))
 
     def _take_lease(self) -> None:
-        server, place = self.link.server, self.location.deploy_path or self.location.script
+        server, place = self.link.server, self.location.place
         real = real_place(server, self.found)
         if holder := insist(lambda: Lease.take(server, place, self.work.deployment, real)):
             raise NotReadyError(
@@ -239,7 +240,8 @@ class ServerRun:
     def switch(self) -> None:
         """Make the staged release the live one, by one rename."""
         version, deploy_path = self.work.release.version, self.location.deploy_path
-        self.commands.need_script(service.in_release(self.location.script, deploy_path, version))
+        if self.location.script:
+            self.commands.need_script(service.in_release(self.location.script, deploy_path, version))
         self.work.check()
         self.move(Status.SWITCHING)
         self.commands.capture(
@@ -261,7 +263,7 @@ class ServerRun:
             seen = self.look()
         if self.switched and self.location.script_is_in_release and self.found.windows_lines:
             self.voice.warn(str(windows_lines(self.location.script)))
-        self.before = self.question.read(seen.answer)
+        self.before = self.inquiry.read(seen.answer)
         if not self.switched:
             self.target.release_before = self.target.release_after = release_commands.release_name(self.found.live)
             self.work.check()  # after a switch the restart belongs to it: code and process must not part
@@ -269,9 +271,9 @@ class ServerRun:
             Status.RESTARTING,
             release_before=self.target.release_before,
             release_after=self.target.release_after,
-            proof=Proof(self.before.processes, near=self.before.near).to_json(),
+            proof=Proof.beginning([(found.processes, found.near) for found in self.before]).to_json(),
         )
-        self.voice.say(_("Running %s") % self.location.script)
+        self.voice.say(_("Running %s") % self.location.label)
         self.follow(self.work.log.output(self.target))
         if self.target.has_ended:  # else verifying does it, with its first question
             SupervisedRun(self.link, self.target.run_key).forget()
@@ -283,21 +285,21 @@ class ServerRun:
         except ScriptTimeoutError as error:
             raise ScriptTimeoutError(
                 _("The script %(script)s ran longer than its limit of %(seconds)d seconds and was ended")
-                % {"script": self.location.script, "seconds": self.plan.script_timeout},
+                % {"script": self.location.label, "seconds": self.plan.script_timeout},
                 "",
                 _("Raise script_timeout if it needs longer."),
             ) from error
         insist(self.work.log.flush)  # a worker that takes over from here on does not ask for the output again
         self.move(Status.CHECKING, exit_code=code)
         if code:
-            self.end(Status.FAILED, exit_sentence(self.location.script, code))
+            self.end(Status.FAILED, exit_sentence(self.location.label, code))
 
     def run_script(self, key: str, environment: dict[str, str], output: LogSink) -> int:
         """Run the script as the run ``key``, and ask who the service is as soon as it has ended; gives its status."""
         try:
             code, answer = SupervisedRun(self.link, key).carry_out(
-                service.restart(self.location.script, environment, self.plan.run_as),
-                self.question.text,
+                self._script(environment),
+                self.inquiry.text,
                 output,
                 timeout=self.plan.script_timeout,
                 stop=self.work.force,
@@ -308,6 +310,14 @@ class ServerRun:
             output.finish()
         self.seen = Seen(answer)
         return code
+
+    def _script(self, environment: dict[str, str]) -> Script:
+        """What restarts the application: a script on the server, or a text that is kept here."""
+        if self.location.script:
+            return service.restart(self.location.script, environment, self.plan.run_as)
+        deploy_path = self.location.deploy_path
+        folder = f"{deploy_path}/current" if deploy_path and self.plan.restart_script else ""
+        return service.restart_by_text(self.location.text, environment, folder, self.plan.run_as)
 
     def environment(self) -> dict[str, str]:
         """The environment of the script: the project's deploy variables and the release."""
@@ -325,7 +335,7 @@ class ServerRun:
         """Prove that the process was replaced, then ask every health check."""
         status, proof = self.verification.prove(self.before, self.seen, then=forget(self.target.run_key))
         if status != Status.SUCCESS:
-            self.end(status, proof.told, proof=proof.to_json())
+            self.end(status, proof.told_of_bad, proof=proof.to_json())
             return
         problem = ""
         if self.plan.health_checks:  # they may take a while; what was proved is shown in the meantime
@@ -335,7 +345,7 @@ class ServerRun:
         if not problem and status == Status.SUCCESS:
             self.end(Status.SUCCESS, proof=proof.to_json())
         else:
-            why = sentences(problem, proof.told if status != Status.SUCCESS else "")
+            why = sentences(problem, proof.told_of_bad if status != Status.SUCCESS else "")
             self.end(Status.FAILED if problem else status, why, proof=proof.to_json())
 
     def keep_evidence(self) -> None:

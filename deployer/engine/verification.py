@@ -1,6 +1,6 @@
 """Proving on one server that its service was replaced and is healthy."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
@@ -12,7 +12,7 @@ from deployer.log.terminal import clean_lines
 from deployer.models import Sighting, Target
 from deployer.plan import Location, Plan
 from deployer.probing.health import run_check
-from deployer.probing.identity import UNSEEN_BEFORE, Question, Seen, Watch
+from deployer.probing.identity import UNSEEN_BEFORE, Inquiry, Seen, Watch
 from projects.commands import health, service
 from projects.commands.expectation import Live
 from projects.commands.matching import Found
@@ -34,14 +34,14 @@ class Verification:
     """
 
     def __init__(
-        self, work: Work, voice: Voice, link: SSHShell, location: Location, question: Question, *, is_lost: bool
+        self, work: Work, voice: Voice, link: SSHShell, location: Location, inquiry: Inquiry, *, is_lost: bool
     ) -> None:
         self.work = work
         self.voice = voice
         self.target = voice.target
         self.link = link
         self.location = location
-        self.question = question
+        self.inquiry = inquiry
         self.is_lost = is_lost
 
     @property
@@ -56,44 +56,49 @@ class Verification:
     def live(self) -> Live:
         return self.work.live(self.target.release_after)
 
-    def prove(self, before: Found, seen: Seen | None, then: str = "") -> tuple[Status, Proof]:
-        """What became of the service ``before``: the status that it deserves, and the evidence; both are said.
+    def prove(self, before: Sequence[Found], seen: Seen | None, then: str = "") -> tuple[Status, Proof]:
+        """What became of the services that were ``before``: the status that the server deserves, and the evidence.
 
-        ``seen`` is the answer to the first question, if it was asked already; ``then`` is a short script of our own
-        that is run once the server has been asked.
+        Both are said. ``seen`` is the answer to the first question, if it was asked already; ``then`` is a short script
+        of our own that is run once the server has been asked.
         """
         seconds: float = self.plan.watch_for
-        if self.question.named and not before.processes and self._was_there():
+        named = [it for it in self.inquiry.questions if it.named]
+        gone = [it for it in named if it.number >= len(before) or not before[it.number].processes]
+        if gone and self._was_there():
             words = _("Nothing matched “%s” before, although it was deployed here: it is watched for longer.")
-            self.voice.warn(words % self.question.name)
+            for question in gone:
+                self.voice.warn(words % question.title)
             seconds = max(seconds, UNSEEN_BEFORE)
-        if self.question.named and seconds > WORTH_SAYING:
+        if named and seconds > WORTH_SAYING:
             self.voice.say(_("Once it is replaced, it is watched for %d s.") % seconds)
-        watch = Watch(self, self.question, before, self.target.release_after, self.work.force, seen)
+        watch = Watch(self, self.inquiry, before, self.target.release_after, self.work.force, seen)
         return self._told(watch.prove(seconds, then))
 
-    def confirm(self, before: Found, proof: Proof) -> tuple[Status, Proof]:
-        """What became of it by now: the health checks may have taken a while."""
-        if not self.question.named:
+    def confirm(self, before: Sequence[Found], proof: Proof) -> tuple[Status, Proof]:
+        """What became of them by now: the health checks may have taken a while."""
+        if not any(question.named for question in self.inquiry.questions):
             return Status.SUCCESS, proof
-        watch = Watch(self, self.question, before, self.target.release_after, self.work.force)
+        watch = Watch(self, self.inquiry, before, self.target.release_after, self.work.force)
         later = watch.confirm(proof)
-        if later.verdict == proof.verdict:
-            return Status.SUCCESS, replace(proof, after=later.after)
+        if [it.verdict for it in later.each] == [it.verdict for it in proof.each]:
+            return Status.SUCCESS, proof.followed_by(later)
         self.voice.warn(_("It has changed since it was proved."))
         return self._told(later)
 
     def _told(self, proof: Proof) -> tuple[Status, Proof]:
         """Say and record what was found, and give the status that it deserves."""
         proof = proof.as_told()
-        after = proof.after or ()
+        after = [process for each in proof.each for process in each.after or ()]
         self._warn_of_old_code(after)
         insist(lambda: self._record(after))
-        is_well = proof.verdict in {Verdict.REPLACED, Verdict.RELOADED}
-        (self.voice.say if is_well and proof.before else self.voice.warn)(proof.told)
-        if not self.question.named or is_well or proof.verdict == Verdict.UNKNOWN:
-            return Status.SUCCESS, proof
-        return Status.UNCHANGED if proof.verdict == Verdict.UNCHANGED else Status.FAILED, proof
+        found = set()
+        for question, each in zip(self.inquiry.questions, proof.each, strict=False):
+            is_well = each.verdict in {Verdict.REPLACED, Verdict.RELOADED}
+            (self.voice.say if is_well and each.before else self.voice.warn)(proof.line(each))
+            found.add(_status(each) if question.named else Status.SUCCESS)
+        worst = next(status for status in (Status.FAILED, Status.UNCHANGED, Status.SUCCESS) if status in found)
+        return worst, proof
 
     def _was_there(self) -> bool:
         """Whether the service was seen on this server before."""
@@ -137,7 +142,9 @@ class Verification:
     def gather_evidence(self) -> None:
         """Keep what the server shows about the reason of a failure. Costs nothing when it cannot be asked."""
         ports = [health.port_of(check.kind, check.target) for check in self.plan.health_checks]
-        text = service.evidence(self.location.log_path, self.question.unit, [port for port in ports if port])
+        asked = {it.number: (it, it.keeper) for it in self.inquiry.questions}
+        services = [kind.evidence(it.name, it.where) for it, kind in asked.values() if kind is not None]
+        text = service.evidence(self.location.log_path, services, [port for port in ports if port])
         if not text:
             return
         try:
@@ -148,3 +155,12 @@ class Verification:
         if shown.strip():
             insist(lambda: Target.objects.filter(pk=self.target.pk).update(evidence=shown))
             self.voice.warn(_("Evidence from the server:") + "\n" + shown)
+
+
+def _status(proof: Proof) -> Status:
+    """The status that a service deserves by its proof, where the operator has said which it is."""
+    if proof.verdict in {Verdict.REPLACED, Verdict.RELOADED}:
+        return Status.SUCCESS
+    if proof.verdict == Verdict.UNKNOWN:  # a reload that cannot be seen; a keeper that does not answer proves nothing
+        return Status.SUCCESS if proof.after or not proof.kind else Status.FAILED
+    return Status.UNCHANGED if proof.verdict == Verdict.UNCHANGED else Status.FAILED

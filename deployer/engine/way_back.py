@@ -1,7 +1,7 @@
 """The ways back: a server is put on its previous release, and what a lost worker left is settled."""
 
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -37,8 +37,7 @@ def settle(server: ServerRun) -> None:
         server.end(Status.SKIPPED, _("Not started: the worker was lost before that."))
         return
     server.connect()
-    proof = Proof.from_json(target.proof)
-    server.before = Found(proof.before, proof.near)
+    server.before = tuple(Found(proof.before, proof.near) for proof in Proof.from_json(target.proof).each)
     if target.status != Status.CHECKING:
         if SupervisedRun(server.link, target.run_key).close_gate():
             _take_switch_back(server)
@@ -46,7 +45,7 @@ def settle(server: ServerRun) -> None:
         server.voice.say(_("The script was started by the worker that was lost; following it to its end"))
         server.follow(server.work.log.rest_of_output(target))
     elif target.exit_code:
-        server.end(Status.FAILED, exit_sentence(server.location.script, target.exit_code))
+        server.end(Status.FAILED, exit_sentence(server.location.label, target.exit_code))
     if not target.has_ended:
         server.verify()
     server.keep_evidence()
@@ -147,8 +146,8 @@ def _fail(server: ServerRun, status: Status, previous: str, undone: _Undone) -> 
     error = storable(server.work.log.mask(clauses(first, second % words)))
     values: dict[str, Any] = {}
     if target.undo_key:  # else nothing was done, and what is known of its own script and process still holds
-        before = Proof.from_json(target.proof).undone or ()
-        proof = replace(undone.proof, before=before, undone=before)
+        before = [proof.undone or () for proof in Proof.from_json(target.proof).each]
+        proof = undone.proof.undoing(before, before=True)
         values = {"exit_code": undone.exit_code, "proof": proof.to_json()}
     server.voice.error(_("Rolling back %(server)s failed: %(why)s") % {"server": server, "why": undone.problem})
     if insist(lambda: target.record_failed_rollback(status, error, **values)) and had_succeeded:
@@ -159,7 +158,8 @@ def _begin(server: ServerRun) -> bool:
     """Write the key of the run that is about to begin, and who the service is before it. Says whether it won."""
     insist(server.work.log.flush)  # from here on, what is written down of its output is that of this run
     key = secrets.token_hex(16)
-    proof = replace(Proof.from_json(server.target.proof), undone=server.question.ask(server.link).processes)
+    services = [found.processes for found in server.inquiry.ask(server.link)]
+    proof = Proof.from_json(server.target.proof).undoing(services)
     return insist(lambda: server.target.begin_rollback(key, proof.to_json()))
 
 
@@ -176,13 +176,13 @@ def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
     code = server.run_script(target.undo_key, server.environment(), server.work.log.output(target))
     undone.exit_code = code
     if code:
-        undone.problem = exit_sentence(server.location.script, code)
+        undone.problem = exit_sentence(server.location.label, code)
         return
-    before = Found(Proof.from_json(target.proof).undone or ())
+    before = [Found(proof.undone or ()) for proof in Proof.from_json(target.proof).each]
     status, undone.proof = server.verification.prove(before, server.seen)
     if status == Status.SUCCESS and not (problem := server.verification.ailment()):
         status, undone.proof = server.verification.confirm(before, undone.proof)
-    undone.problem = undone.proof.told if status != Status.SUCCESS else problem
+    undone.problem = undone.proof.told_of_bad if status != Status.SUCCESS else problem
 
 
 def _make_whole(server: ServerRun, version: str) -> None:

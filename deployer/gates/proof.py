@@ -112,10 +112,10 @@ def _clock(span: timedelta) -> dict[str, int]:
 
 
 def _is_proved(last: Target | None, proved: Target | None) -> bool:
-    """Whether the deployment that last changed a server went well there, and knows who the service is since then."""
+    """Whether the deployment that last changed a server went well there, and knows who each service is since then."""
     if last is None or proved is None or last.status != Target.Status.SUCCESS:
         return False
-    return last.pk == proved.pk and bool(ProcessProof.from_json(proved.proof).after)
+    return last.pk == proved.pk and all(it.after for it in ProcessProof.from_json(proved.proof).each)
 
 
 def _is_seen(standing: Standing, now: datetime) -> bool:

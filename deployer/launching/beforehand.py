@@ -14,7 +14,7 @@ from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import case_of
 from deployer.launching.rules import Accepted, check_launch, refusal_while_active
 from deployer.plan import Plan
-from deployer.probing.identity import Question
+from deployer.probing.identity import Inquiry, Question
 from deployer.probing.look import Finding, Level, findings, look
 from deployer.probing.place import real_place
 from deployer.releases.isolation import isolation, lacks, remedy_for_lacking
@@ -24,6 +24,7 @@ from people.record import Act, actor, record
 from projects.commands.build import automatic_install, tools_of_install
 from projects.commands.matching import Found
 from projects.commands.proof import listed, unknown_process
+from projects.commands.services.kinds import PID_FILE
 from servers.errors import ShellError, explained
 from servers.models import Server
 from servers.ssh.shell import connect
@@ -108,7 +109,7 @@ def _in_several_groups(accepted: Accepted) -> list[Finding]:
 def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
     language = translation.get_language()  # a thread begins with none of its own
     plan = accepted.plan
-    question = Question.of(plan)
+    inquiry = Inquiry.of(plan)
 
     def look_at(server: Server) -> tuple[list[Finding], str]:
         notices: list[str] = []
@@ -118,12 +119,11 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
                 explained(server),
                 connect(server, on_notice=notices.append) as shell,
             ):
-                facts, answer = look(shell, plan, deployment_type, question)
-                service = question.read(answer)
-                found = [
-                    *findings(server.name, plan, deployment_type, facts, service),
-                    *_processes(server, question, service),
-                ]
+                facts, answer = look(shell, plan, deployment_type, inquiry)
+                services = inquiry.read(answer)
+                found = findings(server.name, plan, deployment_type, facts, services)
+                for question, service in zip(inquiry.questions, services, strict=True):
+                    found += _processes(server, question, service)
                 place = real_place(server, facts)
                 server.record_connection(facts=facts.learned())
         except ShellError as error:
@@ -150,18 +150,31 @@ def _one_machine(servers: Sequence[Server], places: Sequence[str]) -> list[Findi
     return found
 
 
+def _sentence(question: Question) -> str:
+    """How a service and its processes are told, by its kind."""
+    told = {
+        "systemd": _("The unit %(name)s: %(processes)s"),
+        "supervisor": _("The program %(name)s of supervisor: %(processes)s"),
+        "pm2": _("The app %(name)s of pm2: %(processes)s"),
+        "docker": _("The container %(name)s: %(processes)s"),
+        "port": _("Port %(name)s: %(processes)s"),
+        PID_FILE: _("The pid file %(name)s: %(processes)s"),
+    }
+    return told.get(question.kind, _("“%(name)s” matches %(processes)s"))
+
+
 def _processes(server: Server, question: Question, service: Found) -> list[Finding]:
     """The processes that a restart should replace, and those that might be taken for them."""
     chosen = service.chosen
-    if service.unit and not service.unit.is_known:
+    if service.kept and not service.kept.is_known:
         return []  # that is a finding of its own
     if not question.name:
         return [Finding(Level.WARNING, unknown_process(), server=server.name)]
-    words = {"name": question.name, "processes": listed(chosen.after) or _("no process")}
+    words = {"name": question.title, "processes": listed(chosen.after) or _("no process")}
     told = [
         Finding(
             Level.INFO if chosen.after else Level.WARNING,
-            (_("The unit %(name)s: %(processes)s") if question.unit else _("“%(name)s” matches %(processes)s")) % words,
+            _sentence(question) % words,
             server=server.name,
         )
     ]

@@ -135,12 +135,13 @@ def _has_a_type(request: LaunchRequest) -> LaunchRefusedError | None:
 
 def _has_a_script(request: LaunchRequest) -> LaunchRefusedError | None:
     project = request.project
-    if project.deploy_script_path or (request.is_restart_only and project.restart_only_script_path):
+    if project.can_restart(restart_only=request.is_restart_only):
         return None
     return LaunchRefusedError(
         _(
             "Project “%(project)s” has no deploy_script_path: "
-            "set it to the script that restarts the application on its servers."
+            "set it to the script that restarts the application on its servers, keep the script itself in "
+            "restart_script, or give a service_kind that restarts it (systemd, supervisor, pm2, docker)."
         )
         % {"project": project},
         field="project",

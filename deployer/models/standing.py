@@ -1,7 +1,7 @@
 """How projects stand on servers: what deployments left there, kept for lists that show hundreds of them."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar
@@ -226,20 +226,23 @@ def _value(text: Any) -> Any:
     return json.loads(text) if isinstance(text, str) else text
 
 
-def _proved(target: Any) -> Service:
-    return _known(Proof.from_json(target.proof)) if target is not None else ()
+def _proved(target: Any) -> dict[str, Service]:
+    return _known(Proof.from_json(target.proof)) if target is not None else {}
 
 
-def _known(told: Proof | None) -> Service:
-    """Who the service was when a deployment last verified it.
+def _known(told: Proof | None) -> dict[str, Service]:
+    """Who the services were when a deployment last verified them, by name; the main one has none.
 
     Nobody where a restart or a rollback was begun since then and did not come to that: whoever runs is its doing.
     """
-    return () if told is None or told.undone is not None else told.after or ()
+    if told is None or told.undone is not None:
+        return {}
+    main, *others = told.each
+    return {"": main.after or (), **{it.name or "": it.after or () for it in others}}
 
 
-def differences(left: str, release: str, is_lost: bool, processes: Service, proved: Service) -> list[str]:
-    """Sentences: how the ``release`` and the ``processes`` that were seen differ from what was left and proved."""
+def differences(left: str, release: str, is_lost: bool, processes: Service, proved: Mapping[str, Service]) -> list[str]:
+    """Sentences: how the ``release`` and the ``processes`` that were seen differ from what was left and ``proved``."""
     found = []
     if left and release != left:
         found.append(
@@ -249,14 +252,22 @@ def differences(left: str, release: str, is_lost: bool, processes: Service, prov
         )
     if is_lost:
         found.append(_("current leads to %s, which is not there any more") % (release or "–"))
-    if proved and not processes:
-        found.append(_("the process is not running"))
-    elif proved and not proof.same_service(proved, processes):
-        newest = max(processes, key=lambda process: process.since)
-        found.append(_("the process was restarted by somebody else: %s") % newest)
+    for name, service in proved.items():
+        seen = [process for process in processes if (process.service or "") == name]
+        if told := _change_of(service, seen):
+            found.append(_("%(name)s: %(told)s") % {"name": name, "told": told} if name else told)
     for process in processes:
         if process.old:
             found.append(
                 _("pid %(pid)s runs old code, from release %(old)s") % {"pid": process.pid, "old": process.old}
             )
     return found
+
+
+def _change_of(proved: Service, seen: Service) -> str:
+    """What is different of one service; empty where it is the one that was proved, or none was."""
+    if proved and not seen:
+        return _("the process is not running")
+    if proved and not proof.same_service(proved, seen):
+        return _("the process was restarted by somebody else: %s") % max(seen, key=lambda process: process.since)
+    return ""

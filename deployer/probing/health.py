@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 from django.utils.translation import gettext as _
 
 from deployer.plan import Check
-from deployer.probing.identity import Question
+from deployer.probing.identity import Inquiry
 from deployer.probing.place import Place
-from projects.commands import health, processes
+from projects.commands import health
+from projects.commands.services import systemd
+from projects.commands.services.kinds import PROCESS
 from servers.errors import ShellError, StoppedError, TransferError, UnreachableError
 from servers.sentences import printable, storable, told
 
@@ -60,13 +62,14 @@ def ask_once(server: Place, check: Check) -> str:
 
 
 def _process(server: Place, check: Check) -> str:
-    found = replace(Question.of(server.plan), name=check.target, unit="", named=True).ask(server.link)
+    question = replace(Inquiry.of(server.plan).main, name=check.target, kind=PROCESS, named=True)
+    (found,) = Inquiry((question,)).ask(server.link)
     return "" if found.chosen.after else _("no process matches")
 
 
 def _systemd(server: Place, check: Check) -> str:
-    text = processes.survey_unit(check.target, server.plan.run_as)
-    unit = processes.read_unit(server.link.capture(text, timeout=check.timeout + 5).stdout)
+    text = systemd.ask_unit(check.target, server.plan.run_as)
+    unit = systemd.Unit.read(server.link.capture(text, timeout=check.timeout + 5).stdout.splitlines())
     return "" if unit.is_up else _("the unit is %s") % (unit.state or _("unknown"))
 
 

@@ -1,6 +1,6 @@
 """Checks whether a deployment can work: looks at every server, changes nothing, says what is wrong and the remedy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from django.db.models import TextChoices
@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment
 from deployer.plan import Location, Plan
-from deployer.probing.identity import Question, unit_of
+from deployer.probing.identity import Inquiry
 from projects.commands import service
 from projects.commands.look import Facts, question, read
 from projects.commands.matching import Found
@@ -42,18 +42,21 @@ class Finding:
         return sentences(because(self.what, self.why), self.remedy)
 
 
-def look(shell: SSHShell, plan: Plan, deployment_type: str, service_question: Question) -> tuple[Facts, str]:
-    """One look at a server that is logged in to: the facts, and its answer to the question who the service is.
+def look(shell: SSHShell, plan: Plan, deployment_type: str, inquiry: Inquiry) -> tuple[Facts, str]:
+    """One look at a server that is logged in to: the facts, and its answer to the question who the services are.
 
     Raises a `ShellError` when the link is lost.
     """
     deploy_path = plan.deploy_path.rstrip("/")
-    script = service.script_path(plan.script_for(deployment_type), deploy_path)
+    named = plan.script_for(deployment_type)
+    script = service.script_path(named, deploy_path) if named else ""
     writes = deployment_type == Deployment.Type.FULL
-    facts, answer = shell.capture_after(
-        question(script, deploy_path, plan.run_as, writes=writes), service_question.text
-    )
-    return read(facts, deploy_path or script), answer.stdout
+    asked = question(script, deploy_path, plan.run_as, writes=writes)
+    if plan.restarts_by_kind(deployment_type):
+        keepers = plan.keepers
+        asked += "".join(kind.permission(name, plan.where, reloads=plan.script_reloads) for kind, name in keepers)
+    facts, answer = shell.capture_after(asked, inquiry.text)
+    return read(facts, deploy_path or script or plan.main_service), answer.stdout
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class _Look:
     location: Location
     is_full: bool
     facts: Facts
-    service: Found
+    inquiry: Inquiry
+    services: Sequence[Found]
 
     @property
     def script_may_come(self) -> bool:
@@ -72,11 +76,15 @@ class _Look:
         return self.is_full and self.location.script_is_in_release
 
 
-def findings(name: str, plan: Plan, deployment_type: str, facts: Facts, service: Found) -> list[Finding]:
-    """The findings for this deployment from the ``facts`` about the server ``name``, and its ``service`` there."""
+def findings(name: str, plan: Plan, deployment_type: str, facts: Facts, services: Sequence[Found]) -> list[Finding]:
+    """The findings for this deployment from the ``facts`` about the server ``name``, and its ``services`` there."""
     is_full = deployment_type == Deployment.Type.FULL
-    seen = _Look(plan, plan.on(facts.home, deployment_type), is_full, facts, service)
-    return [replace(found, server=name) for rule in RULES if (found := rule(seen))]
+    seen = _Look(plan, plan.on(facts.home, deployment_type), is_full, facts, Inquiry.of(plan), services)
+    return [replace(found, server=name) for rule in RULES for found in _told(rule(seen))]
+
+
+def _told(found: "Finding | Sequence[Finding] | None") -> Sequence[Finding]:
+    return [found] if isinstance(found, Finding) else found or []
 
 
 def _script_is_there(seen: _Look) -> Finding | None:
@@ -179,20 +187,27 @@ def _has_space(seen: _Look) -> Finding | None:
     )
 
 
-def _unit_is_there(seen: _Look) -> Finding | None:
-    unit, name = seen.service.unit, unit_of(seen.plan)
-    if unit is None or unit.is_known:
-        return None
-    # A full deployment may bring it.
-    level = Level.WARNING if seen.is_full else Level.ERROR
-    if unit.state != "not-found":
-        return Finding(level, _("The unit %s cannot be asked for") % name, unit.state, _("It needs systemd."))
-    return Finding(
-        level,
-        _("There is no unit %s on the server") % name,
-        _("neither of the system nor of the user that the script runs as"),
-        _("Correct the name in the health check, or install the unit."),
-    )
+def _services_are_there(seen: _Look) -> list[Finding]:
+    """Those that their keepers do not know, or do not show to this login."""
+    found = []
+    for asked, answered in zip(seen.inquiry.questions, seen.services, strict=False):
+        kept, kind = answered.kept, asked.keeper
+        if kept is None or kind is None or kept.is_known:
+            continue
+        # A full deployment may bring it.
+        level = Level.WARNING if seen.is_full and not kept.refused else Level.ERROR
+        found.append(Finding(level, *(kind.unasked(kept) if kept.problem else kind.missing(kept.name))))
+    return found
+
+
+def _may_restart(seen: _Look) -> list[Finding]:
+    """The restarts of services that this login would be refused."""
+    denied = dict(seen.facts.denied)
+    return [
+        Finding(Level.ERROR, *kind.denied(name, denied[name], reloads=seen.plan.script_reloads))
+        for kind, name in seen.plan.keepers
+        if name in denied
+    ]
 
 
 def _knows_what_must_answer(seen: _Look) -> Finding | None:
@@ -211,7 +226,8 @@ def _knows_what_must_answer(seen: _Look) -> Finding | None:
 RULES = (
     _script_is_there,
     _has_lines_of_unix,
-    _unit_is_there,
+    _services_are_there,
+    _may_restart,
     _has("bash"),
     _has("tar", for_full=True),
     _has("gzip", for_full=True),

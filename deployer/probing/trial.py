@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from deployer.models import Deployment, Release
 from deployer.plan import Check, Plan
 from deployer.probing.health import ask_once
-from deployer.probing.identity import Question
+from deployer.probing.identity import Inquiry
 from deployer.probing.look import look
 from deployer.probing.place import Visit
 from projects.commands import release
@@ -57,6 +57,6 @@ def _live(link: SSHShell, project: Project, plan: Plan, check: Check) -> Live:
     """What is live on the server at this moment, if the check asks for it."""
     if not check.placeholders:
         return Live()
-    facts, _answer = look(link, plan, Deployment.Type.RESTART_ONLY, Question.of(plan))
+    facts, _answer = look(link, plan, Deployment.Type.RESTART_ONLY, Inquiry.of(plan))
     version = release.release_name(facts.live)
     return Live(version, Release.objects.commit_of(project, version))

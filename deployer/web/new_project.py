@@ -3,10 +3,11 @@
 from typing import Any
 
 from django.http import HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from deployer.repositories.mirror import Look, look_at
+from deployer.web.services import OFFERED, asked, servers_to_ask
 from people.access import Request, needs_somewhere
 from people.roles import Action
 from projects.commands.build import automatic_install
@@ -31,7 +32,7 @@ def project_add(request: Request) -> HttpResponse:
     # What was seen of the repository comes back with the form, only to be shown again.
     found = Guess(project_type=str(form["project_type"].value()), start=request.POST.get("start", ""))
     seen = Look(request.POST.getlist("branches"), "", {})
-    return _answer(request, _second_step(form, seen, found, request.POST.get("install", "")))
+    return _answer(request, _second_step(request, form, seen, found, request.POST.get("install", "")))
 
 
 @require_POST
@@ -60,7 +61,28 @@ def project_add_look(request: Request) -> HttpResponse:
         "deploy_script_path": suggested_script(seen.files, found, path),
     }
     form = GuidedForm(initial=proposed, user=request.user)
-    return _answer(request, _second_step(form, seen, found, install))
+    return _answer(request, _second_step(request, form, seen, found, install))
+
+
+@require_POST
+@needs_somewhere(Action.EDIT, in_an_environment=True)
+def project_add_find(request: Request) -> HttpResponse:
+    """Ask a server which services it has, for the second step; or put one that was found into its form."""
+    values = request.POST.dict()
+    kind, _space, name = request.POST.get("take", "").partition(" ")
+    if name:
+        values |= {"service_kind": kind, "service_name": name}
+    boxes = {box: box in values for box in ("auto_install", "submodules", "lfs", "names_release")}
+    form = GuidedForm(initial={**values, **boxes}, user=request.user)
+    found = Guess(project_type=str(form["project_type"].value()), start=request.POST.get("start", ""))
+    seen = Look(request.POST.getlist("branches"), "", {})
+    context = _second_step(request, form, seen, found, request.POST.get("install", ""))
+    if not name:
+        number = request.POST.get("server", "")
+        rows = servers_to_ask(request.user).select_related("credential", "jump_host")
+        server = get_object_or_404(rows, pk=int(number) if number.isdecimal() else 0)
+        context |= {"asked": server, **asked(server, server)}
+    return _answer(request, context)
 
 
 def _seen(values: dict[str, Any], branch: str) -> Look:
@@ -69,10 +91,11 @@ def _seen(values: dict[str, Any], branch: str) -> Look:
     return look_at(values["git_url"], values["git_credential"], TELLING, branch)
 
 
-def _second_step(form: GuidedForm, seen: Look, found: Guess, install: str) -> dict[str, Any]:
+def _second_step(request: Request, form: GuidedForm, seen: Look, found: Guess, install: str) -> dict[str, Any]:
     """The context of the second step's page, apart from its form."""
     return {
         "form": form,
+        "servers": servers_to_ask(request.user)[:OFFERED],
         "seen": seen,
         "found": found,
         "install": install,

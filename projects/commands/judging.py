@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from projects.commands.kept import Kept
 from projects.commands.matching import Found, choose
-from projects.commands.processes import Unit
 from projects.commands.proof import Identity, Verdict, keys, roots, runs
 
 
@@ -22,27 +22,43 @@ class Judgement:
 class Judge:
     """Judges one service by what was there ``before``.
 
-    ``named``: the operator has said what it is. ``reloads``: its script is only to reload.
+    ``named``: the operator has said what it is. ``reloads``: its script is only to reload. ``leaving`` are the keys of
+    old processes that only end what they have begun: they are counted as gone.
     """
 
     before: Found
     named: bool
     reloads: bool = False
+    leaving: frozenset[tuple[object, ...]] = frozenset()
 
     def __call__(self, after: Found, *, last: bool = False) -> Judgement:
         """The verdict on what was found ``after`` the restart.
 
         ``last``: there is no more time for old processes to end and for new ones to come.
         """
-        if after.unit is not None:
-            survivors = tuple(it for it in self.before.processes if it.pid and after.has(it))
+        if after.kept is not None:
+            survivors = self._survivors(after, after.kept)
             now = (*after.processes, *(it for it in survivors if it.key not in keys(after.processes)))
-            return Judgement(self._of_unit(after.unit, survivors, now, last=last), self.before.processes, now)
+            now = self._without_leaving(now)
+            return Judgement(self._of_kept(after.kept, now, last=last), self.before.processes, now)
         chosen = choose(self.before.processes, after.processes, after.user)
         # One that goes by another title now is still the same.
         renamed = [it for it in chosen.before if it.key not in keys(chosen.after) and after.has(it)]
-        now = (*chosen.after, *renamed)
+        now = self._without_leaving((*chosen.after, *renamed))
         return Judgement(self._of_processes(chosen.before, now, last=last), chosen.before, now, chosen.others)
+
+    def _without_leaving(self, service: Sequence[Identity]) -> tuple[Identity, ...]:
+        return tuple(it for it in service if it.key not in self.leaving)
+
+    def _countable(self, kept: Kept) -> list[Identity]:
+        """The old processes that would be the old service; without a control group, not what is only around it."""
+        old = [it for it in self.before.processes if it.pid]
+        return old if kept.group else [it for it in old if not it.around] or old
+
+    def _survivors(self, after: Found, kept: Kept) -> tuple[Identity, ...]:
+        """Those of them that are there still."""
+        there = keys(after.processes)
+        return tuple(it for it in self._countable(kept) if (it.key in there if kept.holds else after.has(it)))
 
     def _of_processes(self, before: Sequence[Identity], after: Sequence[Identity], *, last: bool) -> Verdict:
         if not after:
@@ -51,12 +67,17 @@ class Judge:
             return Verdict.REPLACED
         return self._of_survivors(before, after, last=last)
 
-    def _of_unit(self, unit: Unit, survivors: Sequence[Identity], after: Sequence[Identity], *, last: bool) -> Verdict:
-        if unit.fact("SubState") == "auto-restart":
+    def _of_kept(self, kept: Kept, after: Sequence[Identity], *, last: bool) -> Verdict:
+        if kept.problem:
+            return Verdict.UNKNOWN
+        survives = bool(keys(self._countable(kept)) & keys(after))
+        if survives and not kept.group:  # whatever became of the new one, the old one is there
+            return self._of_survivors(self.before.processes, after, last=last)
+        if kept.is_looping:
             return Verdict.CRASH_LOOPING
-        if not unit.is_up:
+        if not kept.is_up or not after:
             return Verdict.DEAD
-        if survivors:
+        if survives:
             return self._of_survivors(self.before.processes, after, last=last)
         only_around = any(it.around for it in after) and all(it.around for it in after)
         if only_around and any(it.pid and not it.around for it in self.before.processes):

@@ -2,7 +2,9 @@
 
 import posixpath
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -17,6 +19,8 @@ TOOLS = ("bash", "setsid", "tar", "gzip", "readlink", "mv", "grep", "mkfifo")
 _PROCESSES = "/proc/self/ns/pid"
 #: Characters of a server's description of itself that are kept, of a path, and of the whole answer.
 _WORDS, _PATH, _LONGEST = 200, 4096, 1 << 16
+#: Services that are looked at.
+_SERVICES = 100
 #: In no path of a login: line breaks and other controls.
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -27,8 +31,8 @@ def question(script: str, deploy_path: str, run_as: str = "", *, writes: bool) -
     And the machine's own: ``MACHINE id``, ``BOOT id``, ``SYSTEM name``, ``KERNEL release``, ``SHELL path``, ``AT
     device:inode path`` of its processes and of the place (of the folder above that is there).
 
-    Where the deployment ``writes`` to the deploy path, ``FOLDER``, ``CURRENT`` and ``FREE kilobytes`` too. Both paths
-    may begin with ``~/``.
+    Without a ``script`` nothing is said of one. Where the deployment ``writes`` to the deploy path, ``FOLDER``,
+    ``CURRENT`` and ``FREE kilobytes`` too. Both paths may begin with ``~/``.
     """
     tools = " ".join(TOOLS)
     place = in_shell(deploy_path or script)
@@ -49,7 +53,8 @@ stat -Lc 'AT %d:%i %n' -- {_PROCESSES} "$near" 2>/dev/null
         become = as_user(run_as, "true")
         text += f"if {become} </dev/null >/dev/null 2>&1; then echo SUDO granted; else echo SUDO refused; fi\n"
     path = in_shell(script)
-    text += f"""if [ ! -f {path} ]; then echo SCRIPT missing; elif [ ! -r {path} ]; then echo SCRIPT unreadable
+    if script:
+        text += f"""if [ ! -f {path} ]; then echo SCRIPT missing; elif [ ! -r {path} ]; then echo SCRIPT unreadable
 else IFS= read -r line <{path}; case $line in *'\r') echo WINDOWS lines ;; esac; fi
 """
     folder = in_shell(deploy_path)
@@ -93,6 +98,8 @@ class Facts:
 
     ``inode`` is the real folder of the place, by device and inode, whatever it is called: of the one above that is
     there, with the ``rest`` of the path below it. Empty where the server cannot tell.
+
+    ``denied`` are the services whose own restart would be refused, each with the user that it is refused to.
     """
 
     home: str
@@ -109,6 +116,7 @@ class Facts:
     inode: str = ""
     rest: str = ""
     asked_for_sudo: bool = False
+    denied: tuple[tuple[str, str], ...] = ()
 
     def learned(self) -> dict[str, Any]:
         """What is worth keeping of the machine, by names that stay; what was not asked for this time is left out."""
@@ -166,7 +174,15 @@ def read(text: str, place: str = "") -> Facts:
         inode=_matching(r"\d{1,20}:\d{1,20}", inode),
         rest=_below(at_home(place, home), near),
         asked_for_sudo="SUDO" in values,
+        denied=tuple(_denied(value for name, value in rows if name == "DENIED")),
     )
+
+
+def _denied(values: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Name and user of each service whose restart is refused."""
+    for value in islice(values, _SERVICES):
+        user, _space, name = value.partition(" ")
+        yield name[:_WORDS], _words(user)
 
 
 def _nonsense(why: str) -> NonsenseError:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import islice
 
-from projects.commands.processes import COMMAND_LIMIT, TICKS, Place, Process, Survey, Unit
+from projects.commands.kept import Kept
+from projects.commands.processes import COMMAND_LIMIT, TICKS, Place, Process, Survey
 from projects.commands.proof import Identity, base
 from servers.sentences import storable
 
@@ -137,13 +138,13 @@ class Found:
     """What one look has found of a service.
 
     ``processes`` are all that could be meant; ``near``, where there are none, those that run from the project's folder
-    or have the name as a part of a word. ``unit`` is what systemd says, where the service is a unit.
+    or have the name as a part of a word. ``kept`` is what the keeper of the service says, where it has one.
     ``alive`` is every process of the server, ``user`` the one that scripts run as.
     """
 
     processes: tuple[Identity, ...] = ()
     near: tuple[Identity, ...] = ()
-    unit: Unit | None = None
+    kept: Kept | None = None
     alive: frozenset[tuple[int, int | None]] = frozenset()
     user: int | None = None
 
@@ -151,6 +152,10 @@ class Found:
     def chosen(self) -> "Chosen":
         """Those of the processes that are meant, by this look alone."""
         return choose((), self.processes, self.user)
+
+    def labelled(self, service: str) -> "Found":
+        """The same, as of the service of this name."""
+        return replace(self, processes=tuple(replace(it, service=service) for it in self.processes))
 
     def has(self, identity: Identity) -> bool:
         """Whether the process is there, whatever it is called by now."""
@@ -184,27 +189,33 @@ class Search:
             return self._found((), (*islice(self._near(name), NEAR),))
         return self._found((*self._with_those_below(found),))
 
-    def by_unit(self, unit: str) -> Found:
-        """Every process of the unit's control group, the main one first; the unit itself where it has none."""
-        state = self.survey.unit
-        if state is None:
-            return self._found(())
-        group, main, invocation = state.fact("ControlGroup"), state.number("MainPID"), state.fact("InvocationID")
-        members = [
+    def by_keeper(self, kept: Kept) -> Found:
+        """Every process of what is kept: those of its control group, else those that its keeper names and all below.
+
+        Those that the keeper names come first. It is known by its run alone where it has no process, or where this
+        login sees no other user's.
+        """
+        named = [process for process in self.survey.processes if process.pid in kept.main]
+        below = (process for first in named for process in self.survey.below(first))
+        group = (
             process
             for process in self.survey.processes
-            if process.pid == main or (group and f"{process.group}/".startswith(f"{group}/"))
-        ]
-        members.sort(key=lambda process: process.pid != main)
-        found = [self._member(self.identity(process), invocation) for process in members]
-        if not found and state.is_up:
-            since = self.survey.moment(state.number("StateChangeTimestampMonotonic") / 1_000_000)
-            found = [Identity(0, since, unit, invocation=invocation)]
-        return self._found(tuple(found))
+            if kept.group and f"{process.group}/".startswith(f"{kept.group}/")
+        )
+        members = {process.pid: process for process in (*named, *(group if kept.group else below))}
+        found = tuple(self._member(self.identity(process), kept.run) for process in members.values())
+        if not found and kept.is_up and (kept.run or self._hides_others()):
+            run = kept.run or f"{self.survey.boot} {kept.main}"
+            found = (Identity(0, kept.since, kept.name, invocation=run),)
+        return replace(self._found(found), kept=kept)
+
+    def _hides_others(self) -> bool:
+        """Whether only the login's own processes are shown (hidepid)."""
+        return all(process.pid != 1 for process in self.survey.processes)
 
     def _member(self, it: Identity, invocation: str) -> Identity:
-        """A process of a unit: what only waits there, or follows a log, is not what the unit is for."""
-        return replace(it, invocation=invocation, around=it.around or _is_onlooker(it) or None)
+        """A process of what is kept: what only waits there, or follows a log, is not what it is for."""
+        return replace(it, invocation=invocation or None, around=it.around or _is_onlooker(it) or None)
 
     def _found(self, processes: tuple[Identity, ...], near: tuple[Identity, ...] = ()) -> Found:
         alive = frozenset((process.pid, process.start) for process in self.survey.processes)
@@ -213,7 +224,7 @@ class Search:
         def shown(service: Iterable[Identity]) -> tuple[Identity, ...]:
             return tuple(replace(it, command=self._shown(it, words.get(it.pid, ""))) for it in service)
 
-        return Found(shown(processes[:KEPT]), shown(near), self.survey.unit, alive, self.survey.user)
+        return Found(shown(processes[:KEPT]), shown(near), None, alive, self.survey.user)
 
     def _shown(self, it: Identity, words: str) -> str:
         """Its command line as it is kept; the last word of one that was cut may be half a secret."""

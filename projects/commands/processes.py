@@ -24,16 +24,6 @@ COMMAND_LIMIT = PATH_LIMIT = 4096
 #: Processes that are looked through.
 MOST = 32_768
 
-#: What systemd is asked about a unit; it leaves out what does not apply to the unit's type.
-PROPERTIES = (
-    *("LoadState", "ActiveState", "SubState", "Type", "Result", "MainPID", "InvocationID", "NRestarts"),
-    *("ControlGroup", "StateChangeTimestampMonotonic", "ExecMainStatus"),
-)
-
-
-#: Where there are no properties, the reason that systemctl gave is kept beside them.
-PROBLEM = "problem"
-
 
 @dataclass(frozen=True)
 class Process:
@@ -66,59 +56,18 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """What systemd says about a unit, by the names of its own properties. ``manager``: ``system``, or a ``user``'s."""
-
-    manager: str
-    facts: Mapping[str, str]
-
-    def fact(self, name: str) -> str:
-        """One property; empty where there is none of this name."""
-        return self.facts.get(name, "")
-
-    def number(self, name: str) -> int:
-        """A property that is a number; 0 where there is none."""
-        return _number(self.fact(name)) or 0
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is such a unit."""
-        return self.fact("LoadState") not in {"", "not-found"}
-
-    @property
-    def is_up(self) -> bool:
-        """Whether it does what it is there for: it is active, or it has run to its end as it should."""
-        ran = self.fact("Type") == "oneshot" and self.fact("ActiveState") == "inactive"
-        return self.fact("ActiveState") in {"active", "reloading"} or (ran and self.has_run)
-
-    @property
-    def has_run(self) -> bool:
-        """Whether it was ever started, and ended well."""
-        return self.fact("Result") == "success" and bool(self.fact("InvocationID"))
-
-    @property
-    def state(self) -> str:
-        """Its state in systemd's own words: ``failed (exit-code)``, ``activating (auto-restart)``, ``not-found``."""
-        if self.fact("LoadState") != "loaded":
-            return self.fact("LoadState") or self.fact(PROBLEM)
-        active, result = self.fact("ActiveState"), self.fact("Result")
-        detail = result if active == "failed" else self.fact("SubState")
-        return f"{active} ({detail})" if detail and detail != active else active
-
-
-@dataclass(frozen=True)
 class Survey:
-    """A server's state: boot id, every process that is not the asking session's own, the unit that was asked for.
+    """A server's state: boot id, every process that is not the asking session's own, what keepers of services say.
 
     ``folder`` is the real path of the folder that was asked for, and ``releases`` that of the releases in it, links
     resolved; empty where there is none. ``now`` is the moment of the answer, in ticks since boot; ``user`` the id of
-    the user that scripts run as.
+    the user that scripts run as. ``said`` are the lines of each of the services that were asked for, by its number.
     """
 
     boot: str
     booted_at: int
     processes: tuple[Process, ...]
-    unit: Unit | None = None
+    said: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     folder: str = ""
     releases: str = ""
     now: int = 0
@@ -201,12 +150,13 @@ def plain_path(path: str) -> str:
 _LINK = re.compile(r"l\S*+ ++\d++ ++(\d{1,10}) [^/]*+(/proc/\d{1,10}/(?:exe|cwd))(?: -> (.*))?", re.DOTALL)
 
 
-def survey(unit: str = "", folder: str = "", run_as: str = "") -> str:
+def survey(asked: Mapping[int, str] | None = None, folder: str = "", run_as: str = "", *, groups: bool = False) -> str:
     """Print everything that `read_survey` wants. The command lines come back as data and are matched in Python.
 
-    ``folder`` may begin with ``~/``. What another user's processes are is shown to that user, ``run_as``, alone.
+    ``asked`` are the texts that ask the keepers of services, by the numbers of those. ``folder`` may begin with ``~/``.
+    What another user's processes are is shown to that user, ``run_as``, alone. ``groups``: the control groups, too.
     """
-    groups = " /proc/[0-9]*/cgroup" if unit else ""
+    services = "".join(f"echo SERVICE {number}\n{text}" for number, text in (asked or {}).items())
     path = in_shell(folder)
     where = f"""[ ! -d {path} ] || printf 'FOLDER %s\\n' "$(cd -P -- {path} && pwd -P)"
 [ ! -L {path}/releases ] || printf 'RELEASES %s\\n' "$(cd -P -- {path}/releases && pwd -P)"
@@ -218,30 +168,12 @@ def survey(unit: str = "", folder: str = "", run_as: str = "") -> str:
         who = f"printf 'USER %s\\n' \"$(id -u -- {quote(run_as)} 2>/dev/null)\"\n"
     return f"""read -r boot </proc/sys/kernel/random/boot_id
 printf 'BOOT %s\\nSELF %s\\n' "$boot" $$
-{where if folder else ""}{who}{survey_unit(unit, run_as) if unit else ""}echo PROCESSES
-grep -aH '' /proc/stat /proc/[0-9]*/stat /proc/[0-9]*/cmdline{groups} 2>/dev/null
+{where if folder else ""}{who}{services}echo PROCESSES
+grep -aH '' /proc/stat /proc/[0-9]*/stat /proc/[0-9]*/cmdline{" /proc/[0-9]*/cgroup" if groups else ""} 2>/dev/null
 echo PLACES
 {links}
 :
 """
-
-
-def survey_unit(unit: str, run_as: str) -> str:
-    """Print ``UNIT manager`` and the unit's properties: those of the system's unit, else those of the user's own."""
-    show = f"show {' '.join(f'-p {name}' for name in PROPERTIES)} -- {quote(unit)}"
-    own = as_user(run_as, f"XDG_RUNTIME_DIR=${{XDG_RUNTIME_DIR:-/run/user/$(id -u)}} systemctl --user {show} 2>&1")
-    return f"""unit=$(systemctl {show} 2>&1) manager=system
-case $unit in *LoadState=not-found*|*LoadState=error*)
-own=$({own})
-case $own in *LoadState=loaded*|*LoadState=masked*) unit=$own manager=user ;; esac ;;
-esac
-printf 'UNIT %s\\n%s\\n' $manager "$unit"
-"""
-
-
-def read_unit(text: str) -> Unit:
-    """Read the answer to `survey_unit`."""
-    return _read_head(text)[1] or Unit("", {})
 
 
 def need_whole(text: str) -> None:
@@ -262,7 +194,7 @@ def read_survey(text: str) -> Survey:
     """
     head, _mark, rest = text.partition("PROCESSES\n")
     listing, _mark, places = f"\n{rest}".partition("\nPLACES\n")
-    facts, unit = _read_head(head)
+    facts, said = _read_head(head)
     stats: dict[int, _Stat] = {}
     commands: dict[int, str] = {}
     groups: dict[int, str] = {}
@@ -293,7 +225,7 @@ def read_survey(text: str) -> Survey:
             for pid, stat in sorted(stats.items())
             if pid not in left_out and stat.state != "Z" and commands.get(pid)
         ),
-        unit=unit,
+        said=said,
         folder=folder,
         releases=facts.get("RELEASES", f"{folder}/releases" if folder else "").rstrip("/"),
         now=stats[own].start if own in stats else 0,
@@ -344,23 +276,20 @@ def _number(text: str) -> int | None:
 _HEAD_LIMIT = 1 << 16
 
 
-def _read_head(head: str) -> tuple[dict[str, str], Unit | None]:
+def _read_head(head: str) -> tuple[dict[str, str], dict[int, tuple[str, ...]]]:
+    """The facts of the server, and what was said of each service."""
     facts: dict[str, str] = {}
-    unit: Unit | None = None
-    properties: dict[str, str] = {}
+    services: dict[int, list[str]] = {}
+    said: list[str] | None = None
     for line in head[:_HEAD_LIMIT].splitlines():
         name, _space, value = line[:PATH_LIMIT].partition(" ")
-        if unit is not None:
-            key, equals, answer = line.partition("=")
-            if equals and key in PROPERTIES:
-                properties[key] = storable(answer)
-            elif not properties:
-                properties[PROBLEM] = storable(line[:200])  # systemctl is not there, or has no one to ask
-        elif name == "UNIT":
-            unit = Unit(value, properties)
+        if name == "SERVICE" and (number := _number(value)) is not None:
+            said = services.setdefault(number, [])
+        elif said is not None:
+            said.append(line)
         else:
             facts.setdefault(name, value)
-    return facts, unit
+    return facts, {number: tuple(lines) for number, lines in services.items()}
 
 
 def _session_of(own: int, parents: Mapping[int, int]) -> set[int]:

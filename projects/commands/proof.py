@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from pages.times import local_time
+from projects.commands.kept import NOT_FOUND
 from projects.commands.processes import MOMENT
 from servers.sentences import sentences
 
@@ -32,7 +33,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Identity:
-    """One process of a service, or a systemd unit that has none (pid 0).
+    """One process of a service, or a unit or container without one that is seen (pid 0).
 
     A process is known by ``boot``, ``pid`` and ``start`` (in ticks since boot), a run of a unit by its ``invocation``.
     ``since`` is the start by the server's clock, in UTC; ``folder`` is where it works, and ``old`` the release that
@@ -56,6 +57,7 @@ class Identity:
     around: bool | None = None
     inside: bool | None = None
     loose: bool | None = None
+    service: str | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -185,8 +187,11 @@ class Proof:
     the words by which it was found, ``reloads`` says that the script is only to reload. ``ended`` are those that the
     script had started and that have ended by now, ``others`` those that could have been meant and were left alone,
     ``near`` those that run from the project's folder and were not found by their words, ``state`` is that of the unit
-    in systemd's words. ``undone`` is who it was before the server was rolled back. ``told`` is the sentence as it was
-    told then.
+    in systemd's words, or that of another keeper in its own. ``leaving`` are old ones that listen no more and end what
+    they have begun. ``undone`` is who it was before the server was rolled back. ``told`` is the sentence as it was
+    told then. ``kind`` is that of the service, empty where it is found by the words of its command line.
+
+    A project may have several services: this is the proof of its main one, and ``more`` are those of the others.
     """
 
     before: tuple[Identity, ...] = ()
@@ -200,6 +205,42 @@ class Proof:
     others: tuple[Identity, ...] = ()
     near: tuple[Identity, ...] = ()
     state: str = ""
+    leaving: tuple[Identity, ...] = ()
+    kind: str = ""
+    more: "tuple[Proof, ...]" = ()
+
+    @classmethod
+    def beginning(cls, founds: Sequence[tuple[Service, Service]]) -> "Proof":
+        """What is known before a restart: of each service who it is, and who runs near it."""
+        main, *more = (cls(tuple(service), near=tuple(near)) for service, near in founds)
+        return replace(main, more=tuple(more))
+
+    def undoing(self, services: Sequence[Service], *, before: bool = False) -> "Proof":
+        """This proof, and who each service was before the server was rolled back; ``before``: also as that."""
+        proofs = (*self.each, *(Proof() for _it in services[len(self.each) :]))
+        main, *more = (
+            replace(proof, undone=tuple(service), before=tuple(service) if before else proof.before)
+            for proof, service in zip(proofs, services, strict=False)
+        )
+        return replace(main, more=tuple(more))
+
+    def line(self, proof: "Proof") -> str:
+        """What was told of one of these services; where there are others, with its name."""
+        return (
+            _("%(name)s: %(told)s") % {"name": proof.name, "told": proof.told}
+            if self.more and proof.told
+            else proof.told
+        )
+
+    @property
+    def told_of_bad(self) -> str:
+        """The lines, as they were told then, of the services that were not replaced."""
+        return " ".join(self.line(proof) for proof in self.each if proof.verdict not in _GOOD)
+
+    def followed_by(self, later: "Proof") -> "Proof":
+        """This proof with what was found a while later."""
+        main, *more = (replace(it, after=then.after) for it, then in zip(self.each, later.each, strict=False))
+        return replace(main, more=tuple(more))
 
     def to_json(self) -> dict[str, Any]:
         """The form that a server of a deployment stores: what is not known yet is left out."""
@@ -217,7 +258,8 @@ class Proof:
         for name in _ASIDE:
             if service := getattr(self, name):
                 data[name] = to_json(service)
-        return data | ({"state": self.state} if self.state else {})
+        more = {"services": [proof.to_json() for proof in self.more]} if self.more else {}
+        return data | {name: value for name in ("state", "kind") if (value := getattr(self, name))} | more
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -231,16 +273,33 @@ class Proof:
             told=str(data.get("sentence", "")),
             undone=from_json(data["undone"]) if "undone" in data else None,
             state=str(data.get("state", "")),
+            kind=str(data.get("kind", "")),
+            more=tuple(cls.from_json(row) for row in data.get("services", ())),
             **{name: from_json(data.get(name, ())) for name in _ASIDE},
         )
 
     def as_told(self) -> Self:
         """This proof with its sentence in the language of the moment."""
-        return replace(self, told=self.in_words)
+        return replace(self, told=self.own_words, more=tuple(proof.as_told() for proof in self.more))
+
+    @property
+    def each(self) -> "tuple[Proof, ...]":
+        """That of each service by itself, the main one first."""
+        return (replace(self, more=()), *self.more)
+
+    @property
+    def overall(self) -> str:
+        """The verdict on all services: the worst."""
+        return max((proof.verdict for proof in self.each), key=_BY_WEIGHT.index)
 
     @property
     def in_words(self) -> str:
-        """The proof in the language of its reader; as it was told then where it does not say enough."""
+        """The proof of all services in the language of its reader, a line each."""
+        return "\n".join(line for proof in self.each if (line := self.line(replace(proof, told=proof.own_words))))
+
+    @property
+    def own_words(self) -> str:
+        """That of this service alone; as it was told then where it does not say enough."""
         if self.name is None:
             return self.told
         return sentences(self._told_now(), *self._told_besides())
@@ -253,7 +312,7 @@ class Proof:
 
     def _told_now(self) -> str:
         before, after = self.before, self.after or ()
-        words = {"name": self.name, "before": listed(before, after), "after": listed(after), "state": self.state}
+        words = {"name": self._named, "before": listed(before, after), "after": listed(after), "state": self.state}
         match self.verdict:
             case Verdict.REPLACED if not before and self.state:
                 return _("%(name)s was started: %(after)s.") % words
@@ -269,14 +328,20 @@ class Proof:
                 return _("“%(name)s” keeps restarting; it is now %(after)s.") % words
             case Verdict.CRASH_LOOPING:
                 return _("“%(name)s” keeps restarting; at the moment nothing is running.") % words
-            case Verdict.DEAD if self.state == "not-found":
-                return _("There is no unit “%(name)s” on the server.") % words
+            case Verdict.DEAD if self.state == NOT_FOUND:
+                return self._not_found_in_words()
+            case Verdict.DEAD if self.kind == "port":
+                return _("Nobody listens on port %s after the restart.") % self.name
+            case Verdict.DEAD if self.kind == "pidfile":
+                return _("The process of the pid file %s is not running after the restart.") % self.name
             case Verdict.DEAD if self._new():
                 return _("The application of %(name)s is not running: there is only %(after)s.") % words
             case Verdict.DEAD if self.state:
                 return _("%(name)s is not running after the restart: it is %(state)s.") % words
             case Verdict.DEAD:
                 return _("No process matches “%s” after the restart.") % self.name
+        if self.kind and not after:
+            return _("%(name)s cannot be asked for: %(state)s.") % words
         if after:
             return (
                 _("%s still runs, and it has no workers: whether it has reloaded cannot be seen from outside.")
@@ -285,6 +350,19 @@ class Proof:
         if not self.name:
             return unknown_process()
         return _("No process matches “%s”, neither before nor after the restart.") % self.name
+
+    @property
+    def _named(self) -> str:
+        return _("port %s") % self.name if self.kind == "port" else self.name or ""
+
+    def _not_found_in_words(self) -> str:
+        said = {
+            "supervisor": _("There is no program “%s” in supervisor."),
+            "pm2": _("There is no app “%s” in pm2."),
+            "docker": _("There is no container “%s” on the server."),
+            "pidfile": _("The pid file %s is not there."),
+        }
+        return said.get(self.kind, _("There is no unit “%s” on the server.")) % self.name
 
     def _reload_in_words(self) -> str:
         masters, new = self._masters(), self._new()
@@ -312,6 +390,8 @@ class Proof:
 
     def _told_besides(self) -> list[str]:
         said = []
+        if self.leaving:
+            said.append(_("%s listens no more and ends what it has begun.") % listed(self.leaving))
         if self.verdict == Verdict.DEAD and self._masters():
             said.append(_("%s still runs from before.") % listed(self._masters()))
         if self.verdict == Verdict.UNCHANGED and not self.reloads and self._has_new_workers():
@@ -341,7 +421,13 @@ class Proof:
 
 
 #: The parts of a proof that stand beside the service.
-_ASIDE = ("ended", "others", "near")
+_ASIDE = ("ended", "others", "near", "leaving")
+_GOOD = frozenset({Verdict.REPLACED, Verdict.RELOADED})
+#: Verdicts from good to bad; first that of a proof that has come to none.
+_BY_WEIGHT = [
+    *("", Verdict.REPLACED, Verdict.RELOADED, Verdict.UNKNOWN, Verdict.UNCHANGED),
+    *(Verdict.CRASH_LOOPING, Verdict.DEAD),
+]
 
 
 def unknown_process() -> str:

@@ -44,27 +44,38 @@ def restart(script: str, env: Mapping[str, str], run_as: str = "") -> Script:
     return Script(f"exec bash {quote('./' + name)}", env, folder or "/", run_as)
 
 
+#: The variable in which a kept script travels: no list of processes shows it.
+_KEPT_SCRIPT = "DEPLOYER_RESTART_SCRIPT"
+
+
+def restart_by_text(text: str, env: Mapping[str, str], folder: str = "", run_as: str = "") -> Script:
+    """bash with a script that is on no server, in ``folder`` or the home, as another user if one is named.
+
+    What it starts inherits neither the text nor the file that bash reads it from.
+    """
+    begin = f"""script=${_KEPT_SCRIPT}
+unset {_KEPT_SCRIPT}
+exec bash /dev/fd/3 3<<DEPLOYER_END
+$script
+DEPLOYER_END
+"""
+    return Script(begin, {**env, _KEPT_SCRIPT: f"exec 3<&-; {text}"}, folder, run_as)
+
+
 def derived_process_name(project_name: str) -> str:
     """The name of a process that is named after its project: lower case, spaces and hyphens removed."""
     return project_name.lower().replace(" ", "").replace("-", "")
 
 
-def evidence(log_path: str, unit: str, ports: Iterable[int]) -> str:
-    """Print the end of the application's log, the unit's state and journal, and who listens on the ports."""
+def evidence(log_path: str, services: Iterable[str], ports: Iterable[int]) -> str:
+    """Print the end of the application's log, what the keepers of its services show, and who listens on the ports.
+
+    ``services`` are the texts that ask those keepers.
+    """
     parts = []
     if log_path:
         parts.append(f"echo '== '{quote(log_path)}\ntail -n 40 {quote(log_path)} 2>&1 | tail -c {EVIDENCE}\n")
-    if unit:
-        name = quote(unit)
-        parts.append(
-            f"""own=
-case $(systemctl show -p LoadState -- {name} 2>/dev/null) in *loaded*) ;; *) own=--user ;; esac
-export XDG_RUNTIME_DIR="${{XDG_RUNTIME_DIR:-/run/user/$(id -u)}}"
-echo '== '{name}
-systemctl $own status --no-pager -l -n 0 -- {name} 2>&1 | head -n 20
-journalctl $own --no-pager -n 30 -u {name} 2>&1 | tail -c {EVIDENCE}
-"""
-        )
+    parts += services
     for port in ports:
         parts.append(f"echo '== port {port}'\nss -Hltnp 'sport = :{port}' 2>&1 || echo 'ss is not installed'\n")
     return "".join(parts)

@@ -248,7 +248,9 @@ def test_its_servers_are_not_looked_at_any_more(shop: Project, boss: Any) -> Non
     assert not Sighting.objects.exists()
 
 
-@pytest.mark.parametrize("name", ["project_edit", "project_variables", "project_health", "launch", "launch_changes"])
+@pytest.mark.parametrize(
+    "name", ["project_edit", "project_variables", "project_health", "project_services", "launch", "launch_changes"]
+)
 def test_pages_that_change_or_launch_it_say_that_it_is_archived(
     name: str, client: Client, shop: Project, boss: Any
 ) -> None:

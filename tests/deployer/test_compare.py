@@ -44,9 +44,12 @@ def test_settings_that_differ_are_shown_as_they_were_at_each_launch(client: Clie
     first = ended(project, group)
     Project.objects.filter(pk=project.pk).update(build_script="<b>pnpm</b> build")
     HealthCheck.objects.update(target="9090", expect_header="X-Release: 2")
-    Project.objects.update(watch_for=44)
+    Project.objects.update(watch_for=44, restart_script="echo again")
+    project.services.create(kind="pm2", name="worker")
     project.refresh_from_db()
     html = page(client, ended(project, group), first)
+    assert "pm2 worker" in html
+    assert "echo again" in html
     assert html.index("npm run build") < html.index("&lt;b&gt;pnpm&lt;/b&gt; build")
     assert html.index("tcp 8080") < html.index("tcp 9090 (expected header X-Release: 2)")
     assert "44" in html

@@ -28,7 +28,7 @@ def applied(text: str) -> list[str]:
 def everything(project: Project) -> tuple[Any, ...]:
     parts = (
         [model_to_dict(row, exclude=["id", "project"]) for row in rows.all()]
-        for rows in (project.health_checks, project.variables)
+        for rows in (project.services, project.health_checks, project.variables)
     )
     return (model_to_dict(project, exclude=["id"]), *parts)
 
@@ -47,7 +47,12 @@ def project() -> Project:
         auto_rollback=True,
         shared_paths="uploads/, .env",
         output_dir="007",
+        service_kind="port",
+        service_name="8080",
+        restart_script="systemctl restart 'a: b' # c\n\nexit 0\n",
     )
+    it.services.create(kind="systemd", name="b.service")
+    it.services.create(kind="process", name="/run/a.pid", position=1)
     it.variables.create(name="API_KEY", value=SECRET, is_secret=True, scope="deploy")
     it.variables.create(name="API_KEY", value=SECRET * 2, is_secret=True, scope="build")
     it.variables.create(name="EMPTY", value="")

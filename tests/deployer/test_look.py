@@ -30,7 +30,7 @@ def found(deployment_type: str, facts: Facts, **values: str) -> list[str]:
     project = make_project(deploy_path="~/shop", run_as="shop", **{"deploy_script_path": "~/restart.sh"} | values)
     return [
         f"{finding.level} {finding.server}: {finding.what}"
-        for finding in findings("web-1", Plan.of(project, []), deployment_type, facts, Found())
+        for finding in findings("web-1", Plan.of(project, []), deployment_type, facts, [Found()])
     ]
 
 

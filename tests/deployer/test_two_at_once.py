@@ -43,6 +43,7 @@ class Edit:
 EDITS = {
     "project_edit": Edit(("deploy_path", "/srv/theirs"), ("description", "what I typed")),
     "project_variables": Edit(("variables-0-value", "theirs"), ("variables-0-name", "MINE")),
+    "project_services": Edit(("services-0-name", "theirs"), ("services-0-position", "77")),
     "project_health": Edit(("health_checks-0-target", "theirs"), ("health_checks-0-retries", "77")),
     "server_edit": Edit(("host", "192.0.2.77"), ("name", "what-I-typed")),
     "group_edit": Edit(("description", "theirs"), ("name", "what I typed")),
@@ -58,6 +59,7 @@ ADMIN_EDITS = {
     "group": Edit(("description", "theirs"), ("name", "what I typed")),
     "project": Edit(("deploy_path", "/srv/theirs"), ("description", "what I typed")),
     "check": Edit(("health_checks-0-target", "theirs"), ("health_checks-0-retries", "77")),
+    "service": Edit(("services-0-name", "theirs"), ("services-0-position", "77")),
     "variable": Edit(("variables-0-value", "theirs"), ("variables-0-name", "MINE")),
     "person": Edit(("first_name", "theirs"), ("last_name", "what I typed")),
     "token": Edit(("name", "theirs"), ("name", "what I typed")),
@@ -86,7 +88,7 @@ def typed_in(sent: Sent) -> Sent:
 
 
 def admin_row(world: World, name: str) -> Any:
-    return getattr(world, {"check": "project", "variable": "project"}.get(name, name))
+    return getattr(world, {"check": "project", "service": "project", "variable": "project"}.get(name, name))
 
 
 def admin_page(world: World, name: str) -> str:

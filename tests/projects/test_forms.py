@@ -107,7 +107,9 @@ def test_what_is_wrong_is_said_beside_its_box_and_nothing_is_saved(client: Clien
     assert project.name == "Shop"
 
 
-@pytest.mark.parametrize("page", ["project_edit", "project_copy", "project_variables", "project_health"])
+@pytest.mark.parametrize(
+    "page", ["project_edit", "project_copy", "project_variables", "project_health", "project_services"]
+)
 def test_who_may_not_change_projects_is_refused(page: str) -> None:
     project = make_project()
     address = reverse(page, args=[project.pk])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployer.probing.identity import Question
 from projects.commands.judging import Judge
 from projects.commands.matching import Found, Name, Search, choose
 from projects.commands.processes import read_survey
@@ -235,8 +236,8 @@ def of_unit(*rows: Row, **facts: object) -> Found:
     values = (
         known | {"ControlGroup": "/system.slice/shop.service"} | {name: str(value) for name, value in facts.items()}
     )
-    text = "UNIT system\n" + "".join(f"{name}={value}\n" for name, value in values.items())
-    return Search(read_survey(answer(*rows, unit=text)), "").by_unit("shop.service")
+    text = "SERVICE 0\nUNIT system\n" + "".join(f"{name}={value}\n" for name, value in values.items())
+    return Question("shop.service", "systemd").find(Search(read_survey(answer(*rows, unit=text)), ""))
 
 
 GROUP = {"group": "/system.slice/shop.service"}

@@ -22,6 +22,7 @@ from django.db import connections  # noqa: E402
 from django.test.utils import setup_databases, setup_test_environment, teardown_databases  # noqa: E402
 
 from tests.parts.queue import QueueServer  # noqa: E402
+from tests.proofs.by_kind import never, services  # noqa: E402
 from tests.proofs.cells import Cell, Outcome, run, table  # noqa: E402
 
 _saying = threading.Lock()
@@ -52,7 +53,8 @@ def as_table(outcomes: list[Outcome]) -> str:
     for outcome in outcomes:
         cell = outcome.cell
         said = "not run" if outcome.not_run else outcome.said
-        rows.append((mark(outcome), cell.service, cell.event, cell.name or cell.check, said, outcome.truth))
+        service = cell.row or cell.service
+        rows.append((mark(outcome), service, cell.event, cell.name or cell.check, said, outcome.truth))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -77,10 +79,12 @@ def main() -> int:
     """Run what the command line asks for; gives the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs", description=__doc__)
     parser.add_argument("--only", action="append", default=[], help="cells whose name has this text")
+    parser.add_argument("--kinds", action="store_true", help="the table of services: each kind, and what happens to it")
     parser.add_argument("--at-once", type=int, default=4, help="cells at once (default 4)")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    cells = [cell for cell in table() if all(text in str(cell) for text in options.only)]
+    whole = services() if options.kinds else table()
+    cells = [cell for cell in whole if all(text in str(cell) for text in options.only)]
     setup_test_environment()
     databases = setup_databases(verbosity=0, interactive=False)
     queue = QueueServer(settings.QUEUE_SOCKET)
@@ -95,6 +99,8 @@ def main() -> int:
     finally:
         queue.close()
         teardown_databases(databases, verbosity=0)
+    if options.kinds:
+        print("", *(f"not there: {line}" for line in never()), sep="\n")
     print(f"\n{as_table(outcomes)}\n\n{summary(outcomes)}\n{time.monotonic() - begun:.0f} s in all")
     wrong = any(outcome.problems or (outcome.not_run and outcome.can_run) for outcome in outcomes)
     return int(wrong or not outcomes)

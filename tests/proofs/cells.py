@@ -38,7 +38,10 @@ class Cell:
     The service is started by the words of ``begin``, and ``beside`` starts others that look like it. Then the code
     becomes ``code``, and a deployment runs a script of the words of ``does``. ``serves`` is what must then be true,
     ``verdict`` what is right to be said of it. ``name`` is the process name as somebody types it, ``check`` a health
-    check (``KIND TARGET``), ``reloads`` and ``watch_for`` are settings of the project.
+    check (``KIND TARGET``), ``reloads`` and ``watch_for`` are settings of the project. With a ``kind`` of service, the
+    ``name`` is its name, in which ``{folder}`` and ``{port}`` are those of the service. ``by`` says what restarts it: a
+    script on the server, a ``text`` that the project keeps, or the kind of service by itself (``own``). With
+    ``drains``, what is asked to end does so only after so many seconds.
     """
 
     service: str
@@ -53,9 +56,17 @@ class Cell:
     beside: str = ""
     reloads: bool = False
     watch_for: int = 0
+    kind: str = ""
+    by: str = "script"
+    drains: int = 0
+    #: What it is called in the table of services.
+    row: str = ""
+    #: What the evidence of its failure must show.
+    shows: str = ""
 
     def __str__(self) -> str:
-        return f"{self.service} · {self.event} · {self.name or self.check}"
+        found_by = f"{self.kind} {self.name}".strip() or self.check
+        return f"{self.row or self.service} · {self.event} · {found_by}"
 
     @property
     def status(self) -> str:
@@ -344,6 +355,14 @@ def run(cell: Cell) -> Outcome:
 
 def _happen(cell: Cell, world: World, outcome: Outcome) -> None:
     settings: dict[str, object] = {"process_name": cell.name, "script_reloads": cell.reloads}
+    if cell.kind:
+        name = cell.name.format(folder=world.place.folder, port=world.place.port)
+        settings |= {"process_name": "", "service_kind": cell.kind, "service_name": name}
+    if cell.by != "script":
+        text = world.script_text(cell.does) if cell.by == "text" else ""
+        settings |= {"deploy_script_path": "", "restart_script": text, "deploy_path": ""}
+    if cell.drains:
+        (world.place.folder / "drain").write_text(str(cell.drains))
     if cell.watch_for:
         settings["watch_for"] = cell.watch_for
     if "as-nobody" in cell.beside and os.getuid() != 0:
@@ -352,7 +371,7 @@ def _happen(cell: Cell, world: World, outcome: Outcome) -> None:
     try:
         world.begin(cell.begin)
     except AssertionError as error:
-        if cell.service == "podman":
+        if cell.service.startswith("podman"):
             raise CannotRunError(f"podman cannot run a container here: {error}") from error
         raise
     others: set[int] = set()
@@ -374,7 +393,8 @@ def _look_after(cell: Cell, world: World) -> Truth:
     if cell.serves == Serves.BOTH:
         return world.look(5, until=lambda versions: len(versions) > 1)
     if cell.serves == Serves.FLAPPING:
-        return world.look(max(3.0, cell.life + 1))
+        # A container takes a while between two lives.
+        return world.look(max(8.0 if cell.kind == "docker" else 3.0, cell.life + 1))
     deadline = time.monotonic() + cell.life + 1
     while cell.serves == Serves.NOBODY and world.answer() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -396,13 +416,15 @@ def _compare(
         complain(f"said {outcome.said}, right is {cell.status}/{cell.verdict or '-'}: {outcome.sentence}")
     if (deployment.status == "success") != (target.status == "success"):
         complain(f"the deployment is {deployment.status}, its server {target.status}")
-    runs = 0 if not cell.verdict else 1
+    runs = 0 if not cell.verdict or cell.by == "own" else 1
     if world.ran() != runs:
         complain(f"the script was run {world.ran()} times, not {runs}")
     if re.search(r"pid 0\b", outcome.sentence):
         complain(f"“pid 0” in: {outcome.sentence}")
     if "workers are new" in outcome.sentence and outcome.truth != Serves.SAME:
         complain(f"its workers are said to be new: {outcome.sentence}")
+    if cell.shows not in target.evidence:
+        complain(f"the evidence does not show “{cell.shows}”: {target.evidence[-500:]}")
     _compare_names(cell, proof, before, after, others, outcome)
     if verdict == UNKNOWN == cell.verdict:
         warnings = deployment.log_lines.filter(level="warning").values_list("content", flat=True)
@@ -435,10 +457,10 @@ def _compare_names(cell: Cell, proof: Proof, before: Truth, after: Truth, others
 def _names(cell: Cell, truth: Truth, main: Process) -> list[tuple[int, str]]:
     """By which pid and word the service may be named: its first process, or the main process of its unit."""
     kind, _space, unit = cell.check.partition(" ")
-    if unit.endswith(".socket"):
-        return [(0, unit)]
+    if unit.endswith(".socket") or cell.kind == "docker":
+        return [(0, unit), (main.pid, "")]
     processes = [main]
-    while kind == "systemd" and (parent := truth.processes.get(processes[-1].parent)) and parent.pid > 1:
+    while (kind == "systemd" or cell.kind) and (parent := truth.processes.get(processes[-1].parent)) and parent.pid > 1:
         processes.append(parent)
     return [(process.pid, Path(process.command.split()[0]).name) for process in processes]
 

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.parts.programs import free_port
@@ -155,7 +155,24 @@ def python(place: Place) -> Service:
             "\necho $! >>beside",
             "tail": f"tail -F server.py.log {AWAY}\necho $! >>beside",
             "stop-loop": f"{STOP.format(file='pid')}\npkill -f '^python3 server.py'; sleep 0.1",
+            "usr1": 'kill -USR1 "$(cat pid)"; sleep 0.3',
+            "begin-to-stop": 'kill "$(cat pid)"; sleep 0.5',
+            "keep": f"PORT={place.port} bash -c 'while :; do python3 server.py & echo $! >pid; wait $!; done' {AWAY}"
+            "\necho $! >loop; sleep 0.3",
+            "stop-keeping": "kill $(cat loop pid); sleep 0.2",
+            "start-other": f"(cd {place.other} && exec env PORT={free_port()} python3 server.py) {AWAY}\n"
+            "echo $! >>beside",
+            "start-twin": _twin(place),
+            "restart-twin": f"kill $(cat beside); sleep 0.2; {_twin(place)}",
         },
+    )
+
+
+def _twin(place: Place) -> str:
+    """Start one whose name is like that of the service."""
+    return (
+        f"[ -e my-server.py ] || cp server.py my-server.py\n"
+        f"PORT={free_port()} python3 my-server.py {AWAY}\necho $! >>beside"
     )
 
 
@@ -217,6 +234,32 @@ def pm2(place: Place) -> Service:
             "reload": "pm2 reload shop",
             "delete": "pm2 delete shop",
             "stop": "pm2 stop shop",
+            "drain-restart": "pm2 restart shop",
+            "start-draining": f"{run} --kill-timeout 40000",
+            "start-other": f"(cd {place.other} && PORT={free_port()} pm2 start server.js --name other)\n"
+            "pm2 pid other >>beside",
+            "start-twin": f"PORT={free_port()} pm2 start server.js --name shop2\npm2 pid shop2 >>beside",
+            "restart-twin": "pm2 restart shop2\npm2 pid shop2 >>beside",
+        },
+    )
+
+
+def pm2_python(place: Place) -> Service:
+    """A server in Python that pm2 keeps, with workers if it is started so."""
+    run = f"PORT={place.port} pm2 start server.py --interpreter python3 --name shop"
+    wrapper = f"#!/bin/bash\nPORT={place.port} python3 server.py & wait $!; sleep infinity\n"
+    return Service(
+        programs=("server.py",),
+        files={"wrapper": wrapper},
+        has_master=True,
+        binds={"node": parts.find("node"), "pm2": parts.pm2()},
+        words={
+            "start": run,
+            "start-workers": f"WORKERS=2 {run}",
+            "start-wrapper": "pm2 start ./wrapper --interpreter bash --name shop --no-treekill",
+            "restart": "pm2 restart shop",
+            "hup": "pm2 sendSignal SIGHUP shop",
+            "usr1": "pm2 sendSignal SIGUSR1 shop; sleep 0.3",
         },
     )
 
@@ -296,43 +339,60 @@ def php_fpm(place: Place) -> Service:
 
 SUPERVISOR = """\
 [supervisord]
-logfile=supervisor.log
-pidfile=supervisor.pid
+logfile={folder}/supervisor.log
+pidfile={folder}/supervisor.pid
 [unix_http_server]
-file=supervisor.sock
+file={folder}/supervisor.sock
 [supervisorctl]
-serverurl=unix://supervisor.sock
+serverurl=unix://{folder}/supervisor.sock
 [rpcinterface:supervisor]
 supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 """
 PROGRAM = """\
 [program:{name}]
 command={folder}/{name}
-environment=PORT={port}
+environment=PORT={port},WORKERS={workers}
 autorestart=true
+stopwaitsecs=40
 """
 
 
-def supervisor(place: Place) -> Service:
+def supervisor(place: Place, workers: int = 0, wrapper: str = "") -> Service:
     """Three programs that supervisor keeps, whose names begin alike."""
     parts.find("supervisord")
     ports = {"shop": place.port, "shop-worker": 0, "shop2": 0}
-    programs = "".join(PROGRAM.format(name=name, folder=place.folder, port=port) for name, port in ports.items())
+    programs = "".join(
+        PROGRAM.format(name=name, folder=place.folder, port=port, workers=workers) for name, port in ports.items()
+    )
     server = (Path(__file__).parent / "shop" / "server.py").read_text()
     control = "supervisorctl -c supervisor.conf"
     return Service(
         files={
-            "supervisor.conf": SUPERVISOR + programs,
+            "supervisor.conf": SUPERVISOR.format(folder=place.folder) + programs,
             **dict.fromkeys(ports, f"#!/usr/bin/python3\n{server}"),
+            **({"shop": wrapper, "server.py": server} if wrapper else {}),
         },
+        has_master=bool(workers),
         words={
             "start": "supervisord -c supervisor.conf\n"
             f"sleep 1.2; for name in shop-worker shop2; do {control} pid $name; done >>beside",
             "restart": f"{control} restart shop || true",
             "restart-worker": f"{control} restart shop-worker\n{control} pid shop-worker >>beside",
             "stop": f"{control} stop shop",
+            "hup": f"{control} signal HUP shop",
+            "usr1": f"{control} signal USR1 shop; sleep 0.3",
         },
     )
+
+
+def supervisor_workers(place: Place) -> Service:
+    """Programs with workers."""
+    return supervisor(place, workers=2)
+
+
+def supervisor_wrapper(place: Place) -> Service:
+    """A program whose wrapper alone is ended when it is stopped."""
+    return supervisor(place, wrapper="#!/bin/bash\n/usr/bin/python3 server.py & wait $!; sleep infinity\n")
 
 
 UNIT = """\
@@ -359,6 +419,11 @@ def _unit(place: Place, command: str = "/usr/bin/python3 server.py", more: str =
             "restart": "systemctl restart shop",
             "reload": "systemctl reload shop",
             "stop": "systemctl stop shop",
+            "usr1": "systemctl kill -s USR1 --kill-who=main shop; sleep 0.3",
+            "start-twin": "sed -e 's/PORT=[0-9]*/PORT=0/' shop.service >/etc/systemd/system/shop-worker.service\n"
+            "systemctl daemon-reload; systemctl start shop-worker\n"
+            "systemctl show -p MainPID --value shop-worker >>beside",
+            "restart-twin": "systemctl restart shop-worker\nsystemctl show -p MainPID --value shop-worker >>beside",
         },
     )
 
@@ -411,17 +476,40 @@ def systemd_socket(place: Place) -> Service:
 
 def systemd_user(place: Place) -> Service:
     """A unit of the login's own systemd."""
-    unit = _unit(place)
+    return _user_unit(_unit(place))
+
+
+def systemd_user_workers(place: Place) -> Service:
+    """The same, with workers that can be reloaded."""
+    return _user_unit(systemd_workers(place))
+
+
+def systemd_user_restarting(place: Place) -> Service:
+    """The same, started again whenever it ends."""
+    return _user_unit(systemd_restarting(place))
+
+
+def systemd_user_killing_main(place: Place) -> Service:
+    """The same, of which the main process alone is ended when it is stopped."""
+    return _user_unit(systemd_killing_main(place))
+
+
+def _user_unit(unit: Service) -> Service:
     folder = "~/.config/systemd/user"
     control = "systemctl --user"
-    return Service(
-        programs=unit.programs,
-        files=unit.files,
+    return replace(
+        unit,
         words={
             "start": f"loginctl enable-linger; mkdir -p {folder}; cp shop.service {folder}; "
             f"{control} daemon-reload; {control} start shop",
             "restart": f"{control} restart shop",
+            "reload": f"{control} reload shop",
             "stop": f"{control} stop shop",
+            "usr1": f"{control} kill -s USR1 --kill-who=main shop; sleep 0.3",
+            "start-twin": f"sed -e 's/PORT=[0-9]*/PORT=0/' shop.service >{folder}/shop-worker.service\n"
+            f"{control} daemon-reload; {control} start shop-worker\n"
+            f"{control} show -p MainPID --value shop-worker >>beside",
+            "restart-twin": f"{control} restart shop-worker\n{control} show -p MainPID --value shop-worker >>beside",
         },
     )
 
@@ -436,16 +524,31 @@ def podman(place: Place) -> Service:
     options = "--cgroup-manager=cgroupfs --events-backend=file --storage-driver=vfs"
     folders = f"--root {home}/podman/root --runroot {home}/podman/run"
     limits = "--ulimit nofile=1024:1024 --ulimit nproc=4096:4096 --network=host --cgroups=disabled"
-    mounts = f"--volume {place.folder}:/srv --workdir /srv --env PORT={place.port}"
+    mounts = f"--volume {place.folder}:/srv --workdir /srv --env PORT={{port}} {{more}}"
+    run = f"podman run --detach --name {{name}} {limits} {mounts} --rootfs {tree}:O python3 server.py"
+    pid = "podman inspect --format '{{.State.Pid}}' shop2 >>beside"
     return Service(
         programs=("server.py",),
         binds={"podman": f'#!/bin/sh\nexec {program} {options} {folders} "$@"\n'},
         words={
-            "start": f"podman run --detach --name shop {limits} {mounts} --rootfs {tree}:O python3 server.py",
+            "start": run.format(name="shop", port=place.port, more=""),
+            "start-workers": run.format(name="shop", port=place.port, more="--env WORKERS=2"),
+            "start-always": run.format(name="shop", port=place.port, more="--restart always"),
             "restart": "podman restart --time 1 shop",
+            "drain-restart": "podman restart --time 40 shop",
             "stop": "podman stop --time 1 shop",
+            "hup": "podman kill --signal HUP shop",
+            "usr1": "podman kill --signal USR1 shop; sleep 0.5",
+            "start-twin": run.format(name="shop2", port=free_port(), more="") + "\n" + pid,
+            "restart-twin": f"podman restart --time 1 shop2\n{pid}",
         },
     )
+
+
+def podman_workers(place: Place) -> Service:
+    """A server in Python in a container, with workers."""
+    plain = podman(place)
+    return replace(plain, has_master=True, words={**plain.words, "start": plain.words["start-workers"]})
 
 
 SERVICES: dict[str, Callable[[Place], Service]] = {
@@ -469,5 +572,12 @@ SERVICES: dict[str, Callable[[Place], Service]] = {
     "systemd, oneshot": systemd_oneshot,
     "systemd, socket": systemd_socket,
     "systemd --user": systemd_user,
+    "systemd --user with workers": systemd_user_workers,
+    "systemd --user, Restart=always": systemd_user_restarting,
+    "systemd --user, KillMode=process": systemd_user_killing_main,
     "podman": podman,
+    "podman with workers": podman_workers,
+    "pm2, python": pm2_python,
+    "supervisor with workers": supervisor_workers,
+    "supervisor, a wrapper": supervisor_wrapper,
 }

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.proofs.by_kind import services
 from tests.proofs.cells import Cell, run, table
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -19,10 +20,22 @@ SHORT = {
 }
 
 
+#: The same of the table of services: what needs little time and few packages.
+SHORT_OF_KINDS = {
+    "process, by its pid file · a real restart · process {folder}/pid",
+    "process, by its pid file · an exec in place · process {folder}/pid",
+    "port · a restart of its own · port {port}",
+    "port · a graceful drain of 25 s · port {port}",
+    "supervisor · a restart of its own · supervisor -c {folder}/supervisor.conf shop",
+    "supervisor · the old one stays and serves · supervisor -c {folder}/supervisor.conf shop",
+}
+
+
 def chosen() -> list[Cell]:
     """The cells of the short form."""
-    cells = [cell for cell in table() if str(cell) in SHORT]
-    assert {str(cell) for cell in cells} == SHORT
+    wanted = SHORT | SHORT_OF_KINDS
+    cells = [cell for cell in (*table(), *services()) if str(cell) in wanted]
+    assert {str(cell) for cell in cells} == wanted
     return cells
 
 
@@ -36,6 +49,6 @@ def test_what_deployer_says_of_a_restart_is_true(cell, queue_server):
 
 
 def test_each_cell_of_the_table_has_a_name_of_its_own():
-    names = [str(cell) for cell in table()]
+    names = [str(cell) for cell in (*table(), *services())]
     assert len(names) >= 60
     assert len(set(names)) == len(names)

@@ -34,7 +34,7 @@ def machine_for(service: str) -> Machine:
     """The server that a service needs. Raises `MissingError`."""
     if service.startswith("systemd"):
         return Booted()
-    return Namespace(containers=service == "podman")
+    return Namespace(containers=service.startswith("podman"))
 
 
 class World:
@@ -108,11 +108,15 @@ class World:
 
     def write_script(self, words: str) -> None:
         """What a deployment runs."""
-        self.script_path.write_text(f"echo run >>{self.place.folder}/ran\n{self.script(words)}\nexit 0\n")
+        self.script_path.write_text(self.script_text(words))
+
+    def script_text(self, words: str) -> str:
+        """The text of that."""
+        return f"cd {self.place.folder}\necho run >>ran\n{self.script(words)}\nexit 0\n"
 
     def make_project(self, *, check: str = "", **values: object) -> None:
         """The project that is deployed, with a health check (``KIND TARGET``)."""
-        values |= {"deploy_path": str(self.place.folder), "deploy_script_path": str(self.script_path)}
+        values = {"deploy_path": str(self.place.folder), "deploy_script_path": str(self.script_path)} | values
         if self.repository is not None:
             values["git_url"] = self.repository.url
         self.project = make_project(script_timeout=120, **values)
@@ -141,12 +145,15 @@ class World:
     def main_of(self, answer: str, processes: dict[int, Process]) -> Process | None:
         """The service's first process, given one that has answered; None where it has ended, or has no process."""
         inner = int(answer.split()[0])
-        found = [process for process in processes.values() if process.inner == inner]
+        others = self.beside()
+        found = [process for process in processes.values() if process.inner == inner and process.pid not in others]
         if not found:
             return None
         process = max(found, key=lambda process: process.pid != process.inner)  # in a container, where there is one
         if self.service.has_master:
             while (parent := processes.get(process.parent)) is not None and parent.exe == process.exe:
+                if "supervisord" in parent.command:  # a program in Python, as what it keeps may be
+                    break
                 process = parent
         return process
 
@@ -154,12 +161,17 @@ class World:
         """Ask for a while, or until the ``versions`` that have answered are enough."""
         deadline = time.monotonic() + seconds
         answers: list[str] = []
+        lives: set[tuple[int, int]] = set()
         while time.monotonic() < deadline and not until({answer.split()[1] for answer in answers if answer}):
             answers.append(self.answer())
+            if answers[-1].startswith("1 "):  # each life in a container calls itself so
+                main = self.main_of(answers[-1], self.machine.processes())
+                lives |= {main.key} if main is not None else set()
             time.sleep(0.03)
         processes = self.machine.processes()
         asked = {answer for answer in answers if answer and not answer.startswith("0 ")}  # some have no process
-        return Truth(answers, processes, {answer: self.main_of(answer, processes) for answer in asked})
+        ended = bool(lives - {process.key for process in processes.values()})
+        return Truth(answers, processes, {answer: self.main_of(answer, processes) for answer in asked}, ended=ended)
 
     def ran(self) -> int:
         """How often the script was run."""
@@ -179,11 +191,13 @@ class World:
 class Truth:
     """What was seen on the server itself: who answers, and everything that runs."""
 
-    def __init__(self, answers: list[str], processes: dict[int, Process], mains: dict[str, Process | None]) -> None:
+    def __init__(
+        self, answers: list[str], processes: dict[int, Process], mains: dict[str, Process | None], *, ended: bool
+    ) -> None:
         self.answers = answers
         self.processes = processes
         self.mains = [main for main in mains.values() if main is not None]
-        self.some_ended = None in mains.values()
+        self.some_ended = ended or None in mains.values()
 
     @property
     def versions(self) -> set[str]:

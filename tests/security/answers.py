@@ -29,10 +29,11 @@ from deployer.log.terminal import as_html, clean
 from deployer.models import Deployment, LogLine, Sighting
 from deployer.plan import Plan
 from deployer.probing.health import ask_once
-from deployer.probing.identity import Question
+from deployer.probing.identity import Inquiry, Question
 from deployer.probing.place import Visit
 from projects.commands import health, look, manifest, processes, release
 from projects.commands.matching import Name, Search
+from projects.commands.services import systemd
 from servers.connection import try_connection
 from servers.errors import NonsenseError, ShellError
 from servers.models import Server
@@ -168,7 +169,7 @@ def turned_round(folder: Path) -> str:
 @attack("server", "random, cut, swapped and doubled answers, for every reader")
 def any_answer(folder: Path) -> str:
     survey = (
-        "BOOT 0f0f\nSELF 7\nFOLDER /srv/shop\nUSER 0\nUNIT system\nLoadState=loaded\nMainPID=5\nPROCESSES\n"
+        "BOOT 0f0f\nSELF 7\nFOLDER /srv/shop\nUSER 0\nSERVICE 0\nUNIT system\nLoadState=loaded\nMainPID=5\nPROCESSES\n"
         "/proc/stat:btime 1700000000\n"
         + "".join(
             f"/proc/{pid}/stat:{pid} (x) S {pid - 1} {'0 ' * 17}{pid} 0 0 0 0 0 1 0\n/proc/{pid}/cmdline:shop\0{pid}\n"
@@ -184,18 +185,19 @@ def any_answer(folder: Path) -> str:
 
     def survey_of(text: str) -> object:
         found = Search(processes.read_survey(text), "1")
-        return found.by_name(Name("shop 5")).chosen, found.by_unit("shop.service"), found.by_name(Name("shop"))
+        unit = Question("shop.service", "systemd").find(found)
+        return found.by_name(Name("shop 5")).chosen, unit, found.by_name(Name("shop"))
 
     readers: list[tuple[str, Callable[[str], object]]] = [
         (survey, survey_of),
-        (survey, Question("shop").read),
+        (survey, Inquiry((Question("shop"),)).read),
         (facts, lambda text: look.read(text, "~/shop").learned()),
         (state, release.read_path_state),
         (state, lambda text: (release.superfluous(text, 2, ()), release.kept_back(text), release.leftovers(text))),
         (tree, manifest.Manifest.from_listing),
         (tree, lambda text: manifest.damage(text, want)),
         (http, lambda text: health.read_http(text, headers=True)),
-        ("LoadState=loaded\nActiveState=active\n", lambda text: processes.read_unit(text).state),
+        ("LoadState=loaded\nActiveState=active\n", lambda text: systemd.Unit.read(text.splitlines()).state),
     ]
     chance, tried = random.Random(int(os.environ.get("SEED", "5"))), 0
     for number in range(400):
@@ -550,9 +552,9 @@ def unexpected(folder: Path) -> str:
     script = folder / "restart.sh"
     script.write_text("echo done\n")
     first, second = OpenSSHServer(), OpenSSHServer()
-    read = Question.read
+    read = Inquiry.read
 
-    def fail(self: Question, answer: str, live: str = "") -> Any:
+    def fail(self: Inquiry, answer: str, live: str = "") -> Any:
         if threading.current_thread().name.startswith("server") and not failed.is_set():
             failed.set()
             raise IndexError("list index out of range")
@@ -565,7 +567,7 @@ def unexpected(folder: Path) -> str:
         project.refresh_from_db()
         servers = make_server(first), make_server(second)
         deployment = make_deployment(project, make_group(*servers), deployment_type="restart_only")
-        with mock.patch.object(Question, "read", fail):
+        with mock.patch.object(Inquiry, "read", fail):
             assert carry_out(deployment.pk)
     finally:
         first.close()

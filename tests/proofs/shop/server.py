@@ -1,13 +1,16 @@
 """The shop as a server of its own: it answers with its pid and with the version that it was started from.
 
 It listens on ``PORT``, or on the socket that systemd hands over. With ``WORKERS`` those answer, and HUP has them
-replaced unless the new version is broken; without, HUP reads the version again.
+replaced unless the new version is broken; without, HUP reads the version again. USR1 executes the program anew. Where
+there is a file ``drain``, TERM and INT close the shop, and it ends only so many seconds later.
 """
 
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,16 @@ class Shop:
         if life:
             threading.Timer(float(life), os._exit, [1]).start()
         self.version = version
+
+    def start_anew(self, *_signal: Any) -> None:
+        """Execute the program once more, in place."""
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606 (no shell is wanted)
+
+    def drain(self, *_signal: Any) -> None:
+        """Let nobody in any more, and end once the last ones have left."""
+        self.listener.close()
+        time.sleep(float(Path("drain").read_text()))
+        os._exit(0)
 
     def sell(self) -> None:
         """Answer until the end."""
@@ -82,6 +95,10 @@ def main() -> None:
         shop.manage(count)
     else:
         signal.signal(signal.SIGHUP, shop.read_version)
+        signal.signal(signal.SIGUSR1, shop.start_anew)
+        if Path("drain").exists():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, shop.drain)
         shop.sell()
 
 
