@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from projects.commands import expectation, service
 from projects.commands.expectation import Live
-from projects.models import HealthCheck, Project, Variable
+from projects.models import HealthCheck, Project, Step, Variable
+from projects.steps import USUAL_TYPES, USUAL_WHEN, Moment, When
 from projects.validators import shared_path_list
 from servers.models import ServerGroup
 
@@ -58,6 +59,42 @@ class PlannedVariable:
     value: str
     is_secret: bool
     scope: str
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step as it stood at launch; see `projects.steps.Step`. ``types`` and ``when`` are what holds, said or usual."""
+
+    name: str
+    moment: str
+    when: str
+    types: tuple[str, ...]
+    script: str
+    undone_by: str
+    run_as: str
+    timeout: int
+    required: bool
+
+    @classmethod
+    def of(cls, step: Step) -> "PlannedStep":
+        """A step as it stands now."""
+        said = {field.name: getattr(step, field.name) for field in fields(cls)}
+        types = tuple(step.types) or USUAL_TYPES[step.moment]
+        return cls(**said | {"types": types, "when": step.when or USUAL_WHEN.get(step.moment, "")})
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "PlannedStep":
+        """Read back what a plan stores."""
+        return cls(**data | {"types": tuple(data["types"])})
+
+    @property
+    def label(self) -> str:
+        """Its moment and its name."""
+        return f"{Moment(self.moment).label}: {self.name}"
+
+    def follows(self, *, success: bool) -> bool:
+        """Whether it runs after such an end."""
+        return self.when == When.ALWAYS or (self.when == When.SUCCESS) == success
 
 
 def members_of(groups: Sequence[ServerGroup]) -> dict[str, list[int]]:
@@ -140,13 +177,14 @@ class Plan:
     submodules: bool = False
     lfs: bool = False
     keeps_database_files: bool = False
+    steps: tuple[PlannedStep, ...] = ()
     # The commit that the branch led to, where the launch had to wait: no project has it.
     commit: str = ""
 
     @classmethod
     def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":
         """The plan of a launch."""
-        own = {"groups", "health_checks", "variables", "commit"}
+        own = {"groups", "health_checks", "variables", "steps", "commit"}
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
             groups=members_of(groups),
@@ -154,6 +192,7 @@ class Plan:
             variables=tuple(
                 PlannedVariable(row.name, row.value, row.is_secret, row.scope) for row in project.variables.all()
             ),
+            steps=tuple(map(PlannedStep.of, project.steps.in_order())),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -168,6 +207,7 @@ class Plan:
             | {
                 "health_checks": tuple(Check(**row) for row in data["health_checks"]),
                 "variables": tuple(PlannedVariable(**row) for row in data["variables"]),
+                "steps": tuple(map(PlannedStep.from_json, data.get("steps", ()))),
             }
         )
 
@@ -176,6 +216,10 @@ class Plan:
         wanted = [Variable.Scope.BOTH, scope]
         rows = sorted((row for row in self.variables if row.scope in wanted), key=lambda row: wanted.index(row.scope))
         return {row.name: row.value for row in rows}
+
+    def steps_at(self, moment: str, launched: str) -> list[PlannedStep]:
+        """The steps at a moment of such a launch, in the order in which they run."""
+        return [step for step in self.steps if step.moment == moment and launched in step.types]
 
     @property
     def shared(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Projects, their health checks and their variables."""
+"""Projects, their health checks and their variables; their steps are in `projects.steps`."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Self
@@ -17,6 +17,7 @@ from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.commands.expectation import placeholder_problem
 from projects.commands.health import check_target
+from projects.steps import Step as Step
 from projects.validators import (
     git_endpoint,
     validate_batches,
@@ -396,13 +397,13 @@ class Project(models.Model):
                     )
 
     def copy(self, name: str, environment: str) -> "Project":
-        """A new project with all the settings, health checks and variables of this one, secret values too."""
+        """A new project with all the settings, health checks, variables and steps of this one, secret values too."""
         columns = [field.attname for field in self._meta.concrete_fields if field.name not in self._ITS_OWN]
         with transaction.atomic():
             copy = Project(name=name, environment=environment, **{column: getattr(self, column) for column in columns})
             copy.save(binds=False)
             made: list[models.Model] = [copy]
-            for parts in (self.health_checks.all(), self.variables.all()):
+            for parts in (self.health_checks.all(), self.variables.all(), self.steps.all()):
                 for part in parts:
                     part.pk, part.project, part._state.adding = None, copy, True
                     part.save()
