@@ -83,7 +83,7 @@ class PlannedStep:
         return cls(**said | {"types": types, "when": step.when or USUAL_WHEN.get(step.moment, "")})
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "PlannedStep":
+    def from_json(cls, data: dict[str, Any]) -> "PlannedStep":
         """Read back what a plan stores."""
         return cls(**data | {"types": tuple(data["types"])})
 

@@ -15,6 +15,7 @@ from projects.commands.proof import Proof, Verdict
 from projects.steps import Moment
 from servers.errors import OUTCOME_UNKNOWN, NotReadyError, ScriptTimeoutError, ShellError, StoppedError
 from servers.sentences import clauses, sentences, storable
+from servers.shell import Script
 from servers.supervised.run import SupervisedRun
 
 Status = Target.Status
@@ -255,7 +256,7 @@ def _follow(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
             supervised.forget()
 
 
-def _script(server: ServerRun, step: PlannedStep, run: StepRun) -> commands.Script:
+def _script(server: ServerRun, step: PlannedStep, run: StepRun) -> Script:
     if run.undoes:
         previous = server.live_version
     elif run.action == StepAction.UNDO:
