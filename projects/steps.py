@@ -1,5 +1,6 @@
 """Steps: what a deployment does around the switch and the restart, besides them."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
@@ -72,13 +73,18 @@ def _names() -> str:
     return ", ".join(Launched.values)
 
 
+def by_moment(steps: "Iterable[Step]") -> "list[Step]":
+    """``steps`` as they run: by moment; those of one moment stay in their order."""
+    places = {moment: place for place, moment in enumerate(Moment.values)}
+    return sorted(steps, key=lambda step: places.get(step.moment, 0))
+
+
 class StepQuerySet(models.QuerySet["Step"]):
     """Steps of projects."""
 
     def in_order(self) -> list["Step"]:
         """By moment, then by position: as they run."""
-        moments = Moment.values
-        return sorted(self, key=lambda step: (moments.index(step.moment), step.position, step.pk or 0))
+        return by_moment(self)
 
 
 StepManager = models.Manager.from_queryset(StepQuerySet)

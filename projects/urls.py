@@ -10,4 +10,5 @@ urlpatterns = [
     path("<int:pk>/copy/", views.project_copy, name="project_copy"),
     path("<int:pk>/variables/", views.project_variables, name="project_variables"),
     path("<int:pk>/health/", views.project_health, name="project_health"),
+    path("<int:pk>/steps/", views.project_steps, name="project_steps"),
 ]

@@ -1,4 +1,4 @@
-"""The forms that change a project: its settings, its variables, its health checks, and a copy of it."""
+"""The forms that change a project: its settings, its variables, its health checks, its steps, and a copy of it."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from pages.names import proposed
 from people.access import Request, find, members_only
 from people.rights import insist, reach
 from people.roles import EVERYWHERE, Action
-from projects.forms import CopyForm, HealthChecks, ProjectForm, Variables
+from projects.forms import CopyForm, HealthChecks, ProjectForm, Steps, Variables
 from projects.guess.examples import example_script
 from projects.guess.proposal import Guess
 from projects.models import Project
@@ -40,8 +40,9 @@ def project_edit(request: Request, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @members_only
 def project_copy(request: Request, pk: int) -> HttpResponse:
-    """A new project with the settings, health checks and variables of this one; secrets are copied unseen."""
-    it = find(request.user, Project.objects.prefetch_related("variables", "health_checks"), Action.EDIT, pk=pk)
+    """A new project with the settings, health checks, variables and steps of this one; secrets are copied unseen."""
+    parts = Project.objects.prefetch_related("variables", "health_checks", "steps")
+    it = find(request.user, parts, Action.EDIT, pk=pk)
     if not reach(request.user, Action.EDIT).holds_an_environment:
         insist(request.user, Action.EDIT, EVERYWHERE)  # there is no place for a copy
     form = CopyForm(request.POST or None, user=request.user)
@@ -70,6 +71,11 @@ def project_variables(request: Request, pk: int) -> HttpResponseBase:
 def project_health(request: Request, pk: int) -> HttpResponseBase:
     """The health checks of a project, to be edited."""
     return _rows(request, pk, HealthChecks, "health")
+
+
+def project_steps(request: Request, pk: int) -> HttpResponseBase:
+    """The steps of a project, to be edited."""
+    return _rows(request, pk, Steps, "steps")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

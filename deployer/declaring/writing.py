@@ -30,7 +30,8 @@ from people.models import User
 from people.record import BeforeAll, delete
 from people.rights import may, who_may
 from people.roles import Action
-from projects.models import HealthCheck, Project, Variable
+from projects.models import HealthCheck, Project, Step, Variable
+from projects.steps import by_moment
 from servers import binding
 from servers.belonging import strange_groups, strange_projects
 from servers.fields import is_unreadable
@@ -439,8 +440,12 @@ class _Writer(Mistakes):
             self._check(fresh, full, exclude=["project"])
             key = _part_key(fresh, index)
             if seen.setdefault(key, declared.place) is not declared.place:
-                message = _("the same name and scope are already declared: %(place)s.") % {"place": seen[key].path}
-                self.note(declared.place, message)
+                message = (
+                    _("the same name is already declared: %(place)s.")
+                    if model is Step
+                    else _("the same name and scope are already declared: %(place)s.")
+                )
+                self.note(declared.place, message % {"place": seen[key].path})
             part = spare.pop(key, None)
             label = f"{name}[{index}]" if isinstance(fresh, HealthCheck) else f"{name}.{printable(str(fresh))}"
             if part is None:
@@ -451,6 +456,10 @@ class _Writer(Mistakes):
                 keep.append(part)
         for part in spare.values():
             change.fields.append(FieldChange(name, _summary(part), None))
+        if model is Step:
+            keep = _in_order(
+                old, keep, [str(declared.values.get("name", "")) for declared in entry.parts[name]], change
+            )
         return keep, list(spare.values())
 
     def _set_listed(self, it: _Prepared) -> None:
@@ -466,6 +475,21 @@ class _Writer(Mistakes):
             it.listed = list(rows.values())
             names = [", ".join(sorted(group)) for group in (old, rows)]
             it.change.fields.append(FieldChange(field, names[0] if old else None, names[1]))
+
+
+def _in_order(old: Sequence[Any], keep: list[Any], names: Sequence[str], change: RowChange) -> list[Any]:
+    """The steps to save so that those of each moment run in the order of ``names``; nothing moves where they do."""
+    steps = {step.name: step for step in [*old, *keep]}
+    listed = [steps[name] for name in dict.fromkeys(names) if name in steps]
+    if [step.name for step in by_moment(old)] == [step.name for step in by_moment(listed)]:
+        return keep
+    moved = []
+    for place, step in enumerate(listed, start=1):
+        if step.position != place and step.pk:
+            change.fields.append(FieldChange(f"steps.{printable(step.name)}.position", step.position, place))
+            moved.append(step)
+        step.position = place
+    return [*keep, *(step for step in moved if step not in keep)]
 
 
 def _rows(model: type[models.Model]) -> "models.QuerySet[Any]":
@@ -531,14 +555,16 @@ def _defaults(model: type[models.Model]) -> dict[str, Any]:
 
 
 def _part_key(part: models.Model, index: int) -> object:
-    """The key by which two rows are the same part: a variable's name and scope, a health check's position."""
+    """The key by which two rows are the same part: names, a variable's with its scope; a health check's position."""
+    if isinstance(part, Step):
+        return part.name
     return (part.name, part.scope) if isinstance(part, Variable) else index
 
 
 def _summary(part: models.Model) -> str:
     if isinstance(part, Variable):
         return f"{part.name}={part.shown_value()} ({part.scope})"
-    return str(part)
+    return f"{part.name} ({part.moment})" if isinstance(part, Step) else str(part)
 
 
 def _hidden(row: models.Model, entry: Declared) -> set[str]:
