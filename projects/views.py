@@ -19,6 +19,7 @@ from projects.forms import CopyForm, HealthChecks, ProjectForm, Steps, Variables
 from projects.guess.examples import example_script
 from projects.guess.proposal import Guess
 from projects.models import Project
+from projects.ready_steps import READY_STEPS, ReadySteps
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -74,17 +75,27 @@ def project_health(request: Request, pk: int) -> HttpResponseBase:
 
 
 def project_steps(request: Request, pk: int) -> HttpResponseBase:
-    """The steps of a project, to be edited."""
-    return _rows(request, pk, Steps, "steps")
+    """The steps of a project, to be edited; one that is ready to pick comes as rows that are not saved yet."""
+    picked = next((ready for ready in READY_STEPS if ready.key == request.GET.get("pick")), None)
+    return _rows(request, pk, Steps, "steps", picked)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @members_only
-def _rows(request: Request, pk: int, kind: type[BaseInlineFormSet[Any, Project, Any]], part: str) -> HttpResponse:
+def _rows(
+    request: Request,
+    pk: int,
+    kind: type[BaseInlineFormSet[Any, Project, Any]],
+    part: str,
+    picked: ReadySteps | None = None,
+) -> HttpResponse:
     it = find(request.user, Project.objects, Action.EDIT, pk=pk)
     it.insist_on_current()
-    rows: Any = kind(request.POST or None, instance=it)
+    rows: Any = kind(request.POST or None, instance=it, initial=picked.steps if picked else None)
+    if picked:
+        rows.extra = len(picked.steps)
     if rows.keep():
         messages.success(request, _("Saved. Running deployments keep the settings they were launched with."))
         return redirect(f"{reverse('project', args=[pk])}#{part}")
-    return render(request, f"projects/{part}.html", {"project": it, "rows": rows})
+    context = {"project": it, "rows": rows, "picked": picked, "ready": READY_STEPS}
+    return render(request, f"projects/{part}.html", context)

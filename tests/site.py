@@ -57,6 +57,7 @@ PAGES = {
     "project_copy": Page("project"),
     "project_variables": Page("project"),
     "project_health": Page("project"),
+    "project_steps": Page("project"),
     "project_yaml": Page("project"),
     "project_archive": Page("project"),
     "project_restore": Page("archived"),

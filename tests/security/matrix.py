@@ -311,6 +311,7 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/copy/": _form(EDIT, "project and an environment", of="project"),
     "projects/<int:pk>/variables/": _form(EDIT, "project"),
     "projects/<int:pk>/health/": _form(EDIT, "project"),
+    "projects/<int:pk>/steps/": _form(EDIT, "project"),
     "servers/": Route(get=MEMBERS),
     "servers/names/": Route(get=MEMBERS),
     "servers/groups/names/": Route(get=MEMBERS),
