@@ -180,11 +180,13 @@ class Plan:
     steps: tuple[PlannedStep, ...] = ()
     # The commit that the branch led to, where the launch had to wait: no project has it.
     commit: str = ""
+    # Whether the steps after are run, and nothing else, on servers that are drained: no project says so.
+    puts_back: bool = False
 
     @classmethod
     def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":
         """The plan of a launch."""
-        own = {"groups", "health_checks", "variables", "steps", "commit"}
+        own = {"groups", "health_checks", "variables", "steps", "commit", "puts_back"}
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
             groups=members_of(groups),

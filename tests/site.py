@@ -109,6 +109,7 @@ PAGES = {
     "deployment_rollback": Page("ended"),
     "deployment_again": Page("ended"),
     "deployment_previous": Page("ended"),
+    "deployment_drained": Page("ended"),
     "deployment_decide": Page("waiting"),
     "deployment_override": Page("waiting"),
     "gates": Page(),

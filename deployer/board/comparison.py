@@ -51,6 +51,7 @@ def differing_settings(older: Deployment, newer: Deployment) -> list[Setting]:
         "health_checks",
         "variables",
         "steps",
+        "puts_back",
         "git_credential_id",
     }
     plain = [

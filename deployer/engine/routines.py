@@ -8,7 +8,7 @@ from deployer.engine.cloning import clone
 from deployer.engine.rollout import on_every_server, roll_out
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun
-from deployer.engine.steps import before, prepare
+from deployer.engine.steps import before, prepare, put_back
 from deployer.engine.tidying import tidy
 from deployer.engine.way_back import settle
 from deployer.models import Deployment
@@ -45,6 +45,11 @@ def restart_only(run: Run) -> None:
         roll_out(run, ServerRun.arrive, before, ServerRun.restart, ServerRun.verify)
 
 
+def steps_after(run: Run) -> None:
+    """The steps after, and nothing else, on servers that an earlier deployment has left drained."""
+    on_every_server(run, ServerRun.connect, ServerRun.take_lease, put_back)
+
+
 ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}
 
 
@@ -57,7 +62,8 @@ def carry_out(deployment_id: int, claim: str = "") -> bool:
     if deployment is None or not (_has_plan(deployment) and deployment.claim_for_worker(claim)):
         return False
     with Run(deployment) as run:
-        ROUTINES[Deployment.Type(deployment.deployment_type)](run)
+        routine = steps_after if run.work.plan.puts_back else ROUTINES[Deployment.Type(deployment.deployment_type)]
+        routine(run)
     return True
 
 

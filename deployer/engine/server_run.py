@@ -195,7 +195,7 @@ class ServerRun:
 
     def preflight(self) -> None:
         """Make sure that the deployment can work: the place is free, and the look found no error."""
-        self._take_lease()
+        self.take_lease()
         server = self.link.server
         assert self.seen is not None  # noqa: S101 (`connect` has looked)
         service = self.question.read(self.seen.answer)
@@ -207,7 +207,7 @@ class ServerRun:
         if errors:
             raise NotReadyError(_("Not started"), " ".join(errors))
 
-    def _take_lease(self) -> None:
+    def take_lease(self) -> None:
         server, place = self.link.server, self.location.deploy_path or self.location.script
         real = real_place(server, self.found)
         if holder := insist(lambda: Lease.take(server, place, self.work.deployment, real)):
@@ -251,7 +251,7 @@ class ServerRun:
         """Take the lease of the folder itself, which may have been made only now."""
         if inode and (inode, "") != (self.found.inode, self.found.rest):
             self.facts = replace(self.found, inode=inode, rest="")
-            self._take_lease()
+            self.take_lease()
 
     def switch(self) -> None:
         """Make the staged release the live one, by one rename."""

@@ -75,9 +75,10 @@ def after(server: ServerRun, action: str = "") -> None:
         return
     is_well = not target.has_ended or target.status in {Status.SUCCESS, Status.ROLLED_BACK}
     begun = journal.on(target, Moment.BEFORE)
-    due = [step for step in steps if step.follows(success=is_well) and not _has_ended(server, step, action)]
+    due = [step for step in steps if step.follows(success=is_well)]
+    is_left = not target.has_ended or not all(_has_ended(server, step, action) for step in due)
     server.is_closed = True
-    if (due or not target.has_ended) and (begun or target.begun_at is not None):
+    if is_left and (begun or target.begun_at is not None):
         try:
             problem = _dead(server) or _close(server, due, action, is_well=is_well)
         except ShellError as error:
@@ -91,6 +92,17 @@ def after(server: ServerRun, action: str = "") -> None:
             return
     if target.status == Status.CHECKING:
         server.end(Status.SUCCESS)
+
+
+def put_back(server: ServerRun) -> None:
+    """Run the steps after, and nothing else, on a server that an earlier deployment has left drained."""
+    if server.target.has_ended:
+        return
+    server.move(Status.CHECKING)
+    due = [step for step in server.plan.steps if step.moment == Moment.AFTER and step.follows(success=True)]
+    problem = _close(server, due, server.work.journal.action, is_well=True)
+    _keep_out(server, problem)
+    server.end(Status.FAILED if problem else Status.SUCCESS, problem)
 
 
 def _has_ended(server: ServerRun, step: PlannedStep, action: str) -> bool:

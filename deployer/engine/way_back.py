@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from deployer.database import insist
 from deployer.engine.server_run import AT_WORK, ServerRun, exit_sentence
 from deployer.engine.staging import Staging
-from deployer.engine.steps import after, settle_open
+from deployer.engine.steps import after, put_back, settle_open
 from deployer.models import Release, Sighting, StepAction, Target
 from projects.commands import release as release_commands
 from projects.commands.matching import Found
@@ -30,6 +30,9 @@ def settle(server: ServerRun) -> None:
     """
     target = server.target
     settle_open(server)
+    if server.plan.puts_back and target.status == Status.CHECKING:
+        put_back(server)
+        return
     if target.has_ended:
         if target.undo_key and target.status != Status.ROLLED_BACK:
             server.voice.say(_("The worker was lost while rolling this server back; finishing the rollback"))

@@ -772,6 +772,7 @@ class Target(models.Model):
 
     def keep_out(self, why: str) -> None:
         """Write that this server stays drained, and why, while its deployment goes on under the claim at hand."""
+        self.let_in()  # it is said once, by the latest
         if Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held()).write(kept_out=why):
             self.kept_out = why
 
