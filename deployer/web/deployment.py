@@ -376,7 +376,8 @@ def deployment_server(request: Request, pk: int) -> HttpResponse:
     it = find(request.user, Deployment.objects.defer("plan"), pk=pk)
     target = get_object_or_404(it.targets, pk=_number(request, "of"))
     editable = may(request.user, Action.EDIT, it.project)
-    context = {"target": target, "deployment": it, "key": str(target.pk), "editable": editable}
+    operable = may(request.user, Action.OPERATE, it)
+    context = {"target": target, "deployment": it, "key": str(target.pk), "editable": editable, "operable": operable}
     return render(request, "deployer/_target_more.html", context)
 
 

@@ -41,7 +41,8 @@ from servers.models import Server
 
 _BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)
 #: Of what may be many, the first page shows so many: running deployments, projects whose last deployment has failed,
-#: servers that could not be reached or are drained, projects that are not as they were left, deployments that have ended.
+#: servers that could not be reached, servers that are drained, projects that are not as they were left, deployments
+#: that have ended.
 RUNNING_SHOWN, BROKEN_SHOWN, OFFLINE_SHOWN, DRAINED_SHOWN, DIFFERING_SHOWN, RECENT_SHOWN = 12, 5, 5, 5, 8, 12
 #: Projects on one page of what runs where; where there are no more than the second number, nothing is folded.
 PROJECTS_PAGE, FEW_PROJECTS = 25, 3

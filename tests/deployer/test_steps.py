@@ -536,3 +536,37 @@ def test_without_steps_nothing_is_written_down(make_site: Any) -> None:
     site = make_site()
     assert site.deployed().status == "success"
     assert not StepRun.objects.exists()
+
+
+def test_a_drained_server_is_put_back_by_its_steps_after_alone(make_site: Any, admin_client: Any) -> None:
+    site = make_site(max_failures=2)
+    site.steps("before", "after_all")
+    site.step("after", "[ -e ~/mended ]", types=["full"])
+    (site.two.home / "mended").touch()
+    deployment = site.deployed()
+    drained = target(deployment)
+    assert "ended with status 1" in drained.kept_out
+    assert "one is still drained" in admin_client.get("/activity/").content.decode()
+    assert "one is still drained" in admin_client.get(deployment.get_absolute_url()).content.decode()
+    (site.one.home / "mended").touch()
+    address = f"{deployment.get_absolute_url()}drained/"
+    assert "Put it back" in admin_client.get(address).content.decode()
+    site.file.write_text("")
+    answer = admin_client.post(address, {"target": drained.pk})
+    back = Deployment.objects.order_by("pk").last()
+    assert back is not None
+    assert answer["Location"] == back.get_absolute_url()
+    back = ended(back)
+    assert (back.status, ends(back)) == ("success", ["success"]), back.error_message
+    assert site.ledger == ["one after restart"]
+    assert not Target.objects.exclude(kept_out="").exists()
+    assert "still drained" not in admin_client.get("/activity/").content.decode()
+
+
+def test_a_drained_server_may_be_left(make_site: Any, admin_client: Any) -> None:
+    site = make_site()
+    site.steps("before")
+    site.step("after", "exit 1")
+    deployment = site.deployed()
+    admin_client.post(f"{deployment.get_absolute_url()}drained/", {"target": target(deployment).pk, "leave": ""})
+    assert not Target.objects.exclude(kept_out="").exists()
