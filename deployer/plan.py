@@ -1,5 +1,6 @@
 """A deployment's plan: the project's configuration, frozen at launch and read back by the worker."""
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
@@ -91,6 +92,11 @@ class PlannedStep:
     def label(self) -> str:
         """Its moment and its name."""
         return f"{Moment(self.moment).label}: {self.name}"
+
+    @property
+    def fingerprint(self) -> str:
+        """That of its text: a step that was changed is another one."""
+        return hashlib.sha256(f"{self.run_as}\0{self.script}".encode()).hexdigest()
 
     def follows(self, *, success: bool) -> bool:
         """Whether it runs after such an end."""

@@ -10,7 +10,7 @@ from deployer.engine.server_run import ServerRun
 from deployer.engine.steps import carry_out, judge
 from deployer.models import StepAction, StepRun, Target
 from deployer.plan import PlannedStep
-from deployer.releases.undoing import Done, left_to_undo
+from deployer.releases.undoing import Done, done_before, left_to_undo
 from projects.commands import steps as commands
 from projects.steps import Launched, Moment
 from servers.errors import ShellError, UnreachableError, explained
@@ -66,10 +66,8 @@ def before_all(run: Run) -> None:
 
 def _was_done(run: Run, step: PlannedStep) -> bool:
     """Whether a deployment that this one repeats has done it for the same release."""
-    if run.deployment.retry_of is None:
-        return False
     release = run.work.release.version if run.work.has_release else ""
-    done = run.work.journal.succeeded_before(step, release)
+    done = done_before(step, run.deployment.retry_of, release)
     if done is not None:
         words = {"step": step.name, "number": done.deployment_id, "release": release or _("what is live")}
         run.log.say(_("Step “%(step)s” is not repeated: #%(number)d has done it for %(release)s.") % words)

@@ -1,13 +1,12 @@
 """The steps of one deployment, and what is written down of their runs."""
 
-import hashlib
 import secrets
 
 from django.utils.functional import cached_property
 
 from deployer.models import Deployment, StepAction, StepRun, Target
 from deployer.plan import Plan, PlannedStep
-from projects.steps import Launched, Moment
+from projects.steps import Launched
 
 _ACTIONS = {
     Launched.FULL: StepAction.DEPLOY,
@@ -71,22 +70,6 @@ class Journal:
             action=action,
             undoes=undoes,
             release=release,
-            fingerprint=fingerprint(step),
+            fingerprint=step.fingerprint,
             key=secrets.token_hex(16),
         )
-
-    def succeeded_before(self, step: PlannedStep, release: str) -> StepRun | None:
-        """The run that has done a step before all for the same release, in a deployment that this one repeats."""
-        it, chain = self.deployment, []
-        while it.retry_of is not None:
-            it = it.retry_of
-            chain.append(it.pk)
-        runs = StepRun.objects.filter(deployment__in=chain, step=step.name, moment=Moment.BEFORE_ALL, release=release)
-        newest = runs.filter(status=StepRun.Status.DONE).order_by("-id").first() if chain else None
-        is_same = newest is not None and not newest.undoes and newest.fingerprint == fingerprint(step)
-        return newest if is_same else None
-
-
-def fingerprint(step: PlannedStep) -> str:
-    """That of its text: a step that was changed is another one."""
-    return hashlib.sha256(f"{step.run_as}\0{step.script}".encode()).hexdigest()

@@ -44,6 +44,18 @@ def left_to_undo(project: Project, goal: Release | None = None, only: Deployment
     return [Done(run, step_of(run)) for run in reversed(standing)]
 
 
+def done_before(step: PlannedStep, earlier: Deployment | None, release: str) -> StepRun | None:
+    """The run that has done a step before all for the same ``release``, in ``earlier`` or in one that that repeats."""
+    chain = []
+    while earlier is not None:
+        chain.append(earlier.pk)
+        earlier = earlier.retry_of
+    runs = StepRun.objects.filter(deployment__in=chain, step=step.name, moment=Moment.BEFORE_ALL, release=release)
+    newest = runs.filter(status=StepRun.Status.DONE).order_by("-id").first() if chain else None
+    is_same = newest is not None and not newest.undoes and newest.fingerprint == step.fingerprint
+    return newest if is_same else None
+
+
 def taken_back_by(run: StepRun) -> PlannedStep | None:
     """The step that ``run``, which undoes it, takes back."""
     same = StepRun.objects.filter(deployment__project=run.deployment.project_id, step=run.step, release=run.release)

@@ -15,6 +15,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
+from deployer.board.coming import coming, taken_back
+from deployer.board.ways_back import in_short, ways_back_after
 from deployer.gates.asking import ask
 from deployer.launching.again import chosen_servers, request_to_retry, request_to_roll_back
 from deployer.launching.answers import cancel_sentence, continue_sentence
@@ -22,7 +24,7 @@ from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import case_of
 from deployer.launching.launch import launch
 from deployer.launching.moves import cancel, go_on
-from deployer.launching.rules import LaunchRefusedError, check_launch
+from deployer.launching.rules import Accepted, LaunchRefusedError, check_launch
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.releases.versions import running_in
@@ -32,6 +34,7 @@ from deployer.web.forms import LaunchForm
 from people.access import Request, members_only
 from people.rights import may
 from people.roles import Action
+from projects.steps import Launched, Moment
 from servers.models import Server
 
 
@@ -149,8 +152,21 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
         "parts": asked.parts,
         "gates": answer,
         "may_override": may(request.user, Action.ADMINISTER, asked.project),
+        **_steps(asked, accepted),
     }
     return render(request, "deployer/confirm.html", context)
+
+
+def _steps(asked: LaunchRequest, accepted: Accepted) -> dict[str, Any]:
+    """The steps that it runs, and the way back from it."""
+    it, plan = asked.retry_of, accepted.plan
+    launched = it.launched_as if it else Launched.ROLLBACK
+    steps = coming(plan, launched, it, asked.release) + taken_back(asked.project, launched, asked.release)
+    running = running_in([asked.project]).get(asked.project.pk, {})
+    ways = {}
+    if not asked.is_restart_only:
+        ways = ways_back_after(asked.project, accepted.active, running, plan.steps_at(Moment.BEFORE_ALL, launched))
+    return {"coming": steps, "ways": in_short(ways)}
 
 
 def _same_for_launch(row: tuple[Server, int | None, Target | None, str]) -> Hashable:
