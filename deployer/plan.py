@@ -230,6 +230,11 @@ class Plan:
         return [step for step in self.steps if step.moment == moment and launched in step.types]
 
     @property
+    def users_of_steps(self) -> list[str]:
+        """The other users that steps run as."""
+        return sorted({step.run_as for step in self.steps} - {"", self.run_as})
+
+    @property
     def shared(self) -> list[str]:
         """The paths that are kept between releases; a folder may end in ``/``."""
         return shared_path_list(self.shared_paths)

@@ -51,7 +51,7 @@ def look(shell: SSHShell, plan: Plan, deployment_type: str, service_question: Qu
     script = service.script_path(plan.script_for(deployment_type), deploy_path)
     writes = deployment_type == Deployment.Type.FULL
     facts, answer = shell.capture_after(
-        question(script, deploy_path, plan.run_as, writes=writes), service_question.text
+        question(script, deploy_path, plan.run_as, plan.users_of_steps, writes=writes), service_question.text
     )
     return read(facts, deploy_path or script), answer.stdout
 
@@ -144,6 +144,18 @@ def _may_run_as(seen: _Look) -> Finding | None:
     )
 
 
+def _may_run_steps_as(seen: _Look) -> Finding | None:
+    refused = sorted(seen.facts.refused.intersection(seen.plan.users_of_steps))
+    if not refused:
+        return None
+    return Finding(
+        Level.ERROR,
+        _("Steps cannot be run as %s") % ", ".join(refused),
+        _("this login cannot do so by sudo without a password"),
+        _("Allow it in sudoers (LOGIN ALL=(%s) NOPASSWD: ALL), or clear run_as of the steps.") % ", ".join(refused),
+    )
+
+
 def _may_write(seen: _Look) -> Finding | None:
     if not seen.facts.folder:
         return None
@@ -219,6 +231,7 @@ RULES = (
     _has("mv", for_full=True),
     _can_give_a_session,
     _may_run_as,
+    _may_run_steps_as,
     _may_write,
     _can_switch,
     _has_space,
