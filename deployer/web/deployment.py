@@ -26,7 +26,7 @@ from deployer.launching.rules import LaunchRefusedError, check_launch
 from deployer.log import terminal
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
 from deployer.log.searching import Found, last_lines
-from deployer.models import Approval, Deployment, DeploymentQuerySet, LogLine, Target
+from deployer.models import Approval, Deployment, DeploymentQuerySet, LogLine, StepRun, Target
 from deployer.plan import Part, Plan, parts_of
 from deployer.web.downloads import download
 from deployer.web.drawing import Viewer, drawn_once
@@ -99,8 +99,11 @@ def _whole(targets: list[Target], chosen: Mapping[str, str], shown: Iterable[Tar
         ids &= {target.pk for target in shown}
     long = Target.objects.filter(pk__in=ids).values_list("pk", "proof", "evidence")
     found = {pk: {"proof": proof, "evidence": evidence} for pk, proof, evidence in long}
+    runs: dict[int, list[StepRun]] = {}
+    for run in StepRun.objects.filter(target__in=ids):
+        runs.setdefault(run.target_id, []).append(run)
     for target in targets:
-        target.__dict__ |= found.get(target.pk, {})
+        target.__dict__ |= found.get(target.pk, {}) | {"runs_of_steps": runs.get(target.pk, [])}
     return ids
 
 
@@ -375,6 +378,7 @@ def deployment_server(request: Request, pk: int) -> HttpResponse:
     """What the line of the server ``of`` leaves out: the proof, the error, the evidence."""
     it = find(request.user, Deployment.objects.defer("plan"), pk=pk)
     target = get_object_or_404(it.targets, pk=_number(request, "of"))
+    _whole([target], {})
     editable = may(request.user, Action.EDIT, it.project)
     operable = may(request.user, Action.OPERATE, it)
     context = {"target": target, "deployment": it, "key": str(target.pk), "editable": editable, "operable": operable}
