@@ -226,3 +226,29 @@ def test_a_maintenance_page_is_there_for_the_rollout_alone(tmp_path: Path) -> No
     assert (tmp_path / "shared" / "maintenance").exists()
     done(script("maintenance", "end of maintenance"), tmp_path, DEPLOY_PATH=str(tmp_path))
     assert not (tmp_path / "shared" / "maintenance").exists()
+
+
+RAILS_MIGRATION = """\
+class Thing < ActiveRecord::Migration[4.2]
+  def change
+    create_table :things
+  end
+end
+"""
+
+
+def test_rails_goes_forth_and_back(tmp_path: Path) -> None:
+    if shutil.which("rails") is None or shutil.which("bundle") is None:
+        pytest.skip("rails is not installed")
+    left_out = "bundle javascript webpack-install sprockets spring bootsnap test listen".split()
+    done(f"rails new shop -q {' '.join(f'--skip-{part}' for part in left_out)}", tmp_path)
+    shop = tmp_path / "shop"
+    (shop / "Gemfile").write_text("gem 'rails'\ngem 'sqlite3'\n")
+    if run("bundle install --local", shop).returncode:
+        pytest.skip("the gems of rails are not installed")
+    (shop / "db" / "migrate").mkdir(parents=True)
+    (shop / "db" / "migrate" / "20260101000000_thing.rb").write_text(RAILS_MIGRATION)
+    done(script("rails", "migrate"), shop, SECRET_KEY_BASE="x")
+    assert "things" in tables(shop / "db" / "production.sqlite3")
+    done(script("rails", "migrate", undoes=True), shop, SECRET_KEY_BASE="x")
+    assert "things" not in tables(shop / "db" / "production.sqlite3")
