@@ -37,6 +37,7 @@ from people.models import User
 from people.record import Act, actor, record
 from people.rights import NotAllowedError, Person, may
 from people.roles import Action
+from projects.steps import Moment
 from servers.models import Server
 
 #: Rows before a line that is asked for by its number.
@@ -199,9 +200,12 @@ def before(it: Deployment) -> DeploymentQuerySet:
 
 
 def is_untouched(deployment: Deployment, targets: Iterable[Target]) -> bool:
-    """Whether it is over, has not succeeded, and was about to change something on no server."""
+    """Whether it is over, has not succeeded, and was about to change something on no server, by a step or itself."""
     is_over = not deployment.is_active and deployment.status != Deployment.Status.SUCCESS
-    return is_over and all(target.begun_at is None for target in targets)
+    if not is_over or any(target.begun_at is not None for target in targets):
+        return False
+    runs = deployment.step_runs.exclude(moment=Moment.PREPARE).exclude(status=StepRun.Status.SKIPPED)
+    return not runs.exists()
 
 
 @dataclass(frozen=True)
