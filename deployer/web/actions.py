@@ -25,7 +25,7 @@ from deployer.launching.gated import case_of
 from deployer.launching.launch import launch
 from deployer.launching.moves import cancel, go_on
 from deployer.launching.rules import Accepted, LaunchRefusedError, check_launch
-from deployer.models import Deployment, Target
+from deployer.models import Deployment, StepRun, Target
 from deployer.plan import Plan
 from deployer.releases.versions import running_in
 from deployer.web.alike import told
@@ -56,7 +56,8 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
         return _back(request, it)
     targets = list(it.targets.defer("proof", "evidence"))
     goes_back = _goes_back(it, targets)
-    rows = [(target, *_when_cancelled(target, goes_back)) for target in targets]
+    moments = {run.target_id: run.moment for run in it.step_runs.filter(status=StepRun.Status.RUNNING)}
+    rows = [(target, *_when_cancelled(target, goes_back, moments.get(target.pk, ""))) for target in targets]
     shown_rows = told(rows, lambda row: row[0].server_name, lambda row: (row[0].status, *row[1:]))
     return render(request, "deployer/cancel.html", {"deployment": it, "told": shown_rows})
 
@@ -69,9 +70,17 @@ def _goes_back(it: Deployment, targets: list[Target]) -> bool:
     return plan.auto_rollback and sum(target.status in Target.FAILURES for target in targets) > plan.max_failures
 
 
-def _when_cancelled(target: Target, goes_back: bool) -> tuple[str, str]:
-    """The outcome for a server when its deployment is cancelled, and when it is cancelled by force."""
+def _when_cancelled(target: Target, goes_back: bool, moment: str) -> tuple[str, str]:
+    """The outcome for a server when its deployment is cancelled, and when it is cancelled by force.
+
+    ``moment`` is that of the step that runs there, if one does.
+    """
     status = Target.Status
+    if moment in {Moment.PREPARE, Moment.BEFORE_ALL, Moment.BEFORE}:
+        ends = _("its step is ended, with every process that it started; steps after are run")
+        return ends, ends
+    if moment:
+        return _("finishes its step"), _("its step is ended, with every process that it started")
     has_moved = target.release_before and (target.undo_key or target.release_after != target.release_before)
     if goes_back and has_moved and target.status not in {status.ROLLED_BACK, status.SKIPPED}:
         return _("is put back on its previous release"), _("is put back; the script that does so is ended")
