@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, Release
 from deployer.plan import Plan, PlannedStep
-from deployer.releases.undoing import done_before, left_to_undo
+from deployer.releases.undoing import done_before, left_to_undo, may_be_done
 from projects.models import Project
 from projects.steps import Launched, Moment
 
@@ -35,8 +35,11 @@ def coming(plan: Plan, launched: str, earlier: Deployment | None, release: Relea
 def _coming(step: PlannedStep, earlier: Deployment | None, release: Release | None) -> Coming:
     if step.moment != Moment.BEFORE_ALL:
         return Coming(step.label)
-    if done := done_before(step, earlier, release.version if release else ""):
+    version = release.version if release else ""
+    if done := done_before(step, earlier, version):
         return Coming(step.label, _("not repeated: #%d has done it") % done.deployment_id, is_left_out=True)
+    if unknown := may_be_done(step, earlier, version):
+        return Coming(step.label, _("#%d may have done it, or be at it: it is run again") % unknown.deployment_id)
     return Coming(step.label, "" if step.undone_by else _("nothing takes it back"))
 
 

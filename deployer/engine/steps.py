@@ -80,13 +80,16 @@ def after(server: ServerRun, action: str = "") -> None:
     server.is_closed = True
     if is_left and (begun or target.begun_at is not None):
         try:
-            problem = _dead(server) or _close(server, due, action, is_well=is_well)
+            if problem := _dead(server):
+                left = problem
+            else:
+                problem, left = _close(server, due, action, is_well=is_well)
         except ShellError as error:
             if server.is_abandoned:
                 raise
-            problem = str(error)
+            problem = left = str(error)
         if begun:
-            _keep_out(server, problem)
+            _keep_out(server, left)
         if problem:
             _tell(server, problem)
             return
@@ -100,8 +103,8 @@ def put_back(server: ServerRun) -> None:
         return
     server.move(Status.CHECKING)
     due = [step for step in server.plan.steps if step.moment == Moment.AFTER and step.follows(success=True)]
-    problem = _close(server, due, server.work.journal.action, is_well=True)
-    _keep_out(server, problem)
+    problem, left = _close(server, due, server.work.journal.action, is_well=True)
+    _keep_out(server, left)
     server.end(Status.FAILED if problem else Status.SUCCESS, problem)
 
 
@@ -110,22 +113,26 @@ def _has_ended(server: ServerRun, step: PlannedStep, action: str) -> bool:
     return run is not None and run.status != RunStatus.RUNNING
 
 
-def _close(server: ServerRun, due: list[PlannedStep], action: str, *, is_well: bool) -> str:
-    """Run the steps that are ``due``; gives what keeps the server out. A required one that fails well is the last."""
+def _close(server: ServerRun, due: list[PlannedStep], action: str, *, is_well: bool) -> tuple[str, str]:
+    """Run the steps that are ``due``; gives what fails the server, and what of them is not done.
+
+    Where all went well until then, a required one that fails is the last.
+    """
     server.reach()
     _end_before(server)
-    problems = []
+    problems, left = [], []
     for step in due:
         run = carry_out(server, step, action)
         if run.status == RunStatus.DONE:
             continue
+        left.append(run.problem)
         if not step.required and run.status != RunStatus.UNKNOWN:
             server.voice.warn(run.problem)
             continue
         problems.append(run.problem)
         if is_well or run.status == RunStatus.UNKNOWN:
             break
-    return sentences(*problems)
+    return sentences(*problems), sentences(*left)
 
 
 def _end_before(server: ServerRun) -> None:
@@ -205,7 +212,12 @@ def settle_open(server: ServerRun) -> None:
     for run in journal.on(server.target):
         if run.status != RunStatus.RUNNING:
             continue
-        server.reach()
+        try:
+            server.reach()
+        except ShellError as error:
+            told = _("How step “%(step)s” ended is not known: %(why)s") % {"step": run.label, "why": error}
+            insist(partial(run.end, RunStatus.UNKNOWN, problem=storable(server.work.log.mask(told))))
+            raise
         step = _step_of(server, run)
         if run.moment in BEFORE_THE_SWITCH and SupervisedRun(server.link, run.key).close_gate():
             insist(partial(run.end, RunStatus.SKIPPED))

@@ -394,6 +394,7 @@ class Deployment(models.Model):
             error = why if begun else gettext("Not started: %s") % why
             left = self.targets.exclude(status__in=Target.ENDED)
             left.update(status=end, error=error, finished_at=Now())
+            self.step_runs.filter(status="running").update(status="unknown", problem=error, finished_at=Now())
             drained = self.targets.filter(kept_out="", step_runs__moment="before").exclude(step_runs__moment="after")
             Target.objects.filter(pk__in=drained.values("pk")).update(kept_out=error)
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, cast
 
+from django.db.models import QuerySet
+
 from deployer.models import Deployment, Release, StepRun
 from deployer.plan import Plan, PlannedStep
 from projects.models import Project
@@ -46,14 +48,24 @@ def left_to_undo(project: Project, goal: Release | None = None, only: Deployment
 
 def done_before(step: PlannedStep, earlier: Deployment | None, release: str) -> StepRun | None:
     """The run that has done a step before all for the same ``release``, in ``earlier`` or in one that that repeats."""
+    newest = _runs(step, earlier, release).filter(status=StepRun.Status.DONE).last()
+    is_same = newest is not None and not newest.undoes and newest.fingerprint == step.fingerprint
+    return newest if is_same else None
+
+
+def may_be_done(step: PlannedStep, earlier: Deployment | None, release: str) -> StepRun | None:
+    """The last run of it there, where nobody knows how that ended."""
+    newest = _runs(step, earlier, release).last()
+    return newest if newest is not None and newest.status == StepRun.Status.UNKNOWN else None
+
+
+def _runs(step: PlannedStep, earlier: Deployment | None, release: str) -> "QuerySet[StepRun]":
     chain = []
     while earlier is not None:
         chain.append(earlier.pk)
         earlier = earlier.retry_of
     runs = StepRun.objects.filter(deployment__in=chain, step=step.name, moment=Moment.BEFORE_ALL, release=release)
-    newest = runs.filter(status=StepRun.Status.DONE).order_by("-id").first() if chain else None
-    is_same = newest is not None and not newest.undoes and newest.fingerprint == step.fingerprint
-    return newest if is_same else None
+    return runs.order_by("id")
 
 
 def taken_back_by(run: StepRun) -> PlannedStep | None:

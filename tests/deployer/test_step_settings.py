@@ -249,3 +249,10 @@ def test_who_only_sees_a_deployment_puts_no_server_back(history: Deployment, cli
     address = reverse("deployment_drained", args=[history.pk])
     assert client.post(address, {"target": history.targets.get().pk}).status_code == 302
     assert Deployment.objects.count() == 2
+
+
+def test_a_retry_says_what_may_have_been_done(history: Deployment, admin_client: Client) -> None:
+    history.targets.update(status="failed")
+    _did(history, status="unknown")
+    page = admin_client.get(reverse("deployment_retry", args=[history.pk])).content.decode()
+    assert f"#{history.pk} may have done it, or be at it: it is run again" in page

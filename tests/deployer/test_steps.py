@@ -562,3 +562,35 @@ def test_a_drained_server_may_be_left(make_site: Any, admin_client: Any) -> None
     deployment = site.deployed()
     admin_client.post(f"{deployment.get_absolute_url()}drained/", {"target": target(deployment).pk, "leave": ""})
     assert not Target.objects.exclude(kept_out="").exists()
+
+
+def test_a_step_after_that_only_warns_and_fails_leaves_the_server_called_drained(make_site: Any) -> None:
+    site = make_site()
+    site.steps("before")
+    site.step("after", "exit 2", required=False)
+    deployment = site.deployed()
+    assert (deployment.status, ends(deployment)) == ("success", ["success", "success"])
+    assert "ended with status 2" in target(deployment).kept_out
+
+
+@pytest.mark.parametrize("moment", ["before_all", "before", "after_all"])
+def test_a_step_whose_server_cannot_be_asked_by_who_takes_over_is_unknown(make_site: Any, moment: str) -> None:
+    site = make_site()
+    site.steps()
+    cue = Cue(site.one.home)
+    site.step(moment, f'[ "$DEPLOY_SERVER" = two ] || {{ {cue}; }}')
+    deployment = site.launched()
+    site.file.write_text("")
+    worker = begun(deployment)
+    cue.wait()
+    assert take_over(Deployment.objects.get(pk=deployment.pk), "was lost")
+    wait_for_end(worker)
+    site.one.stop()
+    assert settle_lost(deployment.pk)
+    cue.give()
+    run = deployment.step_runs.get(step=moment, target__server_name="one")
+    assert run.status == "unknown"
+    assert "is not known" in run.problem
+    assert site.ledger.count(f"one {moment} deploy") == 1
+    assert f"two {moment} deploy" not in site.ledger or moment == "before"
+    assert bool(target(deployment).kept_out) == (moment == "before")
