@@ -17,7 +17,6 @@ from servers.errors import ShellError, UnreachableError, explained
 from servers.sentences import sentences
 
 Status = Target.Status
-RunStatus = StepRun.Status
 
 
 @contextmanager
@@ -146,7 +145,7 @@ def _problem_of(server: ServerRun, step: PlannedStep, action: str) -> str:
             done = known or carry_out(server, step, action)
     except ShellError as error:
         return str(error)
-    return "" if done.status == RunStatus.DONE else done.problem
+    return "" if done.is_done else done.problem
 
 
 def _note(run: Run, problem: str, *, required: bool) -> None:
@@ -199,7 +198,7 @@ def _take_back(run: Run, done: Done) -> bool:
         except ShellError as error:
             problem = str(error)
             continue
-        if taken.status == RunStatus.DONE:
+        if taken.is_done:
             return True
         problem = taken.problem
         break

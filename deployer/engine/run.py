@@ -177,9 +177,13 @@ class Run:
 
     def _say_who_is_kept_out(self) -> None:
         """Write down whose steps before have run, and whose steps after nobody has come to."""
+        journal = self.work.journal
         for server in self.servers:
-            drained = self.work.journal.on(server.target, Moment.BEFORE) and self.work.journal.at(Moment.AFTER)
-            if drained and not server.is_closed and not server.target.kept_out:
+            if server.is_closed or server.target.kept_out or not journal.on(server.target, Moment.BEFORE):
+                continue
+            is_well = server.target.status == Target.Status.SUCCESS
+            due = {step.name for step in journal.at(Moment.AFTER) if step.follows(success=is_well)}
+            if due - {run.step for run in journal.on(server.target, Moment.AFTER) if run.is_done}:
                 why = server.target.error or _("Its steps after were not run.")
                 insist(partial(server.target.keep_out, why))
 

@@ -53,7 +53,7 @@ def _all_of(server: ServerRun, moment: Moment) -> None:
 
 def judge(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
     """Say that a step is not done; raise a `StepError` where nothing may follow it."""
-    if run.status == RunStatus.DONE:
+    if run.is_done:
         return
     if run.status == RunStatus.UNKNOWN:
         raise StepUnknownError(run.problem)
@@ -123,7 +123,7 @@ def _close(server: ServerRun, due: list[PlannedStep], action: str, *, is_well: b
     problems, left = [], []
     for step in due:
         run = carry_out(server, step, action)
-        if run.status == RunStatus.DONE:
+        if run.is_done:
             continue
         left.append(run.problem)
         if not step.required and run.status != RunStatus.UNKNOWN:

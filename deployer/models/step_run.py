@@ -100,6 +100,11 @@ class StepRun(models.Model):
         """Whether it may have done anything."""
         return self.status != self.Status.SKIPPED
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it went well."""
+        return self.status == self.Status.DONE
+
     def begin(self) -> bool:
         """Write it, before it begins, while its deployment is held by the worker at hand. Says whether it won.
 
