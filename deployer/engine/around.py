@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun
 from deployer.engine.steps import carry_out, judge
-from deployer.models import StepAction, StepRun, Target
+from deployer.models import StepAction, Target
 from deployer.plan import PlannedStep
 from deployer.releases.undoing import Done, done_before, left_to_undo
 from projects.commands import steps as commands
