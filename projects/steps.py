@@ -1,7 +1,7 @@
 """Steps: what a deployment does around the switch and the restart, besides them."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator
@@ -9,7 +9,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from people.roles import Place
-from projects.validators import validate_user_name
+from projects.validators import validate_launches, validate_user_name
 from servers.validators import validate_no_nul, validate_one_line
 
 #: Characters of a script: it goes to the server as one word of a command, which may have 128 KiB there.
@@ -61,16 +61,6 @@ USUAL_TYPES: dict[str, tuple[str, ...]] = {
 }
 #: The ends after which a step runs that names none: whoever was drained comes back, however it ended.
 USUAL_WHEN: dict[str, str] = {Moment.AFTER: When.ALWAYS, Moment.AFTER_ALL: When.SUCCESS}
-
-
-def validate_types(value: Any) -> None:
-    """A list of `Launched`, each once. Migrations name it: it stays here."""
-    if not isinstance(value, list) or not {*map(str, value)} <= {*Launched.values} or len({*value}) != len(value):
-        raise ValidationError(_("Expected a list of these, each once: %(types)s."), params={"types": _names()})
-
-
-def _names() -> str:
-    return ", ".join(Launched.values)
 
 
 def by_moment(steps: "Iterable[Step]") -> "list[Step]":
@@ -126,7 +116,7 @@ class Step(models.Model):
         _("launches"),
         default=list,
         blank=True,
-        validators=[validate_types],
+        validators=[validate_launches],
         help_text=_("Without any: prepare and before all with full deployments, the others always."),
     )
     script = models.TextField(
