@@ -1,5 +1,6 @@
 """A deployment's plan: the project's configuration, frozen at launch and read back by the worker."""
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
@@ -8,7 +9,8 @@ from projects.commands import expectation, service
 from projects.commands.expectation import Live
 from projects.commands.services.kind import Kind, Where
 from projects.commands.services.kinds import PROCESS, kind_of, restart_command
-from projects.models import HealthCheck, Project, Variable
+from projects.models import HealthCheck, Project, Step, Variable
+from projects.steps import USUAL_TYPES, USUAL_WHEN, Moment, When
 from projects.validators import shared_path_list
 from servers.models import ServerGroup
 
@@ -68,6 +70,47 @@ class PlannedService:
 
     kind: str
     name: str
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step as it stood at launch; see `projects.steps.Step`. ``types`` and ``when`` are what holds, said or usual."""
+
+    name: str
+    moment: str
+    when: str
+    types: tuple[str, ...]
+    script: str
+    undone_by: str
+    run_as: str
+    timeout: int
+    required: bool
+
+    @classmethod
+    def of(cls, step: Step) -> "PlannedStep":
+        """A step as it stands now."""
+        said = {field.name: getattr(step, field.name) for field in fields(cls)}
+        types = tuple(step.types) or USUAL_TYPES[step.moment]
+        return cls(**said | {"types": types, "when": step.when or USUAL_WHEN.get(step.moment, "")})
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "PlannedStep":
+        """Read back what a plan stores."""
+        return cls(**data | {"types": tuple(data["types"])})
+
+    @property
+    def label(self) -> str:
+        """Its moment and its name."""
+        return f"{Moment(self.moment).label}: {self.name}"
+
+    @property
+    def fingerprint(self) -> str:
+        """That of its text: a step that was changed is another one."""
+        return hashlib.sha256(f"{self.run_as}\0{self.script}".encode()).hexdigest()
+
+    def follows(self, *, success: bool) -> bool:
+        """Whether it runs after such an end."""
+        return self.when == When.ALWAYS or (self.when == When.SUCCESS) == success
 
 
 def members_of(groups: Sequence[ServerGroup]) -> dict[str, list[int]]:
@@ -169,13 +212,16 @@ class Plan:
     service_name: str = ""
     services: tuple[PlannedService, ...] = ()
     restart_script: str = ""
+    steps: tuple[PlannedStep, ...] = ()
     # The commit that the branch led to, where the launch had to wait: no project has it.
     commit: str = ""
+    # Whether the steps after are run, and nothing else, on servers that are drained: no project says so.
+    puts_back: bool = False
 
     @classmethod
     def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":
         """The plan of a launch."""
-        own = {"groups", "health_checks", "services", "variables", "commit"}
+        own = {"groups", "health_checks", "services", "variables", "steps", "commit", "puts_back"}
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
             groups=members_of(groups),
@@ -184,6 +230,7 @@ class Plan:
             variables=tuple(
                 PlannedVariable(row.name, row.value, row.is_secret, row.scope) for row in project.variables.all()
             ),
+            steps=tuple(map(PlannedStep.of, project.steps.in_order())),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -199,6 +246,7 @@ class Plan:
                 "health_checks": tuple(Check(**row) for row in data["health_checks"]),
                 "services": tuple(PlannedService(**row) for row in data.get("services", ())),
                 "variables": tuple(PlannedVariable(**row) for row in data["variables"]),
+                "steps": tuple(map(PlannedStep.from_json, data.get("steps", ()))),
             }
         )
 
@@ -207,6 +255,15 @@ class Plan:
         wanted = [Variable.Scope.BOTH, scope]
         rows = sorted((row for row in self.variables if row.scope in wanted), key=lambda row: wanted.index(row.scope))
         return {row.name: row.value for row in rows}
+
+    def steps_at(self, moment: str, launched: str) -> list[PlannedStep]:
+        """The steps at a moment of such a launch, in the order in which they run."""
+        return [step for step in self.steps if step.moment == moment and launched in step.types]
+
+    @property
+    def users_of_steps(self) -> list[str]:
+        """The other users that steps run as."""
+        return sorted({step.run_as for step in self.steps} - {"", self.run_as})
 
     @property
     def shared(self) -> list[str]:

@@ -14,6 +14,7 @@ from deployer.web import (
     changes,
     compare,
     deployment,
+    drained,
     gates,
     groups,
     history,
@@ -58,6 +59,7 @@ deployment_urls = [
     path("retry/", actions.deployment_retry, name="deployment_retry"),
     path("rollback/", actions.deployment_rollback, name="deployment_rollback"),
     path("again/", actions.deployment_again, name="deployment_again"),
+    path("drained/", drained.deployment_drained, name="deployment_drained"),
     path("decide/", gates.deployment_decide, name="deployment_decide"),
     path("override/", gates.deployment_override, name="deployment_override"),
 ]

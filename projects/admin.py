@@ -1,4 +1,4 @@
-"""The admin of projects, with their services, health checks and variables."""
+"""The admin of projects, with their services, health checks, variables and steps."""
 
 from typing import Any, ClassVar
 
@@ -18,8 +18,8 @@ from people.recorded_admin import RecordedAdmin
 from people.recorded_forms import RecordedRows
 from people.rights import may
 from people.roles import Action
-from projects.forms import SECTIONS, BoundProjectForm, VariableForm
-from projects.models import HealthCheck, Project, Service, Variable
+from projects.forms import SECTIONS, STEP_FIELDS, BoundProjectForm, StepForm, VariableForm
+from projects.models import HealthCheck, Project, Service, Step, Variable
 
 _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
 
@@ -65,6 +65,17 @@ class VariableInline(Guarded[Variable], admin.TabularInline[Variable, Project]):
         return str(variable.shown_value())
 
 
+class StepInline(Guarded[Step], admin.StackedInline[Step, Project]):
+    """The steps around the switch."""
+
+    model = Step
+    form = StepForm
+    formset = RecordedRows[Step, Project]
+    fields = STEP_FIELDS
+    extra = 0
+    formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "widget": _SCRIPT}}
+
+
 class ArchivedFilter(admin.SimpleListFilter):
     """Shows the projects in use; those that are archived only where they are asked for."""
 
@@ -94,7 +105,7 @@ class ProjectAdmin(GuardedAdmin[Project], RecordedAdmin[Project]):
     search_fields = ("name", "description", "git_url", "deploy_path")
     autocomplete_fields = ("git_credential",)
     filter_horizontal = ("server_groups",)
-    inlines = (ServiceInline, HealthCheckInline, VariableInline)
+    inlines = (ServiceInline, HealthCheckInline, VariableInline, StepInline)
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "widget": _SCRIPT}}
     fieldsets = tuple((title, {"fields": names}) for title, names in SECTIONS)
 

@@ -1,4 +1,4 @@
-"""Forms of projects, their services, variables and health checks; the value of a secret goes in and never comes out."""
+"""Forms of projects, their services, variables, health checks and steps; the value of a secret never comes out."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -17,12 +17,13 @@ from people.recorded_forms import ComparedForm, RecordedRows
 from people.rights import Person, may
 from people.roles import Action, Place
 from projects.commands.services.kinds import restart_command
-from projects.models import HealthCheck, Project, Service, Variable
+from projects.models import HealthCheck, Project, Service, Step, Variable
+from projects.steps import Launched
 from servers.belonging import strange_groups
 from servers.forms import CredentialChoice
 from servers.models import Credential, Environment, ServerGroup
 
-Part = TypeVar("Part", HealthCheck, Service, Variable)
+Part = TypeVar("Part", HealthCheck, Service, Variable, Step)
 _SIZE = {"rows": 1, "cols": 40}
 
 
@@ -69,7 +70,22 @@ def _on_page(column: Any, **options: Any) -> forms.Field | None:
 
 
 #: What people read, and not programs.
-_PROSE = {"name", "description", "environment", "project_type", "git_credential", "kind", "scope", "service_kind"}
+_PROSE = {
+    *("name", "description", "environment", "project_type", "git_credential", "kind", "scope", "service_kind"),
+    *("moment", "when", "types"),
+}
+
+
+class StepForm(forms.ModelForm[Step]):
+    """A step; its launches are boxes to tick."""
+
+    types = forms.MultipleChoiceField(
+        label=Step._meta.get_field("types").verbose_name,
+        help_text=Step._meta.get_field("types").help_text,
+        choices=Launched,
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+    )
 
 
 #: The headings of a project's form, here and in the admin, and the fields below each.
@@ -309,6 +325,11 @@ _CHECK_FIELDS = (
     *("kind", "target", "expect", "expect_header", "host_header"),
     *("retries", "interval", "timeout", "stable_for", "required"),
 )
+#: In the order of a row's boxes.
+STEP_FIELDS = (
+    *("name", "moment", "position", "when", "types"),
+    *("script", "undone_by", "run_as", "timeout", "required"),
+)
 HealthChecks = inlineformset_factory(
     Project,
     HealthCheck,
@@ -333,6 +354,16 @@ Variables = inlineformset_factory(
     form=VariableForm,
     formset=RowsFormSet,
     fields=("name", "value", "is_secret", "scope"),
+    formfield_callback=_on_page,
+    extra=1,
+    can_delete_extra=False,
+)
+Steps = inlineformset_factory(
+    Project,
+    Step,
+    form=StepForm,
+    formset=RowsFormSet,
+    fields=STEP_FIELDS,
     formfield_callback=_on_page,
     extra=1,
     can_delete_extra=False,

@@ -1,4 +1,4 @@
-"""Projects, their health checks and their variables."""
+"""Projects, their health checks and their variables; their steps are in `projects.steps`."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Self
@@ -19,6 +19,7 @@ from projects.commands.expectation import placeholder_problem
 from projects.commands.health import check_target
 from projects.commands.services.kinds import check_name, restart_command
 from projects.commands.services.pidfile import is_pid_file
+from projects.steps import Step as Step
 from projects.validators import (
     git_endpoint,
     validate_batches,
@@ -456,13 +457,13 @@ class Project(models.Model):
         return [(self.service_kind, self.service_name), *self.services.values_list("kind", "name")]
 
     def copy(self, name: str, environment: str) -> "Project":
-        """A new project with all the settings, checks, services and variables of this one, secret values too."""
+        """A new project with all the settings, checks, services, variables and steps of this one, secret values too."""
         columns = [field.attname for field in self._meta.concrete_fields if field.name not in self._ITS_OWN]
         with transaction.atomic():
             copy = Project(name=name, environment=environment, **{column: getattr(self, column) for column in columns})
             copy.save(binds=False)
             made: list[models.Model] = [copy]
-            for parts in (self.health_checks.all(), self.services.all(), self.variables.all()):
+            for parts in (self.health_checks.all(), self.services.all(), self.variables.all(), self.steps.all()):
                 for part in parts:
                     part.pk, part.project, part._state.adding = None, copy, True
                     part.save()

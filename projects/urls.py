@@ -11,4 +11,5 @@ urlpatterns = [
     path("<int:pk>/variables/", views.project_variables, name="project_variables"),
     path("<int:pk>/services/", views.project_services, name="project_services"),
     path("<int:pk>/health/", views.project_health, name="project_health"),
+    path("<int:pk>/steps/", views.project_steps, name="project_steps"),
 ]

@@ -224,3 +224,16 @@ def validate_time_zone(value: str) -> None:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValidationError(_("“%s” is not a time zone: name one like Europe/Berlin.") % value) from error
+
+
+#: What a step tells apart of what is launched; `projects.steps.Launched` has their names.
+_LAUNCHES = ("full", "restart_only", "rollback")
+
+
+def validate_launches(value: object) -> None:
+    """A list of launches, each once."""
+    named = [str(each) for each in value] if isinstance(value, list) else None
+    if named is None or not {*named} <= {*_LAUNCHES} or len({*named}) != len(named):
+        raise ValidationError(
+            _("Expected a list of these, each once: %(types)s."), params={"types": ", ".join(_LAUNCHES)}
+        )

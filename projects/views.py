@@ -1,4 +1,4 @@
-"""The forms that change a project: its settings, its variables, its health checks, and a copy of it."""
+"""The forms that change a project: its settings, its variables, its health checks, its steps, and a copy of it."""
 
 from typing import Any
 
@@ -15,10 +15,11 @@ from pages.names import proposed
 from people.access import Request, find, members_only
 from people.rights import insist, reach
 from people.roles import EVERYWHERE, Action
-from projects.forms import CopyForm, HealthChecks, ProjectForm, Services, Variables
+from projects.forms import CopyForm, HealthChecks, ProjectForm, Services, Steps, Variables
 from projects.guess.examples import example_script
 from projects.guess.proposal import Guess
 from projects.models import Project
+from projects.ready_steps import READY_STEPS, ReadySteps
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -40,10 +41,9 @@ def project_edit(request: Request, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @members_only
 def project_copy(request: Request, pk: int) -> HttpResponse:
-    """A new project with the settings, health checks and variables of this one; secrets are copied unseen."""
-    it = find(
-        request.user, Project.objects.prefetch_related("variables", "services", "health_checks"), Action.EDIT, pk=pk
-    )
+    """A new project with the settings and all parts of this one; secrets are copied unseen."""
+    parts = Project.objects.prefetch_related("variables", "services", "health_checks", "steps")
+    it = find(request.user, parts, Action.EDIT, pk=pk)
     if not reach(request.user, Action.EDIT).holds_an_environment:
         insist(request.user, Action.EDIT, EVERYWHERE)  # there is no place for a copy
     form = CopyForm(request.POST or None, user=request.user)
@@ -79,13 +79,28 @@ def project_health(request: Request, pk: int) -> HttpResponseBase:
     return _rows(request, pk, HealthChecks, "health")
 
 
+def project_steps(request: Request, pk: int) -> HttpResponseBase:
+    """The steps of a project, to be edited; one that is ready to pick comes as rows that are not saved yet."""
+    picked = next((ready for ready in READY_STEPS if ready.key == request.GET.get("pick")), None)
+    return _rows(request, pk, Steps, "steps", picked)
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 @members_only
-def _rows(request: Request, pk: int, kind: type[BaseInlineFormSet[Any, Project, Any]], part: str) -> HttpResponse:
+def _rows(
+    request: Request,
+    pk: int,
+    kind: type[BaseInlineFormSet[Any, Project, Any]],
+    part: str,
+    picked: ReadySteps | None = None,
+) -> HttpResponse:
     it = find(request.user, Project.objects, Action.EDIT, pk=pk)
     it.insist_on_current()
-    rows: Any = kind(request.POST or None, instance=it)
+    rows: Any = kind(request.POST or None, instance=it, initial=picked.steps if picked else None)
+    if picked:
+        rows.extra = len(picked.steps)
     if rows.keep():
         messages.success(request, _("Saved. Running deployments keep the settings they were launched with."))
         return redirect(f"{reverse('project', args=[pk])}#{part}")
-    return render(request, f"projects/{part}.html", {"project": it, "rows": rows})
+    context = {"project": it, "rows": rows, "picked": picked, "ready": READY_STEPS}
+    return render(request, f"projects/{part}.html", context)

@@ -60,6 +60,7 @@ _TARGET: dict[str, Any] = {
     "is_over": True,
     "started_at": "2026-11-26T08:01:09.120000+00:00",
     "finished_at": "2026-11-26T08:01:14.870000+00:00",
+    "kept_out": "",
 }
 DEPLOYMENT: dict[str, Any] = {
     "id": 17,
@@ -99,7 +100,7 @@ class TargetShape(Schema):
 
     Where the project has several services it is that of the main one, and those of the others are in its ``services``.
     ``error`` says what failed; ``reason`` also why a server that had succeeded was put back. ``is_over``: it has ended;
-    it may still be rolled back until its deployment is over.
+    it may still be rolled back until its deployment is over. ``kept_out`` says why it is still drained, if it is.
     """
 
     model_config = example(**_TARGET)
@@ -116,6 +117,7 @@ class TargetShape(Schema):
     is_over: bool
     started_at: Moment | None
     finished_at: Moment | None
+    kept_out: str
 
     @staticmethod
     def resolve_is_over(target: Any) -> bool:

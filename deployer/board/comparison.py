@@ -10,10 +10,10 @@ from django.utils.translation import gettext as _
 
 from deployer.log.masking import Masker
 from deployer.models import Deployment, Target
-from deployer.plan import Plan
+from deployer.plan import Plan, PlannedStep
 from deployer.repositories.changes import Gap, gap_between
 from deployer.repositories.mirror import mirror_of
-from projects.models import HealthCheck, Project, Variable
+from projects.models import HealthCheck, Project, Step, Variable
 from servers.models import Server
 
 
@@ -46,8 +46,15 @@ def differing_settings(older: Deployment, newer: Deployment) -> list[Setting]:
         return []
     before, after = (Plan.from_json(cast(dict[str, Any], it.plan)) for it in (older, newer))
     mask = Masker([*before.secrets(), *after.secrets()])
-    compared = {field.name for field in fields(Plan)} - {"groups", "services", "health_checks", "variables"}
-    compared -= {"git_credential_id"}
+    compared = {field.name for field in fields(Plan)} - {
+        "groups",
+        "services",
+        "health_checks",
+        "variables",
+        "steps",
+        "puts_back",
+        "git_credential_id",
+    }
     plain = [
         Setting(_label(name), _said(getattr(before, name)), _said(getattr(after, name)))
         for name in (field.name for field in fields(Plan))
@@ -55,7 +62,7 @@ def differing_settings(older: Deployment, newer: Deployment) -> list[Setting]:
     ]
     if before.git_credential_id != after.git_credential_id:
         plain.append(Setting(_label("git_credential"), "", "", is_secret=True))
-    parts = (_groups, _services, _checks, _variables)
+    parts = (_groups, _services, _checks, _variables, _steps)
     found = [*plain, *(setting for part in parts for setting in part(before, after))]
     return [replace(setting, older=mask(setting.older), newer=mask(setting.newer)) for setting in found]
 
@@ -143,6 +150,30 @@ def _check_words(check: Any, other: Any) -> str:
     words = [(HealthCheck._meta.get_field(name).verbose_name, _said(getattr(check, name))) for name in differing]  # type: ignore[union-attr]
     details = ", ".join(f"{name} {value}" for name, value in words if value)
     return f"{check.label} ({details})" if details else str(check.label)
+
+
+def _steps(before: Plan, after: Plan) -> Iterator[Setting]:
+    """Steps, by their names; then their order, where that alone differs."""
+    old, new = ({step.name: step for step in plan.steps} for plan in (before, after))
+    for name in dict.fromkeys([*old, *new]):
+        was, now = old.get(name), new.get(name)
+        if was != now:
+            yield Setting(_("Step %s") % name, _step_words(was, now), _step_words(now, was))
+    if list(old) != list(new) and sorted(old) == sorted(new):
+        yield Setting(_("Order of the steps"), ", ".join(old), ", ".join(new))
+
+
+def _step_words(step: PlannedStep | None, other: PlannedStep | None) -> str:
+    """A step's values that the ``other`` has differently; all of them without another."""
+    if step is None:
+        return ""
+    names = [field.name for field in fields(step) if field.name != "name"]
+    differing = {
+        name: getattr(step, name) for name in names if other is None or getattr(other, name) != getattr(step, name)
+    }
+    labels = {name: Step._meta.get_field(name).verbose_name for name in names}  # type: ignore[union-attr]
+    said = {name: ", ".join(value) if isinstance(value, tuple) else _said(value) for name, value in differing.items()}
+    return "\n".join(f"{labels[name]}: {value}" for name, value in said.items() if value)
 
 
 def _variables(before: Plan, after: Plan) -> Iterator[Setting]:

@@ -48,7 +48,8 @@ SELECT
     (SELECT count(*) FROM projects_project),
     (SELECT max(updated_at) FROM servers_server),
     (SELECT count(*) FROM servers_server),
-    (SELECT coalesce(sum(id), 0) FROM servers_server WHERE is_active AND connection_status = 'offline')
+    (SELECT coalesce(sum(id), 0) FROM servers_server WHERE is_active AND connection_status = 'offline'),
+    (SELECT coalesce(sum(id), 0) FROM deployer_target WHERE kept_out <> '')
 """
 
 

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from deployer.declaring.reading import declared_fields
 from projects.guess.proposal import short_name
-from projects.models import HealthCheck, Project, Service, Variable
+from projects.models import HealthCheck, Project, Service, Step, Variable
 
 
 class _Dumper(yaml.SafeDumper):
@@ -32,7 +32,7 @@ _Dumper.add_representer(str, _text)
 
 
 def as_yaml(project: Project, *, sees_login: bool = True) -> str:
-    """Every setting, service, health check and variable of a project; a secret is the name of an environment variable.
+    """Every setting and part of a project; a secret is the name of an environment variable.
 
     Who does not see its git credential gets a file that leaves that as it is.
     """
@@ -44,6 +44,7 @@ def as_yaml(project: Project, *, sees_login: bool = True) -> str:
     declared["services"] = [_declared(service) for service in project.services.all()]
     declared["health_checks"] = [_declared(check) for check in project.health_checks.all()]
     declared["variables"] = [_variable(row, secrets) for row in variables]
+    declared["steps"] = [_declared(step) for step in project.steps.in_order()]
     body = yaml.dump(
         {"projects": [declared]}, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=2**20, indent=2
     )
@@ -78,8 +79,8 @@ def _variable(row: Variable, secrets: dict[int, str]) -> dict[str, Any]:
     return {"name": declared.pop("name"), **value, **declared}
 
 
-def _declared(row: HealthCheck | Service | Variable, *left_out: str) -> dict[str, Any]:
-    """The fields of a check or variable that differ from their defaults."""
+def _declared(row: HealthCheck | Service | Variable | Step, *left_out: str) -> dict[str, Any]:
+    """The fields of a part that differ from their defaults."""
     values = {name: _value(row, name) for name in declared_fields(type(row)) if name not in left_out}
     return {name: value for name, value in values.items() if value != _unsaid(declared_fields(type(row))[name])}
 

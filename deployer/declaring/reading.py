@@ -14,7 +14,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring import strict_yaml
-from projects.models import HealthCheck, Project, Service, Variable
+from projects.models import HealthCheck, Project, Service, Step, Variable
 from servers.fields import EncryptedTextField
 from servers.models import Credential, Server, ServerGroup
 
@@ -27,7 +27,7 @@ SECTIONS: dict[str, type[models.Model]] = {
 }
 #: What is declared within something else and belongs to it alone.
 PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
-    Project: {"services": Service, "health_checks": HealthCheck, "variables": Variable}
+    Project: {"services": Service, "health_checks": HealthCheck, "variables": Variable, "steps": Step}
 }
 #: A block at the top of a file that nothing is read from: a place for anchors that entries refer to.
 _SHARED, _SHARED_PREFIX = "shared", "x-"
@@ -35,7 +35,7 @@ _SHARED, _SHARED_PREFIX = "shared", "x-"
 MOST_MISTAKES = 100
 #: Characters of a key or name from a file that a sentence shows.
 _NAME_SHOWN = 100
-#: Found by connecting, or set by what holds the row or by its place in a list: never declared.
+#: Found by connecting, set by what holds the row, or said by the order in which rows are listed: never declared.
 _NOT_DECLARED = {"connection_status", "connection_error", "last_checked_at", "project", "position"}
 #: ``password_file: PATH`` and ``password_env: NAME`` keep a secret out of the file.
 _SOURCES = ("_file", "_env")
@@ -210,7 +210,7 @@ class _Reader(Mistakes):
         return entry
 
     def _value(self, field: Any, value: Any, place: Position) -> Any:
-        if isinstance(field, models.ManyToManyField):
+        if isinstance(field, models.ManyToManyField | models.JSONField):
             if not isinstance(value, list):
                 self.refuse(place, _("expected a list of names, not %(got)s.") % {"got": _described(value)})
             return [self._text(item, place.item(index)) for index, item in enumerate(value)]

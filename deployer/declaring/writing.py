@@ -30,7 +30,8 @@ from people.models import User
 from people.record import BeforeAll, delete
 from people.rights import may, who_may
 from people.roles import Action
-from projects.models import HealthCheck, Project, Service, Variable
+from projects.models import HealthCheck, Project, Service, Step, Variable
+from projects.steps import by_moment
 from servers import binding
 from servers.belonging import strange_groups, strange_projects
 from servers.fields import is_unreadable
@@ -430,12 +431,10 @@ class _Writer(Mistakes):
         model = PARTS[entry.model][name]
         old = [*getattr(row, name).all()] if row.pk else []
         spare = {_part_key(part, index): part for index, part in enumerate(old)}
-        keep = []
+        keep, listed = [], []
         seen: dict[Any, Position] = {}
         for index, declared in enumerate(entry.parts[name]):
             fresh = model(project=row)  # what is not said has its default
-            if isinstance(fresh, Service):
-                fresh.position = index
             full = Declared(model, declared.place, _defaults(model) | declared.values, declared.places)
             self._assign(fresh, full)
             self._check(fresh, full, exclude=["project"])
@@ -448,11 +447,13 @@ class _Writer(Mistakes):
             if part is None:
                 change.fields.append(FieldChange(label, None, _summary(fresh)))
                 keep.append(fresh)
-            elif differences := [*self._assign(part, full), *_moved(part, index)]:
+            elif differences := self._assign(part, full):
                 change.fields += [FieldChange(f"{label}.{each.field}", each.old, each.new) for each in differences]
                 keep.append(part)
+            listed.append(part or fresh)
         for part in spare.values():
             change.fields.append(FieldChange(name, _summary(part), None))
+        keep += [part for part in _put_in_order(old, listed, name, change) if part not in keep]
         return keep, list(spare.values())
 
     def _set_listed(self, it: _Prepared) -> None:
@@ -468,6 +469,27 @@ class _Writer(Mistakes):
             it.listed = list(rows.values())
             names = [", ".join(sorted(group)) for group in (old, rows)]
             it.change.fields.append(FieldChange(field, names[0] if old else None, names[1]))
+
+
+def _put_in_order(
+    old: Sequence[models.Model], listed: Sequence[models.Model], name: str, change: RowChange
+) -> list[models.Model]:
+    """Give parts that stand in an order that in which they are ``listed``; those that were moved."""
+    parts = [part for part in listed if isinstance(part, Service | Step)]
+    if _as_they_stand([part for part in old if part in parts]) == _as_they_stand(parts):
+        return []
+    moved: list[models.Model] = []
+    for place, part in enumerate(parts):
+        if part.position != place and part.pk:
+            label = f"{name}.{printable(str(part))}.position"
+            change.fields.append(FieldChange(label, part.position, place))
+            moved.append(part)
+        part.position = place
+    return moved
+
+
+def _as_they_stand(parts: Sequence[Any]) -> list[Any]:
+    return by_moment(parts) if parts and isinstance(parts[0], Step) else [*parts]
 
 
 def _rows(model: type[models.Model]) -> "models.QuerySet[Any]":
@@ -533,30 +555,30 @@ def _defaults(model: type[models.Model]) -> dict[str, Any]:
 
 
 def _part_key(part: models.Model, index: int) -> object:
-    """The key by which two rows are the same part: what names a variable or a service, a health check's position."""
-    if isinstance(part, Variable):
-        return part.name, part.scope
-    return (part.kind, part.name) if isinstance(part, Service) else index
+    """The key by which two rows are the same part: names, a variable's with its scope; a health check's position."""
+    match part:
+        case Variable():
+            return part.name, part.scope
+        case Service():
+            return part.kind, part.name
+        case Step():
+            return part.name
+    return index
 
 
 def _declared_twice(part: models.Model) -> str:
-    if isinstance(part, Service):
-        return _("the same service is already declared: %(place)s.")
+    match part:
+        case Service():
+            return _("the same service is already declared: %(place)s.")
+        case Step():
+            return _("the same name is already declared: %(place)s.")
     return _("the same name and scope are already declared: %(place)s.")
-
-
-def _moved(part: models.Model, index: int) -> list[FieldChange]:
-    """Put a service to its place in the list; says so where it was at another one."""
-    if not isinstance(part, Service) or part.position == index:
-        return []
-    before, part.position = part.position, index
-    return [FieldChange("position", before, index)]
 
 
 def _summary(part: models.Model) -> str:
     if isinstance(part, Variable):
         return f"{part.name}={part.shown_value()} ({part.scope})"
-    return str(part)
+    return f"{part.name} ({part.moment})" if isinstance(part, Step) else str(part)
 
 
 def _hidden(row: models.Model, entry: Declared) -> set[str]:

@@ -17,19 +17,22 @@ class Outcome:
     """The end of a deployment to ``targets``, as far as each of them has come. What is true of several is said once.
 
     ``why`` says what stopped the routine itself, if anything did; ``lost`` is what was said of the worker that was
-    lost before, None where none was.
+    lost before, None where none was. ``failure`` is what has failed although all servers may be as they should be,
+    ``warnings`` what else is to be said of a success.
     """
 
     targets: Sequence[Target]
     why: str = ""
     cancelled: bool = False
     lost: str | None = None
+    failure: str = ""
+    warnings: Sequence[str] = ()
 
     @property
     def status(self) -> Deployment.Status:
         """The final status."""
         ends = {target.status for target in self.targets}
-        if not self.why and ends == {Status.SUCCESS}:
+        if not (self.why or self.failure) and ends == {Status.SUCCESS}:
             return Deployment.Status.SUCCESS
         if self.cancelled:
             return Deployment.Status.CANCELLED
@@ -39,9 +42,9 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """What is to be said of it; empty after a success."""
+        """What is to be said of it; of a success, its warnings alone."""
         if self.status == Deployment.Status.SUCCESS:
-            return ""
+            return because(_("With warnings"), sentences(*self.warnings)) if self.warnings else ""
         cancelled = _("Cancelled.") if self.cancelled else ""
         put_back = [target for target in self.targets if self._first(target).was_put_back]
         others = [
@@ -51,7 +54,8 @@ class Outcome:
             self._named(Status.CANCELLED, _("Stopped or not started: %s")),
             self._named(Status.SKIPPED, _("Skipped: %s")) if not self.why else "",
         ]
-        return sentences(cancelled, self.lost or "", self.why, self._failures(), *others, *self._kept())
+        named = [self.why, self._failures(), self.failure]
+        return sentences(cancelled, self.lost or "", *named, *others, *self._kept())
 
     def _kept(self) -> list[str]:
         """The servers that have succeeded and could not be put back, with why."""

@@ -10,26 +10,33 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from deployer.engine.run import Run
-from deployer.engine.server_run import ServerRun, Step
+from deployer.engine.server_run import ServerRun, Task
+from deployer.engine.steps import after
 from deployer.engine.way_back import roll_back
 from deployer.models import Target
 
 
-def on_every_server(run: Run, *steps: Step, ended_too: bool = False) -> None:
-    """Do ``steps`` on all servers in parallel; one that fails does not stop the others."""
-    _side_by_side(run.servers, lambda server: server.attempt(*steps, ended_too=ended_too))
+def on_every_server(run: Run, *tasks: Task, ended_too: bool = False) -> None:
+    """Do ``tasks`` on all servers in parallel; one that fails does not stop the others."""
+    _side_by_side(run.servers, lambda server: server.attempt(*tasks, ended_too=ended_too))
 
 
-def roll_out(run: Run, *steps: Step) -> None:
-    """Do ``steps`` batch by batch until all are done, the budget is spent or somebody cancels.
+def roll_out(run: Run, *tasks: Task) -> None:
+    """Do ``tasks`` batch by batch until all are done, the budget is spent or somebody cancels.
 
     Every server of the first batch is tried whatever happened before: one that fails stops no other of its batch.
-    Of one that fails, the evidence is kept.
+    Of one that fails, the evidence is kept. Whoever's turn has begun gets the steps after, one that is put back once it
+    is.
     """
+    undecided: list[ServerRun] = []
 
     def turn(server: ServerRun) -> None:
-        server.attempt(*steps)
+        server.attempt(*tasks)
         server.attempt(ServerRun.keep_evidence, ended_too=True)
+        if run.work.plan.auto_rollback and server.switched and server.target.has_failed:
+            undecided.append(server)
+        else:
+            server.attempt(after, ended_too=True)
 
     waiting = [server for server in run.servers if not server.target.has_ended]
     batches = [list(servers) for _number, servers in groupby(waiting, key=lambda server: server.target.batch)]
@@ -48,6 +55,9 @@ def roll_out(run: Run, *steps: Step) -> None:
                 % {"number": number, "batches": len(batches), "servers": ", ".join(map(str, batch))}
             )
         _side_by_side(batch, turn)
+        if not over_budget(run):
+            _side_by_side(undecided, lambda server: server.attempt(after, ended_too=True))
+            undecided.clear()
     if over_budget(run):
         _stop_here(run)
 

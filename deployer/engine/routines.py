@@ -2,11 +2,13 @@
 
 from typing import Any, cast
 
+from deployer.engine.around import all_around, close
 from deployer.engine.building import build, built_before
 from deployer.engine.cloning import clone
 from deployer.engine.rollout import on_every_server, roll_out
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun
+from deployer.engine.steps import before, prepare, put_back
 from deployer.engine.tidying import tidy
 from deployer.engine.way_back import settle
 from deployer.models import Deployment
@@ -17,7 +19,7 @@ Status = Deployment.Status
 
 
 def full(run: Run) -> None:
-    """clone → build → stage on every server → batch by batch: switch, restart, verify.
+    """clone → build → stage, prepare on every server → batch by batch: before, switch, restart, verify, after.
 
     A release that is there already, of the same commit and settings or chosen at launch, is not built again.
     """
@@ -31,14 +33,21 @@ def full(run: Run) -> None:
             run.move(Status.BUILDING)
             work.release = built_before(work, checkout) or build(work, checkout)
         run.move(Status.DEPLOYING)
-    on_every_server(run, ServerRun.stage)
-    roll_out(run, ServerRun.switch, ServerRun.restart, ServerRun.verify)
+    on_every_server(run, ServerRun.stage, prepare)
+    with all_around(run):
+        roll_out(run, before, ServerRun.switch, ServerRun.restart, ServerRun.verify)
     on_every_server(run, tidy, ended_too=True)
 
 
 def restart_only(run: Run) -> None:
-    """batch by batch: restart, verify. The release on the servers stays."""
-    roll_out(run, ServerRun.connect, ServerRun.preflight, ServerRun.find_first, ServerRun.restart, ServerRun.verify)
+    """batch by batch: before, restart, verify, after. The release on the servers stays."""
+    with all_around(run):
+        roll_out(run, ServerRun.arrive, before, ServerRun.restart, ServerRun.verify)
+
+
+def steps_after(run: Run) -> None:
+    """The steps after, and nothing else, on servers that an earlier deployment has left drained."""
+    on_every_server(run, ServerRun.connect, ServerRun.take_lease, put_back)
 
 
 ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}
@@ -53,7 +62,8 @@ def carry_out(deployment_id: int, claim: str = "") -> bool:
     if deployment is None or not (_has_plan(deployment) and deployment.claim_for_worker(claim)):
         return False
     with Run(deployment) as run:
-        ROUTINES[Deployment.Type(deployment.deployment_type)](run)
+        routine = steps_after if run.work.plan.puts_back else ROUTINES[Deployment.Type(deployment.deployment_type)]
+        routine(run)
     return True
 
 
@@ -67,6 +77,7 @@ def settle_lost(deployment_id: int, claim: str = "") -> bool:
         return False
     with Run(deployment) as run:
         on_every_server(run, settle, ended_too=True)
+        close(run)
     return True
 
 

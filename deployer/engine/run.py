@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +16,7 @@ from deployer.engine.outcome import Outcome
 from deployer.engine.server_run import AT_WORK, ServerRun
 from deployer.engine.work import Work
 from deployer.models import Deployment, Release, Target
+from projects.steps import Moment
 from servers.errors import ShellError, StoppedError, UnreachableError
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class Run:
         for server in self.servers:
             if first := by_target.get(server.target.same_as_id or 0):
                 server.stand_behind(first)
+        self.work.server_names += map(str, self.servers)
         self._paused = threading.Event()
         self._done, self._ended = threading.Event(), threading.Event()
         self._writer = threading.Thread(target=self._write, name=f"writer of {deployment.pk}", daemon=True)
@@ -77,11 +80,13 @@ class Run:
         self._end_targets(why, cancelled)
         interrupted = self.deployment.status == Deployment.Status.INTERRUPTED
         lost = self.deployment.error_message if interrupted else None
-        outcome = Outcome([server.target for server in self.servers], why, cancelled, lost)
+        self._say_who_is_kept_out()
+        targets = [server.target for server in self.servers]
+        outcome = Outcome(targets, why, cancelled, lost, self.work.failure, self.work.warnings)
         succeeded = outcome.status == Deployment.Status.SUCCESS
         if succeeded and cancelled:
             self.log.warn(_("Cancelled too late: every server was already done."))
-        say = self.log.say if succeeded else self.log.error
+        say = self.log.error if not succeeded else self.log.warn if outcome.message else self.log.say
         say(outcome.message or _("Done: %s") % ", ".join(map(str, self.servers)))
         self._done.set()
         self.log.due.set()
@@ -170,6 +175,18 @@ class Run:
             else:
                 server.end(Target.Status.SKIPPED, _("Not started: %s") % (why or _("an earlier step failed")))
 
+    def _say_who_is_kept_out(self) -> None:
+        """Write down whose steps before have run, and whose steps after nobody has come to."""
+        journal = self.work.journal
+        for server in self.servers:
+            if server.is_closed or server.target.kept_out or not journal.on(server.target, Moment.BEFORE):
+                continue
+            is_well = server.target.status == Target.Status.SUCCESS
+            due = {step.name for step in journal.at(Moment.AFTER) if step.follows(success=is_well)}
+            if due - {run.step for run in journal.on(server.target, Moment.AFTER) if run.is_done}:
+                why = server.target.error or _("Its steps after were not run.")
+                insist(partial(server.target.keep_out, why))
+
     # --- the writer and the pulse ------------------------------------------------------------------
 
     def _write(self) -> None:
@@ -222,7 +239,9 @@ class Run:
 
     def _lost(self) -> None:
         """Stop at once: another worker has this deployment now, so nothing more is done here or on a server."""
+        for server in self.servers:  # first: what is stopped before is ended on its server
+            server.abandon()
         self.work.stop.set()
         self.log.let_go()
-        for server in self.servers:
+        for server in self.servers:  # and those that have logged in since
             server.abandon()

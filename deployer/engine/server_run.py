@@ -25,6 +25,7 @@ from projects.commands import service
 from projects.commands.look import Facts
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
+from projects.steps import Moment
 from servers.errors import (
     OUTCOME_UNKNOWN,
     NotReadyError,
@@ -48,7 +49,7 @@ AT_WORK = frozenset({Status.SWITCHING, Status.RESTARTING, Status.CHECKING})
 
 
 class ServerRun:
-    """The steps on one server. Each raises a `ShellError`; `attempt` turns it into the target's end."""
+    """The tasks on one server. Each raises a `ShellError`; `attempt` turns it into the target's end."""
 
     def __init__(self, work: Work, target: Target) -> None:
         self.work = work
@@ -60,6 +61,8 @@ class ServerRun:
         self.facts: Facts | None = None
         self.seen: Seen | None = None
         self.switched = False
+        #: Whether its steps after were dealt with.
+        self.is_closed = False
         self.before: Sequence[Found] = ()
         #: The server of this deployment that is the same machine and folder, and those that are so under other names.
         self.first: ServerRun | None = None
@@ -115,14 +118,14 @@ class ServerRun:
         else:
             self.end(Status.FAILED, str(error))
 
-    def attempt(self, *steps: "Step", ended_too: bool = False) -> None:
-        """Do ``steps`` in turn until one of them ends the target; ``ended_too``: also when it has ended."""
-        for step in steps:
+    def attempt(self, *tasks: "Task", ended_too: bool = False) -> None:
+        """Do ``tasks`` in turn until one of them ends the target; ``ended_too``: also when it has ended."""
+        for task in tasks:
             if self.first is not None or (self.target.has_ended and not ended_too):
                 return
             try:
                 with explained(self):
-                    step(self)
+                    task(self)
             except ShellError as error:
                 self.fail(error)
 
@@ -154,7 +157,7 @@ class ServerRun:
         is_lost = self.found.is_lost and not self.switched
         return Verification(self.work, self.voice, self.link, self.location, self.inquiry, is_lost=is_lost)
 
-    # --- steps -------------------------------------------------------------------------------------
+    # --- tasks -------------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Log in, and collect the facts for `preflight`, the login's home and the identity of the service."""
@@ -171,6 +174,20 @@ class ServerRun:
         learned = self.found.learned()
         insist(lambda: server.record_connection(facts=learned))
 
+    def reach(self) -> None:
+        """See to it that there is a link. Raises a `ShellError` where the server cannot be reached."""
+        if self.shell is None:
+            self.connect()
+        elif not self.link.is_alive:
+            self.link.open()
+
+    def arrive(self) -> None:
+        """Connect, see that it can work, and leave it to another name of the same place where that came first; once."""
+        if self.facts is None:
+            self.connect()
+            self.preflight()
+            self.find_first()
+
     def look(self) -> Seen:
         """Ask the server for all facts needed before a restart, in one command."""
         self.facts, answer = look(self.link, self.plan, self.work.deployment.deployment_type, self.inquiry)
@@ -179,7 +196,7 @@ class ServerRun:
 
     def preflight(self) -> None:
         """Make sure that the deployment can work: the place is free, and the look found no error."""
-        self._take_lease()
+        self.take_lease()
         server = self.link.server
         assert self.seen is not None  # noqa: S101 (`connect` has looked)
         services = self.inquiry.read(self.seen.answer)
@@ -191,7 +208,7 @@ class ServerRun:
         if errors:
             raise NotReadyError(_("Not started"), " ".join(errors))
 
-    def _take_lease(self) -> None:
+    def take_lease(self) -> None:
         server, place = self.link.server, self.location.place
         real = real_place(server, self.found)
         if holder := insist(lambda: Lease.take(server, place, self.work.deployment, real)):
@@ -235,7 +252,7 @@ class ServerRun:
         """Take the lease of the folder itself, which may have been made only now."""
         if inode and (inode, "") != (self.found.inode, self.found.rest):
             self.facts = replace(self.found, inode=inode, rest="")
-            self._take_lease()
+            self.take_lease()
 
     def switch(self) -> None:
         """Make the staged release the live one, by one rename."""
@@ -264,6 +281,10 @@ class ServerRun:
         if self.switched and self.location.script_is_in_release and self.found.windows_lines:
             self.voice.warn(str(windows_lines(self.location.script)))
         self.before = self.inquiry.read(seen.answer)
+        begins: dict[str, int] = {}
+        if self.work.journal.on(self.target):  # what is written down of its output is that of a step
+            insist(self.work.log.flush)
+            begins = {"stdout_logged": 0, "stderr_logged": 0}
         if not self.switched:
             self.target.release_before = self.target.release_after = release_commands.release_name(self.found.live)
             self.work.check()  # after a switch the restart belongs to it: code and process must not part
@@ -272,6 +293,7 @@ class ServerRun:
             release_before=self.target.release_before,
             release_after=self.target.release_after,
             proof=Proof.beginning([(found.processes, found.near) for found in self.before]).to_json(),
+            **begins,
         )
         self.voice.say(_("Running %s") % self.location.label)
         self.follow(self.work.log.output(self.target))
@@ -281,7 +303,8 @@ class ServerRun:
     def follow(self, output: LogSink) -> None:
         """Run the script unless it was already started, follow it to its end and record how it ended."""
         try:
-            code = self.run_script(self.target.run_key, self.environment(), output)
+            environment = self.environment(self.target.release_after, self.work.journal.action)
+            code = self.run_script(self.target.run_key, environment, output)
         except ScriptTimeoutError as error:
             raise ScriptTimeoutError(
                 _("The script %(script)s ran longer than its limit of %(seconds)d seconds and was ended")
@@ -319,9 +342,14 @@ class ServerRun:
         folder = f"{deploy_path}/current" if deploy_path and self.plan.restart_script else ""
         return service.restart_by_text(self.location.text, environment, folder, self.plan.run_as)
 
-    def environment(self) -> dict[str, str]:
-        """The environment of the script: the project's deploy variables and the release."""
-        deployment, live = self.work.deployment, self.work.live(self.target.release_after)
+    @property
+    def live_version(self) -> str:
+        """The version that is live here, as far as is known."""
+        return self.target.release_after or release_commands.release_name(self.found.live)
+
+    def environment(self, version: str, action: str) -> dict[str, str]:
+        """The environment of a script: the project's deploy variables, the release, and what is being done."""
+        deployment, live = self.work.deployment, self.work.live(version)
         return {
             **self.plan.variables_for("deploy"),
             "DEPLOY_ID": str(deployment.pk),
@@ -329,6 +357,7 @@ class ServerRun:
             "DEPLOY_PATH": self.location.deploy_path,
             "DEPLOY_RELEASE": live.release,
             "DEPLOY_COMMIT": live.commit,
+            "DEPLOY_ACTION": action,
         }
 
     def verify(self) -> None:
@@ -342,7 +371,9 @@ class ServerRun:
             self.move(Status.CHECKING, proof=proof.to_json())
             problem = self.verification.ailment()
             status, proof = self.verification.confirm(self.before, proof)
-        if not problem and status == Status.SUCCESS:
+        if not problem and status == Status.SUCCESS and self.work.journal.at(Moment.AFTER):
+            self.move(Status.CHECKING, proof=proof.to_json())  # its turn ends with the steps after
+        elif not problem and status == Status.SUCCESS:
             self.end(Status.SUCCESS, proof=proof.to_json())
         else:
             why = sentences(problem, proof.told_of_bad if status != Status.SUCCESS else "")
@@ -353,6 +384,11 @@ class ServerRun:
         failed = self.target.status in {Status.FAILED, Status.UNCHANGED}
         if failed and self.first is None and self.facts and self.target.begun_at:
             self.verification.gather_evidence()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether another worker has the server."""
+        return self.shell is not None and self.shell.abandoned
 
     def abandon(self) -> None:
         """Let go of the server at once: another worker has it now."""
@@ -366,7 +402,7 @@ class ServerRun:
 
 
 #: What is done on each server, in a routine's order: a method of `ServerRun`, or a function that takes one.
-Step = Callable[[ServerRun], None]
+Task = Callable[[ServerRun], None]
 
 
 def exit_sentence(script: str, code: int) -> str:

@@ -9,7 +9,8 @@ from django.utils.translation import gettext as _
 from deployer.database import insist
 from deployer.engine.server_run import AT_WORK, ServerRun, exit_sentence
 from deployer.engine.staging import Staging
-from deployer.models import Release, Sighting, Target
+from deployer.engine.steps import after, put_back, settle_open
+from deployer.models import Release, Sighting, StepAction, Target
 from projects.commands import release as release_commands
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
@@ -28,27 +29,37 @@ def settle(server: ServerRun) -> None:
     without a restart is undone, so that code and process match again.
     """
     target = server.target
+    settle_open(server)
+    if server.plan.puts_back and target.status == Status.CHECKING:
+        put_back(server)
+        return
     if target.has_ended:
         if target.undo_key and target.status != Status.ROLLED_BACK:
             server.voice.say(_("The worker was lost while rolling this server back; finishing the rollback"))
             roll_back(server)
+        else:
+            after(server, StepAction.UNDO if target.was_undone else "")
         return
     if target.status not in AT_WORK:
         server.end(Status.SKIPPED, _("Not started: the worker was lost before that."))
+        after(server)
         return
-    server.connect()
+    server.reach()
     server.before = tuple(Found(proof.before, proof.near) for proof in Proof.from_json(target.proof).each)
     if target.status != Status.CHECKING:
         if SupervisedRun(server.link, target.run_key).close_gate():
             _take_switch_back(server)
+            after(server)
             return
         server.voice.say(_("The script was started by the worker that was lost; following it to its end"))
-        server.follow(server.work.log.rest_of_output(target))
+        log = server.work.log
+        server.follow(log.output(target) if server.work.journal.on(target) else log.rest_of_output(target))
     elif target.exit_code:
         server.end(Status.FAILED, exit_sentence(server.location.label, target.exit_code))
     if not target.has_ended:
         server.verify()
     server.keep_evidence()
+    after(server)
 
 
 def _take_switch_back(server: ServerRun) -> None:
@@ -90,6 +101,7 @@ def roll_back(server: ServerRun) -> None:
     previous = target.release_before
     if not previous:
         _stay(server)
+        after(server)
         return
     undone, status = _Undone(), Status.FAILED
     try:
@@ -111,6 +123,7 @@ def roll_back(server: ServerRun) -> None:
         _fail(server, status, previous, undone)
     elif insist(lambda: target.record_rollback(previous, undone.proof.to_json())):
         server.voice.say(_("Rolled back to %s.") % previous)
+    after(server, StepAction.UNDO)
     server.tell_others()
 
 
@@ -128,7 +141,7 @@ def _stay(server: ServerRun) -> None:
     target = server.target
     why = _("it has no previous release to go back to: %s stays live") % target.release_after
     server.voice.warn(f"{server}: {why}")
-    insist(lambda: target.record_stay(clauses(target.error, why)))
+    insist(lambda: target.record_more(clauses(target.error, why)))
 
 
 def _fail(server: ServerRun, status: Status, previous: str, undone: _Undone) -> None:
@@ -173,7 +186,8 @@ def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
         fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
     )
     insist(lambda: _record_switch_back(server, previous))
-    code = server.run_script(target.undo_key, server.environment(), server.work.log.output(target))
+    environment = server.environment(target.release_after, StepAction.UNDO)
+    code = server.run_script(target.undo_key, environment, server.work.log.output(target))
     undone.exit_code = code
     if code:
         undone.problem = exit_sentence(server.location.label, code)

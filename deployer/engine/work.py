@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
+from deployer.engine.journal import Journal
 from deployer.log.masking import Masker
 from deployer.log.writing import Log
 from deployer.models import Deployment, Release
@@ -27,6 +28,12 @@ class Work:
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         self.plan = Plan.from_json(cast(dict[str, Any], deployment.plan))
+        self.journal = Journal(deployment, self.plan)
+        #: The names of all servers that are worked on, in their order.
+        self.server_names: list[str] = []
+        #: Why it has failed although every server is as it should be, and what else is to be said where it has not.
+        self.failure = ""
+        self.warnings: list[str] = []
         self.log = Log(deployment, Masker(self.plan.secrets()))
         self.stop = threading.Event()
         self.force = threading.Event()

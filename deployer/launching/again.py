@@ -62,6 +62,7 @@ def request_to_retry(
         only=only,
         elsewhere=True,  # it was meant the first time
         retry_of=earlier,
+        puts_back=earlier.has_plan and Plan.from_json(cast(dict[str, Any], earlier.plan)).puts_back,
     )
 
 

@@ -23,6 +23,7 @@ class LaunchRequest:
     without one it was asked for on this machine, by whoever has the data folder, and is not asked about rights.
     ``launched_for`` is the webhook, the schedule or the login on the machine. ``queue``: it waits at a closed gate, and
     behind another deployment, instead of being refused. ``override`` is why the gates are set aside, by an admin.
+    ``puts_back``: the steps after are run, and nothing else.
     """
 
     project: Project
@@ -42,6 +43,7 @@ class LaunchRequest:
     max_failures: int | None = None
     queue: bool = False
     override: str = ""
+    puts_back: bool = False
 
     @property
     def is_restart_only(self) -> bool:
@@ -89,4 +91,5 @@ class LaunchRequest:
             plan,
             batches=self.batches or plan.batches,
             max_failures=plan.max_failures if self.max_failures is None else self.max_failures,
+            puts_back=self.puts_back,
         )

@@ -84,6 +84,8 @@ def _written(request: LaunchRequest, judged: Judged, status: Deployment.Status, 
     waits = status in Deployment.IN_LINE
     with as_stored():
         note = ask(case_of(request, accepted)).note if answer.note else ""
+        if request.puts_back and not note:
+            note = _("Runs the steps after on servers that are drained, and nothing else.")
         inactive = _("The server is not active.")
     deployment = Deployment.objects.create(
         project=request.project,

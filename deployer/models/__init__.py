@@ -15,6 +15,7 @@ from deployer.models.log_line import LogLine
 from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Standing
+from deployer.models.step_run import StepAction, StepRun
 
 __all__ = [
     "LONGEST_REASON",
@@ -32,6 +33,8 @@ __all__ = [
     "Release",
     "Sighting",
     "Standing",
+    "StepAction",
+    "StepRun",
     "Target",
     "null_once_ended",
     "number_of_targets",

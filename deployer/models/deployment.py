@@ -20,6 +20,7 @@ from people.models import Team, User
 from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.models import Project
+from projects.steps import Launched
 from projects.validators import validate_ref, validate_ref_length
 from servers.fields import DecryptionError, EncryptedJSONField
 from servers.models import Environment, Server, ServerGroup
@@ -322,6 +323,16 @@ class Deployment(models.Model):
         return self.deployment_type == self.Type.RESTART_ONLY
 
     @property
+    def launched_as(self) -> str:
+        """What was launched, as steps tell it apart; a retry is what it repeats."""
+        first = self
+        while first.retry_of is not None:
+            first = first.retry_of
+        if first.is_restart_only:
+            return Launched.RESTART_ONLY
+        return Launched.ROLLBACK if first.rollback_from_id else Launched.FULL
+
+    @property
     def first_running_status(self) -> "Deployment.Status":
         """The status that follows ``pending``."""
         if self.is_restart_only:
@@ -383,6 +394,9 @@ class Deployment(models.Model):
             error = why if begun else gettext("Not started: %s") % why
             left = self.targets.exclude(status__in=Target.ENDED)
             left.update(status=end, error=error, finished_at=Now())
+            self.step_runs.filter(status="running").update(status="unknown", problem=error, finished_at=Now())
+            drained = self.targets.filter(kept_out="", step_runs__moment="before").exclude(step_runs__moment="after")
+            Target.objects.filter(pk__in=drained.values("pk")).update(kept_out=error)
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
 
@@ -538,8 +552,9 @@ class Target(models.Model):
     is when the upload was whole, ``begun_at`` when its turn came (the switch, or the restart where there is none),
     ``checking_at`` when its script had ended. ``revision`` grows with every change. ``same_as`` is the server of the
     same deployment that is the same machine and folder under another name: the work is done there, and what becomes of
-    it holds here too. ``release_at_launch`` is the release that was known to run there when it was launched;
-    ``release_before`` is the one that was found there.
+    it holds here too. ``kept_out`` says why it stays drained: its steps before have begun, and those after are not
+    done. ``release_at_launch`` is the release that was known to run there when it was launched; ``release_before`` is
+    the one that was found there.
     """
 
     class Status(models.TextChoices):
@@ -620,6 +635,7 @@ class Target(models.Model):
     proof = models.JSONField(_("proof"), default=dict, blank=True)
     evidence = models.TextField(_("evidence"), blank=True)
     progress = models.CharField(_("progress"), max_length=100, blank=True)
+    kept_out = models.TextField(_("kept out"), blank=True, editable=False)
     run_key = models.CharField(max_length=32, default="", editable=False)
     undo_key = models.CharField(max_length=32, default="", editable=False)
     same_as = models.ForeignKey(
@@ -639,6 +655,7 @@ class Target(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["deployment", "revision"], name="target_revisions"),
             models.Index(fields=["server", "-id"], name="deployments_of_server"),
+            models.Index(fields=["server"], name="targets_kept_out", condition=~models.Q(kept_out="")),
         ]
 
     @property
@@ -748,11 +765,23 @@ class Target(models.Model):
         """
         return self._end_again(status=status, error=error, undo_key="", **values)
 
-    def record_stay(self, error: str) -> bool:
-        """Write why this server, whose work had ended, could not be put back at all. Says whether it won."""
+    def record_more(self, error: str) -> bool:
+        """Write what else is to be said of this server, whose work had ended. Says whether it won."""
         won = self._written(self._ended_here(), error=error)
         self.refresh_from_db(fields=["error"])
         return won
+
+    def keep_out(self, why: str) -> None:
+        """Write that this server stays drained, and why, while its deployment goes on under the claim at hand."""
+        self.let_in()  # it is said once, by the latest
+        if Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held()).write(kept_out=why):
+            self.kept_out = why
+
+    def let_in(self) -> None:
+        """Write that this server is drained no longer, whichever deployment of its project had drained it."""
+        same = Target.objects.filter(server=self.server_id, deployment__project=self.deployment.project_id)
+        same.exclude(kept_out="").write(kept_out="")
+        self.kept_out = ""
 
     def _end_again(self, **values: Any) -> bool:
         values["finished_at"] = Now()

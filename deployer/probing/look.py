@@ -51,7 +51,7 @@ def look(shell: SSHShell, plan: Plan, deployment_type: str, inquiry: Inquiry) ->
     named = plan.script_for(deployment_type)
     script = service.script_path(named, deploy_path) if named else ""
     writes = deployment_type == Deployment.Type.FULL
-    asked = question(script, deploy_path, plan.run_as, writes=writes)
+    asked = question(script, deploy_path, plan.run_as, plan.users_of_steps, writes=writes)
     if plan.restarts_by_kind(deployment_type):
         keepers = plan.keepers
         asked += "".join(kind.permission(name, plan.where, reloads=plan.script_reloads) for kind, name in keepers)
@@ -152,6 +152,18 @@ def _may_run_as(seen: _Look) -> Finding | None:
     )
 
 
+def _may_run_steps_as(seen: _Look) -> Finding | None:
+    refused = sorted(seen.facts.refused.intersection(seen.plan.users_of_steps))
+    if not refused:
+        return None
+    return Finding(
+        Level.ERROR,
+        _("Steps cannot be run as %s") % ", ".join(refused),
+        _("this login cannot do so by sudo without a password"),
+        _("Allow it in sudoers (LOGIN ALL=(%s) NOPASSWD: ALL), or clear run_as of the steps.") % ", ".join(refused),
+    )
+
+
 def _may_write(seen: _Look) -> Finding | None:
     if not seen.facts.folder:
         return None
@@ -235,6 +247,7 @@ RULES = (
     _has("mv", for_full=True),
     _can_give_a_session,
     _may_run_as,
+    _may_run_steps_as,
     _may_write,
     _can_switch,
     _has_space,

@@ -15,6 +15,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
+from deployer.board.coming import coming, taken_back
+from deployer.board.ways_back import in_short, ways_back_after
 from deployer.gates.asking import ask
 from deployer.launching.again import chosen_servers, request_to_retry, request_to_roll_back
 from deployer.launching.answers import cancel_sentence, continue_sentence
@@ -22,8 +24,8 @@ from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import case_of
 from deployer.launching.launch import launch
 from deployer.launching.moves import cancel, go_on
-from deployer.launching.rules import LaunchRefusedError, check_launch
-from deployer.models import Deployment, Target
+from deployer.launching.rules import Accepted, LaunchRefusedError, check_launch
+from deployer.models import Deployment, StepRun, Target
 from deployer.plan import Plan
 from deployer.releases.versions import running_in
 from deployer.web.alike import told
@@ -32,6 +34,7 @@ from deployer.web.forms import LaunchForm
 from people.access import Request, members_only
 from people.rights import may
 from people.roles import Action
+from projects.steps import Launched, Moment
 from servers.models import Server
 
 
@@ -53,7 +56,8 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
         return _back(request, it)
     targets = list(it.targets.defer("proof", "evidence"))
     goes_back = _goes_back(it, targets)
-    rows = [(target, *_when_cancelled(target, goes_back)) for target in targets]
+    moments = {run.target_id: run.moment for run in it.step_runs.filter(status=StepRun.Status.RUNNING)}
+    rows = [(target, *_when_cancelled(target, goes_back, moments.get(target.pk, ""))) for target in targets]
     shown_rows = told(rows, lambda row: row[0].server_name, lambda row: (row[0].status, *row[1:]))
     return render(request, "deployer/cancel.html", {"deployment": it, "told": shown_rows})
 
@@ -66,9 +70,17 @@ def _goes_back(it: Deployment, targets: list[Target]) -> bool:
     return plan.auto_rollback and sum(target.status in Target.FAILURES for target in targets) > plan.max_failures
 
 
-def _when_cancelled(target: Target, goes_back: bool) -> tuple[str, str]:
-    """The outcome for a server when its deployment is cancelled, and when it is cancelled by force."""
+def _when_cancelled(target: Target, goes_back: bool, moment: str) -> tuple[str, str]:
+    """The outcome for a server when its deployment is cancelled, and when it is cancelled by force.
+
+    ``moment`` is that of the step that runs there, if one does.
+    """
     status = Target.Status
+    if moment in {Moment.PREPARE, Moment.BEFORE_ALL, Moment.BEFORE}:
+        ends = _("its step is ended, with every process that it started; steps after are run")
+        return ends, ends
+    if moment:
+        return _("finishes its step"), _("its step is ended, with every process that it started")
     has_moved = target.release_before and (target.undo_key or target.release_after != target.release_before)
     if goes_back and has_moved and target.status not in {status.ROLLED_BACK, status.SKIPPED}:
         return _("is put back on its previous release"), _("is put back; the script that does so is ended")
@@ -149,8 +161,21 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
         "parts": asked.parts,
         "gates": answer,
         "may_override": may(request.user, Action.ADMINISTER, asked.project),
+        **_steps(asked, accepted),
     }
     return render(request, "deployer/confirm.html", context)
+
+
+def _steps(asked: LaunchRequest, accepted: Accepted) -> dict[str, Any]:
+    """The steps that it runs, and the way back from it."""
+    it, plan = asked.retry_of, accepted.plan
+    launched = it.launched_as if it else Launched.ROLLBACK
+    steps = coming(plan, launched, it, asked.release) + taken_back(asked.project, launched, asked.release)
+    running = running_in([asked.project]).get(asked.project.pk, {})
+    ways = {}
+    if not asked.is_restart_only:
+        ways = ways_back_after(asked.project, accepted.active, running, plan.steps_at(Moment.BEFORE_ALL, launched))
+    return {"coming": steps, "ways": in_short(ways)}
 
 
 def _same_for_launch(row: tuple[Server, int | None, Target | None, str]) -> Hashable:

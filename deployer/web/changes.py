@@ -1,13 +1,17 @@
 """The changes of a launch or a deployment, as a part of their pages."""
 
 from itertools import groupby
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
+from deployer.board.coming import coming
+from deployer.board.ways_back import in_short, ways_back_after
 from deployer.launching.asked import LaunchRequest
+from deployer.releases.versions import running_in
 from deployer.repositories.changes import Changes, changes_of_deployment, changes_of_launch
 from deployer.repositories.mirror import fetch, mirror_of
 from deployer.web.deployment import is_untouched, shown
@@ -18,7 +22,9 @@ from people.access import Request, find, members_only
 from people.models import User
 from people.roles import Action
 from projects.models import Project
+from projects.steps import Launched, Moment
 from servers.errors import NotReadyError
+from servers.fields import DecryptionError
 from servers.models import Server
 
 
@@ -78,8 +84,26 @@ def _answer(request: Request, project: Project, query: QueryDict, problem: str =
         "is_launch": True,
         "form": form,
         **gates_before(request.user, project, form),
+        **_steps(asked),
     }
     return render(request, "deployer/_changes.html", context)
+
+
+def _steps(asked: LaunchRequest) -> dict[str, Any]:
+    """The steps that it runs, and the way back from it; nothing while the form is not filled in."""
+    if not asked.active:
+        return {}
+    try:
+        plan = asked.plan()
+    except DecryptionError:
+        return {}
+    launched = Launched.RESTART_ONLY if asked.is_restart_only else Launched.FULL
+    ways = {}
+    if not asked.is_restart_only:
+        running = running_in([asked.project]).get(asked.project.pk, {})
+        there = [server for server in asked.active if running.get(server.pk)]
+        ways = ways_back_after(asked.project, there, running, plan.steps_at(Moment.BEFORE_ALL, launched))
+    return {"coming": coming(plan, launched, None, None), "ways": in_short(ways)}
 
 
 def _in_batches(asked: LaunchRequest) -> list[list[Server]]:

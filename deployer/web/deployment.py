@@ -26,7 +26,7 @@ from deployer.launching.rules import LaunchRefusedError, check_launch
 from deployer.log import terminal
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
 from deployer.log.searching import Found, last_lines
-from deployer.models import Approval, Deployment, DeploymentQuerySet, LogLine, Target
+from deployer.models import Approval, Deployment, DeploymentQuerySet, LogLine, StepRun, Target
 from deployer.plan import Part, Plan, parts_of
 from deployer.web.downloads import download
 from deployer.web.drawing import Viewer, drawn_once
@@ -37,6 +37,7 @@ from people.models import User
 from people.record import Act, actor, record
 from people.rights import NotAllowedError, Person, may
 from people.roles import Action
+from projects.steps import Moment
 from servers.models import Server
 
 #: Rows before a line that is asked for by its number.
@@ -99,8 +100,11 @@ def _whole(targets: list[Target], chosen: Mapping[str, str], shown: Iterable[Tar
         ids &= {target.pk for target in shown}
     long = Target.objects.filter(pk__in=ids).values_list("pk", "proof", "evidence")
     found = {pk: {"proof": proof, "evidence": evidence} for pk, proof, evidence in long}
+    runs: dict[int, list[StepRun]] = {}
+    for run in StepRun.objects.filter(target__in=ids):
+        runs.setdefault(run.target_id, []).append(run)
     for target in targets:
-        target.__dict__ |= found.get(target.pk, {})
+        target.__dict__ |= found.get(target.pk, {}) | {"runs_of_steps": runs.get(target.pk, [])}
     return ids
 
 
@@ -197,9 +201,12 @@ def before(it: Deployment) -> DeploymentQuerySet:
 
 
 def is_untouched(deployment: Deployment, targets: Iterable[Target]) -> bool:
-    """Whether it is over, has not succeeded, and was about to change something on no server."""
+    """Whether it is over, has not succeeded, and was about to change something on no server, by a step or itself."""
     is_over = not deployment.is_active and deployment.status != Deployment.Status.SUCCESS
-    return is_over and all(target.begun_at is None for target in targets)
+    if not is_over or any(target.begun_at is not None for target in targets):
+        return False
+    runs = deployment.step_runs.exclude(moment=Moment.PREPARE).exclude(status=StepRun.Status.SKIPPED)
+    return not runs.exists()
 
 
 @dataclass(frozen=True)
@@ -376,8 +383,10 @@ def deployment_server(request: Request, pk: int) -> HttpResponse:
     """What the line of the server ``of`` leaves out: the proof, the error, the evidence."""
     it = find(request.user, Deployment.objects.defer("plan"), pk=pk)
     target = get_object_or_404(it.targets, pk=_number(request, "of"))
+    _whole([target], {})
     editable = may(request.user, Action.EDIT, it.project)
-    context = {"target": target, "deployment": it, "key": str(target.pk), "editable": editable}
+    operable = may(request.user, Action.OPERATE, it)
+    context = {"target": target, "deployment": it, "key": str(target.pk), "editable": editable, "operable": operable}
     return render(request, "deployer/_target_more.html", context)
 
 

@@ -27,7 +27,7 @@ from deployer.board.overview import (
     seen,
 )
 from deployer.gates.deciding import waiting_for
-from deployer.models import Deployment, Hold
+from deployer.models import Deployment, Hold, Target
 from deployer.playground import keeping
 from deployer.web.drawing import Viewer, drawn_once
 from deployer.web.first_steps import first_steps, next_step
@@ -41,8 +41,9 @@ from servers.models import Server
 
 _BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)
 #: Of what may be many, the first page shows so many: running deployments, projects whose last deployment has failed,
-#: servers that could not be reached, projects that are not as they were left, deployments that have ended.
-RUNNING_SHOWN, BROKEN_SHOWN, OFFLINE_SHOWN, DIFFERING_SHOWN, RECENT_SHOWN = 12, 5, 5, 8, 12
+#: servers that could not be reached, servers that are drained, projects that are not as they were left, deployments
+#: that have ended.
+RUNNING_SHOWN, BROKEN_SHOWN, OFFLINE_SHOWN, DRAINED_SHOWN, DIFFERING_SHOWN, RECENT_SHOWN = 12, 5, 5, 5, 8, 12
 #: Projects on one page of what runs where; where there are no more than the second number, nothing is folded.
 PROJECTS_PAGE, FEW_PROJECTS = 25, 3
 
@@ -212,7 +213,11 @@ def _activity(user: User, now: str, given: str) -> dict[str, Any]:
     offline = Server.objects.reached_by(user).filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE)
     unreached = list(offline.only("name", "last_checked_at", "connection_error")[:OFFLINE_SHOWN])
     failed = list(broken.listed().order_by("-finished_at")[:BROKEN_SHOWN])
-    operable = {it.pk for it in [*running, *failed] if may(user, Action.OPERATE, it)}
+    kept_out = Target.objects.reached_by(user).exclude(kept_out="").filter(deployment__project__archived_at=None)
+    kept_out = kept_out.select_related("deployment__project").defer("proof", "evidence", "deployment__plan")
+    drained = list(kept_out.order_by("-id")[: DRAINED_SHOWN + 1])
+    named = [*running, *failed, *(target.deployment for target in drained)]
+    operable = {it.pk for it in named if may(user, Action.OPERATE, it)}
     # What is asked for anew whenever it is polled, there is no news of: the steps to the first deployment.
     is_new = not (running or recent or own.in_line().exists())
     query = {"seen": "" if is_new else now, "pass": given}
@@ -227,6 +232,8 @@ def _activity(user: User, now: str, given: str) -> dict[str, Any]:
         "more_broken": broken.count() - len(failed),
         "offline": unreached,
         "more_offline": offline.count() - len(unreached),
+        "drained": drained[:DRAINED_SHOWN],
+        "more_drained": len(drained) > DRAINED_SHOWN,
         "recent": recent,
         "playground_is_up": user.is_superuser and keeping.is_wanted(),
         "activity_poll": f"{reverse('activity')}?{urlencode(query)}",

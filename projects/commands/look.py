@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from shlex import quote
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -25,8 +26,10 @@ _SERVICES = 100
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def question(script: str, deploy_path: str, run_as: str = "", *, writes: bool) -> str:
+def question(script: str, deploy_path: str, run_as: str = "", others: Iterable[str] = (), *, writes: bool) -> str:
     """Print one fact a line: ``HOME path``, ``LIVE link``, ``LOST``, ``TOOL name``, ``SCRIPT``, ``WINDOWS``, ``SUDO``.
+
+    ``REFUSED user`` are those of the ``others``, whom steps run as, that the login may not become.
 
     And the machine's own: ``MACHINE id``, ``BOOT id``, ``SYSTEM name``, ``KERNEL release``, ``SHELL path``, ``AT
     device:inode path`` of its processes and of the place (of the folder above that is there).
@@ -52,6 +55,9 @@ stat -Lc 'AT %d:%i %n' -- {_PROCESSES} "$near" 2>/dev/null
     if run_as:
         become = as_user(run_as, "true")
         text += f"if {become} </dev/null >/dev/null 2>&1; then echo SUDO granted; else echo SUDO refused; fi\n"
+    for user in others:
+        become = as_user(user, "true")
+        text += f"{become} </dev/null >/dev/null 2>&1 || echo REFUSED {quote(user)}\n"
     path = in_shell(script)
     if script:
         text += f"""if [ ! -f {path} ]; then echo SCRIPT missing; elif [ ! -r {path} ]; then echo SCRIPT unreadable
@@ -93,8 +99,8 @@ class Facts:
 
     ``home`` is the login's, ``live`` where ``current`` leads; empty where there is none. ``is_lost``: nothing is there.
 
-    ``may_run_as``: the login may become the user that was named, if one was. ``windows_lines``: the script's first line
-    ends in CR LF.
+    ``may_run_as``: the login may become the user that was named, if one was; ``refused`` are other users whom it may
+    not. ``windows_lines``: the script's first line ends in CR LF.
 
     ``inode`` is the real folder of the place, by device and inode, whatever it is called: of the one above that is
     there, with the ``rest`` of the path below it. Empty where the server cannot tell.
@@ -117,6 +123,7 @@ class Facts:
     rest: str = ""
     asked_for_sudo: bool = False
     denied: tuple[tuple[str, str], ...] = ()
+    refused: frozenset[str] = frozenset()
 
     def learned(self) -> dict[str, Any]:
         """What is worth keeping of the machine, by names that stay; what was not asked for this time is left out."""
@@ -175,6 +182,7 @@ def read(text: str, place: str = "") -> Facts:
         rest=_below(at_home(place, home), near),
         asked_for_sudo="SUDO" in values,
         denied=tuple(_denied(value for name, value in rows if name == "DENIED")),
+        refused=frozenset(_words(value) for name, value in rows if name == "REFUSED"),
     )
 
 

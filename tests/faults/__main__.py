@@ -22,8 +22,8 @@ from typing import IO, Any
 
 #: In the order of a deployment.
 PHASES = [
-    *("waiting", "connect", "cloning", "building", "staging", "unpacking"),
-    *("switching", "switched", "restarting", "flooding", "checking"),
+    *("waiting", "connect", "cloning", "building", "staging", "unpacking", "prepare", "before_all", "before"),
+    *("switching", "switched", "restarting", "flooding", "checking", "after", "after_all"),
 ]
 
 

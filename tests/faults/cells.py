@@ -30,6 +30,10 @@ THERE = {
 }
 #: A script has printed far more than is read yet.
 FLOODING = "flooding"
+#: Phases in which a step of the project runs; until the last of the first ones, nothing is switched.
+BEFORE_THE_SWITCH, BEHIND_IT = ("prepare", "before_all", "before"), ("after", "after_all")
+STEPS = (*BEFORE_THE_SWITCH, *BEHIND_IT)
+BEFORE_ALL_FAILS = "before all fails"
 #: The processes that a cancel has to end: shell text around `PROGRAM`, a command that would run for hours.
 TREES = {
     "child": "PROGRAM",
@@ -309,6 +313,10 @@ def matrix() -> Iterator[Cell]:
             yield from (Cell(fault, phase, type_) for phase in ("waiting", *busy))
     for fault in (*LINK, *WORKER, "queue emptied"):
         yield Cell(fault, FLOODING, RESTART_ONLY)
+    for fault in (*LINK, *WORKER, *STOP):
+        yield from (Cell(fault, phase, FULL) for phase in STEPS)
+    for how in ("", ", work horse killed", ", link reset"):
+        yield Cell(f"{BEFORE_ALL_FAILS}{how}", "before_all", FULL)
     yield Cell("disk full", "staging", FULL)
     for hand in HANDS:
         yield from (Cell(hand, phase, FULL) for phase in ("staging", "unpacking"))
@@ -351,6 +359,8 @@ def run(cell: Cell, seed: int, queue: QueueServer, postgres: PostgresServer | No
             _changed_by_hand(cell, world, outcome)
         elif cell.fault.startswith(PLACE_TWICE):
             _place_twice(cell, world, outcome)
+        elif cell.fault.startswith(BEFORE_ALL_FAILS):
+            _before_all_fails(cell, world, outcome)
         elif cell.fault == FEW:
             _few_sessions(cell, world, outcome)
         else:
@@ -366,6 +376,8 @@ def _strike(cell: Cell, world: World, outcome: Outcome, postgres: PostgresServer
     faults = {**LINK, **WORKER, **STOP, **QUEUE} | ({DATABASE: database_stopped(postgres)} if postgres else {})
     fault = faults[cell.fault]
     world.make_project(cell.type, lines=FLOOD if cell.phase == FLOODING else LINES)
+    if cell.phase in STEPS:
+        world.add_steps()
     world.next_release()
     world.watch_current()
     world.start_worker()
@@ -484,7 +496,7 @@ def expected(cell: Cell) -> set[str]:
     lost_worker = cell.fault in WORKER and cell.fault != "worker killed, horse alive"
     if cell.fault == "link frozen" and cell.phase == "connect":
         return {Target.Status.SUCCESS, Target.Status.FAILED}  # silence before the login is not waited for twice
-    if not lost_worker or cell.phase in ("restarting", "checking", FLOODING):
+    if not lost_worker or cell.phase in ("restarting", "checking", FLOODING, *BEHIND_IT):
         return {Target.Status.SUCCESS}
     if cell.phase in ("switching", "switched"):
         return {Target.Status.FAILED, Target.Status.SKIPPED}
@@ -522,8 +534,26 @@ def look(cell: Cell, world: World, deployment: Deployment, outcome: Outcome) -> 
         _look_at_lines(target, outcome, FLOOD if cell.phase == FLOODING else LINES)
         if len(processes_running(world.app)) != 1:
             complain(f"{len(processes_running(world.app))} applications run")
+    if cell.phase in STEPS:
+        _look_at_steps(world, deployment, outcome)
     if cell.phase != FLOODING:
         _look_at_programs(world, outcome)
+
+
+def _look_at_steps(world: World, deployment: Deployment, outcome: Outcome) -> None:
+    """Compare what is written down of the steps with what they wrote themselves."""
+    ran, complain = world.steps(deployment), outcome.problems.append
+    if twice := len(ran) - len(set(ran)):
+        outcome.executed_twice += twice
+        complain(f"steps ran twice: {ran}")
+    said = dict(deployment.step_runs.values_list("step", "status"))
+    if {step for step, status in said.items() if status in {"done", "failed"}} != set(ran):
+        complain(f"steps {ran} have run, and {said} is said")
+    target = deployment.targets.get()
+    if ("after" in ran) != ("before" in ran) or target.kept_out:
+        complain(f"drained and not put back: {ran}, {target.kept_out or 'and nothing is said'}")
+    if "before_all" in ran and "after_all" not in ran:
+        complain(f"nothing came after all: {ran}")
 
 
 def _look_at_programs(world: World, outcome: Outcome) -> None:
@@ -639,6 +669,31 @@ def _place_twice(cell: Cell, world: World, outcome: Outcome) -> None:
     outcome.executed_twice = max(ledger.count("begun") - 1, 0)
     if ledger != ["begun", "ended"] or world.torn or world.live != world.restarted_release():
         outcome.problems.append(f"the script has {ledger}, current was torn {world.torn} times and is {world.live}")
+
+
+def _before_all_fails(cell: Cell, world: World, outcome: Outcome) -> None:
+    """The step before all fails, and its worker or its link may be lost meanwhile: nothing is switched."""
+    world.make_project(cell.type)
+    world.add_steps(failing="before_all")
+    world.next_release()
+    world.watch_current()
+    world.start_worker()
+    world.hold(cell.phase)
+    before, deployment = world.live, world.launch()
+    world.wait_for(cell.phase)
+    begun = time.monotonic()
+    how = cell.fault.partition(", ")[2]
+    {**WORKER, **LINK}.get(how, Scene.go_on)(Scene(world, deployment, cell.phase))
+    world.wait_for_end(deployment)
+    outcome.seconds = time.monotonic() - begun
+    target = deployment.targets.get()
+    if (deployment.status, target.status) != ("failed", "skipped") or world.ledger(deployment):
+        outcome.problems.append(f"ended as {deployment.status}/{target.status}: {deployment.error_message}")
+    if world.torn or world.live != before:
+        outcome.problems.append(f"{world.live} is live, and current was torn {world.torn} times")
+    _look_at_steps(world, deployment, outcome)
+    world.add_steps()
+    _again(world, outcome)
 
 
 def _few_sessions(cell: Cell, world: World, outcome: Outcome) -> None:

@@ -5,7 +5,20 @@ import random
 
 import pytest
 
-from tests.faults.cells import FEW, HANDS, LINK, PLACE_TWICE, QUEUE, STOP, TREES, WORKER, Cell, matrix, run
+from tests.faults.cells import (
+    BEFORE_ALL_FAILS,
+    FEW,
+    HANDS,
+    LINK,
+    PLACE_TWICE,
+    QUEUE,
+    STOP,
+    TREES,
+    WORKER,
+    Cell,
+    matrix,
+    run,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,6 +34,7 @@ def drawn() -> list[Cell]:
     families = [(set(LINK) - LONG, 3), (set(WORKER), 3), (set(QUEUE), 1), (trees, 2), ({"disk full"}, 1)]
     families += [(set(HANDS), 2), ({PLACE_TWICE}, 1)]
     families += [(set(STOP), 1), ({FEW}, 1), ({f"force: {FEW}"}, 1)]
+    families += [({BEFORE_ALL_FAILS, f"{BEFORE_ALL_FAILS}, work horse killed"}, 1)]
     cells = list(matrix())
     return [
         cell for faults, count in families for cell in chance.sample([c for c in cells if c.fault in faults], count)

@@ -18,6 +18,7 @@ from deployer.engine.routines import carry_out
 from deployer.models import Deployment, Release, Target
 from deployer.releases.isolation import isolation
 from projects.models import HealthCheck
+from projects.steps import Moment
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.git import GitRepository
 from tests.parts.programs import kill_all, processes_running, program, wait_until
@@ -55,6 +56,13 @@ seq {next} {lines}; seq {next} {lines} >&2
 nohup {app} >/dev/null 2>&1 &
 echo $! >{folder}/app.pid
 echo "$DEPLOY_ID ended $DEPLOY_RELEASE" >>{folder}/ledger
+"""
+
+#: A step that says so in a file of its own, waits at its gate, and ends with a status.
+STEP = """\
+echo "$DEPLOY_ID $DEPLOY_STEP" >>{folder}/steps
+{folder}/bin/gate "$DEPLOY_STEP"
+exit {code}
 """
 
 
@@ -154,6 +162,19 @@ class World:
             first.refresh_from_db()
             if first.status != "success":
                 raise AssertionError(f"the first release was not deployed: {first.error_message}")
+
+    def add_steps(self, failing: str = "") -> None:
+        """A step at each moment from now on; the one at ``failing`` fails."""
+        for moment in Moment.values:
+            script = STEP.format(folder=self.folder, code=3 if moment == failing else 0)
+            values = {"moment": moment, "script": script, "when": "always" if moment == Moment.AFTER_ALL else ""}
+            self.project.steps.update_or_create(name=moment, defaults=values)
+
+    def steps(self, deployment: Deployment) -> list[str]:
+        """The steps that have run for ``deployment``, as they said themselves."""
+        path = self.folder / "steps"
+        lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+        return [moment for number, moment in lines if number == str(deployment.pk)]
 
     def _commit(self) -> None:
         """A release whose first and last file say the same, with bytes between them that do not compress."""

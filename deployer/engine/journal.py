@@ -1,0 +1,75 @@
+"""The steps of one deployment, and what is written down of their runs."""
+
+import secrets
+
+from django.utils.functional import cached_property
+
+from deployer.models import Deployment, StepAction, StepRun, Target
+from deployer.plan import Plan, PlannedStep
+from projects.steps import Launched
+
+_ACTIONS = {
+    Launched.FULL: StepAction.DEPLOY,
+    Launched.RESTART_ONLY: StepAction.RESTART,
+    Launched.ROLLBACK: StepAction.ROLLBACK,
+}
+
+
+class Journal:
+    """The runs of the steps of ``deployment``, those of a worker that was lost among them.
+
+    Each thread asks for the runs on its own server. Where the plan has no steps, nothing is asked of the database.
+    """
+
+    def __init__(self, deployment: Deployment, plan: Plan) -> None:
+        self.deployment = deployment
+        self.plan = plan
+        self.runs: list[StepRun] = []
+        if plan.steps:
+            self.runs += deployment.step_runs.select_related("target")
+        for run in self.runs:
+            run.deployment = deployment  # one object: ends are written under this worker's claim
+
+    @cached_property
+    def launched(self) -> str:
+        """What was launched, as steps tell it apart."""
+        return self.deployment.launched_as
+
+    @property
+    def action(self) -> str:
+        """What the servers are being done."""
+        return _ACTIONS[Launched(self.launched)]
+
+    def at(self, moment: str) -> list[PlannedStep]:
+        """The steps of this launch at a moment, in their order."""
+        return self.plan.steps_at(moment, self.launched) if self.plan.steps else []
+
+    def on(self, target: Target, *moments: str) -> list[StepRun]:
+        """The runs on a server that have begun, of these moments if any are named."""
+        runs = [run for run in self.runs if run.target_id == target.pk and run.has_begun]
+        return [run for run in runs if run.moment in moments] if moments else runs
+
+    def once(self, step: PlannedStep) -> StepRun | None:
+        """The run of a step that a deployment has once, wherever that was."""
+        found = (run for run in self.runs if run.moment in StepRun.ONCE and run.has_begun and not run.undoes)
+        return next((run for run in found if run.step == step.name), None)
+
+    def run_of(self, target: Target, step: PlannedStep, action: str, takes_back: str = "") -> StepRun | None:
+        """The run of a step on a server, if it is written down; of what takes it back for that release, if named."""
+        wanted = (target.pk, step.name, action, bool(takes_back))
+        rows = (run for run in self.runs if (run.target_id, run.step, run.action, run.undoes) == wanted)
+        return next((run for run in rows if not takes_back or run.release == takes_back), None)
+
+    def new(self, target: Target, step: PlannedStep, action: str, release: str, *, undoes: bool) -> StepRun:
+        """A run that is not written down yet."""
+        return StepRun(
+            deployment=self.deployment,
+            target=target,
+            step=step.name,
+            moment=step.moment,
+            action=action,
+            undoes=undoes,
+            release=release,
+            fingerprint=step.fingerprint,
+            key=secrets.token_hex(16),
+        )

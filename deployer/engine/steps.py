@@ -1,0 +1,319 @@
+"""The steps of a project on one server: each runs once, is written down before it begins, and says how it ended."""
+
+from contextlib import suppress
+from functools import partial
+
+from django.utils.translation import gettext as _
+
+from deployer.database import insist
+from deployer.engine.server_run import ServerRun
+from deployer.models import StepAction, StepRun, Target
+from deployer.plan import PlannedStep
+from deployer.releases.undoing import taken_back_by
+from projects.commands import steps as commands
+from projects.commands.proof import Proof, Verdict
+from projects.steps import Moment
+from servers.errors import OUTCOME_UNKNOWN, NotReadyError, ScriptTimeoutError, ShellError, StoppedError
+from servers.sentences import clauses, sentences, storable
+from servers.shell import Script
+from servers.supervised.run import SupervisedRun
+
+Status = Target.Status
+RunStatus = StepRun.Status
+#: Steps of these moments are ended with their processes when somebody cancels, and not begun by whoever takes over.
+BEFORE_THE_SWITCH = frozenset({Moment.PREPARE, Moment.BEFORE_ALL, Moment.BEFORE})
+#: A service that is one of these gets no steps after: what serves nothing is not put back.
+DEAD = frozenset({Verdict.DEAD, Verdict.CRASH_LOOPING})
+
+
+class StepError(ShellError):
+    """A required step is not done: it ends what it belongs to."""
+
+
+class StepUnknownError(StepError):
+    """Nobody knows how a step ended, and it may be at work still: nothing is begun behind it."""
+
+
+def prepare(server: ServerRun) -> None:
+    """Run the steps that make the new release ready where it lies."""
+    _all_of(server, Moment.PREPARE)
+
+
+def before(server: ServerRun) -> None:
+    """Run the steps before the switch of this server."""
+    _all_of(server, Moment.BEFORE)
+
+
+def _all_of(server: ServerRun, moment: Moment) -> None:
+    for step in server.work.journal.at(moment):
+        server.work.check()
+        run = carry_out(server, step, server.work.journal.action)
+        judge(server, step, run)
+
+
+def judge(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
+    """Say that a step is not done; raise a `StepError` where nothing may follow it."""
+    if run.is_done:
+        return
+    if run.status == RunStatus.UNKNOWN:
+        raise StepUnknownError(run.problem)
+    if server.work.stop.is_set() and step.moment in BEFORE_THE_SWITCH:
+        raise StoppedError(run.problem)
+    if step.required:
+        raise StepError(run.problem)
+    server.voice.warn(run.problem)
+
+
+def after(server: ServerRun, action: str = "") -> None:
+    """Run the steps after on a server whose turn has begun, and end its turn if that went well so far.
+
+    However its turn has ended; but where its service is dead, it is not put back. What stays out is said.
+    """
+    journal, target = server.work.journal, server.target
+    steps, action = journal.at(Moment.AFTER), action or journal.action
+    if not steps:
+        return
+    is_well = not target.has_ended or target.status in {Status.SUCCESS, Status.ROLLED_BACK}
+    begun = journal.on(target, Moment.BEFORE)
+    due = [step for step in steps if step.follows(success=is_well)]
+    is_left = not target.has_ended or not all(_has_ended(server, step, action) for step in due)
+    server.is_closed = True
+    if is_left and (begun or target.begun_at is not None):
+        try:
+            if problem := _dead(server):
+                left = problem
+            else:
+                problem, left = _close(server, due, action, is_well=is_well)
+        except ShellError as error:
+            if server.is_abandoned:
+                raise
+            problem = left = str(error)
+        if begun:
+            _keep_out(server, left)
+        if problem:
+            _tell(server, problem)
+            return
+    if target.status == Status.CHECKING:
+        server.end(Status.SUCCESS)
+
+
+def put_back(server: ServerRun) -> None:
+    """Run the steps after, and nothing else, on a server that an earlier deployment has left drained."""
+    if server.target.has_ended:
+        return
+    server.move(Status.CHECKING)
+    due = [step for step in server.plan.steps if step.moment == Moment.AFTER and step.follows(success=True)]
+    problem, left = _close(server, due, server.work.journal.action, is_well=True)
+    _keep_out(server, left)
+    server.end(Status.FAILED if problem else Status.SUCCESS, problem)
+
+
+def _has_ended(server: ServerRun, step: PlannedStep, action: str) -> bool:
+    run = server.work.journal.run_of(server.target, step, action)
+    return run is not None and run.status != RunStatus.RUNNING
+
+
+def _close(server: ServerRun, due: list[PlannedStep], action: str, *, is_well: bool) -> tuple[str, str]:
+    """Run the steps that are ``due``; gives what fails the server, and what of them is not done.
+
+    Where all went well until then, a required one that fails is the last.
+    """
+    server.reach()
+    _end_before(server)
+    problems, left = [], []
+    for step in due:
+        run = carry_out(server, step, action)
+        if run.is_done:
+            continue
+        left.append(run.problem)
+        if not step.required and run.status != RunStatus.UNKNOWN:
+            server.voice.warn(run.problem)
+            continue
+        problems.append(run.problem)
+        if is_well or run.status == RunStatus.UNKNOWN:
+            break
+    return sentences(*problems), sentences(*left)
+
+
+def _end_before(server: ServerRun) -> None:
+    """End what may still be at work of the steps before: two are never run side by side."""
+    for run in server.work.journal.on(server.target, Moment.BEFORE):
+        if run.status == RunStatus.UNKNOWN:
+            SupervisedRun(server.link, run.key).kill(_user(server, _step_of(server, run)))
+
+
+def _dead(server: ServerRun) -> str:
+    """Why the service is not put back: it was found dead, or is found so now where its script has failed."""
+    target = server.target
+    proof = Proof.from_json(target.proof)
+    if any(each.verdict in DEAD for each in proof.each):
+        return _("Its service is dead: the steps after are not run.")
+    if not (target.has_failed and target.proof and not proof.verdict):
+        return ""
+    server.reach()
+    found = zip(server.inquiry.questions, server.inquiry.ask(server.link), strict=True)
+    if all(now.processes for question, now in found if question.named):
+        return ""
+    return _("Its service is not running: the steps after are not run.")
+
+
+def _keep_out(server: ServerRun, why: str) -> None:
+    """Write why a server stays drained, or that it and what was said of it before does not any more."""
+    target = server.target
+    if why:
+        insist(lambda: target.keep_out(storable(server.work.log.mask(why))))
+    else:
+        insist(target.let_in)
+
+
+def _tell(server: ServerRun, problem: str) -> None:
+    target = server.target
+    if not target.has_ended:
+        server.end(Status.FAILED, problem)
+        return
+    server.voice.error(problem)
+    more = storable(server.work.log.mask(clauses(target.error, problem)))
+    insist(lambda: target.record_more(more))
+
+
+# --- one run -----------------------------------------------------------------------------------------
+
+
+def carry_out(server: ServerRun, step: PlannedStep, action: str, *, takes_back: str = "") -> StepRun:
+    """Run a step on a server unless it was, follow it to its end and write that down.
+
+    With ``takes_back``, run what takes it back, as it was done for that release. One that a worker had begun that is
+    lost is followed, and not begun again.
+    """
+    journal, target = server.work.journal, server.target
+    run = journal.run_of(target, step, action, takes_back)
+    if run is not None and run.status != RunStatus.RUNNING:
+        return run
+    if run is None:
+        release = takes_back or _release(server, step)
+        run = journal.new(target, step, action, release, undoes=bool(takes_back))
+        _begin(server, run)
+    else:
+        server.voice.say(_("The step was begun by the worker that was lost; following it to its end"))
+    _follow(server, step, run)
+    return run
+
+
+def _begin(server: ServerRun, run: StepRun) -> None:
+    insist(server.work.log.flush)  # from here on, what is written down of its output is that of this run
+    if not insist(run.begin):
+        raise StoppedError(_("This worker no longer holds the deployment"))
+    server.work.journal.runs.append(run)
+    server.voice.say(f"— {run.label} —")
+
+
+def settle_open(server: ServerRun) -> None:
+    """Follow what a lost worker had begun on this server; what leads up to a switch and was not begun never is."""
+    journal = server.work.journal
+    for run in journal.on(server.target):
+        if run.status != RunStatus.RUNNING:
+            continue
+        try:
+            server.reach()
+        except ShellError as error:
+            told = _("How step “%(step)s” ended is not known: %(why)s") % {"step": run.label, "why": error}
+            insist(partial(run.end, RunStatus.UNKNOWN, problem=storable(server.work.log.mask(told))))
+            raise
+        step = _step_of(server, run)
+        if run.moment in BEFORE_THE_SWITCH and SupervisedRun(server.link, run.key).close_gate():
+            insist(partial(run.end, RunStatus.SKIPPED))
+        else:
+            carry_out(server, step, run.action, takes_back=run.release if run.undoes else "")
+
+
+def _step_of(server: ServerRun, run: StepRun) -> PlannedStep:
+    planned = next((step for step in server.plan.steps if step.name == run.step), None)
+    found = taken_back_by(run) if run.undoes else planned
+    if found is None:
+        raise NotReadyError(_("What step “%s” is can no longer be read") % run.label)
+    return found
+
+
+def _follow(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
+    """Run it, or go on with it, and write how it ended."""
+    supervised = SupervisedRun(server.link, run.key)
+    stop = server.work.stop if step.moment in BEFORE_THE_SWITCH and not run.undoes else server.work.force
+    output = server.work.log.output(server.target)
+    status, code, problem = RunStatus.FAILED, None, ""
+    try:
+        code = supervised.carry_out(
+            _script(server, step, run),
+            "",
+            output,
+            timeout=step.timeout,
+            stop=stop,
+            room=server.work.log.room,
+            taken=output.taken,
+        )[0]
+        if code == 0:
+            status = RunStatus.DONE
+        else:
+            problem = _("Step “%(step)s” ended with status %(code)d.") % {"step": run.label, "code": code}
+    except ScriptTimeoutError:
+        told = _(
+            "Step “%(step)s” ran longer than its limit of %(seconds)d seconds and was ended. Raise its timeout if it "
+            "needs longer."
+        )
+        problem = told % {"step": run.label, "seconds": step.timeout}
+    except StoppedError:
+        if server.link.abandoned:
+            raise
+        problem = _("Step “%s” was ended, because somebody cancelled.") % run.label
+    except OUTCOME_UNKNOWN as error:
+        if server.link.abandoned:
+            raise
+        status = RunStatus.UNKNOWN
+        problem = _("How step “%(step)s” ended is not known: %(why)s") % {"step": run.label, "why": error}
+    except ShellError as error:
+        problem = _("Step “%(step)s” failed: %(why)s") % {"step": run.label, "why": error}
+    finally:
+        output.finish()
+    insist(server.work.log.flush)  # whoever takes over from here on does not ask for the output again
+    problem = storable(server.work.log.mask(problem))
+    insist(lambda: run.end(status, exit_code=code, problem=problem))
+    if status != RunStatus.UNKNOWN:
+        with suppress(ShellError):
+            supervised.forget()
+
+
+def _script(server: ServerRun, step: PlannedStep, run: StepRun) -> Script:
+    if run.undoes:
+        previous = server.live_version
+    elif run.action == StepAction.UNDO:
+        previous = server.work.release.version
+    else:
+        previous = server.target.release_before
+    env = {
+        **server.environment(run.release, run.action),
+        "DEPLOY_STEP": step.name,
+        "DEPLOY_SERVER": server.target.server_name,
+        "DEPLOY_SERVERS": "\n".join(server.work.server_names),
+        "DEPLOY_BATCH": str(server.target.batch),
+        "DEPLOY_PREVIOUS": previous,
+    }
+    text = step.undone_by if run.undoes else step.script
+    return commands.script(text, env, _folder(server, step, run), _user(server, step))
+
+
+def _release(server: ServerRun, step: PlannedStep) -> str:
+    """The release that a step is run for: the new one until the switch, then the live one."""
+    if step.moment in BEFORE_THE_SWITCH and not server.work.deployment.is_restart_only:
+        return server.work.release.version
+    return server.live_version
+
+
+def _folder(server: ServerRun, step: PlannedStep, run: StepRun) -> str:
+    """Where it runs: in that release, else in what is live; in the home where nothing is."""
+    deploy_path = server.location.deploy_path
+    if run.undoes or (step.moment in BEFORE_THE_SWITCH and not server.work.deployment.is_restart_only):
+        return f"{deploy_path}/releases/{run.release}"
+    return f"{deploy_path}/current" if deploy_path and server.live_version else ""
+
+
+def _user(server: ServerRun, step: PlannedStep) -> str:
+    return step.run_as or server.plan.run_as
