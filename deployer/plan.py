@@ -2,11 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from projects.commands import expectation, service
 from projects.commands.expectation import Live
-from projects.models import HealthCheck, Project, Variable
+from projects.effective import Given, Layer, Value, Values
+from projects.given import given_to
+from projects.models import HealthCheck, Project
 from projects.validators import shared_path_list
 from servers.models import ServerGroup
 
@@ -48,16 +51,6 @@ class Check:
         if self.kind not in HealthCheck.READ:
             return frozenset()
         return expectation.placeholders(self.expect, self.expect_header)
-
-
-@dataclass(frozen=True)
-class PlannedVariable:
-    """A variable as it stood at launch; see `projects.models.Variable`."""
-
-    name: str
-    value: str
-    is_secret: bool
-    scope: str
 
 
 def members_of(groups: Sequence[ServerGroup]) -> dict[str, list[int]]:
@@ -105,7 +98,8 @@ class Location:
 class Plan:
     """The plan that a worker carries out. Editing the project after the launch does not change it.
 
-    ``groups`` are the ids of the servers of each chosen group.
+    ``groups`` are the ids of the servers of each chosen group. ``variables`` count everywhere, ``layers`` are those of
+    groups and servers, ``answers`` what was answered at launch: `values` says which of them counts where.
     """
 
     name: str
@@ -132,7 +126,7 @@ class Plan:
     git_credential_id: int | None
     groups: dict[str, list[int]]
     health_checks: tuple[Check, ...]
-    variables: tuple[PlannedVariable, ...]
+    variables: tuple[Value, ...]
     # Plans that were frozen before these were known lack them.
     shared_paths: str = ""
     run_as: str = ""
@@ -142,18 +136,28 @@ class Plan:
     keeps_database_files: bool = False
     # The commit that the branch led to, where the launch had to wait: no project has it.
     commit: str = ""
+    layers: tuple[Layer, ...] = ()
+    answers: tuple[Value, ...] = ()
 
     @classmethod
-    def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":
-        """The plan of a launch."""
-        own = {"groups", "health_checks", "variables", "commit"}
+    def of(
+        cls, project: Project, groups: Sequence[ServerGroup], given: Given | None = None, answers: Sequence[Value] = ()
+    ) -> "Plan":
+        """The plan of a launch; without groups, one that knows the values of every server.
+
+        ``given`` is what the project's variables are, where that was read before.
+        """
+        own = {"groups", "health_checks", "variables", "layers", "answers", "commit"}
+        members = members_of(groups)
+        given = given or given_to(project)
+        values = given.values({pk for ids in members.values() for pk in ids} if groups else given.placed, answers)
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
-            groups=members_of(groups),
+            groups=members,
             health_checks=tuple(Check.of(check) for check in project.health_checks.all()),
-            variables=tuple(
-                PlannedVariable(row.name, row.value, row.is_secret, row.scope) for row in project.variables.all()
-            ),
+            variables=values.common,
+            layers=values.layers,
+            answers=values.answers,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -167,15 +171,20 @@ class Plan:
             **data
             | {
                 "health_checks": tuple(Check(**row) for row in data["health_checks"]),
-                "variables": tuple(PlannedVariable(**row) for row in data["variables"]),
+                "variables": tuple(Value(**row) for row in data["variables"]),
+                "layers": tuple(Layer.from_json(row) for row in data.get("layers", ())),
+                "answers": tuple(Value(**row) for row in data.get("answers", ())),
             }
         )
 
-    def variables_for(self, scope: str) -> dict[str, str]:
-        """The variables of ``scope`` (build or deploy); one for this scope alone wins over one for both."""
-        wanted = [Variable.Scope.BOTH, scope]
-        rows = sorted((row for row in self.variables if row.scope in wanted), key=lambda row: wanted.index(row.scope))
-        return {row.name: row.value for row in rows}
+    @cached_property
+    def values(self) -> Values:
+        """The values of its variables, by what gives them."""
+        return Values(self.variables, self.layers, self.answers)
+
+    def variables_for(self, scope: str, server: int | None = None) -> dict[str, str]:
+        """The variables of ``scope`` (build or deploy), and for scripts those of the server with this id."""
+        return {name: each.value.value for name, each in self.values.on(server, scope).items()}
 
     @property
     def shared(self) -> list[str]:
@@ -184,7 +193,7 @@ class Plan:
 
     def secrets(self) -> list[str]:
         """The values that no log may show."""
-        return [row.value for row in self.variables if row.is_secret]
+        return list(dict.fromkeys(each.value for each in self.values.every() if each.is_secret))
 
     def script_for(self, deployment_type: str) -> str:
         """The script that restarts the application in this type of deployment, as the project names it."""

@@ -54,7 +54,7 @@ class ServerRun:
         self.plan = work.plan
         self.target = target
         self.voice = Voice(work.log, target)
-        self.question = Question.of(self.plan, work.log.mask)
+        self.question = Question.of(self.plan, work.mask)
         self.shell: SSHShell | None = None
         self.facts: Facts | None = None
         self.seen: Seen | None = None
@@ -313,7 +313,7 @@ class ServerRun:
         """The environment of the script: the project's deploy variables and the release."""
         deployment, live = self.work.deployment, self.work.live(self.target.release_after)
         return {
-            **self.plan.variables_for("deploy"),
+            **self.plan.variables_for("deploy", self.target.server_id),
             "DEPLOY_ID": str(deployment.pk),
             "DEPLOY_TYPE": deployment.deployment_type,
             "DEPLOY_PATH": self.location.deploy_path,

@@ -39,6 +39,10 @@ class Work:
         self._asking = threading.Lock()
         self._places: dict[str, object] = {}
 
+    def mask(self, text: str) -> str:
+        """``text`` without the secrets that are known by now."""
+        return self.log.mask(text)
+
     def first_at(self, place: str, server: T) -> T:
         """The server that came first to a real place in this deployment: ``server`` itself if none did before."""
         return cast(T, self._places.setdefault(place, server))

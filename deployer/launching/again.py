@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from django.utils.translation import gettext as _
 
-from deployer.launching.asked import LaunchRequest
+from deployer.launching.asked import LaunchRequest, kept_answers
 from deployer.launching.choice import stored
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, need_current
@@ -61,6 +61,7 @@ def request_to_retry(
         release=_again(earlier.release),
         only=only,
         elsewhere=True,  # it was meant the first time
+        answers=kept_answers(earlier),
         retry_of=earlier,
     )
 
@@ -94,6 +95,7 @@ def request_to_roll_back(
         release=release,
         only=None if chosen is None else chosen & {server.pk for server in ServerGroup.flatten(groups)},
         elsewhere=True,  # it was meant the first time
+        answers=kept_answers(latest),
         rollback_from=latest,
     )
 
