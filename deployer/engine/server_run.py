@@ -16,7 +16,7 @@ from deployer.engine.voice import Voice
 from deployer.engine.work import Work
 from deployer.log.writing import LogSink
 from deployer.models import Lease, Target
-from deployer.plan import Location
+from deployer.plan import Location, Plan
 from deployer.probing.identity import Question, Seen
 from deployer.probing.look import Level, findings, look, windows_lines
 from deployer.probing.place import real_place
@@ -212,6 +212,10 @@ class ServerRun:
             _("%(server)s is the same machine and folder as %(first)s: the work is done there, once")
             % {"server": self, "first": first}
         )
+        mine, theirs = (self.plan.variables_for("deploy", each.target.server_id) for each in (self, first))
+        if differing := sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)):
+            told = _("Of the values of both names those of %(first)s count there: %(names)s")
+            self.voice.warn(told % {"first": first, "names": ", ".join(differing)})
         self.stand_behind(first)
         if first.target.has_ended:
             first.tell(self)
@@ -309,11 +313,14 @@ class ServerRun:
         self.seen = Seen(answer)
         return code
 
-    def environment(self) -> dict[str, str]:
-        """The environment of the script: the project's deploy variables and the release."""
+    def environment(self, plan: Plan | None = None) -> dict[str, str]:
+        """The environment of the script: the deploy variables of this server, and the release.
+
+        They are those of ``plan``, where it is another one than that of this deployment.
+        """
         deployment, live = self.work.deployment, self.work.live(self.target.release_after)
         return {
-            **self.plan.variables_for("deploy", self.target.server_id),
+            **(plan or self.plan).variables_for("deploy", self.target.server_id),
             "DEPLOY_ID": str(deployment.pk),
             "DEPLOY_TYPE": deployment.deployment_type,
             "DEPLOY_PATH": self.location.deploy_path,

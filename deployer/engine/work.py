@@ -1,6 +1,7 @@
 """What everything that carries out one deployment shares."""
 
 import threading
+from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
 from django.utils.translation import gettext as _
@@ -27,7 +28,9 @@ class Work:
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         self.plan = Plan.from_json(cast(dict[str, Any], deployment.plan))
-        self.log = Log(deployment, Masker(self.plan.secrets()))
+        self._known = {*self.plan.secrets()}
+        self.log = Log(deployment, Masker(self._known))
+        self._learning = threading.Lock()
         self.stop = threading.Event()
         self.force = threading.Event()
         #: By the number of each server: set once its release is there, or cannot be brought there.
@@ -42,6 +45,13 @@ class Work:
     def mask(self, text: str) -> str:
         """``text`` without the secrets that are known by now."""
         return self.log.mask(text)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Let nothing that is written from here on show ``secrets`` either."""
+        with self._learning:
+            if unknown := {*secrets} - self._known:
+                self._known |= unknown
+                self.log.mask = self.log.mask.knowing(sorted(unknown))
 
     def first_at(self, place: str, server: T) -> T:
         """The server that came first to a real place in this deployment: ``server`` itself if none did before."""

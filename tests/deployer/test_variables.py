@@ -1,0 +1,238 @@
+"""Variables by place, from what is set to what a script on each server sees, and what the launch asks for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployer.engine.routines import carry_out
+from deployer.gates.digest import Content
+from deployer.launching.again import launch_rollback, retry_failed
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.launch import launch
+from deployer.launching.rules import LaunchRefusedError
+from deployer.log.masking import MASK
+from deployer.models import Deployment, LogLine
+from deployer.plan import Plan
+from projects.models import AttachedSet, Project, SetVariable, Variable, VariableSet
+from servers.models import ServerGroup
+from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.parts.sshd import OpenSSHServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: What a script sees of the variables of these tests.
+SHOW = "env | grep -E '^(PORT|ROLE|REGION|TOKEN|DEBUG)=' | sort\n"
+
+
+def show(home: Path) -> str:
+    path = home / "restart.sh"
+    path.write_text(SHOW)
+    return str(path)
+
+
+def make_set(name: str, position: int, project: Project, **values: str) -> VariableSet:
+    made = VariableSet.objects.create(name=name, environment="production")
+    for key, value in values.items():
+        SetVariable.objects.create(variable_set=made, name=key, value=value)
+    AttachedSet.objects.create(project=project, variable_set=made, position=position)
+    return made
+
+
+def seen(deployment: Deployment) -> dict[str, dict[str, str]]:
+    """What the script on each server has shown, by the server's name."""
+    found: dict[str, dict[str, str]] = {}
+    for line in LogLine.objects.filter(deployment=deployment, stream="stdout").select_related("target"):
+        assert line.target is not None
+        name, _sign, value = line.content.partition("=")
+        found.setdefault(line.target.server_name, {})[name] = value
+    return found
+
+
+def restarted(project: Project, *groups: ServerGroup, **values: Any) -> Deployment:
+    deployment = make_deployment(project, *groups, deployment_type="restart_only", **values)
+    assert carry_out(deployment.pk)
+    ended = Deployment.objects.get(pk=deployment.pk)
+    assert ended.status == "success", ended.error_message
+    return ended
+
+
+def test_each_server_sees_the_value_of_the_most_specific_place(make_sshd: Any, tmp_path: Path) -> None:
+    one, two = make_server(make_sshd(), name="one"), make_server(make_sshd(), name="two")
+    web, other = make_group(one, two, name="web"), make_group(two, name="other")
+    project = make_project(deploy_script_path=show(tmp_path))
+    project.server_groups.set([web])
+    make_set("first", 1, project, REGION="first", ROLE="first")
+    make_set("last", 2, project, REGION="last")
+    for values in (
+        {"name": "PORT", "value": "1"},
+        {"name": "PORT", "value": "2", "server_group": web},
+        {"name": "PORT", "value": "3", "server": two, "scope": "deploy"},
+        {"name": "TOKEN", "value": "hunter2-of-one", "server": one, "is_secret": True},
+        {"name": "DEBUG", "value": "never", "server_group": other},
+    ):
+        Variable.objects.create(project=project, **values)
+    deployment = restarted(project, web)
+    assert seen(deployment) == {
+        "one": {"PORT": "2", "REGION": "last", "ROLE": "first", "TOKEN": MASK},
+        "two": {"PORT": "3", "REGION": "last", "ROLE": "first"},
+    }
+
+
+def test_two_names_of_one_machine_are_told_apart_by_their_values(sshd: OpenSSHServer, tmp_path: Path) -> None:
+    one, two = make_server(sshd, name="one"), make_server(sshd, name="two")
+    project, group = make_project(deploy_script_path=show(tmp_path)), make_group(one, two)
+    for server in (one, two):
+        Variable.objects.create(project=project, name="PORT", value=server.name, server=server)
+    deployment = restarted(project, group)
+    ((name, values),) = seen(deployment).items()
+    assert values == {"PORT": name}
+    warned = LogLine.objects.filter(deployment=deployment, level="warning", content__contains="PORT")
+    assert warned.get().content.endswith(f"those of {name} count there: PORT")
+
+
+def test_a_launch_to_another_group_gives_the_values_of_the_projects_groups(sshd: OpenSSHServer, tmp_path: Path) -> None:
+    one = make_server(sshd, name="one")
+    own, other = make_group(one, name="own"), make_group(one, name="other")
+    project = make_project(deploy_script_path=show(tmp_path), may_launch_elsewhere=True)
+    project.server_groups.set([own])
+    Variable.objects.create(project=project, name="ROLE", value="own", server_group=own)
+    Variable.objects.create(project=project, name="ROLE", value="other", server_group=other)
+    assert seen(restarted(project, other, elsewhere=True)) == {"one": {"ROLE": "own"}}
+
+
+def test_two_groups_that_differ_are_refused_by_their_names_before_anything_is_written() -> None:
+    server = make_server(name="web-1")
+    one, two = make_group(server, name="one"), make_group(server, name="two")
+    project = make_project()
+    for group in (one, two):
+        Variable.objects.create(project=project, name="PORT", value=group.name, server_group=group)
+    with pytest.raises(LaunchRefusedError) as refused:
+        make_deployment(project, one)
+    for word in ("“one”", "“two”", "PORT", "web-1"):
+        assert word in refused.value.message
+    assert not Deployment.objects.exists()
+    Variable.objects.create(project=project, name="PORT", value="its own", server=server)
+    plan = Plan.from_json(json.loads(json.dumps(make_deployment(project, one).plan)))
+    assert plan.variables_for("deploy", server.pk) == {"PORT": "its own"}
+
+
+def test_a_question_is_answered_at_launch_and_kept_by_retry_and_rollback(
+    make_sshd: Any, git_repo: Any, tmp_path: Path
+) -> None:
+    sshd: OpenSSHServer = make_sshd()
+    git_repo.commit({"restart.sh": SHOW + "! [ -e ~/fail ]\n"})
+    group = make_group(make_server(sshd, name="one"))
+    project = make_project(git_url=git_repo.url, deploy_path="~/shop", deploy_script_path="restart.sh")
+    Variable.objects.create(project=project, name="ROLE", is_prompt=True, choices="blue\ngreen")
+    Variable.objects.create(project=project, name="DEBUG", value="no", is_prompt=True)
+    Variable.objects.create(project=project, name="ROLE", value="server", server=group.servers.get())
+
+    def ended(deployment: Deployment) -> Deployment:
+        assert carry_out(deployment.pk)
+        return Deployment.objects.get(pk=deployment.pk)
+
+    first = ended(make_deployment(project, group, answers={"ROLE": "green"}))
+    assert seen(first) == {"one": {"ROLE": "green", "DEBUG": "no"}}, first.error_message
+    git_repo.commit({"VERSION": "2"})
+    (sshd.home / "fail").touch()
+    second = ended(make_deployment(project, group, answers={"ROLE": "blue", "DEBUG": "yes"}))
+    assert second.status == "failed"
+    (sshd.home / "fail").unlink()
+    retried = ended(retry_failed(second, created_by=None, trigger="cli"))
+    assert seen(retried) == {"one": {"ROLE": "blue", "DEBUG": "yes"}}
+    back = ended(launch_rollback(retried, created_by=None, trigger="cli"))
+    assert seen(back) == {"one": {"ROLE": "blue", "DEBUG": "yes"}}
+
+
+@pytest.mark.parametrize(
+    ("answers", "named"),
+    [
+        ({}, "ROLE"),
+        ({"ROLE": ""}, "ROLE"),
+        ({"ROLE": "red"}, "blue, green"),
+        ({"ROLE": "blue", "ROLL": "1"}, "“ROLL”"),
+        ({"ROLE": "blue", "PORT": "1"}, "“PORT”"),
+        ({"ROLE": "blue", "DEBUG": "a\0b"}, "DEBUG"),
+        ({"ROLE": "blue", "DEBUG": "x" * 10_001}, "DEBUG"),
+    ],
+)
+def test_an_answer_that_is_missing_or_not_taken_is_refused_by_its_name(answers: dict[str, str], named: str) -> None:
+    project = make_project()
+    Variable.objects.create(project=project, name="ROLE", is_prompt=True, choices="blue\ngreen")
+    Variable.objects.create(project=project, name="DEBUG", value="no", is_prompt=True)
+    Variable.objects.create(project=project, name="PORT", value="80")
+    with pytest.raises(LaunchRefusedError) as refused:
+        make_deployment(project, make_group(make_server()), answers=answers)
+    assert named in refused.value.message
+    assert refused.value.field == "answers"
+
+
+def test_a_question_for_the_build_is_not_asked_where_nothing_is_built() -> None:
+    project, group = make_project(), make_group(make_server())
+    Variable.objects.create(project=project, name="ROLE", is_prompt=True, scope="build")
+    with pytest.raises(LaunchRefusedError, match="ROLE"):
+        make_deployment(project, group)
+    assert make_deployment(project, group, deployment_type="restart_only").pk
+
+
+def test_an_automatic_rollback_runs_with_the_values_that_were_live_before(make_sshd: Any, git_repo: Any) -> None:
+    sshd: OpenSSHServer = make_sshd()
+    git_repo.commit({"restart.sh": SHOW})
+    server = make_server(sshd, name="one")
+    project = make_project(
+        git_url=git_repo.url, deploy_path="~/shop", deploy_script_path="restart.sh", auto_rollback=True
+    )
+    group = make_group(server)
+    role = Variable.objects.create(project=project, name="ROLE", value="old", server=server)
+    Variable.objects.create(project=project, name="TOKEN", value="hunter2-of-old", is_secret=True)
+    first = make_deployment(project, group)
+    assert carry_out(first.pk)
+    git_repo.commit({"restart.sh": SHOW + '[ "$ROLE" = old ]\n'})
+    role.value = "new"
+    role.save()
+    Variable.objects.filter(name="TOKEN").delete()
+    second = make_deployment(project, group)
+    assert carry_out(second.pk)
+    target = second.targets.get()
+    assert target.status == "rolled_back", target.error
+    lines = [*LogLine.objects.filter(deployment=second).order_by("pk").values_list("content", flat=True)]
+    assert [line for line in lines if line.startswith(("ROLE=", "TOKEN="))] == ["ROLE=new", "ROLE=old", f"TOKEN={MASK}"]
+    assert any(f"#{first.pk}" in line for line in lines)
+
+
+def test_an_approval_is_for_the_values_of_every_server_and_for_the_answers() -> None:
+    one = make_server(name="one")
+    group, project = make_group(one), make_project()
+
+    def digest(**values: Any) -> str:
+        deployment = launch(LaunchRequest(project, [group], "restart_only", trigger="cli", **values))
+        try:
+            return Content.of(deployment).digest()
+        finally:
+            deployment.request_cancel()
+
+    plain = digest()
+    value = Variable.objects.create(project=project, name="PORT", value="1", server=one)
+    placed = digest()
+    value.value = "2"
+    value.save()
+    other = digest()
+    Variable.objects.create(project=project, name="ROLE", value="x", is_prompt=True)
+    asked, answered = digest(), digest(answers={"ROLE": "y"})
+    assert len({plain, placed, other, asked, answered}) == 5
+
+
+def test_a_plan_for_500_servers_is_small() -> None:
+    servers = [make_server(name=f"web-{number}") for number in range(500)]
+    group, project = make_group(*servers), make_project()
+    for number in range(20):
+        Variable.objects.create(project=project, name=f"V{number}", value="all")
+        Variable.objects.create(project=project, name=f"V{number}", value="group", server_group=group)
+    Variable.objects.bulk_create(
+        Variable(project=project, name="PORT", value=str(server.pk), server=server) for server in servers
+    )
+    plan = Plan.of(project, [group])
+    assert len(json.dumps(plan.to_json())) < 100_000
+    assert plan.variables_for("deploy", servers[7].pk)["PORT"] == str(servers[7].pk)
