@@ -57,13 +57,13 @@ def stored_variables(project: Project) -> Iterable[Variable]:
 
 def questions_of(project: Project) -> list[Question]:
     """What a launch of it asks for, by name. A default that cannot be read is none."""
-    rows = Variable.objects.filter(project=project, is_prompt=True)
-    return [
-        Question(
-            row.name, tuple(row.choice_list), "" if is_unreadable(row) else row.value, row.is_secret, str(row.scope)
-        )
-        for row in rows
-    ]
+    return [question_of(row) for row in Variable.objects.filter(project=project, is_prompt=True)]
+
+
+def question_of(row: Variable) -> Question:
+    """A variable that is asked for, as a question."""
+    default = "" if is_unreadable(row) else row.value
+    return Question(row.name, tuple(row.choice_list), default, row.is_secret, str(row.scope))
 
 
 def attached_to(project: Project) -> list[AttachedSet]:

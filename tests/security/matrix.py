@@ -405,6 +405,7 @@ API: dict[str, Route] = {
     "version": Route(get=MEMBERS),
     "projects": Route(get=MEMBERS),
     "projects/<project_id>": Route(get=Need(SEE, "project"), delete=Need(ADMINISTER, "project"), of="project"),
+    "projects/<project_id>/variables": _row(SEE, "project"),
     "projects/<project_id>/archive": _act(EDIT, "project"),
     "projects/<project_id>/restore": _act(EDIT, "project"),
     "server-groups": Route(get=MEMBERS),
