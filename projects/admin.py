@@ -18,8 +18,9 @@ from people.recorded_admin import RecordedAdmin
 from people.recorded_forms import RecordedRows
 from people.rights import may
 from people.roles import Action
-from projects.forms import SECTIONS, BoundProjectForm, VariableForm
+from projects.forms import SECTIONS, BoundProjectForm
 from projects.models import HealthCheck, Project, Variable
+from projects.variable_forms import VariableForm
 
 _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
 

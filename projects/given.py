@@ -1,6 +1,6 @@
 """What a project is given for its variables, read from the database: `projects.effective` says what of it counts."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -12,34 +12,40 @@ from servers.fields import is_unreadable
 from servers.models import Server, ServerGroup
 
 
-def given_to(project: Project, rows: Iterable[Variable] | None = None, *, shown: bool = False) -> Given:
-    """All that gives a value to ``project``; ``rows`` are its own variables, where they are not those that are stored.
+def given_to(
+    project: Project,
+    rows: Iterable[Variable] | None = None,
+    *,
+    shown: bool = False,
+    groups: Sequence[ServerGroup] | None = None,
+) -> Given:
+    """All that gives a value to ``project``; ``rows`` are its own variables, and ``groups`` where it belongs, where
+    they are not those that are stored.
 
-    The groups that count are its own; where it has none, all of its environment. Raises `DecryptionError`, unless it is
-    only to be ``shown``.
+    Raises `DecryptionError`, unless it is only to be ``shown``.
     """
     own = [*stored_variables(project)] if rows is None else [*rows]
     attached = attached_to(project)
-    groups: dict[int, list[Value]] = {}
-    servers: dict[int, list[Value]] = {}
+    by_group: dict[int, list[Value]] = {}
+    by_server: dict[int, list[Value]] = {}
     names: dict[tuple[str, int], str] = {}
     everywhere = []
     for row in own:
         value = _value(row, shown=shown)
         if row.server_group is not None:
-            groups.setdefault(row.server_group.pk, []).append(value)
+            by_group.setdefault(row.server_group.pk, []).append(value)
             names[GROUP, row.server_group.pk] = row.server_group.name
         elif row.server is not None:
-            servers.setdefault(row.server.pk, []).append(value)
+            by_server.setdefault(row.server.pk, []).append(value)
             names[SERVER, row.server.pk] = row.server.name
         else:
             everywhere.append(value)
     return Given(
         own=everywhere,
         sets=[_of_set(each, shown=shown) for each in attached],
-        groups=dict(sorted(groups.items(), key=lambda each: names[GROUP, each[0]])),
-        servers=dict(sorted(servers.items(), key=lambda each: names[SERVER, each[0]])),
-        members=_members(project, groups),
+        groups=dict(sorted(by_group.items(), key=lambda each: names[GROUP, each[0]])),
+        servers=dict(sorted(by_server.items(), key=lambda each: names[SERVER, each[0]])),
+        members=_members(counting_groups(project, groups), by_group) if by_group else {},
         names=names,
     )
 
@@ -72,10 +78,23 @@ def attached_to(project: Project) -> list[AttachedSet]:
     return [*rows.prefetch_related("variable_set__variables")] if project.pk is not None else []
 
 
-def counting_groups(project: Project) -> Any:
-    """The groups whose values count for a project, whichever it is launched to."""
+def counting_groups(project: Project, groups: Sequence[ServerGroup] | None = None) -> Any:
+    """The groups whose values count for a project, whichever it is launched to: those where it belongs.
+
+    Where it has none (or will have none, by ``groups``), all of its environment.
+    """
     own = project.server_groups.all()
+    if groups is not None:
+        own = ServerGroup.objects.filter(pk__in=[group.pk for group in groups])
     return own if own.exists() else ServerGroup.objects.filter(environment=project.environment)
+
+
+def strange_sets(project: Project) -> list[AttachedSet]:
+    """The sets that are attached to a project, and that projects of its environment cannot have."""
+    if project.pk is None:
+        return []
+    rows = AttachedSet.objects.filter(project=project).select_related("variable_set")
+    return [row for row in rows if not row.variable_set.is_for(project.environment)]
 
 
 def place_problem(variable: Variable, groups: Collection[int], servers: Collection[int]) -> str:
@@ -90,25 +109,27 @@ def place_problem(variable: Variable, groups: Collection[int], servers: Collecti
     return ""
 
 
-def problems_of(project: Project, rows: Iterable[Variable] | None = None) -> list[tuple[Variable | None, str]]:
+def problems_of(
+    project: Project, rows: Iterable[Variable] | None = None, groups: Sequence[ServerGroup] | None = None
+) -> list[tuple[Variable | None, str]]:
     """What is wrong with the variables of a stored project, each with the one at fault: places, and groups that clash.
 
-    ``rows`` are those that are about to be stored. Raises `DecryptionError`.
+    ``rows`` and ``groups`` are those that are about to be stored.
     """
     own = [*stored_variables(project)] if rows is None else [*rows]
     placed = [row for row in own if row.place is not None]
     if not placed:
         return []
-    groups = {*counting_groups(project).values_list("pk", flat=True)} if any(row.server_group for row in own) else set()
+    counting = {*counting_groups(project, groups).values_list("pk", flat=True)}
     wanted = [row.server.pk for row in placed if row.server is not None]
     near = Server.objects.filter(pk__in=wanted, groups__environment=project.environment)
     servers = {*near.values_list("pk", flat=True)} if wanted else set()
     found: list[tuple[Variable | None, str]] = [
-        (row, why) for row in placed if (why := place_problem(row, groups, servers))
+        (row, why) for row in placed if (why := place_problem(row, counting, servers))
     ]
-    given = given_to(project, own)
-    names = dict(Server.objects.filter(pk__in={clash.server for clash in given.clashes()}).values_list("pk", "name"))
-    for clash in given.clashes():
+    clashes = given_to(project, own, shown=True, groups=groups).clashes()
+    names = dict(Server.objects.filter(pk__in={clash.server for clash in clashes}).values_list("pk", "name"))
+    for clash in clashes:
         of_clash = (row for row in placed if row.name == clash.name and str(row.server_group or "") == clash.groups[1])
         found.append((next(of_clash, None), clash_sentence(clash.name, clash.groups, names.get(clash.server, ""))))
     return found
@@ -137,12 +158,11 @@ def _of_set(attached: AttachedSet, *, shown: bool) -> list[Value]:
     return [_value(row, attached.variable_set.name, shown=shown) for row in rows]
 
 
-def _members(project: Project, groups: Collection[int]) -> dict[int, list[int]]:
-    """The servers of those ``groups`` that count."""
-    if not groups:
-        return {}
-    counting = counting_groups(project).filter(pk__in=groups).order_by().values("pk")
-    rows = ServerGroup.servers.through.objects.filter(servergroup__in=counting)
+def _members(counting: Any, groups: Collection[int]) -> dict[int, list[int]]:
+    """The servers of those ``groups`` that are ``counting``."""
+    rows = ServerGroup.servers.through.objects.filter(
+        servergroup__in=counting.filter(pk__in=groups).order_by().values("pk")
+    )
     members: dict[int, list[int]] = {}
     for group, server in rows.values_list("servergroup", "server"):
         members.setdefault(group, []).append(server)

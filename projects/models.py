@@ -397,15 +397,22 @@ class Project(models.Model):
                         {field: _("A relative script path starts at {deploy path}/current: set the deploy path too.")}
                     )
 
-    def copy(self, name: str, environment: str) -> "Project":
-        """A new project with all the settings, health checks and variables of this one, secret values too."""
+    def copy(self, name: str, environment: str, sets: "Iterable[AttachedSet]" = ()) -> "Project":
+        """A new project with all the settings, health checks and variables of this one, secret values too.
+
+        ``sets`` are those of its attached sets that the copy has, too. In another environment the values of groups and
+        servers have no place, and stay behind.
+        """
         columns = [field.attname for field in self._meta.concrete_fields if field.name not in self._ITS_OWN]
         with transaction.atomic():
             copy = Project(name=name, environment=environment, **{column: getattr(self, column) for column in columns})
             copy.save(binds=False)
             made: list[models.Model] = [copy]
-            for parts in (self.health_checks.all(), self.variables.all()):
-                for part in parts:
+            stays = environment != self.environment
+            variables = [row for row in self.variables.all() if not (stays and (row.server_group_id or row.server_id))]
+            parts: list[Iterable[Any]] = [self.health_checks.all(), variables, sets]
+            for rows in parts:
+                for part in rows:
                     part.pk, part.project, part._state.adding = None, copy, True
                     part.save()
                     made.append(part)

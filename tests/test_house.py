@@ -99,12 +99,14 @@ ROOMS["projects"] = {
     "questions": {"effective"},
     "given": {"effective", "models", "questions"},
     "guess": {"commands", "models"},
-    "forms": {"models"},
+    "forms": {"given", "models"},
+    "variable_forms": {"forms", "given", "models"},
     "shown": {"models"},
     "views": {"models", "forms", "guess"},
-    "admin": {"models", "forms"},
+    "variable_views": {"models", "variable_forms"},
+    "admin": {"models", "forms", "variable_forms"},
     "apps": set(),
-    "urls": {"views"},
+    "urls": {"variable_views", "views"},
 }
 _BASE = {"models", "plan", "database"}
 _EVERY_ROOM_OF_DEPLOYER = {

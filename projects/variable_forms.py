@@ -1,0 +1,276 @@
+"""Forms of variables, of sets of them, and of what is pasted; the value of a secret goes in and never comes out."""
+
+from collections.abc import Collection
+from typing import Any, ClassVar
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.forms import inlineformset_factory
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from pages.forms import LISTED, NamedField, NameInput, SecretsForm, StyledForm, WriteOnlyTextarea, dress
+from people.access import choices
+from people.recorded_forms import RecordedForm, RecordedRows
+from people.rights import Person, may
+from people.roles import EVERYWHERE, Action, Place
+from projects.forms import RowsFormSet, on_page
+from projects.given import counting_groups, problems_of
+from projects.models import AttachedSet, Project, SetVariable, Variable, VariableSet
+from servers.models import Environment, Server, ServerGroup
+
+_SIZE = {"rows": 1, "cols": 40}
+
+
+class PlaceChoice(NamedField[Any]):
+    """A group or a server that a variable is for; its ``rows`` are read once for all variables of a page."""
+
+    rows: Collection[tuple[int, str]] = ()
+
+    def offer(self, queryset: "models.QuerySet[Any]", rows: Collection[tuple[int, str]]) -> None:
+        """Offer ``rows`` of ``queryset``; where there are many, become a box for a name."""
+        self.queryset, self.rows = queryset, rows
+        if len(rows) > LISTED:
+            self.widget = NameInput(self.names_at, {"placeholder": self.empty_label or ""})
+            self.widget.is_required = False
+            dress(self, mono=True)
+        else:
+            self.choices = [("", self.empty_label), *rows]
+
+    def prepare_value(self, value: Any) -> Any:
+        if self.is_typed:
+            return dict(self.rows).get(value, "" if value is None else value)
+        return super().prepare_value(value)
+
+
+class PlaceOfGroup(PlaceChoice):
+    """A group."""
+
+    names_at = "group_names"
+
+
+class PlaceOfServer(PlaceChoice):
+    """A server."""
+
+    names_at = "server_names"
+
+
+class VariableForm(SecretsForm[Variable]):
+    """A variable. Only a secret one is write-only; unticking it needs the value again, so nothing leaks."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        hidden = self.instance.is_secret or self._is_sent_as_secret() or self.is_unreadable("value")
+        if "value" in self.fields and hidden:
+            self.make_write_only("value", WriteOnlyTextarea(attrs=_SIZE))
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        if self.is_unreadable("value"):
+            self.keep_if_empty("value")
+        elif self.instance.is_secret and not cleaned.get("value"):
+            if not cleaned.get("is_secret") and self.instance.value:
+                raise ValidationError(
+                    {"value": _("Enter the value again: unticking the box does not reveal a stored secret.")}
+                )
+            self.keep_if_empty("value")
+        return cleaned
+
+    def _is_sent_as_secret(self) -> bool:
+        return self.is_bound and bool(self.data.get(self.add_prefix("is_secret")))
+
+
+def _on_page(column: Any, **options: Any) -> forms.Field | None:
+    kinds: dict[str, Any] = {"server_group": PlaceOfGroup, "server": PlaceOfServer}
+    if column.name in kinds:
+        empty = gettext_lazy("any group") if column.name == "server_group" else gettext_lazy("any server")
+        return kinds[column.name](  # type: ignore[no-any-return]  # one of the two
+            queryset=column.related_model.objects.none(),
+            required=False,
+            label=column.verbose_name,
+            help_text=column.help_text,
+            empty_label=empty,
+        )
+    return on_page(column, **options)
+
+
+class CheckedVariables(RecordedRows[Variable, Project]):
+    """The variables of a project: each once, in places that count, and no two groups of a server at odds."""
+
+    def clean(self) -> None:
+        super().clean()
+        if any(self.errors):
+            return
+        kept = [form for form in self.forms if not self._is_out(form)]
+        self._refuse_doubles(kept)
+        if self.instance.pk is None or any(form.errors for form in kept):
+            return
+        by_row = {id(form.instance): form for form in kept}
+        for row, why in problems_of(self.instance, [form.instance for form in kept]):
+            form = by_row.get(id(row))
+            if form is None or row is None:
+                raise ValidationError(why)
+            form.add_error("server_group" if row.server_group_id else "server", why)
+
+    def _is_out(self, form: Any) -> bool:
+        return self._is_deleted(form) or (form.instance.pk is None and not form.has_changed())
+
+    def _refuse_doubles(self, kept: Collection[Any]) -> None:
+        """Of two that are sent together: the database is only asked about those that are there already."""
+        seen: set[tuple[Any, ...]] = set()
+        doubles = False
+        for form in kept:
+            row = form.instance
+            keys: list[tuple[Any, ...]] = [(row.name, row.scope, row.server_group_id, row.server_id)]
+            keys += [(row.name,)] if row.is_prompt else []
+            if seen.intersection(keys):
+                form.add_error("name", _("There is another variable of this name and scope."))
+                doubles = True
+            seen.update(keys)
+        if doubles:
+            raise ValidationError(self.get_unique_error_message(("name", "scope")))
+
+
+class VariableRows(RowsFormSet[Variable, Project], CheckedVariables):
+    """The same on a page, with the groups and servers to choose from."""
+
+    def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
+        kwargs.setdefault("queryset", Variable.objects.select_related("server_group", "server"))
+        self._user = user
+        self._offered: dict[str, tuple[Any, list[tuple[int, str]]]] = {}
+        super().__init__(*args, **kwargs)
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        for name in ("server_group", "server"):
+            form.fields[name].offer(*self._offer(name))
+
+    def _offer(self, name: str) -> tuple[Any, list[tuple[int, str]]]:
+        """The places that count, of those in sight, and those that are chosen already."""
+        if name not in self._offered:
+            present = [pk for pk in Variable.objects.filter(project=self.instance).values_list(name, flat=True) if pk]
+            groups = ServerGroup.objects.filter(environment=self.instance.environment)
+            near: Any
+            if name == "server_group":
+                seen = ServerGroup.objects.reached_by(self._user)
+                near = seen.filter(pk__in=counting_groups(self.instance).order_by().values("pk"))
+            else:
+                near = Server.objects.reached_by(self._user).filter(groups__in=groups)
+            model: Any = ServerGroup if name == "server_group" else Server
+            rows = model.objects.filter(models.Q(pk__in=near.order_by().values("pk")) | models.Q(pk__in=present))
+            few = [*rows.order_by("name").values_list("pk", "name")[: LISTED + 1]]
+            if len(few) > LISTED:
+                few += rows.filter(pk__in=present).values_list("pk", "name")
+            self._offered[name] = (rows, few)
+        return self._offered[name]
+
+
+Variables = inlineformset_factory(
+    Project,
+    Variable,
+    form=VariableForm,
+    formset=VariableRows,
+    fields=("name", "value", "is_secret", "scope", "server_group", "server", "is_prompt", "choices"),
+    formfield_callback=_on_page,
+    extra=1,
+    can_delete_extra=False,
+)
+SetVariables = inlineformset_factory(
+    VariableSet,
+    SetVariable,
+    form=VariableForm,
+    formset=RowsFormSet,
+    fields=("name", "value", "is_secret", "scope"),
+    formfield_callback=on_page,
+    extra=1,
+    can_delete_extra=False,
+)
+
+
+class VariableSetForm(StyledForm, RecordedForm[VariableSet]):
+    """A set, as ``user`` may have it. It stays of the environment of the projects that it is attached to."""
+
+    class Meta:
+        model = VariableSet
+        fields = ("name", "description", "environment")
+        widgets: ClassVar = {"description": forms.Textarea(attrs={"rows": 2})}
+
+    def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+        places: Any = self.fields["environment"]
+        everywhere = [("", _("All"))] if may(user, Action.EDIT, EVERYWHERE) else []
+        own = [each for each in Environment.choices if may(user, Action.EDIT, Place(each[0]))]
+        places.choices = everywhere + own
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]  # a hook of Django's that its types lack
+        if self.errors:
+            return
+        if not may(self.user, Action.EDIT, self.instance):
+            self.add_error("environment", _("You have no right to edit sets there."))
+        elif strange := strange_projects(self.instance):
+            told = _("Projects of another environment have it: %s. Detach it there first.")
+            self.add_error("environment", told % ", ".join(map(str, strange)))
+
+
+def strange_projects(it: VariableSet) -> list[Project]:
+    """The projects that could not have a set as it is now. Those that are archived are left behind."""
+    if it.pk is None or not it.environment:
+        return []
+    attached = Project.objects.current().filter(attached_sets__variable_set=it)
+    return [*attached.exclude(environment=it.environment)]
+
+
+class AttachedForm(StyledForm, forms.ModelForm[AttachedSet]):
+    """A set that a project has. Only who may edit the set attaches it: the project's scripts see its secrets."""
+
+    class Meta:
+        model = AttachedSet
+        fields = ("variable_set", "position")
+
+
+class AttachedRows(RowsFormSet[AttachedSet, Project]):
+    """The sets of a project, in their order."""
+
+    def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
+        kwargs.setdefault("queryset", AttachedSet.objects.select_related("variable_set"))
+        super().__init__(*args, **kwargs)
+        self.user = user
+        self._present = {row.variable_set_id for row in self.get_queryset()}
+        fitting = models.Q(environment__in=["", self.instance.environment]) | models.Q(pk__in=self._present)
+        rows = choices(user, VariableSet.objects, Action.EDIT, self._present).filter(fitting)
+        self._offered = rows, [*rows.values_list("pk", "name")]
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        rows, named = self._offered
+        field = form.fields["variable_set"]
+        field.queryset = rows
+        field.choices = [("", "–"), *named]
+
+    def clean(self) -> None:
+        super().clean()
+        if any(self.errors):
+            return
+        for form in self.forms:
+            chosen = form.cleaned_data.get("variable_set")
+            if chosen is None or self._is_deleted(form) or chosen.pk in self._present:
+                continue
+            if not may(self.user, Action.EDIT, chosen):
+                form.add_error("variable_set", _("Only somebody who may edit the set attaches it."))
+            elif not chosen.is_for(self.instance.environment):
+                form.add_error("variable_set", _("It is for projects of another environment."))
+
+
+AttachedSets = inlineformset_factory(
+    Project,
+    AttachedSet,
+    form=AttachedForm,
+    formset=AttachedRows,
+    fields=("variable_set", "position"),
+    formfield_callback=on_page,
+    extra=1,
+    can_delete_extra=False,
+)
