@@ -6,7 +6,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from projects.effective import GROUP, SERVER, Given, Value
-from projects.models import AttachedSet, GivenVariable, Project, SetVariable, Variable
+from projects.models import AttachedSet, GivenVariable, Project, SetVariable, Variable, VariableSet
 from projects.questions import Question
 from servers.fields import is_unreadable
 from servers.models import Server, ServerGroup
@@ -95,6 +95,14 @@ def strange_sets(project: Project) -> list[AttachedSet]:
         return []
     rows = AttachedSet.objects.filter(project=project).select_related("variable_set")
     return [row for row in rows if not row.variable_set.is_for(project.environment)]
+
+
+def projects_that_cannot_have(it: VariableSet) -> list[Project]:
+    """The projects with a set that, as it is now, is not for their environment; archived ones do not count."""
+    if it.pk is None or not it.environment:
+        return []
+    attached = Project.objects.current().filter(attached_sets__variable_set=it)
+    return [*attached.exclude(environment=it.environment)]
 
 
 def place_problem(variable: Variable, groups: Collection[int], servers: Collection[int]) -> str:

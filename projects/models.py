@@ -639,9 +639,9 @@ class Variable(GivenVariable):
             raise ValidationError(wrong)
 
     def _objections(self) -> Iterator[tuple[str, Any]]:
-        if self.server_group_id and self.server_id:
+        if self.server_group is not None and self.server is not None:
             yield "server", _("Choose a group or a server, not both.")
-        if self.server_group_id or self.server_id:
+        if self.place is not None:
             if self.scope == self.Scope.BUILD:
                 yield "scope", _("There is one build for all servers: a value for a group or a server is for “deploy”.")
             if self.is_prompt:

@@ -16,7 +16,7 @@ from people.recorded_forms import RecordedForm, RecordedRows
 from people.rights import Person, may
 from people.roles import EVERYWHERE, Action, Place
 from projects.forms import RowsFormSet, on_page
-from projects.given import counting_groups, problems_of
+from projects.given import counting_groups, problems_of, projects_that_cannot_have
 from projects.models import AttachedSet, Project, SetVariable, Variable, VariableSet
 from servers.models import Environment, Server, ServerGroup
 
@@ -210,17 +210,9 @@ class VariableSetForm(StyledForm, RecordedForm[VariableSet]):
             return
         if not may(self.user, Action.EDIT, self.instance):
             self.add_error("environment", _("You have no right to edit sets there."))
-        elif strange := strange_projects(self.instance):
+        elif strange := projects_that_cannot_have(self.instance):
             told = _("Projects of another environment have it: %s. Detach it there first.")
             self.add_error("environment", told % ", ".join(map(str, strange)))
-
-
-def strange_projects(it: VariableSet) -> list[Project]:
-    """The projects that could not have a set as it is now. Those that are archived are left behind."""
-    if it.pk is None or not it.environment:
-        return []
-    attached = Project.objects.current().filter(attached_sets__variable_set=it)
-    return [*attached.exclude(environment=it.environment)]
 
 
 class AttachedForm(StyledForm, forms.ModelForm[AttachedSet]):

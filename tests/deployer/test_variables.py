@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from deployer.declaring.export import as_yaml
+from deployer.declaring.reading import DeclarationError, DeclarationFile
+from deployer.declaring.writing import apply
 from deployer.engine.routines import carry_out
 from deployer.gates.digest import Content
 from deployer.launching.again import launch_rollback, retry_failed
@@ -17,7 +20,7 @@ from deployer.models import Deployment, LogLine
 from deployer.plan import Plan
 from projects.models import AttachedSet, Project, SetVariable, Variable, VariableSet
 from servers.models import ServerGroup
-from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.factories import make_deployment, make_group, make_member, make_project, make_server
 from tests.parts.sshd import OpenSSHServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -236,3 +239,92 @@ def test_a_plan_for_500_servers_is_small() -> None:
     plan = Plan.of(project, [group])
     assert len(json.dumps(plan.to_json())) < 100_000
     assert plan.variables_for("deploy", servers[7].pk)["PORT"] == str(servers[7].pk)
+
+
+# --- files -----------------------------------------------------------------------------------------
+
+FILE = """
+groups:
+  - {name: web, environment: production}
+variable_sets:
+  - name: eu
+    environment: production
+    variables:
+      - {name: REGION, value: eu}
+      - {name: TOKEN, value: hunter2, is_secret: true}
+  - {name: all, variables: []}
+projects:
+  - name: shop
+    environment: production
+    deploy_script_path: /srv/restart.sh
+    server_groups: [web]
+    variable_sets: [eu, all]
+    variables:
+      - {name: PORT, value: "1"}
+      - {name: PORT, value: "2", server_group: web}
+      - {name: ROLE, is_prompt: true, choices: "blue\\ngreen"}
+"""
+
+
+def declare(text: str, **values: Any) -> list[str]:
+    return [str(change) for change in apply([DeclarationFile("f", text.encode(), Path())], **values)]
+
+
+def test_places_questions_and_sets_are_declared_exported_and_declared_again() -> None:
+    make_server(name="web-1")
+    said = declare(FILE)
+    assert "hunter2" not in "".join(said)
+    project = Project.objects.get()
+    assert [str(row) for row in project.attached_sets.all()] == ["eu", "all"]
+    assert declare(FILE) == []
+    exported = as_yaml(project)
+    assert "server_group: web" in exported
+    assert "variable_sets:" in exported
+    assert declare(exported) == []
+    changed = FILE.replace("[eu, all]", "[all, eu]").replace('"2", server_group: web', '"3", server_group: web')
+    assert "variables.PORT (web).value: 2 → 3" in declare(changed)[0]
+    assert [str(row) for row in project.attached_sets.all()] == ["all", "eu"]
+    values = Plan.of(project, []).values
+    assert {name: each.value.value for name, each in values.on(None).items()}["REGION"] == "eu"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("[eu, all]", "[eu, none]", "there is no variable set “none”"),
+        ("server_group: web}", "server_group: other}", "there is no server group “other”"),
+        ("server_group: web}", "server_group: web, scope: build}", "one build"),
+        ("name: eu\n    environment: production", "name: eu\n    environment: staging", "another environment"),
+        ("server_groups: [web]", "server_groups: [db]", "does not belong to the group “web”"),
+        ("{name: REGION, value: eu}", "{name: REGION}", "expected one of value"),
+        ("{name: REGION, value: eu}", "{name: REGION, value: eu, server: x}", "there is no such key"),
+    ],
+)
+def test_what_does_not_fit_is_refused_whole(old: str, new: str, told: str) -> None:
+    make_group(name="db")
+    with pytest.raises(DeclarationError) as refused:
+        declare(FILE.replace(old, new))
+    assert told in str(refused.value)
+    assert not Project.objects.exists()
+
+
+def test_two_groups_that_differ_are_refused_in_files_too() -> None:
+    server = make_server(name="web-1")
+    make_group(server, name="db")
+    make_group(server, name="web")
+    text = FILE.replace("server_groups: [web]", "server_groups: [web, db]")
+    text += '      - {name: PORT, value: "9", server_group: db}\n'
+    with pytest.raises(DeclarationError, match=r"“db” and “web”.*web-1"):
+        declare(text)
+
+
+def test_a_file_attaches_a_set_only_by_who_may_edit_it() -> None:
+    make_group(name="web")
+    declare(FILE)
+    project = Project.objects.get()
+    AttachedSet.objects.all().delete()
+    maintainer = make_member("maintainer", project=project.pk)
+    text = FILE[FILE.index("projects:") :]
+    with pytest.raises(DeclarationError, match="variable set"):
+        declare(text, acting=maintainer)
+    assert not AttachedSet.objects.exists()
