@@ -100,6 +100,7 @@ urlpatterns = [
     path("projects/<int:pk>/changes/", changes.launch_changes, name="launch_changes"),
     path("projects/<int:pk>/names/", changes.launch_names, name="launch_names"),
     path("projects/<int:pk>/fetch/", changes.launch_fetch, name="launch_fetch"),
+    path("projects/<int:pk>/effective/", projects.project_effective, name="project_effective"),
     path("projects/<int:pk>/builds/", projects.project_builds, name="project_builds"),
     path("projects/<int:pk>/caches/clear/", projects.project_clear, name="project_clear"),
     path("projects/<int:pk>/archive/", archiving.project_archive, name="project_archive"),

@@ -101,7 +101,7 @@ ROOMS["projects"] = {
     "guess": {"commands", "models"},
     "forms": {"given", "models"},
     "variable_forms": {"forms", "given", "models"},
-    "shown": {"models"},
+    "shown": {"effective", "given", "models"},
     "views": {"models", "forms", "guess"},
     "variable_views": {"models", "variable_forms"},
     "admin": {"models", "forms", "variable_forms"},

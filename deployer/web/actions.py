@@ -194,4 +194,7 @@ def deployment_again(request: Request, pk: int) -> HttpResponse:
             chosen[name] = plan[name]
     if it.rebuild:
         chosen["rebuild"] = 1
+    if it.has_plan:  # the answer of a secret stands in no address
+        answers = Plan.from_json(plan).answers
+        chosen |= {f"{LaunchForm.ANSWER}{each.name}": each.value for each in answers if not each.is_secret}
     return redirect(f"{reverse('launch', args=[it.project_id])}?{urlencode(chosen, doseq=True)}")

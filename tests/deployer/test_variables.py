@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
 
 from deployer.declaring.export import as_yaml
 from deployer.declaring.reading import DeclarationError, DeclarationFile
@@ -18,9 +21,11 @@ from deployer.launching.rules import LaunchRefusedError
 from deployer.log.masking import MASK
 from deployer.models import Deployment, LogLine
 from deployer.plan import Plan
+from people.entries import Entry
+from people.models import ApiToken
 from projects.models import AttachedSet, Project, SetVariable, Variable, VariableSet
 from servers.models import ServerGroup
-from tests.factories import make_deployment, make_group, make_member, make_project, make_server
+from tests.factories import make_deployment, make_group, make_member, make_project, make_server, make_user
 from tests.parts.sshd import OpenSSHServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -328,3 +333,114 @@ def test_a_file_attaches_a_set_only_by_who_may_edit_it() -> None:
     with pytest.raises(DeclarationError, match="variable set"):
         declare(text, acting=maintainer)
     assert not AttachedSet.objects.exists()
+
+
+# --- pages, API, command line ------------------------------------------------------------------------
+
+
+def of(user: Any) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def asking() -> tuple[Project, ServerGroup]:
+    """A project that asks for a role and for a secret, and the group that it goes to."""
+    group = make_group(make_server(name="web-1"), name="web")
+    project = make_project(name="shop", environment="staging")
+    ServerGroup.objects.update(environment="staging")
+    Variable.objects.create(project=project, name="ROLE", is_prompt=True, choices="blue\ngreen")
+    Variable.objects.create(project=project, name="TOKEN", is_prompt=True, is_secret=True, value="hunter2-default")
+    return project, group
+
+
+def test_the_form_asks_and_says_of_each_answer_what_is_wrong(asking: tuple[Project, ServerGroup]) -> None:
+    project, group = asking
+    client, address = of(make_user()), reverse("launch", args=[project.pk])
+    page = client.get(address).content.decode()
+    assert 'name="answer-ROLE"' in page
+    assert "hunter2-default" not in page
+    sent = {"deployment_type": "restart_only", "server_groups": [group.pk], "answer-TOKEN": "hunter2-typed"}
+    refused = client.post(address, sent).content.decode()
+    assert "It has no default: give an answer." in refused
+    assert "hunter2-typed" not in refused
+    assert "Select a valid choice" in client.post(address, sent | {"answer-ROLE": "red"}).content.decode()
+    assert client.post(address, sent | {"answer-ROLE": "green"}).status_code == 302
+    it = Deployment.objects.get()
+    assert Plan.from_json(it.plan).variables_for("deploy") == {"ROLE": "green", "TOKEN": "hunter2-typed"}
+    it.request_cancel()
+    again = client.get(reverse("deployment_again", args=[it.pk]))["Location"]
+    assert "answer-ROLE=green" in again
+    assert "hunter2" not in again
+    assert '<option value="green" selected>' in client.get(again).content.decode()
+    entry = Entry.objects.get(act="launched")
+    assert entry.after["answers"]["ROLE"] == "green"
+    assert entry.after["answers"]["TOKEN"].startswith("secret ")
+
+
+def test_the_api_tells_the_questions_takes_answers_and_refuses_others_by_name(
+    asking: tuple[Project, ServerGroup],
+) -> None:
+    project, group = asking
+    token = ApiToken(name="t", user=make_user())
+    client = Client(headers={"Authorization": f"Bearer {token.renew()}"})
+    token.save()
+    told = client.get(f"/api/v1/projects/{project.pk}").json()["questions"]
+    assert told == client.get("/api/v1/projects").json()["items"][0]["questions"]
+    assert [(each["name"], each["choices"], each["default"]) for each in told] == [
+        ("ROLE", ["blue", "green"], None),
+        ("TOKEN", [], ""),
+    ]
+    body = {"project_id": project.pk, "server_group_ids": [group.pk], "deployment_type": "restart_only"}
+
+    def post(**answers: str) -> Any:
+        return client.post("/api/v1/deployments", body | {"answers": answers}, content_type="application/json")
+
+    for answers, named in [({}, "ROLE"), ({"ROLE": "blue", "ROLL": "x"}, "ROLL"), ({"ROLE": "red"}, "blue, green")]:
+        refused = post(**answers)
+        assert (refused.status_code, refused.json()["field"]) == (422, "answers")
+        assert named in refused.json()["detail"]
+    assert post(ROLE="blue").status_code == 201
+    Variable.objects.create(project=project, name="PORT", value="2", server=group.servers.get())
+    found = client.get(f"/api/v1/projects/{project.pk}/variables?server=web-1").json()
+    assert [(each["name"], each["value"], each["origin"], each["origin_name"]) for each in found] == [
+        ("PORT", "2", "server", "web-1"),
+        ("ROLE", "", "project", ""),
+        ("TOKEN", None, "project", ""),
+    ]
+    assert client.get(f"/api/v1/projects/{project.pk}/variables?server=nope").status_code == 404
+
+
+def test_the_command_line_sets_answers(asking: tuple[Project, ServerGroup]) -> None:
+    _project, group = asking
+    call_command("deploy", "shop", "--group", group.name, "--type", "restart_only", "--set", "ROLE=green")
+    assert Plan.from_json(Deployment.objects.get().plan).variables_for("deploy")["ROLE"] == "green"
+    with pytest.raises(CommandError, match="ROLL"):
+        call_command("deploy", "shop", "--group", group.name, "--type", "restart_only", "--set", "ROLL=1")
+
+
+def test_pages_say_what_counts_where_and_what_a_restart_would_change(sshd: OpenSSHServer, tmp_path: Path) -> None:
+    server = make_server(sshd, name="web-1")
+    group, project = make_group(server, name="web"), make_project(deploy_script_path=show(tmp_path))
+    project.server_groups.set([group])
+    Variable.objects.create(project=project, name="PORT", value="1")
+    client, page = of(make_user()), reverse("project", args=[project.pk])
+    assert "changed since" not in client.get(page).content.decode()
+    restarted(project, group)
+    assert "changed since" not in client.get(page).content.decode()
+    Variable.objects.create(project=project, name="PORT", value="2", server_group=group)
+    Variable.objects.create(project=project, name="TOKEN", value="hunter2", server=server, is_secret=True)
+    for address in (page, reverse("launch", args=[project.pk])):
+        html = " ".join(client.get(address).content.decode().split())
+        assert "PORT, TOKEN: changed since 1 server was last deployed to." in html
+        assert "Restart only is enough" in html
+        assert "Only group web" in html
+        assert "hunter2" not in html
+    effective = reverse("project_effective", args=[project.pk]) + f"?server={server.pk}"
+    html = " ".join(client.get(effective).content.decode().split())
+    assert "group web" in html
+    assert "server web-1" in html
+    assert "hunter2" not in html
+    restarted(project, group)
+    assert "changed since" not in client.get(page).content.decode()
