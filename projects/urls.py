@@ -11,6 +11,7 @@ urlpatterns = [
     path("sets/<int:pk>/edit/", variable_views.set_edit, name="set_edit"),
     path("sets/<int:pk>/variables/", variable_views.set_variables, name="set_variables"),
     path("sets/<int:pk>/delete/", variable_views.set_delete, name="set_delete"),
+    path("<int:pk>/variables/paste/", variable_views.project_paste, name="project_paste"),
     path("<int:pk>/sets/", variable_views.project_sets, name="project_sets"),
     path("names/", views.project_names, name="project_names"),
     path("<int:pk>/edit/", views.project_edit, name="project_edit"),

@@ -10,14 +10,25 @@ from django.forms import inlineformset_factory
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pages.forms import LISTED, NamedField, NameInput, SecretsForm, StyledForm, WriteOnlyTextarea, dress
+from pages.forms import (
+    LISTED,
+    MultilineField,
+    NamedField,
+    NameInput,
+    SecretsForm,
+    StyledForm,
+    WriteOnlyTextarea,
+    dress,
+)
 from people.access import choices
 from people.recorded_forms import RecordedForm, RecordedRows
 from people.rights import Person, may
 from people.roles import EVERYWHERE, Action, Place
+from projects import dotenv
 from projects.forms import RowsFormSet, on_page
 from projects.given import counting_groups, problems_of, projects_that_cannot_have
 from projects.models import AttachedSet, Project, SetVariable, Variable, VariableSet
+from projects.pasting import Wanted
 from servers.models import Environment, Server, ServerGroup
 
 _SIZE = {"rows": 1, "cols": 40}
@@ -147,23 +158,29 @@ class VariableRows(RowsFormSet[Variable, Project], CheckedVariables):
             form.fields[name].offer(*self._offer(name))
 
     def _offer(self, name: str) -> tuple[Any, list[tuple[int, str]]]:
-        """The places that count, of those in sight, and those that are chosen already."""
         if name not in self._offered:
-            present = [pk for pk in Variable.objects.filter(project=self.instance).values_list(name, flat=True) if pk]
-            groups = ServerGroup.objects.filter(environment=self.instance.environment)
-            near: Any
-            if name == "server_group":
-                seen = ServerGroup.objects.reached_by(self._user)
-                near = seen.filter(pk__in=counting_groups(self.instance).order_by().values("pk"))
-            else:
-                near = Server.objects.reached_by(self._user).filter(groups__in=groups)
-            model: Any = ServerGroup if name == "server_group" else Server
-            rows = model.objects.filter(models.Q(pk__in=near.order_by().values("pk")) | models.Q(pk__in=present))
-            few = [*rows.order_by("name").values_list("pk", "name")[: LISTED + 1]]
-            if len(few) > LISTED:
-                few += rows.filter(pk__in=present).values_list("pk", "name")
-            self._offered[name] = (rows, few)
+            self._offered[name] = places_to_offer(self._user, self.instance, name)
         return self._offered[name]
+
+
+def places_to_offer(user: Person, project: Project, name: str) -> tuple[Any, list[tuple[int, str]]]:
+    """The groups that count (``server_group``) or the servers of the environment (``server``) to choose from.
+
+    They are those in sight, and those that variables of the project have already; the rows, and some by their names:
+    more than are listed where they are many, and then each that is chosen.
+    """
+    model: Any = ServerGroup if name == "server_group" else Server
+    near: Any = model.objects.reached_by(user)
+    if name == "server_group":
+        near = near.filter(pk__in=counting_groups(project).order_by().values("pk"))
+    else:
+        near = near.filter(groups__environment=project.environment)
+    present = Variable.objects.filter(project=project).exclude(**{name: None}).order_by().values(name)
+    rows = model.objects.filter(models.Q(pk__in=near.order_by().values("pk")) | models.Q(pk__in=present))
+    named = [*rows.order_by("name").values_list("pk", "name")[: LISTED + 1]]
+    if len(named) > LISTED:
+        named += rows.filter(pk__in=present).values_list("pk", "name")
+    return rows, named
 
 
 Variables = inlineformset_factory(
@@ -186,6 +203,56 @@ SetVariables = inlineformset_factory(
     extra=1,
     can_delete_extra=False,
 )
+
+
+class PasteForm(StyledForm, forms.Form):
+    """A pasted file of variables, and for what its values are. What was typed is never shown again."""
+
+    text = MultilineField(
+        label=gettext_lazy("Variables"),
+        strip=False,
+        max_length=dotenv.LONGEST,
+        widget=WriteOnlyTextarea(attrs={"rows": 12, "spellcheck": "false", "class": "form-control mono"}),
+        help_text=gettext_lazy("One a line, like NAME=value. Nothing is put in for $NAME."),
+    )
+    scope = forms.ChoiceField(
+        label=gettext_lazy("Scope"), choices=Variable.Scope.choices, initial=Variable.Scope.BOTH.value
+    )
+    secrets = forms.ChoiceField(
+        label=gettext_lazy("Secrets"),
+        choices=[
+            ("guess", gettext_lazy("those that look like one by their names")),
+            ("all", gettext_lazy("all of them")),
+            ("none", gettext_lazy("none of them")),
+        ],
+        help_text=gettext_lazy("What is a secret stays one."),
+    )
+    server_group = PlaceOfGroup(
+        queryset=ServerGroup.objects.none(),
+        required=False,
+        label=gettext_lazy("Server group"),
+        empty_label=gettext_lazy("any group"),
+    )
+    server = PlaceOfServer(
+        queryset=Server.objects.none(),
+        required=False,
+        label=gettext_lazy("Server"),
+        empty_label=gettext_lazy("any server"),
+    )
+
+    def __init__(self, *args: Any, user: Person, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("server_group", "server"):
+            field: Any = self.fields[name]
+            field.offer(*places_to_offer(user, project, name))
+
+    @property
+    def wanted(self) -> Wanted:
+        """What a valid form asks for."""
+        values = dict(self.cleaned_data)
+        for name in ("server_group", "server"):
+            values[name] = values[name].pk if values[name] else None
+        return Wanted(**values)
 
 
 class VariableSetForm(StyledForm, RecordedForm[VariableSet]):

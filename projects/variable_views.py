@@ -16,8 +16,10 @@ from people.access import Request, find, members_only, needs_somewhere
 from people.record import delete
 from people.rights import may, reach
 from people.roles import Action
+from projects import pasting
 from projects.models import Project, VariableSet
-from projects.variable_forms import AttachedSets, SetVariables, Variables, VariableSetForm
+from projects.pasting import Wanted
+from projects.variable_forms import AttachedSets, PasteForm, SetVariables, Variables, VariableSetForm
 
 #: Sets on a page of the list, and projects that the page of one names.
 SETS_PAGE, PROJECTS_NAMED = 50, 50
@@ -35,6 +37,28 @@ def project_variables(request: Request, pk: int) -> HttpResponse:
     if rows.keep():
         return _saved(request, it)
     return render(request, "projects/variables.html", {"project": it, "rows": rows})
+
+
+@form_page
+@members_only
+def project_paste(request: Request, pk: int) -> HttpResponse:
+    """A file of variables, pasted: what it would change is shown first, and exactly that is saved then."""
+    it = _editable(request, pk)
+    context: dict[str, Any] = {"project": it}
+    if "sealed" in request.POST:
+        wanted = Wanted.unsealed(request.POST["sealed"], it)
+        if wanted is not None:
+            now = pasting.save(it, wanted, request.POST.get("shown", ""))
+            if now is None:
+                return _saved(request, it)
+            context |= {"preview": now, "sealed": request.POST["sealed"], "is_stale": not now.mistakes}
+        form = PasteForm(user=request.user, project=it)
+    else:
+        form = PasteForm(request.POST or None, user=request.user, project=it)
+        if form.is_valid():
+            found = pasting.preview(it, form.wanted)
+            context |= {"preview": found, "sealed": form.wanted.sealed(it)}
+    return render(request, "projects/paste.html", context | {"form": form})
 
 
 @form_page
