@@ -19,8 +19,8 @@ from people.recorded_forms import RecordedRows
 from people.rights import may
 from people.roles import Action
 from projects.forms import SECTIONS, BoundProjectForm
-from projects.models import HealthCheck, Project, Variable
-from projects.variable_forms import VariableForm
+from projects.models import HealthCheck, Project, SetVariable, Variable, VariableSet
+from projects.variable_forms import CheckedVariables, SetForm, VariableForm
 
 _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
 
@@ -38,7 +38,8 @@ class VariableInline(Guarded[Variable], admin.TabularInline[Variable, Project]):
 
     model = Variable
     form = VariableForm
-    formset = RecordedRows[Variable, Project]
+    formset = CheckedVariables
+    autocomplete_fields = ("server_group", "server")
     extra = 0
     readonly_fields = ("shown_value",)
     formfield_overrides: ClassVar = {
@@ -51,11 +52,41 @@ class VariableInline(Guarded[Variable], admin.TabularInline[Variable, Project]):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         value = "value" if obj is None or self.has_change_permission(request, obj) else "shown_value"
-        return ("name", value, "is_secret", "scope")
+        return ("name", value, "is_secret", "scope", "server_group", "server", "is_prompt", "choices")
 
     @admin.display(description=_("value"))
     def shown_value(self, variable: Variable) -> str:
         return str(variable.shown_value())
+
+
+class SetVariableInline(Guarded[SetVariable], admin.TabularInline[SetVariable, VariableSet]):
+    """The variables of a set; the values of secrets in the same way."""
+
+    model = SetVariable
+    form = VariableForm  # type: ignore[assignment]  # it is of the variables of both
+    formset = RecordedRows[SetVariable, VariableSet]
+    extra = 0
+    readonly_fields = ("shown_value",)
+    formfield_overrides = VariableInline.formfield_overrides
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        value = "value" if obj is None or self.has_change_permission(request, obj) else "shown_value"
+        return ("name", value, "is_secret", "scope")
+
+    @admin.display(description=_("value"))
+    def shown_value(self, variable: SetVariable) -> str:
+        return str(variable.shown_value())
+
+
+@admin.register(VariableSet)
+class VariableSetAdmin(GuardedAdmin[VariableSet], RecordedAdmin[VariableSet]):
+    """Variables that several projects use; a project's own page attaches them."""
+
+    form = SetForm
+    list_display = ("name", "environment", "description")
+    list_filter = ("environment",)
+    search_fields = ("name", "description")
+    inlines = (SetVariableInline,)
 
 
 class ArchivedFilter(admin.SimpleListFilter):

@@ -21,7 +21,7 @@ from pages.forms import (
     dress,
 )
 from people.access import choices
-from people.recorded_forms import RecordedForm, RecordedRows
+from people.recorded_forms import ComparedForm, RecordedForm, RecordedRows
 from people.rights import Person, may
 from people.roles import EVERYWHERE, Action, Place
 from projects import dotenv
@@ -255,8 +255,18 @@ class PasteForm(StyledForm, forms.Form):
         return Wanted(**values)
 
 
-class VariableSetForm(StyledForm, RecordedForm[VariableSet]):
-    """A set, as ``user`` may have it. It stays of the environment of the projects that it is attached to."""
+class SetForm(ComparedForm[VariableSet]):
+    """A set. It stays of the environment of the projects that it is attached to."""
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]  # a hook of Django's that its types lack
+        if not self.errors and (strange := projects_that_cannot_have(self.instance)):
+            told = _("Projects of another environment have it: %s. Detach it there first.")
+            self.add_error("environment", told % ", ".join(map(str, strange)))
+
+
+class VariableSetForm(StyledForm, SetForm, RecordedForm[VariableSet]):
+    """The same on a page, as ``user`` may have it."""
 
     class Meta:
         model = VariableSet
@@ -272,14 +282,9 @@ class VariableSetForm(StyledForm, RecordedForm[VariableSet]):
         places.choices = everywhere + own
 
     def _post_clean(self) -> None:
-        super()._post_clean()  # type: ignore[misc]  # a hook of Django's that its types lack
-        if self.errors:
-            return
-        if not may(self.user, Action.EDIT, self.instance):
+        super()._post_clean()
+        if not self.errors and not may(self.user, Action.EDIT, self.instance):
             self.add_error("environment", _("You have no right to edit sets there."))
-        elif strange := projects_that_cannot_have(self.instance):
-            told = _("Projects of another environment have it: %s. Detach it there first.")
-            self.add_error("environment", told % ", ".join(map(str, strange)))
 
 
 class AttachedForm(StyledForm, forms.ModelForm[AttachedSet]):

@@ -82,7 +82,7 @@ def set_list(request: Request) -> HttpResponse:
         project_count=Count("attached", Q(attached__project__archived_at=None), distinct=True),
     )
     context = {
-        "page": Paginator(rows, SETS_PAGE).get_page(request.GET.get("page")),
+        "page": Paginator(rows.order_by("name"), SETS_PAGE).get_page(request.GET.get("page")),
         "addable": reach(request.user, Action.EDIT).holds_an_environment,
     }
     return render(request, "projects/sets.html", context)

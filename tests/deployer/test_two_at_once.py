@@ -43,6 +43,9 @@ class Edit:
 EDITS = {
     "project_edit": Edit(("deploy_path", "/srv/theirs"), ("description", "what I typed")),
     "project_variables": Edit(("variables-0-value", "theirs"), ("variables-0-name", "MINE")),
+    "project_sets": Edit(("attached_sets-0-position", "0"), ("attached_sets-0-position", "1")),
+    "set_edit": Edit(("description", "theirs"), ("name", "what I typed")),
+    "set_variables": Edit(("variables-0-value", "theirs"), ("variables-0-name", "MINE")),
     "project_health": Edit(("health_checks-0-target", "theirs"), ("health_checks-0-retries", "77")),
     "server_edit": Edit(("host", "192.0.2.77"), ("name", "what-I-typed")),
     "group_edit": Edit(("description", "theirs"), ("name", "what I typed")),
@@ -57,6 +60,7 @@ ADMIN_EDITS = {
     "server": Edit(("host", "192.0.2.77"), ("name", "what-I-typed")),
     "group": Edit(("description", "theirs"), ("name", "what I typed")),
     "project": Edit(("deploy_path", "/srv/theirs"), ("description", "what I typed")),
+    "set": Edit(("description", "theirs"), ("name", "what I typed")),
     "check": Edit(("health_checks-0-target", "theirs"), ("health_checks-0-retries", "77")),
     "variable": Edit(("variables-0-value", "theirs"), ("variables-0-name", "MINE")),
     "person": Edit(("first_name", "theirs"), ("last_name", "what I typed")),
