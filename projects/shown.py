@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from people.access import find
+from people.fingerprints import fingerprint
 from people.models import User
 from people.rights import may, reach
 from people.roles import Action, Place
@@ -25,18 +26,23 @@ _DOTS = "••••••"
 
 @dataclass(frozen=True)
 class ShownValue:
-    """A value as a page shows it, a secret as dots; ``origin`` says what gives it, and is empty for the project."""
+    """A value as a page shows it, a secret as dots; ``origin`` says what gives it, and is empty for the project.
+
+    ``mark`` is the fingerprint of a secret, by which it is told from another one.
+    """
 
     name: str
     value: str
     scope: str
     origin: str = ""
+    mark: str = ""
 
     @classmethod
     def of(cls, value: Value, origin: Origin | None = None) -> "ShownValue":
         """A value, and what gives it where that is known."""
         scope = str(Variable.Scope(value.scope).label)
-        return cls(value.name, _DOTS if value.is_secret else value.value, scope, said_of(origin) if origin else "")
+        shown, mark = (_DOTS, fingerprint(value.value, "variable")) if value.is_secret else (value.value, "")
+        return cls(value.name, shown, scope, said_of(origin) if origin else "", mark)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
+from deployer.board.history import changes_of_variables
 from deployer.declaring.export import as_yaml
 from deployer.declaring.reading import DeclarationError, DeclarationFile
 from deployer.declaring.writing import apply
@@ -444,3 +445,41 @@ def test_pages_say_what_counts_where_and_what_a_restart_would_change(sshd: OpenS
     assert "hunter2" not in html
     restarted(project, group)
     assert "changed since" not in client.get(page).content.decode()
+
+
+# --- history ---------------------------------------------------------------------------------------
+
+
+def test_which_value_went_with_which_deployment_is_told_and_secrets_by_fingerprints(
+    sshd: OpenSSHServer, tmp_path: Path
+) -> None:
+    server = make_server(sshd, name="web-1")
+    group, project = make_group(server, name="web"), make_project(deploy_script_path=show(tmp_path))
+    port = Variable.objects.create(project=project, name="PORT", value="1", server_group=group)
+    token = Variable.objects.create(project=project, name="TOKEN", value="hunter2-one", is_secret=True)
+    Variable.objects.create(project=project, name="ROLE", value="blue", is_prompt=True)
+    first = restarted(project, group)
+    port.value, token.value = "2", "hunter2-two"
+    port.save()
+    token.save()
+    second = restarted(project, group, answers={"ROLE": "green"})
+    third = restarted(project, group, answers={"ROLE": "green"})
+    (change,) = changes_of_variables([third, second, first])
+    assert (change.deployment, change.before) == (second, first)
+    told = {each.name: (each.older, each.newer) for each in change.settings}
+    assert told["Variable PORT (Both, group web)"] == ("1", "2")
+    assert told["Variable ROLE (Both, answer)"] == ("", "green")
+    old, new = told["Variable TOKEN (Both)"]
+    assert {old[:7], new[:7]} == {"secret "}
+    assert old != new
+    client = of(make_user())
+    pages = [
+        reverse("deployment_compare") + f"?with={first.pk}&with={second.pk}",
+        reverse("project_history", args=[project.pk]),
+        reverse("deployment_variables", args=[second.pk]),
+    ]
+    for address in pages:
+        html = client.get(address).content.decode()
+        assert new in html
+        assert "hunter2" not in html
+    assert "Answered at launch" in html
