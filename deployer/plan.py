@@ -1,7 +1,7 @@
 """A deployment's plan: the project's configuration, frozen at launch and read back by the worker."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -138,6 +138,8 @@ class Plan:
     commit: str = ""
     layers: tuple[Layer, ...] = ()
     answers: tuple[Value, ...] = ()
+    # The deployment whose values these are, where they are not the project's own of that day.
+    values_of: int | None = None
 
     @classmethod
     def of(
@@ -147,7 +149,7 @@ class Plan:
 
         ``given`` is what the project's variables are, where that was read before.
         """
-        own = {"groups", "health_checks", "variables", "layers", "answers", "commit"}
+        own = {"groups", "health_checks", "variables", "layers", "answers", "values_of", "commit"}
         members = members_of(groups)
         given = given or given_to(project)
         values = given.values({pk for ids in members.values() for pk in ids} if groups else given.placed, answers)
@@ -181,6 +183,10 @@ class Plan:
     def values(self) -> Values:
         """The values of its variables, by what gives them."""
         return Values(self.variables, self.layers, self.answers)
+
+    def with_values_of(self, number: int, other: "Plan") -> "Plan":
+        """It with the variables and answers of ``other``, the plan of the deployment of this number."""
+        return replace(self, variables=other.variables, layers=other.layers, answers=other.answers, values_of=number)
 
     def variables_for(self, scope: str, server: int | None = None) -> dict[str, str]:
         """The variables of ``scope`` (build or deploy), and for scripts those of the server with this id."""

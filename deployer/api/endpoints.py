@@ -8,7 +8,7 @@ name that is not known, or the launch is refused; 429: too many wrong tokens cam
 """
 
 from collections.abc import Callable, Iterable
-from functools import wraps
+from functools import partial, wraps
 from typing import IO, Annotated, Any, TypeVar, cast
 
 from django.contrib.auth.views import redirect_to_login
@@ -491,9 +491,15 @@ def retry_deployment(request: Any, deployment_id: Id, queue: bool = False) -> St
 
 
 @api.post("/deployments/{deployment_id}/rollback", response={201: DeploymentShape, **_ACTS}, tags=["deployments"])
-def roll_back_deployment(request: Any, deployment_id: Id, queue: bool = False) -> Status[Any]:
-    """Launch the release that was live before this deployment. It is answered at once with the new deployment."""
-    return _launched_from(request, deployment_id, launch_rollback, queue=queue)
+def roll_back_deployment(
+    request: Any, deployment_id: Id, queue: bool = False, former_values: bool = False
+) -> Status[Any]:
+    """Launch the release that was live before this deployment. It is answered at once with the new deployment.
+
+    With `former_values` its scripts get the variables that went with that release, not those of today.
+    """
+    action = partial(launch_rollback, former_values=former_values)
+    return _launched_from(request, deployment_id, action, queue=queue)
 
 
 @api.get("/projects", response={200: list[ProjectShape], **_TELLS}, tags=["projects and groups"])

@@ -22,7 +22,7 @@ from servers.models import Server
 #: Variables that differ and are told of.
 MOST_VARIABLES = 300
 #: What of a plan has sentences of its own.
-_TOLD_APART = {"groups", "health_checks", "variables", "layers", "answers", "git_credential_id"}
+_TOLD_APART = {"groups", "health_checks", "variables", "layers", "answers", "values_of", "git_credential_id"}
 
 
 @dataclass(frozen=True)

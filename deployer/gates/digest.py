@@ -13,7 +13,7 @@ from deployer.plan import Plan
 from projects.effective import Value
 
 #: What of a plan is known by the code, by the servers, or by fingerprints.
-_KNOWN_OTHERWISE = ("commit", "groups", "variables", "layers", "answers")
+_KNOWN_OTHERWISE = ("commit", "groups", "variables", "layers", "answers", "values_of")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ class LaunchRequest:
     ``elsewhere``: whoever asks means it, where a group is none of the project's own.
     ``batches`` and ``max_failures`` replace the project's for this launch. It acts with the rights of ``created_by``;
     without one it was asked for on this machine, by whoever has the data folder, and is not asked about rights.
-    ``answers`` are those to the project's questions, by name.
+    ``answers`` are those to the project's questions, by name; with ``values_of`` the variables and the answers are
+    those that went with that deployment.
     ``launched_for`` is the webhook, the schedule or the login on the machine. ``queue``: it waits at a closed gate, and
     behind another deployment, instead of being refused. ``override`` is why the gates are set aside, by an admin.
     """
@@ -48,6 +49,7 @@ class LaunchRequest:
     queue: bool = False
     override: str = ""
     answers: Mapping[str, str] = field(default_factory=dict)
+    values_of: Deployment | None = None
 
     @property
     def is_restart_only(self) -> bool:
@@ -105,8 +107,12 @@ class LaunchRequest:
 
         Raises `DecryptionError` as above, and `AnswerRefusedError`.
         """
-        answers = answered(self.questions, self.answers, builds=self.builds)
-        plan = Plan.of(self.project, self.groups, self.given, answers)
+        if self.values_of is not None:
+            former = Plan.from_json(cast(dict[str, Any], self.values_of.plan))
+            plan = Plan.of(self.project, self.groups, Given()).with_values_of(self.values_of.pk, former)
+        else:
+            answers = answered(self.questions, self.answers, builds=self.builds)
+            plan = Plan.of(self.project, self.groups, self.given, answers)
         return replace(
             plan,
             batches=self.batches or plan.batches,

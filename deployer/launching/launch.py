@@ -148,6 +148,7 @@ def _record(deployment: Deployment, request: LaunchRequest, accepted: Accepted) 
         "rebuild": request.rebuild,
         "batches": request.batches,
         "max_failures": request.max_failures,
+        "values_of": accepted.plan.values_of,
         "answers": {each.name: _told(each) for each in accepted.plan.answers},
     }
     after = {name: value for name, value in asked.items() if value not in ("", None, False, [], {})}

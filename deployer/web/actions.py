@@ -15,14 +15,21 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
+from deployer.board.comparison import differing_variables
 from deployer.gates.asking import ask
-from deployer.launching.again import chosen_servers, request_to_retry, request_to_roll_back
+from deployer.launching.again import (
+    chosen_servers,
+    former_deployment,
+    request_to_retry,
+    request_to_roll_back,
+    with_former_values,
+)
 from deployer.launching.answers import cancel_sentence, continue_sentence
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import case_of
 from deployer.launching.launch import launch
 from deployer.launching.moves import cancel, go_on
-from deployer.launching.rules import LaunchRefusedError, check_launch
+from deployer.launching.rules import Accepted, LaunchRefusedError, check_launch
 from deployer.models import Deployment, Target
 from deployer.plan import Plan
 from deployer.releases.versions import running_in
@@ -128,6 +135,7 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
             if not chosen.is_valid():
                 raise LaunchRefusedError(" ".join(str(why) for errors in chosen.errors.values() for why in errors))
             values = chosen.cleaned_data
+            asked = with_former_values(asked) if values["former_values"] and asked.rollback_from else asked
             return redirect(launch(replace(asked, queue=values["queue"], override=values["override"])))
         accepted = check_launch(asked)
         answer = ask(case_of(asked, accepted))
@@ -148,9 +156,19 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
         "count": len(accepted.active),
         "parts": asked.parts,
         "gates": answer,
+        **_former_values(asked, accepted),
         "may_override": may(request.user, Action.ADMINISTER, asked.project),
     }
     return render(request, "deployer/confirm.html", context)
+
+
+def _former_values(asked: LaunchRequest, accepted: Accepted) -> dict[str, Any]:
+    """What of today's variables differs from those that went with the release that a rollback goes back to."""
+    former = former_deployment(asked) if asked.rollback_from else None
+    if former is None:
+        return {}
+    differing = differing_variables(Plan.from_json(cast(dict[str, Any], former.plan)), accepted.plan)
+    return {"former": former, "differing": differing}
 
 
 def _same_for_launch(row: tuple[Server, int | None, Target | None, str]) -> Hashable:

@@ -44,6 +44,7 @@ class LaunchForm(PickingForm, forms.Form):
     max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
     confirm = forms.CharField(required=False, strip=True)
     queue = forms.BooleanField(required=False)
+    former_values = forms.BooleanField(required=False)
     override = forms.CharField(required=False, strip=True, max_length=LONGEST_REASON, validators=[validate_one_line])
 
     def __init__(self, *args: Any, user: Person, questions: Sequence[Question] = (), **kwargs: Any) -> None:

@@ -155,6 +155,32 @@ def test_a_question_is_answered_at_launch_and_kept_by_retry_and_rollback(
     assert seen(back) == {"one": {"ROLE": "blue", "DEBUG": "yes"}}
 
 
+def test_a_rollback_takes_the_values_of_today_and_offers_those_that_went_with_its_release(
+    sshd: OpenSSHServer, git_repo: Any
+) -> None:
+    git_repo.commit({"restart.sh": SHOW})
+    group = make_group(make_server(sshd, name="one"))
+    project = make_project(git_url=git_repo.url, deploy_path="~/shop-of-values", deploy_script_path="restart.sh")
+    role = Variable.objects.create(project=project, name="ROLE", value="old")
+    deployed = []
+    for value in ("old", "new"):
+        role.value = value
+        role.save()
+        git_repo.commit({"VERSION": value})
+        deployed.append(make_deployment(project, group))
+        assert carry_out(deployed[-1].pk)
+    first, second = deployed
+    second.refresh_from_db()
+    page = of(make_user()).get(reverse("deployment_rollback", args=[second.pk])).content.decode()
+    assert f"as they were with #{first.pk}" in page
+    assert "old → new" in " ".join(page.split())
+    for former, value in ((False, "new"), (True, "old")):
+        back = launch_rollback(second, created_by=None, trigger="cli", former_values=former)
+        assert carry_out(back.pk)
+        assert seen(back) == {"one": {"ROLE": value}}
+        back.delete()
+
+
 @pytest.mark.parametrize(
     ("answers", "named"),
     [
