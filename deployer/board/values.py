@@ -25,7 +25,7 @@ class Behind:
 
 
 @dataclass(frozen=True)
-class News:
+class NewValues:
     """``behind`` is what a restart gives; ``build`` are the names that a new build takes: changed since ``built``."""
 
     behind: tuple[Behind, ...] = ()
@@ -36,7 +36,7 @@ class News:
         return bool(self.behind or self.build)
 
 
-def news_of(project: Project) -> News:
+def news_of(project: Project) -> NewValues:
     """What has changed since the servers of a project were last deployed to.
 
     What is asked for at each launch is left out, and so is what cannot be read.
@@ -44,7 +44,7 @@ def news_of(project: Project) -> News:
     try:
         given = given_to(project)
     except DecryptionError:
-        return News()
+        return NewValues()
     asked = {question.name for question in questions_of(project)}
     rows = Standing.objects.filter(project=project, last__isnull=False, server__is_active=True)
     left: dict[int, dict[int, str]] = {}
@@ -60,7 +60,7 @@ def news_of(project: Project) -> News:
             found.setdefault(names, {})[server] = left[it.pk][server]
     behind = (Behind(names, tuple(servers.values()), tuple(servers)) for names, servers in sorted(found.items()))
     build, built = _of_build(project, given, asked)
-    return News(tuple(behind), build, built)
+    return NewValues(tuple(behind), build, built)
 
 
 def _differing(

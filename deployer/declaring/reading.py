@@ -1,4 +1,4 @@
-"""The declarations of YAML files read into values: credentials, servers, groups and projects.
+"""The declarations of YAML files read into values: credentials, servers, groups, variable sets and projects.
 
 What a value may be is the models' to say; this module knows how the files spell it and where in them a mistake is.
 """
