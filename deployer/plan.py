@@ -188,9 +188,16 @@ class Plan:
         """It with the variables and answers of ``other``, the plan of the deployment of this number."""
         return replace(self, variables=other.variables, layers=other.layers, answers=other.answers, values_of=number)
 
-    def variables_for(self, scope: str, server: int | None = None) -> dict[str, str]:
-        """The variables of ``scope`` (build or deploy), and for scripts those of the server with this id."""
-        return {name: each.value.value for name, each in self.values.on(server, scope).items()}
+    def variables_for(
+        self, scope: str, server: int | None = None, outside: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """The variables of ``scope`` (build or deploy), and for scripts those of the server with this id.
+
+        ``outside`` has the values that are not in the plan, by their sources; without them they are empty.
+        """
+        had = outside or {}
+        found = ((name, each.value) for name, each in self.values.on(server, scope).items())
+        return {name: had.get(each.source, "") if each.source else each.value for name, each in found}
 
     @property
     def shared(self) -> list[str]:

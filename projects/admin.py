@@ -52,7 +52,7 @@ class VariableInline(Guarded[Variable], admin.TabularInline[Variable, Project]):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         value = "value" if obj is None or self.has_change_permission(request, obj) else "shown_value"
-        return ("name", value, "is_secret", "scope", "server_group", "server", "is_prompt", "choices")
+        return ("name", value, "is_secret", "scope", "server_group", "server", "is_prompt", "choices", "value_from")
 
     @admin.display(description=_("value"))
     def shown_value(self, variable: Variable) -> str:
@@ -71,7 +71,7 @@ class SetVariableInline(Guarded[SetVariable], admin.TabularInline[SetVariable, V
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         value = "value" if obj is None or self.has_change_permission(request, obj) else "shown_value"
-        return ("name", value, "is_secret", "scope")
+        return ("name", value, "is_secret", "scope", "value_from")
 
     @admin.display(description=_("value"))
     def shown_value(self, variable: SetVariable) -> str:

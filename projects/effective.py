@@ -19,13 +19,22 @@ ANSWER, SERVER, GROUP, SET, PROJECT = "answer", "server", "group", "set", "proje
 
 @dataclass(frozen=True)
 class Value:
-    """A value of a variable. ``of_set`` is the name of the set that it comes from, if it does."""
+    """A value of a variable. ``of_set`` is the name of the set that it comes from, if it does.
+
+    With a ``source`` it is had from outside once for each deployment, and is empty here.
+    """
 
     name: str
     value: str
     is_secret: bool
     scope: str
     of_set: str = ""
+    source: str = ""
+
+    @property
+    def content(self) -> tuple[str, str]:
+        """What makes it another one."""
+        return self.value, self.source
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,7 @@ class Given:
                     if name in answered or name in own.get(server, ()):
                         continue
                     other = seen.setdefault((server, name), group)
-                    if by_group[other][name].value != value.value:
+                    if by_group[other][name].content != value.content:
                         both = (self.names.get((GROUP, other), ""), self.names.get((GROUP, group), ""))
                         found.setdefault((name, other, group), Clash(name, server, both))
         return list(found.values())

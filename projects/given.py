@@ -56,7 +56,7 @@ def stored_variables(project: Project) -> Iterable[Variable]:
         return []
     rows = Variable.objects.filter(project=project).select_related("server_group", "server")
     return rows.only(
-        *("project", "name", "value", "is_secret", "scope", "is_prompt", "choices"),
+        *("project", "name", "value", "is_secret", "scope", "is_prompt", "choices", "value_from"),
         *("server_group__name", "server__name"),
     )
 
@@ -158,6 +158,8 @@ def clash_sentence(name: str, groups: tuple[str, str], server: str) -> str:
 def _value(row: GivenVariable, of_set: str = "", *, shown: bool) -> Value:
     if shown and is_unreadable(row):
         return Value(row.name, str(_("cannot be read: enter it again")), False, str(row.scope), of_set)
+    if row.value_from:  # what it gives is a secret, whatever it is
+        return Value(row.name, "", True, str(row.scope), of_set, row.value_from)
     return Value(row.name, row.value, row.is_secret, str(row.scope), of_set)
 
 

@@ -17,6 +17,7 @@ from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.commands.expectation import placeholder_problem
 from projects.commands.health import check_target
+from projects.outside import problem_of
 from projects.validators import (
     choice_list,
     git_endpoint,
@@ -522,6 +523,17 @@ class GivenVariable(models.Model):
         _("secret"), default=False, help_text=_("Never shown again, and masked in every log.")
     )
     scope = models.CharField(_("scope"), max_length=10, choices=Scope, default=Scope.BOTH)
+    value_from = models.CharField(
+        _("value from"),
+        max_length=400,
+        blank=True,
+        default="",
+        validators=[validate_one_line],
+        help_text=_(
+            "Instead of a value: a source of this installation, like “vault:shop/token”. It is asked once for each "
+            "deployment, before the first server is touched; what it gives is masked, and stored nowhere."
+        ),
+    )
 
     class Meta:
         abstract = True
@@ -536,9 +548,25 @@ class GivenVariable(models.Model):
 
     def shown_value(self) -> Any:
         """The value as a page may show it: a secret never is."""
+        if self.value_from:
+            return gettext("from %s") % self.value_from
         if is_unreadable(self):
             return _("cannot be read: enter it again")
         return "••••••" if self.is_secret else self.value
+
+    @property
+    def of_environment(self) -> str:
+        """The environment whose sources it can have its value from; empty where all of them count."""
+        raise NotImplementedError
+
+    def clean(self) -> None:
+        """It has a value or a source, and that is one of this installation."""
+        if not self.value_from:
+            return
+        if not is_unreadable(self) and self.value:
+            raise ValidationError({"value_from": _("Give a value or a source, not both.")})
+        if why := problem_of(self.value_from, self.of_environment):
+            raise ValidationError({"value_from": why})
 
 
 class Variable(GivenVariable):
@@ -633,8 +661,14 @@ class Variable(GivenVariable):
         """The answers that it takes, in their order; none where it takes any."""
         return choice_list(self.choices)
 
+    @property
+    def of_environment(self) -> str:
+        """That of its project."""
+        return self.project.environment
+
     def clean(self) -> None:
         """What one with a place cannot be, and what a question needs."""
+        super().clean()
         if wrong := dict(self._objections()):
             raise ValidationError(wrong)
 
@@ -649,6 +683,8 @@ class Variable(GivenVariable):
                     "is_prompt",
                     _("A launch asks once, for all servers: a value for a group or a server is no question."),
                 )
+        if self.value_from and self.is_prompt:
+            yield "value_from", _("Whoever launches answers a question: it has no source.")
         if self.choices and not self.is_prompt:
             yield "choices", _("Only a variable that is asked for at launch has answers to choose from.")
         elif self.choices and not is_unreadable(self) and self.value and self.value not in self.choice_list:
@@ -736,6 +772,11 @@ class SetVariable(GivenVariable):
     def places(self) -> list[Place]:
         """Those of its set."""
         return self.variable_set.places
+
+    @property
+    def of_environment(self) -> str:
+        """That of its set."""
+        return self.variable_set.environment
 
 
 class AttachedSet(models.Model):

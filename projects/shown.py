@@ -41,6 +41,8 @@ class ShownValue:
     def of(cls, value: Value, origin: Origin | None = None) -> "ShownValue":
         """A value, and what gives it where that is known."""
         scope = str(Variable.Scope(value.scope).label)
+        if value.source:
+            return cls(value.name, _("from %s") % value.source, scope, said_of(origin) if origin else "")
         shown, mark = (_DOTS, fingerprint(value.value, "variable")) if value.is_secret else (value.value, "")
         return cls(value.name, shown, scope, said_of(origin) if origin else "", mark)
 

@@ -94,7 +94,8 @@ ROOMS["servers"] = {
 ROOMS["projects"] = {
     "commands": set(),
     "validators": set(),
-    "models": {"commands", "validators"},
+    "outside": set(),
+    "models": {"commands", "outside", "validators"},
     "effective": set(),
     "questions": {"effective"},
     "given": {"effective", "models", "questions"},

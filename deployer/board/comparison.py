@@ -163,13 +163,13 @@ def _differing_variables(before: Plan, after: Plan) -> Iterator[Setting]:
     secret = {each.name for plan in (before, after) for each in plan.values.every() if each.is_secret}
     for label, name in dict.fromkeys([*old, *new]):
         was, now = old.get((label, name)), new.get((label, name))
-        if was == now:
+        if was is not None and now is not None and was.content == now.content:
             continue
         is_secret = name in secret
         yield Setting(label, _value(was, is_secret=is_secret), _value(now, is_secret=is_secret), is_secret)
 
 
-def _placed(plan: Plan) -> dict[tuple[str, str], str]:
+def _placed(plan: Plan) -> dict[tuple[str, str], Value]:
     """Each value by what it is called and its name: of all, of the groups and servers, and the answers."""
     places: list[tuple[str, tuple[Value, ...]]] = [("", plan.variables)]
     places += [(said_of(Origin(layer.kind, layer.name)), layer.values) for layer in plan.layers]
@@ -179,11 +179,13 @@ def _placed(plan: Plan) -> dict[tuple[str, str], str]:
         for each in values:
             scope = str(Variable.Scope(each.scope).label)
             words = {"name": each.name, "scope": f"{scope}, {place}" if place else scope}
-            found[_("Variable %(name)s (%(scope)s)") % words, each.name] = each.value
+            found[_("Variable %(name)s (%(scope)s)") % words, each.name] = each
     return found
 
 
-def _value(value: str | None, *, is_secret: bool) -> str:
+def _value(value: Value | None, *, is_secret: bool) -> str:
+    if value is not None and value.source:
+        return _("from %s") % value.source
     if not is_secret:
-        return value or ""
-    return _("not set") if value is None else fingerprint(value, "variable")
+        return value.value if value else ""
+    return _("not set") if value is None else fingerprint(value.value, "variable")

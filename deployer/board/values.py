@@ -82,7 +82,7 @@ def _differing(
 
 
 def _names(then: Mapping[str, Effective], now: Mapping[str, Effective], asked: set[str]) -> tuple[str, ...]:
-    values = [{name: each.value.value for name, each in side.items()} for side in (then, now)]
+    values = [{name: each.value.content for name, each in side.items()} for side in (then, now)]
     names = sorted((values[0].keys() | values[1].keys()) - asked)
     return tuple(name for name in names if values[0].get(name) != values[1].get(name))
 

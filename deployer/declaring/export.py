@@ -57,7 +57,7 @@ def secret_names(project: Project, variables: list[Variable]) -> dict[int, str]:
     prefix = short_name(project.name).replace("-", "_").upper()
     names: dict[int, str] = {}
     for row in variables:
-        if row.is_secret:
+        if row.is_secret and not row.value_from:
             wanted = f"{'' if prefix[0].isalpha() else 'PROJECT_'}{prefix}_{row.name}"
             others = (f"{wanted}_{number}" for number in count(2))
             names[row.pk] = next(name for name in chain([wanted], others) if name not in names.values())
@@ -79,8 +79,8 @@ def _notes(project: Project, secrets: list[str]) -> list[str]:
 def _variable(row: Variable, secrets: dict[int, str]) -> dict[str, Any]:
     declared = _declared(row, "value")
     value = {"value_env": secrets[row.pk]} if row.pk in secrets else {"value": row.value}
-    if row.is_prompt and not row.value:
-        value = {}  # it has no default
+    if (row.is_prompt or row.value_from) and not row.value:
+        value = {}  # it has no default, or another place has it
     return {"name": declared.pop("name"), **value, **declared}
 
 

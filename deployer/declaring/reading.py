@@ -217,7 +217,8 @@ class _Reader(Mistakes):
                 continue
         if model in SECTIONS.values() and "name" not in entry.values:
             self.refuse(place, _("“name” is missing or wrong: every entry has a name."))
-        needs_value = issubclass(model, GivenVariable) and not entry.values.get("is_prompt")
+        is_given = entry.values.get("is_prompt") or entry.values.get("value_from")
+        needs_value = issubclass(model, GivenVariable) and not is_given
         if needs_value and not any(_secret_named_by(key, fields) for key in item):
             self.note(place, _("expected one of value, value_env, value_file."))
         return entry

@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from deployer.engine.building import build, built_before
 from deployer.engine.cloning import clone
+from deployer.engine.outside import fetch_values
 from deployer.engine.rollout import on_every_server, roll_out
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun
@@ -21,6 +22,7 @@ def full(run: Run) -> None:
 
     A release that is there already, of the same commit and settings or chosen at launch, is not built again.
     """
+    fetch_values(run.work)
     on_every_server(run, ServerRun.connect, ServerRun.preflight)
     run.find_same()
     work = run.work
@@ -38,6 +40,7 @@ def full(run: Run) -> None:
 
 def restart_only(run: Run) -> None:
     """batch by batch: restart, verify. The release on the servers stays."""
+    fetch_values(run.work)
     roll_out(run, ServerRun.connect, ServerRun.preflight, ServerRun.find_first, ServerRun.restart, ServerRun.verify)
 
 

@@ -320,7 +320,7 @@ class ServerRun:
         """
         deployment, live = self.work.deployment, self.work.live(self.target.release_after)
         return {
-            **(plan or self.plan).variables_for("deploy", self.target.server_id),
+            **self.work.variables("deploy", self.target.server_id, plan),
             "DEPLOY_ID": str(deployment.pk),
             "DEPLOY_TYPE": deployment.deployment_type,
             "DEPLOY_PATH": self.location.deploy_path,

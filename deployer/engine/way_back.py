@@ -7,6 +7,7 @@ from typing import Any, cast
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
+from deployer.engine.outside import fetch_values
 from deployer.engine.server_run import AT_WORK, ServerRun, exit_sentence
 from deployer.engine.staging import Staging
 from deployer.models import Release, Sighting, Target
@@ -174,7 +175,10 @@ def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
         fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
     )
     insist(lambda: _record_switch_back(server, previous))
-    environment = server.environment(_former_plan(server))
+    former = _former_plan(server)
+    with server.work.fetching:
+        fetch_values(server.work, former)
+    environment = server.environment(former)
     code = server.run_script(target.undo_key, environment, server.work.log.output(target))
     undone.exit_code = code
     if code:

@@ -31,6 +31,9 @@ class Work:
         self._known = {*self.plan.secrets()}
         self.log = Log(deployment, Masker(self._known))
         self._learning = threading.Lock()
+        #: The values that were had from outside, by their sources.
+        self.outside: dict[str, str] = {}
+        self.fetching = threading.Lock()
         self.stop = threading.Event()
         self.force = threading.Event()
         #: By the number of each server: set once its release is there, or cannot be brought there.
@@ -45,6 +48,10 @@ class Work:
     def mask(self, text: str) -> str:
         """``text`` without the secrets that are known by now."""
         return self.log.mask(text)
+
+    def variables(self, scope: str, server: int | None = None, plan: Plan | None = None) -> dict[str, str]:
+        """As `Plan.variables_for`, of this deployment or of another ``plan``, with the values that are from outside."""
+        return (plan or self.plan).variables_for(scope, server, self.outside)
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Let nothing that is written from here on show ``secrets`` either."""

@@ -54,7 +54,12 @@ def code_of(commit: str, release: Release | None) -> str:
 
 
 def _fingerprints(values: Iterable[Value]) -> list[tuple[str, str, bool, str]]:
-    return [(each.name, each.scope, each.is_secret, _fingerprint(each.value)) for each in values]
+    return [(each.name, each.scope, each.is_secret, _fingerprint(_whole(each))) for each in values]
+
+
+def _whole(value: Value) -> str:
+    """A value; of one from outside where it is from, which no value can look like."""
+    return f"\0{value.source}" if value.source else value.value
 
 
 def _fingerprint(value: str) -> str:

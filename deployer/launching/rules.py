@@ -20,6 +20,7 @@ from people.roles import Action
 from projects.commands import expectation
 from projects.given import clash_sentence
 from projects.models import Project
+from projects.outside import problem_of
 from projects.questions import AnswerRefusedError
 from projects.validators import validate_batches
 from servers.fields import DecryptionError
@@ -77,6 +78,8 @@ def check_launch(request: LaunchRequest) -> Accepted:
         raise LaunchRefusedError(str(error), field="project") from error
     except AnswerRefusedError as error:
         raise LaunchRefusedError(error.message, field="answers") from error
+    if refusal := _sources_are_there(plan):
+        raise refusal
     return Accepted(request.servers, request.active, request.code, request.batch_of_each(), plan)
 
 
@@ -292,6 +295,14 @@ def _groups_agree(request: LaunchRequest) -> LaunchRefusedError | None:
         return None
     told = [clash_sentence(clash.name, clash.groups, servers[clash.server].name) for clash in clashes[:NAMED]]
     return LaunchRefusedError(" ".join(told), field="project")
+
+
+def _sources_are_there(plan: Plan) -> LaunchRefusedError | None:
+    """What is had from outside at the deployment is registered here, for this environment."""
+    for each in plan.values.every():
+        if each.source and (why := problem_of(each.source, plan.environment)):
+            return LaunchRefusedError(f"{each.name}: {why}", field="project")
+    return None
 
 
 def _unless_valid(validate: Callable[[str], Any], value: str, field: str) -> LaunchRefusedError | None:

@@ -1,4 +1,4 @@
-"""Variables for a group or a server, questions at launch, and sets that several projects use."""
+"""Variables for a group or a server, from outside or asked for at launch, and sets that several projects use."""
 
 import django.core.validators
 import django.db.models.deletion
@@ -36,6 +36,7 @@ class Migration(migrations.Migration):
                 ('value', servers.fields.EncryptedTextField(blank=True, validators=[servers.validators.validate_no_nul], verbose_name='value')),
                 ('is_secret', models.BooleanField(default=False, help_text='Never shown again, and masked in every log.', verbose_name='secret')),
                 ('scope', models.CharField(choices=[('build', 'Build'), ('deploy', 'Deploy'), ('both', 'Both')], default='both', max_length=10, verbose_name='scope')),
+                ('value_from', models.CharField(blank=True, default='', help_text='Instead of a value: a source of this installation, like “vault:shop/token”. It is asked once for each deployment, before the first server is touched; what it gives is masked, and stored nowhere.', max_length=400, validators=[servers.validators.validate_one_line], verbose_name='value from')),
             ],
             options={
                 'verbose_name': 'variable of a set',
@@ -83,6 +84,11 @@ class Migration(migrations.Migration):
             model_name='variable',
             name='server_group',
             field=models.ForeignKey(blank=True, help_text='Only on its servers, where it counts before the value for all.', null=True, on_delete=django.db.models.deletion.CASCADE, related_name='variables', to='servers.servergroup', verbose_name='server group'),
+        ),
+        migrations.AddField(
+            model_name='variable',
+            name='value_from',
+            field=models.CharField(blank=True, default='', help_text='Instead of a value: a source of this installation, like “vault:shop/token”. It is asked once for each deployment, before the first server is touched; what it gives is masked, and stored nowhere.', max_length=400, validators=[servers.validators.validate_one_line], verbose_name='value from'),
         ),
         migrations.AddConstraint(
             model_name='variable',

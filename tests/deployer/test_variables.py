@@ -49,6 +49,11 @@ def make_set(name: str, position: int, project: Project, **values: str) -> Varia
     return made
 
 
+def plan_of(deployment: Deployment) -> Plan:
+    assert deployment.plan is not None
+    return Plan.from_json(deployment.plan)
+
+
 def seen(deployment: Deployment) -> dict[str, dict[str, str]]:
     """What the script on each server has shown, by the server's name."""
     found: dict[str, dict[str, str]] = {}
@@ -395,7 +400,7 @@ def test_the_form_asks_and_says_of_each_answer_what_is_wrong(asking: tuple[Proje
     assert "Select a valid choice" in client.post(address, sent | {"answer-ROLE": "red"}).content.decode()
     assert client.post(address, sent | {"answer-ROLE": "green"}).status_code == 302
     it = Deployment.objects.get()
-    assert Plan.from_json(it.plan).variables_for("deploy") == {"ROLE": "green", "TOKEN": "hunter2-typed"}
+    assert plan_of(it).variables_for("deploy") == {"ROLE": "green", "TOKEN": "hunter2-typed"}
     it.request_cancel()
     again = client.get(reverse("deployment_again", args=[it.pk]))["Location"]
     assert "answer-ROLE=green" in again
@@ -442,7 +447,7 @@ def test_the_api_tells_the_questions_takes_answers_and_refuses_others_by_name(
 def test_the_command_line_sets_answers(asking: tuple[Project, ServerGroup]) -> None:
     _project, group = asking
     call_command("deploy", "shop", "--group", group.name, "--type", "restart_only", "--set", "ROLE=green")
-    assert Plan.from_json(Deployment.objects.get().plan).variables_for("deploy")["ROLE"] == "green"
+    assert plan_of(Deployment.objects.get()).variables_for("deploy")["ROLE"] == "green"
     with pytest.raises(CommandError, match="ROLL"):
         call_command("deploy", "shop", "--group", group.name, "--type", "restart_only", "--set", "ROLL=1")
 
