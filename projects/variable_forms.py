@@ -28,6 +28,7 @@ from projects import dotenv
 from projects.forms import RowsFormSet, on_page
 from projects.given import counting_groups, problems_of, projects_that_cannot_have
 from projects.models import AttachedSet, Project, SetVariable, Variable, VariableSet
+from projects.outside import known_sources
 from projects.pasting import Wanted
 from servers.models import Environment, Server, ServerGroup
 
@@ -156,6 +157,7 @@ class VariableRows(RowsFormSet[Variable, Project], CheckedVariables):
         super().add_fields(form, index)
         for name in ("server_group", "server"):
             form.fields[name].offer(*self._offer(name))
+        leave_out_sources(form, self.instance.environment)
 
     def _offer(self, name: str) -> tuple[Any, list[tuple[int, str]]]:
         if name not in self._offered:
@@ -183,6 +185,20 @@ def places_to_offer(user: Person, project: Project, name: str) -> tuple[Any, lis
     return rows, named
 
 
+class SetRows(RowsFormSet[SetVariable, VariableSet]):
+    """The variables of a set on a page."""
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        leave_out_sources(form, self.instance.environment)
+
+
+def leave_out_sources(form: Any, environment: str) -> None:
+    """Ask for no source where this installation has none, unless the variable has one all the same."""
+    if not (form.instance.value_from or known_sources(environment)):
+        del form.fields["value_from"]
+
+
 Variables = inlineformset_factory(
     Project,
     Variable,
@@ -197,7 +213,7 @@ SetVariables = inlineformset_factory(
     VariableSet,
     SetVariable,
     form=VariableForm,
-    formset=RowsFormSet,
+    formset=SetRows,
     fields=("name", "value", "is_secret", "scope", "value_from"),
     formfield_callback=on_page,
     extra=1,

@@ -103,7 +103,7 @@ ROOMS["projects"] = {
     "forms": {"given", "models"},
     "dotenv": {"validators"},
     "pasting": {"dotenv", "given", "models"},
-    "variable_forms": {"dotenv", "forms", "given", "models", "pasting"},
+    "variable_forms": {"dotenv", "forms", "given", "models", "outside", "pasting"},
     "shown": {"effective", "given", "models"},
     "views": {"models", "forms", "guess"},
     "variable_views": {"models", "pasting", "variable_forms"},

@@ -6,6 +6,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from deployer.host.value_commands import ValueCommand
 from people.entries import Entry
 from projects.models import AttachedSet, Project, SetVariable, Variable, VariableSet
 from tests.factories import make_group, make_member, make_project, make_server, make_user
@@ -183,3 +184,17 @@ def test_a_copy_has_the_sets_that_its_maker_may_attach_there(client: Client) -> 
     copy = Project.objects.get(name="here")
     assert {row.variable_set for row in copy.attached_sets.all()} == {here, everywhere}
     assert copy.variables.get().server_group == group
+
+
+def test_a_source_is_asked_for_where_there_are_some_and_its_value_stays_out(client: Client, settings: Any) -> None:
+    project, its = make_project(), make_set()
+    pages = [reverse("project_variables", args=[project.pk]), reverse("set_variables", args=[its.pk])]
+    for page in pages:
+        assert "value_from" not in client.get(page).content.decode()
+    settings.DEPLOYER_VALUE_COMMANDS = {"vault": ValueCommand(("true", "{}"))}
+    for page in pages:
+        sent = rows("variables", {"name": "TOKEN", "scope": "both", "value_from": "vault:shop"})
+        assert client.post(page, sent).status_code == 302
+        refused = rows("variables", {"name": "OTHER", "scope": "both", "value_from": "bash:id"})
+        assert "is no source here" in client.post(page, refused).content.decode()
+    assert "from vault:shop" in client.get(reverse("project", args=[project.pk])).content.decode()
