@@ -2,14 +2,17 @@
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from projects.commands import expectation, service
 from projects.commands.expectation import Live
 from projects.commands.services.kind import Kind, Where
 from projects.commands.services.kinds import PROCESS, kind_of, restart_command
-from projects.models import HealthCheck, Project, Step, Variable
+from projects.effective import Given, Layer, Value, Values
+from projects.given import given_to
+from projects.models import HealthCheck, Project, Step
 from projects.steps import USUAL_TYPES, USUAL_WHEN, Moment, When
 from projects.validators import shared_path_list
 from servers.models import ServerGroup
@@ -52,16 +55,6 @@ class Check:
         if self.kind not in HealthCheck.READ:
             return frozenset()
         return expectation.placeholders(self.expect, self.expect_header)
-
-
-@dataclass(frozen=True)
-class PlannedVariable:
-    """A variable as it stood at launch; see `projects.models.Variable`."""
-
-    name: str
-    value: str
-    is_secret: bool
-    scope: str
 
 
 @dataclass(frozen=True)
@@ -173,7 +166,8 @@ class Location:
 class Plan:
     """The plan that a worker carries out. Editing the project after the launch does not change it.
 
-    ``groups`` are the ids of the servers of each chosen group.
+    ``groups`` are the ids of the servers of each chosen group. ``variables`` count everywhere, ``layers`` are those of
+    groups and servers, ``answers`` what was answered at launch: `values` says which of them counts where.
     """
 
     name: str
@@ -200,7 +194,7 @@ class Plan:
     git_credential_id: int | None
     groups: dict[str, list[int]]
     health_checks: tuple[Check, ...]
-    variables: tuple[PlannedVariable, ...]
+    variables: tuple[Value, ...]
     # Plans that were frozen before these were known lack them.
     shared_paths: str = ""
     run_as: str = ""
@@ -217,20 +211,33 @@ class Plan:
     commit: str = ""
     # Whether the steps after are run, and nothing else, on servers that are drained: no project says so.
     puts_back: bool = False
+    layers: tuple[Layer, ...] = ()
+    answers: tuple[Value, ...] = ()
+    # The deployment whose values these are, where they are not the project's own of that day.
+    values_of: int | None = None
 
     @classmethod
-    def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":
-        """The plan of a launch."""
-        own = {"groups", "health_checks", "services", "variables", "steps", "commit", "puts_back"}
+    def of(
+        cls, project: Project, groups: Sequence[ServerGroup], given: Given | None = None, answers: Sequence[Value] = ()
+    ) -> "Plan":
+        """The plan of a launch; without groups, one that knows the values of every server.
+
+        ``given`` is what the project's variables are, where that was read before.
+        """
+        own = {"groups", "health_checks", "services", "variables", "layers", "answers", "values_of", "steps"}
+        own |= {"commit", "puts_back"}
+        members = members_of(groups)
+        given = given or given_to(project)
+        values = given.values({pk for ids in members.values() for pk in ids} if groups else given.placed, answers)
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
-            groups=members_of(groups),
+            groups=members,
             health_checks=tuple(Check.of(check) for check in project.health_checks.all()),
             services=tuple(PlannedService(row.kind, row.name) for row in project.services.all()),
-            variables=tuple(
-                PlannedVariable(row.name, row.value, row.is_secret, row.scope) for row in project.variables.all()
-            ),
             steps=tuple(map(PlannedStep.of, project.steps.in_order())),
+            variables=values.common,
+            layers=values.layers,
+            answers=values.answers,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -245,16 +252,32 @@ class Plan:
             | {
                 "health_checks": tuple(Check(**row) for row in data["health_checks"]),
                 "services": tuple(PlannedService(**row) for row in data.get("services", ())),
-                "variables": tuple(PlannedVariable(**row) for row in data["variables"]),
                 "steps": tuple(map(PlannedStep.from_json, data.get("steps", ()))),
+                "variables": tuple(Value(**row) for row in data["variables"]),
+                "layers": tuple(Layer.from_json(row) for row in data.get("layers", ())),
+                "answers": tuple(Value(**row) for row in data.get("answers", ())),
             }
         )
 
-    def variables_for(self, scope: str) -> dict[str, str]:
-        """The variables of ``scope`` (build or deploy); one for this scope alone wins over one for both."""
-        wanted = [Variable.Scope.BOTH, scope]
-        rows = sorted((row for row in self.variables if row.scope in wanted), key=lambda row: wanted.index(row.scope))
-        return {row.name: row.value for row in rows}
+    @cached_property
+    def values(self) -> Values:
+        """The values of its variables, by what gives them."""
+        return Values(self.variables, self.layers, self.answers)
+
+    def with_values_of(self, number: int, other: "Plan") -> "Plan":
+        """It with the variables and answers of ``other``, the plan of the deployment of this number."""
+        return replace(self, variables=other.variables, layers=other.layers, answers=other.answers, values_of=number)
+
+    def variables_for(
+        self, scope: str, server: int | None = None, outside: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """The variables of ``scope`` (build or deploy), and for scripts those of the server with this id.
+
+        ``outside`` has the values that are not in the plan, by their sources; without them they are empty.
+        """
+        had = outside or {}
+        found = ((name, each.value) for name, each in self.values.on(server, scope).items())
+        return {name: had.get(each.source, "") if each.source else each.value for name, each in found}
 
     def steps_at(self, moment: str, launched: str) -> list[PlannedStep]:
         """The steps at a moment of such a launch, in the order in which they run."""
@@ -272,7 +295,7 @@ class Plan:
 
     def secrets(self) -> list[str]:
         """The values that no log may show."""
-        return [row.value for row in self.variables if row.is_secret]
+        return list(dict.fromkeys(each.value for each in self.values.every() if each.is_secret))
 
     def script_for(self, deployment_type: str) -> str:
         """The script that restarts the application in this type of deployment, as the project names it.

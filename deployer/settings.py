@@ -24,6 +24,7 @@ from django.core.validators import validate_email
 
 from deployer.host.given import Given, refuse_unencoded
 from deployer.host.keyfiles import ForeignError, make_private, read_if_there, read_or_make, short_socket_path
+from deployer.host.value_commands import value_commands, value_environment, value_folder
 
 django_stubs_ext.monkeypatch()  # type arguments of Django's classes, at run time as for the type checker
 
@@ -388,6 +389,13 @@ DEPLOYER_BUILD_MEMORY_MB = (
 DEPLOYER_BUILD_PROCESSES = given.whole_number("DEPLOYER_BUILD_PROCESSES", default=4096, low=16, high=1_000_000)
 DEPLOYER_BUILD_DISK_MB = given.whole_number("DEPLOYER_BUILD_DISK_MB", default=20_000, low=1, high=100_000_000)
 #: Clone from paths of this machine; off, because everybody who edits a project could read any repository here.
+#: Where values of variables come from at a deployment: commands by name, the variables of this process that those get,
+#: and a folder of files.
+DEPLOYER_VALUE_COMMANDS = value_commands(
+    given.text("DEPLOYER_VALUE_COMMANDS"), ("development", "staging", "production")
+)
+DEPLOYER_VALUE_ENVIRONMENT = value_environment(given.text("DEPLOYER_VALUE_ENVIRONMENT"))
+DEPLOYER_VALUE_FOLDER = value_folder(given.text("DEPLOYER_VALUE_FOLDER"))
 DEPLOYER_ALLOW_LOCAL_GIT = given.yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="no")
 
 # --- the site --------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from people.recorded_admin import RecordedAdmin
 from people.recorded_forms import RecordedRows
 from people.rights import may
 from people.roles import Action
-from projects.forms import SECTIONS, STEP_FIELDS, BoundProjectForm, StepForm, VariableForm
-from projects.models import HealthCheck, Project, Service, Step, Variable
+from projects.forms import SECTIONS, STEP_FIELDS, BoundProjectForm, StepForm
+from projects.models import HealthCheck, Project, Service, SetVariable, Step, Variable, VariableSet
+from projects.variable_forms import CheckedVariables, SetForm, VariableForm
 
 _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
 
@@ -45,7 +46,8 @@ class VariableInline(Guarded[Variable], admin.TabularInline[Variable, Project]):
 
     model = Variable
     form = VariableForm
-    formset = RecordedRows[Variable, Project]
+    formset = CheckedVariables
+    autocomplete_fields = ("server_group", "server")
     extra = 0
     readonly_fields = ("shown_value",)
     formfield_overrides: ClassVar = {
@@ -58,7 +60,7 @@ class VariableInline(Guarded[Variable], admin.TabularInline[Variable, Project]):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         value = "value" if obj is None or self.has_change_permission(request, obj) else "shown_value"
-        return ("name", value, "is_secret", "scope")
+        return ("name", value, "is_secret", "scope", "server_group", "server", "is_prompt", "choices", "value_from")
 
     @admin.display(description=_("value"))
     def shown_value(self, variable: Variable) -> str:
@@ -74,6 +76,36 @@ class StepInline(Guarded[Step], admin.StackedInline[Step, Project]):
     fields = STEP_FIELDS
     extra = 0
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "widget": _SCRIPT}}
+
+
+class SetVariableInline(Guarded[SetVariable], admin.TabularInline[SetVariable, VariableSet]):
+    """The variables of a set; the values of secrets in the same way."""
+
+    model = SetVariable
+    form = VariableForm  # type: ignore[assignment]  # it is of the variables of both
+    formset = RecordedRows[SetVariable, VariableSet]
+    extra = 0
+    readonly_fields = ("shown_value",)
+    formfield_overrides = VariableInline.formfield_overrides
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        value = "value" if obj is None or self.has_change_permission(request, obj) else "shown_value"
+        return ("name", value, "is_secret", "scope", "value_from")
+
+    @admin.display(description=_("value"))
+    def shown_value(self, variable: SetVariable) -> str:
+        return str(variable.shown_value())
+
+
+@admin.register(VariableSet)
+class VariableSetAdmin(GuardedAdmin[VariableSet], RecordedAdmin[VariableSet]):
+    """Variables that several projects use; a project's own page attaches them."""
+
+    form = SetForm
+    list_display = ("name", "environment", "description")
+    list_filter = ("environment",)
+    search_fields = ("name", "description")
+    inlines = (SetVariableInline,)
 
 
 class ArchivedFilter(admin.SimpleListFilter):

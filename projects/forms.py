@@ -1,4 +1,4 @@
-"""Forms of projects, their services, variables, health checks and steps; the value of a secret never comes out."""
+"""Forms of projects, their services, health checks and steps; `projects.variable_forms` has those of variables."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -10,49 +10,25 @@ from django.forms import inlineformset_factory
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from pages.forms import MultilineField, PickedField, PickedRows, PickingForm, SecretsForm, WriteOnlyTextarea, dress
+from pages.forms import MultilineField, PickedField, PickedRows, PickingForm, dress
 from people.access import choices
 from people.record import saving
 from people.recorded_forms import ComparedForm, RecordedRows
 from people.rights import Person, may
 from people.roles import Action, Place
 from projects.commands.services.kinds import restart_command
-from projects.models import HealthCheck, Project, Service, Step, Variable
+from projects.given import problems_of, strange_sets
+from projects.models import GivenVariable, HealthCheck, Project, Service, Step
 from projects.steps import Launched
 from servers.belonging import strange_groups
 from servers.forms import CredentialChoice
 from servers.models import Credential, Environment, ServerGroup
 
-Part = TypeVar("Part", HealthCheck, Service, Variable, Step)
-_SIZE = {"rows": 1, "cols": 40}
+Part = TypeVar("Part", bound=models.Model)
+Whole = TypeVar("Whole", bound=models.Model)
 
 
-class VariableForm(SecretsForm[Variable]):
-    """A variable. Only a secret one is write-only; unticking it needs the value again, so nothing leaks."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        hidden = self.instance.is_secret or self._is_sent_as_secret() or self.is_unreadable("value")
-        if "value" in self.fields and hidden:
-            self.make_write_only("value", WriteOnlyTextarea(attrs=_SIZE))
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean()
-        if self.is_unreadable("value"):
-            self.keep_if_empty("value")
-        elif self.instance.is_secret and not cleaned.get("value"):
-            if not cleaned.get("is_secret") and self.instance.value:
-                raise ValidationError(
-                    {"value": _("Enter the value again: unticking the box does not reveal a stored secret.")}
-                )
-            self.keep_if_empty("value")
-        return cleaned
-
-    def _is_sent_as_secret(self) -> bool:
-        return self.is_bound and bool(self.data.get(self.add_prefix("is_secret")))
-
-
-def _on_page(column: Any, **options: Any) -> forms.Field | None:
+def on_page(column: Any, **options: Any) -> forms.Field | None:
     """The field of a page's form for a model's column: as the stylesheet wants it, with a server's line ends."""
     if isinstance(column, models.TextField):
         size = {"rows": 1 if column.name == "value" else 3, "spellcheck": "false"}
@@ -65,7 +41,7 @@ def _on_page(column: Any, **options: Any) -> forms.Field | None:
         options |= {"form_class": PickedField, "widget": PickedRows}
     field: forms.Field | None = column.formfield(**options)
     if field is not None:
-        dress(field, mono=column.name not in _PROSE or column.model is Variable)
+        dress(field, mono=column.name not in _PROSE or issubclass(column.model, GivenVariable))
     return field
 
 
@@ -147,6 +123,9 @@ class BoundProjectForm(ComparedForm[Project]):
         """It has to be theirs to edit where it will be, too."""
         if not may(self.user, Action.EDIT, Place(self.instance.environment, self.instance.pk)):
             self._refuse("environment", _("You have no right to edit projects there."))
+        if strange := strange_sets(self.instance):
+            told = _("Variable sets of another environment are attached to it: %s. Detach them first.")
+            self._refuse("environment", told % ", ".join(map(str, strange)))
 
     def _check_groups(self) -> None:
         if "server_groups" not in self.cleaned_data:
@@ -160,6 +139,9 @@ class BoundProjectForm(ComparedForm[Project]):
         for group in sorted(before ^ {*chosen}, key=str):
             if not may(self.user, Action.EDIT, group):
                 self._refuse("server_groups", _("You have no right to edit the group “%s”.") % group)
+        if before != {*chosen} and self.instance.pk:
+            for _row, why in problems_of(self.instance, groups=[*chosen]):
+                self._refuse("server_groups", why)
 
     def _check_login(self) -> None:
         it, (former_url, former_credential) = self.instance, self.former
@@ -198,7 +180,7 @@ class ProjectForm(PickingForm, BoundProjectForm):
     class Meta:
         model = Project
         fields: tuple[str, ...] = tuple(name for _title, names in SECTIONS for name in names)
-        formfield_callback = _on_page
+        formfield_callback = on_page
 
     def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -312,8 +294,8 @@ class CopyForm(ProjectForm):
         fields = ("name", "environment")
 
 
-class RowsFormSet(RecordedRows[Part, Project]):
-    """Rows of a project: one empty row is offered, and each that is there has a box to remove it."""
+class RowsFormSet(RecordedRows[Part, Whole]):
+    """Rows of a project or of a set: one empty row is offered, and each that is there has a box to remove it."""
 
     def add_fields(self, form: Any, index: int | None) -> None:
         super().add_fields(form, index)
@@ -335,7 +317,7 @@ HealthChecks = inlineformset_factory(
     HealthCheck,
     formset=RowsFormSet,
     fields=_CHECK_FIELDS,
-    formfield_callback=_on_page,
+    formfield_callback=on_page,
     extra=1,
     can_delete_extra=False,
 )
@@ -344,17 +326,7 @@ Services = inlineformset_factory(
     Service,
     formset=RowsFormSet,
     fields=("kind", "name", "position"),
-    formfield_callback=_on_page,
-    extra=1,
-    can_delete_extra=False,
-)
-Variables = inlineformset_factory(
-    Project,
-    Variable,
-    form=VariableForm,
-    formset=RowsFormSet,
-    fields=("name", "value", "is_secret", "scope"),
-    formfield_callback=_on_page,
+    formfield_callback=on_page,
     extra=1,
     can_delete_extra=False,
 )
@@ -364,7 +336,7 @@ Steps = inlineformset_factory(
     form=StepForm,
     formset=RowsFormSet,
     fields=STEP_FIELDS,
-    formfield_callback=_on_page,
+    formfield_callback=on_page,
     extra=1,
     can_delete_extra=False,
 )

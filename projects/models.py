@@ -19,10 +19,13 @@ from projects.commands.expectation import placeholder_problem
 from projects.commands.health import check_target
 from projects.commands.services.kinds import check_name, restart_command
 from projects.commands.services.pidfile import is_pid_file
+from projects.outside import problem_of
 from projects.steps import Step as Step
 from projects.validators import (
+    choice_list,
     git_endpoint,
     validate_batches,
+    validate_choices,
     validate_git_url,
     validate_header,
     validate_ref,
@@ -33,7 +36,7 @@ from projects.validators import (
 )
 from servers.fields import EncryptedTextField, is_unreadable
 from servers.hosts import Endpoint
-from servers.models import Credential, Environment, ServerGroup
+from servers.models import Credential, Environment, Server, ServerGroup
 from servers.validators import PathValidator, validate_host, validate_no_nul, validate_one_line
 
 
@@ -456,15 +459,23 @@ class Project(models.Model):
         """Kind and name of its main service and of the others, in their order."""
         return [(self.service_kind, self.service_name), *self.services.values_list("kind", "name")]
 
-    def copy(self, name: str, environment: str) -> "Project":
-        """A new project with all the settings, checks, services, variables and steps of this one, secret values too."""
+    def copy(self, name: str, environment: str, sets: "Iterable[AttachedSet]" = ()) -> "Project":
+        """A new project with all the settings and parts of this one, secret values too.
+
+        ``sets`` are those of its attached sets that the copy has, too. In another environment the values of groups and
+        servers have no place, and stay behind.
+        """
         columns = [field.attname for field in self._meta.concrete_fields if field.name not in self._ITS_OWN]
         with transaction.atomic():
             copy = Project(name=name, environment=environment, **{column: getattr(self, column) for column in columns})
             copy.save(binds=False)
             made: list[models.Model] = [copy]
-            for parts in (self.health_checks.all(), self.services.all(), self.variables.all(), self.steps.all()):
-                for part in parts:
+            stays = environment != self.environment
+            variables = [row for row in self.variables.all() if not (stays and (row.server_group_id or row.server_id))]
+            parts: list[Iterable[Any]] = [self.health_checks.all(), self.services.all(), self.steps.all()]
+            parts += [variables, sets]
+            for rows in parts:
+                for part in rows:
                     part.pk, part.project, part._state.adding = None, copy, True
                     part.save()
                     made.append(part)
@@ -613,8 +624,8 @@ class HealthCheck(models.Model):
                     yield name, problem
 
 
-class Variable(models.Model):
-    """An environment variable of a project's build, of its scripts on the servers, or of both."""
+class GivenVariable(models.Model):
+    """A name and its value, for a build, for the scripts on the servers, or for both."""
 
     UNRECORDED: ClassVar = frozenset[str]()
 
@@ -623,29 +634,30 @@ class Variable(models.Model):
         DEPLOY = "deploy", _("Deploy")
         BOTH = "both", _("Both")
 
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="variables", verbose_name=_("project"))
     name = models.CharField(_("name"), max_length=100, validators=[validate_variable_name])
     value = EncryptedTextField(_("value"), blank=True, validators=[validate_no_nul])
     is_secret = models.BooleanField(
         _("secret"), default=False, help_text=_("Never shown again, and masked in every log.")
     )
     scope = models.CharField(_("scope"), max_length=10, choices=Scope, default=Scope.BOTH)
+    value_from = models.CharField(
+        _("value from"),
+        max_length=400,
+        blank=True,
+        default="",
+        validators=[validate_one_line],
+        help_text=_(
+            "Instead of a value: a source of this installation, like “vault:shop/token”. It is asked once for each "
+            "deployment, before the first server is touched; what it gives is masked, and stored nowhere."
+        ),
+    )
 
     class Meta:
+        abstract = True
         ordering: ClassVar = ["name"]
-        verbose_name = _("variable")
-        verbose_name_plural = _("variables")
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["project", "name", "scope"], name="variable_once_in_a_scope"),
-        ]
 
     def __str__(self) -> str:
         return self.name
-
-    @property
-    def places(self) -> list[Place]:
-        """Those of its project."""
-        return self.project.places
 
     def in_clear(self, name: str) -> str | None:
         """Its value, unless it is a secret or cannot be read: all values are encrypted."""
@@ -653,6 +665,262 @@ class Variable(models.Model):
 
     def shown_value(self) -> Any:
         """The value as a page may show it: a secret never is."""
+        if self.value_from:
+            return gettext("from %s") % self.value_from
         if is_unreadable(self):
             return _("cannot be read: enter it again")
         return "••••••" if self.is_secret else self.value
+
+    @property
+    def of_environment(self) -> str:
+        """The environment whose sources it can have its value from; empty where all of them count."""
+        raise NotImplementedError
+
+    def clean(self) -> None:
+        """It has a value or a source, and that is one of this installation."""
+        if not self.value_from:
+            return
+        if not is_unreadable(self) and self.value:
+            raise ValidationError({"value_from": _("Give a value or a source, not both.")})
+        if why := problem_of(self.value_from, self.of_environment):
+            raise ValidationError({"value_from": why})
+
+
+class Variable(GivenVariable):
+    """An environment variable of a project's build, of its scripts on the servers, or of both.
+
+    One with a ``server_group`` or a ``server`` counts in the scripts there alone, and before one for all: see
+    `projects.effective`. One that ``is_prompt`` is a question at each launch: ``value`` is its answer where none is
+    given, ``choices`` are the answers that it takes, one a line; without them it takes any.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="variables", verbose_name=_("project"))
+    server_group = models.ForeignKey(
+        ServerGroup,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="variables",
+        verbose_name=_("server group"),
+        help_text=_("Only on its servers, where it counts before the value for all."),
+    )
+    server = models.ForeignKey(
+        Server,
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="variables",
+        verbose_name=_("server"),
+        help_text=_("Only there, where it counts before the values of groups."),
+    )
+    is_prompt = models.BooleanField(
+        _("asked at launch"),
+        default=False,
+        help_text=_("Each launch asks for it; the value is the answer where none is given."),
+    )
+    choices = models.TextField(
+        _("answers"),
+        blank=True,
+        validators=[validate_choices],
+        help_text=_("The answers that it takes, one a line. Empty: any."),
+    )
+
+    class Meta(GivenVariable.Meta):
+        verbose_name = _("variable")
+        verbose_name_plural = _("variables")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["project", "name", "scope"],
+                condition=models.Q(server_group=None, server=None),
+                name="variable_once_in_a_scope",
+                violation_error_message=_("There is another variable of this name and scope."),
+            ),
+            models.UniqueConstraint(
+                fields=["project", "name", "scope", "server_group"],
+                condition=models.Q(server_group__isnull=False),
+                name="variable_once_in_a_scope_for_a_group",
+                violation_error_message=_("There is another variable of this name and scope for this group."),
+            ),
+            models.UniqueConstraint(
+                fields=["project", "name", "scope", "server"],
+                condition=models.Q(server__isnull=False),
+                name="variable_once_in_a_scope_for_a_server",
+                violation_error_message=_("There is another variable of this name and scope for this server."),
+            ),
+            models.UniqueConstraint(
+                fields=["project", "name"],
+                condition=models.Q(is_prompt=True),
+                name="variable_asked_once",
+                violation_error_message=_("There is another question of this name."),
+            ),
+            models.CheckConstraint(
+                condition=models.Q(server_group=None) | models.Q(server=None), name="variable_of_one_place"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(server_group=None, server=None)
+                | (~models.Q(scope="build") & models.Q(is_prompt=False)),
+                name="variable_of_a_place_for_its_scripts",
+            ),
+        ]
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its project."""
+        return self.project.places
+
+    @property
+    def place(self) -> ServerGroup | Server | None:
+        """The group or the server that it is for; nothing where it is for all."""
+        return self.server_group or self.server
+
+    @property
+    def choice_list(self) -> list[str]:
+        """The answers that it takes, in their order; none where it takes any."""
+        return choice_list(self.choices)
+
+    @property
+    def of_environment(self) -> str:
+        """That of its project."""
+        return self.project.environment
+
+    def clean(self) -> None:
+        """What one with a place cannot be, and what a question needs."""
+        super().clean()
+        if wrong := dict(self._objections()):
+            raise ValidationError(wrong)
+
+    def _objections(self) -> Iterator[tuple[str, Any]]:
+        if self.server_group is not None and self.server is not None:
+            yield "server", _("Choose a group or a server, not both.")
+        if self.place is not None:
+            if self.scope == self.Scope.BUILD:
+                yield "scope", _("There is one build for all servers: a value for a group or a server is for “deploy”.")
+            if self.is_prompt:
+                yield (
+                    "is_prompt",
+                    _("A launch asks once, for all servers: a value for a group or a server is no question."),
+                )
+        if self.value_from and self.is_prompt:
+            yield "value_from", _("Whoever launches answers a question: it has no source.")
+        if self.choices and not self.is_prompt:
+            yield "choices", _("Only a variable that is asked for at launch has answers to choose from.")
+        elif self.choices and not is_unreadable(self) and self.value and self.value not in self.choice_list:
+            yield "value", _("It is none of the answers.")
+
+
+class VariableSetQuerySet(models.QuerySet["VariableSet"]):
+    """Sets of variables."""
+
+    def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
+        """Those with which ``user`` may do this. People of a project see the sets that are attached to it."""
+        reached = reach(user, action)
+        own = reached.condition("environment")
+        if action.changes or reached.is_everywhere:
+            return self.filter(own)
+        attached = AttachedSet.objects.filter(project__in=Project.objects.reached_by(user).values("pk"))
+        return self.filter(own | models.Q(pk__in=attached.values("variable_set")))
+
+
+VariableSetManager = models.Manager.from_queryset(VariableSetQuerySet)
+
+
+class VariableSet(models.Model):
+    """Variables that several projects use. ``environment`` says whose it is: its maintainers edit it, and attach it.
+
+    Whoever edits a project that it is attached to lets scripts have its secrets: so nobody attaches one who may not
+    edit it. Only projects of its environment have it; without one, it is for the projects of all.
+    """
+
+    objects = VariableSetManager()
+    UNRECORDED: ClassVar = frozenset[str]()
+
+    name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
+    description = models.TextField(_("description"), blank=True)
+    environment = models.CharField(
+        _("environment"),
+        max_length=20,
+        choices=Environment,
+        blank=True,
+        default="",
+        help_text=_("Its maintainers edit the set and attach it. Empty: only those of all environments."),
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name = _("variable set")
+        verbose_name_plural = _("variable sets")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def places(self) -> list[Place]:
+        """Where it belongs."""
+        return [Place(self.environment)]
+
+    @property
+    def seen_from(self) -> list[Place]:
+        """The same, and the projects that it is attached to."""
+        rows = Project.objects.filter(attached_sets__variable_set=self) if self.pk else Project.objects.none()
+        return [*self.places, *(place for project in rows for place in project.places)]
+
+    def is_for(self, environment: str) -> bool:
+        """Whether projects of that environment may have it."""
+        return self.environment in ("", environment)
+
+
+class SetVariable(GivenVariable):
+    """A variable of a set."""
+
+    variable_set = models.ForeignKey(
+        VariableSet, on_delete=models.CASCADE, related_name="variables", verbose_name=_("variable set")
+    )
+
+    class Meta(GivenVariable.Meta):
+        verbose_name = _("variable of a set")
+        verbose_name_plural = _("variables of a set")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["variable_set", "name", "scope"], name="variable_once_in_a_scope_of_a_set"),
+        ]
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its set."""
+        return self.variable_set.places
+
+    @property
+    def of_environment(self) -> str:
+        """That of its set."""
+        return self.variable_set.environment
+
+
+class AttachedSet(models.Model):
+    """A set that a project has. Of two that give the same name, the one at the later ``position`` counts."""
+
+    UNRECORDED: ClassVar = frozenset[str]()
+
+    project = models.ForeignKey(
+        Project, on_delete=models.CASCADE, related_name="attached_sets", verbose_name=_("project")
+    )
+    variable_set = models.ForeignKey(
+        VariableSet, on_delete=models.PROTECT, related_name="attached", verbose_name=_("variable set")
+    )
+    position = models.PositiveIntegerField(_("position"), default=1, validators=[MaxValueValidator(1000)])
+
+    class Meta:
+        ordering: ClassVar = ["position", "id"]
+        verbose_name = _("attached variable set")
+        verbose_name_plural = _("attached variable sets")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "variable_set"], name="set_attached_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.variable_set}"
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its project."""
+        return self.project.places

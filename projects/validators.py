@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from servers.hosts import Endpoint
-from servers.validators import validate_host, validate_one_line
+from servers.validators import validate_host, validate_no_nul, validate_one_line
 
 _SCP_ADDRESS = re.compile(r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[^/:@\s]+):(?P<path>[^\s].*)\Z")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}\Z")
@@ -22,6 +22,8 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: *[^ ].*\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 #: Names a shell refuses to assign, or that would change how the run itself is carried out.
 _SHELL_OWNED = {"BASHOPTS", "BASH_VERSINFO", "EUID", "IFS", "PPID", "SHELLOPTS", "UID"}
+#: Answers that a question offers, and characters of one.
+MOST_CHOICES, LONGEST_CHOICE = 200, 500
 
 
 def is_local_git_url(value: str) -> bool:
@@ -136,6 +138,22 @@ def validate_variable_name(value: str) -> None:
         )
     if value in _SHELL_OWNED or value.startswith(("DEPLOY_", "DEPLOYER_")):
         raise ValidationError(_("“%(value)s” is reserved."), params={"value": value})
+
+
+def choice_list(value: str) -> list[str]:
+    """The answers that a question takes, one a line, each once; lines without anything are none."""
+    return [*dict.fromkeys(line for line in value.split("\n") if line.strip())]
+
+
+def validate_choices(value: str) -> None:
+    """Answers to choose from: not too many, and none too long for a page."""
+    validate_no_nul(value)
+    found = choice_list(value)
+    if len(found) > MOST_CHOICES or any(len(line) > LONGEST_CHOICE for line in found):
+        raise ValidationError(
+            _("At most %(most)d answers, of at most %(longest)d characters each."),
+            params={"most": MOST_CHOICES, "longest": LONGEST_CHOICE},
+        )
 
 
 def validate_header(value: str) -> None:

@@ -1,4 +1,4 @@
-"""The forms that change a project: its settings, its variables, its health checks, its steps, and a copy of it."""
+"""The forms that change a project: its settings, its services, health checks and steps, and a copy of it."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 from pages.forms import as_sent
 from pages.names import proposed
 from people.access import Request, find, members_only
-from people.rights import insist, reach
+from people.rights import insist, may, reach
 from people.roles import EVERYWHERE, Action
-from projects.forms import CopyForm, HealthChecks, ProjectForm, Services, Steps, Variables
+from projects.forms import CopyForm, HealthChecks, ProjectForm, Services, Steps
 from projects.guess.examples import example_script
 from projects.guess.proposal import Guess
-from projects.models import Project
+from projects.models import AttachedSet, Project
 from projects.ready_steps import READY_STEPS, ReadySteps
 
 
@@ -47,14 +47,26 @@ def project_copy(request: Request, pk: int) -> HttpResponse:
     if not reach(request.user, Action.EDIT).holds_an_environment:
         insist(request.user, Action.EDIT, EVERYWHERE)  # there is no place for a copy
     form = CopyForm(request.POST or None, user=request.user)
+    attached = [*it.attached_sets.select_related("variable_set")]
     if form.is_valid():
-        copy = it.copy(form.cleaned_data["name"], form.cleaned_data["environment"])
+        environment = form.cleaned_data["environment"]
+        sets = [row for row in attached if row.variable_set.is_for(environment) and _may_attach(request, row)]
+        copy = it.copy(form.cleaned_data["name"], environment, sets)
         messages.success(request, _("“%(copy)s” is a copy of “%(name)s”.") % {"copy": copy, "name": it})
+        if len(sets) < len(attached):
+            left = ", ".join(str(row) for row in attached if row not in sets)
+            messages.warning(request, _("These variable sets are not attached to the copy: %s.") % left)
         return redirect("project", copy.pk)
     if not form.is_bound:
         form.initial["environment"] = it.environment
     secrets = [variable for variable in it.variables.all() if variable.is_secret]
-    return render(request, "projects/copy.html", {"project": it, "form": form, "secrets": secrets})
+    context = {"project": it, "form": form, "secrets": secrets, "attached": attached}
+    return render(request, "projects/copy.html", context)
+
+
+def _may_attach(request: Request, row: AttachedSet) -> bool:
+    """Whether they may let another project's scripts see the set."""
+    return may(request.user, Action.EDIT, row.variable_set)
 
 
 @require_safe
@@ -62,11 +74,6 @@ def project_copy(request: Request, pk: int) -> HttpResponse:
 def project_names(request: Request) -> HttpResponse:
     """The names of projects that a box for one proposes."""
     return proposed(request, Project.objects.current().reached_by(request.user))
-
-
-def project_variables(request: Request, pk: int) -> HttpResponseBase:
-    """The variables of a project, to be edited; the value of a secret is never shown."""
-    return _rows(request, pk, Variables, "variables")
 
 
 def project_services(request: Request, pk: int) -> HttpResponseBase:

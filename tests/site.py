@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from deployer.models import Approval, Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting, Target
 from people.models import ApiToken, Grant, Team, User
-from projects.models import HealthCheck, Project, Service, Variable
+from projects.models import AttachedSet, HealthCheck, Project, Service, SetVariable, Variable, VariableSet
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 
@@ -57,8 +57,18 @@ PAGES = {
     "project_copy": Page("project"),
     "project_variables": Page("project"),
     "project_services": Page("project"),
+    "project_paste": Page("project"),
+    "project_history": Page("project"),
+    "project_sets": Page("project"),
+    "project_effective": Page("project", "server={server.pk}"),
     "project_health": Page("project"),
     "project_steps": Page("project"),
+    "sets": Page(),
+    "set_add": Page(),
+    "variable_set": Page("set"),
+    "set_edit": Page("set"),
+    "set_variables": Page("set"),
+    "set_delete": Page("set"),
     "project_yaml": Page("project"),
     "project_archive": Page("project"),
     "project_restore": Page("archived"),
@@ -103,6 +113,7 @@ PAGES = {
     "deployment_later": Page("running"),
     "deployment_error": Page("running"),
     "deployment_changes": Page("ended"),
+    "deployment_variables": Page("ended"),
     "deployment_log": Page("running"),
     "deployment_cancel": Page("running"),
     "deployment_continue": Page("running"),
@@ -200,6 +211,7 @@ class World:
         self.server: Server = make_server(jump_host=make_server(), credential=self.credential)
         self.group: ServerGroup = make_group(self.server, make_server())
         self.project: Project = make_project(git_credential=make_credential(), batches="1, 100%")
+        self.set: VariableSet = VariableSet.objects.create(name="set", environment="production")
         self.release = self.another_release()
         self.older = self.another_deployment(self.project, "success")
         self.ended = self.another_deployment(self.project, "failed")
@@ -243,6 +255,13 @@ class World:
         for project in (self.project, make_project(git_credential=make_credential())):
             count = project.variables.count()
             Variable.objects.create(project=project, name=f"NAME_{count}", value="x")
+            Variable.objects.create(project=project, name=f"ON_GROUP_{count}", value="x", server_group=self.group)
+            Variable.objects.create(project=project, name=f"ON_SERVER_{count}", value="x", server=server)
+            Variable.objects.create(project=project, name=f"QUESTION_{count}", value="x", is_prompt=True)
+            another = VariableSet.objects.create(name=f"set-{VariableSet.objects.count()}", environment="production")
+            for each_set in (another, self.set):
+                SetVariable.objects.create(variable_set=each_set, name=f"SET_{SetVariable.objects.count()}", value="x")
+                AttachedSet.objects.get_or_create(project=project, variable_set=each_set)
             HealthCheck.objects.create(project=project, kind="process", target=f"x{count}")
             Service.objects.create(project=project, kind="systemd", name=f"x{count}", position=count)
             for each in self.group.servers.all():

@@ -27,7 +27,7 @@ from django.utils import timezone, translation
 from deployer.models import Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
-from projects.models import HealthCheck, Variable
+from projects.models import AttachedSet, HealthCheck, Variable, VariableSet
 from servers.errors import ShellError
 from servers.models import Server
 from servers.sentences import because, sentences
@@ -365,6 +365,10 @@ def shop(client: Client, settings) -> dict[str, Any]:
         project=project, kind="http", target="http://web/", expect="200", expect_header="A: b", required=False
     )
     Variable.objects.create(project=project, name="TOKEN", value="x", is_secret=True, scope="both")
+    Variable.objects.create(project=project, name="PORT", value="1", server_group=group)
+    Variable.objects.create(project=project, name="ROLE", value="a", is_prompt=True)
+    its = VariableSet.objects.create(name="s1", environment=group.environment)
+    AttachedSet.objects.create(project=project, variable_set=its)
     release = Release.objects.create(
         project=project, version="v1", commit_hash="a" * 40, archive="a", size=2048, file_count=3, state="good"
     )
@@ -412,6 +416,7 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "project": project.pk,
         "server": server.pk,
         "group": group.pk,
+        "set": its.pk,
         "credential": login.pk,
         "ended": ended.pk,
         "second": second.pk,
@@ -433,6 +438,8 @@ SUBJECTS = {
     "server": ("server",),
     "host_key": ("server",),
     "group": ("group",),
+    "set": ("set",),
+    "variable_set": ("set",),
     "credential": ("credential",),
     "user_token_add": ("robot",),
     "user": ("person", "robot"),

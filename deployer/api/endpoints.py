@@ -8,7 +8,7 @@ name that is not known, or the launch is refused; 429: too many wrong tokens cam
 """
 
 from collections.abc import Callable, Iterable
-from functools import wraps
+from functools import partial, wraps
 from typing import IO, Annotated, Any, TypeVar, cast
 
 from django.contrib.auth.views import redirect_to_login
@@ -59,7 +59,10 @@ from people.rights import NotAllowedError, insist
 from people.roles import Action
 from people.sign_in import count_token_guess
 from people.writes import if_nobody_else_writes
-from projects.models import ArchivedError, Project
+from projects.effective import Effective
+from projects.given import given_to, question_of, questions_of
+from projects.models import ArchivedError, Project, Variable
+from projects.questions import LONGEST_ANSWER, Question
 from projects.validators import validate_ref_length
 from servers.fields import DecryptionError
 from servers.models import Server, ServerGroup
@@ -160,6 +163,7 @@ class LaunchInput(Schema):
     no clone, no build. With ``is_rollback`` it is recorded as going back. ``rebuild``: build again even if a release
     of the same commit and build settings is stored. ``batches`` and ``max_failures`` replace the project's for this
     launch. ``queue``: wait in line at a closed gate, and behind another deployment, instead of being refused.
+    ``answers`` are those to the project's ``questions``, by name; a name that it does not ask for is refused.
     """
 
     model_config = ConfigDict(extra="forbid") | example(
@@ -178,6 +182,7 @@ class LaunchInput(Schema):
     batches: str = Field("", max_length=200)
     max_failures: int | None = Field(None, ge=0, le=10_000)
     queue: bool = False
+    answers: dict[Name, Annotated[str, Field(max_length=LONGEST_ANSWER)]] = Field({}, max_length=500)
 
 
 class DeploymentFilter(FilterSchema):
@@ -232,10 +237,61 @@ class VersionShape(Schema):
     version: str
 
 
+class QuestionShape(Schema):
+    """A variable that each launch asks for. Without ``choices`` it takes any answer; without one it is ``default``.
+
+    ``default`` is null where there is none: then an answer is required. That of a secret is an empty text.
+    """
+
+    model_config = example(name="ROLE", choices=["blue", "green"], default="blue", is_secret=False, scope="deploy")
+
+    name: str
+    choices: list[str]
+    default: str | None
+    is_secret: bool
+    scope: Annotated[str, one_of(Variable.Scope)]
+
+    @staticmethod
+    def resolve_choices(question: Any) -> list[str]:
+        return [] if question.is_secret else list(question.choices)
+
+    @staticmethod
+    def resolve_default(question: Any) -> str | None:
+        return None if not question.default else "" if question.is_secret else str(question.default)
+
+
+class VariableShape(Schema):
+    """A value that counts, and what gives it: ``project``, ``set``, ``group`` or ``server``, and its name. That of a
+    secret is null.
+    """
+
+    model_config = example(name="PORT", value="8080", is_secret=False, scope="both", origin="group", origin_name="web")
+
+    name: str
+    value: str | None
+    is_secret: bool
+    scope: Annotated[str, one_of(Variable.Scope)]
+    origin: str
+    origin_name: str
+
+    @staticmethod
+    def of(found: Effective) -> "VariableShape":
+        """One that counts, as it is shown outside."""
+        value = found.value
+        return VariableShape(
+            name=value.name,
+            value=None if value.is_secret else value.value,
+            is_secret=value.is_secret,
+            scope=value.scope,
+            origin=found.origin.kind,
+            origin_name=found.origin.name,
+        )
+
+
 class ProjectShape(Schema):
     """The fields of a project that a launch needs. ``server_group_ids`` are its own groups: a launch that names none
-    goes to those. A project without any can be launched to each group of its environment.
-    Since ``archived_at`` nothing of it is launched.
+    goes to those. A project without any can be launched to each group of its environment. ``questions`` are what a
+    launch asks for. Since ``archived_at`` nothing of it is launched.
     """
 
     model_config = example(
@@ -248,6 +304,7 @@ class ProjectShape(Schema):
         server_group_ids=[1],
         may_launch_elsewhere=False,
         archived_at=None,
+        questions=[],
     )
 
     id: int
@@ -259,10 +316,15 @@ class ProjectShape(Schema):
     server_group_ids: list[int]
     may_launch_elsewhere: bool
     archived_at: Moment | None
+    questions: list[QuestionShape]
 
     @staticmethod
     def resolve_server_group_ids(project: Any) -> list[int]:
         return [group.pk for group in project.server_groups.all()]
+
+    @staticmethod
+    def resolve_questions(project: Any) -> list[Question]:
+        return [question_of(row) for row in project.asked] if hasattr(project, "asked") else questions_of(project)
 
 
 class ServerGroupShape(Schema):
@@ -429,9 +491,15 @@ def retry_deployment(request: Any, deployment_id: Id, queue: bool = False) -> St
 
 
 @api.post("/deployments/{deployment_id}/rollback", response={201: DeploymentShape, **_ACTS}, tags=["deployments"])
-def roll_back_deployment(request: Any, deployment_id: Id, queue: bool = False) -> Status[Any]:
-    """Launch the release that was live before this deployment. It is answered at once with the new deployment."""
-    return _launched_from(request, deployment_id, launch_rollback, queue=queue)
+def roll_back_deployment(
+    request: Any, deployment_id: Id, queue: bool = False, former_values: bool = False
+) -> Status[Any]:
+    """Launch the release that was live before this deployment. It is answered at once with the new deployment.
+
+    With `former_values` its scripts get the variables that went with that release, not those of today.
+    """
+    action = partial(launch_rollback, former_values=former_values)
+    return _launched_from(request, deployment_id, action, queue=queue)
 
 
 @api.get("/projects", response={200: list[ProjectShape], **_TELLS}, tags=["projects and groups"])
@@ -439,7 +507,8 @@ def roll_back_deployment(request: Any, deployment_id: Id, queue: bool = False) -
 def list_projects(request: HttpRequest, archived: bool = False) -> QuerySet[Project]:
     """The projects that the token's user sees, by name; with `archived` those that are archived."""
     ids = Prefetch("server_groups", ServerGroup.objects.only("name"))
-    seen = Project.objects.reached_by(_user_of(request)).prefetch_related(ids)
+    asked = Prefetch("variables", Variable.objects.filter(is_prompt=True), to_attr="asked")
+    seen = Project.objects.reached_by(_user_of(request)).prefetch_related(ids, asked)
     return seen.archived() if archived else seen.current()
 
 
@@ -447,6 +516,27 @@ def list_projects(request: HttpRequest, archived: bool = False) -> QuerySet[Proj
 def read_project(request: HttpRequest, project_id: Id) -> Project:
     """One project, archived or not."""
     return _one_of(Project.objects.reached_by(_user_of(request)), project_id, "project_id")
+
+
+@api.get(
+    "/projects/{project_id}/variables",
+    response={200: list[VariableShape], **_TELLS_OF_ONE},
+    tags=["projects and groups"],
+)
+def list_variables(
+    request: HttpRequest, project_id: Id, server: Name = "", scope: Variable.Scope = Variable.Scope.DEPLOY
+) -> list[VariableShape]:
+    """The variables that count for scripts on `server` (its name), or where no group and no server differs; with
+    `scope` `build` those of the build. Answers at launch come before all of them.
+    """
+    user = _user_of(request)
+    project = _one_of(Project.objects.reached_by(user), project_id, "project_id")
+    number = _one_named(Server.objects.reached_by(user), server, "server").pk if server else None
+    if scope == Variable.Scope.BOTH:
+        raise RefusedError(422, _("Choose the scope “build” or “deploy”."), field="scope")
+    values = given_to(project).values([number] if number else [])
+    found = values.on(number) if scope == Variable.Scope.DEPLOY else values.everywhere(scope)
+    return [VariableShape.of(found[name]) for name in sorted(found)]
 
 
 @api.delete("/projects/{project_id}", response={204: None, **_ACTS}, tags=["projects and groups"])
@@ -562,6 +652,7 @@ def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
         batches=given.batches,
         max_failures=given.max_failures,
         queue=given.queue,
+        answers=given.answers,
     )
     insist(user, Action.OPERATE, asked.project)
     asked = on_servers(asked, given.servers)
@@ -612,6 +703,14 @@ def _told_of_each() -> "tuple[Prefetch[str], str]":
 def _one_of(rows: "QuerySet[Kept]", pk: int, field: str) -> Kept:
     """The row with that id; or a refusal."""
     return _all_of(rows, [pk], field)[0]
+
+
+def _one_named(rows: "QuerySet[Kept]", name: str, field: str) -> Kept:
+    found = rows.filter(name=name).first()
+    if found is None:
+        kind = rows.model._meta.verbose_name
+        raise RefusedError(404, _("There is no %(kind)s “%(name)s”.") % {"kind": kind, "name": name}, field=field)
+    return found
 
 
 def _all_of(rows: "QuerySet[Kept]", ids: Iterable[int], field: str) -> list[Kept]:

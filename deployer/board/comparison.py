@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any, cast
 
 from django.core.exceptions import FieldDoesNotExist
@@ -13,13 +13,24 @@ from deployer.models import Deployment, Target
 from deployer.plan import Plan, PlannedStep
 from deployer.repositories.changes import Gap, gap_between
 from deployer.repositories.mirror import mirror_of
+from people.fingerprints import fingerprint
+from projects.effective import Origin, Value
 from projects.models import HealthCheck, Project, Step, Variable
+from projects.shown import said_of
 from servers.models import Server
+
+#: Variables that differ and are told of.
+MOST_VARIABLES = 300
+#: What of a plan has sentences of its own.
+_TOLD_APART = {
+    *("groups", "services", "health_checks", "steps", "puts_back", "git_credential_id"),
+    *("variables", "layers", "answers", "values_of"),
+}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting that differs; of a secret, only that it differs, never its value."""
+    """One setting that differs; of a secret, only that it differs and its fingerprints, never its value."""
 
     name: str
     older: str
@@ -46,15 +57,7 @@ def differing_settings(older: Deployment, newer: Deployment) -> list[Setting]:
         return []
     before, after = (Plan.from_json(cast(dict[str, Any], it.plan)) for it in (older, newer))
     mask = Masker([*before.secrets(), *after.secrets()])
-    compared = {field.name for field in fields(Plan)} - {
-        "groups",
-        "services",
-        "health_checks",
-        "variables",
-        "steps",
-        "puts_back",
-        "git_credential_id",
-    }
+    compared = {field.name for field in fields(Plan)} - _TOLD_APART
     plain = [
         Setting(_label(name), _said(getattr(before, name)), _said(getattr(after, name)))
         for name in (field.name for field in fields(Plan))
@@ -62,8 +65,9 @@ def differing_settings(older: Deployment, newer: Deployment) -> list[Setting]:
     ]
     if before.git_credential_id != after.git_credential_id:
         plain.append(Setting(_label("git_credential"), "", "", is_secret=True))
-    parts = (_groups, _services, _checks, _variables, _steps)
+    parts = (_groups, _services, _checks, _steps)
     found = [*plain, *(setting for part in parts for setting in part(before, after))]
+    found += differing_variables(before, after)
     return [replace(setting, older=mask(setting.older), newer=mask(setting.newer)) for setting in found]
 
 
@@ -176,17 +180,44 @@ def _step_words(step: PlannedStep | None, other: PlannedStep | None) -> str:
     return "\n".join(f"{labels[name]}: {value}" for name, value in said.items() if value)
 
 
-def _variables(before: Plan, after: Plan) -> Iterator[Setting]:
-    """Variables whose value or scope is another; one that is secret in either is never shown."""
-    old = {(row.name, row.scope): row for row in before.variables}
-    new = {(row.name, row.scope): row for row in after.variables}
-    secret = {row.name for row in (*before.variables, *after.variables) if row.is_secret}
-    for name, scope in dict.fromkeys([*old, *new]):
-        was, now = old.get((name, scope)), new.get((name, scope))
-        if was == now:
+def differing_variables(before: Plan, after: Plan, mask: Masker | None = None) -> list[Setting]:
+    """Variables whose value or scope is another, by their places; of a secret in either its fingerprint alone."""
+    mask = mask or Masker([*before.secrets(), *after.secrets()])
+    found = []
+    for each in islice(_differing_variables(before, after), MOST_VARIABLES):
+        shown = each if each.is_secret else replace(each, older=mask(each.older), newer=mask(each.newer))
+        found.append(shown)
+    return found
+
+
+def _differing_variables(before: Plan, after: Plan) -> Iterator[Setting]:
+    old, new = _placed(before), _placed(after)
+    secret = {each.name for plan in (before, after) for each in plan.values.every() if each.is_secret}
+    for label, name in dict.fromkeys([*old, *new]):
+        was, now = old.get((label, name)), new.get((label, name))
+        if was is not None and now is not None and was.content == now.content:
             continue
-        label = _("Variable %(name)s (%(scope)s)") % {"name": name, "scope": Variable.Scope(scope).label}
-        if name in secret:
-            yield Setting(label, _("not set") if was is None else "", _("not set") if now is None else "", True)
-        else:
-            yield Setting(label, was.value if was else "", now.value if now else "")
+        is_secret = name in secret
+        yield Setting(label, _value(was, is_secret=is_secret), _value(now, is_secret=is_secret), is_secret)
+
+
+def _placed(plan: Plan) -> dict[tuple[str, str], Value]:
+    """Each value by what it is called and its name: of all, of the groups and servers, and the answers."""
+    places: list[tuple[str, tuple[Value, ...]]] = [("", plan.variables)]
+    places += [(said_of(Origin(layer.kind, layer.name)), layer.values) for layer in plan.layers]
+    places.append((_("answer"), plan.answers))
+    found = {}
+    for place, values in places:
+        for each in values:
+            scope = str(Variable.Scope(each.scope).label)
+            words = {"name": each.name, "scope": f"{scope}, {place}" if place else scope}
+            found[_("Variable %(name)s (%(scope)s)") % words, each.name] = each
+    return found
+
+
+def _value(value: Value | None, *, is_secret: bool) -> str:
+    if value is not None and value.source:
+        return _("from %s") % value.source
+    if not is_secret:
+        return value.value if value else ""
+    return _("not set") if value is None else fingerprint(value.value, "variable")

@@ -36,7 +36,8 @@ def as_yaml(project: Project, *, sees_login: bool = True) -> str:
 
     Who does not see its git credential gets a file that leaves that as it is.
     """
-    variables = list(project.variables.all())
+    variables = list(project.variables.select_related("server_group", "server"))
+    sets = [str(row) for row in project.attached_sets.select_related("variable_set")]
     secrets = secret_names(project, variables)
     declared = {name: _value(project, name) for name in declared_fields(Project)}
     if not sees_login:
@@ -45,6 +46,8 @@ def as_yaml(project: Project, *, sees_login: bool = True) -> str:
     declared["health_checks"] = [_declared(check) for check in project.health_checks.all()]
     declared["variables"] = [_variable(row, secrets) for row in variables]
     declared["steps"] = [_declared(step) for step in project.steps.in_order()]
+    if sets:
+        declared["variable_sets"] = sets
     body = yaml.dump(
         {"projects": [declared]}, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=2**20, indent=2
     )
@@ -56,7 +59,7 @@ def secret_names(project: Project, variables: list[Variable]) -> dict[int, str]:
     prefix = short_name(project.name).replace("-", "_").upper()
     names: dict[int, str] = {}
     for row in variables:
-        if row.is_secret:
+        if row.is_secret and not row.value_from:
             wanted = f"{'' if prefix[0].isalpha() else 'PROJECT_'}{prefix}_{row.name}"
             others = (f"{wanted}_{number}" for number in count(2))
             names[row.pk] = next(name for name in chain([wanted], others) if name not in names.values())
@@ -70,12 +73,16 @@ def _notes(project: Project, secrets: list[str]) -> list[str]:
         notes.append(_("Set these environment variables first: %s") % ", ".join(secrets))
     if project.git_credential_id:
         notes.append(_("The git credential is not in this file: it must already exist."))
+    if project.attached_sets.exists():
+        notes.append(_("The variable sets are not in this file: they must already exist."))
     return notes
 
 
 def _variable(row: Variable, secrets: dict[int, str]) -> dict[str, Any]:
     declared = _declared(row, "value")
     value = {"value_env": secrets[row.pk]} if row.pk in secrets else {"value": row.value}
+    if (row.is_prompt or row.value_from) and not row.value:
+        value = {}  # it has no default, or another place has it
     return {"name": declared.pop("name"), **value, **declared}
 
 
@@ -87,6 +94,8 @@ def _declared(row: HealthCheck | Service | Variable | Step, *left_out: str) -> d
 
 def _unsaid(field: Any) -> Any:
     """The value of a field that a file does not name."""
+    if isinstance(field, models.ForeignKey):
+        return None
     return field.get_default() if field.has_default() else ""
 
 

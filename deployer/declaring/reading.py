@@ -1,4 +1,4 @@
-"""The declarations of YAML files read into values: credentials, servers, groups and projects.
+"""The declarations of YAML files read into values: credentials, servers, groups, variable sets and projects.
 
 What a value may be is the models' to say; this module knows how the files spell it and where in them a mistake is.
 """
@@ -14,7 +14,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring import strict_yaml
-from projects.models import HealthCheck, Project, Service, Step, Variable
+from projects.models import GivenVariable, HealthCheck, Project, Service, SetVariable, Step, Variable, VariableSet
 from servers.fields import EncryptedTextField
 from servers.models import Credential, Server, ServerGroup
 
@@ -23,12 +23,16 @@ SECTIONS: dict[str, type[models.Model]] = {
     "credentials": Credential,
     "servers": Server,
     "groups": ServerGroup,
+    "variable_sets": VariableSet,
     "projects": Project,
 }
 #: What is declared within something else and belongs to it alone.
 PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
-    Project: {"services": Service, "health_checks": HealthCheck, "variables": Variable, "steps": Step}
+    Project: {"services": Service, "health_checks": HealthCheck, "variables": Variable, "steps": Step},
+    VariableSet: {"variables": SetVariable},
 }
+#: What is listed by name, in an order, and stands in rows of its own.
+ORDERED: dict[type[models.Model], dict[str, type[models.Model]]] = {Project: {"variable_sets": VariableSet}}
 #: A block at the top of a file that nothing is read from: a place for anchors that entries refer to.
 _SHARED, _SHARED_PREFIX = "shared", "x-"
 #: Mistakes of the files that are named.
@@ -36,7 +40,7 @@ MOST_MISTAKES = 100
 #: Characters of a key or name from a file that a sentence shows.
 _NAME_SHOWN = 100
 #: Found by connecting, set by what holds the row, or said by the order in which rows are listed: never declared.
-_NOT_DECLARED = {"connection_status", "connection_error", "last_checked_at", "project", "position"}
+_NOT_DECLARED = {"connection_status", "connection_error", "last_checked_at", "project", "variable_set", "position"}
 #: ``password_file: PATH`` and ``password_env: NAME`` keep a secret out of the file.
 _SOURCES = ("_file", "_env")
 _YES, _NO = {"true", "yes", "on"}, {"false", "no", "off"}
@@ -187,6 +191,7 @@ class _Reader(Mistakes):
         if not isinstance(item, dict):
             self.refuse(place, _("expected keys and values, not %(got)s.") % {"got": _described(item)})
         entry, fields, parts = Declared(model, place), declared_fields(model), PARTS.get(model, {})
+        ordered = ORDERED.get(model, {})
         for key, value in item.items():
             here = place.key(key)
             try:
@@ -198,22 +203,29 @@ class _Reader(Mistakes):
                     entry.values[name], entry.places[name] = self._secret(name, key, value, here), here
                 elif key in fields:
                     entry.values[key], entry.places[key] = self._value(fields[key], value, here), here
+                elif key in ordered:
+                    entry.values[key], entry.places[key] = self._names(value, here), here
                 else:
-                    known = [*fields, *parts, *(f"{name}{end}" for name in secret_fields(fields) for end in _SOURCES)]
+                    known = [
+                        *fields,
+                        *parts,
+                        *ordered,
+                        *(f"{name}{end}" for name in secret_fields(fields) for end in _SOURCES),
+                    ]
                     self._note_unknown_key(place, key, known)
             except _RefusedError:
                 continue
         if model in SECTIONS.values() and "name" not in entry.values:
             self.refuse(place, _("“name” is missing or wrong: every entry has a name."))
-        if model is Variable and not any(_secret_named_by(key, fields) for key in item):
+        is_given = entry.values.get("is_prompt") or entry.values.get("value_from")
+        needs_value = issubclass(model, GivenVariable) and not is_given
+        if needs_value and not any(_secret_named_by(key, fields) for key in item):
             self.note(place, _("expected one of value, value_env, value_file."))
         return entry
 
     def _value(self, field: Any, value: Any, place: Position) -> Any:
         if isinstance(field, models.ManyToManyField | models.JSONField):
-            if not isinstance(value, list):
-                self.refuse(place, _("expected a list of names, not %(got)s.") % {"got": _described(value)})
-            return [self._text(item, place.item(index)) for index, item in enumerate(value)]
+            return self._names(value, place)
         if isinstance(field, models.ForeignKey) and value is None and field.null:
             return None
         text = self._text(value, place)
@@ -226,6 +238,11 @@ class _Reader(Mistakes):
                 self.refuse(place, _("expected a whole number, not “%(got)s”.") % {"got": printable(text)})
             return int(text)
         return text
+
+    def _names(self, value: Any, place: Position) -> list[str]:
+        if not isinstance(value, list):
+            self.refuse(place, _("expected a list of names, not %(got)s.") % {"got": _described(value)})
+        return [self._text(item, place.item(index)) for index, item in enumerate(value)]
 
     def _text(self, value: Any, place: Position) -> str:
         if value is None:

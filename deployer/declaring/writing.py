@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from deployer.declaring.reading import (
+    ORDERED,
     PARTS,
     SECTIONS,
     DeclarationError,
@@ -27,10 +28,21 @@ from deployer.declaring.reading import (
     secret_fields,
 )
 from people.models import User
-from people.record import BeforeAll, delete
+from people.record import BeforeAll, delete, saving
 from people.rights import may, who_may
 from people.roles import Action
-from projects.models import HealthCheck, Project, Service, Step, Variable
+from projects.given import problems_of, projects_that_cannot_have, strange_sets
+from projects.models import (
+    AttachedSet,
+    GivenVariable,
+    HealthCheck,
+    Project,
+    Service,
+    SetVariable,
+    Step,
+    Variable,
+    VariableSet,
+)
 from projects.steps import by_moment
 from servers import binding
 from servers.belonging import strange_groups, strange_projects
@@ -48,6 +60,8 @@ _LISTED: dict[type[models.Model], tuple[str, type[models.Model]]] = {
     ServerGroup: ("servers", Server),
     Project: ("server_groups", ServerGroup),
 }
+#: By which field parts belong to a row.
+_OWNERS: dict[type[models.Model], str] = {HealthCheck: "project", Variable: "project", SetVariable: "variable_set"}
 #: What stands where a value may not be shown.
 HIDDEN = object()
 
@@ -136,6 +150,8 @@ class _Prepared:
     keep: list[models.Model] = field(default_factory=list)
     drop: list[models.Model] = field(default_factory=list)
     listed: list[models.Model] | None = None
+    attached: list[VariableSet] | None = None
+    newly_attached: list[VariableSet] = field(default_factory=list)
     jump_host: Server | None = None
 
 
@@ -197,6 +213,7 @@ class _Writer(Mistakes):
         self._need_right([*touched, *_touched(it for it in changed if it.change.created)])
         self._need_used(changed)
         self._insist_on_environments(changed)
+        self._insist_on_variables(changed)
         for rows, before in recorded:
             before.record(_numbers(rows), _NOTE)
 
@@ -224,6 +241,26 @@ class _Writer(Mistakes):
                     % words,
                 )
 
+    def _insist_on_variables(self, changed: Iterable[_Prepared]) -> None:
+        """Sets are for projects of their environment; values are for groups that count, and agree."""
+        touched = {"environment", "server_groups", "variable_sets"}
+        for it in changed:
+            names = {each.field for each in it.change.fields}
+            if not (touched & names or any(name.startswith("variables") for name in names)):
+                continue
+            place = it.entry.places.get("variable_sets", it.entry.place)
+            if isinstance(it.row, Project):
+                pairs = [(it.row, row.variable_set) for row in strange_sets(it.row)]
+                for _row, why in problems_of(it.row):
+                    self.note(it.entry.place.key("variables"), why)
+            elif isinstance(it.row, VariableSet):
+                pairs = [(project, it.row) for project in projects_that_cannot_have(it.row)]
+            else:
+                continue
+            for project, its in pairs:
+                words = {"set": printable(str(its)), "project": printable(str(project))}
+                self.note(place, _("The set “%(set)s” is for another environment than project “%(project)s”.") % words)
+
     def _need_right(self, touched: Iterable[tuple[Declared, models.Model]]) -> None:
         """Say of each row, as it is stored now, if it is not theirs to edit: asked before it is changed and after."""
         for entry, row in touched if self._acting else ():
@@ -238,6 +275,8 @@ class _Writer(Mistakes):
                 used: Any = getattr(it.row, name)
                 if used is not None and used.pk:
                     self._need(_USED[name], used, it.entry, it.entry.places.get(name, it.entry.place))
+            for row in it.newly_attached:
+                self._need(Action.EDIT, row, it.entry, it.entry.places["variable_sets"])
 
     def _need(self, action: Action, thing: Any, entry: Declared, place: Position) -> None:
         if not may(self._acting, action, thing) and str(place) not in self.wrong:
@@ -279,7 +318,8 @@ class _Writer(Mistakes):
         self._changes.append(change)
         before = len(self.wrong)
         it = _Prepared(entry, row, change)
-        change.fields += self._assign(row, entry, skip={"servers", "server_groups", "jump_host"})
+        skipped = {"servers", "server_groups", "jump_host", *ORDERED.get(entry.model, ())}
+        change.fields += self._assign(row, entry, skip=skipped)
         if created or change.fields:
             self._check(row, entry, exclude=["jump_host"])
         it.has_changed = created or bool(change.fields)
@@ -293,6 +333,8 @@ class _Writer(Mistakes):
         self._prepared.append(it)
         if entry.model in _LISTED:
             self._set_listed(it)
+        if "variable_sets" in entry.values:
+            self._set_attached(it)
 
     def _save(self, it: _Prepared) -> None:
         """Write a row and its parts, unless its credential may not be sent where the row sends it."""
@@ -306,6 +348,8 @@ class _Writer(Mistakes):
         if it.listed is not None:
             name, _model = _LISTED[it.entry.model]
             getattr(it.row, name).set([other for other in it.listed if other.pk])  # else it was refused
+        if it.attached is not None and isinstance(it.row, Project):
+            _attach(it.row, [other for other in it.attached if other.pk])
 
     def _read_again(self, row: models.Model) -> Server | None:
         """Put what decides where a credential is sent into ``row`` as it is by now, and give a server as it is stored.
@@ -429,21 +473,23 @@ class _Writer(Mistakes):
     ) -> tuple[list[models.Model], list[models.Model]]:
         """Rows to save and rows to delete so that the parts become exactly those of the file."""
         model = PARTS[entry.model][name]
-        old = [*getattr(row, name).all()] if row.pk else []
+        owner = _OWNERS[model]
+        places = ["server_group", "server"] if model is Variable else []
+        old = [*getattr(row, name).select_related(*places)] if row.pk else []
         spare = {_part_key(part, index): part for index, part in enumerate(old)}
         keep, listed = [], []
         seen: dict[Any, Position] = {}
         for index, declared in enumerate(entry.parts[name]):
-            fresh = model(project=row)  # what is not said has its default
+            fresh = model(**{owner: row})  # what is not said has its default
             full = Declared(model, declared.place, _defaults(model) | declared.values, declared.places)
             self._assign(fresh, full)
-            self._check(fresh, full, exclude=["project"])
+            self._check(fresh, full, exclude=[owner])
             key = _part_key(fresh, index)
             if seen.setdefault(key, declared.place) is not declared.place:
                 words = {"place": seen[key].path}
                 self.note(declared.place, _declared_twice(fresh) % words)
             part = spare.pop(key, None)
-            label = f"{name}[{index}]" if isinstance(fresh, HealthCheck) else f"{name}.{printable(str(fresh))}"
+            label = f"{name}[{index}]" if isinstance(fresh, HealthCheck) else f"{name}.{_label(fresh)}"
             if part is None:
                 change.fields.append(FieldChange(label, None, _summary(fresh)))
                 keep.append(fresh)
@@ -455,6 +501,19 @@ class _Writer(Mistakes):
             change.fields.append(FieldChange(name, _summary(part), None))
         keep += [part for part in _put_in_order(old, listed, name, change) if part not in keep]
         return keep, list(spare.values())
+
+    def _set_attached(self, it: _Prepared) -> None:
+        """Compare the variable sets of a project, and their order."""
+        place = it.entry.places["variable_sets"]
+        wanted = [
+            self._find(VariableSet, name, place.item(i)) for i, name in enumerate(it.entry.values["variable_sets"])
+        ]
+        rows = [*{row.name: row for row in wanted if isinstance(row, VariableSet)}.values()]
+        former = [] if it.change.created else _attached(it.row)
+        old, names = [str(row) for row in former], [str(row) for row in rows]
+        if names != old:
+            it.attached, it.newly_attached = rows, [row for row in rows if row.pk and row not in former]
+            it.change.fields.append(FieldChange("variable_sets", ", ".join(old) if old else None, ", ".join(names)))
 
     def _set_listed(self, it: _Prepared) -> None:
         """Compare the servers of a group, or the groups of a project."""
@@ -490,6 +549,26 @@ def _put_in_order(
 
 def _as_they_stand(parts: Sequence[Any]) -> list[Any]:
     return by_moment(parts) if parts and isinstance(parts[0], Step) else [*parts]
+
+
+def _attached(row: models.Model) -> list[VariableSet]:
+    """The sets of a stored project in their order."""
+    rows = AttachedSet.objects.filter(project=row.pk).select_related("variable_set")
+    return [each.variable_set for each in rows]
+
+
+def _attach(project: Project, wanted: Sequence[VariableSet]) -> None:
+    """Let a project have these sets, in this order."""
+    there = {row.variable_set_id: row for row in AttachedSet.objects.filter(project=project)}
+    for number, row in there.items():
+        if number not in {each.pk for each in wanted}:
+            delete(row, note=_NOTE)
+    for position, each in enumerate(wanted, start=1):
+        row = there.get(each.pk) or AttachedSet(project=project, variable_set=each)
+        if row.pk is None or row.position != position:
+            row.position = position
+            with saving(row, _NOTE):
+                row.save()
 
 
 def _rows(model: type[models.Model]) -> "models.QuerySet[Any]":
@@ -555,9 +634,11 @@ def _defaults(model: type[models.Model]) -> dict[str, Any]:
 
 
 def _part_key(part: models.Model, index: int) -> object:
-    """The key by which two rows are the same part: names, a variable's with its scope; a health check's position."""
+    """The key by which two rows are the same part: names, a variable's place too; of a check, its position."""
     match part:
         case Variable():
+            return part.name, part.scope, str(part.server_group or ""), str(part.server or "")
+        case GivenVariable():
             return part.name, part.scope
         case Service():
             return part.kind, part.name
@@ -575,15 +656,22 @@ def _declared_twice(part: models.Model) -> str:
     return _("the same name and scope are already declared: %(place)s.")
 
 
+def _label(part: models.Model) -> str:
+    """What a part is called: a variable with its place."""
+    place = part.place if isinstance(part, Variable) else None
+    return printable(f"{part} ({place})" if place else str(part))
+
+
 def _summary(part: models.Model) -> str:
-    if isinstance(part, Variable):
-        return f"{part.name}={part.shown_value()} ({part.scope})"
+    if isinstance(part, GivenVariable):
+        place = part.place if isinstance(part, Variable) else None
+        return f"{part.name}={part.shown_value()} ({part.scope}{f', {place}' if place else ''})"
     return f"{part.name} ({part.moment})" if isinstance(part, Step) else str(part)
 
 
 def _hidden(row: models.Model, entry: Declared) -> set[str]:
     """The fields whose values are never shown: every secret, and the value of a variable that is or was one."""
-    if isinstance(row, Variable) and not (row.is_secret or entry.values["is_secret"]):
+    if isinstance(row, GivenVariable) and not (row.is_secret or entry.values["is_secret"]):
         return set()
     return set(secret_fields(declared_fields(entry.model)))
 

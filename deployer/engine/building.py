@@ -18,7 +18,6 @@ from deployer.engine.cloning import Checkout
 from deployer.engine.scripts import BuildError, end_leftovers, run_here
 from deployer.engine.work import Work
 from deployer.models import Release
-from deployer.plan import Plan
 from deployer.releases.archives import size_in_words
 from deployer.releases.caches import kept_folders
 from deployer.releases.contents import Contents
@@ -32,13 +31,14 @@ from servers.sentences import because, sentences
 from servers.shell import Script
 
 
-def build_key(plan: Plan, commit: str) -> str:
+def build_key(work: Work, commit: str) -> str:
     """The digest of everything that goes into a build: two builds with the same digest make the same release."""
+    plan = work.plan
     names = ("project_type", "auto_install", "install_script", "build_script", "output_dir")
     values = {name: getattr(plan, name) for name in names}
     # What is off leaves the digests as they were before it was known: their releases can still be used again.
     values |= {name: True for name in ("submodules", "lfs", "keeps_database_files") if getattr(plan, name)}
-    ingredients = [commit, values, plan.variables_for("build")]
+    ingredients = [commit, values, work.variables("build")]
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
@@ -47,7 +47,7 @@ def built_before(work: Work, checkout: Checkout) -> Release | None:
     if work.deployment.rebuild:
         return None
     same = Release.objects.stored().filter(
-        project_id=work.deployment.project_id, build_key=build_key(work.plan, checkout.commit)
+        project_id=work.deployment.project_id, build_key=build_key(work, checkout.commit)
     )
     if marked := same.exclude(bad_at=None).first():
         raise BuildError(
@@ -63,11 +63,10 @@ def built_before(work: Work, checkout: Checkout) -> Release | None:
 
 def build(work: Work, checkout: Checkout) -> Release:
     """Install, build, pack, check and store; gives the release."""
-    plan = work.plan
     room = _room(work, checkout)
     env = {
         **room.environment,
-        **plan.variables_for("build"),
+        **work.variables("build"),
         "DEPLOY_ID": str(work.deployment.pk),
         "DEPLOY_TYPE": work.deployment.deployment_type,
         "DEPLOY_COMMIT": checkout.commit,
@@ -84,7 +83,7 @@ def build(work: Work, checkout: Checkout) -> Release:
         version=f"{timezone.now():%Y%m%d%H%M%S}-{work.deployment.pk}-{checkout.commit[:8]}",
         commit_hash=checkout.commit,
         commit_message=work.deployment.commit_message,
-        build_key=build_key(plan, checkout.commit),
+        build_key=build_key(work, checkout.commit),
         created_by=work.deployment.created_by,
     )
     store(release, tar, lambda contents: _refuse_databases(work, tar, contents))

@@ -5,6 +5,7 @@ from typing import Any, cast
 from deployer.engine.around import all_around, close
 from deployer.engine.building import build, built_before
 from deployer.engine.cloning import clone
+from deployer.engine.outside import fetch_values
 from deployer.engine.rollout import on_every_server, roll_out
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun
@@ -23,6 +24,7 @@ def full(run: Run) -> None:
 
     A release that is there already, of the same commit and settings or chosen at launch, is not built again.
     """
+    fetch_values(run.work)
     on_every_server(run, ServerRun.connect, ServerRun.preflight)
     run.find_same()
     work = run.work
@@ -41,12 +43,14 @@ def full(run: Run) -> None:
 
 def restart_only(run: Run) -> None:
     """batch by batch: before, restart, verify, after. The release on the servers stays."""
+    fetch_values(run.work)
     with all_around(run):
         roll_out(run, ServerRun.arrive, before, ServerRun.restart, ServerRun.verify)
 
 
 def steps_after(run: Run) -> None:
     """The steps after, and nothing else, on servers that an earlier deployment has left drained."""
+    fetch_values(run.work)
     on_every_server(run, ServerRun.connect, ServerRun.take_lease, put_back)
 
 

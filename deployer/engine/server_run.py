@@ -10,13 +10,14 @@ from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.engine.commands import Commands
+from deployer.engine.outside import fetch_values
 from deployer.engine.staging import Staging
 from deployer.engine.verification import Verification
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
 from deployer.log.writing import LogSink
 from deployer.models import Lease, Target
-from deployer.plan import Location
+from deployer.plan import Location, Plan
 from deployer.probing.identity import Inquiry, Seen
 from deployer.probing.look import Level, findings, look, windows_lines
 from deployer.probing.place import real_place
@@ -56,13 +57,15 @@ class ServerRun:
         self.plan = work.plan
         self.target = target
         self.voice = Voice(work.log, target)
-        self.inquiry = Inquiry.of(self.plan, work.log.mask)
+        self.inquiry = Inquiry.of(self.plan, work.mask)
         self.shell: SSHShell | None = None
         self.facts: Facts | None = None
         self.seen: Seen | None = None
         self.switched = False
         #: Whether its steps after were dealt with.
         self.is_closed = False
+        #: The plan whose values were live before, once it was put back to them.
+        self.former: Plan | None = None
         self.before: Sequence[Found] = ()
         #: The server of this deployment that is the same machine and folder, and those that are so under other names.
         self.first: ServerRun | None = None
@@ -230,6 +233,10 @@ class ServerRun:
             _("%(server)s is the same machine and folder as %(first)s: the work is done there, once")
             % {"server": self, "first": first}
         )
+        mine, theirs = (self.plan.variables_for("deploy", each.target.server_id) for each in (self, first))
+        if differing := sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)):
+            told = _("Of the values of both names those of %(first)s count there: %(names)s")
+            self.voice.warn(told % {"first": first, "names": ", ".join(differing)})
         self.stand_behind(first)
         if first.target.has_ended:
             first.tell(self)
@@ -347,11 +354,16 @@ class ServerRun:
         """The version that is live here, as far as is known."""
         return self.target.release_after or release_commands.release_name(self.found.live)
 
-    def environment(self, version: str, action: str) -> dict[str, str]:
-        """The environment of a script: the project's deploy variables, the release, and what is being done."""
+    def environment(self, version: str, action: str, plan: Plan | None = None) -> dict[str, str]:
+        """The environment of a script: the deploy variables of this server, the release, and what is being done.
+
+        The variables are those of ``plan``, where it is another one than that of this deployment.
+        """
+        with self.work.fetching:  # those that a lost worker had are had once more
+            fetch_values(self.work, plan)
         deployment, live = self.work.deployment, self.work.live(version)
         return {
-            **self.plan.variables_for("deploy"),
+            **self.work.variables("deploy", self.target.server_id, plan),
             "DEPLOY_ID": str(deployment.pk),
             "DEPLOY_TYPE": deployment.deployment_type,
             "DEPLOY_PATH": self.location.deploy_path,

@@ -289,7 +289,7 @@ def _script(server: ServerRun, step: PlannedStep, run: StepRun) -> Script:
     else:
         previous = server.target.release_before
     env = {
-        **server.environment(run.release, run.action),
+        **server.environment(run.release, run.action, None if run.undoes else server.former),
         "DEPLOY_STEP": step.name,
         "DEPLOY_SERVER": server.target.server_name,
         "DEPLOY_SERVERS": "\n".join(server.work.server_names),

@@ -2,7 +2,7 @@
 
 import secrets
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from django.utils.translation import gettext as _
 
@@ -11,6 +11,7 @@ from deployer.engine.server_run import AT_WORK, ServerRun, exit_sentence
 from deployer.engine.staging import Staging
 from deployer.engine.steps import after, put_back, settle_open
 from deployer.models import Release, Sighting, StepAction, Target
+from deployer.plan import Plan
 from projects.commands import release as release_commands
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
@@ -186,7 +187,8 @@ def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
         fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
     )
     insist(lambda: _record_switch_back(server, previous))
-    environment = server.environment(target.release_after, StepAction.UNDO)
+    server.former = _former_plan(server)
+    environment = server.environment(target.release_after, StepAction.UNDO, server.former)
     code = server.run_script(target.undo_key, environment, server.work.log.output(target))
     undone.exit_code = code
     if code:
@@ -197,6 +199,25 @@ def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
     if status == Status.SUCCESS and not (problem := server.verification.ailment()):
         status, undone.proof = server.verification.confirm(before, undone.proof)
     undone.problem = undone.proof.told_of_bad if status != Status.SUCCESS else problem
+
+
+def _former_plan(server: ServerRun) -> Plan | None:
+    """The plan by which the server last came to what it is put back to: the values of that one were live.
+
+    Nothing where none is known, or it cannot be read: then the values of this deployment have to do.
+    """
+    target = server.target
+    rows = Target.objects.filter(server=target.server_id, deployment__project=server.work.deployment.project)
+    ran = rows.filter(pk__lt=target.pk, exit_code__isnull=False).exclude(status=Status.ROLLED_BACK)
+    before = insist(lambda: ran.select_related("deployment").order_by("-pk").first())
+    if before is None or not before.deployment.has_plan:
+        return None
+    plan = Plan.from_json(cast(dict[str, Any], before.deployment.plan))
+    server.work.learn(plan.secrets())
+    mine, former = (it.variables_for("deploy", target.server_id) for it in (server.plan, plan))
+    if mine != former:
+        server.voice.say(_("The script runs with the variables of #%d, which were live before") % before.deployment.pk)
+    return plan
 
 
 def _make_whole(server: ServerRun, version: str) -> None:

@@ -1,6 +1,7 @@
 """What everything that carries out one deployment shares."""
 
 import threading
+from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
 from django.utils.translation import gettext as _
@@ -34,7 +35,12 @@ class Work:
         #: Why it has failed although every server is as it should be, and what else is to be said where it has not.
         self.failure = ""
         self.warnings: list[str] = []
-        self.log = Log(deployment, Masker(self.plan.secrets()))
+        self._known = {*self.plan.secrets()}
+        self.log = Log(deployment, Masker(self._known))
+        self._learning = threading.Lock()
+        #: The values that were had from outside, by their sources.
+        self.outside: dict[str, str] = {}
+        self.fetching = threading.Lock()
         self.stop = threading.Event()
         self.force = threading.Event()
         #: By the number of each server: set once its release is there, or cannot be brought there.
@@ -45,6 +51,21 @@ class Work:
         self._commits: dict[str, str] = {}
         self._asking = threading.Lock()
         self._places: dict[str, object] = {}
+
+    def mask(self, text: str) -> str:
+        """``text`` without the secrets that are known by now."""
+        return self.log.mask(text)
+
+    def variables(self, scope: str, server: int | None = None, plan: Plan | None = None) -> dict[str, str]:
+        """As `Plan.variables_for`, of this deployment or of another ``plan``, with the values that are from outside."""
+        return (plan or self.plan).variables_for(scope, server, self.outside)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Let nothing that is written from here on show ``secrets`` either."""
+        with self._learning:
+            if unknown := {*secrets} - self._known:
+                self._known |= unknown
+                self.log.mask = self.log.mask.knowing(sorted(unknown))
 
     def first_at(self, place: str, server: T) -> T:
         """The server that came first to a real place in this deployment: ``server`` itself if none did before."""

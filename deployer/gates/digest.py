@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,9 +10,10 @@ from django.utils.crypto import salted_hmac
 
 from deployer.models import Deployment, Release, Target
 from deployer.plan import Plan
+from projects.effective import Value
 
-#: What of a plan says nothing of its own: it is known by the code, or by the servers.
-_KNOWN_OTHERWISE = ("commit", "groups", "variables")
+#: What of a plan is known by the code, by the servers, or by fingerprints.
+_KNOWN_OTHERWISE = ("commit", "groups", "variables", "layers", "answers", "values_of")
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,26 @@ class Content:
     def digest(self, servers: Sequence[str] | None = None) -> str:
         """It as a digest; with ``servers``, as if it went to those."""
         values = {name: value for name, value in self.plan.to_json().items() if name not in _KNOWN_OTHERWISE}
-        variables = [(row.name, row.scope, row.is_secret, _fingerprint(row.value)) for row in self.plan.variables]
-        whole = [self.code, self.deployment_type, values, variables, list(self.servers if servers is None else servers)]
+        where = list(self.servers if servers is None else servers)
+        whole: list[Any] = [self.code, self.deployment_type, values, _fingerprints(self.plan.variables), where]
+        if self.plan.layers or self.plan.answers:  # without them it is the digest that it was before they were known
+            layers = [(each.kind, each.number, each.servers, _fingerprints(each.values)) for each in self.plan.layers]
+            whole += [layers, _fingerprints(self.plan.answers)]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def code_of(commit: str, release: Release | None) -> str:
     """The code of a `Content`."""
     return commit or (release.sha256 if release is not None else "")
+
+
+def _fingerprints(values: Iterable[Value]) -> list[tuple[str, str, bool, str]]:
+    return [(each.name, each.scope, each.is_secret, _fingerprint(_whole(each))) for each in values]
+
+
+def _whole(value: Value) -> str:
+    """A value; of one from outside where it is from, which no value can look like."""
+    return f"\0{value.source}" if value.source else value.value
 
 
 def _fingerprint(value: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from django.utils.translation import gettext as _
 
-from deployer.launching.asked import LaunchRequest
+from deployer.launching.asked import LaunchRequest, kept_answers
 from deployer.launching.choice import stored
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, need_current
@@ -24,9 +24,14 @@ def retry_failed(earlier: Deployment, *, queue: bool = False, override: str = ""
     return launch(replace(request_to_retry(earlier, **launcher), queue=queue, override=override))
 
 
-def launch_rollback(latest: Deployment, *, queue: bool = False, override: str = "", **launcher: Any) -> Deployment:
-    """Launch what `request_to_roll_back` asks for, in the same way."""
-    return launch(replace(request_to_roll_back(latest, **launcher), queue=queue, override=override))
+def launch_rollback(
+    latest: Deployment, *, queue: bool = False, override: str = "", former_values: bool = False, **launcher: Any
+) -> Deployment:
+    """Launch what `request_to_roll_back` asks for, in the same way; with ``former_values`` as `with_former_values`."""
+    asked = request_to_roll_back(latest, **launcher)
+    if former_values:
+        asked = with_former_values(asked)
+    return launch(replace(asked, queue=queue, override=override))
 
 
 def request_to_retry(
@@ -61,6 +66,8 @@ def request_to_retry(
         release=_again(earlier.release),
         only=only,
         elsewhere=True,  # it was meant the first time
+        answers=kept_answers(earlier),
+        values_of=_values_of(earlier),
         retry_of=earlier,
         puts_back=earlier.has_plan and Plan.from_json(cast(dict[str, Any], earlier.plan)).puts_back,
     )
@@ -95,8 +102,30 @@ def request_to_roll_back(
         release=release,
         only=None if chosen is None else chosen & {server.pk for server in ServerGroup.flatten(groups)},
         elsewhere=True,  # it was meant the first time
+        answers=kept_answers(latest),
         rollback_from=latest,
     )
+
+
+def with_former_values(asked: LaunchRequest) -> LaunchRequest:
+    """A rollback with the variables that went with the release that it goes back to, instead of those of today."""
+    former = former_deployment(asked)
+    if former is None:
+        told = _("Which variables went with release %s is not recorded: roll back with those of today.")
+        raise LaunchRefusedError(told % asked.release, field="former_values")
+    return replace(asked, values_of=former)
+
+
+def former_deployment(asked: LaunchRequest) -> Deployment | None:
+    """The newest deployment of the release that a rollback goes back to, before the one that it takes back; nothing
+    where its plan cannot be read.
+    """
+    if asked.release is None or asked.rollback_from is None:
+        return None
+    rows = Deployment.objects.ended().filter(project=asked.project, release=asked.release)
+    went_well = rows.filter(pk__lt=asked.rollback_from.pk, status=Deployment.Status.SUCCESS)
+    found = went_well.order_by("-pk").first()
+    return found if found is not None and found.has_plan else None
 
 
 def chosen_servers(it: Deployment) -> frozenset[int] | None:
@@ -110,6 +139,13 @@ def chosen_servers(it: Deployment) -> frozenset[int] | None:
     went = frozenset(first.targets.exclude(server=None).values_list("server", flat=True))
     was_left_out = Server.objects.filter(pk__in=members - went).exists()
     return frozenset(pk for pk in went if pk is not None) if was_left_out else None
+
+
+def _values_of(earlier: Deployment) -> Deployment | None:
+    """The deployment whose values an earlier one had, where that was chosen: its retry has them too."""
+    number = Plan.from_json(cast(dict[str, Any], earlier.plan)).values_of if earlier.has_plan else None
+    found = Deployment.objects.filter(pk=number).first() if number else None
+    return found if found is not None and found.has_plan else None
 
 
 def _again(release: Release | None) -> Release | None:

@@ -1,13 +1,17 @@
 """What somebody asks for when they launch something."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any, cast
 
 from deployer.models import Deployment, Release
 from deployer.plan import Part, Plan, members_of, parts_of
 from people.models import User
+from projects.effective import Given
+from projects.given import given_to, questions_of
 from projects.models import Project
+from projects.questions import Question, answered
 from projects.validators import batch_numbers
 from servers.models import Server, ServerGroup
 
@@ -21,6 +25,8 @@ class LaunchRequest:
     ``elsewhere``: whoever asks means it, where a group is none of the project's own.
     ``batches`` and ``max_failures`` replace the project's for this launch. It acts with the rights of ``created_by``;
     without one it was asked for on this machine, by whoever has the data folder, and is not asked about rights.
+    ``answers`` are those to the project's questions, by name; with ``values_of`` the variables and the answers are
+    those that went with that deployment.
     ``launched_for`` is the webhook, the schedule or the login on the machine. ``queue``: it waits at a closed gate, and
     behind another deployment, instead of being refused. ``override`` is why the gates are set aside, by an admin.
     ``puts_back``: the steps after are run, and nothing else.
@@ -44,6 +50,8 @@ class LaunchRequest:
     queue: bool = False
     override: str = ""
     puts_back: bool = False
+    answers: Mapping[str, str] = field(default_factory=dict)
+    values_of: Deployment | None = None
 
     @property
     def is_restart_only(self) -> bool:
@@ -81,15 +89,44 @@ class LaunchRequest:
         numbers = batch_numbers(self.batches or self.project.batches, len(active))
         return dict(zip(active, numbers, strict=True))
 
+    @property
+    def builds(self) -> bool:
+        """Whether a release may be built."""
+        return not self.is_restart_only and self.release is None
+
+    @cached_property
+    def given(self) -> Given:
+        """All that gives a value to a variable of the project. Raises `DecryptionError` where one cannot be read."""
+        return given_to(self.project)
+
+    @cached_property
+    def questions(self) -> list[Question]:
+        """What a launch of the project asks for."""
+        return questions_of(self.project)
+
     def plan(self) -> Plan:
         """The project's configuration as it is now, with what is asked for this time alone.
 
-        Raises `DecryptionError` where one of its variables cannot be read.
+        Raises `DecryptionError` as above, and `AnswerRefusedError`.
         """
-        plan = Plan.of(self.project, self.groups)
+        if self.values_of is not None:
+            former = Plan.from_json(cast(dict[str, Any], self.values_of.plan))
+            plan = Plan.of(self.project, self.groups, Given()).with_values_of(self.values_of.pk, former)
+        else:
+            answers = answered(self.questions, self.answers, builds=self.builds)
+            plan = Plan.of(self.project, self.groups, self.given, answers)
         return replace(
             plan,
             batches=self.batches or plan.batches,
             max_failures=plan.max_failures if self.max_failures is None else self.max_failures,
             puts_back=self.puts_back,
         )
+
+
+def kept_answers(earlier: Deployment) -> dict[str, str]:
+    """The answers of an earlier deployment to what its project still asks; none where its plan cannot be read."""
+    if not earlier.has_plan:
+        return {}
+    asked = {question.name for question in questions_of(earlier.project)}
+    answers = Plan.from_json(cast(dict[str, Any], earlier.plan)).answers
+    return {each.name: each.value for each in answers if each.name in asked}

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from django.utils.translation import gettext as _
 
-from deployer.launching.asked import LaunchRequest
+from deployer.launching.asked import LaunchRequest, kept_answers
 from deployer.launching.rules import LaunchRefusedError, not_of_the_groups
 from deployer.models import Deployment, Release
 from deployer.releases.versions import recorded
@@ -21,7 +21,7 @@ def with_release(request: LaunchRequest, version: str, *, rolls_back: bool = Fal
 
     ``version`` is one of the project's own or of another project of the same repository that the launcher sees, or
     `PREVIOUS`, which is refused where the servers had different ones. ``rolls_back``: the deployment is recorded as one
-    that goes back.
+    that goes back, and keeps the answers of the newest one where it has none of its own.
     """
     if request.is_restart_only:
         raise LaunchRefusedError(
@@ -32,8 +32,10 @@ def with_release(request: LaunchRequest, version: str, *, rolls_back: bool = Fal
     if version == PREVIOUS:
         version = _previous(request)
     release = stored(request.project, version, request.created_by)
-    latest = Deployment.objects.ended().filter(project=request.project).defer("plan").first() if rolls_back else None
-    return replace(request, release=release, branch=release.commit_hash, rollback_from=latest)
+    latest = Deployment.objects.ended().filter(project=request.project).first() if rolls_back else None
+    kept = kept_answers(latest) if latest else {}
+    answers = {**kept, **request.answers}
+    return replace(request, release=release, branch=release.commit_hash, rollback_from=latest, answers=answers)
 
 
 def on_servers(request: LaunchRequest, names: Iterable[str]) -> LaunchRequest:

@@ -18,7 +18,9 @@ from deployer.launching.rules import Accepted, LaunchRefusedError, need_current,
 from deployer.models import Deployment, Target
 from deployer.queue.sending import enqueue_deployment
 from deployer.releases.versions import running_in
+from people.fingerprints import fingerprint
 from people.record import Act, actor, record
+from projects.effective import Value
 from projects.models import Project
 from servers.errors import ShellError
 from servers.models import Server, ServerGroup
@@ -148,9 +150,15 @@ def _record(deployment: Deployment, request: LaunchRequest, accepted: Accepted) 
         "rebuild": request.rebuild,
         "batches": request.batches,
         "max_failures": request.max_failures,
+        "values_of": accepted.plan.values_of,
+        "answers": {each.name: _told(each) for each in accepted.plan.answers},
     }
-    after = {name: value for name, value in asked.items() if value not in ("", None, False, [])}
+    after = {name: value for name, value in asked.items() if value not in ("", None, False, [], {})}
     record(actor().by(request.created_by), act, deployment, None, after)
+
+
+def _told(answer: Value) -> str:
+    return fingerprint(answer.value, f"answer.{answer.name}") if answer.is_secret else answer.value
 
 
 def _are_there(request: LaunchRequest, servers: Sequence[Server]) -> bool:

@@ -18,7 +18,10 @@ from deployer.plan import Check, Plan
 from people.rights import NotAllowedError, insist
 from people.roles import Action
 from projects.commands import expectation
+from projects.given import clash_sentence
 from projects.models import Project
+from projects.outside import problem_of
+from projects.questions import AnswerRefusedError
 from projects.validators import validate_batches
 from servers.fields import DecryptionError
 from servers.models import Server
@@ -69,9 +72,14 @@ def check_launch(request: LaunchRequest) -> Accepted:
     """
     _ask(RULES, request)
     try:
+        _ask(RULES_OF_VARIABLES, request)
         plan = request.plan()
     except DecryptionError as error:
         raise LaunchRefusedError(str(error), field="project") from error
+    except AnswerRefusedError as error:
+        raise LaunchRefusedError(error.message, field="answers") from error
+    if refusal := _sources_are_there(plan):
+        raise refusal
     return Accepted(request.servers, request.active, request.code, request.batch_of_each(), plan)
 
 
@@ -278,6 +286,26 @@ def _has_the_commit_that_must_answer(request: LaunchRequest) -> LaunchRefusedErr
     return None
 
 
+def _groups_agree(request: LaunchRequest) -> LaunchRefusedError | None:
+    """Two groups of a server that give a variable different values leave open which one counts."""
+    if request.values_of is not None:
+        return None  # they did when that was launched
+    servers = {server.pk: server for server in request.servers}
+    clashes = request.given.clashes(servers, request.answers)
+    if not clashes:
+        return None
+    told = [clash_sentence(clash.name, clash.groups, servers[clash.server].name) for clash in clashes[:NAMED]]
+    return LaunchRefusedError(" ".join(told), field="project")
+
+
+def _sources_are_there(plan: Plan) -> LaunchRefusedError | None:
+    """What is had from outside at the deployment is registered here, for this environment."""
+    for each in plan.values.every():
+        if each.source and (why := problem_of(each.source, plan.environment)):
+            return LaunchRefusedError(f"{each.name}: {why}", field="project")
+    return None
+
+
 def _unless_valid(validate: Callable[[str], Any], value: str, field: str) -> LaunchRefusedError | None:
     try:
         validate(value)
@@ -304,3 +332,5 @@ RULES: tuple[Rule, ...] = (
     _release_is_not_marked_bad,
     _has_the_commit_that_must_answer,
 )
+#: Asked once those agree: they read what the variables of the project are, and raise `DecryptionError`.
+RULES_OF_VARIABLES: tuple[Rule, ...] = (_groups_agree,)

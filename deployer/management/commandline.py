@@ -245,10 +245,16 @@ class LaunchAgain(WatchingCommand):
         self.to_stderr = options["json"]
         earlier = self.operable(options["id"])
         try:
-            launched = self.launch_from(earlier, queue=options["queue"], override=options["override"])
+            launched = self.launch_from(
+                earlier, queue=options["queue"], override=options["override"], **self.more(options)
+            )
         except LaunchRefusedError as error:
             raise refused(error.message) from error
         self.report(launched, options)
+
+    def more(self, options: dict[str, Any]) -> dict[str, Any]:
+        """What else of the options is chosen for the new deployment."""
+        return {}
 
     def launch_from(self, earlier: Deployment, **chosen: Any) -> Deployment:
         """The new deployment, with what is ``chosen`` of closed gates. Raises `LaunchRefusedError`."""

@@ -13,8 +13,8 @@ from typing import Self
 from django.conf import settings
 
 #: What folders are made for: a build (by its deployment's number), a release on its way to servers, a package, git,
-#: a look at how builds are kept apart.
-KINDS = re.compile(r"(\d+|send|package|git|probe)-.+")
+#: a value from outside, a look at how builds are kept apart.
+KINDS = re.compile(r"(\d+|send|package|git|probe|value)-.+")
 
 
 class WorkFolder:

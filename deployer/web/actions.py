@@ -16,9 +16,16 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
 from deployer.board.coming import coming, taken_back
+from deployer.board.comparison import differing_variables
 from deployer.board.ways_back import in_short, ways_back_after
 from deployer.gates.asking import ask
-from deployer.launching.again import chosen_servers, request_to_retry, request_to_roll_back
+from deployer.launching.again import (
+    chosen_servers,
+    former_deployment,
+    request_to_retry,
+    request_to_roll_back,
+    with_former_values,
+)
 from deployer.launching.answers import cancel_sentence, continue_sentence
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import case_of
@@ -140,6 +147,7 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
             if not chosen.is_valid():
                 raise LaunchRefusedError(" ".join(str(why) for errors in chosen.errors.values() for why in errors))
             values = chosen.cleaned_data
+            asked = with_former_values(asked) if values["former_values"] and asked.rollback_from else asked
             return redirect(launch(replace(asked, queue=values["queue"], override=values["override"])))
         accepted = check_launch(asked)
         answer = ask(case_of(asked, accepted))
@@ -160,6 +168,7 @@ def _launch_from(request: Request, earlier: Deployment, request_for: Callable[..
         "count": len(accepted.active),
         "parts": asked.parts,
         "gates": answer,
+        **_former_values(asked, accepted),
         "may_override": may(request.user, Action.ADMINISTER, asked.project),
         **_steps(asked, accepted),
     }
@@ -176,6 +185,15 @@ def _steps(asked: LaunchRequest, accepted: Accepted) -> dict[str, Any]:
     if not asked.is_restart_only:
         ways = ways_back_after(asked.project, accepted.active, running, plan.steps_at(Moment.BEFORE_ALL, launched))
     return {"coming": steps, "ways": in_short(ways)}
+
+
+def _former_values(asked: LaunchRequest, accepted: Accepted) -> dict[str, Any]:
+    """What of today's variables differs from those that went with the release that a rollback goes back to."""
+    former = former_deployment(asked) if asked.rollback_from else None
+    if former is None:
+        return {}
+    differing = differing_variables(Plan.from_json(cast(dict[str, Any], former.plan)), accepted.plan)
+    return {"former": former, "differing": differing}
 
 
 def _same_for_launch(row: tuple[Server, int | None, Target | None, str]) -> Hashable:
@@ -219,4 +237,7 @@ def deployment_again(request: Request, pk: int) -> HttpResponse:
             chosen[name] = plan[name]
     if it.rebuild:
         chosen["rebuild"] = 1
+    if it.has_plan:  # the answer of a secret stands in no address
+        answers = Plan.from_json(plan).answers
+        chosen |= {f"{LaunchForm.ANSWER}{each.name}": each.value for each in answers if not each.is_secret}
     return redirect(f"{reverse('launch', args=[it.project_id])}?{urlencode(chosen, doseq=True)}")

@@ -1,5 +1,7 @@
 """Two deployments side by side: the differences in their settings, their code and the outcome on each server."""
 
+from typing import Any, cast
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -8,10 +10,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from deployer.board.comparison import between, differing_settings, side_by_side
+from deployer.board.history import MOST_DEPLOYMENTS, changes_of_variables
 from deployer.models import Deployment
+from deployer.plan import Plan
 from deployer.web.deployment import before, shown
 from deployer.web.request import fragment
 from people.access import Request, find, members_only
+from projects.models import Project
+from projects.shown import ShownValues
 
 
 @require_safe
@@ -34,6 +40,27 @@ def deployment_compare(request: Request) -> HttpResponse:
         "same_project": older.project_id == newer.project_id,
     }
     return render(request, "deployer/compare.html", context)
+
+
+@require_safe
+@members_only
+def deployment_variables(request: Request, pk: int) -> HttpResponse:
+    """The values that went with a deployment, as they were frozen at its launch; secrets by their fingerprints."""
+    it = shown(request.user, pk)
+    plan = Plan.from_json(cast(dict[str, Any], it.plan)) if it.has_plan else None
+    context = {"deployment": it, "values": ShownValues.of(plan.values) if plan else None}
+    return render(request, "deployer/variables.html", context)
+
+
+@require_safe
+@members_only
+def project_history(request: Request, pk: int) -> HttpResponse:
+    """Which variables each of the newest deployments of a project has changed."""
+    project = find(request.user, Project.objects, pk=pk)
+    rows = Deployment.objects.reached_by(request.user).filter(project=project).select_related("created_by")
+    changes = [*changes_of_variables(rows.order_by("-id")[: MOST_DEPLOYMENTS + 1])]
+    context = {"project": project, "changes": changes, "most": MOST_DEPLOYMENTS}
+    return render(request, "deployer/projects/history_of_variables.html", context)
 
 
 @fragment

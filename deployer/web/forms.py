@@ -1,7 +1,7 @@
 """What pages send, read into values. The rules of a launch are kept by deployer.launching."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django import forms
@@ -11,11 +11,12 @@ from django.utils.translation import gettext_lazy as _
 
 from deployer.models import LONGEST_REASON, Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.releases.reader.names import ENCODINGS
-from pages.forms import NamedField, PickingForm, RowsField
+from pages.forms import NamedField, PickingForm, RowsField, StyledForm, WriteOnlyInput, dress
 from people.models import User
 from people.rights import Person
 from people.roles import Action
 from projects.models import Project
+from projects.questions import Question
 from servers.forms import ServersChoice
 from servers.models import Environment, Server, ServerGroup
 from servers.validators import validate_one_line
@@ -25,8 +26,12 @@ class LaunchForm(PickingForm, forms.Form):
     """A launch as it was filled in, right or wrong.
 
     ``servers`` are those that were picked, none where it goes to all of the groups; ``elsewhere`` are the groups of
-    which was confirmed that they are not the project's own.
+    which was confirmed that they are not the project's own. ``questions`` are what the launch asks for; the answer to
+    each has a field of its own.
     """
+
+    #: What the fields of answers, and their names in an address, begin with.
+    ANSWER: ClassVar = "answer-"
 
     deployment_type = forms.CharField(required=False)
     branch = forms.CharField(required=False, strip=True)
@@ -39,15 +44,44 @@ class LaunchForm(PickingForm, forms.Form):
     max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
     confirm = forms.CharField(required=False, strip=True)
     queue = forms.BooleanField(required=False)
+    former_values = forms.BooleanField(required=False)
     override = forms.CharField(required=False, strip=True, max_length=LONGEST_REASON, validators=[validate_one_line])
 
-    def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: Person, questions: Sequence[Question] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.questions = questions
+        for question in questions:
+            self.fields[f"{self.ANSWER}{question.name}"] = _field_of(question)
         groups = ServerGroup.objects.reached_by(user, Action.OPERATE)
         members = ServerGroup.servers.through.objects.filter(servergroup__in=groups.order_by().values("pk"))
         fields: dict[str, Any] = self.fields
         fields["server_groups"].queryset = fields["elsewhere"].queryset = groups
         fields["servers"].queryset = Server.objects.filter(pk__in=members.values("server"))
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        builds = cleaned.get("deployment_type") != Deployment.Type.RESTART_ONLY and not cleaned.get("release")
+        for question in self.questions:
+            name = f"{self.ANSWER}{question.name}"
+            answer = cleaned.get(name, "")
+            if answer and (why := question.objection(answer)):
+                self.add_error(name, why)
+            elif not answer and not question.default and question.is_asked(builds=builds) and name not in self.errors:
+                self.add_error(name, _("It has no default: give an answer."))
+        return cleaned
+
+    @property
+    def asked_for(self) -> list[forms.BoundField]:
+        """The fields of the questions."""
+        return [self[f"{self.ANSWER}{question.name}"] for question in self.questions]
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """The answers that were given, by name."""
+        given = {
+            question.name: self.cleaned_data.get(f"{self.ANSWER}{question.name}", "") for question in self.questions
+        }
+        return {name: answer for name, answer in given.items() if answer}
 
     def ids(self, name: str) -> set[int]:
         """The ids that were sent for a field, right or wrong."""
@@ -79,7 +113,55 @@ class LaunchForm(PickingForm, forms.Form):
             values["server_groups"] = query.getlist("group")
         if "server" in query:
             values["servers"] = query.getlist("server")
-        return values
+        return values | {name: query[name] for name in query if name.startswith(LaunchForm.ANSWER)}
+
+
+def _field_of(question: Question) -> forms.Field:
+    """The box for an answer. That of a secret never shows it again, nor its choices what a secret may be."""
+    label = question.name
+    help_text = _("Empty: the default.") if question.default else ""
+    if question.is_secret:
+        widget: forms.Widget = WriteOnlyInput(attrs={"autocomplete": "new-password"})
+    elif question.choices:
+        default = [("", question.default or "–")] if question.default not in question.choices else []
+        choices = [*default, *((choice, choice) for choice in question.choices)]
+        found: forms.Field = forms.ChoiceField(
+            choices=choices, required=False, label=label, initial=question.default or None
+        )
+        dress(found, mono=True)
+        return found
+    else:
+        widget = forms.TextInput(attrs={"placeholder": question.default[:200], "spellcheck": "false"})
+    field = forms.CharField(required=False, strip=False, label=label, help_text=help_text, widget=widget)
+    dress(field, mono=True)
+    return field
+
+
+class ServerChoice(NamedField[Server]):
+    """One server, of which much is shown."""
+
+    names_at = "server_names"
+
+
+class ServerOfProject(StyledForm, forms.Form):
+    """A server of which the variables of a project are shown: of its environment, or one that it was deployed to."""
+
+    server = ServerChoice(Server.objects.none(), required=False, empty_label=_("No server in particular"))
+
+    def __init__(self, query: QueryDict, *, user: Person, project: Project) -> None:
+        super().__init__(query)
+        field: Any = self.fields["server"]
+        near = Q(groups__environment=project.environment) | Q(standings__project=project)
+        found = Server.objects.filter(near).order_by().values("pk")
+        field.queryset = Server.objects.reached_by(user).filter(pk__in=found).order_by("name")
+        field.settle(is_small=True)
+        self.is_valid()
+
+    @property
+    def chosen(self) -> Server | None:
+        """The server, if there is such a one."""
+        found: Server | None = self.cleaned_data.get("server")
+        return found
 
 
 class LogFilter(forms.Form):

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
+from deployer.board.values import news_of
 from deployer.gates.belonging import elsewhere
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
@@ -27,8 +28,9 @@ from people.access import Request, find, members_only
 from people.models import User
 from people.rights import may
 from people.roles import Action, Place
+from projects.given import questions_of
 from projects.models import Project
-from projects.shown import groups_elsewhere, groups_to_launch
+from projects.shown import groups_elsewhere, groups_to_launch, values_of
 from servers.models import ServerGroupQuerySet, number_of_servers
 
 #: Stored releases that the form offers, newest first.
@@ -44,17 +46,18 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
     project = find(request.user, Project.objects.prefetch_related("server_groups"), Action.OPERATE, pk=pk)
     project.insist_on_current()
     blocking, warning = None, ""
+    questions = questions_of(project)
     if request.method == "POST":
-        form = as_sent(LaunchForm, request.POST, user=request.user)
+        form = as_sent(LaunchForm, request.POST, user=request.user, questions=questions)
         if form.is_valid() and form.confirm_production(project):
             try:
-                return redirect(launch(_asked_for(request.user, project, form.cleaned_data)))
+                return redirect(launch(_asked_for(request.user, project, form)))
             except LaunchRefusedError as refusal:
                 form.add_error(refusal.field if refusal.field in form.fields else None, refusal.message)
                 blocking = refusal.blocking
     else:
         chosen = _suggested(request.user, project) | LaunchForm.chosen(request.GET)
-        form = LaunchForm(initial=chosen, user=request.user)
+        form = LaunchForm(initial=chosen, user=request.user, questions=questions)
         in_the_way = refusal_while_active(project)
         if in_the_way.blocking:
             blocking, warning = in_the_way.blocking, in_the_way.message
@@ -68,18 +71,19 @@ def launch_check(request: Request, pk: int) -> HttpResponse:
         return HttpResponseClientRefresh() if request.htmx else redirect_to_login(reverse("launch", args=[pk]))
     project = find(request.user, Project.objects.prefetch_related("server_groups"), Action.OPERATE, pk=pk)
     project.insist_on_current()
-    form = LaunchForm(request.POST, user=request.user)
+    questions = questions_of(project)
+    form = LaunchForm(request.POST, user=request.user, questions=questions)
     found: dict[str, Any] = {"checked": True}
     if form.is_valid():
         try:
-            found["findings"] = _by_server(preflight_of(_asked_for(request.user, project, form.cleaned_data)))
+            found["findings"] = _by_server(preflight_of(_asked_for(request.user, project, form)))
         except LaunchRefusedError as refusal:
             found |= {"refusal": refusal.message, "blocking": refusal.blocking}
     else:
         found["refusal"] = " ".join(str(message) for errors in form.errors.values() for message in errors)
     if request.htmx:
         return render(request, "deployer/_findings.html", found)
-    again = LaunchForm(initial=form.as_filled_in(), user=request.user)
+    again = LaunchForm(initial=form.as_filled_in(), user=request.user, questions=questions)
     again.asked = request.POST
     return _launch_page(request, project, again, **found)
 
@@ -137,7 +141,8 @@ def _launch_page(request: Request, project: Project, form: LaunchForm, **more: A
     form.offer_servers()
     context["editable"] = may(request.user, Action.EDIT, project)
     context["groups_addable"] = may(request.user, Action.EDIT, Place(project.environment))
-    context["variables"] = project.variables.all()
+    context["values"] = values_of(project)
+    context["news"] = news_of(project)
     context |= gates_before(request.user, project, form)
     return render(request, "deployer/launch.html", context | more)
 
@@ -153,7 +158,8 @@ def gates_before(user: User, project: Project, form: LaunchForm) -> dict[str, An
     return {"gates": foreseen(asked), "may_override": may(user, Action.ADMINISTER, project)}
 
 
-def _asked_for(user: User, project: Project, values: dict[str, Any]) -> LaunchRequest:
+def _asked_for(user: User, project: Project, form: LaunchForm) -> LaunchRequest:
+    values = form.cleaned_data
     groups, picked = list(values["server_groups"]), values["servers"]
     asked = LaunchRequest(
         project=project,
@@ -168,6 +174,7 @@ def _asked_for(user: User, project: Project, values: dict[str, Any]) -> LaunchRe
         max_failures=values["max_failures"],
         queue=values["queue"],
         override=values["override"],
+        answers=form.answers,
     )
     return with_release(asked, values["release"]) if values["release"] and not asked.is_restart_only else asked
 

@@ -12,18 +12,22 @@ from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_POST, require_safe
 
 from deployer.archiving.removal import right_to_delete
+from deployer.board.values import news_of
 from deployer.declaring.export import as_yaml
 from deployer.models import Deployment
 from deployer.probing.trial import Trial, try_check
 from deployer.releases.caches import caches_of, clear_caches, size_of
 from deployer.releases.isolation import isolation
+from deployer.web.forms import ServerOfProject
 from people.access import Request, find, members_only
 from people.record import Act, actor, record
 from people.rights import may, reach
 from people.roles import Action
+from projects.effective import DEPLOY
+from projects.given import given_to
 from projects.guess.proposal import short_name
 from projects.models import HealthCheck, Project
-from projects.shown import one_project, servers_to_launch
+from projects.shown import one_project, servers_to_launch, shown_effective
 from servers.models import Server
 
 #: Deployments that the page of a project shows, and projects on a page of the list.
@@ -62,8 +66,29 @@ def project(request: Request, pk: int) -> HttpResponse:
     recent = Deployment.objects.reached_by(request.user).listed().filter(project=pk)[:DEPLOYMENTS_SHOWN]
     addable = reach(request.user, Action.EDIT).holds_an_environment
     context = one_project(request.user, pk) | {"recent": recent, "addable": addable}
+    it = context["project"]
+    context["news"] = None if it.is_archived else news_of(it)
     context["deletable"] = may(request.user, right_to_delete(context["project"]), context["project"])
     return render(request, "deployer/projects/project.html", context)
+
+
+@require_safe
+@members_only
+def project_effective(request: Request, pk: int) -> HttpResponse:
+    """Which variables count on one server of a project, and what gives each: ``?server=``, by its number or name."""
+    it = find(request.user, Project.objects, pk=pk)
+    form = ServerOfProject(request.GET, user=request.user, project=it)
+    server = form.chosen
+    given = given_to(it, shown=True)
+    values = given.values([server.pk] if server else [])
+    context = {
+        "project": it,
+        "form": form,
+        "server": server,
+        "rows": shown_effective((values.on(server.pk) if server else values.everywhere(DEPLOY)).values()),
+        "clashes": [clash.name for clash in given.clashes([server.pk])] if server else [],
+    }
+    return render(request, "deployer/projects/effective.html", context)
 
 
 @require_safe

@@ -29,7 +29,7 @@ from deployer.models import Freeze, GateRule, Lock, LogLine, Release, Target
 from people import links
 from people.models import ApiToken, Grant, Session, Team, User
 from people.roles import Action, Role
-from projects.models import HealthCheck
+from projects.models import AttachedSet, HealthCheck, VariableSet
 from servers.models import ServerGroup
 from tests.factories import (
     make_credential,
@@ -170,6 +170,7 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "group": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
     "server": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
     "credential": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
+    "set": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
     "asked": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "gate of an environment": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "environment": ({EVERYWHERE, HERE, ELSEWHERE}, {EVERYWHERE, HERE, ELSEWHERE}),
@@ -311,6 +312,16 @@ PAGES: dict[str, Route] = {
     # A copy is a new project: it needs a place, too.
     "projects/<int:pk>/copy/": _form(EDIT, "project and an environment", of="project"),
     "projects/<int:pk>/variables/": _form(EDIT, "project"),
+    "projects/<int:pk>/variables/paste/": _form(EDIT, "project"),
+    "projects/<int:pk>/variables/history/": _row(SEE, "project"),
+    "projects/<int:pk>/sets/": _form(EDIT, "project"),
+    "projects/<int:pk>/effective/": _row(SEE, "project"),
+    "projects/sets/": Route(get=MEMBERS),
+    "projects/sets/add/": _ADD,
+    "projects/sets/<int:pk>/": _row(SEE, "set"),
+    "projects/sets/<int:pk>/edit/": _form(EDIT, "set"),
+    "projects/sets/<int:pk>/variables/": _form(EDIT, "set"),
+    "projects/sets/<int:pk>/delete/": _form(EDIT, "set"),
     "projects/<int:pk>/health/": _form(EDIT, "project"),
     "projects/<int:pk>/services/": _form(EDIT, "project"),
     "projects/<int:pk>/services/find/": _act(EDIT, "project", body={"server": "{server}"}),
@@ -352,6 +363,7 @@ PAGES: dict[str, Route] = {
     "deployments/<int:pk>/error/": _row(SEE, "deployment", of="running"),
     "deployments/<int:pk>/compare/": _row(SEE, "deployment", of="running"),
     "deployments/<int:pk>/changes/": _row(SEE, "deployment", of="running"),
+    "deployments/<int:pk>/variables/": _row(SEE, "deployment", of="running"),
     "deployments/<int:pk>/log/": _row(SEE, "deployment", of="running"),
     "deployments/<int:pk>/cancel/": _form(OPERATE, "deployment", of="running"),
     "deployments/<int:pk>/continue/": _form(OPERATE, "deployment", of="running"),
@@ -392,6 +404,7 @@ OTHER_ROWS: list[tuple[str, Route]] = [
     ("deployments/<int:pk>/error/", _row(SEE, "asked")),
     ("deployments/<int:pk>/compare/", _row(SEE, "asked")),
     ("deployments/<int:pk>/changes/", _row(SEE, "asked")),
+    ("deployments/<int:pk>/variables/", _row(SEE, "asked")),
     ("deployments/<int:pk>/log/", _row(SEE, "asked")),
     ("deployments/<int:pk>/cancel/", _form(OPERATE, "asked")),
     ("deployments/<int:pk>/continue/", _form(OPERATE, "asked")),
@@ -412,6 +425,7 @@ API: dict[str, Route] = {
     "version": Route(get=MEMBERS),
     "projects": Route(get=MEMBERS),
     "projects/<project_id>": Route(get=Need(SEE, "project"), delete=Need(ADMINISTER, "project"), of="project"),
+    "projects/<project_id>/variables": _row(SEE, "project"),
     "projects/<project_id>/archive": _act(EDIT, "project"),
     "projects/<project_id>/restore": _act(EDIT, "project"),
     "server-groups": Route(get=MEMBERS),
@@ -454,6 +468,7 @@ ADMIN: dict[str, Kind] = {
     "servers/server": Kind("server", "server"),
     "servers/servergroup": Kind("group", "group"),
     "projects/project": Kind("project", "project", delete=ADMINISTER),
+    "projects/variableset": Kind("set", "set"),
     "deployer/deployment": Kind("deployment", "running", change=None, delete=None),
     "deployer/target": Kind("deployment", "target", change=None, delete=None),
     "deployer/logline": Kind("deployment", "line", change=None, delete=None),
@@ -520,6 +535,8 @@ class World:
             environment="staging", git_url=url, git_credential=self.credential, name=f"shop {HIDDEN}"
         )
         self.project.server_groups.add(self.group)
+        self.set = VariableSet.objects.create(name=f"set {HIDDEN}", environment="staging")
+        AttachedSet.objects.create(project=self.project, variable_set=self.set)
         self.other = make_project(environment="staging")
         self.check = HealthCheck.objects.create(project=self.project, kind="tcp", target="9")
         self.ended = make_deployment(self.project, self.group)

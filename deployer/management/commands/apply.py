@@ -15,8 +15,8 @@ from deployer.management.commandline import ActingCommand, refused
 
 class Command(ActingCommand):
     summary = gettext_lazy(
-        "Create or update the credentials, servers, groups and projects that YAML files declare. If anything in the "
-        "files is wrong, nothing is applied."
+        "Create or update the credentials, servers, groups, variable sets and projects that YAML files declare. If "
+        "anything in the files is wrong, nothing is applied."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

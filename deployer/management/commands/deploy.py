@@ -97,6 +97,14 @@ class Command(WatchingCommand):
         parser.add_argument(
             "--max-failures", type=_count, metavar="N", help=_("instead of the project's failure budget")
         )
+        parser.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            type=_answer,
+            metavar="NAME=VALUE",
+            help=_("the answer to a variable that the project asks for; repeatable"),
+        )
         self.add_gates(parser)
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         super().add_arguments(parser)
@@ -142,6 +150,7 @@ class Command(WatchingCommand):
             max_failures=options["max_failures"],
             queue=options["queue"],
             override=options["override"],
+            answers=dict(options["set"]),
         )
         request = on_servers(asked, options["server"])
         version = options["release"] or options["rollback_to"]
@@ -190,6 +199,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 5:
         raise argparse.ArgumentTypeError(_("%s is not a whole number of at least 0") % repr(text))
     return int(text)
+
+
+def _answer(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise argparse.ArgumentTypeError(_("expected NAME=VALUE"))  # the text may hold a secret
+    return name, value
 
 
 def _named(rows: "models.QuerySet[_Named]", name: str) -> _Named:
