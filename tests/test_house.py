@@ -93,7 +93,7 @@ ROOMS["servers"] = {
 }
 ROOMS["projects"] = {
     "commands": set(),
-    "validators": set(),
+    "validators": {"commands"},
     "models": {"commands", "validators"},
     "guess": {"commands", "models"},
     "forms": {"models"},
