@@ -1,12 +1,13 @@
 """A deployment's plan: the project's configuration, frozen at launch and read back by the worker."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
 
 from projects.commands import expectation, service
 from projects.commands.expectation import Live
-from projects.models import HealthCheck, Project, Variable
+from projects.models import ConfigFile, HealthCheck, Project, Variable
 from projects.validators import shared_path_list
 from servers.models import ServerGroup
 
@@ -60,6 +61,82 @@ class PlannedVariable:
     scope: str
 
 
+@dataclass(frozen=True)
+class PlannedFile:
+    """A config file as it stood at launch; see `projects.models.ConfigFile`.
+
+    ``place`` names the group or the server that it is for, ``servers`` are the ids of those servers: none where it is
+    for all. Of several of one path, that with the highest ``rank`` is taken.
+    """
+
+    path: str
+    content: str
+    is_secret: bool
+    is_template: bool
+    check: str
+    mode: str
+    owner: str
+    place: str = ""
+    servers: tuple[int, ...] | None = None
+    rank: int = 0
+
+    @classmethod
+    def of(cls, row: ConfigFile, members: Mapping[int, Collection[int]]) -> "PlannedFile":
+        """A config file as it stands now; ``members`` are the servers of each group, by their ids."""
+        servers: Collection[int] | None = None
+        if row.server_id is not None:
+            servers = (row.server_id,)
+        elif row.server_group_id is not None:
+            servers = members.get(row.server_group_id, ())
+        return cls(
+            row.path,
+            row.content,
+            row.is_secret,
+            row.is_template,
+            row.check_command,
+            row.mode,
+            row.owner,
+            row.place,
+            None if servers is None else tuple(sorted(servers)),
+            2 if row.server_id is not None else int(row.server_group_id is not None),
+        )
+
+    @property
+    def is_in_release(self) -> bool:
+        """Whether each release has its own."""
+        return not self.path.startswith(("/", "~/"))
+
+    @property
+    def label(self) -> str:
+        """Its path, and the place that it is for where that is not every server."""
+        return f"{self.path} ({self.place})" if self.place else self.path
+
+
+def planned_files(project: Project) -> tuple[PlannedFile, ...]:
+    """The config files of a project as they stand now, with the groups as they are now."""
+    rows = list(project.config_files.select_related("server_group", "server"))
+    groups = [row.server_group_id for row in rows if row.server_group_id is not None]
+    members: dict[int, list[int]] = {}
+    if groups:
+        links = ServerGroup.servers.through.objects.filter(servergroup__in=groups)
+        for group, server in links.values_list("servergroup", "server"):
+            members.setdefault(group, []).append(server)
+    return tuple(PlannedFile.of(row, members) for row in rows)
+
+
+def groups_by_server(project: Project) -> dict[str, list[str]]:
+    """The names of the groups that each server stands in, by its id as text: of the project's own groups.
+
+    Where the project has none, of all groups of its environment: it does not depend on what a launch chooses.
+    """
+    groups = project.server_groups.all() if project.server_groups.exists() else ServerGroup.objects.all()
+    links = ServerGroup.servers.through.objects.filter(servergroup__in=groups.filter(environment=project.environment))
+    found: dict[str, list[str]] = {}
+    for server, name in links.order_by("servergroup__name").values_list("server", "servergroup__name"):
+        found.setdefault(str(server), []).append(name)
+    return found
+
+
 def members_of(groups: Sequence[ServerGroup]) -> dict[str, list[int]]:
     """The ids of the servers of each group, by its name, asked in one query."""
     rows = ServerGroup.servers.through.objects.filter(servergroup__in=groups).order_by("server__name")
@@ -67,6 +144,23 @@ def members_of(groups: Sequence[ServerGroup]) -> dict[str, list[int]]:
     for group, server in rows.values_list("servergroup", "server"):
         members[group].append(server)
     return {group.name: members[group.pk] for group in groups}
+
+
+#: Of a secret file, a line or a value that is shorter is no secret: it would hide half of a log.
+_SHORTEST_LINE = 6
+#: Lines of a secret file that are looked at.
+_MOST_LINES = 2_000
+_ASSIGNED = re.compile(r"[=:]\s*[\"']?(.*?)[\"']?[,;]?\s*\Z")
+
+
+def _telling(content: str) -> Iterable[str]:
+    """What of a secret file no log may show: its lines, and the values that they give to a name."""
+    for line in content.splitlines()[:_MOST_LINES]:
+        text = line.strip()
+        assigned = _ASSIGNED.search(text)
+        for value in (text, assigned[1] if assigned else ""):
+            if len(value) >= _SHORTEST_LINE:
+                yield value
 
 
 class Part(NamedTuple):
@@ -94,6 +188,7 @@ class Location:
     deploy_path: str
     script: str
     log_path: str
+    home: str = ""
 
     @property
     def script_is_in_release(self) -> bool:
@@ -142,11 +237,17 @@ class Plan:
     keeps_database_files: bool = False
     # The commit that the branch led to, where the launch had to wait: no project has it.
     commit: str = ""
+    config_files: tuple[PlannedFile, ...] = ()
+    # The names of the groups of each server, where a template may ask for them.
+    server_places: dict[str, list[str]] = field(default_factory=dict)
+    # Files that somebody has changed on a server are replaced: chosen for one launch.
+    overwrite_changed: bool = False
 
     @classmethod
     def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":
         """The plan of a launch."""
-        own = {"groups", "health_checks", "variables", "commit"}
+        own = {"groups", "health_checks", "variables", "commit", "config_files", "server_places", "overwrite_changed"}
+        files = planned_files(project)
         return cls(
             **{field.name: getattr(project, field.name) for field in fields(cls) if field.name not in own},
             groups=members_of(groups),
@@ -154,6 +255,8 @@ class Plan:
             variables=tuple(
                 PlannedVariable(row.name, row.value, row.is_secret, row.scope) for row in project.variables.all()
             ),
+            config_files=files,
+            server_places=groups_by_server(project) if any(file.is_template for file in files) else {},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -168,6 +271,10 @@ class Plan:
             | {
                 "health_checks": tuple(Check(**row) for row in data["health_checks"]),
                 "variables": tuple(PlannedVariable(**row) for row in data["variables"]),
+                "config_files": tuple(
+                    PlannedFile(**row | {"servers": None if row["servers"] is None else tuple(row["servers"])})
+                    for row in data.get("config_files", ())
+                ),
             }
         )
 
@@ -184,7 +291,25 @@ class Plan:
 
     def secrets(self) -> list[str]:
         """The values that no log may show."""
-        return [row.value for row in self.variables if row.is_secret]
+        contents = (file.content for file in self.config_files if file.is_secret)
+        return [
+            *(row.value for row in self.variables if row.is_secret),
+            *dict.fromkeys(text for content in contents for text in _telling(content)),
+        ]
+
+    def files_for(self, server: int | None) -> list[PlannedFile]:
+        """The config files that a server gets, the most specific of each path, in their order."""
+        found: dict[str, PlannedFile] = {}
+        for file in self.config_files:
+            known = found.get(file.path)
+            if (file.servers is None or server in file.servers) and (known is None or file.rank > known.rank):
+                found[file.path] = file
+        return list(found.values())
+
+    @property
+    def files_in_release(self) -> list[str]:
+        """The paths of the config files that lie in each release."""
+        return list(dict.fromkeys(file.path for file in self.config_files if file.is_in_release))
 
     def script_for(self, deployment_type: str) -> str:
         """The script that restarts the application in this type of deployment, as the project names it."""
@@ -196,4 +321,4 @@ class Plan:
         """The paths of this type of deployment on a server whose login has this ``home``."""
         deploy_path = service.at_home(self.deploy_path, home).rstrip("/")
         script = service.script_path(self.script_for(deployment_type), deploy_path)
-        return Location(deploy_path, service.at_home(script, home), service.at_home(self.log_path, home))
+        return Location(deploy_path, service.at_home(script, home), service.at_home(self.log_path, home), home)

@@ -29,7 +29,7 @@ def roll_out(run: Run, *steps: Step) -> None:
 
     def turn(server: ServerRun) -> None:
         server.attempt(*steps)
-        server.attempt(ServerRun.keep_evidence, ended_too=True)
+        server.attempt(ServerRun.take_files_back, ServerRun.keep_evidence, ended_too=True)
 
     waiting = [server for server in run.servers if not server.target.has_ended]
     batches = [list(servers) for _number, servers in groupby(waiting, key=lambda server: server.target.batch)]
@@ -92,7 +92,7 @@ def _stop_here(run: Run) -> None:
         )
         for server in untouched:
             server.end(Target.Status.SKIPPED, _("Not started: more servers had failed than the failure budget allows."))
-    touched = [server for server in run.servers if server.switched]
+    touched = [server for server in run.servers if server.is_changed]
     if run.work.plan.auto_rollback and touched:
         run.log.warn(_("Rolling back %s to their previous releases") % ", ".join(map(str, touched)))
         _side_by_side(touched, lambda server: server.attempt(roll_back, ended_too=True))

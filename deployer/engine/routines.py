@@ -17,7 +17,7 @@ Status = Deployment.Status
 
 
 def full(run: Run) -> None:
-    """clone → build → stage on every server → batch by batch: switch, restart, verify.
+    """clone → build → stage on every server → batch by batch: config files, switch, restart, verify.
 
     A release that is there already, of the same commit and settings or chosen at launch, is not built again.
     """
@@ -32,13 +32,14 @@ def full(run: Run) -> None:
             work.release = built_before(work, checkout) or build(work, checkout)
         run.move(Status.DEPLOYING)
     on_every_server(run, ServerRun.stage)
-    roll_out(run, ServerRun.switch, ServerRun.restart, ServerRun.verify)
+    roll_out(run, ServerRun.put_files, ServerRun.switch, ServerRun.restart, ServerRun.verify)
     on_every_server(run, tidy, ended_too=True)
 
 
 def restart_only(run: Run) -> None:
-    """batch by batch: restart, verify. The release on the servers stays."""
-    roll_out(run, ServerRun.connect, ServerRun.preflight, ServerRun.find_first, ServerRun.restart, ServerRun.verify)
+    """batch by batch: config files, restart, verify. The release on the servers stays."""
+    reach = (ServerRun.connect, ServerRun.preflight, ServerRun.find_first)
+    roll_out(run, *reach, ServerRun.put_files, ServerRun.restart, ServerRun.verify)
 
 
 ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}

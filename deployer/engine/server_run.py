@@ -1,4 +1,4 @@
-"""One server of a deployment in flight: connect, preflight, stage, switch, restart, verify."""
+"""One server of a deployment in flight: connect, preflight, stage, put config files, switch, restart, verify."""
 
 import threading
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.engine.commands import Commands
+from deployer.engine.config_files import ConfigFiles
 from deployer.engine.staging import Staging
 from deployer.engine.verification import Verification
 from deployer.engine.voice import Voice
@@ -17,6 +18,7 @@ from deployer.engine.work import Work
 from deployer.log.writing import LogSink
 from deployer.models import Lease, Target
 from deployer.plan import Location
+from deployer.probing.config_files import places
 from deployer.probing.identity import Question, Seen
 from deployer.probing.look import Level, findings, look, windows_lines
 from deployer.probing.place import real_place
@@ -34,7 +36,7 @@ from servers.errors import (
     UnreachableError,
     explained,
 )
-from servers.sentences import sentences, storable
+from servers.sentences import clauses, sentences, storable
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import forget, only_before
@@ -59,7 +61,12 @@ class ServerRun:
         self.facts: Facts | None = None
         self.seen: Seen | None = None
         self.switched = False
+        self.restarted = False
         self.before = Found()
+        planned = self.plan.files_for(target.server_id)
+        #: The config files that a look sees: each release has its own, and a full deployment brings another one.
+        self.looked_at = [file for file in planned if work.deployment.is_restart_only or not file.is_in_release]
+        self.has_files = bool(planned)
         #: The server of this deployment that is the same machine and folder, and those that are so under other names.
         self.first: ServerRun | None = None
         self.others: list[ServerRun] = []
@@ -153,6 +160,16 @@ class ServerRun:
         is_lost = self.found.is_lost and not self.switched
         return Verification(self.work, self.voice, self.link, self.location, self.question, is_lost=is_lost)
 
+    @cached_property
+    def files(self) -> ConfigFiles:
+        """Its config files."""
+        return ConfigFiles(self.work, self.target, self.voice, self.link, self.location)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether it has another release than before, or other config files."""
+        return self.switched or (self.has_files and self.facts is not None and self.files.touched)
+
     # --- steps -------------------------------------------------------------------------------------
 
     def connect(self) -> None:
@@ -172,7 +189,8 @@ class ServerRun:
 
     def look(self) -> Seen:
         """Ask the server for all facts needed before a restart, in one command."""
-        self.facts, answer = look(self.link, self.plan, self.work.deployment.deployment_type, self.question)
+        asked = places(self.plan, self.looked_at)
+        self.facts, answer = look(self.link, self.plan, self.work.deployment.deployment_type, self.question, asked)
         self.seen = Seen(answer)
         return self.seen
 
@@ -183,6 +201,10 @@ class ServerRun:
         assert self.seen is not None  # noqa: S101 (`connect` has looked)
         service = self.question.read(self.seen.answer)
         found = findings(str(server), self.plan, self.work.deployment.deployment_type, self.found, service)
+        if self.looked_at:
+            found += self.files.findings(
+                self.looked_at, self.found.files, release_commands.release_name(self.found.live)
+            )
         for finding in found:
             if finding.level == Level.WARNING:
                 self.voice.warn(str(finding))
@@ -236,6 +258,39 @@ class ServerRun:
             self.facts = replace(self.found, inode=inode, rest="")
             self._take_lease()
 
+    def put_files(self) -> None:
+        """See to it that its config files are as they are to be: whole, checked, and what was there kept."""
+        if not self.has_files:
+            return
+        is_fresh = self.work.deployment.is_restart_only and self.seen is not None and self.seen.age <= FRESH
+        states = self.found.files if is_fresh else None
+        self.files.put(self.facts_for_files, self.release_of_files, states, begin=lambda: self.move(Status.SWITCHING))
+
+    def take_files_back(self) -> None:
+        """Put back what was there where its script will not be started after all."""
+        begun = self.restarted or self.switched or self.target.status == Status.UNKNOWN
+        if not self.has_files or self.shell is None or begun or not self.files.touched:
+            return
+        try:
+            with explained(self):
+                self.files.take_back(self.facts_for_files, self.release_of_files, before=self.target.run_key)
+        except ShellError as error:
+            why = clauses(self.target.error, error)
+            self.voice.error(str(error))
+            insist(lambda: self.target.record_stay(storable(self.work.log.mask(why))))
+
+    @property
+    def release_of_files(self) -> str:
+        """The release that its config files belong to: the one that is deployed, else the one that is live."""
+        if self.work.deployment.is_restart_only:
+            return release_commands.release_name(self.found.live)
+        return self.work.release.version
+
+    @property
+    def facts_for_files(self) -> dict[str, str]:
+        """What a template may say of this deployment, whatever is live at the moment."""
+        return self.facts_about(self.release_of_files)
+
     def switch(self) -> None:
         """Make the staged release the live one, by one rename."""
         version, deploy_path = self.work.release.version, self.location.deploy_path
@@ -271,6 +326,7 @@ class ServerRun:
             release_after=self.target.release_after,
             proof=Proof(self.before.processes, near=self.before.near).to_json(),
         )
+        self.restarted = True
         self.voice.say(_("Running %s") % self.location.script)
         self.follow(self.work.log.output(self.target))
         if self.target.has_ended:  # else verifying does it, with its first question
@@ -311,9 +367,12 @@ class ServerRun:
 
     def environment(self) -> dict[str, str]:
         """The environment of the script: the project's deploy variables and the release."""
-        deployment, live = self.work.deployment, self.work.live(self.target.release_after)
+        return {**self.plan.variables_for("deploy"), **self.facts_about(self.target.release_after)}
+
+    def facts_about(self, version: str) -> dict[str, str]:
+        """What scripts and templates are told of the deployment, with this release."""
+        deployment, live = self.work.deployment, self.work.live(version)
         return {
-            **self.plan.variables_for("deploy"),
             "DEPLOY_ID": str(deployment.pk),
             "DEPLOY_TYPE": deployment.deployment_type,
             "DEPLOY_PATH": self.location.deploy_path,

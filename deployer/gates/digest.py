@@ -3,16 +3,16 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from django.utils.crypto import salted_hmac
 
 from deployer.models import Deployment, Release, Target
-from deployer.plan import Plan
+from deployer.plan import Plan, PlannedFile
 
 #: What of a plan says nothing of its own: it is known by the code, or by the servers.
-_KNOWN_OTHERWISE = ("commit", "groups", "variables")
+_KNOWN_OTHERWISE = ("commit", "groups", "variables", "config_files", "server_places", "overwrite_changed")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,15 @@ class Content:
         """It as a digest; with ``servers``, as if it went to those."""
         values = {name: value for name, value in self.plan.to_json().items() if name not in _KNOWN_OTHERWISE}
         variables = [(row.name, row.scope, row.is_secret, _fingerprint(row.value)) for row in self.plan.variables]
-        whole = [self.code, self.deployment_type, values, variables, list(self.servers if servers is None else servers)]
+        whole: list[Any] = [
+            self.code,
+            self.deployment_type,
+            values,
+            variables,
+            list(self.servers if servers is None else servers),
+        ]
+        if self.plan.config_files:
+            whole += [[_printed(file) for file in self.plan.config_files], self.plan.overwrite_changed]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
@@ -52,6 +60,12 @@ def code_of(commit: str, release: Release | None) -> str:
 def _fingerprint(value: str) -> str:
     """A value so that nobody can guess it from its digest."""
     return salted_hmac("deployer.gates.variable", value, algorithm="sha256").hexdigest()
+
+
+def _printed(file: PlannedFile) -> list[Any]:
+    """A config file as a digest takes it: whom it is for, and what it holds by a fingerprint."""
+    told = {**asdict(file), "content": _fingerprint(file.content), "check": _fingerprint(file.check)}
+    return [told[name] for name in sorted(told)]
 
 
 def _worked_on(deployment: Deployment) -> list[Target]:

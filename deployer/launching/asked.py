@@ -23,6 +23,7 @@ class LaunchRequest:
     without one it was asked for on this machine, by whoever has the data folder, and is not asked about rights.
     ``launched_for`` is the webhook, the schedule or the login on the machine. ``queue``: it waits at a closed gate, and
     behind another deployment, instead of being refused. ``override`` is why the gates are set aside, by an admin.
+    ``overwrite_changed``: config files that somebody has changed on a server are replaced all the same.
     """
 
     project: Project
@@ -42,6 +43,7 @@ class LaunchRequest:
     max_failures: int | None = None
     queue: bool = False
     override: str = ""
+    overwrite_changed: bool = False
 
     @property
     def is_restart_only(self) -> bool:
@@ -89,4 +91,5 @@ class LaunchRequest:
             plan,
             batches=self.batches or plan.batches,
             max_failures=plan.max_failures if self.max_failures is None else self.max_failures,
+            overwrite_changed=self.overwrite_changed,
         )

@@ -146,6 +146,7 @@ def _record(deployment: Deployment, request: LaunchRequest, accepted: Accepted) 
         "rebuild": request.rebuild,
         "batches": request.batches,
         "max_failures": request.max_failures,
+        "overwrite_changed": request.overwrite_changed,
     }
     after = {name: value for name, value in asked.items() if value not in ("", None, False, [])}
     record(actor().by(request.created_by), act, deployment, None, after)

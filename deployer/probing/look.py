@@ -1,6 +1,6 @@
 """Checks whether a deployment can work: looks at every server, changes nothing, says what is wrong and the remedy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from django.db.models import TextChoices
@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from deployer.models import Deployment
 from deployer.plan import Location, Plan
 from deployer.probing.identity import Question, unit_of
-from projects.commands import service
+from projects.commands import config_files, service
 from projects.commands.look import Facts, question, read
 from projects.commands.matching import Found
 from projects.commands.release import release_name
@@ -42,18 +42,27 @@ class Finding:
         return sentences(because(self.what, self.why), self.remedy)
 
 
-def look(shell: SSHShell, plan: Plan, deployment_type: str, service_question: Question) -> tuple[Facts, str]:
+def look(
+    shell: SSHShell, plan: Plan, deployment_type: str, service_question: Question, files: Sequence[tuple[str, str]] = ()
+) -> tuple[Facts, str]:
     """One look at a server that is logged in to: the facts, and its answer to the question who the service is.
 
-    Raises a `ShellError` when the link is lost.
+    With the state of ``files``, each a path and the user that asks for it, in the facts. Raises a `ShellError` when the
+    link is lost.
     """
     deploy_path = plan.deploy_path.rstrip("/")
     script = service.script_path(plan.script_for(deployment_type), deploy_path)
     writes = deployment_type == Deployment.Type.FULL
+    text = question(script, deploy_path, plan.run_as, writes=writes)
+    if not files:
+        facts, answer = shell.capture_after(text, service_question.text)
+        return read(facts, deploy_path or script), answer.stdout
     facts, answer = shell.capture_after(
-        question(script, deploy_path, plan.run_as, writes=writes), service_question.text
+        f"{text}printf '\\n%s\\n' '{config_files.MARK}'\n{config_files.look(files)}", service_question.text
     )
-    return read(facts, deploy_path or script), answer.stdout
+    of_machine, _mark, of_files = facts.partition(f"\n{config_files.MARK}\n")
+    seen = replace(read(of_machine, deploy_path or script), files=tuple(config_files.read(of_files, len(files))))
+    return seen, answer.stdout
 
 
 @dataclass(frozen=True)

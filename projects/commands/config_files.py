@@ -29,10 +29,14 @@ from servers.supervised.script import only_before, private_folder
 LARGEST = 256 << 10
 #: Seconds that a check may take.
 CHECKING = 60
+#: Stands before the states of files in a longer answer.
+MARK = "CONFIG FILES"
 #: Stands in a check for the file that is checked.
 FILE = "{file}"
 #: Bytes of what a check said that are told.
 _SAID = 2000
+#: Characters of an answer about all files.
+_LONGEST = 1 << 20
 #: Exit statuses of `write`.
 TAKEN_OVER = 7
 NO_FOLDER, NOT_WRITTEN, NOT_WHOLE, NOT_OWNED, REFUSED, CHANGED, LEADS_OUT, NOT_KEPT, NOT_REPLACED = range(41, 50)
@@ -207,7 +211,7 @@ def read(text: str, number: int) -> list[State]:
 
     One of which nothing is said is hidden: the login may not become the user that asks.
     """
-    lines = text.split("\n")
+    lines = text.split("\n") if len(text) <= _LONGEST else []
     kinds = {int(found[1]): found[2] for found in map(_KIND.fullmatch, lines) if found}
     if not {kind.value for kind in Kind}.issuperset(kinds.values()):
         raise _nonsense()
@@ -249,11 +253,7 @@ def write(key: str, files: Sequence[File]) -> str:
     check = "".join(_checked(number, file) for number, file in numbered if file.check)
     keep = "".join(_or_end(_as(user, _SUM + _KEEP + _kept(key, _of(user, numbered)))) for user in users)
     replace = "".join(_or_end(_as(user, _each(_REPLACE, _of(user, numbered)))) for user in users)
-    return f"""mask=$(umask)
-{private_folder()}exec 8>>"$base/files.lock"
-flock 8 2>/dev/null
-umask "$mask"
-left=yes
+    return f"""{_one_at_a_time()}left=yes
 clean() {{
 [ -z "$left" ] || {{
 {clean}
@@ -261,6 +261,15 @@ clean() {{
 }}
 trap clean EXIT
 {_SUM}{make}{check}{only_before(key)}{keep}{replace}left=
+"""
+
+
+def _one_at_a_time() -> str:
+    """Wait for whoever of this login still replaces files: also a script whose link was lost."""
+    return f"""mask=$(umask)
+{private_folder()}exec 8>>"$base/files.lock"
+flock 8 2>/dev/null
+umask "$mask"
 """
 
 
@@ -426,7 +435,7 @@ def put_back(key: str, files: Sequence[tuple[str, str, str]]) -> str:
     what was kept of it. Prints ``BACK n`` or ``LEFT n`` for each, from 1. Done twice, it does no harm.
     """
     numbered = [(n, path.rpartition("/"), user, sha256) for n, (path, user, sha256) in enumerate(files, start=1)]
-    text = "code=0\n"
+    text = f"{_one_at_a_time()}code=0\n"
     for wanted in sorted({user for _path, user, _sha256 in files}):
         calls = "".join(
             f"back {quote(folder or '/')} {quote(name)} {sha256} {number} {quote(key)} || exit {NOT_BACK}\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from projects.commands.config_files import State
 from projects.commands.service import at_home, in_shell
 from servers.errors import NonsenseError
 from servers.sentences import printable, told
@@ -92,7 +93,8 @@ class Facts:
     ends in CR LF.
 
     ``inode`` is the real folder of the place, by device and inode, whatever it is called: of the one above that is
-    there, with the ``rest`` of the path below it. Empty where the server cannot tell.
+    there, with the ``rest`` of the path below it. Empty where the server cannot tell. ``files`` are the config files
+    that were asked for.
     """
 
     home: str
@@ -109,6 +111,7 @@ class Facts:
     inode: str = ""
     rest: str = ""
     asked_for_sudo: bool = False
+    files: tuple[State, ...] = ()
 
     def learned(self) -> dict[str, Any]:
         """What is worth keeping of the machine, by names that stay; what was not asked for this time is left out."""

@@ -67,6 +67,6 @@ def test_each_filter_gives_back_the_value_to_whoever_reads_it(value):
 
 @given(VALUES)
 def test_a_shell_reads_an_env_file_as_it_was_meant(value):
-    text = f"V={as_env(value)}\nprintf %s \"$V\""
+    text = f'V={as_env(value)}\nprintf %s "$V"'
     said = subprocess.run(["sh", "-c", text], capture_output=True, check=True).stdout
     assert said.decode() == value
