@@ -139,7 +139,7 @@ class ConfigFiles:
     def take_back(self, facts: Mapping[str, str], release: str, before: str = "") -> list[str]:
         """Put back what this deployment has replaced, and give the paths. Done twice, it does no harm.
 
-        Only as long as the run ``before``, if one is named, has not begun. A file that somebody else has changed since
+        Only as long as the run ``before`` has not begun; none is named where its gate is closed. A file that somebody else has changed since
         is left, and that is said. Raises a `ShellError` where it cannot be done.
         """
         wanted = wanted_files(self.plan, self._of, facts)
@@ -148,7 +148,8 @@ class ConfigFiles:
             (self._place(it.planned, state, release), self._user(it.planned), it.sha256)
             for it, state in zip(wanted, states, strict=True)
         ]
-        text = (only_before(before) if before else "") + config_files.put_back(self.target.run_key, files)
+        text = config_files.put_back(self.target.run_key, files, waits=bool(before))
+        text = (only_before(before) if before else "") + text
         answer = self.link.capture(text, timeout=self._patience)
         if before and answer.code == config_files.TAKEN_OVER:
             return []

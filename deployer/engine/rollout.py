@@ -29,7 +29,8 @@ def roll_out(run: Run, *steps: Step) -> None:
 
     def turn(server: ServerRun) -> None:
         server.attempt(*steps)
-        server.attempt(ServerRun.take_files_back, ServerRun.keep_evidence, ended_too=True)
+        server.attempt(ServerRun.take_files_back, ended_too=True)
+        server.attempt(ServerRun.keep_evidence, ended_too=True)
 
     waiting = [server for server in run.servers if not server.target.has_ended]
     batches = [list(servers) for _number, servers in groupby(waiting, key=lambda server: server.target.batch)]

@@ -122,7 +122,10 @@ class ServerRun:
             self.end(Status.FAILED, str(error))
 
     def attempt(self, *steps: "Step", ended_too: bool = False) -> None:
-        """Do ``steps`` in turn until one of them ends the target; ``ended_too``: also when it has ended."""
+        """Do ``steps`` in turn until one of them ends the target; ``ended_too``: also when it has ended.
+
+        None follows one that fails, also where that cannot be written: then another worker has the deployment.
+        """
         for step in steps:
             if self.first is not None or (self.target.has_ended and not ended_too):
                 return
@@ -131,6 +134,7 @@ class ServerRun:
                     step(self)
             except ShellError as error:
                 self.fail(error)
+                return
 
     # --- the link, and what was found over it ------------------------------------------------------
 

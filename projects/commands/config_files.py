@@ -428,14 +428,16 @@ sync -- . 2>/dev/null || sync
 """
 
 
-def put_back(key: str, files: Sequence[tuple[str, str, str]]) -> str:
+def put_back(key: str, files: Sequence[tuple[str, str, str]], *, waits: bool = True) -> str:
     """Put back what the run ``key`` has kept of these files: the path, the user that wrote it, and what was written.
+
+    It ``waits`` for a `write` that may still go on, unless the gate of that run is closed: then that replaces nothing.
 
     A file that is neither what was there nor what was written was changed by somebody else since: it is left, and so is
     what was kept of it. Prints ``BACK n`` or ``LEFT n`` for each, from 1. Done twice, it does no harm.
     """
     numbered = [(n, path.rpartition("/"), user, sha256) for n, (path, user, sha256) in enumerate(files, start=1)]
-    text = f"{_one_at_a_time()}code=0\n"
+    text = f"{_one_at_a_time() if waits else ''}code=0\n"
     for wanted in sorted({user for _path, user, _sha256 in files}):
         calls = "".join(
             f"back {quote(folder or '/')} {quote(name)} {sha256} {number} {quote(key)} || exit {NOT_BACK}\n"

@@ -1,19 +1,31 @@
 """Config files on real servers: written whole, checked, kept, put back, and never overwritten unsaid."""
 
 import os
+import shutil
 import stat
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from django.db import connections
 
-from deployer.engine.routines import carry_out
+from deployer.engine.routines import carry_out, settle_lost
+from deployer.engine.server_run import ServerRun
+from deployer.engine.work import Work
 from deployer.models import ConfigState, Deployment, Target
+from deployer.queue.sweep import take_over
+from projects.commands import config_files
+from projects.commands.config_files import File
 from projects.models import ConfigFile, Project, Variable
+from servers.errors import LinkLostError
 from servers.models import Server, ServerGroup
+from servers.ssh.shell import connect
 from tests.factories import make_deployment, make_group, make_project, make_server
-from tests.parts.git import GitRepository
+from tests.parts.programs import wait_for_end, wait_until
 from tests.parts.sshd import OpenSSHServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -68,7 +80,7 @@ def target(deployment: Deployment, name: str = "web-1") -> Target:
 
 
 def log_of(deployment: Deployment) -> str:
-    return "\n".join(deployment.log_lines.order_by("id").values_list("text", flat=True))
+    return "\n".join(deployment.log_lines.order_by("id").values_list("content", flat=True))
 
 
 def test_a_restart_puts_a_file_there_before_the_script_runs_and_leaves_it_alone_the_next_time(site):
@@ -84,3 +96,311 @@ def test_a_restart_puts_a_file_there_before_the_script_runs_and_leaves_it_alone_
     assert site.at().stat().st_ino == inode
     row = ConfigState.objects.get()
     assert (row.path, row.deployment_id, row.coming) == ("~/etc/app.conf", first.pk, "")
+
+
+def test_a_file_that_nobody_of_ours_put_there_is_not_overwritten_unless_somebody_says_so(site):
+    site.at().write_text("by hand\n")
+    site.at().chmod(0o604)
+    site.file()
+    refused = site.deployed()
+    assert refused.status == "failed"
+    assert "~/etc/app.conf" in target(refused).error
+    assert "there is one already that deployer did not put there" in target(refused).error
+    assert site.at().read_text() == "by hand\n"
+    assert not (site.machines[0].home / "runs").exists()
+    done = site.deployed(overwrite_changed=True)
+    assert done.status == "success", done.error_message
+    assert site.at().read_text() == "port=80\n"
+    assert "Config file ~/etc/app.conf is overwritten" in log_of(done)
+
+
+def test_a_file_that_was_changed_by_hand_since_is_not_overwritten_unsaid(site):
+    file = site.file()
+    first = site.deployed()
+    site.at().write_text("port=81 # by hand\n")
+    file.content = "port=82\n"
+    file.save()
+    refused = site.deployed()
+    assert f"it was changed by hand since deployment #{first.pk}" in target(refused).error
+    assert site.at().read_text() == "port=81 # by hand\n"
+    assert site.deployed(overwrite_changed=True).status == "success"
+    assert site.at().read_text() == "port=82\n"
+
+
+def test_what_somebody_has_written_by_hand_just_as_it_is_to_be_is_taken_over(site):
+    file = site.file()
+    site.deployed()
+    site.at().write_text("port=82\n")
+    site.at().chmod(0o640)
+    file.content = "port=82\n"
+    file.save()
+    assert site.deployed().status == "success"
+    site.at().write_text("port=83\n")
+    assert site.deployed().status == "failed"
+
+
+def test_a_file_that_was_deleted_by_hand_is_written_again_and_that_is_said(site):
+    site.file()
+    site.deployed()
+    site.at().unlink()
+    again = site.deployed()
+    assert again.status == "success"
+    assert site.at().read_text() == "port=80\n"
+    assert "was deleted by hand" in log_of(again)
+
+
+def test_a_check_that_refuses_the_new_content_leaves_everything_as_it_was(site):
+    one = site.file(check_command="grep -q port {file} || { echo no port in it; exit 3; }")
+    other = site.file("~/etc/other.conf", content="a\n", position=1)
+    assert site.deployed().status == "success"
+    runs = site.runs()
+    one.content, other.content = "nothing\n", "b\n"
+    one.save()
+    other.save()
+    refused = site.deployed()
+    assert refused.status == "failed"
+    assert "its check refused the new content (no port in it)" in target(refused).error
+    assert (site.at().read_text(), site.at().with_name("other.conf").read_text()) == ("port=80\n", "a\n")
+    assert site.runs() == runs
+    assert [path.name for path in site.at().parent.iterdir() if path.name.startswith(".deployer-new")] == []
+    one.content = "port=90\n"
+    one.save()
+    assert site.deployed().status == "success"
+    assert (site.at().read_text(), site.at().with_name("other.conf").read_text()) == ("port=90\n", "b\n")
+
+
+def test_a_check_runs_beside_the_old_file_in_its_folder(site):
+    site.at().with_name("part.conf").write_text("here\n")
+    seen = '[ "$(cat part.conf)" = here ] && [ "$(dirname {file})" = "$PWD" ] && [ ! -e app.conf ] && [ -s {file} ]'
+    site.file(check_command=seen)
+    assert site.deployed().status == "success"
+
+
+def test_a_template_gets_the_variables_of_the_deployment_and_the_facts_of_the_server(make_sshd):
+    site = Site(make_sshd(), make_sshd())
+    Variable.objects.create(project=site.project, name="TOKEN", value='a "b"', is_secret=True)
+    Variable.objects.create(project=site.project, name="ONLY_BUILD", value="x", scope="build")
+    text = '{"token": {{ TOKEN | json }}, "at": "{{ DEPLOY_SERVER }} {{ DEPLOY_GROUPS }} {{ DEPLOY_HOST }}"}\n'
+    site.file(content=text, is_template=True)
+    done = site.deployed()
+    assert done.status == "success", done.error_message
+    assert site.at(1).read_text() == '{"token": "a \\"b\\"", "at": "web-1 web 127.0.0.1"}\n'
+    assert '"web-2 web' in site.at(2).read_text()
+
+
+def test_the_most_specific_file_wins_and_a_file_of_a_group_goes_to_its_servers_alone(make_sshd):
+    site = Site(make_sshd(), make_sshd(), make_sshd())
+    some = make_group(*site.servers[:2], name="some")
+    site.file(content="all\n")
+    site.file(content="some\n", server_group=some)
+    site.file(content="two\n", server=site.servers[1])
+    assert site.deployed().status == "success"
+    assert [site.at(n).read_text() for n in (1, 2, 3)] == ["some\n", "two\n", "all\n"]
+
+
+def test_nothing_of_a_secret_file_or_of_a_secret_in_one_is_in_the_log_or_in_the_list_of_processes(site):
+    Variable.objects.create(project=site.project, name="TOKEN", value="s3cret-token", is_secret=True)
+    site.file(content="key={{ TOKEN }}\n", is_template=True, check_command="cat {file}; exit 3")
+    site.file("~/etc/whole.conf", content="password: hunter22\n", is_secret=True)
+    seen = '#!/bin/sh\ncat /proc/[0-9]*/cmdline >>~/seen 2>/dev/null\nexec /bin/dd "$@"\n'
+    (site.machines[0].home / "bin").mkdir()
+    (site.machines[0].home / "bin" / "dd").write_text(seen)
+    (site.machines[0].home / "bin" / "dd").chmod(0o755)
+    refused = site.deployed()
+    assert "its check refused the new content (key=••••••)" in target(refused).error
+    assert "s3cret-token" not in log_of(refused) + refused.error_message
+    listed = (site.machines[0].home / "seen").read_bytes()
+    assert b"dd" in listed
+    assert b"s3cret-token" not in listed
+    assert b"hunter22" not in listed
+
+
+def test_a_file_keeps_its_owner_and_a_link_leads_to_the_file_that_is_replaced(site):
+    real = site.at().with_name("real.conf")
+    real.write_text("port=80\n")
+    site.at().symlink_to("real.conf")
+    site.file(content="port=81\n", mode="0644")
+    assert site.deployed(overwrite_changed=True).status == "success"
+    assert site.at().is_symlink()
+    assert real.read_text() == "port=81\n"
+
+
+# --- ways back ---------------------------------------------------------------------------------------
+
+
+#: A check that waits until it is told to go on.
+WAITS = "touch ~/checking; n=0; until [ -e ~/go ] || [ $n = 600 ]; do sleep 0.05; n=$((n+1)); done; [ -s {file} ]"
+
+
+def in_the_middle(site: Site, act: Callable[[], Any]) -> threading.Thread:
+    """Do ``act`` while the check of the next deployment waits, and let it go on."""
+    home = site.machines[0].home
+
+    def work() -> None:
+        try:
+            wait_until((home / "checking").exists, "the check to run")
+            act()
+        finally:
+            (home / "go").touch()
+            connections.close_all()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_cancelled_between_the_files_and_the_restart_they_are_put_back(site):
+    file = site.file()
+    site.deployed()
+    runs = site.runs()
+    file.content, file.check_command = "port=81\n", WAITS
+    file.save()
+    deployment = site.launched()
+
+    def cancel() -> None:
+        deployment.request_cancel()
+        wait_until(lambda: "Cancel requested" in log_of(deployment), "the worker to hear of it")
+
+    in_the_middle(site, cancel)
+    assert carry_out(deployment.pk)
+    assert target(deployment).status == "cancelled"
+    assert (site.at().read_text(), site.runs()) == ("port=80\n", runs)
+    assert "Config files put back: ~/etc/app.conf" in log_of(deployment)
+    assert ConfigState.objects.get().coming == ""
+    assert not (site.at().parent / ".deployer").exists()
+
+
+def test_a_restart_only_launch_that_fails_is_put_back_on_its_files_where_that_is_chosen(make_sshd):
+    site = Site(make_sshd(), make_sshd(), auto_rollback=True, batches="1, 100%")
+    file = site.file()
+    assert site.deployed().status == "success"
+    (site.machines[1].home / "rule").write_text("! grep -q 81 ~/etc/app.conf\n")
+    file.content = "port=81\n"
+    file.save()
+    failed = site.deployed()
+    assert [target(failed, name).status for name in ("web-1", "web-2")] == ["rolled_back", "rolled_back"]
+    assert [site.at(n).read_text() for n in (1, 2)] == ["port=80\n", "port=80\n"]
+    assert site.runs(1) == "port=80\n--\nport=81\n--\nport=80\n--\n"
+    for row in ConfigState.objects.all():
+        assert row.coming == ""
+    (site.machines[1].home / "rule").unlink()
+    file.content = "port=80\n"
+    file.save()
+    assert "all are as they should be" in log_of(site.deployed())
+
+
+def test_without_that_choice_a_server_that_fails_keeps_the_new_file(site):
+    file = site.file()
+    site.deployed()
+    (site.machines[0].home / "rule").write_text("exit 4\n")
+    file.content = "port=81\n"
+    file.save()
+    assert target(site.deployed()).status == "failed"
+    assert site.at().read_text() == "port=81\n"
+
+
+def lost(deployment: Deployment) -> None:
+    """Its worker is lost, and another one asks the servers what is true."""
+    deployment.refresh_from_db()
+    assert take_over(deployment, "was lost")
+    assert settle_lost(deployment.pk)
+
+
+def test_a_worker_that_is_lost_while_files_are_checked_replaces_nothing_afterwards(site):
+    file = site.file()
+    site.deployed()
+    file.content, file.check_command = "port=81\n", WAITS
+    file.save()
+    deployment = site.launched()
+    other = in_the_middle(site, lambda: lost(deployment))
+    carry_out(deployment.pk)
+    wait_for_end(other)
+    assert target(deployment).status == "skipped"
+    wait_until(lambda: not list(site.at().parent.glob(".deployer-new*")), "the script to end")
+    assert site.at().read_text() == "port=80\n"
+    assert ConfigState.objects.get().coming == ""
+
+
+def put_without_restart(deployment: Deployment) -> None:
+    """What a worker has done that is lost between the files and the restart."""
+    assert deployment.claim_for_worker()
+    it = ServerRun(Work(deployment), target(deployment))
+    it.target.deployment = deployment
+    it.connect()
+    it.preflight()
+    it.put_files()
+    it.close()
+
+
+@pytest.mark.parametrize("had_one", [True, False])
+def test_a_worker_that_is_lost_between_the_files_and_the_restart_leaves_what_was_there(site, had_one):
+    file = site.file()
+    if had_one:
+        site.deployed()
+    file.content = "port=81\n"
+    file.save()
+    deployment = site.launched()
+    put_without_restart(deployment)
+    assert site.at().read_text() == "port=81\n"
+    lost(deployment)
+    assert target(deployment).status == "skipped"
+    assert "the config files were put back" in target(deployment).error
+    assert (site.at().read_text() if had_one else not site.at().exists()) == ("port=80\n" if had_one else True)
+    assert [row.coming for row in ConfigState.objects.all()] == ([""] if had_one else [])
+    assert site.deployed().status == "success"
+
+
+def test_what_somebody_has_changed_since_is_not_put_back(site):
+    file = site.file()
+    site.deployed()
+    file.content = "port=81\n"
+    file.save()
+    deployment = site.launched()
+    put_without_restart(deployment)
+    site.at().write_text("mended by hand\n")
+    lost(deployment)
+    assert site.at().read_text() == "mended by hand\n"
+    assert "was changed by somebody else since: it is left as it is" in log_of(deployment)
+    (kept,) = (site.at().parent / ".deployer").glob("*.was.app.conf")
+    assert kept.read_text() == "port=80\n"
+
+
+# --- killed ------------------------------------------------------------------------------------------
+
+
+def test_200_writes_that_are_killed_leave_no_half_file_and_lose_no_previous_one(sshd):
+    folder = sshd.home / "etc"
+    folder.mkdir()
+    old, new = ("old line\n" * 4000, "new line\n" * 5000)
+    random = Random(19)
+    ends: set[tuple[bool, bool]] = set()
+    with connect(make_server(sshd)) as link:
+
+        def run(text: str, seconds: float = 0.0) -> bool:
+            """Whether ``text`` came to its end before its whole session was killed."""
+            killer = f"(sleep {seconds:.4f}; kill -s KILL -- -$$) >/dev/null 2>&1 &\n" if seconds else ""
+            try:
+                code = link.execute(f"{killer}{text}", lambda _s, _d: None, deadline=time.monotonic() + 60)
+            except LinkLostError:
+                return False
+            assert code == 0
+            return True
+
+        for n in range(200):
+            paths = [folder / "one.conf", folder / "two.conf"]
+            for path in paths:
+                path.write_text(old)
+            key = f"{n:032x}"
+            files = [File(str(path), new, "0640", before=File("", old).sha256) for path in paths]
+            ended = run(config_files.write(key, files), random.uniform(0.001, 0.09))
+            found = [path.read_text() for path in paths]
+            assert {*found} <= {old, new}
+            ends.add((ended, found[0] == new))
+            back = config_files.put_back(key, [(it.path, "", it.sha256) for it in files])
+            run(back, random.uniform(0.001, 0.05))
+            assert {path.read_text() for path in paths} <= {old, new}
+            assert run(back)
+            assert [path.read_text() for path in paths] == [old, old]
+            shutil.rmtree(sshd.home / ".deployer" / "runs" / key, ignore_errors=True)
+    assert {(True, True), (False, False)} <= ends
+    assert sorted(path.name for path in folder.iterdir()) == ["one.conf", "two.conf"]
