@@ -139,8 +139,8 @@ class ConfigFiles:
     def take_back(self, facts: Mapping[str, str], release: str, before: str = "") -> list[str]:
         """Put back what this deployment has replaced, and give the paths. Done twice, it does no harm.
 
-        Only as long as the run ``before`` has not begun; none is named where its gate is closed. A file that somebody else has changed since
-        is left, and that is said. Raises a `ShellError` where it cannot be done.
+        Only as long as the run ``before`` has not begun; none is named where its gate is closed. A file that somebody
+        else has changed since is left, and that is said. Raises a `ShellError` where it cannot be done.
         """
         wanted = wanted_files(self.plan, self._of, facts)
         states = self._look(release)

@@ -267,8 +267,7 @@ class Staging:
         change = difference(have, want)
         if not _worth_it(change, want):
             return ""
-        files = self.plan.files_in_release  # written into the release that is copied, and kept beside them
-        delete = [*change.delete, *files, *config_files.kept_folders(files)]
+        delete = [*change.delete, *config_files.written_into(self.plan.files_in_release, have.entries)]
         copy = release_commands.begin_from(self.path, version, self.release.version, self.nonce, delete)
         with ThreadPoolExecutor(1, "parts") as meanwhile:  # the server copies, and we prepare what it lacks
             meanwhile.submit(self.archive.parts, change.send, packing)

@@ -10,7 +10,7 @@ has begun or its gate is closed.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
@@ -458,8 +458,16 @@ def what_was_put_back(text: str, paths: Sequence[str]) -> tuple[list[str], list[
     return named["BACK"], named["LEFT"]
 
 
-def kept_folders(paths: Iterable[str]) -> Iterator[str]:
-    """Where what was replaced in a release is kept, by the relative paths of its files."""
+def written_into(paths: Iterable[str], known: Container[str]) -> list[str]:
+    """What config files with these relative paths add to a release whose own entries are ``known``.
+
+    The files, the folders that were made for them, and those in which others are kept.
+    """
+    found: dict[str, None] = {}
     for path in paths:
-        folder = path.rpartition("/")[0]
-        yield f"{folder}/.deployer" if folder else ".deployer"
+        parts = path.split("/")
+        folders = ["/".join(parts[:n]) for n in range(1, len(parts))]
+        made = next((folder for folder in folders if folder not in known), "")
+        for name in [made] if made else [path, "/".join([*parts[:-1], ".deployer"])]:
+            found.setdefault(name)
+    return list(found)

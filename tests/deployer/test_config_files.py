@@ -25,6 +25,7 @@ from servers.errors import LinkLostError
 from servers.models import Server, ServerGroup
 from servers.ssh.shell import connect
 from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.parts.git import GitRepository
 from tests.parts.programs import wait_for_end, wait_until
 from tests.parts.sshd import OpenSSHServer
 
@@ -223,6 +224,112 @@ def test_a_file_keeps_its_owner_and_a_link_leads_to_the_file_that_is_replaced(si
     assert site.deployed(overwrite_changed=True).status == "success"
     assert site.at().is_symlink()
     assert real.read_text() == "port=81\n"
+
+
+# --- in the release ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def release_site(make_sshd: Callable[..., OpenSSHServer], git_repo: GitRepository) -> Site:
+    git_repo.commit({f"data/{n}": f"{n}\n" * 50 for n in range(40)})
+    git_repo.commit({"config/app.conf": "port=1 # of the repository\n", "VERSION": "one"})
+    values = {"git_url": git_repo.url, "deploy_path": "~/shop"}
+    return Site(make_sshd(), make_sshd(), batches="1, 100%", **values)
+
+
+def in_release(site: Site, number: int = 1, release: str = "current") -> Path:
+    root = site.machines[number - 1].home / "shop"
+    return (root / release if release == "current" else root / "releases" / release) / "config" / "app.conf"
+
+
+def test_a_relative_file_lies_in_each_release_in_place_of_the_one_that_came_with_it(release_site, git_repo):
+    site = release_site
+    file = site.file("config/app.conf", content="port=2 {{ DEPLOY_RELEASE }}\n", is_template=True)
+    site.file("config/deep/er.conf", content="x\n")
+    first = site.deployed("full")
+    assert first.status == "success", first.error_message
+    one = str(first.release)
+    assert in_release(site).read_text() == f"port=2 {one}\n"
+    assert (in_release(site).parent / "deep" / "er.conf").read_text() == "x\n"
+    file.content = "port=3 {{ DEPLOY_RELEASE }}\n"
+    file.save()
+    git_repo.commit({"VERSION": "two"})
+    second = site.deployed("full")
+    assert second.status == "success", second.error_message
+    assert "as its difference from" in log_of(second)
+    assert "was changed on the server" not in log_of(second)
+    assert in_release(site).read_text() == f"port=3 {second.release}\n"
+    assert in_release(site, release=one).read_text() == f"port=2 {one}\n"
+
+
+def test_a_restart_writes_into_the_live_release_and_a_change_by_hand_there_is_told_too(release_site):
+    site = release_site
+    assert site.deployed("full").status == "success"
+    file = site.file("config/app.conf", content="port=2\n")
+    done = site.deployed()
+    assert done.status == "success", done.error_message  # the one that was there came with the release
+    assert in_release(site).read_text() == "port=2\n"
+    in_release(site, 2).write_text("by hand\n")
+    file.content = "port=3\n"
+    file.save()
+    refused = site.deployed(max_failures=5)
+    assert [target(refused, name).status for name in ("web-1", "web-2")] == ["success", "failed"]
+    assert "was changed by hand since" in target(refused, "web-2").error
+    again = site.deployed("full", overwrite_changed=True)
+    assert again.status == "success", again.error_message
+    assert in_release(site, 2).read_text() == "port=3\n"
+
+
+def test_files_go_back_with_their_release_where_too_many_servers_fail(release_site, git_repo):
+    site = release_site
+    site.project.auto_rollback = True
+    site.project.save()
+    own = site.file("config/app.conf", content="port=2\n")
+    machine = site.file(content="port=2\n")
+    first = site.deployed("full")
+    assert first.status == "success", first.error_message
+    (site.machines[1].home / "rule").write_text("! grep -q 3 ~/etc/app.conf\n")
+    for file in (own, machine):
+        file.content = "port=3\n"
+        file.save()
+    git_repo.commit({"VERSION": "two"})
+    failed = site.deployed("full")
+    assert [target(failed, name).status for name in ("web-1", "web-2")] == ["rolled_back", "rolled_back"]
+    for number in (1, 2):
+        assert in_release(site, number).read_text() == "port=2\n"
+        assert site.at(number).read_text() == "port=2\n"
+    assert {row.deployment_id for row in ConfigState.objects.filter(release="")} == {failed.pk}
+    (site.machines[1].home / "rule").unlink()
+    assert site.deployed("full").status == "success"
+    assert site.at(2).read_text() == "port=3\n"
+
+
+def test_a_switch_that_cannot_be_made_puts_the_files_of_the_machine_back(release_site, git_repo):
+    site = release_site
+    site.project.deploy_script_path = "restart.sh"
+    site.project.save()
+    git_repo.commit({"restart.sh": "true"})
+    file = site.file(content="port=2\n")
+    assert site.deployed("full").status == "success"
+    file.content = "port=3\n"
+    file.save()
+    (git_repo.path / "restart.sh").unlink()
+    git_repo.commit({"VERSION": "two"})
+    failed = site.deployed("full")
+    assert "The restart was not started" in target(failed).error
+    assert site.at().read_text() == "port=2\n"
+
+
+def test_a_folder_of_a_release_that_leads_out_of_it_is_not_followed(release_site):
+    site = release_site
+    assert site.deployed("full").status == "success"
+    outside = site.machines[0].home / "outside"
+    outside.mkdir()
+    (site.machines[0].home / "shop" / "current" / "out").symlink_to(outside)
+    site.file("out/app.conf", content="x\n")
+    failed = site.deployed()
+    assert "its folder leads out of the release" in target(failed).error
+    assert not list(outside.iterdir())
 
 
 # --- ways back ---------------------------------------------------------------------------------------
