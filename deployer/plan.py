@@ -188,7 +188,7 @@ class Location:
     deploy_path: str
     script: str
     log_path: str
-    home: str = ""
+    home: str = field(default="", compare=False)
 
     @property
     def script_is_in_release(self) -> bool:

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from deployer.database import insist
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
-from deployer.models import ConfigState, Left, Release, Target
+from deployer.models import ConfigState, Left, Target
 from deployer.plan import Location, PlannedFile
 from deployer.probing.config_files import (
     Of,
@@ -24,10 +24,9 @@ from deployer.probing.config_files import (
     why_changed,
 )
 from deployer.probing.look import Finding
-from deployer.releases.archives import manifest_of
 from projects.commands import config_files, service
 from projects.commands.config_files import File, Kind, State
-from servers.errors import NotReadyError, ShellError, TransferError
+from servers.errors import NotReadyError, TransferError
 from servers.sentences import listed, sentences
 from servers.ssh.shell import SSHShell
 from servers.supervised.script import only_before
@@ -203,13 +202,9 @@ class ConfigFiles:
         found = []
         for it, state in zip(wanted, states, strict=True):
             left = self._known.get((self._release(it.planned, release), it.path))
-            verdict = judge(it, state, left, lambda path, sha256: self._contents(release).get(path) == sha256)
+            verdict = judge(it, state, left, lambda path, sha256: self.work.contents(release).get(path) == sha256)
             found.append(_Found(it, state, left, verdict))
         return found
-
-    def _contents(self, release: str) -> Mapping[str, str]:
-        """The SHA-256 of each file that a release came with; nothing where that is not known."""
-        return self.work.contents_of(release, _contents)
 
     def _look(self, release: str) -> list[State]:
         """What is there now, in one command."""
@@ -254,11 +249,3 @@ class ConfigFiles:
     def _left(self, found: _Found, release: str) -> Left:
         wanted = found.wanted
         return Left(self._release(wanted.planned, release), wanted.path, wanted.sha256, wanted.made_of)
-
-
-def _contents(release: Release) -> dict[str, str]:
-    try:
-        manifest = manifest_of(release)
-    except ShellError:  # then it is not known, and whoever is to overwrite a file has to say so
-        return {}
-    return {entry.path: entry.sha256 for entry in manifest.files} if manifest is not None else {}

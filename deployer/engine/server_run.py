@@ -18,7 +18,7 @@ from deployer.engine.work import Work
 from deployer.log.writing import LogSink
 from deployer.models import Lease, Target
 from deployer.plan import Location
-from deployer.probing.config_files import places
+from deployer.probing.config_files import files_looked_at, places
 from deployer.probing.identity import Question, Seen
 from deployer.probing.look import Level, findings, look, windows_lines
 from deployer.probing.place import real_place
@@ -63,10 +63,9 @@ class ServerRun:
         self.switched = False
         self.restarted = False
         self.before = Found()
-        planned = self.plan.files_for(target.server_id)
-        #: The config files that a look sees: each release has its own, and a full deployment brings another one.
-        self.looked_at = [file for file in planned if work.deployment.is_restart_only or not file.is_in_release]
-        self.has_files = bool(planned)
+        self.has_files = bool(self.plan.files_for(target.server_id))
+        #: The config files that a look sees.
+        self.looked_at = files_looked_at(self.plan, target.server_id, work.deployment.deployment_type)
         #: The server of this deployment that is the same machine and folder, and those that are so under other names.
         self.first: ServerRun | None = None
         self.others: list[ServerRun] = []

@@ -1,7 +1,6 @@
 """What everything that carries out one deployment shares."""
 
 import threading
-from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from django.utils.translation import gettext as _
@@ -11,7 +10,7 @@ from deployer.log.masking import Masker
 from deployer.log.writing import Log
 from deployer.models import Deployment, Release
 from deployer.plan import Plan
-from deployer.releases.archives import Archive
+from deployer.releases.archives import Archive, contents_of
 from projects.commands.expectation import Live
 from servers.errors import StoppedError
 
@@ -39,7 +38,8 @@ class Work:
         self._commits: dict[str, str] = {}
         self._asking = threading.Lock()
         self._places: dict[str, object] = {}
-        self._contents: dict[str, Mapping[str, str]] = {}
+        #: The SHA-256 of each file that a release came with, by its version.
+        self.contents = contents_of(deployment.project)
 
     def first_at(self, place: str, server: T) -> T:
         """The server that came first to a real place in this deployment: ``server`` itself if none did before."""
@@ -75,14 +75,6 @@ class Work:
             if version and version not in self._commits:
                 self._commits[version] = insist(lambda: Release.objects.commit_of(self.deployment.project, version))
         return Live(version, self._commits.get(version, ""))
-
-    def contents_of(self, version: str, read: Callable[[Release], Mapping[str, str]]) -> Mapping[str, str]:
-        """What ``read`` says of the release with this version, read once; nothing where it is not known."""
-        with self._asking:
-            if version not in self._contents:
-                known = insist(lambda: Release.objects.known_to(self.deployment.project, version))
-                self._contents[version] = read(known) if known is not None else {}
-        return self._contents[version]
 
     @property
     def archive(self) -> Archive:

@@ -18,7 +18,7 @@ from deployer.plan import Check, Plan
 from people.rights import NotAllowedError, insist
 from people.roles import Action
 from projects.commands import expectation
-from projects.models import Project
+from projects.models import Project, clashes
 from projects.validators import validate_batches
 from servers.fields import DecryptionError
 from servers.models import Server
@@ -277,6 +277,23 @@ def _has_the_commit_that_must_answer(request: LaunchRequest) -> LaunchRefusedErr
     return None
 
 
+def _files_can_be_made(request: LaunchRequest) -> LaunchRefusedError | None:
+    """The config files of its servers: each template has all its values, and no two groups give one to a server."""
+    files = list(request.project.config_files.select_related("server_group", "server"))
+    if not files:
+        return None
+    names = {server.name for server in request.active}
+    for clash in clashes(files):
+        if clash.server in names:
+            return LaunchRefusedError(clash.sentence, field="project")
+    known = request.project.names_for_files()
+    for file in files:
+        if problem := file.problem_of_template(known):
+            told = _("Config file %(file)s cannot be filled in: %(why)s.") % {"file": file, "why": problem}
+            return LaunchRefusedError(told, field="project")
+    return None
+
+
 def _unless_valid(validate: Callable[[str], Any], value: str, field: str) -> LaunchRefusedError | None:
     try:
         validate(value)
@@ -302,4 +319,5 @@ RULES: tuple[Rule, ...] = (
     _branch_has_a_name,
     _release_is_not_marked_bad,
     _has_the_commit_that_must_answer,
+    _files_can_be_made,
 )

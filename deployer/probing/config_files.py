@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 from django.utils.translation import gettext as _
 
-from deployer.models import CameWithRelease, ConfigState, Drift
+from deployer.models import CameWithRelease, ConfigState, Deployment, Drift
 from deployer.plan import Plan, PlannedFile
 from deployer.probing.look import Finding, Level
 from projects.commands.config_files import File, Kind, State
@@ -85,18 +85,26 @@ def values_for(plan: Plan, of: Of) -> dict[str, str]:
     }
 
 
+def files_looked_at(plan: Plan, server: int | None, deployment_type: str) -> list[PlannedFile]:
+    """The files of a server that a look can see: a full deployment brings a release with files of its own."""
+    is_full = deployment_type == Deployment.Type.FULL
+    return [file for file in plan.files_for(server) if not (is_full and file.is_in_release)]
+
+
 def places(plan: Plan, files: Sequence[PlannedFile], release: str = "") -> list[tuple[str, str]]:
     """Where to look for ``files``, and as whom: in a ``release``, or in the one that is live.
 
     Those on the machine are read and written by the user that the scripts run as; those in a release, and in the home
     of the login, by the login itself, whose they are.
     """
-    root = f"{plan.deploy_path.rstrip('/')}/{f'releases/{release}' if release else 'current'}"
-    found = []
-    for it in files:
-        path = f"{root}/{it.path}" if it.is_in_release else it.path
-        found.append((path, plan.run_as if it.path.startswith("/") else ""))
-    return found
+    return [place_of(plan, it.path, it.is_in_release, release) for it in files]
+
+
+def place_of(plan: Plan, path: str, is_in_release: bool, release: str = "") -> tuple[str, str]:
+    """The same of one file, by its path."""
+    if is_in_release:
+        return f"{plan.deploy_path.rstrip('/')}/{f'releases/{release}' if release else 'current'}/{path}", ""
+    return path, plan.run_as if path.startswith("/") else ""
 
 
 class Verdict(Enum):

@@ -11,11 +11,17 @@ from random import Random
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import connections
 
+from deployer.board.sightings import board, refresh
 from deployer.engine.routines import carry_out, settle_lost
 from deployer.engine.server_run import ServerRun
 from deployer.engine.work import Work
+from deployer.gates.digest import Content
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.beforehand import preflight_of
+from deployer.launching.rules import LaunchRefusedError
 from deployer.models import ConfigState, Deployment, Target
 from deployer.queue.sweep import take_over
 from projects.commands import config_files
@@ -511,3 +517,96 @@ def test_200_writes_that_are_killed_leave_no_half_file_and_lose_no_previous_one(
             shutil.rmtree(sshd.home / ".deployer" / "runs" / key, ignore_errors=True)
     assert {(True, True), (False, False)} <= ends
     assert sorted(path.name for path in folder.iterdir()) == ["one.conf", "two.conf"]
+
+
+# --- told before, and found afterwards -----------------------------------------------------------------
+
+
+def found_before(site: Site, deployment_type: str = "restart_only", **values: Any) -> list[str]:
+    request = LaunchRequest(site.project, [site.group], deployment_type, **values)
+    return [f"{it.level} {it.server} {it}" for it in preflight_of(request) if "onfig file" in str(it)]
+
+
+def test_a_launch_is_told_beforehand_of_the_files_that_it_would_overwrite(make_sshd):
+    site = Site(make_sshd(), make_sshd())
+    file = site.file()
+    assert found_before(site) == []
+    done = site.deployed()
+    site.at(2).write_text("by hand\n")
+    file.content = "port=81 {{ DEPLOY_ID }}\n"
+    file.is_template = True
+    file.save()
+    (told,) = found_before(site)
+    assert told.startswith("error web-2 Config file ~/etc/app.conf would be overwritten: it was changed by hand since ")
+    assert f"#{done.pk}" in told
+    (told,) = found_before(site, overwrite_changed=True)
+    assert told.startswith("warning web-2 Config file ~/etc/app.conf will be overwritten")
+    site.at(2).unlink()
+    (told,) = found_before(site)
+    assert told == "warning web-2 Config file ~/etc/app.conf was deleted by hand: it is written again."
+
+
+def test_a_file_whose_folder_is_missing_is_an_error_beforehand(site):
+    site.file("~/nowhere/app.conf")
+    (told,) = found_before(site)
+    assert "~/nowhere/app.conf cannot be put there: its folder does not exist" in told
+
+
+def test_the_board_finds_what_was_changed_deleted_or_hidden_by_hand(make_sshd):
+    site = Site(make_sshd(), make_sshd())
+    site.file()
+    assert site.deployed().status == "success"
+    refresh(site.project)
+    assert [view.drift for view in board(site.project)] == [[], []]
+    site.at(1).write_text("by hand\n")
+    site.at(2).unlink()
+    refresh(site.project)
+    assert [view.drift for view in board(site.project)] == [
+        ["config file ~/etc/app.conf was changed by hand"],
+        ["config file ~/etc/app.conf was deleted by hand"],
+    ]
+    assert [view.is_bad for view in board(site.project)] == [True, True]
+    assert site.deployed(overwrite_changed=True).status == "success"
+    refresh(site.project)
+    assert [view.drift for view in board(site.project)] == [[], []]
+
+
+def test_two_groups_that_give_one_server_a_file_are_refused_when_saved_and_at_launch(site):
+    one, two = make_group(name="one"), make_group(site.servers[0], name="two")
+    site.file(server_group=one)
+    site.file(server_group=two, content="two\n")
+    one.servers.add(site.servers[0])
+    told = "web-1 is in the groups “one” and “two”, and both have a file ~/etc/app.conf"
+    with pytest.raises(LaunchRefusedError, match=told):
+        site.launched()
+    site.file(server=site.servers[0], content="its own\n")
+    assert site.deployed().status == "success"
+    ConfigFile.objects.get(server=site.servers[0]).delete()
+    ConfigFile.objects.get(server_group=two).delete()
+    with pytest.raises(ValidationError, match=told):
+        site.file(server_group=two)
+
+
+def test_a_name_that_is_not_defined_is_refused_when_saved_and_at_launch(site):
+    Variable.objects.create(project=site.project, name="PORT", value="80")
+    with pytest.raises(ValidationError, match="line 2: “PROT” is not defined"):
+        site.file(content="\nport={{ PROT }}\n", is_template=True)
+    site.file(content="port={{ PORT }}\n", is_template=True)
+    Variable.objects.all().delete()
+    with pytest.raises(LaunchRefusedError, match="“PORT” is not defined"):
+        site.launched()
+
+
+def test_an_approval_is_bound_to_the_files_and_to_what_is_overwritten(site):
+    def digest(**values: Any) -> str:
+        plan = LaunchRequest(site.project, [site.group], "restart_only", **values).plan()
+        return Content("", "restart_only", plan, ()).digest()
+
+    bare = digest()
+    assert digest(overwrite_changed=True) == bare
+    file = site.file()
+    with_file = digest()
+    assert len({bare, with_file, digest(overwrite_changed=True)}) == 3
+    file.content = "port=82\n"
+    file.save()
+    assert digest() != with_file
