@@ -91,6 +91,8 @@ class Project(models.Model):
         JAVA = "java", _("Java")
         OTHER = "other", _("Other")
 
+    #: The names of its variables for scripts, where those that are declared together with it are not stored yet.
+    declared_names: frozenset[str] | None = None
     #: What a copy does not share with its original.
     _ITS_OWN: ClassVar = frozenset(
         {"id", "name", "environment", "created_at", "updated_at"}
@@ -342,8 +344,10 @@ class Project(models.Model):
 
     def names_for_files(self) -> set[str]:
         """The names that a template of its config files may use."""
-        scopes = [Variable.Scope.DEPLOY, Variable.Scope.BOTH]
-        own = self.variables.filter(scope__in=scopes).values_list("name", flat=True) if self.pk else []
+        own: Iterable[str] | None = self.declared_names
+        if own is None:
+            scopes = [Variable.Scope.DEPLOY, Variable.Scope.BOTH]
+            own = self.variables.filter(scope__in=scopes).values_list("name", flat=True) if self.pk else []
         return {*own, *FACTS_OF_SERVER, *FACTS_OF_DEPLOYMENT}
 
     @property
@@ -728,7 +732,7 @@ class ConfigFile(models.Model):
             yield "server_group", clash
 
     def _may_be_for(self, where: Server | ServerGroup) -> bool:
-        groups = [where] if isinstance(where, ServerGroup) else [*where.groups.all()]
+        groups = [where] if isinstance(where, ServerGroup) else [*where.groups.all()] if where.pk else []
         return not groups or any(group.environment == self.project.environment for group in groups)
 
     def _shared_with(self) -> str | None:
@@ -753,7 +757,7 @@ class ConfigFile(models.Model):
 
     def _clash(self) -> str:
         """Another group that has such a file for one of the same servers, as a sentence."""
-        if self.server_group_id is None:
+        if self.server_group_id is None or self.project_id is None or self.project.declared_names is not None:
             return ""
         others = ConfigFile.objects.filter(project=self.project, path=self.path, server_group__isnull=False)
         for other in others.exclude(pk=self.pk).exclude(server_group=self.server_group_id):

@@ -160,6 +160,7 @@ class LaunchInput(Schema):
     no clone, no build. With ``is_rollback`` it is recorded as going back. ``rebuild``: build again even if a release
     of the same commit and build settings is stored. ``batches`` and ``max_failures`` replace the project's for this
     launch. ``queue``: wait in line at a closed gate, and behind another deployment, instead of being refused.
+    ``overwrite_changed``: replace config files that somebody has changed on a server.
     """
 
     model_config = ConfigDict(extra="forbid") | example(
@@ -178,6 +179,7 @@ class LaunchInput(Schema):
     batches: str = Field("", max_length=200)
     max_failures: int | None = Field(None, ge=0, le=10_000)
     queue: bool = False
+    overwrite_changed: bool = False
 
 
 class DeploymentFilter(FilterSchema):
@@ -562,6 +564,7 @@ def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
         batches=given.batches,
         max_failures=given.max_failures,
         queue=given.queue,
+        overwrite_changed=given.overwrite_changed,
     )
     insist(user, Action.OPERATE, asked.project)
     asked = on_servers(asked, given.servers)

@@ -7,9 +7,9 @@ import yaml
 from django.db import models
 from django.utils.translation import gettext as _
 
-from deployer.declaring.reading import declared_fields
+from deployer.declaring.reading import SPELLED, declared_fields
 from projects.guess.proposal import short_name
-from projects.models import HealthCheck, Project, Variable
+from projects.models import ConfigFile, HealthCheck, Project, Variable
 
 
 class _Dumper(yaml.SafeDumper):
@@ -32,7 +32,9 @@ _Dumper.add_representer(str, _text)
 
 
 def as_yaml(project: Project, *, sees_login: bool = True) -> str:
-    """Every setting, health check and variable of a project; a secret is the name of an environment variable.
+    """Every setting, health check, variable and config file of a project.
+
+    A secret is the name of an environment variable.
 
     Who does not see its git credential gets a file that leaves that as it is.
     """
@@ -43,21 +45,36 @@ def as_yaml(project: Project, *, sees_login: bool = True) -> str:
         del declared["git_credential"]
     declared["health_checks"] = [_declared(check) for check in project.health_checks.all()]
     declared["variables"] = [_variable(row, secrets) for row in variables]
+    files = list(project.config_files.select_related("server_group", "server"))
+    if files:
+        contents = _names_of_contents(project, [row for row in files if row.is_secret])
+        secrets_of_all = [*secrets.values(), *contents.values()]
+        declared["config_files"] = [_file(row, contents) for row in files]
+    else:
+        secrets_of_all = [*secrets.values()]
     body = yaml.dump(
         {"projects": [declared]}, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=2**20, indent=2
     )
-    return "".join(f"# {line}\n" for line in _notes(project, list(secrets.values()))) + body
+    return "".join(f"# {line}\n" for line in _notes(project, secrets_of_all)) + body
 
 
 def secret_names(project: Project, variables: list[Variable]) -> dict[int, str]:
     """By the id of each secret variable, the environment variable from which `apply` takes its value."""
+    return _named(project, {row.pk: row.name for row in variables if row.is_secret})
+
+
+def _names_of_contents(project: Project, files: list[ConfigFile]) -> dict[int, str]:
+    """The same of secret config files."""
+    return _named(project, {row.pk: "FILE_" + short_name(str(row)).replace("-", "_").upper() for row in files})
+
+
+def _named(project: Project, wanted_by: dict[int, str]) -> dict[int, str]:
     prefix = short_name(project.name).replace("-", "_").upper()
     names: dict[int, str] = {}
-    for row in variables:
-        if row.is_secret:
-            wanted = f"{'' if prefix[0].isalpha() else 'PROJECT_'}{prefix}_{row.name}"
-            others = (f"{wanted}_{number}" for number in count(2))
-            names[row.pk] = next(name for name in chain([wanted], others) if name not in names.values())
+    for pk, own in wanted_by.items():
+        wanted = f"{'' if prefix[0].isalpha() else 'PROJECT_'}{prefix}_{own}"
+        others = (f"{wanted}_{number}" for number in count(2))
+        names[pk] = next(name for name in chain([wanted], others) if name not in names.values())
     return names
 
 
@@ -77,8 +94,16 @@ def _variable(row: Variable, secrets: dict[int, str]) -> dict[str, Any]:
     return {"name": declared.pop("name"), **value, **declared}
 
 
-def _declared(row: HealthCheck | Variable, *left_out: str) -> dict[str, Any]:
-    """The fields of a check or variable that differ from their defaults."""
+def _file(row: ConfigFile, contents: dict[int, str]) -> dict[str, Any]:
+    declared = _declared(row, "content")
+    names = {column: name for name, column in SPELLED[ConfigFile].items()}
+    content = {"content_env": contents[row.pk]} if row.pk in contents else {"content": row.content}
+    told = {names.get(name, name): value for name, value in declared.items() if value is not None}
+    return {"path": told.pop("path"), **content, **told}
+
+
+def _declared(row: HealthCheck | Variable | ConfigFile, *left_out: str) -> dict[str, Any]:
+    """The fields of a part that differ from their defaults."""
     values = {name: _value(row, name) for name in declared_fields(type(row)) if name not in left_out}
     return {name: value for name, value in values.items() if value != _unsaid(declared_fields(type(row))[name])}
 

@@ -30,7 +30,7 @@ from people.models import User
 from people.record import BeforeAll, delete
 from people.rights import may, who_may
 from people.roles import Action
-from projects.models import HealthCheck, Project, Variable
+from projects.models import ConfigFile, HealthCheck, Project, Variable, clashes
 from servers import binding
 from servers.belonging import strange_groups, strange_projects
 from servers.fields import is_unreadable
@@ -196,6 +196,7 @@ class _Writer(Mistakes):
         self._need_right([*touched, *_touched(it for it in changed if it.change.created)])
         self._need_used(changed)
         self._insist_on_environments(changed)
+        self._insist_on_one_file(changed)
         for rows, before in recorded:
             before.record(_numbers(rows), _NOTE)
 
@@ -222,6 +223,13 @@ class _Writer(Mistakes):
                     )
                     % words,
                 )
+
+    def _insist_on_one_file(self, changed: Iterable[_Prepared]) -> None:
+        """No two groups of a project give one server a config file: asked once all of it is written."""
+        for it in changed:
+            if isinstance(it.row, Project):
+                for clash in clashes(it.row.config_files.select_related("server_group", "server")):
+                    self.note(it.entry.place.key("config_files"), clash.sentence)
 
     def _need_right(self, touched: Iterable[tuple[Declared, models.Model]]) -> None:
         """Say of each row, as it is stored now, if it is not theirs to edit: asked before it is changed and after."""
@@ -282,6 +290,8 @@ class _Writer(Mistakes):
         if created or change.fields:
             self._check(row, entry, exclude=["jump_host"])
         it.has_changed = created or bool(change.fields)
+        if isinstance(row, Project) and "variables" in entry.parts:
+            row.declared_names = _names_for_files(entry.parts["variables"])
         for name in entry.parts:
             keep, drop = self._parts(row, entry, name, change)
             it.keep += keep
@@ -439,7 +449,7 @@ class _Writer(Mistakes):
             self._check(fresh, full, exclude=["project"])
             key = _part_key(fresh, index)
             if seen.setdefault(key, declared.place) is not declared.place:
-                message = _("the same name and scope are already declared: %(place)s.") % {"place": seen[key].path}
+                message = _("the same one is already declared: %(place)s.") % {"place": seen[key].path}
                 self.note(declared.place, message)
             part = spare.pop(key, None)
             label = f"{name}[{index}]" if isinstance(fresh, HealthCheck) else f"{name}.{printable(str(fresh))}"
@@ -531,8 +541,23 @@ def _defaults(model: type[models.Model]) -> dict[str, Any]:
 
 
 def _part_key(part: models.Model, index: int) -> object:
-    """The key by which two rows are the same part: a variable's name and scope, a health check's position."""
-    return (part.name, part.scope) if isinstance(part, Variable) else index
+    """The key by which two rows are the same part.
+
+    A variable's name and scope, the path of a config file and whom it is for, a health check's position.
+    """
+    match part:
+        case Variable():
+            return part.name, part.scope
+        case ConfigFile():
+            return part.path, part.place
+    return index
+
+
+def _names_for_files(declared: Iterable[Declared]) -> frozenset[str]:
+    """The variables that a config file may use, of those that are declared with it."""
+    scopes = {Variable.Scope.DEPLOY, Variable.Scope.BOTH}
+    rows = (_defaults(Variable) | each.values for each in declared)
+    return frozenset(str(row["name"]) for row in rows if row.get("scope") in scopes and "name" in row)
 
 
 def _summary(part: models.Model) -> str:

@@ -168,6 +168,7 @@ def _asked_for(user: User, project: Project, values: dict[str, Any]) -> LaunchRe
         max_failures=values["max_failures"],
         queue=values["queue"],
         override=values["override"],
+        overwrite_changed=values["overwrite_changed"],
     )
     return with_release(asked, values["release"]) if values["release"] and not asked.is_restart_only else asked
 

@@ -97,6 +97,11 @@ class Command(WatchingCommand):
         parser.add_argument(
             "--max-failures", type=_count, metavar="N", help=_("instead of the project's failure budget")
         )
+        parser.add_argument(
+            "--overwrite-changed",
+            action="store_true",
+            help=_("replace config files that somebody has changed on a server"),
+        )
         self.add_gates(parser)
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         super().add_arguments(parser)
@@ -142,6 +147,7 @@ class Command(WatchingCommand):
             max_failures=options["max_failures"],
             queue=options["queue"],
             override=options["override"],
+            overwrite_changed=options["overwrite_changed"],
         )
         request = on_servers(asked, options["server"])
         version = options["release"] or options["rollback_to"]
