@@ -574,6 +574,17 @@ FACTS_OF_SERVER = ("DEPLOY_PROJECT", "DEPLOY_ENVIRONMENT", "DEPLOY_SERVER", "DEP
 FACTS_OF_DEPLOYMENT = ("DEPLOY_ID", "DEPLOY_TYPE", "DEPLOY_PATH", "DEPLOY_RELEASE", "DEPLOY_COMMIT")
 
 
+class ConfigFileQuerySet(models.QuerySet["ConfigFile"]):
+    """Config files."""
+
+    def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
+        """Those of the projects with which ``user`` may do this."""
+        return self.filter(reach(user, action).condition("project__environment", "project"))
+
+
+ConfigFileManager = models.Manager.from_queryset(ConfigFileQuerySet)
+
+
 class ConfigFile(models.Model):
     """A file that deployments of a project put on its servers before they restart it.
 
@@ -584,6 +595,7 @@ class ConfigFile(models.Model):
     ``is_template`` says so; see `projects.commands.config_templates`.
     """
 
+    objects = ConfigFileManager()
     UNRECORDED: ClassVar = frozenset[str]()
     #: Versions that are kept of each.
     VERSIONS = 30

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from deployer.models import Approval, Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting, Target
 from people.models import ApiToken, Grant, Team, User
-from projects.models import HealthCheck, Project, Variable
+from projects.models import ConfigFile, HealthCheck, Project, Variable
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 
@@ -57,6 +57,11 @@ PAGES = {
     "project_copy": Page("project"),
     "project_variables": Page("project"),
     "project_health": Page("project"),
+    "project_files": Page("project"),
+    "project_file_add": Page("project"),
+    "config_file": Page("file"),
+    "config_file_versions": Page("file"),
+    "config_file_delete": Page("file"),
     "project_yaml": Page("project"),
     "project_archive": Page("project"),
     "project_restore": Page("archived"),
@@ -152,6 +157,7 @@ NOT_PAGES = {
     "launch_check": "asks servers",
     "launch_fetch": "asks the repository",
     "project_look": "asks servers",
+    "project_files_differences": "asks servers",
     "project_try": "asks a server",
     "project_clear": "is only sent to",
     "project_add_look": "asks the repository",
@@ -184,6 +190,8 @@ def names(resolver: URLResolver | None = None) -> set[str]:
 
 class World:
     """A project with two deployments that have ended and all else that belongs to one, and another that is deployed."""
+
+    file: ConfigFile | None = None
 
     def __init__(self) -> None:
         self.person: User = make_user(is_superuser=False)
@@ -237,6 +245,10 @@ class World:
         for project in (self.project, make_project(git_credential=make_credential())):
             count = project.variables.count()
             Variable.objects.create(project=project, name=f"NAME_{count}", value="x")
+            file = ConfigFile.objects.create(project=project, path=f"/etc/x{count}", content="x", server_group=group)
+            self.file = self.file or file
+            self.file.content += "\nx"
+            self.file.save()
             HealthCheck.objects.create(project=project, kind="process", target=f"x{count}")
             for each in self.group.servers.all():
                 Sighting.record(project, each, release="v1", processes=[])

@@ -6,13 +6,18 @@ from enum import Enum, auto
 
 from django.utils.translation import gettext as _
 
+from deployer.log.masking import Masker
 from deployer.models import CameWithRelease, ConfigState, Deployment, Drift
 from deployer.plan import Plan, PlannedFile
 from deployer.probing.look import Finding, Level
+from projects.commands.config_differences import Difference, compare, hidden, with_secrets
 from projects.commands.config_files import File, Kind, State
 from projects.commands.config_templates import TemplateError, names, render
-from projects.models import FACTS_OF_DEPLOYMENT
+from projects.models import FACTS_OF_DEPLOYMENT, Variable
 from servers.errors import NotReadyError
+
+#: The scopes of the variables that scripts on servers and config files get.
+_FOR_SCRIPTS = (Variable.Scope.DEPLOY, Variable.Scope.BOTH)
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,24 @@ def finding_of(
     if state.kind == Kind.NONE and left is not None and left.digest:
         return Finding(Level.WARNING, _("Config file %s was deleted by hand: it is written again") % label)
     return None
+
+
+def shown_difference(wanted: WantedFile, there: str, plan: Plan, of: Of) -> Difference:
+    """What replacing a file of which this is ``there`` would change; nothing of any secret is in it.
+
+    The facts of a deployment that is not there yet stand as their names.
+    """
+    planned = wanted.planned
+    if planned.is_secret:
+        return hidden(compare(there, wanted.content if wanted.content is not None else planned.content))
+    mask = Masker(plan.secrets())
+    if not planned.is_template:
+        return compare(there, planned.content, mask, lambda _n, line: mask(line))
+    values = {**{name: f"[{name}]" for name in FACTS_OF_DEPLOYMENT}, **values_for(plan, of)}
+    secrets = {row.name: row.value for row in plan.variables if row.is_secret and row.scope in _FOR_SCRIPTS}
+    if secrets.keys().isdisjoint(names(planned.content)):
+        return compare(there, render(planned.content, values), mask, lambda _n, line: mask(line))
+    return with_secrets(there, planned.content, values, secrets)
 
 
 def drift(states: Mapping[tuple[str, str], State], left: Mapping[tuple[str, str], ConfigState]) -> list[dict[str, str]]:

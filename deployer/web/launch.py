@@ -138,6 +138,7 @@ def _launch_page(request: Request, project: Project, form: LaunchForm, **more: A
     context["editable"] = may(request.user, Action.EDIT, project)
     context["groups_addable"] = may(request.user, Action.EDIT, Place(project.environment))
     context["variables"] = project.variables.all()
+    context["config_files"] = project.config_files.select_related("server_group", "server").defer("content")
     context |= gates_before(request.user, project, form)
     return render(request, "deployer/launch.html", context | more)
 

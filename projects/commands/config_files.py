@@ -8,6 +8,7 @@ neither. KEY is the name of the run on that server: the old ones are found by it
 has begun or its gate is closed.
 """
 
+import base64
 import hashlib
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -234,6 +235,41 @@ def _nonsense() -> NonsenseError:
         _("they changed while they were looked at, or the server has neither sha256sum nor openssl"),
         _("Check the server."),
     )
+
+
+def contents(files: Iterable[tuple[str, str]]) -> str:
+    """Print what these files hold, each with the user that reads it, as `read_contents` takes it."""
+    text = ""
+    for number, (path, user) in enumerate(files, start=1):
+        it = in_shell(path)
+        read = f"[ ! -f {it} ] || {{ echo CONTENT {number}; head -c {LARGEST + 1} -- {it} | base64; }}"
+        text += f"{as_user(user, read)} 2>/dev/null </dev/null || :\n"
+    return text
+
+
+def limit_of_contents(number: int) -> int:
+    """Bytes that the answer about so many files may have."""
+    return number * (LARGEST * 3 // 2 + 1000) + 1000
+
+
+def read_contents(text: str, number: int) -> list[str | None]:
+    """What so many files hold; nothing for one that is not there, cannot be read, is too large or is not text."""
+    found: dict[int, list[str]] = {}
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if begin := re.fullmatch(r"CONTENT (\d{1,4})", line):
+            lines = found.setdefault(int(begin[1]), [])
+        else:
+            lines.append(line)
+    return [_decoded("".join(found[n])) if n in found else None for n in range(1, number + 1)]
+
+
+def _decoded(text: str) -> str | None:
+    try:
+        data = base64.b64decode(text, validate=True)
+        return data.decode() if len(data) <= LARGEST else None
+    except ValueError:
+        return None
 
 
 # --- replacing --------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from deployer.models import Freeze, GateRule, Lock, LogLine, Release, Target
 from people import links
 from people.models import ApiToken, Grant, Session, Team, User
 from people.roles import Action, Role
-from projects.models import HealthCheck
+from projects.models import ConfigFile, HealthCheck
 from servers.models import ServerGroup
 from tests.factories import (
     make_credential,
@@ -311,6 +311,12 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/copy/": _form(EDIT, "project and an environment", of="project"),
     "projects/<int:pk>/variables/": _form(EDIT, "project"),
     "projects/<int:pk>/health/": _form(EDIT, "project"),
+    "projects/<int:pk>/files/": _row(SEE, "project"),
+    "projects/<int:pk>/files/add/": _form(EDIT, "project"),
+    "projects/<int:pk>/files/differences/": _act(OPERATE, "project"),
+    "projects/files/<int:pk>/": _form(EDIT, "project", of="file"),
+    "projects/files/<int:pk>/versions/": _form(EDIT, "project", of="file", body={"number": "1"}),
+    "projects/files/<int:pk>/delete/": _form(EDIT, "project", of="file"),
     "servers/": Route(get=MEMBERS),
     "servers/names/": Route(get=MEMBERS),
     "servers/groups/names/": Route(get=MEMBERS),
@@ -515,6 +521,7 @@ class World:
         self.project.server_groups.add(self.group)
         self.other = make_project(environment="staging")
         self.check = HealthCheck.objects.create(project=self.project, kind="tcp", target="9")
+        self.file = ConfigFile.objects.create(project=self.project, path=f"/etc/{HIDDEN}", content=HIDDEN)
         self.ended = make_deployment(self.project, self.group)
         self.ended.targets.update(status=Target.Status.FAILED, release_before="r1", release_after="r2")
         self.ended.claim_for_worker()
