@@ -19,7 +19,7 @@ from people.recorded_forms import RecordedRows
 from people.rights import may
 from people.roles import Action
 from projects.forms import SECTIONS, BoundProjectForm, VariableForm
-from projects.models import HealthCheck, Project, Variable
+from projects.models import ConfigFile, HealthCheck, Project, Variable
 
 _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
 
@@ -57,6 +57,23 @@ class VariableInline(Guarded[Variable], admin.TabularInline[Variable, Project]):
         return str(variable.shown_value())
 
 
+class ConfigFileInline(Guarded[ConfigFile], admin.TabularInline[ConfigFile, Project]):
+    """The config files, to look at: they have pages of their own, with versions and differences."""
+
+    model = ConfigFile
+    fields = ("path", "server_group", "server", "mode", "owner", "is_template", "is_secret")
+    extra = 0
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 class ArchivedFilter(admin.SimpleListFilter):
     """Shows the projects in use; those that are archived only where they are asked for."""
 
@@ -86,7 +103,7 @@ class ProjectAdmin(GuardedAdmin[Project], RecordedAdmin[Project]):
     search_fields = ("name", "description", "git_url", "deploy_path")
     autocomplete_fields = ("git_credential",)
     filter_horizontal = ("server_groups",)
-    inlines = (HealthCheckInline, VariableInline)
+    inlines = (HealthCheckInline, VariableInline, ConfigFileInline)
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "widget": _SCRIPT}}
     fieldsets = tuple((title, {"fields": names}) for title, names in SECTIONS)
 

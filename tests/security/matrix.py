@@ -413,6 +413,10 @@ API: dict[str, Route] = {
     "projects/<project_id>": Route(get=Need(SEE, "project"), delete=Need(ADMINISTER, "project"), of="project"),
     "projects/<project_id>/archive": _act(EDIT, "project"),
     "projects/<project_id>/restore": _act(EDIT, "project"),
+    "projects/<project_id>/config-files": Route(
+        get=Need(SEE, "project"), post=Need(EDIT, "project"), of="project", body={"path": "/etc/new", "content": "x"}
+    ),
+    "projects/<project_id>/config-files/<file_id>": Route(delete=Need(EDIT, "project"), of="project"),
     "server-groups": Route(get=MEMBERS),
     "deployments": Route(get=MEMBERS, post=Need(OPERATE, "project"), body=_LAUNCH),
     "preflight": _act(OPERATE, "project", body=_LAUNCH),
@@ -577,7 +581,7 @@ class World:
         """Where a route is, for the row that it names."""
         number = self._number(route.of) if route.of else 0
         values = {"check": self.check.pk, "number": 0, "token": self.robots_token.pk, "secret": self.secret}
-        values |= {"release": self.release.pk, "provider_id": "provider"}
+        values |= {"release": self.release.pk, "file_id": self.file.pk, "provider_id": "provider"}
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(values.get(part[1], number)), pattern)
         query = f"?{self.filled(route.query)}" if route.query else ""
         return f"/{prefix}{path}{query}"
