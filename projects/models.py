@@ -277,7 +277,7 @@ class Project(models.Model):
         default=False,
         help_text=_(
             "When more servers fail than allowed, a full deployment puts the servers it has changed back on their "
-            "previous release."
+            "previous release, and a restart-only one puts back the config files that it has replaced."
         ),
     )
     keep_releases = models.PositiveIntegerField(
