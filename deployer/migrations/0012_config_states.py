@@ -1,6 +1,7 @@
 """What deployments left of config files on servers, and what was seen of them."""
 
 import django.db.models.deletion
+import servers.fields
 from django.db import migrations, models
 
 
@@ -24,14 +25,16 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('release', models.CharField(blank=True, max_length=300)),
                 ('path', models.CharField(max_length=300)),
-                ('digest', models.CharField(blank=True, max_length=40)),
-                ('made_of', models.CharField(blank=True, max_length=40)),
-                ('coming', models.CharField(blank=True, max_length=40)),
-                ('coming_made_of', models.CharField(blank=True, max_length=40)),
-                ('former', models.CharField(blank=True, max_length=40)),
-                ('former_made_of', models.CharField(blank=True, max_length=40)),
+                ('digest', servers.fields.EncryptedTextField(blank=True)),
+                ('made_of', servers.fields.EncryptedTextField(blank=True)),
+                ('coming', servers.fields.EncryptedTextField(blank=True)),
+                ('coming_made_of', servers.fields.EncryptedTextField(blank=True)),
+                ('coming_by', models.PositiveBigIntegerField(null=True)),
+                ('former', servers.fields.EncryptedTextField(blank=True)),
+                ('former_made_of', servers.fields.EncryptedTextField(blank=True)),
                 ('at', models.DateTimeField()),
                 ('deployment', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='config_states', to='deployer.deployment')),
+                ('former_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='deployer.deployment')),
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='config_states', to='projects.project')),
                 ('server', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='config_states', to='servers.server')),
             ],

@@ -1,16 +1,18 @@
 """What deployments left of the config files on servers, so that a change by hand is told from one of their own."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from django.db import models
 from django.db.models.functions import Now
 
-from people.fingerprints import fingerprint, matches
 from projects.models import Project
+from servers.fields import EncryptedTextField
 from servers.models import Server
 
-_DIGEST, _MADE_OF = "deployer.configstate.digest", "deployer.configstate.made_of"
+_NOTHING_COMES: Mapping[str, Any] = {"coming": "", "coming_made_of": "", "coming_by": None}
+_NO_FORMER: Mapping[str, Any] = {"former": "", "former_made_of": "", "former_by_id": None}
 
 
 class Left(NamedTuple):
@@ -25,22 +27,25 @@ class Left(NamedTuple):
 class ConfigState(models.Model):
     """A config file of a project on a server: the one that deployer left there last.
 
-    Digests are keyed fingerprints: nobody guesses a password from them. ``made_of`` stands for the content before the
-    facts of one deployment were put in, for the mode and for the owner: it tells whether the file would be written
-    again. While it is being replaced, ``coming`` is the digest of the new one, and either may be there; ``former`` is
-    the one before, for the way back. Empty: there was none of ours.
+    ``digest`` is the SHA-256 of its bytes, encrypted: nobody guesses a password from it. ``made_of`` is that of the
+    content before the facts of one deployment were put in, of the mode and of the owner: it tells whether the file
+    would be written again. ``deployment`` has left it. While another one, ``coming_by`` its number, replaces the file,
+    ``coming`` is the digest of the new one, and either may be there; ``former`` is the one before, for the way back.
+    Empty: there was none of ours.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="config_states")
     server = models.ForeignKey(Server, on_delete=models.CASCADE, related_name="config_states")
     release = models.CharField(max_length=300, blank=True)
     path = models.CharField(max_length=300)
-    digest = models.CharField(max_length=40, blank=True)
-    made_of = models.CharField(max_length=40, blank=True)
-    coming = models.CharField(max_length=40, blank=True)
-    coming_made_of = models.CharField(max_length=40, blank=True)
-    former = models.CharField(max_length=40, blank=True)
-    former_made_of = models.CharField(max_length=40, blank=True)
+    digest = EncryptedTextField(blank=True)
+    made_of = EncryptedTextField(blank=True)
+    coming = EncryptedTextField(blank=True)
+    coming_made_of = EncryptedTextField(blank=True)
+    coming_by = models.PositiveBigIntegerField(null=True)
+    former = EncryptedTextField(blank=True)
+    former_made_of = EncryptedTextField(blank=True)
+    former_by = models.ForeignKey("deployer.Deployment", on_delete=models.SET_NULL, null=True, related_name="+")
     deployment = models.ForeignKey(
         "deployer.Deployment", on_delete=models.SET_NULL, null=True, related_name="config_states"
     )
@@ -57,11 +62,11 @@ class ConfigState(models.Model):
 
     def is_left(self, sha256: str) -> bool:
         """Whether deployer left a file with these bytes there, or was about to."""
-        return any(matches(sha256, _DIGEST, digest) for digest in (self.digest, self.coming) if digest)
+        return sha256 in {self.digest, self.coming} - {""}
 
     def is_made_of(self, made_of: str) -> bool:
         """Whether the file that is there was made of this."""
-        return bool(self.made_of) and matches(made_of, _MADE_OF, self.made_of)
+        return self.made_of == _sha256(made_of)
 
     def is_as(self, file: Left) -> bool:
         """Whether it says that this file is there."""
@@ -76,42 +81,43 @@ class ConfigState(models.Model):
     def expect(cls, project: int, server: int, deployment: int, files: Iterable[Left]) -> None:
         """Write, before they are replaced, what these files are about to be."""
         for file in files:
-            coming = {"coming": _digest(file), "coming_made_of": _made_of(file)}
-            cls._write(project, server, file, {**coming, "deployment_id": deployment, "at": Now()})
+            coming = {"coming": file.sha256, "coming_made_of": _sha256(file.made_of), "coming_by": deployment}
+            cls._write(project, server, file, coming)
 
     @classmethod
     def adopt(cls, project: int, server: int, deployment: int, files: Iterable[Left]) -> None:
         """Write that these files are there, as they are to be, without having been replaced."""
         for file in files:
-            there = {"digest": _digest(file), "made_of": _made_of(file), "coming": "", "coming_made_of": ""}
-            cls._write(project, server, file, {**there, "deployment_id": deployment, "at": Now()})
+            there = {"digest": file.sha256, "made_of": _sha256(file.made_of), "deployment_id": deployment}
+            cls._write(project, server, file, {**there, **_NOTHING_COMES})
 
     @classmethod
     def arrive(cls, project: int, server: int, deployment: int) -> None:
-        """Write that the files of this deployment have been replaced."""
-        cls._rows(project, server, deployment).exclude(coming="").update(
+        """Write that the files which this deployment was about to replace have been replaced."""
+        cls.objects.filter(project=project, server=server, coming_by=deployment).update(
             former=models.F("digest"),
             former_made_of=models.F("made_of"),
+            former_by_id=models.F("deployment_id"),
             digest=models.F("coming"),
             made_of=models.F("coming_made_of"),
-            coming="",
-            coming_made_of="",
+            deployment_id=deployment,
             at=Now(),
+            **_NOTHING_COMES,
         )
 
     @classmethod
     def go_back(cls, project: int, server: int, deployment: int, files: Iterable[tuple[str, str]]) -> None:
-        """Write that these files (release and path) of this deployment are again what they were before it."""
-        rows = cls._rows(project, server, deployment)
+        """Write that these files (release and path) are again what they were before this deployment. Once is enough."""
         for release, path in files:
-            one = rows.filter(release=release, path=path)
-            if not one.exclude(coming="").update(coming="", coming_made_of="", at=Now()):
-                one.update(
+            one = cls.objects.filter(project=project, server=server, release=release, path=path)
+            came = one.filter(coming_by=deployment).update(at=Now(), **_NOTHING_COMES)
+            if not came:
+                one.filter(deployment=deployment).update(
                     digest=models.F("former"),
                     made_of=models.F("former_made_of"),
-                    former="",
-                    former_made_of="",
+                    deployment_id=models.F("former_by_id"),
                     at=Now(),
+                    **_NO_FORMER,
                 )
             one.filter(digest="", coming="").delete()
 
@@ -121,22 +127,14 @@ class ConfigState(models.Model):
         cls.objects.filter(project=project, server=server, release__in=[*releases]).exclude(release="").delete()
 
     @classmethod
-    def _rows(cls, project: int, server: int, deployment: int) -> "models.QuerySet[ConfigState]":
-        return cls.objects.filter(project=project, server=server, deployment=deployment)
-
-    @classmethod
     def _write(cls, project: int, server: int, file: Left, values: Mapping[str, Any]) -> None:
         where: dict[str, Any] = {"project_id": project, "server_id": server, "release": file.release, "path": file.path}
-        if not cls.objects.filter(**where).update(**values):
-            cls.objects.update_or_create(**where, defaults={**values})
+        if not cls.objects.filter(**where).update(**values, at=Now()):
+            cls.objects.update_or_create(**where, defaults={**values, "at": Now()})
 
 
-def _digest(file: Left) -> str:
-    return fingerprint(file.sha256, _DIGEST)
-
-
-def _made_of(file: Left) -> str:
-    return fingerprint(file.made_of, _MADE_OF)
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 #: Says of a file that nobody has replaced whether it came with the release itself: its path and SHA-256.
