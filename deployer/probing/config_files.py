@@ -149,7 +149,7 @@ def why_blocked(wanted: WantedFile, state: State) -> tuple[str, str]:
     if state.kind == Kind.HIDDEN:
         return (
             _("the one that is there cannot be read by the user that would replace it"),
-            _("Let that user read it, or clear the path."),
+            _("Let that user read it, or move it away."),
         )
     return _("there is something else than a file"), _("Remove it, or correct the path.")
 
