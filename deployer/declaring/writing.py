@@ -449,8 +449,10 @@ class _Writer(Mistakes):
             self._check(fresh, full, exclude=["project"])
             key = _part_key(fresh, index)
             if seen.setdefault(key, declared.place) is not declared.place:
-                message = _("the same one is already declared: %(place)s.") % {"place": seen[key].path}
-                self.note(declared.place, message)
+                message = _("the same name and scope are already declared: %(place)s.")
+                if isinstance(fresh, ConfigFile):
+                    message = _("the same path for the same servers is already declared: %(place)s.")
+                self.note(declared.place, message % {"place": seen[key].path})
             part = spare.pop(key, None)
             label = f"{name}[{index}]" if isinstance(fresh, HealthCheck) else f"{name}.{printable(str(fresh))}"
             if part is None:

@@ -1,8 +1,10 @@
 """Config files on real servers: written whole, checked, kept, put back, and never overwritten unsaid."""
 
+import getpass
 import os
 import shutil
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -30,9 +32,10 @@ from projects.models import ConfigFile, Project, Variable
 from servers.errors import LinkLostError
 from servers.models import Server, ServerGroup
 from servers.ssh.shell import connect
+from tests.deployer.test_run_as import STAND_IN
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.git import GitRepository
-from tests.parts.programs import wait_for_end, wait_until
+from tests.parts.programs import program, wait_for_end, wait_until
 from tests.parts.sshd import OpenSSHServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -80,6 +83,17 @@ class Site:
 @pytest.fixture
 def site(make_sshd: Callable[..., OpenSSHServer]) -> Site:
     return Site(make_sshd())
+
+
+def become_possible(machine: OpenSSHServer) -> str:
+    """A user that the login can become: who is not root can only become themselves."""
+    if not os.getuid():
+        program("sudo", "sudo")
+        return "nobody"
+    (machine.home / "bin").mkdir()
+    (machine.home / "bin" / "sudo").write_text(STAND_IN)
+    (machine.home / "bin" / "sudo").chmod(0o755)
+    return getpass.getuser()
 
 
 def target(deployment: Deployment, name: str = "web-1") -> Target:
@@ -230,6 +244,38 @@ def test_a_file_keeps_its_owner_and_a_link_leads_to_the_file_that_is_replaced(si
     assert site.deployed(overwrite_changed=True).status == "success"
     assert site.at().is_symlink()
     assert real.read_text() == "port=81\n"
+
+
+def test_a_file_on_the_machine_is_written_read_and_checked_by_the_user_that_the_scripts_run_as(make_sshd):
+    machine = make_sshd()
+    user = become_possible(machine)
+    folder = Path(tempfile.mkdtemp(prefix="deployer-files-"))
+    folder.chmod(0o700)
+    shutil.chown(folder, user)
+    site = Site(machine, run_as=user)
+    (machine.home / "restart.sh").write_text(f"cat {folder}/app.conf >>{folder}/runs\n")
+    for part in (machine.home, *machine.home.parents):
+        if part.is_relative_to(machine.folder):
+            part.chmod(0o755)
+    try:
+        file = site.file(
+            f"{folder}/app.conf", mode="0600", check_command=f'[ "$(id -un)" = {user} ] && [ -r {{file}} ]'
+        )
+        done = site.deployed()
+        assert done.status == "success", done.error_message
+        assert (folder / "app.conf").owner() == user
+        assert (folder / "runs").read_text() == "port=80\n"
+        (folder / "app.conf").write_text("by hand\n")
+        file.content = "port=81\n"
+        file.save()
+        assert "was changed by hand since" in target(site.deployed()).error
+        deployment = site.launched(overwrite_changed=True)
+        put_without_restart(deployment)
+        assert (folder / "app.conf").read_text() == "port=81\n"
+        lost(deployment)
+        assert (folder / "app.conf").read_text() == "by hand\n"
+    finally:
+        shutil.rmtree(folder)
 
 
 # --- in the release ----------------------------------------------------------------------------------
