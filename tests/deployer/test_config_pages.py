@@ -138,3 +138,12 @@ def test_deleting_a_file_leaves_the_ones_on_servers(make_sshd: Any, admin_client
     assert not site.project.config_files.exists()
     assert site.deployed().status == "success"
     assert site.at().read_text() == "port=80\n"
+
+
+def test_whoever_deletes_a_server_or_a_group_is_told_of_the_files_that_go_with_it(admin_client: Client):
+    project, server = make_project(), make_server()
+    group = make_group(server)
+    ConfigFile.objects.create(project=project, path="/etc/a", server=server)
+    ConfigFile.objects.create(project=project, path="/etc/a", server_group=group)
+    for name, row in (("server_delete", server), ("group_delete", group)):
+        assert "1 config file that is for it alone is deleted here" in page(admin_client, name, row.pk)
