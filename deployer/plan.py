@@ -1,8 +1,9 @@
 """A deployment's plan: the project's configuration, frozen at launch and read back by the worker."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -11,8 +12,8 @@ from projects.commands.expectation import Live
 from projects.commands.services.kind import Kind, Where
 from projects.commands.services.kinds import PROCESS, kind_of, restart_command
 from projects.effective import Given, Layer, Value, Values
-from projects.given import given_to
-from projects.models import HealthCheck, Project, Step
+from projects.given import counting_groups, given_to
+from projects.models import ConfigFile, HealthCheck, Project, Step
 from projects.steps import USUAL_TYPES, USUAL_WHEN, Moment, When
 from projects.validators import shared_path_list
 from servers.models import ServerGroup
@@ -106,6 +107,82 @@ class PlannedStep:
         return self.when == When.ALWAYS or (self.when == When.SUCCESS) == success
 
 
+@dataclass(frozen=True)
+class PlannedFile:
+    """A config file as it stood at launch; see `projects.models.ConfigFile`.
+
+    ``place`` names the group or the server that it is for, ``servers`` are the ids of those servers: none where it is
+    for all. Of several of one path, that with the highest ``rank`` is taken.
+    """
+
+    path: str
+    content: str
+    is_secret: bool
+    is_template: bool
+    check: str
+    mode: str
+    owner: str
+    place: str = ""
+    servers: tuple[int, ...] | None = None
+    rank: int = 0
+
+    @classmethod
+    def of(cls, row: ConfigFile, members: Mapping[int, Collection[int]]) -> "PlannedFile":
+        """A config file as it stands now; ``members`` are the servers of each group, by their ids."""
+        servers: Collection[int] | None = None
+        if row.server_id is not None:
+            servers = (row.server_id,)
+        elif row.server_group_id is not None:
+            servers = members.get(row.server_group_id, ())
+        return cls(
+            row.path,
+            row.content,
+            row.is_secret,
+            row.is_template,
+            row.check_command,
+            row.mode,
+            row.owner,
+            row.place,
+            None if servers is None else tuple(sorted(servers)),
+            2 if row.server_id is not None else int(row.server_group_id is not None),
+        )
+
+    @property
+    def is_in_release(self) -> bool:
+        """Whether each release has its own."""
+        return not self.path.startswith(("/", "~/"))
+
+    @property
+    def label(self) -> str:
+        """Its path, and the place that it is for where that is not every server."""
+        return f"{self.path} ({self.place})" if self.place else self.path
+
+
+def planned_files(project: Project) -> tuple[PlannedFile, ...]:
+    """The config files of a project as they stand now, with the groups as they are now."""
+    rows = list(project.config_files.select_related("server_group", "server"))
+    groups = [row.server_group_id for row in rows if row.server_group_id is not None]
+    members: dict[int, list[int]] = {}
+    if groups:
+        links = ServerGroup.servers.through.objects.filter(servergroup__in=groups)
+        for group, server in links.values_list("servergroup", "server"):
+            members.setdefault(group, []).append(server)
+    return tuple(PlannedFile.of(row, members) for row in rows)
+
+
+def groups_by_server(project: Project) -> dict[str, list[str]]:
+    """The names of the groups that each server stands in, by its id as text: of the project's own groups.
+
+    Where the project has none, of all groups of its environment: it does not depend on what a launch chooses.
+    """
+    groups = counting_groups(project).filter(environment=project.environment)
+    links = ServerGroup.servers.through.objects.filter(servergroup__in=groups)
+    found: dict[str, list[str]] = {}
+    for server, name in links.order_by("servergroup__name").values_list("server", "servergroup__name"):
+        found.setdefault(str(server), []).append(name)
+    return found
+
+
 def members_of(groups: Sequence[ServerGroup]) -> dict[str, list[int]]:
     """The ids of the servers of each group, by its name, asked in one query."""
     rows = ServerGroup.servers.through.objects.filter(servergroup__in=groups).order_by("server__name")
@@ -113,6 +190,23 @@ def members_of(groups: Sequence[ServerGroup]) -> dict[str, list[int]]:
     for group, server in rows.values_list("servergroup", "server"):
         members[group].append(server)
     return {group.name: members[group.pk] for group in groups}
+
+
+#: Of a secret file, a line or a value that is shorter is no secret: it would hide half of a log.
+_SHORTEST_LINE = 6
+#: Lines of a secret file that are looked at.
+_MOST_LINES = 2_000
+_ASSIGNED = re.compile(r"[=:]\s*[\"']?(.*?)[\"']?[,;]?\s*\Z")
+
+
+def _telling(content: str) -> Iterable[str]:
+    """What of a secret file no log may show: its lines, and the values that they give to a name."""
+    for line in content.splitlines()[:_MOST_LINES]:
+        text = line.strip()
+        assigned = _ASSIGNED.search(text)
+        for value in (text, assigned[1] if assigned else ""):
+            if len(value) >= _SHORTEST_LINE:
+                yield value
 
 
 class Part(NamedTuple):
@@ -145,6 +239,7 @@ class Location:
     text: str = ""
     does: str = ""
     service: str = ""
+    home: str = field(default="", compare=False)
 
     @property
     def script_is_in_release(self) -> bool:
@@ -216,6 +311,12 @@ class Plan:
     # The deployment whose values these are, where they are not the project's own of that day.
     values_of: int | None = None
 
+    config_files: tuple[PlannedFile, ...] = ()
+    # The names of the groups of each server, where a template may ask for them.
+    server_places: dict[str, list[str]] = field(default_factory=dict)
+    # Files that somebody has changed on a server are replaced: chosen for one launch.
+    overwrite_changed: bool = False
+
     @classmethod
     def of(
         cls, project: Project, groups: Sequence[ServerGroup], given: Given | None = None, answers: Sequence[Value] = ()
@@ -225,7 +326,8 @@ class Plan:
         ``given`` is what the project's variables are, where that was read before.
         """
         own = {"groups", "health_checks", "services", "variables", "layers", "answers", "values_of", "steps"}
-        own |= {"commit", "puts_back"}
+        own |= {"commit", "puts_back", "config_files", "server_places", "overwrite_changed"}
+        files = planned_files(project)
         members = members_of(groups)
         given = given or given_to(project)
         values = given.values({pk for ids in members.values() for pk in ids} if groups else given.placed, answers)
@@ -238,6 +340,8 @@ class Plan:
             variables=values.common,
             layers=values.layers,
             answers=values.answers,
+            config_files=files,
+            server_places=groups_by_server(project) if any(file.is_template for file in files) else {},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -256,6 +360,10 @@ class Plan:
                 "variables": tuple(Value(**row) for row in data["variables"]),
                 "layers": tuple(Layer.from_json(row) for row in data.get("layers", ())),
                 "answers": tuple(Value(**row) for row in data.get("answers", ())),
+                "config_files": tuple(
+                    PlannedFile(**row | {"servers": None if row["servers"] is None else tuple(row["servers"])})
+                    for row in data.get("config_files", ())
+                ),
             }
         )
 
@@ -295,7 +403,25 @@ class Plan:
 
     def secrets(self) -> list[str]:
         """The values that no log may show."""
-        return list(dict.fromkeys(each.value for each in self.values.every() if each.is_secret))
+        contents = (file.content for file in self.config_files if file.is_secret)
+        return [
+            *dict.fromkeys(each.value for each in self.values.every() if each.is_secret),
+            *dict.fromkeys(text for content in contents for text in _telling(content)),
+        ]
+
+    def files_for(self, server: int | None) -> list[PlannedFile]:
+        """The config files that a server gets, the most specific of each path, in their order."""
+        found: dict[str, PlannedFile] = {}
+        for file in self.config_files:
+            known = found.get(file.path)
+            if (file.servers is None or server in file.servers) and (known is None or file.rank > known.rank):
+                found[file.path] = file
+        return list(found.values())
+
+    @property
+    def files_in_release(self) -> list[str]:
+        """The paths of the config files that lie in each release."""
+        return list(dict.fromkeys(file.path for file in self.config_files if file.is_in_release))
 
     def script_for(self, deployment_type: str) -> str:
         """The script that restarts the application in this type of deployment, as the project names it.
@@ -337,11 +463,11 @@ class Plan:
         log_path = service.at_home(self.log_path, home)
         if script := self.script_for(deployment_type):
             script = service.at_home(service.script_path(script, deploy_path), home)
-            return Location(deploy_path, script, log_path)
+            return Location(deploy_path, script, log_path, home=home)
         if self.restart_script:
-            return Location(deploy_path, "", log_path, self.restart_script, "restart_script", self.main_service)
+            return Location(deploy_path, "", log_path, self.restart_script, "restart_script", self.main_service, home)
         text, label = self._own_restart(deploy_path)
-        return Location(deploy_path, "", log_path, text, label, self.main_service)
+        return Location(deploy_path, "", log_path, text, label, self.main_service, home)
 
     def _own_restart(self, deploy_path: str) -> tuple[str, str]:
         """The restarts of the kinds of all services, one after the other until one fails, and how that is told."""

@@ -13,6 +13,7 @@ from deployer.web import (
     board,
     changes,
     compare,
+    config_files,
     deployment,
     drained,
     gates,
@@ -119,6 +120,14 @@ urlpatterns = [
     path("projects/<int:pk>/checks/<int:check>/try/", projects.project_try, name="project_try"),
     path("projects/<int:pk>/services/find/", services.project_find, name="project_find"),
     path("projects/<int:pk>/services/take/", services.project_take, name="project_take"),
+    path("projects/<int:pk>/files/", config_files.project_files, name="project_files"),
+    path("projects/<int:pk>/files/add/", config_files.project_file_add, name="project_file_add"),
+    path(
+        "projects/<int:pk>/files/differences/", config_files.project_files_differences, name="project_files_differences"
+    ),
+    path("projects/files/<int:pk>/", config_files.config_file, name="config_file"),
+    path("projects/files/<int:pk>/versions/", config_files.config_file_versions, name="config_file_versions"),
+    path("projects/files/<int:pk>/delete/", config_files.config_file_delete, name="config_file_delete"),
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
     path("projects/<int:pk>/releases/<int:release>/mark/", gates.release_mark, name="release_mark"),
     path("projects/", include("projects.urls")),

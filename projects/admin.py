@@ -19,7 +19,7 @@ from people.recorded_forms import RecordedRows
 from people.rights import may
 from people.roles import Action
 from projects.forms import SECTIONS, STEP_FIELDS, BoundProjectForm, StepForm
-from projects.models import HealthCheck, Project, Service, SetVariable, Step, Variable, VariableSet
+from projects.models import ConfigFile, HealthCheck, Project, Service, SetVariable, Step, Variable, VariableSet
 from projects.variable_forms import CheckedVariables, SetForm, VariableForm
 
 _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
@@ -108,6 +108,23 @@ class VariableSetAdmin(GuardedAdmin[VariableSet], RecordedAdmin[VariableSet]):
     inlines = (SetVariableInline,)
 
 
+class ConfigFileInline(Guarded[ConfigFile], admin.TabularInline[ConfigFile, Project]):
+    """The config files, to look at: they have pages of their own, with versions and differences."""
+
+    model = ConfigFile
+    fields = ("path", "server_group", "server", "mode", "owner", "is_template", "is_secret")
+    extra = 0
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 class ArchivedFilter(admin.SimpleListFilter):
     """Shows the projects in use; those that are archived only where they are asked for."""
 
@@ -137,7 +154,7 @@ class ProjectAdmin(GuardedAdmin[Project], RecordedAdmin[Project]):
     search_fields = ("name", "description", "git_url", "deploy_path")
     autocomplete_fields = ("git_credential",)
     filter_horizontal = ("server_groups",)
-    inlines = (ServiceInline, HealthCheckInline, VariableInline, StepInline)
+    inlines = (ServiceInline, HealthCheckInline, VariableInline, StepInline, ConfigFileInline)
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "widget": _SCRIPT}}
     fieldsets = tuple((title, {"fields": names}) for title, names in SECTIONS)
 

@@ -19,6 +19,9 @@ from projects.commands.expectation import placeholder_problem
 from projects.commands.health import check_target
 from projects.commands.services.kinds import check_name, restart_command
 from projects.commands.services.pidfile import is_pid_file
+from projects.config_files import FACTS_OF_DEPLOYMENT, FACTS_OF_SERVER
+from projects.config_files import ConfigFile as ConfigFile
+from projects.config_files import ConfigVersion as ConfigVersion
 from projects.outside import problem_of
 from projects.steps import Step as Step
 from projects.validators import (
@@ -88,6 +91,9 @@ class Project(models.Model):
         BACKEND = "backend", _("Backend")
         JAVA = "java", _("Java")
         OTHER = "other", _("Other")
+
+    #: Set while it is declared together with its variables and groups: what depends on those is checked afterwards.
+    is_being_declared = False
 
     class ServiceKind(models.TextChoices):
         PROCESS = "process", _("Process")
@@ -310,7 +316,7 @@ class Project(models.Model):
         default=False,
         help_text=_(
             "When more servers fail than allowed, a full deployment puts the servers it has changed back on their "
-            "previous release."
+            "previous release, and a restart-only one puts back the config files that it has replaced."
         ),
     )
     keep_releases = models.PositiveIntegerField(
@@ -374,6 +380,17 @@ class Project(models.Model):
         """Raises `ArchivedError`."""
         if self.is_archived:
             raise ArchivedError(self)
+
+    def names_for_files(self) -> set[str]:
+        """The names that a template of its config files may use on one of its servers, if not on all of them."""
+        names = {*FACTS_OF_SERVER, *FACTS_OF_DEPLOYMENT}
+        if self.pk is None:
+            return names
+        scopes = [GivenVariable.Scope.DEPLOY, GivenVariable.Scope.BOTH]
+        of_sets = SetVariable.objects.filter(variable_set__attached__project=self, scope__in=scopes)
+        for rows in (self.variables.filter(scope__in=scopes), of_sets):
+            names.update(rows.values_list("name", flat=True))
+        return names
 
     @property
     def has_history(self) -> bool:
@@ -462,8 +479,8 @@ class Project(models.Model):
     def copy(self, name: str, environment: str, sets: "Iterable[AttachedSet]" = ()) -> "Project":
         """A new project with all the settings and parts of this one, secret values too.
 
-        ``sets`` are those of its attached sets that the copy has, too. In another environment the values of groups and
-        servers have no place, and stay behind.
+        ``sets`` are those of its attached sets that the copy has, too. In another environment the values and the
+        files of groups and servers have no place, and stay behind.
         """
         columns = [field.attname for field in self._meta.concrete_fields if field.name not in self._ITS_OWN]
         with transaction.atomic():
@@ -473,7 +490,8 @@ class Project(models.Model):
             stays = environment != self.environment
             variables = [row for row in self.variables.all() if not (stays and (row.server_group_id or row.server_id))]
             parts: list[Iterable[Any]] = [self.health_checks.all(), self.services.all(), self.steps.all()]
-            parts += [variables, sets]
+            files = [row for row in self.config_files.all() if not (stays and not row.is_for_all)]
+            parts += [variables, sets, files]
             for rows in parts:
                 for part in rows:
                     part.pk, part.project, part._state.adding = None, copy, True

@@ -124,6 +124,7 @@ def one_project(user: User, pk: int) -> dict[str, Any]:
         "groups": groups.with_some_servers()[:GROUPS_SHOWN],
         "group_count": groups.count(),
         "servers": servers_to_launch(user, it).only("name")[:SERVERS_OFFERED],
+        "config_files": it.config_files.select_related("server_group", "server").defer("content"),
         "groups_addable": may(user, Action.EDIT, Place(it.environment)),
         "values": values_of(it),
         "launchable": {*groups_to_launch(user, it).values_list("pk", flat=True)},

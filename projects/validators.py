@@ -12,14 +12,17 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
+from projects.commands.config_files import FILE, LARGEST
 from servers.hosts import Endpoint
-from servers.validators import validate_host, validate_no_nul, validate_one_line
+from servers.validators import PathValidator, validate_host, validate_no_nul, validate_one_line
 
 _SCP_ADDRESS = re.compile(r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[^/:@\s]+):(?P<path>[^\s].*)\Z")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}\Z")
 #: A header and what it says (RFC 9110, 5.1: the name is a token).
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: *[^ ].*\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+#: Bytes of the name of a config file.
+_LONGEST_NAME = 180
 #: Names a shell refuses to assign, or that would change how the run itself is carried out.
 _SHELL_OWNED = {"BASHOPTS", "BASH_VERSINFO", "EUID", "IFS", "PPID", "SHELLOPTS", "UID"}
 #: Answers that a question offers, and characters of one.
@@ -154,6 +157,61 @@ def validate_choices(value: str) -> None:
             _("At most %(most)d answers, of at most %(longest)d characters each."),
             params={"most": MOST_CHOICES, "longest": LONGEST_CHOICE},
         )
+
+
+def validate_config_path(value: str) -> None:
+    """A file on a server or in a release, in one spelling, with room in its name for what is kept beside it."""
+    PathValidator(relative_allowed=True)(value)
+    parts = value.removeprefix("~/").removeprefix("/").split("/")
+    if {"", "."} & {*parts} or value.startswith("-"):
+        raise ValidationError(
+            _("“%(value)s” is not the path of a file: it must not have “//” or “.”, nor end in “/”."),
+            params={"value": value},
+        )
+    if any(part.startswith(".deployer") for part in parts):
+        raise ValidationError(_("Names that begin with .deployer are deployer's own."))
+    if len(parts[-1].encode()) > _LONGEST_NAME:
+        raise ValidationError(_("The name of the file may have at most %d bytes.") % _LONGEST_NAME)
+
+
+def validate_content(value: str) -> None:
+    """The content of a config file: text that UTF-8 can hold, of a size that a page can show."""
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise ValidationError(_("The content is not text.")) from error
+    if size > LARGEST:
+        raise ValidationError(
+            _(
+                "The content has %(size)d KB, and %(most)d at most are allowed: put a file of this size into the "
+                "release."
+            ),
+            params={"size": -(-size // 1024), "most": LARGEST // 1024},
+        )
+
+
+def validate_mode(value: str) -> None:
+    """The permission bits of a file, in octal; its owner can read it."""
+    if not re.fullmatch(r"0?[0-7]{3}", value, re.ASCII) or not int(value, 8) & 0o400:
+        raise ValidationError(
+            _("“%(value)s” is not a mode: give three octal digits like 0640."), params={"value": value}
+        )
+
+
+def validate_owner(value: str) -> None:
+    """``user`` or ``user:group``, by name or by number."""
+    for part in value.split(":", 1):
+        if not (_USER.match(part) or re.fullmatch(r"[0-9]{1,10}", part, re.ASCII)):
+            raise ValidationError(
+                _("“%(value)s” is not an owner: give a user, or user:group."), params={"value": value}
+            )
+
+
+def validate_check_of_file(value: str) -> None:
+    """A command that looks at the new content, which is not where the file is yet."""
+    validate_one_line(value)
+    if FILE not in value:
+        raise ValidationError(_("The command must name {file}: the new content, before it is in its place."))
 
 
 def validate_header(value: str) -> None:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from deployer.models import Approval, Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting, Target
 from people.models import ApiToken, Grant, Team, User
-from projects.models import AttachedSet, HealthCheck, Project, Service, SetVariable, Variable, VariableSet
+from projects.models import AttachedSet, ConfigFile, HealthCheck, Project, Service, SetVariable, Variable, VariableSet
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 
@@ -69,6 +69,11 @@ PAGES = {
     "set_edit": Page("set"),
     "set_variables": Page("set"),
     "set_delete": Page("set"),
+    "project_files": Page("project"),
+    "project_file_add": Page("project"),
+    "config_file": Page("file"),
+    "config_file_versions": Page("file"),
+    "config_file_delete": Page("file"),
     "project_yaml": Page("project"),
     "project_archive": Page("project"),
     "project_restore": Page("archived"),
@@ -166,6 +171,7 @@ NOT_PAGES = {
     "launch_check": "asks servers",
     "launch_fetch": "asks the repository",
     "project_look": "asks servers",
+    "project_files_differences": "asks servers",
     "project_try": "asks a server",
     "project_find": "asks a server",
     "project_take": "is only sent to",
@@ -201,6 +207,8 @@ def names(resolver: URLResolver | None = None) -> set[str]:
 
 class World:
     """A project with two deployments that have ended and all else that belongs to one, and another that is deployed."""
+
+    file: ConfigFile | None = None
 
     def __init__(self) -> None:
         self.person: User = make_user(is_superuser=False)
@@ -262,6 +270,10 @@ class World:
             for each_set in (another, self.set):
                 SetVariable.objects.create(variable_set=each_set, name=f"SET_{SetVariable.objects.count()}", value="x")
                 AttachedSet.objects.get_or_create(project=project, variable_set=each_set)
+            file = ConfigFile.objects.create(project=project, path=f"/etc/x{count}", content="x", server_group=group)
+            self.file = self.file or file
+            self.file.content += "\nx"
+            self.file.save()
             HealthCheck.objects.create(project=project, kind="process", target=f"x{count}")
             Service.objects.create(project=project, kind="systemd", name=f"x{count}", position=count)
             for each in self.group.servers.all():

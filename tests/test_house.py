@@ -93,14 +93,16 @@ ROOMS["servers"] = {
 }
 ROOMS["projects"] = {
     "commands": set(),
-    "validators": set(),
+    "validators": {"commands"},
     "steps": {"validators"},
+    "config_files": {"commands", "validators"},
     "ready_steps": {"steps"},
     "outside": set(),
-    "models": {"commands", "outside", "steps", "validators"},
+    "models": {"commands", "config_files", "outside", "steps", "validators"},
     "effective": set(),
     "questions": {"effective"},
     "given": {"effective", "models", "questions"},
+    "config_file_forms": {"config_files"},
     "guess": {"commands", "models"},
     "forms": {"commands", "given", "models", "steps"},
     "dotenv": {"validators"},

@@ -27,7 +27,7 @@ from django.utils import timezone, translation
 from deployer.models import Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
-from projects.models import AttachedSet, HealthCheck, Variable, VariableSet
+from projects.models import AttachedSet, ConfigFile, HealthCheck, Variable, VariableSet
 from servers.errors import ShellError
 from servers.models import Server
 from servers.sentences import because, sentences
@@ -402,10 +402,15 @@ def shop(client: Client, settings) -> dict[str, Any]:
     Freeze.objects.create(environment="staging", reason="发布", is_open=True, first_day="2026-12-24", **times)
     waiting = make_deployment(project, group, deployment_type="restart_only", created_by=person)
     second.approvals.create(decision="overridden", reason="故障", decided_by=maria)
+    values = {"server_group": group, "is_template": True, "content": "端口\n"}
+    file = ConfigFile.objects.create(project=project, path="/etc/x", **values)
+    file.content = "端口\n端口\n"
+    file.save()
     return {
         "lock": lock.pk,
         "rule": rule.pk,
         "freeze": freeze.pk,
+        "file": file.pk,
         "waiting": waiting.pk,
         "person": person.pk,
         "robot": robot.pk,
@@ -431,6 +436,7 @@ SUBJECTS = {
     "lock": ("lock",),
     "rule": ("rule",),
     "freeze": ("freeze",),
+    "config_file": ("file",),
     "deployment": ("ended", "second", "active", "waiting"),
     "project": ("project",),
     "launch": ("project", "other"),

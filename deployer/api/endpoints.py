@@ -13,6 +13,7 @@ from typing import IO, Annotated, Any, TypeVar, cast
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db import transaction
 from django.db.models import Model, Prefetch, QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
@@ -25,6 +26,8 @@ from pydantic import ConfigDict
 
 from deployer import __version__
 from deployer.api.shapes import (
+    ConfigFileInput,
+    ConfigFileShape,
     DeploymentShape,
     InEnvironment,
     LogPageShape,
@@ -55,13 +58,14 @@ from deployer.releases.packages import store_package
 from deployer.releases.reader.names import ENCODINGS
 from people import refusals
 from people.models import ApiToken, User
-from people.rights import NotAllowedError, insist
+from people.record import delete, saving
+from people.rights import NotAllowedError, insist, may
 from people.roles import Action
 from people.sign_in import count_token_guess
 from people.writes import if_nobody_else_writes
 from projects.effective import Effective
 from projects.given import given_to, question_of, questions_of
-from projects.models import ArchivedError, Project, Variable
+from projects.models import ArchivedError, ConfigFile, Project, Variable
 from projects.questions import LONGEST_ANSWER, Question
 from projects.validators import validate_ref_length
 from servers.fields import DecryptionError
@@ -164,6 +168,7 @@ class LaunchInput(Schema):
     of the same commit and build settings is stored. ``batches`` and ``max_failures`` replace the project's for this
     launch. ``queue``: wait in line at a closed gate, and behind another deployment, instead of being refused.
     ``answers`` are those to the project's ``questions``, by name; a name that it does not ask for is refused.
+    ``overwrite_changed``: replace config files that somebody has changed on a server.
     """
 
     model_config = ConfigDict(extra="forbid") | example(
@@ -183,6 +188,7 @@ class LaunchInput(Schema):
     max_failures: int | None = Field(None, ge=0, le=10_000)
     queue: bool = False
     answers: dict[Name, Annotated[str, Field(max_length=LONGEST_ANSWER)]] = Field({}, max_length=500)
+    overwrite_changed: bool = False
 
 
 class DeploymentFilter(FilterSchema):
@@ -577,6 +583,70 @@ def restore_project(request: Any, project_id: Id, name: Name = "") -> Project:
     return project
 
 
+@api.get(
+    "/projects/{project_id}/config-files",
+    response={200: list[ConfigFileShape], **_TELLS_OF_ONE},
+    tags=["projects and groups"],
+)
+def list_config_files(request: HttpRequest, project_id: Id) -> list[ConfigFileShape]:
+    """The config files of a project, in their order."""
+    user = _user_of(request)
+    project = _one_of(Project.objects.reached_by(user), project_id, "project_id")
+    sees_content = may(user, Action.EDIT, project)
+    files = project.config_files.select_related("server").prefetch_related("versions")
+    return [ConfigFileShape.of(file, sees_content=sees_content) for file in files]
+
+
+@api.post(
+    "/projects/{project_id}/config-files", response={200: ConfigFileShape, **_READS}, tags=["projects and groups"]
+)
+def save_config_file(request: Any, project_id: Id, asked: ConfigFileInput) -> ConfigFileShape:
+    """Save a config file: in place of the one with the same path for the same servers, or as a new one."""
+    user = _user_of(request)
+    project = _editable(user, project_id)
+    where: dict[str, Any] = {"server_group": None, "server": None}
+    if asked.server_group_id is not None:
+        where["server_group"] = _one_of(ServerGroup.objects.reached_by(user), asked.server_group_id, "server_group_id")
+    if asked.server is not None:
+        where["server"] = Server.objects.reached_by(user).filter(name=asked.server).first()
+        if where["server"] is None:
+            raise RefusedError(404, _("There is no server “%s”.") % asked.server, field="server")
+    with transaction.atomic():
+        file = project.config_files.filter(path=asked.path, **where).first() or ConfigFile(project=project)
+        values = asked.model_dump(exclude={"server_group_id", "server", "check"})
+        for name, value in {**values, **where, "check_command": asked.check}.items():
+            setattr(file, name, value)
+        try:
+            file.full_clean()
+        except DjangoValidationError as error:
+            name, told = next(iter(error.message_dict.items()))
+            raise RefusedError(422, " ".join(told), field=_FIELDS.get(name, name)) from error
+        with saving(file):
+            file.save()
+    return ConfigFileShape.of(file, sees_content=True)
+
+
+@api.delete(
+    "/projects/{project_id}/config-files/{file_id}", response={204: None, **_ACTS}, tags=["projects and groups"]
+)
+def delete_config_file(request: Any, project_id: Id, file_id: Id) -> Status[Any]:
+    """Forget a config file and its versions. The files on the servers stay as they are."""
+    project = _editable(_user_of(request), project_id)
+    delete(_one_of(project.config_files.all(), file_id, "file_id"))
+    return Status(204, None)
+
+
+#: The fields of a config file that this API calls something else.
+_FIELDS = {"check_command": "check", "server_group": "server_group_id", "__all__": "path"}
+
+
+def _editable(user: User, project_id: int) -> Project:
+    project = _one_of(Project.objects.reached_by(user), project_id, "project_id")
+    insist(user, Action.EDIT, project)
+    project.insist_on_current()
+    return project
+
+
 @api.get("/projects/{project_id}/releases", response={200: list[ReleaseShape], **_TELLS_OF_ONE}, tags=["releases"])
 @paginate(Pages)
 def list_releases(request: HttpRequest, project_id: Id) -> QuerySet[Release]:
@@ -653,6 +723,7 @@ def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
         max_failures=given.max_failures,
         queue=given.queue,
         answers=given.answers,
+        overwrite_changed=given.overwrite_changed,
     )
     insist(user, Action.OPERATE, asked.project)
     asked = on_servers(asked, given.servers)

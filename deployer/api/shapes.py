@@ -5,12 +5,13 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from django.db.models import TextChoices
-from ninja import Schema
+from ninja import Field, Schema
 from pydantic import ConfigDict, PlainSerializer, WithJsonSchema
 
 from deployer.models import Deployment, LogLine, Release, Target
 from deployer.probing.look import Finding, Level
 from deployer.releases.packages import names_alike
+from projects.models import ConfigFile
 from servers.models import Environment
 
 #: A moment with its zone, ISO 8601.
@@ -259,6 +260,76 @@ class StoredShape(ReleaseShape):
     @staticmethod
     def resolve_warnings(release: Any) -> tuple[str, ...]:
         return tuple(filter(None, [names_alike(release)]))
+
+
+_FILE: dict[str, Any] = {
+    "path": "/etc/shop/app.conf",
+    "content": "port={{ PORT }}\n",
+    "is_secret": False,
+    "is_template": True,
+    "check": "shop --check {file}",
+    "mode": "0640",
+    "owner": "root:shop",
+    "server_group_id": None,
+    "server": None,
+    "position": 0,
+}
+
+
+class ConfigFileInput(Schema):
+    """A config file of a project: for the servers of a group, for one ``server`` (its name), or for all."""
+
+    model_config = ConfigDict(extra="forbid") | example(**_FILE)
+
+    path: Annotated[str, Field(max_length=300)]
+    content: str = ""
+    is_secret: bool = False
+    is_template: bool = False
+    check: Annotated[str, Field(max_length=500)] = ""
+    mode: Annotated[str, Field(max_length=4)] = "0640"
+    owner: Annotated[str, Field(max_length=70)] = ""
+    server_group_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+    server: Annotated[str, Field(max_length=100)] | None = None
+    position: Annotated[int, Field(ge=0, le=10_000)] = 0
+
+
+class ConfigFileShape(Schema):
+    """The same as it is kept, with the number of its newest version. ``content`` is null where it is a secret, and for
+    whoever may not edit the project."""
+
+    model_config = example(id=3, **_FILE, version=7)
+
+    id: int
+    path: str
+    content: str | None
+    is_secret: bool
+    is_template: bool
+    check: str
+    mode: str
+    owner: str
+    server_group_id: int | None
+    server: str | None
+    position: int
+    version: int
+
+    @classmethod
+    def of(cls, file: ConfigFile, *, sees_content: bool) -> "ConfigFileShape":
+        """A file as somebody may see it."""
+        newest = file.versions.first()
+        return cls(
+            id=file.pk,
+            path=file.path,
+            content=file.in_clear("content") if sees_content else None,
+            is_secret=file.is_secret,
+            is_template=file.is_template,
+            check=file.check_command,
+            mode=file.mode,
+            owner=file.owner,
+            server_group_id=file.server_group_id,
+            server=file.server.name if file.server is not None else None,
+            position=file.position,
+            version=newest.number if newest is not None else 0,
+        )
 
 
 class LogLineShape(Schema):

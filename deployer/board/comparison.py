@@ -1,5 +1,6 @@
 """The differences between two deployments: their frozen settings, their commits, their servers."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import islice, zip_longest
@@ -7,15 +8,16 @@ from typing import Any, cast
 
 from django.core.exceptions import FieldDoesNotExist
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from deployer.log.masking import Masker
 from deployer.models import Deployment, Target
-from deployer.plan import Plan, PlannedStep
+from deployer.plan import Plan, PlannedFile, PlannedStep
 from deployer.repositories.changes import Gap, gap_between
 from deployer.repositories.mirror import mirror_of
 from people.fingerprints import fingerprint
 from projects.effective import Origin, Value
-from projects.models import HealthCheck, Project, Step, Variable
+from projects.models import ConfigFile, HealthCheck, Project, Step, Variable
 from projects.shown import said_of
 from servers.models import Server
 
@@ -24,6 +26,7 @@ MOST_VARIABLES = 300
 #: What of a plan has sentences of its own.
 _TOLD_APART = {
     *("groups", "services", "health_checks", "steps", "puts_back", "git_credential_id"),
+    *("config_files", "server_places"),
     *("variables", "layers", "answers", "values_of"),
 }
 
@@ -65,7 +68,7 @@ def differing_settings(older: Deployment, newer: Deployment) -> list[Setting]:
     ]
     if before.git_credential_id != after.git_credential_id:
         plain.append(Setting(_label("git_credential"), "", "", is_secret=True))
-    parts = (_groups, _services, _checks, _steps)
+    parts = (_groups, _services, _checks, _steps, _files)
     found = [*plain, *(setting for part in parts for setting in part(before, after))]
     found += differing_variables(before, after)
     return [replace(setting, older=mask(setting.older), newer=mask(setting.newer)) for setting in found]
@@ -101,6 +104,8 @@ def between(older: Deployment, newer: Deployment) -> Gap:
 
 
 def _label(name: str) -> str:
+    if name == "overwrite_changed":
+        return _("overwrite changed config files")
     try:
         field = Project._meta.get_field(name)
     except FieldDoesNotExist:
@@ -154,6 +159,36 @@ def _check_words(check: Any, other: Any) -> str:
     words = [(HealthCheck._meta.get_field(name).verbose_name, _said(getattr(check, name))) for name in differing]  # type: ignore[union-attr]
     details = ", ".join(f"{name} {value}" for name, value in words if value)
     return f"{check.label} ({details})" if details else str(check.label)
+
+
+def _files(before: Plan, after: Plan) -> Iterator[Setting]:
+    """Config files that are others: of a content, how many lines came and went; of a secret one, that it differs."""
+    old, new = ({(file.path, file.place): file for file in plan.config_files} for plan in (before, after))
+    for key in dict.fromkeys([*old, *new]):
+        was, now = old.get(key), new.get(key)
+        if was == now:
+            continue
+        label = _("Config file %s") % (was or now or after.config_files[0]).label
+        is_secret = any(file is not None and file.is_secret for file in (was, now))
+        if is_secret:
+            yield Setting(label, _("not set") if was is None else "", _("not set") if now is None else "", True)
+        else:
+            yield Setting(label, _file_words(was, now), _file_words(now, was))
+
+
+def _file_words(file: PlannedFile | None, other: PlannedFile | None) -> str:
+    """What of a file the ``other`` has differently: the lines that it alone has, and its other values."""
+    if file is None:
+        return ""
+    lines = Counter(file.content.splitlines())
+    own = lines - Counter(other.content.splitlines() if other is not None else [])
+    told = [ngettext("%d line of its own", "%d lines of its own", own.total()) % own.total()] if own else []
+    names = ("mode", "owner", "check", "is_template")
+    differing = [name for name in names if other is None or getattr(file, name) != getattr(other, name)]
+    fields = {"check": "check_command"}
+    labels = [(ConfigFile._meta.get_field(fields.get(name, name)), getattr(file, name)) for name in differing]
+    told += [f"{getattr(field, 'verbose_name', '')} {_said(value)}" for field, value in labels if value]
+    return ", ".join(told)
 
 
 def _steps(before: Plan, after: Plan) -> Iterator[Setting]:

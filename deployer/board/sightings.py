@@ -13,8 +13,9 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.models import Deployment, Sighting, Standing, Target
+from deployer.models import ConfigState, Deployment, Sighting, Standing, Target
 from deployer.plan import Plan
+from deployer.probing.config_files import drift, place_of
 from deployer.probing.identity import Inquiry
 from deployer.probing.look import look
 from projects.commands import proof, release
@@ -252,14 +253,22 @@ def _look_for(project: Project, plan: Plan, server: Server, link: SSHShell) -> N
     inquiry = Inquiry.of(plan)
     try:
         with explained(server):
-            facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY, inquiry)
+            known = ConfigState.of(project.pk, server.pk)
+            files = list(dict.fromkeys((row.path, bool(row.release)) for row in known.values() if row.digest))
+            asked = [place_of(plan, path, is_in_release=inside) for path, inside in files]
+            facts, answer = look(link, plan, Deployment.Type.RESTART_ONLY, inquiry, asked)
             live = release.release_name(facts.live)
             processes = [it for found in inquiry.read(answer, live) for it in found.chosen.after]
+            states = {
+                (live if inside else "", path): state for (path, inside), state in zip(files, facts.files, strict=True)
+            }
     except NoLinkError:
         raise
     except ShellError as error:
         Sighting.record_failure(project, server, str(error))
         server.record_connection(str(error))
         return
-    Sighting.record(project, server, release=live, is_lost=facts.is_lost, processes=proof.to_json(processes))
+    seen = proof.to_json(processes)
+    changed = drift(states, known)
+    Sighting.record(project, server, release=live, is_lost=facts.is_lost, processes=seen, files=changed)
     server.record_connection(facts=facts.learned())

@@ -7,9 +7,9 @@ import yaml
 from django.db import models
 from django.utils.translation import gettext as _
 
-from deployer.declaring.reading import declared_fields
+from deployer.declaring.reading import SPELLED, declared_fields
 from projects.guess.proposal import short_name
-from projects.models import HealthCheck, Project, Service, Step, Variable
+from projects.models import ConfigFile, HealthCheck, Project, Service, Step, Variable
 
 
 class _Dumper(yaml.SafeDumper):
@@ -48,21 +48,34 @@ def as_yaml(project: Project, *, sees_login: bool = True) -> str:
     declared["steps"] = [_declared(step) for step in project.steps.in_order()]
     if sets:
         declared["variable_sets"] = sets
+    files = list(project.config_files.select_related("server_group", "server"))
+    contents = _names_of_contents(project, [row for row in files if row.is_secret])
+    if files:
+        declared["config_files"] = [_file(row, contents) for row in files]
+    secrets_of_all = [*secrets.values(), *contents.values()]
     body = yaml.dump(
         {"projects": [declared]}, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=2**20, indent=2
     )
-    return "".join(f"# {line}\n" for line in _notes(project, list(secrets.values()))) + body
+    return "".join(f"# {line}\n" for line in _notes(project, secrets_of_all)) + body
 
 
 def secret_names(project: Project, variables: list[Variable]) -> dict[int, str]:
     """By the id of each secret variable, the environment variable from which `apply` takes its value."""
+    return _named(project, {row.pk: row.name for row in variables if row.is_secret and not row.value_from})
+
+
+def _names_of_contents(project: Project, files: list[ConfigFile]) -> dict[int, str]:
+    """The same of secret config files."""
+    return _named(project, {row.pk: "FILE_" + short_name(str(row)).replace("-", "_").upper() for row in files})
+
+
+def _named(project: Project, wanted_by: dict[int, str]) -> dict[int, str]:
     prefix = short_name(project.name).replace("-", "_").upper()
     names: dict[int, str] = {}
-    for row in variables:
-        if row.is_secret and not row.value_from:
-            wanted = f"{'' if prefix[0].isalpha() else 'PROJECT_'}{prefix}_{row.name}"
-            others = (f"{wanted}_{number}" for number in count(2))
-            names[row.pk] = next(name for name in chain([wanted], others) if name not in names.values())
+    for pk, own in wanted_by.items():
+        wanted = f"{'' if prefix[0].isalpha() else 'PROJECT_'}{prefix}_{own}"
+        others = (f"{wanted}_{number}" for number in count(2))
+        names[pk] = next(name for name in chain([wanted], others) if name not in names.values())
     return names
 
 
@@ -86,7 +99,15 @@ def _variable(row: Variable, secrets: dict[int, str]) -> dict[str, Any]:
     return {"name": declared.pop("name"), **value, **declared}
 
 
-def _declared(row: HealthCheck | Service | Variable | Step, *left_out: str) -> dict[str, Any]:
+def _file(row: ConfigFile, contents: dict[int, str]) -> dict[str, Any]:
+    declared = _declared(row, "content")
+    names = {column: name for name, column in SPELLED[ConfigFile].items()}
+    content = {"content_env": contents[row.pk]} if row.pk in contents else {"content": row.content}
+    told = {names.get(name, name): value for name, value in declared.items() if value is not None}
+    return {"path": told.pop("path"), **content, **told}
+
+
+def _declared(row: HealthCheck | Service | Variable | Step | ConfigFile, *left_out: str) -> dict[str, Any]:
     """The fields of a part that differ from their defaults."""
     values = {name: _value(row, name) for name in declared_fields(type(row)) if name not in left_out}
     return {name: value for name, value in values.items() if value != _unsaid(declared_fields(type(row))[name])}

@@ -14,7 +14,16 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring import strict_yaml
-from projects.models import GivenVariable, HealthCheck, Project, Service, SetVariable, Step, Variable, VariableSet
+from projects.models import (
+    ConfigFile,
+    HealthCheck,
+    Project,
+    Service,
+    SetVariable,
+    Step,
+    Variable,
+    VariableSet,
+)
 from servers.fields import EncryptedTextField
 from servers.models import Credential, Server, ServerGroup
 
@@ -28,11 +37,21 @@ SECTIONS: dict[str, type[models.Model]] = {
 }
 #: What is declared within something else and belongs to it alone.
 PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
-    Project: {"services": Service, "health_checks": HealthCheck, "variables": Variable, "steps": Step},
+    Project: {
+        "services": Service,
+        "health_checks": HealthCheck,
+        "variables": Variable,
+        "steps": Step,
+        "config_files": ConfigFile,
+    },
     VariableSet: {"variables": SetVariable},
 }
 #: What is listed by name, in an order, and stands in rows of its own.
 ORDERED: dict[type[models.Model], dict[str, type[models.Model]]] = {Project: {"variable_sets": VariableSet}}
+#: Fields that files call something else: Django has a `check` of its own.
+SPELLED: dict[type[models.Model], dict[str, str]] = {ConfigFile: {"check": "check_command"}}
+#: Parts that need the value of a field, whichever way it is given.
+_NEEDED: dict[type[models.Model], str] = {Variable: "value", SetVariable: "value", ConfigFile: "content"}
 #: A block at the top of a file that nothing is read from: a place for anchors that entries refer to.
 _SHARED, _SHARED_PREFIX = "shared", "x-"
 #: Mistakes of the files that are named.
@@ -193,34 +212,32 @@ class _Reader(Mistakes):
         entry, fields, parts = Declared(model, place), declared_fields(model), PARTS.get(model, {})
         ordered = ORDERED.get(model, {})
         for key, value in item.items():
-            here = place.key(key)
+            here, spelled = place.key(key), SPELLED.get(model, {}).get(key, key)
             try:
                 if key in parts:
                     entry.parts[key] = list(self._entries(parts[key], value, here))
                 elif (name := _secret_named_by(key, fields)) is not None:
                     if name in entry.values:
                         self.refuse(here, _("“%(other)s” already sets this.") % {"other": entry.places[name].path})
-                    entry.values[name], entry.places[name] = self._secret(name, key, value, here), here
-                elif key in fields:
-                    entry.values[key], entry.places[key] = self._value(fields[key], value, here), here
+                    # A password has no line break at its end; the content of a file is what it is.
+                    text = self._secret(name, key, value, here, whole=model is ConfigFile)
+                    entry.values[name], entry.places[name] = text, here
+                elif spelled in fields and key not in SPELLED.get(model, {}).values():
+                    entry.values[spelled], entry.places[spelled] = self._value(fields[spelled], value, here), here
                 elif key in ordered:
                     entry.values[key], entry.places[key] = self._names(value, here), here
                 else:
-                    known = [
-                        *fields,
-                        *parts,
-                        *ordered,
-                        *(f"{name}{end}" for name in secret_fields(fields) for end in _SOURCES),
-                    ]
+                    names = {column: name for name, column in SPELLED.get(model, {}).items()}
+                    sources = (f"{name}{end}" for name in secret_fields(fields) for end in _SOURCES)
+                    known = [*(names.get(name, name) for name in fields), *parts, *ordered, *sources]
                     self._note_unknown_key(place, key, known)
             except _RefusedError:
                 continue
         if model in SECTIONS.values() and "name" not in entry.values:
             self.refuse(place, _("“name” is missing or wrong: every entry has a name."))
         is_given = entry.values.get("is_prompt") or entry.values.get("value_from")
-        needs_value = issubclass(model, GivenVariable) and not is_given
-        if needs_value and not any(_secret_named_by(key, fields) for key in item):
-            self.note(place, _("expected one of value, value_env, value_file."))
+        if model in _NEEDED and not is_given and not any(_secret_named_by(key, fields) for key in item):
+            self.note(place, _("expected one of %(name)s, %(name)s_env, %(name)s_file.") % {"name": _NEEDED[model]})
         return entry
 
     def _value(self, field: Any, value: Any, place: Position) -> Any:
@@ -257,7 +274,7 @@ class _Reader(Mistakes):
             self.refuse(place, _("expected text, but it contains a NUL character."))
         return value
 
-    def _secret(self, name: str, key: str, value: Any, place: Position) -> str:
+    def _secret(self, name: str, key: str, value: Any, place: Position, *, whole: bool = False) -> str:
         text = self._text(value, place)
         if key == name:
             return text
@@ -273,7 +290,7 @@ class _Reader(Mistakes):
             self.refuse(place, message % {"path": printable(str(path)), "why": error.strerror})
         except UnicodeDecodeError:
             self.refuse(place, _("the file %(path)s is not text in UTF-8.") % {"path": printable(str(path))})
-        return self._text(content.removesuffix("\n").removesuffix("\r"), place)
+        return self._text(content if whole else content.removesuffix("\n").removesuffix("\r"), place)
 
     def _note_unknown_key(self, place: Position, key: Any, known: Iterable[str]) -> None:
         names = list(known)

@@ -31,6 +31,7 @@ from people.models import User
 from people.record import BeforeAll, delete, saving
 from people.rights import may, who_may
 from people.roles import Action
+from projects.config_files import ConfigFile, clashes
 from projects.given import problems_of, projects_that_cannot_have, strange_sets
 from projects.models import (
     AttachedSet,
@@ -214,6 +215,7 @@ class _Writer(Mistakes):
         self._need_used(changed)
         self._insist_on_environments(changed)
         self._insist_on_variables(changed)
+        self._insist_on_files(changed)
         for rows, before in recorded:
             before.record(_numbers(rows), _NOTE)
 
@@ -260,6 +262,20 @@ class _Writer(Mistakes):
             for project, its in pairs:
                 words = {"set": printable(str(its)), "project": printable(str(project))}
                 self.note(place, _("The set “%(set)s” is for another environment than project “%(project)s”.") % words)
+
+    def _insist_on_files(self, changed: Iterable[_Prepared]) -> None:
+        """Config files can be filled in, and no two groups give a server one: asked once all of it is written."""
+        for it in changed:
+            if not isinstance(it.row, Project):
+                continue
+            files = list(it.row.config_files.select_related("server_group", "server"))
+            names = it.row.names_for_files() if files else ()
+            place = it.entry.place.key("config_files")
+            for file in files:
+                if problem := file.problem_of_template(names):
+                    self.note(place, f"{printable(str(file))}: {problem}")
+            for clash in clashes(files):
+                self.note(place, clash.sentence)
 
     def _need_right(self, touched: Iterable[tuple[Declared, models.Model]]) -> None:
         """Say of each row, as it is stored now, if it is not theirs to edit: asked before it is changed and after."""
@@ -323,6 +339,8 @@ class _Writer(Mistakes):
         if created or change.fields:
             self._check(row, entry, exclude=["jump_host"])
         it.has_changed = created or bool(change.fields)
+        if isinstance(row, Project):
+            row.is_being_declared = True
         for name in entry.parts:
             keep, drop = self._parts(row, entry, name, change)
             it.keep += keep
@@ -534,7 +552,7 @@ def _put_in_order(
     old: Sequence[models.Model], listed: Sequence[models.Model], name: str, change: RowChange
 ) -> list[models.Model]:
     """Give parts that stand in an order that in which they are ``listed``; those that were moved."""
-    parts = [part for part in listed if isinstance(part, Service | Step)]
+    parts = [part for part in listed if isinstance(part, Service | Step | ConfigFile)]
     if _as_they_stand([part for part in old if part in parts]) == _as_they_stand(parts):
         return []
     moved: list[models.Model] = []
@@ -644,6 +662,8 @@ def _part_key(part: models.Model, index: int) -> object:
             return part.kind, part.name
         case Step():
             return part.name
+        case ConfigFile():
+            return part.path, part.place
     return index
 
 
@@ -651,6 +671,8 @@ def _declared_twice(part: models.Model) -> str:
     match part:
         case Service():
             return _("the same service is already declared: %(place)s.")
+        case ConfigFile():
+            return _("the same path for the same servers is already declared: %(place)s.")
         case Step():
             return _("the same name is already declared: %(place)s.")
     return _("the same name and scope are already declared: %(place)s.")

@@ -171,7 +171,7 @@ def undo_before_all(run: Run) -> None:
     put_back = [server for server in run.servers if server.target.was_undone]
     if went_back and _is_well(run):
         left = left_to_undo(run.deployment.project, goal=run.work.release)
-    elif put_back and all(server.target.status == Status.ROLLED_BACK for server in run.servers if server.switched):
+    elif put_back and all(server.target.status == Status.ROLLED_BACK for server in run.servers if server.is_changed):
         left = left_to_undo(run.deployment.project, only=run.deployment)
     else:
         return

@@ -32,8 +32,9 @@ def roll_out(run: Run, *tasks: Task) -> None:
 
     def turn(server: ServerRun) -> None:
         server.attempt(*tasks)
+        server.attempt(ServerRun.take_files_back, ended_too=True)
         server.attempt(ServerRun.keep_evidence, ended_too=True)
-        if run.work.plan.auto_rollback and server.switched and server.target.has_failed:
+        if run.work.plan.auto_rollback and server.is_changed and server.target.has_failed:
             undecided.append(server)
         else:
             server.attempt(after, ended_too=True)
@@ -102,7 +103,7 @@ def _stop_here(run: Run) -> None:
         )
         for server in untouched:
             server.end(Target.Status.SKIPPED, _("Not started: more servers had failed than the failure budget allows."))
-    touched = [server for server in run.servers if server.switched]
+    touched = [server for server in run.servers if server.is_changed]
     if run.work.plan.auto_rollback and touched:
         run.log.warn(_("Rolling back %s to their previous releases") % ", ".join(map(str, touched)))
         _side_by_side(touched, lambda server: server.attempt(roll_back, ended_too=True))

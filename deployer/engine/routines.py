@@ -20,7 +20,7 @@ Status = Deployment.Status
 
 
 def full(run: Run) -> None:
-    """clone → build → stage, prepare on every server → batch by batch: before, switch, restart, verify, after.
+    """clone → build → stage, prepare on every server → batch by batch: before, files, switch, restart, verify, after.
 
     A release that is there already, of the same commit and settings or chosen at launch, is not built again.
     """
@@ -37,15 +37,15 @@ def full(run: Run) -> None:
         run.move(Status.DEPLOYING)
     on_every_server(run, ServerRun.stage, prepare)
     with all_around(run):
-        roll_out(run, before, ServerRun.switch, ServerRun.restart, ServerRun.verify)
+        roll_out(run, before, ServerRun.put_files, ServerRun.switch, ServerRun.restart, ServerRun.verify)
     on_every_server(run, tidy, ended_too=True)
 
 
 def restart_only(run: Run) -> None:
-    """batch by batch: before, restart, verify, after. The release on the servers stays."""
+    """batch by batch: before, config files, restart, verify, after. The release on the servers stays."""
     fetch_values(run.work)
     with all_around(run):
-        roll_out(run, ServerRun.arrive, before, ServerRun.restart, ServerRun.verify)
+        roll_out(run, ServerRun.arrive, before, ServerRun.put_files, ServerRun.restart, ServerRun.verify)
 
 
 def steps_after(run: Run) -> None:

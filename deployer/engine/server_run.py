@@ -1,4 +1,4 @@
-"""One server of a deployment in flight: connect, preflight, stage, switch, restart, verify."""
+"""One server of a deployment in flight: connect, preflight, stage, put config files, switch, restart, verify."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.engine.commands import Commands
+from deployer.engine.config_files import ConfigFiles
 from deployer.engine.outside import fetch_values
 from deployer.engine.staging import Staging
 from deployer.engine.verification import Verification
@@ -18,6 +19,7 @@ from deployer.engine.work import Work
 from deployer.log.writing import LogSink
 from deployer.models import Lease, Target
 from deployer.plan import Location, Plan
+from deployer.probing.config_files import files_looked_at, places
 from deployer.probing.identity import Inquiry, Seen
 from deployer.probing.look import Level, findings, look, windows_lines
 from deployer.probing.place import real_place
@@ -36,7 +38,7 @@ from servers.errors import (
     UnreachableError,
     explained,
 )
-from servers.sentences import sentences, storable
+from servers.sentences import clauses, sentences, storable
 from servers.shell import Script
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised.run import SupervisedRun
@@ -66,7 +68,11 @@ class ServerRun:
         self.is_closed = False
         #: The plan whose values were live before, once it was put back to them.
         self.former: Plan | None = None
+        self.restarted = False
         self.before: Sequence[Found] = ()
+        self.has_files = bool(self.plan.files_for(target.server_id))
+        #: The config files that a look sees.
+        self.looked_at = files_looked_at(self.plan, target.server_id, work.deployment.deployment_type)
         #: The server of this deployment that is the same machine and folder, and those that are so under other names.
         self.first: ServerRun | None = None
         self.others: list[ServerRun] = []
@@ -122,7 +128,10 @@ class ServerRun:
             self.end(Status.FAILED, str(error))
 
     def attempt(self, *tasks: "Task", ended_too: bool = False) -> None:
-        """Do ``tasks`` in turn until one of them ends the target; ``ended_too``: also when it has ended."""
+        """Do ``tasks`` in turn until one of them ends the target; ``ended_too``: also when it has ended.
+
+        None follows one that fails, also where that cannot be written: then another worker has the deployment.
+        """
         for task in tasks:
             if self.first is not None or (self.target.has_ended and not ended_too):
                 return
@@ -131,6 +140,7 @@ class ServerRun:
                     task(self)
             except ShellError as error:
                 self.fail(error)
+                return
 
     # --- the link, and what was found over it ------------------------------------------------------
 
@@ -159,6 +169,16 @@ class ServerRun:
         """The questions that are asked behind its script."""
         is_lost = self.found.is_lost and not self.switched
         return Verification(self.work, self.voice, self.link, self.location, self.inquiry, is_lost=is_lost)
+
+    @cached_property
+    def files(self) -> ConfigFiles:
+        """Its config files."""
+        return ConfigFiles(self.work, self.target, self.voice, self.link, self.location)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether it has another release than before, or other config files."""
+        return self.switched or (self.has_files and self.facts is not None and self.files.touched)
 
     # --- tasks -------------------------------------------------------------------------------------
 
@@ -193,7 +213,8 @@ class ServerRun:
 
     def look(self) -> Seen:
         """Ask the server for all facts needed before a restart, in one command."""
-        self.facts, answer = look(self.link, self.plan, self.work.deployment.deployment_type, self.inquiry)
+        asked = places(self.plan, self.looked_at)
+        self.facts, answer = look(self.link, self.plan, self.work.deployment.deployment_type, self.inquiry, asked)
         self.seen = Seen(answer)
         return self.seen
 
@@ -204,6 +225,9 @@ class ServerRun:
         assert self.seen is not None  # noqa: S101 (`connect` has looked)
         services = self.inquiry.read(self.seen.answer)
         found = findings(str(server), self.plan, self.work.deployment.deployment_type, self.found, services)
+        if self.looked_at:
+            live = release_commands.release_name(self.found.live)
+            found += self.files.findings(self.looked_at, self.found.files, live)
         for finding in found:
             if finding.level == Level.WARNING:
                 self.voice.warn(str(finding))
@@ -261,6 +285,39 @@ class ServerRun:
             self.facts = replace(self.found, inode=inode, rest="")
             self.take_lease()
 
+    def put_files(self) -> None:
+        """See to it that its config files are as they are to be: whole, checked, and what was there kept."""
+        if not self.has_files:
+            return
+        is_fresh = self.work.deployment.is_restart_only and self.seen is not None and self.seen.age <= FRESH
+        states = self.found.files if is_fresh else None
+        self.files.put(self.facts_for_files, self.release_of_files, states, begin=lambda: self.move(Status.SWITCHING))
+
+    def take_files_back(self) -> None:
+        """Put back what was there where its script will not be started after all."""
+        begun = self.restarted or self.switched or self.target.status == Status.UNKNOWN
+        if not self.has_files or self.shell is None or begun or not self.files.touched:
+            return
+        try:
+            with explained(self):
+                self.files.take_back(self.facts_for_files, self.release_of_files, before=self.target.run_key)
+        except ShellError as error:
+            why = clauses(self.target.error, error)
+            self.voice.error(str(error))
+            insist(lambda: self.target.record_more(storable(self.work.log.mask(why))))
+
+    @property
+    def release_of_files(self) -> str:
+        """The release that its config files belong to: the one that is deployed, else the one that is live."""
+        if self.work.deployment.is_restart_only:
+            return release_commands.release_name(self.found.live)
+        return self.work.release.version
+
+    @property
+    def facts_for_files(self) -> dict[str, str]:
+        """What a template may say of this deployment, whatever is live at the moment."""
+        return {**self.values(), **self.facts_about(self.release_of_files)}
+
     def switch(self) -> None:
         """Make the staged release the live one, by one rename."""
         version, deploy_path = self.work.release.version, self.location.deploy_path
@@ -302,6 +359,7 @@ class ServerRun:
             proof=Proof.beginning([(found.processes, found.near) for found in self.before]).to_json(),
             **begins,
         )
+        self.restarted = True
         self.voice.say(_("Running %s") % self.location.label)
         self.follow(self.work.log.output(self.target))
         if self.target.has_ended:  # else verifying does it, with its first question
@@ -359,17 +417,23 @@ class ServerRun:
 
         The variables are those of ``plan``, where it is another one than that of this deployment.
         """
+        return {**self.values(plan), **self.facts_about(version), "DEPLOY_ACTION": action}
+
+    def values(self, plan: Plan | None = None) -> dict[str, str]:
+        """The variables that scripts and config files get here, with the values from outside."""
         with self.work.fetching:  # those that a lost worker had are had once more
             fetch_values(self.work, plan)
+        return self.work.variables("deploy", self.target.server_id, plan)
+
+    def facts_about(self, version: str) -> dict[str, str]:
+        """What scripts and templates are told of the deployment, with this release."""
         deployment, live = self.work.deployment, self.work.live(version)
         return {
-            **self.work.variables("deploy", self.target.server_id, plan),
             "DEPLOY_ID": str(deployment.pk),
             "DEPLOY_TYPE": deployment.deployment_type,
             "DEPLOY_PATH": self.location.deploy_path,
             "DEPLOY_RELEASE": live.release,
             "DEPLOY_COMMIT": live.commit,
-            "DEPLOY_ACTION": action,
         }
 
     def verify(self) -> None:

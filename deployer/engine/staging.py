@@ -18,8 +18,8 @@ from deployer.engine.voice import Voice
 from deployer.engine.work import Work
 from deployer.models import Deployment, Release
 from deployer.releases.archives import Archive, Packed, manifest_of, size_in_words
+from projects.commands import config_files, wholeness
 from projects.commands import release as release_commands
-from projects.commands import wholeness
 from projects.commands.manifest import Damage, Difference, Entry, Manifest, damage, difference
 from projects.commands.release import PathState
 from servers.errors import LinkLostError, NoSessionError, ShellError, TransferError
@@ -182,7 +182,7 @@ class Staging:
         linked = want.with_shared(self.plan.shared, f"{self.path}/shared")
         if found.shape == linked.shape_digest() and not found.was_written_to:
             return None
-        return self._compared(want.without(self.plan.shared))
+        return self._compared(want.without([*self.plan.shared, *self.plan.files_in_release]))
 
     def _compared(self, want: Manifest) -> Damage | None:
         text = wholeness.compare(self.path, self.release.version, want.entries, self._made_at)
@@ -267,7 +267,8 @@ class Staging:
         change = difference(have, want)
         if not _worth_it(change, want):
             return ""
-        copy = release_commands.begin_from(self.path, version, self.release.version, self.nonce, change.delete)
+        delete = [*change.delete, *config_files.written_into(self.plan.files_in_release, have.entries)]
+        copy = release_commands.begin_from(self.path, version, self.release.version, self.nonce, delete)
         with ThreadPoolExecutor(1, "parts") as meanwhile:  # the server copies, and we prepare what it lacks
             meanwhile.submit(self.archive.parts, change.send, packing)
             made = self.link.capture(copy, timeout=self.plan.script_timeout)
@@ -305,7 +306,8 @@ class Staging:
         manifest = manifest_of(known[version])
         if manifest is None:
             return None
-        return version, manifest.with_shared(self.plan.shared, f"{self.path}/shared")
+        have = manifest.without(self.plan.files_in_release)
+        return version, have.with_shared(self.plan.shared, f"{self.path}/shared")
 
     def _apply(self, entries: list[Entry], want: Manifest, packing: str) -> bool:
         """Unpack ``entries`` over the copy and finish it. False: the result still differs from the manifest."""

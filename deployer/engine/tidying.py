@@ -4,8 +4,9 @@ import secrets
 
 from django.utils.translation import gettext as _
 
+from deployer.database import insist
 from deployer.engine.server_run import ServerRun
-from deployer.models import Release
+from deployer.models import ConfigState, Release
 from deployer.releases.versions import Recorded, recorded
 from projects.commands import release as release_commands
 from servers.errors import ShellError, explained
@@ -41,6 +42,8 @@ def _remove_old(server: ServerRun, server_id: int) -> None:
     text = release_commands.remove(commands.deploy_path, old, nonce, plan.run_as)
     kept_back = release_commands.kept_back(commands.capture(text, _("Old releases could not be removed")))
     if old:
+        if plan.config_files:
+            insist(lambda: ConfigState.forget_releases(project.pk, server_id, old))
         server.voice.say(_("Removed old releases: %s") % ", ".join(old))
     for version in kept_back:  # only now: what is left of earlier ones was told then
         place = f"{commands.deploy_path}/releases/.deleted.{version}.{nonce}"

@@ -64,12 +64,14 @@ def settle(server: ServerRun) -> None:
 
 
 def _take_switch_back(server: ServerRun) -> None:
-    """The restart never began: make the release live again that was live before."""
+    """The restart never began: make the release live again that was live before, with the config files of then."""
     release, previous = server.work.deployment.release, server.target.release_before
     deploy_path = server.location.deploy_path
     live = release_commands.release_name(server.link.capture(release_commands.live(deploy_path)).stdout)
     if release is None or live != release.version:
         why = _("Not started: the worker was lost before the restart; nothing was changed.")
+        if _put_files_back(server):
+            why = _("Not started: the worker was lost before the restart; the config files were put back.")
         server.end(Status.SKIPPED, why, proof={})
     elif previous:
         try:
@@ -78,6 +80,7 @@ def _take_switch_back(server: ServerRun) -> None:
             left = _("The worker was lost between switch and restart: %s is live and was never started.") % live
             server.end(Status.FAILED, sentences(left, str(error)))
             return
+        _put_files_back(server)
         server.commands.capture(release_commands.switch(deploy_path, previous), _("Switching back failed"))
         server.move(Status(server.target.status), release_after=previous)
         server.end(
@@ -92,15 +95,24 @@ def _take_switch_back(server: ServerRun) -> None:
         )
 
 
+def _put_files_back(server: ServerRun, before: str = "") -> list[str]:
+    """The config files of before this deployment, as long as the run ``before`` has not begun; gives their paths."""
+    if not server.has_files:
+        return []
+    return server.files.take_back(server.facts_for_files, server.release_of_files, before)
+
+
 def roll_back(server: ServerRun) -> None:
-    """Put this server back on the release that it had before: switch, restart, verify. One attempt.
+    """Put this server back on the release that it had before: config files, switch, restart, verify. One attempt.
+
+    Where only its config files were replaced, those are put back.
 
     The key of its run is written first: a worker that takes over finishes it, and nothing runs twice. How it ended is
     the server's end from then on: what was true of the release before is not any more.
     """
     target = server.target
     previous = target.release_before
-    if not previous:
+    if not previous and not _keeps_release(server):
         _stay(server)
         after(server)
         return
@@ -123,9 +135,15 @@ def roll_back(server: ServerRun) -> None:
     if undone.problem:
         _fail(server, status, previous, undone)
     elif insist(lambda: target.record_rollback(previous, undone.proof.to_json())):
-        server.voice.say(_("Rolled back to %s.") % previous)
+        done = _("Restarted with the config files of before.") if _keeps_release(server) else _("Rolled back to %s.")
+        server.voice.say(done if _keeps_release(server) else done % previous)
     after(server, StepAction.UNDO)
     server.tell_others()
+
+
+def _keeps_release(server: ServerRun) -> bool:
+    """Whether the deployment changes no release, so that only config files can be put back."""
+    return server.work.deployment.is_restart_only
 
 
 @dataclass
@@ -150,7 +168,9 @@ def _fail(server: ServerRun, status: Status, previous: str, undone: _Undone) -> 
     target = server.target
     had_succeeded = target.status == Status.SUCCESS
     first = target.error or _("It had succeeded, but more servers failed than the failure budget allows")
-    if target.release_after != previous and status == Status.UNKNOWN:
+    if _keeps_release(server):
+        second = _("putting its config files back and restarting it failed: %(why)s")
+    elif target.release_after != previous and status == Status.UNKNOWN:
         second = _("how its rollback from %(live)s to %(previous)s ended is not known: %(why)s")
     elif target.release_after == previous:
         second = _("%(previous)s is live again, but its rollback failed: %(why)s")
@@ -178,15 +198,20 @@ def _begin(server: ServerRun) -> bool:
 
 
 def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
-    """Switch back, restart, verify; what came of it is written into ``undone`` as soon as it is known."""
+    """Put the config files back, switch back, restart, verify.
+
+    What came of it is written into ``undone`` as soon as it is known.
+    """
     target = server.target
-    _make_whole(server, previous)
-    server.commands.capture(
-        only_before(target.undo_key) + release_commands.switch(server.location.deploy_path, previous),
-        _("Switching back failed"),
-        fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
-    )
-    insist(lambda: _record_switch_back(server, previous))
+    _put_files_back(server, target.undo_key)
+    if not _keeps_release(server):
+        _make_whole(server, previous)
+        server.commands.capture(
+            only_before(target.undo_key) + release_commands.switch(server.location.deploy_path, previous),
+            _("Switching back failed"),
+            fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
+        )
+        insist(lambda: _record_switch_back(server, previous))
     server.former = _former_plan(server)
     environment = server.environment(target.release_after, StepAction.UNDO, server.former)
     code = server.run_script(target.undo_key, environment, server.work.log.output(target))

@@ -12,7 +12,7 @@ from deployer.log.masking import Masker
 from deployer.log.writing import Log
 from deployer.models import Deployment, Release
 from deployer.plan import Plan
-from deployer.releases.archives import Archive
+from deployer.releases.archives import Archive, contents_of
 from projects.commands.expectation import Live
 from servers.errors import StoppedError
 
@@ -51,6 +51,8 @@ class Work:
         self._commits: dict[str, str] = {}
         self._asking = threading.Lock()
         self._places: dict[str, object] = {}
+        #: The SHA-256 of each file that a release came with, by its version.
+        self.contents = contents_of(deployment.project)
 
     def mask(self, text: str) -> str:
         """``text`` without the secrets that are known by now."""

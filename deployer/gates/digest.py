@@ -3,17 +3,20 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 from django.utils.crypto import salted_hmac
 
 from deployer.models import Deployment, Release, Target
-from deployer.plan import Plan
+from deployer.plan import Plan, PlannedFile
 from projects.effective import Value
 
 #: What of a plan is known by the code, by the servers, or by fingerprints.
-_KNOWN_OTHERWISE = ("commit", "groups", "variables", "layers", "answers", "values_of")
+_KNOWN_OTHERWISE = (
+    *("commit", "groups", "variables", "layers", "answers", "values_of"),
+    *("config_files", "server_places", "overwrite_changed"),
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Content:
         if self.plan.layers or self.plan.answers:  # without them it is the digest that it was before they were known
             layers = [(each.kind, each.number, each.servers, _fingerprints(each.values)) for each in self.plan.layers]
             whole += [layers, _fingerprints(self.plan.answers)]
+        if self.plan.config_files:
+            whole += [[_printed(file) for file in self.plan.config_files], self.plan.overwrite_changed]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
@@ -65,6 +70,12 @@ def _whole(value: Value) -> str:
 def _fingerprint(value: str) -> str:
     """A value so that nobody can guess it from its digest."""
     return salted_hmac("deployer.gates.variable", value, algorithm="sha256").hexdigest()
+
+
+def _printed(file: PlannedFile) -> list[Any]:
+    """A config file as a digest takes it: whom it is for, and what it holds by a fingerprint."""
+    told = {**asdict(file), "content": _fingerprint(file.content), "check": _fingerprint(file.check)}
+    return [told[name] for name in sorted(told)]
 
 
 def _worked_on(deployment: Deployment) -> list[Target]:

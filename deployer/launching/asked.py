@@ -30,6 +30,7 @@ class LaunchRequest:
     ``launched_for`` is the webhook, the schedule or the login on the machine. ``queue``: it waits at a closed gate, and
     behind another deployment, instead of being refused. ``override`` is why the gates are set aside, by an admin.
     ``puts_back``: the steps after are run, and nothing else.
+    ``overwrite_changed``: config files that somebody has changed on a server are replaced all the same.
     """
 
     project: Project
@@ -52,6 +53,7 @@ class LaunchRequest:
     puts_back: bool = False
     answers: Mapping[str, str] = field(default_factory=dict)
     values_of: Deployment | None = None
+    overwrite_changed: bool = False
 
     @property
     def is_restart_only(self) -> bool:
@@ -120,6 +122,7 @@ class LaunchRequest:
             batches=self.batches or plan.batches,
             max_failures=plan.max_failures if self.max_failures is None else self.max_failures,
             puts_back=self.puts_back,
+            overwrite_changed=self.overwrite_changed,
         )
 
 

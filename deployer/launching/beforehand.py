@@ -1,7 +1,8 @@
 """Can this launch work? Asks every server before anything is launched, and says what, why and what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from django.conf import settings
 from django.db import connections
@@ -13,18 +14,24 @@ from deployer.gates.asking import Answer, Before, ask
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import case_of
 from deployer.launching.rules import Accepted, check_launch, refusal_while_active
-from deployer.plan import Plan
+from deployer.models import ConfigState
+from deployer.plan import Plan, PlannedFile
+from deployer.probing.config_files import Of, files_looked_at, finding_of, judge, places, wanted_files
 from deployer.probing.identity import Inquiry, Question
 from deployer.probing.look import Finding, Level, findings, look
 from deployer.probing.place import real_place
+from deployer.releases.archives import contents_of
 from deployer.releases.isolation import isolation, lacks, remedy_for_lacking
 from deployer.releases.tools import missing_tools
 from deployer.repositories.mirror import mirror_of
 from people.record import Act, actor, record
 from projects.commands.build import automatic_install, tools_of_install
+from projects.commands.look import Facts
 from projects.commands.matching import Found
 from projects.commands.proof import listed, unknown_process
+from projects.commands.release import release_name
 from projects.commands.services.kinds import PID_FILE
+from projects.models import Project
 from servers.errors import ShellError, explained
 from servers.models import Server
 from servers.ssh.shell import connect
@@ -45,7 +52,7 @@ def preflight_of(request: LaunchRequest) -> list[Finding]:
     if in_the_way.blocking:
         found.append(Finding(Level.WARNING, in_the_way.message))
     found += _at_the_gates(ask(case_of(request, accepted)), queue=request.queue)
-    return found + _ask_all(accepted, request.deployment_type)
+    return found + _ask_all(request, accepted)
 
 
 def _at_the_gates(answer: Answer, *, queue: bool) -> list[Finding]:
@@ -106,10 +113,11 @@ def _in_several_groups(accepted: Accepted) -> list[Finding]:
     return found
 
 
-def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
+def _ask_all(request: LaunchRequest, accepted: Accepted) -> list[Finding]:
     language = translation.get_language()  # a thread begins with none of its own
-    plan = accepted.plan
+    plan, deployment_type = accepted.plan, request.deployment_type
     inquiry = Inquiry.of(plan)
+    came_with = contents_of(request.project)
 
     def look_at(server: Server) -> tuple[list[Finding], str]:
         notices: list[str] = []
@@ -119,9 +127,11 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
                 explained(server),
                 connect(server, on_notice=notices.append) as shell,
             ):
-                facts, answer = look(shell, plan, deployment_type, inquiry)
+                files = files_looked_at(plan, server.pk, deployment_type)
+                facts, answer = look(shell, plan, deployment_type, inquiry, places(plan, files))
                 services = inquiry.read(answer)
                 found = findings(server.name, plan, deployment_type, facts, services)
+                found += _files(request.project, server, plan, files, facts, came_with)
                 for question, service in zip(inquiry.questions, services, strict=True):
                     found += _processes(server, question, service)
                 place = real_place(server, facts)
@@ -136,6 +146,29 @@ def _ask_all(accepted: Accepted, deployment_type: str) -> list[Finding]:
         answers = [*threads.map(look_at, accepted.active)]
     found = [finding for told, _place in answers for finding in told]
     return _one_machine(accepted.active, [place for _told, place in answers]) + found
+
+
+def _files(
+    project: Project,
+    server: Server,
+    plan: Plan,
+    files: Sequence[PlannedFile],
+    facts: Facts,
+    came_with: Callable[[str], Mapping[str, str]],
+) -> list[Finding]:
+    """What is to be said of the config files that are on a server."""
+    if not files:
+        return []
+    release = release_name(facts.live)
+    wanted = {it.path: it for it in wanted_files(plan, Of(server.pk, server.name, server.host))}
+    known, found = ConfigState.of(project.pk, server.pk), []
+    for file, state in zip(files, facts.files, strict=True):
+        it, left = wanted[file.path], known.get((release if file.is_in_release else "", file.path))
+        verdict = judge(it, state, left, lambda path, sha256: came_with(release).get(path) == sha256)
+        finding = finding_of(it, state, left, verdict, plan)
+        if finding is not None:
+            found.append(replace(finding, server=server.name))
+    return found
 
 
 def _one_machine(servers: Sequence[Server], places: Sequence[str]) -> list[Finding]:

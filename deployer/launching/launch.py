@@ -152,6 +152,7 @@ def _record(deployment: Deployment, request: LaunchRequest, accepted: Accepted) 
         "max_failures": request.max_failures,
         "values_of": accepted.plan.values_of,
         "answers": {each.name: _told(each) for each in accepted.plan.answers},
+        "overwrite_changed": request.overwrite_changed,
     }
     after = {name: value for name, value in asked.items() if value not in ("", None, False, [], {})}
     record(actor().by(request.created_by), act, deployment, None, after)

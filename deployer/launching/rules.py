@@ -18,6 +18,7 @@ from deployer.plan import Check, Plan
 from people.rights import NotAllowedError, insist
 from people.roles import Action
 from projects.commands import expectation
+from projects.config_files import FACTS_OF_DEPLOYMENT, FACTS_OF_SERVER, clashes, problem_of_template
 from projects.given import clash_sentence
 from projects.models import Project
 from projects.outside import problem_of
@@ -78,7 +79,7 @@ def check_launch(request: LaunchRequest) -> Accepted:
         raise LaunchRefusedError(str(error), field="project") from error
     except AnswerRefusedError as error:
         raise LaunchRefusedError(error.message, field="answers") from error
-    if refusal := _sources_are_there(plan):
+    if refusal := _sources_are_there(plan) or _files_can_be_filled_in(request, plan):
         raise refusal
     return Accepted(request.servers, request.active, request.code, request.batch_of_each(), plan)
 
@@ -306,6 +307,29 @@ def _sources_are_there(plan: Plan) -> LaunchRefusedError | None:
     return None
 
 
+def _files_have_one_source(request: LaunchRequest) -> LaunchRefusedError | None:
+    """No two groups give one config file to a server of the launch."""
+    files = list(request.project.config_files.select_related("server_group", "server").defer("content"))
+    names = {server.name for server in request.active} if files else set()
+    clash = next((clash for clash in clashes(files) if clash.server in names), None)
+    return LaunchRefusedError(clash.sentence, field="project") if clash else None
+
+
+def _files_can_be_filled_in(request: LaunchRequest, plan: Plan) -> LaunchRefusedError | None:
+    """Each template has all its values on every server that it goes to."""
+    templates = any(file.is_template for file in plan.config_files)
+    servers = {server.pk: server.name for server in request.active} if templates else {}
+    for alike in plan.values.alike(servers).values():
+        known = {*plan.values.on(alike[0]), *FACTS_OF_SERVER, *FACTS_OF_DEPLOYMENT}
+        for server in alike:
+            for file in plan.files_for(server):
+                if file.is_template and (why := problem_of_template(file.content, known)):
+                    told = _("Config file %(file)s cannot be filled in on %(server)s: %(why)s.")
+                    words = {"file": file.label, "server": servers[server], "why": why}
+                    return LaunchRefusedError(told % words, field="project")
+    return None
+
+
 def _unless_valid(validate: Callable[[str], Any], value: str, field: str) -> LaunchRefusedError | None:
     try:
         validate(value)
@@ -331,6 +355,7 @@ RULES: tuple[Rule, ...] = (
     _branch_has_a_name,
     _release_is_not_marked_bad,
     _has_the_commit_that_must_answer,
+    _files_have_one_source,
 )
 #: Asked once those agree: they read what the variables of the project are, and raise `DecryptionError`.
 RULES_OF_VARIABLES: tuple[Rule, ...] = (_groups_agree,)

@@ -1,5 +1,6 @@
 """What is kept of deployments. Names are handed on: others import `deployer.models`, not its files."""
 
+from deployer.models.config_state import CameWithRelease, ConfigState, Left
 from deployer.models.deployment import (
     Deployment,
     DeploymentQuerySet,
@@ -14,20 +15,24 @@ from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.release import Release
 from deployer.models.sighting import Sighting
-from deployer.models.standing import Standing
+from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
 
 __all__ = [
     "LONGEST_REASON",
     "Approval",
+    "CameWithRelease",
+    "ConfigState",
     "Deployment",
     "DeploymentQuerySet",
+    "Drift",
     "EncryptionKey",
     "Freeze",
     "Gate",
     "GateRule",
     "Hold",
     "Lease",
+    "Left",
     "Lock",
     "LogLine",
     "Release",

@@ -35,6 +35,11 @@ class ReleaseQuerySet(models.QuerySet["Release"]):
             same |= models.Q(project__git_url=project.git_url)
         return self.filter(same)
 
+    def known_to(self, project: Project, version: str) -> "Release | None":
+        """The release that ``version`` is on a server of ``project``; none where it is not deployer's."""
+        rows = self.of_same_code(project).filter(version=version).select_related("project")
+        return min(rows, key=lambda row: row.project_id != project.pk, default=None)
+
     def commit_of(self, project: Project, version: str) -> str:
         """The commit of ``version`` on a server of ``project``; empty where it was uploaded, or is not deployer's."""
         rows = self.of_same_code(project).filter(version=version).only("commit_hash", "project")

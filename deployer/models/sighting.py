@@ -1,5 +1,6 @@
 """Sightings: what was last seen of a project on a server."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from django.db import models
@@ -31,6 +32,7 @@ class Sighting(models.Model):
 
     ``is_lost``: the release that ``current`` points to is not there.
     ``processes`` are identities as in `Target.proof`; ``old`` in one of them is the release that it still runs from.
+    ``files`` are the config files that are not as deployer left them, each with its path and the `Drift` that was seen.
     They may differ from what deployer put there: finding that is its purpose. ``seen_at`` is when they were seen;
     nothing where they never were. ``problem`` says why a look after that failed, and ``failed_at`` when; such a look
     changes nothing of what was seen, nor of when.
@@ -43,6 +45,7 @@ class Sighting(models.Model):
     release = models.CharField(_("release"), max_length=300, blank=True)
     is_lost = models.BooleanField(_("release lost"), default=False)
     processes = models.JSONField(_("processes"), default=list, blank=True)
+    files = models.JSONField(_("config files"), default=list, blank=True)
     problem = models.TextField(_("problem"), blank=True)
     seen_at = models.DateTimeField(_("seen"), null=True, blank=True)
     failed_at = models.DateTimeField(_("last look failed"), null=True, blank=True)
@@ -70,10 +73,17 @@ class Sighting(models.Model):
 
     @classmethod
     def record(
-        cls, project: Project, server: Server, *, release: str, processes: list[dict[str, Any]], is_lost: bool = False
+        cls,
+        project: Project,
+        server: Server,
+        *,
+        release: str,
+        processes: list[dict[str, Any]],
+        is_lost: bool = False,
+        files: Sequence[Mapping[str, str]] = (),
     ) -> None:
         """Write what is seen now, in place of what was seen before."""
-        seen = {"release": release, "is_lost": is_lost, "processes": processes}
+        seen = {"release": release, "is_lost": is_lost, "processes": processes, "files": [*files]}
         cls._write(project, server, {**seen, "seen_at": timezone.now(), "problem": "", "failed_at": None})
 
     @classmethod

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from functools import cache
 from typing import Any, ClassVar
 
@@ -42,7 +43,7 @@ RETURNING id"""
 #: What a standing is judged by: only where it was seen since it was last changed.
 _EVIDENCE = """\
 SELECT standing.id, standing.release, standing.differs, standing.since, seen.release, seen.is_lost, seen.processes,
-    target.proof
+    target.proof, seen.files
 FROM deployer_standing standing
 JOIN deployer_sighting seen ON seen.id = standing.sighting_id
 LEFT JOIN deployer_target target ON target.id = standing.proved_id
@@ -105,7 +106,8 @@ class StandingQuerySet(models.QuerySet["Standing"]):
             .only(
                 *("project_id", "release", "changed_at", "differs", "since", "server__name", "server__is_active"),
                 *("sighting__project_id", "sighting__server_id", "sighting__release", "sighting__is_lost"),
-                *("sighting__processes", "sighting__problem", "sighting__seen_at", "sighting__failed_at"),
+                *("sighting__processes", "sighting__files", "sighting__problem", "sighting__seen_at"),
+                "sighting__failed_at",
                 *("last__deployment_id", "last__status", "last__error", "proved__proof"),
             )
         )
@@ -179,7 +181,8 @@ class Standing(models.Model):
         seen = self.sighting
         if seen is None or seen.seen_at is None or self.is_outdated:
             return []
-        return differences(self.release, seen.release, seen.is_lost, seen.service, _proved(self.proved))
+        of_service = differences(self.release, seen.release, seen.is_lost, seen.service, _proved(self.proved))
+        return [*of_service, *differing_files(seen.files)]
 
 
 def renew_of_targets(ids: Collection[int]) -> None:
@@ -208,10 +211,10 @@ def _judge(ids: "Sequence[int] | models.QuerySet[Any, int]") -> None:
     with connection.cursor() as cursor:
         cursor.execute(_EVIDENCE.format(ids=_places(wanted)), wanted)
         rows = cursor.fetchall()
-    for pk, left, differed, since, release, is_lost, processes, proved in rows:
+    for pk, left, differed, since, release, is_lost, processes, proved, files in rows:
         service = proof.from_json(_value(processes))
         told = Proof.from_json(_value(proved)) if proved else None
-        differs = bool(differences(left, release, bool(is_lost), service, _known(told)))
+        differs = bool(differences(left, release, bool(is_lost), service, _known(told)) or _value(files))
         youngest = max((process.since for process in service), default="")[:40]
         if (differs, youngest) != (bool(differed), since):
             Standing.objects.filter(pk=pk).update(differs=differs, since=youngest)
@@ -271,3 +274,21 @@ def _change_of(proved: Service, seen: Service) -> str:
     if proved and not proof.same_service(proved, seen):
         return _("the process was restarted by somebody else: %s") % max(seen, key=lambda process: process.since)
     return ""
+
+
+class Drift(StrEnum):
+    """How a config file differs from the one that deployer left."""
+
+    CHANGED = "changed"
+    GONE = "gone"
+    HIDDEN = "hidden"
+
+
+def differing_files(files: Iterable[Mapping[str, str]]) -> list[str]:
+    """Sentences: the config files that are not as deployer left them."""
+    words = {
+        Drift.CHANGED: _("config file %s was changed by hand"),
+        Drift.GONE: _("config file %s was deleted by hand"),
+        Drift.HIDDEN: _("config file %s cannot be read any more"),
+    }
+    return [words[Drift(file["what"])] % file["path"] for file in files]

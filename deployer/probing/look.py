@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from deployer.models import Deployment
 from deployer.plan import Location, Plan
 from deployer.probing.identity import Inquiry
-from projects.commands import service
+from projects.commands import config_files, service
 from projects.commands.look import Facts, question, read
 from projects.commands.matching import Found
 from projects.commands.release import release_name
@@ -42,10 +42,13 @@ class Finding:
         return sentences(because(self.what, self.why), self.remedy)
 
 
-def look(shell: SSHShell, plan: Plan, deployment_type: str, inquiry: Inquiry) -> tuple[Facts, str]:
+def look(
+    shell: SSHShell, plan: Plan, deployment_type: str, inquiry: Inquiry, files: Sequence[tuple[str, str]] = ()
+) -> tuple[Facts, str]:
     """One look at a server that is logged in to: the facts, and its answer to the question who the services are.
 
-    Raises a `ShellError` when the link is lost.
+    With the state of ``files``, each a path and the user that asks for it, in the facts. Raises a `ShellError` when the
+    link is lost.
     """
     deploy_path = plan.deploy_path.rstrip("/")
     named = plan.script_for(deployment_type)
@@ -55,8 +58,12 @@ def look(shell: SSHShell, plan: Plan, deployment_type: str, inquiry: Inquiry) ->
     if plan.restarts_by_kind(deployment_type):
         keepers = plan.keepers
         asked += "".join(kind.permission(name, plan.where, reloads=plan.script_reloads) for kind, name in keepers)
-    facts, answer = shell.capture_after(asked, inquiry.text)
-    return read(facts, deploy_path or script or plan.main_service), answer.stdout
+    if files:
+        asked += f"printf '\\n%s\\n' '{config_files.MARK}'\n{config_files.look(files)}"
+    told, answer = shell.capture_after(asked, inquiry.text)
+    of_machine, _mark, of_files = told.partition(f"\n{config_files.MARK}\n")
+    facts = read(of_machine, deploy_path or script or plan.main_service)
+    return replace(facts, files=tuple(config_files.read(of_files, len(files)))) if files else facts, answer.stdout
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import re
 import shutil
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
@@ -25,7 +25,8 @@ from deployer.releases.reader.limits import HEADER, WINDOW
 from deployer.releases.workfolders import WorkFolder
 from projects.commands.manifest import Entry, Manifest
 from projects.commands.release import Stream
-from servers.errors import TransferError
+from projects.models import Project
+from servers.errors import ShellError, TransferError
 
 #: How much is read at a time.
 PIECE = 1 << 20
@@ -200,6 +201,31 @@ def manifest_of(release: Release) -> Manifest | None:
     ):
         raise changed_in_store(release)
     return Manifest.from_bytes(data)
+
+
+def contents_of(project: Project) -> Callable[[str], Mapping[str, str]]:
+    """Tells the SHA-256 of each file that a release of ``project`` came with, each release read once.
+
+    Nothing where that is not known: then whoever overwrites one of them has to say so.
+    """
+    known: dict[str, Mapping[str, str]] = {}
+    reading = threading.Lock()
+
+    def contents(version: str) -> Mapping[str, str]:
+        with reading:
+            if version not in known:
+                known[version] = _contents(Release.objects.known_to(project, version)) if version else {}
+        return known[version]
+
+    return contents
+
+
+def _contents(release: Release | None) -> dict[str, str]:
+    try:
+        manifest = manifest_of(release) if release is not None else None
+    except ShellError:
+        return {}
+    return {entry.path: entry.sha256 for entry in manifest.files} if manifest is not None else {}
 
 
 def manifest_name(release: Release, packed: bytes) -> str:

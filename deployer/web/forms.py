@@ -43,6 +43,7 @@ class LaunchForm(PickingForm, forms.Form):
     batches = forms.CharField(required=False, strip=True, max_length=200)
     max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
     confirm = forms.CharField(required=False, strip=True)
+    overwrite_changed = forms.BooleanField(required=False)
     queue = forms.BooleanField(required=False)
     former_values = forms.BooleanField(required=False)
     override = forms.CharField(required=False, strip=True, max_length=LONGEST_REASON, validators=[validate_one_line])

@@ -143,6 +143,7 @@ def _launch_page(request: Request, project: Project, form: LaunchForm, **more: A
     context["groups_addable"] = may(request.user, Action.EDIT, Place(project.environment))
     context["values"] = values_of(project)
     context["news"] = news_of(project)
+    context["config_files"] = project.config_files.select_related("server_group", "server").defer("content")
     context |= gates_before(request.user, project, form)
     return render(request, "deployer/launch.html", context | more)
 
@@ -175,6 +176,7 @@ def _asked_for(user: User, project: Project, form: LaunchForm) -> LaunchRequest:
         queue=values["queue"],
         override=values["override"],
         answers=form.answers,
+        overwrite_changed=values["overwrite_changed"],
     )
     return with_release(asked, values["release"]) if values["release"] and not asked.is_restart_only else asked
 

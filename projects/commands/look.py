@@ -10,6 +10,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from projects.commands.config_files import State
 from projects.commands.service import at_home, in_shell
 from servers.errors import NonsenseError
 from servers.sentences import printable, told
@@ -103,7 +104,8 @@ class Facts:
     not. ``windows_lines``: the script's first line ends in CR LF.
 
     ``inode`` is the real folder of the place, by device and inode, whatever it is called: of the one above that is
-    there, with the ``rest`` of the path below it. Empty where the server cannot tell.
+    there, with the ``rest`` of the path below it. Empty where the server cannot tell. ``files`` are the config files
+    that were asked for.
 
     ``denied`` are the services whose own restart would be refused, each with the user that it is refused to.
     """
@@ -124,6 +126,7 @@ class Facts:
     asked_for_sudo: bool = False
     denied: tuple[tuple[str, str], ...] = ()
     refused: frozenset[str] = frozenset()
+    files: tuple[State, ...] = ()
 
     def learned(self) -> dict[str, Any]:
         """What is worth keeping of the machine, by names that stay; what was not asked for this time is left out."""

@@ -36,6 +36,12 @@ if [ -n "$base" ] && [ -d "$base" ] && [ -w "$base" ]; then base=$base/.deployer
 [ -d "$base/runs" ] || mkdir -p "$base/runs" || exit 120
 """
 
+
+def private_folder() -> str:
+    """Text that sets ``base`` to the private folder of this login, and its umask to 077. Exit 120: there is none."""
+    return _BASE
+
+
 #: Exit status of the follower when there is nothing to follow; told from the script's by the missing trailer.
 NOTHING_TO_FOLLOW = 120
 

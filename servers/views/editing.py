@@ -11,6 +11,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
 from pages.forms import as_sent
@@ -73,6 +74,7 @@ def server_delete(request: Request, pk: int) -> HttpResponse:
     if groups:
         names = ", ".join(map(str, groups))
         consequences.insert(0, _("It is removed from these groups, and deployments no longer reach it: %s.") % names)
+    consequences += _files_of(server)
     obstacle = ""
     if behind:
         obstacle = _("These servers are reached through it: %s. Give them another jump host first.") % _names(
@@ -105,6 +107,7 @@ def group_delete(request: Request, pk: int) -> HttpResponse:
     consequences = [
         _("Its servers are kept, in their other groups or in none."),
         _("Deployments to it stay in the history, without the name of the group."),
+        *_files_of(group),
     ]
     obstacle = ""
     if lost := left_without_group([*group.servers.all()], group, request.user):
@@ -181,6 +184,17 @@ def _delete(request: Request, it: models.Model, consequences: list[str], obstacl
     context: dict[str, Any] = {"it": it, "consequences": consequences, "obstacle": obstacle, "back": back}
     context["section"] = section
     return render(request, "servers/delete.html", context)
+
+
+def _files_of(it: Any) -> list[str]:
+    """What becomes of the config files that are for ``it`` alone; projects, of the floor above, have them."""
+    number = it.config_files.count()
+    told = ngettext(
+        "%d config file that is for it alone is deleted here, and stays on the machines.",
+        "%d config files that are for it alone are deleted here, and stay on the machines.",
+        number,
+    )
+    return [told % number] if number else []
 
 
 def _hold(it: models.Model, user: Person) -> str:

@@ -48,6 +48,7 @@ EDITS = {
     "set_edit": Edit(("description", "theirs"), ("name", "what I typed")),
     "set_variables": Edit(("variables-0-value", "theirs"), ("variables-0-name", "MINE")),
     "project_health": Edit(("health_checks-0-target", "theirs"), ("health_checks-0-retries", "77")),
+    "config_file": Edit(("owner", "theirs"), ("mode", "0600")),
     "server_edit": Edit(("host", "192.0.2.77"), ("name", "what-I-typed")),
     "group_edit": Edit(("description", "theirs"), ("name", "what I typed")),
     "credential_edit": Edit(("username", "theirs"), ("name", "what I typed")),

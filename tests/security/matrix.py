@@ -29,7 +29,7 @@ from deployer.models import Freeze, GateRule, Lock, LogLine, Release, Target
 from people import links
 from people.models import ApiToken, Grant, Session, Team, User
 from people.roles import Action, Role
-from projects.models import AttachedSet, HealthCheck, VariableSet
+from projects.models import AttachedSet, ConfigFile, HealthCheck, VariableSet
 from servers.models import ServerGroup
 from tests.factories import (
     make_credential,
@@ -327,6 +327,12 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/services/find/": _act(EDIT, "project", body={"server": "{server}"}),
     "projects/<int:pk>/services/take/": _act(EDIT, "project", body={"service": "systemd shop", "as": "main"}),
     "projects/<int:pk>/steps/": _form(EDIT, "project"),
+    "projects/<int:pk>/files/": _row(SEE, "project"),
+    "projects/<int:pk>/files/add/": _form(EDIT, "project"),
+    "projects/<int:pk>/files/differences/": _act(OPERATE, "project"),
+    "projects/files/<int:pk>/": _form(EDIT, "project", of="file"),
+    "projects/files/<int:pk>/versions/": _form(EDIT, "project", of="file", body={"number": "1"}),
+    "projects/files/<int:pk>/delete/": _form(EDIT, "project", of="file"),
     "servers/": Route(get=MEMBERS),
     "servers/names/": Route(get=MEMBERS),
     "servers/groups/names/": Route(get=MEMBERS),
@@ -428,6 +434,10 @@ API: dict[str, Route] = {
     "projects/<project_id>/variables": _row(SEE, "project"),
     "projects/<project_id>/archive": _act(EDIT, "project"),
     "projects/<project_id>/restore": _act(EDIT, "project"),
+    "projects/<project_id>/config-files": Route(
+        get=Need(SEE, "project"), post=Need(EDIT, "project"), of="project", body={"path": "/etc/new", "content": "x"}
+    ),
+    "projects/<project_id>/config-files/<file_id>": Route(delete=Need(EDIT, "project"), of="project"),
     "server-groups": Route(get=MEMBERS),
     "deployments": Route(get=MEMBERS, post=Need(OPERATE, "project"), body=_LAUNCH),
     "preflight": _act(OPERATE, "project", body=_LAUNCH),
@@ -539,6 +549,7 @@ class World:
         AttachedSet.objects.create(project=self.project, variable_set=self.set)
         self.other = make_project(environment="staging")
         self.check = HealthCheck.objects.create(project=self.project, kind="tcp", target="9")
+        self.file = ConfigFile.objects.create(project=self.project, path=f"/etc/{HIDDEN}", content=HIDDEN)
         self.ended = make_deployment(self.project, self.group)
         self.ended.targets.update(status=Target.Status.FAILED, release_before="r1", release_after="r2")
         self.ended.claim_for_worker()
@@ -594,7 +605,7 @@ class World:
         """Where a route is, for the row that it names."""
         number = self._number(route.of) if route.of else 0
         values = {"check": self.check.pk, "number": 0, "token": self.robots_token.pk, "secret": self.secret}
-        values |= {"release": self.release.pk, "provider_id": "provider"}
+        values |= {"release": self.release.pk, "file_id": self.file.pk, "provider_id": "provider"}
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(values.get(part[1], number)), pattern)
         query = f"?{self.filled(route.query)}" if route.query else ""
         return f"/{prefix}{path}{query}"

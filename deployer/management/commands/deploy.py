@@ -105,6 +105,11 @@ class Command(WatchingCommand):
             metavar="NAME=VALUE",
             help=_("the answer to a variable that the project asks for; repeatable"),
         )
+        parser.add_argument(
+            "--overwrite-changed",
+            action="store_true",
+            help=_("replace config files that somebody has changed on a server"),
+        )
         self.add_gates(parser)
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         super().add_arguments(parser)
@@ -151,6 +156,7 @@ class Command(WatchingCommand):
             queue=options["queue"],
             override=options["override"],
             answers=dict(options["set"]),
+            overwrite_changed=options["overwrite_changed"],
         )
         request = on_servers(asked, options["server"])
         version = options["release"] or options["rollback_to"]
