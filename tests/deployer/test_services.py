@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,21 +226,30 @@ def test_a_project_says_which_name_fits_no_service_of_its_kind():
 # --- pages --------------------------------------------------------------------------------------------
 
 
-def test_a_server_is_asked_for_its_services_and_one_is_taken(place, group, client: Client):
+@pytest.fixture
+def listener() -> Iterator[str]:
+    """The port of a program that listens on the server."""
+    text = "import socket, time; it = socket.create_server(('127.0.0.1', 0)); print(it.getsockname()[1], flush=True)"
+    with subprocess.Popen([sys.executable, "-c", f"{text}; time.sleep(120)"], stdout=subprocess.PIPE, text=True) as it:
+        assert it.stdout is not None
+        yield it.stdout.readline().strip()
+        it.kill()
+
+
+def test_a_server_is_asked_for_its_services_and_one_is_taken(place, group, listener: str, client: Client):
     project = two(place, "true")
     server = group.servers.get()
     client.force_login(make_user())
     page = client.post(reverse("project_find", args=[project.pk]), {"server": server.pk})
-    assert "port" in {it.kind for it in page.context["inventory"].offered}
+    assert ("port", listener) in {(it.kind, it.name) for it in page.context["inventory"].offered}
     entry = Entry.objects.get(act="tested", kind="project")
     assert (entry.after["server"], entry.note) == (server.name, "which services a server has")
-    port = next(it for it in page.context["inventory"].offered if it.kind == "port").name
-    assert f'value="port {port}"' in page.content.decode()
-    client.post(reverse("project_take", args=[project.pk]), {"service": f"port {port}", "as": "main"})
+    assert f'value="port {listener}"' in page.content.decode()
+    client.post(reverse("project_take", args=[project.pk]), {"service": f"port {listener}", "as": "main"})
     client.post(reverse("project_take", args=[project.pk]), {"service": "systemd shop.service", "as": "other"})
     project.refresh_from_db()
     assert project.all_services() == [
-        ("port", port),
+        ("port", listener),
         ("process", f"{place}/{WORKER}.pid"),
         ("systemd", "shop.service"),
     ]
@@ -263,12 +273,13 @@ def test_nobody_asks_a_server_that_they_may_not_operate(group, client: Client):
     assert client.post(reverse("project_add_find"), {"server": server.pk, "name": "x"}).status_code == 404
 
 
-def test_the_guided_form_finds_out_and_needs_no_script_where_the_kind_restarts_it(group, client: Client):
+def test_the_guided_form_finds_out_and_needs_no_script_where_the_kind_restarts_it(group, listener: str, client: Client):
     client.force_login(make_user())
     typed = {"name": "shop", "environment": "production", "project_type": "other", "default_branch": "main"}
     typed |= {"deploy_path": "/srv/shop", "service_kind": "process", "description": ""}
     page = client.post(reverse("project_add_find"), typed | {"server": group.servers.get().pk}).content.decode()
     assert 'name="take"' in page
+    assert f'value="port {listener}"' in page
     assert 'value="/srv/shop"' in page
     page = client.post(reverse("project_add_find"), typed | {"take": "systemd shop.service"}).content.decode()
     assert '<option value="systemd" selected>' in page
