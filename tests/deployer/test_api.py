@@ -94,6 +94,7 @@ def test_a_deployment_is_launched_as_the_tokens_user(caller: Caller, shop: Proje
                 "is_over": False,
                 "started_at": None,
                 "finished_at": None,
+                "kept_out": "",
             }
         ],
         "trigger": "api",

@@ -29,7 +29,7 @@ FIELDS = [
 ]  # fmt: skip
 TARGET_FIELDS = [
     "server", "status", "exit_code", "error", "proof", "release_before", "release_after",
-    "reason", "batch", "is_over", "started_at", "finished_at",
+    "reason", "batch", "is_over", "started_at", "finished_at", "kept_out",
 ]  # fmt: skip
 
 Status = Deployment.Status
