@@ -62,7 +62,10 @@ _LISTED: dict[type[models.Model], tuple[str, type[models.Model]]] = {
     Project: ("server_groups", ServerGroup),
 }
 #: By which field parts belong to a row.
-_OWNERS: dict[type[models.Model], str] = {HealthCheck: "project", Variable: "project", SetVariable: "variable_set"}
+_OWNERS: dict[type[models.Model], str] = {
+    **dict.fromkeys(PARTS[Project].values(), "project"),
+    SetVariable: "variable_set",
+}
 #: What stands where a value may not be shown.
 HIDDEN = object()
 
@@ -271,9 +274,10 @@ class _Writer(Mistakes):
             files = list(it.row.config_files.select_related("server_group", "server"))
             names = it.row.names_for_files() if files else ()
             place = it.entry.place.key("config_files")
+            declared = {_file_key(each): each.places["content"] for each in it.entry.parts.get("config_files", ())}
             for file in files:
                 if problem := file.problem_of_template(names):
-                    self.note(place, f"{printable(str(file))}: {problem}")
+                    self.note(declared.get((file.path, file.place), place), problem)
             for clash in clashes(files):
                 self.note(place, clash.sentence)
 
@@ -492,7 +496,7 @@ class _Writer(Mistakes):
         """Rows to save and rows to delete so that the parts become exactly those of the file."""
         model = PARTS[entry.model][name]
         owner = _OWNERS[model]
-        places = ["server_group", "server"] if model is Variable else []
+        places = ["server_group", "server"] if model in (Variable, ConfigFile) else []
         old = [*getattr(row, name).select_related(*places)] if row.pk else []
         spare = {_part_key(part, index): part for index, part in enumerate(old)}
         keep, listed = [], []
@@ -665,6 +669,12 @@ def _part_key(part: models.Model, index: int) -> object:
         case ConfigFile():
             return part.path, part.place
     return index
+
+
+def _file_key(declared: Declared) -> tuple[str, str]:
+    """The key of a config file, as `_part_key` has it."""
+    where = declared.values.get("server") or declared.values.get("server_group") or ""
+    return str(declared.values["path"]), str(where)
 
 
 def _declared_twice(part: models.Model) -> str:

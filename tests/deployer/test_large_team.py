@@ -288,6 +288,7 @@ def test_a_group_among_others_names_a_dozen_of_its_servers(client: Client) -> No
     project = make_project()
     for page in (reverse("project", args=[project.pk]), reverse("launch", args=[project.pk])):
         html = tight(client.get(page).content.decode()).partition('id="some-servers"')[0]  # there they are picked
+        html = re.sub(r"<select.*?</select>", "", html)  # and here
         assert html.count("web-0") == 12
         assert "and 28 more servers" in html
 

@@ -44,7 +44,7 @@ def test_what_is_accepted_is_what_is_written() -> None:
 def test_the_servers_are_asked_about_the_plan_of_this_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Accepted] = []
 
-    def ask(accepted: Accepted, _deployment_type: str) -> list[Finding]:
+    def ask(_request: LaunchRequest, accepted: Accepted) -> list[Finding]:
         asked.append(accepted)
         return []
 
