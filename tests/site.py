@@ -13,7 +13,17 @@ from django.utils import timezone
 
 from deployer.models import Approval, Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting, Target
 from people.models import ApiToken, Grant, Team, User
-from projects.models import AttachedSet, ConfigFile, HealthCheck, Project, Service, SetVariable, Variable, VariableSet
+from projects.models import (
+    AttachedSet,
+    ConfigFile,
+    HealthCheck,
+    Project,
+    Service,
+    SetVariable,
+    Step,
+    Variable,
+    VariableSet,
+)
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 
@@ -276,6 +286,7 @@ class World:
             self.file.save()
             HealthCheck.objects.create(project=project, kind="process", target=f"x{count}")
             Service.objects.create(project=project, kind="systemd", name=f"x{count}", position=count)
+            Step.objects.create(project=project, name=f"x{count}", moment="before", script="true", position=count)
             for each in self.group.servers.all():
                 Sighting.record(project, each, release="v1", processes=[])
         for status in ("success", "failed"):

@@ -48,6 +48,7 @@ EDITS = {
     "set_edit": Edit(("description", "theirs"), ("name", "what I typed")),
     "set_variables": Edit(("variables-0-value", "theirs"), ("variables-0-name", "MINE")),
     "project_health": Edit(("health_checks-0-target", "theirs"), ("health_checks-0-retries", "77")),
+    "project_steps": Edit(("steps-0-script", "true # theirs"), ("steps-0-name", "what I typed")),
     "config_file": Edit(("owner", "theirs"), ("mode", "0600")),
     "server_edit": Edit(("host", "192.0.2.77"), ("name", "what-I-typed")),
     "group_edit": Edit(("description", "theirs"), ("name", "what I typed")),
@@ -65,6 +66,7 @@ ADMIN_EDITS = {
     "set": Edit(("description", "theirs"), ("name", "what I typed")),
     "check": Edit(("health_checks-0-target", "theirs"), ("health_checks-0-retries", "77")),
     "service": Edit(("services-0-name", "theirs"), ("services-0-position", "77")),
+    "step": Edit(("steps-0-script", "true # theirs"), ("steps-0-name", "what I typed")),
     "variable": Edit(("variables-0-value", "theirs"), ("variables-0-name", "MINE")),
     "person": Edit(("first_name", "theirs"), ("last_name", "what I typed")),
     "token": Edit(("name", "theirs"), ("name", "what I typed")),
@@ -93,7 +95,7 @@ def typed_in(sent: Sent) -> Sent:
 
 
 def admin_row(world: World, name: str) -> Any:
-    return getattr(world, {"check": "project", "service": "project", "variable": "project"}.get(name, name))
+    return getattr(world, dict.fromkeys(("check", "service", "step", "variable"), "project").get(name, name))
 
 
 def admin_page(world: World, name: str) -> str:
