@@ -207,7 +207,7 @@ def test_failed_servers_are_retried_a_release_is_rolled_back_and_two_deployments
     page.get_by_role("link", name="Retry failed …").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("On 1 server")
-    expect(dialog.get_by_role("listitem")).to_contain_text("web-2")
+    expect(dialog.locator(".confirm-server")).to_contain_text("web-2")
     (shop.machines[1].home / "fail").unlink()
     dialog.get_by_role("button", name="Retry failed").click()
     expect(page.locator(".facts")).to_contain_text(f"Retry of #{second.pk}")
