@@ -105,7 +105,10 @@ def _stop_here(run: Run) -> None:
             server.end(Target.Status.SKIPPED, _("Not started: more servers had failed than the failure budget allows."))
     touched = [server for server in run.servers if server.is_changed]
     if run.work.plan.auto_rollback and touched:
-        run.log.warn(_("Rolling back %s to their previous releases") % ", ".join(map(str, touched)))
+        told = _("Rolling back %s to their previous releases")
+        if run.deployment.is_restart_only:
+            told = _("Putting back the config files of before on %s, and restarting")
+        run.log.warn(told % ", ".join(map(str, touched)))
         _side_by_side(touched, lambda server: server.attempt(roll_back, ended_too=True))
 
 

@@ -284,7 +284,7 @@ def _follow(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
 def _script(server: ServerRun, step: PlannedStep, run: StepRun) -> Script:
     if run.undoes:
         previous = server.live_version
-    elif run.action == StepAction.UNDO:
+    elif run.action == StepAction.UNDO and server.work.has_release:
         previous = server.work.release.version
     else:
         previous = server.target.release_before

@@ -1,0 +1,151 @@
+"""Steps, config files, variables by place and values from outside in one deployment: in order, and all put back."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployer.engine.routines import carry_out
+from deployer.host.value_commands import value_commands
+from deployer.launching.rules import LaunchRefusedError
+from deployer.models import ConfigState, Deployment
+from projects.models import ConfigFile, Project, Step, Variable
+from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.parts.git import GitRepository
+from tests.parts.sshd import OpenSSHServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: What a script writes down: who it is, what it is told, and the config files as they are at that moment.
+WRITES = (
+    'echo "${DEPLOY_STEP:-restart} $DEPLOY_ACTION $ROLE $(cat ~/app.conf 2>/dev/null || echo none) '
+    '$(cat ~/shop/current/in.conf 2>/dev/null || echo none)" >>~/ledger\n'
+)
+
+
+class Site:
+    """A project with all of it on one server: its restart fails where ``ROLE`` is broken."""
+
+    def __init__(self, machine: OpenSSHServer, repository: GitRepository, **values: Any) -> None:
+        self.machine = machine
+        repository.commit({"restart.sh": WRITES + '[ "$ROLE" != broken ]\n'})
+        self.group = make_group(make_server(machine, name="web-1"), name="web")
+        self.project: Project = make_project(
+            name=f"together-{os.getpid()}",
+            **{"git_url": repository.url, "deploy_path": "~/shop", "deploy_script_path": "restart.sh"} | values,
+        )
+        self.role = Variable.objects.create(
+            project=self.project, name="ROLE", value="first", server=self.group.servers.get(), scope="deploy"
+        )
+        for moment in ("prepare", "before_all", "before", "after"):
+            Step.objects.create(project=self.project, name=moment, moment=moment, script=WRITES)
+        self.file("~/app.conf", "role={{ ROLE }}")
+        self.file("in.conf", "in={{ ROLE }}")
+
+    def file(self, path: str, content: str) -> ConfigFile:
+        row = ConfigFile(project=self.project, path=path, content=content, is_template=True)
+        row.full_clean()
+        row.save()
+        return row
+
+    def becomes(self, role: str) -> None:
+        self.role.value = role
+        self.role.save()
+
+    def deployed(self, deployment_type: str = "full") -> Deployment:
+        (self.machine.home / "ledger").write_text("")
+        deployment = make_deployment(self.project, self.group, deployment_type=deployment_type)
+        assert carry_out(deployment.pk)
+        return Deployment.objects.get(pk=deployment.pk)
+
+    @property
+    def ledger(self) -> list[str]:
+        return (self.machine.home / "ledger").read_text().splitlines()
+
+    @property
+    def conf(self) -> tuple[str, str]:
+        home = self.machine.home
+        return (home / "app.conf").read_text(), (home / "shop" / "current" / "in.conf").read_text()
+
+
+def test_all_of_it_is_done_in_its_order(make_sshd: Any, git_repo: GitRepository) -> None:
+    site = Site(make_sshd(), git_repo)
+    deployment = site.deployed()
+    assert deployment.status == "success", deployment.error_message
+    assert site.ledger == [
+        "prepare deploy first none none",
+        "before_all deploy first none none",
+        "before deploy first none none",
+        "restart deploy first role=first in=first",
+        "after deploy first role=first in=first",
+    ]
+    site.becomes("second")
+    assert site.deployed("restart_only").status == "success"
+    assert site.ledger == [
+        "before restart second role=first in=first",
+        "restart restart second role=second in=second",
+        "after restart second role=second in=second",
+    ]
+
+
+def test_what_is_put_back_gets_the_files_and_the_values_of_before(make_sshd: Any, git_repo: GitRepository) -> None:
+    site = Site(make_sshd(), git_repo, auto_rollback=True)
+    first = site.deployed()
+    git_repo.commit({"VERSION": "2"})
+    site.becomes("broken")
+    second = site.deployed()
+    target = second.targets.get()
+    assert (second.status, target.status, target.kept_out) == ("failed", "rolled_back", "")
+    assert target.release_after == first.targets.get().release_after
+    assert site.ledger[2:] == [
+        "before deploy broken role=first in=first",
+        "restart deploy broken role=broken in=broken",
+        "restart undo first role=first in=first",
+        "after undo first role=first in=first",
+    ]
+    assert site.conf == ("role=first", "in=first")
+    assert {row.deployment_id for row in ConfigState.objects.exclude(digest="").filter(release="")} == {first.pk}
+
+
+def test_a_restart_alone_is_put_back_on_its_files_and_values(make_sshd: Any, git_repo: GitRepository) -> None:
+    site = Site(make_sshd(), git_repo, auto_rollback=True)
+    site.deployed()
+    site.becomes("broken")
+    second = site.deployed("restart_only")
+    assert [it.status for it in second.targets.all()] == ["rolled_back"]
+    assert site.ledger == [
+        "before restart broken role=first in=first",
+        "restart restart broken role=broken in=broken",
+        "restart undo first role=first in=first",
+        "after undo first role=first in=first",
+    ]
+    assert site.conf == ("role=first", "in=first")
+
+
+def test_a_config_file_has_a_value_from_outside_that_is_stored_nowhere(
+    make_sshd: Any, git_repo: GitRepository, settings: Any, tmp_path: Path
+) -> None:
+    settings.DEPLOYER_VALUE_COMMANDS = value_commands(
+        json.dumps({"vault": "bash -c 'echo hunter2-from-outside' {}"}), ("production",)
+    )
+    site = Site(make_sshd(), git_repo)
+    Variable.objects.create(project=site.project, name="TOKEN", value_from="vault:shop/token", scope="deploy")
+    site.file("~/token.conf", "token={{ TOKEN | json }}")
+    deployment = site.deployed()
+    assert deployment.status == "success", deployment.error_message
+    assert (site.machine.home / "token.conf").read_text() == 'token="hunter2-from-outside"'
+    assert not deployment.log_lines.filter(content__contains="hunter2-from-outside").exists()
+    inode = (site.machine.home / "token.conf").stat().st_ino
+    assert site.deployed("restart_only").status == "success"
+    assert (site.machine.home / "token.conf").stat().st_ino == inode
+
+
+def test_a_template_needs_a_value_on_each_of_its_servers(make_sshd: Any, git_repo: GitRepository) -> None:
+    site = Site(make_sshd(), git_repo)
+    site.group.servers.add(make_server(name="web-2"))
+    with pytest.raises(LaunchRefusedError, match=r"cannot be filled in on web-2: .*ROLE"):
+        make_deployment(site.project, site.group)
+    Variable.objects.create(project=site.project, name="ROLE", value="of all")
+    assert make_deployment(site.project, site.group).pk
