@@ -37,11 +37,11 @@ def full(run: Run) -> None:
 
 
 def restart_only(run: Run) -> None:
-    """batch by batch: restart, verify. The release on the servers stays."""
+    """batch by batch: restart (or stop, or start), verify. The release on the servers stays."""
     roll_out(run, ServerRun.connect, ServerRun.preflight, ServerRun.find_first, ServerRun.restart, ServerRun.verify)
 
 
-ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}
+ROUTINES = {Deployment.Type.FULL: full} | dict.fromkeys(Deployment.WITHOUT_RELEASE, restart_only)
 
 
 def carry_out(deployment_id: int, claim: str = "") -> bool:

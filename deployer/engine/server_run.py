@@ -15,7 +15,7 @@ from deployer.engine.verification import Verification
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
 from deployer.log.writing import LogSink
-from deployer.models import Lease, Target
+from deployer.models import Deployment, Lease, Target
 from deployer.plan import Location
 from deployer.probing.identity import Inquiry, Seen
 from deployer.probing.look import Level, findings, look, windows_lines
@@ -25,6 +25,7 @@ from projects.commands import service
 from projects.commands.look import Facts
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
+from projects.commands.services.kind import Does
 from servers.errors import (
     OUTCOME_UNKNOWN,
     NotReadyError,
@@ -44,7 +45,7 @@ Status = Target.Status
 #: Seconds for which an answer about who the service is counts as the state right before its restart.
 FRESH = 2.0
 #: While a server is in one of these, its script may be running.
-AT_WORK = frozenset({Status.SWITCHING, Status.RESTARTING, Status.CHECKING})
+AT_WORK = Target.AT_ITS_SCRIPT | {Status.SWITCHING, Status.CHECKING}
 
 
 class ServerRun:
@@ -55,7 +56,7 @@ class ServerRun:
         self.plan = work.plan
         self.target = target
         self.voice = Voice(work.log, target)
-        self.inquiry = Inquiry.of(self.plan, work.log.mask)
+        self.inquiry = Inquiry.of(self.plan, work.log.mask, work.deployment.deployment_type)
         self.shell: SSHShell | None = None
         self.facts: Facts | None = None
         self.seen: Seen | None = None
@@ -257,7 +258,10 @@ class ServerRun:
         self.voice.say(switched % {"before": before, "after": version})
 
     def restart(self) -> None:
-        """Run the script once, whatever happens to the link, and take down the exit status."""
+        """Run the script once, whatever happens to the link, and take down the exit status.
+
+        What is to be stopped or started and is so already needs none.
+        """
         seen = self.seen
         if self.switched or seen is None or seen.age > FRESH:
             seen = self.look()
@@ -268,15 +272,39 @@ class ServerRun:
             self.target.release_before = self.target.release_after = release_commands.release_name(self.found.live)
             self.work.check()  # after a switch the restart belongs to it: code and process must not part
         self.move(
-            Status.RESTARTING,
+            _STATUS[Deployment.Type(self.work.deployment.deployment_type)],
             release_before=self.target.release_before,
             release_after=self.target.release_after,
             proof=Proof.beginning([(found.processes, found.near) for found in self.before]).to_json(),
         )
+        if self._is_left_to_itself():
+            self.move(Status.CHECKING)
+            return
         self.voice.say(_("Running %s") % self.location.label)
         self.follow(self.work.log.output(self.target))
         if self.target.has_ended:  # else verifying does it, with its first question
             SupervisedRun(self.link, self.target.run_key).forget()
+
+    def _is_left_to_itself(self) -> bool:
+        """Whether nothing is to be run; else the kinds of services act only on those that need it, as they need it."""
+        does = self.plan.does(self.work.deployment.deployment_type)
+        if does == Does.RESTART:
+            return False
+        known = self.verification.known(self.before)
+        judges = [it.judge(found, known) for it, found in zip(self.inquiry.questions, self.before, strict=True)]
+        if does == Does.RELOAD:
+            off = {number for number, judge in enumerate(judges) if judge.before.kept and judge.before.kept.is_off}
+            wanted = {number: Does.START if number in off else does for number in range(len(judges))} if off else {}
+        else:
+            wanted = {number: does for number, judge in enumerate(judges) if not judge.is_done()}
+            if not wanted:
+                stopped, runs = _("Nothing has to be run: it is stopped."), _("Nothing has to be run: it runs.")
+                self.voice.say(stopped if does == Does.STOP else runs)
+                return True
+        if wanted and not self.location.script and not self.location.is_kept:
+            text, told = self.plan.own_text(self.location.deploy_path, wanted)
+            self.location = replace(self.location, text=text, does=told)
+        return False
 
     def follow(self, output: LogSink) -> None:
         """Run the script unless it was already started, follow it to its end and record how it ended."""
@@ -316,7 +344,7 @@ class ServerRun:
         if self.location.script:
             return service.restart(self.location.script, environment, self.plan.run_as)
         deploy_path = self.location.deploy_path
-        folder = f"{deploy_path}/current" if deploy_path and self.plan.restart_script else ""
+        folder = f"{deploy_path}/current" if deploy_path and self.location.is_kept else ""
         return service.restart_by_text(self.location.text, environment, folder, self.plan.run_as)
 
     def environment(self) -> dict[str, str]:
@@ -332,13 +360,15 @@ class ServerRun:
         }
 
     def verify(self) -> None:
-        """Prove that the process was replaced, then ask every health check."""
+        """Prove that the process was replaced, then ask every health check; or that it was stopped."""
         status, proof = self.verification.prove(self.before, self.seen, then=forget(self.target.run_key))
         if status != Status.SUCCESS:
             self.end(status, proof.told_of_bad, proof=proof.to_json())
             return
         problem = ""
-        if self.plan.health_checks:  # they may take a while; what was proved is shown in the meantime
+        if (
+            self.plan.health_checks and not self.work.deployment.is_stop
+        ):  # they may take a while; what was proved is shown in the meantime
             self.move(Status.CHECKING, proof=proof.to_json())
             problem = self.verification.ailment()
             status, proof = self.verification.confirm(self.before, proof)
@@ -365,6 +395,13 @@ class ServerRun:
             self.shell.close()
 
 
+#: The status during its script, by the type of the deployment.
+_STATUS = {
+    Deployment.Type.FULL: Status.RESTARTING,
+    Deployment.Type.RESTART_ONLY: Status.RESTARTING,
+    Deployment.Type.STOP: Status.STOPPING,
+    Deployment.Type.START: Status.STARTING,
+}
 #: What is done on each server, in a routine's order: a method of `ServerRun`, or a function that takes one.
 Step = Callable[[ServerRun], None]
 

@@ -58,6 +58,8 @@ def _take_switch_back(server: ServerRun) -> None:
     live = release_commands.release_name(server.link.capture(release_commands.live(deploy_path)).stdout)
     if release is None or live != release.version:
         why = _("Not started: the worker was lost before the restart; nothing was changed.")
+        if server.target.status in {Status.STOPPING, Status.STARTING}:
+            why = _("Not started: the worker was lost before its script began; nothing was changed.")
         server.end(Status.SKIPPED, why, proof={})
     elif previous:
         try:

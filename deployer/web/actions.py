@@ -80,7 +80,7 @@ def _when_cancelled(target: Target, goes_back: bool) -> tuple[str, str]:
         return ends, ends
     if target.status == status.CHECKING:
         return _("is verified to the end"), _("its health checks are stopped; its script had already ended")
-    if target.status in {status.SWITCHING, status.RESTARTING}:
+    if target.status in {status.SWITCHING, *target.AT_ITS_SCRIPT}:
         return _("finishes its restart and is verified"), _("its script is ended, with every process that it started")
     return (left := _("is not touched")), left
 

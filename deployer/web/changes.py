@@ -64,7 +64,7 @@ def _answer(request: Request, project: Project, query: QueryDict, problem: str =
         groups = list(values["server_groups"])
         picked = frozenset(server.pk for server in values["servers"]) or None
         asked = LaunchRequest(project, groups, values["deployment_type"], only=picked, batches=values["batches"])
-        if not asked.is_restart_only:
+        if not asked.keeps_release:
             ids = [server.pk for server in asked.active]
             found = changes_of_launch(project, values["branch"], values["release"], ids, request.user)
     context = {
@@ -98,6 +98,6 @@ def _in_batches(asked: LaunchRequest) -> list[list[Server]]:
 def deployment_changes(request: Request, pk: int) -> HttpResponse:
     """The changes that a deployment has made, or is about to make."""
     it = shown(request.user, pk)
-    found = Changes() if it.is_restart_only else changes_of_deployment(it)
+    found = Changes() if it.keeps_release else changes_of_deployment(it)
     context = {"deployment": it, "changes": found, "is_untouched": is_untouched(it, it.targets.all())}
     return render(request, "deployer/_changes.html", context)

@@ -1,0 +1,245 @@
+"""Stopping and starting an application on its servers: stopped is stopped, started is new and stays."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployer.engine.routines import carry_out
+from deployer.models import Deployment, Standing, Target
+from projects.commands.proof import Proof
+from projects.models import Project, Service
+from servers.models import ServerGroup
+from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.parts.programs import command_line, kill_all, wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WEB, WORKER = f"pweb-{os.getpid()}", f"pworker-{os.getpid()}"
+#: Starts the application of this name; its pid is in a file.
+START = """\
+(exec -a {name} {program}) </dev/null >/dev/null 2>&1 &
+echo $! >{folder}/{name}.pid
+"""
+STOP = 'echo stop {name} >>{folder}/order\nkill "$(cat {folder}/{name}.pid)" 2>/dev/null\n'
+SLEEP = "sleep 7000"
+
+
+@pytest.fixture
+def place(sshd, tmp_path) -> Iterator[Path]:
+    yield tmp_path
+    names = {WEB, WORKER, f"my-{WEB}"}
+    kill_all([pid for pid in sshd.processes() if names & {*command_line(pid).split()}])
+
+
+@pytest.fixture
+def group(sshd) -> ServerGroup:
+    return make_group(make_server(sshd, name="web-1"))
+
+
+def start(place: Path, name: str = WEB, program: str = SLEEP) -> str:
+    return START.format(folder=place, name=name, program=program)
+
+
+def stop(place: Path, name: str = WEB) -> str:
+    return STOP.format(folder=place, name=name)
+
+
+def one(place: Path, **values: Any) -> Project:
+    """A project with a process that is known by its words."""
+    known = {"restart_script": stop(place) + start(place), "stop_script": stop(place), "start_script": start(place)}
+    known |= {"deploy_path": "", "deploy_script_path": "", "service_name": WEB}
+    return make_project(name="shop", **known | values)
+
+
+def launched(project: Project, group: ServerGroup, type_: str) -> Target:
+    project.refresh_from_db()
+    deployment = make_deployment(project, group, deployment_type=type_)
+    assert carry_out(deployment.pk)
+    return Target.objects.get(deployment=deployment)
+
+
+def said(target: Target) -> str:
+    return "\n".join(target.deployment.log_lines.values_list("content", flat=True))
+
+
+def verdict(target: Target) -> str:
+    return str(Proof.from_json(target.proof).overall)
+
+
+def runs(place: Path, name: str = WEB) -> bool:
+    file = place / f"{name}.pid"
+    return file.exists() and name in command_line(int(file.read_text()))
+
+
+def test_a_stop_is_proved_and_a_start_brings_a_new_one(place, group):
+    project = one(place)
+    assert launched(project, group, "restart_only").status == "success"
+    assert runs(place)
+    target = launched(project, group, "stop")
+    assert (target.status, verdict(target)) == ("success", "stopped"), target.error
+    assert not runs(place)
+    assert "was stopped." in Proof.from_json(target.proof).in_words
+    assert Deployment.objects.get(pk=target.deployment_id).status == "success"
+    target = launched(project, group, "start")
+    assert (target.status, verdict(target)) == ("success", "replaced"), target.error
+    assert runs(place)
+
+
+def test_one_that_is_stopped_already_is_a_success_that_says_so_and_runs_nothing(place, group):
+    project = one(place)
+    launched(project, group, "restart_only")
+    launched(project, group, "stop")
+    target = launched(project, group, "stop")
+    assert (target.status, verdict(target)) == ("success", "stopped"), target.error
+    assert Proof.from_json(target.proof).in_words == f"{WEB} was stopped already."
+    assert (place / "order").read_text().count("stop") == 2
+    assert target.exit_code is None
+
+
+def test_one_that_runs_already_is_not_started_twice(place, group):
+    project = one(place)
+    launched(project, group, "restart_only")
+    before = (place / f"{WEB}.pid").read_text()
+    target = launched(project, group, "start")
+    assert (target.status, verdict(target)) == ("success", "running"), target.error
+    assert "was running already." in Proof.from_json(target.proof).in_words
+    assert (place / f"{WEB}.pid").read_text() == before
+
+
+def test_a_name_that_was_never_found_proves_no_stop(place, group):
+    target = launched(one(place), group, "stop")
+    assert (target.status, verdict(target)) == ("failed", "unknown")
+    assert "its name may be wrong" in target.error
+
+
+def test_a_script_that_stops_nothing_is_seen(place, group, monkeypatch):
+    monkeypatch.setattr("deployer.probing.identity.GRACE_DRAINING", 2.0)
+    project = one(place, stop_script="true")
+    launched(project, group, "restart_only")
+    target = launched(project, group, "stop")
+    assert (target.status, verdict(target)) == ("unchanged", "still-running")
+    assert "still runs: it was not stopped." in target.error
+
+
+def test_one_that_ends_only_after_a_while_is_waited_for(place, group):
+    slow = f"bash -c 'trap \"sleep 6; exit\" TERM; while :; do sleep 0.1; done; : {WEB}'"
+    project = one(place, restart_script=start(place, program=slow))
+    launched(project, group, "restart_only")
+    target = launched(project, group, "stop")
+    assert (target.status, verdict(target)) == ("success", "stopped"), target.error
+    assert target.finished_at
+    assert target.begun_at
+    assert (target.finished_at - target.begun_at).total_seconds() > 5
+
+
+def test_what_is_started_again_within_the_time_of_watching_is_no_stop(place, group):
+    again = f"{stop(place)}(sleep 2; exec -a {WEB} {SLEEP}) </dev/null >/dev/null 2>&1 &\necho $! >{place}/{WEB}.pid\n"
+    project = one(place, stop_script=again, watch_for=5)
+    launched(project, group, "restart_only")
+    target = launched(project, group, "stop")
+    assert (target.status, verdict(target)) == ("failed", "still-running"), Proof.from_json(target.proof).in_words
+    assert f"{WEB} was started again: " in target.error
+
+
+def test_several_services_are_stopped_from_the_last_and_proved_on_a_line_each(place, group):
+    both = stop(place, WORKER) + stop(place)
+    begin = start(place) + start(place, WORKER)
+    project = one(place, restart_script=both + begin, stop_script=both, start_script=begin)
+    Service.objects.create(project=project, kind="process", name=f"{place}/{WORKER}.pid")
+    launched(project, group, "restart_only")
+    target = launched(project, group, "stop")
+    assert target.status == "success", target.error
+    lines = Proof.from_json(target.proof).in_words.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [f"{place}/{WORKER}.pid", WEB]
+    assert all("was stopped." in line for line in lines)
+    told = said(target)
+    assert told.index(f"{place}/{WORKER}.pid: ") < told.index(f"{WEB}: ")
+
+
+def test_one_of_two_that_still_runs_fails_the_stop(place, group, monkeypatch):
+    monkeypatch.setattr("deployer.probing.identity.GRACE_DRAINING", 2.0)
+    begin = start(place) + start(place, WORKER)
+    project = one(place, restart_script=begin, stop_script=stop(place), start_script=begin)
+    Service.objects.create(project=project, kind="process", name=f"{place}/{WORKER}.pid")
+    launched(project, group, "restart_only")
+    target = launched(project, group, "stop")
+    assert target.status == "unchanged"
+    assert [it.verdict for it in Proof.from_json(target.proof).each] == ["stopped", "still-running"]
+    assert target.error.startswith(f"{place}/{WORKER}.pid: ")
+
+
+def test_a_twin_with_a_similar_name_stays_and_is_no_part_of_it(place, group):
+    project = one(place)
+    launched(project, group, "restart_only")
+    launched(make_project(name="twin", deploy_path="", deploy_script_path="", restart_script=start(place, f"my-{WEB}"),
+                          service_name=f"my-{WEB}"), group, "restart_only")  # fmt: skip
+    target = launched(project, group, "stop")
+    assert (target.status, verdict(target)) == ("success", "stopped"), target.error
+    assert runs(place, f"my-{WEB}")
+
+
+def test_a_restart_of_what_was_stopped_starts_it_and_says_so(place, group):
+    project = one(place)
+    launched(project, group, "restart_only")
+    stopped = launched(project, group, "stop")
+    target = launched(project, group, "restart_only")
+    assert (target.status, verdict(target)) == ("success", "replaced")
+    assert f"It was stopped by deployment #{stopped.deployment_id}: this starts it again." in said(target)
+    assert "it is watched for longer" not in said(target)
+
+
+def test_no_health_check_is_asked_of_what_was_stopped(place, group):
+    project = one(place)
+    launched(project, group, "restart_only")
+    project.health_checks.create(kind="command", target=f"touch {place}/asked; exit 1", retries=0)
+    assert launched(project, group, "stop").status == "success"
+    assert not (place / "asked").exists()
+    assert launched(project, group, "start").status == "failed"
+    assert (place / "asked").exists()
+
+
+def test_a_script_that_fails_is_told_by_its_own_name(place, group):
+    project = one(place, stop_script="exit 3")
+    launched(project, group, "restart_only")
+    target = launched(project, group, "stop")
+    assert (target.status, target.exit_code) == ("failed", 3)
+    assert target.error == "stop_script ended with status 3."
+
+
+def test_the_board_knows_what_was_stopped_on_purpose_and_tells_when_it_runs_again(place, group):
+    project = one(place)
+    launched(project, group, "restart_only")
+    target = launched(project, group, "stop")
+    standing = Standing.objects.whole().get()
+    assert standing.drift == []
+    assert standing.last.has_stopped
+    assert standing.last.deployment_id == target.deployment_id
+
+
+def test_where_nothing_only_starts_it_what_restarts_it_does(place, group):
+    project = one(place, start_script="")
+    launched(project, group, "restart_only")
+    launched(project, group, "stop")
+    target = launched(project, group, "start")
+    assert (target.status, verdict(target)) == ("success", "replaced")
+    assert "Running restart_script" in said(target)
+
+
+def test_a_server_whose_others_have_failed_is_stopped_all_the_same(sshd, place):
+    servers = [make_server(sshd, name="a", port=1), make_server(sshd, name="b")]
+    group = make_group(*servers)
+    project = one(place, batches="1", max_failures=5)
+    wait_until(lambda: True, "nothing")
+    deployment = make_deployment(project, group, deployment_type="restart_only")
+    assert carry_out(deployment.pk)
+    assert [it.status for it in deployment.targets.all()] == ["failed", "skipped"]
+    Project.objects.update(may_stop_last_healthy=True)
+    launched_before = make_deployment(Project.objects.get(), group, deployment_type="restart_only")
+    assert carry_out(launched_before.pk)
+    Project.objects.update(may_stop_last_healthy=False)
+    it = make_deployment(Project.objects.get(), group, deployment_type="stop")
+    assert carry_out(it.pk)
+    assert [target.status for target in it.targets.all()] == ["failed", "success"]
