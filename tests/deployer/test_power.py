@@ -13,7 +13,7 @@ from projects.commands.proof import Proof
 from projects.models import Project, Service
 from servers.models import ServerGroup
 from tests.factories import make_deployment, make_group, make_project, make_server
-from tests.parts.programs import command_line, kill_all, wait_until
+from tests.parts.programs import command_line, kill_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -110,7 +110,7 @@ def test_one_that_runs_already_is_not_started_twice(place, group):
 
 
 def test_a_name_that_was_never_found_proves_no_stop(place, group):
-    target = launched(one(place), group, "stop")
+    target = launched(one(place, stop_script="true"), group, "stop")
     assert (target.status, verdict(target)) == ("failed", "unknown")
     assert "its name may be wrong" in target.error
 
@@ -232,7 +232,6 @@ def test_a_server_whose_others_have_failed_is_stopped_all_the_same(sshd, place):
     servers = [make_server(sshd, name="a", port=1), make_server(sshd, name="b")]
     group = make_group(*servers)
     project = one(place, batches="1", max_failures=5)
-    wait_until(lambda: True, "nothing")
     deployment = make_deployment(project, group, deployment_type="restart_only")
     assert carry_out(deployment.pk)
     assert [it.status for it in deployment.targets.all()] == ["failed", "skipped"]
