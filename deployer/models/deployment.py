@@ -715,6 +715,11 @@ class Target(models.Model):
         return self.status == self.Status.ROLLED_BACK or "undone" in self.proof
 
     @property
+    def is_at_its_script(self) -> bool:
+        """Whether its script may be running."""
+        return self.status in self.AT_ITS_SCRIPT
+
+    @property
     def has_stopped(self) -> bool:
         """Whether it has stopped the application there on purpose, and that was proved."""
         return self.deployment.is_stop and self.status == self.Status.SUCCESS

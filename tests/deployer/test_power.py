@@ -1,18 +1,22 @@
 """Stopping and starting an application on its servers: stopped is stopped, started is new and stays."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
+from deployer.board.sightings import board, refresh
 from deployer.engine.routines import carry_out
-from deployer.models import Deployment, Standing, Target
+from deployer.models import Deployment, Target
 from projects.commands.proof import Proof
 from projects.models import Project, Service
 from servers.models import ServerGroup
-from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.programs import command_line, kill_all
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -209,14 +213,27 @@ def test_a_script_that_fails_is_told_by_its_own_name(place, group):
     assert target.error == "stop_script ended with status 3."
 
 
-def test_the_board_knows_what_was_stopped_on_purpose_and_tells_when_it_runs_again(place, group):
+def test_the_board_knows_what_was_stopped_on_purpose_and_tells_when_it_runs_again(place, group, client: Client):
+    client.force_login(make_user())
     project = one(place)
     launched(project, group, "restart_only")
     target = launched(project, group, "stop")
-    standing = Standing.objects.whole().get()
-    assert standing.drift == []
-    assert standing.last.has_stopped
-    assert standing.last.deployment_id == target.deployment_id
+    (view,) = board(project)
+    assert view.drift == []
+    assert not view.is_bad
+    assert view.stopped
+    assert (view.stopped.deployment, view.stopped.at) == (target.deployment_id, target.finished_at)
+    page = client.get(reverse("project_board", args=[project.pk])).content.decode()
+    assert "stopped" in page
+    assert f"#{target.deployment_id}" in page
+    assert "stopped" in client.get(reverse("home")).content.decode()
+    subprocess.run(["bash", "-c", start(place)], check=True)
+    refresh(project)
+    (view,) = board(project)
+    assert view.drift[0].startswith("it was stopped, and runs again: pid ")
+    launched(project, group, "start")
+    (view,) = board(project)
+    assert (view.stopped, view.drift) == (None, [])
 
 
 def test_where_nothing_only_starts_it_what_restarts_it_does(place, group):
