@@ -370,7 +370,11 @@ def _happen(cell: Cell, world: World, outcome: Outcome) -> None:
         settings |= {"process_name": "", "service_kind": cell.kind, "service_name": name}
     if cell.launch:
         text = world.script_text(cell.does) if cell.by == "text" else ""
-        settings |= {"deploy_script_path": "", f"{cell.launch}_script": text, "deploy_path": ""}
+        settings |= {"deploy_script_path": "", f"{cell.launch}_script": text}
+        if text:
+            (world.place.folder / "current").symlink_to(world.place.folder)
+        else:
+            settings["deploy_path"] = ""
         world.deployment_type = Deployment.Type(cell.launch)
     elif cell.by != "script":
         text = world.script_text(cell.does) if cell.by == "text" else ""
