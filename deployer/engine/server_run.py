@@ -267,7 +267,7 @@ class ServerRun:
             seen = self.look()
         if self.switched and self.location.script_is_in_release and self.found.windows_lines:
             self.voice.warn(str(windows_lines(self.location.script)))
-        self.before = self.inquiry.read(seen.answer)
+        self.before = self.verification.inquiry.read(seen.answer)
         if not self.switched:
             self.target.release_before = self.target.release_after = release_commands.release_name(self.found.live)
             self.work.check()  # after a switch the restart belongs to it: code and process must not part
@@ -291,7 +291,9 @@ class ServerRun:
         if does == Does.RESTART:
             return False
         known = self.verification.known(self.before)
-        judges = [it.judge(found, known) for it, found in zip(self.inquiry.questions, self.before, strict=True)]
+        judges = [
+            it.judge(found, known) for it, found in zip(self.verification.inquiry.questions, self.before, strict=True)
+        ]
         if does == Does.RELOAD:
             off = {number for number, judge in enumerate(judges) if judge.before.kept and judge.before.kept.is_off}
             wanted = {number: Does.START if number in off else does for number in range(len(judges))} if off else {}

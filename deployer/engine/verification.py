@@ -1,6 +1,6 @@
 """Proving on one server that its service was replaced and is healthy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from django.utils.translation import gettext as _
@@ -17,7 +17,7 @@ from deployer.probing.identity import UNSEEN_BEFORE, Inquiry, Seen, Watch
 from projects.commands import health, service
 from projects.commands.expectation import Live
 from projects.commands.matching import Found
-from projects.commands.proof import Proof, Service, Verdict, keys, to_json
+from projects.commands.proof import Identity, Proof, Service, Verdict, keys, to_json
 from projects.commands.services.kind import Does
 from servers.errors import ShellError
 from servers.ssh.shell import SSHShell
@@ -25,6 +25,8 @@ from servers.ssh.shell import SSHShell
 Status = Target.Status
 #: Characters of a server's evidence that are kept, from its end.
 EVIDENCE_LIMIT = 20_000
+#: Deployments to a server that are looked through for what is known of its services.
+REMEMBERED = 20
 #: Seconds of watching that nobody has to be told of.
 WORTH_SAYING = 2
 
@@ -43,8 +45,11 @@ class Verification:
         self.target = voice.target
         self.link = link
         self.location = location
-        self.inquiry = inquiry
         self.is_lost = is_lost
+        self.does = self.plan.does(work.deployment.deployment_type)
+        self.inquiry = inquiry
+        if self.does in {Does.STOP, Does.START}:  # what is off must not be taken for its like from another folder
+            self.inquiry = inquiry.at_home(self._names(lambda it: it.inside))
 
     @property
     def plan(self) -> Plan:
@@ -66,7 +71,7 @@ class Verification:
         """
         seconds: float = self.plan.watch_for
         named = [it for it in self.inquiry.questions if it.named]
-        does = self.plan.does(self.work.deployment.deployment_type)
+        does = self.does
         gone = [it for it in named if it.number >= len(before) or not before[it.number].processes]
         if does in {Does.STOP, Does.START}:
             pass  # what is not there was stopped, or is to be started
@@ -103,23 +108,23 @@ class Verification:
         return Watch(self, self.inquiry, before, live, stop, seen, known, was_stopped=was_stopped)
 
     @cached_property
-    def _earlier(self) -> Target | None:
-        """What was last done on the server before this; asked for only where a service is not there."""
-        return insist(self.target.the_one_before)
+    def _earlier(self) -> list[Target]:
+        """What was done on the server before this; asked for only where a service is not there, or may not be."""
+        return insist(lambda: self.target.those_before(REMEMBERED))
 
     @property
     def stopped_by(self) -> Target | None:
         """The deployment that has stopped the application here, if that was the last one."""
-        return self._earlier if self._earlier is not None and self._earlier.has_stopped else None
+        return next((it for it in self._earlier[:1] if it.has_stopped), None)
+
+    def _names(self, like: Callable[[Identity], object]) -> frozenset[str]:
+        """The names by which deployments have found services here that are ``like`` this."""
+        proofs = (each for it in self._earlier for each in Proof.from_json(it.proof).each)
+        return frozenset(it.name for it in proofs if it.name and any(map(like, (*it.before, *(it.after or ())))))
 
     def known(self, before: Sequence[Found]) -> frozenset[str]:
         """The names by which services were found here; nothing where all of them are there."""
-        if not _lacking(before) or self._earlier is None:
-            return frozenset()
-        found = Proof.from_json(self._earlier.proof).each
-        return frozenset(
-            it.name for it in found if it.name and (it.before or it.after or it.verdict == Verdict.STOPPED)
-        )
+        return self._names(lambda _it: True) if _lacking(before) else frozenset()
 
     def _told(self, proof: Proof) -> tuple[Status, Proof]:
         """Say and record what was found, and give the status that it deserves."""

@@ -724,11 +724,11 @@ class Target(models.Model):
         """Whether it has stopped the application there on purpose, and that was proved."""
         return self.deployment.is_stop and self.status == self.Status.SUCCESS
 
-    def the_one_before(self) -> "Target | None":
-        """What an earlier deployment of the project last changed on the same server."""
+    def those_before(self, most: int) -> "list[Target]":
+        """The same server in earlier deployments of the project that changed it, the latest first."""
         rows = Target.objects.filter(server=self.server_id, deployment__project=self.deployment.project_id)
         rows = rows.exclude(begun_at=None).exclude(status=self.Status.SKIPPED).filter(pk__lt=self.pk)
-        return rows.select_related("deployment__created_by").order_by("-pk").first()
+        return list(rows.select_related("deployment").defer("deployment__plan", "evidence").order_by("-pk")[:most])
 
     @property
     def was_left_out(self) -> bool:

@@ -51,7 +51,7 @@ class Question:
     ``name`` is empty where a derived one would be too short to find anything by. ``folder`` is the one that it should
     run from, ``run_as`` the user that scripts run as, both may be empty. ``does`` is what is done with it. ``mask``
     takes secrets out of command lines. ``number`` is its place among the services of the project, and ``label`` its
-    name where it is not the main one.
+    name where it is not the main one. ``at_home``: what has its name and runs from another folder is another one.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Question:
     mask: Callable[[str], str] = str
     number: int = 0
     label: str | None = None
+    at_home: bool = False
 
     @property
     def keeper(self) -> Kind | None:
@@ -87,6 +88,7 @@ class Question:
         """What one look has found of it."""
         if self.keeper is None:
             found = search.by_name(Name(self.name, derived=not self.named))
+            found = found.inside() if self.at_home else found
         else:
             found = search.by_keeper(self.kept(search.survey))
         return found if self.label is None else found.labelled(self.label)
@@ -127,6 +129,10 @@ class Inquiry:
             for number, it in enumerate(plan.services, start=1)
         )
         return cls((main, *others))
+
+    def at_home(self, names: Container[str]) -> Self:
+        """The same, where services of these ``names`` run from the project's folder and from nowhere else."""
+        return replace(self, questions=tuple(replace(it, at_home=it.told_name in names) for it in self.questions))
 
     @property
     def main(self) -> Question:

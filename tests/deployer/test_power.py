@@ -35,7 +35,8 @@ SLEEP = "sleep 7000"
 def place(sshd, tmp_path) -> Iterator[Path]:
     yield tmp_path
     names = {WEB, WORKER, f"my-{WEB}"}
-    kill_all([pid for pid in sshd.processes() if names & {*command_line(pid).split()}])
+    beside = [int(file.read_text()) for file in tmp_path.glob("*.pid")]  # what a test has started by itself
+    kill_all([pid for pid in (*sshd.processes(), *beside) if names & {*command_line(pid).split()}])
 
 
 @pytest.fixture
@@ -183,6 +184,23 @@ def test_a_twin_with_a_similar_name_stays_and_is_no_part_of_it(place, group):
     target = launched(project, group, "stop")
     assert (target.status, verdict(target)) == ("success", "stopped"), target.error
     assert runs(place, f"my-{WEB}")
+
+
+def test_an_application_of_the_same_name_in_another_folder_is_taken_for_none_of_it(place, group):
+    own, other = place / "shop", place / "other"
+    (own / "current").mkdir(parents=True)
+    other.mkdir()
+    project = one(place, deploy_path=str(own), deploy_script_path="", watch_for=0)
+    subprocess.run(["bash", "-c", start(place).replace(f"{WEB}.pid", "other.pid")], check=True, cwd=other)
+    launched(project, group, "restart_only")
+    assert verdict(launched(project, group, "stop")) == "stopped"
+    for _again in range(2):
+        target = launched(project, group, "stop")
+        assert (target.status, target.exit_code) == ("success", None), target.error
+    target = launched(project, group, "start")
+    assert (target.status, verdict(target)) == ("success", "replaced")
+    assert runs(place, WEB)
+    assert WEB in command_line(int((place / "other.pid").read_text()))
 
 
 def test_a_restart_of_what_was_stopped_starts_it_and_says_so(place, group):

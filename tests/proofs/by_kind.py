@@ -33,10 +33,11 @@ STOP, STOP_SLOWLY, STOP_NONE = "a stop", "a stop that takes 25 s", "a stop that 
 STOP_TWICE, STOP_IN_VAIN = "a stop of what is stopped", "a stop, and its keeper starts it again"
 STOP_BESIDE, STOP_SECOND = "a stop beside a twin", "a stop beside a second application"
 START, START_TWICE, START_DIES = "a start", "a start of what runs", "a start, and it dies after 3 s"
+RESTART_STOPPED = "a restart of what is stopped"
 _RESTARTS = (REAL, OWN, NONE, STAYS, AT_ONCE, DIES, LOOPS, DRAINS, EXECS, BROKEN, TWIN, SECOND)
 
 _POWER = (STOP, STOP_SLOWLY, STOP_NONE, STOP_TWICE, STOP_IN_VAIN, STOP_BESIDE, STOP_SECOND, START, START_TWICE)
-EVENTS = (*_RESTARTS, *_POWER, START_DIES)
+EVENTS = (*_RESTARTS, *_POWER, START_DIES, RESTART_STOPPED)
 
 _STOP = {"launch": "stop", "by": "own", "does": "", "serves": NOBODY, "verdict": STOPPED}
 _START = {"launch": "start", "by": "own", "does": "", "serves": NEW, "verdict": REPLACED, "first": "stop"}
@@ -61,6 +62,7 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
     STOP_IN_VAIN: _STOP | {"by": "text", "does": "kill", "serves": NEW, "verdict": STILL_RUNNING, "watch_for": 4},
     STOP_BESIDE: _STOP | {"beside": "start-twin"},
     STOP_SECOND: _STOP | {"beside": "start-other"},
+    RESTART_STOPPED: {"by": "own", "does": "", "first": "stop", "serves": NEW, "verdict": REPLACED},
     START: _START,
     START_TWICE: _START | {"first": "", "serves": OLD, "verdict": RUNNING},
     START_DIES: _START | {"serves": FLAPPING, "verdict": ENDING, "code": "v2:3", "watch_for": 8},
@@ -104,6 +106,7 @@ _OF_A_PROCESS: dict[str, dict[str, Any]] = {
     STOP_IN_VAIN: {"begin": "keep"},
     STOP_BESIDE: {"by": "text", "does": "stop"},
     STOP_SECOND: {"by": "text", "does": "stop"},
+    RESTART_STOPPED: {"by": "text", "does": "start"},
     START: {"by": "text", "does": "start"},
     START_TWICE: {"by": "text", "does": "start"},
     START_DIES: {"by": "text", "does": "start", **_ENDS},
