@@ -1,21 +1,36 @@
 """Stopping and starting an application on its servers: stopped is stopped, started is new and stays."""
 
 import os
+import re
 import subprocess
+import threading
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
+from deployer.board.comparison import differing_settings
 from deployer.board.sightings import board, refresh
-from deployer.engine.routines import carry_out
-from deployer.models import Deployment, Target
+from deployer.declaring.export import as_yaml
+from deployer.engine.routines import carry_out, settle_lost
+from deployer.gates.digest import Content
+from deployer.launching.again import request_to_roll_back
+from deployer.launching.asked import LaunchRequest
+from deployer.launching.choice import with_release
+from deployer.launching.gated import foreseen
+from deployer.launching.rules import LaunchRefusedError, check_launch
+from deployer.models import Deployment, GateRule, Target
 from projects.commands.proof import Proof
 from projects.models import Project, Service
 from servers.models import ServerGroup
+from servers.shell import Script
+from servers.ssh.shell import connect
+from servers.supervised.run import SupervisedRun
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.programs import command_line, kill_all
 
@@ -277,3 +292,134 @@ def test_a_server_whose_others_have_failed_is_stopped_all_the_same(sshd, place):
     it = make_deployment(Project.objects.get(), group, deployment_type="stop")
     assert carry_out(it.pk)
     assert [target.status for target in it.targets.all()] == ["failed", "success"]
+
+
+# --- a worker that is lost ----------------------------------------------------------------------------
+
+
+def lost(project: Project, group: ServerGroup, type_: str) -> Target:
+    """A deployment whose worker has died when it was about to run its script."""
+    deployment = make_deployment(project, group, deployment_type=type_)
+    assert deployment.claim_for_worker()
+    target = deployment.targets.get()
+    before = launched_proof(project)
+    assert target.move(Target.Status.STOPPING, proof={"before": before})
+    return target
+
+
+def launched_proof(project: Project) -> Any:
+    newest = Target.objects.filter(deployment__project=project).exclude(proof={}).latest("pk")
+    return newest.proof["after"]
+
+
+def settled(target: Target) -> Target:
+    assert target.deployment.declare_lost("the worker was lost")
+    assert settle_lost(target.deployment_id)
+    return Target.objects.get(pk=target.pk)
+
+
+def test_a_stop_that_the_lost_worker_never_began_is_not_begun_any_more(place, group):
+    project = one(place)
+    launched(project, group, "restart_only")
+    target = settled(lost(project, group, "stop"))
+    assert (target.status, target.deployment.status) == ("skipped", "failed")
+    assert "the worker was lost before its script began" in target.error
+    assert runs(place)
+    (view,) = board(project)
+    assert view.stopped is None
+
+
+def test_a_stop_that_the_lost_worker_had_begun_is_followed_and_proved(place, group):
+    project = one(place)
+    launched(project, group, "restart_only")
+    target = lost(project, group, "stop")
+    with connect(group.servers.get()) as shell:
+        run = SupervisedRun(shell, target.run_key)
+        run.run(Script(stop(place)), lambda _stream, _data: None, timeout=60, stop=threading.Event())
+    target = settled(target)
+    assert (target.status, verdict(target)) == ("success", "stopped"), target.error
+    assert (place / "order").read_text().count("stop") == 2
+
+
+# --- before a launch, and what comes after it ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("type_", ["stop", "start"])
+def test_what_cannot_be_done_is_refused_by_project_and_field(group, type_):
+    project = make_project(name="shop", deploy_script_path="", service_kind="port", service_name="80")
+    with pytest.raises(LaunchRefusedError) as error:
+        check_launch(LaunchRequest(project, [group], type_, trigger="cli"))
+    for word in ("“shop”", f"{type_}_script", "service_kind"):
+        assert word in error.value.message
+    project.stop_script = project.start_script = "true"
+    assert check_launch(LaunchRequest(project, [group], type_, trigger="cli"))
+    project.service_kind, project.service_name = "process", ""
+    with pytest.raises(LaunchRefusedError, match="service_name"):
+        check_launch(LaunchRequest(project, [group], type_, trigger="cli"))
+    project.process_name = "node server.js"
+    assert check_launch(LaunchRequest(project, [group], type_, trigger="cli")).branch == ""
+
+
+def test_a_stop_takes_no_release_and_is_not_rolled_back(place, group):
+    project = one(place)
+    with pytest.raises(LaunchRefusedError, match="takes no release"):
+        with_release(LaunchRequest(project, [group], "stop", trigger="cli"), "v1")
+    launched(project, group, "restart_only")
+    target = launched(project, group, "stop")
+    with pytest.raises(LaunchRefusedError, match="changed no release"):
+        request_to_roll_back(target.deployment, created_by=None, trigger="cli")
+
+
+def test_only_restarts_are_exempt_from_an_approval_and_not_stops(group):
+    project = make_project(service_kind="systemd", service_name="shop")
+    GateRule.objects.create(project=project, needs_approval=True, exempts_restarts=True)
+    asked = {type_: LaunchRequest(project, [group], type_) for type_ in ("restart_only", "stop")}
+    assert {type_: bool(foreseen(it).obstacles) for type_, it in asked.items()} == {"restart_only": False, "stop": True}
+
+
+def test_pages_offer_a_stop_only_where_it_can_be_done(group, client: Client):
+    client.force_login(make_user())
+    able = make_project(name="able", service_kind="systemd", service_name="shop", environment=group.environment)
+    unable = make_project(name="unable", process_name="shop", environment=group.environment)
+    for project, offered in ((able, True), (unable, False)):
+        for address in ("project", "launch"):
+            page = client.get(reverse(address, args=[project.pk])).content.decode()
+            assert ("type=stop" in page or 'value="stop"' in page) == offered, (address, project)
+            # What restarts it starts it, too.
+            assert "type=start" in page or 'value="start"' in page
+    page = client.get(reverse("launch", args=[able.pk]), {"type": "stop"}).content.decode()
+    assert re.search(r'value="stop"\s+checked', page)
+
+
+def test_a_stop_is_launched_by_page_and_a_start_by_command_line(group, client: Client):
+    client.force_login(make_user())
+    project = make_project(name="shop", service_kind="systemd", service_name="shop", environment=group.environment)
+    typed = {"deployment_type": "stop", "server_groups": [group.pk], "confirm": "shop"}
+    assert client.post(reverse("launch", args=[project.pk]), typed).status_code == 302
+    it = Deployment.objects.get()
+    assert (it.deployment_type, it.branch, it.keeps_release) == ("stop", "", True)
+    it.request_cancel()
+    call_command("deploy", "shop", "--group", group.name, "--type", "start", stdout=StringIO())
+    assert Deployment.objects.latest("pk").deployment_type == "start"
+
+
+def test_an_approval_is_for_the_scripts_that_stop_and_start(group):
+    project, digests = one(Path("/nowhere")), set()
+    for values in ({}, {"stop_script": "echo other"}, {"start_script": "echo other"}):
+        Project.objects.update(**values or {"name": "shop"})
+        project.refresh_from_db()
+        digests.add(Content.of(make_deployment(project, group, deployment_type="stop")).digest())
+        Deployment.objects.all().delete()
+    assert len(digests) == 3
+
+
+def test_the_scripts_are_declared_copied_and_compared(group):
+    project = one(Path("/nowhere"))
+    assert project.copy("other", project.environment).stop_script == project.stop_script
+    assert "stop_script" in as_yaml(project)
+    older = make_deployment(project, group, deployment_type="stop")
+    Deployment.objects.filter(pk=older.pk).update(finished_at=older.created_at, status="success")
+    Project.objects.filter(pk=project.pk).update(stop_script="echo other")
+    project.refresh_from_db()
+    newer = make_deployment(project, group, deployment_type="start")
+    assert [it.name for it in differing_settings(older, newer)] == ["stop script"]
