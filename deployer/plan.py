@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from projects.commands import expectation, service
 from projects.commands.expectation import Live
-from projects.commands.services.kind import Kind, Where
-from projects.commands.services.kinds import PROCESS, kind_of, restart_command
+from projects.commands.services.kind import Does, Kind, Where
+from projects.commands.services.kinds import PROCESS, in_turn, kind_of, own_command
 from projects.effective import Given, Layer, Value, Values
 from projects.given import counting_groups, given_to
 from projects.models import ConfigFile, HealthCheck, Project, Step
@@ -230,7 +230,7 @@ class Location:
 
     ``log_path`` and, in a restart-only deployment, ``deploy_path`` may be empty. Where no ``script`` on the server
     restarts the application, ``text`` does: the script that the project keeps, or the restart of its kind of service.
-    ``does`` is how that is told, ``service`` what is restarted.
+    ``does`` is how that is told, ``service`` what is restarted, ``is_kept`` whether the project keeps the text.
     """
 
     deploy_path: str
@@ -239,6 +239,7 @@ class Location:
     text: str = ""
     does: str = ""
     service: str = ""
+    is_kept: bool = False
     home: str = field(default="", compare=False)
 
     @property
@@ -302,6 +303,8 @@ class Plan:
     services: tuple[PlannedService, ...] = ()
     restart_script: str = ""
     steps: tuple[PlannedStep, ...] = ()
+    stop_script: str = ""
+    start_script: str = ""
     # The commit that the branch led to, where the launch had to wait: no project has it.
     commit: str = ""
     # Whether the steps after are run, and nothing else, on servers that are drained: no project says so.
@@ -426,15 +429,40 @@ class Plan:
     def script_for(self, deployment_type: str) -> str:
         """The script that restarts the application in this type of deployment, as the project names it.
 
-        Empty where none does that lies on the servers.
+        Empty where none does that lies on the servers. None of them stops it; they start it where nothing else does.
         """
-        if deployment_type == "restart_only" and self.restart_only_script_path:
+        does = self.does(deployment_type)
+        if does == Does.STOP or (does == Does.START and self._starts):
+            return ""
+        if deployment_type != "full" and self.restart_only_script_path:
             return self.restart_only_script_path
         return self.deploy_script_path
 
-    def restarts_by_kind(self, deployment_type: str) -> bool:
-        """Whether the services are restarted by their kinds: there is no script, neither on the servers nor here."""
-        return not self.script_for(deployment_type) and not self.restart_script
+    def does(self, deployment_type: str) -> Does:
+        """What this type of deployment does with the services."""
+        if deployment_type in {Does.STOP, Does.START}:
+            return Does(deployment_type)
+        return Does.RELOAD if self.script_reloads else Does.RESTART
+
+    @property
+    def _starts(self) -> bool:
+        """Whether something is there that only starts the services."""
+        return bool(self.start_script or own_command(self._pairs, Does.START))
+
+    def _kept_text(self, does: Does) -> tuple[str, str]:
+        """The script that the project keeps for this, and the name of its field; both empty where there is none."""
+        names = {Does.STOP: "stop_script", Does.START: "start_script" if self._starts else "restart_script"}
+        name = names.get(does, "restart_script")
+        text = str(getattr(self, name))
+        return (text, name) if text else ("", "")
+
+    def acts_by_kind(self, deployment_type: str) -> bool:
+        """Whether it is done by the kinds of the services: there is no script, neither on the servers nor here."""
+        return not self.script_for(deployment_type) and not self._kept_text(self.does(deployment_type))[0]
+
+    @property
+    def _pairs(self) -> list[tuple[str, str]]:
+        return [(it.kind, it.name) for it in self.all_services]
 
     @property
     def all_services(self) -> tuple[PlannedService, ...]:
@@ -461,17 +489,31 @@ class Plan:
         """The paths of this type of deployment on a server whose login has this ``home``."""
         deploy_path = service.at_home(self.deploy_path, home).rstrip("/")
         log_path = service.at_home(self.log_path, home)
-        if script := self.script_for(deployment_type):
+        does, script = self.does(deployment_type), self.script_for(deployment_type)
+        if script:
             script = service.at_home(service.script_path(script, deploy_path), home)
             return Location(deploy_path, script, log_path, home=home)
-        if self.restart_script:
-            return Location(deploy_path, "", log_path, self.restart_script, "restart_script", self.main_service, home)
-        text, label = self._own_restart(deploy_path)
-        return Location(deploy_path, "", log_path, text, label, self.main_service, home)
+        # What a restart would work on, too, is the same place.
+        restart = "" if does in {Does.RESTART, Does.RELOAD} else self.script_for("restart_only")
+        place = service.at_home(service.script_path(restart, deploy_path), home) if restart else self.main_service
+        text, label = self._kept_text(does)
+        if text:
+            return Location(deploy_path, "", log_path, text, label, place, is_kept=True, home=home)
+        text, label = self.own_text(deploy_path, dict.fromkeys(range(len(self.all_services)), does))
+        return Location(deploy_path, "", log_path, text, label, place, home=home)
 
-    def _own_restart(self, deploy_path: str) -> tuple[str, str]:
-        """The restarts of the kinds of all services, one after the other until one fails, and how that is told."""
+    def own_text(self, deploy_path: str, wanted: Mapping[int, Does]) -> tuple[str, str]:
+        """What the kinds of services do, one after the other until one fails, and how that is told.
+
+        ``wanted`` is what is done with each, by its number.
+        """
         where = Where(deploy_path, self.run_as)
-        texts = [kind.restart(name, where, reloads=self.script_reloads) for kind, name in self.keepers]
-        label = restart_command([(it.kind, it.name) for it in self.all_services], reloads=self.script_reloads)
-        return " &&\n".join(f"(\n{text})" for text in texts), label
+        texts, told = [], []
+        for number in in_turn(sorted(wanted), next(iter(wanted.values()), Does.RESTART)):
+            it, does = self.all_services[number], wanted[number]
+            kind = kind_of(it.kind, it.name)
+            if kind is None or not kind.acts:
+                return "", ""
+            texts.append(f"(\n{kind.act(it.name, where, does)})")
+            told.append(kind.command(it.name, does))
+        return " &&\n".join(texts), " && ".join(told)

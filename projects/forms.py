@@ -16,7 +16,8 @@ from people.record import saving
 from people.recorded_forms import ComparedForm, RecordedRows
 from people.rights import Person, may
 from people.roles import Action, Place
-from projects.commands.services.kinds import restart_command
+from projects.commands.services.kind import Does
+from projects.commands.services.kinds import own_command
 from projects.given import problems_of, strange_sets
 from projects.models import GivenVariable, HealthCheck, Project, Service, Step
 from projects.steps import Launched
@@ -80,6 +81,8 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
             "deploy_script_path",
             "restart_only_script_path",
             "restart_script",
+            "stop_script",
+            "start_script",
             "run_as",
             "shared_paths",
             "service_kind",
@@ -269,7 +272,7 @@ class GuidedForm(ProjectForm):
             self.add_error("check_url", _("Enter the address that names the release."))
         service = (cleaned.get("service_kind") or Project.ServiceKind.PROCESS, cleaned.get("service_name") or "")
         is_restarted = cleaned.get("deploy_script_path") or cleaned.get("restart_script")
-        if not is_restarted and not restart_command([service], reloads=False):
+        if not is_restarted and not own_command([service], Does.RESTART):
             missing = self.fields["deploy_script_path"].error_messages["required"]  # nothing can be launched without it
             self.add_error("deploy_script_path", missing)
         if named and not cleaned.get("deploy_path"):

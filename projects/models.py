@@ -17,7 +17,8 @@ from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.commands.expectation import placeholder_problem
 from projects.commands.health import check_target
-from projects.commands.services.kinds import check_name, restart_command
+from projects.commands.services.kind import Does
+from projects.commands.services.kinds import check_name, own_command
 from projects.commands.services.pidfile import is_pid_file
 from projects.config_files import FACTS_OF_DEPLOYMENT, FACTS_OF_SERVER
 from projects.config_files import ConfigFile as ConfigFile
@@ -222,6 +223,23 @@ class Project(models.Model):
             "login's home. It counts where the project names no deploy script."
         ),
     )
+    stop_script = models.TextField(
+        _("stop script"),
+        blank=True,
+        validators=[validate_no_nul, MaxLengthValidator(100_000)],
+        help_text=_(
+            "Stops the application, in a deployment that is only to stop it: kept and run as the restart script is. "
+            "Without one, the kind of service stops it (systemd, supervisor, pm2, docker)."
+        ),
+    )
+    start_script = models.TextField(
+        _("start script"),
+        blank=True,
+        validators=[validate_no_nul, MaxLengthValidator(100_000)],
+        help_text=_(
+            "Starts it again. Without one, the kind of service starts it; where that cannot, what restarts it does."
+        ),
+    )
     run_as = models.CharField(
         _("run as"),
         max_length=32,
@@ -272,7 +290,9 @@ class Project(models.Model):
         default=1,
         validators=[MaxValueValidator(3600)],
         help_text=_(
-            "How long the replaced process is watched, in seconds: after so many it must still be the same one."
+            "How long the service is watched after its restart, its start or its stop, in seconds: after so many it "
+            "must still be the same one, or still be stopped. A crash loop is seen if its lives are shorter. The "
+            "health checks come after that, each with a time of its own for which it must stay healthy."
         ),
     )
     log_path = models.CharField(
@@ -463,9 +483,31 @@ class Project(models.Model):
         return bool(self.own_restart)
 
     @property
+    def can_stop(self) -> bool:
+        """Whether something stops it, and it is known by what that is proved."""
+        return bool(self.stop_script or self.own_command(Does.STOP)) and self.is_named
+
+    @property
+    def can_start(self) -> bool:
+        """The same of its start; what restarts it starts it too."""
+        starts = self.start_script or self.own_command(Does.START) or self.can_restart(restart_only=True)
+        return bool(starts) and self.is_named
+
+    @property
+    def is_named(self) -> bool:
+        """Whether somebody has said what its main service is: what is only named after the project proves nothing."""
+        if self.service_kind != self.ServiceKind.PROCESS or self.service_name or self.process_name:
+            return True
+        return self.health_checks.filter(kind__in=[HealthCheck.Kind.PROCESS, HealthCheck.Kind.SYSTEMD]).exists()
+
+    def own_command(self, does: Does) -> str:
+        """The command by which the kinds of its services do it; empty where one of them has none."""
+        return own_command(self.all_services(), does)
+
+    @property
     def own_restart(self) -> str:
-        """The command by which the kinds of its services restart them; empty where one of them has none."""
-        return restart_command(self.all_services(), reloads=self.script_reloads)
+        """That of its restart."""
+        return self.own_command(Does.RELOAD if self.script_reloads else Does.RESTART)
 
     @property
     def restart_text(self) -> str:

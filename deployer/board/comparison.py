@@ -93,6 +93,8 @@ def between(older: Deployment, newer: Deployment) -> Gap:
     """The commits that the newer deployment added, and those that it rolled back."""
     if older.is_restart_only or newer.is_restart_only:
         return Gap("", [], problem=_("A restart-only deployment changes no code."))
+    if older.keeps_release or newer.keeps_release:
+        return Gap("", [], problem=_("A stop or a start changes no code."))
     if not older.commit_hash or not newer.commit_hash:
         return Gap("", [], problem=_("The commit of one of the two deployments is not known."))
     if older.commit_hash == newer.commit_hash:

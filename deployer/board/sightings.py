@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.conf import settings
@@ -50,6 +50,15 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """When the ``deployment`` of that number has stopped the application on a server, and who launched it."""
+
+    deployment: int
+    at: datetime | None
+    who: str
+
+
+@dataclass(frozen=True)
 class View:
     """What was last seen of a project on one server, beside the release that deployer ``left`` there.
 
@@ -57,6 +66,7 @@ class View:
     a deployment has changed the server since it was seen, so nothing is said of it. ``last`` is the last one that did.
     ``failure`` says why the last look failed; what was seen is older than that. ``is_away``: it was left there, and the
     server is in none of the project's groups any more. ``is_new``: it is in one, and nothing was deployed there yet.
+    ``stopped``: it was stopped there on purpose, and nothing was launched since.
     """
 
     server: Server
@@ -68,6 +78,7 @@ class View:
     failure: str = ""
     is_away: bool = False
     is_new: bool = False
+    stopped: Stop | None = None
 
     @classmethod
     def of(cls, standing: Standing) -> Self:
@@ -83,6 +94,7 @@ class View:
             last=change,
             failure=standing.failure,
             is_away=standing.is_away,
+            stopped=_stop_of(last),
         )
 
     @classmethod
@@ -104,6 +116,12 @@ class View:
     def trouble(self) -> str:
         """A sentence where the last deployment that changed the server did not end well there."""
         return self.last.trouble if self.last else ""
+
+
+def _stop_of(last: Target | None) -> Stop | None:
+    if last is None or not last.has_stopped:
+        return None
+    return Stop(last.deployment_id, last.finished_at, last.deployment.launched_by)
 
 
 def board(project: Project) -> list[View]:

@@ -121,7 +121,7 @@ def _with_losses(phases: list[Phase], it: Deployment, losses: list[_Loss]) -> It
 
 def _starts(it: Deployment, targets: Sequence[Target], started_at: datetime) -> list[tuple[datetime, str, str]]:
     """When what comes before the first batch began, with its name and its kind."""
-    if it.is_restart_only:
+    if it.keeps_release:
         return [(started_at, _("Connect"), "clone")]
     if it.building_at or it.deploying_at:
         building_at = None if _was_built_before(it) else it.building_at
@@ -143,7 +143,7 @@ def _turns(it: Deployment, targets: Sequence[Target]) -> list[Phase]:
     """Each batch that has begun; a restart of a single batch in its two halves."""
     ordered = sorted((target for target in targets if _begun(it, target)), key=lambda target: target.batch)
     batches = [list(members) for _number, members in groupby(ordered, key=lambda target: target.batch)]
-    if it.is_restart_only and len({target.batch for target in targets}) == 1 and batches:
+    if it.keeps_release and len({target.batch for target in targets}) == 1 and batches:
         return list(_halves(it, batches[0]))
     return [
         Phase(_("Batch %d") % members[0].batch, _kind(members), _first(it, members), _end(it, members))
@@ -156,7 +156,8 @@ def _halves(it: Deployment, members: list[Target]) -> Iterator[Phase]:
     checked = [target.checking_at for target in members if target.checking_at]
     waiting = [target for target in members if target.checking_at is None and target.finished_at is None]
     turn = max(checked) if checked and not waiting else None
-    yield Phase(_("Restart"), _kind(members), _first(it, members), turn or _end(it, members))
+    name = _("Restart") if it.is_restart_only else it.get_deployment_type_display()
+    yield Phase(name, _kind(members), _first(it, members), turn or _end(it, members))
     if turn:
         yield Phase(_("Check"), "check", turn, _end(it, members))
 
@@ -167,7 +168,7 @@ def _kind(members: list[Target]) -> str:
 
 
 def _begun(it: Deployment, target: Target) -> datetime | None:
-    return target.begun_at or (target.started_at if it.is_restart_only else None)
+    return target.begun_at or (target.started_at if it.keeps_release else None)
 
 
 def _first(it: Deployment, members: list[Target]) -> datetime:

@@ -208,13 +208,13 @@ class ConfigFiles:
 
     def _look(self, release: str) -> list[State]:
         """What is there now, in one command."""
-        in_release = "" if self.work.deployment.is_restart_only else release
+        in_release = "" if self.work.deployment.keeps_release else release
         asked = places(self.plan, self.planned, in_release)
         return config_files.read(self.link.capture(config_files.look(asked)).stdout, len(asked))
 
     def _file(self, found: _Found, release: str) -> File:
         planned, state = found.wanted.planned, found.state
-        keeps = not planned.is_in_release or self.work.deployment.is_restart_only
+        keeps = not planned.is_in_release or self.work.deployment.keeps_release
         return File(
             path=self._place(planned, state, release),
             content=found.wanted.content or "",
@@ -230,7 +230,7 @@ class ConfigFiles:
 
     def _root(self, release: str) -> str:
         """The folder of the release that the files lie in."""
-        it = "current" if self.work.deployment.is_restart_only else f"releases/{release}"
+        it = "current" if self.work.deployment.keeps_release else f"releases/{release}"
         return f"{self.location.deploy_path}/{it}"
 
     def _place(self, planned: PlannedFile, state: State, release: str) -> str:

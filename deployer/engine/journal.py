@@ -8,7 +8,7 @@ from deployer.models import Deployment, StepAction, StepRun, Target
 from deployer.plan import Plan, PlannedStep
 from projects.steps import Launched
 
-_ACTIONS = {
+_ACTIONS: dict[str, str] = {
     Launched.FULL: StepAction.DEPLOY,
     Launched.RESTART_ONLY: StepAction.RESTART,
     Launched.ROLLBACK: StepAction.ROLLBACK,
@@ -37,8 +37,8 @@ class Journal:
 
     @property
     def action(self) -> str:
-        """What the servers are being done."""
-        return _ACTIONS[Launched(self.launched)]
+        """What the servers are being done: a stop and a start are called so, and have no steps."""
+        return _ACTIONS.get(self.launched, self.launched)
 
     def at(self, moment: str) -> list[PlannedStep]:
         """The steps of this launch at a moment, in their order."""

@@ -64,8 +64,11 @@ def roll_out(run: Run, *tasks: Task) -> None:
 
 
 def _spare_last_healthy(run: Run, batch: Sequence[ServerRun]) -> None:
-    """Skip servers of ``batch`` when every other one of their group has failed here: one must keep serving."""
-    if run.work.plan.may_stop_last_healthy:
+    """Skip servers of ``batch`` when every other one of their group has failed here: one must keep serving.
+
+    Where all are to be stopped, none must.
+    """
+    if run.work.plan.may_stop_last_healthy or run.deployment.is_stop:
         return
     failed = {server.target.server_id for server in run.servers if server.target.has_failed}
     for name, members in run.work.plan.groups.items():

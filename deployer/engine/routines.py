@@ -42,7 +42,10 @@ def full(run: Run) -> None:
 
 
 def restart_only(run: Run) -> None:
-    """batch by batch: before, config files, restart, verify, after. The release on the servers stays."""
+    """batch by batch: before, config files, restart (or stop, or start), verify, after. The release stays.
+
+    A stop and a start have neither steps nor config files.
+    """
     fetch_values(run.work)
     with all_around(run):
         roll_out(run, ServerRun.arrive, before, ServerRun.put_files, ServerRun.restart, ServerRun.verify)
@@ -54,7 +57,7 @@ def steps_after(run: Run) -> None:
     on_every_server(run, ServerRun.connect, ServerRun.take_lease, put_back)
 
 
-ROUTINES = {Deployment.Type.FULL: full, Deployment.Type.RESTART_ONLY: restart_only}
+ROUTINES = {Deployment.Type.FULL: full} | dict.fromkeys(Deployment.WITHOUT_RELEASE, restart_only)
 
 
 def carry_out(deployment_id: int, claim: str = "") -> bool:

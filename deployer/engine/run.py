@@ -101,8 +101,11 @@ class Run:
 
     def _announce(self) -> None:
         deployment = self.deployment
+        told = _("%(type)s deployment #%(number)d of %(project)s to %(environment)s: %(servers)s")
+        if deployment.deployment_type in {Deployment.Type.STOP, Deployment.Type.START}:
+            told = _("%(type)s of %(project)s in %(environment)s, deployment #%(number)d: %(servers)s")
         self.log.say(
-            _("%(type)s deployment #%(number)d of %(project)s to %(environment)s: %(servers)s")
+            told
             % {
                 "type": deployment.get_deployment_type_display(),
                 "number": deployment.pk,

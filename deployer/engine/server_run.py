@@ -17,9 +17,9 @@ from deployer.engine.verification import Verification
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
 from deployer.log.writing import LogSink
-from deployer.models import Lease, Target
+from deployer.models import Deployment, Lease, Target
 from deployer.plan import Location, Plan
-from deployer.probing.config_files import files_looked_at, places
+from deployer.probing.config_files import files_looked_at, files_put, places
 from deployer.probing.identity import Inquiry, Seen
 from deployer.probing.look import Level, findings, look, windows_lines
 from deployer.probing.place import real_place
@@ -28,6 +28,7 @@ from projects.commands import service
 from projects.commands.look import Facts
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
+from projects.commands.services.kind import Does
 from projects.steps import Moment
 from servers.errors import (
     OUTCOME_UNKNOWN,
@@ -48,7 +49,7 @@ Status = Target.Status
 #: Seconds for which an answer about who the service is counts as the state right before its restart.
 FRESH = 2.0
 #: While a server is in one of these, its script may be running.
-AT_WORK = frozenset({Status.SWITCHING, Status.RESTARTING, Status.CHECKING})
+AT_WORK = Target.AT_ITS_SCRIPT | {Status.SWITCHING, Status.CHECKING}
 
 
 class ServerRun:
@@ -59,7 +60,7 @@ class ServerRun:
         self.plan = work.plan
         self.target = target
         self.voice = Voice(work.log, target)
-        self.inquiry = Inquiry.of(self.plan, work.mask)
+        self.inquiry = Inquiry.of(self.plan, work.mask, work.deployment.deployment_type)
         self.shell: SSHShell | None = None
         self.facts: Facts | None = None
         self.seen: Seen | None = None
@@ -70,7 +71,7 @@ class ServerRun:
         self.former: Plan | None = None
         self.restarted = False
         self.before: Sequence[Found] = ()
-        self.has_files = bool(self.plan.files_for(target.server_id))
+        self.has_files = bool(files_put(self.plan, target.server_id, work.deployment.deployment_type))
         #: The config files that a look sees.
         self.looked_at = files_looked_at(self.plan, target.server_id, work.deployment.deployment_type)
         #: The server of this deployment that is the same machine and folder, and those that are so under other names.
@@ -289,7 +290,7 @@ class ServerRun:
         """See to it that its config files are as they are to be: whole, checked, and what was there kept."""
         if not self.has_files:
             return
-        is_fresh = self.work.deployment.is_restart_only and self.seen is not None and self.seen.age <= FRESH
+        is_fresh = self.work.deployment.keeps_release and self.seen is not None and self.seen.age <= FRESH
         states = self.found.files if is_fresh else None
         self.files.put(self.facts_for_files, self.release_of_files, states, begin=lambda: self.move(Status.SWITCHING))
 
@@ -309,7 +310,7 @@ class ServerRun:
     @property
     def release_of_files(self) -> str:
         """The release that its config files belong to: the one that is deployed, else the one that is live."""
-        if self.work.deployment.is_restart_only:
+        if self.work.deployment.keeps_release:
             return release_commands.release_name(self.found.live)
         return self.work.release.version
 
@@ -338,13 +339,16 @@ class ServerRun:
         self.voice.say(switched % {"before": before, "after": version})
 
     def restart(self) -> None:
-        """Run the script once, whatever happens to the link, and take down the exit status."""
+        """Run the script once, whatever happens to the link, and take down the exit status.
+
+        What is to be stopped or started and is so already needs none.
+        """
         seen = self.seen
         if self.switched or seen is None or seen.age > FRESH:
             seen = self.look()
         if self.switched and self.location.script_is_in_release and self.found.windows_lines:
             self.voice.warn(str(windows_lines(self.location.script)))
-        self.before = self.inquiry.read(seen.answer)
+        self.before = self.verification.inquiry.read(seen.answer)
         begins: dict[str, int] = {}
         if self.work.journal.on(self.target):  # what is written down of its output is that of a step
             insist(self.work.log.flush)
@@ -353,17 +357,43 @@ class ServerRun:
             self.target.release_before = self.target.release_after = release_commands.release_name(self.found.live)
             self.work.check()  # after a switch the restart belongs to it: code and process must not part
         self.move(
-            Status.RESTARTING,
+            _STATUS[Deployment.Type(self.work.deployment.deployment_type)],
             release_before=self.target.release_before,
             release_after=self.target.release_after,
             proof=Proof.beginning([(found.processes, found.near) for found in self.before]).to_json(),
             **begins,
         )
+        if self._is_left_to_itself():
+            self.move(Status.CHECKING)
+            return
         self.restarted = True
         self.voice.say(_("Running %s") % self.location.label)
         self.follow(self.work.log.output(self.target))
         if self.target.has_ended:  # else verifying does it, with its first question
             SupervisedRun(self.link, self.target.run_key).forget()
+
+    def _is_left_to_itself(self) -> bool:
+        """Whether nothing is to be run; else the kinds of services act only on those that need it, as they need it."""
+        does = self.plan.does(self.work.deployment.deployment_type)
+        if does == Does.RESTART:
+            return False
+        known = self.verification.known(self.before)
+        judges = [
+            it.judge(found, known) for it, found in zip(self.verification.inquiry.questions, self.before, strict=True)
+        ]
+        if does == Does.RELOAD:
+            off = {number for number, judge in enumerate(judges) if judge.before.kept and judge.before.kept.is_off}
+            wanted = {number: Does.START if number in off else does for number in range(len(judges))} if off else {}
+        else:
+            wanted = {number: does for number, judge in enumerate(judges) if not judge.is_done()}
+            if not wanted:
+                stopped, runs = _("Nothing has to be run: it is stopped."), _("Nothing has to be run: it runs.")
+                self.voice.say(stopped if does == Does.STOP else runs)
+                return True
+        if wanted and not self.location.script and not self.location.is_kept:
+            text, told = self.plan.own_text(self.location.deploy_path, wanted)
+            self.location = replace(self.location, text=text, does=told)
+        return False
 
     def follow(self, output: LogSink) -> None:
         """Run the script unless it was already started, follow it to its end and record how it ended."""
@@ -404,7 +434,7 @@ class ServerRun:
         if self.location.script:
             return service.restart(self.location.script, environment, self.plan.run_as)
         deploy_path = self.location.deploy_path
-        folder = f"{deploy_path}/current" if deploy_path and self.plan.restart_script else ""
+        folder = f"{deploy_path}/current" if deploy_path and self.location.is_kept else ""
         return service.restart_by_text(self.location.text, environment, folder, self.plan.run_as)
 
     @property
@@ -437,13 +467,15 @@ class ServerRun:
         }
 
     def verify(self) -> None:
-        """Prove that the process was replaced, then ask every health check."""
+        """Prove that the process was replaced, then ask every health check; or that it was stopped."""
         status, proof = self.verification.prove(self.before, self.seen, then=forget(self.target.run_key))
         if status != Status.SUCCESS:
             self.end(status, proof.told_of_bad, proof=proof.to_json())
             return
         problem = ""
-        if self.plan.health_checks:  # they may take a while; what was proved is shown in the meantime
+        if (
+            self.plan.health_checks and not self.work.deployment.is_stop
+        ):  # they may take a while; what was proved is shown in the meantime
             self.move(Status.CHECKING, proof=proof.to_json())
             problem = self.verification.ailment()
             status, proof = self.verification.confirm(self.before, proof)
@@ -477,6 +509,13 @@ class ServerRun:
             self.shell.close()
 
 
+#: The status during its script, by the type of the deployment.
+_STATUS = {
+    Deployment.Type.FULL: Status.RESTARTING,
+    Deployment.Type.RESTART_ONLY: Status.RESTARTING,
+    Deployment.Type.STOP: Status.STOPPING,
+    Deployment.Type.START: Status.STARTING,
+}
 #: What is done on each server, in a routine's order: a method of `ServerRun`, or a function that takes one.
 Task = Callable[[ServerRun], None]
 

@@ -302,7 +302,7 @@ def _script(server: ServerRun, step: PlannedStep, run: StepRun) -> Script:
 
 def _release(server: ServerRun, step: PlannedStep) -> str:
     """The release that a step is run for: the new one until the switch, then the live one."""
-    if step.moment in BEFORE_THE_SWITCH and not server.work.deployment.is_restart_only:
+    if step.moment in BEFORE_THE_SWITCH and not server.work.deployment.keeps_release:
         return server.work.release.version
     return server.live_version
 
@@ -310,7 +310,7 @@ def _release(server: ServerRun, step: PlannedStep) -> str:
 def _folder(server: ServerRun, step: PlannedStep, run: StepRun) -> str:
     """Where it runs: in that release, else in what is live; in the home where nothing is."""
     deploy_path = server.location.deploy_path
-    if run.undoes or (step.moment in BEFORE_THE_SWITCH and not server.work.deployment.is_restart_only):
+    if run.undoes or (step.moment in BEFORE_THE_SWITCH and not server.work.deployment.keeps_release):
         return f"{deploy_path}/releases/{run.release}"
     return f"{deploy_path}/current" if deploy_path and server.live_version else ""
 

@@ -1,6 +1,7 @@
 """Proving on one server that its service was replaced and is healthy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from django.utils.translation import gettext as _
 
@@ -16,13 +17,16 @@ from deployer.probing.identity import UNSEEN_BEFORE, Inquiry, Seen, Watch
 from projects.commands import health, service
 from projects.commands.expectation import Live
 from projects.commands.matching import Found
-from projects.commands.proof import Proof, Service, Verdict, to_json
+from projects.commands.proof import Identity, Proof, Service, Verdict, keys, to_json
+from projects.commands.services.kind import Does
 from servers.errors import ShellError
 from servers.ssh.shell import SSHShell
 
 Status = Target.Status
 #: Characters of a server's evidence that are kept, from its end.
 EVIDENCE_LIMIT = 20_000
+#: Deployments to a server that are looked through for what is known of its services.
+REMEMBERED = 20
 #: Seconds of watching that nobody has to be told of.
 WORTH_SAYING = 2
 
@@ -41,8 +45,11 @@ class Verification:
         self.target = voice.target
         self.link = link
         self.location = location
-        self.inquiry = inquiry
         self.is_lost = is_lost
+        self.does = self.plan.does(work.deployment.deployment_type)
+        self.inquiry = inquiry
+        if self.does in {Does.STOP, Does.START}:  # what is off must not be taken for its like from another folder
+            self.inquiry = inquiry.at_home(self._names(lambda it: it.inside))
 
     @property
     def plan(self) -> Plan:
@@ -64,27 +71,60 @@ class Verification:
         """
         seconds: float = self.plan.watch_for
         named = [it for it in self.inquiry.questions if it.named]
+        does = self.does
         gone = [it for it in named if it.number >= len(before) or not before[it.number].processes]
-        if gone and self._was_there():
+        if does in {Does.STOP, Does.START}:
+            pass  # what is not there was stopped, or is to be started
+        elif gone and self.stopped_by is not None:
+            self.voice.say(_("It was stopped by deployment #%d: this starts it again.") % self.stopped_by.deployment_id)
+        elif gone and self._was_there():
             words = _("Nothing matched “%s” before, although it was deployed here: it is watched for longer.")
             for question in gone:
                 self.voice.warn(words % question.title)
             seconds = max(seconds, UNSEEN_BEFORE)
         if named and seconds > WORTH_SAYING:
-            self.voice.say(_("Once it is replaced, it is watched for %d s.") % seconds)
-        watch = Watch(self, self.inquiry, before, self.target.release_after, self.work.force, seen)
+            told = {
+                Does.STOP: _("Once it is stopped, it is watched for %d s."),
+                Does.START: _("Once it runs, it is watched for %d s."),
+            }
+            self.voice.say(told.get(does, _("Once it is replaced, it is watched for %d s.")) % seconds)
+        watch = self._watch(before, seen)
         return self._told(watch.prove(seconds, then))
 
     def confirm(self, before: Sequence[Found], proof: Proof) -> tuple[Status, Proof]:
         """What became of them by now: the health checks may have taken a while."""
         if not any(question.named for question in self.inquiry.questions):
             return Status.SUCCESS, proof
-        watch = Watch(self, self.inquiry, before, self.target.release_after, self.work.force)
+        watch = self._watch(before)
         later = watch.confirm(proof)
         if [it.verdict for it in later.each] == [it.verdict for it in proof.each]:
             return Status.SUCCESS, proof.followed_by(later)
         self.voice.warn(_("It has changed since it was proved."))
         return self._told(later)
+
+    def _watch(self, before: Sequence[Found], seen: Seen | None = None) -> Watch:
+        known, was_stopped = self.known(before), bool(_lacking(before)) and self.stopped_by is not None
+        live, stop = self.target.release_after, self.work.force
+        return Watch(self, self.inquiry, before, live, stop, seen, known, was_stopped=was_stopped)
+
+    @cached_property
+    def _earlier(self) -> list[Target]:
+        """What was done on the server before this; asked for only where a service is not there, or may not be."""
+        return insist(lambda: self.target.those_before(REMEMBERED))
+
+    @property
+    def stopped_by(self) -> Target | None:
+        """The deployment that has stopped the application here, if that was the last one."""
+        return next((it for it in self._earlier[:1] if it.has_stopped), None)
+
+    def _names(self, like: Callable[[Identity], object]) -> frozenset[str]:
+        """The names by which deployments have found services here that are ``like`` this."""
+        proofs = (each for it in self._earlier for each in Proof.from_json(it.proof).each)
+        return frozenset(it.name for it in proofs if it.name and any(map(like, (*it.before, *(it.after or ())))))
+
+    def known(self, before: Sequence[Found]) -> frozenset[str]:
+        """The names by which services were found here; nothing where all of them are there."""
+        return self._names(lambda _it: True) if _lacking(before) else frozenset()
 
     def _told(self, proof: Proof) -> tuple[Status, Proof]:
         """Say and record what was found, and give the status that it deserves."""
@@ -93,10 +133,13 @@ class Verification:
         self._warn_of_old_code(after)
         insist(lambda: self._record(after))
         found = set()
-        for question, each in zip(self.inquiry.questions, proof.each, strict=False):
-            is_well = each.verdict in {Verdict.REPLACED, Verdict.RELOADED}
-            (self.voice.say if is_well and each.before else self.voice.warn)(proof.line(each))
-            found.add(_status(each) if question.named else Status.SUCCESS)
+        pairs = list(zip(self.inquiry.questions, proof.each, strict=False))
+        for question, each in pairs[::-1] if proof.does == Does.STOP else pairs:
+            is_well = each.verdict in {Verdict.STOPPED, Verdict.RUNNING}
+            if each.verdict in {Verdict.REPLACED, Verdict.RELOADED}:
+                is_well = bool(each.before or each.does)
+            (self.voice.say if is_well else self.voice.warn)(proof.line(each))
+            found.add(_status(each) if question.named or each.does else Status.SUCCESS)
         worst = next(status for status in (Status.FAILED, Status.UNCHANGED, Status.SUCCESS) if status in found)
         return worst, proof
 
@@ -159,8 +202,16 @@ class Verification:
 
 def _status(proof: Proof) -> Status:
     """The status that a service deserves by its proof, where the operator has said which it is."""
-    if proof.verdict in {Verdict.REPLACED, Verdict.RELOADED}:
+    if proof.verdict in {Verdict.REPLACED, Verdict.RELOADED, Verdict.STOPPED, Verdict.RUNNING}:
         return Status.SUCCESS
+    if proof.does == Does.STOP:
+        stayed = keys(proof.before) & keys(proof.after or ())
+        return Status.UNCHANGED if proof.verdict == Verdict.STILL_RUNNING and stayed else Status.FAILED
     if proof.verdict == Verdict.UNKNOWN:  # a reload that cannot be seen; a keeper that does not answer proves nothing
         return Status.SUCCESS if proof.after or not proof.kind else Status.FAILED
     return Status.UNCHANGED if proof.verdict == Verdict.UNCHANGED else Status.FAILED
+
+
+def _lacking(before: Sequence[Found]) -> bool:
+    """Whether of some service nothing was there."""
+    return not all(found.processes for found in before)

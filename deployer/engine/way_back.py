@@ -72,6 +72,8 @@ def _take_switch_back(server: ServerRun) -> None:
         why = _("Not started: the worker was lost before the restart; nothing was changed.")
         if _put_files_back(server):
             why = _("Not started: the worker was lost before the restart; the config files were put back.")
+        if server.target.status in {Status.STOPPING, Status.STARTING}:
+            why = _("Not started: the worker was lost before its script began; nothing was changed.")
         server.end(Status.SKIPPED, why, proof={})
     elif previous:
         try:
@@ -143,7 +145,7 @@ def roll_back(server: ServerRun) -> None:
 
 def _keeps_release(server: ServerRun) -> bool:
     """Whether the deployment changes no release, so that only config files can be put back."""
-    return server.work.deployment.is_restart_only
+    return server.work.deployment.keeps_release
 
 
 @dataclass

@@ -66,6 +66,7 @@ class Case:
     trigger: str
     launched_for: str = ""
     is_restart_only: bool = False
+    keeps_release: bool = False
     is_rollback: bool = False
     retry_of: Deployment | None = None
     release: Release | None = None
@@ -89,6 +90,7 @@ class Case:
             trigger=it.trigger,
             launched_for=it.launched_for,
             is_restart_only=it.is_restart_only,
+            keeps_release=it.keeps_release,
             is_rollback=it.rollback_from_id is not None,
             retry_of=it.retry_of,
             release=it.release,
@@ -228,7 +230,7 @@ def _is_makers(lock: Lock, case: Case) -> bool:
 def _lacking(case: Case, required: Required, now: datetime) -> tuple[list[Obstacle], Proof | None]:
     """The approval or the proof that is required and not there, and what staging has shown."""
     needs_approval = required.approval and not (case.is_restart_only and required.exempts_restarts)
-    needs_proof = required.proof_hours is not None and not case.is_restart_only
+    needs_proof = required.proof_hours is not None and not case.keeps_release
     proof = proof_of(case.release, case.project, required.proof_hours or 0, now) if needs_proof else None
     if needs_approval:
         if proof is not None and proof.is_given and required.proof_is_enough:

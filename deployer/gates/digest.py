@@ -32,7 +32,7 @@ class Content:
     def of(cls, deployment: Deployment) -> "Content":
         """That of a deployment that was written. Raises `DecryptionError` where its plan cannot be read."""
         plan = Plan.from_json(cast(dict[str, Any], deployment.plan))
-        known = "" if deployment.is_restart_only else deployment.commit_hash or plan.commit
+        known = "" if deployment.keeps_release else deployment.commit_hash or plan.commit
         return cls(
             code_of(known, deployment.release),
             deployment.deployment_type,

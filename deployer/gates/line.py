@@ -164,7 +164,7 @@ def _overtaken(it: Deployment) -> str | None:
     }
     if not changed:
         return None
-    if not it.is_restart_only and it.rollback_from_id is None and it.commit_hash:
+    if not it.keeps_release and it.rollback_from_id is None and it.commit_hash:
         for server, version in changed.items():
             live = Release.objects.commit_of(it.project, version)
             if live and _is_contained(it, live):

@@ -84,10 +84,11 @@ def request_to_roll_back(
     _need_right(created_by, latest)
     need_current(latest.project)
     _need_ended(latest)
-    if latest.is_restart_only:
-        raise LaunchRefusedError(
-            _("Deployment #%d only restarted: there is no earlier release to go back to.") % latest.pk
-        )
+    if latest.keeps_release:
+        told = _("Deployment #%d only restarted: there is no earlier release to go back to.")
+        if not latest.is_restart_only:
+            told = _("Deployment #%d changed no release: there is no earlier one to go back to.")
+        raise LaunchRefusedError(told % latest.pk)
     release = _release_before(latest)
     groups = list(latest.server_groups.all())
     chosen = chosen_servers(latest)

@@ -18,7 +18,7 @@ from servers.models import Server, ServerGroup
 
 @dataclass(frozen=True)
 class LaunchRequest:
-    """A requested launch. An empty ``branch`` means the project's default; restart-only has none.
+    """A requested launch. An empty ``branch`` means the project's default; what keeps the release has none.
 
     With a ``release`` nothing is cloned or built; without one, a stored release of the same commit and build settings
     is used again unless ``rebuild`` is set. ``only`` are ids of servers: the others of the groups are left out.
@@ -59,6 +59,11 @@ class LaunchRequest:
     def is_restart_only(self) -> bool:
         return self.deployment_type == Deployment.Type.RESTART_ONLY
 
+    @property
+    def keeps_release(self) -> bool:
+        """Whether it leaves the release as it is: it only restarts, stops or starts the application."""
+        return self.deployment_type in Deployment.WITHOUT_RELEASE
+
     @cached_property
     def members(self) -> list[Server]:
         """The servers of the groups in their order, each once, inactive ones too."""
@@ -83,7 +88,7 @@ class LaunchRequest:
     def code(self) -> str:
         """The branch, the tag or the commit that is deployed; empty where none leads to what is deployed."""
         is_uploaded = self.release is not None and not self.release.commit_hash
-        return "" if self.is_restart_only or is_uploaded else self.branch or self.project.default_branch
+        return "" if self.keeps_release or is_uploaded else self.branch or self.project.default_branch
 
     def batch_of_each(self) -> dict[Server, int]:
         """The batch of each active server, from 1. Raises `ValidationError` where the batches make no sense."""
@@ -94,7 +99,7 @@ class LaunchRequest:
     @property
     def builds(self) -> bool:
         """Whether a release may be built."""
-        return not self.is_restart_only and self.release is None
+        return not self.keeps_release and self.release is None
 
     @cached_property
     def given(self) -> Given:

@@ -64,7 +64,7 @@ def _at_the_gates(answer: Answer, *, queue: bool) -> list[Finding]:
 
 def _isolation(request: LaunchRequest) -> list[Finding]:
     """Whether a build that may be needed is kept apart, as this machine does it."""
-    if request.is_restart_only or request.release is not None or not isolation().falls_short:
+    if request.keeps_release or request.release is not None or not isolation().falls_short:
         return []
     level = Level.ERROR if isolation().is_refused else Level.WARNING
     return [Finding(level, isolation().told(), isolation().reason(), isolation().remedy())]
@@ -75,7 +75,7 @@ def _tools(request: LaunchRequest, plan: Plan) -> list[Finding]:
 
     The automatic install is known by the files of the branch, where it was fetched before.
     """
-    if request.is_restart_only or request.release is not None:
+    if request.keeps_release or request.release is not None:
         return []
     told = _("The scripts seem to need %s, which builds do not find")
     found = [Finding(Level.WARNING, told % tool, "", remedy_for_lacking()) for tool in missing_tools(plan)]

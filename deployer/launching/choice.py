@@ -23,10 +23,11 @@ def with_release(request: LaunchRequest, version: str, *, rolls_back: bool = Fal
     `PREVIOUS`, which is refused where the servers had different ones. ``rolls_back``: the deployment is recorded as one
     that goes back, and keeps the answers of the newest one where it has none of its own.
     """
-    if request.is_restart_only:
-        raise LaunchRefusedError(
-            _("A restart-only deployment takes no release: it restarts the one that is there."), field="release"
-        )
+    if request.keeps_release:
+        told = _("A restart-only deployment takes no release: it restarts the one that is there.")
+        if not request.is_restart_only:
+            told = _("A stop or a start takes no release: it is about the one that is there.")
+        raise LaunchRefusedError(told, field="release")
     if request.branch:
         raise LaunchRefusedError(_("Choose a branch or a release, not both."), field="release")
     if version == PREVIOUS:

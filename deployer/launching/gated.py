@@ -77,6 +77,7 @@ def case_of(request: LaunchRequest, accepted: Accepted | None = None) -> Case:
         trigger=request.trigger,
         launched_for=request.launched_for,
         is_restart_only=request.is_restart_only,
+        keeps_release=request.keeps_release,
         is_rollback=request.rollback_from is not None,
         retry_of=request.retry_of,
         release=request.release,
@@ -88,7 +89,7 @@ def case_of(request: LaunchRequest, accepted: Accepted | None = None) -> Case:
 
 def _content(request: LaunchRequest, accepted: Accepted) -> Content:
     """What a launch would do. Its branch is not resolved yet: that is a retry's only where it is a commit."""
-    commit = request.release.commit_hash if request.release else "" if request.is_restart_only else accepted.branch
+    commit = request.release.commit_hash if request.release else "" if request.keeps_release else accepted.branch
     ordered = sorted(accepted.active, key=lambda server: accepted.batches[server])
     servers = tuple(f"{server.pk} {server.address}" for server in ordered)
     return Content(code_of(commit, request.release), request.deployment_type, accepted.plan, servers)

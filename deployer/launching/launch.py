@@ -70,7 +70,7 @@ def _insist_on_current(project: Project) -> None:
 
 def _pinned(request: LaunchRequest, branch: str) -> Pinned | None:
     """The commit that is cloned once its turn comes; nothing where nothing is cloned."""
-    if request.is_restart_only or request.release is not None:
+    if request.keeps_release or request.release is not None:
         return None
     try:
         return pin(request.project, branch)

@@ -144,6 +144,8 @@ def _has_a_type(request: LaunchRequest) -> LaunchRefusedError | None:
 
 def _has_a_script(request: LaunchRequest) -> LaunchRefusedError | None:
     project = request.project
+    if request.deployment_type in {Deployment.Type.STOP, Deployment.Type.START}:
+        return _can_be_stopped_or_started(request)
     if project.can_restart(restart_only=request.is_restart_only):
         return None
     return LaunchRefusedError(
@@ -157,14 +159,33 @@ def _has_a_script(request: LaunchRequest) -> LaunchRefusedError | None:
     )
 
 
+def _can_be_stopped_or_started(request: LaunchRequest) -> LaunchRefusedError | None:
+    project, is_stop = request.project, request.deployment_type == Deployment.Type.STOP
+    if project.can_stop if is_stop else project.can_start:
+        return None
+    if not project.is_named:
+        told = _("Project “%s” does not say which process it is: name it in service_name, so that this can be proved.")
+    elif is_stop:
+        told = _(
+            "Project “%s” cannot be stopped: keep the script that stops it in stop_script, or give a service_kind that "
+            "does (systemd, supervisor, pm2, docker)."
+        )
+    else:
+        told = _(
+            "Project “%s” cannot be started: keep the script that starts it in start_script, or give a service_kind "
+            "that does (systemd, supervisor, pm2, docker)."
+        )
+    return LaunchRefusedError(told % project, field="project")
+
+
 def _has_code(request: LaunchRequest) -> LaunchRefusedError | None:
-    if request.is_restart_only or request.release or request.project.git_url:
+    if request.keeps_release or request.release or request.project.git_url:
         return None
     return _missing(request.project, "git_url", _("a full deployment clones the code from there"))
 
 
 def _has_a_place(request: LaunchRequest) -> LaunchRefusedError | None:
-    if request.is_restart_only or request.project.deploy_path:
+    if request.keeps_release or request.project.deploy_path:
         return None
     return _missing(request.project, "deploy_path", _("a full deployment puts the release there"))
 
@@ -255,7 +276,7 @@ def _has_an_active_server(request: LaunchRequest) -> LaunchRefusedError | None:
 
 
 def _branch_has_a_name(request: LaunchRequest) -> LaunchRefusedError | None:
-    if request.is_restart_only or (request.release and not request.release.commit_hash):
+    if request.keeps_release or (request.release and not request.release.commit_hash):
         return None  # nothing is cloned, or what is deployed was uploaded
     return _unless_valid(validated_branch, request.code, "branch")
 
@@ -272,7 +293,7 @@ def _release_is_not_marked_bad(request: LaunchRequest) -> LaunchRefusedError | N
 
 def _has_the_commit_that_must_answer(request: LaunchRequest) -> LaunchRefusedError | None:
     release = request.release
-    if request.is_restart_only or release is None or release.commit_hash:
+    if request.keeps_release or release is None or release.commit_hash:
         return None
     for check in map(Check.of, request.project.health_checks.all()):
         if check.required and expectation.COMMIT in check.placeholders:

@@ -120,7 +120,9 @@ class Deployment(models.Model):
         full:          pending → cloning → building → deploying → success
                        pending → deploying                      → success (a release that is there already)
         restart_only:  pending → restarting                     → success
-        both:          queued, waiting → pending; one leads to the other
+        stop:          pending → stopping                       → success
+        start:         pending → starting                       → success
+        all:           queued, waiting → pending; one leads to the other
             pending, queued, waiting → cancelled; waiting → expired; from any other: failed, cancelled, interrupted
 
     It has ended when ``finished_at`` is set. ``interrupted`` comes twice: while another worker asks the servers
@@ -146,6 +148,8 @@ class Deployment(models.Model):
     class Type(models.TextChoices):
         FULL = "full", _("Full")
         RESTART_ONLY = "restart_only", _("Restart only")
+        STOP = "stop", _("Stop")
+        START = "start", _("Start")
 
     class Status(models.TextChoices):
         PENDING = "pending", _("Pending")
@@ -160,12 +164,20 @@ class Deployment(models.Model):
         QUEUED = "queued", _("In line")
         WAITING = "waiting", _("Waits for approval")
         EXPIRED = "expired", _("Expired")
+        STOPPING = "stopping", _("Stopping")
+        STARTING = "starting", _("Starting")
 
     #: Those that wait for their turn, and all that no worker has taken.
     IN_LINE: ClassVar = (Status.QUEUED, Status.WAITING)
     NOT_BEGUN: ClassVar = (Status.PENDING, *IN_LINE)
     #: Those during which servers are worked on, batch by batch.
-    ROLLING_OUT: ClassVar = (Status.DEPLOYING, Status.RESTARTING)
+    ROLLING_OUT: ClassVar = (Status.DEPLOYING, Status.RESTARTING, Status.STOPPING, Status.STARTING)
+    #: What the types are about that leave the release as it is.
+    WITHOUT_RELEASE: ClassVar = {
+        Type.RESTART_ONLY: Status.RESTARTING,
+        Type.STOP: Status.STOPPING,
+        Type.START: Status.STARTING,
+    }
 
     class Trigger(models.TextChoices):
         WEB = "web", _("Web")
@@ -323,20 +335,29 @@ class Deployment(models.Model):
         return self.deployment_type == self.Type.RESTART_ONLY
 
     @property
+    def is_stop(self) -> bool:
+        return self.deployment_type == self.Type.STOP
+
+    @property
+    def keeps_release(self) -> bool:
+        """Whether it leaves the release as it is: it only restarts, stops or starts the application."""
+        return self.deployment_type in self.WITHOUT_RELEASE
+
+    @property
     def launched_as(self) -> str:
-        """What was launched, as steps tell it apart; a retry is what it repeats."""
+        """What was launched, as steps tell it apart; a retry is what it repeats. No step is for a stop or a start."""
         first = self
         while first.retry_of is not None:
             first = first.retry_of
-        if first.is_restart_only:
-            return Launched.RESTART_ONLY
+        if first.keeps_release:
+            return first.deployment_type
         return Launched.ROLLBACK if first.rollback_from_id else Launched.FULL
 
     @property
     def first_running_status(self) -> "Deployment.Status":
         """The status that follows ``pending``."""
-        if self.is_restart_only:
-            return self.Status.RESTARTING
+        if status := self.WITHOUT_RELEASE.get(self.Type(self.deployment_type)):
+            return status
         return self.Status.DEPLOYING if self.release_id else self.Status.CLONING
 
     def claim_for_worker(self, claim: str = "") -> bool:
@@ -563,6 +584,8 @@ class Target(models.Model):
         STAGED = "staged", _("Uploaded")
         SWITCHING = "switching", _("Switching")
         RESTARTING = "restarting", _("Restarting")
+        STOPPING = "stopping", _("Stopping")
+        STARTING = "starting", _("Starting")
         CHECKING = "checking", _("Checking")
         SUCCESS = "success", _("Success")
         FAILED = "failed", _("Failed")
@@ -588,8 +611,12 @@ class Target(models.Model):
         Status.STAGED: "staged_at",
         Status.SWITCHING: "begun_at",
         Status.RESTARTING: "begun_at",
+        Status.STOPPING: "begun_at",
+        Status.STARTING: "begun_at",
         Status.CHECKING: "checking_at",
     }
+    #: During these its script may run.
+    AT_ITS_SCRIPT: ClassVar = frozenset({Status.RESTARTING, Status.STOPPING, Status.STARTING})
     #: What is true of a machine and its folder under each of its names.
     SHARED: ClassVar = (
         *("status", "exit_code", "release_before", "release_after", "proof"),
@@ -703,6 +730,22 @@ class Target(models.Model):
     def was_undone(self) -> bool:
         """Whether it was put back on its previous release, or that was begun and did not end well."""
         return self.status == self.Status.ROLLED_BACK or "undone" in self.proof
+
+    @property
+    def is_at_its_script(self) -> bool:
+        """Whether its script may be running."""
+        return self.status in self.AT_ITS_SCRIPT
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether it has stopped the application there on purpose, and that was proved."""
+        return self.deployment.is_stop and self.status == self.Status.SUCCESS
+
+    def those_before(self, most: int) -> "list[Target]":
+        """The same server in earlier deployments of the project that changed it, the latest first."""
+        rows = Target.objects.filter(server=self.server_id, deployment__project=self.deployment.project_id)
+        rows = rows.exclude(begun_at=None).exclude(status=self.Status.SKIPPED).filter(pk__lt=self.pk)
+        return list(rows.select_related("deployment").defer("deployment__plan", "evidence").order_by("-pk")[:most])
 
     @property
     def was_left_out(self) -> bool:

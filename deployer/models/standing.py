@@ -102,13 +102,15 @@ class StandingQuerySet(models.QuerySet["Standing"]):
         )
         return (
             self.annotate(away=is_away)
-            .select_related("server", "sighting", "last", "proved")
+            .select_related("server", "sighting", "last__deployment__created_by", "proved")
             .only(
                 *("project_id", "release", "changed_at", "differs", "since", "server__name", "server__is_active"),
                 *("sighting__project_id", "sighting__server_id", "sighting__release", "sighting__is_lost"),
                 *("sighting__processes", "sighting__files", "sighting__problem", "sighting__seen_at"),
                 "sighting__failed_at",
-                *("last__deployment_id", "last__status", "last__error", "proved__proof"),
+                *("last__deployment_id", "last__status", "last__error", "last__finished_at", "proved__proof"),
+                *("last__deployment__deployment_type", "last__deployment__launched_for"),
+                "last__deployment__created_by__username",
             )
         )
 
@@ -229,22 +231,22 @@ def _value(text: Any) -> Any:
     return json.loads(text) if isinstance(text, str) else text
 
 
-def _proved(target: Any) -> dict[str, Service]:
+def _proved(target: Any) -> dict[str, Proof]:
     return _known(Proof.from_json(target.proof)) if target is not None else {}
 
 
-def _known(told: Proof | None) -> dict[str, Service]:
-    """Who the services were when a deployment last verified them, by name; the main one has none.
+def _known(told: Proof | None) -> dict[str, Proof]:
+    """What was proved of the services when a deployment last verified them, by name; the main one has none.
 
     Nobody where a restart or a rollback was begun since then and did not come to that: whoever runs is its doing.
     """
     if told is None or told.undone is not None:
         return {}
     main, *others = told.each
-    return {"": main.after or (), **{it.name or "": it.after or () for it in others}}
+    return {"": main, **{it.name or "": it for it in others}}
 
 
-def differences(left: str, release: str, is_lost: bool, processes: Service, proved: Mapping[str, Service]) -> list[str]:
+def differences(left: str, release: str, is_lost: bool, processes: Service, proved: Mapping[str, Proof]) -> list[str]:
     """Sentences: how the ``release`` and the ``processes`` that were seen differ from what was left and ``proved``."""
     found = []
     if left and release != left:
@@ -255,9 +257,9 @@ def differences(left: str, release: str, is_lost: bool, processes: Service, prov
         )
     if is_lost:
         found.append(_("current leads to %s, which is not there any more") % (release or "–"))
-    for name, service in proved.items():
+    for name, told_of in proved.items():
         seen = [process for process in processes if (process.service or "") == name]
-        if told := _change_of(service, seen):
+        if told := _change_of(told_of, seen):
             found.append(_("%(name)s: %(told)s") % {"name": name, "told": told} if name else told)
     for process in processes:
         if process.old:
@@ -267,8 +269,11 @@ def differences(left: str, release: str, is_lost: bool, processes: Service, prov
     return found
 
 
-def _change_of(proved: Service, seen: Service) -> str:
+def _change_of(told: Proof, seen: Service) -> str:
     """What is different of one service; empty where it is the one that was proved, or none was."""
+    if told.verdict == proof.Verdict.STOPPED:
+        return _("it was stopped, and runs again: %s") % proof.listed(back) if (back := told.back_again(seen)) else ""
+    proved = told.after or ()
     if proved and not seen:
         return _("the process is not running")
     if proved and not proof.same_service(proved, seen):

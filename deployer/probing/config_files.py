@@ -93,10 +93,15 @@ def values_for(plan: Plan, of: Of) -> dict[str, str]:
     }
 
 
+def files_put(plan: Plan, server: int | None, deployment_type: str) -> list[PlannedFile]:
+    """The files that such a deployment puts on a server: one that only stops or starts what is there puts none."""
+    return [] if deployment_type in {Deployment.Type.STOP, Deployment.Type.START} else plan.files_for(server)
+
+
 def files_looked_at(plan: Plan, server: int | None, deployment_type: str) -> list[PlannedFile]:
     """The files of a server that a look can see: a full deployment brings a release with files of its own."""
     is_full = deployment_type == Deployment.Type.FULL
-    return [file for file in plan.files_for(server) if not (is_full and file.is_in_release)]
+    return [file for file in files_put(plan, server, deployment_type) if not (is_full and file.is_in_release)]
 
 
 def places(plan: Plan, files: Sequence[PlannedFile], release: str = "") -> list[tuple[str, str]]:

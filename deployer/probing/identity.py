@@ -1,7 +1,7 @@
 """Asking a server who the services of a project are, before a restart and after it."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Container, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Self
@@ -17,7 +17,7 @@ from projects.commands.judging import Judge, Judgement
 from projects.commands.kept import Kept
 from projects.commands.matching import SHORTEST, Found, Name, Search
 from projects.commands.proof import Identity, Proof, Service, Verdict, keys, roots
-from projects.commands.services.kind import Kind, Where, acting
+from projects.commands.services.kind import Does, Kind, Where, acting
 from projects.commands.services.kinds import KINDS, PROCESS, found_by
 from projects.commands.services.port import listeners, read_listeners
 from servers.errors import StoppedError
@@ -41,7 +41,7 @@ UNSEEN_BEFORE = 10.0
 
 #: Looks that are due within so many seconds are made together.
 _TOGETHER = 0.05
-_WELL = frozenset({Verdict.REPLACED, Verdict.RELOADED})
+_WELL = frozenset({Verdict.REPLACED, Verdict.RELOADED, Verdict.RUNNING})
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Question:
     """Identifies one service: by its kind and name, by words that the operator gave, or by the project's own name.
 
     ``name`` is empty where a derived one would be too short to find anything by. ``folder`` is the one that it should
-    run from, ``run_as`` the user that scripts run as, both may be empty. ``reloads``: the script is only to reload.
-    ``mask`` takes secrets out of command lines. ``number`` is its place among the services of the project, and
-    ``label`` its name where it is not the main one.
+    run from, ``run_as`` the user that scripts run as, both may be empty. ``does`` is what is done with it. ``mask``
+    takes secrets out of command lines. ``number`` is its place among the services of the project, and ``label`` its
+    name where it is not the main one. ``at_home``: what has its name and runs from another folder is another one.
     """
 
     name: str
@@ -59,10 +59,11 @@ class Question:
     named: bool = True
     folder: str = ""
     run_as: str = ""
-    reloads: bool = False
+    does: Does = Does.RESTART
     mask: Callable[[str], str] = str
     number: int = 0
     label: str | None = None
+    at_home: bool = False
 
     @property
     def keeper(self) -> Kind | None:
@@ -87,9 +88,20 @@ class Question:
         """What one look has found of it."""
         if self.keeper is None:
             found = search.by_name(Name(self.name, derived=not self.named))
+            found = found.inside() if self.at_home else found
         else:
             found = search.by_keeper(self.kept(search.survey))
         return found if self.label is None else found.labelled(self.label)
+
+    def judge(self, before: Found, known: Container[str] = ()) -> Judge:
+        """Judges it by what was there ``before``; ``known`` are names by which a deployment has found a service."""
+        vouches = self.keeper is not None and self.keeper.acts
+        return Judge(before, self.named, self.does, sure=self.told_name in known, vouches=vouches)
+
+    @property
+    def told_name(self) -> str:
+        """Its name as a proof has it."""
+        return self.masked(self.title)
 
     def kept(self, survey: processes.Survey) -> Kept:
         """What its keeper says."""
@@ -109,14 +121,18 @@ class Inquiry:
     questions: tuple[Question, ...]
 
     @classmethod
-    def of(cls, plan: Plan, mask: Callable[[str], str] | None = None) -> Self:
-        """That of a plan."""
-        main = main_question(plan, mask or Masker(plan.secrets()))
+    def of(cls, plan: Plan, mask: Callable[[str], str] | None = None, deployment_type: str = "") -> Self:
+        """That of a plan, as it is asked in this type of deployment."""
+        main = main_question(plan, mask or Masker(plan.secrets()), plan.does(deployment_type))
         others = (
             replace(main, kind=found_by(it.kind, it.name), name=it.name, named=True, number=number).labelled()
             for number, it in enumerate(plan.services, start=1)
         )
         return cls((main, *others))
+
+    def at_home(self, names: Container[str]) -> Self:
+        """The same, where services of these ``names`` run from the project's folder and from nowhere else."""
+        return replace(self, questions=tuple(replace(it, at_home=it.told_name in names) for it in self.questions))
 
     @property
     def main(self) -> Question:
@@ -145,7 +161,7 @@ class Inquiry:
         return self.read(link.capture(self.text).stdout, live)
 
 
-def main_question(plan: Plan, mask: Callable[[str], str]) -> Question:
+def main_question(plan: Plan, mask: Callable[[str], str], does: Does = Does.RESTART) -> Question:
     """The question about the main service of a plan.
 
     A process without a name of its own is known by the unit of a systemd check, by the process name, by a process
@@ -162,7 +178,7 @@ def main_question(plan: Plan, mask: Callable[[str], str]) -> Question:
         bool(name),
         plan.deploy_path.rstrip("/") or service.own_folder(plan.deploy_script_path),
         plan.run_as,
-        plan.script_reloads,
+        does,
         mask,
     )
 
@@ -192,7 +208,8 @@ class Watch:
     """The services on one server, from the end of the script until it is known what has become of each.
 
     ``live`` is the release that they should run from, ``seen`` the answer to the first question, if it was asked
-    already. ``stop`` ends it with a `StoppedError`.
+    already. ``stop`` ends it with a `StoppedError`. ``known`` are the names by which an earlier deployment has found
+    the services on this server; ``was_stopped``: it had stopped them.
     """
 
     def __init__(
@@ -203,8 +220,13 @@ class Watch:
         live: str,
         stop: Event,
         seen: Seen | None = None,
+        known: Container[str] = (),
+        *,
+        was_stopped: bool = False,
     ) -> None:
         self.server = server
+        self.known = known
+        self.was_stopped = was_stopped
         self.inquiry = inquiry
         self.live = live
         self.stop = stop
@@ -284,17 +306,42 @@ class Watched:
         self.watch = watch
         self.question = question
         self.before = before
-        self.judge = Judge(before, question.named, question.reloads)
+        self.judge = question.judge(before, watch.known)
         self.started: dict[tuple[object, ...], Identity] = {}
         self.leaving: tuple[Identity, ...] = ()
 
     def prove(self, seconds: float) -> _Watching:
         """Wait until it was replaced, then see that it is the same one for so many ``seconds``."""
         seen = yield 0.0
+        if self.question.does == Does.STOP:
+            return (yield from self._prove_stop(seen, seconds))
         seen, judgement = yield from self._wait_for_replacement(seen)
         if judgement.verdict in _WELL and self.question.named and seconds:
             seen, judgement = yield from self._stays(seen, judgement, seconds)
         return self._proof(self._found(seen), judgement)
+
+    def _prove_stop(self, seen: Seen, seconds: float) -> _Watching:
+        """Wait until nothing of it runs any more, then see that it stays so for so many ``seconds``."""
+        begun, waits, old = time.monotonic(), pauses(0.05, 1.0), keys(self.before.processes)
+        while (judgement := self.judge(self._found(seen))).verdict != Verdict.STOPPED:
+            # Old ones may be ending what they have begun; a name that may be wrong finds nothing later either.
+            drains = bool(old & keys(judgement.after))
+            unnamed = judgement.verdict == Verdict.UNKNOWN and not self._problem(seen)
+            grace = GRACE_DRAINING if drains else GRACE_DERIVED if unnamed else GRACE_NAMED
+            if time.monotonic() > begun + grace:
+                return self._proof(self._found(seen), judgement)
+            seen = yield time.monotonic() + next(waits)
+        until, looked = seen.at + seconds, False
+        while judgement.verdict == Verdict.STOPPED and (not looked or time.monotonic() < until):
+            left, looked = max(until - time.monotonic(), 0.0), True
+            seen = yield time.monotonic() + min(left, max(STEP, seconds / LOOKS))
+            judgement = self.judge(self._found(seen))
+        return self._proof(self._found(seen), judgement)
+
+    def _problem(self, seen: Seen) -> str:
+        """Why its keeper could not be asked."""
+        kept = self._found(seen).kept
+        return kept.problem if kept else ""
 
     def confirm(self, proof: Proof) -> _Watching:
         """The proof once more, some time later: what was proved must be there still."""
@@ -320,7 +367,7 @@ class Watched:
             self._remember(judgement)
             if judgement.verdict in _WELL:
                 return seen, judgement
-            hopeless = judgement.verdict == Verdict.UNKNOWN and self.question.reloads
+            hopeless = judgement.verdict == Verdict.UNKNOWN and self.judge.reloads
             if time.monotonic() > (until - GRACE_NAMED + GRACE_DERIVED if hopeless else until):
                 judgement = self.judge(found, last=True)
                 if not self._may_be_draining(judgement):
@@ -387,21 +434,26 @@ class Watched:
     def _proof(self, found: Found, judgement: Judgement) -> Proof:
         """The evidence, with those that would have been found under other words."""
         near = found.near or tuple(it for it in self.before.near if found.has(it))
+        if self.question.does == Does.STOP:  # the shell around it may be there to start it again
+            around = (it for it in self.before.processes if it.around and found.kept is None and found.has(it))
+            near = (*near, *(it for it in around if it.key not in keys(judgement.after)))
         verdict = judgement.verdict
-        if verdict == Verdict.REPLACED and not judgement.before and (old := self._renamed(found, judgement)):
+        was_there = judgement.before or self.watch.was_stopped
+        if verdict == Verdict.REPLACED and not was_there and (old := self._renamed(found, judgement)):
             verdict, near = Verdict.UNCHANGED, old
         return Proof(
             before=judgement.before,
             after=judgement.after,
             verdict=verdict,
-            name=self.question.masked(self.question.title),
-            reloads=self.question.reloads,
+            name=self.question.told_name,
+            reloads=self.judge.reloads,
             ended=tuple(it for it in self.started.values() if not found.has(it))[:CHANGES],
             others=judgement.others,
             near=near,
             state=found.kept.state if found.kept else "",
             leaving=tuple(it for it in self.leaving if found.has(it)),
             kind=self.question.kind if found.kept else "",
+            does=str(self.question.does) if self.question.does in {Does.STOP, Does.START} else "",
         )
 
     def _renamed(self, found: Found, judgement: Judgement) -> tuple[Identity, ...]:

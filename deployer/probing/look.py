@@ -13,6 +13,7 @@ from projects.commands import config_files, service
 from projects.commands.look import Facts, question, read
 from projects.commands.matching import Found
 from projects.commands.release import release_name
+from projects.commands.services.kind import Does
 from servers.sentences import because, sentences
 from servers.ssh.shell import SSHShell
 
@@ -55,9 +56,9 @@ def look(
     script = service.script_path(named, deploy_path) if named else ""
     writes = deployment_type == Deployment.Type.FULL
     asked = question(script, deploy_path, plan.run_as, plan.users_of_steps, writes=writes)
-    if plan.restarts_by_kind(deployment_type):
-        keepers = plan.keepers
-        asked += "".join(kind.permission(name, plan.where, reloads=plan.script_reloads) for kind, name in keepers)
+    if plan.acts_by_kind(deployment_type):
+        does = plan.does(deployment_type)
+        asked += "".join(kind.permission(name, plan.where, does) for kind, name in plan.keepers)
     if files:
         asked += f"printf '\\n%s\\n' '{config_files.MARK}'\n{config_files.look(files)}"
     told, answer = shell.capture_after(asked, inquiry.text)
@@ -73,6 +74,7 @@ class _Look:
     plan: Plan
     location: Location
     is_full: bool
+    does: Does
     facts: Facts
     inquiry: Inquiry
     services: Sequence[Found]
@@ -86,7 +88,8 @@ class _Look:
 def findings(name: str, plan: Plan, deployment_type: str, facts: Facts, services: Sequence[Found]) -> list[Finding]:
     """The findings for this deployment from the ``facts`` about the server ``name``, and its ``services`` there."""
     is_full = deployment_type == Deployment.Type.FULL
-    seen = _Look(plan, plan.on(facts.home, deployment_type), is_full, facts, Inquiry.of(plan), services)
+    does = plan.does(deployment_type)
+    seen = _Look(plan, plan.on(facts.home, deployment_type), is_full, does, facts, Inquiry.of(plan), services)
     return [replace(found, server=name) for rule in RULES for found in _told(rule(seen))]
 
 
@@ -223,7 +226,7 @@ def _may_restart(seen: _Look) -> list[Finding]:
     """The restarts of services that this login would be refused."""
     denied = dict(seen.facts.denied)
     return [
-        Finding(Level.ERROR, *kind.denied(name, denied[name], reloads=seen.plan.script_reloads))
+        Finding(Level.ERROR, *kind.denied(name, denied[name], seen.does))
         for kind, name in seen.plan.keepers
         if name in denied
     ]
@@ -231,7 +234,7 @@ def _may_restart(seen: _Look) -> list[Finding]:
 
 def _knows_what_must_answer(seen: _Look) -> Finding | None:
     named = [check.label for check in seen.plan.health_checks if check.required and check.placeholders]
-    if seen.is_full or not named or release_name(seen.facts.live):
+    if seen.is_full or seen.does == Does.STOP or not named or release_name(seen.facts.live):
         return None
     return Finding(
         Level.ERROR,

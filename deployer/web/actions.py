@@ -99,7 +99,7 @@ def _when_cancelled(target: Target, goes_back: bool, moment: str) -> tuple[str, 
         return ends, ends
     if target.status == status.CHECKING:
         return _("is verified to the end"), _("its health checks are stopped; its script had already ended")
-    if target.status in {status.SWITCHING, status.RESTARTING}:
+    if target.status in {status.SWITCHING, *target.AT_ITS_SCRIPT}:
         return _("finishes its restart and is verified"), _("its script is ended, with every process that it started")
     return (left := _("is not touched")), left
 
@@ -182,7 +182,7 @@ def _steps(asked: LaunchRequest, accepted: Accepted) -> dict[str, Any]:
     steps = coming(plan, launched, it, asked.release) + taken_back(asked.project, launched, asked.release)
     running = running_in([asked.project]).get(asked.project.pk, {})
     ways = {}
-    if not asked.is_restart_only:
+    if not asked.keeps_release:
         ways = ways_back_after(asked.project, accepted.active, running, plan.steps_at(Moment.BEFORE_ALL, launched))
     return {"coming": steps, "ways": in_short(ways)}
 

@@ -72,7 +72,7 @@ def _answer(request: Request, project: Project, query: QueryDict, problem: str =
         groups = list(values["server_groups"])
         picked = frozenset(server.pk for server in values["servers"]) or None
         asked = LaunchRequest(project, groups, values["deployment_type"], only=picked, batches=values["batches"])
-        if not asked.is_restart_only:
+        if not asked.keeps_release:
             ids = [server.pk for server in asked.active]
             found = changes_of_launch(project, values["branch"], values["release"], ids, request.user)
     context = {
@@ -99,9 +99,9 @@ def _steps(asked: LaunchRequest) -> dict[str, Any]:
         plan = Plan.of(asked.project, asked.groups, Given())  # steps stand by themselves, whatever is answered
     except DecryptionError:
         return {}
-    launched = Launched.RESTART_ONLY if asked.is_restart_only else Launched.FULL
+    launched = asked.deployment_type if asked.keeps_release else Launched.FULL
     ways = {}
-    if not asked.is_restart_only:
+    if not asked.keeps_release:
         running = running_in([asked.project]).get(asked.project.pk, {})
         there = [server for server in asked.active if running.get(server.pk)]
         ways = ways_back_after(asked.project, there, running, plan.steps_at(Moment.BEFORE_ALL, launched))
@@ -124,6 +124,6 @@ def _in_batches(asked: LaunchRequest) -> list[list[Server]]:
 def deployment_changes(request: Request, pk: int) -> HttpResponse:
     """The changes that a deployment has made, or is about to make."""
     it = shown(request.user, pk)
-    found = Changes() if it.is_restart_only else changes_of_deployment(it)
+    found = Changes() if it.keeps_release else changes_of_deployment(it)
     context = {"deployment": it, "changes": found, "is_untouched": is_untouched(it, it.targets.all())}
     return render(request, "deployer/_changes.html", context)

@@ -128,9 +128,7 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
     operable = may(user, Action.OPERATE, deployment)
     can_retry = ended and any(target.status != Target.Status.SUCCESS and target.server_id for target in targets)
     can_roll_back = (
-        ended
-        and not deployment.is_restart_only
-        and any(target.release_before and target.server_id for target in targets)
+        ended and not deployment.keeps_release and any(target.release_before and target.server_id for target in targets)
     )
     retry_refusal = _refusal(user, deployment, request_to_retry) if can_retry else ""
     rollback_refusal = _refusal(user, deployment, request_to_roll_back) if can_roll_back else ""
@@ -150,7 +148,7 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
         "retry_refusal": retry_refusal or "",
         # The same commit would most likely not build again: launching again takes the newest commit of the branch.
         "build_failed": ended
-        and not deployment.is_restart_only
+        and not deployment.keeps_release
         and bool(deployment.commit_hash)
         and deployment.release_id is None,
         "can_roll_back": can_roll_back and rollback_refusal is not None,

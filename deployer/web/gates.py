@@ -184,7 +184,7 @@ def deployment_decide(request: Request, pk: int) -> HttpResponse:
         messages.warning(request, objection)
         return redirect(it)
     required = Required.of(it.project)
-    hours = None if it.is_restart_only else required.proof_hours
+    hours = None if it.keeps_release else required.proof_hours
     context = {
         "deployment": it,
         "targets": [target for target in it.targets.all() if not target.was_left_out],

@@ -153,7 +153,7 @@ def gates_before(user: User, project: Project, form: LaunchForm) -> dict[str, An
     kind = str(form["deployment_type"].value() or Deployment.Type.FULL)
     asked = LaunchRequest(project, [], kind, created_by=user)
     version = form["release"].value()
-    if version and not asked.is_restart_only:
+    if version and not asked.keeps_release:
         known = Release.objects.reached_by(user).deployable_to(project).filter(version=str(version)[:100])
         asked = replace(asked, release=known.first())
     return {"gates": foreseen(asked), "may_override": may(user, Action.ADMINISTER, project)}
@@ -178,7 +178,7 @@ def _asked_for(user: User, project: Project, form: LaunchForm) -> LaunchRequest:
         answers=form.answers,
         overwrite_changed=values["overwrite_changed"],
     )
-    return with_release(asked, values["release"]) if values["release"] and not asked.is_restart_only else asked
+    return with_release(asked, values["release"]) if values["release"] and not asked.keeps_release else asked
 
 
 def _suggested(user: User, project: Project) -> dict[str, Any]:

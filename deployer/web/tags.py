@@ -186,7 +186,7 @@ def one_line(target: Target, more_at: str, log_at: str, is_news: object) -> Safe
 
 
 def _unfinished(target: Target) -> str:
-    if target.status != Target.Status.RESTARTING or not target.progress:
+    if target.status not in Target.AT_ITS_SCRIPT or not target.progress:
         return ""
     return format_html('<p class="quiet mono unfinished">{}</p>', target.progress)
 

@@ -1,11 +1,12 @@
 """What became of a service: the verdict on what was found before a restart and after it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from projects.commands.kept import Kept
+from projects.commands.kept import NOT_FOUND, Kept
 from projects.commands.matching import Found, choose
 from projects.commands.proof import Identity, Verdict, keys, roots, runs
+from projects.commands.services.kind import Does
 
 
 @dataclass(frozen=True)
@@ -22,20 +23,63 @@ class Judgement:
 class Judge:
     """Judges one service by what was there ``before``.
 
-    ``named``: the operator has said what it is. ``reloads``: its script is only to reload. ``leaving`` are the keys of
-    old processes that only end what they have begun: they are counted as gone.
+    ``named``: the operator has said what it is. ``does`` is what was done with it. ``leaving`` are the keys of old
+    processes that only end what they have begun: they are counted as gone. ``sure``: its name is known to be right,
+    although nothing of it is found; so it is where its keeper, which ``vouches``, knows the name.
     """
 
     before: Found
     named: bool
-    reloads: bool = False
+    does: Does = Does.RESTART
     leaving: frozenset[tuple[object, ...]] = frozenset()
+    sure: bool = True
+    vouches: bool = False
+
+    @property
+    def reloads(self) -> bool:
+        """Whether it was only to reload."""
+        return self.does == Does.RELOAD
 
     def __call__(self, after: Found, *, last: bool = False) -> Judgement:
-        """The verdict on what was found ``after`` the restart.
+        """The verdict on what was found ``after`` it.
 
         ``last``: there is no more time for old processes to end and for new ones to come.
         """
+        if self.does == Does.STOP:
+            return self._of_stop(after)
+        judgement = self._of_restart(after, last=last)
+        return self._of_start(judgement, after.kept) if self.does == Does.START else judgement
+
+    def _of_stop(self, after: Found) -> Judgement:
+        """Whether nothing of it runs any more: no process, old or new, and no keeper that is about to start one."""
+        kept = after.kept
+        if kept is None:
+            chosen = choose(self.before.processes, after.processes, after.user)
+            was, now, others = chosen.before, chosen.after, chosen.others
+        else:
+            was, now, others = self.before.processes, after.processes, ()
+        is_off = kept is None or kept.is_off or kept.state == NOT_FOUND
+        left = [it for it in was if it.pid and it.key not in keys(now) and after.has(it)]
+        now = tuple(it for it in (*now, *left) if it.pid or not is_off)
+        verdict = Verdict.STILL_RUNNING if now or not is_off else Verdict.STOPPED
+        is_right = self.sure or (self.vouches and kept is not None and kept.state != NOT_FOUND)
+        if verdict == Verdict.STOPPED and not was and not is_right:
+            verdict = Verdict.UNKNOWN
+        return Judgement(Verdict.UNKNOWN if kept and kept.problem else verdict, was, now, others)
+
+    def _of_start(self, judgement: Judgement, kept: Kept | None) -> Judgement:
+        """The verdict on a start: what ran already is well, and nothing of it has to be replaced."""
+        old = keys(self.before.processes)
+        stayed = [it for it in judgement.after if it.key in old]
+        if not stayed or judgement.verdict not in {Verdict.UNCHANGED, Verdict.RELOADED, Verdict.REPLACED}:
+            return judgement
+        if kept is not None and (kept.is_off or not kept.is_up):
+            return replace(judgement, verdict=Verdict.DEAD)
+        if len(stayed) == len(judgement.after):
+            return replace(judgement, verdict=Verdict.RUNNING)
+        return replace(judgement, verdict=Verdict.REPLACED, before=())
+
+    def _of_restart(self, after: Found, *, last: bool) -> Judgement:
         if after.kept is not None:
             survivors = self._survivors(after, after.kept)
             now = (*after.processes, *(it for it in survivors if it.key not in keys(after.processes)))
@@ -46,6 +90,10 @@ class Judge:
         renamed = [it for it in chosen.before if it.key not in keys(chosen.after) and after.has(it)]
         now = self._without_leaving((*chosen.after, *renamed))
         return Judgement(self._of_processes(chosen.before, now, last=last), chosen.before, now, chosen.others)
+
+    def is_done(self) -> bool:
+        """Whether it is already as it is to be: stopped, or running."""
+        return self(self.before).verdict in {Verdict.STOPPED, Verdict.RUNNING}
 
     def _without_leaving(self, service: Sequence[Identity]) -> tuple[Identity, ...]:
         return tuple(it for it in service if it.key not in self.leaving)

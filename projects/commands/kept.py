@@ -12,15 +12,17 @@ class Kept:
 
     ``state`` is in the keeper's own words, `NOT_FOUND` where it knows none of this name. ``main`` are the pids that it
     names, ``group`` the control group that holds all of them. ``run`` is another one after each start, and ``since``
-    the moment of that. ``restarts`` counts those that nobody asked for. ``problem`` says why it could not be asked, and
-    ``refused`` which user may not ask it. ``holds``: who has let go of the thing that it is known by (a port) is gone,
-    whether the process is still there or not.
+    the moment of that. ``restarts`` counts those that nobody asked for. ``is_off``: it does not run, and its keeper is
+    not about to start it. ``problem`` says why it could not be asked, and ``refused`` which user may not ask it.
+    ``holds``: who has let go of the thing that it is known by (a port) is gone, whether the process is still there or
+    not.
     """
 
     name: str
     state: str = ""
     is_known: bool = True
     is_up: bool = False
+    is_off: bool = False
     is_looping: bool = False
     restarts: int = 0
     run: str = ""

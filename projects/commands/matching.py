@@ -157,6 +157,10 @@ class Found:
         """The same, as of the service of this name."""
         return replace(self, processes=tuple(replace(it, service=service) for it in self.processes))
 
+    def inside(self) -> "Found":
+        """The same without what runs from another folder than the project's."""
+        return replace(self, processes=tuple(it for it in self.processes if it.inside))
+
     def has(self, identity: Identity) -> bool:
         """Whether the process is there, whatever it is called by now."""
         return (identity.pid, identity.start) in self.alive

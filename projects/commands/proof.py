@@ -12,6 +12,7 @@ from django.utils.translation import ngettext
 from pages.times import local_time
 from projects.commands.kept import NOT_FOUND
 from projects.commands.processes import MOMENT
+from projects.commands.services.kind import Does
 from servers.sentences import sentences
 
 #: Characters of a command that a sentence shows, and how many processes it names.
@@ -29,6 +30,10 @@ class Verdict(StrEnum):
     DEAD = "dead"
     CRASH_LOOPING = "crash-looping"
     UNKNOWN = "unknown"
+    #: Of one that was to be stopped, and of one that was to be started and ran already.
+    STOPPED = "stopped"
+    STILL_RUNNING = "still-running"
+    RUNNING = "running"
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,8 @@ class Proof:
     ``near`` those that run from the project's folder and were not found by their words, ``state`` is that of the unit
     in systemd's words, or that of another keeper in its own. ``leaving`` are old ones that listen no more and end what
     they have begun. ``undone`` is who it was before the server was rolled back. ``told`` is the sentence as it was
-    told then. ``kind`` is that of the service, empty where it is found by the words of its command line.
+    told then. ``kind`` is that of the service, empty where it is found by the words of its command line. ``does`` says
+    that it was to be stopped or started; empty of a restart.
 
     A project may have several services: this is the proof of its main one, and ``more`` are those of the others.
     """
@@ -207,6 +213,7 @@ class Proof:
     state: str = ""
     leaving: tuple[Identity, ...] = ()
     kind: str = ""
+    does: str = ""
     more: "tuple[Proof, ...]" = ()
 
     @classmethod
@@ -259,7 +266,7 @@ class Proof:
             if service := getattr(self, name):
                 data[name] = to_json(service)
         more = {"services": [proof.to_json() for proof in self.more]} if self.more else {}
-        return data | {name: value for name in ("state", "kind") if (value := getattr(self, name))} | more
+        return data | {name: value for name in ("state", "kind", "does") if (value := getattr(self, name))} | more
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -274,6 +281,7 @@ class Proof:
             undone=from_json(data["undone"]) if "undone" in data else None,
             state=str(data.get("state", "")),
             kind=str(data.get("kind", "")),
+            does=str(data.get("does", "")),
             more=tuple(cls.from_json(row) for row in data.get("services", ())),
             **{name: from_json(data.get(name, ())) for name in _ASIDE},
         )
@@ -295,7 +303,20 @@ class Proof:
     @property
     def in_words(self) -> str:
         """The proof of all services in the language of its reader, a line each."""
-        return "\n".join(line for proof in self.each if (line := self.line(replace(proof, told=proof.own_words))))
+        return "\n".join(line for proof in self.in_turn if (line := self.line(replace(proof, told=proof.own_words))))
+
+    @property
+    def in_turn(self) -> "tuple[Proof, ...]":
+        """That of each service in the order in which it was worked on: the last is stopped first."""
+        return self.each[::-1] if self.does == Does.STOP else self.each
+
+    def back_again(self, seen: Service) -> Service:
+        """Of the processes that were ``seen``, those of a service that was stopped.
+
+        Where it ran from the project's folder, what runs elsewhere is another one; so is what was told then.
+        """
+        known, inside = keys(self.others), any(it.inside for it in self.before)
+        return [it for it in seen if it.key not in known and (it.inside or not inside)]
 
     @property
     def own_words(self) -> str:
@@ -328,6 +349,12 @@ class Proof:
                 return _("“%(name)s” keeps restarting; it is now %(after)s.") % words
             case Verdict.CRASH_LOOPING:
                 return _("“%(name)s” keeps restarting; at the moment nothing is running.") % words
+            case Verdict.STOPPED | Verdict.STILL_RUNNING:
+                return self._stop_in_words()
+            case Verdict.RUNNING:
+                return _("%s was running already.") % words["after"]
+            case Verdict.DEAD if self.does == Does.START and self.state != NOT_FOUND and not self._new():
+                return self._no_start_in_words()
             case Verdict.DEAD if self.state == NOT_FOUND:
                 return self._not_found_in_words()
             case Verdict.DEAD if self.kind == "port":
@@ -340,6 +367,8 @@ class Proof:
                 return _("%(name)s is not running after the restart: it is %(state)s.") % words
             case Verdict.DEAD:
                 return _("No process matches “%s” after the restart.") % self.name
+        if self.does == Does.STOP and not after and self.state in {"", "closed", "empty", "stale", NOT_FOUND}:
+            return _("Nothing of “%s” was found, neither before nor after the stop: its name may be wrong.") % self.name
         if self.kind and not after:
             return _("%(name)s cannot be asked for: %(state)s.") % words
         if after:
@@ -350,6 +379,31 @@ class Proof:
         if not self.name:
             return unknown_process()
         return _("No process matches “%s”, neither before nor after the restart.") % self.name
+
+    def _stop_in_words(self) -> str:
+        after = self.after or ()
+        words = {"name": self._named, "before": listed(self.before), "state": self.state}
+        if self.verdict == Verdict.STOPPED:
+            if self.before:
+                return _("%(before)s was stopped.") % words
+            if self.state and self.kind not in {"port", "pidfile"}:
+                return _("%(name)s was stopped already: it is %(state)s.") % words
+            return _("%(name)s was stopped already.") % words
+        if masters := self._masters():
+            return _("%s still runs: it was not stopped.") % listed(masters)
+        if after:
+            return _("%(name)s was started again: %(after)s.") % (words | {"after": listed(after)})
+        return _("%(name)s is not stopped: it is %(state)s.") % words
+
+    def _no_start_in_words(self) -> str:
+        words = {"name": self._named, "state": self.state}
+        if self.kind == "port":
+            return _("Nobody listens on port %s after the start.") % self.name
+        if self.kind == "pidfile":
+            return _("The process of the pid file %s is not running after the start.") % self.name
+        if self.state:
+            return _("%(name)s is not running after the start: it is %(state)s.") % words
+        return _("No process matches “%s” after the start.") % self.name
 
     @property
     def _named(self) -> str:
@@ -422,11 +476,11 @@ class Proof:
 
 #: The parts of a proof that stand beside the service.
 _ASIDE = ("ended", "others", "near", "leaving")
-_GOOD = frozenset({Verdict.REPLACED, Verdict.RELOADED})
+_GOOD = frozenset({Verdict.REPLACED, Verdict.RELOADED, Verdict.STOPPED, Verdict.RUNNING})
 #: Verdicts from good to bad; first that of a proof that has come to none.
 _BY_WEIGHT = [
-    *("", Verdict.REPLACED, Verdict.RELOADED, Verdict.UNKNOWN, Verdict.UNCHANGED),
-    *(Verdict.CRASH_LOOPING, Verdict.DEAD),
+    *("", Verdict.REPLACED, Verdict.RUNNING, Verdict.RELOADED, Verdict.STOPPED),
+    *(Verdict.UNKNOWN, Verdict.UNCHANGED, Verdict.STILL_RUNNING, Verdict.CRASH_LOOPING, Verdict.DEAD),
 ]
 
 

@@ -151,7 +151,7 @@ def test_what_a_kept_script_leaves_running_holds_no_file_of_it(place, group):
 
 def test_a_script_of_the_server_counts_before_the_kept_one_and_both_before_the_kind(place, group):
     project = make_project(restart_script="echo kept", service_kind="systemd", service_name="shop")
-    on = {kind: Plan.of(project, []).on("/root", kind) for kind in Deployment.Type.values}
+    on = {kind: Plan.of(project, []).on("/root", kind) for kind in ("full", "restart_only")}
     assert {it.label for it in on.values()} == {"/srv/shop/restart.sh"}
     project.restart_only_script_path = "again.sh"
     assert Plan.of(project, []).on("/root", "restart_only").script == "/srv/shop/current/again.sh"

@@ -12,6 +12,7 @@ from projects.commands.judging import Judge
 from projects.commands.matching import Found, Name, Search, choose
 from projects.commands.processes import read_survey
 from projects.commands.proof import Proof
+from projects.commands.services.kind import Does
 
 #: pid, parent, command, and where they are not those of the application: folder, program, user, start, image.
 Row = tuple[object, ...]
@@ -215,7 +216,7 @@ def worker(pid: int, parent: int = 10) -> Row:
     ],
 )  # fmt: skip
 def test_the_verdict_is_on_the_set_of_processes(reloads, before, after, verdict):
-    judge = Judge(look("gunicorn", *before), named=True, reloads=reloads)
+    judge = Judge(look("gunicorn", *before), named=True, does=Does.RELOAD if reloads else Does.RESTART)
     assert judge(look("gunicorn", *after), last=True).verdict == verdict
 
 

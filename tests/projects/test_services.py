@@ -12,8 +12,8 @@ from projects.commands.kept import NOT_FOUND, Kept
 from projects.commands.matching import Search
 from projects.commands.processes import read_survey
 from projects.commands.services import inventory
-from projects.commands.services.kind import Where
-from projects.commands.services.kinds import KINDS, check_name, found_by, restart_command
+from projects.commands.services.kind import Does, Where
+from projects.commands.services.kinds import KINDS, check_name, found_by, own_command
 from tests.projects.test_matching import answer
 
 #: A name of each kind.
@@ -147,8 +147,8 @@ def test_every_text_is_one_that_sh_can_read(kind):
     """Quoted, also where another user is asked."""
     for where in (Where("/srv/it's mine"), Where("~/shop", "o'neill")):
         it, name = KINDS[kind], NAMES[kind]
-        texts = [it.ask(name, where), it.evidence(name, where), it.permission(name, where, reloads=False)]
-        texts += [it.restart(name, where, reloads=reloads) for reloads in (True, False)]
+        texts = [it.ask(name, where), it.evidence(name, where)]
+        texts += [text for does in Does for text in (it.act(name, where, does), it.permission(name, where, does))]
         for text in (*texts, inventory.question(where.run_as)):
             done = subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True)
             assert (done.returncode, done.stderr) == (0, ""), text
@@ -185,10 +185,16 @@ def test_a_pid_file_is_told_from_words_by_its_path():
 
 
 def test_the_restart_of_several_services_is_that_of_each_or_none():
-    assert (
-        restart_command([("systemd", "web"), ("pm2", "api")], reloads=False)
-        == "systemctl restart web && pm2 reload api"
+    two = [("systemd", "web"), ("pm2", "api")]
+    assert own_command(two, Does.RESTART) == "systemctl restart web && pm2 reload api"
+    assert own_command([("systemd", "web")], Does.RELOAD) == "systemctl reload web"
+    assert own_command([("systemd", "web"), ("port", "80")], Does.RESTART) == ""
+    assert own_command([("process", "server.py")], Does.RESTART) == ""
+
+
+def test_several_services_are_stopped_from_the_last_to_the_first():
+    three = [("systemd", "web"), ("supervisor", "worker"), ("docker", "shop/db")]
+    assert own_command(three, Does.STOP) == (
+        "docker compose -p shop stop db && supervisorctl stop worker && systemctl stop web"
     )
-    assert restart_command([("systemd", "web")], reloads=True) == "systemctl reload web"
-    assert restart_command([("systemd", "web"), ("port", "80")], reloads=False) == ""
-    assert restart_command([("process", "server.py")], reloads=False) == ""
+    assert own_command(three, Does.START).startswith("systemctl start web && supervisorctl start worker && ")

@@ -14,8 +14,12 @@ from tests.proofs.cells import (
     OLD,
     RELOADED,
     REPLACED,
+    RUNNING,
     SAME,
+    STILL_RUNNING,
+    STOPPED,
     UNCHANGED,
+    UNKNOWN,
     Cell,
 )
 
@@ -24,8 +28,19 @@ STAYS, DIES, LOOPS = "the old one stays and serves", "the new one dies after 3 s
 DRAINS, EXECS, BROKEN = "a graceful drain of 25 s", "an exec in place", "a reload with a broken configuration"
 AT_ONCE = "the new one dies at its start"
 TWIN, SECOND = "a twin with a similar name was restarted", "a second application of the same program"
-EVENTS = (REAL, OWN, NONE, STAYS, AT_ONCE, DIES, LOOPS, DRAINS, EXECS, BROKEN, TWIN, SECOND)
+#: Of deployments that only stop or start it.
+STOP, STOP_SLOWLY, STOP_NONE = "a stop", "a stop that takes 25 s", "a stop that stops nothing"
+STOP_TWICE, STOP_IN_VAIN = "a stop of what is stopped", "a stop, and its keeper starts it again"
+STOP_BESIDE, STOP_SECOND = "a stop beside a twin", "a stop beside a second application"
+START, START_TWICE, START_DIES = "a start", "a start of what runs", "a start, and it dies after 3 s"
+RESTART_STOPPED = "a restart of what is stopped"
+_RESTARTS = (REAL, OWN, NONE, STAYS, AT_ONCE, DIES, LOOPS, DRAINS, EXECS, BROKEN, TWIN, SECOND)
 
+_POWER = (STOP, STOP_SLOWLY, STOP_NONE, STOP_TWICE, STOP_IN_VAIN, STOP_BESIDE, STOP_SECOND, START, START_TWICE)
+EVENTS = (*_RESTARTS, *_POWER, START_DIES, RESTART_STOPPED)
+
+_STOP = {"launch": "stop", "by": "own", "does": "", "serves": NOBODY, "verdict": STOPPED}
+_START = {"launch": "start", "by": "own", "does": "", "serves": NEW, "verdict": REPLACED, "first": "stop"}
 #: What is right, whatever the kind; a row may say otherwise.
 RIGHT: Mapping[str, Mapping[str, Any]] = {
     REAL: {"serves": NEW, "verdict": REPLACED},
@@ -40,6 +55,17 @@ RIGHT: Mapping[str, Mapping[str, Any]] = {
     BROKEN: {"serves": OLD, "verdict": UNCHANGED, "code": "broken", "reloads": True, "does": "hup"},
     TWIN: {"serves": OLD, "verdict": UNCHANGED, "beside": "start-twin", "does": "restart-twin"},
     SECOND: {"serves": NEW, "verdict": REPLACED, "beside": "start-other"},
+    STOP: _STOP,
+    STOP_SLOWLY: _STOP | {"drains": 25},
+    STOP_NONE: _STOP | {"by": "text", "serves": OLD, "verdict": STILL_RUNNING},
+    STOP_TWICE: _STOP | {"first": "stop"},
+    STOP_IN_VAIN: _STOP | {"by": "text", "does": "kill", "serves": NEW, "verdict": STILL_RUNNING, "watch_for": 4},
+    STOP_BESIDE: _STOP | {"beside": "start-twin"},
+    STOP_SECOND: _STOP | {"beside": "start-other"},
+    RESTART_STOPPED: {"by": "own", "does": "", "first": "stop", "serves": NEW, "verdict": REPLACED},
+    START: _START,
+    START_TWICE: _START | {"first": "", "serves": OLD, "verdict": RUNNING},
+    START_DIES: _START | {"serves": FLAPPING, "verdict": ENDING, "code": "v2:3", "watch_for": 8},
 }
 
 
@@ -75,8 +101,19 @@ _OF_A_PROCESS: dict[str, dict[str, Any]] = {
     LOOPS: {"begin": "keep", "does": "stop-keeping keep"},
     DRAINS: {"does": "begin-to-stop start"},
     BROKEN: {"service": "python with workers"},
+    STOP: {"by": "text", "does": "stop"},
+    STOP_SLOWLY: {"by": "text", "does": "begin-to-stop"},
+    STOP_IN_VAIN: {"begin": "keep"},
+    STOP_BESIDE: {"by": "text", "does": "stop"},
+    STOP_SECOND: {"by": "text", "does": "stop"},
+    RESTART_STOPPED: {"by": "text", "does": "start"},
+    START: {"by": "text", "does": "start"},
+    START_TWICE: {"by": "text", "does": "start"},
+    START_DIES: {"by": "text", "does": "start", **_ENDS},
+    # Without a keeper that knows it, a name that has never found anything proves no stop.
+    STOP_TWICE: {"by": "text", "verdict": UNKNOWN},
 }
-_TWO_UNITS = {SECOND: {"beside": "start-twin"}}
+_TWO_UNITS = {SECOND: {"beside": "start-twin"}, STOP_SECOND: {"beside": "start-twin"}}
 
 ROWS = (
     Row("process, by its words", "process", "server.py", "python", _AGAIN, _OF_A_PROCESS),
@@ -92,6 +129,8 @@ ROWS = (
             STAYS: {"service": "systemd, KillMode=process"},
             DIES: _ENDS,
             LOOPS: {"service": "systemd, Restart=always"},
+            STOP_IN_VAIN: {"service": "systemd, Restart=always"},
+            START_DIES: _ENDS,
             BROKEN: {"service": "systemd with workers", "does": "reload"},
             **_TWO_UNITS,
         },
@@ -106,6 +145,8 @@ ROWS = (
             STAYS: {"service": "systemd --user, KillMode=process"},
             DIES: _ENDS,
             LOOPS: {"service": "systemd --user, Restart=always"},
+            STOP_IN_VAIN: {"service": "systemd --user, Restart=always"},
+            START_DIES: _ENDS,
             BROKEN: {"service": "systemd --user with workers", "does": "reload"},
             **_TWO_UNITS,
         },
@@ -122,6 +163,8 @@ ROWS = (
             BROKEN: {"service": "supervisor with workers"},
             TWIN: {"beside": "", "does": "restart-worker"},
             SECOND: {"beside": ""},
+            STOP_BESIDE: {"beside": ""},
+            STOP_SECOND: {"beside": ""},
         },
     ),
     Row(
@@ -134,6 +177,7 @@ ROWS = (
             STAYS: {"service": "pm2, python", "begin": "start-wrapper"},
             LOOPS: {"verdict": ENDING},
             DRAINS: {"begin": "start-draining"},
+            STOP_SLOWLY: {"begin": "start-draining"},
             EXECS: {"service": "pm2, python"},
             BROKEN: {"service": "pm2, python", "begin": "start-workers"},
         },
@@ -147,6 +191,9 @@ ROWS = (
         {
             DIES: _ENDS,
             LOOPS: {"begin": "start-always"},
+            STOP_IN_VAIN: {"begin": "start-always"},
+            STOP_SLOWLY: {"by": "text", "does": "drain-stop"},
+            START_DIES: _ENDS,
             DRAINS: {"does": "drain-restart"},
             BROKEN: {"service": "podman with workers"},
             **_TWO_UNITS,

@@ -16,6 +16,7 @@ from tests.proofs.world import Serves, Truth, World
 
 REPLACED, UNCHANGED, RELOADED, DEAD = "replaced", "unchanged", "reloaded", "dead"
 CRASH_LOOPING, UNKNOWN = "crash-looping", "unknown"
+STOPPED, STILL_RUNNING, RUNNING = "stopped", "still-running", "running"
 #: Of what is started again and again, both are true.
 ENDING = f"{DEAD} or {CRASH_LOOPING}"
 #: The status that a server deserves, by its verdict.
@@ -27,6 +28,8 @@ STATUSES = {
     DEAD: "failed",
     CRASH_LOOPING: "failed",
     ENDING: "failed",
+    STOPPED: "success",
+    RUNNING: "success",
     "": "failed",
 }
 
@@ -41,7 +44,8 @@ class Cell:
     check (``KIND TARGET``), ``reloads`` and ``watch_for`` are settings of the project. With a ``kind`` of service, the
     ``name`` is its name, in which ``{folder}`` and ``{port}`` are those of the service. ``by`` says what restarts it: a
     script on the server, a ``text`` that the project keeps, or the kind of service by itself (``own``). With
-    ``drains``, what is asked to end does so only after so many seconds.
+    ``drains``, what is asked to end does so only after so many seconds. ``launch`` is the type of a deployment that
+    only stops or starts it; ``first`` are words that are done by hand before that.
     """
 
     service: str
@@ -59,6 +63,8 @@ class Cell:
     kind: str = ""
     by: str = "script"
     drains: int = 0
+    launch: str = ""
+    first: str = ""
     #: What it is called in the table of services.
     row: str = ""
     #: What the evidence of its failure must show.
@@ -70,6 +76,10 @@ class Cell:
 
     @property
     def status(self) -> str:
+        if self.launch == "stop" and self.verdict == UNKNOWN:
+            return "failed"
+        if self.verdict == STILL_RUNNING:
+            return "unchanged" if self.serves == Serves.OLD else "failed"
         return STATUSES[self.verdict]
 
     @property
@@ -358,7 +368,15 @@ def _happen(cell: Cell, world: World, outcome: Outcome) -> None:
     if cell.kind:
         name = cell.name.format(folder=world.place.folder, port=world.place.port)
         settings |= {"process_name": "", "service_kind": cell.kind, "service_name": name}
-    if cell.by != "script":
+    if cell.launch:
+        text = world.script_text(cell.does) if cell.by == "text" else ""
+        settings |= {"deploy_script_path": "", f"{cell.launch}_script": text}
+        if text:
+            (world.place.folder / "current").symlink_to(world.place.folder)
+        else:
+            settings["deploy_path"] = ""
+        world.deployment_type = Deployment.Type(cell.launch)
+    elif cell.by != "script":
         text = world.script_text(cell.does) if cell.by == "text" else ""
         settings |= {"deploy_script_path": "", "restart_script": text, "deploy_path": ""}
     if cell.drains:
@@ -382,6 +400,8 @@ def _happen(cell: Cell, world: World, outcome: Outcome) -> None:
         others = set(world.machine.processes()) - own
     before = world.look()
     world.write_version(cell.code)
+    if cell.first:
+        world.do(cell.first)
     world.write_script(cell.does)
     deployment = world.deploy()
     after = _look_after(cell, world)
@@ -416,7 +436,7 @@ def _compare(
         complain(f"said {outcome.said}, right is {cell.status}/{cell.verdict or '-'}: {outcome.sentence}")
     if (deployment.status == "success") != (target.status == "success"):
         complain(f"the deployment is {deployment.status}, its server {target.status}")
-    runs = 0 if not cell.verdict or cell.by == "own" else 1
+    runs = 0 if cell.verdict in ("", RUNNING) or cell.by == "own" else 1
     if world.ran() != runs:
         complain(f"the script was run {world.ran()} times, not {runs}")
     if re.search(r"pid 0\b", outcome.sentence):
@@ -426,6 +446,11 @@ def _compare(
     if cell.shows not in target.evidence:
         complain(f"the evidence does not show “{cell.shows}”: {target.evidence[-500:]}")
     _compare_names(cell, proof, before, after, others, outcome)
+    alive = {process.key for process in after.processes.values()}
+    if verdict == STOPPED and (left := [main for main in before.mains if main.key in alive]):
+        complain(f"said to be stopped, and these run: {left}")
+    if cell.launch and (ended := others - set(after.processes)):
+        complain(f"others were ended: {_shown(ended, before)}")
     if verdict == UNKNOWN == cell.verdict:
         warnings = deployment.log_lines.filter(level="warning").values_list("content", flat=True)
         if not any(outcome.sentence in line for line in warnings):
@@ -437,7 +462,8 @@ def _compare_names(cell: Cell, proof: Proof, before: Truth, after: Truth, others
     complain, sentence = outcome.problems.append, outcome.sentence
     told = {int(pid) for pid in re.findall(r"\bpid (\d+)\b", sentence)}
     truth = after if cell.verdict == REPLACED else before
-    if truth.main is not None and cell.verdict in (REPLACED, UNCHANGED, RELOADED, UNKNOWN):
+    nameless = cell.launch and cell.verdict == UNKNOWN
+    if truth.main is not None and not nameless and cell.verdict in (REPLACED, UNCHANGED, RELOADED, UNKNOWN, RUNNING):
         names = _names(cell, truth, truth.main)
         if not any(pid in told | {0} and word in sentence for pid, word in names):
             complain(f"none of these is named: {names}: {sentence}")

@@ -160,6 +160,7 @@ def python(place: Place) -> Service:
             "keep": f"PORT={place.port} bash -c 'while :; do python3 server.py & echo $! >pid; wait $!; done' {AWAY}"
             "\necho $! >loop; sleep 0.3",
             "stop-keeping": "kill $(cat loop pid); sleep 0.2",
+            "kill": 'kill -9 "$(cat pid)"; sleep 0.1',
             "start-other": f"(cd {place.other} && exec env PORT={free_port()} python3 server.py) {AWAY}\n"
             "echo $! >>beside",
             "start-twin": _twin(place),
@@ -234,6 +235,7 @@ def pm2(place: Place) -> Service:
             "reload": "pm2 reload shop",
             "delete": "pm2 delete shop",
             "stop": "pm2 stop shop",
+            "kill": 'kill -9 "$(pm2 pid shop)"',
             "drain-restart": "pm2 restart shop",
             "start-draining": f"{run} --kill-timeout 40000",
             "start-other": f"(cd {place.other} && PORT={free_port()} pm2 start server.js --name other)\n"
@@ -379,6 +381,7 @@ def supervisor(place: Place, workers: int = 0, wrapper: str = "") -> Service:
             "restart": f"{control} restart shop || true",
             "restart-worker": f"{control} restart shop-worker\n{control} pid shop-worker >>beside",
             "stop": f"{control} stop shop",
+            "kill": f'kill -9 "$({control} pid shop)"',
             "hup": f"{control} signal HUP shop",
             "usr1": f"{control} signal USR1 shop; sleep 0.3",
         },
@@ -419,6 +422,7 @@ def _unit(place: Place, command: str = "/usr/bin/python3 server.py", more: str =
             "restart": "systemctl restart shop",
             "reload": "systemctl reload shop",
             "stop": "systemctl stop shop",
+            "kill": "systemctl kill -s KILL shop",
             "usr1": "systemctl kill -s USR1 --kill-who=main shop; sleep 0.3",
             "start-twin": "sed -e 's/PORT=[0-9]*/PORT=0/' shop.service >/etc/systemd/system/shop-worker.service\n"
             "systemctl daemon-reload; systemctl start shop-worker\n"
@@ -505,6 +509,7 @@ def _user_unit(unit: Service) -> Service:
             "restart": f"{control} restart shop",
             "reload": f"{control} reload shop",
             "stop": f"{control} stop shop",
+            "kill": f"{control} kill -s KILL shop",
             "usr1": f"{control} kill -s USR1 --kill-who=main shop; sleep 0.3",
             "start-twin": f"sed -e 's/PORT=[0-9]*/PORT=0/' shop.service >{folder}/shop-worker.service\n"
             f"{control} daemon-reload; {control} start shop-worker\n"
@@ -536,7 +541,9 @@ def podman(place: Place) -> Service:
             "start-always": run.format(name="shop", port=place.port, more="--restart always"),
             "restart": "podman restart --time 1 shop",
             "drain-restart": "podman restart --time 40 shop",
+            "drain-stop": "podman stop --time 40 shop",
             "stop": "podman stop --time 1 shop",
+            "kill": "kill -9 \"$(podman inspect --format '{{.State.Pid}}' shop)\"",
             "hup": "podman kill --signal HUP shop",
             "usr1": "podman kill --signal USR1 shop; sleep 0.5",
             "start-twin": run.format(name="shop2", port=free_port(), more="") + "\n" + pid,

@@ -27,6 +27,12 @@ SHORT_OF_KINDS = {
     "port · a restart of its own · port {port}",
     "port · a graceful drain of 25 s · port {port}",
     "supervisor · a restart of its own · supervisor -c {folder}/supervisor.conf shop",
+    "process, by its words · a stop beside a second application · process server.py",
+    "process, by its pid file · a restart of what is stopped · process {folder}/pid",
+    "port · a stop, and its keeper starts it again · port {port}",
+    "supervisor · a stop · supervisor -c {folder}/supervisor.conf shop",
+    "supervisor · a stop, and its keeper starts it again · supervisor -c {folder}/supervisor.conf shop",
+    "supervisor · a start of what runs · supervisor -c {folder}/supervisor.conf shop",
     "supervisor · the old one stays and serves · supervisor -c {folder}/supervisor.conf shop",
 }
 

@@ -16,6 +16,7 @@ from projects.commands.services.kind import (
     DENIED,
     LINE,
     LINES,
+    Does,
     Kind,
     Told,
     Where,
@@ -38,6 +39,8 @@ docker=$(command -v docker)
 [ -n "$DOCKER_HOST" ] || [ -S /var/run/docker.sock ] || [ -S "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" ] ||
 docker=$(command -v podman || command -v docker || echo docker)
 """
+#: The states of a container in which nothing of it runs; podman calls one of them otherwise.
+_OFF = frozenset({"created", "configured", "initialized", "exited", "dead", "stopped"})
 _COMPOSE_FILES = "compose.yaml compose.yml docker-compose.yml docker-compose.yaml"
 
 
@@ -47,7 +50,7 @@ class Docker(Kind):
     It is known by its id and its start, and by the process in it where that is seen.
     """
 
-    restarts = True
+    acts = True
 
     def check(self, name: str) -> None:
         if not _NAME.fullmatch(name):
@@ -69,6 +72,7 @@ class Docker(Kind):
             name,
             down[0].state if down else "running",
             is_up=not down,
+            is_off=all(box.status in _OFF for box in boxes),
             is_looping=any(box.status == "restarting" for box in boxes),
             restarts=sum(box.restarts for box in boxes),
             run=" ".join(box.run for box in boxes)[:1000],
@@ -102,12 +106,14 @@ done
             return Told(what, _("docker does not let %s ask") % kept.refused, remedy % told)
         return Told(what, kept.problem, _("Install and start docker or podman."))
 
-    def restart(self, name: str, where: Where, *, reloads: bool) -> str:
+    def act(self, name: str, where: Where, does: Does) -> str:
         project, service = _parts(name)
         begin = f"""{FIND}sudo=
 case $(LC_ALL=C $docker ps 2>&1) in {DENIED}) sudo='sudo -n' ;; esac
 """
-        if reloads:
+        if does in {Does.STOP, Does.START}:
+            return f"{begin}{_has_some(name)}exec $sudo $docker {does} $ids\n"
+        if does == Does.RELOAD:
             return f"{begin}exec $sudo $docker kill --signal HUP {_ids(name)}\n"
         if not project:
             return f"{begin}exec $sudo $docker restart {quote(service)}\n"
@@ -134,9 +140,11 @@ build=
 exec $sudo $docker compose "$@" -p {quote(project)} up -d --no-deps --force-recreate $build {quote(service)}
 """
 
-    def command(self, name: str, *, reloads: bool) -> str:
+    def command(self, name: str, does: Does) -> str:
         project, service = _parts(name)
-        if reloads:
+        if does in {Does.STOP, Does.START}:
+            return f"docker compose -p {project} {does} {service}" if project else f"docker {does} {service}"
+        if does == Does.RELOAD:
             return f"docker kill --signal HUP {name}"
         return (
             f"docker compose -p {project} up -d --force-recreate {service}" if project else f"docker restart {service}"
@@ -155,6 +163,13 @@ def _ids(name: str) -> str:
         return quote(service)
     label = "--filter label=com.docker.compose"
     return f"$($sudo $docker ps -aq {label}.project={quote(project)} {label}.service={quote(service)})"
+
+
+def _has_some(name: str) -> str:
+    """Set ``ids``, or end where there are none."""
+    return f"""ids={_ids(name)}
+[ -n "$ids" ] || {{ echo 'there is no such container' >&2; exit 1; }}
+"""
 
 
 class _Box:

@@ -4,6 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar, NamedTuple
 
 from django.utils.translation import gettext as _
@@ -17,6 +18,16 @@ from servers.shell import as_user
 WORD, LINE, LINES = 200, 4096, 400
 #: What a keeper prints that does not let this user ask, and what sudo prints that does not let this user become root.
 DENIED, NO_SUDO = "*'ermission denied'*|*'ermissionError'*|*'access denied'*", "sudo:*|*'sudo: '*|Sorry,*"
+
+
+class Does(StrEnum):
+    """What is done with a service."""
+
+    RESTART = "restart"
+    #: Let it read its configuration again.
+    RELOAD = "reload"
+    STOP = "stop"
+    START = "start"
 
 
 class Told(NamedTuple):
@@ -38,11 +49,12 @@ class Where:
 class Kind(ABC):
     """One kind of service.
 
-    ``has_groups``: its processes are found by their control group. ``restarts``: it has a restart of its own.
+    ``has_groups``: its processes are found by their control group. ``acts``: it can be restarted, stopped and started
+    by its keeper.
     """
 
     has_groups: ClassVar[bool] = False
-    restarts: ClassVar[bool] = False
+    acts: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, name: str) -> None:
@@ -72,21 +84,21 @@ class Kind(ABC):
         """Said where its keeper could not be asked, by ``kept.problem`` or because ``kept.refused`` may not."""
         return Told(_("%s cannot be asked for") % kept.name, kept.problem)
 
-    def restart(self, name: str, where: Where, *, reloads: bool) -> str:
-        """Restart it; ``reloads``: only let it read its configuration again. Empty where its kind cannot."""
+    def act(self, name: str, where: Where, does: Does) -> str:
+        """Do it by its keeper. Empty where its kind has none."""
         return ""
 
-    def command(self, name: str, *, reloads: bool) -> str:
-        """That restart as it is told."""
+    def command(self, name: str, does: Does) -> str:
+        """That as it is told."""
         return ""
 
-    def permission(self, name: str, where: Where, *, reloads: bool) -> str:
-        """Print ``DENIED user name`` where that restart would be refused; nothing where only trying it can tell."""
+    def permission(self, name: str, where: Where, does: Does) -> str:
+        """Print ``DENIED user name`` where that would be refused; nothing where only trying it can tell."""
         return ""
 
-    def denied(self, name: str, user: str, *, reloads: bool) -> Told:
+    def denied(self, name: str, user: str, does: Does) -> Told:
         """Said where it would."""
-        return Told(_("%s would fail") % self.command(name, reloads=reloads))
+        return Told(_("%s would fail") % self.command(name, does))
 
 
 def acting(where: Where, text: str) -> str:

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import TypeVar
 
 from django.utils.translation import gettext as _
 
 from projects.commands.services.docker import Docker
-from projects.commands.services.kind import Kind
+from projects.commands.services.kind import Does, Kind
 from projects.commands.services.pidfile import PidFile, is_pid_file
 from projects.commands.services.pm2 import Pm2
 from projects.commands.services.port import Port
 from projects.commands.services.supervisor import Supervisor
 from projects.commands.services.systemd import Systemd
+
+T = TypeVar("T")
 
 #: What is found by the words of its command line, and what by its pid file; projects call both a process.
 PROCESS, PID_FILE = "process", "pidfile"
@@ -47,9 +50,15 @@ def check_name(kind: str, name: str) -> None:
         found.check(name)
 
 
-def restart_command(services: Iterable[tuple[str, str]], *, reloads: bool) -> str:
-    """How services, each by kind and name, are restarted by their kinds; empty where one of them cannot be."""
-    kinds = [(kind_of(kind, name), name) for kind, name in services]
-    if not all(kind is not None and kind.restarts for kind, _name in kinds):
+def in_turn(services: Iterable[T], does: Does) -> list[T]:
+    """Services in the order in which it is done with them: the last is stopped first."""
+    known = list(services)
+    return known[::-1] if does == Does.STOP else known
+
+
+def own_command(services: Iterable[tuple[str, str]], does: Does) -> str:
+    """How it is done with services, each by kind and name, by their kinds; empty where one of them has no way."""
+    kinds = [(kind_of(kind, name), name) for kind, name in in_turn(services, does)]
+    if not all(kind is not None and kind.acts for kind, _name in kinds):
         return ""
-    return " && ".join(kind.command(name, reloads=reloads) for kind, name in kinds if kind is not None)
+    return " && ".join(kind.command(name, does) for kind, name in kinds if kind is not None)

@@ -39,11 +39,11 @@ fi
             return Kept(name, "unreadable", is_known=False, problem=_("it cannot be read"), refused=who)
         match = next((match for line in lines[:LINES] if (match := _ANSWER.fullmatch(line))), None)
         if match is None:
-            return Kept(name, "empty" if lines else NOT_FOUND)
+            return Kept(name, "empty" if lines else NOT_FOUND, is_off=True)
         pid, written = number(match[1]), number(match[2])
         process = next((process for process in survey.processes if process.pid == pid), None)
         if process is None or survey.booted_at + process.start / TICKS > written + _SLACK:
-            return Kept(name, "stale")
+            return Kept(name, "stale", is_off=True)
         return Kept(name, "running", is_up=True, main=(pid,))
 
     def evidence(self, name: str, where: Where) -> str:

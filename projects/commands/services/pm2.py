@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from projects.commands.kept import NOT_FOUND, Kept
 from projects.commands.processes import Survey
-from projects.commands.services.kind import LINE, LINES, Kind, Told, Where, acting, words
+from projects.commands.services.kind import LINE, LINES, Does, Kind, Told, Where, acting, words
 
 #: pm2 is found as its daemon found node: a session without a terminal has not the path of nvm and its like. Where no
 #: daemon is alive nobody is asked, for `pm2` would start one.
@@ -32,10 +32,14 @@ console.log("APP "+JSON.stringify([a.name,a.pid,e.status,e.restart_time,e.exec_m
 """
 
 
+#: The states from which pm2 starts nothing.
+_OFF = frozenset({"stopped", "errored"})
+
+
 class Pm2(Kind):
     """An app, by its name or its number: all of its processes."""
 
-    restarts = True
+    acts = True
 
     def check(self, name: str) -> None:
         if not re.fullmatch(r"[^\W_][^\n'\"\\/]*", name) or name == "all":
@@ -64,6 +68,7 @@ echo END
             name,
             down or "online",
             is_up=not down,
+            is_off=all(state in _OFF for state in states),
             is_looping="waiting restart" in states,
             restarts=sum(restarts for _pid, _state, restarts in rows),
             main=tuple(pid for pid, _state, _restarts in rows if pid),
@@ -91,15 +96,20 @@ pm2 logs {quote(name)} --nostream --lines 30 </dev/null 2>&1
             _("Start it once by “pm2 start”, or set run_as to the user whose pm2 has it."),
         )
 
-    def restart(self, name: str, where: Where, *, reloads: bool) -> str:
-        # What does not run in a cluster is restarted by `reload` too.
+    def act(self, name: str, where: Where, does: Does) -> str:
+        told = "" if does == Does.STOP else " --update-env"
         return f"""{FIND}
 [ -n "$node" ] || {{ echo 'no pm2 of this user is running' >&2; exit 1; }}
-exec pm2 reload {quote(name)} --update-env
+exec pm2 {_verb(does)} {quote(name)}{told}
 """
 
-    def command(self, name: str, *, reloads: bool) -> str:
-        return f"pm2 reload {name}"
+    def command(self, name: str, does: Does) -> str:
+        return f"pm2 {_verb(does)} {name}"
+
+
+def _verb(does: Does) -> str:
+    """The command of pm2: what does not run in a cluster is restarted by `reload` too."""
+    return str(does) if does in {Does.STOP, Does.START} else "reload"
 
 
 def _row(line: str) -> tuple[int, str, int] | None:

@@ -45,7 +45,9 @@ class Port(Kind):
             return Kept(name, "hidden", is_known=False, problem=_("who listens is not shown"), refused=who, holds=True)
         if not listens and (said := first_words(lines)):
             return Kept(name, said, is_known=False, problem=said, holds=True)
-        return Kept(name, "listening" if listens else "closed", is_up=listens, main=pids, holds=True)
+        return Kept(
+            name, "listening" if listens else "closed", is_up=listens, is_off=not listens, main=pids, holds=True
+        )
 
     def evidence(self, name: str, where: Where) -> str:
         return acting(where, f"echo '== port {int(name)}'\n{listeners(int(name))}")

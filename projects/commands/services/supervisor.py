@@ -13,6 +13,7 @@ from projects.commands.services.kind import (
     DENIED,
     LINE,
     LINES,
+    Does,
     Kind,
     Told,
     Where,
@@ -28,6 +29,8 @@ from projects.commands.services.kind import (
 _NAME = re.compile(r"(?:-c ([~/][^\s'\"]*) )?([\w.@+-]+(?::(?:[\w.@+-]+|\*))?)")
 _ROW = re.compile(r"(\S{1,200}) +(STOPPED|STARTING|RUNNING|BACKOFF|STOPPING|EXITED|FATAL|UNKNOWN)\b *(.*)")
 _PID = re.compile(r"pid (\d{1,10}),")
+#: The states from which supervisor starts nothing.
+_OFF = frozenset({"STOPPED", "EXITED", "FATAL"})
 
 
 class Supervisor(Kind):
@@ -36,7 +39,7 @@ class Supervisor(Kind):
     Supervisor counts no restarts: those are seen by the pids that change.
     """
 
-    restarts = True
+    acts = True
 
     def check(self, name: str) -> None:
         if not _NAME.fullmatch(name) or name.startswith("-c -"):
@@ -68,6 +71,7 @@ class Supervisor(Kind):
             title,
             f"{state} ({words(told)})" if down and told else state,
             is_up=not down,
+            is_off=all(state in _OFF for _name, state, _told in rows),
             is_looping=any(state == "BACKOFF" for state, _told in down),
             main=tuple(number(match[1]) for _name, _state, told in rows if (match := _PID.search(told))),
         )
@@ -100,15 +104,14 @@ done
             )
         return Told(what, kept.problem, _("Start supervisor, or name its file: “-c FILE NAME”."))
 
-    def restart(self, name: str, where: Where, *, reloads: bool) -> str:
+    def act(self, name: str, where: Where, does: Does) -> str:
         control = _control(name)
-        return f"{_as_root_if_refused(control)}exec $sudo {control} {_does(name, reloads)}\n"
+        return f"{_as_root_if_refused(control)}exec $sudo {control} {_verb(does)} {_program(name)}\n"
 
-    def command(self, name: str, *, reloads: bool) -> str:
+    def command(self, name: str, does: Does) -> str:
         match = _NAME.fullmatch(name)
         file = f"-c {match[1]} " if match and match[1] else ""
-        does = "signal HUP" if reloads else "restart"
-        return f"supervisorctl {file}{does} {match[2] if match else name}"
+        return f"supervisorctl {file}{_verb(does)} {match[2] if match else name}"
 
 
 def _control(name: str) -> str:
@@ -121,8 +124,8 @@ def _program(name: str) -> str:
     return quote(match[2] if match else name)
 
 
-def _does(name: str, reloads: bool) -> str:
-    return f"{'signal HUP' if reloads else 'restart'} {_program(name)}"
+def _verb(does: Does) -> str:
+    return "signal HUP" if does == Does.RELOAD else str(does)
 
 
 def _as_root_if_refused(control: str) -> str:

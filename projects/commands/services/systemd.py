@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from projects.commands.kept import NOT_FOUND, Kept
 from projects.commands.processes import Survey
-from projects.commands.services.kind import LINE, LINES, Kind, Told, Where, acting, number, sudoers
+from projects.commands.services.kind import LINE, LINES, Does, Kind, Told, Where, acting, number, sudoers
 from servers.sentences import storable
 from servers.shell import as_user
 
@@ -80,7 +80,7 @@ class Systemd(Kind):
     """A unit."""
 
     has_groups = True
-    restarts = True
+    acts = True
 
     def check(self, name: str) -> None:
         if not re.fullmatch(r"[A-Za-z0-9:_.@\\][A-Za-z0-9:_.@\\-]*", name):
@@ -98,6 +98,7 @@ class Systemd(Kind):
             unit.state,
             is_known=unit.is_known,
             is_up=unit.is_up,
+            is_off=unit.fact("ActiveState") in {"inactive", "failed"},
             is_looping=unit.fact("SubState") == "auto-restart",
             restarts=number(unit.fact("NRestarts")),
             run=unit.fact("InvocationID"),
@@ -134,30 +135,30 @@ esac
     def unasked(self, kept: Kept) -> Told:
         return Told(_("The unit %s cannot be asked for") % kept.name, kept.problem, _("It needs systemd."))
 
-    def restart(self, name: str, where: Where, *, reloads: bool) -> str:
-        does = f"{'reload' if reloads else 'restart'} {quote(name)}"
+    def act(self, name: str, where: Where, does: Does) -> str:
+        act = f"{does} {quote(name)}"
         return f"""export XDG_RUNTIME_DIR="${{XDG_RUNTIME_DIR:-/run/user/$(id -u)}}"
 case $(systemctl show -p LoadState -- {quote(name)} 2>/dev/null) in
-*=not-found*|*=error*|'') exec systemctl --user {does} ;;
+*=not-found*|*=error*|'') exec systemctl --user {act} ;;
 esac
-[ "$(id -u)" = 0 ] || ! sudo -n -l systemctl {does} >/dev/null 2>&1 || exec sudo -n systemctl {does}
-exec systemctl --no-ask-password {does}
+[ "$(id -u)" = 0 ] || ! sudo -n -l systemctl {act} >/dev/null 2>&1 || exec sudo -n systemctl {act}
+exec systemctl --no-ask-password {act}
 """
 
-    def command(self, name: str, *, reloads: bool) -> str:
-        return f"systemctl {'reload' if reloads else 'restart'} {name}"
+    def command(self, name: str, does: Does) -> str:
+        return f"systemctl {does} {name}"
 
-    def permission(self, name: str, where: Where, *, reloads: bool) -> str:
-        does = f"{'reload' if reloads else 'restart'} {quote(name)}"
+    def permission(self, name: str, where: Where, does: Does) -> str:
+        act = f"{does} {quote(name)}"
         text = f"""case $(systemctl show -p LoadState -- {quote(name)} 2>/dev/null) in *=loaded*)
-[ "$(id -u)" = 0 ] || sudo -n -l systemctl {does} >/dev/null 2>&1 ||
+[ "$(id -u)" = 0 ] || sudo -n -l systemctl {act} >/dev/null 2>&1 ||
 pkcheck --action-id org.freedesktop.systemd1.manage-units --process $$ >/dev/null 2>&1 ||
 printf 'DENIED %s %s\\n' "$(id -un)" {quote(name)} ;;
 esac"""
         return f"{as_user(where.run_as, text)}\n"
 
-    def denied(self, name: str, user: str, *, reloads: bool) -> Told:
-        command = self.command(name, reloads=reloads)
+    def denied(self, name: str, user: str, does: Does) -> Told:
+        command = self.command(name, does)
         return Told(
             _("%s would be refused") % command,
             _("%s may not do so without a password") % user,
