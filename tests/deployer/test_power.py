@@ -26,7 +26,7 @@ from deployer.launching.gated import foreseen
 from deployer.launching.rules import LaunchRefusedError, check_launch
 from deployer.models import Deployment, GateRule, Target
 from projects.commands.proof import Proof
-from projects.models import Project, Service
+from projects.models import ConfigFile, Project, Service, Step
 from servers.models import ServerGroup
 from servers.shell import Script
 from servers.ssh.shell import connect
@@ -226,6 +226,17 @@ def test_a_restart_of_what_was_stopped_starts_it_and_says_so(place, group):
     assert (target.status, verdict(target)) == ("success", "replaced")
     assert f"It was stopped by deployment #{stopped.deployment_id}: this starts it again." in said(target)
     assert "it is watched for longer" not in said(target)
+
+
+def test_a_stop_and_a_start_run_no_steps_and_put_no_config_files(place, group):
+    project = one(place)
+    ConfigFile.objects.create(project=project, path=f"{place}/app.conf", content="x")
+    for moment in ("before_all", "before", "after", "after_all"):
+        Step.objects.create(project=project, name=moment, moment=moment, script="exit 1")
+    for type_ in ("start", "stop"):
+        target = launched(project, group, type_)
+        assert (target.status, target.deployment.step_runs.count()) == ("success", 0), target.error
+    assert not (place / "app.conf").exists()
 
 
 def test_no_health_check_is_asked_of_what_was_stopped(place, group):
