@@ -9,7 +9,7 @@ from projects.commands import expectation, service
 from projects.commands.expectation import Live
 from projects.models import HealthCheck, Project, Step, Variable
 from projects.steps import USUAL_TYPES, USUAL_WHEN, Moment, When
-from projects.validators import shared_path_list
+from projects.validators import parse_pauses, shared_path_list
 from servers.models import ServerGroup
 
 
@@ -188,6 +188,10 @@ class Plan:
     commit: str = ""
     # Whether the steps after are run, and nothing else, on servers that are drained: no project says so.
     puts_back: bool = False
+    pause_after: str = ""
+    pause_for: int | None = None
+    guided_failure: bool = False
+    guided_for: int = 60
 
     @classmethod
     def of(cls, project: Project, groups: Sequence[ServerGroup]) -> "Plan":
@@ -218,6 +222,11 @@ class Plan:
                 "steps": tuple(map(PlannedStep.from_json, data.get("steps", ()))),
             }
         )
+
+    def pauses_after(self, batch: int) -> bool:
+        """Whether it waits behind the batch of that number."""
+        batches = parse_pauses(self.pause_after or ("1" if self.pause_after_first else ""))
+        return batches is None or batch in batches
 
     def variables_for(self, scope: str) -> dict[str, str]:
         """The variables of ``scope`` (build or deploy); one for this scope alone wins over one for both."""

@@ -62,6 +62,10 @@ class ServerRun:
         self.switched = False
         #: Whether its steps after were dealt with.
         self.is_closed = False
+        #: Whether it has to be reached again, and given what is deployed, before its turn; and whether all of its turn
+        #: but the steps after is done.
+        self.is_to_join = False
+        self.is_proved = False
         self.before = Found()
         #: The server of this deployment that is the same machine and folder, and those that are so under other names.
         self.first: ServerRun | None = None
@@ -69,6 +73,27 @@ class ServerRun:
 
     def __str__(self) -> str:
         return self.target.server_name
+
+    def resume(self) -> None:
+        """Go on where another worker has left it: with no link, and what was written down."""
+        target = self.target
+        is_switched = bool(target.release_after) and target.begun_at is not None
+        self.switched = is_switched and not self.work.deployment.is_restart_only
+        self.is_to_join = not target.has_ended
+
+    def start_over(self) -> None:
+        """Forget what was found out over the link, for its turn to come again."""
+        self.close()
+        self.shell, self.facts, self.seen, self.before = None, None, None, Found()
+        for name in ("location", "commands", "verification"):
+            self.__dict__.pop(name, None)
+        self.is_to_join = True
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether it was switched, and has a release to go back to."""
+        was_switched = self.switched and self.first is None and self.target.status != Status.ROLLED_BACK
+        return was_switched and bool(self.target.release_before)
 
     # --- moving and ending -------------------------------------------------------------------------
 

@@ -40,6 +40,10 @@ def settle(server: ServerRun) -> None:
         else:
             after(server, StepAction.UNDO if target.was_undone else "")
         return
+    if target.status not in AT_WORK and target.begun_at is not None:
+        server.end(Status.FAILED, _("It had failed, and the worker was lost before it was tried again."))
+        after(server)
+        return
     if target.status not in AT_WORK:
         server.end(Status.SKIPPED, _("Not started: the worker was lost before that."))
         after(server)
@@ -149,7 +153,11 @@ def _fail(server: ServerRun, status: Status, previous: str, undone: _Undone) -> 
     """Write that the rollback failed: why it was rolled back, why that failed, and which release is live."""
     target = server.target
     had_succeeded = target.status == Status.SUCCESS
-    first = target.error or _("It had succeeded, but more servers failed than the failure budget allows")
+    if server.work.deployment.roll_back_requested_at is not None:
+        had_gone_well = _("It had succeeded, but somebody chose to roll back")
+    else:
+        had_gone_well = _("It had succeeded, but more servers failed than the failure budget allows")
+    first = target.error or had_gone_well
     if target.release_after != previous and status == Status.UNKNOWN:
         second = _("how its rollback from %(live)s to %(previous)s ended is not known: %(why)s")
     elif target.release_after == previous:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from deployer.models import Deployment, Release
 from deployer.plan import Part, Plan, members_of, parts_of
@@ -19,7 +20,8 @@ class LaunchRequest:
     With a ``release`` nothing is cloned or built; without one, a stored release of the same commit and build settings
     is used again unless ``rebuild`` is set. ``only`` are ids of servers: the others of the groups are left out.
     ``elsewhere``: whoever asks means it, where a group is none of the project's own.
-    ``batches`` and ``max_failures`` replace the project's for this launch. It acts with the rights of ``created_by``;
+    ``batches``, ``max_failures``, the pauses and whether it asks after failures, and for how long, replace the
+    project's for this launch where they are given. It acts with the rights of ``created_by``;
     without one it was asked for on this machine, by whoever has the data folder, and is not asked about rights.
     ``launched_for`` is the webhook, the schedule or the login on the machine. ``queue``: it waits at a closed gate, and
     behind another deployment, instead of being refused. ``override`` is why the gates are set aside, by an admin.
@@ -41,6 +43,10 @@ class LaunchRequest:
     elsewhere: bool = False
     batches: str = ""
     max_failures: int | None = None
+    pause_after: str = ""
+    pause_for: int | None = None
+    guided_failure: bool | None = None
+    guided_for: int | None = None
     queue: bool = False
     override: str = ""
     puts_back: bool = False
@@ -87,9 +93,12 @@ class LaunchRequest:
         Raises `DecryptionError` where one of its variables cannot be read.
         """
         plan = Plan.of(self.project, self.groups)
+        given: dict[str, Any] = {"max_failures": self.max_failures, "pause_for": self.pause_for}
+        given |= {"guided_failure": self.guided_failure, "guided_for": self.guided_for}
         return replace(
             plan,
+            **{name: value for name, value in given.items() if value is not None},
             batches=self.batches or plan.batches,
-            max_failures=plan.max_failures if self.max_failures is None else self.max_failures,
+            pause_after=self.pause_after or plan.pause_after,
             puts_back=self.puts_back,
         )

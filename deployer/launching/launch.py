@@ -148,8 +148,12 @@ def _record(deployment: Deployment, request: LaunchRequest, accepted: Accepted) 
         "rebuild": request.rebuild,
         "batches": request.batches,
         "max_failures": request.max_failures,
+        "pause_after": request.pause_after,
+        "pause_for": request.pause_for,
+        "guided_failure": request.guided_failure,
+        "guided_for": request.guided_for,
     }
-    after = {name: value for name, value in asked.items() if value not in ("", None, False, [])}
+    after = {name: value for name, value in asked.items() if value not in ("", None, []) and (value or name == "guided_failure")}
     record(actor().by(request.created_by), act, deployment, None, after)
 
 

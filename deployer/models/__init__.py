@@ -12,6 +12,7 @@ from deployer.models.encryption_key import EncryptionKey
 from deployer.models.gates import LONGEST_REASON, Approval, Freeze, Gate, GateRule, Hold, Lock
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
+from deployer.models.question import Answer, Question
 from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Standing
@@ -19,6 +20,7 @@ from deployer.models.step_run import StepAction, StepRun
 
 __all__ = [
     "LONGEST_REASON",
+    "Answer",
     "Approval",
     "Deployment",
     "DeploymentQuerySet",
@@ -30,6 +32,7 @@ __all__ = [
     "Lease",
     "Lock",
     "LogLine",
+    "Question",
     "Release",
     "Sighting",
     "Standing",
