@@ -153,7 +153,11 @@ def _record(deployment: Deployment, request: LaunchRequest, accepted: Accepted) 
         "guided_failure": request.guided_failure,
         "guided_for": request.guided_for,
     }
-    after = {name: value for name, value in asked.items() if value not in ("", None, []) and (value or name == "guided_failure")}
+    after = {
+        name: value
+        for name, value in asked.items()
+        if value not in ("", None, []) and (value or name == "guided_failure")
+    }
     record(actor().by(request.created_by), act, deployment, None, after)
 
 

@@ -39,6 +39,11 @@ def go_on(deployment: Deployment) -> bool:
     return continued
 
 
+def open_question(deployment: Deployment) -> Question | None:
+    """What it asks and waits to be told; nothing where it does not."""
+    return deployment.questions.filter(answer="").last() if deployment.is_asking else None
+
+
 def answer(question: Question, given: str, token: str, user: User | None, answered_for: str = "") -> bool:
     """Answer what a deployment asks, where ``token`` stands for what it asks about. Says whether that won."""
     if given not in question.choices or token != question.token:

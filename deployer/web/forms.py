@@ -16,9 +16,13 @@ from people.models import User
 from people.rights import Person
 from people.roles import Action
 from projects.models import Project
+from projects.validators import LONGEST_PAUSE, LONGEST_QUESTION
 from servers.forms import ServersChoice
 from servers.models import Environment, Server, ServerGroup
 from servers.validators import validate_one_line
+
+#: What of its pauses, and of what it asks, can be chosen for one launch.
+CHOSEN_OF_PAUSES = ("pause_after", "pause_for", "guided_failure", "guided_for")
 
 
 class LaunchForm(PickingForm, forms.Form):
@@ -37,6 +41,10 @@ class LaunchForm(PickingForm, forms.Form):
     servers = ServersChoice(Server.objects.none(), required=False)
     batches = forms.CharField(required=False, strip=True, max_length=200)
     max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
+    pause_after = forms.CharField(required=False, strip=True, max_length=200)
+    pause_for = forms.IntegerField(required=False, min_value=1, max_value=LONGEST_PAUSE)
+    guided_failure = forms.NullBooleanField(required=False)
+    guided_for = forms.IntegerField(required=False, min_value=1, max_value=LONGEST_QUESTION)
     confirm = forms.CharField(required=False, strip=True)
     queue = forms.BooleanField(required=False)
     override = forms.CharField(required=False, strip=True, max_length=LONGEST_REASON, validators=[validate_one_line])
@@ -48,6 +56,12 @@ class LaunchForm(PickingForm, forms.Form):
         fields: dict[str, Any] = self.fields
         fields["server_groups"].queryset = fields["elsewhere"].queryset = groups
         fields["servers"].queryset = Server.objects.filter(pk__in=members.values("server"))
+
+    @property
+    def has_own_rollout(self) -> bool:
+        """Whether anything of its batches, pauses and failures was filled in, right or wrong."""
+        names = ("batches", "max_failures", *CHOSEN_OF_PAUSES)
+        return any(self[name].errors or self[name].value() not in {None, ""} for name in names)
 
     def ids(self, name: str) -> set[int]:
         """The ids that were sent for a field, right or wrong."""
@@ -71,7 +85,7 @@ class LaunchForm(PickingForm, forms.Form):
     @staticmethod
     def chosen(query: QueryDict) -> dict[str, Any]:
         """The choices in the address: ``?type=full&branch=v2&group=3&group=4&server=7``, ``?release=VERSION``."""
-        names = ("branch", "release", "rebuild", "batches", "max_failures")
+        names = ("branch", "release", "rebuild", "batches", "max_failures", *CHOSEN_OF_PAUSES)
         values: dict[str, Any] = {name: query[name] for name in names if name in query}
         if "type" in query:
             values["deployment_type"] = query["type"]

@@ -166,6 +166,10 @@ def _asked_for(user: User, project: Project, values: dict[str, Any]) -> LaunchRe
         elsewhere={*elsewhere(project, groups)} <= {*values["elsewhere"]},
         batches=values["batches"],
         max_failures=values["max_failures"],
+        pause_after=values["pause_after"],
+        pause_for=values["pause_for"],
+        guided_failure=values["guided_failure"],
+        guided_for=values["guided_for"],
         queue=values["queue"],
         override=values["override"],
     )

@@ -28,6 +28,7 @@ from deployer.releases.reader.names import ENCODINGS
 from people.rights import insist
 from people.roles import Action
 from projects.models import Project
+from projects.validators import LONGEST_PAUSE, LONGEST_QUESTION
 from servers.models import ServerGroup
 
 _Named = TypeVar("_Named", bound=models.Model)
@@ -97,6 +98,22 @@ class Command(WatchingCommand):
         parser.add_argument(
             "--max-failures", type=_count, metavar="N", help=_("instead of the project's failure budget")
         )
+        parser.add_argument(
+            "--pause-after",
+            default="",
+            metavar="B",
+            help=_("wait behind these batches, like “1, 3”, “every” or “none”"),
+        )
+        parser.add_argument("--pause-for", type=_seconds, metavar="S", help=_("go on after so many seconds of a pause"))
+        parser.add_argument(
+            "--guided",
+            action=argparse.BooleanOptionalAction,
+            default=None,
+            help=_("ask what to do where more servers fail than allowed, or a step fails"),
+        )
+        parser.add_argument(
+            "--guided-for", type=_minutes, metavar="M", help=_("stop after so many minutes without an answer")
+        )
         self.add_gates(parser)
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         super().add_arguments(parser)
@@ -140,6 +157,10 @@ class Command(WatchingCommand):
             elsewhere=options["elsewhere"],
             batches=options["batches"],
             max_failures=options["max_failures"],
+            pause_after=options["pause_after"],
+            pause_for=options["pause_for"],
+            guided_failure=options["guided"],
+            guided_for=options["guided_for"],
             queue=options["queue"],
             override=options["override"],
         )
@@ -189,6 +210,21 @@ class Command(WatchingCommand):
 def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 5:
         raise argparse.ArgumentTypeError(_("%s is not a whole number of at least 0") % repr(text))
+    return int(text)
+
+
+def _seconds(text: str) -> int:
+    return _between(text, LONGEST_PAUSE)
+
+
+def _minutes(text: str) -> int:
+    return _between(text, LONGEST_QUESTION)
+
+
+def _between(text: str, most: int) -> int:
+    if not text.isdecimal() or len(text) > 6 or not 0 < int(text) <= most:
+        told = _("%(given)s is not a whole number from 1 to %(most)d")
+        raise argparse.ArgumentTypeError(told % {"given": repr(text), "most": most})
     return int(text)
 
 
