@@ -134,9 +134,8 @@ def deployment_abort(request: Request, pk: int) -> HttpResponse:
         messages.warning(request, cancel_sentence(it, asked=False))
         return _back(request, it)
     rows = [(target, _when_aborted(target)) for target in it.targets.defer("proof", "evidence")]
-    context = {"deployment": it}
-    context["told"] = told(rows, lambda row: row[0].server_name, lambda row: (row[0].status, row[1]))
-    return render(request, "deployer/abort.html", context)
+    shown_rows = told(rows, lambda row: row[0].server_name, lambda row: (row[0].status, row[1]))
+    return render(request, "deployer/abort.html", {"deployment": it, "told": shown_rows})
 
 
 def _when_aborted(target: Target) -> str:
