@@ -189,7 +189,7 @@ class Plan:
     # Whether the steps after are run, and nothing else, on servers that are drained: no project says so.
     puts_back: bool = False
     pause_after: str = ""
-    pause_for: int | None = None
+    pause_for: int = 0
     guided_failure: bool = False
     guided_for: int = 60
 

@@ -270,10 +270,9 @@ class Project(models.Model):
     )
     pause_for = models.PositiveIntegerField(
         _("length of a pause"),
-        null=True,
-        blank=True,
-        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_PAUSE)],
-        help_text=_("Seconds after which it goes on by itself; empty: when somebody presses “continue”."),
+        default=0,
+        validators=[MaxValueValidator(LONGEST_PAUSE)],
+        help_text=_("Seconds after which it goes on; 0: not before somebody presses “continue”."),
     )
     guided_failure = models.BooleanField(
         _("ask after failures"),

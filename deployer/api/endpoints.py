@@ -181,7 +181,7 @@ class LaunchInput(Schema):
     batches: str = Field("", max_length=200)
     max_failures: int | None = Field(None, ge=0, le=10_000)
     pause_after: str = Field("", max_length=200)
-    pause_for: int | None = Field(None, ge=1, le=LONGEST_PAUSE)
+    pause_for: int | None = Field(None, ge=0, le=LONGEST_PAUSE)
     guided_failure: bool | None = None
     guided_for: int | None = Field(None, ge=1, le=LONGEST_QUESTION)
     queue: bool = False

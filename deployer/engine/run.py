@@ -193,13 +193,13 @@ class Run:
             raise StoppedError(_("This worker no longer holds the deployment"))
         self.deployment.paused_after = batch
         words = {"batch": batch, "seconds": seconds}
-        if seconds is not None:
+        if seconds:
             self.log.warn(_("Paused after batch %(batch)d, for %(seconds)d s.") % words)
         elif batch == 1:
             self.log.warn(_("Paused after the first batch: waiting until somebody continues."))
         else:
             self.log.warn(_("Paused after batch %(batch)d: waiting until somebody continues.") % words)
-        self._wait(is_timed=seconds is not None)
+        self._wait(is_timed=bool(seconds))
         if not self.work.stop.is_set():
             self.log.say(_("Continued."))
 

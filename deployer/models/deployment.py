@@ -448,9 +448,9 @@ class Deployment(models.Model):
         """Record a sign of life. False: it has ended or was taken away, and nothing more may be done."""
         return self.held().update(heartbeat_at=Now()) == 1
 
-    def pause(self, batch: int = 1, seconds: int | None = None) -> bool:
+    def pause(self, batch: int = 1, seconds: int = 0) -> bool:
         """Wait, after a batch, until somebody continues, or for some time. Only the worker that holds the claim can."""
-        until = None if seconds is None else Now() + timedelta(seconds=seconds)
+        until = Now() + timedelta(seconds=seconds) if seconds else None
         values = {"paused_at": Now(), "paused_until": until, "paused_after": batch, "batches_done": batch}
         return self.held().update(**values) == 1
 

@@ -42,7 +42,7 @@ class LaunchForm(PickingForm, forms.Form):
     batches = forms.CharField(required=False, strip=True, max_length=200)
     max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
     pause_after = forms.CharField(required=False, strip=True, max_length=200)
-    pause_for = forms.IntegerField(required=False, min_value=1, max_value=LONGEST_PAUSE)
+    pause_for = forms.IntegerField(required=False, min_value=0, max_value=LONGEST_PAUSE)
     guided_failure = forms.NullBooleanField(required=False)
     guided_for = forms.IntegerField(required=False, min_value=1, max_value=LONGEST_QUESTION)
     confirm = forms.CharField(required=False, strip=True)

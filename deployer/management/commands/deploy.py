@@ -104,7 +104,7 @@ class Command(WatchingCommand):
             metavar="B",
             help=_("wait behind these batches, like “1, 3”, “every” or “none”"),
         )
-        parser.add_argument("--pause-for", type=_seconds, metavar="S", help=_("go on after so many seconds of a pause"))
+        parser.add_argument("--pause-for", type=_seconds, metavar="S", help=_("seconds of a pause, 0 for no end"))
         parser.add_argument(
             "--guided",
             action=argparse.BooleanOptionalAction,
@@ -214,17 +214,17 @@ def _count(text: str) -> int:
 
 
 def _seconds(text: str) -> int:
-    return _between(text, LONGEST_PAUSE)
+    return _between(text, 0, LONGEST_PAUSE)
 
 
 def _minutes(text: str) -> int:
-    return _between(text, LONGEST_QUESTION)
+    return _between(text, 1, LONGEST_QUESTION)
 
 
-def _between(text: str, most: int) -> int:
-    if not text.isdecimal() or len(text) > 6 or not 0 < int(text) <= most:
-        told = _("%(given)s is not a whole number from 1 to %(most)d")
-        raise argparse.ArgumentTypeError(told % {"given": repr(text), "most": most})
+def _between(text: str, least: int, most: int) -> int:
+    if not text.isdecimal() or len(text) > 6 or not least <= int(text) <= most:
+        told = _("%(given)s is not a whole number from %(least)d to %(most)d")
+        raise argparse.ArgumentTypeError(told % {"given": repr(text), "least": least, "most": most})
     return int(text)
 
 
