@@ -410,8 +410,10 @@ class Deployment(models.Model):
 
     @classmethod
     def count_try(cls, pk: int) -> None:
-        """Write that a worker sets about it, if it is nobody's."""
-        cls.objects.active().filter(pk=pk, claim="", tries__lt=cls.MOST_TRIES).update(tries=models.F("tries") + 1)
+        """Write that a worker sets about it, if it is nobody's, and does not wait for somebody."""
+        free = cls.objects.active().filter(pk=pk, claim="", tries__lt=cls.MOST_TRIES)
+        begins = models.Q(parked_at=None) | models.Q(pk__in=cls.objects.due().values("pk"))
+        free.filter(begins).update(tries=models.F("tries") + 1)
 
     def give_up(self, why: str) -> bool:
         """End it without another try, if it is nobody's. Says whether it won.

@@ -213,6 +213,31 @@ def test_a_worker_that_is_lost_while_it_waits_leaves_a_deployment_that_waits(ser
     assert "it goes on waiting" in log_of(deployment)
 
 
+def test_a_work_horse_that_is_killed_while_it_waits_leaves_a_deployment_that_another_goes_on_with(
+    servers: Any, monkeypatch: Any, make_worker: Any
+) -> None:
+    monkeypatch.setenv("DEPLOYER_PARK_AFTER", "600")
+    worker = make_worker()
+    deployment = restart(servers(2), pause_after="1")
+    wait_until(lambda: fresh(deployment).is_paused, "the pause")
+    worker.kill_horse()
+    wait_until(lambda: parked(deployment), "the deployment to be parked")
+    assert go_on(fresh(deployment))
+    wait_until(lambda: fresh(deployment).status == "success", "the deployment to go on")
+    assert ends(deployment) == "success success"
+
+
+def test_a_job_for_a_deployment_that_still_waits_counts_for_no_try(servers: Any) -> None:
+    deployment = restart(servers(2))
+    assert carry_out(deployment.pk)
+    for _number in range(Deployment.MOST_TRIES + 1):
+        Deployment.count_try(deployment.pk)
+    assert fresh(deployment).tries == 0
+    go_on(fresh(deployment))
+    Deployment.count_try(deployment.pk)
+    assert fresh(deployment).tries == 1
+
+
 def test_cancelling_a_parked_deployment_ends_it_through_a_worker(servers: Any, queue_server: Any) -> None:
     deployment = restart(servers(3))
     step = {"moment": "after_all", "name": "after", "timeout": 60, "when": "failure"}
