@@ -458,7 +458,7 @@ class Deployment(models.Model):
 
     def continue_rollout(self) -> bool:
         """Go on after a pause. Says whether it was paused; one that is to be cancelled, or asks, is not continued."""
-        rows = self._rows().active().paused().filter(asked_at=None, cancel_requested_at=None)
+        rows = self._rows().running().exclude(paused_at=None).filter(asked_at=None, cancel_requested_at=None)
         return rows.update(**self.PAUSE_OVER) == 1
 
     def continue_in_time(self) -> bool:
