@@ -62,7 +62,8 @@ class DeploymentAdmin(ViewOnly[Deployment], GuardedAdmin[Deployment]):
                 "fields": (
                     ("created_by", "launched_for", "trigger"),
                     ("created_at", "started_at", "finished_at"),
-                    ("paused_at", "cancel_requested_at", "force_requested_at", "heartbeat_at"),
+                    ("paused_at", "paused_until", "asked_at", "parked_at"),
+                    ("cancel_requested_at", "force_requested_at", "roll_back_requested_at", "heartbeat_at"),
                     ("rollback_from", "retry_of"),
                 )
             },

@@ -15,7 +15,7 @@ from projects.effective import Given, Layer, Value, Values
 from projects.given import counting_groups, given_to
 from projects.models import ConfigFile, HealthCheck, Project, Step
 from projects.steps import USUAL_TYPES, USUAL_WHEN, Moment, When
-from projects.validators import shared_path_list
+from projects.validators import parse_pauses, shared_path_list
 from servers.models import ServerGroup
 
 
@@ -319,6 +319,10 @@ class Plan:
     server_places: dict[str, list[str]] = field(default_factory=dict)
     # Files that somebody has changed on a server are replaced: chosen for one launch.
     overwrite_changed: bool = False
+    pause_after: str = ""
+    pause_for: int = 0
+    guided_failure: bool = False
+    guided_for: int = 60
 
     @classmethod
     def of(
@@ -369,6 +373,11 @@ class Plan:
                 ),
             }
         )
+
+    def pauses_after(self, batch: int) -> bool:
+        """Whether it waits behind the batch of that number."""
+        batches = parse_pauses(self.pause_after or ("1" if self.pause_after_first else ""))
+        return batches is None or batch in batches
 
     @cached_property
     def values(self) -> Values:

@@ -370,6 +370,7 @@ DEPLOYER_UNPACK_SECONDS = given.whole_number("DEPLOYER_UNPACK_SECONDS", default=
 DEPLOYER_PACKAGES_MAX_MB = given.whole_number("DEPLOYER_PACKAGES_MAX_MB", default=100_000, low=1, high=1_000_000_000)
 DEPLOYER_KEEP_FREE_MB = given.whole_number("DEPLOYER_KEEP_FREE_MB", default=500, low=0, high=1_000_000_000)
 #: What the log of a deployment keeps, and a server of the output of a script; of what is beyond, the last lines.
+DEPLOYER_PARK_AFTER = given.whole_number("DEPLOYER_PARK_AFTER", default=60, low=0, high=86_400)
 DEPLOYER_LOG_MAX_MB = given.whole_number("DEPLOYER_LOG_MAX_MB", default=200, low=1, high=1_000_000)
 #: Whom `manage.py up` becomes when root starts it; empty: it stays root.
 DEPLOYER_USER = user_name("DEPLOYER_USER", given.text("DEPLOYER_USER"))

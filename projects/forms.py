@@ -96,7 +96,10 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     ),
     (
         gettext_lazy("Rollout"),
-        ("batches", "max_failures", "pause_after_first", "may_stop_last_healthy", "auto_rollback", "keep_releases"),
+        (
+            *("batches", "max_failures", "pause_after_first", "pause_after", "pause_for", "may_stop_last_healthy"),
+            *("auto_rollback", "guided_failure", "guided_for", "keep_releases"),
+        ),
     ),
 )
 

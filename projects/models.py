@@ -26,12 +26,15 @@ from projects.config_files import ConfigVersion as ConfigVersion
 from projects.outside import problem_of
 from projects.steps import Step as Step
 from projects.validators import (
+    LONGEST_PAUSE,
+    LONGEST_QUESTION,
     choice_list,
     git_endpoint,
     validate_batches,
     validate_choices,
     validate_git_url,
     validate_header,
+    validate_pauses,
     validate_ref,
     validate_relative_folder,
     validate_shared_paths,
@@ -325,6 +328,33 @@ class Project(models.Model):
         _("pause after the first batch"),
         default=False,
         help_text=_("Wait there until somebody presses “continue”."),
+    )
+    pause_after = models.CharField(
+        _("pause after batches"),
+        max_length=200,
+        blank=True,
+        validators=[validate_pauses],
+        help_text=_("Their numbers, like “1, 3”, or “every”, or “none”; empty: only where the first batch is ticked."),
+    )
+    pause_for = models.PositiveIntegerField(
+        _("length of a pause"),
+        default=0,
+        validators=[MaxValueValidator(LONGEST_PAUSE)],
+        help_text=_("Seconds after which it goes on; 0: not before somebody presses “continue”."),
+    )
+    guided_failure = models.BooleanField(
+        _("ask after failures"),
+        default=False,
+        help_text=_(
+            "Where more servers fail than allowed, or a step fails, the deployment waits for somebody to choose: try "
+            "again, go on, roll back, stop."
+        ),
+    )
+    guided_for = models.PositiveIntegerField(
+        _("time to answer"),
+        default=60,
+        validators=[MinValueValidator(1), MaxValueValidator(LONGEST_QUESTION)],
+        help_text=_("Minutes; without an answer it stops then."),
     )
     may_stop_last_healthy = models.BooleanField(
         _("allow work on the last healthy server"),

@@ -273,6 +273,33 @@ def validate_batches(value: str) -> None:
     parse_batches(value)
 
 
+#: Seconds of the longest pause that ends by itself, and minutes that the longest question waits for its answer.
+LONGEST_PAUSE, LONGEST_QUESTION = 7 * 86_400, 7 * 1_440
+#: Pauses after all batches, or after none of them.
+EVERY, NONE = "every", "none"
+
+
+def parse_pauses(value: str) -> frozenset[int] | None:
+    """The batches after which a rollout waits; nothing for all of them. Raises `ValidationError`."""
+    text = value.strip().lower()
+    if text == EVERY:
+        return None
+    if text in {"", NONE}:
+        return frozenset()
+    numbers = [entry.strip() for entry in text.split(",")]
+    if not all(entry.isascii() and entry.isdecimal() and 0 < int(entry[:6]) < 100_000 for entry in numbers):
+        raise ValidationError(
+            _("“%(value)s” are no batches: name their numbers, like “1, 3”, or “every”, or “none”."),
+            params={"value": value},
+        )
+    return frozenset(map(int, numbers))
+
+
+def validate_pauses(value: str) -> None:
+    """Refuse what `parse_pauses` cannot read."""
+    parse_pauses(value)
+
+
 def batch_numbers(value: str, servers: int) -> list[int]:
     """The batch (from 1) of each of ``servers`` servers, in order.
 

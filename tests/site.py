@@ -11,7 +11,19 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
-from deployer.models import Approval, Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting, Target
+from deployer.models import (
+    Answer,
+    Approval,
+    Deployment,
+    FailureQuestion,
+    Freeze,
+    GateRule,
+    Lock,
+    LogLine,
+    Release,
+    Sighting,
+    Target,
+)
 from people.models import ApiToken, Grant, Team, User
 from projects.models import (
     AttachedSet,
@@ -132,6 +144,8 @@ PAGES = {
     "deployment_log": Page("running"),
     "deployment_cancel": Page("running"),
     "deployment_continue": Page("running"),
+    "deployment_abort": Page("asking"),
+    "deployment_answer": Page("asking"),
     "deployment_retry": Page("ended"),
     "deployment_rollback": Page("ended"),
     "deployment_again": Page("ended"),
@@ -238,6 +252,17 @@ class World:
         self.running.pause()
         self.target = self.running.targets.all()[0]
         self.running.targets.filter(batch=1).update(status=Target.Status.SUCCESS)
+        now = timezone.now()
+        self.asking = make_deployment(make_project(batches="1, 100%"), self.group)
+        Deployment.objects.filter(pk=self.asking.pk).update(
+            status="deploying", claim="worker", started_at=timezone.now()
+        )
+        self.asking.refresh_from_db()
+        broken = self.asking.targets.filter(batch=1)
+        broken.update(status="failed", error="no", started_at=now, begun_at=now)
+        failure = {"key": "k", "target": broken.get().pk, "server": broken.get().server_name, "what": "", "moment": ""}
+        failure |= {"error": "no", "proof": "", "evidence": "why\n", "required": False, "again": True}
+        FailureQuestion.ask(self.asking, [failure], Answer.values, minutes=60, batch=1)
         self.archived: Project = make_project(archived_at=timezone.now(), archived_by=make_user())
         self.wait()
         self.grow()

@@ -29,6 +29,7 @@ from deployer.api.shapes import (
     ConfigFileInput,
     ConfigFileShape,
     DeploymentShape,
+    FailureQuestionShape,
     InEnvironment,
     LogPageShape,
     Moment,
@@ -43,15 +44,15 @@ from deployer.api.shapes import (
 from deployer.archiving.archive import StillAtWorkError, archive, restore
 from deployer.archiving.removal import NotConfirmedError, remove
 from deployer.launching.again import launch_rollback, retry_failed
-from deployer.launching.answers import cancel_sentence, continue_sentence
+from deployer.launching.answers import answer_sentence, cancel_sentence, continue_sentence, no_way_back
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
 from deployer.launching.choice import on_servers, with_release
 from deployer.launching.launch import launch
-from deployer.launching.moves import cancel, go_on
+from deployer.launching.moves import answer, cancel, go_on, open_question
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.reading import News
-from deployer.models import Deployment, Release, Target, number_of_targets
+from deployer.models import Answer, Deployment, FailureQuestion, Release, Target, number_of_targets
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
@@ -67,7 +68,7 @@ from projects.effective import Effective
 from projects.given import given_to, question_of, questions_of
 from projects.models import ArchivedError, ConfigFile, Project, Variable
 from projects.questions import LONGEST_ANSWER, Question
-from projects.validators import validate_ref_length
+from projects.validators import LONGEST_PAUSE, LONGEST_QUESTION, validate_ref_length
 from servers.fields import DecryptionError
 from servers.models import Server, ServerGroup
 
@@ -166,9 +167,10 @@ class LaunchInput(Schema):
     ``release`` is the version of a stored release, of this or another project of the same repository, or ``previous``:
     no clone, no build. With ``is_rollback`` it is recorded as going back. ``rebuild``: build again even if a release
     of the same commit and build settings is stored. ``batches`` and ``max_failures`` replace the project's for this
-    launch. ``queue``: wait in line at a closed gate, and behind another deployment, instead of being refused.
-    ``answers`` are those to the project's ``questions``, by name; a name that it does not ask for is refused.
-    ``overwrite_changed``: replace config files that somebody has changed on a server.
+    launch, and so do ``pause_after`` (numbers of batches, ``every`` or ``none``), ``pause_for`` (seconds),
+    ``guided_failure`` and ``guided_for`` (minutes). ``queue``: wait in line at a closed gate, and behind another
+    deployment, instead of being refused. ``answers`` are those to the project's ``questions``, by name; a name that it
+    does not ask for is refused. ``overwrite_changed``: replace config files that somebody has changed on a server.
     """
 
     model_config = ConfigDict(extra="forbid") | example(
@@ -186,9 +188,22 @@ class LaunchInput(Schema):
     rebuild: bool = False
     batches: str = Field("", max_length=200)
     max_failures: int | None = Field(None, ge=0, le=10_000)
+    pause_after: str = Field("", max_length=200)
+    pause_for: int | None = Field(None, ge=0, le=LONGEST_PAUSE)
+    guided_failure: bool | None = None
+    guided_for: int | None = Field(None, ge=1, le=LONGEST_QUESTION)
     queue: bool = False
     answers: dict[Name, Annotated[str, Field(max_length=LONGEST_ANSWER)]] = Field({}, max_length=500)
     overwrite_changed: bool = False
+
+
+class AnswerInput(Schema):
+    """What is chosen, and the token of the question that it is an answer to."""
+
+    model_config = ConfigDict(extra="forbid") | example(answer="again", token="9f86d081884c7d65")  # noqa: S106 (no secret)
+
+    answer: Answer
+    token: str = Field(max_length=64)
 
 
 class DeploymentFilter(FilterSchema):
@@ -429,6 +444,7 @@ _TELLS = {401: ErrorShape, 422: ErrorShape, 429: ErrorShape}
 _TELLS_OF_ONE = {**_TELLS, 404: ErrorShape}
 _ACTS = {**_TELLS_OF_ONE, 403: ErrorShape, 409: ErrorShape}
 _READS = {400: ErrorShape, **_ACTS}
+_ASKED = {**_TELLS_OF_ONE, 409: ErrorShape}
 
 
 @api.post("/deployments", response={201: DeploymentShape, **_READS}, tags=["deployments"])
@@ -473,21 +489,47 @@ def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Fiel
 
 
 @api.post("/deployments/{deployment_id}/cancel", response={200: DeploymentShape, **_ACTS}, tags=["deployments"])
-def cancel_deployment(request: HttpRequest, deployment_id: Id, force: bool = False) -> Deployment:
-    """Ask a deployment to stop; with `force`, scripts running on servers are ended too."""
+def cancel_deployment(
+    request: HttpRequest, deployment_id: Id, force: bool = False, roll_back: bool = False
+) -> Deployment:
+    """Ask a deployment to stop; with `force`, scripts running on servers are ended too; with `roll_back`, what it has
+    switched is put back.
+    """
     deployment = _operable(request, deployment_id)
-    if not cancel(deployment, force=force):
+    if roll_back and (why := no_way_back(deployment)):
+        raise RefusedError(409, why, field="roll_back")
+    if not cancel(deployment, force=force, roll_back=roll_back):
         raise RefusedError(409, cancel_sentence(deployment, asked=False), field="deployment_id")
     return _deployments(_user_of(request)).get(pk=deployment.pk)
 
 
 @api.post("/deployments/{deployment_id}/continue", response={200: DeploymentShape, **_ACTS}, tags=["deployments"])
 def continue_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
-    """Continue a deployment that is paused after its first batch."""
+    """Continue a deployment that is paused after a batch."""
     deployment = _operable(request, deployment_id)
     if not go_on(deployment):
         raise RefusedError(409, continue_sentence(deployment, continued=False), field="deployment_id")
     return _deployments(_user_of(request)).get(pk=deployment.pk)
+
+
+@api.get("/deployments/{deployment_id}/question", response={200: FailureQuestionShape, **_ASKED}, tags=["deployments"])
+def read_question(request: HttpRequest, deployment_id: Id) -> FailureQuestion:
+    """What a deployment that met failures asks; 409 where it asks nothing."""
+    deployment = _one_of(_deployments(_user_of(request)), deployment_id, "deployment_id")
+    question = open_question(deployment)
+    if question is None:
+        raise RefusedError(409, answer_sentence(deployment, None, won=False), field="deployment_id")
+    return question
+
+
+@api.post("/deployments/{deployment_id}/answer", response={200: DeploymentShape, **_READS}, tags=["deployments"])
+def answer_deployment(request: HttpRequest, deployment_id: Id, given: AnswerInput) -> Deployment:
+    """Choose what comes after failures: one of the choices of `GET …/question`, with its token."""
+    deployment, user = _operable(request, deployment_id), _user_of(request)
+    question = open_question(deployment)
+    if question is None or not answer(question, given.answer, given.token, user):
+        raise RefusedError(409, answer_sentence(deployment, question, won=False), field="answer")
+    return _deployments(user).get(pk=deployment.pk)
 
 
 @api.post("/deployments/{deployment_id}/retry", response={201: DeploymentShape, **_ACTS}, tags=["deployments"])
@@ -721,6 +763,10 @@ def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
         elsewhere=given.elsewhere,
         batches=given.batches,
         max_failures=given.max_failures,
+        pause_after=given.pause_after,
+        pause_for=given.pause_for,
+        guided_failure=given.guided_failure,
+        guided_for=given.guided_for,
         queue=given.queue,
         answers=given.answers,
         overwrite_changed=given.overwrite_changed,

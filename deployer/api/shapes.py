@@ -93,6 +93,9 @@ DEPLOYMENT: dict[str, Any] = {
     "launched_for": "",
     "note": "",
     "asks_approval": False,
+    "paused_until": None,
+    "is_asking": False,
+    "roll_back_requested_at": None,
 }
 
 
@@ -133,7 +136,9 @@ class DeploymentShape(Schema):
     """A deployment and its servers. ``created_by`` is a user name, ``launched_for`` the webhook, the schedule or the
     login on the machine that asked for it. ``rollback_from`` and ``retry_of`` are ids.
 
-    ``paused_at`` is set while it waits, after its first batch, for somebody to continue it: ``is_paused`` then.
+    ``paused_at`` is set while it waits, after a batch, for somebody to continue it: ``is_paused`` then. It goes on by
+    itself at ``paused_until``, if that is set. ``is_asking``: it waits for an answer to `GET …/question` instead, and
+    stops at that time. ``roll_back_requested_at`` is set once it was asked to put back what it has switched.
     ``is_over``: it has ended, and ``finished_at`` says when. ``cancel_requested_at`` is set once it was asked to stop,
     ``force_requested_at`` once its scripts were to be ended too. ``url`` is the address of its page: on the
     command line, which does not know the site's name, the path alone. ``queued`` and ``waiting`` ones have not begun:
@@ -171,6 +176,9 @@ class DeploymentShape(Schema):
     launched_for: str
     note: str
     asks_approval: bool
+    paused_until: Moment | None
+    is_asking: bool
+    roll_back_requested_at: Moment | None
 
     @staticmethod
     def resolve_created_by(deployment: Any) -> str | None:
@@ -205,6 +213,60 @@ class DeploymentShape(Schema):
         path = deployment.get_absolute_url()
         request = (context or {}).get("request")
         return request.build_absolute_uri(path) if request else path
+
+
+_FAILURE: dict[str, Any] = {
+    "server": "web-2",
+    "step": "",
+    "error": "/srv/shop/current/restart.sh ended with status 3.",
+    "proof": "",
+    "evidence": "OutOfMemory: heap",
+    "required": False,
+    "can_be_tried_again": True,
+}
+_QUESTION: dict[str, Any] = {
+    "asked_at": "2026-11-26T08:01:14.870000+00:00",
+    "until": "2026-11-26T09:01:14.870000+00:00",
+    "token": "9f86d081884c7d65",
+    "choices": ["again", "go_on", "roll_back", "stop"],
+    "failures": [_FAILURE],
+}
+
+
+class FailureShape(Schema):
+    """A server or a step that has failed, with what was seen of it. ``required``: the step has to be done."""
+
+    model_config = example(**_FAILURE)
+
+    server: str
+    step: str
+    error: str
+    proof: str
+    evidence: str
+    required: bool
+    can_be_tried_again: bool
+
+    @staticmethod
+    def resolve_step(failure: Any) -> str:
+        return str(failure["what"])
+
+    @staticmethod
+    def resolve_can_be_tried_again(failure: Any) -> bool:
+        return bool(failure["again"])
+
+
+class FailureQuestionShape(Schema):
+    """What a deployment asks. An answer is one of ``choices``, and carries the ``token``: it holds for these failures
+    alone. Without one, the deployment stops at ``until``.
+    """
+
+    model_config = example(**_QUESTION)
+
+    asked_at: Moment
+    until: Moment
+    token: str
+    choices: list[str]
+    failures: list[FailureShape]
 
 
 _RELEASE: dict[str, Any] = {

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 
 from django.utils.translation import gettext as _
 
+from deployer.engine.asking import ask_about_failures, ask_about_step, take_answer
+from deployer.engine.joining import join
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun
 from deployer.engine.steps import carry_out, judge
-from deployer.models import StepAction, Target
+from deployer.models import StepAction, StepRun, Target
 from deployer.plan import PlannedStep
 from deployer.releases.undoing import Done, done_before, left_to_undo
 from projects.commands import steps as commands
@@ -23,10 +25,14 @@ Status = Target.Status
 def all_around(run: Run) -> Iterator[None]:
     """Within it, servers are switched and restarted: between the steps before all and those after all.
 
-    Where those before fail, nothing is switched anywhere. Those after come by their ``when``, whatever has happened.
+    Where those before fail, nothing is switched anywhere. Where somebody is asked after failures, they are about those
+    that led up to this as well. Those after come by their ``when``, whatever has happened.
     """
     try:
-        before_all(run)
+        take_answer(run)
+        ask_about_failures(run, 0, join)
+        if not run.is_ending:
+            before_all(run)
         yield
         undo_before_all(run)
     except ShellError:
@@ -54,13 +60,26 @@ def before_all(run: Run) -> None:
     Raises `StepError` where a required one is not done, or nobody knows whether one is.
     """
     journal = run.work.journal
-    todo = [step for step in journal.at(Moment.BEFORE_ALL) if not _was_done(run, step)]
+    if run.deployment.batches_done:
+        return  # another worker has come further
+    todo = [step for step in journal.at(Moment.BEFORE_ALL) if not (_is_settled(run, step) or _was_done(run, step))]
     server = _chosen(run) if todo else None
     if server is None:
         return
     for step in todo:
         run.work.check()
-        judge(server, step, carry_out(server, step, journal.action))
+        done = carry_out(server, step, journal.action)
+        while ask_about_step(run, server, done):
+            done = carry_out(server, step, journal.action)
+        judge(server, step, done)
+
+
+def _is_settled(run: Run, step: PlannedStep) -> bool:
+    """Whether the worker that had parked it has dealt with the step."""
+    done = run.work.journal.once(step)
+    if done is None or done.status == StepRun.Status.RUNNING:
+        return False
+    return done.is_done or (not step.required and done.key in run.answered)
 
 
 def _was_done(run: Run, step: PlannedStep) -> bool:

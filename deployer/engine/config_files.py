@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
@@ -46,7 +47,7 @@ class _Found:
 
 
 class ConfigFiles:
-    """The config files of one server in a deployment. ``touched``: some of them may have been replaced."""
+    """The config files of one server in a deployment."""
 
     def __init__(self, work: Work, target: Target, voice: Voice, link: SSHShell, location: Location) -> None:
         self.work = work
@@ -56,7 +57,8 @@ class ConfigFiles:
         self.link = link
         self.location = location
         self.planned = self.plan.files_for(target.server_id)
-        self.touched = False
+        #: What was there is kept under this name, however often its turn comes.
+        self.kept = salted_hmac("deployer.config_files", f"{target.deployment_id} {target.pk}").hexdigest()[:32]
 
     # --- before anything is touched ----------------------------------------------------------------
 
@@ -90,13 +92,12 @@ class ConfigFiles:
         self.work.check()
         begin()
         insist(lambda: ConfigState.expect(*self._ours, [self._left(it, release) for it in todo]))
-        self.touched = True
         self._write([self._file(it, release) for it in todo])
         insist(lambda: ConfigState.arrive(*self._ours))
         self.voice.say(_("Config files replaced: %s") % listed([it.wanted.path for it in todo]))
 
     def _write(self, files: Sequence[File]) -> None:
-        text = config_files.write(self.target.run_key, files)
+        text = config_files.write(self.target.run_key, files, self.kept)
         answer = self.link.capture(text, timeout=self._patience)
         if not answer.code:
             return
@@ -135,10 +136,10 @@ class ConfigFiles:
 
     # --- the way back ------------------------------------------------------------------------------
 
-    def take_back(self, facts: Mapping[str, str], release: str, before: str = "") -> list[str]:
+    def take_back(self, facts: Mapping[str, str], release: str, before: str = "") -> list[str] | None:
         """Put back what this deployment has replaced, and give the paths. Done twice, it does no harm.
 
-        Only as long as the run ``before`` has not begun; none is named where its gate is closed. A file that somebody
+        Only as long as the run ``before`` has not begun; nothing where its gate is closed. A file that somebody
         else has changed since is left, and that is said. Raises a `ShellError` where it cannot be done.
         """
         wanted = wanted_files(self.plan, self._of, facts)
@@ -147,11 +148,11 @@ class ConfigFiles:
             (self._place(it.planned, state, release), self._user(it.planned), it.sha256)
             for it, state in zip(wanted, states, strict=True)
         ]
-        text = config_files.put_back(self.target.run_key, files, waits=bool(before))
+        text = config_files.put_back(self.kept, files, waits=bool(before))
         text = (only_before(before) if before else "") + text
         answer = self.link.capture(text, timeout=self._patience)
         if before and answer.code == config_files.TAKEN_OVER:
-            return []
+            return None
         paths = [it.path for it in wanted]
         back, left = config_files.what_was_put_back(answer.stdout, paths)
         self._remember(wanted, self._look(release), release)
@@ -165,7 +166,6 @@ class ConfigFiles:
                 answer.stderr.strip()[-500:],
                 _("What was there lies in the folder .deployer beside each of them."),
             )
-        self.touched = False
         return back
 
     def _remember(self, wanted: Sequence[WantedFile], states: Sequence[State], release: str) -> None:

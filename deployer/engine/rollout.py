@@ -1,24 +1,26 @@
 """Runs the steps batch by batch: which servers go together, the failure budget, the way back."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from itertools import groupby
 
-from django.conf import settings
-from django.db import connections
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from deployer.engine.asking import ask_about_failures
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun, Task
+from deployer.engine.side_by_side import side_by_side
 from deployer.engine.steps import after
 from deployer.engine.way_back import roll_back
 from deployer.models import Target
+from servers.sentences import because
+
+Status = Target.Status
 
 
 def on_every_server(run: Run, *tasks: Task, ended_too: bool = False) -> None:
     """Do ``tasks`` on all servers in parallel; one that fails does not stop the others."""
-    _side_by_side(run.servers, lambda server: server.attempt(*tasks, ended_too=ended_too))
+    side_by_side(run.servers, lambda server: server.attempt(*tasks, ended_too=ended_too))
 
 
 def roll_out(run: Run, *tasks: Task) -> None:
@@ -26,41 +28,67 @@ def roll_out(run: Run, *tasks: Task) -> None:
 
     Every server of the first batch is tried whatever happened before: one that fails stops no other of its batch.
     Of one that fails, the evidence is kept. Whoever's turn has begun gets the steps after, one that is put back once it
-    is.
+    is, and one that somebody is asked about once that is answered. Batches are counted on where another worker had
+    begun.
     """
-    undecided: list[ServerRun] = []
+    plan = run.work.plan
 
     def turn(server: ServerRun) -> None:
-        server.attempt(*tasks)
-        server.attempt(ServerRun.take_files_back, ended_too=True)
-        server.attempt(ServerRun.keep_evidence, ended_too=True)
-        if run.work.plan.auto_rollback and server.is_changed and server.target.has_failed:
-            undecided.append(server)
+        if not server.is_proved:
+            server.attempt(*tasks)
+            server.attempt(ServerRun.take_files_back, ended_too=True)
+            server.attempt(ServerRun.keep_evidence, ended_too=True)
+        if server.target.has_failed and (plan.guided_failure or (plan.auto_rollback and server.is_changed)):
+            run.undecided.add(server)
         else:
             server.attempt(after, ended_too=True)
 
-    waiting = [server for server in run.servers if not server.target.has_ended]
+    number = run.deployment.batches_done
+    waiting = [server for server in run.servers if not server.target.has_ended and server not in run.again]
     batches = [list(servers) for _number, servers in groupby(waiting, key=lambda server: server.target.batch)]
-    for number, batch in enumerate(batches, start=1):
-        if number > 1:
-            if over_budget(run):
+    total = number + len(batches)
+    for batch in [*batches, []]:
+        if number:
+            ask_about_failures(run, number, turn)
+            if not run.is_over_budget and not run.stopped and not run.turn_back.is_set():
+                _close_undecided(run)
+            if run.is_over_budget:
                 break
-            if number == 2 and run.work.plan.pause_after_first:
-                run.pause()
-            _spare_last_healthy(run, batch)
-        if run.work.stop.is_set():
+        if not batch or run.is_ending:
             break
-        if len(batches) > 1:
+        if number and plan.pauses_after(number) and number > run.deployment.paused_after:
+            run.pause(number)
+        if number:
+            _spare_last_healthy(run, batch)
+        if run.is_ending:
+            break
+        number += 1
+        if total > 1:
             run.log.say(
                 _("Batch %(number)d of %(batches)d: %(servers)s")
-                % {"number": number, "batches": len(batches), "servers": ", ".join(map(str, batch))}
+                % {"number": number, "batches": total, "servers": ", ".join(map(str, batch))}
             )
-        _side_by_side(batch, turn)
-        if not over_budget(run):
-            _side_by_side(undecided, lambda server: server.attempt(after, ended_too=True))
-            undecided.clear()
-    if over_budget(run):
+        side_by_side(batch, turn)
+    _end(run)
+
+
+def _end(run: Run) -> None:
+    """Put back what is to be, say why the other servers are not begun, and run the steps after that are left."""
+    plan = run.work.plan
+    if run.turn_back.is_set():
+        if not run.work.stop.is_set():
+            _leave_out(run, _("Not started: somebody chose to roll back."))
+        _put_back(run)
+    elif run.stopped:
+        _leave_out(run, because(_("Not started"), run.stopped))
+    elif run.is_over_budget and not (plan.guided_failure and run.work.stop.is_set()):
         _stop_here(run)
+    _close_undecided(run)
+
+
+def _close_undecided(run: Run) -> None:
+    side_by_side([*run.undecided], lambda server: server.attempt(after, ended_too=True))
+    run.undecided.clear()
 
 
 def _spare_last_healthy(run: Run, batch: Sequence[ServerRun]) -> None:
@@ -70,7 +98,11 @@ def _spare_last_healthy(run: Run, batch: Sequence[ServerRun]) -> None:
     """
     if run.work.plan.may_stop_last_healthy or run.deployment.is_stop:
         return
-    failed = {server.target.server_id for server in run.servers if server.target.has_failed}
+    failed = {
+        server.target.server_id
+        for server in run.servers
+        if server.target.has_failed or server.target.pk in run.set_aside
+    }
     for name, members in run.work.plan.groups.items():
         inside = [server for server in batch if server.target.server_id in members and not server.target.has_ended]
         others = set(members) - {server.target.server_id for server in inside}
@@ -81,11 +113,6 @@ def _spare_last_healthy(run: Run, batch: Sequence[ServerRun]) -> None:
                     _("Not started: it is the last healthy server of group “%s”, whose other servers have failed.")
                     % name,
                 )
-
-
-def over_budget(run: Run) -> bool:
-    """Whether more servers have failed than the plan tolerates; unreachable and unknown ones count."""
-    return run.failures() > run.work.plan.max_failures
 
 
 def _stop_here(run: Run) -> None:
@@ -104,28 +131,24 @@ def _stop_here(run: Run) -> None:
                 "servers": ", ".join(map(str, untouched)),
             }
         )
-        for server in untouched:
-            server.end(Target.Status.SKIPPED, _("Not started: more servers had failed than the failure budget allows."))
-    touched = [server for server in run.servers if server.is_changed]
-    if run.work.plan.auto_rollback and touched:
+        _leave_out(run, _("Not started: more servers had failed than the failure budget allows."))
+    if run.work.plan.auto_rollback:
+        _put_back(run)
+
+
+def _leave_out(run: Run, why: str) -> None:
+    for server in run.servers:
+        if not server.target.has_ended:
+            server.end(Target.Status.SKIPPED, why)
+
+
+def _put_back(run: Run) -> None:
+    """Put every server that was changed back: on its previous release, and on the config files of before."""
+    touched = [server for server in run.servers if server.is_changed and server.target.status != Status.ROLLED_BACK]
+    if touched:
         told = _("Rolling back %s to their previous releases")
-        if run.deployment.is_restart_only:
+        if run.deployment.keeps_release:
             told = _("Putting back the config files of before on %s, and restarting")
         run.log.warn(told % ", ".join(map(str, touched)))
-        _side_by_side(touched, lambda server: server.attempt(roll_back, ended_too=True))
-
-
-def _side_by_side(servers: Sequence[ServerRun], do: Callable[[ServerRun], None]) -> None:
-    """Work on ``servers`` in threads of their own; a slow or dead one delays nobody but the end of the batch."""
-
-    def work(server: ServerRun) -> None:
-        try:
-            do(server)
-        finally:
-            connections.close_all()  # this thread's own
-
-    if not servers:
-        return
-    with ThreadPoolExecutor(min(len(servers), settings.DEPLOYER_PARALLEL_SERVERS), "server") as threads:
-        for done in [threads.submit(work, server) for server in servers]:
-            done.result()
+        side_by_side(touched, lambda server: server.attempt(roll_back, ended_too=True))
+        run.undecided.difference_update(touched)

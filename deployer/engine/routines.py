@@ -5,6 +5,7 @@ from typing import Any, cast
 from deployer.engine.around import all_around, close
 from deployer.engine.building import build, built_before
 from deployer.engine.cloning import clone
+from deployer.engine.joining import rejoin
 from deployer.engine.outside import fetch_values
 from deployer.engine.rollout import on_every_server, roll_out
 from deployer.engine.run import Run
@@ -24,6 +25,15 @@ def full(run: Run) -> None:
 
     A release that is there already, of the same commit and settings or chosen at launch, is not built again.
     """
+    if not run.is_resumed:
+        _make_ready(run)
+    with all_around(run):
+        roll_out(run, rejoin, before, ServerRun.put_files, ServerRun.switch, ServerRun.restart, ServerRun.verify)
+    on_every_server(run, tidy, ended_too=True)
+
+
+def _make_ready(run: Run) -> None:
+    """Everything before the first server is touched."""
     fetch_values(run.work)
     on_every_server(run, ServerRun.connect, ServerRun.preflight)
     run.find_same()
@@ -36,9 +46,6 @@ def full(run: Run) -> None:
             work.release = built_before(work, checkout) or build(work, checkout)
         run.move(Status.DEPLOYING)
     on_every_server(run, ServerRun.stage, prepare)
-    with all_around(run):
-        roll_out(run, before, ServerRun.put_files, ServerRun.switch, ServerRun.restart, ServerRun.verify)
-    on_every_server(run, tidy, ended_too=True)
 
 
 def restart_only(run: Run) -> None:
@@ -46,7 +53,8 @@ def restart_only(run: Run) -> None:
 
     A stop and a start have neither steps nor config files.
     """
-    fetch_values(run.work)
+    if not run.is_resumed:  # behind a pause, they are had where they are needed
+        fetch_values(run.work)
     with all_around(run):
         roll_out(run, ServerRun.arrive, before, ServerRun.put_files, ServerRun.restart, ServerRun.verify)
 
@@ -71,6 +79,19 @@ def carry_out(deployment_id: int, claim: str = "") -> bool:
     with Run(deployment) as run:
         routine = steps_after if run.work.plan.puts_back else ROUTINES[Deployment.Type(deployment.deployment_type)]
         routine(run)
+    return True
+
+
+def resume(deployment_id: int, claim: str = "") -> bool:
+    """Claim a deployment that was parked, and go on with it. False: it is not there to be claimed, or waits still.
+
+    Raises `DecryptionError` as above.
+    """
+    deployment = Deployment.objects.parked().select_related("project", "release").filter(pk=deployment_id).first()
+    if deployment is None or not (_has_plan(deployment) and deployment.claim_parked(claim)):
+        return False
+    with Run(deployment, is_resumed=True) as run:
+        ROUTINES[Deployment.Type(deployment.deployment_type)](run)
     return True
 
 

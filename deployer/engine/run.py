@@ -5,8 +5,9 @@ import threading
 import time
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection, connections
 from django.utils.translation import gettext as _
@@ -15,7 +16,7 @@ from deployer.database import insist
 from deployer.engine.outcome import Outcome
 from deployer.engine.server_run import AT_WORK, ServerRun
 from deployer.engine.work import Work
-from deployer.models import Deployment, Release, Target
+from deployer.models import Answer, Deployment, FailureQuestion, Release, Target
 from projects.steps import Moment
 from servers.errors import ShellError, StoppedError, UnreachableError
 
@@ -26,14 +27,20 @@ LOOK_FOR_WISHES_EVERY = 0.5
 BEAT_EVERY = 3.0
 
 
-class Run:
-    """A claimed deployment while a worker carries it out; a context manager that always ends it.
+class ParkedError(Exception):
+    """The deployment waits in the database: this worker is done with it, and any other one goes on."""
 
-    A worker that has lost the deployment stops, and leaves what it started on servers alone.
+
+class Run:
+    """A claimed deployment while a worker carries it out; a context manager that always ends it, or parks it.
+
+    A worker that has lost the deployment stops, and leaves what it started on servers alone. ``is_resumed``: another
+    worker had parked it, and this one goes on with what is written down.
     """
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, *, is_resumed: bool = False) -> None:
         self.deployment = deployment
+        self.is_resumed = is_resumed
         self.work = Work(deployment)
         self.log = self.work.log
         targets = deployment.targets.select_related("server__credential", "server__jump_host")
@@ -46,15 +53,57 @@ class Run:
             if first := by_target.get(server.target.same_as_id or 0):
                 server.stand_behind(first)
         self.work.server_names += map(str, self.servers)
+        #: What has failed and somebody was asked about, by its keys; the servers that the others go on without.
+        self.answered: set[str] = set()
+        self.set_aside: set[int] = set()
+        #: Servers that have failed and wait, with their steps after, for what is chosen; those whose turn comes again.
+        self.undecided: set[ServerRun] = set()
+        self.again: list[ServerRun] = []
+        #: Why no further batch begins; and whether what is switched is put back.
+        self.stopped = ""
+        self.turn_back = threading.Event()
+        self.question: FailureQuestion | None = None
+        if is_resumed:
+            self._resume()
         self._paused = threading.Event()
+        self._is_timed = False
+        self._pulsing = threading.Lock()
         self._done, self._ended = threading.Event(), threading.Event()
         self._writer = threading.Thread(target=self._write, name=f"writer of {deployment.pk}", daemon=True)
         self._pulse = threading.Thread(target=self._beat, name=f"pulse of {deployment.pk}", daemon=True)
 
+    def _resume(self) -> None:
+        """Take up what the worker before knew: who was switched, who was first at a place, what somebody chose."""
+        for server in self.servers:
+            server.resume()
+        by_server = {server.target.server_id: server.first or server for server in self.servers}
+        for server_id, place in self.deployment.leases.exclude(place="").values_list("server", "place"):
+            if server_id in by_server:
+                self.work.first_at(place, by_server[server_id])
+        for question in self.deployment.questions.all():
+            question.deployment = self.deployment  # one object: what is done is written under this worker's claim
+            self.question = question
+            if question.acted_at is not None:
+                self._remember(question)
+
+    def _remember(self, question: FailureQuestion) -> None:
+        if question.answer == Answer.AGAIN:
+            return
+        self.answered |= {str(failure["key"]) for failure in question.failures}
+        if question.answer == Answer.GO_ON:
+            self.set_aside |= {failure["target"] for failure in question.failures if not failure["moment"]}
+
     # --- the frame ---------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        self._announce()
+        if self.is_resumed:
+            self.log.count_what_is_there()
+            self.log.say(_("A worker goes on with it."))
+            if self.deployment.paused_at is not None:
+                insist(self._end_wait_in_time)
+            insist(self._look_for_wishes)
+        else:
+            self._announce()
         insist(self.log.flush)  # at once: somebody has just pressed a button
         self._pulse.start()
         self._writer.start()
@@ -67,6 +116,9 @@ class Run:
         for server in self.servers:
             server.close()
         self.work.close()
+        if isinstance(error, ParkedError):
+            self._leave()
+            return True
         expected = isinstance(error, ShellError)
         if error is None or expected:
             why = "" if isinstance(error, StoppedError) else str(error or "")
@@ -74,6 +126,14 @@ class Run:
             why = _("deployer itself failed: %s") % f"{type(error).__name__}: {error}"
         self._end(self.log.mask(why))
         return expected
+
+    def _leave(self) -> None:
+        """Let go of a deployment that is parked: nothing more is written."""
+        self._done.set()
+        self.log.let_go()
+        self.log.due.set()
+        self._writer.join()
+        self._pulse.join()
 
     def _end(self, why: str) -> None:
         cancelled = self.work.stop.is_set()
@@ -129,22 +189,85 @@ class Run:
         if all(server.target.has_ended for server in self.servers):
             raise UnreachableError(_("No server is left to deploy to: nothing was built"))
 
-    def pause(self) -> None:
-        """Wait until somebody continues or cancels."""
-        if not insist(self.deployment.pause):
+    def pause(self, batch: int) -> None:
+        """Wait behind a batch until somebody continues or cancels, or the time of the pause is up."""
+        seconds = self.work.plan.pause_for
+        if not insist(lambda: self.deployment.pause(batch, seconds)):
             raise StoppedError(_("This worker no longer holds the deployment"))
-        self.log.warn(_("Paused after the first batch: waiting until somebody continues."))
-        self._paused.set()
-        while self._paused.is_set() and not self.work.stop.is_set():
-            self.work.stop.wait(0.2)
+        self.deployment.paused_after = batch
+        words = {"batch": batch, "seconds": seconds}
+        if seconds:
+            self.log.warn(_("Paused after batch %(batch)d, for %(seconds)d s.") % words)
+        elif batch == 1:
+            self.log.warn(_("Paused after the first batch: waiting until somebody continues."))
+        else:
+            self.log.warn(_("Paused after batch %(batch)d: waiting until somebody continues.") % words)
+        self._wait(is_timed=bool(seconds))
         if not self.work.stop.is_set():
             self.log.say(_("Continued."))
+
+    def ask(self, failures: list[dict[str, Any]], choices: list[str], batch: int) -> FailureQuestion:
+        """Wait until somebody chooses what comes after ``failures``, or cancels; gives the question, answered or not.
+
+        Once its time is over, the answer is to stop.
+        """
+        minutes = self.work.plan.guided_for
+        question = insist(lambda: FailureQuestion.ask(self.deployment, failures, choices, minutes=minutes, batch=batch))
+        if question is None:
+            raise StoppedError(_("This worker no longer holds the deployment"))
+        self.question = question
+        names = ", ".join(dict.fromkeys(str(failure["server"]) for failure in failures))
+        told = _("%(servers)s: waiting for %(minutes)d min until somebody chooses how to go on; then it stops.")
+        self.log.warn(told % {"servers": names, "minutes": minutes})
+        self._wait(is_timed=True)
+        insist(lambda: question.refresh_from_db(fields=["answer", "answered_at", "answered_by", "answered_for"]))
+        return question
+
+    def _wait(self, *, is_timed: bool) -> None:
+        """Wait with a worker for a while, then without one. Raises `ParkedError` then."""
+        self._paused.set()
+        self._is_timed = is_timed
+        park_at, is_said = time.monotonic() + settings.DEPLOYER_PARK_AFTER, False
+        while self._paused.is_set() and not self.work.stop.is_set():
+            if time.monotonic() >= park_at:
+                if not is_said:
+                    self.log.say(_("No worker is held while it waits."))
+                    insist(self.log.flush)
+                is_said = True
+                self._park()
+            self.work.stop.wait(0.2)
+
+    def _park(self) -> None:
+        """Give the deployment back if it still waits: then a `ParkedError` ends what this worker does."""
+        with self._pulsing:  # it would take the deployment for lost
+            if insist(self.deployment.park):
+                self._ended.set()
+                raise ParkedError
+
+    def _end_wait_in_time(self) -> None:
+        """Go on, or stop where an answer was waited for, once the time for that is over."""
+        question = self.question
+        if question is not None and question.is_open:
+            question.stop_in_time()
+        else:
+            self.deployment.continue_in_time()
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether no further server's turn begins."""
+        return bool(self.stopped) or self.turn_back.is_set() or self.work.stop.is_set()
 
     # --- the end -----------------------------------------------------------------------------------
 
     def failures(self) -> int:
         """How many machines have failed, unreachable and unknown ones counted, each once however many names it has."""
-        return sum(server.target.has_failed for server in self.servers if server.first is None)
+        failed = [server for server in self.servers if server.first is None and server.target.has_failed]
+        return sum(server.target.pk not in self.set_aside for server in failed)
+
+    @property
+    def is_over_budget(self) -> bool:
+        """Whether more servers have failed than are allowed to."""
+        return self.failures() > self.work.plan.max_failures
 
     def find_same(self) -> None:
         """Of the servers that are one machine and folder, let the first do the work."""
@@ -215,9 +338,12 @@ class Run:
             while not self._ended.wait(LOOK_FOR_WISHES_EVERY):
                 try:
                     if time.monotonic() >= next_beat:
-                        if not self.deployment.beat() and not self._ended.is_set():
-                            self._lost()
+                        with self._pulsing:
+                            if not self._ended.is_set() and not self.deployment.beat() and not self._ended.is_set():
+                                self._lost()
                         next_beat = time.monotonic() + BEAT_EVERY
+                    if self._is_timed and self._paused.is_set():
+                        self._end_wait_in_time()
                     self._look_for_wishes()
                 except DatabaseError as error:
                     self._complain(error)
@@ -229,11 +355,17 @@ class Run:
         connection.close()
 
     def _look_for_wishes(self) -> None:
-        columns = ("cancel_requested_at", "force_requested_at", "paused_at")
-        asked, forced, paused = Deployment.objects.values_list(*columns).get(pk=self.deployment.pk)
+        columns = ("cancel_requested_at", "force_requested_at", "paused_at", "roll_back_requested_at")
+        asked, forced, paused, back = Deployment.objects.values_list(*columns).get(pk=self.deployment.pk)
         if paused is None:
             self._paused.clear()
-        if asked and not self.work.stop.is_set():
+        if asked and back:
+            self.turn_back.set()
+        self.deployment.roll_back_requested_at = back
+        if asked and not self.work.stop.is_set() and back:
+            self.log.warn(_("Asked to roll back: no new step is started, and what was switched is put back."))
+            self.work.stop.set()
+        elif asked and not self.work.stop.is_set():
             self.log.warn(_("Cancel requested: no new step is started; a restart already running will finish."))
             self.work.stop.set()
         if forced and not self.work.force.is_set():

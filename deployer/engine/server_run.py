@@ -17,7 +17,7 @@ from deployer.engine.verification import Verification
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
 from deployer.log.writing import LogSink
-from deployer.models import Deployment, Lease, Target
+from deployer.models import ConfigState, Deployment, Lease, Target
 from deployer.plan import Location, Plan
 from deployer.probing.config_files import files_looked_at, files_put, places
 from deployer.probing.identity import Inquiry, Seen
@@ -67,10 +67,16 @@ class ServerRun:
         self.switched = False
         #: Whether its steps after were dealt with.
         self.is_closed = False
+        #: Whether it has to be reached again, and given what is deployed, before its turn; and whether all of its turn
+        #: but the steps after is done.
+        self.is_to_join = False
+        self.is_proved = False
         #: The plan whose values were live before, once it was put back to them.
         self.former: Plan | None = None
         self.restarted = False
         self.before: Sequence[Found] = ()
+        #: Whether some of its config files may have been replaced.
+        self.has_other_files = False
         self.has_files = bool(files_put(self.plan, target.server_id, work.deployment.deployment_type))
         #: The config files that a look sees.
         self.looked_at = files_looked_at(self.plan, target.server_id, work.deployment.deployment_type)
@@ -80,6 +86,29 @@ class ServerRun:
 
     def __str__(self) -> str:
         return self.target.server_name
+
+    def resume(self) -> None:
+        """Go on where another worker has left it: with no link, and what was written down."""
+        target = self.target
+        is_switched = bool(target.release_after) and target.begun_at is not None
+        self.switched = is_switched and not self.work.deployment.keeps_release
+        self.has_other_files = self.has_files and ConfigState.was_changed_by(self.work.deployment.pk, target.server_id)
+        self.is_to_join = not target.has_ended
+
+    def start_over(self) -> None:
+        """Forget what was found out over the link, for its turn to come again."""
+        self.close()
+        self.shell, self.facts, self.seen, self.before = None, None, None, ()
+        self.restarted = False
+        for name in ("location", "commands", "verification", "files"):
+            self.__dict__.pop(name, None)
+        self.is_to_join = True
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether it was changed, and has a release or, where that was kept, config files to go back to."""
+        was_changed = self.is_changed and self.first is None and self.target.status != Status.ROLLED_BACK
+        return was_changed and (self.work.deployment.keeps_release or bool(self.target.release_before))
 
     # --- moving and ending -------------------------------------------------------------------------
 
@@ -179,7 +208,7 @@ class ServerRun:
     @property
     def is_changed(self) -> bool:
         """Whether it has another release than before, or other config files."""
-        return self.switched or (self.has_files and self.facts is not None and self.files.touched)
+        return self.switched or self.has_other_files
 
     # --- tasks -------------------------------------------------------------------------------------
 
@@ -292,20 +321,36 @@ class ServerRun:
             return
         is_fresh = self.work.deployment.keeps_release and self.seen is not None and self.seen.age <= FRESH
         states = self.found.files if is_fresh else None
-        self.files.put(self.facts_for_files, self.release_of_files, states, begin=lambda: self.move(Status.SWITCHING))
+        self.files.put(self.facts_for_files, self.release_of_files, states, begin=self._begin_to_put)
+
+    def _begin_to_put(self) -> None:
+        self.move(Status.SWITCHING)
+        self.has_other_files = True
 
     def take_files_back(self) -> None:
         """Put back what was there where its script will not be started after all."""
         begun = self.restarted or self.switched or self.target.status == Status.UNKNOWN
-        if not self.has_files or self.shell is None or begun or not self.files.touched:
+        if not self.has_files or self.shell is None or begun or not self.has_other_files:
             return
         try:
             with explained(self):
-                self.files.take_back(self.facts_for_files, self.release_of_files, before=self.target.run_key)
+                self.put_files_back(before=self.target.run_key)
         except ShellError as error:
             why = clauses(self.target.error, error)
             self.voice.error(str(error))
             insist(lambda: self.target.record_more(storable(self.work.log.mask(why))))
+
+    def put_files_back(self, before: str = "") -> list[str]:
+        """Put back the config files of before this deployment; gives their paths.
+
+        Only as long as the run ``before`` has not begun, where one is named.
+        """
+        if not self.has_files:
+            return []
+        back = self.files.take_back(self.facts_for_files, self.release_of_files, before)
+        if back is not None:
+            self.has_other_files = False
+        return back or []
 
     @property
     def release_of_files(self) -> str:

@@ -22,6 +22,7 @@ def tidy(server: ServerRun) -> None:
         return
     try:
         with explained(server):
+            server.reach()
             _remove_old(server, server.target.server_id)
     except ShellError as error:
         server.voice.warn(str(error))

@@ -41,6 +41,10 @@ def settle(server: ServerRun) -> None:
         else:
             after(server, StepAction.UNDO if target.was_undone else "")
         return
+    if target.status not in AT_WORK and target.begun_at is not None:
+        server.end(Status.FAILED, _("It had failed, and the worker was lost before it was tried again."))
+        after(server)
+        return
     if target.status not in AT_WORK:
         server.end(Status.SKIPPED, _("Not started: the worker was lost before that."))
         after(server)
@@ -70,7 +74,7 @@ def _take_switch_back(server: ServerRun) -> None:
     live = release_commands.release_name(server.link.capture(release_commands.live(deploy_path)).stdout)
     if release is None or live != release.version:
         why = _("Not started: the worker was lost before the restart; nothing was changed.")
-        if _put_files_back(server):
+        if server.put_files_back():
             why = _("Not started: the worker was lost before the restart; the config files were put back.")
         if server.target.status in {Status.STOPPING, Status.STARTING}:
             why = _("Not started: the worker was lost before its script began; nothing was changed.")
@@ -82,7 +86,7 @@ def _take_switch_back(server: ServerRun) -> None:
             left = _("The worker was lost between switch and restart: %s is live and was never started.") % live
             server.end(Status.FAILED, sentences(left, str(error)))
             return
-        _put_files_back(server)
+        server.put_files_back()
         server.commands.capture(release_commands.switch(deploy_path, previous), _("Switching back failed"))
         server.move(Status(server.target.status), release_after=previous)
         server.end(
@@ -95,13 +99,6 @@ def _take_switch_back(server: ServerRun) -> None:
             Status.FAILED,
             _("The worker was lost between switch and restart: %s is live and was never started.") % live,
         )
-
-
-def _put_files_back(server: ServerRun, before: str = "") -> list[str]:
-    """The config files of before this deployment, as long as the run ``before`` has not begun; gives their paths."""
-    if not server.has_files:
-        return []
-    return server.files.take_back(server.facts_for_files, server.release_of_files, before)
 
 
 def roll_back(server: ServerRun) -> None:
@@ -169,7 +166,11 @@ def _fail(server: ServerRun, status: Status, previous: str, undone: _Undone) -> 
     """Write that the rollback failed: why it was rolled back, why that failed, and which release is live."""
     target = server.target
     had_succeeded = target.status == Status.SUCCESS
-    first = target.error or _("It had succeeded, but more servers failed than the failure budget allows")
+    if server.work.deployment.roll_back_requested_at is not None:
+        had_gone_well = _("It had succeeded, but somebody chose to roll back")
+    else:
+        had_gone_well = _("It had succeeded, but more servers failed than the failure budget allows")
+    first = target.error or had_gone_well
     if _keeps_release(server):
         second = _("putting its config files back and restarting it failed: %(why)s")
     elif target.release_after != previous and status == Status.UNKNOWN:
@@ -205,7 +206,7 @@ def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
     What came of it is written into ``undone`` as soon as it is known.
     """
     target = server.target
-    _put_files_back(server, target.undo_key)
+    server.put_files_back(before=target.undo_key)
     if not _keeps_release(server):
         _make_whole(server, previous)
         server.commands.capture(

@@ -23,7 +23,8 @@ class LaunchRequest:
     With a ``release`` nothing is cloned or built; without one, a stored release of the same commit and build settings
     is used again unless ``rebuild`` is set. ``only`` are ids of servers: the others of the groups are left out.
     ``elsewhere``: whoever asks means it, where a group is none of the project's own.
-    ``batches`` and ``max_failures`` replace the project's for this launch. It acts with the rights of ``created_by``;
+    ``batches``, ``max_failures``, the pauses and whether it asks after failures, and for how long, replace the
+    project's for this launch where they are given. It acts with the rights of ``created_by``;
     without one it was asked for on this machine, by whoever has the data folder, and is not asked about rights.
     ``answers`` are those to the project's questions, by name; with ``values_of`` the variables and the answers are
     those that went with that deployment.
@@ -48,6 +49,10 @@ class LaunchRequest:
     elsewhere: bool = False
     batches: str = ""
     max_failures: int | None = None
+    pause_after: str = ""
+    pause_for: int | None = None
+    guided_failure: bool | None = None
+    guided_for: int | None = None
     queue: bool = False
     override: str = ""
     puts_back: bool = False
@@ -122,10 +127,13 @@ class LaunchRequest:
         else:
             answers = answered(self.questions, self.answers, builds=self.builds)
             plan = Plan.of(self.project, self.groups, self.given, answers)
+        given: dict[str, Any] = {"max_failures": self.max_failures, "pause_for": self.pause_for}
+        given |= {"guided_failure": self.guided_failure, "guided_for": self.guided_for}
         return replace(
             plan,
+            **{name: value for name, value in given.items() if value is not None},
             batches=self.batches or plan.batches,
-            max_failures=plan.max_failures if self.max_failures is None else self.max_failures,
+            pause_after=self.pause_after or plan.pause_after,
             puts_back=self.puts_back,
             overwrite_changed=self.overwrite_changed,
         )

@@ -153,8 +153,16 @@ def _record(deployment: Deployment, request: LaunchRequest, accepted: Accepted) 
         "values_of": accepted.plan.values_of,
         "answers": {each.name: _told(each) for each in accepted.plan.answers},
         "overwrite_changed": request.overwrite_changed,
+        "pause_after": request.pause_after,
+        "pause_for": request.pause_for,
+        "guided_failure": request.guided_failure,
+        "guided_for": request.guided_for,
     }
-    after = {name: value for name, value in asked.items() if value not in ("", None, False, [], {})}
+    after = {
+        name: value
+        for name, value in asked.items()
+        if value not in ("", None, [], {}) and (value or name == "guided_failure")
+    }
     record(actor().by(request.created_by), act, deployment, None, after)
 
 

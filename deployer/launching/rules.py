@@ -23,7 +23,7 @@ from projects.given import clash_sentence
 from projects.models import Project
 from projects.outside import problem_of
 from projects.questions import AnswerRefusedError
-from projects.validators import validate_batches
+from projects.validators import validate_batches, validate_pauses
 from servers.fields import DecryptionError
 from servers.models import Server
 from servers.sentences import sentences
@@ -201,6 +201,10 @@ def _batches_make_sense(request: LaunchRequest) -> LaunchRefusedError | None:
     return _unless_valid(validate_batches, request.batches, "batches") if request.batches else None
 
 
+def _pauses_make_sense(request: LaunchRequest) -> LaunchRefusedError | None:
+    return _unless_valid(validate_pauses, request.pause_after, "pause_after") if request.pause_after else None
+
+
 def _has_groups(request: LaunchRequest) -> LaunchRefusedError | None:
     if request.groups:
         return None
@@ -368,6 +372,7 @@ RULES: tuple[Rule, ...] = (
     _has_code,
     _has_a_place,
     _batches_make_sense,
+    _pauses_make_sense,
     _has_groups,
     _groups_are_of_the_environment,
     _goes_where_it_belongs,

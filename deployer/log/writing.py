@@ -97,7 +97,7 @@ class Log:
         if not (target.stdout_logged or target.stderr_logged):
             lines = target.log_lines.exclude(stream=LogLine.Stream.SYSTEM)
             counts = dict(lines.values_list("stream").annotate(Count("id")))
-        self._count_what_is_there()
+        self.count_what_is_there()
         return LogSink(self, target, counts)
 
     def take_room(self, lines: Sequence[str]) -> bool:
@@ -111,7 +111,7 @@ class Log:
             self.warn(words % settings.DEPLOYER_LOG_MAX_MB)
         return not is_full
 
-    def _count_what_is_there(self) -> None:
+    def count_what_is_there(self) -> None:
         """Let the lines that another worker has written count too: once, for that worker writes no more."""
         with self._counting:
             if self._has_counted:

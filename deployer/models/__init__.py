@@ -10,6 +10,7 @@ from deployer.models.deployment import (
     validated_branch,
 )
 from deployer.models.encryption_key import EncryptionKey
+from deployer.models.failure_question import Answer, FailureQuestion
 from deployer.models.gates import LONGEST_REASON, Approval, Freeze, Gate, GateRule, Hold, Lock
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
@@ -20,6 +21,7 @@ from deployer.models.step_run import StepAction, StepRun
 
 __all__ = [
     "LONGEST_REASON",
+    "Answer",
     "Approval",
     "CameWithRelease",
     "ConfigState",
@@ -27,6 +29,7 @@ __all__ = [
     "DeploymentQuerySet",
     "Drift",
     "EncryptionKey",
+    "FailureQuestion",
     "Freeze",
     "Gate",
     "GateRule",

@@ -106,6 +106,12 @@ class ConfigState(models.Model):
         )
 
     @classmethod
+    def was_changed_by(cls, deployment: int, server: int | None) -> bool:
+        """Whether this deployment may have replaced files on a server."""
+        theirs = models.Q(deployment=deployment) | models.Q(coming_by=deployment)
+        return cls.objects.filter(theirs, server=server).exists()
+
+    @classmethod
     def go_back(cls, project: int, server: int, deployment: int, files: Iterable[tuple[str, str]]) -> None:
         """Write that these files (release and path) are again what they were before this deployment. Once is enough."""
         for release, path in files:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
@@ -81,6 +81,15 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         """Those that wait, between two batches, until somebody continues."""
         return self.filter(status__in=Deployment.ROLLING_OUT).exclude(paused_at=None)
 
+    def parked(self) -> Self:
+        """Those that a worker has left in the database while they wait: they are nobody's until somebody goes on."""
+        return self.active().filter(status__in=Deployment.ROLLING_OUT, claim="").exclude(parked_at=None)
+
+    def due(self) -> Self:
+        """The parked ones that a worker has to go on with: continued or answered, to be cancelled, or out of time."""
+        is_over = models.Q(paused_at=None) | models.Q(paused_until__lte=Now())
+        return self.parked().filter(is_over | models.Q(cancel_requested_at__isnull=False))
+
     def pending(self) -> Self:
         """Those that no worker has taken yet."""
         return self.active().filter(status=Deployment.Status.PENDING)
@@ -136,7 +145,12 @@ class Deployment(models.Model):
     the project's configuration frozen at launch (encrypted: it holds the variables); ``claim`` is the token of the
     worker that carries it out, ``heartbeat_at`` that worker's last sign of life by the database's clock.
     ``building_at`` and ``deploying_at`` are when those phases began, by the same clock; the first phase begins at
-    ``started_at``. ``progress`` is the line that its build has not ended yet. ``revision`` grows with every change of
+    ``started_at``. ``paused_at`` is since when it waits between two batches, ``paused_until`` when that ends without
+    anybody; with ``asked_at`` it waits for the answer to its last `FailureQuestion`. ``parked_at``: it is nobody's
+    meanwhile.
+    ``batches_done`` and ``paused_after`` are the batches behind which it waited last, and paused last.
+    ``roll_back_requested_at``: what it has switched is put back.
+    ``progress`` is the line that its build has not ended yet. ``revision`` grows with every change of
     what pages show of it. ``tries`` is how many workers have set about it without having taken it.
     """
 
@@ -144,6 +158,8 @@ class Deployment(models.Model):
     UNSEEN: ClassVar = frozenset({"claim", "heartbeat_at", "plan", "tries"})
     #: How many workers may be lost with it before it has begun, or while they ask its servers what is true.
     MOST_TRIES = 3
+    #: What is written when a pause is over.
+    PAUSE_OVER: ClassVar = {"paused_at": None, "paused_until": None, "asked_at": None}
 
     class Type(models.TextChoices):
         FULL = "full", _("Full")
@@ -254,6 +270,12 @@ class Deployment(models.Model):
     cancel_requested_at = models.DateTimeField(_("cancel requested"), null=True, blank=True)
     force_requested_at = models.DateTimeField(_("force requested"), null=True, blank=True)
     paused_at = models.DateTimeField(_("paused"), null=True, blank=True)
+    paused_until = models.DateTimeField(_("paused until"), null=True, blank=True)
+    asked_at = models.DateTimeField(_("asked"), null=True, blank=True)
+    parked_at = models.DateTimeField(_("parked"), null=True, blank=True)
+    batches_done = models.PositiveIntegerField(default=0, editable=False)
+    paused_after = models.PositiveIntegerField(default=0, editable=False)
+    roll_back_requested_at = models.DateTimeField(_("roll back requested"), null=True, blank=True)
     progress = models.CharField(max_length=100, default="", blank=True, editable=False)
     heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
     claim = models.CharField(max_length=32, blank=True, editable=False)
@@ -316,6 +338,11 @@ class Deployment(models.Model):
     def is_paused(self) -> bool:
         """Whether it waits, between two batches, until somebody continues."""
         return self.paused_at is not None and self.status in self.ROLLING_OUT
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether it waits for an answer to what became of its servers."""
+        return self.is_paused and self.asked_at is not None
 
     @property
     def has_plan(self) -> bool:
@@ -395,24 +422,35 @@ class Deployment(models.Model):
             self.claim = token
         return won
 
+    def claim_parked(self, claim: str = "") -> bool:
+        """Take a parked one that is `due` for the calling worker, as above. Says whether it won."""
+        token = claim or secrets.token_hex(16)
+        won = self._rows().due().update(claim=token, heartbeat_at=Now(), parked_at=None, tries=0) == 1
+        if won:
+            self.claim = token
+        return won
+
     @classmethod
     def count_try(cls, pk: int) -> None:
-        """Write that a worker sets about it, if it is nobody's."""
-        cls.objects.active().filter(pk=pk, claim="", tries__lt=cls.MOST_TRIES).update(tries=models.F("tries") + 1)
+        """Write that a worker sets about it, if it is nobody's, and does not wait for somebody."""
+        free = cls.objects.active().filter(pk=pk, claim="", tries__lt=cls.MOST_TRIES)
+        begins = models.Q(parked_at=None) | models.Q(pk__in=cls.objects.due().values("pk"))
+        free.filter(begins).update(tries=models.F("tries") + 1)
 
     def give_up(self, why: str) -> bool:
         """End it without another try, if it is nobody's. Says whether it won.
 
-        One that was never begun has failed; one that was interrupted stays so.
+        One that was never begun has failed; one that was interrupted stays so. What one that was parked has not begun
+        is left out.
         """
         begun = self.status not in self.NOT_BEGUN
-        status, end = (
-            (self.Status.INTERRUPTED, Target.Status.UNKNOWN) if begun else (self.Status.FAILED, Target.Status.SKIPPED)
-        )
+        is_parked = self.parked_at is not None
+        status = self.Status.INTERRUPTED if begun else self.Status.FAILED
+        end = Target.Status.UNKNOWN if begun and not is_parked else Target.Status.SKIPPED
         rows = self._rows().active().filter(claim="", status=self.status)
-        won = rows.update(status=status, error_message=why, finished_at=Now(), paused_at=None) == 1
+        won = rows.update(status=status, error_message=why, finished_at=Now(), **self.PAUSE_OVER) == 1
         if won:
-            error = why if begun else gettext("Not started: %s") % why
+            error = why if begun and not is_parked else gettext("Not started: %s") % why
             left = self.targets.exclude(status__in=Target.ENDED)
             left.update(status=end, error=error, finished_at=Now())
             self.step_runs.filter(status="running").update(status="unknown", problem=error, finished_at=Now())
@@ -434,31 +472,55 @@ class Deployment(models.Model):
         """Record a sign of life. False: it has ended or was taken away, and nothing more may be done."""
         return self.held().update(heartbeat_at=Now()) == 1
 
-    def pause(self) -> bool:
-        """Wait, after a batch, until somebody continues. Only the worker that holds the claim can."""
-        return self.held().update(paused_at=Now()) == 1
+    def pause(self, batch: int = 1, seconds: int = 0) -> bool:
+        """Wait, after a batch, until somebody continues, or for some time. Only the worker that holds the claim can."""
+        until = Now() + timedelta(seconds=seconds) if seconds else None
+        values = {"paused_at": Now(), "paused_until": until, "paused_after": batch, "batches_done": batch}
+        return self.held().update(**values) == 1
 
     def continue_rollout(self) -> bool:
-        """Go on after a pause. Says whether it was paused."""
-        return self._rows().running().exclude(paused_at=None).update(paused_at=None) == 1
+        """Go on after a pause. Says whether it was paused; one that is to be cancelled, or asks, is not continued."""
+        rows = self._rows().running().exclude(paused_at=None).filter(asked_at=None, cancel_requested_at=None)
+        return rows.update(**self.PAUSE_OVER) == 1
+
+    def continue_in_time(self) -> bool:
+        """The same, where its time is up."""
+        rows = self._rows().active().paused().filter(asked_at=None, cancel_requested_at=None)
+        return rows.filter(paused_until__lte=Now()).update(**self.PAUSE_OVER) == 1
+
+    def park(self) -> bool:
+        """Be nobody's as long as it waits. Only the worker that holds the claim can; says whether it won."""
+        rows = self.held().paused().filter(cancel_requested_at=None)
+        return rows.update(claim="", parked_at=Now(), tries=0) == 1
+
+    def park_for_lost(self, last_sign: datetime | None) -> bool:
+        """Park it for its worker, which is gone: while it waits, nothing is at work. Says whether it won, as above."""
+        rows = self.held().paused()
+        if last_sign is not None:
+            rows = rows.filter(heartbeat_at__lte=last_sign)
+        return rows.update(claim="", parked_at=Now(), tries=0) == 1
 
     def end(self, status: "Deployment.Status", error: str = "") -> bool:
         """Write the one final status, and why, under this worker's claim. A second call changes nothing."""
-        won = self.held().update(status=status, error_message=error, finished_at=Now(), paused_at=None) == 1
+        ended = {"status": status, "error_message": error, "finished_at": Now(), **self.PAUSE_OVER}
+        won = self.held().update(**ended) == 1
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
 
-    def request_cancel(self, *, force: bool = False) -> bool:
+    def request_cancel(self, *, force: bool = False, roll_back: bool = False) -> bool:
         """Ask it to stop; ``force``: also end scripts running on servers. Returns whether it was active.
 
-        One that no worker has taken is cancelled at once.
+        ``roll_back``: also put back what it has switched. One that no worker has taken is cancelled at once.
         """
         cancelled = self._end_before(self.Status.CANCELLED, cancel_requested_at=Now())
         values: dict[str, Any] = {"cancel_requested_at": Coalesce("cancel_requested_at", Now())}
         if force:
             values["force_requested_at"] = Coalesce("force_requested_at", Now())
+        if roll_back:
+            values["roll_back_requested_at"] = Coalesce("roll_back_requested_at", Now())
         won = bool(cancelled) or self._rows().running().update(**values) == 1
-        self.refresh_from_db(fields=["status", "cancel_requested_at", "force_requested_at", "finished_at"])
+        wishes = ["cancel_requested_at", "force_requested_at", "roll_back_requested_at"]
+        self.refresh_from_db(fields=["status", "finished_at", *wishes])
         return won
 
     def stand_in_line(self, status: "Deployment.Status", note: str, *, asks_approval: bool) -> bool:
@@ -722,6 +784,8 @@ class Target(models.Model):
     @property
     def reason(self) -> str:
         """Why it ended as it did, as far as there is anything to say."""
+        if self.was_put_back and self.deployment.roll_back_requested_at is not None:
+            return gettext("It had succeeded, and was put back because somebody chose to roll back.")
         if self.was_put_back:
             return gettext("It had succeeded, and was put back because more servers failed than are allowed to.")
         return self.error
@@ -771,6 +835,23 @@ class Target(models.Model):
             for moment in moments:  # the database's clock: read when somebody asks
                 self.__dict__.pop(moment, None)
         return won
+
+    def begin_again(self, status: "Target.Status", key: str) -> bool:
+        """Take back how it ended, for its turn to come once more: only where somebody chose so. Says whether it won.
+
+        What was live before stays what it is put back on.
+        """
+        values: dict[str, Any] = {"status": status, "error": "", "finished_at": None, "evidence": "", "kept_out": ""}
+        if status != self.Status.CHECKING:
+            values |= {"run_key": key, "exit_code": None, "proof": {}, "stdout_logged": 0, "stderr_logged": 0}
+            values |= {"checking_at": None}
+        won = self._written(self._ended_here().exclude(status=self.Status.UNKNOWN), **values)
+        self.refresh_from_db(fields=[*values])
+        return won
+
+    def set_aside(self, error: str) -> bool:
+        """Write that the others go on without this server, whose work had ended badly. Says whether it won."""
+        return self._end_again(status=self.Status.SKIPPED, error=error)
 
     def share(self, other: "Target", error: str) -> bool:
         """Take over what became of ``other``, the same machine and folder under another name. Says whether it won.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from django.utils.translation import gettext as _
 
 from deployer.board.sightings import refresh_old
-from deployer.engine.routines import carry_out, settle_lost
+from deployer.engine.routines import carry_out, resume, settle_lost
 from deployer.queue.sweep import not_begun
 from deployer.queue.turn import call_up_after, refusal_at_turn
 from people.acting import Actor, of_process
@@ -26,6 +26,18 @@ def _begin(deployment_id: int, claim: str) -> bool:
         return False
     try:
         return carry_out(deployment_id, claim)
+    finally:
+        call_up_after(deployment_id)
+
+
+def resume_deployment(deployment_id: int) -> None:
+    """Go on with a deployment that was parked, unless somebody else does."""
+    _try(_resume, deployment_id)
+
+
+def _resume(deployment_id: int, claim: str) -> bool:
+    try:
+        return resume(deployment_id, claim)
     finally:
         call_up_after(deployment_id)
 

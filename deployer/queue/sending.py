@@ -19,11 +19,12 @@ GLANCE, PATIENCE = 1, 3
 #: Seconds for which its answer is taken to hold on pages.
 HOLDS = 10
 
-_RUN, _SETTLE, _LOOK = (
-    f"deployer.queue.jobs.{name}" for name in ("run_deployment", "settle_deployment", "look_at_servers")
+_RUN, _RESUME, _SETTLE, _LOOK = (
+    f"deployer.queue.jobs.{name}"
+    for name in ("run_deployment", "resume_deployment", "settle_deployment", "look_at_servers")
 )
 #: All functions that a worker runs, as the queue names them, and the name of the job with its number.
-JOBS = {_RUN: "deployment-%d", _SETTLE: "deployment-%d-settle", _LOOK: "look"}
+JOBS = {_RUN: "deployment-%d", _RESUME: "deployment-%d-resume", _SETTLE: "deployment-%d-settle", _LOOK: "look"}
 
 
 def enqueue_deployment(deployment_id: int) -> bool:
@@ -32,6 +33,11 @@ def enqueue_deployment(deployment_id: int) -> bool:
     False: it waits, or the queue was not reached; then the sweep will send it again.
     """
     return _enqueue(_RUN, deployment_id)
+
+
+def enqueue_resumption(deployment_id: int) -> bool:
+    """Have a worker go on with a parked deployment: ``deployment-ID-resume``; as above."""
+    return _enqueue(_RESUME, deployment_id)
 
 
 def enqueue_settlement(deployment_id: int) -> bool:

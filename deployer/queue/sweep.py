@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, DeploymentQuerySet, LogLine
-from deployer.queue.sending import enqueue_deployment, enqueue_settlement
+from deployer.queue.sending import enqueue_deployment, enqueue_resumption, enqueue_settlement
 from deployer.queue.turn import call_up
 from deployer.releases.workfolders import sweep_folders
 from servers.local import end_marked
@@ -34,12 +34,15 @@ def sweep() -> dict[str, list[int]]:
     running = active.running()
     lost = [deployment.pk for deployment in _silent(running) if take_over(deployment, _("was lost"))]
     launches = active.pending().filter(created_at__lt=Now() - LOST_JOB)
-    unsettled = running.filter(claim="", heartbeat_at__lt=Now() - LOST_JOB)
-    for deployment in (launches | unsettled).filter(tries__gte=Deployment.MOST_TRIES).defer("plan"):
+    interrupted = running.filter(status=Deployment.Status.INTERRUPTED)
+    unsettled = interrupted.filter(claim="", heartbeat_at__lt=Now() - LOST_JOB)
+    due = Deployment.objects.due()
+    for deployment in (launches | unsettled | due).filter(tries__gte=Deployment.MOST_TRIES).defer("plan"):
         not_begun(deployment.pk, _("its worker was lost each time"))
     again = [pk for pk in _numbers(launches) if enqueue_deployment(pk)]
     call_up()
     again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]
+    again += [pk for pk in _numbers(due) if enqueue_resumption(pk)]
     if swept := sweep_folders():
         logger.info("deleted what processes that are gone have left: %s", ", ".join(sorted(swept)))
     return {"again": again, "lost": lost}
@@ -69,6 +72,8 @@ def work_horse_killed(deployment_id: int, claim: str, signal: int | None) -> boo
     lost = Deployment.objects.active().defer("plan").filter(pk=deployment_id).first()
     if lost is None or lost.claim:
         return lost is not None and lost.claim == claim and take_over(lost, how)
+    if lost.parked_at is not None and not lost.tries:
+        return False  # it has let go of it before it was gone
     not_begun(deployment_id, _("The worker %s before it had begun") % how)
     return False
 
@@ -97,9 +102,13 @@ def take_over(lost: Deployment, how: str) -> bool:
     """Take a deployment from its lost worker and have another one ask its servers for their true state.
 
     ``lost`` is the row as it was when it was found lost: if its worker has shown a sign of life since, or another one
-    has it, nothing happens. What a build had running on this machine is ended. Says whether it won.
+    has it, nothing happens. What a build had running on this machine is ended. One that waits goes on waiting: nothing
+    was at work. Says whether it won.
     """
     claim = lost.claim
+    if lost.park_for_lost(lost.heartbeat_at):
+        _write(lost, _("The worker %s while the deployment waited: it goes on waiting, and another one goes on.") % how)
+        return True
     words = {"how": how, "status": lost.get_status_display().lower()}
     why = lost.error_message or _("The worker %(how)s while the deployment was %(status)s.") % words
     if not lost.declare_lost(why, lost.heartbeat_at):

@@ -26,18 +26,18 @@ from deployer.launching.again import (
     request_to_roll_back,
     with_former_values,
 )
-from deployer.launching.answers import cancel_sentence, continue_sentence
+from deployer.launching.answers import answer_sentence, cancel_sentence, continue_sentence, no_way_back
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import case_of
 from deployer.launching.launch import launch
-from deployer.launching.moves import cancel, go_on
+from deployer.launching.moves import answer, cancel, go_on, open_question
 from deployer.launching.rules import Accepted, LaunchRefusedError, check_launch
-from deployer.models import Deployment, StepRun, Target
+from deployer.models import Answer, Deployment, StepRun, Target
 from deployer.plan import Plan
 from deployer.releases.versions import running_in
 from deployer.web.alike import told
 from deployer.web.deployment import Pause, shown
-from deployer.web.forms import LaunchForm
+from deployer.web.forms import CHOSEN_OF_PAUSES, LaunchForm
 from people.access import Request, members_only
 from people.rights import may
 from people.roles import Action
@@ -74,7 +74,8 @@ def _goes_back(it: Deployment, targets: list[Target]) -> bool:
     if not it.has_plan:
         return False
     plan = Plan.from_json(cast(dict[str, Any], it.plan))
-    return plan.auto_rollback and sum(target.status in Target.FAILURES for target in targets) > plan.max_failures
+    is_automatic = plan.auto_rollback and not plan.guided_failure
+    return is_automatic and sum(target.status in Target.FAILURES for target in targets) > plan.max_failures
 
 
 def _when_cancelled(target: Target, goes_back: bool, moment: str) -> tuple[str, str]:
@@ -122,6 +123,59 @@ def deployment_continue(request: Request, pk: int) -> HttpResponse:
     context = {"deployment": it, "paused": paused}
     context["told"] = told(coming, lambda row: row[1].server_name, lambda row: row[0])
     return render(request, "deployer/continue.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@members_only
+def deployment_abort(request: Request, pk: int) -> HttpResponse:
+    """Stop a deployment and put back what it has switched; a GET shows first what that is."""
+    it = shown(request.user, pk, Action.OPERATE)
+    if why := no_way_back(it):
+        messages.warning(request, why)
+        return _back(request, it)
+    if request.method == "POST":
+        asked = cancel(it, roll_back=True)
+        (messages.info if asked else messages.warning)(request, cancel_sentence(it, asked))
+        return redirect(it)
+    if not it.is_active:
+        messages.warning(request, cancel_sentence(it, asked=False))
+        return _back(request, it)
+    rows = [(target, _when_aborted(target)) for target in it.targets.defer("proof", "evidence")]
+    shown_rows = told(rows, lambda row: row[0].server_name, lambda row: (row[0].status, row[1]))
+    return render(request, "deployer/abort.html", {"deployment": it, "told": shown_rows})
+
+
+def _when_aborted(target: Target) -> str:
+    """The outcome for a server when its deployment is stopped and rolled back."""
+    status = Target.Status
+    if target.status == status.ROLLED_BACK:
+        return _("has ended; stays as it is")
+    if target.release_after and target.release_after != target.release_before:
+        if not target.release_before:
+            return _("has no release to go back to; stays as it is")
+        return _("is put back on %s") % target.release_before
+    if target.status in {status.SWITCHING, status.RESTARTING, status.CHECKING}:
+        return _("finishes its turn, and is put back")
+    return _("has ended; stays as it is") if target.status in Target.ENDED else _("is not touched")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@members_only
+def deployment_answer(request: Request, pk: int) -> HttpResponse:
+    """Choose what comes after failures; a GET shows them beside the choices."""
+    it = shown(request.user, pk, Action.OPERATE)
+    question = open_question(it)
+    if request.method == "POST" and question is not None:
+        won = answer(question, request.POST.get("answer", ""), request.POST.get("token", ""), request.user)
+        it.refresh_from_db(fields=["paused_at", "asked_at", "status"])
+        (messages.success if won else messages.warning)(request, answer_sentence(it, question, won))
+        return redirect(it)
+    if question is None:
+        messages.warning(request, answer_sentence(it, None, won=False))
+        return _back(request, it)
+    choices = [(choice, Answer(choice).label) for choice in question.choices]
+    context = {"deployment": it, "question": question, "choices": choices}
+    return render(request, "deployer/answer.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -232,7 +286,7 @@ def deployment_again(request: Request, pk: int) -> HttpResponse:
         chosen["branch"] = it.branch
     elif it.release:
         chosen["release"] = it.release.version  # it was uploaded: no branch leads to it
-    for name in ("batches", "max_failures"):  # adjusted for that launch only
+    for name in ("batches", "max_failures", *CHOSEN_OF_PAUSES):  # adjusted for that launch only
         if name in plan and plan[name] != getattr(it.project, name):
             chosen[name] = plan[name]
     if it.rebuild:

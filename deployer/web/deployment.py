@@ -22,6 +22,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from deployer.gates.deciding import may_override, objection
 from deployer.launching.again import request_to_retry, request_to_roll_back
 from deployer.launching.asked import LaunchRequest
+from deployer.launching.moves import open_question
 from deployer.launching.rules import LaunchRefusedError, check_launch
 from deployer.log import terminal
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
@@ -143,6 +144,8 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
         "groups": deployment.server_groups.all(),
         "seen": seen(deployment, targets),
         "paused": Pause.of(deployment, targets),
+        "question": open_question(deployment),
+        "can_abort": operable and _can_abort(deployment),
         "is_untouched": is_untouched(deployment, targets),
         "can_retry": can_retry and retry_refusal is not None,
         "retry_refusal": retry_refusal or "",
@@ -156,6 +159,12 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
         **_gate(user, deployment),
         "has_previous": ended and before(deployment).reached_by(user).exists(),
     }
+
+
+def _can_abort(it: Deployment) -> bool:
+    """Whether it may be stopped with what it has switched put back: there is a way back, and nobody has asked yet."""
+    is_rolling_out = it.is_active and it.status == Deployment.Status.DEPLOYING
+    return is_rolling_out and it.roll_back_requested_at is None and it.cancel_requested_at is None
 
 
 def _gate(user: User, it: Any) -> dict[str, Any]:
@@ -217,7 +226,7 @@ class Pause:
     @classmethod
     def of(cls, deployment: Deployment, targets: list[Target]) -> "Pause | None":
         """The pause of a deployment; nothing if it does not wait."""
-        if deployment.paused_at is None:
+        if deployment.paused_at is None or deployment.asked_at is not None:
             return None
         waiting = sorted((t for t in targets if t.status not in Target.ENDED), key=lambda t: t.batch)
         batches = [(number, list(members)) for number, members in groupby(waiting, key=lambda t: t.batch)]

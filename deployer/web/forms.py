@@ -17,9 +17,13 @@ from people.rights import Person
 from people.roles import Action
 from projects.models import Project
 from projects.questions import Question
+from projects.validators import LONGEST_PAUSE, LONGEST_QUESTION
 from servers.forms import ServersChoice
 from servers.models import Environment, Server, ServerGroup
 from servers.validators import validate_one_line
+
+#: What of its pauses, and of what it asks, can be chosen for one launch.
+CHOSEN_OF_PAUSES = ("pause_after", "pause_for", "guided_failure", "guided_for")
 
 
 class LaunchForm(PickingForm, forms.Form):
@@ -42,6 +46,10 @@ class LaunchForm(PickingForm, forms.Form):
     servers = ServersChoice(Server.objects.none(), required=False)
     batches = forms.CharField(required=False, strip=True, max_length=200)
     max_failures = forms.IntegerField(required=False, min_value=0, max_value=10_000)
+    pause_after = forms.CharField(required=False, strip=True, max_length=200)
+    pause_for = forms.IntegerField(required=False, min_value=0, max_value=LONGEST_PAUSE)
+    guided_failure = forms.NullBooleanField(required=False)
+    guided_for = forms.IntegerField(required=False, min_value=1, max_value=LONGEST_QUESTION)
     confirm = forms.CharField(required=False, strip=True)
     overwrite_changed = forms.BooleanField(required=False)
     queue = forms.BooleanField(required=False)
@@ -61,7 +69,7 @@ class LaunchForm(PickingForm, forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        builds = cleaned.get("deployment_type") != Deployment.Type.RESTART_ONLY and not cleaned.get("release")
+        builds = cleaned.get("deployment_type") not in Deployment.WITHOUT_RELEASE and not cleaned.get("release")
         for question in self.questions:
             name = f"{self.ANSWER}{question.name}"
             answer = cleaned.get(name, "")
@@ -83,6 +91,12 @@ class LaunchForm(PickingForm, forms.Form):
             question.name: self.cleaned_data.get(f"{self.ANSWER}{question.name}", "") for question in self.questions
         }
         return {name: answer for name, answer in given.items() if answer}
+
+    @property
+    def has_own_rollout(self) -> bool:
+        """Whether anything of its batches, pauses and failures was filled in, right or wrong."""
+        names = ("batches", "max_failures", *CHOSEN_OF_PAUSES)
+        return any(self[name].errors or self[name].value() not in {None, ""} for name in names)
 
     def ids(self, name: str) -> set[int]:
         """The ids that were sent for a field, right or wrong."""
@@ -106,7 +120,7 @@ class LaunchForm(PickingForm, forms.Form):
     @staticmethod
     def chosen(query: QueryDict) -> dict[str, Any]:
         """The choices in the address: ``?type=full&branch=v2&group=3&group=4&server=7``, ``?release=VERSION``."""
-        names = ("branch", "release", "rebuild", "batches", "max_failures")
+        names = ("branch", "release", "rebuild", "batches", "max_failures", *CHOSEN_OF_PAUSES)
         values: dict[str, Any] = {name: query[name] for name in names if name in query}
         if "type" in query:
             values["deployment_type"] = query["type"]

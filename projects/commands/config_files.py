@@ -275,8 +275,10 @@ def _decoded(text: str) -> str | None:
 # --- replacing --------------------------------------------------------------------------------------
 
 
-def write(key: str, files: Sequence[File]) -> str:
+def write(key: str, files: Sequence[File], kept: str = "") -> str:
     """Make, check and replace ``files``, all or none of them, if the run ``key`` has not begun.
+
+    What was there is kept under ``kept``, or else under the key.
 
     Nothing is replaced unless everything is as it was seen before (or as it is to be: a script that is run twice does
     no harm). The last line of the error output is ``AT n`` for the file, from 1, that stopped it; what its check said
@@ -287,7 +289,7 @@ def write(key: str, files: Sequence[File]) -> str:
     clean = "\n".join(_as(user, _each(_CLEAN, _of(user, numbered))) for user in users)
     make = "".join(_made(number, file) for number, file in numbered)
     check = "".join(_checked(number, file) for number, file in numbered if file.check)
-    keep = "".join(_or_end(_as(user, _SUM + _KEEP + _kept(key, _of(user, numbered)))) for user in users)
+    keep = "".join(_or_end(_as(user, _SUM + _KEEP + _kept(kept or key, _of(user, numbered)))) for user in users)
     replace = "".join(_or_end(_as(user, _each(_REPLACE, _of(user, numbered)))) for user in users)
     return f"""{_one_at_a_time()}left=yes
 clean() {{
@@ -464,8 +466,8 @@ sync -- . 2>/dev/null || sync
 """
 
 
-def put_back(key: str, files: Sequence[tuple[str, str, str]], *, waits: bool = True) -> str:
-    """Put back what the run ``key`` has kept of these files: the path, the user that wrote it, and what was written.
+def put_back(kept: str, files: Sequence[tuple[str, str, str]], *, waits: bool = True) -> str:
+    """Put back what was kept under ``kept`` of these files: the path, the user that wrote it, and what was written.
 
     It ``waits`` for a `write` that may still go on, unless the gate of that run is closed: then that replaces nothing.
 
@@ -476,7 +478,7 @@ def put_back(key: str, files: Sequence[tuple[str, str, str]], *, waits: bool = T
     text = f"{_one_at_a_time() if waits else ''}code=0\n"
     for wanted in sorted({user for _path, user, _sha256 in files}):
         calls = "".join(
-            f"back {quote(folder or '/')} {quote(name)} {sha256} {number} {quote(key)} || exit {NOT_BACK}\n"
+            f"back {quote(folder or '/')} {quote(name)} {sha256} {number} {quote(kept)} || exit {NOT_BACK}\n"
             for number, (folder, _slash, name), user, sha256 in numbered
             if user == wanted
         )

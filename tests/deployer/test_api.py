@@ -106,6 +106,9 @@ def test_a_deployment_is_launched_as_the_tokens_user(caller: Caller, shop: Proje
         "is_paused": False,
         "cancel_requested_at": None,
         "force_requested_at": None,
+        "paused_until": None,
+        "is_asking": False,
+        "roll_back_requested_at": None,
         "url": f"http://testserver/deployments/{deployment.pk}/",
     }
     assert caller.get(f"/deployments/{deployment.pk}").json() == answer.json()

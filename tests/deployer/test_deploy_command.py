@@ -25,7 +25,7 @@ FIELDS = [
     "created_at", "created_by", "release", "rollback_from", "retry_of", "paused_at", "environment", "targets",
     "trigger", "server_group_ids", "server_groups", "started_at", "finished_at", "is_over", "is_paused",
     "cancel_requested_at", "force_requested_at", "url", "launched_for",
-    "note", "asks_approval",
+    "note", "asks_approval", "paused_until", "is_asking", "roll_back_requested_at",
 ]  # fmt: skip
 TARGET_FIELDS = [
     "server", "status", "exit_code", "error", "proof", "release_before", "release_after",

@@ -13,7 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from deployer.management.commands import deploy
-from deployer.models import Deployment
+from deployer.models import Deployment, FailureQuestion
 from people.models import ApiToken, Entry, Grant, User
 from people.record import delete, saving
 from projects.models import Variable
@@ -73,9 +73,22 @@ _CHECK = {"kind": "tcp", "target": "80", "retries": 1, "interval": 1, "timeout":
 
 def _project_form(**values: Any) -> dict[str, Any]:
     known: dict[str, Any] = {"batches": "100%", "keep_releases": 5, "watch_for": 1}
+    known |= {"pause_for": 0, "guided_for": 60}
     known |= {"name": "shop", "environment": "production", "project_type": "other", "default_branch": "main"}
     known |= {"script_timeout": 600, "max_failures": 0, "deploy_path": "/srv/shop", "service_kind": "process"}
     return known | {"deploy_script_path": "/srv/shop/restart.sh"} | values
+
+
+def _asking(scene: Scene) -> int:
+    it = _paused(scene)
+    Deployment.objects.filter(pk=it.pk).update(status="deploying")
+    failure = {"key": "k", "target": it.targets.get().pk, "server": "web-1", "moment": "", "what": "", "error": "no"}
+    FailureQuestion.ask(it, [failure], ["stop"], minutes=5, batch=1)
+    return it.pk
+
+
+def _asked(_scene: Scene) -> FailureQuestion:
+    return FailureQuestion.objects.get()
 
 
 def _paused(scene: Scene) -> Deployment:
@@ -228,6 +241,14 @@ ACTS: dict[str, tuple[Callable[[Scene], Any], dict[str, Any]]] = {
     "continued": (
         lambda it: it.post("deployment_continue", _paused(it).pk),
         {"act": "continued", "kind": "deployment"},
+    ),
+    "answered": (
+        lambda it: it.post("deployment_answer", _asking(it), answer="stop", token=_asked(it).token),
+        {"act": "cancelled", "kind": "deployment", "after": {"answer": "stop", "failed": ["web-1"]}},
+    ),
+    "aborted": (
+        lambda it: it.post("deployment_abort", _paused(it).pk),
+        {"act": "cancelled", "kind": "deployment", "after": {"roll_back": True}},
     ),
     "retried": (
         lambda it: it.post("deployment_retry", _ended(it).pk),

@@ -373,6 +373,8 @@ PAGES: dict[str, Route] = {
     "deployments/<int:pk>/log/": _row(SEE, "deployment", of="running"),
     "deployments/<int:pk>/cancel/": _form(OPERATE, "deployment", of="running"),
     "deployments/<int:pk>/continue/": _form(OPERATE, "deployment", of="running"),
+    "deployments/<int:pk>/abort/": _form(OPERATE, "deployment", of="running"),
+    "deployments/<int:pk>/answer/": _form(OPERATE, "deployment", of="running"),
     "deployments/<int:pk>/retry/": _form(OPERATE, "deployment", of="ended"),
     "deployments/<int:pk>/rollback/": _form(OPERATE, "deployment", of="ended"),
     "deployments/<int:pk>/again/": _row(OPERATE, "deployment", of="ended"),
@@ -414,6 +416,8 @@ OTHER_ROWS: list[tuple[str, Route]] = [
     ("deployments/<int:pk>/log/", _row(SEE, "asked")),
     ("deployments/<int:pk>/cancel/", _form(OPERATE, "asked")),
     ("deployments/<int:pk>/continue/", _form(OPERATE, "asked")),
+    ("deployments/<int:pk>/abort/", _form(OPERATE, "asked")),
+    ("deployments/<int:pk>/answer/", _form(OPERATE, "asked")),
     ("deployments/<int:pk>/retry/", _form(OPERATE, "asked")),
     ("deployments/<int:pk>/rollback/", _form(OPERATE, "asked")),
     ("deployments/<int:pk>/again/", _row(OPERATE, "asked")),
@@ -423,6 +427,7 @@ OTHER_ROWS: list[tuple[str, Route]] = [
     ("deployments/compare/", _row(SEE, "deployment", query="with={asked}&with={running}")),
 ]
 
+_ANSWER = {"answer": "stop", "token": "of other failures"}
 _LAUNCH = {"project_id": "{project}", "server_group_ids": ["{group}"], "batches": "none that makes sense"}
 API: dict[str, Route] = {
     "openapi.json": Route(get=DESCRIBED),
@@ -448,6 +453,8 @@ API: dict[str, Route] = {
     "deployments/<deployment_id>/log": _row(SEE, "deployment", of="running"),
     "deployments/<deployment_id>/cancel": _act(OPERATE, "deployment", of="running"),
     "deployments/<deployment_id>/continue": _act(OPERATE, "deployment", of="running"),
+    "deployments/<deployment_id>/question": _row(SEE, "deployment", of="running"),
+    "deployments/<deployment_id>/answer": _act(OPERATE, "deployment", of="running", body=_ANSWER),
     "deployments/<deployment_id>/retry": _act(OPERATE, "deployment", of="ended"),
     "deployments/<deployment_id>/rollback": _act(OPERATE, "deployment", of="ended"),
 }
@@ -457,6 +464,8 @@ OTHER_ROWS_OF_API: list[tuple[str, Route]] = [
     ("deployments/<deployment_id>/log", _row(SEE, "deployment", of="asked")),
     ("deployments/<deployment_id>/cancel", _act(OPERATE, "deployment", of="asked")),
     ("deployments/<deployment_id>/continue", _act(OPERATE, "deployment", of="asked")),
+    ("deployments/<deployment_id>/question", _row(SEE, "deployment", of="asked")),
+    ("deployments/<deployment_id>/answer", _act(OPERATE, "deployment", of="asked", body=_ANSWER)),
     ("deployments/<deployment_id>/retry", _act(OPERATE, "deployment", of="asked")),
     ("deployments/<deployment_id>/rollback", _act(OPERATE, "deployment", of="asked")),
 ]

@@ -1,4 +1,4 @@
-"""``manage.py continue ID``: continue a deployment that is paused after its first batch, as the button does."""  # noqa: N999 (a command may be called so)
+"""``manage.py continue ID``: continue a deployment that is paused after a batch, as the button does."""  # noqa: N999 (a command may be called so)
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from deployer.management.commandline import WatchingCommand, refused
 
 
 class Command(WatchingCommand):
-    summary = gettext_lazy("Continue a deployment that is paused after its first batch.")
+    summary = gettext_lazy("Continue a deployment that is paused after a batch.")
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("id", type=int, metavar="ID", help=_("the number of the deployment"))

@@ -28,6 +28,7 @@ from deployer.releases.reader.names import ENCODINGS
 from people.rights import insist
 from people.roles import Action
 from projects.models import Project
+from projects.validators import LONGEST_PAUSE, LONGEST_QUESTION
 from servers.models import ServerGroup
 
 _Named = TypeVar("_Named", bound=models.Model)
@@ -110,6 +111,22 @@ class Command(WatchingCommand):
             action="store_true",
             help=_("replace config files that somebody has changed on a server"),
         )
+        parser.add_argument(
+            "--pause-after",
+            default="",
+            metavar="B",
+            help=_("wait behind these batches, like “1, 3”, “every” or “none”"),
+        )
+        parser.add_argument("--pause-for", type=_seconds, metavar="S", help=_("seconds of a pause, 0 for no end"))
+        parser.add_argument(
+            "--guided",
+            action=argparse.BooleanOptionalAction,
+            default=None,
+            help=_("ask what to do where more servers fail than allowed, or a step fails"),
+        )
+        parser.add_argument(
+            "--guided-for", type=_minutes, metavar="M", help=_("stop after so many minutes without an answer")
+        )
         self.add_gates(parser)
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         super().add_arguments(parser)
@@ -153,6 +170,10 @@ class Command(WatchingCommand):
             elsewhere=options["elsewhere"],
             batches=options["batches"],
             max_failures=options["max_failures"],
+            pause_after=options["pause_after"],
+            pause_for=options["pause_for"],
+            guided_failure=options["guided"],
+            guided_for=options["guided_for"],
             queue=options["queue"],
             override=options["override"],
             answers=dict(options["set"]),
@@ -212,6 +233,21 @@ def _answer(text: str) -> tuple[str, str]:
     if not (name and sign):
         raise argparse.ArgumentTypeError(_("expected NAME=VALUE"))  # the text may hold a secret
     return name, value
+
+
+def _seconds(text: str) -> int:
+    return _between(text, 0, LONGEST_PAUSE)
+
+
+def _minutes(text: str) -> int:
+    return _between(text, 1, LONGEST_QUESTION)
+
+
+def _between(text: str, least: int, most: int) -> int:
+    if not text.isdecimal() or len(text) > 6 or not least <= int(text) <= most:
+        told = _("%(given)s is not a whole number from %(least)d to %(most)d")
+        raise argparse.ArgumentTypeError(told % {"given": repr(text), "least": least, "most": most})
+    return int(text)
 
 
 def _named(rows: "models.QuerySet[_Named]", name: str) -> _Named:
