@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from deployer.engine.routines import carry_out
+from deployer.engine.routines import carry_out, resume
 from deployer.host.value_commands import value_commands
+from deployer.launching.moves import answer
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import ConfigState, Deployment
 from projects.models import ConfigFile, Project, Step, Variable
-from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.git import GitRepository
 from tests.parts.sshd import OpenSSHServer
 
@@ -149,3 +150,54 @@ def test_a_template_needs_a_value_on_each_of_its_servers(make_sshd: Any, git_rep
         make_deployment(site.project, site.group)
     Variable.objects.create(project=site.project, name="ROLE", value="of all")
     assert make_deployment(site.project, site.group).pk
+
+
+def test_files_go_back_to_what_was_there_before_the_first_of_several_tries(
+    make_sshd: Any, git_repo: GitRepository, settings: Any
+) -> None:
+    settings.DEPLOYER_PARK_AFTER = 0
+    site = Site(make_sshd(), git_repo, guided_failure=True)
+    site.deployed()
+    site.becomes("broken")
+    it = site.deployed("restart_only")
+    for given in ("again", "roll_back"):
+        assert it.is_asking
+        question = it.questions.latest("id")
+        assert answer(question, given, question.token, make_user()), question.choices
+        assert resume(it.pk)
+        it = Deployment.objects.get(pk=it.pk)
+    assert [target.status for target in it.targets.all()] == ["rolled_back"]
+    assert site.ledger == [
+        "before restart broken role=first in=first",
+        "restart restart broken role=broken in=broken",  # it stays drained between the two
+        "restart restart broken role=broken in=broken",
+        "restart undo first role=first in=first",
+        "after undo first role=first in=first",
+    ]
+    assert site.conf == ("role=first", "in=first")
+
+
+def test_behind_a_pause_files_and_values_are_as_they_were_to_be(
+    make_sshd: Any, git_repo: GitRepository, settings: Any
+) -> None:
+    settings.DEPLOYER_PARK_AFTER = 0
+    settings.DEPLOYER_VALUE_COMMANDS = value_commands(
+        json.dumps({"vault": "bash -c 'echo hunter2-from-outside' {}"}), ("production",)
+    )
+    site = Site(make_sshd(), git_repo, batches="1", pause_after="1", may_stop_last_healthy=True)
+    other = make_sshd()
+    site.group.servers.add(make_server(other, name="web-2"))
+    site.role.delete()
+    Variable.objects.create(project=site.project, name="ROLE", value="all")
+    Variable.objects.create(project=site.project, name="TOKEN", value_from="vault:shop/token", scope="deploy")
+    site.file("~/token.conf", "token={{ TOKEN }}")
+    deployment = site.deployed()
+    assert deployment.paused_at is not None
+    ConfigFile.objects.filter(path="~/token.conf").update(path="~/other.conf")  # what was launched counts
+    assert deployment.continue_rollout()
+    assert resume(deployment.pk)
+    deployment = Deployment.objects.get(pk=deployment.pk)
+    assert deployment.status == "success", deployment.error_message
+    assert (other.home / "token.conf").read_text() == "token=hunter2-from-outside"
+    assert not (other.home / "other.conf").exists()
+    assert not deployment.log_lines.filter(content__contains="hunter2-from-outside").exists()
