@@ -1,5 +1,13 @@
 """What is kept of deployments. Names are handed on: others import `deployer.models`, not its files."""
 
+from deployer.models.command import (
+    CommandLine,
+    CommandParameter,
+    CommandRun,
+    CommandRunQuerySet,
+    CommandTarget,
+    SavedCommand,
+)
 from deployer.models.deployment import (
     Deployment,
     DeploymentQuerySet,
@@ -19,6 +27,11 @@ from deployer.models.standing import Standing
 __all__ = [
     "LONGEST_REASON",
     "Approval",
+    "CommandLine",
+    "CommandParameter",
+    "CommandRun",
+    "CommandRunQuerySet",
+    "CommandTarget",
     "Deployment",
     "DeploymentQuerySet",
     "EncryptionKey",
@@ -30,6 +43,7 @@ __all__ = [
     "Lock",
     "LogLine",
     "Release",
+    "SavedCommand",
     "Sighting",
     "Standing",
     "Target",

@@ -19,11 +19,18 @@ GLANCE, PATIENCE = 1, 3
 #: Seconds for which its answer is taken to hold on pages.
 HOLDS = 10
 
-_RUN, _SETTLE, _LOOK = (
-    f"deployer.queue.jobs.{name}" for name in ("run_deployment", "settle_deployment", "look_at_servers")
+_RUN, _SETTLE, _LOOK, COMMAND, COMMAND_SETTLE = (
+    f"deployer.queue.jobs.{name}"
+    for name in ("run_deployment", "settle_deployment", "look_at_servers", "run_command", "settle_command")
 )
 #: All functions that a worker runs, as the queue names them, and the name of the job with its number.
-JOBS = {_RUN: "deployment-%d", _SETTLE: "deployment-%d-settle", _LOOK: "look"}
+JOBS = {
+    _RUN: "deployment-%d",
+    _SETTLE: "deployment-%d-settle",
+    _LOOK: "look",
+    COMMAND: "command-%d",
+    COMMAND_SETTLE: "command-%d-settle",
+}
 
 
 def enqueue_deployment(deployment_id: int) -> bool:
@@ -37,6 +44,16 @@ def enqueue_deployment(deployment_id: int) -> bool:
 def enqueue_settlement(deployment_id: int) -> bool:
     """Have a worker ask the servers of an interrupted deployment: ``deployment-ID-settle``; as above."""
     return _enqueue(_SETTLE, deployment_id)
+
+
+def enqueue_command(run_id: int) -> bool:
+    """Put a run of a command on the queue as ``command-ID``; as above."""
+    return _enqueue(COMMAND, run_id)
+
+
+def enqueue_command_settlement(run_id: int) -> bool:
+    """Have a worker follow what a lost one had begun: ``command-ID-settle``; as above."""
+    return _enqueue(COMMAND_SETTLE, run_id)
 
 
 def enqueue_look() -> bool:
