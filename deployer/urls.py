@@ -12,6 +12,7 @@ from deployer.web import (
     archiving,
     board,
     changes,
+    commands,
     compare,
     deployment,
     gates,
@@ -60,6 +61,19 @@ deployment_urls = [
     path("again/", actions.deployment_again, name="deployment_again"),
     path("decide/", gates.deployment_decide, name="deployment_decide"),
     path("override/", gates.deployment_override, name="deployment_override"),
+]
+
+command_urls = [
+    path("", commands.commands, name="commands"),
+    path("add/", commands.command_add, name="command_add"),
+    path("run/", commands.command_form, name="command_form"),
+    path("<int:pk>/", commands.command, name="command"),
+    path("<int:pk>/delete/", commands.command_delete, name="command_delete"),
+    path("runs/<int:pk>/", commands.command_run, name="command_run"),
+    path("runs/<int:pk>/poll/", commands.command_poll, name="command_poll"),
+    path("runs/<int:pk>/earlier/", commands.command_earlier, name="command_earlier"),
+    path("runs/<int:pk>/log/", commands.command_log, name="command_log"),
+    path("runs/<int:pk>/cancel/", commands.command_cancel, name="command_cancel"),
 ]
 
 gate_urls = [
@@ -120,6 +134,7 @@ urlpatterns = [
     path("servers/<int:pk>/test/", servers.server_test, name="server_test"),
     path("servers/groups/", groups.group_list, name="groups"),
     path("servers/groups/<int:pk>/", groups.group, name="group"),
+    path("servers/commands/", include(command_urls)),
     path("servers/credentials/", servers.credential_list, name="credentials"),
     path("servers/", include("servers.urls")),
     path("deployments/", history.deployment_list, name="deployments"),

@@ -11,7 +11,21 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
-from deployer.models import Approval, Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting, Target
+from deployer.models import (
+    Approval,
+    CommandLine,
+    CommandParameter,
+    CommandRun,
+    Deployment,
+    Freeze,
+    GateRule,
+    Lock,
+    LogLine,
+    Release,
+    SavedCommand,
+    Sighting,
+    Target,
+)
 from people.models import ApiToken, Grant, Team, User
 from projects.models import HealthCheck, Project, Service, Variable
 from servers.models import Credential, Server, ServerGroup
@@ -118,6 +132,15 @@ PAGES = {
     "freeze_edit": Page("freeze"),
     "rule_add": Page(),
     "rule_edit": Page("rule"),
+    "commands": Page(),
+    "command_add": Page(),
+    "command_form": Page(query="command={command.pk}"),
+    "command": Page("command"),
+    "command_delete": Page("command"),
+    "command_run": Page("command_run"),
+    "command_poll": Page("command_run"),
+    "command_earlier": Page("command_run", "before=99999999"),
+    "command_log": Page("command_run"),
 }
 #: Those that only find out where to go.
 LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
@@ -172,6 +195,7 @@ NOT_PAGES = {
     "freeze_delete": "is only sent to",
     "rule_delete": "is only sent to",
     "release_mark": "is only sent to",
+    "command_cancel": "is only sent to",
 }
 
 
@@ -225,6 +249,23 @@ class World:
         it.refresh_from_db()
         return it
 
+    def another_command(self) -> None:
+        """One more saved command with a parameter, and one more run with a server and its log."""
+        number = SavedCommand.objects.count()
+        another = SavedCommand.objects.create(name=f"command-{number}", script="echo $WORD")
+        self.command: SavedCommand = SavedCommand.objects.order_by("pk")[0]
+        for each in (self.command, another):
+            CommandParameter.objects.create(command=each, name=f"WORD_{each.parameters.count()}", choices="x\ny")
+        values = {"name": "x", "script": "x", "environments": ",production,", "values": {"WORD": "x"}}
+        CommandRun.objects.create(**values, command=self.command, created_by=make_user(), status="running")
+        self.command_run: CommandRun = CommandRun.objects.order_by("pk")[0]
+        for server in self.group.servers.all():
+            if not self.command_run.targets.filter(server=server).exists():
+                target = self.command_run.targets.create(server=server, server_name=server.name, host="x")
+                CommandLine.objects.create(
+                    run=self.command_run, target=target, content="x", stream="stdout", timestamp=timezone.now()
+                )
+
     def grow(self) -> None:
         """One more of everything, wherever something has many of it."""
         self.grow_people()
@@ -238,6 +279,7 @@ class World:
             )
             self.say(it)
         self.another_release()
+        self.another_command()
         for project in (self.project, make_project(git_credential=make_credential())):
             count = project.variables.count()
             Variable.objects.create(project=project, name=f"NAME_{count}", value="x")

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from datetime import timedelta
 
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -11,17 +10,10 @@ from django.utils.translation import gettext as _
 from deployer.commanding.work import record_result
 from deployer.models import CommandLine, CommandRun, CommandRunQuerySet
 from deployer.queue.sending import enqueue_command, enqueue_command_settlement
+from deployer.queue.sweep import GRACE, LOST_JOB, LOST_WORKER, how_killed
 from servers.sentences import unended
 
 logger = logging.getLogger(__name__)
-
-#: What should be on the queue and has not been taken from it after this long is looked for there.
-LOST_JOB = timedelta(seconds=10)
-#: A worker that has shown no sign of life for this long may be lost; it beats ten times in between.
-LOST_WORKER = timedelta(seconds=30)
-#: Seconds that it has then to show one: where the clock was put forward, the database was away or the whole machine
-#: stood still, it needs no more than a moment.
-GRACE = 5.0
 
 
 def sweep_commands() -> dict[str, list[int]]:
@@ -51,8 +43,9 @@ def _numbers(rows: CommandRunQuerySet) -> list[int]:
     return list(rows.values_list("pk", flat=True))
 
 
-def command_horse_killed(run_id: int, claim: str, how: str) -> bool:
+def command_horse_killed(run_id: int, claim: str, signal: int | None) -> bool:
     """Take over a run that had not ended when the process holding it under ``claim`` was gone. Says whether it did."""
+    how = how_killed(signal)
     lost = CommandRun.objects.active().filter(pk=run_id).first()
     if lost is None or lost.claim:
         return lost is not None and lost.claim == claim and take_over_command(lost, how)

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import time
+from datetime import timedelta
 
 from django.conf import settings
 from django.db.models.functions import Now
@@ -10,7 +11,6 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.models import Deployment, DeploymentQuerySet, LogLine
-from deployer.queue.command_sweep import GRACE, LOST_JOB, LOST_WORKER, command_horse_killed, sweep_commands
 from deployer.queue.sending import enqueue_deployment, enqueue_settlement
 from deployer.queue.turn import call_up
 from deployer.releases.workfolders import sweep_folders
@@ -18,6 +18,14 @@ from servers.local import end_marked
 from servers.sentences import unended
 
 logger = logging.getLogger(__name__)
+
+#: What should be on the queue and has not been taken from it after this long is looked for there.
+LOST_JOB = timedelta(seconds=10)
+#: A worker that has shown no sign of life for this long may be lost; it beats ten times in between.
+LOST_WORKER = timedelta(seconds=30)
+#: Seconds that it has then to show one: where the clock was put forward, the database was away or the whole machine
+#: stood still, it needs no more than a moment.
+GRACE = 5.0
 
 
 def sweep() -> dict[str, list[int]]:
@@ -32,7 +40,6 @@ def sweep() -> dict[str, list[int]]:
     again = [pk for pk in _numbers(launches) if enqueue_deployment(pk)]
     call_up()
     again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]
-    sweep_commands()
     if swept := sweep_folders():
         logger.info("deleted what processes that are gone have left: %s", ", ".join(sorted(swept)))
     return {"again": again, "lost": lost}
@@ -52,14 +59,8 @@ def _numbers(rows: DeploymentQuerySet) -> list[int]:
     return list(rows.values_list("pk", flat=True))
 
 
-def horse_killed(number: int, claim: str, signal: int | None, *, is_command: bool) -> bool:
-    """Take over a deployment, or a run of a command, whose process was gone before it had ended; see below."""
-    if not is_command:
-        return work_horse_killed(number, claim, signal)
-    return command_horse_killed(number, claim, _how(signal))
-
-
-def _how(signal: int | None) -> str:
+def how_killed(signal: int | None) -> str:
+    """How the process of a worker was lost."""
     return _("was killed by signal %d") % signal if signal else _("ended unexpectedly")
 
 
@@ -69,7 +70,7 @@ def work_horse_killed(deployment_id: int, claim: str, signal: int | None) -> boo
     Returns whether it did: somebody else may hold it by now. One that it had not begun yet stays on its way, and the
     sweep sends it again, until it has been tried often enough.
     """
-    how = _how(signal)
+    how = how_killed(signal)
     lost = Deployment.objects.active().defer("plan").filter(pk=deployment_id).first()
     if lost is None or lost.claim:
         return lost is not None and lost.claim == claim and take_over(lost, how)

@@ -28,9 +28,10 @@ from deployer.host.supervisor import AT_ONCE, SUPERVISED
 from deployer.keyring import MissingKeyError, prepare_keys, refuse_missing_keys
 from deployer.models import CommandRun, Deployment
 from deployer.queue import jobs  # loaded before the fork: a job then starts in 8 ms and not in 200
+from deployer.queue.command_sweep import command_horse_killed, sweep_commands
 from deployer.queue.job import DeploymentJob
 from deployer.queue.sending import COMMAND, COMMAND_SETTLE, enqueue_look
-from deployer.queue.sweep import horse_killed, sweep
+from deployer.queue.sweep import sweep, work_horse_killed
 from deployer.releases.archives import StoreError
 from deployer.releases.caches import sweep_caches
 from deployer.releases.isolation import isolation
@@ -125,6 +126,7 @@ class DeploymentWorker(Worker):
             try:
                 self._need_keys()
                 sweep()
+                sweep_commands()
                 if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
                     self._looked_after_at = time.monotonic()
                     prune()
@@ -178,4 +180,4 @@ class DeploymentWorker(Worker):
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
         number = os.WTERMSIG(ret_val) if ret_val is not None and os.WIFSIGNALED(ret_val) else None
         if job.args:  # of a deployment or a command; looking at the servers has none, and leaves nothing behind
-            horse_killed(job.args[0], jobs.claim, number, is_command=_is_command(job))
+            (command_horse_killed if _is_command(job) else work_horse_killed)(job.args[0], jobs.claim, number)

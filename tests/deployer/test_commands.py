@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from shlex import quote
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -9,8 +10,9 @@ from django.utils import timezone
 from deployer.commanding.asked import CommandRefusedError, CommandRequest
 from deployer.commanding.launch import cancel_command, run_command
 from deployer.commanding.work import carry_out, settle_lost
-from deployer.models import CommandParameter, CommandRun, CommandTarget, Hold, Lock, SavedCommand
-from deployer.queue.command_sweep import LOST_JOB, sweep_commands
+from deployer.models import CommandParameter, CommandRun, CommandTarget, Hold, Lock, SavedCommand, Target
+from deployer.queue.command_sweep import sweep_commands
+from deployer.queue.sweep import LOST_JOB
 from people.models import Entry
 from people.rights import NotAllowedError
 from servers.models import Server
@@ -21,11 +23,12 @@ from tests.parts.programs import processes_running, wait_until
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def asked(*servers: Server, script: str = "echo hello", **values) -> CommandRequest:
-    return CommandRequest(servers=servers, script=script, **{"trigger": "cli", "confirmed": True} | values)
+def asked(*servers: Server, script: str = "echo hello", **values: Any) -> CommandRequest:
+    usual: dict[str, Any] = {"trigger": "cli", "confirmed": True}
+    return CommandRequest(servers=servers, script=script, **usual | values)
 
 
-def saved_with(*parameters: dict, **values) -> SavedCommand:
+def saved_with(*parameters: dict[str, Any], **values: Any) -> SavedCommand:
     saved = SavedCommand.objects.create(**{"name": "Say", "script": 'printf "%s|" "$WORD" "$OTHER"'} | values)
     for number, parameter in enumerate(parameters):
         CommandParameter.objects.create(command=saved, position=number, **parameter)
@@ -81,7 +84,7 @@ def test_a_secret_parameter_is_masked_and_recorded_by_its_fingerprint(sshd, queu
     run = run_command(asked(make_server(sshd), script="", saved=saved, values={"WORD": "hunter22", "OTHER": "x"}))
     carry_out(run.pk)
     assert output(run) == ["••••••|x|"]
-    parameters = Entry.objects.filter(kind="commandrun", act="launched").first().after["parameters"]
+    parameters = Entry.objects.get(kind="commandrun", act="launched").after["parameters"]
     assert parameters["WORD"].startswith("secret ")
     assert parameters["OTHER"] == "x"
     assert fresh(run).shown_values() == {"WORD": "••••••", "OTHER": "x"}
@@ -159,7 +162,7 @@ def test_one_after_the_other_it_stops_at_the_first_failure(sshd, queue_server):
     run = run_command(asked(*servers, script="false", one_by_one=True))
     carry_out(run.pk)
     assert [*run.targets.values_list("status", flat=True)] == ["failed", "skipped"]
-    assert "a-1" in run.targets.last().error
+    assert "a-1" in run.targets.get(server_name="b-2").error
 
 
 def test_two_names_of_one_machine_and_login_run_it_once(sshd, queue_server, tmp_path):
@@ -175,7 +178,7 @@ def test_secrets_of_the_projects_there_are_masked(sshd, queue_server):
     project = make_project(deploy_script_path=str(sshd.home / "restart.sh"))
     project.variables.create(name="TOKEN", value="hunter22", is_secret=True)
     deployment = make_deployment(project, make_group(server), deployment_type="restart_only")
-    deployment.targets.first().deployment.targets.update(started_at=timezone.now())
+    Target.objects.filter(deployment=deployment).update(started_at=timezone.now())
     run = run_command(asked(server, script="echo hunter22"))
     carry_out(run.pk)
     assert output(run) == ["••••••"]

@@ -25,7 +25,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from deployer.models import Freeze, GateRule, Lock, LogLine, Release, Target
+from deployer.models import CommandLine, CommandRun, Freeze, GateRule, Lock, LogLine, Release, SavedCommand, Target
 from people import links
 from people.models import ApiToken, Grant, Session, Team, User
 from people.roles import Action, Role
@@ -42,7 +42,7 @@ from tests.factories import (
 )
 from tests.security.table import attack
 
-SEE, OPERATE, EDIT, ADMINISTER = Action
+SEE, OPERATE, RUN, COMMAND, EDIT, ADMINISTER = Action
 
 # --- who asks ------------------------------------------------------------------------------------------
 
@@ -170,6 +170,8 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "group": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
     "server": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
     "credential": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
+    "command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
+    "run of a command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "asked": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "gate of an environment": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "environment": ({EVERYWHERE, HERE, ELSEWHERE}, {EVERYWHERE, HERE, ELSEWHERE}),
@@ -180,7 +182,7 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "what nobody has": (set(), set()),
 }
 #: What somebody needs to be shown a thing at all.
-SHOWN = {"credential": EDIT}
+SHOWN = {"credential": EDIT, "run of a command": RUN}
 #: What is no row, and so never out of sight.
 NO_ROWS = {"environment", "somewhere", "here", "everywhere"}
 
@@ -336,6 +338,16 @@ PAGES: dict[str, Route] = {
     "servers/groups/<int:pk>/": _row(SEE, "group"),
     "servers/groups/<int:pk>/edit/": _form(EDIT, "group"),
     "servers/groups/<int:pk>/delete/": _form(EDIT, "group"),
+    "servers/commands/": Route(get=MEMBERS),
+    "servers/commands/add/": _ADD,
+    "servers/commands/run/": Route(get=Need(COMMAND, "environment"), post=Need(COMMAND, "environment")),
+    "servers/commands/<int:pk>/": _form(EDIT, "command"),
+    "servers/commands/<int:pk>/delete/": _form(EDIT, "command"),
+    "servers/commands/runs/<int:pk>/": _row(RUN, "run of a command", of="command_run"),
+    "servers/commands/runs/<int:pk>/poll/": _row(RUN, "run of a command", of="command_run"),
+    "servers/commands/runs/<int:pk>/earlier/": _row(RUN, "run of a command", of="command_run", query="before=999"),
+    "servers/commands/runs/<int:pk>/log/": _row(RUN, "run of a command", of="command_run"),
+    "servers/commands/runs/<int:pk>/cancel/": _act(RUN, "run of a command", of="command_run"),
     "servers/credentials/": Route(get=Need(EDIT, "environment")),
     "servers/credentials/add/": _ADD,
     "servers/credentials/<int:pk>/edit/": _form(EDIT, "credential"),
@@ -376,6 +388,8 @@ PAGES: dict[str, Route] = {
 #: The same addresses again, of rows that others reach: gates before an environment, what its maker may take back, and
 #: a deployment that a team is asked to approve, which is all that its members see without any role.
 OTHER_ROWS: list[tuple[str, Route]] = [
+    ("servers/commands/run/", _form(COMMAND, "command", of="", query="command={command}")),
+    ("servers/commands/run/", _form(RUN, "command", of="", query="command={open_command}")),
     ("gates/locks/<int:pk>/lift/", _act(EDIT, "gate of an environment", of="lock_of_all")),
     ("gates/freezes/<int:pk>/", _form(EDIT, "gate of an environment", of="freeze_of_all")),
     ("gates/freezes/<int:pk>/delete/", _act(EDIT, "gate of an environment", of="freeze_of_all")),
@@ -546,9 +560,18 @@ class World:
         self.session = Session.objects.create(
             session_id=str(stored.session_key), user=self.person, last_used_at=timezone.now()
         )
+        self._put_commands()
         self._put_gates()
         self.role_of_before = Group.objects.create(name="of before")
         World.number, World.other_number = self.project.pk, self.other.pk
+
+    def _put_commands(self) -> None:
+        here = {"environment": "staging", "script": HIDDEN, "description": HIDDEN}
+        self.command = SavedCommand.objects.create(name=f"look {HIDDEN}", **here)
+        self.open_command = SavedCommand.objects.create(name=f"open {HIDDEN}", for_operators=True, **here)
+        self.command_run = CommandRun.objects.create(name=HIDDEN, script=HIDDEN, environments=",staging,")
+        part = self.command_run.targets.create(server=self.server, server_name=HIDDEN, host="127.0.0.1:22")
+        CommandLine.objects.create(run=self.command_run, target=part, content=HIDDEN, timestamp=timezone.now())
 
     def _put_gates(self) -> None:
         """Gates that stop nothing of what is asked for here, but for two deployments, which wait to be approved."""
@@ -625,11 +648,10 @@ def right(asked: Asked, visitor: Visitor, *, is_admin: bool = False) -> str:
 def _reaches(visitor: Visitor, action: Action | None, thing: str) -> bool:
     if visitor.where == ASKED:
         return thing == "asked" and action in (SEE, None)
-    ranks = [*Role]
-    if action is None or visitor.role is None or ranks.index(visitor.role) < [*Action].index(action):
+    if action is None or visitor.role is None or visitor.role.rank < action.role.rank:
         return False
     used, changed = REACHED[thing]
-    return visitor.where in (changed if action in (EDIT, ADMINISTER) else used)
+    return visitor.where in (changed if action.changes else used)
 
 
 def came(answer: Any) -> str:
