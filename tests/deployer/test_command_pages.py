@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
 from deployer.commanding.work import carry_out
 from deployer.models import CommandRun, SavedCommand
-from people.models import Entry
+from people.models import ApiToken, Entry
 from tests.factories import make_group, make_member, make_server, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -116,3 +117,60 @@ def test_it_is_cancelled_by_a_button(sshd, queue_server):
     run.refresh_from_db()
     assert run.status == "cancelled"
     assert Entry.objects.filter(kind="commandrun", act="cancelled").exists()
+
+
+def test_the_api_runs_reads_follows_and_cancels(sshd, queue_server):
+    server = make_server(sshd, name="web-1")
+    make_group(server, environment="staging")
+    user = make_member("maintainer", "staging")
+    token = ApiToken(name="t", user=user)
+    headers = {"Authorization": f"Bearer {token.renew()}"}
+    token.save()
+
+    def ask(method: str, address: str, body: Any = None) -> Any:
+        call = getattr(Client(headers=headers), method)
+        return call(f"/api/v1/{address}", body, content_type="application/json")
+
+    saved = SavedCommand.objects.create(name="Say", script="echo $WORD $KEY", environment="staging")
+    saved.parameters.create(name="WORD")
+    saved.parameters.create(name="KEY", is_secret=True)
+    assert [it["name"] for it in ask("get", "commands").json()["items"]] == ["Say"]
+    sent = {"command_id": saved.pk, "servers": ["web-1"], "values": {"WORD": "hello", "KEY": "hunter22"}}
+    made = ask("post", "command-runs", sent)
+    assert made.status_code == 201
+    number = made.json()["id"]
+    assert made.json()["values"] == {"WORD": "hello", "KEY": "••••••"}
+    carry_out(number)
+    read = ask("get", f"command-runs/{number}").json()
+    assert (read["status"], read["targets"][0]["exit_code"]) == ("success", 0)
+    log = ask("get", f"command-runs/{number}/log").json()
+    assert log["done"]
+    assert [line["content"] for line in log["lines"] if line["stream"] == "stdout"] == ["hello ••••••"]
+    assert ask("post", f"command-runs/{number}/cancel").status_code == 409
+    assert ask("post", "command-runs", {"script": "id", "servers": ["nowhere"]}).status_code == 404
+    refused = ask("post", "command-runs", {"command_id": saved.pk, "servers": ["web-1"], "values": {"X": "y"}})
+    assert (refused.status_code, refused.json()["field"]) == (422, "values")
+
+
+def test_the_command_line_runs_waits_and_ends_with_its_status(sshd, worker, capsys, tmp_path):
+    make_group(make_server(sshd, name="web-1"), name="web")
+    saved = SavedCommand.objects.create(name="Say", script='echo "$WORD"; exit 4')
+    saved.parameters.create(name="WORD", is_secret=True)
+    secret = tmp_path / "secret"
+    secret.write_text("hunter22\n")
+    with pytest.raises(CommandError, match="production"):
+        call_command("command", "run", "--saved", "Say", "--group", "web", "--set", "WORD=x")
+    with pytest.raises(SystemExit) as end:
+        call_command(
+            "command", "run", "--saved", "Say", "--group", "web", "--set-from", f"WORD={secret}", "--yes", "--wait"
+        )
+    assert end.value.code == 1
+    printed = capsys.readouterr().out
+    assert "web-1 | ••••••" in printed
+    assert "status 4" in printed
+    run = CommandRun.objects.get()
+    assert Entry.objects.get(kind="commandrun", act="launched").login
+    with pytest.raises(CommandError, match="already ended"):
+        call_command("command", "cancel", str(run.pk))
+    with pytest.raises(CommandError, match="nowhere"):
+        call_command("command", "run", "--line", "id", "--server", "nowhere")

@@ -416,7 +416,13 @@ OTHER_ROWS: list[tuple[str, Route]] = [
 ]
 
 _LAUNCH = {"project_id": "{project}", "server_group_ids": ["{group}"], "batches": "none that makes sense"}
+_LINE = {"script": "id", "server_group_ids": ["{group}"], "run_as": "no user name"}
 API: dict[str, Route] = {
+    "commands": Route(get=MEMBERS),
+    "command-runs": Route(get=MEMBERS, post=Need(COMMAND, "group"), body=_LINE),
+    "command-runs/<run_id>": _row(RUN, "run of a command", of="command_run"),
+    "command-runs/<run_id>/log": _row(RUN, "run of a command", of="command_run"),
+    "command-runs/<run_id>/cancel": _act(RUN, "run of a command", of="command_run"),
     "openapi.json": Route(get=DESCRIBED),
     "docs": Route(get=DESCRIBED),
     "": Route(),
