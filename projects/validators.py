@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from servers.hosts import Endpoint
-from servers.validators import validate_host, validate_one_line
+from servers.validators import PathValidator, validate_host, validate_one_line
 
 _SCP_ADDRESS = re.compile(r"(?:(?P<user>[A-Za-z0-9._-]+)@)?(?P<host>[^/:@\s]+):(?P<path>[^\s].*)\Z")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}\Z")
@@ -173,6 +173,26 @@ def validate_shared_paths(value: str) -> None:
     for path in plain:
         if plain.count(path) > 1 or any(path.startswith(f"{other}/") for other in plain):
             raise ValidationError(_("“%(value)s” is inside another shared path."), params={"value": path})
+
+
+#: Logs of a project that can be followed besides the one that is kept as evidence.
+MOST_LOGS = 5
+
+
+def log_path_list(value: str) -> list[str]:
+    """The paths of logs, one a line, in their order, each once."""
+    return list(dict.fromkeys(path for path in map(str.strip, value.splitlines()) if path))
+
+
+def validate_log_paths(value: str) -> None:
+    """At most `MOST_LOGS` paths of files, one a line: absolute, below the home, or below the deploy path."""
+    paths = log_path_list(value)
+    if len(paths) > MOST_LOGS:
+        raise ValidationError(_("Give at most %d paths.") % MOST_LOGS)
+    for path in paths:
+        PathValidator(relative_allowed=True)(path)
+        if path.endswith("/"):
+            raise ValidationError(_("“%(value)s” must be a file."), params={"value": path})
 
 
 def parse_batches(value: str) -> list[tuple[int, bool]]:

@@ -132,6 +132,7 @@ PAGES = {
     "freeze_edit": Page("freeze"),
     "rule_add": Page(),
     "rule_edit": Page("rule"),
+    "project_logs": Page("project"),
     "commands": Page(),
     "command_add": Page(),
     "command_form": Page(query="command={command.pk}"),
@@ -196,6 +197,8 @@ NOT_PAGES = {
     "rule_delete": "is only sent to",
     "release_mark": "is only sent to",
     "command_cancel": "is only sent to",
+    "log_follow": "follows a log, whose number it names too",
+    "log_poll": "follows a log, whose number it names too",
 }
 
 

@@ -107,7 +107,7 @@ _BASE = {"models", "plan", "database"}
 _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
-    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding"),
+    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following"),
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -126,7 +126,8 @@ ROOMS["deployer"] = {
     "archiving": {*_BASE, "releases"},
     "commanding": {*_BASE, "gates", "queue.sending", "log"},
     "commanding.work": {*_BASE, "commanding.asked", "gates", "log", "probing.place"},
-    "queue": {*_BASE, "commanding", "engine", "board", "releases", "gates", "host", "keyring"},
+    "following": {*_BASE, "log", "queue.sending"},
+    "queue": {*_BASE, "commanding", "following", "engine", "board", "releases", "gates", "host", "keyring"},
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.turn": {"models", "gates", "queue.sending"},  # the site calls up who is next, as a worker does
@@ -137,7 +138,7 @@ ROOMS["deployer"] = {
     "web": {
         *_BASE,
         *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
-        *("repositories", "declaring", "playground", "probing", "archiving", "commanding"),
+        *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following"),
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,

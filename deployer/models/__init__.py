@@ -17,6 +17,7 @@ from deployer.models.deployment import (
     validated_branch,
 )
 from deployer.models.encryption_key import EncryptionKey
+from deployer.models.follow import FollowedLine, LogFollow
 from deployer.models.gates import LONGEST_REASON, Approval, Freeze, Gate, GateRule, Hold, Lock
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
@@ -35,12 +36,14 @@ __all__ = [
     "Deployment",
     "DeploymentQuerySet",
     "EncryptionKey",
+    "FollowedLine",
     "Freeze",
     "Gate",
     "GateRule",
     "Hold",
     "Lease",
     "Lock",
+    "LogFollow",
     "LogLine",
     "Release",
     "SavedCommand",

@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.commanding.work import record_result
+from deployer.following.asked import sweep_follows
 from deployer.models import CommandLine, CommandRun, CommandRunQuerySet
 from deployer.queue.sending import enqueue_command, enqueue_command_settlement
 from deployer.queue.sweep import GRACE, LOST_JOB, LOST_WORKER, how_killed
@@ -26,6 +27,7 @@ def sweep_commands() -> dict[str, list[int]]:
         command_not_begun(run.pk, _("its worker was lost each time"))
     again = [pk for pk in _numbers(launches) if enqueue_command(pk)]
     again += [pk for pk in _numbers(unsettled) if enqueue_command_settlement(pk)]
+    sweep_follows(timezone.now())
     return {"again": again, "lost": lost}
 
 

@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 from deployer.board.sightings import refresh_old
 from deployer.commanding import work as commands
 from deployer.engine.routines import carry_out, settle_lost
+from deployer.following import work as following
 from deployer.queue.command_sweep import command_not_begun
 from deployer.queue.sweep import not_begun
 from deployer.queue.turn import call_up_after, refusal_at_turn
@@ -68,6 +69,12 @@ def _try_command(carry: Callable[[int, str], bool], run_id: int) -> None:
     except Exception as error:
         command_not_begun(run_id, _("deployer itself failed: %s") % f"{type(error).__name__}: {error}")
         raise
+
+
+def follow_logs() -> None:
+    """Follow the logs of applications that somebody looks at, as long as anybody does."""
+    with of_process(Actor.of_job("follow logs")):
+        following.follow_logs()
 
 
 def look_at_servers() -> None:

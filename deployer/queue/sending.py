@@ -19,9 +19,12 @@ GLANCE, PATIENCE = 1, 3
 #: Seconds for which its answer is taken to hold on pages.
 HOLDS = 10
 
-_RUN, _SETTLE, _LOOK, COMMAND, COMMAND_SETTLE = (
+_RUN, _SETTLE, _LOOK, COMMAND, COMMAND_SETTLE, _FOLLOW = (
     f"deployer.queue.jobs.{name}"
-    for name in ("run_deployment", "settle_deployment", "look_at_servers", "run_command", "settle_command")
+    for name in (
+        *("run_deployment", "settle_deployment", "look_at_servers"),
+        *("run_command", "settle_command", "follow_logs"),
+    )
 )
 #: All functions that a worker runs, as the queue names them, and the name of the job with its number.
 JOBS = {
@@ -30,6 +33,7 @@ JOBS = {
     _LOOK: "look",
     COMMAND: "command-%d",
     COMMAND_SETTLE: "command-%d-settle",
+    _FOLLOW: "follow",
 }
 
 
@@ -64,6 +68,11 @@ def enqueue_look() -> bool:
     return _enqueue(_LOOK, queue="look")
 
 
+def enqueue_follow() -> bool:
+    """Have a worker follow the logs that somebody looks at; as above, but no other worker does it: it takes long."""
+    return _enqueue(_FOLLOW, queue="follow", or_default=False)
+
+
 def queue_is_lost() -> bool:
     """Whether the queue did not answer: asked at most every `HOLDS` seconds, for at most about two."""
     lost: bool | None = caches["process"].get("queue-is-lost")
@@ -84,14 +93,14 @@ def _answers(patience: float) -> bool:
         return False
 
 
-def _enqueue(job: str, *arguments: int, queue: str = "default") -> bool:
+def _enqueue(job: str, *arguments: int, queue: str = "default", or_default: bool = True) -> bool:
     name = JOBS[job] % arguments
     if not _answers(PATIENCE):  # else a silent queue would keep the user waiting
         logger.warning("%s waits for the queue, which does not answer", name)
         return False
     try:
         waiting = django_rq.get_queue(queue)
-        if queue != "default" and not Worker.count(queue=waiting):
+        if or_default and queue != "default" and not Worker.count(queue=waiting):
             waiting = django_rq.get_queue()
         if waiting.get_job_position(name) is not None:
             return False

@@ -25,7 +25,18 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from deployer.models import CommandLine, CommandRun, Freeze, GateRule, Lock, LogLine, Release, SavedCommand, Target
+from deployer.models import (
+    CommandLine,
+    CommandRun,
+    Freeze,
+    GateRule,
+    Lock,
+    LogFollow,
+    LogLine,
+    Release,
+    SavedCommand,
+    Target,
+)
 from people import links
 from people.models import ApiToken, Grant, Session, Team, User
 from people.roles import Action, Role
@@ -305,6 +316,9 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/yaml/": _row(SEE, "project"),
     "projects/<int:pk>/checks/<int:check>/try/": _act(EDIT, "project", body={"server": "{server}"}),
     "projects/<int:pk>/releases/": Route(get=Need(SEE, "project"), post=Need(OPERATE, "project"), of="project"),
+    "projects/<int:pk>/logs/": _form(OPERATE, "project"),
+    "projects/<int:pk>/logs/<int:follow>/": _row(OPERATE, "project"),
+    "projects/<int:pk>/logs/<int:follow>/poll/": _row(OPERATE, "project"),
     "projects/<int:pk>/edit/": _form(EDIT, "project"),
     "projects/<int:pk>/archive/": _form(EDIT, "project"),
     "projects/<int:pk>/restore/": _form(EDIT, "project"),
@@ -566,6 +580,9 @@ class World:
         self.session = Session.objects.create(
             session_id=str(stored.session_key), user=self.person, last_used_at=timezone.now()
         )
+        self.follow = LogFollow.objects.create(
+            project=self.project, server=self.server, kind="file", name=HIDDEN, ended_at=timezone.now()
+        )
         self._put_commands()
         self._put_gates()
         self.role_of_before = Group.objects.create(name="of before")
@@ -603,7 +620,7 @@ class World:
         """Where a route is, for the row that it names."""
         number = self._number(route.of) if route.of else 0
         values = {"check": self.check.pk, "number": 0, "token": self.robots_token.pk, "secret": self.secret}
-        values |= {"release": self.release.pk, "provider_id": "provider"}
+        values |= {"follow": self.follow.pk, "release": self.release.pk, "provider_id": "provider"}
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(values.get(part[1], number)), pattern)
         query = f"?{self.filled(route.query)}" if route.query else ""
         return f"/{prefix}{path}{query}"

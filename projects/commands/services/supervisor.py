@@ -48,7 +48,7 @@ class Supervisor(Kind):
         return name.rpartition(" ")[2]
 
     def ask(self, name: str, where: Where) -> str:
-        return acting(where, ask_keeper(f"$sudo {_control(name)} status {_program(name)}"))
+        return acting(where, ask_keeper(f"$sudo {control_of(name)} status {program_of(name)}"))
 
     def read(self, name: str, lines: Sequence[str], survey: Survey) -> Kept:
         who, rows, title = refused(lines), [*_rows(lines)], self.title(name)
@@ -73,7 +73,7 @@ class Supervisor(Kind):
         )
 
     def evidence(self, name: str, where: Where) -> str:
-        control, program = _control(name), _program(name)
+        control, program = control_of(name), program_of(name)
         one = f"""echo '== '{quote(name)}
 $sudo {control} status {program} 2>&1
 for log in stdout stderr; do
@@ -101,7 +101,7 @@ done
         return Told(what, kept.problem, _("Start supervisor, or name its file: “-c FILE NAME”."))
 
     def restart(self, name: str, where: Where, *, reloads: bool) -> str:
-        control = _control(name)
+        control = control_of(name)
         return f"{_as_root_if_refused(control)}exec $sudo {control} {_does(name, reloads)}\n"
 
     def command(self, name: str, *, reloads: bool) -> str:
@@ -111,18 +111,20 @@ done
         return f"supervisorctl {file}{does} {match[2] if match else name}"
 
 
-def _control(name: str) -> str:
+def control_of(name: str) -> str:
+    """The program to speak to supervisor by, with the configuration that a name says."""
     match = _NAME.fullmatch(name)
     return f"supervisorctl -c {in_shell(match[1])}" if match and match[1] else "supervisorctl"
 
 
-def _program(name: str) -> str:
+def program_of(name: str) -> str:
+    """The program or group of a name, quoted."""
     match = _NAME.fullmatch(name)
     return quote(match[2] if match else name)
 
 
 def _does(name: str, reloads: bool) -> str:
-    return f"{'signal HUP' if reloads else 'restart'} {_program(name)}"
+    return f"{'signal HUP' if reloads else 'restart'} {program_of(name)}"
 
 
 def _as_root_if_refused(control: str) -> str:
