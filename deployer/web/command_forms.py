@@ -39,7 +39,8 @@ class SavedCommandForm(StyledForm, RecordedForm[SavedCommand]):
         super().__init__(*args, **kwargs)
         self.user = user
         places: Any = self.fields["environment"]
-        places.choices = [(name, label) for name, label in places.choices if may(user, Action.EDIT, _place(name))]
+        offered = [("", _("Everywhere")), *Environment.choices]
+        places.choices = [(name, label) for name, label in offered if may(user, Action.EDIT, _place(name))]
 
     def clean_environment(self) -> str:
         """It has to be theirs to edit where it will be, too."""
