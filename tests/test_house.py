@@ -124,8 +124,7 @@ ROOMS["deployer"] = {
     "board": {*_BASE, "log", "releases", "repositories", "probing"},
     "gates": {*_BASE, "releases", "repositories"},
     "archiving": {*_BASE, "releases"},
-    "commanding": {*_BASE, "gates", "queue.sending", "log"},
-    "commanding.work": {*_BASE, "commanding.asked", "gates", "log", "probing.place"},
+    "commanding": {*_BASE, "gates", "queue.sending", "log", "probing.place"},
     "following": {*_BASE, "log", "queue.sending"},
     "queue": {*_BASE, "commanding", "following", "engine", "board", "releases", "gates", "host", "keyring"},
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
