@@ -347,8 +347,8 @@ _QUEUE = {
     "REDIS_CLIENT_KWARGS": {"socket_connect_timeout": 3},
     "SERIALIZER": "rq.serializers.JSONSerializer",
 }
-#: Deployments wait on the first one; looks at the servers, which may take long, keep none of them waiting.
-RQ_QUEUES = {"default": _QUEUE, "look": _QUEUE}
+#: Deployments wait on the first one; looks at the servers, and logs that are followed, keep none of them waiting.
+RQ_QUEUES = {"default": _QUEUE, "look": _QUEUE, "follow": _QUEUE}
 RQ_SHOW_ADMIN_LINK = False  # the queue's pages are for superusers, at /rq/
 RQ = {"WORKER_CLASS": "deployer.queue.worker.DeploymentWorker", "JOB_CLASS": "deployer.queue.job.DeploymentJob"}
 

@@ -12,6 +12,7 @@ from deployer.web import (
     archiving,
     board,
     changes,
+    commands,
     compare,
     config_files,
     deployment,
@@ -21,6 +22,7 @@ from deployer.web import (
     history,
     home,
     launch,
+    logs,
     new_project,
     people,
     playground,
@@ -66,6 +68,19 @@ deployment_urls = [
     path("drained/", drained.deployment_drained, name="deployment_drained"),
     path("decide/", gates.deployment_decide, name="deployment_decide"),
     path("override/", gates.deployment_override, name="deployment_override"),
+]
+
+command_urls = [
+    path("", commands.commands, name="commands"),
+    path("add/", commands.command_add, name="command_add"),
+    path("run/", commands.command_form, name="command_form"),
+    path("<int:pk>/", commands.command, name="command"),
+    path("<int:pk>/delete/", commands.command_delete, name="command_delete"),
+    path("runs/<int:pk>/", commands.command_run, name="command_run"),
+    path("runs/<int:pk>/poll/", commands.command_poll, name="command_poll"),
+    path("runs/<int:pk>/earlier/", commands.command_earlier, name="command_earlier"),
+    path("runs/<int:pk>/log/", commands.command_log, name="command_log"),
+    path("runs/<int:pk>/cancel/", commands.command_cancel, name="command_cancel"),
 ]
 
 gate_urls = [
@@ -130,6 +145,9 @@ urlpatterns = [
     path("projects/files/<int:pk>/", config_files.config_file, name="config_file"),
     path("projects/files/<int:pk>/versions/", config_files.config_file_versions, name="config_file_versions"),
     path("projects/files/<int:pk>/delete/", config_files.config_file_delete, name="config_file_delete"),
+    path("projects/<int:pk>/logs/", logs.project_logs, name="project_logs"),
+    path("projects/<int:pk>/logs/<int:follow>/", logs.log_follow, name="log_follow"),
+    path("projects/<int:pk>/logs/<int:follow>/poll/", logs.log_poll, name="log_poll"),
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
     path("projects/<int:pk>/releases/<int:release>/mark/", gates.release_mark, name="release_mark"),
     path("projects/", include("projects.urls")),
@@ -139,6 +157,7 @@ urlpatterns = [
     path("servers/<int:pk>/test/", servers.server_test, name="server_test"),
     path("servers/groups/", groups.group_list, name="groups"),
     path("servers/groups/<int:pk>/", groups.group, name="group"),
+    path("servers/commands/", include(command_urls)),
     path("servers/credentials/", servers.credential_list, name="credentials"),
     path("servers/", include("servers.urls")),
     path("gates/", include(gate_urls)),

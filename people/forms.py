@@ -193,7 +193,7 @@ class TokenForm(StyledForm, forms.ModelForm[ApiToken]):
 
     def __init__(self, user: User, known: Known, data: QueryDict | None = None) -> None:
         super().__init__(data, instance=ApiToken(user=user), initial={"lasts": "90", "role": Role.VIEWER})
-        roles = [action.value for action in Action if reach(user, action)]
+        roles = [*dict.fromkeys(action.role for action in Action if reach(user, action))]
         projects = known.within(reach(user, Action.SEE))
         self.may_be_made = bool(roles)
         offer(self, "role", [(role.value, role.label) for role in roles])

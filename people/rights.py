@@ -71,11 +71,11 @@ def reach(user: Person, action: Action) -> Reach:
     """All places in which ``user`` may do this. Their grants are read once for each instance of a user."""
     if not isinstance(user, User) or not user.is_active:
         return Reach()
-    own = Reach(frozenset({EVERYWHERE})) if user.is_superuser else Reach(frozenset(_granted(user, action.value)))
+    own = Reach(frozenset({EVERYWHERE})) if user.is_superuser else Reach(frozenset(_granted(user, action.role)))
     token = user.acting_token
     if token is None:
         return own
-    return own.within(token.places) if Role(token.role).rank >= action.value.rank else Reach()
+    return own.within(token.places) if Role(token.role).rank >= action.role.rank else Reach()
 
 
 def _granted(user: User, least: Role) -> Iterable[Place]:
@@ -92,7 +92,7 @@ _NAMED = 5
 
 def who_may(action: Action, thing: Standing) -> list[str]:
     """The names of some people who may do this with ``thing``."""
-    roles = [role for role in Role if role.rank >= action.value.rank]
+    roles = [role for role in Role if role.rank >= action.role.rank]
     granted = Grant.objects.filter(role__in=roles).select_related("user").prefetch_related("team__members")
     places: dict[User, set[Place]] = {}
     for grant in granted:

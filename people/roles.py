@@ -32,27 +32,50 @@ class Role(TextChoices):
 
 _SENTENCES = {
     Role.VIEWER: _("Sees projects, servers, deployments and their logs."),
-    Role.OPERATOR: _("Also launches, cancels, continues, retries and rolls back."),
-    Role.MAINTAINER: _("Also edits projects, servers, groups and credentials."),
+    Role.OPERATOR: _(
+        "Also launches, cancels, continues, retries and rolls back, and runs saved commands that are open to operators."
+    ),
+    Role.MAINTAINER: _(
+        "Also edits projects, servers, groups, credentials and saved commands, and runs any command on servers."
+    ),
     Role.ADMIN: _("Also gives rights, overrides gates and deletes what has a history."),
 }
 
 
 class Action(Enum):
-    """What somebody wants to do with a thing; its value is the least role that may."""
+    """What somebody wants to do with a thing; ``role`` is the least that may."""
 
-    SEE = Role.VIEWER
+    SEE = "see"
     #: Launch, check, test, cancel, continue, retry, roll back.
-    OPERATE = Role.OPERATOR
+    OPERATE = "operate"
+    #: Run a saved command that is open to operators.
+    RUN = "run"
+    #: Run a line of one's own, or any saved command.
+    COMMAND = "command"
     #: Add, change, delete, import; use a credential on another host.
-    EDIT = Role.MAINTAINER
+    EDIT = "edit"
     #: Give rights, override, delete a history.
-    ADMINISTER = Role.ADMIN
+    ADMINISTER = "administer"
+
+    @property
+    def role(self) -> Role:
+        """The least role that may."""
+        return _LEAST[self]
 
     @property
     def changes(self) -> bool:
-        """Whether the thing is another one afterwards: then every place that it belongs to has a say."""
-        return self in (Action.EDIT, Action.ADMINISTER)
+        """Whether the thing may be another one afterwards: then every place that it belongs to has a say."""
+        return self not in (Action.SEE, Action.OPERATE)
+
+
+_LEAST = {
+    Action.SEE: Role.VIEWER,
+    Action.OPERATE: Role.OPERATOR,
+    Action.RUN: Role.OPERATOR,
+    Action.COMMAND: Role.MAINTAINER,
+    Action.EDIT: Role.MAINTAINER,
+    Action.ADMINISTER: Role.ADMIN,
+}
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
             "script_reloads",
             "watch_for",
             "log_path",
+            "more_logs",
             "script_timeout",
         ),
     ),

@@ -16,6 +16,7 @@ from people.refusals import RefusedError
 from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.commands.expectation import placeholder_problem
+from projects.commands.following import FOLLOWED
 from projects.commands.health import check_target
 from projects.commands.services.kind import Does
 from projects.commands.services.kinds import check_name, own_command
@@ -30,10 +31,12 @@ from projects.validators import (
     LONGEST_QUESTION,
     choice_list,
     git_endpoint,
+    log_path_list,
     validate_batches,
     validate_choices,
     validate_git_url,
     validate_header,
+    validate_log_paths,
     validate_pauses,
     validate_ref,
     validate_relative_folder,
@@ -305,6 +308,16 @@ class Project(models.Model):
         validators=[PathValidator()],
         help_text=_("A file on the servers; its last lines are kept as evidence when a restart fails."),
     )
+    more_logs = models.TextField(
+        _("more logs"),
+        blank=True,
+        validators=[validate_log_paths],
+        help_text=_(
+            "Files that can be followed live besides the application log, one a line, at most five: absolute paths, or "
+            "relative to the deploy path, like “shared/log/worker.log”. Logs of units, programs, apps and containers "
+            "are found by their service."
+        ),
+    )
     script_timeout = models.PositiveIntegerField(
         _("script timeout"),
         default=600,
@@ -504,6 +517,8 @@ class Project(models.Model):
                     raise ValidationError(
                         {field: _("A relative script path starts at {deploy path}/current: set the deploy path too.")}
                     )
+            if any(not path.startswith(("/", "~/")) for path in log_path_list(self.more_logs)):
+                raise ValidationError({"more_logs": _("A relative path starts at the deploy path: set that too.")})
         check_service(self.service_kind, self.service_name, self.deploy_path, "service_name")
 
     def can_restart(self, *, restart_only: bool) -> bool:
@@ -543,6 +558,13 @@ class Project(models.Model):
     def restart_text(self) -> str:
         """What restarts it in a full deployment, in short: a path, the name of a field, or a command; else nothing."""
         return self.deploy_script_path or ("restart_script" if self.restart_script else self.own_restart)
+
+    @property
+    def logs(self) -> list[tuple[str, str]]:
+        """Kind and name of each log that can be followed: its files, and those of the keepers of its services."""
+        files = dict.fromkeys([*([self.log_path] if self.log_path else []), *log_path_list(self.more_logs)])
+        kept = [(kind, name) for kind, name in self.all_services() if kind in FOLLOWED and name]
+        return [*(("file", path) for path in files), *kept]
 
     def all_services(self) -> list[tuple[str, str]]:
         """Kind and name of its main service and of the others, in their order."""

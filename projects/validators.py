@@ -251,6 +251,26 @@ def validate_shared_paths(value: str) -> None:
             raise ValidationError(_("“%(value)s” is inside another shared path."), params={"value": path})
 
 
+#: Logs of a project that can be followed besides the one that is kept as evidence.
+MOST_LOGS = 5
+
+
+def log_path_list(value: str) -> list[str]:
+    """The paths of logs, one a line, in their order, each once."""
+    return list(dict.fromkeys(path for path in map(str.strip, value.splitlines()) if path))
+
+
+def validate_log_paths(value: str) -> None:
+    """At most `MOST_LOGS` paths of files, one a line: absolute, below the home, or below the deploy path."""
+    paths = log_path_list(value)
+    if len(paths) > MOST_LOGS:
+        raise ValidationError(_("Give at most %d paths.") % MOST_LOGS)
+    for path in paths:
+        PathValidator(relative_allowed=True)(path)
+        if path.endswith("/"):
+            raise ValidationError(_("“%(value)s” must be a file."), params={"value": path})
+
+
 def parse_batches(value: str) -> list[tuple[int, bool]]:
     """``1, 25%, 100%`` as ``[(1, False), (25, True), (100, True)]``: (number, is it a percentage).
 

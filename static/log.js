@@ -21,6 +21,7 @@
     for (let count = 0; count < surplus; count += 1) lines.firstElementChild.remove();
     const first = lines.firstElementChild;
     const earlier = document.getElementById("log-earlier");
+    if (!earlier) return; // what leaves is gone: the log of an application is kept by its server
     earlier.hidden = false;
     earlier.querySelector("span")?.remove(); // its count is no longer true
     const query = new URLSearchParams({ before: first.dataset.id });
@@ -109,9 +110,9 @@
   /* The next error after what is seen; one that is not on the page is asked for. */
   const nextError = document.getElementById("log-error");
   document.body.addEventListener("htmx:oobAfterSwap", () => {
-    if (log.querySelector(".line.error")) nextError.hidden = false;
+    if (nextError && log.querySelector(".line.error")) nextError.hidden = false;
   });
-  nextError.addEventListener("click", (event) => {
+  nextError?.addEventListener("click", (event) => {
     const errors = [...log.querySelectorAll(".line.error")];
     const edge = log.getBoundingClientRect().top + 12;
     const whole = !log.dataset.at && document.getElementById("log-earlier").hidden;

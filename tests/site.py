@@ -14,6 +14,9 @@ from django.utils import timezone
 from deployer.models import (
     Answer,
     Approval,
+    CommandLine,
+    CommandParameter,
+    CommandRun,
     Deployment,
     FailureQuestion,
     Freeze,
@@ -21,6 +24,7 @@ from deployer.models import (
     Lock,
     LogLine,
     Release,
+    SavedCommand,
     Sighting,
     Target,
 )
@@ -160,6 +164,16 @@ PAGES = {
     "freeze_edit": Page("freeze"),
     "rule_add": Page(),
     "rule_edit": Page("rule"),
+    "project_logs": Page("project"),
+    "commands": Page(),
+    "command_add": Page(),
+    "command_form": Page(query="command={command.pk}"),
+    "command": Page("command"),
+    "command_delete": Page("command"),
+    "command_run": Page("command_run"),
+    "command_poll": Page("command_run"),
+    "command_earlier": Page("command_run", "before=99999999"),
+    "command_log": Page("command_run"),
 }
 #: Those that only find out where to go.
 LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
@@ -215,6 +229,9 @@ NOT_PAGES = {
     "freeze_delete": "is only sent to",
     "rule_delete": "is only sent to",
     "release_mark": "is only sent to",
+    "command_cancel": "is only sent to",
+    "log_follow": "follows a log, whose number it names too",
+    "log_poll": "follows a log, whose number it names too",
 }
 
 
@@ -282,6 +299,23 @@ class World:
         it.refresh_from_db()
         return it
 
+    def another_command(self) -> None:
+        """One more saved command with a parameter, and one more run with a server and its log."""
+        number = SavedCommand.objects.count()
+        another = SavedCommand.objects.create(name=f"command-{number}", script="echo $WORD")
+        self.command: SavedCommand = SavedCommand.objects.order_by("pk")[0]
+        for each in (self.command, another):
+            CommandParameter.objects.create(command=each, name=f"WORD_{each.parameters.count()}", choices="x\ny")
+        values = {"name": "x", "script": "x", "environments": ",production,", "values": {"WORD": "x"}}
+        CommandRun.objects.create(**values, command=self.command, created_by=make_user(), status="running")
+        self.command_run: CommandRun = CommandRun.objects.order_by("pk")[0]
+        for server in self.group.servers.all():
+            if not self.command_run.targets.filter(server=server).exists():
+                target = self.command_run.targets.create(server=server, server_name=server.name, host="x")
+                CommandLine.objects.create(
+                    run=self.command_run, target=target, content="x", stream="stdout", timestamp=timezone.now()
+                )
+
     def grow(self) -> None:
         """One more of everything, wherever something has many of it."""
         self.grow_people()
@@ -295,6 +329,7 @@ class World:
             )
             self.say(it)
         self.another_release()
+        self.another_command()
         for project in (self.project, make_project(git_credential=make_credential())):
             count = project.variables.count()
             Variable.objects.create(project=project, name=f"NAME_{count}", value="x")

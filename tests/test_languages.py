@@ -24,7 +24,7 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 from django.utils import timezone, translation
 
-from deployer.models import Deployment, Freeze, GateRule, Lock, LogLine, Release, Sighting
+from deployer.models import CommandRun, Deployment, Freeze, GateRule, Lock, LogLine, Release, SavedCommand, Sighting
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
 from projects.models import AttachedSet, ConfigFile, HealthCheck, Variable, VariableSet
@@ -406,7 +406,21 @@ def shop(client: Client, settings) -> dict[str, Any]:
     file = ConfigFile.objects.create(project=project, path="/etc/x", **values)
     file.content = "端口\n端口\n"
     file.save()
+    command = SavedCommand.objects.create(name="c1", description="清理", script="x", for_operators=True)
+    command.parameters.create(name="WORD", label="词", choices="x", is_secret=False)
+    runs = {
+        status: CommandRun.objects.create(
+            name="c1", script="x", environments=",production,", created_by=maria, status=status, finished_at=finished
+        )
+        for status, finished in (("running", None), ("failed", timezone.now()))
+    }
+    for run in runs.values():
+        run.targets.create(server=server, server_name="web-1", host="x", status="failed", exit_code=1, error="失败。")
+        run.targets.create(server=spare, server_name="web-2", host="x", status="done", exit_code=0)
     return {
+        "command": command.pk,
+        "command_running": runs["running"].pk,
+        "command_failed": runs["failed"].pk,
         "lock": lock.pk,
         "rule": rule.pk,
         "freeze": freeze.pk,
@@ -433,6 +447,11 @@ def shop(client: Client, settings) -> dict[str, Any]:
 
 #: Whose id the address of a page holds, by how its name begins; the first that fits.
 SUBJECTS = {
+    **dict.fromkeys(
+        ("command_run", "command_poll", "command_earlier", "command_log", "command_cancel"),
+        ("command_running", "command_failed"),
+    ),
+    "command": ("command",),
     "lock": ("lock",),
     "rule": ("rule",),
     "freeze": ("freeze",),

@@ -25,6 +25,7 @@ from ninja.utils import contribute_operation_callback
 from pydantic import ConfigDict
 
 from deployer import __version__
+from deployer.api.command_shapes import CommandLogPageShape, CommandRunShape, CommandShape
 from deployer.api.shapes import (
     ConfigFileInput,
     ConfigFileShape,
@@ -43,6 +44,9 @@ from deployer.api.shapes import (
 )
 from deployer.archiving.archive import StillAtWorkError, archive, restore
 from deployer.archiving.removal import NotConfirmedError, remove
+from deployer.commanding.asked import LONGEST_TIMEOUT, USUAL_TIMEOUT, CommandRefusedError, CommandRequest
+from deployer.commanding.launch import cancel_command, run_command
+from deployer.commanding.launch import cancel_sentence as command_cancel_sentence
 from deployer.launching.again import launch_rollback, retry_failed
 from deployer.launching.answers import answer_sentence, cancel_sentence, continue_sentence, no_way_back
 from deployer.launching.asked import LaunchRequest
@@ -51,8 +55,18 @@ from deployer.launching.choice import on_servers, with_release
 from deployer.launching.launch import launch
 from deployer.launching.moves import answer, cancel, go_on, open_question
 from deployer.launching.rules import LaunchRefusedError
+from deployer.log.books import COMMANDS
 from deployer.log.reading import News
-from deployer.models import Answer, Deployment, FailureQuestion, Release, Target, number_of_targets
+from deployer.models import (
+    Answer,
+    CommandRun,
+    Deployment,
+    FailureQuestion,
+    Release,
+    SavedCommand,
+    Target,
+    number_of_targets,
+)
 from deployer.releases.archives import StoreError
 from deployer.releases.contents import UnsafeArchiveError
 from deployer.releases.packages import store_package
@@ -204,6 +218,25 @@ class AnswerInput(Schema):
 
     answer: Answer
     token: str = Field(max_length=64)
+
+
+class CommandInput(Schema):
+    """What to run, and where: a saved command by its ``command_id`` with the ``values`` of its parameters, or the text
+    of a ``script`` for bash. ``servers`` are names. ``confirm``: servers of production are meant.
+    """
+
+    model_config = ConfigDict(extra="forbid") | example(script="uptime", servers=["web-1"], confirm=True)
+
+    command_id: Id | None = None
+    script: str = Field("", max_length=100_000)
+    values: dict[str, str] = Field({})
+    servers: list[Annotated[str, Field(max_length=100)]] = Field([], max_length=1000)
+    server_group_ids: list[Id] = Field([], max_length=1000)
+    run_as: str = Field("", max_length=32)
+    timeout: int = Field(USUAL_TIMEOUT, ge=1, le=LONGEST_TIMEOUT)
+    one_by_one: bool = False
+    not_while_deploying: bool = False
+    confirm: bool = False
 
 
 class DeploymentFilter(FilterSchema):
@@ -735,10 +768,97 @@ def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
     return ServerGroup.objects.reached_by(_user_of(request)).prefetch_related(names)
 
 
+@api.get("/commands", response={200: list[CommandShape], **_TELLS}, tags=["commands"])
+@paginate(Pages)
+def list_commands(request: HttpRequest) -> QuerySet[SavedCommand]:
+    """The saved commands that the token's user sees, by name."""
+    return SavedCommand.objects.reached_by(_user_of(request)).prefetch_related("parameters")
+
+
+@api.post("/command-runs", response={201: CommandRunShape, **_READS}, tags=["commands"])
+def create_command_run(request: Any, asked: CommandInput) -> Status[Any]:
+    """Run a command on servers. It is answered at once; follow it by its id."""
+    user = _user_of(request)
+    saved = None
+    if asked.command_id is not None:
+        seen = SavedCommand.objects.reached_by(user).prefetch_related("parameters")
+        saved = _one_of(seen, asked.command_id, "command_id")
+        if asked.script:
+            raise RefusedError(422, _("Give a saved command or a script, not both."), field="script")
+    try:
+        run = run_command(
+            CommandRequest(
+                groups=_all_of(ServerGroup.objects.reached_by(user), asked.server_group_ids, "server_group_ids"),
+                servers=_servers_named(user, asked.servers),
+                saved=saved,
+                script=asked.script,
+                values=asked.values,
+                run_as=asked.run_as,
+                timeout=asked.timeout,
+                one_by_one=asked.one_by_one,
+                not_while_deploying=asked.not_while_deploying,
+                confirmed=asked.confirm,
+                created_by=user,
+                trigger=Deployment.Trigger.API,
+            )
+        )
+    except CommandRefusedError as error:
+        raise RefusedError(409 if error.conflict else 422, error.message, field=error.field) from error
+    return Status(201, _runs(user).get(pk=run.pk))
+
+
+@api.get("/command-runs", response={200: list[CommandRunShape], **_TELLS}, tags=["commands"])
+@paginate(Pages)
+def list_command_runs(request: HttpRequest) -> QuerySet[CommandRun]:
+    """What was run on servers in sight, the newest first."""
+    return _runs(_user_of(request))
+
+
+@api.get("/command-runs/{run_id}", response={200: CommandRunShape, **_TELLS_OF_ONE}, tags=["commands"])
+def read_command_run(request: HttpRequest, run_id: Id) -> CommandRun:
+    """One run and how it ended on each of its servers."""
+    return _one_of(_runs(_user_of(request)), run_id, "run_id")
+
+
+@api.get("/command-runs/{run_id}/log", response={200: CommandLogPageShape, **_TELLS_OF_ONE}, tags=["commands"])
+def read_command_log(request: HttpRequest, run_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0) -> News:
+    """Up to 500 lines after the id `after`. Ask again after `last_id` until `done`."""
+    _one_of(CommandRun.objects.reached_by(_user_of(request)).only("pk"), run_id, "run_id")
+    news = News.of(run_id, after, COMMANDS)
+    if news is None:
+        raise _not_found(CommandRun, [run_id], "run_id")
+    return news
+
+
+@api.post("/command-runs/{run_id}/cancel", response={200: CommandRunShape, **_ACTS}, tags=["commands"])
+def cancel_command_run(request: HttpRequest, run_id: Id) -> CommandRun:
+    """Stop a run: what runs on servers is ended with all that it started."""
+    user = _user_of(request)
+    run = _one_of(_runs(user), run_id, "run_id")
+    insist(user, Action.RUN, run)
+    if not cancel_command(run):
+        raise RefusedError(409, command_cancel_sentence(run, asked=False), field="run_id")
+    return _runs(user).get(pk=run.pk)
+
+
 @api.get("/version", response={200: VersionShape, **_TELLS}, tags=["about"])
 def read_version(request: HttpRequest) -> dict[str, str]:
     """Which deployer this is."""
     return {"version": __version__}
+
+
+def _runs(user: User) -> QuerySet[CommandRun]:
+    return CommandRun.objects.reached_by(user).select_related("created_by").prefetch_related("targets")
+
+
+def _servers_named(user: User, names: Iterable[str]) -> list[Server]:
+    """The servers of these names that the user sees, in that order; or a refusal that names the others."""
+    wanted = list(dict.fromkeys(names))
+    found = {server.name: server for server in Server.objects.reached_by(user).filter(name__in=wanted)}
+    if unknown := [name for name in wanted if name not in found]:
+        told = _("There is no server with this name: %s.") % ", ".join(unknown[:10])
+        raise RefusedError(404, told, field="servers")
+    return [found[name] for name in wanted]
 
 
 def _conflict(error: refusals.RefusedError, field: str = "project_id") -> RefusedError:

@@ -10,37 +10,42 @@ condition, and is filled with numbers alone, by the database's own parameters.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Self
 
 from django.db import connection
 from django.db.models import BigIntegerField
 
-from deployer.models import Deployment, LogLine, Target
+from deployer.log.books import DEPLOYMENTS, Book, Logged, Part
 
 #: Log rows that one answer holds at most.
 LOG_ROWS = 500
 
 _AFTER = {
-    "sqlite": "deployment_id = %(deployment)s AND id > %(after)s ORDER BY id",
+    "sqlite": "{run} = %(run)s AND id > %(after)s ORDER BY id",
     # Asked as above, it may walk through all ids: also those of millions of lines that another deployment has printed.
     # Asked for the pair, in the order of the pair, it has one index for that.
-    "postgresql": """\
-(deployment_id, id) > (%(deployment)s, %(after)s) AND deployment_id <= %(deployment)s ORDER BY deployment_id, id""",
+    "postgresql": "({run}, id) > (%(run)s, %(after)s) AND {run} <= %(run)s ORDER BY {run}, id",
 }
 _NEWS = """\
-SELECT deployment.revision AS head_revision, deployment.status AS head_status,
-    deployment.finished_at IS NULL AS is_active,
-    (SELECT coalesce(sum(each.revision), 0) FROM deployer_target each WHERE each.deployment_id = %(deployment)s)
-        AS targets_revision,
+SELECT head.revision AS head_revision, head.status AS head_status, head.finished_at IS NULL AS is_active,
+    (SELECT coalesce(sum(each.revision), 0) FROM {parts} each WHERE each.{run} = %(run)s) AS targets_revision,
     line.id, line.number, line.stream, line.level, line.content, line.timestamp, target.server_name
-FROM deployer_deployment deployment
+FROM {runs} head
 LEFT JOIN (
-    SELECT * FROM deployer_logline WHERE {after} LIMIT %(most)s
+    SELECT * FROM {lines} WHERE {after} LIMIT %(most)s
 ) line ON TRUE
-LEFT JOIN deployer_target target ON target.id = line.target_id
-WHERE deployment.id = %(deployment)s ORDER BY line.id
+LEFT JOIN {parts} target ON target.id = line.target_id
+WHERE head.id = %(run)s ORDER BY line.id
 """
-_STATEMENTS = {vendor: _NEWS.replace("{after}", after) for vendor, after in _AFTER.items()}
+
+
+@cache
+def _news(book: Book, vendor: str) -> str:
+    text = _NEWS.replace("{after}", _AFTER[vendor])
+    for word, name in book.words.items():
+        text = text.replace(f"{{{word}}}", name)
+    return text
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class LogRow:
     server: str
 
     @classmethod
-    def of(cls, line: LogLine, server: str) -> Self:
+    def of(cls, line: Any, server: str) -> Self:
         """The row of a line; ``server`` is empty for what the platform itself says."""
         return cls(line.pk, line.number, line.stream, line.level, line.content, line.timestamp, server)
 
@@ -77,11 +82,11 @@ class News:
     last_id: int
 
     @classmethod
-    def of(cls, deployment_id: int, after: int) -> Self | None:
-        """Nothing if there is no such deployment."""
-        if deployment_id > BigIntegerField.MAX_BIGINT:  # no database knows such a number
+    def of(cls, run_id: int, after: int, book: Book = DEPLOYMENTS) -> Self | None:
+        """Nothing if there is no such deployment, or run of a command."""
+        if run_id > BigIntegerField.MAX_BIGINT:  # no database knows such a number
             return None
-        lines: list[Any] = list(LogLine.objects.raw(*statement(deployment_id, after)))
+        lines: list[Any] = list(book.lines.objects.raw(*statement(run_id, after, book)))
         if not lines:
             return None
         state = lines[0]
@@ -105,11 +110,11 @@ class News:
         return self.is_active or self.is_full
 
 
-def statement(deployment_id: int, after: int) -> tuple[str, dict[str, int]]:
+def statement(run_id: int, after: int, book: Book = DEPLOYMENTS) -> tuple[str, dict[str, int]]:
     """The statement and its parameters."""
-    return _STATEMENTS[connection.vendor], {"deployment": deployment_id, "after": after, "most": LOG_ROWS}
+    return _news(book, connection.vendor), {"run": run_id, "after": after, "most": LOG_ROWS}
 
 
-def seen(deployment: Deployment, targets: Sequence[Target]) -> str:
-    """`News.seen` of a deployment and its servers as they were read."""
+def seen(deployment: Logged, targets: Sequence[Part]) -> str:
+    """`News.seen` of a deployment, or a run of a command, and its servers as they were read."""
     return f"{deployment.revision}.{sum(target.revision for target in targets)}"

@@ -6,32 +6,34 @@ microseconds a line, and while it works, nobody in this process waits for the in
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 
 from django.db import connection, transaction
+
+from deployer.log.books import DEPLOYMENTS, Book
 
 #: What a row costs beside its text.
 ROW = 64
 
 _INSERT = {
     "sqlite": """\
-INSERT INTO deployer_logline (deployment_id, target_id, number, stream, level, timestamp, content)
+INSERT INTO {lines} ({run}, target_id, number, stream, level, timestamp, content)
 SELECT %s, %s, %s + key + 1, %s, %s, %s, value FROM json_each(%s)""",
     "postgresql": """\
-INSERT INTO deployer_logline (deployment_id, target_id, number, stream, level, timestamp, content)
+INSERT INTO {lines} ({run}, target_id, number, stream, level, timestamp, content)
 SELECT %s, %s, %s + place, %s, %s, %s, line
 FROM json_array_elements_text(%s::json) WITH ORDINALITY AS lines (line, place)""",
 }
 _HOLD = """\
-SELECT 1 FROM deployer_deployment
+SELECT 1 FROM {runs}
 WHERE id = %s AND claim = %s AND finished_at IS NULL AND status <> 'pending'"""
 #: How far the output of a server's script is in the log.
 _LOGGED = {
-    "stdout": "UPDATE deployer_target SET stdout_logged = %s WHERE id = %s",
-    "stderr": "UPDATE deployer_target SET stderr_logged = %s WHERE id = %s",
+    "stdout": "UPDATE {parts} SET stdout_logged = %s WHERE id = %s",
+    "stderr": "UPDATE {parts} SET stderr_logged = %s WHERE id = %s",
 }
 
 
@@ -60,25 +62,45 @@ def weight(lines: Sequence[str]) -> int:
     return sum(map(len, lines)) + ROW * len(lines)
 
 
-def write(deployment_id: int, claim: str, last_number: int, pieces: Sequence[Piece]) -> bool:
+@dataclass(frozen=True)
+class _Statements:
+    """The statements for one kind of logs."""
+
+    insert: str
+    hold: str
+    logged: Mapping[str, str]
+
+
+@cache
+def _statements(book: Book, vendor: str) -> _Statements:
+    def named(text: str) -> str:
+        for word, name in book.words.items():
+            text = text.replace(f"{{{word}}}", name)
+        return text
+
+    return _Statements(named(_INSERT[vendor]), named(_HOLD), {stream: named(text) for stream, text in _LOGGED.items()})
+
+
+def write(run_id: int, claim: str, last_number: int, pieces: Sequence[Piece], book: Book = DEPLOYMENTS) -> bool:
     """Write the rows of ``pieces`` behind the row ``last_number``, and how far each output is in the log with them.
 
-    All of it or nothing. False: the deployment is not held under ``claim`` any more, and nothing was written.
+    All of it or nothing. False: what the log is of is not held under ``claim`` any more, and nothing was written.
     """
+    statements = _statements(book, connection.vendor)
     with transaction.atomic(), connection.cursor() as cursor:
         for piece in pieces:
             timestamp = connection.ops.adapt_datetimefield_value(piece.timestamp)
             lines = json.dumps(piece.lines, ensure_ascii=False)
-            values = (deployment_id, piece.target_id, last_number, piece.stream, piece.level, timestamp, lines)
-            cursor.execute(_INSERT[connection.vendor], values)
+            values = (run_id, piece.target_id, last_number, piece.stream, piece.level, timestamp, lines)
+            cursor.execute(statements.insert, values)
             last_number += len(piece.lines)
         # The lock comes last: until here, neither a sign of life nor another worker that takes over waits for the rows.
         lock = " FOR NO KEY UPDATE" if connection.features.has_select_for_update else ""
-        cursor.execute(_HOLD + lock, (deployment_id, claim))
+        cursor.execute(statements.hold + lock, (run_id, claim))
         if cursor.fetchone() is None:
             transaction.set_rollback(True)
             return False
-        for stream, statement in _LOGGED.items():
+        for stream, statement in statements.logged.items():
             taken = {p.target_id: p.taken for p in pieces if p.stream == stream and p.taken is not None}
             if taken:
                 cursor.executemany(statement, [(count, target) for target, count in sorted(taken.items())])

@@ -15,11 +15,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from deployer.log import rows
+from deployer.log.books import Logged, Part, book_of
 from deployer.log.lines import LineSplitter
 from deployer.log.masking import Masker
 from deployer.log.rows import Piece
 from deployer.log.terminal import clean, pen_after
-from deployer.models import Deployment, LogLine, Target
+from deployer.models import LogLine, Target
 from servers.shell import STDERR, STDOUT
 
 #: Bytes of memory that may wait to be written. Beyond it nothing more is read, so that whoever prints waits.
@@ -42,13 +43,15 @@ _TOLD = 100
 
 
 class Log:
-    """The one writer of a deployment's rows. Any thread may add lines; `flush` writes them in bulk, in order.
+    """The one writer of the rows of a deployment, or of a run of a command. Any thread may add lines;
+    `flush` writes them in bulk, in order.
 
     ``room`` is set while there is room for more output: readers of output wait for it. ``due`` is set when so much is
     held that it should be written now.
     """
 
-    def __init__(self, deployment: Deployment, mask: Masker) -> None:
+    def __init__(self, deployment: Logged, mask: Masker) -> None:
+        self.book = book_of(deployment)
         self.deployment_id = deployment.pk
         self._claim = deployment.claim
         self.mask = mask
@@ -71,30 +74,30 @@ class Log:
         #: Pieces that may have been written or not, the connection was cut: how many, and the number of their last row.
         self._in_doubt: tuple[int, int] | None = None
 
-    def say(self, sentence: str, target: Target | None = None, level: str = LogLine.Level.INFO) -> None:
+    def say(self, sentence: str, target: Part | None = None, level: str = LogLine.Level.INFO) -> None:
         """A line of the platform's own."""
         lines = [clean(self.mask(line)) for line in sentence.encode(errors="replace").decode().splitlines() or [""]]
         self.add(target, LogLine.Stream.SYSTEM, level, lines)
 
-    def warn(self, sentence: str, target: Target | None = None) -> None:
+    def warn(self, sentence: str, target: Part | None = None) -> None:
         """A warning of the platform's own."""
         self.say(sentence, target, LogLine.Level.WARNING)
 
-    def error(self, sentence: str, target: Target | None = None) -> None:
+    def error(self, sentence: str, target: Part | None = None) -> None:
         """A line of the platform's own that says what failed."""
         self.say(sentence, target, LogLine.Level.ERROR)
 
-    def output(self, target: Target | None = None) -> "LogSink":
+    def output(self, target: Part | None = None) -> "LogSink":
         """Where the output of one script goes; of a server's script, from where it is in the log already."""
         return LogSink(self, target, {})
 
-    def rest_of_output(self, target: Target) -> "LogSink":
+    def rest_of_output(self, target: Part) -> "LogSink":
         """Takes what is not in the log yet of the output of a script that another worker began to read.
 
         Where a worker of deployer 0.1.0 did, it wrote no offset down: the lines that are there are left out.
         """
         counts: Mapping[str, int] = {}
-        if not (target.stdout_logged or target.stderr_logged):
+        if isinstance(target, Target) and not (target.stdout_logged or target.stderr_logged):
             lines = target.log_lines.exclude(stream=LogLine.Stream.SYSTEM)
             counts = dict(lines.values_list("stream").annotate(Count("id")))
         self.count_what_is_there()
@@ -116,16 +119,14 @@ class Log:
         with self._counting:
             if self._has_counted:
                 return
-            output = LogLine.objects.filter(deployment=self.deployment_id).exclude(stream=LogLine.Stream.SYSTEM)
-            there = output.aggregate(count=Count("id"), text=Coalesce(Sum(Length("content")), 0))
+            output = self.book.lines.objects.of(self.deployment_id).exclude(stream=LogLine.Stream.SYSTEM)
+            there = output.order_by().aggregate(count=Count("id"), text=Coalesce(Sum(Length("content")), 0))
             with self._adding:
                 most = settings.DEPLOYER_LOG_MAX_MB << 20
                 self._left = min(self._left, most - there["text"] - rows.ROW * there["count"])
             self._has_counted = True
 
-    def add(
-        self, target: Target | None, stream: str, level: str, lines: Sequence[str], taken: int | None = None
-    ) -> None:
+    def add(self, target: Part | None, stream: str, level: str, lines: Sequence[str], taken: int | None = None) -> None:
         """Lines that are masked and clean already; see `Piece`. It never waits for what is written."""
         piece = Piece(target.pk if target else None, stream, level, timezone.now(), lines, taken)
         with self._adding:
@@ -171,9 +172,11 @@ class Log:
         self._tell_next = time.monotonic() + TELL_EVERY
         if changed:
             with transaction.atomic():
-                held = Deployment.objects.running().filter(pk=self.deployment_id, claim=self._claim)
+                held = self.book.runs.objects.running().filter(pk=self.deployment_id, claim=self._claim)
                 for pk, text in sorted(changed.items(), key=lambda told: told[0] or 0):
-                    rows_of = held if pk is None else Target.objects.filter(pk=pk, deployment__in=held)
+                    rows_of = (
+                        held if pk is None else self.book.parts.objects.filter(pk=pk, **{f"{self.book.run}__in": held})
+                    )
                     rows_of.update(progress=text)
             self._told = now
 
@@ -198,10 +201,10 @@ class Log:
     def _write(self, batch: list[Piece]) -> int:
         """Write ``batch``, the first pieces that are held, and hold them no more; gives how many they are."""
         if self._last_number is None:
-            self._last_number = LogLine.objects.last_number(self.deployment_id)
+            self._last_number = self.book.lines.objects.last_number(self.deployment_id)
         last_number = self._last_number + sum(len(piece.lines) for piece in batch)
         self._in_doubt = len(batch), last_number
-        if not rows.write(self.deployment_id, self._claim, self._last_number, batch):
+        if not rows.write(self.deployment_id, self._claim, self._last_number, batch, self.book):
             self.let_go()
         self._written(len(batch), last_number)
         return max(len(batch), 1)
@@ -210,7 +213,7 @@ class Log:
         """A connection that was cut at the end of a write tells nobody whether that was made: the rows do."""
         if self._in_doubt is not None:
             count, last_number = self._in_doubt
-            self._last_number = LogLine.objects.last_number(self.deployment_id)
+            self._last_number = self.book.lines.objects.last_number(self.deployment_id)
             if self._last_number == last_number:
                 self._written(count, last_number)
             self._in_doubt = None
@@ -238,7 +241,7 @@ class LogSink:
     of what is read that are in the log all the same.
     """
 
-    def __init__(self, log: Log, target: Target | None, known: Mapping[str, int]) -> None:
+    def __init__(self, log: Log, target: Part | None, known: Mapping[str, int]) -> None:
         self._log = log
         self._target = target
         self._known = dict(known)
@@ -260,7 +263,7 @@ class LogSink:
 
     def _last_pen(self, stream: str) -> str:
         """The colours in which the last line that is in the log already has left the terminal."""
-        lines = LogLine.objects.filter(target=self._target, stream=stream).exclude(content="")
+        lines = self._log.book.lines.objects.filter(target=self._target, stream=stream).exclude(content="")
         last = lines.order_by("-id").values_list("content", flat=True).first()
         return pen_after(last or "")
 

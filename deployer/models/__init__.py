@@ -1,5 +1,13 @@
 """What is kept of deployments. Names are handed on: others import `deployer.models`, not its files."""
 
+from deployer.models.command import (
+    CommandLine,
+    CommandParameter,
+    CommandRun,
+    CommandRunQuerySet,
+    CommandTarget,
+    SavedCommand,
+)
 from deployer.models.config_state import CameWithRelease, ConfigState, Left
 from deployer.models.deployment import (
     Deployment,
@@ -11,6 +19,7 @@ from deployer.models.deployment import (
 )
 from deployer.models.encryption_key import EncryptionKey
 from deployer.models.failure_question import Answer, FailureQuestion
+from deployer.models.follow import FollowedLine, LogFollow
 from deployer.models.gates import LONGEST_REASON, Approval, Freeze, Gate, GateRule, Hold, Lock
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
@@ -24,12 +33,18 @@ __all__ = [
     "Answer",
     "Approval",
     "CameWithRelease",
+    "CommandLine",
+    "CommandParameter",
+    "CommandRun",
+    "CommandRunQuerySet",
+    "CommandTarget",
     "ConfigState",
     "Deployment",
     "DeploymentQuerySet",
     "Drift",
     "EncryptionKey",
     "FailureQuestion",
+    "FollowedLine",
     "Freeze",
     "Gate",
     "GateRule",
@@ -37,8 +52,10 @@ __all__ = [
     "Lease",
     "Left",
     "Lock",
+    "LogFollow",
     "LogLine",
     "Release",
+    "SavedCommand",
     "Sighting",
     "Standing",
     "StepAction",

@@ -10,41 +10,44 @@ from deployer.models.deployment import Deployment, Target
 from people.roles import Place
 
 
-class LogLineManager(models.Manager["LogLine"]):
-    """Lines of logs, numbered as they are written."""
+class LineManager(models.Manager[Any]):
+    """Lines of logs, numbered as they are written; ``run`` is the field that leads to what the log is of."""
 
-    def bulk_create(self, objs: Iterable["LogLine"], *args: Any, **options: Any) -> list["LogLine"]:
+    def __init__(self, run: str = "deployment") -> None:
+        super().__init__()
+        self.run = run
+
+    def bulk_create(self, objs: Iterable[Any], *args: Any, **options: Any) -> list[Any]:
         """Write lines behind those that are there. A log has one writer at a time: nobody else takes their numbers."""
         lines = list(objs)
         last: dict[int, int] = {}
         for line in lines:
-            number = last.get(line.deployment_id) or self.last_number(line.deployment_id)
-            line.number = last[line.deployment_id] = number + 1
+            pk = getattr(line, f"{self.run}_id")
+            number = last.get(pk) or self.last_number(pk)
+            line.number = last[pk] = number + 1
         return super().bulk_create(lines, *args, **options)
 
-    def of(self, deployment_id: int) -> "models.QuerySet[LogLine]":
-        """The lines of a deployment's log in their order, reached by its own index however it is asked for.
+    def of(self, run_id: int) -> "models.QuerySet[Any]":
+        """The lines of one log in their order, reached by its own index however it is asked for.
 
         Told that the deployment is one, PostgreSQL may walk through the ids of all lines, past millions of other logs.
         """
         if connection.vendor == "postgresql":
-            lines = self.filter(deployment__gte=deployment_id, deployment__lte=deployment_id)
-            return lines.order_by("deployment_id", "id")  # by “deployment” it would be in the order of deployments
-        return self.filter(deployment=deployment_id).order_by("id")
+            lines = self.filter(**{f"{self.run}__gte": run_id, f"{self.run}__lte": run_id})
+            return lines.order_by(f"{self.run}_id", "id")  # by “deployment” it would be in the order of deployments
+        return self.filter(**{self.run: run_id}).order_by("id")
 
-    def last_number(self, deployment_id: int) -> int:
-        """The number of the last line of a deployment's log; 0 if it has none."""
-        return self.of(deployment_id).reverse().values_list("number", flat=True).first() or 0
+    def last_number(self, run_id: int) -> int:
+        """The number of the last line of a log; 0 if it has none."""
+        return self.of(run_id).reverse().values_list("number", flat=True).first() or 0
 
 
-class LogLine(models.Model):
-    """One line of a deployment's log; ``target`` is null for what the platform itself says.
+class Line(models.Model):
+    """One line of a log, as every log has it.
 
     ``number`` is its place in the log, from 1. ``content`` is text that may hold ANSI colour sequences and never a
-    secret of the project.
+    secret.
     """
-
-    objects = LogLineManager()
 
     class Stream(models.TextChoices):
         SYSTEM = "system", _("System")
@@ -55,6 +58,31 @@ class LogLine(models.Model):
         INFO = "info", _("Info")
         WARNING = "warning", _("Warning")
         ERROR = "error", _("Error")
+
+    number = models.PositiveIntegerField(_("number"), default=0, editable=False)
+    stream = models.CharField(_("stream"), max_length=10, choices=Stream, default=Stream.SYSTEM)
+    level = models.CharField(_("level"), max_length=10, choices=Level, default=Level.INFO)
+    content = models.TextField(_("text"))
+    timestamp = models.DateTimeField(_("time"))
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return self.content[:80]
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Write it; a new line comes behind those that are there."""
+        if self._state.adding:
+            lines: LineManager = type(self).objects  # type: ignore[attr-defined]
+            self.number = lines.last_number(getattr(self, f"{lines.run}_id")) + 1
+        super().save(*args, **options)
+
+
+class LogLine(Line):
+    """One line of a deployment's log; ``target`` is null for what the platform itself says."""
+
+    objects = LineManager()
 
     deployment = models.ForeignKey(
         Deployment,
@@ -71,11 +99,6 @@ class LogLine(models.Model):
         related_name="log_lines",
         verbose_name=_("server of a deployment"),
     )
-    number = models.PositiveIntegerField(_("number"), default=0, editable=False)
-    stream = models.CharField(_("stream"), max_length=10, choices=Stream, default=Stream.SYSTEM)
-    level = models.CharField(_("level"), max_length=10, choices=Level, default=Level.INFO)
-    content = models.TextField(_("text"))
-    timestamp = models.DateTimeField(_("time"))
 
     class Meta:
         ordering: ClassVar = ["id"]
@@ -95,12 +118,3 @@ class LogLine(models.Model):
     def seen_from(self) -> list[Place]:
         """The same."""
         return self.places
-
-    def __str__(self) -> str:
-        return self.content[:80]
-
-    def save(self, *args: Any, **options: Any) -> None:
-        """Write it; a new line comes behind those that are there."""
-        if self._state.adding:
-            self.number = LogLine.objects.last_number(self.deployment_id) + 1
-        super().save(*args, **options)

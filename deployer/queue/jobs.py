@@ -5,7 +5,10 @@ from collections.abc import Callable
 from django.utils.translation import gettext as _
 
 from deployer.board.sightings import refresh_old
+from deployer.commanding import work as commands
 from deployer.engine.routines import carry_out, resume, settle_lost
+from deployer.following import work as following
+from deployer.queue.command_sweep import command_not_begun
 from deployer.queue.sweep import not_begun
 from deployer.queue.turn import call_up_after, refusal_at_turn
 from people.acting import Actor, of_process
@@ -58,6 +61,32 @@ def _try(carry: Callable[[int, str], bool], deployment_id: int) -> None:
     except Exception as error:
         not_begun(deployment_id, _("deployer itself failed: %s") % f"{type(error).__name__}: {error}")
         raise
+
+
+def run_command(run_id: int) -> None:
+    """Carry out one run of a command, if that is still allowed: else it ends, and no server is touched."""
+    _try_command(commands.carry_out, run_id)
+
+
+def settle_command(run_id: int) -> None:
+    """Follow what a lost worker had begun of a run of a command."""
+    _try_command(commands.settle_lost, run_id)
+
+
+def _try_command(carry: Callable[[int, str], bool], run_id: int) -> None:
+    """What fails before the run was taken is said in its log."""
+    try:
+        with of_process(Actor.of_job(f"command #{run_id}")):
+            carry(run_id, claim)
+    except Exception as error:
+        command_not_begun(run_id, _("deployer itself failed: %s") % f"{type(error).__name__}: {error}")
+        raise
+
+
+def follow_logs() -> None:
+    """Follow the logs of applications that somebody looks at, as long as anybody does."""
+    with of_process(Actor.of_job("follow logs")):
+        following.follow_logs()
 
 
 def look_at_servers() -> None:

@@ -19,12 +19,23 @@ GLANCE, PATIENCE = 1, 3
 #: Seconds for which its answer is taken to hold on pages.
 HOLDS = 10
 
-_RUN, _RESUME, _SETTLE, _LOOK = (
+_RUN, _RESUME, _SETTLE, _LOOK, COMMAND, COMMAND_SETTLE, _FOLLOW = (
     f"deployer.queue.jobs.{name}"
-    for name in ("run_deployment", "resume_deployment", "settle_deployment", "look_at_servers")
+    for name in (
+        *("run_deployment", "resume_deployment", "settle_deployment", "look_at_servers"),
+        *("run_command", "settle_command", "follow_logs"),
+    )
 )
 #: All functions that a worker runs, as the queue names them, and the name of the job with its number.
-JOBS = {_RUN: "deployment-%d", _RESUME: "deployment-%d-resume", _SETTLE: "deployment-%d-settle", _LOOK: "look"}
+JOBS = {
+    _RUN: "deployment-%d",
+    _RESUME: "deployment-%d-resume",
+    _SETTLE: "deployment-%d-settle",
+    _LOOK: "look",
+    COMMAND: "command-%d",
+    COMMAND_SETTLE: "command-%d-settle",
+    _FOLLOW: "follow",
+}
 
 
 def enqueue_deployment(deployment_id: int) -> bool:
@@ -45,12 +56,27 @@ def enqueue_settlement(deployment_id: int) -> bool:
     return _enqueue(_SETTLE, deployment_id)
 
 
+def enqueue_command(run_id: int) -> bool:
+    """Put a run of a command on the queue as ``command-ID``; as above."""
+    return _enqueue(COMMAND, run_id)
+
+
+def enqueue_command_settlement(run_id: int) -> bool:
+    """Have a worker follow what a lost one had begun: ``command-ID-settle``; as above."""
+    return _enqueue(COMMAND_SETTLE, run_id)
+
+
 def enqueue_look() -> bool:
     """Have a worker ask the servers what they run, unless that was done lately; as above.
 
     Without a worker that only looks, one of those that deploy does it.
     """
     return _enqueue(_LOOK, queue="look")
+
+
+def enqueue_follow() -> bool:
+    """Have a worker follow the logs that somebody looks at; as above, but no other worker does it: it takes long."""
+    return _enqueue(_FOLLOW, queue="follow", or_default=False)
 
 
 def queue_is_lost() -> bool:
@@ -73,14 +99,14 @@ def _answers(patience: float) -> bool:
         return False
 
 
-def _enqueue(job: str, *arguments: int, queue: str = "default") -> bool:
+def _enqueue(job: str, *arguments: int, queue: str = "default", or_default: bool = True) -> bool:
     name = JOBS[job] % arguments
     if not _answers(PATIENCE):  # else a silent queue would keep the user waiting
         logger.warning("%s waits for the queue, which does not answer", name)
         return False
     try:
         waiting = django_rq.get_queue(queue)
-        if queue != "default" and not Worker.count(queue=waiting):
+        if or_default and queue != "default" and not Worker.count(queue=waiting):
             waiting = django_rq.get_queue()
         if waiting.get_job_position(name) is not None:
             return False

@@ -62,13 +62,18 @@ def _numbers(rows: DeploymentQuerySet) -> list[int]:
     return list(rows.values_list("pk", flat=True))
 
 
+def how_killed(signal: int | None) -> str:
+    """How the process of a worker was lost."""
+    return _("was killed by signal %d") % signal if signal else _("ended unexpectedly")
+
+
 def work_horse_killed(deployment_id: int, claim: str, signal: int | None) -> bool:
     """Take over a deployment that had not ended when the process holding it under ``claim`` was gone.
 
     Returns whether it did: somebody else may hold it by now. One that it had not begun yet stays on its way, and the
     sweep sends it again, until it has been tried often enough.
     """
-    how = _("was killed by signal %d") % signal if signal else _("ended unexpectedly")
+    how = how_killed(signal)
     lost = Deployment.objects.active().defer("plan").filter(pk=deployment_id).first()
     if lost is None or lost.claim:
         return lost is not None and lost.claim == claim and take_over(lost, how)

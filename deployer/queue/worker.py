@@ -26,10 +26,11 @@ from deployer.host.addresses import queue_weaknesses
 from deployer.host.processes import hide_memory
 from deployer.host.supervisor import AT_ONCE, SUPERVISED
 from deployer.keyring import MissingKeyError, prepare_keys, refuse_missing_keys
-from deployer.models import Deployment
+from deployer.models import CommandRun, Deployment
 from deployer.queue import jobs  # loaded before the fork: a job then starts in 8 ms and not in 200
+from deployer.queue.command_sweep import command_horse_killed, sweep_commands
 from deployer.queue.job import DeploymentJob
-from deployer.queue.sending import enqueue_look
+from deployer.queue.sending import COMMAND, COMMAND_SETTLE, enqueue_look
 from deployer.queue.sweep import sweep, work_horse_killed
 from deployer.releases.archives import StoreError
 from deployer.releases.caches import sweep_caches
@@ -52,8 +53,13 @@ def _pass_over(_number: int, _frame: FrameType | None) -> None:
 _NAMES = re.compile(rb"[A-Za-z0-9_-]+")
 
 
+def _is_command(job: Job) -> bool:
+    """Whether a job with a number is about a run of a command, and not about a deployment."""
+    return job.func_name in (COMMAND, COMMAND_SETTLE)
+
+
 class DeploymentWorker(Worker):
-    """A worker for two kinds of jobs: deployments, by id, and looks at what the servers run.
+    """A worker for deployments and commands on servers, by id, and for looks at what the servers run.
 
     It takes no other job from the queue, whoever wrote it there (deployer.queue.job), and hears no commands by it.
     """
@@ -120,6 +126,7 @@ class DeploymentWorker(Worker):
             try:
                 self._need_keys()
                 sweep()
+                sweep_commands()
                 if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
                     self._looked_after_at = time.monotonic()
                     prune()
@@ -133,7 +140,7 @@ class DeploymentWorker(Worker):
         try:
             self._need_keys()
             if job.args:
-                Deployment.count_try(job.args[0])
+                (CommandRun if _is_command(job) else Deployment).count_try(job.args[0])
         except DatabaseError as error:
             logger.warning("%s is tried without being counted: %s", job.id, error)
         finally:
@@ -172,5 +179,5 @@ class DeploymentWorker(Worker):
         """The process that carried out a deployment is gone without having ended it."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
         number = os.WTERMSIG(ret_val) if ret_val is not None and os.WIFSIGNALED(ret_val) else None
-        if job.args:  # a deployment's number; looking at the servers has none, and leaves nothing behind
-            work_horse_killed(job.args[0], jobs.claim, number)
+        if job.args:  # of a deployment or a command; looking at the servers has none, and leaves nothing behind
+            (command_horse_killed if _is_command(job) else work_horse_killed)(job.args[0], jobs.claim, number)

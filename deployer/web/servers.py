@@ -13,7 +13,7 @@ from deployer.models import Deployment, Standing, Target
 from deployer.web.first_steps import way_on
 from people.access import Request, find, members_only, needs_somewhere
 from people.record import Act, Event, actor, record, record_all
-from people.rights import Person, insist
+from people.rights import Person, insist, may
 from people.roles import EVERYWHERE, Action
 from projects.models import Project
 from servers.connection import ConnectionReport, ConnectionTest, try_connection, try_connections
@@ -58,8 +58,10 @@ def _page(request: Request, it: Server, report: ConnectionReport | None = None) 
     seen = Deployment.objects.reached_by(request.user).order_by().values("pk")
     visits = Target.objects.filter(server=it, deployment__in=seen)
     visits = visits.select_related("deployment__project").defer("deployment__plan")
+    deployed = projects_on([it], request.user)
     context = {
-        "deployed": projects_on([it], request.user),
+        "deployed": deployed,
+        "followed": [project for project in deployed.get(it.pk, ()) if may(request.user, Action.OPERATE, project)],
         "step": way_on(request.user),
         "targets": visits.order_by("-id")[:VISITS_SHOWN],
     }

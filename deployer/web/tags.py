@@ -32,6 +32,7 @@ register = template.Library()
 
 _ICONS = {
     "success": "ok",
+    "done": "ok",
     "failed": "failed",
     "interrupted": "warning",
     "unknown": "unknown",
@@ -79,15 +80,15 @@ def product_version() -> str:
 
 
 @register.filter
-def state(it: Deployment | Target) -> str:
-    """The status of a deployment or a server, or that it is paused."""
-    return "paused" if isinstance(it, Deployment) and it.is_paused else it.status
+def state(it: Any) -> str:
+    """The status of a deployment, a run of a command, or a server of one; or that it is paused."""
+    return "paused" if isinstance(it, Deployment) and it.is_paused else str(it.status)
 
 
 @register.filter
-def state_label(it: Deployment | Target) -> str:
+def state_label(it: Any) -> str:
     """The name of its state."""
-    return _("Paused") if state(it) == "paused" else it.get_status_display()
+    return _("Paused") if state(it) == "paused" else str(it.get_status_display())
 
 
 @register.filter
@@ -115,7 +116,7 @@ def number_that_waits_for(user: User) -> int:
 
 
 @register.simple_tag
-def duration(work: Deployment | Target) -> str:
+def duration(work: Any) -> str:
     """How long it took; while it runs, the time so far, which a script keeps going.
 
     The time that a server waited for its batch is left out.

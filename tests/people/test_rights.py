@@ -39,8 +39,8 @@ def test_nobody_may_anything_without_a_grant(action: Action) -> None:
 def test_a_role_may_all_that_lesser_ones_may(role: Role, action: Action) -> None:
     allowed = {
         Role.VIEWER: {Action.SEE},
-        Role.OPERATOR: {Action.SEE, Action.OPERATE},
-        Role.MAINTAINER: {Action.SEE, Action.OPERATE, Action.EDIT},
+        Role.OPERATOR: {Action.SEE, Action.OPERATE, Action.RUN},
+        Role.MAINTAINER: {*Action} - {Action.ADMINISTER},
         Role.ADMIN: {*Action},
     }
     user = granted(role, "staging")

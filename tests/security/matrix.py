@@ -25,7 +25,18 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from deployer.models import Freeze, GateRule, Lock, LogLine, Release, Target
+from deployer.models import (
+    CommandLine,
+    CommandRun,
+    Freeze,
+    GateRule,
+    Lock,
+    LogFollow,
+    LogLine,
+    Release,
+    SavedCommand,
+    Target,
+)
 from people import links
 from people.models import ApiToken, Grant, Session, Team, User
 from people.roles import Action, Role
@@ -42,7 +53,7 @@ from tests.factories import (
 )
 from tests.security.table import attack
 
-SEE, OPERATE, EDIT, ADMINISTER = Action
+SEE, OPERATE, RUN, COMMAND, EDIT, ADMINISTER = Action
 
 # --- who asks ------------------------------------------------------------------------------------------
 
@@ -171,6 +182,8 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "server": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
     "credential": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "set": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
+    "command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
+    "run of a command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "asked": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "gate of an environment": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "environment": ({EVERYWHERE, HERE, ELSEWHERE}, {EVERYWHERE, HERE, ELSEWHERE}),
@@ -181,7 +194,7 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "what nobody has": (set(), set()),
 }
 #: What somebody needs to be shown a thing at all.
-SHOWN = {"credential": EDIT}
+SHOWN = {"credential": EDIT, "run of a command": RUN}
 #: What is no row, and so never out of sight.
 NO_ROWS = {"environment", "somewhere", "here", "everywhere"}
 
@@ -304,6 +317,9 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/yaml/": _row(SEE, "project"),
     "projects/<int:pk>/checks/<int:check>/try/": _act(EDIT, "project", body={"server": "{server}"}),
     "projects/<int:pk>/releases/": Route(get=Need(SEE, "project"), post=Need(OPERATE, "project"), of="project"),
+    "projects/<int:pk>/logs/": _form(OPERATE, "project"),
+    "projects/<int:pk>/logs/<int:follow>/": _row(OPERATE, "project"),
+    "projects/<int:pk>/logs/<int:follow>/poll/": _row(OPERATE, "project"),
     "projects/<int:pk>/edit/": _form(EDIT, "project"),
     "projects/<int:pk>/archive/": _form(EDIT, "project"),
     "projects/<int:pk>/restore/": _form(EDIT, "project"),
@@ -354,6 +370,16 @@ PAGES: dict[str, Route] = {
     "servers/groups/<int:pk>/": _row(SEE, "group"),
     "servers/groups/<int:pk>/edit/": _form(EDIT, "group"),
     "servers/groups/<int:pk>/delete/": _form(EDIT, "group"),
+    "servers/commands/": Route(get=MEMBERS),
+    "servers/commands/add/": _ADD,
+    "servers/commands/run/": Route(get=Need(COMMAND, "environment"), post=Need(COMMAND, "environment")),
+    "servers/commands/<int:pk>/": _form(EDIT, "command"),
+    "servers/commands/<int:pk>/delete/": _form(EDIT, "command"),
+    "servers/commands/runs/<int:pk>/": _row(RUN, "run of a command", of="command_run"),
+    "servers/commands/runs/<int:pk>/poll/": _row(RUN, "run of a command", of="command_run"),
+    "servers/commands/runs/<int:pk>/earlier/": _row(RUN, "run of a command", of="command_run", query="before=999"),
+    "servers/commands/runs/<int:pk>/log/": _row(RUN, "run of a command", of="command_run"),
+    "servers/commands/runs/<int:pk>/cancel/": _act(RUN, "run of a command", of="command_run"),
     "servers/credentials/": Route(get=Need(EDIT, "environment")),
     "servers/credentials/add/": _ADD,
     "servers/credentials/<int:pk>/edit/": _form(EDIT, "credential"),
@@ -398,6 +424,8 @@ PAGES: dict[str, Route] = {
 #: The same addresses again, of rows that others reach: gates before an environment, what its maker may take back, and
 #: a deployment that a team is asked to approve, which is all that its members see without any role.
 OTHER_ROWS: list[tuple[str, Route]] = [
+    ("servers/commands/run/", _form(COMMAND, "command", of="", query="command={command}")),
+    ("servers/commands/run/", _form(RUN, "command", of="", query="command={open_command}")),
     ("gates/locks/<int:pk>/lift/", _act(EDIT, "gate of an environment", of="lock_of_all")),
     ("gates/freezes/<int:pk>/", _form(EDIT, "gate of an environment", of="freeze_of_all")),
     ("gates/freezes/<int:pk>/delete/", _act(EDIT, "gate of an environment", of="freeze_of_all")),
@@ -429,7 +457,13 @@ OTHER_ROWS: list[tuple[str, Route]] = [
 
 _ANSWER = {"answer": "stop", "token": "of other failures"}
 _LAUNCH = {"project_id": "{project}", "server_group_ids": ["{group}"], "batches": "none that makes sense"}
+_LINE = {"script": "id", "server_group_ids": ["{group}"], "run_as": "no user name"}
 API: dict[str, Route] = {
+    "commands": Route(get=MEMBERS),
+    "command-runs": Route(get=MEMBERS, post=Need(COMMAND, "group"), body=_LINE),
+    "command-runs/<run_id>": _row(RUN, "run of a command", of="command_run"),
+    "command-runs/<run_id>/log": _row(RUN, "run of a command", of="command_run"),
+    "command-runs/<run_id>/cancel": _act(RUN, "run of a command", of="command_run"),
     "openapi.json": Route(get=DESCRIBED),
     "docs": Route(get=DESCRIBED),
     "": Route(),
@@ -586,9 +620,21 @@ class World:
         self.session = Session.objects.create(
             session_id=str(stored.session_key), user=self.person, last_used_at=timezone.now()
         )
+        self.follow = LogFollow.objects.create(
+            project=self.project, server=self.server, kind="file", name=HIDDEN, ended_at=timezone.now()
+        )
+        self._put_commands()
         self._put_gates()
         self.role_of_before = Group.objects.create(name="of before")
         World.number, World.other_number = self.project.pk, self.other.pk
+
+    def _put_commands(self) -> None:
+        here = {"environment": "staging", "script": HIDDEN, "description": HIDDEN}
+        self.command = SavedCommand.objects.create(name=f"look {HIDDEN}", **here)
+        self.open_command = SavedCommand.objects.create(name=f"open {HIDDEN}", for_operators=True, **here)
+        self.command_run = CommandRun.objects.create(name=HIDDEN, script=HIDDEN, environments=",staging,")
+        part = self.command_run.targets.create(server=self.server, server_name=HIDDEN, host="127.0.0.1:22")
+        CommandLine.objects.create(run=self.command_run, target=part, content=HIDDEN, timestamp=timezone.now())
 
     def _put_gates(self) -> None:
         """Gates that stop nothing of what is asked for here, but for two deployments, which wait to be approved."""
@@ -615,6 +661,7 @@ class World:
         number = self._number(route.of) if route.of else 0
         values = {"check": self.check.pk, "number": 0, "token": self.robots_token.pk, "secret": self.secret}
         values |= {"release": self.release.pk, "file_id": self.file.pk, "provider_id": "provider"}
+        values |= {"follow": self.follow.pk}
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(values.get(part[1], number)), pattern)
         query = f"?{self.filled(route.query)}" if route.query else ""
         return f"/{prefix}{path}{query}"
@@ -665,11 +712,10 @@ def right(asked: Asked, visitor: Visitor, *, is_admin: bool = False) -> str:
 def _reaches(visitor: Visitor, action: Action | None, thing: str) -> bool:
     if visitor.where == ASKED:
         return thing == "asked" and action in (SEE, None)
-    ranks = [*Role]
-    if action is None or visitor.role is None or ranks.index(visitor.role) < [*Action].index(action):
+    if action is None or visitor.role is None or visitor.role.rank < action.role.rank:
         return False
     used, changed = REACHED[thing]
-    return visitor.where in (changed if action in (EDIT, ADMINISTER) else used)
+    return visitor.where in (changed if action.changes else used)
 
 
 def came(answer: Any) -> str:

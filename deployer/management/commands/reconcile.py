@@ -6,6 +6,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from deployer.management.commandline import OperatorCommand
+from deployer.queue.command_sweep import sweep_commands
 from deployer.queue.sweep import sweep
 
 
@@ -17,10 +18,14 @@ class Command(OperatorCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = sweep()
+        found, commands = sweep(), sweep_commands()
         for pk in found["again"]:
             self.stdout.write(_("Deployment #%d had not reached the queue: sent again.") % pk)
         for pk in found["lost"]:
             self.stdout.write(_("Deployment #%d had lost its worker: asking its servers how far it came.") % pk)
-        if not any(found.values()):
+        for pk in commands["again"]:
+            self.stdout.write(_("Command #%d had not reached the queue: sent again.") % pk)
+        for pk in commands["lost"]:
+            self.stdout.write(_("Command #%d had lost its worker: following what was begun.") % pk)
+        if not any((*found.values(), *commands.values())):
             self.stdout.write(_("Nothing to do."))

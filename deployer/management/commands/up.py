@@ -92,7 +92,7 @@ class Command(SpokenCommand):
             [_web(number, listener) for number in range(1, WEB_PROCESSES + 1)],
             [keeping.program()],
             # The first to stop: they finish what they hold.
-            [*(_worker(number) for number in range(1, workers + 1)), _LOOKER],
+            [*(_worker(number) for number in range(1, workers + 1)), _LOOKER, _FOLLOWER],
         ]
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "deployer.settings",
@@ -189,6 +189,9 @@ def _wait_for_former_queue(timeout: float = 10) -> None:
 
 #: Looks at the servers beside the workers, so that no deployment waits for one that does not answer.
 _LOOKER = Program("look", manage("rqworker", "look"), hurry_signal=AT_ONCE)
+
+#: Follows the logs of applications while somebody looks at them; between that it costs nothing but its memory.
+_FOLLOWER = Program("follow", manage("rqworker", "follow"), hurry_signal=AT_ONCE)
 
 
 def _worker(number: int) -> Program:

@@ -58,7 +58,7 @@ class Docker(Kind):
 
     def ask(self, name: str, where: Where) -> str:
         show = f"$sudo $docker inspect --type container --format {quote(_FORMAT)} $ids"
-        return acting(where, FIND + ask_keeper(f'ids={_ids(name)}; [ -z "$ids" ] || {show}'))
+        return acting(where, FIND + ask_keeper(f'ids={ids_of(name)}; [ -z "$ids" ] || {show}'))
 
     def read(self, name: str, lines: Sequence[str], survey: Survey) -> Kept:
         boxes = [box for line in lines[:LINES] if (box := _box(line)) is not None]
@@ -83,7 +83,7 @@ class Docker(Kind):
     def evidence(self, name: str, where: Where) -> str:
         text = f"""{FIND}sudo=
 ! $docker ps >/dev/null 2>&1 && sudo -n $docker ps >/dev/null 2>&1 && sudo='sudo -n'
-for id in {_ids(name)}; do
+for id in {ids_of(name)}; do
 echo "== container $id"
 $sudo $docker inspect --type container --format '{{{{.State.Status}}}} {{{{.State.ExitCode}}}} {{{{.Image}}}}' $id 2>&1
 $sudo $docker logs --tail 40 $id 2>&1
@@ -114,7 +114,7 @@ case $(LC_ALL=C $docker ps 2>&1) in {DENIED}) sudo='sudo -n' ;; esac
         if does in {Does.STOP, Does.START}:
             return f"{begin}{_has_some(name)}exec $sudo $docker {does} $ids\n"
         if does == Does.RELOAD:
-            return f"{begin}exec $sudo $docker kill --signal HUP {_ids(name)}\n"
+            return f"{begin}exec $sudo $docker kill --signal HUP {ids_of(name)}\n"
         if not project:
             return f"{begin}exec $sudo $docker restart {quote(service)}\n"
         label = '{{index .Config.Labels "com.docker.compose.project.%s"}}'
@@ -125,7 +125,7 @@ at=
 cd -- {here} 2>/dev/null && for f in {_COMPOSE_FILES}; do [ ! -f $f ] || at=$PWD; done
 if [ -n "$at" ]; then set --
 else
-set -- {_ids(name)}
+set -- {ids_of(name)}
 [ $# -gt 0 ] || {{ echo 'there is no compose file, and no container that names one' >&2; exit 1; }}
 at=$($sudo $docker inspect --type container --format {folder} "$1")
 files=$($sudo $docker inspect --type container --format {files} "$1")
@@ -156,7 +156,7 @@ def _parts(name: str) -> tuple[str, str]:
     return (match[1] or "", match[2]) if match else ("", name)
 
 
-def _ids(name: str) -> str:
+def ids_of(name: str) -> str:
     """The containers that are meant, as words of a command."""
     project, service = _parts(name)
     if not project:
@@ -167,7 +167,7 @@ def _ids(name: str) -> str:
 
 def _has_some(name: str) -> str:
     """Set ``ids``, or end where there are none."""
-    return f"""ids={_ids(name)}
+    return f"""ids={ids_of(name)}
 [ -n "$ids" ] || {{ echo 'there is no such container' >&2; exit 1; }}
 """
 

@@ -51,7 +51,7 @@ class Supervisor(Kind):
         return name.rpartition(" ")[2]
 
     def ask(self, name: str, where: Where) -> str:
-        return acting(where, ask_keeper(f"$sudo {_control(name)} status {_program(name)}"))
+        return acting(where, ask_keeper(f"$sudo {control_of(name)} status {program_of(name)}"))
 
     def read(self, name: str, lines: Sequence[str], survey: Survey) -> Kept:
         who, rows, title = refused(lines), [*_rows(lines)], self.title(name)
@@ -77,7 +77,7 @@ class Supervisor(Kind):
         )
 
     def evidence(self, name: str, where: Where) -> str:
-        control, program = _control(name), _program(name)
+        control, program = control_of(name), program_of(name)
         one = f"""echo '== '{quote(name)}
 $sudo {control} status {program} 2>&1
 for log in stdout stderr; do
@@ -105,8 +105,8 @@ done
         return Told(what, kept.problem, _("Start supervisor, or name its file: “-c FILE NAME”."))
 
     def act(self, name: str, where: Where, does: Does) -> str:
-        control = _control(name)
-        return f"{_as_root_if_refused(control)}exec $sudo {control} {_verb(does)} {_program(name)}\n"
+        control = control_of(name)
+        return f"{_as_root_if_refused(control)}exec $sudo {control} {_verb(does)} {program_of(name)}\n"
 
     def command(self, name: str, does: Does) -> str:
         match = _NAME.fullmatch(name)
@@ -114,12 +114,14 @@ done
         return f"supervisorctl {file}{_verb(does)} {match[2] if match else name}"
 
 
-def _control(name: str) -> str:
+def control_of(name: str) -> str:
+    """The program to speak to supervisor by, with the configuration that a name says."""
     match = _NAME.fullmatch(name)
     return f"supervisorctl -c {in_shell(match[1])}" if match and match[1] else "supervisorctl"
 
 
-def _program(name: str) -> str:
+def program_of(name: str) -> str:
+    """The program or group of a name, quoted."""
     match = _NAME.fullmatch(name)
     return quote(match[2] if match else name)
 
