@@ -16,6 +16,7 @@ from projects.given import counting_groups, given_to
 from projects.models import ConfigFile, HealthCheck, Project, Step
 from projects.steps import USUAL_TYPES, USUAL_WHEN, Moment, When
 from projects.validators import parse_pauses, shared_path_list
+from servers.fields import is_unreadable
 from servers.models import ServerGroup
 
 
@@ -207,6 +208,17 @@ def _telling(content: str) -> Iterable[str]:
         for value in (text, assigned[1] if assigned else ""):
             if len(value) >= _SHORTEST_LINE:
                 yield value
+
+
+def secrets_of(project: Project) -> list[str]:
+    """What of a project no log may show, whatever is deployed: its secret values, those of its sets, its secret files.
+
+    What cannot be read is left out.
+    """
+    given = given_to(project, shown=True)
+    values = (each.value for each in given.values(given.placed).every() if each.is_secret)
+    files = (row.content for row in project.config_files.filter(is_secret=True) if not is_unreadable(row))
+    return [*dict.fromkeys([*values, *(text for content in files for text in _telling(content))])]
 
 
 class Part(NamedTuple):

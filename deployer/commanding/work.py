@@ -18,11 +18,12 @@ from deployer.database import insist
 from deployer.gates.environments import before_commands
 from deployer.log.masking import Masker
 from deployer.log.writing import Log, LogSink
-from deployer.models import CommandRun, CommandTarget, Deployment, Standing, Target
+from deployer.models import CommandRun, CommandTarget, Deployment, Target
+from deployer.plan import secrets_of
 from deployer.probing.place import real_place
 from people.record import Act, Actor, record
 from projects.commands import look, service
-from projects.models import Variable
+from projects.models import Project
 from servers.errors import (
     OUTCOME_UNKNOWN,
     NotReadyError,
@@ -32,7 +33,6 @@ from servers.errors import (
     UnreachableError,
     explained,
 )
-from servers.fields import is_unreadable
 from servers.models import Server
 from servers.sentences import as_stored, clauses, sentences, storable
 from servers.shell import Script
@@ -332,9 +332,8 @@ def script_of(run: CommandRun) -> Script:
 def _secrets_there(run: CommandRun) -> list[str]:
     """The secrets of the projects that were deployed to the servers: a command may print them."""
     servers = run.targets.exclude(server=None).values("server")
-    projects = Standing.objects.filter(server__in=servers).values("project")
-    rows = Variable.objects.filter(project__in=projects, is_secret=True)
-    return [row.value for row in rows if not is_unreadable(row)]
+    projects = Project.objects.filter(standings__server__in=servers).distinct()
+    return [*dict.fromkeys(secret for project in projects for secret in secrets_of(project))]
 
 
 def _deployment_on(server: Server | None) -> Deployment | None:

@@ -17,10 +17,10 @@ from deployer.following.asked import IN_ALL, LOST, PATIENCE, sweep_follows
 from deployer.log.lines import LineSplitter
 from deployer.log.masking import Masker
 from deployer.models import FollowedLine, LogFollow
+from deployer.plan import secrets_of
 from projects.commands.following import NO_FILE, NO_LOG, NOT_READABLE, follow
 from projects.commands.services.kind import Where
 from servers.errors import NotReadyError, ScriptTimeoutError, ShellError, StoppedError, explained
-from servers.fields import is_unreadable
 from servers.sentences import storable
 from servers.shell import STDERR, STDOUT
 from servers.ssh.shell import SSHShell, connect
@@ -87,8 +87,7 @@ class Follower:
         self._held: deque[dict[str, object]] = deque()
         self._adding = threading.Lock()
         self._budget, self._second = BYTES_A_SECOND, time.monotonic()
-        secret = [it.value for it in row.project.variables.filter(is_secret=True) if not is_unreadable(it)]
-        mask = Masker(secret)
+        mask = Masker(secrets_of(row.project))
         self._splitters = {stream: LineSplitter(mask) for stream in (STDOUT, STDERR)}
         self._thread = threading.Thread(target=self._run, name=f"follower of log {row.pk}", daemon=True)
         self._writer = threading.Thread(target=self._write, name=f"writer of log {row.pk}", daemon=True)

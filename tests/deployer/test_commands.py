@@ -15,6 +15,7 @@ from deployer.queue.command_sweep import sweep_commands
 from deployer.queue.sweep import LOST_JOB
 from people.models import Entry
 from people.rights import NotAllowedError
+from projects.models import VariableSet
 from servers.models import Server
 from tests.factories import make_deployment, make_group, make_member, make_project, make_server
 from tests.parts.cue import Cue
@@ -177,11 +178,15 @@ def test_secrets_of_the_projects_there_are_masked(sshd, queue_server):
     server = make_server(sshd)
     project = make_project(deploy_script_path=str(sshd.home / "restart.sh"))
     project.variables.create(name="TOKEN", value="hunter22", is_secret=True)
+    shared = VariableSet.objects.create(name="all")
+    shared.variables.create(name="KEY", value="hunter33", is_secret=True)
+    project.attached_sets.create(variable_set=shared)
+    project.config_files.create(path="/etc/shop.conf", content="password = hunter44\n", is_secret=True)
     deployment = make_deployment(project, make_group(server), deployment_type="restart_only")
     Target.objects.filter(deployment=deployment).update(started_at=timezone.now())
-    run = run_command(asked(server, script="echo hunter22"))
+    run = run_command(asked(server, script="echo hunter22; echo hunter33; echo hunter44"))
     carry_out(run.pk)
-    assert output(run) == ["••••••"]
+    assert output(run) == ["••••••"] * 3
 
 
 def test_inactive_servers_are_refused_by_name_and_skipped_in_a_group(sshd, queue_server):
