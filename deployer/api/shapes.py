@@ -136,9 +136,9 @@ class DeploymentShape(Schema):
     """A deployment and its servers. ``created_by`` is a user name, ``launched_for`` the webhook, the schedule or the
     login on the machine that asked for it. ``rollback_from`` and ``retry_of`` are ids.
 
-    ``paused_at`` is set while it waits, after a batch, for somebody to continue it: ``is_paused`` then. It goes on by
-    itself at ``paused_until``, if that is set. ``is_asking``: it waits for an answer to `GET …/question` instead, and
-    stops at that time. ``roll_back_requested_at`` is set once it was asked to put back what it has switched.
+    ``paused_at`` is set while it waits, after a batch, for somebody to continue it: ``is_paused`` then. It goes on
+    without anybody at ``paused_until``, if that is set. ``is_asking``: it waits for an answer to `GET …/question`
+    instead, and stops at that time. ``roll_back_requested_at`` is set once it was asked to put back what it has switched.
     ``is_over``: it has ended, and ``finished_at`` says when. ``cancel_requested_at`` is set once it was asked to stop,
     ``force_requested_at`` once its scripts were to be ended too. ``url`` is the address of its page: on the
     command line, which does not know the site's name, the path alone. ``queued`` and ``waiting`` ones have not begun:
