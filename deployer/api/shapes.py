@@ -138,7 +138,7 @@ class DeploymentShape(Schema):
 
     ``paused_at`` is set while it waits, after a batch, for somebody to continue it: ``is_paused`` then. It goes on
     without anybody at ``paused_until``, if that is set. ``is_asking``: it waits for an answer to `GET …/question`
-    instead, and stops at that time. ``roll_back_requested_at`` is set once it was asked to put back what it has switched.
+    instead, and stops at that time. ``roll_back_requested_at`` is set once it was asked to put back what it switched.
     ``is_over``: it has ended, and ``finished_at`` says when. ``cancel_requested_at`` is set once it was asked to stop,
     ``force_requested_at`` once its scripts were to be ended too. ``url`` is the address of its page: on the
     command line, which does not know the site's name, the path alone. ``queued`` and ``waiting`` ones have not begun:
