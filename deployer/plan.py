@@ -397,8 +397,17 @@ class Plan:
         return Values(self.variables, self.layers, self.answers)
 
     def with_values_of(self, number: int, other: "Plan") -> "Plan":
-        """It with the variables and answers of ``other``, the plan of the deployment of this number."""
-        return replace(self, variables=other.variables, layers=other.layers, answers=other.answers, values_of=number)
+        """It with the values, answers, config files and steps of ``other``, the plan of that deployment."""
+        return replace(
+            self,
+            variables=other.variables,
+            layers=other.layers,
+            answers=other.answers,
+            config_files=other.config_files,
+            server_places=other.server_places,
+            steps=other.steps,
+            values_of=number,
+        )
 
     def variables_for(
         self, scope: str, server: int | None = None, outside: Mapping[str, str] | None = None

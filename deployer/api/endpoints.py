@@ -577,7 +577,7 @@ def roll_back_deployment(
 ) -> Status[Any]:
     """Launch the release that was live before this deployment. It is answered at once with the new deployment.
 
-    With `former_values` its scripts get the variables that went with that release, not those of today.
+    With `former_values` it takes the variables, config files and steps that went with that release, not those of today.
     """
     action = partial(launch_rollback, former_values=former_values)
     return _launched_from(request, deployment_id, action, queue=queue)

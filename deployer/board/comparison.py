@@ -217,6 +217,14 @@ def _step_words(step: PlannedStep | None, other: PlannedStep | None) -> str:
     return "\n".join(f"{labels[name]}: {value}" for name, value in said.items() if value)
 
 
+def differing_around(before: Plan, after: Plan) -> list[Setting]:
+    """What goes with a release and is another one: its variables, its config files, the steps around it."""
+    mask = Masker([*before.secrets(), *after.secrets()])
+    others = (setting for part in (_files, _steps) for setting in part(before, after))
+    shown = [replace(each, older=mask(each.older), newer=mask(each.newer)) for each in others]
+    return [*differing_variables(before, after, mask), *shown]
+
+
 def differing_variables(before: Plan, after: Plan, mask: Masker | None = None) -> list[Setting]:
     """Variables whose value or scope is another, by their places; of a secret in either its fingerprint alone."""
     mask = mask or Masker([*before.secrets(), *after.secrets()])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from deployer.models import Release, Target
+from deployer.models import Deployment, Release, Target
 from deployer.plan import PlannedStep
 from deployer.probing.look import LITTLE_SPACE
 from deployer.releases.undoing import left_to_undo
@@ -88,12 +88,17 @@ def _told(
     releases = Release.objects.deployable_to(project).filter(version__in={*goals.values()} - {""})
     stored = {release.version: release for release in releases}
     numbers = _numbers(project, goals)
+    rows = Deployment.objects.filter(pk__in={*numbers.values()}).only("plan")
+    forgotten = {it.pk for it in rows if not it.has_plan}
     found = {}
     for server in servers:
         if server.pk in goals:
             version = goals[server.pk]
+            number = numbers.get((server.pk, version))
             obstacles = (*stays.get(version, ()), *_in_the_way(server, version, stored.get(version)))
-            found[server.pk] = WayBack(server.name, version, numbers.get((server.pk, version)), obstacles)
+            if number in forgotten:
+                obstacles = (*obstacles, _("the configuration of #%d is not kept") % number)
+            found[server.pk] = WayBack(server.name, version, number, obstacles)
     return found
 
 

@@ -109,10 +109,10 @@ def request_to_roll_back(
 
 
 def with_former_values(asked: LaunchRequest) -> LaunchRequest:
-    """A rollback with the variables that went with the release that it goes back to, instead of those of today."""
+    """A rollback with the variables, files and steps that went with the release, instead of those of today."""
     former = former_deployment(asked)
     if former is None:
-        told = _("Which variables went with release %s is not recorded: roll back with those of today.")
+        told = _("What went with release %s is not recorded: roll back with the values, files and steps of today.")
         raise LaunchRefusedError(told % asked.release, field="former_values")
     return replace(asked, values_of=former)
 

@@ -26,7 +26,7 @@ class LaunchRequest:
     ``batches``, ``max_failures``, the pauses and whether it asks after failures, and for how long, replace the
     project's for this launch where they are given. It acts with the rights of ``created_by``;
     without one it was asked for on this machine, by whoever has the data folder, and is not asked about rights.
-    ``answers`` are those to the project's questions, by name; with ``values_of`` the variables and the answers are
+    ``answers`` are those to the project's questions, by name; with ``values_of`` values, answers, files and steps are
     those that went with that deployment.
     ``launched_for`` is the webhook, the schedule or the login on the machine. ``queue``: it waits at a closed gate, and
     behind another deployment, instead of being refused. ``override`` is why the gates are set aside, by an admin.

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
 from deployer.board.coming import coming, taken_back
-from deployer.board.comparison import differing_variables
+from deployer.board.comparison import differing_around
 from deployer.board.ways_back import in_short, ways_back_after
 from deployer.gates.asking import ask
 from deployer.launching.again import (
@@ -242,11 +242,11 @@ def _steps(asked: LaunchRequest, accepted: Accepted) -> dict[str, Any]:
 
 
 def _former_values(asked: LaunchRequest, accepted: Accepted) -> dict[str, Any]:
-    """What of today's variables differs from those that went with the release that a rollback goes back to."""
+    """What of today's values, files and steps differs from those that went with the release that a rollback goes to."""
     former = former_deployment(asked) if asked.rollback_from else None
     if former is None:
         return {}
-    differing = differing_variables(Plan.from_json(cast(dict[str, Any], former.plan)), accepted.plan)
+    differing = differing_around(Plan.from_json(cast(dict[str, Any], former.plan)), accepted.plan)
     return {"former": former, "differing": differing}
 
 

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
 from deployer.engine.routines import carry_out, resume
 from deployer.host.value_commands import value_commands
+from deployer.launching.again import launch_rollback
 from deployer.launching.moves import answer
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import ConfigState, Deployment
 from projects.models import ConfigFile, Project, Step, Variable
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.git import GitRepository
+from tests.parts.html import tight
 from tests.parts.sshd import OpenSSHServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -123,6 +127,29 @@ def test_a_restart_alone_is_put_back_on_its_files_and_values(make_sshd: Any, git
         "after undo first role=first in=first",
     ]
     assert site.conf == ("role=first", "in=first")
+
+
+def test_a_rollback_that_is_launched_takes_today_or_all_as_it_was(make_sshd: Any, git_repo: GitRepository) -> None:
+    site = Site(make_sshd(), git_repo)
+    first = site.deployed()
+    git_repo.commit({"VERSION": "2"})
+    site.becomes("second")
+    ConfigFile.objects.filter(path="~/app.conf").update(content="now={{ ROLE }}")
+    Step.objects.filter(name="prepare").delete()
+    Step.objects.filter(name="after").update(script=f"true\n{WRITES}")
+    second = site.deployed()
+    assert site.conf == ("now=second", "in=second")
+    page = Client()
+    page.force_login(make_user())
+    told = tight(page.get(reverse("deployment_rollback", args=[second.pk])).content.decode())
+    assert "first → second" in told
+    assert all(name in told for name in ("Config file ~/app.conf", "Step after", f"as they were with #{first.pk}"))
+    for former, conf in ((False, ("now=second", "in=second")), (True, ("role=first", "in=first"))):
+        back = launch_rollback(second, created_by=None, trigger="cli", former_values=former)
+        assert carry_out(back.pk)
+        assert Deployment.objects.get(pk=back.pk).status == "success"
+        assert site.conf == conf
+        back.delete()
 
 
 def test_a_config_file_has_a_value_from_outside_that_is_stored_nowhere(

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 #: In the order of a deployment.
 PHASES = [
-    *("waiting", "connect", "cloning", "building", "staging", "unpacking", "prepare", "before_all", "before"),
+    *("waiting", "connect", "cloning", "building", "staging", "unpacking", "prepare", "before_all", "before", "files"),
     *("switching", "switched", "restarting", "flooding", "checking", "after", "after_all"),
 ]
 

@@ -34,6 +34,8 @@ FLOODING = "flooding"
 BEFORE_THE_SWITCH, BEHIND_IT = ("prepare", "before_all", "before"), ("after", "after_all")
 STEPS = (*BEFORE_THE_SWITCH, *BEHIND_IT)
 BEFORE_ALL_FAILS = "before all fails"
+#: The new content of a config file is checked beside the old one.
+FILES = "files"
 #: The processes that a cancel has to end: shell text around `PROGRAM`, a command that would run for hours.
 TREES = {
     "child": "PROGRAM",
@@ -315,6 +317,8 @@ def matrix() -> Iterator[Cell]:
         yield Cell(fault, FLOODING, RESTART_ONLY)
     for fault in (*LINK, *WORKER, *STOP):
         yield from (Cell(fault, phase, FULL) for phase in STEPS)
+    for type_ in (FULL, RESTART_ONLY):
+        yield from (Cell(fault, FILES, type_) for fault in (*LINK, *WORKER, *STOP))
     for how in ("", ", work horse killed", ", link reset"):
         yield Cell(f"{BEFORE_ALL_FAILS}{how}", "before_all", FULL)
     yield Cell("disk full", "staging", FULL)
@@ -378,6 +382,8 @@ def _strike(cell: Cell, world: World, outcome: Outcome, postgres: PostgresServer
     world.make_project(cell.type, lines=FLOOD if cell.phase == FLOODING else LINES)
     if cell.phase in STEPS:
         world.add_steps()
+    if cell.phase == FILES:
+        world.add_file()
     world.next_release()
     world.watch_current()
     world.start_worker()
@@ -536,6 +542,10 @@ def look(cell: Cell, world: World, deployment: Deployment, outcome: Outcome) -> 
             complain(f"{len(processes_running(world.app))} applications run")
     if cell.phase in STEPS:
         _look_at_steps(world, deployment, outcome)
+    if cell.phase == FILES:
+        wanted = "after" if target.status == Target.Status.SUCCESS else "before"
+        if world.file != wanted:
+            complain(f"{said}, but the config file is {world.file}")
     if cell.phase != FLOODING:
         _look_at_programs(world, outcome)
 

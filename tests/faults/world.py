@@ -17,7 +17,7 @@ from django.utils import timezone
 from deployer.engine.routines import carry_out
 from deployer.models import Deployment, Release, Target
 from deployer.releases.isolation import isolation
-from projects.models import HealthCheck
+from projects.models import ConfigFile, HealthCheck
 from projects.steps import Moment
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.git import GitRepository
@@ -169,6 +169,28 @@ class World:
             script = STEP.format(folder=self.folder, code=3 if moment == failing else 0)
             values = {"moment": moment, "script": script, "when": "always" if moment == Moment.AFTER_ALL else ""}
             self.project.steps.update_or_create(name=moment, defaults=values)
+
+    def add_file(self) -> None:
+        """A config file that is on the server already; from now on it is another one, and is held by its check."""
+        file = ConfigFile(project=self.project, path=str(self.folder / "app.conf"), content=self.contents[0])
+        file.check_command = f"{self.folder}/bin/gate files; test -s {{file}}"
+        file.save()
+        first = self.launch()
+        carry_out(first.pk)
+        first.refresh_from_db()
+        if first.status != "success":
+            raise AssertionError(f"the first config file was not put there: {first.error_message}")
+        file.content = self.contents[1]
+        file.save()
+
+    #: What the config file was, and what it is to be: larger than a pipe takes at once.
+    contents = tuple(f"{number}\n" * 60_000 + "end\n" for number in (1, 2))
+
+    @property
+    def file(self) -> str:
+        """Which of its contents the config file has: ``before``, ``after``, or ``torn``."""
+        text = (self.folder / "app.conf").read_text()
+        return {self.contents[0]: "before", self.contents[1]: "after"}.get(text, "torn")
 
     def steps(self, deployment: Deployment) -> list[str]:
         """The steps that have run for ``deployment``, as they said themselves."""

@@ -19,7 +19,7 @@ class Command(LaunchAgain):
         parser.add_argument(
             "--former-values",
             action="store_true",
-            help=_("with the variables that went with that release, not those of today"),
+            help=_("with the variables, config files and steps that went with that release, not those of today"),
         )
 
     def more(self, options: dict[str, Any]) -> dict[str, Any]:
