@@ -15,7 +15,7 @@ def visit() -> dict[str, Any]:
     from django.urls import reverse
     from django.utils import timezone
 
-    from deployer.models import Deployment, Freeze, GateRule, Release
+    from deployer.models import CommandRun, Deployment, Freeze, GateRule, Release, SavedCommand
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
     from people.models import Team, User
@@ -50,6 +50,9 @@ def visit() -> dict[str, Any]:
         rule=GateRule.objects.create(environment="development", needs_approval=True),
         file=ConfigFile.objects.create(project=shop, path="/etc/shop.conf", content="x"),
         set=VariableSet.objects.create(name="all"),
+        command=SavedCommand.objects.create(name="all", script="true"),
+        command_run=CommandRun.objects.create(name="all", script="true", environments=",development,", status="done"),
+        asking=Deployment.objects.get(finished_at=None),
         freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
     )
     addresses = {name: address_of(name, cast(World, rows)) for name in PAGES}
