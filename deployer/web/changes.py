@@ -11,6 +11,7 @@ from django.views.decorators.http import require_POST
 from deployer.board.coming import coming
 from deployer.board.ways_back import in_short, ways_back_after
 from deployer.launching.asked import LaunchRequest
+from deployer.plan import Plan
 from deployer.releases.versions import running_in
 from deployer.repositories.changes import Changes, changes_of_deployment, changes_of_launch
 from deployer.repositories.mirror import fetch, mirror_of
@@ -21,6 +22,7 @@ from deployer.web.request import fragment
 from people.access import Request, find, members_only
 from people.models import User
 from people.roles import Action
+from projects.effective import Given
 from projects.models import Project
 from projects.steps import Launched, Moment
 from servers.errors import NotReadyError
@@ -94,7 +96,7 @@ def _steps(asked: LaunchRequest) -> dict[str, Any]:
     if not asked.active:
         return {}
     try:
-        plan = asked.plan()
+        plan = Plan.of(asked.project, asked.groups, Given())  # steps stand by themselves, whatever is answered
     except DecryptionError:
         return {}
     launched = Launched.RESTART_ONLY if asked.is_restart_only else Launched.FULL

@@ -19,7 +19,7 @@ from deployer.launching.launch import launch
 from deployer.models import Deployment, Release, StepRun, Target
 from deployer.plan import Plan
 from people.models import Entry
-from projects.models import Project
+from projects.models import Project, Variable
 from projects.ready_steps import READY_STEPS
 from projects.steps import Step
 from tests.factories import make_deployment, make_group, make_project, make_server
@@ -213,6 +213,7 @@ def test_a_full_disk_is_in_the_way_back(history: Deployment, admin_client: Clien
 
 def test_the_launch_page_shows_the_steps_and_the_way_back(history: Deployment, admin_client: Client) -> None:
     group = history.server_groups.get()
+    Variable.objects.create(project=history.project, name="WHY", is_prompt=True)  # it has no answer yet
     address = reverse("launch_changes", args=[history.project_id])
     query = {"deployment_type": "full", "branch": "main", "server_groups": str(group.pk)}
     page = admin_client.get(address, query).content.decode()

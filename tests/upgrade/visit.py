@@ -19,7 +19,7 @@ def visit() -> dict[str, Any]:
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
     from people.models import Team, User
-    from projects.models import ConfigFile, Project, Variable
+    from projects.models import ConfigFile, Project, Variable, VariableSet
     from servers.keys import openssh_key
     from servers.models import Credential, Server, ServerGroup
     from tests.parts.html import tight
@@ -49,6 +49,7 @@ def visit() -> dict[str, Any]:
         waiting=Deployment.objects.get(finished_at=None),
         rule=GateRule.objects.create(environment="development", needs_approval=True),
         file=ConfigFile.objects.create(project=shop, path="/etc/shop.conf", content="x"),
+        set=VariableSet.objects.create(name="all"),
         freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
     )
     addresses = {name: address_of(name, cast(World, rows)) for name in PAGES}
