@@ -1,6 +1,8 @@
 """Whole applications in the shape of public repositories, deployed by what the guided form proposes, and no more."""
 
 import json
+import os
+import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -326,3 +328,34 @@ def test_a_node_application_is_started_and_replaced_by_pm2_itself(node_site: Sit
     back = ended(launch_rollback(second, created_by=None, trigger="cli"))
     assert ends(back) == ("success", "replaced"), story(back)
     assert (site.answer()["version"], site.answer()["ms"]) == (1, "2.1.2")
+
+
+def pm2(site: Site, *words: str) -> None:
+    environment = {"HOME": str(site.sshd.home), "PATH": os.environ["PATH"]}
+    environment |= dict([site.sshd.marker.split("=", 1)])
+    folder = site.shop / "current"
+    subprocess.run(
+        [site.sshd.home / "bin" / "pm2", *words], cwd=folder, env=environment, check=True, capture_output=True
+    )
+
+
+def test_an_app_that_pm2_keeps_in_an_old_release_is_moved_or_told_of(node_site: Site) -> None:
+    site = node_site
+    under_pm2(site, service_kind="pm2", service_name="shop", restart_script="")
+    first = site.deployed()
+    assert first.status == "success", story(first)
+    assert site.answer()["version"] == 1, "its package.json says how it is started"
+
+    # Somebody starts it by hand: pm2 keeps the folder that current leads to.
+    pm2(site, "delete", "shop")
+    pm2(site, "start", "server.js", "--name", "shop")
+    site.repository.commit(node_files(2))
+    second = site.deployed()
+    assert second.status == "failed"
+    assert f"pm2 would start it in {site.shop}/releases/{first.release} again" in story(second)
+
+    # Where the repository has its whole configuration, it is put right.
+    site.repository.commit({"ecosystem.config.js": ECOSYSTEM.replace("shop-web", "shop")})
+    third = site.deployed()
+    assert ends(third) == ("success", "replaced"), story(third)
+    assert site.answer()["version"] == 2
