@@ -250,7 +250,7 @@ class GuidedForm(ProjectForm):
     ready_steps = forms.MultipleChoiceField(
         label=gettext_lazy("Ready-made steps"),
         choices=[(each.key, each.title) for each in READY_STEPS],
-        widget=forms.CheckboxSelectMultiple,
+        widget=forms.CheckboxSelectMultiple(attrs={"class": "form-check-input"}),
         required=False,
         help_text=gettext_lazy(
             "Scripts that run on the servers around the switch. They become the project’s own: change them, add others."

@@ -47,8 +47,8 @@ class Site:
         sent = {name: value for name, value in values.items() if value not in (None, False)}
         made = self.client.post(reverse("project_add"), sent)
         assert made.status_code == 302, made.context["form"].errors
-        self.project = Project.objects.get()
-        return self.project
+        project = self.project = Project.objects.get()
+        return project
 
     def deployed(self, **values: Any) -> Deployment:
         return ended(make_deployment(self.project, self.group, **values))
