@@ -25,7 +25,8 @@ demo: .venv/.run ## two real deployments on three SSH servers of its own; ONCE=1
 
 # A second time, on PostgreSQL, runs only what uses the database, and no browser: it sees the pages that other tests read.
 test: .venv/.dev .venv-proofs/.installed ## the checks, all tests on SQLite, then on PostgreSQL those that use the database
-	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo nginx nodejs supervisor bubblewrap git-lfs
+	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo nginx nodejs npm haproxy socat supervisor \
+		bubblewrap git-lfs
 	.ci/checks
 	echo "--- tests on SQLite"
 	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.table import Measured, machine_cpu, processes_started, rounds, show
 from bench.world import SSH_OPTIONS, TOOLS, World, run_tool
 from deployer.models import Deployment
+from projects.models import Project
 from tests.factories import make_deployment, make_project
 from tests.parts.queue import QueueServer
 from tests.parts.worker import Worker
@@ -33,10 +34,28 @@ class Restarts(World):
         for sshd in self.sshds:
             (sshd.home / "restart.sh").write_text(SCRIPT)
         self.project = make_project(deploy_script_path="~/restart.sh", process_name=PROCESS)
+        #: The same with a config file that stays, and one that is another one each time.
+        self.with_files = make_project(deploy_script_path="~/restart.sh", process_name=PROCESS)
+        self.with_files.config_files.create(path="~/stays.conf", content="a = 1\n")
+        self.changing = self.with_files.config_files.create(path="~/changes.conf", content="a = 1\n")
+        #: The same with a step on each side of the restart.
+        self.with_steps = make_project(deploy_script_path="~/restart.sh", process_name=PROCESS)
+        for moment in ("before", "after"):
+            self.with_steps.steps.create(name=moment, moment=moment, script="echo done")
 
-    def deployer(self) -> Deployment:
+    def files(self) -> Deployment:
+        """`deployer`, where one config file of two has changed."""
+        self.changing.content += "# one more\n"
+        self.changing.save()
+        return self.deployer(self.with_files)
+
+    def steps(self) -> Deployment:
+        """`deployer`, with a step before and a step after."""
+        return self.deployer(self.with_steps)
+
+    def deployer(self, project: Project | None = None) -> Deployment:
         """Launch it, and wait for the worker's verified end."""
-        deployment = make_deployment(self.project, self.group, deployment_type="restart_only")
+        deployment = make_deployment(project or self.project, self.group, deployment_type="restart_only")
         until = time.monotonic() + LIMIT
         while deployment.finished_at is None and time.monotonic() < until:
             time.sleep(0.005)
@@ -126,12 +145,15 @@ def table(place: Restarts, number: int, worker: Worker) -> None:
     size = len(place.sshds)
     ways: dict[str, Callable[[], object]] = {
         "deployer": place.deployer,
+        "with config files": place.files,
+        "with steps": place.steps,
         "ssh by xargs": place.xargs,
         "Ansible raw": lambda: place.ansible("raw", "cd && bash restart.sh"),
         "Ansible shell": lambda: place.ansible("shell", "bash restart.sh chdir={{ home }}"),
         "pyinfra": place.pyinfra,
     }
     place.deployer()  # pins the host keys, starts the application
+    place.files()
     targets = {"ssh by xargs": 0.5, "Ansible shell": 0.2, "pyinfra": 1.0} if size == 50 else {}
     checked = {name: place.checked(way) for name, way in ways.items()}
     if not show(f"Restart-only on {size} servers", rounds(checked, lambda: None, number), targets):

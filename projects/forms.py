@@ -20,6 +20,7 @@ from projects.commands.services.kind import Does
 from projects.commands.services.kinds import own_command
 from projects.given import problems_of, strange_sets
 from projects.models import GivenVariable, HealthCheck, Project, Service, Step
+from projects.ready_steps import READY_STEPS
 from projects.steps import Launched
 from servers.belonging import strange_groups
 from servers.forms import CredentialChoice
@@ -253,6 +254,16 @@ class GuidedForm(ProjectForm):
         ),
     )
 
+    ready_steps = forms.MultipleChoiceField(
+        label=gettext_lazy("Ready-made steps"),
+        choices=[(each.key, each.title) for each in READY_STEPS],
+        widget=forms.CheckboxSelectMultiple(attrs={"class": "form-check-input"}),
+        required=False,
+        help_text=gettext_lazy(
+            "Scripts that run on the servers around the switch. They become the project’s own: change them, add others."
+        ),
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["deploy_path"].required = bool(self["git_url"].value())
@@ -283,14 +294,24 @@ class GuidedForm(ProjectForm):
             self.add_error("names_release", _("Without a deploy path there are no releases."))
         return cleaned
 
+    def _steps(self) -> Iterator[Step]:
+        """Those that were ticked, in the order in which they are offered."""
+        ticked = [each for each in READY_STEPS if each.key in self.cleaned_data["ready_steps"]]
+        rows = [values for each in ticked for values in each.steps]
+        for position, values in enumerate(rows, 1):
+            is_taken = any(row["name"] == values["name"] for row in rows[: position - 1])
+            name = f"{values['name']} {position}" if is_taken else values["name"]
+            yield Step(project=self.instance, position=position, **{**values, "name": name})
+
     def save(self, commit: bool = True) -> Project:
-        """The project, with the health check if an address was given."""
+        """The project, with the ticked steps, and with the health check if an address was given."""
         with transaction.atomic():
             project = super().save(commit)
             if self.check is not None:
                 self.check.project = project
-                with saving(self.check):
-                    self.check.save()
+            for row in (*self._steps(), *filter(None, [self.check])):
+                with saving(row):
+                    row.save()
         return project
 
 

@@ -32,6 +32,11 @@ def _step(name: str, moment: str, script: str, **values: Any) -> Mapping[str, An
 _PYTHON = """\
 [ ! -d .venv ] || . .venv/bin/activate
 """
+_VIRTUALENV = """\
+python3 -m venv .venv
+if [ -e requirements.txt ]; then set -- -r requirements.txt; else set -- .; fi
+.venv/bin/pip install --disable-pip-version-check "$@"
+"""
 _HAPROXY_DRAIN = """\
 balancer=UNIX-CONNECT:/run/haproxy/admin.sock  # or TCP:HOST:PORT
 backend=app
@@ -66,20 +71,23 @@ READY_STEPS = (
             _step(
                 "virtual environment",
                 Moment.PREPARE,
-                "python3 -m venv .venv\n.venv/bin/pip install --disable-pip-version-check -r requirements.txt\n",
+                _VIRTUALENV,
             ),
         ),
     ),
     ReadySteps(
         "npm",
         _("Node: the packages that it runs with"),
-        _("Needs package-lock.json in the release."),
+        _(
+            "Needs package-lock.json in the release. Untick “install dependencies” in the project: else the release "
+            "brings them too."
+        ),
         (_step("packages", Moment.PREPARE, "npm ci --omit=dev --no-audit --no-fund\n"),),
     ),
     ReadySteps(
         "django",
         _("Django: migrate"),
-        _("“Undone by” may name the migration to go back to: python3 manage.py migrate APP 0004."),
+        _("“Undone by” may name the migration to go back to: .venv/bin/python manage.py migrate APP 0004."),
         (_step("migrate", Moment.BEFORE_ALL, f"{_PYTHON}python3 manage.py migrate --noinput\n"),),
     ),
     ReadySteps(

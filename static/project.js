@@ -1,4 +1,4 @@
-/* A project's form, whose fields `data-path` and `data-below` name: a file below the path moves with it. */
+/* A project's form, whose fields `data-path` and `data-below` name: files below the path move with it. */
 (() => {
   "use strict";
 
@@ -11,9 +11,11 @@
     if (!isPath(path)) return;
     const before = path.dataset.before ?? path.defaultValue; // it may have had the focus before this was loaded
     if (!before) return;
-    const file = path.form.elements[path.form.dataset.below];
-    if (!file.value.startsWith(`${before}/`)) return;
-    file.value = path.value.replace(/(?<!\/)\/+$/, "") + file.value.slice(before.length);
+    for (const name of path.form.dataset.below.split(" ")) {
+      const file = path.form.elements[name];
+      if (!file.value.startsWith(`${before}/`)) continue;
+      file.value = path.value.replace(/(?<!\/)\/+$/, "") + file.value.slice(before.length);
+    }
     path.dataset.before = path.value;
   });
 })();

@@ -104,7 +104,7 @@ ROOMS["projects"] = {
     "given": {"effective", "models", "questions"},
     "config_file_forms": {"config_files"},
     "guess": {"commands", "models"},
-    "forms": {"commands", "given", "models", "steps"},
+    "forms": {"commands", "given", "models", "ready_steps", "steps"},
     "dotenv": {"validators"},
     "pasting": {"dotenv", "given", "models"},
     "variable_forms": {"dotenv", "forms", "given", "models", "outside", "pasting"},

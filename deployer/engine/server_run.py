@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -74,6 +75,8 @@ class ServerRun:
         #: The plan whose values were live before, once it was put back to them.
         self.former: Plan | None = None
         self.restarted = False
+        #: Runs of steps before that have ended: the server is told to forget them behind another question.
+        self.ended_runs: list[str] = []
         self.before: Sequence[Found] = ()
         #: Whether some of its config files may have been replaced.
         self.has_other_files = False
@@ -513,7 +516,9 @@ class ServerRun:
 
     def verify(self) -> None:
         """Prove that the process was replaced, then ask every health check; or that it was stopped."""
-        status, proof = self.verification.prove(self.before, self.seen, then=forget(self.target.run_key))
+        then = "".join(map(forget, [self.target.run_key, *self.ended_runs]))
+        self.ended_runs.clear()
+        status, proof = self.verification.prove(self.before, self.seen, then=then)
         if status != Status.SUCCESS:
             self.end(status, proof.told_of_bad, proof=proof.to_json())
             return
@@ -550,8 +555,12 @@ class ServerRun:
 
     def close(self) -> None:
         """Close the link."""
-        if self.shell is not None:
-            self.shell.close()
+        if self.shell is None:
+            return
+        if self.ended_runs and self.shell.is_alive:  # its turn has ended before it was asked again
+            with suppress(ShellError):
+                self.shell.capture("".join(map(forget, self.ended_runs)))
+        self.shell.close()
 
 
 #: The status during its script, by the type of the deployment.

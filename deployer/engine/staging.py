@@ -268,7 +268,8 @@ class Staging:
         if not _worth_it(change, want):
             return ""
         delete = [*change.delete, *config_files.written_into(self.plan.files_in_release, have.entries)]
-        copy = release_commands.begin_from(self.path, version, self.release.version, self.nonce, delete)
+        top = [path for path in have.entries if "/" not in path]
+        copy = release_commands.begin_from(self.path, version, self.release.version, self.nonce, top, delete)
         with ThreadPoolExecutor(1, "parts") as meanwhile:  # the server copies, and we prepare what it lacks
             meanwhile.submit(self.archive.parts, change.send, packing)
             made = self.link.capture(copy, timeout=self.plan.script_timeout)
@@ -276,6 +277,9 @@ class Staging:
             return version
         if made.code == 0:
             self.voice.say(_("Release %s was changed on the server; comparing file by file") % version)
+            # What a step has installed there may be many times the release: it is neither listed nor kept.
+            own = release_commands.strip(self.path, self.release.version, self.nonce, have.entries)
+            self.commands.capture(own, _("The files could not be deleted"))
             listing = release_commands.listing(self.path, self.release.version, self.nonce)
             change = difference(self._listed(listing, want), want)
             trim = release_commands.trim(self.path, self.release.version, self.nonce, change.delete)

@@ -276,9 +276,13 @@ def _follow(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
     insist(server.work.log.flush)  # whoever takes over from here on does not ask for the output again
     problem = storable(server.work.log.mask(problem))
     insist(lambda: run.end(status, exit_code=code, problem=problem))
-    if status != RunStatus.UNKNOWN:
-        with suppress(ShellError):
-            supervised.forget()
+    if status == RunStatus.UNKNOWN:
+        return
+    if run.moment == Moment.BEFORE and not server.target.has_ended:
+        server.ended_runs.append(run.key)
+        return
+    with suppress(ShellError):
+        supervised.forget()
 
 
 def _script(server: ServerRun, step: PlannedStep, run: StepRun) -> Script:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from deployer.launching.asked import LaunchRequest, kept_answers
@@ -162,8 +163,9 @@ def _release_before(latest: Deployment) -> Release:
     """The one release that the servers of ``latest`` had before it."""
     touched = latest.targets.exclude(release_after="").exclude(server=None)
     moves = list(touched.values_list("server_id", "release_before", "release_after"))
-    # A restart leaves the release as it is: what was only restarted since can still go back.
-    _need_untouched(latest, frozenset(server for server, _before, _after in moves), [Deployment.Type.FULL])
+    # A restart leaves the release as it is, and so does what ended before its turn came: both can still go back.
+    servers = frozenset(server for server, _before, _after in moves)
+    _need_untouched(latest, servers, [Deployment.Type.FULL], before_their_turn=False)
     seen = recorded(latest.project)
     # Servers that were put back automatically are already on the release that was live before.
     goals = {before if before == after else seen[server].previous for server, before, after in moves if server}
@@ -189,11 +191,19 @@ def _need_ended(deployment: Deployment) -> None:
 
 
 def _need_untouched(
-    deployment: Deployment, servers: frozenset[int | None], by: Sequence[str] = Deployment.Type.values
+    deployment: Deployment,
+    servers: frozenset[int | None],
+    by: Sequence[str] = Deployment.Type.values,
+    *,
+    before_their_turn: bool = True,
 ) -> None:
+    touched = Q(targets__server__in=servers, targets__started_at__isnull=False)
+    if not before_their_turn:  # one that ended without its turn was sent a release that is not live
+        ended = {Target.Status.SKIPPED, Target.Status.CANCELLED, Target.Status.FAILED}
+        touched &= Q(targets__begun_at__isnull=False) | Q(targets__status__in={*Target.Status} - ended)
     newer = (
         Deployment.objects.filter(project=deployment.project, pk__gt=deployment.pk, deployment_type__in=by)
-        .filter(targets__server__in=servers, targets__started_at__isnull=False)
+        .filter(touched)
         .distinct()
         .first()
     )

@@ -11,8 +11,10 @@ from deployer.web.services import OFFERED, asked, servers_to_ask
 from people.access import Request, needs_somewhere
 from people.roles import Action
 from projects.commands.build import automatic_install
+from projects.commands.services.kind import Does
+from projects.commands.services.kinds import own_command
 from projects.forms import GuidedForm, StartForm
-from projects.guess.examples import example_header, example_script
+from projects.guess.examples import example_header, example_script, pid_file
 from projects.guess.guessing import guess, suggested_script
 from projects.guess.proposal import TELLING, Guess, short_name
 from projects.models import Project
@@ -53,13 +55,18 @@ def project_add_look(request: Request) -> HttpResponse:
     found = guess(seen.files) if seen.files else Guess()
     path = request.POST.get("deploy_path") or f"/srv/{short_name(values['name'])}"
     install = automatic_install(found.project_type, seen.files)
+    script = suggested_script(seen.files, found, path)
     proposed = {
         **request.POST.dict(),
         **found.fields(),
+        "ready_steps": found.ready_steps,
         "default_branch": seen.branch or Project().default_branch,
         "deploy_path": path,
-        "deploy_script_path": suggested_script(seen.files, found, path),
+        "deploy_script_path": script,
     }
+    if not script and found.service_kind == Project.ServiceKind.PROCESS:  # it works as it stands
+        proposed["restart_script"] = example_script(found, values["name"])
+        proposed["service_name"] = pid_file(found, values["name"], path)
     form = GuidedForm(initial=proposed, user=request.user)
     return _answer(request, _second_step(request, form, seen, found, install))
 
@@ -70,11 +77,15 @@ def project_add_find(request: Request) -> HttpResponse:
     """Ask a server which services it has, for the second step; or put one that was found into its form."""
     values = request.POST.dict()
     kind, _space, name = request.POST.get("take", "").partition(" ")
+    found = Guess(project_type=values.get("project_type", ""), start=values.get("start", ""))
     if name:
         values |= {"service_kind": kind, "service_name": name}
+        example = example_script(found, values.get("name", ""))
+        if own_command([(kind, name)], Does.RESTART) and values.get("restart_script", "").split() == example.split():
+            values["restart_script"] = ""  # nobody has written it, and it would come before the kind's own restart
     boxes = {box: box in values for box in ("auto_install", "submodules", "lfs", "names_release")}
-    form = GuidedForm(initial={**values, **boxes}, user=request.user)
-    found = Guess(project_type=str(form["project_type"].value()), start=request.POST.get("start", ""))
+    picked = {"ready_steps": request.POST.getlist("ready_steps")}
+    form = GuidedForm(initial={**values, **boxes, **picked}, user=request.user)
     seen = Look(request.POST.getlist("branches"), "", {})
     context = _second_step(request, form, seen, found, request.POST.get("install", ""))
     if not name:

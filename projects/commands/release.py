@@ -229,15 +229,38 @@ if [ "$got" != {stream.sha256} ]; then rm -rf {work}; exit 6; fi
 """
 
 
-def begin_from(deploy_path: str, base: str, version: str, nonce: str, delete: Iterable[str]) -> str:
+def begin_from(
+    deploy_path: str, base: str, version: str, nonce: str, names: Iterable[str], delete: Iterable[str]
+) -> str:
     """Create the work folder as a copy of the release ``base`` without some of its entries.
 
-    Files are copied, by reference where the file system can: one that an application writes to changes no other.
+    ``names`` are those of its top folder: what steps or the application have put beside them stays behind. Files are
+    copied, by reference where the file system can: one that an application writes to changes no other.
     """
-    work = f"releases/{work_name(version, nonce)}"
-    return f"""cd -- {quote(deploy_path)} || exit 5
-mkdir {quote(work)} && cp -a --reflink=auto -- {quote(f"releases/{base}/.")} {quote(work)} || exit 1
+    work = quote(work_name(version, nonce))
+    copied = "".join(f"{name}\n" for name in names)
+    return f"""cd -- {quote(f"{deploy_path}/releases")} || exit 5
+mkdir {work} && chmod --reference {quote(base)} {work} || exit 1
+cd -- {quote(base)} || exit 1
+while IFS= read -r name; do
+[ ! -e "./$name" ] && [ ! -L "./$name" ] || printf './%s\\0' "$name"
+done <<'{END_OF_NAMES}' | xargs -0 -r cp -a --reflink=auto -t ../{work} -- || exit 1
+{copied}{END_OF_NAMES}
 {trim(deploy_path, version, nonce, delete)}"""
+
+
+def strip(deploy_path: str, version: str, nonce: str, names: Iterable[str]) -> str:
+    """Delete all that lies in the work folder and has none of these ``names``, which are paths, folders too."""
+    stay = "".join(f"./{path}\n" for path in names)
+    return f"""cd -- {quote(f"{deploy_path}/releases/{work_name(version, nonce)}")} || exit 5
+stay() {{
+tr '\\n' '\\0' <<'{END_OF_NAMES}' | LC_ALL=C sort -z
+{stay}{END_OF_NAMES}
+}}
+there=$(mktemp) && find . -mindepth 1 -print0 | LC_ALL=C sort -z >"$there" || exit 1
+stay | LC_ALL=C comm -z -13 - "$there" | xargs -0 -r rm -rf --
+rm -f -- "$there"
+"""
 
 
 def trim(deploy_path: str, version: str, nonce: str, delete: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 import re
 
-from projects.guess.proposal import Guess, Type, short_name
+from projects.guess.proposal import Guess, ServiceKind, Type, short_name
 
 #: How PHP takes up new code: Debian calls the unit php8.2-fpm or the like, others php-fpm.
 PHP_RELOAD = "sudo systemctl reload php-fpm"
@@ -11,6 +11,13 @@ _PHP_RELOAD = (
     "unit=$(systemctl list-units --plain --no-legend 'php*fpm.service' | awk 'NR == 1 { print $1 }')\n"
     'sudo systemctl reload "${unit:-php-fpm}"'
 )
+
+
+def pid_file(found: Guess, name: str, deploy_path: str) -> str:
+    """The file in which the example script keeps the pid of what it has started; empty where it starts nothing."""
+    if found.start in {"", PHP_RELOAD} or found.service_kind != ServiceKind.PROCESS:
+        return ""
+    return f"{deploy_path}/shared/{short_name(name)}.pid"
 
 
 def example_script(found: Guess, name: str) -> str:
@@ -70,16 +77,20 @@ _SERVERS = ("gunicorn", "uvicorn")
 
 
 def _python_environment(start: str) -> list[str]:
-    """The lines that give a Python application its packages on the server; none for others."""
-    program = re.match(r'"\$DEPLOY_PATH/shared/venv/bin/(\w+)"', start)
+    """The lines that give a Python application its packages on the server; none for others.
+
+    A step that is ready to pick makes the same environment beforehand; then a restart installs nothing.
+    """
+    program = re.match(r"\.venv/bin/(\w+)", start)
     if not program:
         return []
-    brought = []
-    if program[1] in _SERVERS:  # applications are developed without it
-        brought = [f'[ -e {program[0]} ] || "$DEPLOY_PATH/shared/venv/bin/pip" install -q {program[1]}']
-    return [
-        '[ -d "$DEPLOY_PATH/shared/venv" ] || python3 -m venv "$DEPLOY_PATH/shared/venv"',
-        'if [ -e requirements.txt ]; then "$DEPLOY_PATH/shared/venv/bin/pip" install -q -r requirements.txt; '
-        'else "$DEPLOY_PATH/shared/venv/bin/pip" install -q .; fi',
-        *brought,
+    lines = [
+        "[ -d .venv ] || python3 -m venv .venv",
+        "if [ -e requirements.txt ]; then set -- -r requirements.txt; else set -- .; fi",
+        '.venv/bin/pip install -q "$@"',
     ]
+    if program[1] in _SERVERS:  # applications are developed without it
+        lines.append(f"[ -e {program[0]} ] || .venv/bin/pip install -q {program[1]}")
+    if program[1] == "python":  # it is there before the packages are
+        return lines
+    return [f"if [ ! -e {program[0]} ]; then", *(f"    {line}" for line in lines), "fi"]

@@ -45,8 +45,14 @@ def _worth_watching(process_name: str) -> int:
 
 
 def suggested_script(files: Files, found: Guess, deploy_path: str) -> str:
-    """Where the restart script lies: in the release where the repository brings one, else beside the releases."""
-    return "restart.sh" if "restart.sh" in files and not found.output_dir else f"{deploy_path}/restart.sh"
+    """Where the restart script lies: in the release where the repository brings one, else beside the releases.
+
+    Empty where none has to lie on the servers: an example that starts it is kept in the project, or its kind does.
+    """
+    if "restart.sh" in files and not found.output_dir:
+        return "restart.sh"
+    needs_none = found.start or found.project_type == Type.FRONTEND
+    return "" if needs_none else f"{deploy_path}/restart.sh"
 
 
 def _static(files: Files) -> Guess | None:

@@ -85,8 +85,8 @@ def _python(files: Files) -> Guess | None:
     reasons = [
         _("%s: a Python application.") % told,
         _(
-            "Its packages are installed on the servers by the restart script: an environment made elsewhere "
-            "would not work there."
+            "Its packages are installed on the servers, in an environment of each release: one made elsewhere would "
+            "not work there."
         ),
     ]
     shared = []
@@ -95,10 +95,16 @@ def _python(files: Files) -> Guess | None:
         reasons.append(
             _(
                 "Nothing that it requires speaks to a database server: with SQLite in its folder, each release would "
-                "begin with an empty database."
+                "begin with an empty database. SQLite takes an empty file for one: touch db.sqlite3."
             )
         )
-    found = Guess(Type.BACKEND, process_name=process, start=start, reasons=tuple(reasons))
+    steps = ["virtualenv"]
+    if "manage.py" in files:
+        steps.append("django")
+        reasons.append(_("manage.py: the database is migrated once, before the first server is switched."))
+        if _asks_for("whitenoise", listed):  # it serves what was collected
+            steps.append("django-static")
+    found = Guess(Type.BACKEND, process_name=process, start=start, ready_steps=tuple(steps), reasons=tuple(reasons))
     return with_assets(files, with_shared(files, found, *shared))
 
 
@@ -110,7 +116,7 @@ _DATABASES = re.compile(
 
 def _python_start(files: Files, listed: str) -> tuple[str, str]:
     """The command that starts a Python application in an environment of its own, and its process."""
-    venv = '"$DEPLOY_PATH/shared/venv/bin/'
+    venv = ".venv/bin/"
     settings = first(rf"DJANGO_SETTINGS_MODULE[\"']\s*,\s*[\"']({WORD})", files.get("manage.py", "")).split(".")[0]
     main = next(
         (name for name in ("main.py", "wsgi.py", "asgi.py", "app.py", "server.py", "run.py") if name in files), ""
@@ -118,20 +124,20 @@ def _python_start(files: Files, listed: str) -> tuple[str, str]:
     package = "app.main" if "app" in files and not main else "main"
     module = main.removesuffix(".py") or package
     if settings:
-        return f'{venv}gunicorn" {settings}.wsgi', f"gunicorn {settings}.wsgi"
+        return f"{venv}gunicorn {settings}.wsgi", f"gunicorn {settings}.wsgi"
     if _asks_for("streamlit", listed):
         page = main if main and "streamlit_app.py" not in files else "streamlit_app.py"
-        return f'{venv}streamlit" run {page} --server.headless true', f"streamlit run {page}"
+        return f"{venv}streamlit run {page} --server.headless true", f"streamlit run {page}"
     if _asks_for("uvicorn", listed) or _asks_for("fastapi", listed):
-        return f'{venv}uvicorn" {module}:app', f"uvicorn {module}:app"
+        return f"{venv}uvicorn {module}:app", f"uvicorn {module}:app"
     if _asks_for("gunicorn", listed) or _asks_for("flask", listed):
         named = first(r"^name\s*=\s*[\"'](\w[\w-]*)[\"']", files.get("pyproject.toml", ""), re.MULTILINE | re.ASCII)
         factory = named.replace("-", "_")
         if not main and factory in files:  # a package, as Flask's tutorial makes one
-            return f'{venv}gunicorn" "{factory}:create_app()"', f"gunicorn {factory}:create_app()"
+            return f'{venv}gunicorn "{factory}:create_app()"', f"gunicorn {factory}:create_app()"
         module = module if main else "app"
-        return f'{venv}gunicorn" {module}:app', f"gunicorn {module}:app"
-    return f'{venv}python" {main or "main.py"}', f"python {main}" if main else ""
+        return f"{venv}gunicorn {module}:app", f"gunicorn {module}:app"
+    return f"{venv}python {main or 'main.py'}", f"python {main}" if main else ""
 
 
 def _asks_for(package: str, listed: str) -> bool:

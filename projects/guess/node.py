@@ -9,7 +9,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from projects.commands.build import automatic_install
-from projects.guess.proposal import PATH, TELLING, WORD, Files, Guess, Type, first, is_inside, with_shared
+from projects.guess.proposal import PATH, TELLING, WORD, Files, Guess, ServiceKind, Type, first, is_inside, with_shared
 
 #: What makes a site of files, and the folder that it puts them into; the first that is asked for decides.
 _SITES = {
@@ -145,7 +145,19 @@ def node(files: Files) -> Guess | None:
     found = Guess(
         Type.BACKEND, auto_install=True, build_script=build, process_name=process, start=start, reasons=(why,)
     )
-    return with_shared(files, found, *_WRITES.get(server, ()))
+    return _kept_by_pm2(files, with_shared(files, found, *_WRITES.get(server, ())))
+
+
+def _kept_by_pm2(files: Files, found: Guess) -> Guess:
+    """``found`` as an app of pm2, where the repository says how pm2 starts it."""
+    file = next((name for name in ("ecosystem.config.js", "ecosystem.config.cjs") if name in files), "")
+    names = re.findall(rf"\bname[\"']?\s*:\s*[\"']({WORD})[\"']", files.get(file, ""))
+    if not names:
+        return found
+    reasons = [*found.reasons, _("%s: pm2 keeps it running, and restarts it without a script.") % file]
+    if others := names[1:]:
+        reasons.append(_("Other apps in it are services of the project, too: %s.") % ", ".join(others))
+    return replace(found, service_kind=ServiceKind.PM2, service_name=names[0], reasons=tuple(reasons))
 
 
 def _site_of_texts(scripts: Mapping[str, Any]) -> tuple[str, str, str] | None:

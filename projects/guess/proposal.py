@@ -19,6 +19,8 @@ TELLING = (
     ".gitattributes",
     ".gitignore",
     "package.json",
+    "ecosystem.config.cjs",
+    "ecosystem.config.js",
     "angular.json",
     "nx.json",
     "project.json",
@@ -51,12 +53,15 @@ Files = Mapping[str, str]
 
 WORD = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 PATH = r"[A-Za-z0-9_][A-Za-z0-9_./-]*"
-Type = Project.ProjectType
+Type, ServiceKind = Project.ProjectType, Project.ServiceKind
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A proposal for a project's fields. ``start`` is how the example script starts it; ``reasons`` are sentences."""
+    """A proposal for a project's fields. ``start`` is how the example script starts it; ``reasons`` are sentences.
+
+    ``ready_steps`` are keys of steps to pick from.
+    """
 
     project_type: str = Type.OTHER
     auto_install: bool = False
@@ -65,6 +70,9 @@ class Guess:
     output_dir: str = ""
     shared_paths: str = ""
     process_name: str = ""
+    service_kind: str = ServiceKind.PROCESS
+    service_name: str = ""
+    ready_steps: tuple[str, ...] = ()
     watch_for: int = 1
     submodules: bool = False
     lfs: bool = False
@@ -73,7 +81,7 @@ class Guess:
 
     def fields(self) -> dict[str, Any]:
         """The proposal by the names of a project's fields."""
-        return {name: value for name, value in asdict(self).items() if name not in {"start", "reasons"}}
+        return {name: value for name, value in asdict(self).items() if name not in {"start", "reasons", "ready_steps"}}
 
 
 def short_name(name: str) -> str:

@@ -49,6 +49,8 @@ def test_from_an_empty_database_to_a_project_by_the_guided_form(
     expect(page.get_by_label("Output folder")).to_have_value("dist")
     expect(page.locator("#example-script")).to_contain_text("systemctl reload nginx")
     page.get_by_label("Branch").select_option("feature/cart")
+    expect(page.get_by_label("Restart script")).to_have_value(re.compile("systemctl reload nginx"))
+    page.get_by_label("Deploy script").fill("/srv/web-shop/restart.sh")
     page.get_by_label("Deploy path").fill("~/shop")
     page.get_by_label("Output folder").fill("../dist")  # leaving the deploy path moves the script below it
     expect(page.get_by_label("Deploy script")).to_have_value("~/shop/restart.sh")

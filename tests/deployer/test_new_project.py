@@ -1,8 +1,10 @@
 """A new project by the guided form: the address is tried for real, and what is there is proposed."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from django.urls import reverse
 
 from deployer.repositories.mirror import look_at
 from projects.commands import git as source
-from projects.guess.proposal import TELLING
+from projects.guess.examples import example_script
+from projects.guess.proposal import TELLING, Guess
 from projects.models import Project
+from projects.ready_steps import READY_STEPS
 from servers.errors import NotReadyError
 from tests.factories import make_credential, make_member
 from tests.parts.git import GitRepository
@@ -56,8 +60,16 @@ def test_the_branches_are_listed_and_what_is_in_the_repository_is_proposed(
     git_repo.switch("main")
     html = look(maria, git_repo.url)
     assert "<option selected>main</option> <option>feature/cart</option>" in html
-    for proposal in ("npm run build", "npm ci", 'value="dist"', 'value="/srv/web-shop"', "/srv/web-shop/restart.sh"):
+    script = "# The web server serves $DEPLOY_PATH/current: no process has to be replaced."
+    for proposal in (
+        "npm run build",
+        "npm ci",
+        'value="dist"',
+        'value="/srv/web-shop"',
+        f"set -euo pipefail {script}",
+    ):
         assert proposal in html
+    assert "/srv/web-shop/restart.sh" not in html, "no script has to lie on the servers"
     assert not Project.objects.exists()
     values = first_step(git_repo.url) | {
         "default_branch": "feature/cart",
@@ -82,7 +94,52 @@ def test_another_branch_is_looked_at_when_it_is_asked_for(maria: Client, git_rep
     assert "index.html" in look(maria, git_repo.url)
     html = look(maria, git_repo.url, default_branch="rewrite", deploy_path="~/shop")
     assert "go build -o dist/shop ." in html
-    assert 'value="~/shop/restart.sh"' in html
+    assert 'pid_file="$DEPLOY_PATH/shared/web-shop.pid"' in unescape(html)
+    assert 'value="~/shop/shared/web-shop.pid"' in html
+
+
+def test_ticked_steps_become_the_project_s_own(maria: Client, git_repo: GitRepository) -> None:
+    manage = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")'
+    git_repo.commit({"manage.py": manage, "requirements.txt": "Django\nwhitenoise\n"})
+    html = look(maria, git_repo.url)
+    ticked = re.findall(r'name="ready_steps" value="([a-z-]+)"[^>]* checked', html)
+    assert ticked == ["virtualenv", "django", "django-static"]
+    values = first_step(git_repo.url) | SECOND_STEP | {"deploy_script_path": "", "restart_script": "true"}
+    assert maria.post(reverse("project_add"), values | {"ready_steps": [*ticked, "maintenance"]}).status_code == 302
+    rows = [(step.moment, step.name) for step in Project.objects.get().steps.in_order()]
+    assert {*rows} == {
+        *(("prepare", "virtual environment"), ("prepare", "static files")),
+        *(("before_all", "migrate"), ("before_all", "maintenance page"), ("after_all", "end of maintenance")),
+    }
+    assert [name for moment, name in rows if moment == "before_all"] == ["migrate", "maintenance page"]
+    refused = maria.post(reverse("project_add"), values | {"ready_steps": ["nothing"]})
+    assert "nothing is not one of the available choices" in tight(refused.content.decode())
+
+
+def test_all_ready_made_steps_can_be_ticked_together(maria: Client) -> None:
+    keys = [ready.key for ready in READY_STEPS]
+    values = first_step("") | SECOND_STEP | {"ready_steps": keys}
+    assert maria.post(reverse("project_add"), values).status_code == 302
+    steps = Project.objects.get().steps.all()
+    assert len(steps) == sum(len(ready.steps) for ready in READY_STEPS)
+    for step in steps:
+        step.full_clean()
+
+
+def test_the_example_makes_place_for_the_restart_of_a_kind_and_a_script_of_their_own_stays(maria: Client) -> None:
+    found = Guess(project_type="backend", start="node server.js")
+    typed = first_step("") | SECOND_STEP | {"deploy_script_path": "", "start": found.start, "ready_steps": ["npm"]}
+
+    def kept(script: str, take: str) -> bool:
+        page = maria.post(reverse("project_add_find"), typed | {"restart_script": script, "take": take})
+        html = tight(page.content.decode())
+        assert re.search(r'value="npm"[^>]* checked', html), "the ticked steps come back"
+        return str(script.splitlines()[-1]) in unescape(html.partition('name="restart_script"')[2].partition("<")[0])
+
+    example = example_script(found, "Web shop")
+    assert not kept(example, "pm2 shop")
+    assert kept(example, "port 8000")
+    assert kept("systemctl restart shop", "pm2 shop")
 
 
 def test_a_fragment_and_a_plain_page_say_the_same(maria: Client, git_repo: GitRepository) -> None:

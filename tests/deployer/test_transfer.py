@@ -134,6 +134,22 @@ def test_what_was_changed_on_the_server_is_found_and_put_right(sshd, git_repo, p
     assert (release / "lib/7").read_text() == "8" * 1000, "the live release was touched"
 
 
+def test_what_was_installed_into_a_release_stays_in_it(sshd, git_repo, project, place):
+    group = make_group(make_server(sshd))
+    incompressible = os.urandom(300_000)
+    git_repo.commit({"blob": incompressible, "web/index.js": "1"})
+    released(project, group)
+    for folder in (live(place) / "node_modules", live(place) / "web" / "node_modules"):
+        for number in range(3000):
+            (folder / f"{number:0100}").mkdir(parents=True)
+    git_repo.commit({"web/index.js": "2"})
+    deployment = deployed(project, group)
+    assert deployment.status == "success", deployment.error_message
+    assert said(deployment, "as its difference from"), "what lies beside it makes no release too large to be compared"
+    assert sorted(path.name for path in live(place).iterdir()) == ["blob", "index.html", "web"]
+    assert [path.name for path in (live(place) / "web").iterdir()] == ["index.js"]
+
+
 def test_the_new_release_shares_no_file_with_the_one_it_was_made_of(sshd, git_repo, project, place):
     group = make_group(make_server(sshd))
     git_repo.commit({"a": "a" * 10_000, "b": "b" * 10_000})

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from projects.guess.examples import example_header, example_script
+from projects.guess.examples import example_header, example_script, pid_file
 from projects.guess.guessing import guess, suggested_script
 from projects.guess.proposal import TELLING, Guess, short_name
 from projects.models import Project
+from projects.ready_steps import READY_STEPS
 
 
 def package(**parts) -> str:
@@ -295,12 +296,47 @@ def test_php_is_reloaded_by_the_unit_that_the_machine_has() -> None:
     assert done.stdout == "reload php8.2-fpm.service\n"
 
 
-def test_a_script_that_comes_with_the_release_is_proposed_and_else_one_beside_the_releases() -> None:
+def test_a_script_that_comes_with_the_release_is_proposed_and_else_one_only_where_none_can_be_kept() -> None:
     files = {"restart.sh": "", "index.html": ""}
     assert suggested_script(files, guess(files), "/srv/shop") == "restart.sh"
     built = files | {"package.json": VITE}
-    assert suggested_script(built, guess(built), "/srv/shop") == "/srv/shop/restart.sh"  # only dist is released
-    assert suggested_script({}, Guess(), "~/shop") == "~/shop/restart.sh"
+    assert suggested_script(built, guess(built), "/srv/shop") == ""  # only dist is released; the example is kept
+    django = CASES["django"][0]
+    assert suggested_script(django, guess(django), "/srv/shop") == ""
+    assert suggested_script({}, Guess(), "~/shop") == "~/shop/restart.sh"  # nothing says how it is started
+
+
+def test_the_pid_file_is_the_one_that_the_example_writes() -> None:
+    found = guess(CASES["django"][0])
+    assert pid_file(found, "Web shop", "/srv/shop") == "/srv/shop/shared/web-shop.pid"
+    assert 'pid_file="$DEPLOY_PATH/shared/web-shop.pid"' in example_script(found, "Web shop")
+    for files in ({"composer.json": "{}"}, {"index.html": ""}, {}):
+        assert pid_file(guess(files), "shop", "/srv/shop") == "", "the example starts no process"
+
+
+ECOSYSTEM = "module.exports = { apps: [{ name: 'shop', script: 'server.js' }, { name: 'worker', script: 'w.js' }] }"
+
+
+@pytest.mark.parametrize("file", ["ecosystem.config.js", "ecosystem.config.cjs"])
+def test_what_pm2_keeps_is_an_app_of_pm2(file: str) -> None:
+    files = {"package.json": package(dependencies={"express": "4"}, main="server.js"), file: ECOSYSTEM}
+    found = guess(files)
+    assert (found.service_kind, found.service_name) == ("pm2", "shop")
+    assert found.reasons[-1] == "Other apps in it are services of the project, too: worker."
+    assert suggested_script(files, found, "/srv/shop") == pid_file(found, "shop", "/srv/shop") == ""
+    assert guess(files | {file: "module.exports = { apps: apps() }"}).service_kind == "process"
+
+
+@pytest.mark.parametrize(
+    ("requirements", "steps"),
+    [
+        ("Django\ngunicorn", ("virtualenv", "django")),
+        ("Django\nwhitenoise==6.9", ("virtualenv", "django", "django-static")),
+    ],
+)
+def test_django_is_proposed_with_its_steps(requirements: str, steps: tuple[str, ...]) -> None:
+    assert guess(CASES["django"][0] | {"requirements.txt": requirements}).ready_steps == steps
+    assert {*steps} <= {ready.key for ready in READY_STEPS}
 
 
 @pytest.mark.parametrize("files", [files for files, _proposal in CASES.values()], ids=CASES)

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -143,6 +144,47 @@ def pm2() -> str:
         _run(npm, "install", "--prefix", folder, *options, PM2)
 
     return str(_make(PM2.replace("@", "-"), make) / "node_modules" / ".bin" / "pm2")
+
+
+#: What the applications of tests are made of; `wheels` and `npm_packages` fetch it.
+WHEELS = ("Django==5.2.*", "gunicorn==27.0.1", "whitenoise==6.*")
+#: Two states of an application's packages: the second one has another version of one of them.
+NODE_PACKAGES = ({"express": "4.21.2", "ms": "2.1.2"}, {"express": "4.21.2", "ms": "2.1.3"})
+
+
+@cache
+def wheels() -> Path:
+    """A folder with the packages of a Django application, for a pip without an index. Raises `MissingError`."""
+
+    def make(folder: Path) -> None:
+        _run(HOUSE / ".venv" / "bin" / "python", "-m", "pip", "download", "-q", "-d", folder, *WHEELS)
+
+    return _make(f"wheels-{_digest(*WHEELS)}", make)
+
+
+@cache
+def npm_packages() -> tuple[list[tuple[str, str]], str]:
+    """Both states of a Node application's package.json and package-lock.json, and settings for an npm that is offline.
+
+    Raises `MissingError`.
+    """
+    npm = find("npm")
+    options = ("--no-audit", "--no-fund", "--omit-lockfile-registry-resolved=false")
+
+    def make(folder: Path) -> None:
+        for number, needs in enumerate(NODE_PACKAGES):
+            own = folder / str(number)
+            own.mkdir()
+            document = {"name": "shop", "version": "1.0.0", "private": True, "main": "server.js", "dependencies": needs}
+            (own / "package.json").write_text(json.dumps(document, indent=2))
+            _run(npm, "install", "--prefix", own, "--cache", folder / "cache", *options)
+            shutil.rmtree(own / "node_modules")
+        registry = subprocess.check_output([npm, "config", "get", "registry"], text=True)  # its cache knows addresses
+        (folder / "npmrc").write_text(f"offline=true\nupdate-notifier=false\nregistry={registry}")
+
+    folder = _make(f"express-{_digest(json.dumps(NODE_PACKAGES))}", make)
+    states = [[(folder / str(n) / f"{name}.json").read_text() for name in ("package", "package-lock")] for n in (0, 1)]
+    return [(one, lock) for one, lock in states], f"cache={folder}/cache\n{(folder / 'npmrc').read_text()}"
 
 
 @cache
