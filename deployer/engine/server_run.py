@@ -66,6 +66,8 @@ class ServerRun:
         self.facts: Facts | None = None
         self.seen: Seen | None = None
         self.switched = False
+        #: Whether the folder of the release was made by this deployment: what steps had put there is not in it.
+        self.is_brought_anew = False
         #: Whether its steps after were dealt with.
         self.is_closed = False
         #: Whether it has to be reached again, and given what is deployed, before its turn; and whether all of its turn
@@ -307,7 +309,7 @@ class ServerRun:
             found = staging.look()
             self._hold(found.inode)
             self.target.release_before = self.target.release_after = found.live
-            staging.bring(found)
+            self.is_brought_anew = staging.bring(found)
         finally:
             done.set()
         self.move(Status.STAGED, release_before=self.target.release_before)

@@ -80,17 +80,21 @@ class Staging:
             self.commands.capture(release_commands.prepare(self.path, errand), _("The folders could not be created"))
         )
 
-    def bring(self, found: PathState) -> None:
-        """See to it that the whole release is on the server, which was ``found`` like this."""
-        found = self._after_another(found)
+    def bring(self, found: PathState) -> bool:
+        """See to it that the whole release is on the server, which was ``found`` like this.
+
+        Says whether its folder was made anew: then nothing is in it that steps had put there.
+        """
+        found, is_anew = self._after_another(found), False
         if self.release.version not in found.releases:
             self.put(found)
-            return
+            return True
         if wrong := self._damage(found):
-            self._put_right(found, wrong)
+            is_anew = self._put_right(found, wrong)
         else:
             self.voice.say(_("%s is already on the server") % self.release.version)
         self.share()
+        return is_anew
 
     def _after_another(self, found: PathState) -> PathState:
         """Where several servers share the folder, let the one that came first send the release, and look again."""
@@ -190,9 +194,12 @@ class Staging:
         wrong = damage(answer, want)
         return wrong if wrong.paths else None
 
-    def _put_right(self, found: PathState, wrong: Damage) -> None:
-        """Send again what is missing or different. Raises `TransferError`, which names it, where that is impossible."""
-        version, names = self.release.version, _named(wrong)
+    def _put_right(self, found: PathState, wrong: Damage) -> bool:
+        """Send again what is missing or different; says whether that was all of it.
+
+        Raises `TransferError`, which names it, where that is impossible.
+        """
+        version, names, is_anew = self.release.version, _named(wrong), False
         try:
             self._in_spite_of_lost_links(self._mend, found)
         except _BeyondMendingError as error:
@@ -201,6 +208,7 @@ class Staging:
             aside = wholeness.set_aside(self.path, version, self.nonce)
             self.commands.capture(aside, _("The release could not be replaced"))
             self.put(self.look())
+            is_anew = True
         self.voice.warn(
             ngettext(
                 "Release %(version)s was changed on %(server)s (%(count)d file): sent again: %(names)s",
@@ -209,6 +217,7 @@ class Staging:
             )
             % {"version": version, "server": self.voice.target, "count": len(wrong.paths), "names": names}
         )
+        return is_anew
 
     def _mend(self, found: PathState) -> None:
         """Put the release right where it lies: it may be live, and applications write to their own."""

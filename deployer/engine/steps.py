@@ -1,5 +1,6 @@
 """The steps of a project on one server: each runs once, is written down before it begins, and says how it ended."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -12,7 +13,7 @@ from deployer.plan import PlannedStep
 from deployer.releases.undoing import taken_back_by
 from projects.commands import steps as commands
 from projects.commands.proof import Proof, Verdict
-from projects.steps import Moment
+from projects.steps import Launched, Moment
 from servers.errors import OUTCOME_UNKNOWN, NotReadyError, ScriptTimeoutError, ShellError, StoppedError
 from servers.sentences import clauses, sentences, storable
 from servers.shell import Script
@@ -35,19 +36,40 @@ class StepUnknownError(StepError):
 
 
 def prepare(server: ServerRun) -> None:
-    """Run the steps that make the new release ready where it lies."""
-    _all_of(server, Moment.PREPARE)
+    """Run the steps that make the new release ready where it lies.
+
+    A rollback finds it ready, unless its folder had to be made again, or it was never made ready.
+    """
+    _all_of(server, server.work.journal.at(Moment.PREPARE) or _missing_of_rollback(server), server.work.journal.action)
+
+
+def prepare_again(server: ServerRun, version: str) -> None:
+    """Make a release ready that a server goes back to, and whose folder had to be made again."""
+    steps = (server.former or server.plan).steps_at(Moment.PREPARE, Launched.FULL)
+    _all_of(server, steps, StepAction.UNDO, version)
+
+
+def _missing_of_rollback(server: ServerRun) -> list[PlannedStep]:
+    if server.work.journal.launched != Launched.ROLLBACK:
+        return []
+    steps = server.plan.steps_at(Moment.PREPARE, Launched.FULL)
+    if not steps or server.is_brought_anew:
+        return steps
+    runs = StepRun.objects.filter(target__server=server.target.server_id, release=server.work.release.version)
+    last = {run.step: run for run in insist(lambda: [*runs.filter(moment=Moment.PREPARE).order_by("pk")])}
+    return [step for step in steps if step.name in last and not last[step.name].is_done]
 
 
 def before(server: ServerRun) -> None:
     """Run the steps before the switch of this server."""
-    _all_of(server, Moment.BEFORE)
+    _all_of(server, server.work.journal.at(Moment.BEFORE), server.work.journal.action)
 
 
-def _all_of(server: ServerRun, moment: Moment) -> None:
-    for step in server.work.journal.at(moment):
-        server.work.check()
-        run = carry_out(server, step, server.work.journal.action)
+def _all_of(server: ServerRun, steps: Sequence[PlannedStep], action: str, version: str = "") -> None:
+    for step in steps:
+        if action != StepAction.UNDO:
+            server.work.check()
+        run = carry_out(server, step, action, version=version)
         judge(server, step, run)
 
 
@@ -57,7 +79,7 @@ def judge(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
         return
     if run.status == RunStatus.UNKNOWN:
         raise StepUnknownError(run.problem)
-    if server.work.stop.is_set() and step.moment in BEFORE_THE_SWITCH:
+    if server.work.stop.is_set() and _stops(run):
         raise StoppedError(run.problem)
     if step.required:
         raise StepError(run.problem)
@@ -179,7 +201,7 @@ def _tell(server: ServerRun, problem: str) -> None:
 # --- one run -----------------------------------------------------------------------------------------
 
 
-def carry_out(server: ServerRun, step: PlannedStep, action: str, *, takes_back: str = "") -> StepRun:
+def carry_out(server: ServerRun, step: PlannedStep, action: str, *, takes_back: str = "", version: str = "") -> StepRun:
     """Run a step on a server unless it was, follow it to its end and write that down.
 
     With ``takes_back``, run what takes it back, as it was done for that release. One that a worker had begun that is
@@ -190,7 +212,7 @@ def carry_out(server: ServerRun, step: PlannedStep, action: str, *, takes_back: 
     if run is not None and run.status != RunStatus.RUNNING:
         return run
     if run is None:
-        release = takes_back or _release(server, step)
+        release = takes_back or version or _release(server, step)
         run = journal.new(target, step, action, release, undoes=bool(takes_back))
         _begin(server, run)
     else:
@@ -237,7 +259,7 @@ def _step_of(server: ServerRun, run: StepRun) -> PlannedStep:
 def _follow(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
     """Run it, or go on with it, and write how it ended."""
     supervised = SupervisedRun(server.link, run.key)
-    stop = server.work.stop if step.moment in BEFORE_THE_SWITCH and not run.undoes else server.work.force
+    stop = server.work.stop if _stops(run) else server.work.force
     output = server.work.log.output(server.target)
     status, code, problem = RunStatus.FAILED, None, ""
     try:
@@ -283,6 +305,11 @@ def _follow(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
         return
     with suppress(ShellError):
         supervised.forget()
+
+
+def _stops(run: StepRun) -> bool:
+    """Whether a cancel ends it: it leads up to a switch, and is no part of a way back."""
+    return run.moment in BEFORE_THE_SWITCH and not run.undoes and run.action != StepAction.UNDO
 
 
 def _script(server: ServerRun, step: PlannedStep, run: StepRun) -> Script:

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from deployer.database import insist
 from deployer.engine.server_run import AT_WORK, ServerRun, exit_sentence
 from deployer.engine.staging import Staging
-from deployer.engine.steps import after, put_back, settle_open
+from deployer.engine.steps import after, prepare_again, put_back, settle_open
 from deployer.models import Release, Sighting, StepAction, Target
 from deployer.plan import Plan
 from projects.commands import release as release_commands
@@ -207,6 +207,7 @@ def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
     """
     target = server.target
     server.put_files_back(before=target.undo_key)
+    server.former = _former_plan(server)
     if not _keeps_release(server):
         _make_whole(server, previous)
         server.commands.capture(
@@ -215,7 +216,6 @@ def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
             fine=(0, release_commands.TAKEN_OVER),  # the script has begun: the switch was made before it
         )
         insist(lambda: _record_switch_back(server, previous))
-    server.former = _former_plan(server)
     environment = server.environment(target.release_after, StepAction.UNDO, server.former)
     code = server.run_script(target.undo_key, environment, server.work.log.output(target))
     undone.exit_code = code
@@ -260,9 +260,11 @@ def _make_whole(server: ServerRun, version: str) -> None:
         return
     staging = Staging(server.work, server.commands, server.voice, known)
     try:
-        staging.bring(staging.look())
+        is_anew = staging.bring(staging.look())
     finally:
         staging.close()
+    if is_anew:
+        prepare_again(server, version)
 
 
 def _record_switch_back(server: ServerRun, version: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -452,6 +453,38 @@ def test_a_server_that_is_put_back_gets_its_after_then(make_site: Any) -> None:
     assert one == ["one before deploy", "one after deploy", "one after undo"]
     assert two == ["two before deploy", "two after undo"]
     assert not Target.objects.exclude(kept_out="").exists()
+
+
+def test_a_release_that_is_sent_again_for_a_rollback_is_prepared_again(make_site: Any) -> None:
+    site = make_site(batches="100%")
+    site.step("prepare", "touch prepared")
+    first = site.deployed()
+    site.next()
+    second = site.deployed()
+    shutil.rmtree(site.two.home / "shop" / "releases" / str(first.release))
+    site.file.write_text("")
+    back = ended(launch_rollback(second, created_by=None, trigger="cli"))
+    assert (back.status, site.live(site.two)) == ("success", str(first.release))
+    assert site.ledger == ["two prepare rollback", " restart", " restart"]
+    for server in (site.one, site.two):
+        assert (server.home / "shop" / "current" / "prepared").exists()
+
+
+def test_a_release_that_is_sent_again_to_put_a_server_back_is_prepared_again(make_site: Any) -> None:
+    site = make_site(auto_rollback=True, batches="100%")
+    site.step("prepare", "touch prepared")
+    first = site.deployed()
+    site.next()
+    site.step("before", '[ "$DEPLOY_SERVER" = two ] || rm -rf ~/"shop/releases/$DEPLOY_PREVIOUS"')
+    for server in (site.one, site.two):
+        (server.home / "rule").write_text(f'[ "$DEPLOY_RELEASE" = {first.release} ] || exit 4\n')
+    second = site.deployed()
+    assert ends(second) == ["rolled_back", "rolled_back"], target(second).error
+    assert site.ledger.count("one prepare undo") == 1
+    assert "two prepare undo" not in site.ledger
+    for server in (site.one, site.two):
+        assert site.live(server) == str(first.release)
+        assert (server.home / "shop" / "current" / "prepared").exists()
 
 
 def test_an_automatic_rollback_takes_back_what_was_done_before_all(make_site: Any) -> None:
