@@ -13,11 +13,11 @@ before the upgrade), and is saved as it is: nobody is kept out by this, only war
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from django import forms
-from django.db import connections, models, transaction
+from django.db import IntegrityError, connections, models, transaction
 from django.forms import BaseInlineFormSet
 from django.forms.formsets import INITIAL_FORM_COUNT, TOTAL_FORM_COUNT
 from django.http import Http404, QueryDict
@@ -78,6 +78,15 @@ class ComparedForm(forms.ModelForm[M]):
         """Save it, and do ``then`` with the row, in one transaction; gives whether it was right, and no older."""
         if not self.is_bound:
             return False
+        try:
+            return self._kept(then)
+        except IntegrityError:  # somebody else has made such a row since it was looked at: now that is seen
+            if self.instance.pk is not None:
+                raise
+        self.full_clean()
+        return self._kept(then)
+
+    def _kept(self, then: Iterable[Callable[[M], Any]]) -> bool:
         with transaction.atomic():
             if not self.is_valid():
                 return False
