@@ -3,7 +3,7 @@
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from deployer.launching.asked import LaunchRequest
+from deployer.launching.asked import LaunchRequest, kept_answers, kept_values
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, need_current
 from deployer.models import Deployment, Target
@@ -45,6 +45,8 @@ def _request(
         only=frozenset({drained.server_id}) if drained.server_id is not None else frozenset(),
         elsewhere=True,  # it was meant the first time
         puts_back=True,
+        answers=kept_answers(it),
+        values_of=kept_values(it),
     )
 
 
