@@ -39,7 +39,7 @@ from servers.errors import (
     UnreachableError,
     explained,
 )
-from servers.sentences import clauses, sentences, storable
+from servers.sentences import because, clauses, listed, sentences, storable
 from servers.shell import Script
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised.run import SupervisedRun
@@ -74,6 +74,9 @@ class ServerRun:
         #: The plan whose values were live before, once it was put back to them.
         self.former: Plan | None = None
         self.restarted = False
+        #: Whether an earlier try has begun its script, or has left it changed.
+        self.has_run_before = False
+        self.was_left_changed = False
         self.before: Sequence[Found] = ()
         #: Whether some of its config files may have been replaced.
         self.has_other_files = False
@@ -100,6 +103,7 @@ class ServerRun:
         self.close()
         self.shell, self.facts, self.seen, self.before = None, None, None, ()
         self.restarted = False
+        self.was_left_changed = self.is_changed
         for name in ("location", "commands", "verification", "files"):
             self.__dict__.pop(name, None)
         self.is_to_join = True
@@ -150,7 +154,9 @@ class ServerRun:
 
     def fail(self, error: ShellError) -> None:
         """End as ``error`` demands: cancelled, failed, or unknown where a script may still be running."""
-        if isinstance(error, StoppedError):
+        if isinstance(error, StoppedError) and (self.has_run_before or self.was_left_changed):
+            self.end(Status.FAILED, because(_("It had failed, and was not tried again to the end"), error))
+        elif isinstance(error, StoppedError):
             self.end(Status.CANCELLED, str(error))
         elif isinstance(error, OUTCOME_UNKNOWN) and self.target.status in AT_WORK:
             self.end(Status.UNKNOWN, str(error))
@@ -291,6 +297,14 @@ class ServerRun:
         if differing := sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)):
             told = _("Of the values of both names those of %(first)s count there: %(names)s")
             self.voice.warn(told % {"first": first, "names": ", ".join(differing)})
+        deployment_type = self.work.deployment.deployment_type
+        ours, others = (
+            {(it.path, it.content, it.mode, it.owner) for it in files_put(self.plan, number, deployment_type)}
+            for number in (self.target.server_id, first.target.server_id)
+        )
+        if paths := listed(sorted({path for path, *_rest in ours ^ others})):
+            told = _("Of the config files of both names those of %(first)s are put there, and no others: %(paths)s")
+            self.voice.warn(told % {"first": first, "paths": paths})
         self.stand_behind(first)
         if first.target.has_ended:
             first.tell(self)
@@ -329,7 +343,7 @@ class ServerRun:
 
     def take_files_back(self) -> None:
         """Put back what was there where its script will not be started after all."""
-        begun = self.restarted or self.switched or self.target.status == Status.UNKNOWN
+        begun = self.restarted or self.has_run_before or self.switched or self.target.status == Status.UNKNOWN
         if not self.has_files or self.shell is None or begun or not self.has_other_files:
             return
         try:
