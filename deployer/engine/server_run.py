@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -141,6 +141,9 @@ class ServerRun:
         """Let the other names of this machine and folder have the same end."""
         for other in [*self.others]:
             self.tell(other)
+            mine, theirs = self.target.server_id, other.target.server_id
+            if self.has_files and mine and theirs:
+                insist(partial(ConfigState.share, self.work.deployment.project_id, mine, theirs))
 
     def tell(self, other: "ServerRun") -> None:
         """Let another name of this machine and folder have the same end."""

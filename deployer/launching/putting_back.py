@@ -23,7 +23,9 @@ def put_back(drained: Target, *, created_by: User | None, trigger: str, launched
     if created_by is not None:
         insist(created_by, Action.OPERATE, it)
     need_current(it.project)
-    if not drained.kept_out or drained.server_id is None:
+    if drained.server_id is None:
+        raise LaunchRefusedError(_("%s was deleted after the launch") % drained)
+    if not drained.kept_out:
         raise LaunchRefusedError(_("%s is not drained any more.") % drained)
     groups = [group for group in it.server_groups.all() if group.servers.filter(pk=drained.server_id).exists()]
     if not groups:

@@ -273,3 +273,13 @@ def test_config_files_of_another_name_of_a_machine_are_said_not_to_be_put_there(
     warned = deployment.log_lines.filter(level="warning").values_list("content", flat=True)
     told = "Of the config files of both names those of web-1 are put there, and no others: ~/other.conf"
     assert any(told in line for line in warned), [*warned]
+    known = [ConfigState.of(site.project.pk, each.pk) for each in site.group.servers.order_by("name")]
+    assert known[0].keys() == known[1].keys()  # what was left there is known under both names
+    assert {row.path for row in known[1].values()} == {"~/app.conf", "in.conf"}
+    site.becomes("second")
+    alone = make_deployment(
+        site.project, site.group, deployment_type="restart_only", only=frozenset({other.pk}), overwrite_changed=False
+    )
+    ConfigFile.objects.filter(server=other).delete()
+    assert carry_out(alone.pk)
+    assert [it.status for it in alone.targets.all()] == ["success"], alone.targets.get().error
