@@ -15,7 +15,7 @@ from deployer.plan import Plan
 from projects.commands import release as release_commands
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
-from servers.errors import OUTCOME_UNKNOWN, NotReadyError, ShellError, explained
+from servers.errors import OUTCOME_UNKNOWN, NotReadyError, ShellError, TransferError, explained
 from servers.sentences import clauses, sentences, storable
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import only_before
@@ -100,7 +100,13 @@ def _take_switch_back(server: ServerRun) -> None:
     live = release_commands.release_name(server.link.capture(release_commands.live(deploy_path)).stdout)
     if release is None or live != release.version:
         why = _("Not started: the worker was lost before the restart; nothing was changed.")
-        if server.put_files_back():
+        try:
+            back = server.put_files_back()
+        except (NotReadyError, TransferError) as error:
+            told = _("Not started: the worker was lost before the restart, and the config files may be the new ones.")
+            server.end(Status.FAILED, sentences(told, str(error)), proof={})
+            return
+        if back:
             why = _("Not started: the worker was lost before the restart; the config files were put back.")
         if server.target.status in {Status.STOPPING, Status.STARTING}:
             why = _("Not started: the worker was lost before its script began; nothing was changed.")

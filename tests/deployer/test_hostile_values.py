@@ -1,6 +1,7 @@
 """Values that no database, shell or page likes: each is refused with a sentence, or comes out as it went in."""
 
 import json
+import subprocess
 import threading
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 from django.db import connections
 from django.test import Client
 
+from deployer.engine.routines import carry_out
+from deployer.models import Deployment
 from people.models import ApiToken
-from projects.models import ConfigFile
+from projects.models import ConfigFile, Step, Variable
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -95,3 +98,60 @@ def test_two_at_once_save_one_config_file() -> None:
         thread.join()
     assert {code for code in codes if code >= 500} == set(), codes
     assert ConfigFile.objects.filter(project=project).count() == 1
+
+
+HOSTILE = {
+    "LINES": "one\ntwo\r\nthree\n\n",
+    "QUOTES": "'\"`\\'\\\"$HOME$(touch ~/pwned)`touch ~/pwned`",
+    "BRACES": "{{ LINES }} {{ '{{' }} {% now %} %s %(x)s %%",
+    "WORDS": "-n -e *?[a] ;&|<> ~ !history #end\t",
+    "UNICODE": "naïve 漢字 😀 \u202e\u2028end",
+    "LARGE": "x'\n" * 21_845,
+}
+
+
+def test_hostile_values_come_out_as_they_went_in(make_sshd: Any, git_repo: Any) -> None:
+    machine = make_sshd()
+    writes = "".join(f'printf %s "${name}" >~/"$DEPLOY_STEP".{name}\n' for name in HOSTILE)
+    git_repo.commit({"restart.sh": writes})
+    project = make_project(
+        name="it's %s", git_url=git_repo.url, deploy_path="~/shop's place", deploy_script_path="restart.sh"
+    )
+    for name, value in HOSTILE.items():
+        Variable.objects.create(project=project, name=name, value=value, scope="deploy")
+    step = Step(
+        project=project, name='it\'s "%s" {0} <b>é', moment="before", script=f"cd ~\nDEPLOY_STEP=step\n{writes}"
+    )
+    step.full_clean()
+    step.save()
+    (machine.home / "a b'c").mkdir()
+    for path, content in [
+        ('~/a b\'c/ü "q" $x.conf', "{{ QUOTES }}|{{ BRACES }}|{{ LINES }}"),
+        ("in it's/ä.json", '{"a": {{ LARGE | json }}, "b": {{ LINES | json }}, "c": {{ QUOTES | json }}}'),
+        ("set.sh", "".join(f"{name}={{{{ {name} | shell }}}}\n" for name in HOSTILE)),
+    ]:
+        file = ConfigFile(project=project, path=path, content=content, is_template=True)
+        file.full_clean()
+        file.save()
+    group = make_group(make_server(machine, name="web-1"))
+    for deployment_type in ("full", "restart_only"):
+        it = make_deployment(project, group, deployment_type=deployment_type)
+        assert carry_out(it.pk)
+        assert Deployment.objects.get(pk=it.pk).status == "success", Deployment.objects.get(pk=it.pk).error_message
+    for name, value in HOSTILE.items():
+        for who in ("", "step"):
+            assert (machine.home / f"{who}.{name}").read_bytes() == value.encode(), name
+    home, live = machine.home, machine.home / "shop's place" / "current"
+    expected = "|".join(HOSTILE[name] for name in ("QUOTES", "BRACES", "LINES"))
+    assert (home / "a b'c" / 'ü "q" $x.conf').read_bytes() == expected.encode()
+    found = json.loads((live / "in it's" / "ä.json").read_text())
+    assert found == {"a": HOSTILE["LARGE"], "b": HOSTILE["LINES"], "c": HOSTILE["QUOTES"]}
+    said = subprocess.run(
+        ["bash", "-c", '. "$0"; printf %s "$LARGE$QUOTES$LINES"', live / "set.sh"], capture_output=True
+    )
+    assert said.stdout.decode() == HOSTILE["LARGE"] + HOSTILE["QUOTES"] + HOSTILE["LINES"]
+    assert not (home / "pwned").exists()
+    browser = Client()
+    browser.force_login(make_user())
+    html = browser.get(it.get_absolute_url()).content.decode()
+    assert "<b>é" not in html

@@ -1,6 +1,7 @@
 """A worker that is lost where steps, config files, values from outside and another try meet: what is told is true."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,8 +25,14 @@ class LostError(BaseException):
     """The worker is gone."""
 
 
-def lose_at(monkeypatch: pytest.MonkeyPatch, where: str, deployment: Deployment, go: Any = carry_out) -> Deployment:
-    """Carry it out until a worker would do what is at ``where``, which kills it; then another one settles it."""
+def lose_at(
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    deployment: Deployment,
+    go: Any = carry_out,
+    then: Callable[[], None] = lambda: None,
+) -> Deployment:
+    """Carry it out until a worker would do what is at ``where``, which kills it; ``then`` another one settles it."""
 
     def lost(*_given: Any) -> None:
         raise LostError
@@ -35,10 +42,7 @@ def lose_at(monkeypatch: pytest.MonkeyPatch, where: str, deployment: Deployment,
         patched.setattr("deployer.engine.run.Run._end", lambda run, _why: (run._done.set(), run._ended.set()))
         with pytest.raises(LostError):
             go(deployment.pk)
-    return settled(deployment)
-
-
-def settled(deployment: Deployment) -> Deployment:
+    then()
     assert take_over(Deployment.objects.get(pk=deployment.pk), "was lost")
     assert settle_lost(deployment.pk)
     return Deployment.objects.get(pk=deployment.pk)
@@ -159,3 +163,30 @@ def test_what_had_begun_is_unknown_where_its_values_cannot_be_had_any_more(
     else:
         assert deployment.step_runs.get(moment="before").status == "unknown"
         assert (target.status, target.release_after) == ("skipped", "")
+
+
+@pytest.mark.parametrize("deployment_type", ["full", "restart_only"])
+def test_files_that_cannot_be_put_back_are_said_and_the_release_goes_back_all_the_same(
+    make_sshd: Any, git_repo: GitRepository, settings: Any, monkeypatch: pytest.MonkeyPatch, deployment_type: str
+) -> None:
+    settings.DEPLOYER_VALUE_COMMANDS = vault("echo hunter2-from-outside")
+    site = Site(make_sshd(), git_repo)
+    Variable.objects.create(project=site.project, name="TOKEN", value_from="vault:shop", scope="deploy")
+    site.file("~/token.conf", "token={{ TOKEN }}")
+    site.deployed()
+    before = live(site)
+    site.becomes("second")
+    git_repo.commit({"VERSION": "2"})
+    it = make_deployment(site.project, site.group, deployment_type=deployment_type)
+    where = {"full": "ServerRun.restart", "restart_only": "ServerRun._is_left_to_itself"}[deployment_type]
+
+    def close_vault() -> None:
+        settings.DEPLOYER_VALUE_COMMANDS = vault("exit 1")
+
+    done = lose_at(monkeypatch, f"deployer.engine.server_run.{where}", it, then=close_vault)
+    target = done.targets.get()
+    assert (target.status, live(site)) == ("failed", before)
+    assert "TOKEN could not be had" in target.error
+    told = {"full": "current points to", "restart_only": "the config files may be the new ones"}[deployment_type]
+    assert told in target.error
+    assert site.conf[0] == "role=second"
