@@ -90,6 +90,11 @@ class ServerRun:
     def __str__(self) -> str:
         return self.target.server_name
 
+    @property
+    def host(self) -> str:
+        """The host of the server as it was at the launch."""
+        return self.target.host.rpartition(":")[0].strip("[]")
+
     def resume(self) -> None:
         """Go on where another worker has left it: with no link, and what was written down."""
         target = self.target
@@ -226,6 +231,14 @@ class ServerRun:
         server = self.target.server
         if server is None:
             raise UnreachableError(_("%s was deleted after the launch") % self)
+        has_begun = self.target.begun_at is not None or self.work.journal.on(self.target)
+        if has_begun and server.host != self.host:
+            words = {"server": self, "old": self.host, "new": server.host}
+            raise UnreachableError(
+                _("%(server)s was worked on at %(old)s, and is now at %(new)s") % words,
+                "",
+                _("Give it its former host again to go on there, or see to both machines by hand."),
+            )
         try:
             self.shell = connect(server, on_notice=self.voice.warn)
             self.look()
