@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connections, models, transaction
 from django.forms import BaseInlineFormSet
 from django.forms.formsets import INITIAL_FORM_COUNT, TOTAL_FORM_COUNT
@@ -210,11 +211,32 @@ class RecordedRows(BaseInlineFormSet[M, Whole, forms.ModelForm[M]]):
         """Save the rows, in one transaction; gives whether they were right, and no older."""
         if not self.is_bound:
             return False
-        with transaction.atomic():
-            if not self.is_valid():
-                return False
-            self.save()
+        try:
+            with transaction.atomic():
+                if not self.is_valid():
+                    return False
+                self.save()
+        except IntegrityError:
+            if not self._say_what_is_taken():
+                raise
+            return False
         return True
+
+    def _say_what_is_taken(self) -> bool:
+        """Say of rows that somebody else has made such ones since these were drawn; gives whether there are any."""
+        is_any = False
+        for form in self.forms:
+            if not form.has_changed() or self._is_deleted(form):
+                continue
+            if form in self.extra_forms:
+                form.instance.pk, form.instance._state.adding = None, True
+            try:
+                form.instance.validate_unique()
+                form.instance.validate_constraints()
+            except ValidationError as error:
+                form.add_error(None, ValidationError(error.messages))
+                is_any = True
+        return is_any
 
     def save_new(self, form: Any, commit: bool = True) -> M:
         if not commit:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connections
 from django.test import Client
+from django.urls import reverse
 
 from deployer.engine.routines import carry_out
 from deployer.models import Deployment
@@ -20,6 +21,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 URL = "/api/v1"
 #: NUL, which PostgreSQL cannot hold, and half of a pair, which UTF-8 cannot.
 STRANGE = ["a\0b", "a\ud800b"]
+
+
+def rows_of(prefix: str, **values: str) -> dict[str, str]:
+    """One new row, as a page sends it; none without ``values``."""
+    form = {f"{prefix}-TOTAL_FORMS": "1" if values else "0", f"{prefix}-INITIAL_FORMS": "0"}
+    return form | {f"{prefix}-0-{name}": value for name, value in values.items()}
 
 
 def caller() -> Client:
@@ -155,3 +162,53 @@ def test_hostile_values_come_out_as_they_went_in(make_sshd: Any, git_repo: Any) 
     browser.force_login(make_user())
     html = browser.get(it.get_absolute_url()).content.decode()
     assert "<b>é" not in html
+
+
+NEW = {
+    "file": {"path": "/etc/shop.conf", "content": "x", "mode": "0640"},
+    "set": {"name": "database"},
+    "command": {"name": "clear", "script": "true", "timeout": "60"} | rows_of("parameters"),
+    "variable": rows_of("variables", name="PORT", value="1", scope="both"),
+    "step": rows_of("steps", name="drain", moment="before", script="true", timeout="60", required="on", position="0"),
+    "service": rows_of("services", kind="process", name="worker", position="0"),
+}
+
+
+@pytest.mark.parametrize("what", NEW)
+def test_two_at_once_make_the_same_on_a_page(what: str) -> None:
+    project = make_project()
+    make_group(make_server())
+    addresses = {
+        "file": reverse("project_file_add", args=[project.pk]),
+        "set": reverse("set_add"),
+        "command": reverse("command_add"),
+        "variable": reverse("project_variables", args=[project.pk]),
+        "step": reverse("project_steps", args=[project.pk]),
+        "service": reverse("project_services", args=[project.pk]),
+    }
+    clients = [Client(raise_request_exception=False) for _each in range(4)]
+    for client in clients:
+        client.force_login(make_user())
+    gate = threading.Barrier(len(clients))
+    codes: list[int] = []
+
+    def save(client: Client) -> None:
+        gate.wait()
+        codes.append(client.post(addresses[what], NEW[what]).status_code)
+        connections.close_all()
+
+    threads = [threading.Thread(target=save, args=[client]) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(codes) == [200, 200, 200, 302]
+
+
+def test_a_config_file_that_is_there_already_is_said_to_be() -> None:
+    project = make_project()
+    ConfigFile.objects.create(project=project, path="/etc/shop.conf")
+    client = Client()
+    client.force_login(make_user())
+    html = client.post(reverse("project_file_add", args=[project.pk]), NEW["file"]).content.decode()
+    assert "There is such a file for all servers already." in html
