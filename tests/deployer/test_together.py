@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from deployer.engine.routines import carry_out, resume
 from deployer.host.value_commands import value_commands
-from deployer.launching.moves import answer
+from deployer.launching.again import retry_failed
+from deployer.launching.moves import answer, cancel
 from deployer.launching.putting_back import put_back
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import ConfigState, Deployment, Target
@@ -283,3 +284,37 @@ def test_config_files_of_another_name_of_a_machine_are_said_not_to_be_put_there(
     ConfigFile.objects.filter(server=other).delete()
     assert carry_out(alone.pk)
     assert [it.status for it in alone.targets.all()] == ["success"], alone.targets.get().error
+
+
+@pytest.mark.parametrize("roll_back", [False, True])
+def test_an_end_behind_a_pause_leaves_or_puts_back_the_files_of_what_was_done(
+    make_sshd: Any, git_repo: GitRepository, settings: Any, roll_back: bool
+) -> None:
+    settings.DEPLOYER_PARK_AFTER = 0
+    site = Site(make_sshd(), git_repo, batches="1", pause_after="none", may_stop_last_healthy=True)
+    other = make_sshd()
+    site.group.servers.add(make_server(other, name="web-2"))
+    site.role.server = None
+    site.becomes("first")
+    site.deployed()
+    site.becomes("second")
+    it = make_deployment(site.project, site.group, deployment_type="restart_only", pause_after="every")
+    (site.machine.home / "ledger").write_text("")
+    assert carry_out(it.pk)
+    assert site.conf == ("role=second", "in=second")
+    assert cancel(Deployment.objects.get(pk=it.pk), roll_back=roll_back)
+    assert resume(it.pk)
+    it = Deployment.objects.get(pk=it.pk)
+    ends = [target.status for target in it.targets.order_by("server_name")]
+    assert (it.status, ends) == ("cancelled", ["rolled_back" if roll_back else "success", "cancelled"])
+    assert site.conf == (("role=first", "in=first") if roll_back else ("role=second", "in=second"))
+    assert (other.home / "app.conf").read_text() == "role=first"
+    undone = ["restart undo first role=first in=first", "after undo first role=first in=first"]
+    assert site.ledger[3:] == (undone if roll_back else [])
+    assert not Target.objects.exclude(kept_out="").exists()
+    again = retry_failed(it, created_by=None, trigger="cli")
+    assert carry_out(again.pk)
+    again = Deployment.objects.get(pk=again.pk)
+    assert again.status == "success", again.error_message
+    assert (other.home / "app.conf").read_text() == "role=second"
+    assert site.conf[0] == "role=second"
