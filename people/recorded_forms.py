@@ -13,11 +13,12 @@ before the upgrade), and is saved as it is: nobody is kept out by this, only war
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from django import forms
-from django.db import connections, models, transaction
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, connections, models, transaction
 from django.forms import BaseInlineFormSet
 from django.forms.formsets import INITIAL_FORM_COUNT, TOTAL_FORM_COUNT
 from django.http import Http404, QueryDict
@@ -78,6 +79,15 @@ class ComparedForm(forms.ModelForm[M]):
         """Save it, and do ``then`` with the row, in one transaction; gives whether it was right, and no older."""
         if not self.is_bound:
             return False
+        try:
+            return self._kept(then)
+        except IntegrityError:  # somebody else has made such a row since it was looked at: now that is seen
+            if self.instance.pk is not None:
+                raise
+        self.full_clean()
+        return self._kept(then)
+
+    def _kept(self, then: Iterable[Callable[[M], Any]]) -> bool:
         with transaction.atomic():
             if not self.is_valid():
                 return False
@@ -201,11 +211,32 @@ class RecordedRows(BaseInlineFormSet[M, Whole, forms.ModelForm[M]]):
         """Save the rows, in one transaction; gives whether they were right, and no older."""
         if not self.is_bound:
             return False
-        with transaction.atomic():
-            if not self.is_valid():
-                return False
-            self.save()
+        try:
+            with transaction.atomic():
+                if not self.is_valid():
+                    return False
+                self.save()
+        except IntegrityError:
+            if not self._say_what_is_taken():
+                raise
+            return False
         return True
+
+    def _say_what_is_taken(self) -> bool:
+        """Say of rows that somebody else has made such ones since these were drawn; gives whether there are any."""
+        is_any = False
+        for form in self.forms:
+            if not form.has_changed() or self._is_deleted(form):
+                continue
+            if form in self.extra_forms:
+                form.instance.pk, form.instance._state.adding = None, True
+            try:
+                form.instance.validate_unique()
+                form.instance.validate_constraints()
+            except ValidationError as error:
+                form.add_error(None, ValidationError(error.messages))
+                is_any = True
+        return is_any
 
     def save_new(self, form: Any, commit: bool = True) -> M:
         if not commit:

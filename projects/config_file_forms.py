@@ -62,6 +62,10 @@ class ConfigFileForm(StyledForm, SecretsForm[ConfigFile], RecordedForm[ConfigFil
             attrs = {"rows": 8, "class": "form-control mono", "spellcheck": "false"}
             self.make_write_only("content", WriteOnlyTextarea(attrs=attrs))
 
+    def _get_validation_exclusions(self) -> Any:
+        """Its project is given, so that a file of the same path there is seen."""
+        return super()._get_validation_exclusions() - {"project"}  # type: ignore[misc]  # Django's types lack it
+
     def clean_position(self) -> int:
         """Nothing is the first place."""
         return self.cleaned_data["position"] or 0

@@ -13,7 +13,7 @@ from typing import IO, Annotated, Any, TypeVar, cast
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ValidationError as DjangoValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Model, Prefetch, QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
@@ -38,6 +38,7 @@ from deployer.api.shapes import (
     ReleaseShape,
     StoredShape,
     TargetShape,
+    WithoutNul,
     example,
     one_of,
     preflight_shape,
@@ -92,8 +93,9 @@ SERVERS_ANSWERED = 500
 #: An id as the databases can hold it.
 Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 #: The name of a project in an address, and why something is done with one.
-Name = Annotated[str, Field(max_length=100)]
-Reason = Annotated[str, Field(max_length=500)]
+Name = Annotated[str, Field(max_length=100), WithoutNul]
+Reason = Annotated[str, Field(max_length=500), WithoutNul]
+Note = Annotated[str, WithoutNul]
 
 
 class BearerToken(HttpBearer):
@@ -194,7 +196,7 @@ class LaunchInput(Schema):
     project_id: Id
     branch: str | None = Field(None, min_length=1, max_length=100)
     server_group_ids: list[Id] | None = Field(None, min_length=1)
-    servers: list[Annotated[str, Field(max_length=100)]] = Field([], max_length=5000)
+    servers: list[Name] = Field([], max_length=5000)
     elsewhere: bool = False
     deployment_type: Deployment.Type = Deployment.Type.FULL
     release: str | None = Field(None, min_length=1, max_length=100)
@@ -230,7 +232,7 @@ class CommandInput(Schema):
     command_id: Id | None = None
     script: str = Field("", max_length=100_000)
     values: dict[str, str] = Field({})
-    servers: list[Annotated[str, Field(max_length=100)]] = Field([], max_length=1000)
+    servers: list[Name] = Field([], max_length=1000)
     server_group_ids: list[Id] = Field([], max_length=1000)
     run_as: str = Field("", max_length=32)
     timeout: int = Field(USUAL_TIMEOUT, ge=1, le=LONGEST_TIMEOUT)
@@ -679,6 +681,13 @@ def save_config_file(request: Any, project_id: Id, asked: ConfigFileInput) -> Co
     """Save a config file: in place of the one with the same path for the same servers, or as a new one."""
     user = _user_of(request)
     project = _editable(user, project_id)
+    try:
+        return _saved_file(user, project, asked)
+    except IntegrityError:  # somebody else has just made it: it is there now
+        return _saved_file(user, project, asked)
+
+
+def _saved_file(user: User, project: Project, asked: ConfigFileInput) -> ConfigFileShape:
     where: dict[str, Any] = {"server_group": None, "server": None}
     if asked.server_group_id is not None:
         where["server_group"] = _one_of(ServerGroup.objects.reached_by(user), asked.server_group_id, "server_group_id")
@@ -737,7 +746,7 @@ def list_releases(request: HttpRequest, project_id: Id) -> QuerySet[Release]:
     tags=["releases"],
 )
 def upload_release(
-    request: Any, project_id: Id, package: File[UploadedFile], note: Form[str] = "", encoding: Form[str] = ""
+    request: Any, project_id: Id, package: File[UploadedFile], note: Form[Note] = "", encoding: Form[str] = ""
 ) -> Status[Any]:
     """Store a package that was built elsewhere: an archive or a jar. Deploy it by its `version`.
 

@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from django.db.models import TextChoices
+from django.utils.translation import gettext as _
 from ninja import Field, Schema
-from pydantic import ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from deployer.models import Deployment, LogLine, Release, Target
 from deployer.probing.look import Finding, Level
@@ -20,6 +22,16 @@ Moment = Annotated[
     PlainSerializer(datetime.isoformat, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("nul", _("a NUL character is in it"))
+    return text
+
+
+#: Text that goes into a question to the database: PostgreSQL takes no NUL there.
+WithoutNul = AfterValidator(_without_nul)
 
 
 def one_of(choices: type[TextChoices], *, final: Iterable[str] = ()) -> WithJsonSchema:
@@ -343,7 +355,7 @@ class ConfigFileInput(Schema):
 
     model_config = ConfigDict(extra="forbid") | example(**_FILE)
 
-    path: Annotated[str, Field(max_length=300)]
+    path: Annotated[str, Field(max_length=300), WithoutNul]
     content: str = ""
     is_secret: bool = False
     is_template: bool = False
@@ -351,7 +363,7 @@ class ConfigFileInput(Schema):
     mode: Annotated[str, Field(max_length=4)] = "0640"
     owner: Annotated[str, Field(max_length=70)] = ""
     server_group_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
-    server: Annotated[str, Field(max_length=100)] | None = None
+    server: Annotated[str, Field(max_length=100), WithoutNul] | None = None
     position: Annotated[int, Field(ge=0, le=10_000)] = 0
 
 

@@ -30,7 +30,8 @@ def all_around(run: Run) -> Iterator[None]:
     """
     try:
         take_answer(run)
-        ask_about_failures(run, 0, join)
+        if not run.deployment.batches_done:  # else their turns come again, in their places
+            ask_about_failures(run, 0, join)
         if not run.is_ending:
             before_all(run)
         yield
@@ -202,12 +203,22 @@ def undo_before_all(run: Run) -> None:
             return
 
 
+def finish_undoing(run: Run) -> None:
+    """Do the same for a worker that was lost, where it is known what became of every server."""
+    if not run.work.plan.steps:
+        return
+    for server in run.servers:
+        server.resume()
+    if all(server.target.status != Status.UNKNOWN for server in run.servers):
+        undo_before_all(run)
+
+
 def _take_back(run: Run, done: Done) -> bool:
     """Run what takes a step back where its release is still held; says whether it went well."""
     assert done.step is not None  # noqa: S101 (only what can be undone is)
     problem = _("Step “%s” cannot be taken back: no server that answers holds its release.") % done.run.step
-    able = [server for server in run.servers if server.first is None and server.shell is not None]
-    for server in sorted(able, key=lambda it: it.target.server_id != done.run.target.server_id):
+    able = [server for server in run.servers if server.first is None]
+    for server in sorted(able, key=lambda it: (it.target.server_id != done.run.target.server_id, it.shell is None)):
         try:
             with explained(server):
                 server.reach()

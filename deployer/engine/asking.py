@@ -48,7 +48,7 @@ def _give_up(run: Run, again: list[ServerRun]) -> None:
     """It ends before these servers were tried again: their steps after are run."""
     for server in again:
         if not server.is_proved:
-            server.end(Status.CANCELLED, _("Cancelled before it was tried again."))
+            server.end(Status.FAILED, because(_("It had failed, and was not tried again to the end"), _("Cancelled")))
         run.undecided.add(server)
 
 
@@ -124,6 +124,7 @@ def _failed(server: ServerRun) -> dict[str, Any]:
         "evidence": target.evidence[-_SHOWN:],
         "required": any(_is_required(server, done) for done in steps),
         "again": target.status in _MAY_BE_TRIED and not unknown,
+        "has_run": bool(target.proof),
     }
 
 
@@ -226,6 +227,7 @@ def _begin_again(run: Run, server: ServerRun, failure: dict[str, Any]) -> None:
     for done in failed:
         journal.runs.remove(done)
     run.undecided.discard(server)
+    server.has_run_before |= failure.get("has_run", False)
     if failure["moment"] == Moment.BEFORE_ALL:
         return
     for other in server.others:

@@ -54,11 +54,11 @@ class Journal:
         found = (run for run in self.runs if run.moment in StepRun.ONCE and run.has_begun and not run.undoes)
         return next((run for run in found if run.step == step.name), None)
 
-    def run_of(self, target: Target, step: PlannedStep, action: str, takes_back: str = "") -> StepRun | None:
+    def run_of(self, target: Target, step: PlannedStep, action: str, takes_back: str | None = None) -> StepRun | None:
         """The run of a step on a server, if it is written down; of what takes it back for that release, if named."""
-        wanted = (target.pk, step.name, action, bool(takes_back))
+        wanted = (target.pk, step.name, action, takes_back is not None)
         rows = (run for run in self.runs if (run.target_id, run.step, run.action, run.undoes) == wanted)
-        return next((run for run in rows if not takes_back or run.release == takes_back), None)
+        return next((run for run in rows if takes_back is None or run.release == takes_back), None)
 
     def new(self, target: Target, step: PlannedStep, action: str, release: str, *, undoes: bool) -> StepRun:
         """A run that is not written down yet."""

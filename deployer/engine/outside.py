@@ -105,5 +105,4 @@ def _run(work: Work, source: Source, names: str, text: str) -> bytes:
 
 
 def _failed(names: str, text: str, why: str) -> NotReadyError:
-    what = _("%(names)s could not be had from %(source)s") % {"names": names, "source": text}
-    return NotReadyError(what, why, _("No server was touched."))
+    return NotReadyError(_("%(names)s could not be had from %(source)s") % {"names": names, "source": text}, why)

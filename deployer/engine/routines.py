@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from deployer.engine.around import all_around, close
+from deployer.engine.around import all_around, close, finish_undoing
 from deployer.engine.building import build, built_before
 from deployer.engine.cloning import clone
 from deployer.engine.joining import rejoin
@@ -105,6 +105,7 @@ def settle_lost(deployment_id: int, claim: str = "") -> bool:
         return False
     with Run(deployment) as run:
         on_every_server(run, settle, ended_too=True)
+        finish_undoing(run)
         close(run)
     return True
 

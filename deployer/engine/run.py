@@ -65,6 +65,8 @@ class Run:
         self.question: FailureQuestion | None = None
         if is_resumed:
             self._resume()
+        elif self.work.plan.guided_failure:
+            self._read_questions()
         self._paused = threading.Event()
         self._is_timed = False
         self._pulsing = threading.Lock()
@@ -80,6 +82,9 @@ class Run:
         for server_id, place in self.deployment.leases.exclude(place="").values_list("server", "place"):
             if server_id in by_server:
                 self.work.first_at(place, by_server[server_id])
+        self._read_questions()
+
+    def _read_questions(self) -> None:
         for question in self.deployment.questions.all():
             question.deployment = self.deployment  # one object: what is done is written under this worker's claim
             self.question = question
@@ -88,6 +93,9 @@ class Run:
 
     def _remember(self, question: FailureQuestion) -> None:
         if question.answer == Answer.AGAIN:
+            ran = {failure["target"] for failure in question.failures if failure["again"] and failure.get("has_run")}
+            for server in self.servers:
+                server.has_run_before |= server.target.pk in ran
             return
         self.answered |= {str(failure["key"]) for failure in question.failures}
         if question.answer == Answer.GO_ON:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -40,7 +40,7 @@ from servers.errors import (
     UnreachableError,
     explained,
 )
-from servers.sentences import clauses, sentences, storable
+from servers.sentences import because, clauses, listed, sentences, storable
 from servers.shell import Script
 from servers.ssh.shell import SSHShell, connect
 from servers.supervised.run import SupervisedRun
@@ -79,6 +79,9 @@ class ServerRun:
         self.restarted = False
         #: Runs of steps before that have ended: the server is told to forget them behind another question.
         self.ended_runs: list[str] = []
+        #: Whether an earlier try has begun its script, or has left it changed.
+        self.has_run_before = False
+        self.was_left_changed = False
         self.before: Sequence[Found] = ()
         #: Whether some of its config files may have been replaced.
         self.has_other_files = False
@@ -91,6 +94,11 @@ class ServerRun:
 
     def __str__(self) -> str:
         return self.target.server_name
+
+    @property
+    def host(self) -> str:
+        """The host of the server as it was at the launch."""
+        return self.target.host.rpartition(":")[0].strip("[]")
 
     def resume(self) -> None:
         """Go on where another worker has left it: with no link, and what was written down."""
@@ -105,6 +113,7 @@ class ServerRun:
         self.close()
         self.shell, self.facts, self.seen, self.before = None, None, None, ()
         self.restarted = False
+        self.was_left_changed = self.is_changed
         for name in ("location", "commands", "verification", "files"):
             self.__dict__.pop(name, None)
         self.is_to_join = True
@@ -142,6 +151,9 @@ class ServerRun:
         """Let the other names of this machine and folder have the same end."""
         for other in [*self.others]:
             self.tell(other)
+            mine, theirs = self.target.server_id, other.target.server_id
+            if self.has_files and mine and theirs:
+                insist(partial(ConfigState.share, self.work.deployment.project_id, mine, theirs))
 
     def tell(self, other: "ServerRun") -> None:
         """Let another name of this machine and folder have the same end."""
@@ -155,7 +167,9 @@ class ServerRun:
 
     def fail(self, error: ShellError) -> None:
         """End as ``error`` demands: cancelled, failed, or unknown where a script may still be running."""
-        if isinstance(error, StoppedError):
+        if isinstance(error, StoppedError) and (self.has_run_before or self.was_left_changed):
+            self.end(Status.FAILED, because(_("It had failed, and was not tried again to the end"), error))
+        elif isinstance(error, StoppedError):
             self.end(Status.CANCELLED, str(error))
         elif isinstance(error, OUTCOME_UNKNOWN) and self.target.status in AT_WORK:
             self.end(Status.UNKNOWN, str(error))
@@ -222,6 +236,14 @@ class ServerRun:
         server = self.target.server
         if server is None:
             raise UnreachableError(_("%s was deleted after the launch") % self)
+        has_begun = self.target.begun_at is not None or self.work.journal.on(self.target)
+        if has_begun and server.host != self.host:
+            words = {"server": self, "old": self.host, "new": server.host}
+            raise UnreachableError(
+                _("%(server)s was worked on at %(old)s, and is now at %(new)s") % words,
+                "",
+                _("Give it its former host again to go on there, or see to both machines by hand."),
+            )
         try:
             self.shell = connect(server, on_notice=self.voice.warn)
             self.look()
@@ -296,6 +318,14 @@ class ServerRun:
         if differing := sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)):
             told = _("Of the values of both names those of %(first)s count there: %(names)s")
             self.voice.warn(told % {"first": first, "names": ", ".join(differing)})
+        deployment_type = self.work.deployment.deployment_type
+        ours, others = (
+            {(it.path, it.content, it.mode, it.owner) for it in files_put(self.plan, number, deployment_type)}
+            for number in (self.target.server_id, first.target.server_id)
+        )
+        if paths := listed(sorted({path for path, *_rest in ours ^ others})):
+            told = _("Of the config files of both names those of %(first)s are put there, and no others: %(paths)s")
+            self.voice.warn(told % {"first": first, "paths": paths})
         self.stand_behind(first)
         if first.target.has_ended:
             first.tell(self)
@@ -334,7 +364,7 @@ class ServerRun:
 
     def take_files_back(self) -> None:
         """Put back what was there where its script will not be started after all."""
-        begun = self.restarted or self.switched or self.target.status == Status.UNKNOWN
+        begun = self.restarted or self.has_run_before or self.switched or self.target.status == Status.UNKNOWN
         if not self.has_files or self.shell is None or begun or not self.has_other_files:
             return
         try:

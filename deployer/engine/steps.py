@@ -201,23 +201,27 @@ def _tell(server: ServerRun, problem: str) -> None:
 # --- one run -----------------------------------------------------------------------------------------
 
 
-def carry_out(server: ServerRun, step: PlannedStep, action: str, *, takes_back: str = "", version: str = "") -> StepRun:
+def carry_out(
+    server: ServerRun, step: PlannedStep, action: str, *, takes_back: str | None = None, version: str = ""
+) -> StepRun:
     """Run a step on a server unless it was, follow it to its end and write that down.
 
-    With ``takes_back``, run what takes it back, as it was done for that release. One that a worker had begun that is
-    lost is followed, and not begun again.
+    With ``takes_back``, run what takes it back, as it was done for that release: empty where there was none. One that a
+    worker had begun that is lost is followed, and not begun again.
     """
     journal, target = server.work.journal, server.target
     run = journal.run_of(target, step, action, takes_back)
     if run is not None and run.status != RunStatus.RUNNING:
         return run
+    has_begun = run is not None
     if run is None:
-        release = takes_back or version or _release(server, step)
-        run = journal.new(target, step, action, release, undoes=bool(takes_back))
+        server.values()  # without them it is not begun, and a server not drained
+        release = (version or _release(server, step)) if takes_back is None else takes_back
+        run = journal.new(target, step, action, release, undoes=takes_back is not None)
         _begin(server, run)
     else:
         server.voice.say(_("The step was begun by the worker that was lost; following it to its end"))
-    _follow(server, step, run)
+    _follow(server, step, run, has_begun=has_begun)
     return run
 
 
@@ -245,7 +249,7 @@ def settle_open(server: ServerRun) -> None:
         if run.moment in BEFORE_THE_SWITCH and SupervisedRun(server.link, run.key).close_gate():
             insist(partial(run.end, RunStatus.SKIPPED))
         else:
-            carry_out(server, step, run.action, takes_back=run.release if run.undoes else "")
+            carry_out(server, step, run.action, takes_back=run.release if run.undoes else None)
 
 
 def _step_of(server: ServerRun, run: StepRun) -> PlannedStep:
@@ -256,7 +260,7 @@ def _step_of(server: ServerRun, run: StepRun) -> PlannedStep:
     return found
 
 
-def _follow(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
+def _follow(server: ServerRun, step: PlannedStep, run: StepRun, *, has_begun: bool) -> None:
     """Run it, or go on with it, and write how it ended."""
     supervised = SupervisedRun(server.link, run.key)
     stop = server.work.stop if _stops(run) else server.work.force
@@ -286,13 +290,16 @@ def _follow(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
         if server.link.abandoned:
             raise
         problem = _("Step “%s” was ended, because somebody cancelled.") % run.label
-    except OUTCOME_UNKNOWN as error:
-        if server.link.abandoned:
-            raise
-        status = RunStatus.UNKNOWN
-        problem = _("How step “%(step)s” ended is not known: %(why)s") % {"step": run.label, "why": error}
     except ShellError as error:
-        problem = _("Step “%(step)s” failed: %(why)s") % {"step": run.label, "why": error}
+        is_lost = isinstance(error, OUTCOME_UNKNOWN)
+        if is_lost and server.link.abandoned:
+            raise
+        # Where its values cannot be had, what has begun is not followed: its output could not be masked.
+        if is_lost or (has_begun and isinstance(error, NotReadyError)):
+            status = RunStatus.UNKNOWN
+            problem = _("How step “%(step)s” ended is not known: %(why)s") % {"step": run.label, "why": error}
+        else:
+            problem = _("Step “%(step)s” failed: %(why)s") % {"step": run.label, "why": error}
     finally:
         output.finish()
     insist(server.work.log.flush)  # whoever takes over from here on does not ask for the output again
@@ -341,7 +348,8 @@ def _release(server: ServerRun, step: PlannedStep) -> str:
 def _folder(server: ServerRun, step: PlannedStep, run: StepRun) -> str:
     """Where it runs: in that release, else in what is live; in the home where nothing is."""
     deploy_path = server.location.deploy_path
-    if run.undoes or (step.moment in BEFORE_THE_SWITCH and not server.work.deployment.keeps_release):
+    is_before = step.moment in BEFORE_THE_SWITCH and not server.work.deployment.keeps_release
+    if run.release and (run.undoes or is_before):
         return f"{deploy_path}/releases/{run.release}"
     return f"{deploy_path}/current" if deploy_path and server.live_version else ""
 

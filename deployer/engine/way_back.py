@@ -15,7 +15,7 @@ from deployer.plan import Plan
 from projects.commands import release as release_commands
 from projects.commands.matching import Found
 from projects.commands.proof import Proof
-from servers.errors import OUTCOME_UNKNOWN, ShellError, explained
+from servers.errors import OUTCOME_UNKNOWN, NotReadyError, ShellError, TransferError, explained
 from servers.sentences import clauses, sentences, storable
 from servers.supervised.run import SupervisedRun
 from servers.supervised.script import only_before
@@ -39,6 +39,7 @@ def settle(server: ServerRun) -> None:
             server.voice.say(_("The worker was lost while rolling this server back; finishing the rollback"))
             roll_back(server)
         else:
+            _finish_taking_files_back(server)
             after(server, StepAction.UNDO if target.was_undone else "")
         return
     if target.status not in AT_WORK and target.begun_at is not None:
@@ -53,10 +54,18 @@ def settle(server: ServerRun) -> None:
     server.before = tuple(Found(proof.before, proof.near) for proof in Proof.from_json(target.proof).each)
     if target.status != Status.CHECKING:
         if SupervisedRun(server.link, target.run_key).close_gate():
-            _take_switch_back(server)
+            if server.has_run_before:
+                told = _("It had failed, and the worker was lost before its script was run again: nothing is put back.")
+                server.end(Status.FAILED, told)
+            else:
+                _take_switch_back(server)
             after(server)
             return
         server.voice.say(_("The script was started by the worker that was lost; following it to its end"))
+        if problem := _unmasked(server):
+            server.end(Status.UNKNOWN, _("Not followed to its end: %s") % problem)
+            after(server)
+            return
         log = server.work.log
         server.follow(log.output(target) if server.work.journal.on(target) else log.rest_of_output(target))
     elif target.exit_code:
@@ -67,6 +76,23 @@ def settle(server: ServerRun) -> None:
     after(server)
 
 
+def _finish_taking_files_back(server: ServerRun) -> None:
+    """Put back the config files of a server that had ended after them and before its switch or its script."""
+    server.resume()
+    if server.has_other_files and not (server.switched or server.target.proof):
+        server.reach()
+        server.take_files_back()
+
+
+def _unmasked(server: ServerRun) -> str:
+    """Why what a script writes cannot be taken down: the secrets in it cannot be had."""
+    try:
+        server.values()
+    except ShellError as error:
+        return str(error)
+    return ""
+
+
 def _take_switch_back(server: ServerRun) -> None:
     """The restart never began: make the release live again that was live before, with the config files of then."""
     release, previous = server.work.deployment.release, server.target.release_before
@@ -74,7 +100,13 @@ def _take_switch_back(server: ServerRun) -> None:
     live = release_commands.release_name(server.link.capture(release_commands.live(deploy_path)).stdout)
     if release is None or live != release.version:
         why = _("Not started: the worker was lost before the restart; nothing was changed.")
-        if server.put_files_back():
+        try:
+            back = server.put_files_back()
+        except (NotReadyError, TransferError) as error:
+            told = _("Not started: the worker was lost before the restart, and the config files may be the new ones.")
+            server.end(Status.FAILED, sentences(told, str(error)), proof={})
+            return
+        if back:
             why = _("Not started: the worker was lost before the restart; the config files were put back.")
         if server.target.status in {Status.STOPPING, Status.STARTING}:
             why = _("Not started: the worker was lost before its script began; nothing was changed.")
@@ -86,14 +118,17 @@ def _take_switch_back(server: ServerRun) -> None:
             left = _("The worker was lost between switch and restart: %s is live and was never started.") % live
             server.end(Status.FAILED, sentences(left, str(error)))
             return
-        server.put_files_back()
+        problem = ""
+        try:
+            server.put_files_back()
+        except ShellError as error:
+            problem = str(error)
         server.commands.capture(release_commands.switch(deploy_path, previous), _("Switching back failed"))
         server.move(Status(server.target.status), release_after=previous)
-        server.end(
-            Status.FAILED,
-            _("The worker was lost between switch and restart: current points to %s again, and nothing was restarted.")
-            % previous,
+        told = _(
+            "The worker was lost between switch and restart: current points to %s again, and nothing was restarted."
         )
+        server.end(Status.FAILED, sentences(told % previous, problem))
     else:
         server.end(
             Status.FAILED,
@@ -115,7 +150,7 @@ def roll_back(server: ServerRun) -> None:
         _stay(server)
         after(server)
         return
-    undone, status = _Undone(), Status.FAILED
+    undone, status, had_begun = _Undone(), Status.FAILED, bool(target.undo_key)
     try:
         with explained(server):
             if server.facts is None:
@@ -128,7 +163,7 @@ def roll_back(server: ServerRun) -> None:
     except ShellError as error:
         undone.problem = str(error)
         # Without its link, nobody knows how far a rollback came that had begun; one that had not changes nothing.
-        is_lost = isinstance(error, OUTCOME_UNKNOWN)
+        is_lost = isinstance(error, OUTCOME_UNKNOWN) or (had_begun and isinstance(error, NotReadyError))
         if is_lost and (target.undo_key or target.status == Status.UNKNOWN):
             status = Status.UNKNOWN
     if undone.problem:

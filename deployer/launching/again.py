@@ -7,7 +7,7 @@ from typing import Any, cast
 from django.db.models import Q
 from django.utils.translation import gettext as _
 
-from deployer.launching.asked import LaunchRequest, kept_answers
+from deployer.launching.asked import LaunchRequest, kept_answers, kept_values
 from deployer.launching.choice import stored
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, need_current
@@ -68,7 +68,7 @@ def request_to_retry(
         only=only,
         elsewhere=True,  # it was meant the first time
         answers=kept_answers(earlier),
-        values_of=_values_of(earlier),
+        values_of=kept_values(earlier),
         retry_of=earlier,
         puts_back=earlier.has_plan and Plan.from_json(cast(dict[str, Any], earlier.plan)).puts_back,
     )
@@ -141,13 +141,6 @@ def chosen_servers(it: Deployment) -> frozenset[int] | None:
     went = frozenset(first.targets.exclude(server=None).values_list("server", flat=True))
     was_left_out = Server.objects.filter(pk__in=members - went).exists()
     return frozenset(pk for pk in went if pk is not None) if was_left_out else None
-
-
-def _values_of(earlier: Deployment) -> Deployment | None:
-    """The deployment whose values an earlier one had, where that was chosen: its retry has them too."""
-    number = Plan.from_json(cast(dict[str, Any], earlier.plan)).values_of if earlier.has_plan else None
-    found = Deployment.objects.filter(pk=number).first() if number else None
-    return found if found is not None and found.has_plan else None
 
 
 def _again(release: Release | None) -> Release | None:

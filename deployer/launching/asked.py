@@ -69,6 +69,11 @@ class LaunchRequest:
         """Whether it leaves the release as it is: it only restarts, stops or starts the application."""
         return self.deployment_type in Deployment.WITHOUT_RELEASE
 
+    @property
+    def puts_files(self) -> bool:
+        """Whether it puts config files on servers: what only stops, starts or puts back does not."""
+        return self.deployment_type in {Deployment.Type.FULL, Deployment.Type.RESTART_ONLY} and not self.puts_back
+
     @cached_property
     def members(self) -> list[Server]:
         """The servers of the groups in their order, each once, inactive ones too."""
@@ -146,3 +151,10 @@ def kept_answers(earlier: Deployment) -> dict[str, str]:
     asked = {question.name for question in questions_of(earlier.project)}
     answers = Plan.from_json(cast(dict[str, Any], earlier.plan)).answers
     return {each.name: each.value for each in answers if each.name in asked}
+
+
+def kept_values(earlier: Deployment) -> Deployment | None:
+    """The deployment whose values an earlier one had, where that was chosen: what repeats it has them too."""
+    number = Plan.from_json(cast(dict[str, Any], earlier.plan)).values_of if earlier.has_plan else None
+    found = Deployment.objects.filter(pk=number).first() if number else None
+    return found if found is not None and found.has_plan else None

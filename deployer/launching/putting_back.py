@@ -3,7 +3,7 @@
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from deployer.launching.asked import LaunchRequest
+from deployer.launching.asked import LaunchRequest, kept_answers, kept_values
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, need_current
 from deployer.models import Deployment, Target
@@ -23,7 +23,9 @@ def put_back(drained: Target, *, created_by: User | None, trigger: str, launched
     if created_by is not None:
         insist(created_by, Action.OPERATE, it)
     need_current(it.project)
-    if not drained.kept_out or drained.server_id is None:
+    if drained.server_id is None:
+        raise LaunchRefusedError(_("%s was deleted after the launch") % drained)
+    if not drained.kept_out:
         raise LaunchRefusedError(_("%s is not drained any more.") % drained)
     groups = [group for group in it.server_groups.all() if group.servers.filter(pk=drained.server_id).exists()]
     if not groups:
@@ -45,6 +47,8 @@ def _request(
         only=frozenset({drained.server_id}) if drained.server_id is not None else frozenset(),
         elsewhere=True,  # it was meant the first time
         puts_back=True,
+        answers=kept_answers(it),
+        values_of=kept_values(it),
     )
 
 

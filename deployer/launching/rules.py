@@ -334,6 +334,8 @@ def _sources_are_there(plan: Plan) -> LaunchRefusedError | None:
 
 def _files_have_one_source(request: LaunchRequest) -> LaunchRefusedError | None:
     """No two groups give one config file to a server of the launch."""
+    if not request.puts_files:
+        return None
     files = list(request.project.config_files.select_related("server_group", "server").defer("content"))
     names = {server.name for server in request.active} if files else set()
     clash = next((clash for clash in clashes(files) if clash.server in names), None)
@@ -342,7 +344,7 @@ def _files_have_one_source(request: LaunchRequest) -> LaunchRefusedError | None:
 
 def _files_can_be_filled_in(request: LaunchRequest, plan: Plan) -> LaunchRefusedError | None:
     """Each template has all its values on every server that it goes to."""
-    templates = any(file.is_template for file in plan.config_files)
+    templates = request.puts_files and any(file.is_template for file in plan.config_files)
     servers = {server.pk: server.name for server in request.active} if templates else {}
     for alike in plan.values.alike(servers).values():
         known = {*plan.values.on(alike[0]), *FACTS_OF_SERVER, *FACTS_OF_DEPLOYMENT}

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models.functions import Now
 
 from projects.models import Project
@@ -106,10 +106,25 @@ class ConfigState(models.Model):
         )
 
     @classmethod
+    def share(cls, project: int, server: int, other: int) -> None:
+        """Write of ``other``, the same machine and folder under another name, what is known of ``server``."""
+        known = list(cls.objects.filter(project=project, server=server))
+        for row in known:
+            row.pk, row.server_id, row._state.adding = None, other, True
+        with transaction.atomic():
+            cls.objects.filter(project=project, server=other).delete()
+            cls.objects.bulk_create(known)
+
+    @classmethod
     def was_changed_by(cls, deployment: int, server: int | None) -> bool:
         """Whether this deployment may have replaced files on a server."""
+        return server in cls.changed_by(deployment)
+
+    @classmethod
+    def changed_by(cls, deployment: int) -> set[int | None]:
+        """The servers on which this deployment may have replaced files."""
         theirs = models.Q(deployment=deployment) | models.Q(coming_by=deployment)
-        return cls.objects.filter(theirs, server=server).exists()
+        return {*cls.objects.filter(theirs).values_list("server", flat=True)}
 
     @classmethod
     def go_back(cls, project: int, server: int, deployment: int, files: Iterable[tuple[str, str]]) -> None:

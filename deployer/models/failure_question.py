@@ -28,7 +28,8 @@ class FailureQuestion(models.Model):
     """What a deployment waits for: the ``failures`` that it met, and the ``choices`` that there are.
 
     A failure is ``{"key": ..., "target": ..., "server": ..., "what": ..., "error": ..., "proof": ..., "evidence": ...,
-    "required": ..., "again": ...}``: its key is that of the run that failed, so that no later one is meant by it.
+    "required": ..., "again": ..., "has_run": ...}``: its key is that of the run that failed, so that no later one is
+    meant by it; ``has_run`` says whether the script of the server had begun.
     ``token`` stands for these failures: an answer that carries another one was meant for others, and is refused.
     Without an answer ``until`` then, it stops. ``acted_at`` is when a worker has done what was chosen.
     """

@@ -1,6 +1,6 @@
 """Actions on a deployment: cancel, continue, retry, roll back, launch again."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import replace
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -32,7 +32,7 @@ from deployer.launching.gated import case_of
 from deployer.launching.launch import launch
 from deployer.launching.moves import answer, cancel, go_on, open_question
 from deployer.launching.rules import Accepted, LaunchRefusedError, check_launch
-from deployer.models import Answer, Deployment, StepRun, Target
+from deployer.models import Answer, ConfigState, Deployment, StepRun, Target
 from deployer.plan import Plan
 from deployer.releases.versions import running_in
 from deployer.web.alike import told
@@ -64,7 +64,8 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
     targets = list(it.targets.defer("proof", "evidence"))
     goes_back = _goes_back(it, targets)
     moments = {run.target_id: run.moment for run in it.step_runs.filter(status=StepRun.Status.RUNNING)}
-    rows = [(target, *_when_cancelled(target, goes_back, moments.get(target.pk, ""))) for target in targets]
+    changed = _changed(it)
+    rows = [(target, *_when_cancelled(target, goes_back, moments.get(target.pk, ""), changed)) for target in targets]
     shown_rows = told(rows, lambda row: row[0].server_name, lambda row: (row[0].status, *row[1:]))
     return render(request, "deployer/cancel.html", {"deployment": it, "told": shown_rows})
 
@@ -78,10 +79,10 @@ def _goes_back(it: Deployment, targets: list[Target]) -> bool:
     return is_automatic and sum(target.status in Target.FAILURES for target in targets) > plan.max_failures
 
 
-def _when_cancelled(target: Target, goes_back: bool, moment: str) -> tuple[str, str]:
+def _when_cancelled(target: Target, goes_back: bool, moment: str, changed: Collection[int | None]) -> tuple[str, str]:
     """The outcome for a server when its deployment is cancelled, and when it is cancelled by force.
 
-    ``moment`` is that of the step that runs there, if one does.
+    ``moment`` is that of the step that runs there, if one does; ``changed`` are the servers that were changed.
     """
     status = Target.Status
     if moment in {Moment.PREPARE, Moment.BEFORE_ALL, Moment.BEFORE}:
@@ -89,8 +90,12 @@ def _when_cancelled(target: Target, goes_back: bool, moment: str) -> tuple[str, 
         return ends, ends
     if moment:
         return _("finishes its step"), _("its step is ended, with every process that it started")
-    has_moved = target.release_before and (target.undo_key or target.release_after != target.release_before)
+    has_moved = target.undo_key or target.server_id in changed
     if goes_back and has_moved and target.status not in {status.ROLLED_BACK, status.SKIPPED}:
+        if target.deployment.keeps_release:
+            return _("gets its config files of before, and is restarted"), _("its config files are put back")
+        if not target.release_before:
+            return (stays := _("has no release to go back to; stays as it is")), stays
         return _("is put back on its previous release"), _("is put back; the script that does so is ended")
     if target.status in Target.ENDED:
         stays = _("has ended; stays as it is")
@@ -140,17 +145,27 @@ def deployment_abort(request: Request, pk: int) -> HttpResponse:
     if not it.is_active:
         messages.warning(request, cancel_sentence(it, asked=False))
         return _back(request, it)
-    rows = [(target, _when_aborted(target)) for target in it.targets.defer("proof", "evidence")]
+    changed = _changed(it)
+    rows = [(target, _when_aborted(target, changed)) for target in it.targets.defer("proof", "evidence")]
     shown_rows = told(rows, lambda row: row[0].server_name, lambda row: (row[0].status, row[1]))
     return render(request, "deployer/abort.html", {"deployment": it, "told": shown_rows})
 
 
-def _when_aborted(target: Target) -> str:
+def _changed(it: Deployment) -> set[int | None]:
+    """The servers that it has switched or, where it keeps the release, whose config files it has replaced."""
+    if not it.keeps_release:
+        return {*it.targets.exclude(release_after="").values_list("server", flat=True)}
+    return ConfigState.changed_by(it.pk)
+
+
+def _when_aborted(target: Target, changed: Collection[int | None]) -> str:
     """The outcome for a server when its deployment is stopped and rolled back."""
     status = Target.Status
     if target.status == status.ROLLED_BACK:
         return _("has ended; stays as it is")
-    if target.release_after and target.release_after != target.release_before:
+    if target.server_id in changed and target.deployment.keeps_release:
+        return _("gets its config files of before, and is restarted")
+    if target.server_id in changed:
         if not target.release_before:
             return _("has no release to go back to; stays as it is")
         return _("is put back on %s") % target.release_before

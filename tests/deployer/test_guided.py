@@ -429,3 +429,17 @@ def test_a_worker_lost_before_another_try_leaves_the_truth(shop: Any, queue_serv
     target = it.targets.get(server_name="web-0")
     assert (fresh(it).status, target.status) == ("failed", "failed")
     assert target.error == "It had failed, and the worker was lost before it was tried again."
+
+
+def test_another_try_keeps_its_place_before_the_pause_behind_its_batch(shop: Any) -> None:
+    site = shop(2, pause_after="1")
+    site.break_(0)
+    it = site.deploy()
+    site.mend(0)
+    it = choose(it, "again")
+    assert (it.is_paused, it.is_asking, it.batches_done, ends(it)) == (True, False, 1, "success staged")
+    assert it.continue_rollout()
+    assert resume(it.pk)
+    assert (fresh(it).status, ends(it)) == ("success", "success success")
+    told = [*it.log_lines.filter(content__startswith="Batch ").values_list("content", flat=True)]
+    assert [line.partition(":")[0] for line in told] == ["Batch 1 of 2", "Batch 2 of 2"]

@@ -8,15 +8,17 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from deployer.board.comparison import differing_settings
 from deployer.gates.digest import Content
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import LaunchRefusedError, check_launch
-from deployer.models import Answer, Deployment, FailureQuestion
+from deployer.models import Answer, ConfigState, Deployment, FailureQuestion, Left, Target
 from deployer.plan import Plan
 from people.entries import Entry
 from people.models import ApiToken, User
+from projects.models import ConfigFile
 from tests.factories import make_deployment, make_group, make_member, make_project, make_server, make_user
 from tests.parts.html import tight
 
@@ -189,6 +191,21 @@ def test_an_abort_says_first_what_goes_back(browser: Client) -> None:
     assert it.roll_back_requested_at is not None
     assert it.cancel_requested_at is not None
     assert url not in browser.get(it.get_absolute_url()).content.decode()
+
+
+def test_an_abort_says_of_a_restart_that_files_go_back_and_of_the_same_release_that_it_does(browser: Client) -> None:
+    it = rolling_out()
+    it.targets.filter(server_name="web-1").update(status="success", release_before="v1", release_after="v1")
+    assert "is put back on v1" in browser.get(reverse("deployment_abort", args=[it.pk])).content.decode()
+    Deployment.objects.filter(pk=it.pk).update(status="failed", finished_at=timezone.now())
+    ConfigFile.objects.create(project=it.project, path="/etc/shop.conf", content="new")
+    it = make_deployment(it.project, *it.server_groups.all(), deployment_type="restart_only")
+    it.claim_for_worker()
+    done = it.targets.get(server_name="web-1")
+    Target.objects.filter(pk=done.pk).update(status="success", release_before="v1", release_after="v1")
+    ConfigState.adopt(it.project_id, done.server_id or 0, it.pk, [Left("", "/etc/shop.conf", "0" * 64, "")])
+    html = browser.get(reverse("deployment_abort", args=[it.pk])).content.decode()
+    assert html.count("gets its config files of before, and is restarted") == 1
 
 
 def test_a_restart_has_nothing_to_put_back(browser: Client, user: User) -> None:

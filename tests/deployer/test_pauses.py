@@ -354,3 +354,23 @@ def test_abort_and_roll_back_of_a_running_one_lets_no_further_server_begin(
     it = fresh(deployment)
     assert (it.status, ends(it)) == ("cancelled", "rolled_back cancelled"), log_of(it)
     assert (live(sshd), live(other)) == ("one", "one")
+
+
+def test_behind_a_pause_a_server_that_is_another_machine_by_now_is_not_put_back(
+    sshd: Any, make_sshd: Any, git_repo: Any
+) -> None:
+    """What was begun on one machine is not ended on another one, which knows nothing of it."""
+    other, strange = make_sshd(), make_sshd()
+    server = make_server(sshd, name="a")
+    deployment, _project = shop(git_repo, server, make_server(other, name="b"))
+    assert carry_out(deployment.pk)
+    server.host, server.port = "localhost", strange.port
+    server.host_key = ""
+    server.save()
+    assert cancel(fresh(deployment), roll_back=True)
+    assert resume(deployment.pk)
+    it = fresh(deployment)
+    target = it.targets.get(server_name="a")
+    assert (it.status, target.status, live(sshd)) == ("cancelled", "failed", "two")
+    assert "was worked on at 127.0.0.1, and is now at localhost" in target.error
+    assert not (strange.home / "shop").exists()

@@ -13,8 +13,9 @@ from deployer.engine.routines import carry_out, settle_lost
 from deployer.launching.again import launch_rollback, retry_failed
 from deployer.models import Deployment, StepRun, Target
 from deployer.queue.sweep import take_over
-from projects.models import Project
+from projects.models import ConfigFile, Project
 from servers.models import ServerGroup
+from tests.deployer.test_lost_together import lose_at
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.cue import Cue
 from tests.parts.git import GitRepository
@@ -627,3 +628,36 @@ def test_a_step_whose_server_cannot_be_asked_by_who_takes_over_is_unknown(make_s
     assert site.ledger.count(f"one {moment} deploy") == 1
     assert f"two {moment} deploy" not in site.ledger or moment == "before"
     assert bool(target(deployment).kept_out) == (moment == "before")
+
+
+def test_what_takes_a_step_back_that_was_done_for_no_release_is_run_and_not_the_step_again(make_site: Any) -> None:
+    site = make_site(deploy_path="", deploy_script_path="", restart_script=RESTART, auto_rollback=True)
+    ConfigFile.objects.create(project=site.project, path="~/shop.conf", content="new")
+    site.step("before_all", "echo did >>$LEDGER", types=["restart_only"], undone_by=f"{WRITES}; echo undid >>$LEDGER")
+    (site.one.home / "rule").write_text("[ ! -e ~/shop.conf ] || exit 4\n")
+    deployment = site.deployed("restart_only")
+    assert ends(deployment) == ["rolled_back", "skipped"], deployment.error_message
+    assert site.ledger == ["one before_all restart", "did", " restart", " restart", "one before_all undo", "undid"]
+
+
+@pytest.mark.parametrize("kind", ["automatic", "launched"])
+def test_who_takes_over_finishes_to_take_back_what_was_done_before_all(
+    make_site: Any, monkeypatch: pytest.MonkeyPatch, queue_server: Any, kind: str
+) -> None:
+    site = make_site(auto_rollback=True)
+    first = site.deployed()
+    site.next()
+    site.step("before_all", undone_by=WRITES)
+    rule = site.one.home / "rule"
+    if kind == "automatic":
+        rule.write_text(f'[ "$DEPLOY_RELEASE" = {first.release} ] || exit 4\n')
+        it = site.launched()
+    else:
+        it = site.deployed()
+        it = launch_rollback(it, created_by=None, trigger="cli")
+    site.file.write_text("")
+    it = lose_at(monkeypatch, "deployer.engine.around.undo_before_all", it)
+    assert site.ledger.count("one before_all undo") == 1
+    assert site.ledger[-1] == "one before_all undo"
+    assert it.step_runs.get(undoes=True).status == "done"
+    assert ends(it) == (["rolled_back", "skipped"] if kind == "automatic" else ["success", "success"])
