@@ -1,5 +1,6 @@
 """The steps of a project on one server: each runs once, is written down before it begins, and says how it ended."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -7,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.engine.server_run import ServerRun
+from deployer.engine.work import Work
 from deployer.models import StepAction, StepRun, Target
 from deployer.plan import PlannedStep
 from deployer.releases.undoing import taken_back_by
@@ -46,22 +48,24 @@ def before(server: ServerRun) -> None:
 
 def _all_of(server: ServerRun, moment: Moment) -> None:
     for step in server.work.journal.at(moment):
+        if step.is_on_platform:
+            continue
         server.work.check()
         run = carry_out(server, step, server.work.journal.action)
-        judge(server, step, run)
+        judge(server.work, step, run, server.voice.warn)
 
 
-def judge(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
+def judge(work: Work, step: PlannedStep, run: StepRun, warn: Callable[[str], None]) -> None:
     """Say that a step is not done; raise a `StepError` where nothing may follow it."""
     if run.is_done:
         return
     if run.status == RunStatus.UNKNOWN:
         raise StepUnknownError(run.problem)
-    if server.work.stop.is_set() and step.moment in BEFORE_THE_SWITCH:
+    if work.stop.is_set() and step.moment in BEFORE_THE_SWITCH:
         raise StoppedError(run.problem)
     if step.required:
         raise StepError(run.problem)
-    server.voice.warn(run.problem)
+    warn(run.problem)
 
 
 def after(server: ServerRun, action: str = "") -> None:
@@ -192,19 +196,20 @@ def carry_out(server: ServerRun, step: PlannedStep, action: str, *, takes_back: 
     if run is None:
         release = takes_back or _release(server, step)
         run = journal.new(target, step, action, release, undoes=bool(takes_back))
-        _begin(server, run)
+        begin(server.work, run)
     else:
         server.voice.say(_("The step was begun by the worker that was lost; following it to its end"))
     _follow(server, step, run)
     return run
 
 
-def _begin(server: ServerRun, run: StepRun) -> None:
-    insist(server.work.log.flush)  # from here on, what is written down of its output is that of this run
+def begin(work: Work, run: StepRun) -> None:
+    """Write a run down, before it begins; its output follows a line of its own in the log."""
+    insist(work.log.flush)  # from here on, what is written down of its output is that of this run
     if not insist(run.begin):
         raise StoppedError(_("This worker no longer holds the deployment"))
-    server.work.journal.runs.append(run)
-    server.voice.say(f"— {run.label} —")
+    work.journal.runs.append(run)
+    work.log.say(f"— {run.label} —", run.target)
 
 
 def settle_open(server: ServerRun) -> None:
@@ -253,24 +258,16 @@ def _follow(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
         if code == 0:
             status = RunStatus.DONE
         else:
-            problem = _("Step “%(step)s” ended with status %(code)d.") % {"step": run.label, "code": code}
-    except ScriptTimeoutError:
-        told = _(
-            "Step “%(step)s” ran longer than its limit of %(seconds)d seconds and was ended. Raise its timeout if it "
-            "needs longer."
-        )
-        problem = told % {"step": run.label, "seconds": step.timeout}
-    except StoppedError:
-        if server.link.abandoned:
-            raise
-        problem = _("Step “%s” was ended, because somebody cancelled.") % run.label
+            problem = exit_of(run, code)
     except OUTCOME_UNKNOWN as error:
         if server.link.abandoned:
             raise
         status = RunStatus.UNKNOWN
         problem = _("How step “%(step)s” ended is not known: %(why)s") % {"step": run.label, "why": error}
     except ShellError as error:
-        problem = _("Step “%(step)s” failed: %(why)s") % {"step": run.label, "why": error}
+        if server.link.abandoned and isinstance(error, StoppedError):
+            raise
+        problem = why_not_done(step, run, error)
     finally:
         output.finish()
     insist(server.work.log.flush)  # whoever takes over from here on does not ask for the output again
@@ -279,6 +276,24 @@ def _follow(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
     if status != RunStatus.UNKNOWN:
         with suppress(ShellError):
             supervised.forget()
+
+
+def exit_of(run: StepRun, code: int) -> str:
+    """How a step ended that did not end well."""
+    return _("Step “%(step)s” ended with status %(code)d.") % {"step": run.label, "code": code}
+
+
+def why_not_done(step: PlannedStep, run: StepRun, error: Exception) -> str:
+    """What kept a step from its end, of which it is known how it ended."""
+    if isinstance(error, ScriptTimeoutError):
+        told = _(
+            "Step “%(step)s” ran longer than its limit of %(seconds)d seconds and was ended. Raise its timeout if it "
+            "needs longer."
+        )
+        return told % {"step": run.label, "seconds": step.timeout}
+    if isinstance(error, StoppedError):
+        return _("Step “%s” was ended, because somebody cancelled.") % run.label
+    return _("Step “%(step)s” failed: %(why)s") % {"step": run.label, "why": error}
 
 
 def _script(server: ServerRun, step: PlannedStep, run: StepRun) -> Script:
