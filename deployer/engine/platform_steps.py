@@ -13,7 +13,7 @@ from deployer.engine.outside import fetch_values
 from deployer.engine.run import Run
 from deployer.engine.scripts import over, tell_isolation
 from deployer.engine.server_run import ServerRun
-from deployer.engine.steps import BEFORE_THE_SWITCH, begin, exit_of, judge, why_not_done
+from deployer.engine.steps import begin, exit_of, judge, why_not_done
 from deployer.models import Deployment, StepRun
 from deployer.plan import PlannedStep
 from deployer.releases.isolation import BuildRoom, isolation
@@ -127,7 +127,7 @@ def _settle(run: Run, it: StepRun) -> None:
 def _run(run: Run, step: PlannedStep, it: StepRun, built: Built | None) -> None:
     """Run it to its end, and write how it ended."""
     work = run.work
-    stop = work.stop if it.moment in BEFORE_THE_SWITCH and not it.undoes else work.force_here
+    stop = work.stop if it.is_before_the_switch else work.force_here
     output = work.log.output()
     status, code, problem = RunStatus.FAILED, None, ""
     try:

@@ -23,7 +23,7 @@ from servers.supervised.run import SupervisedRun
 Status = Target.Status
 RunStatus = StepRun.Status
 #: Steps of these moments are ended with their processes when somebody cancels, and not begun by whoever takes over.
-BEFORE_THE_SWITCH = frozenset({Moment.PREPARE, Moment.BEFORE_ALL, Moment.BEFORE})
+BEFORE_THE_SWITCH = StepRun.BEFORE_THE_SWITCH
 #: A service that is one of these gets no steps after: what serves nothing is not put back.
 DEAD = frozenset({Verdict.DEAD, Verdict.CRASH_LOOPING})
 
@@ -242,7 +242,7 @@ def _step_of(server: ServerRun, run: StepRun) -> PlannedStep:
 def _follow(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
     """Run it, or go on with it, and write how it ended."""
     supervised = SupervisedRun(server.link, run.key)
-    stop = server.work.stop if step.moment in BEFORE_THE_SWITCH and not run.undoes else server.work.force
+    stop = server.work.stop if run.is_before_the_switch else server.work.force
     output = server.work.log.output(server.target)
     status, code, problem = RunStatus.FAILED, None, ""
     try:

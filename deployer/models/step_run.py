@@ -43,6 +43,8 @@ class StepRun(models.Model):
 
     #: The moments of which a deployment has each step once, wherever it runs.
     ONCE: ClassVar = (Moment.BEFORE_ALL, Moment.AFTER_ALL)
+    #: Those that lead up to a switch.
+    BEFORE_THE_SWITCH: ClassVar = frozenset({Moment.PREPARE, Moment.BEFORE_ALL, Moment.BEFORE})
 
     deployment = models.ForeignKey(
         Deployment, on_delete=models.CASCADE, related_name="step_runs", verbose_name=_("deployment")
@@ -106,6 +108,11 @@ class StepRun(models.Model):
     def is_on_platform(self) -> bool:
         """Whether it runs on this machine, and on no server."""
         return self.target_id is None
+
+    @property
+    def is_before_the_switch(self) -> bool:
+        """Whether it leads up to a switch: then a cancel ends it."""
+        return not self.undoes and self.moment in self.BEFORE_THE_SWITCH
 
     @property
     def has_begun(self) -> bool:
