@@ -14,7 +14,7 @@ from projects.commands.services.kinds import PROCESS, in_turn, kind_of, own_comm
 from projects.effective import Given, Layer, Value, Values
 from projects.given import counting_groups, given_to
 from projects.models import ConfigFile, HealthCheck, Project, Step
-from projects.steps import USUAL_TYPES, USUAL_WHEN, Moment, When
+from projects.steps import USUAL_TYPES, USUAL_WHEN, StepKind, When, step_label
 from projects.validators import parse_pauses, shared_path_list
 from servers.fields import is_unreadable
 from servers.models import ServerGroup
@@ -80,6 +80,8 @@ class PlannedStep:
     run_as: str
     timeout: int
     required: bool
+    # Plans that were frozen before this was known lack it.
+    kind: str = StepKind.SERVER
 
     @classmethod
     def of(cls, step: Step) -> "PlannedStep":
@@ -95,13 +97,19 @@ class PlannedStep:
 
     @property
     def label(self) -> str:
-        """Its moment and its name."""
-        return f"{Moment(self.moment).label}: {self.name}"
+        """Its moment and its name, and that it runs on the platform."""
+        return step_label(self.moment, self.name, is_on_platform=self.is_on_platform)
+
+    @property
+    def is_on_platform(self) -> bool:
+        """Whether it runs on this machine, and on no server."""
+        return self.kind == StepKind.PLATFORM
 
     @property
     def fingerprint(self) -> str:
         """That of its text: a step that was changed is another one."""
-        return hashlib.sha256(f"{self.run_as}\0{self.script}".encode()).hexdigest()
+        place = "platform\0" if self.is_on_platform else ""
+        return hashlib.sha256(f"{place}{self.run_as}\0{self.script}".encode()).hexdigest()
 
     def follows(self, *, success: bool) -> bool:
         """Whether it runs after such an end."""
@@ -421,7 +429,7 @@ class Plan:
         return {name: had.get(each.source, "") if each.source else each.value for name, each in found}
 
     def steps_at(self, moment: str, launched: str) -> list[PlannedStep]:
-        """The steps at a moment of such a launch, in the order in which they run."""
+        """The steps at a moment of such a launch, in the order in which they run, on servers and on the platform."""
         return [step for step in self.steps if step.moment == moment and launched in step.types]
 
     @property

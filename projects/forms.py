@@ -337,7 +337,7 @@ _CHECK_FIELDS = (
 )
 #: In the order of a row's boxes.
 STEP_FIELDS = (
-    *("name", "moment", "position", "when", "types"),
+    *("name", "moment", "kind", "position", "when", "types"),
     *("script", "undone_by", "run_as", "timeout", "required"),
 )
 HealthChecks = inlineformset_factory(

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from projects.steps import Moment, When
+from projects.steps import Moment, StepKind, When
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,18 @@ _NGINX_READY = """\
 rm -f /etc/nginx/deployer-drained.conf
 nginx -t
 nginx -s reload
+"""
+
+_SOURCE_MAPS = """\
+folder=dist
+find "$folder" -name '*.map' -print0 | while IFS= read -r -d '' map; do
+curl --fail --silent --show-error --max-time 120 --header "Authorization: Bearer $SOURCE_MAPS_TOKEN" \
+  --form "release=$DEPLOY_RELEASE" --form "name=${map#"$folder/"}" --form "file=@$map" "$SOURCE_MAPS_URL"
+done
+"""
+_CALL = """\
+curl --fail --silent --show-error --max-time 30 --header 'Content-Type: application/json' \
+  --data "{\\"deployment\\": $DEPLOY_ID, \\"release\\": \\"$DEPLOY_RELEASE\\"}" "$CALL_URL"
 """
 
 READY_STEPS = (
@@ -158,6 +170,21 @@ READY_STEPS = (
             _step("drain", Moment.BEFORE, _NGINX_DRAIN),
             _step("put back", Moment.AFTER, _NGINX_READY),
         ),
+    ),
+    ReadySteps(
+        "source-maps",
+        _("On the platform: upload source maps"),
+        _(
+            "Needs the build variables SOURCE_MAPS_URL and SOURCE_MAPS_TOKEN. For Sentry: sentry-cli sourcemaps upload "
+            '--release "$DEPLOY_RELEASE" dist'
+        ),
+        (_step("source maps", Moment.PREPARE, _SOURCE_MAPS, kind=StepKind.PLATFORM),),
+    ),
+    ReadySteps(
+        "call",
+        _("On the platform: call an address"),
+        _("Needs the deploy variable CALL_URL. It only warns where nobody answers."),
+        (_step("call", Moment.AFTER_ALL, _CALL, kind=StepKind.PLATFORM, required=False),),
     ),
     ReadySteps(
         "maintenance",

@@ -6,6 +6,7 @@ from typing import ClassVar
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator
 from django.db import models
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from people.roles import Place
@@ -26,6 +27,8 @@ class Moment(models.TextChoices):
         before       every server, just before its own switch or restart
         after        every server, just after its service was proved, and however its turn ends
         after_all    one server, once, at the end
+
+    On the platform itself: prepare in the tree that was built, before all and after all in an empty folder, each once.
     """
 
     PREPARE = "prepare", _("Prepare")
@@ -33,6 +36,17 @@ class Moment(models.TextChoices):
     BEFORE = "before", _("Before")
     AFTER = "after", _("After")
     AFTER_ALL = "after_all", _("After all")
+
+
+class StepKind(models.TextChoices):
+    """Where a step runs: on servers, or on the platform itself, kept apart from it like a build."""
+
+    SERVER = "server", _("On the servers")
+    PLATFORM = "platform", _("On the platform")
+
+
+#: The moments of steps on the platform: a server's turn has none of them.
+PLATFORM_MOMENTS = frozenset({Moment.PREPARE, Moment.BEFORE_ALL, Moment.AFTER_ALL})
 
 
 class When(models.TextChoices):
@@ -63,6 +77,12 @@ USUAL_TYPES: dict[str, tuple[str, ...]] = {
 USUAL_WHEN: dict[str, str] = {Moment.AFTER: When.ALWAYS, Moment.AFTER_ALL: When.SUCCESS}
 
 
+def step_label(moment: str, name: str, *, is_on_platform: bool) -> str:
+    """What a step is called: its moment and its name, and that it runs on the platform."""
+    words = {"moment": Moment(moment).label, "step": name}
+    return gettext("%(moment)s, on the platform: %(step)s") % words if is_on_platform else f"{words['moment']}: {name}"
+
+
 def by_moment(steps: "Iterable[Step]") -> "list[Step]":
     """``steps`` as they run: by moment; those of one moment stay in their order."""
     places = {moment: place for place, moment in enumerate(Moment.values)}
@@ -86,7 +106,7 @@ class Step(models.Model):
     ``types`` and ``when`` may be empty: then they are what is usual at its moment. ``undone_by`` is a script that
     takes back what a step before all has done; without it, nothing does, and the project says so wherever somebody
     wants to go back. ``run_as`` is another user than the project's. A required step that fails ends what it belongs to:
-    the server's turn, or the deployment.
+    the server's turn, or the deployment. One of the ``kind`` platform never touches a server.
     """
 
     objects = StepManager()
@@ -103,6 +123,16 @@ class Step(models.Model):
         help_text=_(
             "Prepare: on every server, in the new release, before anything is switched. Before and after: on every "
             "server, around its own restart. Before all and after all: on one server, once, around the rollout."
+        ),
+    )
+    kind = models.CharField(
+        _("where it runs"),
+        max_length=10,
+        choices=StepKind,
+        default=StepKind.SERVER,
+        help_text=_(
+            "On the platform: once, isolated like a build. Prepare: in the tree that was built; before all and after "
+            "all: in an empty folder."
         ),
     )
     when = models.CharField(
@@ -169,9 +199,21 @@ class Step(models.Model):
         """Those of its project."""
         return self.project.places
 
+    @property
+    def is_on_platform(self) -> bool:
+        """Whether it runs on this machine, and on no server."""
+        return self.kind == StepKind.PLATFORM
+
     def clean(self) -> None:
-        """Only what may have failed by then has an end to wait for; only what is done once for all is undone."""
+        """Only what may have failed by then has an end to wait for; only what is done once for all is undone.
+
+        On the platform there is no turn of a server, and no user but that of builds.
+        """
         wrong = {}
+        if self.is_on_platform and self.moment and self.moment not in PLATFORM_MOMENTS:
+            wrong["moment"] = _("On the platform, steps are run to prepare, before all and after all.")
+        if self.is_on_platform and self.run_as:
+            wrong["run_as"] = _("A step on the platform is isolated like a build, and runs as nobody else.")
         if self.when and self.moment not in USUAL_WHEN:
             wrong["when"] = _("Only steps after and after all wait for an end.")
         if self.undone_by and self.moment != Moment.BEFORE_ALL:

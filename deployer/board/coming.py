@@ -33,6 +33,10 @@ def coming(plan: Plan, launched: str, earlier: Deployment | None, release: Relea
 
 
 def _coming(step: PlannedStep, earlier: Deployment | None, release: Release | None) -> Coming:
+    if step.is_on_platform and step.moment == Moment.PREPARE:
+        if release is not None:
+            return Coming(step.label, _("not run: nothing is built, %s is used again") % release, is_left_out=True)
+        return Coming(step.label, _("only if a release is built"))
     if step.moment != Moment.BEFORE_ALL:
         return Coming(step.label)
     version = release.version if release else ""

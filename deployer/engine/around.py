@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 
 from deployer.engine.asking import ask_about_failures, ask_about_step, take_answer
 from deployer.engine.joining import join
+from deployer.engine.platform_steps import carry_out_asking, carry_out_on_platform
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun
 from deployer.engine.steps import carry_out, judge
@@ -58,7 +59,8 @@ def _is_well(run: Run) -> bool:
 def before_all(run: Run) -> None:
     """Run the steps before all, once, on the first server that can be reached and holds what is deployed.
 
-    Raises `StepError` where a required one is not done, or nobody knows whether one is.
+    Those on the platform are run in their order among them, and only where there is such a server. Raises `StepError`
+    where a required one is not done, or nobody knows whether one is.
     """
     journal = run.work.journal
     if run.deployment.batches_done:
@@ -69,10 +71,13 @@ def before_all(run: Run) -> None:
         return
     for step in todo:
         run.work.check()
+        if step.is_on_platform:
+            carry_out_asking(run, step)
+            continue
         done = carry_out(server, step, journal.action)
         while ask_about_step(run, server, done):
             done = carry_out(server, step, journal.action)
-        judge(server, step, done)
+        judge(run.work, step, done, server.voice.warn)
 
 
 def _is_settled(run: Run, step: PlannedStep) -> bool:
@@ -125,9 +130,11 @@ def after_all(run: Run, *, is_well: bool) -> None:
     due = [step for step in journal.at(Moment.AFTER_ALL) if step.follows(success=is_well)]
     if not due or not _has_begun(run):
         return
-    server = _that_answers(run)
+    server = None if all(step.is_on_platform for step in due) else _that_answers(run)
     for step in due:
-        if server is None:
+        if step.is_on_platform:
+            problem = _problem_on_platform(run, step)
+        elif server is None:
             problem = _("Step “%s” was not run: no server answers.") % step.label
         else:
             problem = _problem_of(server, step, journal.action)
@@ -163,6 +170,15 @@ def _problem_of(server: ServerRun, step: PlannedStep, action: str) -> str:
     try:
         with explained(server):
             done = known or carry_out(server, step, action)
+    except ShellError as error:
+        return str(error)
+    return "" if done.is_done else done.problem
+
+
+def _problem_on_platform(run: Run, step: PlannedStep) -> str:
+    known = run.work.journal.once(step)
+    try:
+        done = known or carry_out_on_platform(run, step, run.work.journal.action)
     except ShellError as error:
         return str(error)
     return "" if done.is_done else done.problem
@@ -214,11 +230,17 @@ def finish_undoing(run: Run) -> None:
 
 
 def _take_back(run: Run, done: Done) -> bool:
-    """Run what takes a step back where its release is still held; says whether it went well."""
+    """Run what takes a step back where its release is still held; says whether it went well.
+
+    What was done on the platform is taken back there.
+    """
     assert done.step is not None  # noqa: S101 (only what can be undone is)
+    if done.step.is_on_platform:
+        return _take_back_on_platform(run, done.step, done.run.release)
     problem = _("Step “%s” cannot be taken back: no server that answers holds its release.") % done.run.step
     able = [server for server in run.servers if server.first is None]
-    for server in sorted(able, key=lambda it: (it.target.server_id != done.run.target.server_id, it.shell is None)):
+    first = done.run.target.server_id if done.run.target is not None else None
+    for server in sorted(able, key=lambda it: (it.target.server_id != first, it.shell is None)):
         try:
             with explained(server):
                 server.reach()
@@ -234,3 +256,14 @@ def _take_back(run: Run, done: Done) -> bool:
         break
     _note(run, problem, required=True)
     return False
+
+
+def _take_back_on_platform(run: Run, step: PlannedStep, release: str) -> bool:
+    try:
+        taken = carry_out_on_platform(run, step, StepAction.UNDO, takes_back=release)
+        problem = "" if taken.is_done else taken.problem
+    except ShellError as error:
+        problem = str(error)
+    if problem:
+        _note(run, problem, required=True)
+    return not problem

@@ -14,6 +14,7 @@ from deployer.engine.server_run import ServerRun
 from deployer.engine.side_by_side import side_by_side
 from deployer.engine.steps import StepError, after
 from deployer.models import Answer, FailureQuestion, StepRun, Target
+from deployer.plan import Plan
 from projects.commands.proof import Proof
 from projects.steps import Moment
 from servers.errors import StoppedError
@@ -52,14 +53,14 @@ def _give_up(run: Run, again: list[ServerRun]) -> None:
         run.undecided.add(server)
 
 
-def ask_about_step(run: Run, server: ServerRun, done: StepRun) -> bool:
-    """Ask about a step before all that has failed. Says whether it is to be tried again.
+def ask_about_step(run: Run, server: ServerRun | None, done: StepRun) -> bool:
+    """Ask about a step before all, or on the platform, that has failed. Says whether it is to be tried again.
 
     Raises `StepError` where somebody chose to stop.
     """
     if not run.work.plan.guided_failure or done.status != RunStatus.FAILED or _key_of_step(done) in run.answered:
         return False
-    failures = [_failed_step(server, done)]
+    failures = [_failed_step(run, server, done)]
     _act(run, run.ask(failures, _choices(run, failures), 0))
     return done not in run.work.journal.runs
 
@@ -89,7 +90,7 @@ def _failures(run: Run) -> list[dict[str, Any]]:
     ]
     if not (steps or run.is_over_budget):
         return []
-    apart = [_failed_step(server, done) for server, done in steps if server not in failed]
+    apart = [_failed_step(run, server, done) for server, done in steps if server not in failed]
     return [_failed(server) for server in failed] + apart
 
 
@@ -122,31 +123,35 @@ def _failed(server: ServerRun) -> dict[str, Any]:
         "error": target.error,
         "proof": Proof.from_json(target.proof).told if target.proof else "",
         "evidence": target.evidence[-_SHOWN:],
-        "required": any(_is_required(server, done) for done in steps),
+        "required": any(_is_required(server.plan, done) for done in steps),
         "again": target.status in _MAY_BE_TRIED and not unknown,
         "has_run": bool(target.proof),
     }
 
 
-def _failed_step(server: ServerRun, done: StepRun) -> dict[str, Any]:
-    """A step whose server goes on: it is tried again before a switch, and behind it if nothing but it is."""
-    is_open = done.moment in {Moment.PREPARE, Moment.BEFORE_ALL} and not server.target.has_ended
+def _failed_step(run: Run, server: ServerRun | None, done: StepRun) -> dict[str, Any]:
+    """A step whose server goes on: it is tried again before a switch, and behind it if nothing but it is.
+
+    Without a server, it is one on the platform.
+    """
+    has_ended = server is not None and server.target.has_ended
+    is_open = done.moment in {Moment.PREPARE, Moment.BEFORE_ALL} and not has_ended
     return {
         "key": _key_of_step(done),
-        "target": server.target.pk,
-        "server": server.target.server_name,
+        "target": None if server is None else server.target.pk,
+        "server": _("the platform") if server is None else server.target.server_name,
         "what": done.label,
         "moment": done.moment,
         "error": done.problem,
         "proof": "",
         "evidence": "",
-        "required": _is_required(server, done),
+        "required": _is_required(run.work.plan, done),
         "again": done.status == RunStatus.FAILED and (is_open or done.moment == Moment.AFTER),
     }
 
 
-def _is_required(server: ServerRun, done: StepRun) -> bool:
-    return any(step.required for step in server.plan.steps if step.name == done.step)
+def _is_required(plan: Plan, done: StepRun) -> bool:
+    return any(step.required for step in plan.steps if step.name == done.step)
 
 
 def _choices(run: Run, failures: list[dict[str, Any]]) -> list[str]:
@@ -179,8 +184,13 @@ def _act(run: Run, question: FailureQuestion) -> None:
         run.turn_back.set()
     else:
         run.stopped = told(question)
-        if any(failure["moment"] == Moment.BEFORE_ALL for failure in question.failures):
+        if any(_is_for_all(failure) for failure in question.failures):
             raise StepError(sentences(*(str(failure["error"]) for failure in question.failures), run.stopped))
+
+
+def _is_for_all(failure: dict[str, Any]) -> bool:
+    """Whether what has failed was to be done once for all servers: before all, or on the platform."""
+    return failure["moment"] == Moment.BEFORE_ALL or failure["target"] is None
 
 
 def told(question: FailureQuestion) -> str:
@@ -200,12 +210,24 @@ def _try_again(run: Run, question: FailureQuestion) -> None:
     """Take back what has failed of the servers that can be tried again; of the others, no more is asked than before."""
     by_number = {server.target.pk: server for server in _named(run, question)}
     for failure in question.failures:
+        if failure["target"] is None:
+            _forget(run, str(failure["key"]))
+            continue
         server = by_number.get(failure["target"])
         if not failure["again"] or server is None:
             if failure["moment"]:
                 run.answered.add(str(failure["key"]))
             continue
         _begin_again(run, server, failure)
+
+
+def _forget(run: Run, key: str) -> None:
+    """Forget the run of a step on the platform, which has failed, for the step to be run again."""
+    failed = [done for done in run.work.journal.runs if done.key == key]
+    rows = StepRun.objects.filter(key=key, deployment__in=run.deployment.held())
+    insist(rows.delete)
+    for done in failed:
+        run.work.journal.runs.remove(done)
 
 
 def _begin_again(run: Run, server: ServerRun, failure: dict[str, Any]) -> None:

@@ -6,8 +6,10 @@ own, as `deployer.releases.isolation` finds it: from the first of its scripts on
 
 import hashlib
 import json
+import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
@@ -15,19 +17,19 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from deployer.engine.cloning import Checkout
-from deployer.engine.scripts import BuildError, end_leftovers, run_here
+from deployer.engine.scripts import BuildError, end_leftovers, run_here, tell_isolation
 from deployer.engine.work import Work
 from deployer.models import Release
 from deployer.releases.archives import size_in_words
 from deployer.releases.caches import kept_folders
 from deployer.releases.contents import Contents
 from deployer.releases.databases import lost_databases
-from deployer.releases.isolation import BuildRoom, isolation
+from deployer.releases.isolation import BuildRoom
 from deployer.releases.store import store
 from projects.commands import build as build_commands
 from projects.commands import release as release_commands
 from servers.local import LocalShell
-from servers.sentences import because, sentences
+from servers.sentences import sentences
 from servers.shell import Script
 
 
@@ -61,8 +63,24 @@ def built_before(work: Work, checkout: Checkout) -> Release | None:
     return release
 
 
-def build(work: Work, checkout: Checkout) -> Release:
-    """Install, build, pack, check and store; gives the release."""
+@dataclass(frozen=True)
+class Built:
+    """A tree that was built and packed, and is not stored yet: what steps on the platform have of it.
+
+    ``env`` are the variables of its build.
+    """
+
+    room: BuildRoom
+    env: dict[str, str]
+    release: Release
+
+
+def build(work: Work, checkout: Checkout, prepare: Callable[[Built], None]) -> Release:
+    """Install, build, pack, prepare, check and store; gives the release.
+
+    What prepares it has the built tree, and the archive no more. A release that it fails is not stored: the next
+    deployment builds it, and prepares it, again.
+    """
     room = _room(work, checkout)
     env = {
         **room.environment,
@@ -86,6 +104,7 @@ def build(work: Work, checkout: Checkout) -> Release:
         build_key=build_key(work, checkout.commit),
         created_by=work.deployment.created_by,
     )
+    prepare(Built(room, env, release))
     store(release, tar, lambda contents: _refuse_databases(work, tar, contents))
     work.log.say(
         _("Built %(version)s: %(files)d files, %(size)s, packed %(packed)s")
@@ -116,12 +135,8 @@ def _refuse_databases(work: Work, tar: Path, contents: Contents) -> None:
 
 def _room(work: Work, checkout: Checkout) -> BuildRoom:
     """Where the build runs; says how it is kept apart, and refuses where the settings want more than can be had."""
-    apart = isolation()
-    if apart.is_refused:
-        raise BuildError(_("The build was refused: %s") % apart.told(), apart.reason(), apart.remedy())
-    if apart.falls_short:
-        work.log.warn(sentences(because(apart.told(), apart.reason()), apart.remedy()))
-    else:
+    apart = tell_isolation(work, _("The build was refused: %s"))
+    if not apart.falls_short:
         work.log.say(sentences(apart.told()))
     room = BuildRoom(apart, checkout.folder, kept_folders(work.deployment.project_id))
     room.furnish()
@@ -170,4 +185,7 @@ def _pack(work: Work, checkout: Checkout, room: BuildRoom) -> Path:
     tar = (room.packed_here / "release.tar").rename(checkout.folder / "release.tar")
     if not stat.S_ISREG(tar.lstat().st_mode):
         raise BuildError(_("Packing failed"), _("the archive is no plain file"))
+    if room.isolation.user is not None:  # what runs as that user from here on cannot change it
+        os.chown(tar, os.geteuid(), os.getegid(), follow_symlinks=False)
+        tar.chmod(0o600)
     return tar

@@ -60,8 +60,14 @@ class Journal:
         rows = (run for run in self.runs if (run.target_id, run.step, run.action, run.undoes) == wanted)
         return next((run for run in rows if takes_back is None or run.release == takes_back), None)
 
-    def new(self, target: Target, step: PlannedStep, action: str, release: str, *, undoes: bool) -> StepRun:
-        """A run that is not written down yet."""
+    def on_platform(self, step: PlannedStep, release: str, *, undoes: bool) -> StepRun | None:
+        """The run of a step on the platform for that release, if it is written down; of what takes it back."""
+        wanted = (step.name, release, undoes)
+        runs = (run for run in self.runs if run.is_on_platform)
+        return next((run for run in runs if (run.step, run.release, run.undoes) == wanted), None)
+
+    def new(self, target: Target | None, step: PlannedStep, action: str, release: str, *, undoes: bool) -> StepRun:
+        """A run that is not written down yet; without a target, on the platform."""
         return StepRun(
             deployment=self.deployment,
             target=target,

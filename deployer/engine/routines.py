@@ -1,12 +1,15 @@
 """The two routines, side by side: the steps they share, and where they differ."""
 
+from functools import partial
 from typing import Any, cast
 
 from deployer.engine.around import all_around, close, finish_undoing
+from deployer.engine.asking import take_answer
 from deployer.engine.building import build, built_before
 from deployer.engine.cloning import clone
 from deployer.engine.joining import rejoin
 from deployer.engine.outside import fetch_values
+from deployer.engine.platform_steps import need_platform, prepare_on_platform, say_not_prepared, settle_platform
 from deployer.engine.rollout import on_every_server, roll_out
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun
@@ -27,13 +30,21 @@ def full(run: Run) -> None:
     """
     if not run.is_resumed:
         _make_ready(run)
+    elif not run.work.has_release:  # it was parked behind a build
+        take_answer(run)
+        run.work.check()
+        _make_ready(run)
     with all_around(run):
         roll_out(run, rejoin, before, ServerRun.put_files, ServerRun.switch, ServerRun.restart, ServerRun.verify)
     on_every_server(run, tidy, ended_too=True)
 
 
 def _make_ready(run: Run) -> None:
-    """Everything before the first server is touched."""
+    """Everything before the first server is touched.
+
+    A worker that goes on where nothing is stored yet does all of it once more: the built tree is gone.
+    """
+    need_platform(run)
     fetch_values(run.work)
     on_every_server(run, ServerRun.connect, ServerRun.preflight)
     run.find_same()
@@ -43,9 +54,16 @@ def _make_ready(run: Run) -> None:
         need_store()
         with clone(work) as checkout:
             run.move(Status.BUILDING)
-            work.release = built_before(work, checkout) or build(work, checkout)
+            known = built_before(work, checkout)
+            work.release = known or build(work, checkout, partial(prepare_on_platform, run))
         run.move(Status.DEPLOYING)
+    else:
+        known = work.release
+    if known is not None:
+        say_not_prepared(run)
     on_every_server(run, ServerRun.stage, prepare)
+    for server in run.servers:
+        server.is_to_join = False
 
 
 def restart_only(run: Run) -> None:
@@ -54,6 +72,7 @@ def restart_only(run: Run) -> None:
     A stop and a start have neither steps nor config files.
     """
     if not run.is_resumed:  # behind a pause, they are had where they are needed
+        need_platform(run)
         fetch_values(run.work)
     with all_around(run):
         roll_out(run, ServerRun.arrive, before, ServerRun.put_files, ServerRun.restart, ServerRun.verify)
@@ -104,6 +123,7 @@ def settle_lost(deployment_id: int, claim: str = "") -> bool:
     if deployment is None or not (_has_plan(deployment) and deployment.claim_to_settle(claim)):
         return False
     with Run(deployment) as run:
+        settle_platform(run)
         on_every_server(run, settle, ended_too=True)
         finish_undoing(run)
         close(run)

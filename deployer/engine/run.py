@@ -379,12 +379,14 @@ class Run:
         if forced and not self.work.force.is_set():
             self.log.warn(_("Force requested: scripts running on servers are ended."))
             self.work.force.set()
+            self.work.force_here.set()
 
     def _lost(self) -> None:
         """Stop at once: another worker has this deployment now, so nothing more is done here or on a server."""
         for server in self.servers:  # first: what is stopped before is ended on its server
             server.abandon()
         self.work.stop.set()
+        self.work.force_here.set()
         self.log.let_go()
         for server in self.servers:  # and those that have logged in since
             server.abandon()

@@ -7,10 +7,11 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from deployer.engine.work import Work
+from deployer.releases.isolation import Isolation, isolation
 from servers.errors import ScriptTimeoutError, ShellError
 from servers.isolation import LimitError
 from servers.local import LocalShell
-from servers.sentences import last_words
+from servers.sentences import because, last_words, sentences
 from servers.shell import Script
 
 
@@ -69,7 +70,7 @@ def run_here(
             _("Raise script_timeout if it needs longer."),
         ) from error
     except LimitError as error:
-        raise _over(what, error.what, _SETTINGS[error.limit]) from error
+        raise over(what, error) from error
     finally:
         output.finish()
     if explained and code in explained:
@@ -80,6 +81,24 @@ def run_here(
         said = work.log.mask(b"".join(last).decode(errors="replace"))
         words = last_words(said)
         raise ScriptFailedError(said, what, _("status %d") % code + (f" ({words})" if words else ""))
+
+
+def over(what: str, error: LimitError) -> BuildError:
+    """The end of a script that was ended because it took more than it may."""
+    return _over(what, error.what, _SETTINGS[error.limit])
+
+
+def tell_isolation(work: Work, refused: str) -> Isolation:
+    """How scripts are kept apart here, with a warning where that falls short.
+
+    Raises a `BuildError` that begins with ``refused`` where the settings want more than can be had.
+    """
+    apart = isolation()
+    if apart.is_refused:
+        raise BuildError(refused % apart.told(), apart.reason(), apart.remedy())
+    if apart.falls_short:
+        work.log.warn(sentences(because(apart.told(), apart.reason()), apart.remedy()))
+    return apart
 
 
 def _over(what: str, why: str, setting: str) -> BuildError:

@@ -1,6 +1,6 @@
 """The steps of a project on one server: each runs once, is written down before it begins, and says how it ended."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.engine.server_run import ServerRun
+from deployer.engine.work import Work
 from deployer.models import StepAction, StepRun, Target
 from deployer.plan import PlannedStep
 from deployer.releases.undoing import taken_back_by
@@ -22,7 +23,7 @@ from servers.supervised.run import SupervisedRun
 Status = Target.Status
 RunStatus = StepRun.Status
 #: Steps of these moments are ended with their processes when somebody cancels, and not begun by whoever takes over.
-BEFORE_THE_SWITCH = frozenset({Moment.PREPARE, Moment.BEFORE_ALL, Moment.BEFORE})
+BEFORE_THE_SWITCH = StepRun.BEFORE_THE_SWITCH
 #: A service that is one of these gets no steps after: what serves nothing is not put back.
 DEAD = frozenset({Verdict.DEAD, Verdict.CRASH_LOOPING})
 
@@ -67,23 +68,25 @@ def before(server: ServerRun) -> None:
 
 def _all_of(server: ServerRun, steps: Sequence[PlannedStep], action: str, version: str = "") -> None:
     for step in steps:
+        if step.is_on_platform:
+            continue
         if action != StepAction.UNDO:
             server.work.check()
         run = carry_out(server, step, action, version=version)
-        judge(server, step, run)
+        judge(server.work, step, run, server.voice.warn)
 
 
-def judge(server: ServerRun, step: PlannedStep, run: StepRun) -> None:
+def judge(work: Work, step: PlannedStep, run: StepRun, warn: Callable[[str], None]) -> None:
     """Say that a step is not done; raise a `StepError` where nothing may follow it."""
     if run.is_done:
         return
     if run.status == RunStatus.UNKNOWN:
         raise StepUnknownError(run.problem)
-    if server.work.stop.is_set() and _stops(run):
+    if work.stop.is_set() and run.is_before_the_switch:
         raise StoppedError(run.problem)
     if step.required:
         raise StepError(run.problem)
-    server.voice.warn(run.problem)
+    warn(run.problem)
 
 
 def after(server: ServerRun, action: str = "") -> None:
@@ -218,19 +221,20 @@ def carry_out(
         server.values()  # without them it is not begun, and a server not drained
         release = (version or _release(server, step)) if takes_back is None else takes_back
         run = journal.new(target, step, action, release, undoes=takes_back is not None)
-        _begin(server, run)
+        begin(server.work, run)
     else:
         server.voice.say(_("The step was begun by the worker that was lost; following it to its end"))
     _follow(server, step, run, has_begun=has_begun)
     return run
 
 
-def _begin(server: ServerRun, run: StepRun) -> None:
-    insist(server.work.log.flush)  # from here on, what is written down of its output is that of this run
+def begin(work: Work, run: StepRun) -> None:
+    """Write a run down, before it begins; its output follows a line of its own in the log."""
+    insist(work.log.flush)  # from here on, what is written down of its output is that of this run
     if not insist(run.begin):
         raise StoppedError(_("This worker no longer holds the deployment"))
-    server.work.journal.runs.append(run)
-    server.voice.say(f"— {run.label} —")
+    work.journal.runs.append(run)
+    work.log.say(f"— {run.label} —", run.target)
 
 
 def settle_open(server: ServerRun) -> None:
@@ -263,7 +267,7 @@ def _step_of(server: ServerRun, run: StepRun) -> PlannedStep:
 def _follow(server: ServerRun, step: PlannedStep, run: StepRun, *, has_begun: bool) -> None:
     """Run it, or go on with it, and write how it ended."""
     supervised = SupervisedRun(server.link, run.key)
-    stop = server.work.stop if _stops(run) else server.work.force
+    stop = server.work.stop if run.is_before_the_switch else server.work.force
     output = server.work.log.output(server.target)
     status, code, problem = RunStatus.FAILED, None, ""
     try:
@@ -279,27 +283,17 @@ def _follow(server: ServerRun, step: PlannedStep, run: StepRun, *, has_begun: bo
         if code == 0:
             status = RunStatus.DONE
         else:
-            problem = _("Step “%(step)s” ended with status %(code)d.") % {"step": run.label, "code": code}
-    except ScriptTimeoutError:
-        told = _(
-            "Step “%(step)s” ran longer than its limit of %(seconds)d seconds and was ended. Raise its timeout if it "
-            "needs longer."
-        )
-        problem = told % {"step": run.label, "seconds": step.timeout}
-    except StoppedError:
-        if server.link.abandoned:
-            raise
-        problem = _("Step “%s” was ended, because somebody cancelled.") % run.label
+            problem = exit_of(run, code)
     except ShellError as error:
         is_lost = isinstance(error, OUTCOME_UNKNOWN)
-        if is_lost and server.link.abandoned:
+        if server.link.abandoned and (is_lost or isinstance(error, StoppedError)):
             raise
         # Where its values cannot be had, what has begun is not followed: its output could not be masked.
         if is_lost or (has_begun and isinstance(error, NotReadyError)):
             status = RunStatus.UNKNOWN
             problem = _("How step “%(step)s” ended is not known: %(why)s") % {"step": run.label, "why": error}
         else:
-            problem = _("Step “%(step)s” failed: %(why)s") % {"step": run.label, "why": error}
+            problem = why_not_done(step, run, error)
     finally:
         output.finish()
     insist(server.work.log.flush)  # whoever takes over from here on does not ask for the output again
@@ -314,9 +308,22 @@ def _follow(server: ServerRun, step: PlannedStep, run: StepRun, *, has_begun: bo
         supervised.forget()
 
 
-def _stops(run: StepRun) -> bool:
-    """Whether a cancel ends it: it leads up to a switch, and is no part of a way back."""
-    return run.moment in BEFORE_THE_SWITCH and not run.undoes and run.action != StepAction.UNDO
+def exit_of(run: StepRun, code: int) -> str:
+    """How a step ended that did not end well."""
+    return _("Step “%(step)s” ended with status %(code)d.") % {"step": run.label, "code": code}
+
+
+def why_not_done(step: PlannedStep, run: StepRun, error: Exception) -> str:
+    """What kept a step from its end, of which it is known how it ended."""
+    if isinstance(error, ScriptTimeoutError):
+        told = _(
+            "Step “%(step)s” ran longer than its limit of %(seconds)d seconds and was ended. Raise its timeout if it "
+            "needs longer."
+        )
+        return told % {"step": run.label, "seconds": step.timeout}
+    if isinstance(error, StoppedError):
+        return _("Step “%s” was ended, because somebody cancelled.") % run.label
+    return _("Step “%(step)s” failed: %(why)s") % {"step": run.label, "why": error}
 
 
 def _script(server: ServerRun, step: PlannedStep, run: StepRun) -> Script:

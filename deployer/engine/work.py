@@ -43,6 +43,8 @@ class Work:
         self.fetching = threading.Lock()
         self.stop = threading.Event()
         self.force = threading.Event()
+        #: The same for scripts of this machine, which end with the claim, too.
+        self.force_here = threading.Event()
         #: By the number of each server: set once its release is there, or cannot be brought there.
         self.stagings: dict[int, threading.Event] = {}
         self._release = deployment.release

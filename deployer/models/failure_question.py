@@ -132,7 +132,10 @@ class FailureQuestion(models.Model):
     def begin_to_act(self) -> bool:
         """Write that a worker does what was chosen; it does so once."""
         rows = FailureQuestion.objects.filter(pk=self.pk, acted_at=None, deployment__in=self.deployment.held())
-        return rows.exclude(answer="").update(acted_at=Now()) == 1
+        won = rows.exclude(answer="").update(acted_at=Now()) == 1
+        if won:
+            self.refresh_from_db(fields=["acted_at"])
+        return won
 
 
 def token_of(failures: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment, Target
 from people.roles import Place
-from projects.steps import Moment
+from projects.steps import Moment, step_label
 
 
 class StepAction(models.TextChoices):
@@ -21,7 +21,7 @@ class StepAction(models.TextChoices):
 
 
 class StepRun(models.Model):
-    """One run of a step on a server of a deployment.
+    """One run of a step on a server of a deployment, or on the platform: then it has no ``target``.
 
     ::
 
@@ -30,6 +30,8 @@ class StepRun(models.Model):
     ``key`` names its private folder on the server: whoever takes over finds it by that, follows it, and starts nothing
     again. ``release`` is the one that it was run for. ``undoes``: it was the step's ``undone_by``. ``fingerprint`` is
     that of its text: a step that was changed since is another one. ``problem`` says why it is not done.
+
+    One on the platform is ended with its worker: it is followed by nobody, and unknown from then on.
     """
 
     class Status(models.TextChoices):
@@ -41,12 +43,19 @@ class StepRun(models.Model):
 
     #: The moments of which a deployment has each step once, wherever it runs.
     ONCE: ClassVar = (Moment.BEFORE_ALL, Moment.AFTER_ALL)
+    #: Those that lead up to a switch.
+    BEFORE_THE_SWITCH: ClassVar = frozenset({Moment.PREPARE, Moment.BEFORE_ALL, Moment.BEFORE})
 
     deployment = models.ForeignKey(
         Deployment, on_delete=models.CASCADE, related_name="step_runs", verbose_name=_("deployment")
     )
     target = models.ForeignKey(
-        Target, on_delete=models.CASCADE, related_name="step_runs", verbose_name=_("server of a deployment")
+        Target,
+        on_delete=models.CASCADE,
+        related_name="step_runs",
+        null=True,
+        blank=True,
+        verbose_name=_("server of a deployment"),
     )
     step = models.CharField(_("step"), max_length=60)
     moment = models.CharField(_("moment"), max_length=10, choices=Moment)
@@ -71,7 +80,7 @@ class StepRun(models.Model):
             ),
             models.UniqueConstraint(
                 fields=["deployment", "step", "undoes", "release"],
-                condition=models.Q(moment__in=["before_all", "after_all"]),
+                condition=models.Q(moment__in=["before_all", "after_all"]) | models.Q(target=None),
                 name="step_once_in_a_deployment",
             ),
         ]
@@ -91,9 +100,20 @@ class StepRun(models.Model):
 
     @property
     def label(self) -> str:
-        """Its moment and its name."""
-        name = _("%s, taken back") % self.step if self.undoes else self.step
-        return f"{Moment(self.moment).label}: {name}"
+        """Its moment and its name, and that it runs on the platform."""
+        name = str(_("%s, taken back") % self.step) if self.undoes else self.step
+        return step_label(self.moment, name, is_on_platform=self.is_on_platform)
+
+    @property
+    def is_on_platform(self) -> bool:
+        """Whether it runs on this machine, and on no server."""
+        return self.target_id is None
+
+    @property
+    def is_before_the_switch(self) -> bool:
+        """Whether it leads up to a switch, and is no part of a way back: then a cancel ends it."""
+        leads_up = self.moment in self.BEFORE_THE_SWITCH
+        return leads_up and not self.undoes and self.action != StepAction.UNDO
 
     @property
     def has_begun(self) -> bool:
@@ -117,11 +137,19 @@ class StepRun(models.Model):
                     return False
                 self.started_at = Now()
                 self.save(force_insert=True)
-                Target.objects.filter(pk=self.target_id).update(stdout_logged=0, stderr_logged=0)
+                self._touch(stdout_logged=0, stderr_logged=0)
         except IntegrityError:  # written already, by an attempt whose answer was lost
             self.pk = StepRun.objects.values_list("pk", flat=True).get(key=self.key)
-        self.target.stdout_logged = self.target.stderr_logged = 0
+        if self.target is not None:
+            self.target.stdout_logged = self.target.stderr_logged = 0
         return True
+
+    def _touch(self, **values: int) -> None:
+        """Let pages see the change, by the revision of its server or of its deployment; ``values`` are the server's."""
+        if self.target_id is not None:
+            Target.objects.filter(pk=self.target_id).update(**values)
+        else:
+            Deployment.objects.filter(pk=self.deployment_id).update(revision=models.F("revision") + 1)
 
     def end(self, status: "StepRun.Status", **values: Any) -> bool:
         """Write how it ended; the first end stays, and only the worker that holds the deployment writes one."""
@@ -129,6 +157,6 @@ class StepRun(models.Model):
         rows = StepRun.objects.filter(pk=self.pk, status=self.Status.RUNNING, deployment__in=self.deployment.held())
         won = rows.update(**values) == 1
         if won:
-            Target.objects.filter(pk=self.target_id).update()  # pages see the change by its revision
+            self._touch()
         self.refresh_from_db(fields=[*values])
         return won

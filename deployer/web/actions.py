@@ -63,11 +63,14 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
         return _back(request, it)
     targets = list(it.targets.defer("proof", "evidence"))
     goes_back = _goes_back(it, targets)
-    moments = {run.target_id: run.moment for run in it.step_runs.filter(status=StepRun.Status.RUNNING)}
+    running = it.step_runs.filter(status=StepRun.Status.RUNNING).exclude(target=None)
+    moments = {run.target_id: run.moment for run in running if run.target_id is not None}
     changed = _changed(it)
     rows = [(target, *_when_cancelled(target, goes_back, moments.get(target.pk, ""), changed)) for target in targets]
     shown_rows = told(rows, lambda row: row[0].server_name, lambda row: (row[0].status, *row[1:]))
-    return render(request, "deployer/cancel.html", {"deployment": it, "told": shown_rows})
+    context = {"deployment": it, "told": shown_rows}
+    context["on_platform"] = next((run for run in running if run.is_on_platform), None)
+    return render(request, "deployer/cancel.html", context)
 
 
 def _goes_back(it: Deployment, targets: list[Target]) -> bool:

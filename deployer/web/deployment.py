@@ -103,7 +103,7 @@ def _whole(targets: list[Target], chosen: Mapping[str, str], shown: Iterable[Tar
     found = {pk: {"proof": proof, "evidence": evidence} for pk, proof, evidence in long}
     runs: dict[int, list[StepRun]] = {}
     for run in StepRun.objects.filter(target__in=ids):
-        runs.setdefault(run.target_id, []).append(run)
+        runs.setdefault(run.target_id or 0, []).append(run)
     for target in targets:
         target.__dict__ |= found.get(target.pk, {}) | {"runs_of_steps": runs.get(target.pk, [])}
     return ids
@@ -145,6 +145,7 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
         "seen": seen(deployment, targets),
         "paused": Pause.of(deployment, targets),
         "question": open_question(deployment),
+        "runs_on_platform": deployment.step_runs.filter(target=None),
         "can_abort": operable and _can_abort(deployment),
         "is_untouched": is_untouched(deployment, targets),
         "can_retry": can_retry and retry_refusal is not None,

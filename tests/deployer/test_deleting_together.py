@@ -28,8 +28,8 @@ from tests.factories import make_deployment, make_group, make_project, make_serv
 
 pytestmark = pytest.mark.django_db
 
-FAILURE = {"key": "k", "server": "web-1", "what": "", "moment": "", "error": "no", "proof": "", "evidence": ""}
-FAILURE |= {"required": False, "again": True, "has_run": True}
+FAILURE: dict[str, object] = {"key": "k", "server": "web-1", "what": "", "moment": "", "error": "no", "proof": ""}
+FAILURE |= {"evidence": "", "required": False, "again": True, "has_run": True}
 
 
 class World:

@@ -47,8 +47,8 @@ def test_no_strange_character_in_a_request_breaks_the_api(strange: str) -> None:
     project = make_project()
     deployment = make_deployment(project, group)
     file = {"path": "/etc/shop.conf", "content": "x"}
-    launch = {"project_id": project.pk, "deployment_type": "restart_only"}
-    wanted = [
+    launch: dict[str, Any] = {"project_id": project.pk, "deployment_type": "restart_only"}
+    wanted: list[tuple[str, dict[str, Any]]] = [
         (f"/projects/{project.pk}/config-files", file | {name: strange})
         for name in ("path", "content", "check", "mode", "owner", "server")
     ]

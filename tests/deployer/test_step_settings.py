@@ -32,7 +32,7 @@ def applied(text: str) -> list[str]:
 
 
 def rows(project: Project) -> list[tuple[Any, ...]]:
-    columns = ("name", "moment", "when", "types", "script", "undone_by", "run_as", "timeout", "required")
+    columns = ("name", "moment", "kind", "when", "types", "script", "undone_by", "run_as", "timeout", "required")
     return [tuple(getattr(step, column) for column in columns) for step in project.steps.in_order()]
 
 
@@ -42,6 +42,7 @@ def project() -> Project:
     it.steps.create(name="purge", moment="after_all", script="purge\n", when="always", required=False, position=1)
     it.steps.create(name="migrate", moment="before_all", script="migrate\n", undone_by="back\n", timeout=60, position=2)
     it.steps.create(name="warm", moment="after", script="a: 'b' # c\n", types=["full"], run_as="www", position=9)
+    it.steps.create(name="maps", moment="prepare", kind="platform", script="up\n", position=5)
     it.steps.create(name="cold", moment="after", script="x\n", types=["full", "rollback"], position=4)
     return it
 
@@ -76,6 +77,10 @@ def test_the_order_in_a_file_is_the_order_of_the_steps(project: Project) -> None
         ("{name: a, moment: before, script: x, types: [half]}", "full, restart_only, rollback"),
         ("{name: a, moment: before, script: x, when: always}", "Only steps after and after all wait for an end."),
         ("{name: a, moment: after, script: x, undone_by: y}", "Only a step before all is taken back"),
+        ("{name: a, moment: before, kind: platform, script: x}", "prepare, before all and after all."),
+        ("{name: a, moment: after, kind: platform, script: x}", "prepare, before all and after all."),
+        ("{name: a, moment: prepare, kind: platform, script: x, run_as: www}", "runs as nobody else."),
+        ("{name: a, moment: prepare, kind: here, script: x}", "expected one of server, platform."),
         ("{name: a, moment: after, script: x, position: 3}", "there is no such key"),
         ("{name: a, moment: after, script: x}\n  - {name: a, moment: before, script: x}", "already declared"),
     ],
@@ -89,7 +94,7 @@ def test_a_step_that_cannot_be_is_refused_with_its_place(project: Project, step:
 def _form(*steps: dict[str, Any]) -> dict[str, Any]:
     sent: dict[str, Any] = {"steps-TOTAL_FORMS": len(steps), "steps-INITIAL_FORMS": 0}
     for number, step in enumerate(steps):
-        values = {"timeout": 600, "position": number, "required": "on"} | step
+        values = {"kind": "server", "timeout": 600, "position": number, "required": "on"} | step
         sent |= {f"steps-{number}-{name}": value for name, value in values.items()}
     return sent
 
@@ -97,7 +102,12 @@ def _form(*steps: dict[str, Any]) -> dict[str, Any]:
 def test_steps_are_entered_on_their_page_and_recorded(admin_client: Client) -> None:
     project = make_project()
     address = reverse("project_steps", args=[project.pk])
-    step = {"name": "migrate", "moment": "before_all", "script": "a\r\nb\r\n", "types": ["full", "rollback"]}
+    step = {
+        "name": "migrate",
+        "moment": "before_all",
+        "script": "a\r\nb\r\n",
+        "types": ["full", "rollback"],
+    }
     assert admin_client.post(address, _form(step)).status_code == 302
     made = project.steps.get()
     assert (made.script, made.types, made.undone_by) == ("a\nb", ["full", "rollback"], "")
@@ -138,14 +148,38 @@ def test_two_deployments_are_compared_by_their_steps(project: Project) -> None:
 def test_an_approval_is_for_the_steps_as_they_were(project: Project) -> None:
     deployment = make_deployment(project, make_group(make_server()))
     content = Content.of(deployment)
-    steps = tuple(replace(step, script="rm -rf /") for step in content.plan.steps)
-    assert replace(content, plan=replace(content.plan, steps=steps)).digest() != content.digest()
+    others: tuple[dict[str, Any], ...] = ({"script": "rm -rf /"}, {"kind": "server"})
+    for other in others:
+        steps = tuple(replace(step, **other) for step in content.plan.steps)
+        assert replace(content, plan=replace(content.plan, steps=steps)).digest() != content.digest()
 
 
 def test_a_plan_that_was_frozen_before_steps_were_known_is_read(project: Project) -> None:
     stored = Plan.of(project, []).to_json()
     del stored["steps"], stored["puts_back"]
     assert Plan.from_json(stored).steps == ()
+
+
+def test_a_plan_that_was_frozen_before_steps_on_the_platform_were_known_is_read(project: Project) -> None:
+    stored = Plan.of(project, []).to_json()
+    for step in stored["steps"]:
+        del step["kind"]
+    assert not any(step.is_on_platform for step in Plan.from_json(stored).steps)
+
+
+def test_the_pages_say_what_runs_on_the_platform(project: Project, admin_client: Client) -> None:
+    page = admin_client.get(reverse("project", args=[project.pk])).content.decode()
+    assert page.count("on the platform") == 1
+    deployment = make_deployment(project, make_group(make_server()))
+    values = {"deployment": deployment, "step": "maps", "moment": "prepare", "action": "deploy", "fingerprint": "x"}
+    run = StepRun.objects.create(**values, status="failed", exit_code=7, key="k")
+    page = admin_client.get(reverse("deployment", args=[deployment.pk])).content.decode()
+    assert "Prepare, on the platform: maps" in page
+    assert "exit 7" in page
+    StepRun.objects.filter(pk=run.pk).update(status="running")
+    Deployment.objects.update(status="deploying", started_at="2026-01-01T00:00Z")
+    page = admin_client.get(reverse("deployment_cancel", args=[deployment.pk])).content.decode()
+    assert "Step “Prepare, on the platform: maps” is ended" in page
 
 
 def test_steps_have_each_name_once(project: Project) -> None:
@@ -173,8 +207,8 @@ def history(project: Project) -> Deployment:
 
 
 def _did(deployment: Deployment, **values: Any) -> None:
-    step = Plan.from_json(deployment.plan).steps[0]  # type: ignore[arg-type]  # stored as such
-    assert step.name == "migrate"
+    steps = Plan.from_json(deployment.plan).steps  # type: ignore[arg-type]  # stored as such
+    step = next(step for step in steps if step.name == "migrate")
     named = {"step": step.name, "moment": step.moment, "action": "deploy", "fingerprint": step.fingerprint}
     known = {"release": "two", "status": "done", "key": "k", "target": deployment.targets.get()}
     StepRun.objects.create(deployment=deployment, **named | known | values)
@@ -218,6 +252,8 @@ def test_the_launch_page_shows_the_steps_and_the_way_back(history: Deployment, a
     query = {"deployment_type": "full", "branch": "main", "server_groups": str(group.pk)}
     page = admin_client.get(address, query).content.decode()
     assert "Before all: migrate" in page
+    assert "Prepare, on the platform: maps" in page
+    assert "only if a release is built" in page
     assert f"web-1: can go back to #{history.pk}: yes" in page
     history.project.steps.filter(name="migrate").update(undone_by="")
     page = admin_client.get(address, query).content.decode()
@@ -233,6 +269,7 @@ def test_a_retry_says_what_it_does_not_repeat(history: Deployment, admin_client:
     page = admin_client.get(reverse("deployment_retry", args=[history.pk])).content.decode()
     assert "Before all: migrate" in page
     assert f"not repeated: #{history.pk} has done it" in page
+    assert "not run: nothing is built, two is used again" in page
     assert "After: warm" in page
 
 

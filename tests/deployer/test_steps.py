@@ -115,7 +115,7 @@ def ends(deployment: Deployment) -> list[str]:
 
 def runs(deployment: Deployment, **where: Any) -> list[tuple[str, str, str]]:
     rows = deployment.step_runs.filter(**where)
-    return [(row.target.server_name, row.step, row.status) for row in rows]
+    return [(row.target.server_name if row.target else "", row.step, row.status) for row in rows]
 
 
 def begun(deployment: Deployment) -> threading.Thread:

@@ -262,6 +262,7 @@ def test_what_was_answered_holds_for_a_server_that_is_put_back() -> None:
     Deployment.objects.filter(pk=it.pk).update(status="failed", finished_at=timezone.now())
     Target.objects.filter(deployment=it).update(status="failed", kept_out="Its steps after were not run.")
     back = put_back(it.targets.get(), created_by=make_user(), trigger="web")
+    assert isinstance(back.plan, dict)
     assert Plan.from_json(back.plan).variables_for("deploy")["POOL"] == "blue"
 
 

@@ -1,16 +1,20 @@
 """The steps to pick from do what they say, with the real programs where those are installed."""
 
+import http.server
+import json
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -251,3 +255,52 @@ def test_rails_goes_forth_and_back(tmp_path: Path) -> None:
     assert "things" in tables(shop / "db" / "production.sqlite3")
     done(script("rails", "migrate", undoes=True), shop, SECRET_KEY_BASE="x")
     assert "things" not in tables(shop / "db" / "production.sqlite3")
+
+
+@pytest.fixture
+def receiver() -> Iterator[tuple[str, list[tuple[str, str, bytes]]]]:
+    """An address that takes what is sent to it: the path, the authorization and the body of each request."""
+    taken: list[tuple[str, str, bytes]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            taken.append((self.path, self.headers.get("Authorization", ""), body))
+            self.send_response(500 if self.path == "/broken" else 200)
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", taken
+        server.shutdown()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_source_maps_are_uploaded_each_by_its_name(tmp_path: Path, receiver: Any) -> None:
+    address, taken = receiver
+    (tmp_path / "dist" / "js").mkdir(parents=True)
+    for name in ("app.js", "app.js.map", "js/two words.js.map"):
+        (tmp_path / "dist" / name).write_text(f"content of {name}")
+    text = script("source-maps", "source maps")
+    env = {"SOURCE_MAPS_URL": f"{address}/maps", "SOURCE_MAPS_TOKEN": "sesame", "DEPLOY_RELEASE": "2026-1"}
+    done(text, tmp_path, **env)
+    assert {(path, token) for path, token, _body in taken} == {("/maps", "Bearer sesame")}
+    bodies = sorted(body.decode() for _path, _token, body in taken)
+    assert len(bodies) == 2
+    for name in ("app.js.map", "js/two words.js.map"):
+        assert sum(f"content of {name}" in body and f"\r\n{name}\r\n" in body for body in bodies) == 1
+    assert all("2026-1" in body for body in bodies)
+    assert run(text, tmp_path, **env | {"SOURCE_MAPS_URL": f"{address}/broken"}).returncode != 0
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_an_address_is_called(tmp_path: Path, receiver: Any) -> None:
+    address, taken = receiver
+    env = {"CALL_URL": f"{address}/deployed", "DEPLOY_ID": "7", "DEPLOY_RELEASE": "2026-1"}
+    done(script("call", "call"), tmp_path, **env)
+    ((path, _token, body),) = taken
+    assert (path, json.loads(body)) == ("/deployed", {"deployment": 7, "release": "2026-1"})
+    assert run(script("call", "call"), tmp_path, **env | {"CALL_URL": f"{address}/broken"}).returncode != 0

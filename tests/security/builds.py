@@ -524,6 +524,59 @@ def _whole(folder: Path) -> str:
     return "the login is gone before the build begins; no credential comes out"
 
 
+@attack(
+    "build",
+    "reads the keys, the database and the data folder by steps on the platform; by a real deployment",
+    short=False,
+)
+def _steps_on_the_platform(folder: Path) -> str:
+    _sandbox()
+    keys = [path for path in Path(settings.DATA_DIR).glob("*.key") if path.is_file()]
+    assert keys
+    mark = keys[0].read_text().strip()
+    user = make_user(f"author-{secrets.token_hex(4)}", is_superuser=False)
+    database = connection.settings_dict["NAME"] if connection.vendor == "sqlite" else ""
+    promote = _PROMOTE.format(database=database, name=user.username) if database else ""
+    text = f"""set +e
+cat {" ".join(map(str, keys))}
+for root in /proc/[0-9]*/root /proc/[0-9]*/cwd/..; do cat $root{keys[0]}; done 2>/dev/null
+ls {settings.DATA_DIR} && echo "listed: $?"
+echo x >{settings.DATA_DIR}/planted && echo "wrote: $?"
+python3 - <<'END'
+{promote}
+END
+echo "step: $DEPLOY_STEP"
+exit 0"""
+    said = _run(_OPEN, text)
+    assert all(told in said for told in (mark, "listed: 0", "wrote: 0")), "not even an open build does it"
+    Path(settings.DATA_DIR, "planted").unlink()
+    assert not database or User.objects.get(pk=user.pk).is_superuser
+    User.objects.filter(pk=user.pk).update(is_superuser=False)
+    sshd = OpenSSHServer()
+    try:
+        repository = GitRepository(folder / "repository")
+        repository.commit({"restart.sh": "true"})
+        project = make_project(
+            name=f"steps-{secrets.token_hex(3)}",
+            git_url=repository.url,
+            deploy_path=str(sshd.home / "shop"),
+            deploy_script_path="restart.sh",
+        )
+        for moment in ("prepare", "before_all", "after_all"):
+            project.steps.create(name=moment, moment=moment, kind="platform", script=text)
+        deployment = make_deployment(project, make_group(make_server(sshd, name=f"web-{secrets.token_hex(3)}")))
+        assert carry_out(deployment.pk)
+    finally:
+        sshd.close()
+    deployment = Deployment.objects.get(pk=deployment.pk)
+    log = "\n".join(deployment.log_lines.values_list("content", flat=True))
+    assert log.count("\nstep: ") == 3, log
+    assert not any(told in log for told in (mark, "listed: 0", "wrote: 0")), log
+    assert not Path(settings.DATA_DIR, "planted").exists()
+    assert not User.objects.get(pk=user.pk).is_superuser, "the author became a superuser"
+    return "an open step does all of it, one in a sandbox nothing, at none of its three moments"
+
+
 _PRINT_ALL = """\
 cd "$DEPLOYER_HOUSE" && python3 - <<'END' || true
 import os
