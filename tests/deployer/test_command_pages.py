@@ -27,7 +27,7 @@ ROWS = {"parameters-TOTAL_FORMS": "1", "parameters-INITIAL_FORMS": "0"}
 def test_a_command_is_saved_with_its_parameters_run_and_shown(sshd, queue_server):
     server = make_server(sshd, name="web-1")
     make_group(server, environment="staging")
-    client = client_of(make_member("maintainer", "staging"))
+    client = client_of(make_member("operator", "staging", commands=True))
     sent = ROWS | {
         "name": "Clean",
         "environment": "staging",
@@ -122,7 +122,7 @@ def test_it_is_cancelled_by_a_button(sshd, queue_server):
 def test_the_api_runs_reads_follows_and_cancels(sshd, queue_server):
     server = make_server(sshd, name="web-1")
     make_group(server, environment="staging")
-    user = make_member("maintainer", "staging")
+    user = make_member("operator", "staging", commands=True)
     token = ApiToken(name="t", user=user)
     headers = {"Authorization": f"Bearer {token.renew()}"}
     token.save()

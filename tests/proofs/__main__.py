@@ -81,9 +81,7 @@ def main() -> int:
     """Run what the command line asks for; gives the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs", description=__doc__)
     parser.add_argument("--only", action="append", default=[], help="cells whose name has this text")
-    parser.add_argument(
-        "--kinds", action="store_true", help="the table of services: each kind, and its log"
-    )
+    parser.add_argument("--kinds", action="store_true", help="the table of services: each kind, and its log")
     parser.add_argument("--at-once", type=int, default=4, help="cells at once (default 4)")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
