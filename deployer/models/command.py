@@ -34,6 +34,8 @@ class SavedCommandQuerySet(models.QuerySet["SavedCommand"]):
     def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
         """Those with which ``user`` may do this; one for all environments is seen from each of them."""
         reached = reach(user, action)
+        if reached.is_everywhere:
+            return self
         own = reached.condition("environment")
         if not action.changes and reached.holds_an_environment:
             own |= models.Q(environment="")

@@ -174,3 +174,17 @@ def test_the_command_line_runs_waits_and_ends_with_its_status(sshd, worker, caps
         call_command("command", "cancel", str(run.pk))
     with pytest.raises(CommandError, match="nowhere"):
         call_command("command", "run", "--line", "id", "--server", "nowhere")
+
+
+def test_saved_commands_are_listed_for_whoever_reaches_their_environment():
+    for name, environment in (("All", ""), ("Staged", "staging"), ("Live", "production")):
+        SavedCommand.objects.create(name=name, environment=environment, script="ls")
+    for user, seen in (
+        (make_user(), {"All", "Staged", "Live"}),
+        (make_member("admin"), {"All", "Staged", "Live"}),
+        (make_member("viewer", "staging"), {"All", "Staged"}),
+        (make_user(is_superuser=False), set()),
+    ):
+        assert {str(each) for each in SavedCommand.objects.reached_by(user)} == seen
+        page = client_of(user).get(reverse("commands")).content.decode()
+        assert {name for name in ("All", "Staged", "Live") if f">{name}<" in page} == seen

@@ -546,6 +546,8 @@ ADMIN: dict[str, Kind] = {
     "deployer/target": Kind("deployment", "target", change=None, delete=None),
     "deployer/logline": Kind("deployment", "line", change=None, delete=None),
     "deployer/release": Kind("project", "release", change=None, delete=None),
+    "deployer/savedcommand": Kind("command", "command", change=COMMAND, delete=COMMAND),
+    "deployer/commandrun": Kind("run of a command", "command_run", see=RUN, change=None, delete=None),
     "people/user": Kind("everywhere", "user", SUPERUSERS, SUPERUSERS, SUPERUSERS),
     "people/apitoken": Kind("everywhere", "token", SUPERUSERS, SUPERUSERS, SUPERUSERS),
     "auth/group": Kind("everywhere", "role_of_before", SUPERUSERS, SUPERUSERS, SUPERUSERS),
