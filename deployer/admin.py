@@ -1,18 +1,32 @@
-"""The admin of deployments and releases, to look at.
+"""The admin of deployments, releases and runs of commands, to look at, and of saved commands.
 
 Gates and decisions have no pages here: they are changed where their rules are (deployer.gates), and seen on their page.
 """
 
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from django import forms
 from django.contrib import admin
-from django.db.models import Model, QuerySet
+from django.db.models import Model, QuerySet, TextField
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
-from deployer.models import Deployment, LogLine, Release, Target
+from deployer.models import (
+    CommandParameter,
+    CommandRun,
+    CommandTarget,
+    Deployment,
+    LogLine,
+    Release,
+    SavedCommand,
+    Target,
+)
+from pages.forms import MultilineField
 from people.guarded_admin import Guarded, GuardedAdmin, ReachedFilter
+from people.recorded_admin import RecordedAdmin
+from people.recorded_forms import RecordedRows
 from people.rights import reach
+from people.roles import Action
 
 admin.site.site_header = admin.site.site_title = "deployer"
 admin.site.index_title = gettext_lazy("Settings and records")
@@ -116,3 +130,81 @@ class ReleaseAdmin(ViewOnly[Release], GuardedAdmin[Release]):
     list_select_related = ("project",)
     search_fields = ("version", "project__name", "commit_hash", "commit_message", "sha256")
     date_hierarchy = "created_at"
+
+
+class ParameterInline(Guarded[CommandParameter], admin.TabularInline[CommandParameter, SavedCommand]):
+    """The parameters of a saved command."""
+
+    changed_by = deleted_by = Action.COMMAND
+
+    model = CommandParameter
+    formset = RecordedRows[CommandParameter, SavedCommand]
+    extra = 0
+    formfield_overrides: ClassVar = {
+        TextField: {"form_class": MultilineField, "widget": forms.Textarea(attrs={"rows": 1, "cols": 20})}
+    }
+
+
+@admin.register(SavedCommand)
+class SavedCommandAdmin(GuardedAdmin[SavedCommand], RecordedAdmin[SavedCommand]):
+    """Scripts that are kept to be run on servers, for those who may run any command there."""
+
+    changed_by = deleted_by = Action.COMMAND
+
+    list_display = ("name", "environment", "run_as", "timeout", "one_by_one", "for_operators", "updated_at")
+    list_filter = ("environment", "for_operators")
+    search_fields = ("name", "description", "script")
+    inlines = (ParameterInline,)
+    formfield_overrides: ClassVar = {
+        TextField: {
+            "form_class": MultilineField,
+            "strip": False,
+            "widget": forms.Textarea(attrs={"rows": 6, "class": "vLargeTextField", "spellcheck": "false"}),
+        }
+    }
+
+
+class CommandTargetInline(
+    ViewOnly[CommandTarget], Guarded[CommandTarget], admin.TabularInline[CommandTarget, CommandRun]
+):
+    """The servers of a run, on its page."""
+
+    model = CommandTarget
+    fields = ("server_name", "host", "status", "exit_code", "error", "started_at", "finished_at")
+
+
+@admin.register(CommandRun)
+class CommandRunAdmin(ViewOnly[CommandRun], GuardedAdmin[CommandRun]):
+    """What was run on servers. The values that it was given are shown without their secrets."""
+
+    seen_by = Action.RUN
+
+    list_display = ("id", "name", "status", "created_by", "trigger", "created_at", "finished_at")
+    list_display_links = ("id", "name")
+    list_filter = ("status", "trigger")
+    list_select_related = ("created_by",)
+    search_fields = ("=id", "name", "script", "created_by__username")
+    date_hierarchy = "created_at"
+    inlines = (CommandTargetInline,)
+    fieldsets = (
+        (None, {"fields": ("name", "command", "script", "parameters", "status", "error_message")}),
+        (gettext_lazy("How"), {"fields": ("run_as", "timeout", "one_by_one", "not_while_deploying")}),
+        (
+            gettext_lazy("Progress"),
+            {
+                "fields": (
+                    ("created_by", "launched_for", "trigger"),
+                    ("created_at", "started_at", "finished_at"),
+                    ("cancel_requested_at", "heartbeat_at"),
+                )
+            },
+        ),
+    )
+    readonly_fields = ("parameters",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CommandRun]:
+        return super().get_queryset(request).select_related("command")
+
+    @admin.display(description=gettext_lazy("parameters"))
+    def parameters(self, run: CommandRun) -> str:
+        return "\n".join(f"{name}={value}" for name, value in run.shown_values().items())

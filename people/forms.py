@@ -79,6 +79,7 @@ class GrantForm(StyledForm, forms.Form):
 
     role = forms.ChoiceField(label=gettext_lazy("Role"), choices=Role.choices, initial=Role.VIEWER)
     place = forms.ChoiceField(label=gettext_lazy("Holds"))
+    may_run_commands = forms.BooleanField(label=gettext_lazy("Runs commands on servers there"), required=False)
 
     def __init__(self, actor: User, known: Known, data: QueryDict | None = None) -> None:
         super().__init__(data)

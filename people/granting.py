@@ -13,7 +13,7 @@ from people.places import Known
 from people.record import delete, saving
 from people.refusals import RefusedError
 from people.rights import insist, may
-from people.roles import Action, Place, Role
+from people.roles import WITH_COMMANDS, Action, Place, Role
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,14 @@ class Reason:
     may_take: bool
 
 
-def give(actor: User, holder: User | Team, role: Role, place: Place) -> Grant:
+def give(actor: User, holder: User | Team, role: Role, place: Place, *, may_run_commands: bool = False) -> Grant:
     """Let ``holder`` be ``role`` in ``place``, instead of what they are there.
 
     Raises `NotAllowedError` where ``actor`` does not administer the place, `RefusedError` for one's own rights.
     """
     insist(actor, Action.ADMINISTER, place)
+    if may_run_commands and role == Role.VIEWER:
+        raise RefusedError(_("A viewer runs no commands: make them an operator."))
     _refuse_own(actor, holder)
     whose = {"user": holder, "team": None} if isinstance(holder, User) else {"user": None, "team": holder}
     try:
@@ -40,7 +42,7 @@ def give(actor: User, holder: User | Team, role: Role, place: Place) -> Grant:
             there = {**whose, "environment": place.environment, "project": place.project}
             grant = Grant.objects.filter(**there).first() or Grant(**there)
             with saving(grant):
-                grant.role = role
+                grant.role, grant.may_run_commands = role, may_run_commands
                 grant.save()
     except IntegrityError as error:
         raise RefusedError(_("Somebody else changed these rights at this moment: look again.")) from error
@@ -77,7 +79,7 @@ def reasons(actor: User, grants: Iterable[Grant], known: Known, *, of: User | Te
             Reason(
                 grant,
                 said(grant, known),
-                role.sentence,
+                f"{role.sentence} {WITH_COMMANDS}" if grant.may_run_commands else role.sentence,
                 None if is_direct else grant.team,
                 is_direct and own and may(actor, Action.ADMINISTER, grant.place),
             )
@@ -86,8 +88,11 @@ def reasons(actor: User, grants: Iterable[Grant], known: Known, *, of: User | Te
 
 
 def said(grant: Grant, known: Known) -> str:
-    """``Operator in Production``."""
-    return _("%(role)s %(place)s") % {"role": grant.get_role_display(), "place": known.in_words(grant.place)}
+    """``Operator in Production``, ``Operator in Production, with commands``."""
+    words = {"role": grant.get_role_display(), "place": known.in_words(grant.place)}
+    if grant.may_run_commands:
+        return _("%(role)s %(place)s, with commands") % words
+    return _("%(role)s %(place)s") % words
 
 
 def roles_in_a_line(user: User, known: Known) -> str:
@@ -102,9 +107,15 @@ def summary(grants: Iterable[Grant], known: Known) -> str:
     """Grants in a line, without those that a wider and higher one covers."""
     kept: list[Grant] = []
     for grant in sorted(grants, key=_width):
-        if not any(other.place.covers(grant.place) for other in kept):
+        if not any(_covers(other, grant) for other in kept):
             kept.append(grant)
     return " · ".join(said(grant, known) for grant in kept)
+
+
+def _covers(other: Grant, grant: Grant) -> bool:
+    """Whether ``grant``, which is no higher, adds nothing to the other one."""
+    adds = grant.allows(Action.COMMAND) and not other.allows(Action.COMMAND)
+    return other.place.covers(grant.place) and not adds
 
 
 def _width(grant: Grant) -> tuple[int, bool, str, int]:

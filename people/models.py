@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from people.browsers import in_words
 from people.entries import Act, Entry
 from people.record import actor, delete, record
-from people.roles import Place, Role
+from people.roles import Action, Place, Role
 from people.writes import if_nobody_else_writes
 
 __all__ = ["ApiToken", "Entry", "FailureCount", "Grant", "Team", "User"]
@@ -113,8 +113,9 @@ class ProviderMembership(models.Model):
 class Grant(models.Model):
     """What a user or a team is in a place: in ``environment`` (empty: all) and ``project`` (its number; none: all).
 
-    Grants only add: the highest role that reaches a thing counts. A project is kept by its number, never by its name:
-    names are freed, and whatever takes one must not inherit rights.
+    Grants only add: the highest role that reaches a thing counts. ``may_run_commands`` adds the right to run any
+    command on the servers of the place, which no role below admin has by itself. A project is kept by its number,
+    never by its name: names are freed, and whatever takes one must not inherit rights.
     """
 
     UNRECORDED: ClassVar = frozenset[str]()
@@ -129,6 +130,11 @@ class Grant(models.Model):
     role = models.CharField(_("role"), max_length=10, choices=Role)
     environment = models.CharField(_("environment"), max_length=20, blank=True)
     project = models.BigIntegerField(_("project"), null=True, blank=True, db_index=True)
+    may_run_commands = models.BooleanField(
+        _("runs commands"),
+        default=False,
+        help_text=_("Any line on servers there, and saved commands, which they edit. Admins may without."),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
@@ -141,6 +147,9 @@ class Grant(models.Model):
                 name="grant_to_a_user_or_a_team",
             ),
             models.CheckConstraint(condition=models.Q(role__in=Role.values), name="grant_of_a_known_role"),
+            models.CheckConstraint(
+                condition=~models.Q(role=Role.VIEWER, may_run_commands=True), name="no_viewer_runs_commands"
+            ),
             models.UniqueConstraint(
                 "user", "environment", Coalesce("project", 0), name="one_grant_of_a_user", condition=models.Q(team=None)
             ),
@@ -155,6 +164,12 @@ class Grant(models.Model):
     @property
     def place(self) -> Place:
         return Place(self.environment, self.project)
+
+    def allows(self, action: Action) -> bool:
+        """Whether it lets somebody do this in its place."""
+        if action is Action.COMMAND and self.may_run_commands:
+            return True
+        return Role(self.role).rank >= action.role.rank
 
     @property
     def places(self) -> list[Place]:

@@ -71,19 +71,19 @@ def reach(user: Person, action: Action) -> Reach:
     """All places in which ``user`` may do this. Their grants are read once for each instance of a user."""
     if not isinstance(user, User) or not user.is_active:
         return Reach()
-    own = Reach(frozenset({EVERYWHERE})) if user.is_superuser else Reach(frozenset(_granted(user, action.role)))
+    own = Reach(frozenset({EVERYWHERE})) if user.is_superuser else Reach(frozenset(_granted(user, action)))
     token = user.acting_token
     if token is None:
         return own
     return own.within(token.places) if Role(token.role).rank >= action.role.rank else Reach()
 
 
-def _granted(user: User, least: Role) -> Iterable[Place]:
+def _granted(user: User, action: Action) -> Iterable[Place]:
     known: Any = user.__dict__.get("_grants")
     if known is None:
         mine = Q(user=user) | Q(team__in=user.teams.through.objects.filter(user=user).values("team"))
         known = user.__dict__["_grants"] = [*Grant.objects.filter(mine)]
-    return (grant.place for grant in known if Role(grant.role).rank >= least.rank)
+    return (grant.place for grant in known if grant.allows(action))
 
 
 #: People that a refusal names.
@@ -92,8 +92,10 @@ _NAMED = 5
 
 def who_may(action: Action, thing: Standing) -> list[str]:
     """The names of some people who may do this with ``thing``."""
-    roles = [role for role in Role if role.rank >= action.role.rank]
-    granted = Grant.objects.filter(role__in=roles).select_related("user").prefetch_related("team__members")
+    least = Q(role__in=[role for role in Role if role.rank >= action.role.rank])
+    if action is Action.COMMAND:
+        least |= Q(may_run_commands=True)
+    granted = Grant.objects.filter(least).select_related("user").prefetch_related("team__members")
     places: dict[User, set[Place]] = {}
     for grant in granted:
         for person in [grant.user] if grant.user else [*grant.team.members.all()] if grant.team else []:

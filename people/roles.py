@@ -35,11 +35,11 @@ _SENTENCES = {
     Role.OPERATOR: _(
         "Also launches, cancels, continues, retries and rolls back, and runs saved commands that are open to operators."
     ),
-    Role.MAINTAINER: _(
-        "Also edits projects, servers, groups, credentials and saved commands, and runs any command on servers."
-    ),
-    Role.ADMIN: _("Also gives rights, overrides gates and deletes what has a history."),
+    Role.MAINTAINER: _("Also edits projects, servers, groups and credentials."),
+    Role.ADMIN: _("Also runs any command on servers, gives rights, overrides gates and deletes what has a history."),
 }
+#: What a grant lets somebody do that says so; an admin may without.
+WITH_COMMANDS = _("And runs any command on servers there, and edits saved ones.")
 
 
 class Action(Enum):
@@ -50,7 +50,7 @@ class Action(Enum):
     OPERATE = "operate"
     #: Run a saved command that is open to operators.
     RUN = "run"
-    #: Run a line of one's own, or any saved command.
+    #: Run a line of one's own, or any saved command; edit saved ones.
     COMMAND = "command"
     #: Add, change, delete, import; use a credential on another host.
     EDIT = "edit"
@@ -59,7 +59,7 @@ class Action(Enum):
 
     @property
     def role(self) -> Role:
-        """The least role that may."""
+        """The least role that may by itself; a grant may add the right to commands."""
         return _LEAST[self]
 
     @property
@@ -72,7 +72,7 @@ _LEAST = {
     Action.SEE: Role.VIEWER,
     Action.OPERATE: Role.OPERATOR,
     Action.RUN: Role.OPERATOR,
-    Action.COMMAND: Role.MAINTAINER,
+    Action.COMMAND: Role.ADMIN,
     Action.EDIT: Role.MAINTAINER,
     Action.ADMINISTER: Role.ADMIN,
 }

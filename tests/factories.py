@@ -29,10 +29,12 @@ def make_user(username: str = "", password: str = "correct horse", *, is_superus
     return make(username=username or f"user-{next(_numbers)}", password=password, **values)
 
 
-def make_member(role: str, environment: str = "", project: int | None = None, **values: Any) -> Any:
+def make_member(
+    role: str, environment: str = "", project: int | None = None, *, commands: bool = False, **values: Any
+) -> Any:
     """A user who is this in a place: everywhere, or in an environment, a project (by its number), or both."""
     user = make_user(is_superuser=False, **values)
-    Grant.objects.create(user=user, role=role, environment=environment, project=project)
+    Grant.objects.create(user=user, role=role, environment=environment, project=project, may_run_commands=commands)
     return user
 
 

@@ -1,4 +1,5 @@
-"""The declarations of YAML files read into values: credentials, servers, groups, variable sets and projects.
+"""The declarations of YAML files read into values: credentials, servers, groups, variable sets, projects
+and saved commands.
 
 What a value may be is the models' to say; this module knows how the files spell it and where in them a mistake is.
 """
@@ -14,6 +15,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring import strict_yaml
+from deployer.models import CommandParameter, SavedCommand
 from projects.models import (
     ConfigFile,
     HealthCheck,
@@ -34,6 +36,7 @@ SECTIONS: dict[str, type[models.Model]] = {
     "groups": ServerGroup,
     "variable_sets": VariableSet,
     "projects": Project,
+    "commands": SavedCommand,
 }
 #: What is declared within something else and belongs to it alone.
 PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
@@ -45,6 +48,7 @@ PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
         "config_files": ConfigFile,
     },
     VariableSet: {"variables": SetVariable},
+    SavedCommand: {"parameters": CommandParameter},
 }
 #: What is listed by name, in an order, and stands in rows of its own.
 ORDERED: dict[type[models.Model], dict[str, type[models.Model]]] = {Project: {"variable_sets": VariableSet}}
@@ -59,7 +63,11 @@ MOST_MISTAKES = 100
 #: Characters of a key or name from a file that a sentence shows.
 _NAME_SHOWN = 100
 #: Found by connecting, set by what holds the row, or said by the order in which rows are listed: never declared.
-_NOT_DECLARED = {"connection_status", "connection_error", "last_checked_at", "project", "variable_set", "position"}
+_NOT_DECLARED = frozenset(
+    {"connection_status", "connection_error", "last_checked_at", "project", "variable_set", "command", "position"}
+)
+#: Texts that may be in a file of their own (``script_file: PATH``).
+_FROM_FILES: dict[type[models.Model], frozenset[str]] = {SavedCommand: frozenset({"script"})}
 #: ``password_file: PATH`` and ``password_env: NAME`` keep a secret out of the file.
 _SOURCES = ("_file", "_env")
 _YES, _NO = {"true", "yes", "on"}, {"false", "no", "off"}
@@ -222,13 +230,18 @@ class _Reader(Mistakes):
                     # A password has no line break at its end; the content of a file is what it is.
                     text = self._secret(name, key, value, here, whole=model is ConfigFile)
                     entry.values[name], entry.places[name] = text, here
+                elif (name := _text_in_file(key, model)) is not None:
+                    if name in entry.values:
+                        self.refuse(here, _("“%(other)s” already sets this.") % {"other": entry.places[name].path})
+                    entry.values[name], entry.places[name] = self._secret(name, key, value, here, whole=True), here
                 elif spelled in fields and key not in SPELLED.get(model, {}).values():
                     entry.values[spelled], entry.places[spelled] = self._value(fields[spelled], value, here), here
                 elif key in ordered:
                     entry.values[key], entry.places[key] = self._names(value, here), here
                 else:
                     names = {column: name for name, column in SPELLED.get(model, {}).items()}
-                    sources = (f"{name}{end}" for name in secret_fields(fields) for end in _SOURCES)
+                    sources = [f"{name}{end}" for name in secret_fields(fields) for end in _SOURCES]
+                    sources += [f"{name}_file" for name in _FROM_FILES.get(model, ())]
                     known = [*(names.get(name, name) for name in fields), *parts, *ordered, *sources]
                     self._note_unknown_key(place, key, known)
             except _RefusedError:
@@ -317,6 +330,11 @@ def secret_fields(fields: dict[str, Any]) -> list[str]:
 def _secret_named_by(key: Any, fields: dict[str, Any]) -> str | None:
     """The secret field that ``key`` gives: ``password``, ``password_file`` or ``password_env``."""
     return next((name for name in secret_fields(fields) if key in (name, *(name + end for end in _SOURCES))), None)
+
+
+def _text_in_file(key: Any, model: type[models.Model]) -> str | None:
+    """The field that ``key`` gives by itself or by a file: ``script`` or ``script_file``."""
+    return next((name for name in _FROM_FILES.get(model, ()) if key in (name, f"{name}_file")), None)
 
 
 def _described(value: Any) -> str:

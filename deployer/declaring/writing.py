@@ -27,6 +27,7 @@ from deployer.declaring.reading import (
     read_files,
     secret_fields,
 )
+from deployer.models import CommandParameter, SavedCommand
 from people.models import User
 from people.record import BeforeAll, delete, saving
 from people.rights import may, who_may
@@ -65,7 +66,10 @@ _LISTED: dict[type[models.Model], tuple[str, type[models.Model]]] = {
 _OWNERS: dict[type[models.Model], str] = {
     **dict.fromkeys(PARTS[Project].values(), "project"),
     SetVariable: "variable_set",
+    CommandParameter: "command",
 }
+#: What somebody needs the right to, to edit a row; of all others it is `Action.EDIT`.
+_EDITED_BY: dict[type[models.Model], Action] = {SavedCommand: Action.COMMAND}
 #: What stands where a value may not be shown.
 HIDDEN = object()
 
@@ -160,7 +164,7 @@ class _Prepared:
 
 
 class _Writer(Mistakes):
-    """Compares entries with the database, and writes what differs: credentials first, projects last."""
+    """Compares entries with the database, and writes what differs: credentials first, projects and commands last."""
 
     def __init__(self, entries: Sequence[Declared], *, may_bind: bool, acting: User | None) -> None:
         super().__init__()
@@ -286,7 +290,7 @@ class _Writer(Mistakes):
         for entry, row in touched if self._acting else ():
             stored: Any = type(row)._default_manager.filter(pk=row.pk).first() if row.pk else None
             if stored is not None:
-                self._need(Action.EDIT, stored, entry, entry.place)
+                self._need(_EDITED_BY.get(type(row), Action.EDIT), stored, entry, entry.place)
 
     def _need_used(self, changed: Iterable[_Prepared]) -> None:
         """The same of what the rows begin to use: logins, which must be theirs to edit, and jump hosts."""
@@ -556,7 +560,7 @@ def _put_in_order(
     old: Sequence[models.Model], listed: Sequence[models.Model], name: str, change: RowChange
 ) -> list[models.Model]:
     """Give parts that stand in an order that in which they are ``listed``; those that were moved."""
-    parts = [part for part in listed if isinstance(part, Service | Step | ConfigFile)]
+    parts = [part for part in listed if isinstance(part, Service | Step | ConfigFile | CommandParameter)]
     if _as_they_stand([part for part in old if part in parts]) == _as_they_stand(parts):
         return []
     moved: list[models.Model] = []
@@ -664,7 +668,7 @@ def _part_key(part: models.Model, index: int) -> object:
             return part.name, part.scope
         case Service():
             return part.kind, part.name
-        case Step():
+        case Step() | CommandParameter():
             return part.name
         case ConfigFile():
             return part.path, part.place
@@ -683,7 +687,7 @@ def _declared_twice(part: models.Model) -> str:
             return _("the same service is already declared: %(place)s.")
         case ConfigFile():
             return _("the same path for the same servers is already declared: %(place)s.")
-        case Step():
+        case Step() | CommandParameter():
             return _("the same name is already declared: %(place)s.")
     return _("the same name and scope are already declared: %(place)s.")
 

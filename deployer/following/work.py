@@ -18,7 +18,7 @@ from deployer.log.lines import LineSplitter
 from deployer.log.masking import Masker
 from deployer.models import FollowedLine, LogFollow
 from deployer.plan import secrets_of
-from projects.commands.following import NO_FILE, NO_LOG, NOT_READABLE, follow
+from projects.commands import following
 from projects.commands.services.kind import Where
 from servers.errors import NotReadyError, ScriptTimeoutError, ShellError, StoppedError, explained
 from servers.sentences import storable
@@ -127,7 +127,7 @@ class Follower:
         row = self.row
         shell = connect(row.server)
         try:
-            text = follow(row.kind, row.name, Where(row.project.deploy_path, row.project.run_as), LONGEST)
+            text = following.follow(row.kind, row.name, Where(row.project.deploy_path, row.project.run_as), LONGEST)
             code = self._read(shell, text)
         except StoppedError:
             return _("Nobody was looking at it any more.")
@@ -143,15 +143,11 @@ class Follower:
 
     def _end(self, code: int) -> str:
         """What a status says; raises where the log cannot be read."""
-        row, who = self.row, self.row.project.run_as or _("the login")
-        if code == NO_LOG:
-            told = _("There is no log %s on the server") % row.name
-            raise NotReadyError(told, "", _("Correct its path or the service in the project."))
-        if code == NOT_READABLE:
-            told = _("The log %s cannot be read") % row.name
-            raise NotReadyError(told, _("%s may not") % who, _("Let it read the log: by its group, or by run_as."))
-        if code == NO_FILE:
-            raise NotReadyError(_("%s is not a file") % row.name, "", _("Correct its path in the project."))
+        row = self.row
+        user = row.project.run_as or row.server.credential.username
+        told = following.told(row.kind, row.name, code, user)
+        if told is not None:
+            raise NotReadyError(*told)
         return _("What follows it has ended.") if code else _("It has ended.")
 
     def _take(self, stream: str, data: bytes) -> None:

@@ -34,6 +34,8 @@ class SavedCommandQuerySet(models.QuerySet["SavedCommand"]):
     def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
         """Those with which ``user`` may do this; one for all environments is seen from each of them."""
         reached = reach(user, action)
+        if reached.is_everywhere:
+            return self
         own = reached.condition("environment")
         if not action.changes and reached.holds_an_environment:
             own |= models.Q(environment="")
@@ -46,7 +48,7 @@ SavedCommandManager = models.Manager.from_queryset(SavedCommandQuerySet)
 class SavedCommand(models.Model):
     """A script that is kept to be run on chosen servers, of one environment or (empty) of any.
 
-    Its maintainers edit it. ``for_operators``: operators may run it, too; nobody needs the right to run any command.
+    Who may run any command there edits it. ``for_operators``: operators may run it, too.
     """
 
     objects = SavedCommandManager()
@@ -59,7 +61,7 @@ class SavedCommand(models.Model):
         max_length=20,
         choices=Environment,
         blank=True,
-        help_text=_("Where it may be run, and whose maintainers edit it. Empty: everywhere."),
+        help_text=_("Where it may be run. Whoever may run any command there edits it. Empty: everywhere."),
     )
     script = models.TextField(
         _("script"),

@@ -21,7 +21,7 @@ _CODE = {"rows": 8, "spellcheck": "false"}
 
 
 class SavedCommandForm(StyledForm, RecordedForm[SavedCommand]):
-    """A saved command as ``user``, who maintains where it is for, may have it."""
+    """A saved command as ``user``, who may run any command where it is for, may have it."""
 
     class Meta:
         model = SavedCommand
@@ -40,12 +40,12 @@ class SavedCommandForm(StyledForm, RecordedForm[SavedCommand]):
         self.user = user
         places: Any = self.fields["environment"]
         offered = [("", _("Everywhere")), *Environment.choices]
-        places.choices = [(name, label) for name, label in offered if may(user, Action.EDIT, _place(name))]
+        places.choices = [(name, label) for name, label in offered if may(user, Action.COMMAND, _place(name))]
 
     def clean_environment(self) -> str:
         """It has to be theirs to edit where it will be, too."""
         name: str = self.cleaned_data["environment"]
-        if not may(self.user, Action.EDIT, _place(name)):
+        if not may(self.user, Action.COMMAND, _place(name)):
             raise forms.ValidationError(_("You have no right to edit commands there."))
         return name
 

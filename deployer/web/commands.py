@@ -44,13 +44,12 @@ def commands(request: Request) -> HttpResponse:
     """The saved commands in sight, and what was run, newest first."""
     user = request.user
     rows = SavedCommand.objects.reached_by(user).prefetch_related("parameters")
-    saved = [(it, _may_run_somewhere(user, it), may(user, Action.EDIT, it)) for it in rows]
+    saved = [(it, _may_run_somewhere(user, it), may(user, Action.COMMAND, it)) for it in rows]
     runs = CommandRun.objects.reached_by(user).select_related("created_by").order_by("-id")
     context = {
         "saved": saved,
         "page": Paginator(runs, RUNS_PAGE).get_page(request.GET.get("page")),
         "may_command": reach(user, Action.COMMAND).holds_an_environment,
-        "may_edit": reach(user, Action.EDIT).holds_an_environment,
         "sees_runs": reach(user, Action.RUN).holds_an_environment,
     }
     return render(request, "deployer/commands/list.html", context)
@@ -61,7 +60,7 @@ def _may_run_somewhere(user: Person, it: SavedCommand) -> bool:
 
 
 @form_page
-@needs_somewhere(Action.EDIT, in_an_environment=True)
+@needs_somewhere(Action.COMMAND, in_an_environment=True)
 def command_add(request: Request) -> HttpResponse:
     """A new saved command."""
     return _edit(request, SavedCommand(), _("Save a command"))
@@ -71,7 +70,7 @@ def command_add(request: Request) -> HttpResponse:
 @members_only
 def command(request: Request, pk: int) -> HttpResponse:
     """A saved command and its parameters, to be edited."""
-    it = find(request.user, SavedCommand.objects, Action.EDIT, pk=pk)
+    it = find(request.user, SavedCommand.objects, Action.COMMAND, pk=pk)
     return _edit(request, it, _("Edit %s") % it)
 
 
@@ -93,7 +92,7 @@ def _edit(request: Request, it: SavedCommand, title: str) -> HttpResponse:
 @members_only
 def command_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a saved command; what was run stays."""
-    it = find(request.user, SavedCommand.objects, Action.EDIT, pk=pk)
+    it = find(request.user, SavedCommand.objects, Action.COMMAND, pk=pk)
     if request.method == "POST":
         delete(it)
         messages.success(request, _("“%s” was deleted.") % it)

@@ -120,7 +120,12 @@ def _grant(request: Request, holder: User | Team, back: str) -> HttpResponse:
     form = GrantForm(request.user, _known_to(request), request.POST)
     if form.is_valid():
         role, place = form.grant()
-        told(request, lambda: give(request.user, holder, role, place), _("The rights of %s are saved.") % holder)
+        commands = form.cleaned_data["may_run_commands"]
+        told(
+            request,
+            lambda: give(request.user, holder, role, place, may_run_commands=commands),
+            _("The rights of %s are saved.") % holder,
+        )
     else:
         messages.error(request, _("Choose a role, and a place that you administer."))
     return redirect(back)

@@ -12,8 +12,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from deployer.models import Deployment, LogLine, Release
-from people.models import ApiToken, Grant, User
+from deployer.models import CommandRun, Deployment, LogLine, Release, SavedCommand
+from people.models import ApiToken, Entry, Grant, User
 from projects.models import HealthCheck, Project, Variable
 from servers.models import Credential, Server
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
@@ -96,10 +96,34 @@ def world() -> list[Any]:
     planned.save()
     line = LogLine.objects.create(deployment=deployment, content=HOSTILE, timestamp=timezone.now())
     release = Release.objects.create(project=project, version="20260101-000000", commit_message=HOSTILE)
+    command = SavedCommand.objects.create(name=f"web {HOSTILE}", script=HOSTILE, description=HOSTILE)
+    command.parameters.create(name="KEY", label=HOSTILE, is_secret=True)
+    run = CommandRun.objects.create(
+        command=command,
+        name=HOSTILE,
+        script=HOSTILE,
+        values={"KEY": "sk_variable", "OTHER": HOSTILE},
+        secret_names=["KEY"],
+        environments=",production,",
+    )
+    run.targets.create(server=server, server_name=HOSTILE, host="h", error=HOSTILE)
     token = ApiToken(name=HOSTILE, user=make_user("other"))
     token.renew()
     token.save()
-    return [key, login, server, group, project, deployment, deployment.targets.get(), line, release, token]
+    return [
+        key,
+        login,
+        server,
+        group,
+        project,
+        deployment,
+        deployment.targets.get(),
+        line,
+        release,
+        command,
+        run,
+        token,
+    ]
 
 
 def test_every_page_opens_escapes_its_text_and_shows_no_secret(admin: Client, world: list[Any]) -> None:
@@ -367,3 +391,24 @@ def test_every_setting_of_a_project_is_on_its_form(admin: Client) -> None:
     form = admin.get(reverse("admin:projects_project_add")).context["adminform"].form
     editable = {field.name for field in Project._meta.get_fields() if getattr(field, "editable", False)}
     assert set(form.fields) == editable - {"id"}
+
+
+def test_a_saved_command_is_edited_and_recorded_and_its_runs_are_only_looked_at(admin: Client) -> None:
+    command = SavedCommand.objects.create(name="Clean", script="ls", environment="staging")
+    command.parameters.create(name="PART", choices="a\nb")
+    url = address(command)
+    data = form_of(admin, url) | {"script": "first\r\nsecond\r\n", "parameters-0-label": "Part"}
+    saved(admin, url, data)
+    command.refresh_from_db()
+    assert command.script == "first\nsecond\n"
+    assert command.parameters.get().label == "Part"
+    assert {(entry.act, entry.kind) for entry in Entry.objects.all()} >= {
+        ("changed", "savedcommand"),
+        ("changed", "commandparameter"),
+    }
+    run = CommandRun.objects.create(name="ls", script="ls", environments=",staging,")
+    for page in ("change", "delete"):
+        assert admin.post(address(run, page), {"post": "yes", "name": "x"}).status_code == 403
+    assert admin.post(address(command, "delete"), {"post": "yes"}).status_code == 302
+    assert Entry.objects.filter(kind="savedcommand", act="deleted").exists()
+    assert CommandRun.objects.get().name == "ls"

@@ -27,7 +27,7 @@ ROWS = {"parameters-TOTAL_FORMS": "1", "parameters-INITIAL_FORMS": "0"}
 def test_a_command_is_saved_with_its_parameters_run_and_shown(sshd, queue_server):
     server = make_server(sshd, name="web-1")
     make_group(server, environment="staging")
-    client = client_of(make_member("maintainer", "staging"))
+    client = client_of(make_member("operator", "staging", commands=True))
     sent = ROWS | {
         "name": "Clean",
         "environment": "staging",
@@ -122,7 +122,7 @@ def test_it_is_cancelled_by_a_button(sshd, queue_server):
 def test_the_api_runs_reads_follows_and_cancels(sshd, queue_server):
     server = make_server(sshd, name="web-1")
     make_group(server, environment="staging")
-    user = make_member("maintainer", "staging")
+    user = make_member("operator", "staging", commands=True)
     token = ApiToken(name="t", user=user)
     headers = {"Authorization": f"Bearer {token.renew()}"}
     token.save()
@@ -174,3 +174,17 @@ def test_the_command_line_runs_waits_and_ends_with_its_status(sshd, worker, caps
         call_command("command", "cancel", str(run.pk))
     with pytest.raises(CommandError, match="nowhere"):
         call_command("command", "run", "--line", "id", "--server", "nowhere")
+
+
+def test_saved_commands_are_listed_for_whoever_reaches_their_environment():
+    for name, environment in (("All", ""), ("Staged", "staging"), ("Live", "production")):
+        SavedCommand.objects.create(name=name, environment=environment, script="ls")
+    for user, seen in (
+        (make_user(), {"All", "Staged", "Live"}),
+        (make_member("admin"), {"All", "Staged", "Live"}),
+        (make_member("viewer", "staging"), {"All", "Staged"}),
+        (make_user(is_superuser=False), set()),
+    ):
+        assert {str(each) for each in SavedCommand.objects.reached_by(user)} == seen
+        page = client_of(user).get(reverse("commands")).content.decode()
+        assert {name for name in ("All", "Staged", "Live") if f">{name}<" in page} == seen

@@ -214,28 +214,30 @@ def test_rights_are_asked_in_every_environment_of_every_server(sshd, queue_serve
     make_group(both, environment="staging")
     make_group(both, environment="production")
     make_group(staging, environment="staging")
-    maintainer, operator = make_member("maintainer", "staging"), make_member("operator", "staging")
+    trusted = make_member("operator", "staging", commands=True)
     closed = saved_with({"name": "WORD"}, name="Closed")
     opened = saved_with({"name": "WORD"}, name="Open", for_operators=True)
-    values = {"trigger": "web", "created_by": maintainer}
+    values = {"trigger": "web", "created_by": trusted}
     assert run_command(asked(staging, **values)).pk
     with pytest.raises(NotAllowedError):
         run_command(asked(both, **values))
     with pytest.raises(NotAllowedError):
         run_command(asked(staging, make_server(sshd), **values))  # in no group
-    values["created_by"] = operator
-    assert run_command(asked(staging, script="", saved=opened, **values)).pk
-    for saved in (closed, None):
-        with pytest.raises(NotAllowedError):
-            run_command(asked(staging, script="" if saved else "id", saved=saved, **values))
+    for role in ("operator", "maintainer"):  # neither role has it by itself
+        values["created_by"] = make_member(role, "staging")
+        assert run_command(asked(staging, script="", saved=opened, **values)).pk
+        for saved in (closed, None):
+            with pytest.raises(NotAllowedError) as refusal:
+                run_command(asked(staging, script="" if saved else "id", saved=saved, **values))
+            assert refusal.value.who == [trusted.username]
 
 
 def test_who_loses_the_right_meanwhile_runs_nothing(sshd, queue_server, tmp_path):
     server = make_server(sshd)
     make_group(server, environment="staging")
-    maintainer = make_member("maintainer", "staging")
-    run = run_command(asked(server, script=f"touch {tmp_path}/ran", trigger="web", created_by=maintainer))
-    maintainer.grants.all().delete()
+    user = make_member("maintainer", "staging", commands=True)
+    run = run_command(asked(server, script=f"touch {tmp_path}/ran", trigger="web", created_by=user))
+    user.grants.update(may_run_commands=False)
     assert not carry_out(run.pk)
     assert fresh(run).status == "failed"
     assert "no longer has the right" in fresh(run).error_message

@@ -264,12 +264,13 @@ def _naming(words: str) -> list[int]:
     return [pid for pid in pids if words in command_line(pid)]
 
 
-KEEPERS = ("systemctl", "journalctl", "docker", "podman", "pm2")
+KEEPERS = ("systemctl", "journalctl", "docker", "podman", "pm2", "node")
 #: Stands in for a keeper of logs: says how it was called, and goes on until it is ended.
 KEEPER = """#!/bin/sh
 case "$*" in
 *LoadState*) echo LoadState=loaded ;;
-*ps*|*inspect*) echo ok ;;
+*"-n 1 "*|ps*|inspect*|jlist) echo ok ;;
+-e*) echo APP ;;
 *) echo "$(basename "$0") $*"; exec sleep 7421 ;;
 esac
 """
@@ -284,7 +285,7 @@ esac
     ],
 )
 def test_each_keeper_is_asked_in_its_own_words_and_let_go(sshd, queue_server, monkeypatch, kind, name, told):
-    monkeypatch.setattr(work, "LONGEST", 2)
+    monkeypatch.setattr(work, "LONGEST", 4)
     monkeypatch.setattr(work, "IDLE", 0.2)
     monkeypatch.setattr(work, "LOOK_EVERY", 0.05)
     (sshd.home / "bin").mkdir(exist_ok=True)

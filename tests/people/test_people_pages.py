@@ -110,6 +110,18 @@ def test_an_admin_gives_and_takes_roles_of_users_and_teams() -> None:
     assert may(anna, Action.OPERATE, Place("production"))
     post(client, "user_grant", anna.pk, role="viewer", place="production:")
     assert [grant.role for grant in anna.grants.all()] == ["viewer"], "one role in a place"
+    post(client, "user_grant", anna.pk, role="operator", place="production:", may_run_commands="on")
+    assert anna.grants.get().may_run_commands
+    assert "Operator in Production, with commands" in client.get(reverse("user", args=[anna.pk])).content.decode()
+    entry = Entry.objects.filter(kind="grant").first()
+    assert entry is not None
+    assert entry.after["may_run_commands"] is True
+    post(client, "user_grant", anna.pk, role="operator", place="production:")
+    assert not anna.grants.get().may_run_commands, "what is granted is there instead of what was"
+    assert "A viewer runs no commands" in post(
+        client, "user_grant", anna.pk, role="viewer", place="staging:", may_run_commands="on"
+    )
+    post(client, "user_grant", anna.pk, role="viewer", place="production:")
     post(client, "team_grant", web.pk, role="maintainer", place=f":{shop.pk}")
     assert web.grants.get().place == Place(project=shop.pk)
     post(client, "grant_take", web.grants.get().pk)

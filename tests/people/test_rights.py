@@ -12,7 +12,15 @@ from people.rights import NotAllowedError, insist, may, reach
 from people.roles import EVERYWHERE, Action, Place, Reach, Role
 from projects.models import Project
 from servers.models import Credential, Server, ServerGroup
-from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
+from tests.factories import (
+    make_credential,
+    make_deployment,
+    make_group,
+    make_member,
+    make_project,
+    make_server,
+    make_user,
+)
 
 pytestmark = pytest.mark.django_db
 STAGING, PRODUCTION = Place("staging"), Place("production")
@@ -40,13 +48,32 @@ def test_a_role_may_all_that_lesser_ones_may(role: Role, action: Action) -> None
     allowed = {
         Role.VIEWER: {Action.SEE},
         Role.OPERATOR: {Action.SEE, Action.OPERATE, Action.RUN},
-        Role.MAINTAINER: {*Action} - {Action.ADMINISTER},
+        Role.MAINTAINER: {*Action} - {Action.ADMINISTER, Action.COMMAND},
         Role.ADMIN: {*Action},
     }
     user = granted(role, "staging")
     assert may(user, action, STAGING) is (action in allowed[role])
     assert not may(user, action, PRODUCTION)
     assert not may(user, action, EVERYWHERE)
+
+
+@pytest.mark.parametrize("role", [Role.OPERATOR, Role.MAINTAINER])
+def test_commands_are_granted_apart_and_that_adds_nothing_else(role: Role) -> None:
+    user, plain = make_member(role, "staging", commands=True), make_member(role, "staging")
+    for action in Action:
+        assert may(user, action, STAGING) is (may(plain, action, STAGING) or action is Action.COMMAND)
+        assert not may(user, action, PRODUCTION)
+    Grant.objects.create(user=user, role=Role.MAINTAINER)
+    assert may(user, Action.COMMAND, STAGING), "a higher grant takes nothing away"
+    assert not may(user, Action.COMMAND, PRODUCTION)
+    for role_of_token, allowed in ((Role.MAINTAINER, False), (Role.ADMIN, True)):
+        user.acting_token = ApiToken(user=user, role=role_of_token)
+        assert may(user, Action.COMMAND, STAGING) is allowed
+
+
+def test_no_viewer_runs_commands() -> None:
+    with pytest.raises(IntegrityError), transaction.atomic():
+        make_member(Role.VIEWER, commands=True)
 
 
 def test_the_highest_grant_counts_whoever_has_it() -> None:

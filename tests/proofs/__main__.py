@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
@@ -24,14 +25,15 @@ from django.test.utils import setup_databases, setup_test_environment, teardown_
 from tests.parts.queue import QueueServer  # noqa: E402
 from tests.proofs.by_kind import never, services  # noqa: E402
 from tests.proofs.cells import Cell, Outcome, run, table  # noqa: E402
+from tests.proofs.logs import LogCell, logs, run_log  # noqa: E402
 
 _saying = threading.Lock()
 
 
-def carry_out(cell: Cell) -> Outcome:
+def carry_out(cell: Cell | LogCell) -> Outcome:
     """Run a cell, and tell what became of it."""
     try:
-        outcome = run(cell)
+        outcome = run_log(cell) if isinstance(cell, LogCell) else run(cell)
     finally:
         connections.close_all()
     with _saying:
@@ -79,11 +81,11 @@ def main() -> int:
     """Run what the command line asks for; gives the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.proofs", description=__doc__)
     parser.add_argument("--only", action="append", default=[], help="cells whose name has this text")
-    parser.add_argument("--kinds", action="store_true", help="the table of services: each kind, and what happens to it")
+    parser.add_argument("--kinds", action="store_true", help="the table of services: each kind, and its log")
     parser.add_argument("--at-once", type=int, default=4, help="cells at once (default 4)")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    whole = services() if options.kinds else table()
+    whole: Iterable[Cell | LogCell] = (*services(), *logs()) if options.kinds else table()
     cells = [cell for cell in whole if all(text in str(cell) for text in options.only)]
     setup_test_environment()
     databases = setup_databases(verbosity=0, interactive=False)

@@ -6,13 +6,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deployer.models import Deployment
 from projects.commands.proof import Proof
 from tests.proofs.machines import Process
 from tests.proofs.parts import CannotRunError, MissingError
 from tests.proofs.world import Serves, Truth, World
+
+if TYPE_CHECKING:
+    from tests.proofs.logs import LogCell
 
 REPLACED, UNCHANGED, RELOADED, DEAD = "replaced", "unchanged", "reloaded", "dead"
 CRASH_LOOPING, UNKNOWN = "crash-looping", "unknown"
@@ -92,7 +95,7 @@ class Cell:
 class Outcome:
     """What became of a cell; deployer was right when there are no ``problems``."""
 
-    cell: Cell
+    cell: "Cell | LogCell"
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
     #: What was said: status, verdict and sentence.

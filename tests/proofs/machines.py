@@ -135,7 +135,7 @@ class Namespace(Machine):
         self.folder.chmod(0o755)  # services run as others, too
         self.init = _child(self.sshd.pid)
 
-    def make_server(self) -> Server:
+    def make_server(self, username: str = "") -> Server:
         return make_server(self.sshd)
 
     def close(self) -> None:
@@ -181,8 +181,8 @@ class Booted(Machine):
         subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path], check=True)
         return path.read_text()
 
-    def make_server(self) -> Server:
-        credential = make_credential(username="root", kind="ssh_key", private_key=self.private_key)
+    def make_server(self, username: str = "root") -> Server:
+        credential = make_credential(username=username, kind="ssh_key", private_key=self.private_key)
         return make_server(host="127.0.0.1", port=self.port, credential=credential)
 
     def close(self) -> None:

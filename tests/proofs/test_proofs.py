@@ -4,6 +4,7 @@ import pytest
 
 from tests.proofs.by_kind import services
 from tests.proofs.cells import Cell, run, table
+from tests.proofs.logs import LogCell, logs, run_log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -54,7 +55,30 @@ def test_what_deployer_says_of_a_restart_is_true(cell, queue_server):
     assert not outcome.problems
 
 
+#: The same of followed logs.
+SHORT_OF_LOGS = {
+    "log of supervisor · restarted with a fault · supervisor -c {folder}/supervisor.conf shop",
+    "log of supervisor · there is no such service · supervisor -c {folder}/supervisor.conf nothere",
+}
+
+
+def chosen_logs() -> list[LogCell]:
+    """The logs of the short form."""
+    cells = [cell for cell in logs() if str(cell) in SHORT_OF_LOGS]
+    assert {str(cell) for cell in cells} == SHORT_OF_LOGS
+    return cells
+
+
+@pytest.mark.parametrize("cell", chosen_logs(), ids=str)
+def test_a_followed_log_shows_what_the_keeper_has_and_nothing_is_left(cell, queue_server):
+    outcome = run_log(cell)
+    if outcome.not_run and not outcome.can_run:
+        pytest.skip(outcome.not_run)
+    assert not outcome.not_run
+    assert not outcome.problems
+
+
 def test_each_cell_of_the_table_has_a_name_of_its_own():
-    names = [str(cell) for cell in (*table(), *services())]
+    names = [str(cell) for cell in (*table(), *services(), *logs())]
     assert len(names) >= 60
     assert len(set(names)) == len(names)
