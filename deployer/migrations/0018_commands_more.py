@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('deployer', '0016_commands'),
+        ('deployer', '0017_platform_steps'),
     ]
 
     operations = [
