@@ -70,7 +70,7 @@ def _taken(claim: str, most: int) -> list[LogFollow]:
     rows = asked.select_related("project", "server__credential", "server__jump_host")[: max(most, 0)]
     found = []
     for row in rows:
-        if asked.filter(pk=row.pk).update(claim=claim, begun_at=Now(), beat_at=Now()):
+        if asked.filter(pk=row.pk).update(claim=claim, begun_at=None, beat_at=Now()):
             row.claim = claim
             found.append(row)
     return found
@@ -104,12 +104,12 @@ class Follower:
         self._writer.join()
 
     def _run(self) -> None:
-        why = ""
+        why, has_failed = "", False
         try:
             with explained(self.row.server):
                 why = self._follow()
         except ShellError as error:
-            why = str(error)
+            why, has_failed = str(error), True
         except DatabaseError as error:
             logger.warning("the log %s is not followed any more: %s", self.row.pk, error)
         finally:
@@ -118,7 +118,7 @@ class Follower:
             self._done.set()
             self._writer.join()
             try:
-                self.row.finish(storable(why))
+                self.row.finish(storable(why), has_failed=has_failed)
             finally:
                 connections.close_all()
 
@@ -127,6 +127,7 @@ class Follower:
         row = self.row
         shell = connect(row.server)
         try:
+            row.begin()
             text = following.follow(row.kind, row.name, Where(row.project.deploy_path, row.project.run_as), LONGEST)
             code = self._read(shell, text)
         except StoppedError:

@@ -32,7 +32,8 @@ class LogFollow(models.Model):
     """One log of a project on one server, followed by one login for everybody who looks at it.
 
     ``asked_at`` is when somebody last asked for news: without that it ends, and it never goes on for long.
-    ``claim`` and ``beat_at`` are those of the worker that follows it. Its lines go with it, soon after its end.
+    ``claim`` and ``beat_at`` are those of the worker that follows it, which has been on the server since ``begun_at``.
+    ``has_failed``: it ended because it cannot be followed. Its lines go with it, soon after its end.
     """
 
     objects = LogFollowManager()
@@ -46,6 +47,7 @@ class LogFollow(models.Model):
     begun_at = models.DateTimeField(_("began"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
     end = models.TextField(_("why it ended"), blank=True)
+    has_failed = models.BooleanField(_("failed"), default=False)
     claim = models.CharField(max_length=32, blank=True, editable=False)
     beat_at = models.DateTimeField(null=True, editable=False)
 
@@ -74,10 +76,14 @@ class LogFollow(models.Model):
         """The same."""
         return self.places
 
-    def finish(self, why: str) -> bool:
+    def begin(self) -> None:
+        """Write that a login is on the server; only whoever holds it can."""
+        LogFollow.objects.open().filter(pk=self.pk, claim=self.claim).update(begun_at=Now())
+
+    def finish(self, why: str, *, has_failed: bool = False) -> bool:
         """Write why it ended; only whoever holds it can. Says whether it won."""
         rows = LogFollow.objects.open().filter(pk=self.pk, claim=self.claim)
-        return rows.update(ended_at=Now(), end=why) == 1
+        return rows.update(ended_at=Now(), end=why, has_failed=has_failed) == 1
 
 
 class FollowedLine(models.Model):

@@ -45,8 +45,12 @@ def project_logs(request: Request, pk: int) -> HttpResponse:
 
 def _told(logs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """What each log is called: a file by its path, another one by its service."""
-    kinds = dict(Project.ServiceKind.choices)
-    return [("" if kind == "file" else str(kinds.get(kind, kind)), name) for kind, name in logs]
+    return [(_kind_in_words(kind), name) for kind, name in logs]
+
+
+def _kind_in_words(kind: str) -> str:
+    """Empty for a file."""
+    return "" if kind == "file" else str(dict(Project.ServiceKind.choices).get(kind, kind))
 
 
 def _shown(request: Request, pk: int, follow: int) -> LogFollow:
@@ -78,14 +82,22 @@ def _context(follow: LogFollow, after: int) -> dict[str, Any]:
     return {
         "follow": follow,
         "project": follow.project,
+        "kind": _kind_in_words(follow.kind),
         "rows": [_row(line, follow.server.name) for line in found.lines],
         "last_id": found.last_id,
         "has_ended": found.has_ended,
-        "begun": "1" if follow.begun_at else "0",
+        "begun": _state(follow),
         "number": next(
             (at for at, log in enumerate(follow.project.logs, start=1) if log == (follow.kind, follow.name)), 0
         ),
     }
+
+
+def _state(follow: LogFollow) -> str:
+    """Whether it waits for a worker, the worker for the server, or it is followed."""
+    if not follow.claim:
+        return "waits"
+    return "live" if follow.begun_at else "connects"
 
 
 def _row(line: FollowedLine, server: str) -> LogRow:

@@ -139,7 +139,9 @@ def test_it_ends_by_itself_after_a_while_and_goes_on_when_asked(sshd, queue_serv
     follow_logs()
     ended = LogFollow.objects.get(pk=follow.pk)
     assert ended.ended_at is not None
+    assert ended.begun_at is not None
     assert ended.end
+    assert not ended.has_failed
     wait_until(lambda: not tails(log), "tail to end")
     client = Client()
     client.force_login(user)
@@ -160,9 +162,15 @@ def test_what_cannot_be_followed_says_why_and_the_remedy(sshd, queue_server, tmp
     project, server = at(sshd, str(log))
     follow = begin(project, server, "file", str(log), make_user())
     follow_logs()
-    end = LogFollow.objects.get(pk=follow.pk).end
-    assert told in end
-    assert "Correct its path" in end
+    row = LogFollow.objects.get(pk=follow.pk)
+    assert row.has_failed
+    assert told in row.end
+    assert "Correct its path" in row.end
+    client = Client()
+    client.force_login(make_user())
+    page = client.get(reverse("log_follow", args=[project.pk, follow.pk])).content.decode()
+    assert "Try again" in page
+    assert "No output yet" not in page
 
 
 def test_an_unreachable_server_is_said(queue_server, monkeypatch):
