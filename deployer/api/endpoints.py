@@ -95,7 +95,6 @@ Id = Annotated[int, Field(ge=1, le=2**63 - 1)]
 #: The name of a project in an address, and why something is done with one.
 Name = Annotated[str, Field(max_length=100), WithoutNul]
 Reason = Annotated[str, Field(max_length=500), WithoutNul]
-Note = Annotated[str, WithoutNul]
 
 
 class BearerToken(HttpBearer):
@@ -746,7 +745,7 @@ def list_releases(request: HttpRequest, project_id: Id) -> QuerySet[Release]:
     tags=["releases"],
 )
 def upload_release(
-    request: Any, project_id: Id, package: File[UploadedFile], note: Form[Note] = "", encoding: Form[str] = ""
+    request: Any, project_id: Id, package: File[UploadedFile], note: Form[str] = "", encoding: Form[str] = ""
 ) -> Status[Any]:
     """Store a package that was built elsewhere: an archive or a jar. Deploy it by its `version`.
 
@@ -760,6 +759,8 @@ def upload_release(
     if encoding and encoding not in ENCODINGS:
         known = ", ".join(ENCODINGS)
         raise RefusedError(422, _("This encoding is not known. Known are: %s.") % known, field="encoding")
+    if "\0" in note:
+        raise RefusedError(422, _("a NUL character is in it"), field="note")
     values = {"note": note[:500], "encoding": encoding}
     file = cast(IO[bytes], package.file)
     try:

@@ -63,7 +63,7 @@ def deployment_cancel(request: Request, pk: int) -> HttpResponse:
         return _back(request, it)
     targets = list(it.targets.defer("proof", "evidence"))
     goes_back = _goes_back(it, targets)
-    running = it.step_runs.filter(status=StepRun.Status.RUNNING).exclude(target=None)
+    running = list(it.step_runs.filter(status=StepRun.Status.RUNNING))
     moments = {run.target_id: run.moment for run in running if run.target_id is not None}
     changed = _changed(it)
     rows = [(target, *_when_cancelled(target, goes_back, moments.get(target.pk, ""), changed)) for target in targets]

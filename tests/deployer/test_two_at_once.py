@@ -69,6 +69,7 @@ ADMIN_EDITS = {
     "service": Edit(("services-0-name", "theirs"), ("services-0-position", "77")),
     "step": Edit(("steps-0-script", "true # theirs"), ("steps-0-name", "what I typed")),
     "variable": Edit(("variables-0-value", "theirs"), ("variables-0-name", "MINE")),
+    "command": Edit(("description", "theirs"), ("name", "what I typed")),
     "person": Edit(("first_name", "theirs"), ("last_name", "what I typed")),
     "token": Edit(("name", "theirs"), ("name", "what I typed")),
 }
