@@ -257,7 +257,8 @@ class World:
         self.team: Team = Team.objects.create(name="team")
         Grant.objects.create(user=self.robot, role="viewer")
         self.credential: Credential = make_credential()
-        self.server: Server = make_server(jump_host=make_server(), credential=self.credential)
+        name = "web-behind-the-load-balancer-1"  # no page is wider than a phone for that
+        self.server: Server = make_server(name=name, jump_host=make_server(), credential=self.credential)
         self.group: ServerGroup = make_group(self.server, make_server())
         self.project: Project = make_project(git_credential=make_credential(), batches="1, 100%")
         self.set: VariableSet = VariableSet.objects.create(name="set", environment="production")
