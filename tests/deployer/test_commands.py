@@ -44,7 +44,8 @@ def fresh(run: CommandRun) -> CommandRun:
     return CommandRun.objects.get(pk=run.pk)
 
 
-def test_a_line_is_run_and_its_output_and_end_are_kept_and_recorded(sshd, queue_server):
+def test_a_line_is_run_and_its_output_and_end_are_kept_and_recorded(make_sshd, queue_server):
+    sshd = make_sshd()
     server = make_server(sshd, name="web-1")
     make_group(server)
     run = run_command(asked(server, script="echo out; echo err >&2; pwd; exit 0"))
