@@ -115,7 +115,7 @@ ROOMS["projects"] = {
     "apps": set(),
     "urls": {"variable_views", "views"},
 }
-_BASE = {"models", "plan", "database"}
+_BASE = {"models", "plan", "database", "side_by_side"}
 _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
@@ -123,6 +123,7 @@ _EVERY_ROOM_OF_DEPLOYER = {
 }
 ROOMS["deployer"] = {
     "database": set(),
+    "side_by_side": set(),
     "plan": set(),
     "models": set(),
     "keyring": {"models", "host.keyfiles"},

@@ -2,13 +2,10 @@
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from django.conf import settings
-from django.db import connections
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -18,6 +15,7 @@ from deployer.plan import Plan
 from deployer.probing.config_files import drift, place_of
 from deployer.probing.identity import Inquiry
 from deployer.probing.look import look
+from deployer.side_by_side import side_by_side
 from projects.commands import proof, release
 from projects.models import Project
 from servers.errors import NoLinkError, ShellError, explained
@@ -226,18 +224,7 @@ def _plan_of(project: Project) -> Plan | None:
 
 def _look_side_by_side(wanted: Mapping[Server, Mapping[Project, Plan]]) -> None:
     """Ask each server, over one link, for all of its projects that are wanted."""
-    if not wanted:
-        return
-
-    def ask_one(server: Server, plans: Mapping[Project, Plan]) -> None:
-        try:
-            _look_at(server, plans)
-        finally:
-            connections.close_all()  # this thread's own
-
-    with ThreadPoolExecutor(min(len(wanted), settings.DEPLOYER_PARALLEL_SERVERS), "look") as threads:
-        for done in [threads.submit(ask_one, *item) for item in wanted.items()]:
-            done.result()
+    side_by_side(wanted.items(), lambda item: _look_at(*item))
 
 
 def _servers_of(project: Project) -> Collection[Server]:

@@ -11,10 +11,10 @@ from django.utils.translation import gettext as _
 from deployer.database import insist
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun
-from deployer.engine.side_by_side import side_by_side
 from deployer.engine.steps import StepError, after
 from deployer.models import Answer, FailureQuestion, StepRun, Target
 from deployer.plan import Plan
+from deployer.side_by_side import side_by_side
 from projects.commands.proof import Proof
 from projects.steps import Moment
 from servers.errors import StoppedError

@@ -9,10 +9,10 @@ from django.utils.translation import ngettext
 from deployer.engine.asking import ask_about_failures
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun, Task
-from deployer.engine.side_by_side import side_by_side
 from deployer.engine.steps import after
 from deployer.engine.way_back import roll_back
 from deployer.models import Target
+from deployer.side_by_side import side_by_side
 from servers.sentences import because
 
 Status = Target.Status

@@ -1,11 +1,8 @@
 """Can this launch work? Asks every server before anything is launched, and says what, why and what to do."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from django.conf import settings
-from django.db import connections
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -24,6 +21,7 @@ from deployer.releases.archives import contents_of
 from deployer.releases.isolation import isolation, lacks, remedy_for_lacking
 from deployer.releases.tools import missing_tools
 from deployer.repositories.mirror import mirror_of
+from deployer.side_by_side import side_by_side
 from people.record import Act, actor, record
 from projects.commands.build import automatic_install, tools_of_install
 from projects.commands.look import Facts
@@ -138,12 +136,9 @@ def _ask_all(request: LaunchRequest, accepted: Accepted) -> list[Finding]:
                 server.record_connection(facts=facts.learned())
         except ShellError as error:
             return [Finding(Level.ERROR, error.what, error.why, error.remedy, server.name)], ""
-        finally:
-            connections.close_all()
         return [Finding(Level.WARNING, notice, server=server.name) for notice in notices] + found, place
 
-    with ThreadPoolExecutor(min(len(accepted.active), settings.DEPLOYER_PARALLEL_SERVERS)) as threads:
-        answers = [*threads.map(look_at, accepted.active)]
+    answers = side_by_side(accepted.active, look_at)
     found = [finding for told, _place in answers for finding in told]
     return _one_machine(accepted.active, [place for _told, place in answers]) + found
 

@@ -1,11 +1,8 @@
 """What a launch would change in the config files of its servers: asked of each of them, secrets masked."""
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from django.conf import settings
-from django.db import connections
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -29,6 +26,7 @@ from deployer.probing.config_files import (
 from deployer.probing.identity import Inquiry
 from deployer.probing.look import look
 from deployer.releases.archives import contents_of
+from deployer.side_by_side import side_by_side
 from people.record import Act, actor, record
 from projects.commands import config_files
 from projects.commands.config_differences import Difference
@@ -89,16 +87,12 @@ def differences_of(request: LaunchRequest) -> list[ServerDifference]:
                 found = [visit.compared(*row, known, release, came_with(release)) for row in rows]
         except ShellError as error:
             return ServerDifference(server, problem=str(error))
-        finally:
-            connections.close_all()
         files = [it for it in found if it is not None]
         return ServerDifference(server, files, same=len(found) - len(files))
 
-    if not servers or not accepted.plan.config_files:
+    if not accepted.plan.config_files:
         return []
-    with ThreadPoolExecutor(min(len(servers), settings.DEPLOYER_PARALLEL_SERVERS)) as threads:
-        answers = [*threads.map(ask, servers)]
-    return sorted(answers, key=lambda it: not (it.files or it.problem))
+    return sorted(side_by_side(servers, ask), key=lambda it: not (it.files or it.problem))
 
 
 class _Visit:
