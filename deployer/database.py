@@ -1,5 +1,6 @@
 """The database as the product needs it: one that this code knows, and writes that survive its being away."""
 
+import logging
 import pkgutil
 import time
 from collections.abc import Callable
@@ -7,12 +8,22 @@ from importlib import import_module
 from typing import TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, close_old_connections, connections
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    Error,
+    InterfaceError,
+    OperationalError,
+    close_old_connections,
+    connection,
+    connections,
+)
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils.translation import gettext as _
 
 from deployer import __version__
 from servers.pauses import pauses
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 #: How long a write is tried again. A worker that cannot write for longer has lost its claim anyway.
@@ -37,6 +48,12 @@ def insist(write: Callable[[], T], patience: float = PATIENCE) -> T:
             if time.monotonic() > until:
                 raise
             time.sleep(next(waits))
+
+
+def complain(who: str, error: Error) -> None:
+    """Say that the database does not answer ``who``, and give its connection up: the next try has another one."""
+    logger.warning("%s: the database does not answer: %s", who, error)
+    connection.close()
 
 
 class UnknownMigrationsError(ImproperlyConfigured):

@@ -4,23 +4,22 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connection, connections
+from django.db import connections
 from django.utils.translation import gettext as _
 
 from deployer.commanding.asked import right_lost
-from deployer.database import insist
+from deployer.database import complain, insist
 from deployer.gates.environments import before_commands
 from deployer.log.masking import Masker
 from deployer.log.writing import Log, LogSink
 from deployer.models import CommandRun, CommandTarget, Deployment, Target
 from deployer.plan import secrets_of
 from deployer.probing.place import real_place
+from deployer.side_by_side import side_by_side
 from people.record import Act, Actor, record
 from projects.commands import look, service
 from projects.models import Project
@@ -42,7 +41,6 @@ from servers.supervised.run import SupervisedRun
 logger = logging.getLogger(__name__)
 
 Status = CommandTarget.Status
-FLUSH_EVERY = 0.2
 LOOK_FOR_WISHES_EVERY = 0.5
 BEAT_EVERY = 3.0
 #: The place that is asked about: the home of the login, where a command runs.
@@ -63,7 +61,12 @@ class Carried:
         self._lost = run.error_message if run.status == CommandRun.Status.INTERRUPTED else ""
         self._places: dict[str, OnServer] = {}
         self._done, self._ended = threading.Event(), threading.Event()
-        self._writer = threading.Thread(target=self._write, name=f"writer of command {run.pk}", daemon=True)
+        self._writer = threading.Thread(
+            target=self.log.write_until,
+            args=[self._done, f"command {run.pk}"],
+            name=f"writer of command {run.pk}",
+            daemon=True,
+        )
         self._pulse = threading.Thread(target=self._beat, name=f"pulse of command {run.pk}", daemon=True)
 
     def __enter__(self) -> Self:
@@ -123,19 +126,7 @@ class Carried:
             return CommandRun.Status.INTERRUPTED, message
         return CommandRun.Status.CANCELLED if cancelled else CommandRun.Status.FAILED, message
 
-    # --- the writer and the pulse --------------------------------------------------------------------
-
-    def _write(self) -> None:
-        try:
-            while not self._done.is_set():
-                self.log.due.wait(FLUSH_EVERY)
-                try:
-                    self.log.flush()
-                except DatabaseError as error:
-                    self._complain(error)
-                    self._done.wait(FLUSH_EVERY)
-        finally:
-            connections.close_all()
+    # --- the pulse --------------------------------------------------------------------
 
     def _beat(self) -> None:
         """Show signs of life and see whether somebody cancelled, until the end is written."""
@@ -152,13 +143,9 @@ class Carried:
                         self.log.warn(_("Cancel requested: what runs on servers is ended, the rest is not started."))
                         self.stop.set()
                 except DatabaseError as error:
-                    self._complain(error)
+                    complain(f"command {self.run.pk}", error)
         finally:
             connections.close_all()
-
-    def _complain(self, error: DatabaseError) -> None:
-        logger.warning("command %s: the database does not answer: %s", self.run.pk, error)
-        connection.close()
 
     def _let_go(self) -> None:
         """Stop at once: another worker has this run now, and what runs on servers is left alone."""
@@ -373,7 +360,7 @@ def carry_out(run_id: int, claim: str = "") -> bool:
         if run.one_by_one:
             _one_by_one(carried)
         else:
-            _side_by_side(carried.servers, OnServer.carry_out)
+            _all_at_once(carried.servers, OnServer.carry_out)
     return True
 
 
@@ -383,7 +370,7 @@ def settle_lost(run_id: int, claim: str = "") -> bool:
     if run is None or not run.claim_to_settle(claim):
         return False
     with Carried(run) as carried:
-        _side_by_side(carried.servers, OnServer.settle)
+        _all_at_once(carried.servers, OnServer.settle)
     return True
 
 
@@ -410,16 +397,5 @@ def _one_by_one(carried: Carried) -> None:
             return
 
 
-def _side_by_side(servers: Iterable[OnServer], step: "Callable[[OnServer], None]") -> None:
-    waiting = [server for server in servers if not server.target.has_ended]
-
-    def work(server: OnServer) -> None:
-        try:
-            server.attempt(step)
-        finally:
-            connections.close_all()  # this thread's own
-
-    if waiting:
-        with ThreadPoolExecutor(min(len(waiting), settings.DEPLOYER_PARALLEL_SERVERS), "server") as threads:
-            for done in [threads.submit(work, server) for server in waiting]:
-                done.result()
+def _all_at_once(servers: Iterable[OnServer], step: "Callable[[OnServer], None]") -> None:
+    side_by_side([server for server in servers if not server.target.has_ended], lambda server: server.attempt(step))

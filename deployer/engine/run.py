@@ -9,10 +9,10 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connection, connections
+from django.db import connections
 from django.utils.translation import gettext as _
 
-from deployer.database import insist
+from deployer.database import complain, insist
 from deployer.engine.outcome import Outcome
 from deployer.engine.server_run import AT_WORK, ServerRun
 from deployer.engine.work import Work
@@ -22,7 +22,6 @@ from servers.errors import ShellError, StoppedError, UnreachableError
 
 logger = logging.getLogger(__name__)
 
-FLUSH_EVERY = 0.2
 LOOK_FOR_WISHES_EVERY = 0.5
 BEAT_EVERY = 3.0
 
@@ -71,7 +70,12 @@ class Run:
         self._is_timed = False
         self._pulsing = threading.Lock()
         self._done, self._ended = threading.Event(), threading.Event()
-        self._writer = threading.Thread(target=self._write, name=f"writer of {deployment.pk}", daemon=True)
+        self._writer = threading.Thread(
+            target=self.log.write_until,
+            args=[self._done, f"deployment {deployment.pk}"],
+            name=f"writer of {deployment.pk}",
+            daemon=True,
+        )
         self._pulse = threading.Thread(target=self._beat, name=f"pulse of {deployment.pk}", daemon=True)
 
     def _resume(self) -> None:
@@ -321,20 +325,7 @@ class Run:
                 why = server.target.error or _("Its steps after were not run.")
                 insist(partial(server.target.keep_out, why))
 
-    # --- the writer and the pulse ------------------------------------------------------------------
-
-    def _write(self) -> None:
-        """Write the log until the run is done."""
-        try:
-            while not self._done.is_set():
-                self.log.due.wait(FLUSH_EVERY)
-                try:
-                    self.log.flush()
-                except DatabaseError as error:
-                    self._complain(error)
-                    self._done.wait(FLUSH_EVERY)
-        finally:
-            connections.close_all()
+    # --- the pulse ------------------------------------------------------------------
 
     def _beat(self) -> None:
         """Show signs of life and look for what was asked for, until the end is written.
@@ -354,13 +345,9 @@ class Run:
                         self._end_wait_in_time()
                     self._look_for_wishes()
                 except DatabaseError as error:
-                    self._complain(error)
+                    complain(f"deployment {self.deployment.pk}", error)
         finally:
             connections.close_all()
-
-    def _complain(self, error: DatabaseError) -> None:
-        logger.warning("deployment %s: the database does not answer: %s", self.deployment.pk, error)
-        connection.close()
 
     def _look_for_wishes(self) -> None:
         columns = ("cancel_requested_at", "force_requested_at", "paused_at", "roll_back_requested_at")

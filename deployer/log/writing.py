@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import Error as DatabaseError
+from django.db import connection, connections, transaction
 from django.db.models import Count, Sum
 from django.db.models.functions import Coalesce, Length
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from deployer.database import complain
 from deployer.log import rows
 from deployer.log.books import Logged, Part, book_of
 from deployer.log.lines import LineSplitter
@@ -36,6 +38,8 @@ LAST = 64 << 10
 _SLICE = 16_384
 
 
+#: Seconds that lines wait to be written with others.
+FLUSH_EVERY = 0.2
 #: A line that has not ended is told this often, in seconds: with the next poll, it is seen within two.
 TELL_EVERY = 0.8
 #: Characters of it that are told, the last ones.
@@ -149,6 +153,19 @@ class Log:
                 if left > 0:
                     time.sleep((time.monotonic() - begun) * _REST[connection.vendor])
             self._tell_unfinished()
+
+    def write_until(self, done: threading.Event, who: str) -> None:
+        """Write what is added until ``done`` is set, in a thread of its own; what is refused is tried again."""
+        try:
+            while not done.is_set():
+                self.due.wait(FLUSH_EVERY)
+                try:
+                    self.flush()
+                except DatabaseError as error:
+                    complain(who, error)
+                    done.wait(FLUSH_EVERY)
+        finally:
+            connections.close_all()
 
     def follow(self, sink: "LogSink") -> None:
         """Tell the lines of ``sink`` that have not ended, until it has."""

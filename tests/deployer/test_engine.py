@@ -245,7 +245,7 @@ def test_the_output_is_stored_before_it_is_written_that_the_script_has_ended(ssh
         return move(target, status, **values)
 
     monkeypatch.setattr(Target, "move", watched)
-    monkeypatch.setattr("deployer.engine.run.FLUSH_EVERY", 60)
+    monkeypatch.setattr("deployer.log.writing.FLUSH_EVERY", 60)
     project = make_project(deploy_script_path=script(place, "seq 300"))
     assert restarted(project, make_group(make_server(sshd))).status == "success"
     assert stored == [[str(number) for number in range(1, 301)]]
