@@ -105,6 +105,11 @@ class Values:
             yield from layer.values
         yield from self.answers
 
+    @cached_property
+    def sourced(self) -> tuple[Value, ...]:
+        """Those of them that are had from outside."""
+        return tuple(each for each in self.every() if each.source)
+
     def alike(self, servers: Iterable[int]) -> dict[tuple[int, ...], list[int]]:
         """``servers`` by the layers that count on them: those of one entry have the same values."""
         found: dict[tuple[int, ...], list[int]] = {}

@@ -27,8 +27,8 @@ def fetch_values(work: Work, plan: Plan | None = None) -> None:
     Raises a `ShellError` that names the variable and the source, and never a value.
     """
     wanted: dict[str, list[str]] = {}
-    for each in (plan or work.plan).values.every():
-        if each.source and each.source not in work.outside:
+    for each in (plan or work.plan).values.sourced:
+        if each.source not in work.outside:
             wanted.setdefault(each.source, []).append(each.name)
     for text, names in wanted.items():
         work.check()

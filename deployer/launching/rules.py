@@ -326,8 +326,8 @@ def _groups_agree(request: LaunchRequest) -> LaunchRefusedError | None:
 
 def _sources_are_there(plan: Plan) -> LaunchRefusedError | None:
     """What is had from outside at the deployment is registered here, for this environment."""
-    for each in plan.values.every():
-        if each.source and (why := problem_of(each.source, plan.environment)):
+    for each in plan.values.sourced:
+        if why := problem_of(each.source, plan.environment):
             return LaunchRefusedError(f"{each.name}: {why}", field="project")
     return None
 
