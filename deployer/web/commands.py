@@ -1,6 +1,5 @@
 """Commands on servers: those that are saved, the form that runs one, each run with its servers and its log."""
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,9 +18,9 @@ from django_htmx.http import HttpResponseClientRefresh
 from deployer.commanding.asked import CommandRefusedError
 from deployer.commanding.launch import cancel_command, cancel_sentence, run_command
 from deployer.commanding.outputs import outputs_of
-from deployer.log import terminal
 from deployer.log.books import COMMANDS
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
+from deployer.log.text import text_of
 from deployer.models import CommandLine, CommandRun, CommandTarget, SavedCommand
 from deployer.web.command_forms import Parameters, RunForm, SavedCommandForm
 from deployer.web.downloads import download
@@ -33,7 +32,7 @@ from people.rights import Person, insist, may, reach
 from people.roles import EVERYWHERE, Action
 
 #: Runs that the list shows on a page, and lines that are read at once for a download.
-RUNS_PAGE, DOWNLOAD_ROWS = 30, 2000
+RUNS_PAGE = 30
 
 form_page = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -252,25 +251,12 @@ def command_earlier(request: Request, pk: int) -> HttpResponse:
 def command_log(request: Request, pk: int) -> HttpResponseBase:
     """The whole log as a text file, sent while it is read."""
     run = _shown(request.user, pk)
-    answer = download(_log_text(run), f"command-{slugify(run.name)[:40] or 'run'}-{run.pk}.log")
+    answer = download(text_of(run), f"command-{slugify(run.name)[:40] or 'run'}-{run.pk}.log")
     if answer is None:
         messages.warning(request, _("Other logs are being downloaded at this moment: try again in a minute."))
         return redirect(run)
     record(actor(), Act.DOWNLOADED, run, note=gettext_noop("log"))
     return answer
-
-
-def _log_text(run: CommandRun) -> Iterator[str]:
-    names = dict(run.targets.values_list("pk", "server_name"))
-    columns = ("pk", "timestamp", "target_id", "stream", "level", "content")
-    last = 0
-    while rows := [*CommandLine.objects.of(run.pk).filter(id__gt=last).values_list(*columns)[:DOWNLOAD_ROWS]]:
-        last = rows[-1][0]
-        yield "".join(
-            f"{timestamp.isoformat(timespec='milliseconds')} {names.get(target, '-')} {stream}/{level} "
-            f"{terminal.plain(content)}\n"
-            for _pk, timestamp, target, stream, level, content in rows
-        )
 
 
 @require_POST

@@ -1,14 +1,14 @@
 """One deployment as it goes: its head, its servers, its log."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, cast
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
@@ -24,9 +24,9 @@ from deployer.launching.again import request_to_retry, request_to_roll_back
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.moves import open_question
 from deployer.launching.rules import LaunchRefusedError, check_launch
-from deployer.log import terminal
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
 from deployer.log.searching import Found, last_lines
+from deployer.log.text import text_of
 from deployer.models import Approval, Deployment, DeploymentQuerySet, LogLine, StepRun, Target
 from deployer.plan import Part, Plan, parts_of
 from deployer.web.downloads import download
@@ -44,7 +44,7 @@ from servers.models import Server
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50
 #: Lines that are read at once of a log that is downloaded, and errors that are counted.
-DOWNLOAD_ROWS, ERRORS_COUNTED = 2000, 1000
+ERRORS_COUNTED = 1000
 #: Where a deployment has more servers than this, so many are shown whole at first, the failed ones; of each other one
 #: a line, and the rest of it once it is opened.
 MANY = 60
@@ -59,7 +59,10 @@ CHANGE_HOLDS = 10
 def shown(user: Person, pk: int, action: Action = Action.SEE) -> Deployment:
     """The deployment of a page with which ``user`` may do this. Raises as `find` does."""
     rows = Deployment.objects.select_related("project", "created_by", "retry_of", "rollback_from", "release")
-    rows = rows.annotate(is_decided=Exists(Approval.objects.filter(deployment=OuterRef("pk"))))
+    rows = rows.annotate(
+        is_decided=Exists(Approval.objects.filter(deployment=OuterRef("pk"))),
+        ran_here=Exists(StepRun.objects.filter(deployment=OuterRef("pk"), target=None)),
+    )
     return find(user, rows.defer("plan", "retry_of__plan", "rollback_from__plan"), action, pk=pk)
 
 
@@ -91,8 +94,13 @@ def _targets_of(deployment: Deployment) -> list[Target]:
     return list(deployment.targets.defer("proof", "evidence"))
 
 
-def _whole(targets: list[Target], chosen: Mapping[str, str], shown: Iterable[Target] | None = None) -> set[int]:
-    """The ids of those that are shown whole, with what is long of them read; of ``shown`` if it is given."""
+def _whole(
+    it: Any, targets: list[Target], chosen: Mapping[str, str], shown: Iterable[Target] | None = None
+) -> dict[str, Any]:
+    """The ids of those that are shown whole, with what is long of them read; of ``shown`` if it is given.
+
+    And the runs of steps on the platform, which are read with those of the servers; ``it`` is a deployment as `shown`.
+    """
     ids = {target.pk for target in targets}
     if len(targets) > MANY:
         failed = [target.pk for target in targets if target.error or target.has_failed]
@@ -101,12 +109,12 @@ def _whole(targets: list[Target], chosen: Mapping[str, str], shown: Iterable[Tar
         ids &= {target.pk for target in shown}
     long = Target.objects.filter(pk__in=ids).values_list("pk", "proof", "evidence")
     found = {pk: {"proof": proof, "evidence": evidence} for pk, proof, evidence in long}
-    runs: dict[int, list[StepRun]] = {}
-    for run in StepRun.objects.filter(target__in=ids):
-        runs.setdefault(run.target_id or 0, []).append(run)
+    runs: dict[int | None, list[StepRun]] = {}
+    for run in it.step_runs.filter(Q(target__in=ids) | Q(target=None) if it.ran_here else Q(target__in=ids)):
+        runs.setdefault(run.target_id, []).append(run)
     for target in targets:
         target.__dict__ |= found.get(target.pk, {}) | {"runs_of_steps": runs.get(target.pk, [])}
-    return ids
+    return {"whole": ids, "runs_on_platform": runs.get(None, [])}
 
 
 def _signs(targets: list[Target]) -> str:
@@ -145,7 +153,6 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
         "seen": seen(deployment, targets),
         "paused": Pause.of(deployment, targets),
         "question": open_question(deployment),
-        "runs_on_platform": deployment.step_runs.filter(target=None),
         "can_abort": operable and _can_abort(deployment),
         "is_untouched": is_untouched(deployment, targets),
         "can_retry": can_retry and retry_refusal is not None,
@@ -271,7 +278,7 @@ def deployment(request: Request, pk: int) -> HttpResponse:
             "follows": it.is_active,
             "parts": _parts(it, targets),
             "poll": _poll_address(pk, newest.pk, head["seen"], given, wanted.chosen, _signs(targets)),
-            "whole": _whole(targets, wanted.chosen),
+            **_whole(it, targets, wanted.chosen),
             "wanted": wanted,
             "errors": LogLine.objects.of(pk).filter(level=LogLine.Level.ERROR)[:ERRORS_COUNTED].count(),
             "errors_counted": ERRORS_COUNTED,
@@ -370,7 +377,7 @@ def _drawn_change(
     wanted = LogFilter(QueryDict(urlencode(chosen)), it.targets.all())
     context = _head(viewer.user, it, targets) | {
         "news_of": news_of,
-        "whole": _whole(targets, dict(chosen), news_of),
+        **_whole(it, targets, dict(chosen), news_of),
         "wanted": wanted,
     }
     # What was read just now may be newer than the news: it comes once more then.
@@ -389,9 +396,9 @@ def _wanted(rows: list[LogRow], pk: int, chosen: Mapping[str, str]) -> list[LogR
 @fragment
 def deployment_server(request: Request, pk: int) -> HttpResponse:
     """What the line of the server ``of`` leaves out: the proof, the error, the evidence."""
-    it = find(request.user, Deployment.objects.defer("plan"), pk=pk)
+    it = shown(request.user, pk)
     target = get_object_or_404(it.targets, pk=_number(request, "of"))
-    _whole([target], {})
+    _whole(it, [target], {})
     editable = may(request.user, Action.EDIT, it.project)
     operable = may(request.user, Action.OPERATE, it)
     context = {"target": target, "deployment": it, "key": str(target.pk), "editable": editable, "operable": operable}
@@ -442,26 +449,9 @@ def deployment_error(request: Request, pk: int) -> HttpResponse:
 def deployment_log(request: Request, pk: int) -> HttpResponseBase:
     """The whole log as a text file, sent while it is read."""
     it = shown(request.user, pk)
-    answer = download(_log_text(it), f"{slugify(it.project.name) or 'deployment'}-{it.pk}.log")
+    answer = download(text_of(it), f"{slugify(it.project.name) or 'deployment'}-{it.pk}.log")
     if answer is None:
         messages.warning(request, _("Other logs are being downloaded at this moment: try again in a minute."))
         return redirect(it)
     record(actor(), Act.DOWNLOADED, it, note=gettext_noop("log"))
     return answer
-
-
-def _log_text(it: Deployment) -> Iterator[str]:
-    """The lines as text. They are read a page at a time: no page waits for who takes them slowly, nor the database.
-
-    They are sent so, too: line by line, it takes the processor twice as long.
-    """
-    names = dict(it.targets.values_list("pk", "server_name"))
-    columns = ("pk", "timestamp", "target_id", "stream", "level", "content")
-    last = 0
-    while rows := list(LogLine.objects.of(it.pk).filter(id__gt=last).values_list(*columns)[:DOWNLOAD_ROWS]):
-        last = rows[-1][0]
-        yield "".join(
-            f"{timestamp.isoformat(timespec='milliseconds')} {names.get(target, '-')} {stream}/{level} "
-            f"{terminal.plain(content)}\n"
-            for _pk, timestamp, target, stream, level, content in rows
-        )
