@@ -169,7 +169,9 @@ NEW = {
     "set": {"name": "database"},
     "command": {"name": "clear", "script": "true", "timeout": "60"} | rows_of("parameters"),
     "variable": rows_of("variables", name="PORT", value="1", scope="both"),
-    "step": rows_of("steps", name="drain", moment="before", script="true", timeout="60", required="on", position="0"),
+    "step": rows_of(
+        "steps", name="drain", kind="server", moment="before", script="true", timeout="60", required="on", position="0"
+    ),
     "service": rows_of("services", kind="process", name="worker", position="0"),
 }
 
