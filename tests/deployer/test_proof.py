@@ -74,10 +74,12 @@ def test_a_namesake_in_another_folder_is_left_alone_and_named(place, group):
 def test_who_follows_the_log_is_not_the_application(place, group):
     (place / f"{NAME}.log").touch()
     (place / NAME).touch()
-    project = app(place, f"tail -F {NAME} >/dev/null 2>&1 </dev/null &", seconds=0.3)
+    project = app(place, f"tail -F {NAME} >/dev/null 2>&1 </dev/null &", seconds=2)
+    Project.objects.update(watch_for=10)
+    project.refresh_from_db()
     target = restarted(project, group)
     assert (target.status, target.proof["verdict"]) == ("failed", "dead")
-    assert f"ended since: pid {(place / 'pid').read_text().strip()} “{NAME} 0.3”" in target.error
+    assert f"ended since: pid {(place / 'pid').read_text().strip()} “{NAME} 2”" in target.error
 
 
 @pytest.mark.parametrize(("watched", "ends"), [(1, "success"), (4, "failed")])
