@@ -31,7 +31,7 @@ from people.record import Act, actor, delete, record
 from people.rights import Person, insist, may, reach
 from people.roles import EVERYWHERE, Action
 
-#: Runs that the list shows on a page, and lines that are read at once for a download.
+#: Runs that the list shows on a page.
 RUNS_PAGE = 30
 
 form_page = require_http_methods(["GET", "HEAD", "POST"])

@@ -43,7 +43,7 @@ from servers.models import Server
 
 #: Rows before a line that is asked for by its number.
 LOG_ROWS_BEFORE = 50
-#: Lines that are read at once of a log that is downloaded, and errors that are counted.
+#: Errors that are counted.
 ERRORS_COUNTED = 1000
 #: Where a deployment has more servers than this, so many are shown whole at first, the failed ones; of each other one
 #: a line, and the rest of it once it is opened.

@@ -850,9 +850,9 @@ def at_the_edge(cells: Iterable[tuple[Visitor, Cell]]) -> list[tuple[Visitor, Ce
     taken: list[tuple[Visitor, Cell]] = []
     for key, found in alike.items():
         found.sort(key=lambda each: each[0].role.rank if each[0].role else -1)
-        taken += {id(found[at]): found[at] for at in (0, zlib.crc32(str(key).encode()) % len(found), -1)}.values()
-    names: dict[str, int] = {}
-    return sorted(taken, key=lambda each: names.setdefault(each[0].name, len(names)))
+        between = zlib.crc32(str(key).encode()) % len(found)
+        taken += [found[at] for at in sorted({0, between, len(found) - 1})]
+    return taken
 
 
 def compared(
@@ -869,9 +869,10 @@ def compared(
         clients: dict[str, Client] = {}
         cells = _cells(world, prefix, routes, who())
         for visitor, cell in cells if whole else at_the_edge(cells):
-            client = clients.get(visitor.name) or clients.setdefault(visitor.name, visitor.client())
+            if visitor.name not in clients:
+                clients[visitor.name] = visitor.client()
             count += 1
-            got = cell.came(client)
+            got = cell.came(clients[visitor.name])
             if got != cell.right:
                 wrong.append(f"{cell.method} {cell.address}: {visitor}: {got}, and not: {cell.right}")
         transaction.set_rollback(True)
