@@ -119,7 +119,7 @@ _BASE = {"models", "plan", "database", "side_by_side"}
 _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
-    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following"),
+    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "notices"),
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -139,6 +139,8 @@ ROOMS["deployer"] = {
     "archiving": {*_BASE, "releases"},
     "commanding": {*_BASE, "gates", "queue.sending", "log", "probing.place"},
     "following": {*_BASE, "log", "queue.sending"},
+    "notices": {*_BASE, "log.masking", "host.addresses"},
+    "notices.outbox": {*_BASE, "notices"},  # whoever writes to it loads nothing of what sends
     "queue": {*_BASE, "commanding", "following", "engine", "board", "releases", "gates", "host", "keyring"},
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
@@ -154,7 +156,7 @@ ROOMS["deployer"] = {
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,
-    "apps": {"checks", "queue.plain", "releases"},
+    "apps": {"checks", "notices.outbox", "queue.plain", "releases"},
     "checks": {"host"},
     "settings": {"host"},
     "urls": {"api", "web"},
@@ -165,6 +167,7 @@ ROOMS["deployer"] = {
 #: Library: the files and folders that may import it. Everybody else asks those.
 DOORS = {
     "allauth": ["people/"],
+    "apprise": ["deployer/notices/kinds/other.py"],
     "paramiko": ["servers/ssh/"],
     "rq": ["deployer/queue/"],
     "django_rq": ["deployer/queue/"],

@@ -15,7 +15,7 @@ from deployer.gates.pinning import Pinned, pin
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import Judged, case_of, judge
 from deployer.launching.rules import Accepted, LaunchRefusedError, need_current, refusal_while_active
-from deployer.models import Deployment, Target
+from deployer.models import Deployment, Happening, Target, deployment_moved
 from deployer.queue.sending import enqueue_deployment
 from deployer.releases.versions import running_in
 from people.fingerprints import fingerprint
@@ -43,6 +43,8 @@ def launch(request: LaunchRequest) -> Deployment:
             deployment = _written(request, judged, status, pinned)
             _insist_on_current(request.project)
             _record(deployment, request, accepted)
+            what = Happening.WAITS if deployment.asks_approval else Happening.LAUNCHED
+            deployment_moved.send_robust(Deployment, deployment=deployment, what=what)
             if status == Deployment.Status.PENDING:
                 transaction.on_commit(lambda: enqueue_deployment(deployment.pk))
     except IntegrityError as error:

@@ -21,18 +21,23 @@ from deployer.models.encryption_key import EncryptionKey
 from deployer.models.failure_question import Answer, FailureQuestion
 from deployer.models.follow import FollowedLine, LogFollow
 from deployer.models.gates import LONGEST_REASON, Approval, Freeze, Gate, GateRule, Hold, Lock
+from deployer.models.happenings import Happening, deployment_moved, drift_found
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
+from deployer.models.notice import LONGEST_ANSWER, Channel, ChannelKind, Event, Notice, NoticeQuerySet
 from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
 
 __all__ = [
+    "LONGEST_ANSWER",
     "LONGEST_REASON",
     "Answer",
     "Approval",
     "CameWithRelease",
+    "Channel",
+    "ChannelKind",
     "CommandLine",
     "CommandParameter",
     "CommandRun",
@@ -43,17 +48,21 @@ __all__ = [
     "DeploymentQuerySet",
     "Drift",
     "EncryptionKey",
+    "Event",
     "FailureQuestion",
     "FollowedLine",
     "Freeze",
     "Gate",
     "GateRule",
+    "Happening",
     "Hold",
     "Lease",
     "Left",
     "Lock",
     "LogFollow",
     "LogLine",
+    "Notice",
+    "NoticeQuerySet",
     "Release",
     "SavedCommand",
     "Sighting",
@@ -61,6 +70,8 @@ __all__ = [
     "StepAction",
     "StepRun",
     "Target",
+    "deployment_moved",
+    "drift_found",
     "null_once_ended",
     "number_of_targets",
     "validated_branch",
