@@ -15,11 +15,7 @@ from deployer.gates.pinning import Pinned, pin
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import Judged, case_of, judge, need_free_line
 from deployer.launching.rules import Accepted, LaunchRefusedError, need_current, refusal_while_active
-<<<<<<< HEAD
-from deployer.models import Deployment, Happening, Target, deployment_moved
-=======
-from deployer.models import Deployment, Target, lines_of_pushers
->>>>>>> main
+from deployer.models import Deployment, Happening, Target, deployment_moved, lines_of_pushers
 from deployer.queue.sending import enqueue_deployment
 from deployer.releases.versions import running_in
 from people.fingerprints import fingerprint
