@@ -425,6 +425,20 @@ def test_an_approval_is_carried_to_a_retry_of_the_same_for_four_hours(
     assert late.status == Status.WAITING
 
 
+def test_a_retry_does_what_its_launch_was_told_to_and_keeps_its_approval(
+    project: Project, group: ServerGroup, rule: GateRule
+) -> None:
+    ada = make_user("ada")
+    it = launch(asked(project, group, ada, overwrite_changed=True, guided_failure=True, guided_for=7))
+    approve(it, make_user("grace"))
+    take_turns()
+    end(it, Status.FAILED)
+    again = retry_failed(fresh(it), created_by=ada, trigger="web")
+    assert again.status == Status.PENDING
+    plan = Plan.from_json(again.plan)
+    assert (plan.overwrite_changed, plan.guided_failure, plan.guided_for) == (True, True, 7)
+
+
 def test_an_approval_is_void_once_the_servers_were_given_something_else(
     project: Project, group: ServerGroup, rule: GateRule
 ) -> None:
