@@ -1,7 +1,7 @@
 """Gates before a rollout: what stops it, what lets it wait, who lets it through, and what time does to it."""
 
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -435,7 +435,7 @@ def test_a_retry_does_what_its_launch_was_told_to_and_keeps_its_approval(
     end(it, Status.FAILED)
     again = retry_failed(fresh(it), created_by=ada, trigger="web")
     assert again.status == Status.PENDING
-    plan = Plan.from_json(again.plan)
+    plan = Plan.from_json(cast(dict[str, Any], again.plan))
     assert (plan.overwrite_changed, plan.guided_failure, plan.guided_for) == (True, True, 7)
 
 
