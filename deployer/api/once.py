@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any
 
+from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils import timezone
@@ -90,6 +91,7 @@ def _digest_of(request: HttpRequest) -> str:
     if request.content_type == "multipart/form-data":
         digest.update(json.dumps(sorted((name, values) for name, values in request.POST.lists())).encode())
         for name, file in sorted(request.FILES.items()):
+            assert isinstance(file, UploadedFile)
             digest.update(f"\n{name} {file.name} {file.size}\n".encode())
             while piece := file.read(_PIECE):
                 digest.update(piece)
