@@ -218,6 +218,7 @@ def _zip_of(text: str) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_package_is_taken_once(caller: Caller, launch: Any) -> None:
     def send(content: bytes) -> Any:
         body = {"package": SimpleUploadedFile("shop.zip", content), "note": "nightly"}
