@@ -20,8 +20,9 @@ from deployer.models.deployment import (
 )
 from deployer.models.encryption_key import EncryptionKey
 from deployer.models.failure_question import Answer, FailureQuestion
+from deployer.models.first_answer import FirstAnswer
 from deployer.models.follow import FollowedLine, LogFollow
-from deployer.models.gates import LONGEST_REASON, Approval, Freeze, Gate, GateRule, Hold, Lock
+from deployer.models.gates import Approval, Freeze, Gate, GateRule, Hold, Lock
 from deployer.models.happenings import Happening, deployment_moved, drift_found
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
@@ -30,6 +31,7 @@ from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
+from deployer.models.triggers import LONGEST_REASON, TriggerHold
 
 __all__ = [
     "LONGEST_ANSWER",
@@ -51,6 +53,7 @@ __all__ = [
     "EncryptionKey",
     "Event",
     "FailureQuestion",
+    "FirstAnswer",
     "FollowedLine",
     "Freeze",
     "Gate",
@@ -71,6 +74,7 @@ __all__ = [
     "StepAction",
     "StepRun",
     "Target",
+    "TriggerHold",
     "deployment_moved",
     "drift_found",
     "lines_of_pushers",

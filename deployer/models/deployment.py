@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from deployer.models.happenings import Happening, deployment_moved
 from deployer.models.release import Release
 from deployer.models.standing import renew_of_targets
+from deployer.models.triggers import TriggerHold
 from people.models import Team, User
 from people.rights import Person, reach
 from people.roles import Action, Place
@@ -480,6 +481,7 @@ class Deployment(models.Model):
             won = rows.update(status=status, error_message=why, finished_at=Now(), **self.PAUSE_OVER) == 1
             if won:
                 self._give_up_targets(why, end, is_at_rest=not begun or is_parked)
+                self._hold_triggers()
                 self._say(Happening.ENDED)
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
@@ -542,14 +544,26 @@ class Deployment(models.Model):
         return rows.update(claim="", parked_at=Now(), tries=0) == 1
 
     def end(self, status: "Deployment.Status", error: str = "") -> bool:
-        """Write the one final status, and why, under this worker's claim. A second call changes nothing."""
+        """Write the one final status, and why, under this worker's claim. A second call changes nothing.
+
+        Where it has put servers back, what launches by itself is held from the same moment.
+        """
         ended = {"status": status, "error_message": error, "finished_at": Now(), **self.PAUSE_OVER}
         with transaction.atomic():
             won = self.held().update(**ended) == 1
             if won:
+                self._hold_triggers()
                 self._say(Happening.ENDED)
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
+
+    def _hold_triggers(self) -> None:
+        """Hold what launches the project by itself, where servers were put back: it would undo that."""
+        undone = models.Q(status=Target.Status.ROLLED_BACK) | models.Q(proof__has_key="undone")
+        if self.targets.filter(undone).exists():
+            with as_stored():
+                why = str(_("Deployment #%d has put servers back.")) % self.pk
+            TriggerHold.objects.begin(self.project, why, deployment=self)
 
     def request_cancel(self, *, force: bool = False, roll_back: bool = False) -> bool:
         """Ask it to stop; ``force``: also end scripts running on servers. Returns whether it was active.
