@@ -144,13 +144,14 @@ ROOMS["deployer"] = {
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.turn": {"models", "gates", "queue.sending"},  # the site calls up who is next, as a worker does
+    "queue.shortage": {"queue.sending"},
     "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
     "api": {*_BASE, "archiving", "commanding", "launching", "log", "releases", "probing"},
     "web": {
         *_BASE,
-        *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
+        *("launching", "gates", "queue.sending", "queue.shortage", "queue.turn", "board", "log", "releases"),
         *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following"),
     },
     "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks"},
