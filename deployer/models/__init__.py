@@ -27,6 +27,7 @@ from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
+from deployer.models.train import Course, Stop, Train, TrainApproval, TrainRun, TrainStop
 
 __all__ = [
     "LONGEST_REASON",
@@ -39,6 +40,7 @@ __all__ = [
     "CommandRunQuerySet",
     "CommandTarget",
     "ConfigState",
+    "Course",
     "Deployment",
     "DeploymentQuerySet",
     "Drift",
@@ -60,7 +62,12 @@ __all__ = [
     "Standing",
     "StepAction",
     "StepRun",
+    "Stop",
     "Target",
+    "Train",
+    "TrainApproval",
+    "TrainRun",
+    "TrainStop",
     "null_once_ended",
     "number_of_targets",
     "validated_branch",
