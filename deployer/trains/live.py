@@ -27,7 +27,7 @@ def is_live(project: Project, servers: Iterable[Server], content: Content) -> bo
     return all(
         standing.release == running.get(standing.server_id)
         and is_proved(standing.last, standing.proved)
-        and not (standing.is_outdated or standing.drift)
+        and not standing.drift
         and _is_same(standing, project, content)
         for standing in standings
     )
@@ -49,12 +49,7 @@ def _is_same(standing: Standing, project: Project, content: Content) -> bool:
 def news_on(stop: TrainStop, project: Project) -> dict[int, str]:
     """The servers of a stop that were given another release since its train was launched, by no stop of the train."""
     running = running_in([project]).get(project.pk, {})
-    own = {
-        version
-        for version in Release.objects.filter(deployments__train_stop__run=stop.run_id, project=project).values_list(
-            "version", flat=True
-        )
-    }
+    own = {*Release.objects.filter(deployments__train_stop__run=stop.run_id).values_list("version", flat=True)}
     return {
         int(server): running[int(server)]
         for server, version in stop.live.items()
