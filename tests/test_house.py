@@ -119,7 +119,7 @@ _BASE = {"models", "plan", "database", "side_by_side"}
 _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
-    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following"),
+    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "trains"),
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -139,7 +139,8 @@ ROOMS["deployer"] = {
     "archiving": {*_BASE, "releases"},
     "commanding": {*_BASE, "gates", "queue.sending", "log", "probing.place"},
     "following": {*_BASE, "log", "queue.sending"},
-    "queue": {*_BASE, "commanding", "following", "engine", "board", "releases", "gates", "host", "keyring"},
+    "trains": {*_BASE, "gates", "launching", "releases"},
+    "queue": {*_BASE, "commanding", "following", "engine", "board", "releases", "gates", "host", "keyring", "trains"},
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.turn": {"models", "gates", "queue.sending"},  # the site calls up who is next, as a worker does
@@ -150,7 +151,7 @@ ROOMS["deployer"] = {
     "web": {
         *_BASE,
         *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
-        *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following"),
+        *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following", "trains"),
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,

@@ -87,7 +87,12 @@ def who_decides(it: Deployment) -> list[str]:
     else:
         names = who_may(Action.OPERATE, it)
     people = User.objects.filter(username__in=names) if it.pushed_by else []
-    out = {it.launched_by, it.launched_for, *_behind_train(it), *(person.get_username() for person in people if it.was_pushed_by(person))}
+    out = {
+        it.launched_by,
+        it.launched_for,
+        *_behind_train(it),
+        *(person.get_username() for person in people if it.was_pushed_by(person)),
+    }
     return [name for name in names if name not in out][:_NAMED]
 
 

@@ -112,13 +112,13 @@ def case_of(request: LaunchRequest, accepted: Accepted | None = None) -> Case:
         is_rollback=request.rollback_from is not None,
         retry_of=request.retry_of,
         release=request.release,
-        content=_content(request, accepted) if accepted is not None else None,
+        content=content_of(request, accepted) if accepted is not None else None,
         overrider=request.created_by if overrides else None,
         overrides=overrides and request.created_by is None,
     )
 
 
-def _content(request: LaunchRequest, accepted: Accepted) -> Content:
+def content_of(request: LaunchRequest, accepted: Accepted) -> Content:
     """What a launch would do. Its branch is not resolved yet: that is a retry's only where it is a commit."""
     code = request.commit or accepted.branch
     commit = request.release.commit_hash if request.release else "" if request.keeps_release else code

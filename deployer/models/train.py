@@ -154,9 +154,7 @@ class Stop(models.Model):
         verbose_name=_("server groups"),
         help_text=_("Empty: where the project belongs."),
     )
-    deployment_type = models.CharField(
-        _("type"), max_length=20, choices=Deployment.Type, default=Deployment.Type.FULL
-    )
+    deployment_type = models.CharField(_("type"), max_length=20, choices=Deployment.Type, default=Deployment.Type.FULL)
     branch = models.CharField(
         _("branch"),
         max_length=100,
@@ -352,7 +350,8 @@ class TrainStop(models.Model):
     ``groups`` are numbers and names of server groups, in their order. ``commit`` is what its branch led to, ``live``
     the releases that its servers (by number) had then. ``digest`` is what an approval of the run holds for here; it is
     empty once it holds for nothing any more. ``is_settled``: somebody has decided what its failure means for the run,
-    so that it stops nothing any more. ``way_back_failed``: it could not be put back. Its deployments say by ``train_stop`` that they are of it.
+    so that it stops nothing any more. ``way_back_failed``: it could not be put back. Its deployments say by
+    ``train_stop`` that they are of it.
     """
 
     class Status(models.TextChoices):
