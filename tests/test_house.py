@@ -153,7 +153,7 @@ ROOMS["deployer"] = {
         *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
         *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following", "trains"),
     },
-    "management": _EVERY_ROOM_OF_DEPLOYER,
+    "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks"},
     "admin": _BASE,
     "apps": {"checks", "queue.plain", "releases"},
     "checks": {"host"},

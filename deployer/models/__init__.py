@@ -21,7 +21,7 @@ from deployer.models.deployment import (
 from deployer.models.encryption_key import EncryptionKey
 from deployer.models.failure_question import Answer, FailureQuestion
 from deployer.models.follow import FollowedLine, LogFollow
-from deployer.models.gates import LONGEST_REASON, Approval, Freeze, Gate, GateRule, Hold, Lock
+from deployer.models.gates import Approval, Freeze, Gate, GateRule, Hold, Lock
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.release import Release
@@ -29,6 +29,7 @@ from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
 from deployer.models.train import Course, Stop, Train, TrainApproval, TrainRun, TrainStop
+from deployer.models.triggers import LONGEST_REASON, TriggerHold
 
 __all__ = [
     "LONGEST_REASON",
@@ -69,6 +70,7 @@ __all__ = [
     "TrainApproval",
     "TrainRun",
     "TrainStop",
+    "TriggerHold",
     "lines_of_pushers",
     "null_once_ended",
     "number_of_targets",

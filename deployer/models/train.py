@@ -11,8 +11,8 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment
-from deployer.models.gates import LONGEST_REASON
 from deployer.models.release import Release
+from deployer.models.triggers import LONGEST_REASON
 from people.models import Team, User
 from people.rights import Person, reach
 from people.roles import EVERYWHERE, Action, Place
