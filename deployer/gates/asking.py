@@ -29,6 +29,7 @@ from deployer.models import (
     TrainApproval,
     TrainStop,
     TriggerHold,
+    stop_behind,
 )
 from people.models import User
 from people.rights import may
@@ -102,7 +103,7 @@ class Case:
     def of(cls, it: Deployment) -> "Case":
         """That of a deployment that was written."""
         override = it.approvals.filter(decision=Approval.Decision.OVERRIDDEN).select_related("decided_by").first()
-        stop = it.launched_stop
+        stop = stop_behind(it)
         return cls(
             project=it.project,
             launcher=it.created_by,

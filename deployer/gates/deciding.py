@@ -178,5 +178,6 @@ def _decide(it: Deployment, user: User, decision: Approval.Decision, reason: str
 def make_void(it: Deployment, now: datetime | None = None) -> bool:
     """Take back what was approved: it is no longer what would happen. Says whether anything was."""
     given = it.approvals.filter(void_at=None, decision=Approval.Decision.APPROVED)
-    TrainStop.objects.filter(pk=it.train_stop_id).update(digest="")
+    if it.train_stop_id is not None:
+        TrainStop.objects.filter(pk=it.train_stop_id).update(digest="")
     return given.update(void_at=now or timezone.now()) > 0

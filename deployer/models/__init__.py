@@ -28,7 +28,7 @@ from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
-from deployer.models.train import Course, Stop, Train, TrainApproval, TrainRun, TrainStop
+from deployer.models.train import Course, Stop, Train, TrainApproval, TrainRun, TrainStop, stop_behind
 from deployer.models.triggers import LONGEST_REASON, TriggerHold
 
 __all__ = [
@@ -74,5 +74,6 @@ __all__ = [
     "lines_of_pushers",
     "null_once_ended",
     "number_of_targets",
+    "stop_behind",
     "validated_branch",
 ]

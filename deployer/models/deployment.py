@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MinLengthValidator
@@ -26,9 +26,6 @@ from projects.validators import validate_ref, validate_ref_length
 from servers.fields import DecryptionError, EncryptedJSONField
 from servers.models import Environment, Server, ServerGroup
 from servers.sentences import as_stored
-
-if TYPE_CHECKING:
-    from deployer.models.train import TrainStop
 
 
 def validated_branch(value: str) -> str:
@@ -353,11 +350,6 @@ class Deployment(models.Model):
     def launched_by(self) -> str:
         """Who launched it: the user, else the webhook, schedule or login; empty where neither is known."""
         return self.created_by.get_username() if self.created_by else self.launched_for
-
-    @property
-    def launched_stop(self) -> "TrainStop | None":
-        """The stop of a train that launched it; nothing where somebody did, also where they tried that again."""
-        return self.train_stop if self.train_stop_id and self.trigger == self.Trigger.TRAIN else None
 
     @property
     def is_automatic(self) -> bool:

@@ -448,6 +448,12 @@ class TrainStop(models.Model):
         return won
 
 
+def stop_behind(it: Deployment) -> TrainStop | None:
+    """The stop of a train that launched a deployment; nothing where somebody did, also where they tried it again."""
+    stop: TrainStop | None = it.train_stop if it.train_stop_id and it.trigger == Deployment.Trigger.TRAIN else None
+    return stop
+
+
 class TrainApproval(models.Model):
     """What somebody has decided about a run: it holds for what had this ``digest``, and is never changed."""
 

@@ -211,7 +211,7 @@ def _put_back(run: TrainRun, stop: TrainStop) -> None:
     rows = Deployment.objects.filter(train_stop=stop, deployment_type=Deployment.Type.FULL, rollback_from=None)
     switched = rows.filter(targets__release_after__gt="").distinct().select_related("project", "release")
     latest = switched.order_by("-pk").first()
-    former = stop.status
+    former = _Stop(stop.status)
     try:
         if by is None and not run.is_by_machine:
             raise LaunchRefusedError(_("Whoever launched it is no longer a user: launch it again."))

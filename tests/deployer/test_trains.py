@@ -63,7 +63,8 @@ def make_train(projects: list[Project], group: ServerGroup, kind: str = "restart
 
 
 def launched(train: Train, user: User | None = None, **values: Any) -> TrainRun:
-    return launch_train(train, **{"created_by": user or make_user(), "trigger": "web"} | values)
+    given: dict[str, Any] = {"created_by": user or make_user(), "trigger": "web"} | values
+    return launch_train(train, **given)
 
 
 def states(run: TrainRun) -> list[str]:
@@ -112,6 +113,7 @@ def test_stops_go_one_after_the_other_and_each_is_a_deployment_of_its_own(
     assert states(run) == ["running", "waiting", "waiting"]
     first = of(run, 1)
     assert (first.trigger, first.launched_for, first.deployment_type) == ("train", "train: all of it", "restart_only")
+    assert first.train_stop is not None
     assert (first.project, first.train_stop.run, run.note) == (projects[0], run, "friday")
     end(first)
     assert states(run) == ["success", "running", "waiting"]
@@ -451,7 +453,7 @@ def test_the_way_back_is_in_reverse_order_and_over_what_the_train_has_switched(
     switched(run, 3, "v3", Status.FAILED)
     assert states(run) == ["success", "success", "rolling_back"]
     back = of(run, 3)
-    assert (back.release.version, back.trigger, back.rollback_from_id is not None) == ("old3", "train", True)
+    assert (str(back.release), back.trigger, back.rollback_from_id is not None) == ("old3", "train", True)
     end(back)
     assert states(run) == ["rolling_back", "success", "rolled_back"]
     end(of(run, 1))
@@ -474,7 +476,7 @@ def test_a_way_back_that_fails_halts_and_goes_on_when_somebody_says_so(
     assert "none was recorded" in run.why
     assert acts.go_on(run)
     back = of(run, 1)
-    assert (back.release.version, back.created_by) == ("old1", user)
+    assert (str(back.release), back.created_by) == ("old1", user)
     end(back)
     run.refresh_from_db()
     assert (run.status, states(run)) == (Run.FAILED, ["rolled_back", "failed", "cancelled"])
