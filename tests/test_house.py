@@ -16,7 +16,7 @@ FLOORS = ["pages", "people", "servers", "projects", "deployer"]
 #: a dot is one file of a room; where it has a line of its own, that holds. What stands on a lower floor is open to all.
 ROOMS: dict[str, dict[str, set[str]]] = {}
 
-ROOMS["pages"] = {"forms": set(), "names": set(), "rows": set(), "times": set()}
+ROOMS["pages"] = {"forms": set(), "names": set(), "problems": set(), "rows": set(), "times": set()}
 ROOMS["people"] = {
     "writes": set(),
     "roles": set(),
@@ -119,7 +119,8 @@ _BASE = {"models", "plan", "database", "side_by_side"}
 _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
-    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "trains"),
+    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "taking_over"),
+    "trains",
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -131,6 +132,7 @@ ROOMS["deployer"] = {
     "releases": _BASE,
     "probing": {*_BASE, "log.masking", "log.commandlines"},
     "declaring": _BASE,
+    "taking_over": {"declaring"},
     "host": set(),
     "repositories": {*_BASE, "releases"},
     "engine": {*_BASE, "log", "releases", "repositories", "probing"},
