@@ -11,7 +11,7 @@ from deployer.gates.asking import Answer, Before, Case, ask
 from deployer.gates.belonging import elsewhere, refusal_elsewhere
 from deployer.gates.deciding import make_void
 from deployer.gates.pinning import is_contained
-from deployer.models import Deployment, Release, Standing, Target
+from deployer.models import Deployment, Release, Standing, Target, stop_behind
 from deployer.releases.versions import running_in
 from people.rights import may
 from people.roles import Action
@@ -143,6 +143,8 @@ def _right_lost(it: Deployment) -> str:
     """Why whoever launched it may not any more, as a sentence; empty if they may."""
     if it.trigger == Deployment.Trigger.CLI and it.created_by is None:
         return ""  # on this machine, by whoever has the data folder
+    if (stop := stop_behind(it)) is not None and it.created_by is None and stop.run.is_by_machine:
+        return ""
     things = (it, *it.project.reached_by_launch(it.server_groups.all()))
     if all(may(it.created_by, Action.OPERATE, thing) for thing in things):
         return ""
