@@ -153,13 +153,8 @@ ROOMS["deployer"] = {
     "api": {*_BASE, "archiving", "commanding", "launching", "log", "releases", "probing"},
     "web": {
         *_BASE,
-<<<<<<< HEAD
         *("launching", "gates", "queue.sending", "queue.shortage", "queue.turn", "board", "log", "releases"),
-        *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following"),
-=======
-        *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
         *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following", "trains"),
->>>>>>> main
     },
     "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks"},
     "admin": _BASE,
