@@ -31,6 +31,7 @@ from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
+from deployer.models.train import Course, Stop, Train, TrainApproval, TrainRun, TrainStop, stop_behind
 from deployer.models.triggers import LONGEST_REASON, TriggerHold
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "CommandRunQuerySet",
     "CommandTarget",
     "ConfigState",
+    "Course",
     "Deployment",
     "DeploymentQuerySet",
     "Drift",
@@ -73,12 +75,18 @@ __all__ = [
     "Standing",
     "StepAction",
     "StepRun",
+    "Stop",
     "Target",
+    "Train",
+    "TrainApproval",
+    "TrainRun",
+    "TrainStop",
     "TriggerHold",
     "deployment_moved",
     "drift_found",
     "lines_of_pushers",
     "null_once_ended",
     "number_of_targets",
+    "stop_behind",
     "validated_branch",
 ]
