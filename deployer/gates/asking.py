@@ -303,6 +303,8 @@ def _counts(given: Approval, case: Case, required: Required) -> bool:
     approver = given.decided_by
     if approver is None or not approver.is_active:
         return False
+    if case.deployment is not None and case.deployment.was_pushed_by(approver):
+        return False
     if approver.get_username() == case.launched_for or (case.launcher is not None and approver.pk == case.launcher.pk):
         return False
     if required.teams:

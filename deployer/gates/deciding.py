@@ -33,6 +33,8 @@ def waiting_for(user: Person) -> DeploymentQuerySet:
     operable = Deployment.objects.reached_by(user, Action.OPERATE).order_by().values("pk")
     waiting = Deployment.objects.in_line().filter(asks_approval=True)
     others = waiting.exclude(created_by=user).exclude(launched_for=user.get_username())
+    if user.email:
+        others = others.exclude(pushed_by__contains=f"\n{user.email.lower()}\n")
     return others.filter(Q(pk__in=asked) | Q(asked_teams=None, pk__in=operable))
 
 
@@ -56,6 +58,8 @@ def _not_open(user: User, it: Deployment) -> str:
         return _("Only people approve: no token and no service account does.")
     if user.get_username() in {it.launched_by, it.launched_for} or it.created_by_id == user.pk:
         return _("Somebody else has to approve what you have launched.")
+    if it.was_pushed_by(user):
+        return _("Somebody else has to approve what you have pushed.")
     return ""
 
 
@@ -71,7 +75,9 @@ def who_decides(it: Deployment) -> list[str]:
         names = [*members.order_by("username").values_list("username", flat=True).distinct()]
     else:
         names = who_may(Action.OPERATE, it)
-    return [name for name in names if name not in {it.launched_by, it.launched_for}][:_NAMED]
+    people = User.objects.filter(username__in=names) if it.pushed_by else []
+    out = {it.launched_by, it.launched_for, *(person.get_username() for person in people if it.was_pushed_by(person))}
+    return [name for name in names if name not in out][:_NAMED]
 
 
 def approve(it: Deployment, user: User, reason: str = "") -> None:

@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 #: For how long somebody is waited for.
 PATIENCE = timedelta(hours=24)
-_AUTOMATIC = (Deployment.Trigger.WEBHOOK, Deployment.Trigger.SCHEDULE)
 
 
 def take_turns(project: int | None = None, now: datetime | None = None) -> list[int]:
@@ -66,7 +65,7 @@ def _rank(it: Deployment) -> tuple[int, int]:
         return 0, it.pk
     if it.retry_of_id is not None:
         return 1, it.pk
-    return (3 if it.trigger in _AUTOMATIC else 2), it.pk
+    return (3 if it.is_automatic else 2), it.pk
 
 
 def _replaced(line: Iterable[Deployment]) -> list[Deployment]:
@@ -74,7 +73,8 @@ def _replaced(line: Iterable[Deployment]) -> list[Deployment]:
     newest: dict[tuple[object, ...], Deployment] = {}
     ended = []
     for it in sorted(line, key=lambda it: -it.pk):
-        if it.trigger not in _AUTOMATIC or it.approvals.filter(void_at=None).exists():
+        is_again = it.retry_of_id is not None or it.rollback_from_id is not None
+        if not it.is_automatic or is_again or it.stays_in_line or it.approvals.filter(void_at=None).exists():
             continue
         newer = newest.setdefault((it.project_id, it.environment, it.trigger, it.launched_for), it)
         if newer is not it:

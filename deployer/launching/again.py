@@ -69,6 +69,7 @@ def request_to_retry(
         elsewhere=True,  # it was meant the first time
         answers=kept_answers(earlier),
         values_of=kept_values(earlier),
+        pushers=tuple(earlier.pushed_by.split()),
         retry_of=earlier,
         puts_back=earlier.has_plan and Plan.from_json(cast(dict[str, Any], earlier.plan)).puts_back,
     )

@@ -29,7 +29,10 @@ class LaunchRequest:
     ``answers`` are those to the project's questions, by name; with ``values_of`` values, answers, files and steps are
     those that went with that deployment.
     ``launched_for`` is the webhook, the schedule or the login on the machine. ``queue``: it waits at a closed gate, and
-    behind another deployment, instead of being refused. ``override`` is why the gates are set aside, by an admin.
+    behind another deployment, instead of being refused; one launch of a project does, and a newer one of the same
+    trigger takes the place of an older one, unless it ``stays_in_line``. ``commit`` is what the trigger has pinned,
+    with its subject: no branch is resolved then. ``pushers`` are the e-mail addresses of those who pushed it: they do
+    not approve it. ``override`` is why the gates are set aside, by an admin.
     ``puts_back``: the steps after are run, and nothing else.
     ``overwrite_changed``: config files that somebody has changed on a server are replaced all the same.
     """
@@ -38,6 +41,9 @@ class LaunchRequest:
     groups: Sequence[ServerGroup]
     deployment_type: str = Deployment.Type.FULL
     branch: str = ""
+    commit: str = ""
+    commit_message: str = ""
+    pushers: tuple[str, ...] = ()
     created_by: User | None = None
     launched_for: str = ""
     trigger: str = Deployment.Trigger.WEB
@@ -54,6 +60,7 @@ class LaunchRequest:
     guided_failure: bool | None = None
     guided_for: int | None = None
     queue: bool = False
+    stays_in_line: bool = False
     override: str = ""
     puts_back: bool = False
     answers: Mapping[str, str] = field(default_factory=dict)

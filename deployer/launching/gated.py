@@ -8,9 +8,10 @@ from deployer.gates.asking import Answer, Before, Case, ask
 from deployer.gates.digest import Content, code_of
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.rules import Accepted, LaunchRefusedError, check_before_gates, check_launch
-from deployer.models import Deployment
+from deployer.models import Deployment, DeploymentQuerySet
 from people.rights import insist
 from people.roles import Action
+from projects.models import Project
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,34 @@ def judge(request: LaunchRequest) -> Judged:
     return Judged(accepted, answer, request.queue)
 
 
+def need_free_line(request: LaunchRequest, deployment: Deployment) -> None:
+    """One launch of a project waits that somebody has made by hand, unless it is told that it stays in line.
+
+    What repeats or takes back, and the stop of a train, is let through; of what launches itself, the newest stays.
+    Raises `LaunchRefusedError`.
+    """
+    if deployment.status != Deployment.Status.QUEUED or request.stays_in_line or not _is_plain(deployment):
+        return
+    Project.objects.select_for_update(no_key=True).get(pk=request.project.pk)  # of two at once, one sees the other
+    first = waiting_by_hand(request.project).exclude(pk=deployment.pk).first()
+    if first is not None:
+        told = _("#%d of this project waits in line already: cancel that, or choose that this one waits as well.")
+        raise LaunchRefusedError(told % first.pk, field="stays_in_line", blocking=first)
+
+
+def _is_plain(it: Deployment) -> bool:
+    is_again = it.retry_of_id is not None or it.rollback_from_id is not None
+    return not is_again and not it.is_automatic and it.trigger != Deployment.Trigger.TRAIN
+
+
+def waiting_by_hand(project: Project) -> DeploymentQuerySet:
+    """What somebody has launched by hand and stands in line, of a project, the first of the line first."""
+    rows = Deployment.objects.in_line().filter(project=project, environment=project.environment)
+    rows = rows.filter(status=Deployment.Status.QUEUED, retry_of=None, rollback_from=None)
+    others = (*Deployment.AUTOMATIC, Deployment.Trigger.TRAIN)
+    return rows.exclude(trigger__in=others).defer("plan").order_by("pk")
+
+
 def foreseen(request: LaunchRequest) -> Answer:
     """What the gates would say of a launch now, whatever else may be wrong with it."""
     return ask(case_of(request))
@@ -89,7 +118,8 @@ def case_of(request: LaunchRequest, accepted: Accepted | None = None) -> Case:
 
 def _content(request: LaunchRequest, accepted: Accepted) -> Content:
     """What a launch would do. Its branch is not resolved yet: that is a retry's only where it is a commit."""
-    commit = request.release.commit_hash if request.release else "" if request.keeps_release else accepted.branch
+    code = request.commit or accepted.branch
+    commit = request.release.commit_hash if request.release else "" if request.keeps_release else code
     ordered = sorted(accepted.active, key=lambda server: accepted.batches[server])
     servers = tuple(f"{server.pk} {server.address}" for server in ordered)
     return Content(code_of(commit, request.release), request.deployment_type, accepted.plan, servers)

@@ -13,9 +13,9 @@ from deployer.gates.belonging import elsewhere
 from deployer.gates.deciding import record_override
 from deployer.gates.pinning import Pinned, pin
 from deployer.launching.asked import LaunchRequest
-from deployer.launching.gated import Judged, case_of, judge
+from deployer.launching.gated import Judged, case_of, judge, need_free_line
 from deployer.launching.rules import Accepted, LaunchRefusedError, need_current, refusal_while_active
-from deployer.models import Deployment, Target
+from deployer.models import Deployment, Target, lines_of_pushers
 from deployer.queue.sending import enqueue_deployment
 from deployer.releases.versions import running_in
 from people.fingerprints import fingerprint
@@ -37,11 +37,12 @@ def launch(request: LaunchRequest) -> Deployment:
     """
     judged = judge(request)
     accepted, status = judged.accepted, judged.status
-    pinned = _pinned(request, accepted.branch) if status in Deployment.IN_LINE else None
+    pinned = _pinned(request, accepted.branch, waits=status in Deployment.IN_LINE)
     try:
         with transaction.atomic():
             deployment = _written(request, judged, status, pinned)
             _insist_on_current(request.project)
+            need_free_line(request, deployment)
             _record(deployment, request, accepted)
             if status == Deployment.Status.PENDING:
                 transaction.on_commit(lambda: enqueue_deployment(deployment.pk))
@@ -68,9 +69,13 @@ def _insist_on_current(project: Project) -> None:
         need_current(now)
 
 
-def _pinned(request: LaunchRequest, branch: str) -> Pinned | None:
-    """The commit that is cloned once its turn comes; nothing where nothing is cloned."""
-    if request.keeps_release or request.release is not None:
+def _pinned(request: LaunchRequest, branch: str, *, waits: bool) -> Pinned | None:
+    """The commit that is cloned once its turn comes; nothing where none is, or the branch is as it is by then."""
+    if not request.builds:
+        return None
+    if request.commit:
+        return Pinned(request.commit, request.commit_message)
+    if not waits:
         return None
     try:
         return pin(request.project, branch)
@@ -108,6 +113,8 @@ def _written(request: LaunchRequest, judged: Judged, status: Deployment.Status, 
         note=note,
         asks_approval=waits and answer.asks_approval,
         may_queue=request.queue,
+        stays_in_line=request.stays_in_line,
+        pushed_by=lines_of_pushers(request.pushers),
         waits_since=timezone.now() if waits else None,
     )
     deployment.server_groups.set(request.groups)

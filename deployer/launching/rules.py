@@ -3,6 +3,7 @@
 The right to launch is asked about first; that refusal is a `NotAllowedError`, as everywhere.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ from servers.sentences import sentences
 
 #: Servers that a refusal names.
 NAMED = 10
+#: A commit by SHA-1 or SHA-256, as git tells it.
+WHOLE_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class LaunchRefusedError(Exception):
@@ -285,6 +288,13 @@ def _branch_has_a_name(request: LaunchRequest) -> LaunchRefusedError | None:
     return _unless_valid(validated_branch, request.code, "branch")
 
 
+def _commit_is_one(request: LaunchRequest) -> LaunchRefusedError | None:
+    """What a trigger pins is a whole commit, not a name that could lead elsewhere."""
+    if not request.commit or WHOLE_COMMIT.fullmatch(request.commit):
+        return None
+    return LaunchRefusedError(_("“%s” is not the whole number of a commit.") % request.commit[:100], field="branch")
+
+
 def _release_is_not_marked_bad(request: LaunchRequest) -> LaunchRefusedError | None:
     release = request.release
     if release is None or not release.is_marked_bad:
@@ -381,6 +391,7 @@ RULES: tuple[Rule, ...] = (
     _servers_are_of_the_groups,
     _has_an_active_server,
     _branch_has_a_name,
+    _commit_is_one,
     _release_is_not_marked_bad,
     _has_the_commit_that_must_answer,
     _files_have_one_source,

@@ -1,7 +1,7 @@
 """Deployments and their servers: what was asked for, how far it is, and every move from one state to the next."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -35,6 +35,13 @@ def validated_branch(value: str) -> str:
     validate_ref_length(value)
     field.run_validators(value)
     return value
+
+
+def lines_of_pushers(addresses: Iterable[str]) -> str:
+    """What `Deployment.pushed_by` keeps of e-mail addresses: the first ones, each once; empty where there are none."""
+    known = dict.fromkeys("".join(address.split()).lower()[:254] for address in addresses)
+    lines = [address for address in known if address][: Deployment.MOST_PUSHERS]
+    return "\n" + "".join(f"{address}\n" for address in lines) if lines else ""
 
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
@@ -139,7 +146,10 @@ class Deployment(models.Model):
     another deployment or a closed gate, ``waiting`` for somebody's approval or for a proof: neither holds the place of
     the active one. ``note`` says why; ``waits_since`` is when it came to wait. ``asks_approval``: nobody has approved
     it yet, and a member of one of the ``asked_teams``, if there are any, has to. ``may_queue``: whoever launched it
-    chose that it waits at a closed gate instead of being refused.
+    chose that it waits at a closed gate instead of being refused; ``stays_in_line``: no newer one of the same trigger
+    takes its place, nor does it take that of an older one. ``pushed_by`` are the e-mail addresses, in lower case, of
+    those who pushed what it is about, each in a line of its own that begins and ends with a line break: see
+    `lines_of_pushers`.
 
     Every move is one conditional UPDATE that says whether it won, so two ends can never both be written. ``plan`` is
     the project's configuration frozen at launch (encrypted: it holds the variables); ``claim`` is the token of the
@@ -201,6 +211,12 @@ class Deployment(models.Model):
         CLI = "cli", _("Command line")
         WEBHOOK = "webhook", _("Webhook")
         SCHEDULE = "schedule", _("Schedule")
+        TRAIN = "train", _("Train")
+
+    #: Those that nobody launches by hand, and of which the newest counts.
+    AUTOMATIC: ClassVar = (Trigger.WEBHOOK, Trigger.SCHEDULE)
+    #: How many addresses of those who pushed are kept of one.
+    MOST_PUSHERS = 50
 
     objects = DeploymentManager()
 
@@ -266,6 +282,8 @@ class Deployment(models.Model):
     asks_approval = models.BooleanField(default=False, editable=False)
     asked_teams = models.ManyToManyField(Team, blank=True, related_name="+", editable=False)
     may_queue = models.BooleanField(default=False, editable=False)
+    stays_in_line = models.BooleanField(default=False, editable=False)
+    pushed_by = models.TextField(default="", blank=True, editable=False)
     waits_since = models.DateTimeField(null=True, editable=False)
     cancel_requested_at = models.DateTimeField(_("cancel requested"), null=True, blank=True)
     force_requested_at = models.DateTimeField(_("force requested"), null=True, blank=True)
@@ -323,6 +341,15 @@ class Deployment(models.Model):
     def launched_by(self) -> str:
         """Who launched it: the user, else the webhook, schedule or login; empty where neither is known."""
         return self.created_by.get_username() if self.created_by else self.launched_for
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether a webhook or a schedule has launched it."""
+        return self.trigger in self.AUTOMATIC
+
+    def was_pushed_by(self, user: User) -> bool:
+        """Whether it is about what this person has pushed, by the e-mail address."""
+        return bool(user.email) and f"\n{user.email.lower()}\n" in self.pushed_by
 
     @property
     def is_active(self) -> bool:

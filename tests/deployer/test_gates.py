@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from deployer.gates.asking import CARRIED
-from deployer.gates.deciding import CannotDecideError, approve, override, reject, waiting_for
+from deployer.gates.deciding import CannotDecideError, approve, override, reject, waiting_for, who_decides
 from deployer.gates.keeping import close_lock, mark_bad, put_on_hold
 from deployer.gates.line import PATIENCE, take_turns
 from deployer.gates.windows import closing, holds
@@ -635,7 +635,7 @@ def test_a_second_launch_waits_behind_the_first_where_it_is_asked_to(project: Pr
 
 def test_a_rollback_goes_first_then_a_retry_then_who_came_first(project: Project, group: ServerGroup) -> None:
     first = launch(asked(project, group))
-    rows = [launch(asked(project, group, queue=True)) for _number in range(4)]
+    rows = [launch(asked(project, group, queue=True, stays_in_line=True)) for _number in range(4)]
     second, third, retry, back = rows
     Deployment.objects.filter(pk=retry.pk).update(retry_of=first)
     Deployment.objects.filter(pk=back.pk).update(rollback_from=first)
@@ -656,6 +656,101 @@ def test_the_newest_of_a_trigger_replaces_the_older_ones_and_never_what_a_person
     assert fresh(older).status == Status.CANCELLED
     assert f"#{newer.pk}" in fresh(older).error_message
     assert (fresh(newer).status, fresh(by_hand).status) == (Status.QUEUED, Status.QUEUED)
+
+
+def test_one_launch_of_a_project_waits_unless_somebody_chooses_that_another_one_does(
+    project: Project, group: ServerGroup
+) -> None:
+    first = launch(asked(project, group))
+    waits = launch(asked(project, group, queue=True))
+    with pytest.raises(LaunchRefusedError, match=f"#{waits.pk} of this project waits") as refused:
+        launch(asked(project, group, queue=True))
+    assert (refused.value.field, refused.value.conflict) == ("stays_in_line", True)
+    assert Deployment.objects.count() == 2
+    chosen = launch(asked(project, group, queue=True, stays_in_line=True))
+    automatic = launch(asked(project, group, queue=True, trigger="schedule", launched_for="schedule: nightly"))
+    stop = launch(asked(project, group, queue=True, trigger="train"))
+    assert waits.request_cancel()
+    assert chosen.request_cancel()
+    again = launch(asked(project, group, queue=True))  # those that launch themselves are in nobody's way
+    end(first)
+    assert take_turns() == [stop.pk]
+    assert [fresh(it).status for it in (again, automatic)] == [Status.QUEUED, Status.QUEUED]
+
+
+def test_what_repeats_or_takes_back_waits_beside_another_one(project: Project, group: ServerGroup) -> None:
+    for version in ("one", "two"):
+        Release.objects.create(project=project, version=version, archive="x", sha256=version, commit_hash="")
+    failed = launch(asked(project, group))
+    end(failed, Status.FAILED)
+    done = launch(asked(project, group))
+    end(done, release="two")
+    done.targets.update(release_before="one")
+    first = launch(asked(project, group))
+    launch(asked(project, group, queue=True))
+    back = launch_rollback(done, created_by=make_user(), trigger="api", queue=True)
+    Deployment.objects.filter(pk=first.pk).update(status=Status.FAILED, finished_at=timezone.now())
+    assert back.status == Status.QUEUED
+    assert take_turns() == [back.pk]
+
+
+def test_an_automatic_launch_that_stays_in_line_neither_replaces_another_one_nor_is_replaced(
+    project: Project, group: ServerGroup
+) -> None:
+    launch(asked(project, group))
+    automatic: dict[str, Any] = {"queue": True, "trigger": Deployment.Trigger.WEBHOOK, "launched_for": "push"}
+    first = launch(asked(project, group, stays_in_line=True, **automatic))
+    second = launch(asked(project, group, **automatic))
+    third = launch(asked(project, group, stays_in_line=True, **automatic))
+    take_turns()
+    assert [fresh(it).status for it in (first, second, third)] == [Status.QUEUED] * 3
+
+
+# --- what a trigger has pinned -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("queue", [False, True])
+def test_a_commit_that_a_trigger_has_pinned_is_not_looked_up_again(
+    project: Project, group: ServerGroup, git_repo: GitRepository, queue: bool
+) -> None:
+    if queue:
+        launch(asked(project, group))
+    pinned = git_repo.head
+    git_repo.commit({"new": "1"}, "Newer")
+    it = launch(asked(project, group, commit=pinned, commit_message="What was pushed", queue=queue))
+    assert (it.status, it.commit_hash, it.commit_message, it.branch) == (
+        Status.QUEUED if queue else Status.PENDING,
+        pinned,
+        "What was pushed",
+        "main",
+    )
+    assert Plan.from_json(it.plan).commit == pinned  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("hostile", ["main", "--upload-pack=touch /tmp/x", "a" * 39, "A" * 40, "a" * 40 + "\n"])
+def test_what_is_pinned_is_a_whole_commit(project: Project, group: ServerGroup, hostile: str) -> None:
+    with pytest.raises(LaunchRefusedError) as refused:
+        launch(asked(project, group, commit=hostile))
+    assert refused.value.field == "branch"
+
+
+def test_whoever_pushed_it_does_not_approve_it(project: Project, group: ServerGroup, rule: GateRule) -> None:
+    pusher, other = make_user("grace", email="Grace@Example.com"), make_user("ada", email="ace@example.com")
+    nobody = make_user("alan", email="")
+    it = launch(asked(project, group, pushers=("grace@example.com", "eve@example.com\nada@example.com")))
+    assert {*waiting_for(other)} == {*waiting_for(nobody)} == {it}
+    assert not waiting_for(pusher)
+    with pytest.raises(CannotDecideError, match="pushed"):
+        approve(it, pusher)
+    assert "grace" not in who_decides(it)
+    approve(it, other)
+    User.objects.filter(pk=other.pk).update(email="grace@example.com")
+    assert take_turns() == []  # by now it is known that it was the same person
+    User.objects.filter(pk=other.pk).update(email="ace@example.com")
+    assert take_turns() == [it.pk]
+    end(fresh(it), Status.FAILED)
+    again = retry_failed(fresh(it), created_by=make_user(), trigger="web")
+    assert again.was_pushed_by(pusher)
 
 
 def test_what_stands_in_line_can_be_cancelled(project: Project, group: ServerGroup, rule: GateRule) -> None:
