@@ -119,7 +119,7 @@ _BASE = {"models", "plan", "database", "side_by_side"}
 _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
-    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following"),
+    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "triggers"),
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -139,18 +139,19 @@ ROOMS["deployer"] = {
     "archiving": {*_BASE, "releases"},
     "commanding": {*_BASE, "gates", "queue.sending", "log", "probing.place"},
     "following": {*_BASE, "log", "queue.sending"},
-    "queue": {*_BASE, "commanding", "following", "engine", "board", "releases", "gates", "host", "keyring"},
+    "queue": {*_BASE, "commanding", "following", "engine", "board", "releases", "gates", "host", "keyring", "triggers"},
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.turn": {"models", "gates", "queue.sending"},  # the site calls up who is next, as a worker does
     "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
+    "triggers": {*_BASE, "launching", "gates", "queue.sending", "releases", "repositories"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
     "api": {*_BASE, "archiving", "commanding", "launching", "log", "releases", "probing"},
     "web": {
         *_BASE,
         *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
-        *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following"),
+        *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following", "triggers"),
     },
     "management": _EVERY_ROOM_OF_DEPLOYER,
     "admin": _BASE,

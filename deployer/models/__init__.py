@@ -28,6 +28,7 @@ from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
+from deployer.models.webhook import Delivery, DeliveryQuerySet, Webhook
 
 __all__ = [
     "LONGEST_REASON",
@@ -40,6 +41,8 @@ __all__ = [
     "CommandRunQuerySet",
     "CommandTarget",
     "ConfigState",
+    "Delivery",
+    "DeliveryQuerySet",
     "Deployment",
     "DeploymentQuerySet",
     "Drift",
@@ -62,6 +65,7 @@ __all__ = [
     "StepAction",
     "StepRun",
     "Target",
+    "Webhook",
     "lines_of_pushers",
     "null_once_ended",
     "number_of_targets",

@@ -278,6 +278,14 @@ class Deployment(models.Model):
         blank=True,
         help_text=_("The webhook, the schedule, or the login on the machine that asked for it."),
     )
+    webhook = models.ForeignKey(
+        "deployer.Webhook",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        verbose_name=_("webhook"),
+    )
     note = models.TextField(_("note"), blank=True)
     asks_approval = models.BooleanField(default=False, editable=False)
     asked_teams = models.ManyToManyField(Team, blank=True, related_name="+", editable=False)

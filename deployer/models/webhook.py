@@ -417,8 +417,10 @@ class Delivery(models.Model):
                 return None
             try:
                 with transaction.atomic():
-                    won = cls.objects.received().filter(pk=pk).update(
-                        status=cls.Status.JUDGED, claim=claim, heartbeat_at=Now(), tries=models.F("tries") + 1
+                    won = (
+                        cls.objects.received()
+                        .filter(pk=pk)
+                        .update(status=cls.Status.JUDGED, claim=claim, heartbeat_at=Now(), tries=models.F("tries") + 1)
                     )
             except IntegrityError:
                 continue  # another one of its project was taken at the same moment

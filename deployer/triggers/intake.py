@@ -109,7 +109,10 @@ def receive(key: str, sent: Sent, now: datetime | None = None) -> Reply | None:
 
 
 def first_look(webhook: Webhook, reading: "Reading | Delivery") -> str:
-    """Why nothing is launched, as far as no repository is needed to know: event > deletion > ref. Empty if it may be."""
+    """Why nothing is launched, as far as no repository is needed to know; empty if it may be.
+
+    In this order: event, deletion, ref.
+    """
     kind = reading.kind
     if kind == Delivery.Kind.PING:
         return _("A ping: the address and the secret are right.")

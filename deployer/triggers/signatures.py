@@ -82,7 +82,7 @@ def _standard(headers: Headers, body: bytes, secret: str) -> bool:
     signed = f"{number}.{moment}.".encode(errors="surrogateescape") + body
     expected = base64.b64encode(hmac.new(_signing_key(secret), signed, hashlib.sha256).digest()).decode()
     given = _header(headers, "webhook-signature").split()[:_MOST]
-    return any([_is_same(each, f"v1,{expected}") for each in given])
+    return any(_is_same(each, f"v1,{expected}") for each in given)
 
 
 def _signing_key(secret: str) -> bytes:
