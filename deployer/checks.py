@@ -8,6 +8,9 @@ from django.core.checks import CheckMessage, Tags, Warning, register
 from deployer.host.addresses import is_loopback, queue_weaknesses
 from people.sinks import problems
 
+#: What is checked at each command that acts, too.
+RECORD = "record"
+
 
 @register(Tags.security, deploy=True)
 def queue_is_closed(**_options: Any) -> list[CheckMessage]:
@@ -48,7 +51,7 @@ def passwords_are_not_sent_in_clear(**_options: Any) -> list[CheckMessage]:
     ]
 
 
-@register()
+@register(RECORD)
 def record_can_be_written(**_options: Any) -> list[CheckMessage]:
     """The file and the syslog that entries of the record go to, too."""
     return [

@@ -119,7 +119,8 @@ _BASE = {"models", "plan", "database", "side_by_side"}
 _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
-    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "triggers"),
+    *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "taking_over"),
+    "triggers",
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -131,6 +132,7 @@ ROOMS["deployer"] = {
     "releases": _BASE,
     "probing": {*_BASE, "log.masking", "log.commandlines"},
     "declaring": _BASE,
+    "taking_over": {"declaring"},
     "host": set(),
     "repositories": {*_BASE, "releases"},
     "engine": {*_BASE, "log", "releases", "repositories", "probing"},
@@ -153,7 +155,7 @@ ROOMS["deployer"] = {
         *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
         *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following", "triggers"),
     },
-    "management": _EVERY_ROOM_OF_DEPLOYER,
+    "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks"},
     "admin": _BASE,
     "apps": {"checks", "queue.plain", "releases"},
     "checks": {"host"},

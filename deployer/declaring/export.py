@@ -1,5 +1,6 @@
 """A project as the YAML that `manage.py apply` reads: the counterpart of deployer.declaring.reading."""
 
+from collections.abc import Iterable
 from itertools import chain, count
 from typing import Any
 
@@ -53,10 +54,13 @@ def as_yaml(project: Project, *, sees_login: bool = True) -> str:
     if files:
         declared["config_files"] = [_file(row, contents) for row in files]
     secrets_of_all = [*secrets.values(), *contents.values()]
-    body = yaml.dump(
-        {"projects": [declared]}, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=2**20, indent=2
-    )
-    return "".join(f"# {line}\n" for line in _notes(project, secrets_of_all)) + body
+    return as_text({"projects": [declared]}, _notes(project, secrets_of_all))
+
+
+def as_text(sections: dict[str, list[dict[str, Any]]], notes: Iterable[str]) -> str:
+    """Sections as YAML, with ``notes``, of one line each, as comments at its head."""
+    body = yaml.dump(sections, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=2**20, indent=2)
+    return "".join(f"# {line}\n" for line in notes) + body
 
 
 def secret_names(project: Project, variables: list[Variable]) -> dict[int, str]:

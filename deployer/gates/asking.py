@@ -1,8 +1,9 @@
 """May a rollout begin now: every gate in its order, asked at the launch and again at the turn.
 
-Right and archive are asked before (deployer.launching.rules), then hold, lock, freeze, approval and the place of the
-one active deployment; workers come last. Where a project belongs (deployer.gates.belonging) is asked behind the freeze
-by the rules of a launch and by the line. All that is in the way is told, and the first of it decides.
+Right and archive are asked before (deployer.launching.rules), then hold (of everything, and of triggers), lock, freeze,
+approval and the place of the one active deployment; workers come last. Where a project belongs
+(deployer.gates.belonging) is asked behind the freeze by the rules of a launch and by the line. All that is in the way
+is told, and the first of it decides.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from deployer.gates.digest import Content
 from deployer.gates.proof import Proof, proof_of
 from deployer.gates.required import NOTHING, Required
 from deployer.gates.windows import closing
-from deployer.models import Approval, Deployment, Freeze, Hold, Lock, Release
+from deployer.models import Approval, Deployment, Freeze, Hold, Lock, Release, TriggerHold
 from people.models import User
 from people.rights import may
 from people.roles import EVERYWHERE, Action, Place
@@ -79,6 +80,11 @@ class Case:
     def is_by_hand(self) -> bool:
         """Whether somebody launches it who can see what is closed: on a page, or on the machine."""
         return self.trigger in (Deployment.Trigger.WEB, Deployment.Trigger.CLI)
+
+    @property
+    def is_held_with_triggers(self) -> bool:
+        """Whether it launches itself, so that it waits where triggers are held."""
+        return self.trigger in (*Deployment.AUTOMATIC, Deployment.Trigger.TRAIN)
 
     @classmethod
     def of(cls, it: Deployment) -> "Case":
@@ -198,6 +204,12 @@ def _shut(case: Case, now: datetime) -> Iterator[tuple[Obstacle, Place, bool]]:
         words = {"who": hold.maker, "reason": hold.reason}
         told = _("Everything new is on hold by %(who)s: %(reason)s") % words
         yield Obstacle(Before.HOLD, told), EVERYWHERE, False
+    if case.is_held_with_triggers:
+        held = TriggerHold.objects.open().filter(project=project).first()
+        if held is not None:
+            told = _("What launches “%(project)s” by itself is held until somebody lifts that: %(reason)s")
+            words = {"project": str(project), "reason": held.reason}
+            yield Obstacle(Before.HOLD, told % words), own, case.is_rollback
     locks = Lock.objects.before(project).closed().select_related("made_by", "project")
     for lock in sorted(locks, key=lambda lock: lock.is_warning):
         words = {"where": lock.where, "who": lock.maker, "reason": lock.reason}

@@ -55,6 +55,7 @@ def request_to_retry(
     _need_untouched(earlier, only)
     groups = list(earlier.server_groups.all())
     _need_members(earlier, left, groups)
+    plan = Plan.from_json(cast(dict[str, Any], earlier.plan)) if earlier.has_plan else None
     return LaunchRequest(
         earlier.project,
         groups,
@@ -71,7 +72,10 @@ def request_to_retry(
         values_of=kept_values(earlier),
         pushers=tuple(earlier.pushed_by.split()),
         retry_of=earlier,
-        puts_back=earlier.has_plan and Plan.from_json(cast(dict[str, Any], earlier.plan)).puts_back,
+        puts_back=plan is not None and plan.puts_back,
+        overwrite_changed=plan is not None and plan.overwrite_changed,
+        guided_failure=plan.guided_failure if plan else None,
+        guided_for=plan.guided_for if plan else None,
     )
 
 

@@ -15,7 +15,7 @@ from deployer.gates.pinning import Pinned, pin
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import Judged, case_of, judge, need_free_line
 from deployer.launching.rules import Accepted, LaunchRefusedError, need_current, refusal_while_active
-from deployer.models import Deployment, Target, lines_of_pushers
+from deployer.models import Deployment, Target, TriggerHold, lines_of_pushers
 from deployer.queue.sending import enqueue_deployment
 from deployer.releases.versions import running_in
 from people.fingerprints import fingerprint
@@ -44,6 +44,8 @@ def launch(request: LaunchRequest) -> Deployment:
             _insist_on_current(request.project)
             need_free_line(request, deployment)
             _record(deployment, request, accepted)
+            if request.rollback_from is not None:
+                _hold_triggers(deployment)
             if status == Deployment.Status.PENDING:
                 transaction.on_commit(lambda: enqueue_deployment(deployment.pk))
     except IntegrityError as error:
@@ -172,6 +174,14 @@ def _record(deployment: Deployment, request: LaunchRequest, accepted: Accepted) 
         if value not in ("", None, [], {}) and (value or name == "guided_failure")
     }
     record(actor().by(request.created_by), act, deployment, None, after)
+
+
+def _hold_triggers(rollback: Deployment) -> None:
+    """What launches the project by itself waits from now on: the next push would take back what this one takes back."""
+    with as_stored():
+        why = _("Rolled back by deployment #%d.") % rollback.pk
+    by, login = rollback.created_by, rollback.launched_for
+    TriggerHold.objects.begin(rollback.project, why, deployment=rollback, by=by, login=login)
 
 
 def _told(answer: Value) -> str:

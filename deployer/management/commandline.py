@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from deployer import __version__
 from deployer.api.shapes import shape_of
+from deployer.checks import RECORD
 from deployer.database import UnknownMigrationsError, insist, refuse_unknown_migrations
 from deployer.declaring.reading import printable
 from deployer.keyring import MissingKeyError, refuse_missing_keys
@@ -69,6 +70,8 @@ class SpokenCommand(BaseCommand):
 class OperatorCommand(SpokenCommand):
     """A command that ends foreseeable errors with a sentence and exit status 2, never with a traceback."""
 
+    #: Checks of the code itself load every page and take as long as all the rest: `check` and `migrate` run them.
+    requires_system_checks = (RECORD,)
     #: It does not start without one of the keys that the database counts on.
     needs_keys = True
 

@@ -21,13 +21,14 @@ from deployer.models.deployment import (
 from deployer.models.encryption_key import EncryptionKey
 from deployer.models.failure_question import Answer, FailureQuestion
 from deployer.models.follow import FollowedLine, LogFollow
-from deployer.models.gates import LONGEST_REASON, Approval, Freeze, Gate, GateRule, Hold, Lock
+from deployer.models.gates import Approval, Freeze, Gate, GateRule, Hold, Lock
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
+from deployer.models.triggers import LONGEST_REASON, TriggerHold
 from deployer.models.webhook import Delivery, DeliveryQuerySet, Webhook
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "StepAction",
     "StepRun",
     "Target",
+    "TriggerHold",
     "Webhook",
     "lines_of_pushers",
     "null_once_ended",

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from deployer.models.release import Release
 from deployer.models.standing import renew_of_targets
+from deployer.models.triggers import TriggerHold
 from people.models import Team, User
 from people.rights import Person, reach
 from people.roles import Action, Place
@@ -485,6 +486,7 @@ class Deployment(models.Model):
         rows = self._rows().active().filter(claim="", status=self.status)
         won = rows.update(status=status, error_message=why, finished_at=Now(), **self.PAUSE_OVER) == 1
         if won:
+            self._hold_triggers()
             error = why if begun and not is_parked else gettext("Not started: %s") % why
             left = self.targets.exclude(status__in=Target.ENDED)
             left.update(status=end, error=error, finished_at=Now())
@@ -536,11 +538,25 @@ class Deployment(models.Model):
         return rows.update(claim="", parked_at=Now(), tries=0) == 1
 
     def end(self, status: "Deployment.Status", error: str = "") -> bool:
-        """Write the one final status, and why, under this worker's claim. A second call changes nothing."""
+        """Write the one final status, and why, under this worker's claim. A second call changes nothing.
+
+        Where it has put servers back, what launches by itself is held from the same moment.
+        """
         ended = {"status": status, "error_message": error, "finished_at": Now(), **self.PAUSE_OVER}
-        won = self.held().update(**ended) == 1
+        with transaction.atomic():
+            won = self.held().update(**ended) == 1
+            if won:
+                self._hold_triggers()
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
+
+    def _hold_triggers(self) -> None:
+        """Hold what launches the project by itself, where servers were put back: it would undo that."""
+        undone = models.Q(status=Target.Status.ROLLED_BACK) | models.Q(proof__has_key="undone")
+        if self.targets.filter(undone).exists():
+            with as_stored():
+                why = str(_("Deployment #%d has put servers back.")) % self.pk
+            TriggerHold.objects.begin(self.project, why, deployment=self)
 
     def request_cancel(self, *, force: bool = False, roll_back: bool = False) -> bool:
         """Ask it to stop; ``force``: also end scripts running on servers. Returns whether it was active.

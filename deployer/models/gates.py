@@ -12,6 +12,7 @@ from django.utils.dates import WEEKDAYS_ABBR
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment
+from deployer.models.triggers import LONGEST_REASON
 from people.models import Team, User
 from people.record import Act
 from people.rights import Person, reach
@@ -21,8 +22,6 @@ from projects.validators import validate_time_zone
 from servers.models import Environment
 from servers.validators import validate_one_line
 
-#: Characters of a reason.
-LONGEST_REASON = 500
 #: Years of a gate's dates: at the ends of the calendar there is no next day, and no other time zone.
 CALENDAR = range(2000, 2200)
 

@@ -13,7 +13,7 @@ from deployer.engine.routines import carry_out
 from deployer.launching.again import launch_rollback
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.masking import MASK
-from deployer.models import Deployment, LogLine, Target
+from deployer.models import Deployment, LogLine, Target, TriggerHold
 from deployer.releases.store import prune
 from projects.commands import processes
 from projects.commands.matching import Name, Search
@@ -490,6 +490,7 @@ def test_a_budget_that_is_spent_rolls_the_touched_servers_back(sshd, git_repo, p
     target = deployment.targets.get()
     assert (target.status, target.release_after) == ("rolled_back", version_of(good))
     assert (place / "srv" / "current").readlink().name == version_of(good)
+    assert TriggerHold.objects.open().get().deployment == deployment
 
 
 def test_old_releases_go_and_the_live_and_the_previous_one_stay(sshd, git_repo, place):
