@@ -30,9 +30,9 @@ class LaunchRequest:
     those that went with that deployment.
     ``launched_for`` is the webhook, the schedule or the login on the machine; ``webhook`` is that one. ``queue``: it
     waits at a closed gate, and behind another deployment, instead of being refused; one launch of a project does, and a
-    newer one of the same trigger takes the place of an older one, unless it ``stays_in_line``. ``commit`` is what the trigger has pinned,
-    with its subject: no branch is resolved then. ``pushers`` are the e-mail addresses of those who pushed it: they do
-    not approve it. ``override`` is why the gates are set aside, by an admin.
+    newer one of the same trigger takes the place of an older one, unless it ``stays_in_line``. ``commit`` is what the
+    trigger has pinned, with its subject: no branch is resolved then. ``pushers`` are the e-mail addresses of those who
+    pushed it: they do not approve it. ``override`` is why the gates are set aside, by an admin.
     ``puts_back``: the steps after are run, and nothing else.
     ``overwrite_changed``: config files that somebody has changed on a server are replaced all the same.
     """

@@ -115,8 +115,8 @@ class Webhook(models.Model):
         blank=True,
         validators=[validate_patterns],
         help_text=_(
-            "Patterns, one a line: main, release/*, tags/v*. “*” stands for anything but “/”, “**” for anything; with "
-            "“!” in front it takes out. Empty: the project's default branch, and all tags."
+            "Patterns, one a line: main, release/*, tags/v*. “*” stands for anything but “/”, “**” for any number of "
+            "folders; with “!” in front it takes out. Empty: the project's default branch, and all tags."
         ),
     )
     paths = models.JSONField(
