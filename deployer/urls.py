@@ -32,6 +32,7 @@ from deployer.web import (
     releases,
     servers,
     services,
+    triggers,
 )
 from people.access import superusers_only
 
@@ -147,6 +148,9 @@ urlpatterns = [
     path("projects/files/<int:pk>/", config_files.config_file, name="config_file"),
     path("projects/files/<int:pk>/versions/", config_files.config_file_versions, name="config_file_versions"),
     path("projects/files/<int:pk>/delete/", config_files.config_file_delete, name="config_file_delete"),
+    path("projects/<int:pk>/triggers/", triggers.project_triggers, name="project_triggers"),
+    path("projects/<int:pk>/triggers/hold/", triggers.project_triggers_hold, name="project_triggers_hold"),
+    path("projects/<int:pk>/triggers/lift/", triggers.project_triggers_lift, name="project_triggers_lift"),
     path("projects/<int:pk>/logs/", logs.project_logs, name="project_logs"),
     path("projects/<int:pk>/logs/<int:follow>/", logs.log_follow, name="log_follow"),
     path("projects/<int:pk>/logs/<int:follow>/poll/", logs.log_poll, name="log_poll"),

@@ -20,6 +20,7 @@ from deployer.models.deployment import (
 )
 from deployer.models.encryption_key import EncryptionKey
 from deployer.models.failure_question import Answer, FailureQuestion
+from deployer.models.first_answer import FirstAnswer
 from deployer.models.follow import FollowedLine, LogFollow
 from deployer.models.gates import Approval, Freeze, Gate, GateRule, Hold, Lock
 from deployer.models.lease import Lease
@@ -49,6 +50,7 @@ __all__ = [
     "Drift",
     "EncryptionKey",
     "FailureQuestion",
+    "FirstAnswer",
     "FollowedLine",
     "Freeze",
     "Gate",

@@ -19,40 +19,15 @@ from people.models import User
 from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.models import Project
+from projects.validators import LONGEST_PATTERN, validate_patterns
 from servers.fields import EncryptedJSONField, EncryptedTextField
 from servers.models import ServerGroup
 from servers.validators import validate_one_line
 
-#: Patterns of one webhook, and characters of one of them.
-MOST_PATTERNS, LONGEST_PATTERN = 50, 200
 #: For how long the former secret holds beside a new one, at most.
 FORMER_HOLDS = timedelta(days=1)
 #: Characters of what is kept of a delivery.
 LONGEST_REF, LONGEST_TITLE, LONGEST_REASON_OF_DELIVERY = 255, 300, 1000
-
-
-def new_key() -> str:
-    """The part of an address that nobody guesses."""
-    return secrets.token_urlsafe(32)
-
-
-def validate_patterns(value: object) -> None:
-    """A list of patterns, one line each."""
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ValidationError(_("Give a list of patterns."))
-    if len(value) > MOST_PATTERNS:
-        raise ValidationError(_("At most %(most)d patterns."), params={"most": MOST_PATTERNS})
-    for each in value:
-        validate_one_line(each)
-        if not each.strip(" !") or len(each) > LONGEST_PATTERN:
-            raise ValidationError(
-                _("“%(pattern)s” is no pattern: it has 1 to %(most)d characters."),
-                params={"pattern": each[:LONGEST_PATTERN], "most": LONGEST_PATTERN},
-            )
-
-
-def _pushes() -> list[str]:
-    return ["push"]
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
@@ -104,11 +79,11 @@ class Webhook(models.Model):
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="webhooks", verbose_name=_("project"))
     name = models.CharField(_("name"), max_length=100, validators=[validate_one_line])
     provider = models.CharField(_("sent by"), max_length=10, choices=Provider)
-    key = models.CharField(max_length=64, unique=True, default=new_key, editable=False)
+    key = models.CharField(max_length=64, unique=True, editable=False)
     secret = EncryptedTextField(_("secret"), blank=True, editable=False)
     former_secret = EncryptedTextField(blank=True, editable=False)
     former_until = models.DateTimeField(null=True, editable=False)
-    events = models.JSONField(_("launches after"), default=_pushes)
+    events = models.JSONField(_("launches after"), default=list, blank=True, help_text=_("Empty: a push to a branch."))
     refs = models.JSONField(
         _("branches and tags"),
         default=list,
@@ -176,18 +151,20 @@ class Webhook(models.Model):
         return reverse("webhook", args=[self.pk])
 
     def save(self, *args: Any, **options: Any) -> None:
-        """Write it; a new one gets its secret."""
+        """Write it; a new one gets its key and its secret."""
+        self.key = self.key or secrets.token_urlsafe(32)
         if not self.pk and not self.secret:
             self.secret = self._new_secret()
+        self.events = self.events or [self.Event.PUSH.value]
         super().save(*args, **options)
 
     def clean(self) -> None:
-        """At least one kind of event, and only such as there are."""
+        """Only such kinds of event as there are."""
         super().clean()
         events: Any = self.events
-        if not isinstance(events, list) or not events or not {*map(str, events)} <= {*self.Event.values}:
+        if not isinstance(events, list) or not {*map(str, events)} <= {*self.Event.values}:
             known = ", ".join(self.Event.values)
-            raise ValidationError({"events": _("Choose at least one of %(known)s.") % {"known": known}})
+            raise ValidationError({"events": _("Choose among %(known)s.") % {"known": known}})
 
     @property
     def places(self) -> Iterable[Place]:

@@ -16,9 +16,9 @@ from django.core.validators import validate_email
 from django.utils.translation import gettext as _
 
 from deployer.models import Delivery, Webhook
-from deployer.models.webhook import LONGEST_PATTERN, LONGEST_REF, LONGEST_TITLE
+from deployer.models.webhook import LONGEST_REF, LONGEST_TITLE
 from people.visible import visible
-from projects.validators import validate_ref
+from projects.validators import LONGEST_PATTERN, validate_ref
 
 #: Addresses of one delivery.
 _MOST_PUSHERS = 5

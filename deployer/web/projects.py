@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 from deployer.archiving.removal import right_to_delete
 from deployer.board.values import news_of
 from deployer.declaring.export import as_yaml
-from deployer.models import Deployment
+from deployer.models import Deployment, TriggerHold
 from deployer.probing.trial import Trial, try_check
 from deployer.releases.caches import caches_of, clear_caches, size_of
 from deployer.releases.isolation import isolation
@@ -67,6 +67,7 @@ def project(request: Request, pk: int) -> HttpResponse:
     addable = reach(request.user, Action.EDIT).holds_an_environment
     context = one_project(request.user, pk) | {"recent": recent, "addable": addable}
     it = context["project"]
+    context["held"] = TriggerHold.objects.open().filter(project=it).first()
     context["news"] = None if it.is_archived else news_of(it)
     context["deletable"] = may(request.user, right_to_delete(context["project"]), context["project"])
     return render(request, "deployer/projects/project.html", context)
