@@ -33,6 +33,7 @@ from deployer.web import (
     servers,
     services,
     triggers,
+    waiting,
 )
 from people.access import superusers_only
 
@@ -54,6 +55,7 @@ deployment_urls = [
     path("", deployment.deployment, name="deployment"),
     path("server/", deployment.deployment_server, name="deployment_server"),
     path("earlier/", deployment.deployment_earlier, name="deployment_earlier"),
+    path("turn/", waiting.deployment_turn, name="deployment_turn"),
     path("later/", deployment.deployment_later, name="deployment_later"),
     path("error/", deployment.deployment_error, name="deployment_error"),
     path("compare/", compare.deployment_previous, name="deployment_previous"),

@@ -143,6 +143,7 @@ PAGES = {
     "deployment_server": Page("running", "of={target.pk}"),
     "deployment_earlier": Page("running", "before=99999999"),
     "deployment_later": Page("running"),
+    "deployment_turn": Page("waiting"),
     "deployment_error": Page("running"),
     "deployment_changes": Page("ended"),
     "deployment_variables": Page("ended"),

@@ -29,6 +29,7 @@ from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
+from deployer.models.train import Course, Stop, Train, TrainApproval, TrainRun, TrainStop, stop_behind
 from deployer.models.triggers import LONGEST_REASON, TriggerHold
 from deployer.models.webhook import Delivery, DeliveryQuerySet, Webhook
 
@@ -43,6 +44,7 @@ __all__ = [
     "CommandRunQuerySet",
     "CommandTarget",
     "ConfigState",
+    "Course",
     "Delivery",
     "DeliveryQuerySet",
     "Deployment",
@@ -67,11 +69,17 @@ __all__ = [
     "Standing",
     "StepAction",
     "StepRun",
+    "Stop",
     "Target",
+    "Train",
+    "TrainApproval",
+    "TrainRun",
+    "TrainStop",
     "TriggerHold",
     "Webhook",
     "lines_of_pushers",
     "null_once_ended",
     "number_of_targets",
+    "stop_behind",
     "validated_branch",
 ]

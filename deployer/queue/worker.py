@@ -39,6 +39,7 @@ from deployer.releases.archives import StoreError
 from deployer.releases.caches import sweep_caches
 from deployer.releases.isolation import isolation
 from deployer.releases.store import prune
+from deployer.trains.driving import drive_all
 from servers.processes import adopt_orphans
 
 logger = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ class DeploymentWorker(Worker):
                 sweep()
                 sweep_commands()
                 sweep_deliveries()
+                drive_all()
                 if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
                     self._looked_after_at = time.monotonic()
                     prune()
