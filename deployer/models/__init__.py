@@ -33,6 +33,7 @@ from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
 from deployer.models.train import Course, Stop, Train, TrainApproval, TrainRun, TrainStop, stop_behind
 from deployer.models.triggers import LONGEST_REASON, TriggerHold
+from deployer.models.webhook import Delivery, DeliveryQuerySet, Webhook
 
 __all__ = [
     "LONGEST_ANSWER",
@@ -49,6 +50,8 @@ __all__ = [
     "CommandTarget",
     "ConfigState",
     "Course",
+    "Delivery",
+    "DeliveryQuerySet",
     "Deployment",
     "DeploymentQuerySet",
     "Drift",
@@ -82,6 +85,7 @@ __all__ = [
     "TrainRun",
     "TrainStop",
     "TriggerHold",
+    "Webhook",
     "deployment_moved",
     "drift_found",
     "lines_of_pushers",

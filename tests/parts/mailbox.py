@@ -1,5 +1,6 @@
 """A mail server on this machine that keeps what it is brought, and can refuse, or fall silent, on demand."""
 
+import asyncio
 import threading
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -31,7 +32,7 @@ class MailServer:
             self.letters.append(cast(EmailMessage, letter))
             self.recipients.append([*envelope.rcpt_tos])
         self.came.set()
-        if self.drops and server.transport is not None:
+        if self.drops and isinstance(server.transport, asyncio.Transport):
             server.transport.abort()
         return self.answer
 
