@@ -1,6 +1,7 @@
 """A headless Chromium for tests that look at pages as people do."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from django.conf import settings
@@ -18,10 +19,17 @@ expect.set_options(timeout=SLOW)
 @pytest.fixture
 def page(live_server, queue_server) -> Iterator[Page]:
     """An empty page of the browser; its addresses start at the running site. Any script error fails the test."""
+    with opened(live_server.url) as page:
+        yield page
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Page]:
+    """An empty page of a browser whose addresses start at ``url``. Any script error fails the test."""
     chromium = program("chromium", "chromium", "/usr/lib/chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=SLOW)
-        page = browser.new_page(base_url=live_server.url)
+        page = browser.new_page(base_url=url)
         page.set_default_timeout(SLOW)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))

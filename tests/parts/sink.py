@@ -41,9 +41,9 @@ class Reply:
 
 
 class Sink:
-    """Keeps requests in ``sent`` and answers each with what ``reply`` gives for it."""
+    """Keeps requests in ``sent`` and answers each with what ``reply`` gives for it. Without a ``port`` it takes one."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.sent: list[Sent] = []
         self.came = threading.Event()
         self.reply: Callable[[Sent], Reply] = lambda _sent: Reply()
@@ -73,7 +73,7 @@ class Sink:
             def log_message(self, *_words: Any) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
