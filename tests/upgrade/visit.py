@@ -15,7 +15,7 @@ def visit() -> dict[str, Any]:
     from django.urls import reverse
     from django.utils import timezone
 
-    from deployer.models import CommandRun, Deployment, Freeze, GateRule, Release, SavedCommand
+    from deployer.models import CommandRun, Deployment, Freeze, GateRule, Release, SavedCommand, Train, TrainRun
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
     from people.models import Team, User
@@ -53,7 +53,12 @@ def visit() -> dict[str, Any]:
         command=SavedCommand.objects.create(name="all", script="true"),
         command_run=CommandRun.objects.create(name="all", script="true", environments=",development,", status="done"),
         asking=Deployment.objects.get(finished_at=None),
+        train=Train.objects.create(name="all"),
+        train_run=TrainRun.objects.create(name="all", status="success", finished_at=timezone.now()),
         freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
+    )
+    rows.train_run.stops.create(
+        position=1, project=shop, project_name="shop", environment="development", deployment_type="full"
     )
     addresses = {name: address_of(name, cast(World, rows)) for name in PAGES}
     for it in Deployment.objects.all():
