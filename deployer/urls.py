@@ -21,6 +21,7 @@ from deployer.web import (
     groups,
     history,
     home,
+    hooks,
     launch,
     logs,
     new_project,
@@ -33,6 +34,7 @@ from deployer.web import (
     services,
     trains,
     triggers,
+    waiting,
 )
 from people.access import superusers_only
 
@@ -54,6 +56,7 @@ deployment_urls = [
     path("", deployment.deployment, name="deployment"),
     path("server/", deployment.deployment_server, name="deployment_server"),
     path("earlier/", deployment.deployment_earlier, name="deployment_earlier"),
+    path("turn/", waiting.deployment_turn, name="deployment_turn"),
     path("later/", deployment.deployment_later, name="deployment_later"),
     path("error/", deployment.deployment_error, name="deployment_error"),
     path("compare/", compare.deployment_previous, name="deployment_previous"),
@@ -131,6 +134,7 @@ urlpatterns = [
     path("playground/remove/", playground.playground_remove, name="playground_remove"),
     path("record/", record.record_page, name="record"),
     path("record/export/", record.record_export, name="record_export"),
+    path("hooks/<str:secret>/", hooks.hook, name="hook"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("projects/", projects.project_list, name="projects"),
     path("projects/<int:pk>/", projects.project, name="project"),

@@ -147,6 +147,7 @@ PAGES = {
     "deployment_server": Page("running", "of={target.pk}"),
     "deployment_earlier": Page("running", "before=99999999"),
     "deployment_later": Page("running"),
+    "deployment_turn": Page("waiting"),
     "deployment_error": Page("running"),
     "deployment_changes": Page("ended"),
     "deployment_variables": Page("ended"),
@@ -192,6 +193,7 @@ LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
 #: Addresses that show nothing of the database, and why.
 NOT_PAGES = {
     "login": "is for those who are not known yet",
+    "hook": "is only sent to, by git servers",
     "account_login": "is the login, by another name",
     "mfa_authenticate": "is for those who are not known yet",
     "openid_connect_login": "leads to the provider",

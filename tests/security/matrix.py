@@ -282,6 +282,7 @@ PAGES: dict[str, Route] = {
     "login/<provider:provider_id>/": Route(get=NOWHERE),
     "login/<provider:provider_id>/callback/": Route(get=NOWHERE),
     "join/<str:secret>/": Route(get=OPEN, post=OPEN),
+    "hooks/<str:secret>/": Route(post=NOWHERE),  # whoever knows an address signs; nobody signs in
     "language/": Route(post=OPEN, body={"language": "en"}),
     "logout/": Route(post=OPEN),
     "account/": Route(get=MEMBERS, post=MEMBERS),
@@ -435,6 +436,7 @@ PAGES: dict[str, Route] = {
     "deployments/<int:pk>/server/": _row(SEE, "deployment", of="running", query="of={target}"),
     "deployments/<int:pk>/earlier/": _row(SEE, "deployment", of="running", query="before=999"),
     "deployments/<int:pk>/later/": _row(SEE, "deployment", of="running"),
+    "deployments/<int:pk>/turn/": _row(SEE, "deployment", of="running"),
     "deployments/<int:pk>/error/": _row(SEE, "deployment", of="running"),
     "deployments/<int:pk>/compare/": _row(SEE, "deployment", of="running"),
     "deployments/<int:pk>/changes/": _row(SEE, "deployment", of="running"),
@@ -480,6 +482,7 @@ OTHER_ROWS: list[tuple[str, Route]] = [
     ("deployments/<int:pk>/server/", _row(SEE, "asked", query="of={asked_target}")),
     ("deployments/<int:pk>/earlier/", _row(SEE, "asked", query="before=999")),
     ("deployments/<int:pk>/later/", _row(SEE, "asked")),
+    ("deployments/<int:pk>/turn/", _row(SEE, "asked")),
     ("deployments/<int:pk>/error/", _row(SEE, "asked")),
     ("deployments/<int:pk>/compare/", _row(SEE, "asked")),
     ("deployments/<int:pk>/changes/", _row(SEE, "asked")),
