@@ -93,6 +93,7 @@ train_urls = [
     path("", trains.trains, name="trains"),
     path("add/", trains.train_add, name="train_add"),
     path("<int:pk>/", trains.train, name="train"),
+    path("<int:pk>/yaml/", trains.train_yaml, name="train_yaml"),
     path("<int:pk>/plan/", trains.train_plan, name="train_plan"),
     path("<int:pk>/edit/", trains.train_edit, name="train_edit"),
     path("<int:pk>/delete/", trains.train_delete, name="train_delete"),

@@ -185,6 +185,7 @@ PAGES = {
     "train": Page("train"),
     "train_edit": Page("train"),
     "train_delete": Page("train"),
+    "train_yaml": Page("train"),
     "train_run": Page("train_run"),
     "train_poll": Page("train_run"),
 }

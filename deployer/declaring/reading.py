@@ -1,5 +1,5 @@
-"""The declarations of YAML files read into values: credentials, servers, groups, variable sets, projects
-and saved commands.
+"""The declarations of YAML files read into values: credentials, servers, groups, variable sets, projects,
+saved commands and trains.
 
 What a value may be is the models' to say; this module knows how the files spell it and where in them a mistake is.
 """
@@ -15,7 +15,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring import strict_yaml
-from deployer.models import CommandParameter, SavedCommand
+from deployer.models import CommandParameter, SavedCommand, Stop, Train
 from projects.models import (
     ConfigFile,
     HealthCheck,
@@ -37,6 +37,7 @@ SECTIONS: dict[str, type[models.Model]] = {
     "variable_sets": VariableSet,
     "projects": Project,
     "commands": SavedCommand,
+    "trains": Train,
 }
 #: What is declared within something else and belongs to it alone.
 PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
@@ -49,6 +50,7 @@ PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
     },
     VariableSet: {"variables": SetVariable},
     SavedCommand: {"parameters": CommandParameter},
+    Train: {"stops": Stop},
 }
 #: What is listed by name, in an order, and stands in rows of its own.
 ORDERED: dict[type[models.Model], dict[str, type[models.Model]]] = {Project: {"variable_sets": VariableSet}}
@@ -66,6 +68,9 @@ _NAME_SHOWN = 100
 _NOT_DECLARED = frozenset(
     {"connection_status", "connection_error", "last_checked_at", "project", "variable_set", "command", "position"}
 )
+#: The same of one model alone; and what one declares all the same.
+_NOT_OF: dict[type[models.Model], frozenset[str]] = {Train: frozenset({"owner"}), Stop: frozenset({"train"})}
+_BUT_OF: dict[type[models.Model], frozenset[str]] = {Stop: frozenset({"project"})}
 #: Texts that may be in a file of their own (``script_file: PATH``).
 _FROM_FILES: dict[type[models.Model], frozenset[str]] = {SavedCommand: frozenset({"script"})}
 #: ``password_file: PATH`` and ``password_env: NAME`` keep a secret out of the file.
@@ -319,7 +324,8 @@ def declared_fields(model: type[models.Model]) -> dict[str, Any]:
     """The fields of ``model`` that a file may give, by name."""
     options = model._meta
     columns = [column for column in options.fields if column.editable and not column.primary_key]
-    return {column.name: column for column in [*columns, *options.many_to_many] if column.name not in _NOT_DECLARED}
+    left_out = (_NOT_DECLARED | _NOT_OF.get(model, frozenset())) - _BUT_OF.get(model, frozenset())
+    return {column.name: column for column in [*columns, *options.many_to_many] if column.name not in left_out}
 
 
 def secret_fields(fields: dict[str, Any]) -> list[str]:

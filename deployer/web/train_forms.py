@@ -44,10 +44,6 @@ class StopRows(RecordedRows[Stop, Train]):
             "server_groups": [(row.pk, str(row)) for row in self._groups],
         }
 
-    def get_queryset(self) -> Any:
-        """With all that is drawn of each, asked at once."""
-        return super().get_queryset().select_related("project").prefetch_related("server_groups")
-
     def add_fields(self, form: Any, index: int | None) -> None:
         super().add_fields(form, index)
         form.fields["project"].queryset, form.fields["server_groups"].queryset = self._projects, self._groups

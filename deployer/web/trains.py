@@ -11,10 +11,13 @@ from django.db.models import F, OuterRef, Prefetch, Subquery, Sum
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.http import content_disposition_header
+from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
+from deployer.declaring.export import train_as_yaml
 from deployer.gates.deciding import CannotDecideError
 from deployer.models import Deployment, Stop, Train, TrainApproval, TrainRun, TrainStop
 from deployer.trains import acts
@@ -24,9 +27,9 @@ from deployer.trains.launch import launch_train
 from deployer.trains.planned import TrainRefusedError, plan_stops
 from deployer.web.request import Pass, fragment
 from deployer.web.train_forms import NoteForm, Stops, TrainForm
-from people.access import Request, find, members_only, needs_somewhere
+from people.access import Request, View, find, members_only, needs_somewhere
 from people.models import User
-from people.record import delete
+from people.record import Act, actor, delete, record
 from people.rights import insist, may
 from people.roles import Action
 from projects.models import Project
@@ -46,6 +49,11 @@ def _seen_projects(user: User) -> Any:
     return Project.objects.reached_by(user).order_by().values("pk")
 
 
+def _hidden(it: Train) -> int:
+    """How many stops of a train are out of sight; ``seen`` are the others."""
+    return len(it.stops.all()) - len(vars(it)["seen"])
+
+
 @require_safe
 @members_only
 def trains(request: Request) -> HttpResponse:
@@ -54,7 +62,7 @@ def trains(request: Request) -> HttpResponse:
     rows = Train.objects.reached_by(user).prefetch_related(_seen_stops(user), "stops__project")
     runs = TrainRun.objects.reached_by(user).select_related("created_by").order_by("-id")
     context = {
-        "trains": [(it, may(user, Action.EDIT, it), len(it.stops.all()) - len(it.seen)) for it in rows],
+        "trains": [(it, may(user, Action.EDIT, it), _hidden(it)) for it in rows],
         "page": Paginator(runs, RUNS_PAGE).get_page(request.GET.get("page")),
     }
     return render(request, "deployer/trains/list.html", context)
@@ -77,7 +85,8 @@ def train_edit(request: Request, pk: int) -> HttpResponse:
 
 def _edit(request: Request, it: Train, title: str) -> HttpResponse:
     form = TrainForm(request.POST or None, instance=it)
-    rows: Any = Stops(request.POST or None, instance=it, user=request.user)
+    drawn = Stop.objects.select_related("project").prefetch_related("server_groups")
+    rows: Any = Stops(request.POST or None, instance=it, user=request.user, queryset=drawn)
     if request.method == "POST":
         with transaction.atomic():
             if rows.is_valid() and form.keep():
@@ -88,6 +97,18 @@ def _edit(request: Request, it: Train, title: str) -> HttpResponse:
     back = reverse("train", args=[it.pk]) if it.pk else reverse("trains")
     context = {"form": form, "rows": rows, "train": it, "title": title, "back": back}
     return render(request, "deployer/trains/form.html", context)
+
+
+@require_safe
+@members_only
+def train_yaml(request: Request, pk: int) -> HttpResponse:
+    """The train as a file that `manage.py apply` takes, for whoever may edit all of it."""
+    it = find(request.user, Train.objects, Action.EDIT, pk=pk)
+    record(actor(), Act.DOWNLOADED, it, note="YAML")
+    answer = HttpResponse(train_as_yaml(it), content_type="application/yaml; charset=utf-8")
+    name = slugify(it.name) or "train"
+    answer["Content-Disposition"] = content_disposition_header(True, f"{name}.yaml")
+    return answer
 
 
 @form_page
@@ -122,7 +143,7 @@ def train(request: Request, pk: int) -> HttpResponse:
         "train": it,
         "form": form,
         "operable": operable,
-        "hidden": len(stops) - len(it.seen),  # type: ignore[attr-defined]  # by the prefetch
+        "hidden": _hidden(it),
         "editable": may(user, Action.EDIT, it),
         "active": TrainRun.objects.active().filter(train=it).first(),
         "runs": TrainRun.objects.reached_by(user).filter(train=it).select_related("created_by")[:RECENT],
@@ -234,7 +255,7 @@ def train_poll(request: Request, pk: int) -> HttpResponse:
     return render(request, "deployer/trains/_poll.html", context)
 
 
-def _act(asked: Callable[[Request, TrainRun], bool]) -> Callable[..., HttpResponse]:
+def _act(asked: Callable[[Request, TrainRun], bool]) -> View:
     """A view that asks something of a run, for those who may operate all of it."""
 
     @require_POST

@@ -209,6 +209,8 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "run of a command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "train": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
+    "train in the admin": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
+    "run of a train in the admin": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "asked": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "gate of an environment": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "environment": ({EVERYWHERE, HERE, ELSEWHERE}, {EVERYWHERE, HERE, ELSEWHERE}),
@@ -219,7 +221,12 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "what nobody has": (set(), set()),
 }
 #: What somebody needs to be shown a thing at all.
-SHOWN = {"credential": EDIT, "run of a command": RUN}
+SHOWN = {
+    "credential": EDIT,
+    "run of a command": RUN,
+    "train in the admin": EDIT,
+    "run of a train in the admin": OPERATE,
+}
 #: What is no row, and so never out of sight.
 NO_ROWS = {"environment", "somewhere", "here", "everywhere"}
 
@@ -416,6 +423,7 @@ PAGES: dict[str, Route] = {
     "trains/": Route(get=MEMBERS),
     "trains/add/": Route(get=Need(EDIT, "somewhere"), post=Need(EDIT, "somewhere")),
     "trains/<int:pk>/": Route(get=Need(SEE, "train"), post=Need(OPERATE, "train"), of="train"),
+    "trains/<int:pk>/yaml/": _row(EDIT, "train"),
     "trains/<int:pk>/plan/": _row(OPERATE, "train"),
     "trains/<int:pk>/edit/": _form(EDIT, "train"),
     "trains/<int:pk>/delete/": _form(EDIT, "train"),
@@ -573,8 +581,8 @@ ADMIN: dict[str, Kind] = {
     "deployer/logline": Kind("deployment", "line", change=None, delete=None),
     "deployer/release": Kind("project", "release", change=None, delete=None),
     "deployer/savedcommand": Kind("command", "command", change=COMMAND, delete=COMMAND),
-    "deployer/train": Kind("train", "train", see=EDIT, change=None, delete=None),
-    "deployer/trainrun": Kind("train", "train_run", see=OPERATE, change=None, delete=None),
+    "deployer/train": Kind("train in the admin", "train", see=EDIT, change=None, delete=None),
+    "deployer/trainrun": Kind("run of a train in the admin", "train_run", see=OPERATE, change=None, delete=None),
     "deployer/commandrun": Kind("run of a command", "command_run", see=RUN, change=None, delete=None),
     "people/user": Kind("everywhere", "user", SUPERUSERS, SUPERUSERS, SUPERUSERS),
     "people/apitoken": Kind("everywhere", "token", SUPERUSERS, SUPERUSERS, SUPERUSERS),
