@@ -79,7 +79,7 @@ def train_add(request: Request) -> HttpResponse:
 @members_only
 def train_edit(request: Request, pk: int) -> HttpResponse:
     """A train and its stops, to be edited by whoever may edit all of their projects."""
-    it = find(request.user, Train.objects, Action.EDIT, pk=pk)
+    it = find(request.user, Train.objects.prefetch_related("stops__project"), Action.EDIT, pk=pk)
     return _edit(request, it, _("Edit %s") % it)
 
 
@@ -103,7 +103,7 @@ def _edit(request: Request, it: Train, title: str) -> HttpResponse:
 @members_only
 def train_yaml(request: Request, pk: int) -> HttpResponse:
     """The train as a file that `manage.py apply` takes, for whoever may edit all of it."""
-    it = find(request.user, Train.objects, Action.EDIT, pk=pk)
+    it = find(request.user, Train.objects.prefetch_related("stops__project"), Action.EDIT, pk=pk)
     record(actor(), Act.DOWNLOADED, it, note="YAML")
     answer = HttpResponse(train_as_yaml(it), content_type="application/yaml; charset=utf-8")
     name = slugify(it.name) or "train"
@@ -115,7 +115,7 @@ def train_yaml(request: Request, pk: int) -> HttpResponse:
 @members_only
 def train_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a train; its runs stay."""
-    it = find(request.user, Train.objects, Action.EDIT, pk=pk)
+    it = find(request.user, Train.objects.prefetch_related("stops__project"), Action.EDIT, pk=pk)
     if request.method == "POST":
         delete(it)
         messages.success(request, _("“%s” was deleted.") % it)

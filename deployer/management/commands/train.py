@@ -10,8 +10,9 @@ from django.utils.translation import gettext_lazy
 
 from deployer.database import insist as insist_on_database
 from deployer.declaring.reading import printable
+from deployer.host.addresses import site_address
 from deployer.log.terminal import plain
-from deployer.management.commandline import STOPPED_WATCHING, ActingCommand, refused, site_address
+from deployer.management.commandline import STOPPED_WATCHING, ActingCommand, refused
 from deployer.models import Train, TrainRun, TrainStop
 from deployer.trains.driving import drive
 from deployer.trains.launch import launch_train
