@@ -38,6 +38,7 @@ class StopRows(RecordedRows[Stop, Train]):
             pk__in=Stop.server_groups.through.objects.filter(stop__in=used).values("servergroup")
         )
         self._groups = self._groups.distinct()
+        self._next = max(used.values_list("position", flat=True), default=0) + 1
         # Asked once, and not for each row.
         self._offered = {
             "project": [("", "–"), *((row.pk, row.label) for row in self._projects)],
@@ -49,6 +50,8 @@ class StopRows(RecordedRows[Stop, Train]):
         form.fields["project"].queryset, form.fields["server_groups"].queryset = self._projects, self._groups
         for name, offered in self._offered.items():
             form.fields[name].choices = offered
+        if form.instance.pk is None:
+            form.fields["position"].initial = self._next
         for field in form.fields.values():
             dress(field)
 

@@ -130,7 +130,7 @@ def train(request: Request, pk: int) -> HttpResponse:
     user = request.user
     it = find(user, Train.objects.prefetch_related(_seen_stops(user), "stops__project"), pk=pk)
     stops = list(it.stops.all())
-    form = NoteForm(request.POST or None)
+    form = NoteForm(request.POST if request.method == "POST" else None)
     if request.method == "POST":
         insist(user, Action.OPERATE, *[stop.project for stop in stops])
         if form.is_valid():
