@@ -405,6 +405,8 @@ DEPLOYER_BIND = bind_address(given.text("DEPLOYER_BIND", "127.0.0.1:8000"))
 #: The site is reached over https (a proxy in front of it sets X-Forwarded-Proto).
 DEPLOYER_HTTPS = given.yes_or_no("DEPLOYER_HTTPS", default="no")
 
+#: Requests a minute that the API answers to each token; 0: as many as come.
+DEPLOYER_API_RATE = given.whole_number("DEPLOYER_API_RATE", default=600, low=0, high=1_000_000)
 #: Networks whose word about where a request comes from is taken. A site with https has its proxy on this machine unless
 #: it says otherwise.
 DEPLOYER_TRUSTED_PROXIES = networks(
@@ -467,6 +469,7 @@ MIDDLEWARE = [
     "django.middleware.gzip.GZipMiddleware",
     "deployer.web.middleware.keep_no_copies",
     "deployer.api.errors.JsonErrors",
+    "deployer.api.limits.RateLimits",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "people.acting.ActorMiddleware",

@@ -31,6 +31,8 @@ from deployer.web import (
     releases,
     servers,
     services,
+    triggers,
+    waiting,
 )
 from people.access import superusers_only
 from projects.urls import template_urls
@@ -53,6 +55,7 @@ deployment_urls = [
     path("", deployment.deployment, name="deployment"),
     path("server/", deployment.deployment_server, name="deployment_server"),
     path("earlier/", deployment.deployment_earlier, name="deployment_earlier"),
+    path("turn/", waiting.deployment_turn, name="deployment_turn"),
     path("later/", deployment.deployment_later, name="deployment_later"),
     path("error/", deployment.deployment_error, name="deployment_error"),
     path("compare/", compare.deployment_previous, name="deployment_previous"),
@@ -146,6 +149,9 @@ urlpatterns = [
     path("projects/files/<int:pk>/", config_files.config_file, name="config_file"),
     path("projects/files/<int:pk>/versions/", config_files.config_file_versions, name="config_file_versions"),
     path("projects/files/<int:pk>/delete/", config_files.config_file_delete, name="config_file_delete"),
+    path("projects/<int:pk>/triggers/", triggers.project_triggers, name="project_triggers"),
+    path("projects/<int:pk>/triggers/hold/", triggers.project_triggers_hold, name="project_triggers_hold"),
+    path("projects/<int:pk>/triggers/lift/", triggers.project_triggers_lift, name="project_triggers_lift"),
     path("projects/<int:pk>/logs/", logs.project_logs, name="project_logs"),
     path("projects/<int:pk>/logs/<int:follow>/", logs.log_follow, name="log_follow"),
     path("projects/<int:pk>/logs/<int:follow>/poll/", logs.log_poll, name="log_poll"),

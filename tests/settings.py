@@ -19,6 +19,7 @@ atexit.register(_remove_folder)
 os.environ["DEPLOYER_DATA_DIR"] = _folder
 os.environ["DEPLOYER_ALLOW_LOCAL_GIT"] = "yes"
 os.environ["DATABASE_URL"] = os.environ.get("TEST_DATABASE_URL") or os.environ.get("DATABASE_URL") or ""
+os.environ["DEPLOYER_API_RATE"] = "0"  # tests ask more often than any program; those of the limit set it
 os.environ.pop("REDIS_URL", None)  # the fixture `queue_server` answers on the embedded server's socket
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # the browser driver keeps an event loop in the test's thread
 

@@ -16,7 +16,7 @@ FLOORS = ["pages", "people", "servers", "projects", "deployer"]
 #: a dot is one file of a room; where it has a line of its own, that holds. What stands on a lower floor is open to all.
 ROOMS: dict[str, dict[str, set[str]]] = {}
 
-ROOMS["pages"] = {"forms": set(), "names": set(), "rows": set(), "times": set()}
+ROOMS["pages"] = {"forms": set(), "names": set(), "problems": set(), "rows": set(), "times": set()}
 ROOMS["people"] = {
     "writes": set(),
     "roles": set(),
@@ -123,6 +123,7 @@ _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
     *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "taking_over"),
+    "trains",
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -143,18 +144,20 @@ ROOMS["deployer"] = {
     "archiving": {*_BASE, "releases"},
     "commanding": {*_BASE, "gates", "queue.sending", "log", "probing.place"},
     "following": {*_BASE, "log", "queue.sending"},
-    "queue": {*_BASE, "commanding", "following", "engine", "board", "releases", "gates", "host", "keyring"},
+    "trains": {*_BASE, "gates", "launching", "releases"},
+    "queue": {*_BASE, "commanding", "following", "engine", "board", "releases", "gates", "host", "keyring", "trains"},
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.turn": {"models", "gates", "queue.sending"},  # the site calls up who is next, as a worker does
+    "queue.shortage": {"queue.sending"},
     "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
     "api": {*_BASE, "archiving", "commanding", "launching", "log", "releases", "probing"},
     "web": {
         *_BASE,
-        *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
-        *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following"),
+        *("launching", "gates", "queue.sending", "queue.shortage", "queue.turn", "board", "log", "releases"),
+        *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following", "trains"),
     },
     "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks"},
     "admin": _BASE,

@@ -1,14 +1,16 @@
-"""Errors of the JSON API that are found outside its endpoints: their answers are JSON too."""
+"""Errors of the JSON API that are found outside its endpoints: their answers are problem details too."""
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponseBase
 from django.utils.translation import gettext as _
+
+from pages.problems import CONTENT_TYPE, problem
 
 #: Everything below this answers in JSON, whether there is an endpoint or not.
 BELOW = "/api/"
 #: Headers of an error that say more than its body.
-_TELLING = ("Allow", "WWW-Authenticate", "Retry-After")
+_TELLING = ("Allow", "WWW-Authenticate", "Retry-After", "RateLimit", "RateLimit-Policy")
 
 
 class JsonErrors:
@@ -24,18 +26,13 @@ class JsonErrors:
         response = self._get_response(request)
         if not request.path_info.startswith(BELOW) or response.status_code < 400:
             return response
-        if response.headers.get("Content-Type", "").startswith("application/json"):
+        if response.headers.get("Content-Type", "").startswith(CONTENT_TYPE):
             return response
-        answer = error(response.status_code, _sentence(request, response))
+        answer = problem(response.status_code, _sentence(request, response))
         for name in _TELLING:
             if name in response.headers:
                 answer[name] = response.headers[name]
         return answer
-
-
-def error(status: int, detail: str) -> HttpResponse:
-    """An answer in the shape of all errors of the API."""
-    return JsonResponse({"detail": detail, "field": "", "blocking": None}, status=status)
 
 
 def _sentence(request: HttpRequest, response: HttpResponseBase) -> str:

@@ -20,6 +20,7 @@ from deployer.models.deployment import (
 )
 from deployer.models.encryption_key import EncryptionKey
 from deployer.models.failure_question import Answer, FailureQuestion
+from deployer.models.first_answer import FirstAnswer
 from deployer.models.follow import FollowedLine, LogFollow
 from deployer.models.gates import Approval, Freeze, Gate, GateRule, Hold, Lock
 from deployer.models.lease import Lease
@@ -28,6 +29,7 @@ from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
+from deployer.models.train import Course, Stop, Train, TrainApproval, TrainRun, TrainStop, stop_behind
 from deployer.models.triggers import LONGEST_REASON, TriggerHold
 
 __all__ = [
@@ -41,11 +43,13 @@ __all__ = [
     "CommandRunQuerySet",
     "CommandTarget",
     "ConfigState",
+    "Course",
     "Deployment",
     "DeploymentQuerySet",
     "Drift",
     "EncryptionKey",
     "FailureQuestion",
+    "FirstAnswer",
     "FollowedLine",
     "Freeze",
     "Gate",
@@ -62,10 +66,16 @@ __all__ = [
     "Standing",
     "StepAction",
     "StepRun",
+    "Stop",
     "Target",
+    "Train",
+    "TrainApproval",
+    "TrainRun",
+    "TrainStop",
     "TriggerHold",
     "lines_of_pushers",
     "null_once_ended",
     "number_of_targets",
+    "stop_behind",
     "validated_branch",
 ]

@@ -279,6 +279,14 @@ class Deployment(models.Model):
         blank=True,
         help_text=_("The webhook, the schedule, or the login on the machine that asked for it."),
     )
+    train_stop = models.ForeignKey(
+        "deployer.TrainStop",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        verbose_name=_("stop of a train"),
+    )
     note = models.TextField(_("note"), blank=True)
     asks_approval = models.BooleanField(default=False, editable=False)
     asked_teams = models.ManyToManyField(Team, blank=True, related_name="+", editable=False)

@@ -11,6 +11,7 @@ from deployer.following import work as following
 from deployer.queue.command_sweep import command_not_begun
 from deployer.queue.sweep import not_begun
 from deployer.queue.turn import call_up_after, refusal_at_turn
+from deployer.trains.driving import drive_after
 from people.acting import Actor, of_process
 from servers.fields import DecryptionError
 
@@ -30,7 +31,7 @@ def _begin(deployment_id: int, claim: str) -> bool:
     try:
         return carry_out(deployment_id, claim)
     finally:
-        call_up_after(deployment_id)
+        _go_on_after(deployment_id)
 
 
 def resume_deployment(deployment_id: int) -> None:
@@ -42,7 +43,13 @@ def _resume(deployment_id: int, claim: str) -> bool:
     try:
         return resume(deployment_id, claim)
     finally:
-        call_up_after(deployment_id)
+        _go_on_after(deployment_id)
+
+
+def _go_on_after(deployment_id: int) -> None:
+    """Whoever waited for the end of a deployment: those in line, and the train that it was a stop of."""
+    call_up_after(deployment_id)
+    drive_after(deployment_id)
 
 
 def settle_deployment(deployment_id: int) -> None:

@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.models import Deployment, DeploymentQuerySet, LogLine
+from deployer.models import Deployment, DeploymentQuerySet, FirstAnswer, LogLine
 from deployer.queue.sending import enqueue_deployment, enqueue_resumption, enqueue_settlement
 from deployer.queue.turn import call_up
 from deployer.releases.workfolders import sweep_folders
@@ -43,6 +43,7 @@ def sweep() -> dict[str, list[int]]:
     call_up()
     again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]
     again += [pk for pk in _numbers(due) if enqueue_resumption(pk)]
+    FirstAnswer.forget_old(timezone.now())
     if swept := sweep_folders():
         logger.info("deleted what processes that are gone have left: %s", ", ".join(sorted(swept)))
     return {"again": again, "lost": lost}

@@ -36,6 +36,7 @@ from deployer.releases.archives import StoreError
 from deployer.releases.caches import sweep_caches
 from deployer.releases.isolation import isolation
 from deployer.releases.store import prune
+from deployer.trains.driving import drive_all
 from servers.processes import adopt_orphans
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ class DeploymentWorker(Worker):
                 self._need_keys()
                 sweep()
                 sweep_commands()
+                drive_all()
                 if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
                     self._looked_after_at = time.monotonic()
                     prune()

@@ -16,13 +16,14 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.core.handlers.wsgi import WSGIRequest
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import Resolver404, ResolverMatch, resolve
 from django.utils.translation import gettext as _
 
 from deployer.releases.contents import no_room
 from deployer.releases.room import has_room
+from pages.problems import problem
 from people.models import ApiToken, User
 from people.rights import Person, reach
 from people.roles import Action
@@ -116,7 +117,7 @@ def _may_bring_files(request: HttpRequest, match: ResolverMatch) -> bool:
 def _refusal(request: HttpRequest, match: ResolverMatch, largest: int) -> HttpResponse:
     if match.view_name.startswith("api:"):
         detail = _("The request is too large: at most %d KB are accepted here.") % (largest // 1024)
-        return JsonResponse({"detail": detail, "field": "", "blocking": None}, status=413)
+        return problem(413, detail)
     return render(request, "413.html", {"largest": largest // 1024}, status=413)
 
 

@@ -555,7 +555,7 @@ def test_the_api_answers_a_refusal_in_the_shape_of_every_error() -> None:
     newer = make_deployment(it.project, *it.server_groups.all())
     answer = operator.api(f"/deployments/{it.pk}/retry")
     assert answer.status_code == 409
-    assert answer.json() | {"detail": ""} == {"detail": "", "field": "deployment_id", "blocking": newer.pk}
+    assert (answer.json()["field"], answer.json()["blocking"]) == ("deployment_id", newer.pk)
     assert operator.api(f"/deployments/{newer.pk}/rollback").json()["blocking"] == newer.pk
     newer.request_cancel()
     assert operator.api(f"/deployments/{it.pk}/rollback").status_code == 422
@@ -571,7 +571,7 @@ def test_one_that_was_in_the_way_and_has_just_ended_is_still_a_conflict(monkeypa
     def beaten(asked: Any) -> Deployment:
         raise refusal_while_active(asked.project)
 
-    monkeypatch.setattr("deployer.api.endpoints.launch", beaten)
+    monkeypatch.setattr("deployer.api.deployments.launch", beaten)
     body = {"project_id": it.project_id, "server_group_ids": [it.server_groups.get().pk]}
     answer = operator.api("/deployments", body)
     assert (answer.status_code, answer.json()["blocking"]) == (409, None)

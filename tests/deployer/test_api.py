@@ -20,6 +20,8 @@ from tests.factories import make_credential, make_deployment, make_group, make_p
 pytestmark = pytest.mark.django_db
 
 URL = "/api/v1"
+#: The fields of every error.
+PROBLEM = {"type", "title", "status", "detail", "field", "blocking"}
 
 
 class Caller:
@@ -147,7 +149,8 @@ def test_what_does_not_fit_is_refused_in_one_shape(
 ) -> None:
     answer = caller.post("/deployments", {"project_id": shop.pk, "server_group_ids": [group.pk]} | change)
     assert answer.status_code == status
-    assert answer.json() | {"detail": ""} == {"detail": "", "field": field, "blocking": None}
+    assert set(answer.json()) == PROBLEM
+    assert (answer.json()["field"], answer.json()["blocking"]) == (field, None)
     assert says in answer.json()["detail"]
     assert not Deployment.objects.exists()
 
@@ -175,7 +178,7 @@ def test_a_second_launch_is_refused_with_the_first_ones_id(caller: Caller, shop:
 def test_a_body_that_is_not_json_is_refused_in_the_same_shape(caller: Caller) -> None:
     answer = caller._client.post(f"{URL}/deployments", "{", content_type="application/json")
     assert answer.status_code == 400
-    assert set(answer.json()) == {"detail", "field", "blocking"}
+    assert set(answer.json()) == PROBLEM
 
 
 PATHS = ["/deployments", "/deployments/1", "/deployments/1/log", "/projects", "/server-groups"]
@@ -188,7 +191,7 @@ def test_nobody_comes_in_without_a_token(path: str, header: str | None) -> None:
     answer = client.get(URL + path)
     assert answer.status_code == 401
     assert answer["WWW-Authenticate"] == "Bearer"
-    assert set(answer.json()) == {"detail", "field", "blocking"}
+    assert set(answer.json()) == PROBLEM
 
 
 def test_a_session_is_no_way_in_and_a_token_of_a_locked_user_neither(caller: Caller) -> None:
@@ -329,8 +332,8 @@ def test_projects_and_groups_can_be_found_and_no_secret_with_them(
 
 def test_the_documentation_is_for_people_who_are_logged_in_and_loads_nothing_from_elsewhere(caller: Caller) -> None:
     client = Client()
-    for path in ("/docs", "/openapi.json"):
-        assert client.get(URL + path).status_code == 302
+    assert client.get(f"{URL}/docs").status_code == 302
+    assert client.get(f"{URL}/openapi.json").status_code == 401
     client.force_login(caller.user)
     page = client.get(f"{URL}/docs")
     assert page.status_code == 200
@@ -345,7 +348,7 @@ def test_whoever_has_a_token_can_read_the_description(caller: Caller) -> None:
     assert caller.get("/openapi.json").json()["openapi"].startswith("3.")
     answer = Client(headers={"authorization": "Bearer wrong"}).get(f"{URL}/openapi.json")
     assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer")
-    assert set(answer.json()) == {"detail", "field", "blocking"}
+    assert set(answer.json()) == PROBLEM
 
 
 def test_the_description_names_every_status_and_when_and_what_is_refused(caller: Caller) -> None:
@@ -426,8 +429,9 @@ def test_whatever_is_asked_below_api_is_answered_in_json(
     settings.DEBUG = debug
     answer = getattr(caller._client, method)(path)
     assert answer.status_code == status
-    assert answer["Content-Type"] == "application/json"
-    assert answer.json() | {"detail": ""} == {"detail": "", "field": "", "blocking": None}
+    assert answer["Content-Type"] == "application/problem+json"
+    assert set(answer.json()) == PROBLEM
+    assert (answer.json()["status"], answer.json()["field"], answer.json()["blocking"]) == (status, "", None)
     assert answer.json()["detail"].endswith(".")
     if status == 405:
         assert answer["Allow"] in answer.json()["detail"]
@@ -440,7 +444,7 @@ def test_a_mistake_of_our_own_is_answered_in_json_and_logged(
         cursor.execute("ALTER TABLE servers_servergroup_servers RENAME TO gone")
     caller._client.raise_request_exception = False
     answer = caller.get("/server-groups")
-    assert (answer.status_code, answer["Content-Type"]) == (500, "application/json")
+    assert (answer.status_code, answer["Content-Type"]) == (500, "application/problem+json")
     assert "its log says more" in answer.json()["detail"]
     assert "servers_servergroup_servers" in caplog.text
 
@@ -448,7 +452,7 @@ def test_a_mistake_of_our_own_is_answered_in_json_and_logged(
 def test_a_host_that_is_not_this_site_is_refused_in_json(caller: Caller, settings: Any) -> None:
     settings.ALLOWED_HOSTS = ["testserver"]
     answer = caller._client.get(f"{URL}/version", headers={"host": "elsewhere.example.com"})
-    assert (answer.status_code, answer["Content-Type"]) == (400, "application/json")
+    assert (answer.status_code, answer["Content-Type"]) == (400, "application/problem+json")
     page = caller._client.get("/login/", headers={"host": "elsewhere.example.com"})
     assert page["Content-Type"].startswith("text/html")
 

@@ -1,7 +1,7 @@
 """Gates before a rollout: what stops it, what lets it wait, who lets it through, and what time does to it."""
 
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -423,6 +423,20 @@ def test_an_approval_is_carried_to_a_retry_of_the_same_for_four_hours(
     Approval.objects.update(decided_at=timezone.now() - CARRIED - timedelta(minutes=1))
     late = retry_failed(fresh(it), created_by=ada, trigger="web")
     assert late.status == Status.WAITING
+
+
+def test_a_retry_does_what_its_launch_was_told_to_and_keeps_its_approval(
+    project: Project, group: ServerGroup, rule: GateRule
+) -> None:
+    ada = make_user("ada")
+    it = launch(asked(project, group, ada, overwrite_changed=True, guided_failure=True, guided_for=7))
+    approve(it, make_user("grace"))
+    take_turns()
+    end(it, Status.FAILED)
+    again = retry_failed(fresh(it), created_by=ada, trigger="web")
+    assert again.status == Status.PENDING
+    plan = Plan.from_json(cast(dict[str, Any], again.plan))
+    assert (plan.overwrite_changed, plan.guided_failure, plan.guided_for) == (True, True, 7)
 
 
 def test_an_approval_is_void_once_the_servers_were_given_something_else(
