@@ -19,7 +19,7 @@ from people.record import delete
 from people.refusals import RefusedError
 from people.rights import insist, may
 from people.roles import EVERYWHERE, Action
-from projects.models import TEMPLATED, Project, Template
+from projects.models import TEMPLATED, ConfigFile, Project, Template
 from projects.template_forms import (
     TemplateChecks,
     TemplateFiles,
@@ -64,7 +64,8 @@ def template(request: Request, pk: int) -> HttpResponse:
     numbers = [project.pk for project in projects]
     own: dict[int, list[str]] = {project.pk: labels(project.own_fields) for project in projects}
     for _theirs, model, _key in PARTS.values():
-        for row in model._default_manager.filter(project__in=numbers, from_template=False):
+        rows = model._default_manager.filter(project__in=numbers, from_template=False)
+        for row in rows.select_related("server_group", "server") if model is ConfigFile else rows:
             own[row.project_id].append(str(row))
     context = {
         "it": it,

@@ -284,6 +284,8 @@ class World:
         self.project: Project = make_project(git_credential=make_credential(), batches="1, 100%")
         self.set: VariableSet = VariableSet.objects.create(name="set", environment="production")
         self.template: Template = Template.objects.create(name="template", description="x")
+        self.project.template = self.template
+        self.project.save()
         self.release = self.another_release()
         self.older = self.another_deployment(self.project, "success")
         self.ended = self.another_deployment(self.project, "failed")

@@ -23,12 +23,12 @@ def of(user: Any) -> Client:
 def boxes(client: Client, address: str) -> dict[str, Any]:
     """What a page's form would send as it stands."""
     context = client.get(address).context
-    form = context.get("form") or context["rows"]
+    form = context["rows"] if "rows" in context else context["form"]
     sent: dict[str, Any] = {}
     for each in getattr(form, "forms", [form]):
         for box in each:
             value = box.value()
-            if value not in (None, False):
+            if value is not None and value is not False:
                 sent[box.html_name] = value.pk if hasattr(value, "pk") else value
     if hasattr(form, "management_form"):
         sent |= {box.html_name: box.value() for box in form.management_form}
