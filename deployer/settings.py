@@ -348,7 +348,8 @@ _QUEUE = {
     "SERIALIZER": "rq.serializers.JSONSerializer",
 }
 #: Deployments wait on the first one; looks at the servers, and logs that are followed, keep none of them waiting.
-RQ_QUEUES = {"default": _QUEUE, "look": _QUEUE, "follow": _QUEUE}
+#: What was sent to webhooks is judged by whichever worker is free first: that is short.
+RQ_QUEUES = {"default": _QUEUE, "look": _QUEUE, "follow": _QUEUE, "hooks": _QUEUE}
 RQ_SHOW_ADMIN_LINK = False  # the queue's pages are for superusers, at /rq/
 RQ = {"WORKER_CLASS": "deployer.queue.worker.DeploymentWorker", "JOB_CLASS": "deployer.queue.job.DeploymentJob"}
 

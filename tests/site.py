@@ -199,6 +199,7 @@ LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
 #: Addresses that show nothing of the database, and why.
 NOT_PAGES = {
     "login": "is for those who are not known yet",
+    "hook": "is only sent to, by git servers",
     "account_login": "is the login, by another name",
     "mfa_authenticate": "is for those who are not known yet",
     "openid_connect_login": "leads to the provider",

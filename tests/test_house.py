@@ -123,7 +123,7 @@ _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
     *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "taking_over"),
-    "trains",
+    *("trains", "triggers"),
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -145,19 +145,24 @@ ROOMS["deployer"] = {
     "commanding": {*_BASE, "gates", "queue.sending", "log", "probing.place"},
     "following": {*_BASE, "log", "queue.sending"},
     "trains": {*_BASE, "gates", "launching", "releases"},
-    "queue": {*_BASE, "commanding", "following", "engine", "board", "releases", "gates", "host", "keyring", "trains"},
+    "queue": {
+        *_BASE,
+        *("commanding", "following", "engine", "board", "releases", "gates", "host", "keyring", "trains", "triggers"),
+    },
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.turn": {"models", "gates", "queue.sending"},  # the site calls up who is next, as a worker does
     "queue.shortage": {"queue.sending"},
     "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
+    "triggers": {*_BASE, "launching", "gates", "queue.sending", "releases", "repositories"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
     "api": {*_BASE, "archiving", "commanding", "launching", "log", "releases", "probing"},
     "web": {
         *_BASE,
         *("launching", "gates", "queue.sending", "queue.shortage", "queue.turn", "board", "log", "releases"),
         *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following", "trains"),
+        "triggers",
     },
     "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks"},
     "admin": _BASE,

@@ -31,6 +31,7 @@ from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
 from deployer.models.train import Course, Stop, Train, TrainApproval, TrainRun, TrainStop, stop_behind
 from deployer.models.triggers import LONGEST_REASON, TriggerHold
+from deployer.models.webhook import Delivery, DeliveryQuerySet, Webhook
 
 __all__ = [
     "LONGEST_REASON",
@@ -44,6 +45,8 @@ __all__ = [
     "CommandTarget",
     "ConfigState",
     "Course",
+    "Delivery",
+    "DeliveryQuerySet",
     "Deployment",
     "DeploymentQuerySet",
     "Drift",
@@ -73,6 +76,7 @@ __all__ = [
     "TrainRun",
     "TrainStop",
     "TriggerHold",
+    "Webhook",
     "lines_of_pushers",
     "null_once_ended",
     "number_of_targets",

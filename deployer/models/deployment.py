@@ -279,6 +279,14 @@ class Deployment(models.Model):
         blank=True,
         help_text=_("The webhook, the schedule, or the login on the machine that asked for it."),
     )
+    webhook = models.ForeignKey(
+        "deployer.Webhook",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        verbose_name=_("webhook"),
+    )
     train_stop = models.ForeignKey(
         "deployer.TrainStop",
         on_delete=models.SET_NULL,

@@ -279,6 +279,7 @@ PAGES: dict[str, Route] = {
     "login/<provider:provider_id>/": Route(get=NOWHERE),
     "login/<provider:provider_id>/callback/": Route(get=NOWHERE),
     "join/<str:secret>/": Route(get=OPEN, post=OPEN),
+    "hooks/<str:secret>/": Route(post=NOWHERE),  # whoever knows an address signs; nobody signs in
     "language/": Route(post=OPEN, body={"language": "en"}),
     "logout/": Route(post=OPEN),
     "account/": Route(get=MEMBERS, post=MEMBERS),

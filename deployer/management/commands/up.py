@@ -188,7 +188,7 @@ def _wait_for_former_queue(timeout: float = 10) -> None:
 
 
 #: Looks at the servers beside the workers, so that no deployment waits for one that does not answer.
-_LOOKER = Program("look", manage("rqworker", "look"), hurry_signal=AT_ONCE)
+_LOOKER = Program("look", manage("rqworker", "hooks", "look"), hurry_signal=AT_ONCE)
 
 #: Follows the logs of applications while somebody looks at them; between that it costs nothing but its memory.
 _FOLLOWER = Program("follow", manage("rqworker", "follow"), hurry_signal=AT_ONCE)
@@ -197,7 +197,7 @@ _FOLLOWER = Program("follow", manage("rqworker", "follow"), hurry_signal=AT_ONCE
 def _worker(number: int) -> Program:
     return Program(
         f"worker-{number}",
-        manage("rqworker", "default"),
+        manage("rqworker", "hooks", "default"),
         patience=None,
         waiting=_("Waiting for a running deployment to finish. Press Ctrl-C again to stop it at once."),
         hurry_signal=AT_ONCE,
