@@ -626,7 +626,7 @@ class World:
         self.group = make_group(self.server, environment="staging", name=f"group {HIDDEN}")
         make_group(self.server, environment="staging")  # the other one can be deleted
         url = "/nowhere/that/is/a/repository"
-        self.template = Template.objects.create(name=f"template {HIDDEN}", description=HIDDEN)
+        self.template = Template.objects.create(name="theirs")
         self.project = make_project(
             environment="staging",
             git_url=url,
