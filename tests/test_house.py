@@ -123,7 +123,7 @@ _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
     *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "taking_over"),
-    *("trains", "triggers"),
+    *("notices", "trains", "triggers"),
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -144,6 +144,8 @@ ROOMS["deployer"] = {
     "archiving": {*_BASE, "releases"},
     "commanding": {*_BASE, "gates", "queue.sending", "log", "probing.place"},
     "following": {*_BASE, "log", "queue.sending"},
+    "notices": {*_BASE, "log.masking", "host.addresses"},
+    "notices.outbox": {*_BASE, "notices"},  # whoever writes to it loads nothing of what sends
     "trains": {*_BASE, "gates", "launching", "releases"},
     "queue": {
         *_BASE,
@@ -166,7 +168,7 @@ ROOMS["deployer"] = {
     },
     "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks"},
     "admin": _BASE,
-    "apps": {"checks", "queue.plain", "releases"},
+    "apps": {"checks", "notices.outbox", "queue.plain", "releases"},
     "checks": {"host"},
     "settings": {"host"},
     "urls": {"api", "web"},
@@ -177,6 +179,7 @@ ROOMS["deployer"] = {
 #: Library: the files and folders that may import it. Everybody else asks those.
 DOORS = {
     "allauth": ["people/"],
+    "apprise": ["deployer/notices/kinds/other.py"],
     "paramiko": ["servers/ssh/"],
     "rq": ["deployer/queue/"],
     "django_rq": ["deployer/queue/"],

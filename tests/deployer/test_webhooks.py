@@ -44,7 +44,8 @@ def _not_counted() -> None:
 
 @pytest.fixture
 def owner() -> User:
-    return make_member("maintainer", username="owner")
+    user: User = make_member("maintainer", username="owner")
+    return user
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ def test_a_delivery_that_cannot_be_read_is_kept_with_the_reason(webhook: Webhook
 
 @pytest.mark.parametrize("headers", [{"X-Hub-Signature-256": "sha256=" + "0" * 64}, {"X-Hub-Signature-256": ""}])
 def test_a_wrong_signature_is_refused_and_leaves_nothing(webhook: Webhook, headers: dict[str, str]) -> None:
-    answer = send(webhook, payloads.github_push("b" * 40), **headers)
+    answer = send(webhook, payloads.github_push("b" * 40), None, **headers)
     assert answer.status_code == 401
     assert answer.json()["delivery"] is None
     assert not Delivery.objects.exists()

@@ -92,7 +92,7 @@ class Command(SpokenCommand):
             [_web(number, listener) for number in range(1, WEB_PROCESSES + 1)],
             [keeping.program()],
             # The first to stop: they finish what they hold.
-            [*(_worker(number) for number in range(1, workers + 1)), _LOOKER, _FOLLOWER],
+            [*(_worker(number) for number in range(1, workers + 1)), _LOOKER, _FOLLOWER, _COURIER],
         ]
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "deployer.settings",
@@ -192,6 +192,9 @@ _LOOKER = Program("look", manage("rqworker", "hooks", "look"), hurry_signal=AT_O
 
 #: Follows the logs of applications while somebody looks at them; between that it costs nothing but its memory.
 _FOLLOWER = Program("follow", manage("rqworker", "follow"), hurry_signal=AT_ONCE)
+
+#: Sends notices; what it has begun, it finishes.
+_COURIER = Program("courier", manage("courier"), patience=30.0)
 
 
 def _worker(number: int) -> Program:
