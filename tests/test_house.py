@@ -37,13 +37,15 @@ ROOMS["people"] = {
     "sessions": {"models", "origin", "writes"},
     "preferences": {"models", "sessions"},
     "admins": {"models", "refusals", "roles"},
-    "accounts": {"admins", "models", "record", "refusals", "rights", "roles", "sessions"},
+    "owned": {"models", "rights", "roles"},
+    "accounts": {"admins", "models", "owned", "record", "refusals", "rights", "roles", "sessions"},
     "links": {"accounts", "models", "record", "refusals", "sessions"},
     "granting": {"accounts", "admins", "models", "places", "record", "refusals", "rights", "roles"},
     "forms": {"models", "places", "preferences", "record", "recorded_forms", "rights", "roles", "sign_in"},
     "shown": {"accounts", "factors", "forms", "granting", "models", "places", "rights", "roles", "sessions"},
     "views": {
-        *("access", "accounts", "factors", "forms", "granting", "links", "models", "places", "provider", "record"),
+        *("access", "accounts", "factors", "forms", "granting", "links", "models", "owned", "places", "provider"),
+        "record",
         *("refusals", "rights", "roles", "sessions", "shown"),
     },
     "urls": {"provider", "views"},
@@ -101,6 +103,7 @@ ROOMS["projects"] = {
     "models": {"commands", "config_files", "dotenv", "outside", "steps", "validators"},
     "effective": set(),
     "questions": {"effective"},
+    "cron": set(),
     "given": {"effective", "models", "questions"},
     "templates": {"models"},
     "config_file_forms": {"config_files"},
@@ -178,6 +181,7 @@ ROOMS["deployer"] = {
 
 #: Library: the files and folders that may import it. Everybody else asks those.
 DOORS = {
+    "cronsim": ["projects/cron.py"],
     "allauth": ["people/"],
     "apprise": ["deployer/notices/kinds/other.py"],
     "paramiko": ["servers/ssh/"],
