@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from deployer.gates.trigger_holds import hold_triggers, release_triggers
-from deployer.models import TriggerHold
+from deployer.models import Train, TriggerHold
 from deployer.queue.turn import call_up
 from deployer.web.gate_forms import ReasonForm
 from people.access import Request, find, members_only
@@ -34,6 +34,7 @@ def project_triggers(request: Request, pk: int) -> HttpResponse:
         "holds": holds.exclude(lifted_at=None)[:HOLDS_SHOWN],
         "operable": may(request.user, Action.OPERATE, it) and not it.is_archived,
         "editable": may(request.user, Action.EDIT, it) and not it.is_archived,
+        "trains": Train.objects.filter(stops__project=it).distinct(),
     }
     return render(request, "deployer/triggers/list.html", context)
 

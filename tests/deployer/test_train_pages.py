@@ -47,10 +47,16 @@ def browser(user: User) -> Client:
 
 
 def sent(*stops: dict[str, Any], **values: Any) -> dict[str, Any]:
-    form = {"name": "friday", "mode": "in_order", "at_once": 5, "at_failure": "halt", "pause_for": 0} | values
-    rows = {"stops-TOTAL_FORMS": len(stops), "stops-INITIAL_FORMS": 0}
+    form: dict[str, Any] = {
+        "name": "friday",
+        "mode": "in_order",
+        "at_once": 5,
+        "at_failure": "halt",
+        "pause_for": 0,
+    } | values
+    rows: dict[str, Any] = {"stops-TOTAL_FORMS": len(stops), "stops-INITIAL_FORMS": 0}
     for number, stop in enumerate(stops):
-        row = {"position": number + 1, "deployment_type": "full"} | stop
+        row: dict[str, Any] = {"position": number + 1, "deployment_type": "full"} | stop
         rows |= {f"stops-{number}-{name}": value for name, value in row.items()}
     return form | rows
 
