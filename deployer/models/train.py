@@ -261,7 +261,9 @@ class TrainRun(Course):
     created_by = models.ForeignKey(
         User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("created by")
     )
-    owner = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    owner = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("owner")
+    )
     launched_for = models.CharField(_("launched for"), max_length=200, blank=True)
     trigger = models.CharField(_("trigger"), max_length=10, choices=Deployment.Trigger, default=Deployment.Trigger.WEB)
     is_by_machine = models.BooleanField(default=False, editable=False)
