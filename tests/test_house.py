@@ -84,10 +84,11 @@ ROOMS["servers"] = {
     "supervised": {*_MACHINES, "ssh"},
     "connection": {*_MACHINES, "ssh"},
     "imports": {"binding", "models", "sentences"},
-    "forms": {"belonging", "binding", "models", "imports"},
+    "removal": {"models"},
+    "forms": {"belonging", "binding", "models", "imports", "removal"},
     "shown": {"models", "keys", "forms", "connection"},
-    "views": {"binding", "models", "keys", "forms", "imports", "connection"},
-    "admin": {"binding", "models", "keys", "forms", "connection"},
+    "views": {"binding", "models", "keys", "forms", "imports", "connection", "removal"},
+    "admin": {"binding", "models", "keys", "forms", "connection", "removal"},
     "apps": set(),
     "urls": {"views"},
 }
@@ -147,7 +148,7 @@ ROOMS["deployer"] = {
     "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
-    "api": {*_BASE, "archiving", "commanding", "launching", "log", "releases", "probing"},
+    "api": {*_BASE, "archiving", "commanding", "gates", "launching", "log", "queue.turn", "releases", "probing"},
     "web": {
         *_BASE,
         *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
