@@ -14,10 +14,12 @@ class DeployerConfig(AppConfig):
     verbose_name = _("Deployments")
 
     def ready(self) -> None:
-        """Take pickle from the queue's library, let Django know our checks; a project's caches go with it."""
+        """Take pickle from the queue's library, have notices written; a project's caches go with it."""
+        from deployer.notices.outbox import listen
         from deployer.releases.caches import forget_project  # models are there from now on
         from projects.models import Project
 
+        listen()
         take_pickle_away()
         import_module("deployer.checks")
         post_delete.connect(forget_project, sender=Project, dispatch_uid="caches")

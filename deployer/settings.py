@@ -109,13 +109,21 @@ def bind_address(value: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def networks(value: str) -> list[IPv4Network | IPv6Network]:
+def site_url(value: str) -> str:
+    """The address of the site, without a slash at its end; raises `ImproperlyConfigured`."""
+    parts = urlsplit(value)
+    if value and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or "@" in value):
+        raise ImproperlyConfigured(f"DEPLOYER_URL must be an address like https://deploy.example.com, not {value!r}.")
+    return f"{parts.scheme}://{parts.netloc}" if value else ""
+
+
+def networks(name: str, value: str) -> list[IPv4Network | IPv6Network]:
     """Addresses and networks, separated by commas; raises `ImproperlyConfigured`."""
     try:
         return [ip_network(word.strip()) for word in value.split(",") if word.strip()]
     except ValueError as error:
         raise ImproperlyConfigured(
-            f"DEPLOYER_TRUSTED_PROXIES must be addresses or networks, like 10.0.0.5, 192.168.7.0/24: {error}."
+            f"{name} must be addresses or networks, like 10.0.0.5, 192.168.7.0/24: {error}."
         ) from error
 
 
@@ -348,7 +356,8 @@ _QUEUE = {
     "SERIALIZER": "rq.serializers.JSONSerializer",
 }
 #: Deployments wait on the first one; looks at the servers, and logs that are followed, keep none of them waiting.
-RQ_QUEUES = {"default": _QUEUE, "look": _QUEUE, "follow": _QUEUE}
+#: What was sent to webhooks is judged by whichever worker is free first: that is short.
+RQ_QUEUES = {"default": _QUEUE, "look": _QUEUE, "follow": _QUEUE, "hooks": _QUEUE}
 RQ_SHOW_ADMIN_LINK = False  # the queue's pages are for superusers, at /rq/
 RQ = {"WORKER_CLASS": "deployer.queue.worker.DeploymentWorker", "JOB_CLASS": "deployer.queue.job.DeploymentJob"}
 
@@ -402,6 +411,8 @@ DEPLOYER_ALLOW_LOCAL_GIT = given.yes_or_no("DEPLOYER_ALLOW_LOCAL_GIT", default="
 # --- the site --------------------------------------------------------------------------------------
 
 DEPLOYER_BIND = bind_address(given.text("DEPLOYER_BIND", "127.0.0.1:8000"))
+#: How people reach the site, for the links of notices; empty: as far as the other settings tell.
+DEPLOYER_URL = site_url(given.text("DEPLOYER_URL"))
 #: The site is reached over https (a proxy in front of it sets X-Forwarded-Proto).
 DEPLOYER_HTTPS = given.yes_or_no("DEPLOYER_HTTPS", default="no")
 
@@ -410,7 +421,8 @@ DEPLOYER_API_RATE = given.whole_number("DEPLOYER_API_RATE", default=600, low=0, 
 #: Networks whose word about where a request comes from is taken. A site with https has its proxy on this machine unless
 #: it says otherwise.
 DEPLOYER_TRUSTED_PROXIES = networks(
-    given.text("DEPLOYER_TRUSTED_PROXIES") or ("127.0.0.1, ::1" if DEPLOYER_HTTPS else "")
+    "DEPLOYER_TRUSTED_PROXIES",
+    given.text("DEPLOYER_TRUSTED_PROXIES") or ("127.0.0.1, ::1" if DEPLOYER_HTTPS else ""),
 )
 #: Where each entry of the record is written, too, as a line of JSON.
 DEPLOYER_RECORD_FILE = record_file(given.text("DEPLOYER_RECORD_FILE"))
@@ -569,6 +581,11 @@ CACHES = {
     "default": {"BACKEND": "people.counting.CountsCache"},
     "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
 }
+
+# --- notices ---------------------------------------------------------------------------------------
+
+#: Networks that are not of the internet, and that channels may send to all the same.
+DEPLOYER_NOTICE_NETWORKS = networks("DEPLOYER_NOTICE_NETWORKS", given.text("DEPLOYER_NOTICE_NETWORKS"))
 
 # --- mail ------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from deployer.web import (
     groups,
     history,
     home,
+    hooks,
     launch,
     logs,
     new_project,
@@ -31,6 +32,8 @@ from deployer.web import (
     releases,
     servers,
     services,
+    triggers,
+    waiting,
 )
 from people.access import superusers_only
 
@@ -52,6 +55,7 @@ deployment_urls = [
     path("", deployment.deployment, name="deployment"),
     path("server/", deployment.deployment_server, name="deployment_server"),
     path("earlier/", deployment.deployment_earlier, name="deployment_earlier"),
+    path("turn/", waiting.deployment_turn, name="deployment_turn"),
     path("later/", deployment.deployment_later, name="deployment_later"),
     path("error/", deployment.deployment_error, name="deployment_error"),
     path("compare/", compare.deployment_previous, name="deployment_previous"),
@@ -111,6 +115,7 @@ urlpatterns = [
     path("playground/remove/", playground.playground_remove, name="playground_remove"),
     path("record/", record.record_page, name="record"),
     path("record/export/", record.record_export, name="record_export"),
+    path("hooks/<str:secret>/", hooks.hook, name="hook"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("projects/", projects.project_list, name="projects"),
     path("projects/<int:pk>/", projects.project, name="project"),
@@ -145,6 +150,9 @@ urlpatterns = [
     path("projects/files/<int:pk>/", config_files.config_file, name="config_file"),
     path("projects/files/<int:pk>/versions/", config_files.config_file_versions, name="config_file_versions"),
     path("projects/files/<int:pk>/delete/", config_files.config_file_delete, name="config_file_delete"),
+    path("projects/<int:pk>/triggers/", triggers.project_triggers, name="project_triggers"),
+    path("projects/<int:pk>/triggers/hold/", triggers.project_triggers_hold, name="project_triggers_hold"),
+    path("projects/<int:pk>/triggers/lift/", triggers.project_triggers_lift, name="project_triggers_lift"),
     path("projects/<int:pk>/logs/", logs.project_logs, name="project_logs"),
     path("projects/<int:pk>/logs/<int:follow>/", logs.log_follow, name="log_follow"),
     path("projects/<int:pk>/logs/<int:follow>/poll/", logs.log_poll, name="log_poll"),

@@ -43,8 +43,21 @@ class User(AbstractUser):
     )
     UNRECORDED: ClassVar = frozenset({"last_login"})
     SECRETS_OF_RECORD: ClassVar = ("password",)
+
+    class MailAbout(models.TextChoices):
+        NEVER = "never", _("Nothing")
+        FAILURES = "failures", _("What fails, or waits for me")
+        ALL = "all", _("How each one ended")
+
     language = models.CharField(_("language"), max_length=10, blank=True)
     time_zone = models.CharField(_("time zone"), max_length=60, blank=True)
+    mail_about = models.CharField(
+        _("mail about my launches"),
+        max_length=10,
+        choices=MailAbout,
+        default=MailAbout.FAILURES,
+        help_text=_("Sent to the e-mail address of the account, unless a channel of yours has told you already."),
+    )
     acting_token: "ApiToken | None" = None
 
     def check_password(self, raw_password: str | None) -> bool:

@@ -92,6 +92,11 @@ _NAMED = 5
 
 def who_may(action: Action, thing: Standing) -> list[str]:
     """The names of some people who may do this with ``thing``."""
+    return sorted(person.username for person in people_who_may(action, thing))[:_NAMED]
+
+
+def people_who_may(action: Action, thing: Standing) -> list[User]:
+    """People who may do this with ``thing`` because they were granted that; where nobody was, some superusers."""
     least = Q(role__in=[role for role in Role if role.rank >= action.role.rank])
     if action is Action.COMMAND:
         least |= Q(may_run_commands=True)
@@ -103,10 +108,8 @@ def who_may(action: Action, thing: Standing) -> list[str]:
                 places.setdefault(person, set()).add(grant.place)
     wanted = [*thing.places]
     found = [
-        person.username
+        person
         for person, own in places.items()
         if wanted and all(Reach(frozenset(own)).covers(place) for place in wanted)
     ]
-    if not found:
-        found = [*User.objects.filter(is_superuser=True, is_active=True).values_list("username", flat=True)[:_NAMED]]
-    return sorted(found)[:_NAMED]
+    return found or [*User.objects.filter(is_superuser=True, is_active=True)[:_NAMED]]

@@ -360,3 +360,22 @@ def validate_launches(value: object) -> None:
         raise ValidationError(
             _("Expected a list of these, each once: %(types)s."), params={"types": ", ".join(_LAUNCHES)}
         )
+
+
+#: Patterns of one list, and characters of one of them.
+MOST_PATTERNS, LONGEST_PATTERN = 50, 200
+
+
+def validate_patterns(value: object) -> None:
+    """A list of patterns, one line each."""
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise ValidationError(_("Give a list of patterns."))
+    if len(value) > MOST_PATTERNS:
+        raise ValidationError(_("At most %(most)d patterns."), params={"most": MOST_PATTERNS})
+    for each in value:
+        validate_one_line(each)
+        if not each.strip(" !") or len(each) > LONGEST_PATTERN:
+            raise ValidationError(
+                _("“%(pattern)s” is no pattern: it has 1 to %(most)d characters."),
+                params={"pattern": each[:LONGEST_PATTERN], "most": LONGEST_PATTERN},
+            )

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models.functions import Coalesce, Greatest
+from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
@@ -22,6 +23,8 @@ from servers.keys import fingerprint, openssh_key
 from servers.sentences import told
 from servers.validators import validate_host, validate_hosts, validate_no_nul, validate_one_line
 
+#: A ``server`` has ``shown`` another host key, a fingerprint, than the one that is pinned.
+host_key_changed = Signal()
 #: Servers of a group that pages name where they show several groups.
 SOME_SERVERS = 12
 

@@ -100,6 +100,7 @@ PAGES = {
     "config_file": Page("file"),
     "config_file_versions": Page("file"),
     "config_file_delete": Page("file"),
+    "project_triggers": Page("project"),
     "project_yaml": Page("project"),
     "project_archive": Page("project"),
     "project_restore": Page("archived"),
@@ -142,6 +143,7 @@ PAGES = {
     "deployment_server": Page("running", "of={target.pk}"),
     "deployment_earlier": Page("running", "before=99999999"),
     "deployment_later": Page("running"),
+    "deployment_turn": Page("waiting"),
     "deployment_error": Page("running"),
     "deployment_changes": Page("ended"),
     "deployment_variables": Page("ended"),
@@ -180,6 +182,7 @@ LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
 #: Addresses that show nothing of the database, and why.
 NOT_PAGES = {
     "login": "is for those who are not known yet",
+    "hook": "is only sent to, by git servers",
     "account_login": "is the login, by another name",
     "mfa_authenticate": "is for those who are not known yet",
     "openid_connect_login": "leads to the provider",
@@ -229,6 +232,8 @@ NOT_PAGES = {
     "freeze_delete": "is only sent to",
     "rule_delete": "is only sent to",
     "release_mark": "is only sent to",
+    "project_triggers_hold": "is only sent to",
+    "project_triggers_lift": "is only sent to",
     "command_cancel": "is only sent to",
     "log_follow": "follows a log, whose number it names too",
     "log_poll": "follows a log, whose number it names too",

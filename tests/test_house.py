@@ -121,6 +121,7 @@ _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
     *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "taking_over"),
+    *("notices", "trains", "triggers"),
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -141,22 +142,31 @@ ROOMS["deployer"] = {
     "archiving": {*_BASE, "releases"},
     "commanding": {*_BASE, "gates", "queue.sending", "log", "probing.place"},
     "following": {*_BASE, "log", "queue.sending"},
-    "queue": {*_BASE, "commanding", "following", "engine", "board", "releases", "gates", "host", "keyring"},
+    "notices": {*_BASE, "log.masking", "host.addresses"},
+    "notices.outbox": {*_BASE, "notices"},  # whoever writes to it loads nothing of what sends
+    "trains": {*_BASE, "gates", "launching", "releases"},
+    "queue": {
+        *_BASE,
+        *("commanding", "following", "engine", "board", "releases", "gates", "host", "keyring", "trains", "triggers"),
+    },
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.turn": {"models", "gates", "queue.sending"},  # the site calls up who is next, as a worker does
+    "queue.shortage": {"queue.sending"},
     "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
+    "triggers": {*_BASE, "launching", "gates", "queue.sending", "releases", "repositories"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
     "api": {*_BASE, "archiving", "commanding", "gates", "launching", "log", "queue.turn", "releases", "probing"},
     "web": {
         *_BASE,
-        *("launching", "gates", "queue.sending", "queue.turn", "board", "log", "releases"),
-        *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following"),
+        *("launching", "gates", "queue.sending", "queue.shortage", "queue.turn", "board", "log", "releases"),
+        *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following", "trains"),
+        "triggers",
     },
     "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks"},
     "admin": _BASE,
-    "apps": {"checks", "queue.plain", "releases"},
+    "apps": {"checks", "notices.outbox", "queue.plain", "releases"},
     "checks": {"host"},
     "settings": {"host"},
     "urls": {"api", "web"},
@@ -167,6 +177,7 @@ ROOMS["deployer"] = {
 #: Library: the files and folders that may import it. Everybody else asks those.
 DOORS = {
     "allauth": ["people/"],
+    "apprise": ["deployer/notices/kinds/other.py"],
     "paramiko": ["servers/ssh/"],
     "rq": ["deployer/queue/"],
     "django_rq": ["deployer/queue/"],

@@ -67,7 +67,8 @@ class LaunchInput(Input):
     of the same commit and build settings is stored. ``batches`` and ``max_failures`` replace the project's for this
     launch, and so do ``pause_after`` (numbers of batches, ``every`` or ``none``), ``pause_for`` (seconds),
     ``guided_failure`` and ``guided_for`` (minutes). ``queue``: wait in line at a closed gate, and behind another
-    deployment, instead of being refused. ``answers`` are those to the project's ``questions``, by name; a name that it
+    deployment, instead of being refused; one launch by hand of a project waits, and with ``stays_in_line`` another one
+    does as well. ``answers`` are those to the project's ``questions``, by name; a name that it
     does not ask for is refused. ``overwrite_changed``: replace config files that somebody has changed on a server.
     """
 
@@ -89,6 +90,7 @@ class LaunchInput(Input):
     guided_failure: bool | None = None
     guided_for: int | None = Field(None, ge=1, le=LONGEST_QUESTION)
     queue: bool = False
+    stays_in_line: bool = False
     answers: dict[Name, Annotated[str, Field(max_length=LONGEST_ANSWER)]] = Field({}, max_length=500)
     overwrite_changed: bool = False
 
@@ -251,6 +253,7 @@ def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
         guided_failure=given.guided_failure,
         guided_for=given.guided_for,
         queue=given.queue,
+        stays_in_line=given.stays_in_line,
         answers=given.answers,
         overwrite_changed=given.overwrite_changed,
     )

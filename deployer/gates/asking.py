@@ -19,7 +19,18 @@ from deployer.gates.digest import Content
 from deployer.gates.proof import Proof, proof_of
 from deployer.gates.required import NOTHING, Required
 from deployer.gates.windows import closing
-from deployer.models import Approval, Deployment, Freeze, Hold, Lock, Release, TriggerHold
+from deployer.models import (
+    Approval,
+    Deployment,
+    Freeze,
+    Hold,
+    Lock,
+    Release,
+    TrainApproval,
+    TrainStop,
+    TriggerHold,
+    stop_behind,
+)
 from people.models import User
 from people.rights import may
 from people.roles import EVERYWHERE, Action, Place
@@ -59,6 +70,7 @@ class Case:
     """A rollout that is to begin: what the gates need to know of it.
 
     ``deployment``, where it was written already; else ``content``, as soon as it is known what it would do.
+    ``stop``: it is that of a train; the train is approved as a whole, and what it was launched by counts.
     ``overrider`` has set the gates aside, if anybody has; ``overrides`` that somebody with every right has.
     """
 
@@ -73,6 +85,7 @@ class Case:
     release: Release | None = None
     content: Content | None = None
     deployment: Deployment | None = None
+    stop: TrainStop | None = None
     overrider: User | None = None
     overrides: bool = False
 
@@ -90,11 +103,13 @@ class Case:
     def of(cls, it: Deployment) -> "Case":
         """That of a deployment that was written."""
         override = it.approvals.filter(decision=Approval.Decision.OVERRIDDEN).select_related("decided_by").first()
+        stop = stop_behind(it)
         return cls(
             project=it.project,
             launcher=it.created_by,
-            trigger=it.trigger,
-            launched_for=it.launched_for,
+            trigger=stop.run.trigger if stop else it.trigger,
+            launched_for=stop.run.launched_for if stop else it.launched_for,
+            stop=stop,
             is_restart_only=it.is_restart_only,
             keeps_release=it.keeps_release,
             is_rollback=it.rollback_from_id is not None,
@@ -267,11 +282,16 @@ def is_approved(case: Case, required: Required, now: datetime) -> bool:
     """Whether somebody has approved just this, or lately what it is a retry of; and would be asked today as well."""
     own = _approved(case, case.deployment, required)
     earlier = [given for it in _retried(case.retry_of) if (given := _approved(case, it, required)) is not None]
-    if own is None and not earlier:
+    of_train = case.stop is not None and any(counts(person, case, required) for person in approvers_of(case.stop))
+    if of_train and case.is_rollback:
+        return True  # the way back of what was approved
+    if own is None and not earlier and not of_train:
         return False
     content = Content.of(case.deployment) if case.deployment is not None else case.content
     if content is None:
         return False
+    if of_train and case.stop is not None and case.stop.digest == content.digest():
+        return True
     if own is not None and own.digest == content.digest():
         return True
     return any(_is_carried(content, given, now) for given in earlier)
@@ -305,19 +325,27 @@ def _approved(case: Case, deployment: Deployment | None, required: Required) -> 
         return None
     decided = deployment.approvals.filter(void_at=None).exclude(decision=Approval.Decision.OVERRIDDEN)
     last = decided.select_related("deployment", "decided_by").first()
-    if last is None or last.decision != Approval.Decision.APPROVED or not _counts(last, case, required):
+    if last is None or last.decision != Approval.Decision.APPROVED or not counts(last.decided_by, case, required):
         return None
     return last
 
 
-def _counts(given: Approval, case: Case, required: Required) -> bool:
+def approvers_of(stop: TrainStop) -> list[User | None]:
+    """Those who have approved the run of a stop, as it is."""
+    given = TrainApproval.objects.filter(run=stop.run_id, digest=stop.run.digest)
+    approved = given.filter(decision=TrainApproval.Decision.APPROVED).select_related("decided_by")
+    return [approval.decided_by for approval in approved]
+
+
+def counts(approver: User | None, case: Case, required: Required) -> bool:
     """Whether the approver is still somebody who is asked, by what is required now, and not who launches it."""
-    approver = given.decided_by
     if approver is None or not approver.is_active:
         return False
     if case.deployment is not None and case.deployment.was_pushed_by(approver):
         return False
     if approver.get_username() == case.launched_for or (case.launcher is not None and approver.pk == case.launcher.pk):
+        return False
+    if case.stop is not None and case.stop.run.owner_id == approver.pk:
         return False
     if required.teams:
         return approver.teams.filter(pk__in=[team.pk for team in required.teams]).exists()

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from deployer.gates.digest import Content
 from deployer.gates.reasons import said
-from deployer.models import Approval, Deployment, DeploymentQuerySet
+from deployer.models import Approval, Deployment, DeploymentQuerySet, TrainStop
 from people.models import User
 from people.record import Act, actor, record
 from people.rights import Person, insist, may, who_may
@@ -33,6 +33,7 @@ def waiting_for(user: Person) -> DeploymentQuerySet:
     operable = Deployment.objects.reached_by(user, Action.OPERATE).order_by().values("pk")
     waiting = Deployment.objects.in_line().filter(asks_approval=True)
     others = waiting.exclude(created_by=user).exclude(launched_for=user.get_username())
+    others = others.exclude(train_stop__run__owner=user).exclude(train_stop__run__launched_for=user.get_username())
     if user.email:
         others = others.exclude(pushed_by__contains=f"\n{user.email.lower()}\n")
     return others.filter(Q(pk__in=asked) | Q(asked_teams=None, pk__in=operable))
@@ -56,11 +57,21 @@ def _not_open(user: User, it: Deployment) -> str:
         return _("Deployment #%d does not wait for an approval.") % it.pk
     if user.acting_token is not None or user.is_service:
         return _("Only people approve: no token and no service account does.")
-    if user.get_username() in {it.launched_by, it.launched_for} or it.created_by_id == user.pk:
+    behind = {it.launched_by, it.launched_for, *_behind_train(it)}
+    if user.get_username() in behind or it.created_by_id == user.pk:
         return _("Somebody else has to approve what you have launched.")
     if it.was_pushed_by(user):
         return _("Somebody else has to approve what you have pushed.")
     return ""
+
+
+def _behind_train(it: Deployment) -> list[str]:
+    """The names of those who stand behind the train that it is a stop of."""
+    stop = it.train_stop
+    if stop is None:
+        return []
+    run = stop.run
+    return [name for name in (run.owner.get_username() if run.owner else "", run.launched_for) if name]
 
 
 def has_no_voice(user: User, it: Deployment) -> bool:
@@ -76,7 +87,12 @@ def who_decides(it: Deployment) -> list[str]:
     else:
         names = who_may(Action.OPERATE, it)
     people = User.objects.filter(username__in=names) if it.pushed_by else []
-    out = {it.launched_by, it.launched_for, *(person.get_username() for person in people if it.was_pushed_by(person))}
+    out = {
+        it.launched_by,
+        it.launched_for,
+        *_behind_train(it),
+        *(person.get_username() for person in people if it.was_pushed_by(person)),
+    }
     return [name for name in names if name not in out][:_NAMED]
 
 
@@ -162,4 +178,6 @@ def _decide(it: Deployment, user: User, decision: Approval.Decision, reason: str
 def make_void(it: Deployment, now: datetime | None = None) -> bool:
     """Take back what was approved: it is no longer what would happen. Says whether anything was."""
     given = it.approvals.filter(void_at=None, decision=Approval.Decision.APPROVED)
+    if it.train_stop_id is not None:
+        TrainStop.objects.filter(pk=it.train_stop_id).update(digest="")
     return given.update(void_at=now or timezone.now()) > 0

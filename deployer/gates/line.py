@@ -1,7 +1,7 @@
 """The line before the one active place of a project: who has a turn, and whom time or another one has overtaken."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.utils import timezone
@@ -11,7 +11,7 @@ from deployer.gates.asking import Answer, Before, Case, ask
 from deployer.gates.belonging import elsewhere, refusal_elsewhere
 from deployer.gates.deciding import make_void
 from deployer.gates.pinning import is_contained
-from deployer.models import Deployment, Release, Standing, Target
+from deployer.models import Deployment, Release, Standing, Target, stop_behind
 from deployer.releases.versions import running_in
 from people.rights import may
 from people.roles import Action
@@ -46,9 +46,9 @@ def refusal_at_turn(it: Deployment) -> str:
 
     One that may wait goes back into the line; one that lacks an approval by now does so in any case.
     """
-    if why := _right_lost(it) or it.project.archived_sentence:
-        return why
     with as_stored():
+        if why := _right_lost(it) or it.project.archived_sentence or _marked_bad(it):
+            return why
         answer = ask(Case.of(it))
         if not answer.shut and (why := _out_of_place(it)):
             return why
@@ -68,6 +68,24 @@ def _rank(it: Deployment) -> tuple[int, int]:
     return (3 if it.is_automatic else 2), it.pk
 
 
+def count_ahead(rows: Sequence[Deployment]) -> None:
+    """Write on each of ``rows`` as ``ahead`` how many of its project have their turn before it, the active one too.
+
+    Two statements, however many rows there are.
+    """
+    projects = {it.project_id for it in rows if it.is_in_line}
+    line: dict[tuple[int, str], list[tuple[int, int]]] = {}
+    columns = ("pk", "project_id", "environment", "trigger", "rollback_from_id", "retry_of_id")
+    for it in Deployment.objects.in_line().filter(project__in=projects, status=Deployment.Status.QUEUED).only(*columns):
+        line.setdefault((it.project_id, it.environment), []).append(_rank(it))
+    active = Deployment.objects.at_work().filter(project__in=projects).values_list("project", "environment")
+    taken = {*active} if projects else set()
+    for it in rows:
+        place = (it.project_id, it.environment)
+        before = sum(rank < _rank(it) for rank in line.get(place, ()))
+        it.__dict__["ahead"] = before + (place in taken) if it.is_in_line else 0
+
+
 def _replaced(line: Iterable[Deployment]) -> list[Deployment]:
     """End those for which the same trigger has launched a newer one; never what a person queued or has approved."""
     newest: dict[tuple[object, ...], Deployment] = {}
@@ -76,7 +94,7 @@ def _replaced(line: Iterable[Deployment]) -> list[Deployment]:
         is_again = it.retry_of_id is not None or it.rollback_from_id is not None
         if not it.is_automatic or is_again or it.stays_in_line or it.approvals.filter(void_at=None).exists():
             continue
-        newer = newest.setdefault((it.project_id, it.environment, it.trigger, it.launched_for), it)
+        newer = newest.setdefault((it.project_id, it.environment, it.trigger, it.webhook_id or it.launched_for), it)
         if newer is not it:
             it.end_in_line(Deployment.Status.CANCELLED, _("Replaced by #%d.") % newer.pk)
             ended.append(it)
@@ -85,7 +103,7 @@ def _replaced(line: Iterable[Deployment]) -> list[Deployment]:
 
 def _has_turn(it: Deployment, now: datetime) -> bool:
     """Ask every gate for one in line; give it the place, or write down why it waits or has ended."""
-    if why := _right_lost(it) or it.project.archived_sentence:
+    if why := _right_lost(it) or it.project.archived_sentence or _marked_bad(it) or _without_servers(it):
         it.end_in_line(Deployment.Status.CANCELLED, why)
         return False
     if it.status == Deployment.Status.WAITING and it.waits_since is not None and it.waits_since < now - PATIENCE:
@@ -125,12 +143,32 @@ def _right_lost(it: Deployment) -> str:
     """Why whoever launched it may not any more, as a sentence; empty if they may."""
     if it.trigger == Deployment.Trigger.CLI and it.created_by is None:
         return ""  # on this machine, by whoever has the data folder
+    if (stop := stop_behind(it)) is not None and it.created_by is None and stop.run.is_by_machine:
+        return ""
     things = (it, *it.project.reached_by_launch(it.server_groups.all()))
     if all(may(it.created_by, Action.OPERATE, thing) for thing in things):
         return ""
     if it.created_by is None:
         return _("Whoever launched it is no longer a user: launch it again.")
     return _("%s no longer has the right to launch this: somebody who has it can launch it again.") % it.created_by
+
+
+def _marked_bad(it: Deployment) -> str:
+    """Why its release is not deployed any more, as a sentence: somebody has marked it as bad meanwhile."""
+    release = it.release
+    if release is None or it.keeps_release or not release.is_marked_bad:
+        return ""
+    words = {"release": release, "who": release.bad_by or _("an admin"), "reason": release.bad_reason}
+    return _("Release %(release)s was marked as bad by %(who)s: %(reason)s") % words
+
+
+def _without_servers(it: Deployment) -> str:
+    """Leave out the servers that are not active any more. Why there is none to work on then, as a sentence."""
+    waiting = it.targets.filter(status=Target.Status.PENDING)
+    waiting.filter(server__is_active=False).update(
+        status=Target.Status.SKIPPED, error=str(_("The server is not active."))
+    )
+    return "" if waiting.exists() else _("None of its servers is active any more: launch it again.")
 
 
 def _out_of_place(it: Deployment) -> str:

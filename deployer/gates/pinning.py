@@ -23,6 +23,11 @@ def pin(project: Project, name: str) -> Pinned:
     Raises a `ShellError` that explains itself where the repository cannot be fetched or has no such name.
     """
     fetch(project)
+    return known(project, name)
+
+
+def known(project: Project, name: str) -> Pinned:
+    """The same, by what was fetched before; raises the same where nothing was."""
     with mirror_of(project) as mirror:
         code, told, _said = mirror.read(git.outline(str(mirror.path), name, mirror.env))
         if code:

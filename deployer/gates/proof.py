@@ -87,7 +87,7 @@ def _facts(
         len(standings),
     )
     yield Fact(not others, (_("%(project)s: another release is on %(servers)s.") if others else everywhere) % words)
-    unproved = [standing.server.name for standing in standings if not _is_proved(standing.last, standing.proved)]
+    unproved = [standing.server.name for standing in standings if not is_proved(standing.last, standing.proved)]
     yield _about(unproved, _("Each was proved, and its checks were green."), _("Not proved on %s."))
     restless = [standing.server.name for standing in standings if standing.is_outdated or standing.drift]
     yield _about(restless, _("No process was restarted since then."), _("Not as it was left on %s."))
@@ -111,7 +111,7 @@ def _clock(span: timedelta) -> dict[str, int]:
     return {"hours": minutes // 60, "minutes": minutes % 60}
 
 
-def _is_proved(last: Target | None, proved: Target | None) -> bool:
+def is_proved(last: Target | None, proved: Target | None) -> bool:
     """Whether the deployment that last changed a server went well there, and knows who each service is since then."""
     if last is None or proved is None or last.status != Target.Status.SUCCESS:
         return False

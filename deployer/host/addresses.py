@@ -3,7 +3,21 @@
 import ipaddress
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.utils.translation import gettext as _
+
+
+def site_address(path: str) -> str:
+    """``path`` on this site as it is reached from a browser, as far as the settings tell."""
+    if settings.DEPLOYER_URL:
+        return f"{settings.DEPLOYER_URL}{path}"
+    host, port = settings.DEPLOYER_BIND
+    names = [name for name in settings.ALLOWED_HOSTS if not name.startswith(("*", "."))]
+    if settings.DEPLOYER_HTTPS:
+        return f"https://{names[0] if names else host}{path}"
+    if host in {"0.0.0.0", "[::]", "::"}:  # noqa: S104 (compared, not bound)
+        host = names[0] if names else "localhost"
+    return f"http://{host}:{port}{path}"
 
 
 def is_loopback(host: str) -> bool:

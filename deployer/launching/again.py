@@ -11,7 +11,7 @@ from deployer.launching.asked import LaunchRequest, kept_answers, kept_values
 from deployer.launching.choice import stored
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, need_current
-from deployer.models import Deployment, Release, Target
+from deployer.models import Deployment, Release, Target, TrainStop
 from deployer.plan import Plan
 from deployer.releases.versions import recorded
 from people.models import User
@@ -72,6 +72,7 @@ def request_to_retry(
         values_of=kept_values(earlier),
         pushers=tuple(earlier.pushed_by.split()),
         retry_of=earlier,
+        stop=_stop_under_way(earlier),
         puts_back=plan is not None and plan.puts_back,
         overwrite_changed=plan is not None and plan.overwrite_changed,
         guided_failure=plan.guided_failure if plan else None,
@@ -146,6 +147,12 @@ def chosen_servers(it: Deployment) -> frozenset[int] | None:
     went = frozenset(first.targets.exclude(server=None).values_list("server", flat=True))
     was_left_out = Server.objects.filter(pk__in=members - went).exists()
     return frozenset(pk for pk in went if pk is not None) if was_left_out else None
+
+
+def _stop_under_way(earlier: Deployment) -> TrainStop | None:
+    """The stop of a train that is still on its way, for which it is tried again."""
+    stop = earlier.train_stop
+    return stop if stop is not None and stop.run.is_active else None
 
 
 def _again(release: Release | None) -> Release | None:

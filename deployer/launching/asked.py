@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
-from deployer.models import Deployment, Release
+from deployer.models import Deployment, Release, TrainStop, Webhook
 from deployer.plan import Part, Plan, members_of, parts_of
 from people.models import User
 from projects.effective import Given
@@ -28,11 +28,12 @@ class LaunchRequest:
     without one it was asked for on this machine, by whoever has the data folder, and is not asked about rights.
     ``answers`` are those to the project's questions, by name; with ``values_of`` values, answers, files and steps are
     those that went with that deployment.
-    ``launched_for`` is the webhook, the schedule or the login on the machine. ``queue``: it waits at a closed gate, and
-    behind another deployment, instead of being refused; one launch of a project does, and a newer one of the same
-    trigger takes the place of an older one, unless it ``stays_in_line``. ``commit`` is what the trigger has pinned,
-    with its subject: no branch is resolved then. ``pushers`` are the e-mail addresses of those who pushed it: they do
-    not approve it. ``override`` is why the gates are set aside, by an admin.
+    ``launched_for`` is the webhook, the schedule or the login on the machine; ``webhook`` is that one. ``queue``: it
+    waits at a closed gate, and behind another deployment, instead of being refused; one launch of a project does, and a
+    newer one of the same trigger takes the place of an older one, unless it ``stays_in_line``. ``commit`` is what the
+    trigger has pinned, with its subject: no branch is resolved then. ``pushers`` are the e-mail addresses of those who
+    pushed it: they do not approve it. ``override`` is why the gates are set aside, by an admin.
+    ``stop``: it is that of a train.
     ``puts_back``: the steps after are run, and nothing else.
     ``overwrite_changed``: config files that somebody has changed on a server are replaced all the same.
     """
@@ -46,6 +47,7 @@ class LaunchRequest:
     pushers: tuple[str, ...] = ()
     created_by: User | None = None
     launched_for: str = ""
+    webhook: Webhook | None = None
     trigger: str = Deployment.Trigger.WEB
     release: Release | None = None
     only: frozenset[int] | None = None
@@ -61,6 +63,7 @@ class LaunchRequest:
     guided_for: int | None = None
     queue: bool = False
     stays_in_line: bool = False
+    stop: TrainStop | None = None
     override: str = ""
     puts_back: bool = False
     answers: Mapping[str, str] = field(default_factory=dict)

@@ -100,23 +100,25 @@ def case_of(request: LaunchRequest, accepted: Accepted | None = None) -> Case:
         if request.created_by.acting_token is not None or request.created_by.is_service:
             raise LaunchRefusedError(_("Only people override a gate: no token and no service account does."))
         insist(request.created_by, Action.ADMINISTER, request.project)
+    stop = request.stop if request.trigger == Deployment.Trigger.TRAIN else None
     return Case(
         project=request.project,
         launcher=request.created_by,
-        trigger=request.trigger,
-        launched_for=request.launched_for,
+        trigger=stop.run.trigger if stop else request.trigger,
+        launched_for=stop.run.launched_for if stop else request.launched_for,
+        stop=stop,
         is_restart_only=request.is_restart_only,
         keeps_release=request.keeps_release,
         is_rollback=request.rollback_from is not None,
         retry_of=request.retry_of,
         release=request.release,
-        content=_content(request, accepted) if accepted is not None else None,
+        content=content_of(request, accepted) if accepted is not None else None,
         overrider=request.created_by if overrides else None,
         overrides=overrides and request.created_by is None,
     )
 
 
-def _content(request: LaunchRequest, accepted: Accepted) -> Content:
+def content_of(request: LaunchRequest, accepted: Accepted) -> Content:
     """What a launch would do. Its branch is not resolved yet: that is a retry's only where it is a commit."""
     code = request.commit or accepted.branch
     commit = request.release.commit_hash if request.release else "" if request.keeps_release else code

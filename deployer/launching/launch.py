@@ -15,7 +15,7 @@ from deployer.gates.pinning import Pinned, pin
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.gated import Judged, case_of, judge, need_free_line
 from deployer.launching.rules import Accepted, LaunchRefusedError, need_current, refusal_while_active
-from deployer.models import Deployment, Target, TriggerHold, lines_of_pushers
+from deployer.models import Deployment, Happening, Target, TriggerHold, deployment_moved, lines_of_pushers
 from deployer.queue.sending import enqueue_deployment
 from deployer.releases.versions import running_in
 from people.fingerprints import fingerprint
@@ -46,6 +46,8 @@ def launch(request: LaunchRequest) -> Deployment:
             _record(deployment, request, accepted)
             if request.rollback_from is not None:
                 _hold_triggers(deployment)
+            what = Happening.WAITS if deployment.asks_approval else Happening.LAUNCHED
+            deployment_moved.send_robust(Deployment, deployment=deployment, what=what)
             if status == Deployment.Status.PENDING:
                 transaction.on_commit(lambda: enqueue_deployment(deployment.pk))
     except IntegrityError as error:
@@ -104,7 +106,9 @@ def _written(request: LaunchRequest, judged: Judged, status: Deployment.Status, 
         branch=accepted.branch,
         created_by=request.created_by,
         launched_for=request.launched_for,
+        webhook=request.webhook,
         trigger=request.trigger,
+        train_stop=request.stop,
         plan=plan.to_json(),
         release=release,
         retry_of=request.retry_of,

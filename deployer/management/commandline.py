@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
@@ -17,6 +16,7 @@ from deployer.api.shapes import shape_of
 from deployer.checks import RECORD
 from deployer.database import UnknownMigrationsError, insist, refuse_unknown_migrations
 from deployer.declaring.reading import printable
+from deployer.host.addresses import site_address
 from deployer.keyring import MissingKeyError, refuse_missing_keys
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.reading import LogRow, News
@@ -285,17 +285,6 @@ def existing(number: int, rows: DeploymentQuerySet | None = None) -> Deployment:
 def unknown(number: int) -> CommandError:
     """The refusal where there is no such deployment, or none any more."""
     return refused(_("There is no deployment #%(number)s.") % {"number": number})
-
-
-def site_address(path: str) -> str:
-    """``path`` on this site as it is reached from a browser, as far as the settings tell."""
-    host, port = settings.DEPLOYER_BIND
-    names = [name for name in settings.ALLOWED_HOSTS if not name.startswith(("*", "."))]
-    if settings.DEPLOYER_HTTPS:
-        return f"https://{names[0] if names else host}{path}"
-    if host in {"0.0.0.0", "[::]", "::"}:  # noqa: S104 (compared, not bound)
-        host = names[0] if names else "localhost"
-    return f"http://{host}:{port}{path}"
 
 
 def _one_line(text: str) -> str:

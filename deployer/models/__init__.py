@@ -23,51 +23,74 @@ from deployer.models.failure_question import Answer, FailureQuestion
 from deployer.models.first_answer import FirstAnswer
 from deployer.models.follow import FollowedLine, LogFollow
 from deployer.models.gates import Approval, Freeze, Gate, GateRule, Hold, Lock
+from deployer.models.happenings import Happening, deployment_moved, drift_found
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
+from deployer.models.notice import LONGEST_ANSWER, Channel, ChannelKind, Event, Notice, NoticeQuerySet
 from deployer.models.release import Release
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
+from deployer.models.train import Course, Stop, Train, TrainApproval, TrainRun, TrainStop, stop_behind
 from deployer.models.triggers import LONGEST_REASON, TriggerHold
+from deployer.models.webhook import Delivery, DeliveryQuerySet, Webhook
 
 __all__ = [
+    "LONGEST_ANSWER",
     "LONGEST_REASON",
     "Answer",
     "Approval",
     "CameWithRelease",
+    "Channel",
+    "ChannelKind",
     "CommandLine",
     "CommandParameter",
     "CommandRun",
     "CommandRunQuerySet",
     "CommandTarget",
     "ConfigState",
+    "Course",
+    "Delivery",
+    "DeliveryQuerySet",
     "Deployment",
     "DeploymentQuerySet",
     "Drift",
     "EncryptionKey",
+    "Event",
     "FailureQuestion",
     "FirstAnswer",
     "FollowedLine",
     "Freeze",
     "Gate",
     "GateRule",
+    "Happening",
     "Hold",
     "Lease",
     "Left",
     "Lock",
     "LogFollow",
     "LogLine",
+    "Notice",
+    "NoticeQuerySet",
     "Release",
     "SavedCommand",
     "Sighting",
     "Standing",
     "StepAction",
     "StepRun",
+    "Stop",
     "Target",
+    "Train",
+    "TrainApproval",
+    "TrainRun",
+    "TrainStop",
     "TriggerHold",
+    "Webhook",
+    "deployment_moved",
+    "drift_found",
     "lines_of_pushers",
     "null_once_ended",
     "number_of_targets",
+    "stop_behind",
     "validated_branch",
 ]

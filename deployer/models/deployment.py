@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from deployer.models.happenings import Happening, deployment_moved
 from deployer.models.release import Release
 from deployer.models.standing import renew_of_targets
 from deployer.models.triggers import TriggerHold
@@ -279,6 +280,22 @@ class Deployment(models.Model):
         blank=True,
         help_text=_("The webhook, the schedule, or the login on the machine that asked for it."),
     )
+    webhook = models.ForeignKey(
+        "deployer.Webhook",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        verbose_name=_("webhook"),
+    )
+    train_stop = models.ForeignKey(
+        "deployer.TrainStop",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        verbose_name=_("stop of a train"),
+    )
     note = models.TextField(_("note"), blank=True)
     asks_approval = models.BooleanField(default=False, editable=False)
     asked_teams = models.ManyToManyField(Team, blank=True, related_name="+", editable=False)
@@ -476,17 +493,26 @@ class Deployment(models.Model):
         status = self.Status.INTERRUPTED if begun else self.Status.FAILED
         end = Target.Status.UNKNOWN if begun and not is_parked else Target.Status.SKIPPED
         rows = self._rows().active().filter(claim="", status=self.status)
-        won = rows.update(status=status, error_message=why, finished_at=Now(), **self.PAUSE_OVER) == 1
-        if won:
-            self._hold_triggers()
-            error = why if begun and not is_parked else gettext("Not started: %s") % why
-            left = self.targets.exclude(status__in=Target.ENDED)
-            left.update(status=end, error=error, finished_at=Now())
-            self.step_runs.filter(status="running").update(status="unknown", problem=error, finished_at=Now())
-            drained = self.targets.filter(kept_out="", step_runs__moment="before").exclude(step_runs__moment="after")
-            Target.objects.filter(pk__in=drained.values("pk")).update(kept_out=error)
+        with transaction.atomic():
+            won = rows.update(status=status, error_message=why, finished_at=Now(), **self.PAUSE_OVER) == 1
+            if won:
+                self._give_up_targets(why, end, is_at_rest=not begun or is_parked)
+                self._hold_triggers()
+                self._say(Happening.ENDED)
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
+
+    def _give_up_targets(self, why: str, end: "Target.Status", *, is_at_rest: bool) -> None:
+        error = gettext("Not started: %s") % why if is_at_rest else why
+        left = self.targets.exclude(status__in=Target.ENDED)
+        left.update(status=end, error=error, finished_at=Now())
+        self.step_runs.filter(status="running").update(status="unknown", problem=error, finished_at=Now())
+        drained = self.targets.filter(kept_out="", step_runs__moment="before").exclude(step_runs__moment="after")
+        Target.objects.filter(pk__in=drained.values("pk")).update(kept_out=error)
+
+    def _say(self, what: Happening) -> None:
+        """Say what it has come to, in the transaction of that move, to whoever tells people."""
+        deployment_moved.send_robust(Deployment, deployment=self, what=what)
 
     def move(self, status: "Deployment.Status") -> bool:
         """Go on to the next running status and write when; only the worker that holds the claim can."""
@@ -505,7 +531,11 @@ class Deployment(models.Model):
         """Wait, after a batch, until somebody continues, or for some time. Only the worker that holds the claim can."""
         until = Now() + timedelta(seconds=seconds) if seconds else None
         values = {"paused_at": Now(), "paused_until": until, "paused_after": batch, "batches_done": batch}
-        return self.held().update(**values) == 1
+        with transaction.atomic():
+            won = self.held().update(**values) == 1
+            if won and not seconds:
+                self._say(Happening.PAUSED)
+        return won
 
     def continue_rollout(self) -> bool:
         """Go on after a pause. Says whether it was paused; one that is to be cancelled, or asks, is not continued."""
@@ -539,6 +569,7 @@ class Deployment(models.Model):
             won = self.held().update(**ended) == 1
             if won:
                 self._hold_triggers()
+                self._say(Happening.ENDED)
         self.refresh_from_db(fields=["status", "error_message", "finished_at"])
         return won
 
@@ -573,7 +604,10 @@ class Deployment(models.Model):
             return False
         if self.status != status and status == self.Status.WAITING:
             values["waits_since"] = Now()
-        won = self._rows().active().filter(status=self.status, claim="").update(**values) == 1
+        with transaction.atomic():
+            won = self._rows().active().filter(status=self.status, claim="").update(**values) == 1
+            if won and asks_approval and not self.asks_approval:
+                self._say(Happening.WAITS)
         if won:
             self.refresh_from_db(fields=[*values])
         return won
@@ -600,12 +634,14 @@ class Deployment(models.Model):
     def _end_before(self, status: "Deployment.Status", **values: Any) -> bool:
         """End it and leave its servers out, if no worker has taken it. Says whether it won."""
         rows = self._rows().active().filter(status__in=self.NOT_BEGUN)
-        won = rows.update(status=status, finished_at=Now(), **values) == 1
-        if won:
-            with as_stored():
-                why = str(_("Cancelled before it started."))
-            left = self.targets.exclude(status__in=Target.ENDED)
-            left.update(status=Target.Status.CANCELLED, error=why, finished_at=Now())
+        with transaction.atomic():
+            won = rows.update(status=status, finished_at=Now(), **values) == 1
+            if won:
+                with as_stored():
+                    why = str(_("Cancelled before it started."))
+                left = self.targets.exclude(status__in=Target.ENDED)
+                left.update(status=Target.Status.CANCELLED, error=why, finished_at=Now())
+                self._say(Happening.ENDED)
         return won
 
     def _rows(self) -> DeploymentQuerySet:

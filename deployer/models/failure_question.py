@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment
+from deployer.models.happenings import Happening, deployment_moved
 from people.models import User
 from people.roles import Place
 
@@ -102,6 +103,7 @@ class FailureQuestion(models.Model):
             row = cls(deployment=deployment, failures=[*failures], choices=[*choices], token=token_of(failures))
             row.asked_at, row.until = Now(), until
             row.save(force_insert=True)
+            deployment_moved.send_robust(Deployment, deployment=deployment, what=Happening.ASKS)
         row.refresh_from_db(fields=["asked_at", "until"])
         return row
 

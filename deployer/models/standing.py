@@ -11,6 +11,7 @@ from django.db import connection, models
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
+from deployer.models.happenings import drift_found
 from projects.commands import proof
 from projects.commands.proof import Proof, Service
 from projects.models import Project
@@ -220,6 +221,8 @@ def _judge(ids: "Sequence[int] | models.QuerySet[Any, int]") -> None:
         youngest = max((process.since for process in service), default="")[:40]
         if (differs, youngest) != (bool(differed), since):
             Standing.objects.filter(pk=pk).update(differs=differs, since=youngest)
+            if differs and not differed:
+                drift_found.send_robust(Standing, standing=pk)
 
 
 def _places(ids: Sequence[int]) -> str:

@@ -8,9 +8,12 @@ from deployer.board.sightings import refresh_old
 from deployer.commanding import work as commands
 from deployer.engine.routines import carry_out, resume, settle_lost
 from deployer.following import work as following
+from deployer.models import Delivery
 from deployer.queue.command_sweep import command_not_begun
 from deployer.queue.sweep import not_begun
 from deployer.queue.turn import call_up_after, refusal_at_turn
+from deployer.trains.driving import drive_after
+from deployer.triggers.judging import judge_deliveries as judge_all
 from people.acting import Actor, of_process
 from servers.fields import DecryptionError
 
@@ -30,7 +33,7 @@ def _begin(deployment_id: int, claim: str) -> bool:
     try:
         return carry_out(deployment_id, claim)
     finally:
-        call_up_after(deployment_id)
+        _go_on_after(deployment_id)
 
 
 def resume_deployment(deployment_id: int) -> None:
@@ -42,7 +45,13 @@ def _resume(deployment_id: int, claim: str) -> bool:
     try:
         return resume(deployment_id, claim)
     finally:
-        call_up_after(deployment_id)
+        _go_on_after(deployment_id)
+
+
+def _go_on_after(deployment_id: int) -> None:
+    """Whoever waited for the end of a deployment: those in line, and the train that it was a stop of."""
+    call_up_after(deployment_id)
+    drive_after(deployment_id)
 
 
 def settle_deployment(deployment_id: int) -> None:
@@ -87,6 +96,16 @@ def follow_logs() -> None:
     """Follow the logs of applications that somebody looks at, as long as anybody does."""
     with of_process(Actor.of_job("follow logs")):
         following.follow_logs()
+
+
+def judge_deliveries() -> None:
+    """Find out what becomes of all that was sent to webhooks."""
+    try:
+        judge_all(claim)
+    except Exception as error:
+        why = _("deployer itself failed: %s") % f"{type(error).__name__}: {error}"
+        Delivery.put_back(Delivery.objects.filter(claim=claim), why)
+        raise
 
 
 def look_at_servers() -> None:

@@ -19,11 +19,11 @@ GLANCE, PATIENCE = 1, 3
 #: Seconds for which its answer is taken to hold on pages.
 HOLDS = 10
 
-_RUN, _RESUME, _SETTLE, _LOOK, COMMAND, COMMAND_SETTLE, _FOLLOW = (
+_RUN, _RESUME, _SETTLE, _LOOK, COMMAND, COMMAND_SETTLE, _FOLLOW, _JUDGE = (
     f"deployer.queue.jobs.{name}"
     for name in (
         *("run_deployment", "resume_deployment", "settle_deployment", "look_at_servers"),
-        *("run_command", "settle_command", "follow_logs"),
+        *("run_command", "settle_command", "follow_logs", "judge_deliveries"),
     )
 )
 #: All functions that a worker runs, as the queue names them, and the name of the job with its number.
@@ -35,6 +35,7 @@ JOBS = {
     COMMAND: "command-%d",
     COMMAND_SETTLE: "command-%d-settle",
     _FOLLOW: "follow",
+    _JUDGE: "deliveries",
 }
 
 
@@ -77,6 +78,14 @@ def enqueue_look() -> bool:
 def enqueue_follow() -> bool:
     """Have a worker follow the logs that somebody looks at; as above, but no other worker does it: it takes long."""
     return _enqueue(_FOLLOW, queue="follow", or_default=False)
+
+
+def enqueue_deliveries() -> bool:
+    """Have a worker judge what was sent to webhooks, whichever is free first; as above.
+
+    Senders wait for their answer: a queue that did not answer lately is left to the sweep.
+    """
+    return not queue_is_lost() and _enqueue(_JUDGE, queue="hooks")
 
 
 def queue_is_lost() -> bool:

@@ -12,6 +12,8 @@ from typing import Any, cast
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
+from django.utils import timezone
+from django.utils.translation import gettext as _
 from redis.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 from rq import Queue, Worker
@@ -26,16 +28,18 @@ from deployer.host.addresses import queue_weaknesses
 from deployer.host.processes import hide_memory
 from deployer.host.supervisor import AT_ONCE, SUPERVISED
 from deployer.keyring import MissingKeyError, prepare_keys, refuse_missing_keys
-from deployer.models import CommandRun, Deployment
+from deployer.models import CommandRun, Delivery, Deployment
 from deployer.queue import jobs  # loaded before the fork: a job then starts in 8 ms and not in 200
 from deployer.queue.command_sweep import command_horse_killed, sweep_commands
+from deployer.queue.delivery_sweep import prune_deliveries, sweep_deliveries
 from deployer.queue.job import DeploymentJob
 from deployer.queue.sending import COMMAND, COMMAND_SETTLE, enqueue_look
-from deployer.queue.sweep import sweep, work_horse_killed
+from deployer.queue.sweep import how_killed, sweep, work_horse_killed
 from deployer.releases.archives import StoreError
 from deployer.releases.caches import sweep_caches
 from deployer.releases.isolation import isolation
 from deployer.releases.store import prune
+from deployer.trains.driving import drive_all
 from servers.processes import adopt_orphans
 
 logger = logging.getLogger(__name__)
@@ -127,10 +131,13 @@ class DeploymentWorker(Worker):
                 self._need_keys()
                 sweep()
                 sweep_commands()
+                sweep_deliveries()
+                drive_all()
                 if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
                     self._looked_after_at = time.monotonic()
                     prune()
                     sweep_caches()
+                    prune_deliveries(timezone.now())
                     enqueue_look()
             except (DatabaseError, RedisError, StoreError, OSError) as error:
                 logger.warning("the sweep was not finished: %s", error)
@@ -181,3 +188,4 @@ class DeploymentWorker(Worker):
         number = os.WTERMSIG(ret_val) if ret_val is not None and os.WIFSIGNALED(ret_val) else None
         if job.args:  # of a deployment or a command; looking at the servers has none, and leaves nothing behind
             (command_horse_killed if _is_command(job) else work_horse_killed)(job.args[0], jobs.claim, number)
+        Delivery.put_back(Delivery.objects.filter(claim=jobs.claim), _("The worker %s.") % how_killed(number))

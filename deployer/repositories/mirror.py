@@ -206,6 +206,13 @@ class Mirror:
         """Whether one commit is another, or on the way to it; not so where one of them is not there."""
         return self.read(git.contains(str(self.path), newer, older, self.env))[0] == 0
 
+    def changed_files(self, base: str, head: str) -> list[str] | None:
+        """The files that differ between two commits; nothing where one is not there, or they are too many to tell."""
+        code, stdout, _stderr = self.read(git.changed(str(self.path), base, head, self.env))
+        if code or len(stdout) >= git.MOST_CHANGED:
+            return None
+        return [each for each in stdout.split("\0") if each]
+
     def top_folder(self, name: str) -> list[str]:
         """The names in the top folder of a branch, a tag or a commit; none where there is none of that name."""
         if self.fetched_at is None or not (commit := self.resolve(name)):

@@ -33,6 +33,7 @@ from deployer.web.downloads import download
 from deployer.web.drawing import Viewer, drawn_once
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
+from deployer.web.waiting import turn_of
 from people.access import Request, find, members_only
 from people.models import User
 from people.record import Act, actor, record
@@ -165,6 +166,7 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
         "can_roll_back": can_roll_back and rollback_refusal is not None,
         "rollback_refusal": rollback_refusal or "",
         **_gate(user, deployment),
+        "turn": turn_of(deployment),
         "has_previous": ended and before(deployment).reached_by(user).exists(),
     }
 

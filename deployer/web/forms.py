@@ -53,6 +53,7 @@ class LaunchForm(PickingForm, forms.Form):
     confirm = forms.CharField(required=False, strip=True)
     overwrite_changed = forms.BooleanField(required=False)
     queue = forms.BooleanField(required=False)
+    stays_in_line = forms.BooleanField(required=False)
     former_values = forms.BooleanField(required=False)
     override = forms.CharField(required=False, strip=True, max_length=LONGEST_REASON, validators=[validate_one_line])
 

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from deployer.gates import deciding, keeping
 from deployer.gates.forms import FreezeForm, GateForm, LockForm, ReasonForm, RuleForm
+from deployer.gates.line import count_ahead
 from deployer.gates.proof import proof_of
 from deployer.gates.required import Required
 from deployer.gates.windows import holds
@@ -53,9 +54,11 @@ def gates(request: Request) -> HttpResponse:
     seen, waiting = Deployment.objects.reached_by(user), deciding.waiting_for(user)
     overridden = Approval.objects.filter(deployment__in=seen, decision=Approval.Decision.OVERRIDDEN)
     overridden = overridden.filter(decided_at__gte=now - REMEMBERED)
+    in_line = list(seen.in_line().exclude(pk__in=waiting.values("pk")).listed()[:SHOWN])
+    count_ahead(in_line)
     context = {
         "waiting": waiting.listed()[:SHOWN],
-        "in_line": seen.in_line().exclude(pk__in=waiting.values("pk")).listed()[:SHOWN],
+        "in_line": in_line,
         "hold": Hold.objects.select_related("made_by").first(),
         "may_hold": deciding.may_hold(user),
         "locks": [(lock, _may_lift(user, lock)) for lock in locks.closed()],

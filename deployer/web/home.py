@@ -27,6 +27,7 @@ from deployer.board.overview import (
     seen,
 )
 from deployer.gates.deciding import waiting_for
+from deployer.gates.line import count_ahead
 from deployer.models import Deployment, Hold, Target
 from deployer.playground import keeping
 from deployer.web.drawing import Viewer, drawn_once
@@ -206,6 +207,8 @@ def _rendered(user: User, row: Running, *, is_open: bool) -> _Row:
 def _activity(user: User, now: str, given: str) -> dict[str, Any]:
     own = Deployment.objects.reached_by(user)
     active = own.at_work()
+    in_line = list(own.in_line().exclude(pk__in=waiting_for(user).values("pk")).listed()[:RUNNING_SHOWN])
+    count_ahead(in_line)
     running = list(active.listed()[:RUNNING_SHOWN])
     recent = list(own.listed().ended()[:RECENT_SHOWN])
     broken = own.exclude(status__in=Deployment.IN_LINE).filter(project__archived_at=None).newest().ended()
@@ -226,7 +229,7 @@ def _activity(user: User, now: str, given: str) -> dict[str, Any]:
         "operable": operable,
         "running_count": active.count(),
         "waiting": list(waiting_for(user).listed()[:RUNNING_SHOWN]),
-        "in_line": list(own.in_line().exclude(pk__in=waiting_for(user).values("pk")).listed()[:RUNNING_SHOWN]),
+        "in_line": in_line,
         "hold": Hold.objects.select_related("made_by").first(),
         "broken": failed,
         "more_broken": broken.count() - len(failed),

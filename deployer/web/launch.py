@@ -16,7 +16,7 @@ from deployer.gates.belonging import elsewhere
 from deployer.launching.asked import LaunchRequest
 from deployer.launching.beforehand import preflight_of
 from deployer.launching.choice import with_release
-from deployer.launching.gated import foreseen
+from deployer.launching.gated import foreseen, waiting_by_hand
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError, refusal_while_active
 from deployer.models import Deployment, Release, Standing
@@ -156,7 +156,8 @@ def gates_before(user: User, project: Project, form: LaunchForm) -> dict[str, An
     if version and not asked.keeps_release:
         known = Release.objects.reached_by(user).deployable_to(project).filter(version=str(version)[:100])
         asked = replace(asked, release=known.first())
-    return {"gates": foreseen(asked), "may_override": may(user, Action.ADMINISTER, project)}
+    waits = waiting_by_hand(project).select_related("project").first()
+    return {"gates": foreseen(asked), "waits_already": waits, "may_override": may(user, Action.ADMINISTER, project)}
 
 
 def _asked_for(user: User, project: Project, form: LaunchForm) -> LaunchRequest:
@@ -178,6 +179,7 @@ def _asked_for(user: User, project: Project, form: LaunchForm) -> LaunchRequest:
         guided_failure=values["guided_failure"],
         guided_for=values["guided_for"],
         queue=values["queue"],
+        stays_in_line=values["stays_in_line"],
         override=values["override"],
         answers=form.answers,
         overwrite_changed=values["overwrite_changed"],

@@ -14,7 +14,8 @@ from django.views.decorators.http import require_POST, require_safe
 from deployer.archiving.removal import right_to_delete
 from deployer.board.values import news_of
 from deployer.declaring.export import as_yaml
-from deployer.models import Deployment
+from deployer.gates.line import count_ahead
+from deployer.models import Deployment, TriggerHold
 from deployer.probing.trial import Trial, try_check
 from deployer.releases.caches import caches_of, clear_caches, size_of
 from deployer.releases.isolation import isolation
@@ -63,10 +64,13 @@ def project_list(request: Request) -> HttpResponse:
 @members_only
 def project(request: Request, pk: int) -> HttpResponse:
     """One project: how it is built, restarted and checked, where it can go, and its newest deployments."""
-    recent = Deployment.objects.reached_by(request.user).listed().filter(project=pk)[:DEPLOYMENTS_SHOWN]
+    own = Deployment.objects.reached_by(request.user).listed().filter(project=pk)
+    recent, in_line = own[:DEPLOYMENTS_SHOWN], list(own.in_line()[:DEPLOYMENTS_SHOWN])
+    count_ahead(in_line)
     addable = reach(request.user, Action.EDIT).holds_an_environment
-    context = one_project(request.user, pk) | {"recent": recent, "addable": addable}
+    context = one_project(request.user, pk) | {"recent": recent, "in_line": in_line, "addable": addable}
     it = context["project"]
+    context["held"] = TriggerHold.objects.open().filter(project=it).first()
     context["news"] = None if it.is_archived else news_of(it)
     context["deletable"] = may(request.user, right_to_delete(context["project"]), context["project"])
     return render(request, "deployer/projects/project.html", context)

@@ -24,6 +24,7 @@ from deployer.log import terminal
 from deployer.log.reading import LogRow
 from deployer.models import Deployment, Target
 from deployer.queue import sending
+from deployer.web.waiting import ahead_sentence, worker_sentence
 from pages.times import clock
 from people.models import User
 from projects.commands.proof import Identity, Proof, proof_in_words
@@ -64,6 +65,7 @@ CELLS = 60
 _WORST_FIRST = sorted(Target.Status, key=lambda status: (status not in Target.FAILURES, status in Target.ENDED))
 
 register.filter("terminal", terminal.as_html)
+register.filter("ahead", ahead_sentence)
 register.filter("in_words", proof_in_words)
 
 
@@ -107,6 +109,12 @@ def favicon(state: str) -> str:
 def queue_is_lost() -> bool:
     """Whether the queue did not answer lately."""
     return sending.queue_is_lost()
+
+
+@register.simple_tag
+def waits_for_worker(deployment: Deployment) -> str:
+    """Why no worker has taken a deployment that may begin."""
+    return worker_sentence(deployment.pk)
 
 
 @register.simple_tag

@@ -159,6 +159,16 @@ def fetch_commit(mirror: str, url: str, commit: str, env: Mapping[str, str]) -> 
     return Script(f"git -C {quote(mirror)} fetch --quiet --no-tags -- {quote(url)} {quote(commit)}", env)
 
 
+#: Bytes of the names of changed files that are read.
+MOST_CHANGED = 8_000_000
+
+
+def changed(mirror: str, base: str, head: str, env: Mapping[str, str]) -> Script:
+    """Print the files that differ between two commits, each with a NUL behind it; of a renamed one both names."""
+    asked = f"diff --name-only --no-renames --no-ext-diff -z --end-of-options {quote(base)} {quote(head)}"
+    return Script(f"set -o pipefail\ngit -C {quote(mirror)} {asked} -- 2>/dev/null | head -c {MOST_CHANGED}", env)
+
+
 def answers(url: str, env: Mapping[str, str]) -> Script:
     """Exit 0 where the repository at ``url`` answers and lets this login in. No mirror is used."""
     return Script(f"git ls-remote -- {quote(url)} HEAD >/dev/null", env)

@@ -20,7 +20,7 @@ from servers.errors import (
 )
 from servers.fields import DecryptionError
 from servers.keys import fingerprint
-from servers.models import Credential, Server
+from servers.models import Credential, Server, host_key_changed
 from servers.pauses import pauses, scattered
 from servers.ssh.authentication import LOGIN_TIMEOUT, Authentication
 from servers.ssh.socket import CONNECT_TIMEOUT, QuickSocket
@@ -83,6 +83,7 @@ class Hop:
         server, shown = self.server, self.shown_key
         is_new = not server.host_key and server.pin_host_key(shown)
         if server.host_key.split()[:2] != shown.split():
+            host_key_changed.send_robust(Server, server=server, shown=fingerprint(shown))
             raise HostKeyChangedError(
                 _("%s shows another host key than the pinned one") % server,
                 _("pinned %(old)s, shown %(new)s")

@@ -16,10 +16,11 @@ from deployer.commanding.asked import USUAL_TIMEOUT, CommandRefusedError, Comman
 from deployer.commanding.launch import cancel_command, cancel_sentence, run_command
 from deployer.database import insist as insist_on_database
 from deployer.declaring.reading import printable
+from deployer.host.addresses import site_address
 from deployer.log.books import COMMANDS
 from deployer.log.reading import News
 from deployer.log.terminal import plain
-from deployer.management.commandline import STOPPED_WATCHING, ActingCommand, refused, site_address
+from deployer.management.commandline import STOPPED_WATCHING, ActingCommand, refused
 from deployer.models import CommandRun, SavedCommand
 from people import rights
 from people.roles import Action

@@ -128,6 +128,9 @@ class Command(WatchingCommand):
             "--guided-for", type=_minutes, metavar="M", help=_("stop after so many minutes without an answer")
         )
         self.add_gates(parser)
+        parser.add_argument(
+            "--stays-in-line", action="store_true", help=_("with --queue: also where another launch waits already")
+        )
         parser.add_argument("--type", choices=types.values, default=types.FULL.value, help="default: %(default)s")
         super().add_arguments(parser)
 
@@ -175,6 +178,7 @@ class Command(WatchingCommand):
             guided_failure=options["guided"],
             guided_for=options["guided_for"],
             queue=options["queue"],
+            stays_in_line=options["stays_in_line"],
             override=options["override"],
             answers=dict(options["set"]),
             overwrite_changed=options["overwrite_changed"],

@@ -92,7 +92,7 @@ class Command(SpokenCommand):
             [_web(number, listener) for number in range(1, WEB_PROCESSES + 1)],
             [keeping.program()],
             # The first to stop: they finish what they hold.
-            [*(_worker(number) for number in range(1, workers + 1)), _LOOKER, _FOLLOWER],
+            [*(_worker(number) for number in range(1, workers + 1)), _LOOKER, _FOLLOWER, _COURIER],
         ]
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "deployer.settings",
@@ -188,16 +188,19 @@ def _wait_for_former_queue(timeout: float = 10) -> None:
 
 
 #: Looks at the servers beside the workers, so that no deployment waits for one that does not answer.
-_LOOKER = Program("look", manage("rqworker", "look"), hurry_signal=AT_ONCE)
+_LOOKER = Program("look", manage("rqworker", "hooks", "look"), hurry_signal=AT_ONCE)
 
 #: Follows the logs of applications while somebody looks at them; between that it costs nothing but its memory.
 _FOLLOWER = Program("follow", manage("rqworker", "follow"), hurry_signal=AT_ONCE)
+
+#: Sends notices; what it has begun, it finishes.
+_COURIER = Program("courier", manage("courier"), patience=30.0)
 
 
 def _worker(number: int) -> Program:
     return Program(
         f"worker-{number}",
-        manage("rqworker", "default"),
+        manage("rqworker", "hooks", "default"),
         patience=None,
         waiting=_("Waiting for a running deployment to finish. Press Ctrl-C again to stop it at once."),
         hurry_signal=AT_ONCE,

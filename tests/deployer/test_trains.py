@@ -1,0 +1,615 @@
+"""Trains: one plan over several projects, driven by whoever comes by, with the truth of each deployment left alone."""
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+
+from deployer.gates.deciding import CannotDecideError, waiting_for
+from deployer.gates.deciding import objection as objection_of_deployment
+from deployer.gates.line import PATIENCE, take_turns
+from deployer.launching.again import retry_failed
+from deployer.launching.moves import cancel as cancel_deployment
+from deployer.models import (
+    Deployment,
+    GateRule,
+    Lock,
+    Release,
+    Stop,
+    Target,
+    Train,
+    TrainRun,
+    TrainStop,
+)
+from deployer.repositories.mirror import fetch
+from deployer.trains import acts, driving
+from deployer.trains.approving import decide, objection
+from deployer.trains.driving import drive, drive_all
+from deployer.trains.launch import launch_train
+from deployer.trains.planned import TrainRefusedError
+from people.entries import Entry
+from people.models import Team, User
+from people.rights import NotAllowedError
+from people.roles import Action
+from projects.models import Project
+from servers.models import ServerGroup
+from tests.factories import make_deployment, make_group, make_member, make_project, make_server, make_user
+from tests.parts.git import GitRepository
+
+pytestmark = pytest.mark.django_db
+
+Status, Run, At = Deployment.Status, TrainRun.Status, TrainStop.Status
+
+
+@pytest.fixture
+def group() -> ServerGroup:
+    return make_group(make_server(name="web-1"), name="web")
+
+
+@pytest.fixture
+def projects(group: ServerGroup, git_repo: GitRepository) -> list[Project]:
+    return [make_project(name=name, git_url=git_repo.url) for name in ("database", "interface", "shop")]
+
+
+def make_train(projects: list[Project], group: ServerGroup, kind: str = "restart_only", **values: Any) -> Train:
+    train = Train.objects.create(**{"name": "all of it"} | values)
+    for number, project in enumerate(projects, 1):
+        stop = Stop.objects.create(train=train, position=number, project=project, deployment_type=kind)
+        stop.server_groups.set([group])
+    return train
+
+
+def launched(train: Train, user: User | None = None, **values: Any) -> TrainRun:
+    given: dict[str, Any] = {"created_by": user or make_user(), "trigger": "web"} | values
+    return launch_train(train, **given)
+
+
+def states(run: TrainRun) -> list[str]:
+    return [stop.status for stop in TrainRun.objects.get(pk=run.pk).stops.all()]
+
+
+def of(run: TrainRun, position: int) -> Deployment:
+    """The newest deployment of a stop."""
+    return Deployment.objects.filter(train_stop__run=run, train_stop__position=position).latest("pk")
+
+
+def end(it: Deployment, status: str = Status.SUCCESS, release: str = "", before: str = "") -> None:
+    """End a deployment as a worker would that took it, and drive its train as that worker does."""
+    row = it.release or Release.objects.filter(project=it.project, version=release).first()
+    if release and row is None:
+        row = Release.objects.create(
+            project=it.project,
+            version=release,
+            commit_hash=it.commit_hash,
+            archive=f"{release}.tar.gz",
+            sha256="a" * 64,
+        )
+    Deployment.objects.filter(pk=it.pk).update(
+        status=status, started_at=it.created_at, finished_at=timezone.now(), release=row, error_message="broken"
+    )
+    left = Target.Status.SUCCESS if status == Status.SUCCESS else Target.Status.FAILED
+    moments = {"started_at": timezone.now(), "begun_at": timezone.now(), "finished_at": timezone.now()}
+    version = row.version if row is not None else ""
+    it.targets.update(status=left, release_after=version, release_before=before, **moments)
+    driving.drive_after(it.pk)
+
+
+def go(run: TrainRun) -> TrainRun:
+    drive(run.pk)
+    run.refresh_from_db()
+    return run
+
+
+# --- the way on --------------------------------------------------------------------------------------
+
+
+def test_stops_go_one_after_the_other_and_each_is_a_deployment_of_its_own(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    run = launched(make_train(projects, group), note="friday")
+    assert states(run) == ["running", "waiting", "waiting"]
+    first = of(run, 1)
+    assert (first.trigger, first.launched_for, first.deployment_type) == ("train", "train: all of it", "restart_only")
+    assert first.train_stop is not None
+    assert (first.project, first.train_stop.run, run.note) == (projects[0], run, "friday")
+    end(first)
+    assert states(run) == ["success", "running", "waiting"]
+    end(of(run, 2))
+    end(of(run, 3))
+    run.refresh_from_db()
+    assert (run.status, states(run)) == (Run.SUCCESS, ["success"] * 3)
+    assert run.finished_at is not None
+    assert Deployment.objects.count() == 3
+
+
+def test_side_by_side_no_more_are_under_way_than_were_chosen(projects: list[Project], group: ServerGroup) -> None:
+    run = launched(make_train(projects, group, mode="side_by_side", at_once=2))
+    assert states(run) == ["running", "running", "waiting"]
+    end(of(run, 2))
+    assert states(run) == ["running", "success", "running"]
+
+
+def test_commits_are_those_of_the_launch_though_the_branch_moves_on(
+    projects: list[Project], group: ServerGroup, git_repo: GitRepository
+) -> None:
+    commit = git_repo.commit({"VERSION": "1"})
+    run = launched(make_train(projects, group, "full"))
+    git_repo.commit({"VERSION": "2"})
+    end(of(run, 1), release="v1")
+    second = of(run, 2)
+    assert second.commit_hash == commit
+    assert {stop.commit for stop in run.stops.all()} == {commit}
+
+
+def test_a_stop_that_cannot_be_launched_refuses_the_train_by_name(projects: list[Project], group: ServerGroup) -> None:
+    train = make_train(projects, group, "full")
+    Stop.objects.filter(train=train, project=projects[1]).update(branch="no-such-branch")
+    projects[2].deploy_path = ""
+    projects[2].save()
+    with pytest.raises(TrainRefusedError) as refused:
+        launched(train)
+    told = refused.value.message
+    assert "interface: “no-such-branch” was not found" in told
+    assert "shop: Project “shop” has no deploy_path" in told
+    assert not TrainRun.objects.exists()
+    assert not Deployment.objects.exists()
+
+
+def test_a_train_is_under_way_once_and_has_stops(projects: list[Project], group: ServerGroup) -> None:
+    train = make_train(projects, group)
+    run = launched(train)
+    with pytest.raises(TrainRefusedError, match=f"under way already, as #{run.pk}"):
+        launched(train)
+    with pytest.raises(TrainRefusedError, match="no stops"):
+        launched(Train.objects.create(name="empty"))
+
+
+@pytest.mark.parametrize(
+    ("at_failure", "status", "stops"),
+    [
+        ("halt", Run.HALTED, ["success", "failed", "waiting"]),
+        ("go_on", Run.RUNNING, ["success", "failed", "running"]),
+        ("roll_back", Run.ROLLED_BACK, ["success", "failed", "cancelled"]),
+    ],
+)
+def test_what_a_failure_means_is_as_chosen(
+    projects: list[Project], group: ServerGroup, at_failure: str, status: str, stops: list[str]
+) -> None:
+    run = launched(make_train(projects, group, at_failure=at_failure))
+    end(of(run, 1))
+    end(of(run, 2), Status.FAILED)
+    run.refresh_from_db()
+    assert (run.status, states(run)) == (status, stops)
+    if status != Run.RUNNING:
+        assert run.why == "2. interface: broken"
+    else:
+        end(of(run, 3))
+        run.refresh_from_db()
+        assert (run.status, run.why) == (Run.FAILED, "Failed: interface.")
+
+
+def test_a_halted_train_goes_on_without_the_stop_or_launches_it_again(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    run = launched(make_train(projects, group))
+    end(of(run, 1), Status.FAILED)
+    first, _second, _third = run.stops.all()
+    run.refresh_from_db()
+    assert acts.launch_again(run, first)
+    assert (run.status, states(run)) == (Run.RUNNING, ["running", "waiting", "waiting"])
+    end(of(run, 1), Status.FAILED)
+    run.refresh_from_db()
+    first.refresh_from_db()
+    assert acts.go_without(run, first, "alice")
+    assert states(run) == ["skipped", "running", "waiting"]
+    assert run.stops.get(position=1).why == "Set aside by alice. broken"
+    end(of(run, 2), Status.FAILED)
+    run.refresh_from_db()
+    assert acts.go_on(run)
+    assert states(run) == ["skipped", "failed", "running"]
+    end(of(run, 3))
+    run.refresh_from_db()
+    assert run.status == Run.FAILED
+    assert not acts.go_on(run)
+
+
+def test_a_stop_that_was_tried_again_on_its_own_page_is_as_that_is(projects: list[Project], group: ServerGroup) -> None:
+    run = launched(make_train(projects, group))
+    failed = of(run, 1)
+    end(failed, Status.FAILED)
+    run.refresh_from_db()
+    again = retry_failed(Deployment.objects.get(pk=failed.pk), created_by=make_user(), trigger="web")
+    end(again)
+    run.refresh_from_db()
+    assert run.status == Run.HALTED
+    assert acts.go_on(run)
+    assert states(run) == ["success", "running", "waiting"]
+
+
+def test_a_stop_that_was_cancelled_alone_is_a_failure_of_the_train(projects: list[Project], group: ServerGroup) -> None:
+    run = launched(make_train(projects, group))
+    cancel_deployment(of(run, 1))
+    assert (go(run).status, states(run)) == (Run.HALTED, ["cancelled", "waiting", "waiting"])
+
+
+def test_it_pauses_between_stops_for_some_time_or_until_somebody_continues(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    run = launched(make_train(projects, group, pauses=True, pause_for=60))
+    end(of(run, 1))
+    run.refresh_from_db()
+    assert (run.status, states(run)[1]) == (Run.PAUSED, "waiting")
+    assert not drive(run.pk, timezone.now() + timedelta(seconds=50))
+    assert drive(run.pk, timezone.now() + timedelta(seconds=61))
+    run.refresh_from_db()
+    assert (run.status, states(run)[1]) == (Run.RUNNING, "running")
+    end(of(run, 2))
+    run.refresh_from_db()
+    assert acts.go_on(run)
+    end(of(run, 3))
+    run.refresh_from_db()
+    assert run.status == Run.SUCCESS  # behind the last stop there is nothing to wait for
+
+
+def test_a_train_that_is_halted_by_hand_launches_nothing_more(projects: list[Project], group: ServerGroup) -> None:
+    run = launched(make_train(projects, group))
+    assert acts.halt(run, "alice")
+    end(of(run, 1))
+    run.refresh_from_db()
+    assert (run.status, run.why, states(run)) == (Run.HALTED, "Halted by alice.", ["success", "waiting", "waiting"])
+    assert acts.go_on(run)
+    assert states(run) == ["success", "running", "waiting"]
+
+
+def test_cancelling_stops_what_is_under_way_and_says_what_was_done(projects: list[Project], group: ServerGroup) -> None:
+    run = launched(make_train(projects, group))
+    end(of(run, 1))
+    run.refresh_from_db()
+    assert acts.cancel(run)
+    assert (run.status, states(run)) == (Run.CANCELLED, ["success", "cancelled", "cancelled"])
+    assert of(run, 2).status == Status.CANCELLED
+    assert not acts.cancel(run)
+
+
+# --- busy, closed, there already ---------------------------------------------------------------------
+
+
+def test_a_busy_stop_waits_and_does_not_fail(projects: list[Project], group: ServerGroup) -> None:
+    other = make_deployment(projects[0], group, deployment_type="restart_only")
+    run = launched(make_train(projects, group))
+    waiting = of(run, 1)
+    assert (waiting.status, waiting.stays_in_line, states(run)[0]) == (Status.QUEUED, True, "running")
+    end(other)
+    assert take_turns() == [waiting.pk]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_gate_that_is_closed_at_its_turn_holds_the_train_there_or_fails_it_as_chosen(
+    projects: list[Project], group: ServerGroup, waits: bool
+) -> None:
+    run = launched(make_train(projects, group, waits_at_gates=waits))
+    Lock.objects.create(project=projects[1], reason="migration", made_by=make_user("bob"))
+    end(of(run, 1))
+    run.refresh_from_db()
+    told = "interface is locked by bob: migration"
+    if waits:
+        held = of(run, 2)
+        assert (held.status, run.status, states(run)[1]) == (Status.QUEUED, Run.RUNNING, "running")
+        assert told in held.note
+        Lock.objects.all().delete()
+        assert take_turns() == [held.pk]
+    else:
+        assert (run.status, run.why) == (Run.HALTED, f"2. interface: {told}.")
+        assert Deployment.objects.count() == 1
+
+
+def test_the_maker_of_a_lock_passes_it_with_a_train_that_they_launch_by_hand(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    maker = make_user("bob")
+    Lock.objects.create(project=projects[0], reason="migration", made_by=maker)
+    assert of(launched(make_train(projects[:1], group), maker), 1).status == Status.PENDING
+    other = launched(make_train(projects[:1], group, name="other"), maker, trigger="api")
+    assert of(other, 1).status == Status.QUEUED
+
+
+def test_a_stop_whose_release_is_live_and_proved_is_skipped(
+    projects: list[Project], group: ServerGroup, git_repo: GitRepository
+) -> None:
+    git_repo.commit({"VERSION": "1"})
+    train = make_train(projects[:2], group, "full")
+    run = launched(train)
+    proof = {"verdict": "replaced", "before": [], "after": [{"pid": 1, "since": "1"}]}
+    for position in (1, 2):
+        it = of(run, position)
+        it.targets.update(proof=proof)
+        end(it, release=f"v{position}")
+    run.refresh_from_db()
+    assert run.status == Run.SUCCESS
+    again = launched(train)
+    assert states(again) == ["skipped", "skipped"]
+    assert (again.status, Deployment.objects.count()) == (Run.SUCCESS, 2)
+    Project.objects.filter(pk=projects[1].pk).update(deploy_path="/srv/elsewhere")
+    third = launched(train)
+    assert states(third) == ["skipped", "running"]
+
+
+def test_a_stop_that_was_overtaken_meanwhile_is_skipped_as_outdated(
+    projects: list[Project], group: ServerGroup, git_repo: GitRepository
+) -> None:
+    git_repo.commit({"VERSION": "1"})
+    run = launched(make_train(projects[:2], group, "full"))
+    git_repo.commit({"VERSION": "2"})
+    newer = make_deployment(projects[1], group, queue=True)
+    Deployment.objects.filter(pk=newer.pk).update(commit_hash=git_repo.head)
+    newer.refresh_from_db()
+    end(newer, release="newer")
+    fetch(projects[1])
+    end(of(run, 1), release="v1")
+    assert states(run) == ["success", "skipped"]
+    assert run.stops.get(position=2).why == "Outdated by release newer."
+
+
+# --- approval ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rule(projects: list[Project]) -> GateRule:
+    return GateRule.objects.create(project=projects[1], needs_approval=True)
+
+
+def test_one_approval_covers_all_of_a_train(projects: list[Project], group: ServerGroup, rule: GateRule) -> None:
+    launcher, owner, approver = make_user("ann"), make_user("olga"), make_user("bob")
+    run = launched(make_train(projects, group, owner=owner), launcher)
+    assert (run.status, states(run)) == (Run.WAITING, ["waiting"] * 3)
+    for nobody in (launcher, owner):
+        with pytest.raises(CannotDecideError, match="Somebody else"):
+            decide(run, nobody, "approved")
+    decide(run, approver, "approved", "go")
+    assert (go(run).status, states(run)[0]) == (Run.RUNNING, "running")
+    end(of(run, 1))
+    second = of(run, 2)
+    assert (second.status, second.asks_approval) == (Status.PENDING, False)
+    with pytest.raises(CannotDecideError, match="does not wait"):
+        decide(run, approver, "approved")
+
+
+def test_an_approval_of_a_train_is_void_for_a_stop_that_has_become_something_else(
+    projects: list[Project], group: ServerGroup, rule: GateRule
+) -> None:
+    launcher, owner = make_user("ann"), make_user("olga")
+    run = launched(make_train(projects, group, owner=owner), launcher)
+    decide(run, make_user("bob"), "approved")
+    go(run)
+    Project.objects.filter(pk=projects[1].pk).update(deploy_script_path="/srv/other.sh")
+    end(of(run, 1))
+    second = of(run, 2)
+    assert (second.status, second.asks_approval) == (Status.WAITING, True)
+    for nobody in (launcher, owner):
+        assert second not in waiting_for(nobody)
+        assert "Somebody else" in objection_of_deployment(nobody, second)
+
+
+def test_an_approver_counts_where_they_are_asked(projects: list[Project], group: ServerGroup, rule: GateRule) -> None:
+    team = Team.objects.create(name="release managers")
+    rule.approvers.add(team)
+    GateRule.objects.create(project=projects[2], needs_approval=True)
+    member = make_user("mia", is_superuser=False)
+    team.members.add(member)
+    run = launched(make_train(projects, group))
+    assert run in TrainRun.objects.reached_by(member)
+    assert [stop.position for stop in TrainStop.objects.reached_by(member)] == [2]
+    stranger = make_member("viewer")
+    assert "Only people" in objection(stranger, run)
+    decide(run, member, "approved")
+    assert go(run).status == Run.WAITING  # nobody has approved the third stop
+    operator = make_member("operator", project=projects[2].pk)
+    decide(run, operator, "approved")
+    assert go(run).status == Run.RUNNING
+
+
+def test_a_train_that_is_rejected_or_not_approved_in_time_has_ended(
+    projects: list[Project], group: ServerGroup, rule: GateRule
+) -> None:
+    train = make_train(projects, group)
+    run = launched(train)
+    with pytest.raises(CannotDecideError, match="Say why"):
+        decide(run, make_user(), "rejected")
+    decide(run, make_user("bob"), "rejected", "not on a friday")
+    run.refresh_from_db()
+    assert (run.status, run.why, states(run)) == (
+        Run.CANCELLED,
+        "Rejected by bob: not on a friday",
+        ["cancelled"] * 3,
+    )
+    late = launched(train)
+    assert drive(late.pk, timezone.now() + PATIENCE + timedelta(minutes=1))
+    late.refresh_from_db()
+    assert (late.status, states(late)) == (Run.EXPIRED, ["cancelled"] * 3)
+    assert not Deployment.objects.exists()
+
+
+# --- the way back ------------------------------------------------------------------------------------
+
+
+def switched(run: TrainRun, position: int, version: str, status: str = Status.SUCCESS) -> None:
+    """End the deployment of a stop, which has put ``version`` in the place of the release ``old``."""
+    it = of(run, position)
+    Release.objects.get_or_create(project=it.project, version=f"old{position}", archive="x", sha256=f"{position}" * 64)
+    end(it, status, release=version, before=f"old{position}")
+
+
+def test_the_way_back_is_in_reverse_order_and_over_what_the_train_has_switched(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    train = make_train(projects, group, "full", at_failure="roll_back")
+    Stop.objects.filter(train=train, position=2).update(deployment_type="restart_only")
+    run = launched(train)
+    switched(run, 1, "v1")
+    end(of(run, 2))
+    switched(run, 3, "v3", Status.FAILED)
+    assert states(run) == ["success", "success", "rolling_back"]
+    back = of(run, 3)
+    assert (str(back.release), back.trigger, back.rollback_from_id is not None) == ("old3", "train", True)
+    end(back)
+    assert states(run) == ["rolling_back", "success", "rolled_back"]
+    end(of(run, 1))
+    run.refresh_from_db()
+    assert (run.status, states(run)) == (Run.ROLLED_BACK, ["rolled_back", "success", "rolled_back"])
+    assert Deployment.objects.count() == 5
+
+
+def test_a_way_back_that_fails_halts_and_goes_on_when_somebody_says_so(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    run = launched(make_train(projects, group, "full"))
+    switched(run, 1, "v1")
+    end(of(run, 2), release="v2")  # nothing was there before
+    run.refresh_from_db()
+    user = make_user("bob")
+    assert acts.roll_back(run, user)
+    cancel_deployment(of(run, 3))
+    assert go(run).status == Run.HALTED
+    assert "none was recorded" in run.why
+    assert acts.go_on(run)
+    back = of(run, 1)
+    assert (str(back.release), back.created_by) == ("old1", user)
+    end(back)
+    run.refresh_from_db()
+    assert (run.status, states(run)) == (Run.FAILED, ["rolled_back", "failed", "cancelled"])
+
+
+def test_an_approval_covers_the_way_back(projects: list[Project], group: ServerGroup, rule: GateRule) -> None:
+    run = launched(make_train(projects, group, "full", at_failure="roll_back"))
+    decide(run, make_user("bob"), "approved")
+    go(run)
+    end(of(run, 1))
+    switched(run, 2, "v2")
+    end(of(run, 3), Status.FAILED)
+    assert of(run, 2).rollback_from_id is not None
+    assert of(run, 2).status == Status.PENDING
+
+
+# --- rights ------------------------------------------------------------------------------------------
+
+
+def test_a_launch_needs_the_right_to_each_project_and_each_turn_asks_again(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    train = make_train(projects, group)
+    some = make_member("operator", project=projects[0].pk)
+    with pytest.raises(NotAllowedError):
+        launched(train, some)
+    assert not TrainRun.objects.exists()
+    all_of_it = make_member("operator", "production")
+    run = launched(train, all_of_it)
+    all_of_it.grants.all().delete()
+    end(of(run, 1))
+    run.refresh_from_db()
+    assert (run.status, states(run)) == (Run.HALTED, ["success", "failed", "waiting"])
+    assert "not allowed" in run.why
+
+
+def test_what_somebody_sees_and_edits_is_by_the_projects_of_the_stops(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    train = make_train(projects, group)
+    run = launched(train)
+    some = make_member("maintainer", project=projects[0].pk)
+    whole = make_member("maintainer", "production")
+    nobody = make_member("admin", "staging")
+    seen = {person: list(Train.objects.reached_by(person)) for person in (some, whole, nobody)}
+    assert seen == {some: [train], whole: [train], nobody: []}
+    edited = {person: list(Train.objects.reached_by(person, Action.EDIT)) for person in (some, whole, nobody)}
+    assert edited == {some: [], whole: [train], nobody: []}
+    assert list(TrainRun.objects.reached_by(some)) == [run]
+    assert list(TrainRun.objects.reached_by(some, Action.OPERATE)) == []
+    assert list(TrainRun.objects.reached_by(whole, Action.OPERATE)) == [run]
+    assert [stop.project_name for stop in TrainStop.objects.reached_by(some)] == ["database"]
+
+
+def test_a_train_of_the_machine_goes_on_and_one_of_a_deleted_user_does_not(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    machine = launch_train(make_train(projects, group), created_by=None, trigger="cli", launched_for="root")
+    of_user = launched(make_train(projects[2:], group, name="other"), trigger="cli")
+    TrainRun.objects.filter(pk=of_user.pk).update(created_by=None)
+    Deployment.objects.filter(train_stop__run=of_user).update(created_by=None)
+    end(of(machine, 1))
+    assert states(machine)[1] == "running"
+    acts.launch_again(of_user, of_user.stops.get())
+    cancel_deployment(of(of_user, 1))
+    go(of_user)
+    acts.launch_again(of_user, of_user.stops.get())
+    of_user.refresh_from_db()
+    assert "no longer a user" in of_user.why
+
+
+def test_acts_are_recorded(projects: list[Project], group: ServerGroup) -> None:
+    run = launched(make_train(projects, group))
+    acts.halt(run, "alice")
+    acts.go_on(run)
+    acts.cancel(run)
+    told = Entry.objects.filter(kind="trainrun").order_by("pk").values_list("act", flat=True)
+    assert list(told) == ["launched", "held", "continued", "cancelled"]
+
+
+# --- who drives --------------------------------------------------------------------------------------
+
+
+def test_what_a_killed_driver_has_begun_is_undone_and_the_next_one_does_it(
+    projects: list[Project], group: ServerGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = launched(make_train(projects, group))
+    it = of(run, 1)
+    Deployment.objects.filter(pk=it.pk).update(status=Status.SUCCESS, finished_at=timezone.now())
+
+    def dies(*_args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("deployer.launching.launch._record", dies)
+        with pytest.raises(KeyboardInterrupt):
+            drive(run.pk)
+    assert states(run) == ["success", "waiting", "waiting"]
+    assert Deployment.objects.count() == 1
+    assert drive_all() == [run.pk]
+    assert states(run) == ["success", "running", "waiting"]
+    assert drive_all() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_who_drive_at_once_each_stop_is_launched_once(projects: list[Project], group: ServerGroup) -> None:
+    run = launched(make_train(projects, group, mode="side_by_side", at_once=1))
+    for position in (1, 2, 3):
+        it = of(run, position)
+        Deployment.objects.filter(pk=it.pk).update(status=Status.SUCCESS, finished_at=timezone.now())
+        start = threading.Barrier(6)
+
+        def drives(start: threading.Barrier = start) -> None:
+            start.wait()
+            try:
+                drive(run.pk)
+            finally:
+                connections.close_all()
+
+        threads = [threading.Thread(target=drives) for _number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert Deployment.objects.count() == 3
+    run.refresh_from_db()
+    assert run.status == Run.SUCCESS
+    assert Entry.objects.filter(kind="deployment", act="launched").count() == 3
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", 'it\'s "all"; rm -rf /', "日本 ‮ train", "x" * 100])
+def test_hostile_names_are_only_names(projects: list[Project], group: ServerGroup, name: str) -> None:
+    run = launched(make_train(projects, group, name=name), note=name + "\n<b>\0")
+    assert of(run, 1).launched_for == f"train: {name}"
+    assert "\n" not in run.note
+    assert "\0" not in run.note
