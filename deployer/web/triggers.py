@@ -8,10 +8,10 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
+from deployer.gates.forms import ReasonForm
 from deployer.gates.trigger_holds import hold_triggers, release_triggers
 from deployer.models import TriggerHold
 from deployer.queue.turn import call_up
-from deployer.web.gate_forms import ReasonForm
 from people.access import Request, find, members_only
 from people.rights import may
 from people.roles import Action
