@@ -25,7 +25,7 @@ OPERATIONS = 30
 #: Requests of each kind to each endpoint.
 EXAMPLES = 20
 #: A launch keeps rules that no description can hold: whether there is such a release, who is in the way.
-HAS_RULES = {"POST"}
+HAS_RULES = {"POST", "PATCH"}
 
 
 @pytest.fixture
