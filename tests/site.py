@@ -25,6 +25,7 @@ from deployer.models import (
     LogLine,
     Release,
     SavedCommand,
+    Schedule,
     Sighting,
     Target,
 )
@@ -118,6 +119,10 @@ PAGES = {
     "config_file_versions": Page("file"),
     "config_file_delete": Page("file"),
     "project_triggers": Page("project"),
+    "schedule_add": Page("project"),
+    "schedule_preview": Page("project", "cron=30+2+*+*+1-5&time_zone=Europe/Berlin"),
+    "schedule": Page("schedule"),
+    "schedule_delete": Page("schedule"),
     "project_yaml": Page("project"),
     "project_archive": Page("project"),
     "project_restore": Page("archived"),
@@ -251,6 +256,7 @@ NOT_PAGES = {
     "release_mark": "is only sent to",
     "project_triggers_hold": "is only sent to",
     "project_triggers_lift": "is only sent to",
+    **dict.fromkeys(("schedule_pause", "schedule_resume", "schedule_take", "schedule_run"), "is only sent to"),
     "command_cancel": "is only sent to",
     "log_follow": "follows a log, whose number it names too",
     "log_poll": "follows a log, whose number it names too",
@@ -379,6 +385,11 @@ class World:
             self.file = self.file or file
             self.file.content += "\nx"
             self.file.save()
+            plan = {"cron": "30 2 * * *", "owner": self.person, "next_at": timezone.now()}
+            schedule = Schedule.objects.create(project=project, name=f"x{count}", is_active=not count % 2, **plan)
+            schedule.server_groups.add(self.group)
+            schedule.runs.create(planned_for=timezone.now(), outcome="missed", why="x")
+            self.schedule = schedule
             HealthCheck.objects.create(project=project, kind="process", target=f"x{count}")
             Service.objects.create(project=project, kind="systemd", name=f"x{count}", position=count)
             Step.objects.create(project=project, name=f"x{count}", moment="before", script="true", position=count)

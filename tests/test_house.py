@@ -96,7 +96,7 @@ ROOMS["servers"] = {
 }
 ROOMS["projects"] = {
     "commands": set(),
-    "validators": {"commands"},
+    "validators": {"commands", "cron"},
     "steps": {"validators"},
     "config_files": {"commands", "steps", "validators"},
     "ready_steps": {"steps"},

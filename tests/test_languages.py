@@ -24,7 +24,18 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 from django.utils import timezone, translation
 
-from deployer.models import CommandRun, Deployment, Freeze, GateRule, Lock, LogLine, Release, SavedCommand, Sighting
+from deployer.models import (
+    CommandRun,
+    Deployment,
+    Freeze,
+    GateRule,
+    Lock,
+    LogLine,
+    Release,
+    SavedCommand,
+    Schedule,
+    Sighting,
+)
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
 from projects.models import AttachedSet, ConfigFile, HealthCheck, Template, Variable, VariableSet
@@ -410,6 +421,9 @@ def shop(client: Client, settings) -> dict[str, Any]:
     freeze = Freeze.objects.create(environment="staging", reason="周末", weekdays="56", **times)
     Freeze.objects.create(environment="staging", reason="发布", is_open=True, first_day="2026-12-24", **times)
     waiting = make_deployment(project, group, deployment_type="restart_only", created_by=person)
+    schedule = Schedule.objects.create(project=project, name="s1", cron="30 2 * * 1-5", owner=person)
+    schedule.runs.create(planned_for=timezone.now(), outcome="missed", why="没有运行。")
+    Schedule.objects.create(project=project, name="s2", at=timezone.now(), is_active=False, paused_reason="停用。")
     second.approvals.create(decision="overridden", reason="故障", decided_by=maria)
     values = {"server_group": group, "is_template": True, "content": "端口\n"}
     file = ConfigFile.objects.create(project=project, path="/etc/x", **values)
@@ -452,6 +466,7 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "active": active.pk,
         "other": other.pk,
         "release": release.pk,
+        "schedule": schedule.pk,
     }
 
 
@@ -468,6 +483,9 @@ SUBJECTS = {
     "config_file": ("file",),
     "deployment": ("ended", "second", "active", "waiting"),
     "project": ("project",),
+    "schedule_add": ("project",),
+    "schedule_preview": ("project",),
+    "schedule": ("schedule",),
     "launch": ("project", "other"),
     "releases": ("project",),
     "server": ("server",),
