@@ -61,11 +61,6 @@ class ChannelKind(models.TextChoices):
     OTHER = "other", _("Any other address (apprise)")
 
 
-def no_events() -> list[str]:
-    """The default of a list of events, by a name that migrations can have."""
-    return []
-
-
 class ChannelQuerySet(models.QuerySet["Channel"]):
     """Channels."""
 
@@ -104,7 +99,7 @@ class Channel(models.Model):
     name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
     kind = models.CharField(_("kind"), max_length=20, choices=ChannelKind)
     address = EncryptedJSONField(_("address"), null=True, blank=True)
-    events = models.JSONField(_("events"), default=no_events, blank=True)
+    events = models.JSONField(_("events"), default=list, blank=True)
     environments = models.JSONField(_("environments"), default=list, blank=True)
     projects = models.ManyToManyField(Project, blank=True, related_name="channels", verbose_name=_("projects"))
     only_failures = models.BooleanField(
