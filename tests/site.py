@@ -27,6 +27,7 @@ from deployer.models import (
     Notice,
     Release,
     SavedCommand,
+    Schedule,
     Sighting,
     Target,
 )
@@ -120,6 +121,10 @@ PAGES = {
     "config_file_versions": Page("file"),
     "config_file_delete": Page("file"),
     "project_triggers": Page("project"),
+    "schedule_add": Page("project"),
+    "schedule_preview": Page("project", "cron=30+2+*+*+1-5&time_zone=Europe/Berlin"),
+    "schedule": Page("schedule"),
+    "schedule_delete": Page("schedule"),
     "project_yaml": Page("project"),
     "project_archive": Page("project"),
     "project_restore": Page("archived"),
@@ -259,6 +264,7 @@ NOT_PAGES = {
     "release_mark": "is only sent to",
     "project_triggers_hold": "is only sent to",
     "project_triggers_lift": "is only sent to",
+    **dict.fromkeys(("schedule_pause", "schedule_resume", "schedule_take", "schedule_run"), "is only sent to"),
     "command_cancel": "is only sent to",
     "channel_test": "is only sent to",
     "channel_pause": "is only sent to",
@@ -390,6 +396,11 @@ class World:
             self.file = self.file or file
             self.file.content += "\nx"
             self.file.save()
+            plan = {"cron": "30 2 * * *", "owner": self.person, "next_at": timezone.now()}
+            schedule = Schedule.objects.create(project=project, name=f"x{count}", is_active=not count % 2, **plan)
+            schedule.server_groups.add(self.group)
+            schedule.runs.create(planned_for=timezone.now(), outcome="missed", why="x")
+            self.schedule = schedule
             HealthCheck.objects.create(project=project, kind="process", target=f"x{count}")
             Service.objects.create(project=project, kind="systemd", name=f"x{count}", position=count)
             Step.objects.create(project=project, name=f"x{count}", moment="before", script="true", position=count)

@@ -95,7 +95,7 @@ ROOMS["servers"] = {
 }
 ROOMS["projects"] = {
     "commands": set(),
-    "validators": {"commands"},
+    "validators": {"commands", "cron"},
     "steps": {"validators"},
     "config_files": {"commands", "steps", "validators"},
     "ready_steps": {"steps"},

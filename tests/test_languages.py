@@ -36,6 +36,7 @@ from deployer.models import (
     Notice,
     Release,
     SavedCommand,
+    Schedule,
     Sighting,
 )
 from deployer.settings import language
@@ -423,6 +424,9 @@ def shop(client: Client, settings) -> dict[str, Any]:
     freeze = Freeze.objects.create(environment="staging", reason="周末", weekdays="56", **times)
     Freeze.objects.create(environment="staging", reason="发布", is_open=True, first_day="2026-12-24", **times)
     waiting = make_deployment(project, group, deployment_type="restart_only", created_by=person)
+    schedule = Schedule.objects.create(project=project, name="s1", cron="30 2 * * 1-5", owner=person)
+    schedule.runs.create(planned_for=timezone.now(), outcome="missed", why="没有运行。")
+    Schedule.objects.create(project=project, name="s2", at=timezone.now(), is_active=False, paused_reason="停用。")
     second.approvals.create(decision="overridden", reason="故障", decided_by=maria)
     values = {"server_group": group, "is_template": True, "content": "端口\n"}
     file = ConfigFile.objects.create(project=project, path="/etc/x", **values)
@@ -475,6 +479,7 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "active": active.pk,
         "other": other.pk,
         "release": release.pk,
+        "schedule": schedule.pk,
     }
 
 
@@ -492,6 +497,9 @@ SUBJECTS = {
     "channel": ("channel", "channel_paused"),
     "deployment": ("ended", "second", "active", "waiting"),
     "project": ("project",),
+    "schedule_add": ("project",),
+    "schedule_preview": ("project",),
+    "schedule": ("schedule",),
     "launch": ("project", "other"),
     "releases": ("project",),
     "server": ("server",),

@@ -92,9 +92,7 @@ class ChannelForm(PickingForm, RecordedForm[Channel]):
             self.cleaned_data.get("environments", ()), self.cleaned_data.get("projects", Project.objects.none())
         )
         if not all(may(self.user, Action.EDIT, place) for place in places):
-            self.add_error(
-                None, _("Choose environments or projects: you have no right to edit all of these.")
-            )
+            self.add_error(None, _("Choose environments or projects: you have no right to edit all of these."))
         return self.cleaned_data
 
     def _clean_address(self) -> None:

@@ -37,6 +37,7 @@ from deployer.models import (
     LogLine,
     Release,
     SavedCommand,
+    Schedule,
     Target,
 )
 from people import links
@@ -387,6 +388,14 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/triggers/": _row(SEE, "project"),
     "projects/<int:pk>/triggers/hold/": _act(OPERATE, "project", body=_WHY),
     "projects/<int:pk>/triggers/lift/": _act(OPERATE, "project"),
+    "projects/<int:pk>/schedules/add/": _form(EDIT, "project"),
+    "projects/<int:pk>/schedules/preview/": _row(EDIT, "project"),
+    "projects/schedules/<int:pk>/": _form(EDIT, "project", of="schedule"),
+    "projects/schedules/<int:pk>/pause/": _act(EDIT, "project", of="schedule"),
+    "projects/schedules/<int:pk>/resume/": _act(EDIT, "project", of="schedule"),
+    "projects/schedules/<int:pk>/take/": _act(EDIT, "project", of="schedule"),
+    "projects/schedules/<int:pk>/run/": _act(OPERATE, "project", of="schedule"),
+    "projects/schedules/<int:pk>/delete/": _form(EDIT, "project", of="schedule"),
     "servers/": Route(get=MEMBERS),
     "servers/names/": Route(get=MEMBERS),
     "servers/groups/names/": Route(get=MEMBERS),
@@ -681,6 +690,9 @@ class World:
         )
         self.follow = LogFollow.objects.create(
             project=self.project, server=self.server, kind="file", name=HIDDEN, ended_at=timezone.now()
+        )
+        self.schedule = Schedule.objects.create(
+            project=self.project, name=HIDDEN, cron="30 2 * * *", owner=self.user, deployment_type="restart_only"
         )
         self._put_commands()
         self._put_gates()
