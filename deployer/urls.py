@@ -12,6 +12,7 @@ from deployer.web import (
     archiving,
     board,
     changes,
+    channels,
     commands,
     compare,
     config_files,
@@ -103,6 +104,17 @@ gate_urls = [
     path("rules/<int:pk>/delete/", gates.rule_delete, name="rule_delete"),
 ]
 
+channel_urls = [
+    path("", channels.channels, name="channels"),
+    path("add/", channels.channel_add, name="channel_add"),
+    path("<int:pk>/", channels.channel, name="channel"),
+    path("<int:pk>/edit/", channels.channel_edit, name="channel_edit"),
+    path("<int:pk>/notices/", channels.channel_notices, name="channel_notices"),
+    path("<int:pk>/test/", channels.channel_test, name="channel_test"),
+    path("<int:pk>/pause/", channels.channel_pause, name="channel_pause"),
+    path("<int:pk>/delete/", channels.channel_delete, name="channel_delete"),
+]
+
 urlpatterns = [
     # Addresses are looked through in their order: those that pages ask for again and again come first.
     path("deployments/<int:pk>/", include(deployment_urls)),
@@ -181,6 +193,7 @@ urlpatterns = [
     path("servers/credentials/", servers.credential_list, name="credentials"),
     path("servers/", include("servers.urls")),
     path("gates/", include(gate_urls)),
+    path("channels/", include(channel_urls)),
     path("people/<int:pk>/", people.user, name="user"),
     path("", include("people.urls")),
     path("api/v1/", api.urls),

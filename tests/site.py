@@ -14,6 +14,7 @@ from django.utils import timezone
 from deployer.models import (
     Answer,
     Approval,
+    Channel,
     CommandLine,
     CommandParameter,
     CommandRun,
@@ -23,6 +24,7 @@ from deployer.models import (
     GateRule,
     Lock,
     LogLine,
+    Notice,
     Release,
     SavedCommand,
     Schedule,
@@ -189,6 +191,12 @@ PAGES = {
     "rule_add": Page(),
     "rule_edit": Page("rule"),
     "project_logs": Page("project"),
+    "channels": Page(),
+    "channel_add": Page(query="kind=telegram"),
+    "channel": Page("channel"),
+    "channel_edit": Page("channel"),
+    "channel_notices": Page("channel"),
+    "channel_delete": Page("channel"),
     "commands": Page(),
     "command_add": Page(),
     "command_form": Page(query="command={command.pk}"),
@@ -258,6 +266,8 @@ NOT_PAGES = {
     "project_triggers_lift": "is only sent to",
     **dict.fromkeys(("schedule_pause", "schedule_resume", "schedule_take", "schedule_run"), "is only sent to"),
     "command_cancel": "is only sent to",
+    "channel_test": "is only sent to",
+    "channel_pause": "is only sent to",
     "log_follow": "follows a log, whose number it names too",
     "log_poll": "follows a log, whose number it names too",
 }
@@ -362,6 +372,7 @@ class World:
             self.say(it)
         self.another_release()
         self.another_command()
+        self.another_channel()
         for project in (self.project, make_project(git_credential=make_credential())):
             count = project.variables.count()
             if project.template is None:
@@ -401,6 +412,21 @@ class World:
         elsewhere = make_deployment(make_project(), group, deployment_type="restart_only", created_by=make_user())
         elsewhere.claim_for_worker()
         self.wait()
+
+    def another_channel(self) -> None:
+        """One more channel with all that is said of one, and one more notice in the first."""
+        values = {"kind": "slack", "address": {"url": "https://hooks.example.com/x"}, "events": ["failed", "drift"]}
+        another = Channel.objects.create(name=f"channel-{Channel.objects.count()}", **values, made_by=make_user())
+        self.channel: Channel = Channel.objects.order_by("pk")[0]
+        another.projects.add(self.project)
+        now = timezone.now()
+        facts = {"project": "shop", "environment": "production", "number": 1}
+        Notice.objects.create(
+            channel=self.channel, event="failed", facts=facts, deployment=self.ended, created_at=now, answer="HTTP 500"
+        )
+        for each in (self.channel, another):
+            each.projects.add(self.project)
+            each.note(now, "HTTP 500", ok=False)
 
     def wait(self) -> None:
         """A project before which every gate stands, and a deployment of it that waits for an approval."""

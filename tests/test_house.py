@@ -167,7 +167,17 @@ ROOMS["deployer"] = {
     "web": {
         *_BASE,
         *("launching", "gates", "queue.sending", "queue.shortage", "queue.turn", "board", "log", "releases"),
-        *("repositories", "declaring", "playground", "probing", "archiving", "commanding", "following", "trains"),
+        *(
+            "repositories",
+            "notices",
+            "declaring",
+            "playground",
+            "probing",
+            "archiving",
+            "commanding",
+            "following",
+            "trains",
+        ),
         "triggers",
     },
     "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks"},

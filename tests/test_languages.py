@@ -25,12 +25,15 @@ from django.urls import get_resolver, reverse
 from django.utils import timezone, translation
 
 from deployer.models import (
+    Channel,
     CommandRun,
     Deployment,
+    Event,
     Freeze,
     GateRule,
     Lock,
     LogLine,
+    Notice,
     Release,
     SavedCommand,
     Schedule,
@@ -431,6 +434,14 @@ def shop(client: Client, settings) -> dict[str, Any]:
     file.save()
     command = SavedCommand.objects.create(name="c1", description="清理", script="x", for_operators=True)
     command.parameters.create(name="WORD", label="词", choices="x", is_secret=False)
+    channel = Channel.objects.create(
+        name="c9", kind="telegram", address={"token": "x", "chat": "1"}, events=["failed"], environments=["production"]
+    )
+    now = timezone.now()
+    for event in Event:
+        Notice.objects.create(channel=channel, event=event, facts={"name": "n"}, created_at=now, tries=2, next_at=now)
+    channel.note(now, "HTTP 200", ok=True)
+    paused = Channel.objects.create(name="c10", kind="mail", is_active=False, paused_reason="搬家")
     runs = {
         status: CommandRun.objects.create(
             name="c1", script="x", environments=",production,", created_by=maria, status=status, finished_at=finished
@@ -448,6 +459,8 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "rule": rule.pk,
         "freeze": freeze.pk,
         "file": file.pk,
+        "channel": channel.pk,
+        "channel_paused": paused.pk,
         "waiting": waiting.pk,
         "person": person.pk,
         "robot": robot.pk,
@@ -481,6 +494,7 @@ SUBJECTS = {
     "rule": ("rule",),
     "freeze": ("freeze",),
     "config_file": ("file",),
+    "channel": ("channel", "channel_paused"),
     "deployment": ("ended", "second", "active", "waiting"),
     "project": ("project",),
     "schedule_add": ("project",),

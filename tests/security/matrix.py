@@ -28,6 +28,7 @@ from django.utils import timezone
 
 from deployer.models import (
     Approval,
+    Channel,
     CommandLine,
     CommandRun,
     Freeze,
@@ -479,6 +480,14 @@ PAGES: dict[str, Route] = {
     "gates/rules/add/": _form(ADMINISTER, "somewhere", of=""),
     "gates/rules/<int:pk>/": _form(ADMINISTER, "project", of="rule"),
     "gates/rules/<int:pk>/delete/": _act(ADMINISTER, "project", of="rule"),
+    "channels/": Route(get=MEMBERS),
+    "channels/add/": _form(EDIT, "somewhere", of=""),
+    "channels/<int:pk>/": _row(EDIT, "project", of="channel"),
+    "channels/<int:pk>/edit/": _form(EDIT, "project", of="channel"),
+    "channels/<int:pk>/notices/": _row(EDIT, "project", of="channel"),
+    "channels/<int:pk>/test/": _act(EDIT, "project", of="channel"),
+    "channels/<int:pk>/pause/": _act(EDIT, "project", of="channel", body=_WHY),
+    "channels/<int:pk>/delete/": _form(EDIT, "project", of="channel"),
 }
 
 #: The same addresses again, of rows that others reach: gates before an environment, what its maker may take back, and
@@ -491,6 +500,9 @@ OTHER_ROWS: list[tuple[str, Route]] = [
     ("gates/freezes/<int:pk>/delete/", _act(EDIT, "gate of an environment", of="freeze_of_all")),
     ("gates/rules/<int:pk>/", _form(ADMINISTER, "gate of an environment", of="rule_of_all")),
     ("gates/rules/<int:pk>/delete/", _act(ADMINISTER, "gate of an environment", of="rule_of_all")),
+    ("channels/<int:pk>/", _row(EDIT, "gate of an environment", of="channel_of_all")),
+    ("channels/<int:pk>/edit/", _form(EDIT, "gate of an environment", of="channel_of_all")),
+    ("channels/<int:pk>/delete/", _form(EDIT, "gate of an environment", of="channel_of_all")),
     ("projects/<int:pk>/releases/<int:release>/mark/", _act(EDIT, "project", body={"unmark": ""})),
     ("deployments/<int:pk>/", _row(SEE, "asked")),
     ("deployments/<int:pk>/poll/", _row(SEE, "asked")),
@@ -800,6 +812,10 @@ class World:
         self.freeze_of_all = Freeze.objects.create(**here, **dates, **times)
         self.rule = GateRule.objects.create(project=self.project, needs_approval=True)
         self.rule_of_all = GateRule.objects.create(**here, needs_approval=True)
+        values = {"kind": "slack", "address": {"url": "https://hooks.example.com/x"}}
+        self.channel = Channel.objects.create(name=f"room {HIDDEN}", **values)
+        self.channel.projects.add(self.project)
+        self.channel_of_all = Channel.objects.create(name=f"rooms {HIDDEN}", environments=["staging"], **values)
         self.held = make_deployment(self.project, self.group, **restart)
         World.asked_team = Team.objects.create(name="who approve")
         self.rule.approvers.add(World.asked_team)
