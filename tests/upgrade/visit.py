@@ -15,7 +15,18 @@ def visit() -> dict[str, Any]:
     from django.urls import reverse
     from django.utils import timezone
 
-    from deployer.models import CommandRun, Deployment, Freeze, GateRule, Release, SavedCommand, Train, TrainRun
+    from deployer.models import (
+        Channel,
+        CommandRun,
+        Deployment,
+        Freeze,
+        GateRule,
+        Release,
+        SavedCommand,
+        Schedule,
+        Train,
+        TrainRun,
+    )
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
     from people.models import Team, User
@@ -56,7 +67,9 @@ def visit() -> dict[str, Any]:
         asking=Deployment.objects.get(finished_at=None),
         train=Train.objects.create(name="all"),
         train_run=TrainRun.objects.create(name="all", status="success", finished_at=timezone.now()),
+        channel=Channel.objects.create(name="all", kind="slack", address={"url": "https://hooks.example.com/x"}),
         freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
+        schedule=Schedule.objects.create(project=shop, name="nightly", cron="30 2 * * *"),
     )
     rows.train_run.stops.create(
         position=1, project=shop, project_name="shop", environment="development", deployment_type="full"
