@@ -24,7 +24,19 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 from django.utils import timezone, translation
 
-from deployer.models import CommandRun, Deployment, Freeze, GateRule, Lock, LogLine, Release, SavedCommand, Sighting
+from deployer.models import (
+    CommandRun,
+    Delivery,
+    Deployment,
+    Freeze,
+    GateRule,
+    Lock,
+    LogLine,
+    Release,
+    SavedCommand,
+    Sighting,
+    Webhook,
+)
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
 from projects.models import AttachedSet, ConfigFile, HealthCheck, Variable, VariableSet
@@ -406,6 +418,10 @@ def shop(client: Client, settings) -> dict[str, Any]:
     waiting = make_deployment(project, group, deployment_type="restart_only", created_by=person)
     second.approvals.create(decision="overridden", reason="故障", decided_by=maria)
     values = {"server_group": group, "is_template": True, "content": "端口\n"}
+    webhook = Webhook.objects.create(project=project, name="push", provider="gitlab")
+    moment = timezone.now()
+    sent = {"identifier": "1", "event": "push", "kind": "push", "ref": "main", "received_at": moment}
+    delivery = Delivery.objects.create(webhook=webhook, project=project, **sent)
     file = ConfigFile.objects.create(project=project, path="/etc/x", **values)
     file.content = "端口\n端口\n"
     file.save()
@@ -427,6 +443,8 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "lock": lock.pk,
         "rule": rule.pk,
         "freeze": freeze.pk,
+        "webhook": webhook.pk,
+        "delivery": delivery.pk,
         "file": file.pk,
         "waiting": waiting.pk,
         "person": person.pk,
@@ -450,6 +468,9 @@ def shop(client: Client, settings) -> dict[str, Any]:
 
 #: Whose id the address of a page holds, by how its name begins; the first that fits.
 SUBJECTS = {
+    "webhook_add": ("project",),
+    "webhook": ("webhook",),
+    "delivery": ("delivery",),
     **dict.fromkeys(
         ("command_run", "command_poll", "command_earlier", "command_log", "command_cancel"),
         ("command_running", "command_failed"),

@@ -12,6 +12,7 @@ from deployer.gates.trigger_holds import hold_triggers, release_triggers
 from deployer.models import TriggerHold
 from deployer.queue.turn import call_up
 from deployer.web.gate_forms import ReasonForm
+from deployer.web.webhooks import webhooks_of
 from people.access import Request, find, members_only
 from people.rights import may
 from people.roles import Action
@@ -34,6 +35,7 @@ def project_triggers(request: Request, pk: int) -> HttpResponse:
         "holds": holds.exclude(lifted_at=None)[:HOLDS_SHOWN],
         "operable": may(request.user, Action.OPERATE, it) and not it.is_archived,
         "editable": may(request.user, Action.EDIT, it) and not it.is_archived,
+        "webhooks": webhooks_of(it),
     }
     return render(request, "deployer/triggers/list.html", context)
 
