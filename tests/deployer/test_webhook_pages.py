@@ -1,6 +1,5 @@
 """The pages of webhooks: made, shown once, tried, renewed, paused, handed over, deleted; and their deliveries."""
 
-import re
 from typing import Any
 
 import pytest
@@ -54,7 +53,7 @@ def test_a_webhook_is_made_and_its_secret_is_shown_once(browser: Client, maria: 
     webhook = Webhook.objects.get()
     assert (webhook.owner, webhook.refs, webhook.events) == (maria, ["main", "release/*"], ["push"])
     assert webhook.secret.startswith("whsec_")
-    assert page["Cache-Control"] == "no-store"
+    assert "no-store" in page["Cache-Control"]
     content = page.content.decode()
     assert webhook.secret in content
     assert webhook.address in content
@@ -71,9 +70,6 @@ def test_a_webhook_is_made_and_its_secret_is_shown_once(browser: Client, maria: 
 def test_a_webhook_is_edited_and_its_sender_and_owner_stay(browser: Client, project: Project) -> None:
     owner = make_member("maintainer")
     webhook = make_webhook(project, owner, "github")
-    shown = browser.get(reverse("webhook_edit", args=[webhook.pk])).content.decode()
-    token = re.search(r'name="([^"]*)" value="([^"]*)"[^>]*>', shown.split("csrfmiddlewaretoken")[1])
-    assert token is not None
     answer = browser.post(reverse("webhook_edit", args=[webhook.pk]), filled(paths="shop/**", queue="all"))
     assert answer.status_code == 302
     webhook.refresh_from_db()
