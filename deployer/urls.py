@@ -37,6 +37,7 @@ from deployer.web import (
     webhooks,
 )
 from people.access import superusers_only
+from projects.urls import template_urls
 
 
 def for_superusers(module: str) -> tuple[list[URLPattern], str]:
@@ -170,6 +171,8 @@ urlpatterns = [
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
     path("projects/<int:pk>/releases/<int:release>/mark/", gates.release_mark, name="release_mark"),
     path("projects/", include("projects.urls")),
+    path("templates/<int:pk>/yaml/", projects.template_yaml, name="template_yaml"),
+    path("templates/", include(template_urls)),
     path("servers/", servers.server_list, name="servers"),
     path("servers/test/", servers.servers_test, name="servers_test"),
     path("servers/<int:pk>/", servers.server, name="server"),

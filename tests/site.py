@@ -39,9 +39,15 @@ from projects.models import (
     Service,
     SetVariable,
     Step,
+    Template,
+    TemplateCheck,
+    TemplateFile,
+    TemplateStep,
+    TemplateVariable,
     Variable,
     VariableSet,
 )
+from projects.templates import follow
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 
@@ -97,6 +103,17 @@ PAGES = {
     "set_edit": Page("set"),
     "set_variables": Page("set"),
     "set_delete": Page("set"),
+    "templates": Page(),
+    "template_add": Page(),
+    "template": Page("template"),
+    "template_edit": Page("template"),
+    "template_steps": Page("template"),
+    "template_health": Page("template"),
+    "template_variables": Page("template"),
+    "template_files": Page("template"),
+    "template_delete": Page("template"),
+    "template_yaml": Page("template"),
+    "project_template": Page("project"),
     "project_files": Page("project"),
     "project_file_add": Page("project"),
     "config_file": Page("file"),
@@ -279,6 +296,9 @@ class World:
         self.group: ServerGroup = make_group(self.server, make_server())
         self.project: Project = make_project(git_credential=make_credential(), batches="1, 100%")
         self.set: VariableSet = VariableSet.objects.create(name="set", environment="production")
+        self.template: Template = Template.objects.create(name="template", description="x")
+        self.project.template = self.template
+        self.project.save()
         self.release = self.another_release()
         self.older = self.another_deployment(self.project, "success")
         self.ended = self.another_deployment(self.project, "failed")
@@ -366,6 +386,15 @@ class World:
         self.another_webhook()
         for project in (self.project, make_project(git_credential=make_credential())):
             count = project.variables.count()
+            if project.template is None:
+                project.template = self.template
+                project.save()
+            part = {"template": self.template, "name": f"T{count}_{project.pk}"}
+            TemplateVariable.objects.create(**part, value="x")
+            TemplateStep.objects.create(**part, moment="before", script="true", position=count)
+            TemplateCheck.objects.create(template=self.template, kind="process", target=f"t{count}_{project.pk}")
+            TemplateFile.objects.create(template=self.template, path=f"/etc/t{count}_{project.pk}", content="x")
+            follow(project)
             Variable.objects.create(project=project, name=f"NAME_{count}", value="x")
             Variable.objects.create(project=project, name=f"ON_GROUP_{count}", value="x", server_group=self.group)
             Variable.objects.create(project=project, name=f"ON_SERVER_{count}", value="x", server=server)

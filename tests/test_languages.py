@@ -39,7 +39,8 @@ from deployer.models import (
 )
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
-from projects.models import AttachedSet, ConfigFile, HealthCheck, Variable, VariableSet
+from projects.models import AttachedSet, ConfigFile, HealthCheck, Template, Variable, VariableSet
+from projects.templates import follow
 from servers.errors import ShellError
 from servers.models import Server
 from servers.sentences import because, sentences
@@ -383,6 +384,11 @@ def shop(client: Client, settings) -> dict[str, Any]:
     Variable.objects.create(project=project, name="PORT", value="1", server_group=group)
     Variable.objects.create(project=project, name="ROLE", value="a", is_prompt=True)
     its = VariableSet.objects.create(name="s1", environment=group.environment)
+    template = Template.objects.create(name="t1", build_script="x")
+    template.steps.create(name="t", moment="before", script="x")
+    project.template = template
+    project.save()
+    follow(project)
     AttachedSet.objects.create(project=project, variable_set=its)
     release = Release.objects.create(
         project=project, version="v1", commit_hash="a" * 40, archive="a", size=2048, file_count=3, state="good"
@@ -457,6 +463,7 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "server": server.pk,
         "group": group.pk,
         "set": its.pk,
+        "template": template.pk,
         "credential": login.pk,
         "ended": ended.pk,
         "second": second.pk,
@@ -488,6 +495,7 @@ SUBJECTS = {
     "host_key": ("server",),
     "group": ("group",),
     "set": ("set",),
+    "template": ("template",),
     "variable_set": ("set",),
     "credential": ("credential",),
     "user_token_add": ("robot",),

@@ -30,22 +30,28 @@ from deployer.declaring.reading import (
 from deployer.models import CommandParameter, SavedCommand
 from people.models import User
 from people.record import BeforeAll, delete, saving
+from people.refusals import RefusedError
 from people.rights import may, who_may
 from people.roles import Action
 from projects.config_files import ConfigFile, clashes
 from projects.given import problems_of, projects_that_cannot_have, strange_sets
 from projects.models import (
+    TEMPLATED,
     AttachedSet,
+    GivenCheck,
     GivenVariable,
     HealthCheck,
     Project,
     Service,
     SetVariable,
-    Step,
+    Template,
+    TemplateFile,
+    TemplateVariable,
     Variable,
     VariableSet,
 )
-from projects.steps import by_moment
+from projects.steps import GivenStep, by_moment
+from projects.templates import Followed, follow, spread
 from servers import binding
 from servers.belonging import strange_groups, strange_projects
 from servers.fields import is_unreadable
@@ -56,7 +62,12 @@ from servers.sentences import sentences
 #: What the record says of each row.
 _NOTE = gettext_noop("declared in a file")
 #: Fields by which a row uses another one, and what somebody needs the right to do with that.
-_USED = {"credential": Action.EDIT, "git_credential": Action.EDIT, "jump_host": Action.SEE}
+_USED = {
+    "credential": Action.EDIT,
+    "git_credential": Action.EDIT,
+    "jump_host": Action.SEE,
+    "template": Action.SEE,
+}
 #: The field by which a row lists others, and their model.
 _LISTED: dict[type[models.Model], tuple[str, type[models.Model]]] = {
     ServerGroup: ("servers", Server),
@@ -66,6 +77,7 @@ _LISTED: dict[type[models.Model], tuple[str, type[models.Model]]] = {
 _OWNERS: dict[type[models.Model], str] = {
     **dict.fromkeys(PARTS[Project].values(), "project"),
     SetVariable: "variable_set",
+    **dict.fromkeys(PARTS[Template].values(), "template"),
     CommandParameter: "command",
 }
 #: What somebody needs the right to, to edit a row; of all others it is `Action.EDIT`.
@@ -218,6 +230,8 @@ class _Writer(Mistakes):
                     self._save(it)
             if model is Server:
                 self._set_jump_hosts(reached)
+            if model in (Template, Project):
+                self._let_follow([it for it in changed if it.entry.model is model])
         self._need_right([*touched, *_touched(it for it in changed if it.change.created)])
         self._need_used(changed)
         self._insist_on_environments(changed)
@@ -285,6 +299,19 @@ class _Writer(Mistakes):
             for clash in clashes(files):
                 self.note(place, clash.sentence)
 
+    def _let_follow(self, changed: Iterable[_Prepared]) -> None:
+        """Bring changed templates to the projects that follow them, and to those that begin to."""
+        extending = {entry.name for entry in self._entries if entry.model is Project and "template" in entry.values}
+        declared = [*Project.objects.current().filter(name__in=extending).values_list("pk", flat=True)]
+        for it in changed:
+            try:
+                if isinstance(it.row, Template):
+                    self._changes += map(_followed, spread(it.row, but=declared))
+                elif isinstance(it.row, Project) and it.row.pk:
+                    follow(it.row)
+            except RefusedError as error:
+                self.note(it.entry.place, str(error))
+
     def _need_right(self, touched: Iterable[tuple[Declared, models.Model]]) -> None:
         """Say of each row, as it is stored now, if it is not theirs to edit: asked before it is changed and after."""
         for entry, row in touched if self._acting else ():
@@ -344,6 +371,8 @@ class _Writer(Mistakes):
         it = _Prepared(entry, row, change)
         skipped = {"servers", "server_groups", "jump_host", *ORDERED.get(entry.model, ())}
         change.fields += self._assign(row, entry, skip=skipped)
+        if isinstance(row, Project) and "template" in entry.values:
+            change.fields += _extend(row, entry)
         if created or change.fields:
             self._check(row, entry, exclude=["jump_host"])
         it.has_changed = created or bool(change.fields)
@@ -501,7 +530,9 @@ class _Writer(Mistakes):
         model = PARTS[entry.model][name]
         owner = _OWNERS[model]
         places = ["server_group", "server"] if model in (Variable, ConfigFile) else []
-        old = [*getattr(row, name).select_related(*places)] if row.pk else []
+        rows = [*getattr(row, name).select_related(*places)] if row.pk else []
+        old = [part for part in rows if not getattr(part, "from_template", False)]
+        following = {_part_key(part, 0): part for part in rows if part not in old and model is not HealthCheck}
         spare = {_part_key(part, index): part for index, part in enumerate(old)}
         keep, listed = [], []
         seen: dict[Any, Position] = {}
@@ -515,13 +546,17 @@ class _Writer(Mistakes):
                 words = {"place": seen[key].path}
                 self.note(declared.place, _declared_twice(fresh) % words)
             part = spare.pop(key, None)
-            label = f"{name}[{index}]" if isinstance(fresh, HealthCheck) else f"{name}.{_label(fresh)}"
+            label = f"{name}[{index}]" if isinstance(fresh, GivenCheck) else f"{name}.{_label(fresh)}"
+            if part is None and key in following:  # it was the template's, and is the project's own from now on
+                part = following.pop(key)
+                change.fields.append(FieldChange(f"{label}.from_template", True, False))
+                keep.append(part)
             if part is None:
                 change.fields.append(FieldChange(label, None, _summary(fresh)))
                 keep.append(fresh)
             elif differences := self._assign(part, full):
                 change.fields += [FieldChange(f"{label}.{each.field}", each.old, each.new) for each in differences]
-                keep.append(part)
+                keep += [] if part in keep else [part]
             listed.append(part or fresh)
         for part in spare.values():
             change.fields.append(FieldChange(name, _summary(part), None))
@@ -560,7 +595,7 @@ def _put_in_order(
     old: Sequence[models.Model], listed: Sequence[models.Model], name: str, change: RowChange
 ) -> list[models.Model]:
     """Give parts that stand in an order that in which they are ``listed``; those that were moved."""
-    parts = [part for part in listed if isinstance(part, Service | Step | ConfigFile | CommandParameter)]
+    parts = [part for part in listed if isinstance(part, _ORDERED)]
     if _as_they_stand([part for part in old if part in parts]) == _as_they_stand(parts):
         return []
     moved: list[models.Model] = []
@@ -573,8 +608,12 @@ def _put_in_order(
     return moved
 
 
+#: Parts that stand in an order.
+_ORDERED = (Service, GivenStep, ConfigFile, TemplateFile, CommandParameter)
+
+
 def _as_they_stand(parts: Sequence[Any]) -> list[Any]:
-    return by_moment(parts) if parts and isinstance(parts[0], Step) else [*parts]
+    return by_moment(parts) if parts and isinstance(parts[0], GivenStep) else [*parts]
 
 
 def _attached(row: models.Model) -> list[VariableSet]:
@@ -651,8 +690,35 @@ def _save(row: models.Model, created: bool, names: Sequence[str]) -> None:
     columns = [name for name in names if name in fields and not fields[name].many_to_many]
     if created:
         row.save()
-    elif columns:
+    elif columns or _OWN_FIELDS in names:
+        columns += [_OWN_FIELDS] if _OWN_FIELDS in names else []
         row.save(update_fields=[*columns, "updated_at"])
+
+
+#: Says which settings of a project do not follow its template: by what a file names, not by itself.
+_OWN_FIELDS = "own_fields"
+
+
+def _extend(project: Project, entry: Declared) -> list[FieldChange]:
+    """Let a project have as its template has it whatever the file does not name; what that changes."""
+    template, changes = project.template, list[FieldChange]()
+    own = [name for name in TEMPLATED if name in entry.values] if template is not None else []
+    for name in TEMPLATED if template is not None else ():
+        if name not in own and project.differs(name):
+            changes.append(FieldChange(name, getattr(project, name), getattr(template, name)))
+            setattr(project, name, getattr(template, name))
+    if own != project.own_fields:
+        changes.append(FieldChange(_OWN_FIELDS, ", ".join(project.own_fields), ", ".join(own)))
+        project.own_fields = own
+    return changes
+
+
+def _followed(it: Followed) -> RowChange:
+    """What a template has changed of a project that the files do not name."""
+    change = RowChange(str(Project._meta.verbose_name), it.project.name, created=False)
+    change.fields += [FieldChange(name, old, getattr(it.project, name)) for name, old in it.fields.items()]
+    change.fields += [FieldChange(part, None, _("as in the template")) for part in it.parts]
+    return change
 
 
 def _defaults(model: type[models.Model]) -> dict[str, Any]:
@@ -664,14 +730,16 @@ def _part_key(part: models.Model, index: int) -> object:
     match part:
         case Variable():
             return part.name, part.scope, str(part.server_group or ""), str(part.server or "")
-        case GivenVariable():
+        case GivenVariable() | TemplateVariable():
             return part.name, part.scope
         case Service():
             return part.kind, part.name
-        case Step() | CommandParameter():
+        case GivenStep() | CommandParameter():
             return part.name
         case ConfigFile():
             return part.path, part.place
+        case TemplateFile():
+            return part.path
     return index
 
 
@@ -685,9 +753,9 @@ def _declared_twice(part: models.Model) -> str:
     match part:
         case Service():
             return _("the same service is already declared: %(place)s.")
-        case ConfigFile():
+        case ConfigFile() | TemplateFile():
             return _("the same path for the same servers is already declared: %(place)s.")
-        case Step() | CommandParameter():
+        case GivenStep() | CommandParameter():
             return _("the same name is already declared: %(place)s.")
     return _("the same name and scope are already declared: %(place)s.")
 
@@ -702,7 +770,7 @@ def _summary(part: models.Model) -> str:
     if isinstance(part, GivenVariable):
         place = part.place if isinstance(part, Variable) else None
         return f"{part.name}={part.shown_value()} ({part.scope}{f', {place}' if place else ''})"
-    return f"{part.name} ({part.moment})" if isinstance(part, Step) else str(part)
+    return f"{part.name} ({part.moment})" if isinstance(part, GivenStep) else str(part)
 
 
 def _hidden(row: models.Model, entry: Declared) -> set[str]:

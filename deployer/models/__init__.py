@@ -28,6 +28,7 @@ from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.notice import LONGEST_ANSWER, Channel, ChannelKind, Event, Notice, NoticeQuerySet
 from deployer.models.release import Release
+from deployer.models.schedule import LATE, Schedule, ScheduleRun
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
@@ -36,6 +37,7 @@ from deployer.models.triggers import LONGEST_REASON, TriggerHold
 from deployer.models.webhook import Delivery, DeliveryQuerySet, Webhook
 
 __all__ = [
+    "LATE",
     "LONGEST_ANSWER",
     "LONGEST_REASON",
     "Answer",
@@ -74,6 +76,8 @@ __all__ = [
     "NoticeQuerySet",
     "Release",
     "SavedCommand",
+    "Schedule",
+    "ScheduleRun",
     "Sighting",
     "Standing",
     "StepAction",

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from deployer.archiving.removal import right_to_delete
 from deployer.board.values import news_of
-from deployer.declaring.export import as_yaml
+from deployer.declaring.export import as_yaml, template_as_yaml
 from deployer.gates.line import count_ahead
 from deployer.models import Deployment, TriggerHold
 from deployer.probing.trial import Trial, try_check
@@ -27,7 +27,7 @@ from people.roles import Action
 from projects.effective import DEPLOY
 from projects.given import given_to
 from projects.guess.proposal import short_name
-from projects.models import HealthCheck, Project
+from projects.models import HealthCheck, Project, Template
 from projects.shown import one_project, servers_to_launch, shown_effective
 from servers.models import Server
 
@@ -134,6 +134,20 @@ def project_yaml(request: Request, pk: int) -> HttpResponse:
         answer["Content-Disposition"] = content_disposition_header(True, f"{short_name(it.name)}.yaml")
         return answer
     return render(request, "deployer/yaml.html", {"project": it, "yaml": text})
+
+
+@require_safe
+@members_only
+def template_yaml(request: Request, pk: int) -> HttpResponse:
+    """The template as `manage.py apply` takes it; a file of it with ``?download``."""
+    it = find(request.user, Template.objects, pk=pk)
+    text = template_as_yaml(it)
+    if "download" in request.GET:
+        record(actor(), Act.DOWNLOADED, it, note="YAML")
+        answer = HttpResponse(text, content_type="application/yaml; charset=utf-8")
+        answer["Content-Disposition"] = content_disposition_header(True, f"{short_name(it.name)}.yaml")
+        return answer
+    return render(request, "projects/templates/yaml.html", {"it": it, "yaml": text})
 
 
 @require_POST

@@ -43,7 +43,7 @@ from deployer.models import (
 from people import links
 from people.models import ApiToken, Grant, Session, Team, User
 from people.roles import Action, Role
-from projects.models import AttachedSet, ConfigFile, HealthCheck, VariableSet
+from projects.models import AttachedSet, ConfigFile, HealthCheck, Template, VariableSet
 from servers.models import ServerGroup
 from tests.factories import (
     make_credential,
@@ -205,6 +205,7 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "server": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
     "credential": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "set": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE}),
+    "template": ({EVERYWHERE, HERE, ELSEWHERE, PROJECT}, {EVERYWHERE}),
     "command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "run of a command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "asked": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
@@ -372,6 +373,17 @@ PAGES: dict[str, Route] = {
     "projects/sets/<int:pk>/edit/": _form(EDIT, "set"),
     "projects/sets/<int:pk>/variables/": _form(EDIT, "set"),
     "projects/sets/<int:pk>/delete/": _form(EDIT, "set"),
+    "projects/<int:pk>/template/": _form(EDIT, "project"),
+    "templates/": Route(get=MEMBERS),
+    "templates/add/": _form(EDIT, "everywhere", of=""),
+    "templates/<int:pk>/": _row(SEE, "template"),
+    "templates/<int:pk>/yaml/": _row(SEE, "template"),
+    "templates/<int:pk>/edit/": _form(EDIT, "template"),
+    "templates/<int:pk>/steps/": _form(EDIT, "template"),
+    "templates/<int:pk>/health/": _form(EDIT, "template"),
+    "templates/<int:pk>/variables/": _form(EDIT, "template"),
+    "templates/<int:pk>/files/": _form(EDIT, "template"),
+    "templates/<int:pk>/delete/": _form(EDIT, "template"),
     "projects/<int:pk>/health/": _form(EDIT, "project"),
     "projects/<int:pk>/services/": _form(EDIT, "project"),
     "projects/<int:pk>/services/find/": _act(EDIT, "project", body={"server": "{server}"}),
@@ -561,6 +573,7 @@ ADMIN: dict[str, Kind] = {
     "servers/servergroup": Kind("group", "group"),
     "projects/project": Kind("project", "project", delete=ADMINISTER),
     "projects/variableset": Kind("set", "set"),
+    "projects/template": Kind("template", "template", change=None, delete=None),
     "deployer/deployment": Kind("deployment", "running", change=None, delete=None),
     "deployer/target": Kind("deployment", "target", change=None, delete=None),
     "deployer/logline": Kind("deployment", "line", change=None, delete=None),
@@ -625,8 +638,13 @@ class World:
         self.group = make_group(self.server, environment="staging", name=f"group {HIDDEN}")
         make_group(self.server, environment="staging")  # the other one can be deleted
         url = "/nowhere/that/is/a/repository"
+        self.template = Template.objects.create(name="theirs")
         self.project = make_project(
-            environment="staging", git_url=url, git_credential=self.credential, name=f"shop {HIDDEN}"
+            environment="staging",
+            git_url=url,
+            git_credential=self.credential,
+            name=f"shop {HIDDEN}",
+            template=self.template,
         )
         self.project.server_groups.add(self.group)
         self.set = VariableSet.objects.create(name=f"set {HIDDEN}", environment="staging")

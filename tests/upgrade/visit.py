@@ -19,7 +19,7 @@ def visit() -> dict[str, Any]:
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
     from people.models import Team, User
-    from projects.models import ConfigFile, Project, Variable, VariableSet
+    from projects.models import ConfigFile, Project, Template, Variable, VariableSet
     from servers.keys import openssh_key
     from servers.models import Credential, Server, ServerGroup
     from tests.parts.html import tight
@@ -51,6 +51,7 @@ def visit() -> dict[str, Any]:
         rule=GateRule.objects.create(environment="development", needs_approval=True),
         file=ConfigFile.objects.create(project=shop, path="/etc/shop.conf", content="x"),
         set=VariableSet.objects.create(name="all"),
+        template=Template.objects.create(name="all"),
         command=SavedCommand.objects.create(name="all", script="true"),
         command_run=CommandRun.objects.create(name="all", script="true", environments=",development,", status="done"),
         asking=Deployment.objects.get(finished_at=None),
