@@ -15,7 +15,18 @@ def visit() -> dict[str, Any]:
     from django.urls import reverse
     from django.utils import timezone
 
-    from deployer.models import CommandRun, Delivery, Deployment, Freeze, GateRule, Release, SavedCommand, Webhook
+    from deployer.models import (
+        Channel,
+        CommandRun,
+        Delivery,
+        Deployment,
+        Freeze,
+        GateRule,
+        Release,
+        SavedCommand,
+        Schedule,
+        Webhook,
+    )
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
     from people.models import Team, User
@@ -59,7 +70,9 @@ def visit() -> dict[str, Any]:
         delivery=Delivery.objects.create(
             webhook=webhook, project=shop, identifier="1", event="push", kind="push", received_at=timezone.now()
         ),
+        channel=Channel.objects.create(name="all", kind="slack", address={"url": "https://hooks.example.com/x"}),
         freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
+        schedule=Schedule.objects.create(project=shop, name="nightly", cron="30 2 * * *"),
     )
     addresses = {name: address_of(name, cast(World, rows)) for name in PAGES}
     for it in Deployment.objects.all():
