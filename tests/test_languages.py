@@ -27,6 +27,7 @@ from django.utils import timezone, translation
 from deployer.models import (
     Channel,
     CommandRun,
+    Delivery,
     Deployment,
     Event,
     Freeze,
@@ -40,6 +41,7 @@ from deployer.models import (
     Sighting,
     Train,
     TrainRun,
+    Webhook,
 )
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
@@ -431,6 +433,10 @@ def shop(client: Client, settings) -> dict[str, Any]:
     Schedule.objects.create(project=project, name="s2", at=timezone.now(), is_active=False, paused_reason="停用。")
     second.approvals.create(decision="overridden", reason="故障", decided_by=maria)
     values = {"server_group": group, "is_template": True, "content": "端口\n"}
+    webhook = Webhook.objects.create(project=project, name="push", provider="gitlab")
+    moment = timezone.now()
+    sent = {"identifier": "1", "event": "push", "kind": "push", "ref": "main", "received_at": moment}
+    delivery = Delivery.objects.create(webhook=webhook, project=project, **sent)
     file = ConfigFile.objects.create(project=project, path="/etc/x", **values)
     file.content = "端口\n端口\n"
     file.save()
@@ -469,6 +475,8 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "lock": lock.pk,
         "rule": rule.pk,
         "freeze": freeze.pk,
+        "webhook": webhook.pk,
+        "delivery": delivery.pk,
         "file": file.pk,
         "channel": channel.pk,
         "channel_paused": paused.pk,
@@ -501,6 +509,9 @@ SUBJECTS = {
         ("train_decide", "train_continue", "train_halt", "train_roll_back", "train_cancel"), ("train_run",)
     ),
     "train": ("train",),
+    "webhook_add": ("project",),
+    "webhook": ("webhook",),
+    "delivery": ("delivery",),
     **dict.fromkeys(
         ("command_run", "command_poll", "command_earlier", "command_log", "command_cancel"),
         ("command_running", "command_failed"),

@@ -18,6 +18,7 @@ def visit() -> dict[str, Any]:
     from deployer.models import (
         Channel,
         CommandRun,
+        Delivery,
         Deployment,
         Freeze,
         GateRule,
@@ -26,6 +27,7 @@ def visit() -> dict[str, Any]:
         Schedule,
         Train,
         TrainRun,
+        Webhook,
     )
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
@@ -42,6 +44,7 @@ def visit() -> dict[str, Any]:
     client.force_login(User.objects.get(username=USER))
     shop = Project.objects.get(name="shop")
     full = shop.deployments.filter(deployment_type="full")
+    webhook = Webhook.objects.create(project=shop, name="push", provider="github")
     rows = SimpleNamespace(
         project=shop,
         server=Server.objects.get(name="web-1"),
@@ -67,6 +70,10 @@ def visit() -> dict[str, Any]:
         asking=Deployment.objects.get(finished_at=None),
         train=Train.objects.create(name="all"),
         train_run=TrainRun.objects.create(name="all", status="success", finished_at=timezone.now()),
+        webhook=webhook,
+        delivery=Delivery.objects.create(
+            webhook=webhook, project=shop, identifier="1", event="push", kind="push", received_at=timezone.now()
+        ),
         channel=Channel.objects.create(name="all", kind="slack", address={"url": "https://hooks.example.com/x"}),
         freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
         schedule=Schedule.objects.create(project=shop, name="nightly", cron="30 2 * * *"),
