@@ -12,6 +12,7 @@ from deployer.web import (
     archiving,
     board,
     changes,
+    channels,
     commands,
     compare,
     config_files,
@@ -30,12 +31,16 @@ from deployer.web import (
     projects,
     record,
     releases,
+    schedules,
     servers,
     services,
+    trains,
     triggers,
     waiting,
+    webhooks,
 )
 from people.access import superusers_only
+from projects.urls import template_urls
 
 
 def for_superusers(module: str) -> tuple[list[URLPattern], str]:
@@ -87,6 +92,25 @@ command_urls = [
     path("runs/<int:pk>/cancel/", commands.command_cancel, name="command_cancel"),
 ]
 
+train_urls = [
+    path("runs/<int:pk>/poll/", trains.train_poll, name="train_poll"),
+    path("", trains.trains, name="trains"),
+    path("add/", trains.train_add, name="train_add"),
+    path("<int:pk>/", trains.train, name="train"),
+    path("<int:pk>/yaml/", trains.train_yaml, name="train_yaml"),
+    path("<int:pk>/plan/", trains.train_plan, name="train_plan"),
+    path("<int:pk>/edit/", trains.train_edit, name="train_edit"),
+    path("<int:pk>/delete/", trains.train_delete, name="train_delete"),
+    path("runs/<int:pk>/", trains.train_run, name="train_run"),
+    path("runs/<int:pk>/decide/", trains.train_decide, name="train_decide"),
+    path("runs/<int:pk>/continue/", trains.train_continue, name="train_continue"),
+    path("runs/<int:pk>/halt/", trains.train_halt, name="train_halt"),
+    path("runs/<int:pk>/rollback/", trains.train_roll_back, name="train_roll_back"),
+    path("runs/<int:pk>/cancel/", trains.train_cancel, name="train_cancel"),
+    path("runs/<int:pk>/stops/<int:number>/without/", trains.train_without, name="train_without"),
+    path("runs/<int:pk>/stops/<int:number>/again/", trains.train_again, name="train_again"),
+]
+
 gate_urls = [
     path("", gates.gates, name="gates"),
     path("hold/", gates.hold, name="hold"),
@@ -99,6 +123,17 @@ gate_urls = [
     path("rules/add/", gates.rule_add, name="rule_add"),
     path("rules/<int:pk>/", gates.rule_edit, name="rule_edit"),
     path("rules/<int:pk>/delete/", gates.rule_delete, name="rule_delete"),
+]
+
+channel_urls = [
+    path("", channels.channels, name="channels"),
+    path("add/", channels.channel_add, name="channel_add"),
+    path("<int:pk>/", channels.channel, name="channel"),
+    path("<int:pk>/edit/", channels.channel_edit, name="channel_edit"),
+    path("<int:pk>/notices/", channels.channel_notices, name="channel_notices"),
+    path("<int:pk>/test/", channels.channel_test, name="channel_test"),
+    path("<int:pk>/pause/", channels.channel_pause, name="channel_pause"),
+    path("<int:pk>/delete/", channels.channel_delete, name="channel_delete"),
 ]
 
 urlpatterns = [
@@ -151,14 +186,34 @@ urlpatterns = [
     path("projects/files/<int:pk>/versions/", config_files.config_file_versions, name="config_file_versions"),
     path("projects/files/<int:pk>/delete/", config_files.config_file_delete, name="config_file_delete"),
     path("projects/<int:pk>/triggers/", triggers.project_triggers, name="project_triggers"),
+    path("projects/<int:pk>/webhooks/add/", webhooks.webhook_add, name="webhook_add"),
+    path("projects/webhooks/<int:pk>/", webhooks.webhook, name="webhook"),
+    path("projects/webhooks/<int:pk>/edit/", webhooks.webhook_edit, name="webhook_edit"),
+    path("projects/webhooks/<int:pk>/delete/", webhooks.webhook_delete, name="webhook_delete"),
+    path("projects/webhooks/<int:pk>/renew/", webhooks.webhook_renew, name="webhook_renew"),
+    path("projects/webhooks/<int:pk>/pause/", webhooks.webhook_pause, name="webhook_pause"),
+    path("projects/webhooks/<int:pk>/take/", webhooks.webhook_take, name="webhook_take"),
+    path("projects/webhooks/<int:pk>/test/", webhooks.webhook_test, name="webhook_test"),
+    path("projects/webhooks/deliveries/<int:pk>/", webhooks.delivery, name="delivery"),
+    path("projects/webhooks/deliveries/<int:pk>/again/", webhooks.delivery_again, name="delivery_again"),
     path("projects/<int:pk>/triggers/hold/", triggers.project_triggers_hold, name="project_triggers_hold"),
     path("projects/<int:pk>/triggers/lift/", triggers.project_triggers_lift, name="project_triggers_lift"),
+    path("projects/<int:pk>/schedules/add/", schedules.schedule_add, name="schedule_add"),
+    path("projects/<int:pk>/schedules/preview/", schedules.schedule_preview, name="schedule_preview"),
+    path("projects/schedules/<int:pk>/", schedules.schedule, name="schedule"),
+    path("projects/schedules/<int:pk>/pause/", schedules.schedule_pause, name="schedule_pause"),
+    path("projects/schedules/<int:pk>/resume/", schedules.schedule_resume, name="schedule_resume"),
+    path("projects/schedules/<int:pk>/take/", schedules.schedule_take, name="schedule_take"),
+    path("projects/schedules/<int:pk>/run/", schedules.schedule_run, name="schedule_run"),
+    path("projects/schedules/<int:pk>/delete/", schedules.schedule_delete, name="schedule_delete"),
     path("projects/<int:pk>/logs/", logs.project_logs, name="project_logs"),
     path("projects/<int:pk>/logs/<int:follow>/", logs.log_follow, name="log_follow"),
     path("projects/<int:pk>/logs/<int:follow>/poll/", logs.log_poll, name="log_poll"),
     path("projects/<int:pk>/releases/", releases.release_list, name="releases"),
     path("projects/<int:pk>/releases/<int:release>/mark/", gates.release_mark, name="release_mark"),
     path("projects/", include("projects.urls")),
+    path("templates/<int:pk>/yaml/", projects.template_yaml, name="template_yaml"),
+    path("templates/", include(template_urls)),
     path("servers/", servers.server_list, name="servers"),
     path("servers/test/", servers.servers_test, name="servers_test"),
     path("servers/<int:pk>/", servers.server, name="server"),
@@ -168,7 +223,9 @@ urlpatterns = [
     path("servers/commands/", include(command_urls)),
     path("servers/credentials/", servers.credential_list, name="credentials"),
     path("servers/", include("servers.urls")),
+    path("trains/", include(train_urls)),
     path("gates/", include(gate_urls)),
+    path("channels/", include(channel_urls)),
     path("people/<int:pk>/", people.user, name="user"),
     path("", include("people.urls")),
     path("api/v1/", api.urls),

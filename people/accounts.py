@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from people import sessions
 from people.admins import keep_an_admin
 from people.models import Grant, PasswordLink, Team, User
+from people.owned import pause_all_of
 from people.record import delete, saving
 from people.refusals import RefusedError
 from people.rights import Person, insist, may
@@ -48,12 +49,16 @@ def new_user(actor: User, user: User, grants: Iterable[tuple[Role, Place]], team
 
 
 def deactivate(actor: User, user: User, *, revoke_tokens: bool = False) -> None:
-    """Let somebody in no more: sessions end, tokens stop, links are void. Raises `RefusedError` for the last admin."""
+    """Let somebody in no more: sessions end, tokens and what they own stop, links are void.
+
+    Raises `RefusedError` for the last admin.
+    """
     insist_on_edit(actor, user)
     if user.pk == actor.pk:
         raise RefusedError(_("Nobody deactivates their own account: ask another admin."))
     with keep_an_admin(), saving(user):
         User.objects.filter(pk=user.pk).update(is_active=False)
+        pause_all_of(user)
         PasswordLink.objects.filter(user=user).delete()
         sessions.end_all(user)
         if revoke_tokens:

@@ -18,14 +18,35 @@ from people.recorded_admin import RecordedAdmin
 from people.recorded_forms import RecordedRows
 from people.rights import may
 from people.roles import Action
-from projects.forms import SECTIONS, STEP_FIELDS, BoundProjectForm, StepForm
-from projects.models import ConfigFile, HealthCheck, Project, Service, SetVariable, Step, Variable, VariableSet
+from projects.forms import SECTIONS, STEP_FIELDS, BoundProjectForm, StepForm, own_rows
+from projects.models import (
+    ConfigFile,
+    HealthCheck,
+    Project,
+    Service,
+    SetVariable,
+    Step,
+    Template,
+    TemplateStep,
+    TemplateVariable,
+    Variable,
+    VariableSet,
+)
+from projects.templates import follow
 from projects.variable_forms import CheckedVariables, SetForm, VariableForm
 
 _SCRIPT = forms.Textarea(attrs={"rows": 5, "class": "vLargeTextField", "spellcheck": "false"})
 
 
-class HealthCheckInline(Guarded[HealthCheck], admin.TabularInline[HealthCheck, Project]):
+class OwnRows(admin.options.InlineModelAdmin[Any, Project]):
+    """Parts of a project that do not come from its template: those are the template's to change."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = own_rows(super().get_queryset(request))
+        return rows
+
+
+class HealthCheckInline(OwnRows, Guarded[HealthCheck], admin.TabularInline[HealthCheck, Project]):
     """The health checks that a server must pass after a restart."""
 
     model = HealthCheck
@@ -41,7 +62,7 @@ class ServiceInline(Guarded[Service], admin.TabularInline[Service, Project]):
     extra = 0
 
 
-class VariableInline(Guarded[Variable], admin.TabularInline[Variable, Project]):
+class VariableInline(OwnRows, Guarded[Variable], admin.TabularInline[Variable, Project]):
     """Variables; who may not edit the project sees the values of secrets as dots."""
 
     model = Variable
@@ -67,7 +88,7 @@ class VariableInline(Guarded[Variable], admin.TabularInline[Variable, Project]):
         return str(variable.shown_value())
 
 
-class StepInline(Guarded[Step], admin.StackedInline[Step, Project]):
+class StepInline(OwnRows, Guarded[Step], admin.StackedInline[Step, Project]):
     """The steps around the switch."""
 
     model = Step
@@ -125,6 +146,44 @@ class ConfigFileInline(Guarded[ConfigFile], admin.TabularInline[ConfigFile, Proj
         return False
 
 
+class LookedAt(admin.options.BaseModelAdmin[Any]):
+    """To look at: templates have pages of their own, which bring them to their projects."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class TemplateStepInline(LookedAt, Guarded[TemplateStep], admin.TabularInline[TemplateStep, Template]):
+    """The steps of a template."""
+
+    model = TemplateStep
+    fields = ("name", "moment", "kind", "position")
+    extra = 0
+
+
+class TemplateVariableInline(LookedAt, Guarded[TemplateVariable], admin.TabularInline[TemplateVariable, Template]):
+    """The variables of a template."""
+
+    model = TemplateVariable
+    fields = ("name", "value", "scope")
+    extra = 0
+
+
+@admin.register(Template)
+class TemplateAdmin(LookedAt, GuardedAdmin[Template], RecordedAdmin[Template]):
+    """Templates of projects."""
+
+    list_display = ("name", "description")
+    search_fields = ("name", "description")
+    inlines = (TemplateStepInline, TemplateVariableInline)
+
+
 class ArchivedFilter(admin.SimpleListFilter):
     """Shows the projects in use; those that are archived only where they are asked for."""
 
@@ -152,7 +211,7 @@ class ProjectAdmin(GuardedAdmin[Project], RecordedAdmin[Project]):
     list_display = ("name", "environment", "project_type", "git_url", "default_branch", "deploy_button")
     list_filter = (ArchivedFilter, "environment", "project_type")
     search_fields = ("name", "description", "git_url", "deploy_path")
-    autocomplete_fields = ("git_credential",)
+    autocomplete_fields = ("git_credential", "template")
     filter_horizontal = ("server_groups",)
     inlines = (ServiceInline, HealthCheckInline, VariableInline, StepInline, ConfigFileInline)
     formfield_overrides: ClassVar = {models.TextField: {"form_class": MultilineField, "widget": _SCRIPT}}
@@ -188,6 +247,8 @@ class ProjectAdmin(GuardedAdmin[Project], RecordedAdmin[Project]):
 
     def save_model(self, request: HttpRequest, obj: Project, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
+        if "template" in form.changed_data:
+            follow(obj)
         form.bind()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Project]:

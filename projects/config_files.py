@@ -14,6 +14,7 @@ from people.record import actor
 from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.commands import config_templates
+from projects.steps import FromTemplate
 from projects.validators import (
     shared_path_list,
     validate_check_of_file,
@@ -54,7 +55,7 @@ class ConfigFileQuerySet(models.QuerySet["ConfigFile"]):
 ConfigFileManager = models.Manager.from_queryset(ConfigFileQuerySet)
 
 
-class ConfigFile(models.Model):
+class ConfigFile(FromTemplate):
     """A file that deployments of a project put on its servers before they restart it.
 
     A relative ``path`` lies in the release, so each release has its own; one that begins with ``/`` or ``~/`` lies on

@@ -19,9 +19,10 @@ from people.roles import Action, Place
 from projects.commands.services.kind import Does
 from projects.commands.services.kinds import own_command
 from projects.given import problems_of, strange_sets
-from projects.models import GivenVariable, HealthCheck, Project, Service, Step
+from projects.models import GivenVariable, HealthCheck, Project, Service, Step, Template
 from projects.ready_steps import READY_STEPS
 from projects.steps import Launched
+from projects.templates import follow
 from servers.belonging import strange_groups
 from servers.forms import CredentialChoice
 from servers.models import Credential, Environment, ServerGroup
@@ -50,7 +51,7 @@ def on_page(column: Any, **options: Any) -> forms.Field | None:
 #: What people read, and not programs.
 _PROSE = {
     *("name", "description", "environment", "project_type", "git_credential", "kind", "scope", "service_kind"),
-    *("moment", "when", "types"),
+    *("moment", "when", "types", "template"),
 }
 
 
@@ -68,7 +69,7 @@ class StepForm(forms.ModelForm[Step]):
 
 #: The headings of a project's form, here and in the admin, and the fields below each.
 SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
-    ("", ("name", "description", "environment", "project_type")),
+    ("", ("name", "description", "environment", "project_type", "template")),
     (gettext_lazy("Where it belongs"), ("server_groups", "may_launch_elsewhere")),
     (gettext_lazy("Code"), ("git_url", "git_credential", "default_branch", "submodules", "lfs")),
     (
@@ -124,6 +125,7 @@ class BoundProjectForm(ComparedForm[Project]):
         if self.errors:
             return
         self._check_place()
+        self._check_template()
         self._check_groups()
         self._check_login()
 
@@ -134,6 +136,12 @@ class BoundProjectForm(ComparedForm[Project]):
         if strange := strange_sets(self.instance):
             told = _("Variable sets of another environment are attached to it: %s. Detach them first.")
             self._refuse("environment", told % ", ".join(map(str, strange)))
+
+    def _check_template(self) -> None:
+        """It follows none that they do not see."""
+        template = self.instance.template
+        if template is not None and "template" in self.changed_data and not may(self.user, Action.SEE, template):
+            self._refuse("template", _("You have no right to see this template."))
 
     def _check_groups(self) -> None:
         if "server_groups" not in self.cleaned_data:
@@ -203,6 +211,9 @@ class ProjectForm(PickingForm, BoundProjectForm):
             field: Any = self.fields["git_credential"]
             field.queryset, field.empty_label = known.defer(*Credential.SECRETS), _("None: everybody may read it")
             field.settle()
+        if "template" in self.fields:
+            offered: Any = self.fields["template"]
+            offered.queryset = choices(user, Template.objects, Action.SEE, [self.instance.template_id])
         if "server_groups" in self.fields:
             present = [*self.instance.server_groups.values_list("pk", flat=True)] if number else []
             groups: Any = self.fields["server_groups"]
@@ -218,6 +229,8 @@ class ProjectForm(PickingForm, BoundProjectForm):
             return super().save(commit)
         with saving(self.instance):
             project: Project = super().save(commit)
+            if "template" in self.changed_data:
+                follow(project)
             self.bind()
         return project
 
@@ -322,8 +335,22 @@ class CopyForm(ProjectForm):
         fields = ("name", "environment")
 
 
+def own_rows(rows: Any) -> Any:
+    """Those of a project's parts that do not come from its template."""
+    is_part = any(field.name == "from_template" for field in rows.model._meta.fields)
+    return rows.filter(from_template=False) if is_part else rows
+
+
 class RowsFormSet(RecordedRows[Part, Whole]):
-    """Rows of a project or of a set: one empty row is offered, and each that is there has a box to remove it."""
+    """Rows of a project or of a set: one empty row is offered, and each that is there has a box to remove it.
+
+    Those that a project has from its template are the template's to change.
+    """
+
+    def get_queryset(self) -> Any:
+        if not hasattr(self, "_own"):
+            self._own = own_rows(super().get_queryset())
+        return self._own
 
     def add_fields(self, form: Any, index: int | None) -> None:
         super().add_fields(form, index)
@@ -331,7 +358,7 @@ class RowsFormSet(RecordedRows[Part, Whole]):
             dress(field, mono=True)
 
 
-_CHECK_FIELDS = (
+CHECK_FIELDS = (
     *("kind", "target", "expect", "expect_header", "host_header"),
     *("retries", "interval", "timeout", "stable_for", "required"),
 )
@@ -344,7 +371,7 @@ HealthChecks = inlineformset_factory(
     Project,
     HealthCheck,
     formset=RowsFormSet,
-    fields=_CHECK_FIELDS,
+    fields=CHECK_FIELDS,
     formfield_callback=on_page,
     extra=1,
     can_delete_extra=False,

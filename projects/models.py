@@ -14,7 +14,7 @@ from people.models import User
 from people.record import Act, Event, actor, changes, record_all, snapshot
 from people.refusals import RefusedError
 from people.rights import Person, reach
-from people.roles import Action, Place
+from people.roles import EVERYWHERE, Action, Place
 from projects.commands.expectation import placeholder_problem
 from projects.commands.following import FOLLOWED
 from projects.commands.health import check_target
@@ -24,7 +24,9 @@ from projects.commands.services.pidfile import is_pid_file
 from projects.config_files import FACTS_OF_DEPLOYMENT, FACTS_OF_SERVER
 from projects.config_files import ConfigFile as ConfigFile
 from projects.config_files import ConfigVersion as ConfigVersion
+from projects.dotenv import looks_secret
 from projects.outside import problem_of
+from projects.steps import FromTemplate, GivenStep
 from projects.steps import Step as Step
 from projects.validators import (
     LONGEST_PAUSE,
@@ -33,10 +35,15 @@ from projects.validators import (
     git_endpoint,
     log_path_list,
     validate_batches,
+    validate_check_of_file,
     validate_choices,
+    validate_config_path,
+    validate_content,
     validate_git_url,
     validate_header,
     validate_log_paths,
+    validate_mode,
+    validate_owner,
     validate_pauses,
     validate_ref,
     validate_relative_folder,
@@ -48,6 +55,17 @@ from servers.fields import EncryptedTextField, is_unreadable
 from servers.hosts import Endpoint
 from servers.models import Credential, Environment, Server, ServerGroup
 from servers.validators import PathValidator, validate_host, validate_no_nul, validate_one_line
+
+#: The settings that a project may have from its template: all but what makes it this project, and where it is.
+TEMPLATED: tuple[str, ...] = (
+    *("project_type", "default_branch", "submodules", "lfs"),
+    *("auto_install", "install_script", "build_script", "output_dir", "keeps_database_files"),
+    *("deploy_path", "deploy_script_path", "restart_only_script_path", "restart_script", "stop_script", "start_script"),
+    *("run_as", "shared_paths", "service_kind", "service_name", "process_name", "script_reloads", "watch_for"),
+    *("log_path", "more_logs", "script_timeout"),
+    *("batches", "max_failures", "pause_after_first", "pause_after", "pause_for", "may_stop_last_healthy"),
+    *("auto_rollback", "guided_failure", "guided_for", "keep_releases"),
+)
 
 
 class ArchivedError(RefusedError, PermissionDenied):
@@ -99,6 +117,8 @@ class Project(models.Model):
         JAVA = "java", _("Java")
         OTHER = "other", _("Other")
 
+    #: Set by what brings the settings of its template to it.
+    is_following = False
     #: Set while it is declared together with its variables and groups: what depends on those is checked afterwards.
     is_being_declared = False
 
@@ -122,6 +142,16 @@ class Project(models.Model):
         _("environment"), max_length=20, choices=Environment, default=Environment.DEVELOPMENT
     )
     project_type = models.CharField(_("type"), max_length=10, choices=ProjectType, default=ProjectType.OTHER)
+    template = models.ForeignKey(
+        "Template",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="projects",
+        verbose_name=_("template"),
+        help_text=_("What it has as the template has it changes with the template. What differs now stays its own."),
+    )
+    own_fields = models.JSONField(_("settings of its own"), default=list, blank=True, editable=False)
     server_groups = models.ManyToManyField(
         ServerGroup,
         blank=True,
@@ -419,6 +449,10 @@ class Project(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def differs(self, name: str) -> bool:
+        """Whether its setting is another one than that of its template."""
+        return self.template is not None and bool(getattr(self, name) != getattr(self.template, name))
+
     @property
     def is_archived(self) -> bool:
         """Whether it is hidden, and neither changed nor launched."""
@@ -498,8 +532,18 @@ class Project(models.Model):
             self.git_credential.bind(self.git_endpoint)
 
     def save(self, *args: Any, binds: bool = True, **kwargs: Any) -> None:
-        """A new project ``binds`` its git credential to its host. Who may make one is for the forms to say, before."""
+        """A new project ``binds`` its git credential to its host. Who may make one is for the forms to say, before.
+
+        A setting that is another one than the template's is the project's own from then on.
+        """
         is_new = self._state.adding
+        if self.template is not None and not self.is_following:
+            written = kwargs.get("update_fields")
+            names = TEMPLATED if written is None else [name for name in TEMPLATED if name in written]
+            own = {*self.own_fields, *(name for name in names if self.differs(name))}
+            if own != {*self.own_fields}:
+                self.own_fields = sorted(own)
+                kwargs |= {} if written is None else {"update_fields": [*written, "own_fields"]}
         super().save(*args, **kwargs)
         if is_new and binds:
             self.bind_git_credential()
@@ -588,7 +632,7 @@ class Project(models.Model):
             parts += [variables, sets, files]
             for rows in parts:
                 for part in rows:
-                    part.pk, part.project, part._state.adding = None, copy, True
+                    part.pk, part.project, part._state.adding, part.is_following = None, copy, True, True
                     part.save()
                     made.append(part)
             note = f"a copy of project {self} (#{self.pk})"
@@ -651,7 +695,7 @@ class Service(models.Model):
         check_service(self.kind, self.name, self.project.deploy_path, "name")
 
 
-class HealthCheck(models.Model):
+class GivenCheck(models.Model):
     """One question that a server must answer after a restart.
 
     ``target`` by kind: ``process`` a part of the command line; ``systemd`` a unit; ``tcp`` ``[host:]port``;
@@ -673,9 +717,6 @@ class HealthCheck(models.Model):
     #: The kinds whose answer is read: {commit} and {release} in what they expect are filled in.
     READ: ClassVar = frozenset({Kind.HTTP, Kind.COMMAND})
 
-    project = models.ForeignKey(
-        Project, on_delete=models.CASCADE, related_name="health_checks", verbose_name=_("project")
-    )
     kind = models.CharField(_("kind"), max_length=10, choices=Kind)
     target = models.CharField(_("target"), max_length=500, validators=[validate_one_line])
     expect = models.CharField(_("expected"), max_length=200, blank=True, validators=[validate_one_line])
@@ -706,17 +747,11 @@ class HealthCheck(models.Model):
     )
 
     class Meta:
+        abstract = True
         ordering: ClassVar = ["id"]
-        verbose_name = _("health check")
-        verbose_name_plural = _("health checks")
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.target}"
-
-    @property
-    def places(self) -> list[Place]:
-        """Those of its project."""
-        return self.project.places
 
     def clean(self) -> None:
         """The target must fit the kind, and so must what is expected."""
@@ -734,6 +769,24 @@ class HealthCheck(models.Model):
             for name in ("expect", "expect_header"):
                 if problem := placeholder_problem(getattr(self, name)):
                     yield name, problem
+
+
+class HealthCheck(FromTemplate, GivenCheck):
+    """A health check of a project: those of its template come first."""
+
+    project = models.ForeignKey(
+        Project, on_delete=models.CASCADE, related_name="health_checks", verbose_name=_("project")
+    )
+
+    class Meta:
+        ordering: ClassVar = ["-from_template", "id"]
+        verbose_name = _("health check")
+        verbose_name_plural = _("health checks")
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its project."""
+        return self.project.places
 
 
 class GivenVariable(models.Model):
@@ -798,7 +851,7 @@ class GivenVariable(models.Model):
             raise ValidationError({"value_from": why})
 
 
-class Variable(GivenVariable):
+class Variable(FromTemplate, GivenVariable):
     """An environment variable of a project's build, of its scripts on the servers, or of both.
 
     One with a ``server_group`` or a ``server`` counts in the scripts there alone, and before one for all: see
@@ -1036,3 +1089,176 @@ class AttachedSet(models.Model):
     def places(self) -> list[Place]:
         """Those of its project."""
         return self.project.places
+
+
+class TemplateQuerySet(models.QuerySet["Template"]):
+    """Templates of projects."""
+
+    def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
+        """Those with which ``user`` may do this. They are seen from each environment, and from their projects."""
+        reached = reach(user, action)
+        if reached.is_everywhere or (not action.changes and reached.holds_an_environment):
+            return self
+        if action.changes:
+            return self.none()
+        seen = Project.objects.reached_by(user).filter(template__isnull=False)
+        return self.filter(pk__in=seen.order_by().values("template"))
+
+
+TemplateManager = models.Manager.from_queryset(TemplateQuerySet)
+
+
+class Template(models.Model):
+    """What alike projects have in common: their settings, steps, health checks, variables and config files.
+
+    It has the fields of `TEMPLATED`, as a project has them, and no secrets. A project has all of it but what is its
+    own: see `projects.templates`. Only maintainers of everything change it: it reaches into projects everywhere.
+    """
+
+    objects = TemplateManager()
+    UNRECORDED: ClassVar = frozenset[str]()
+
+    name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
+    description = models.TextField(_("description"), blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name = _("template")
+        verbose_name_plural = _("templates")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("template", args=[self.pk])
+
+    @property
+    def places(self) -> list[Place]:
+        """All of them: whoever changes it changes projects wherever they are."""
+        return [EVERYWHERE]
+
+    @property
+    def seen_from(self) -> list[Place]:
+        """Each environment, where somebody may choose it for a project, and wherever a project of it is."""
+        rows = Project.objects.filter(template=self) if self.pk else Project.objects.none()
+        return [*(Place(name) for name in Environment.values), *(place for row in rows for place in row.places)]
+
+
+for _name in TEMPLATED:
+    Template.add_to_class(_name, Project._meta.get_field(_name).clone())  # type: ignore[union-attr]  # they are columns
+
+
+class _OfTemplate(models.Model):
+    """A part of a template."""
+
+    template: models.ForeignKey[Template, Template]
+
+    class Meta:
+        abstract = True
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its template."""
+        return self.template.places
+
+
+class TemplateStep(_OfTemplate, GivenStep):  # noqa: DJ008 (it has that of GivenStep)
+    """A step of a template."""
+
+    template = models.ForeignKey(Template, on_delete=models.CASCADE, related_name="steps", verbose_name=_("template"))
+
+    class Meta(GivenStep.Meta):
+        abstract = False
+        verbose_name = _("step of a template")
+        verbose_name_plural = _("steps of a template")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["template", "name"],
+                name="step_once_in_a_template",
+                violation_error_message=_("The template has a step of this name already."),
+            ),
+        ]
+
+
+class TemplateCheck(_OfTemplate, GivenCheck):
+    """A health check of a template."""
+
+    template = models.ForeignKey(
+        Template, on_delete=models.CASCADE, related_name="health_checks", verbose_name=_("template")
+    )
+
+    class Meta(GivenCheck.Meta):
+        abstract = False
+        verbose_name = _("health check of a template")
+        verbose_name_plural = _("health checks of a template")
+
+
+class TemplateVariable(_OfTemplate):
+    """A variable of a template; it is no secret, and for all servers."""
+
+    UNRECORDED: ClassVar = frozenset[str]()
+
+    template = models.ForeignKey(
+        Template, on_delete=models.CASCADE, related_name="variables", verbose_name=_("template")
+    )
+    name = models.CharField(_("name"), max_length=100, validators=[validate_variable_name])
+    value = models.TextField(_("value"), blank=True, validators=[validate_no_nul])
+    scope = models.CharField(_("scope"), max_length=10, choices=GivenVariable.Scope, default=GivenVariable.Scope.BOTH)
+
+    class Meta:
+        ordering: ClassVar = ["name"]
+        verbose_name = _("variable of a template")
+        verbose_name_plural = _("variables of a template")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["template", "name", "scope"],
+                name="variable_once_in_a_scope_of_a_template",
+                violation_error_message=_("There is another variable of this name and scope."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Everybody who sees a project of it sees its values."""
+        if looks_secret(self.name, self.value):
+            raise ValidationError(
+                {"name": _("A template has no secrets: give each project this variable, or a set of variables.")}
+            )
+
+
+class TemplateFile(_OfTemplate):
+    """A config file of a template; it is no secret, and for all servers."""
+
+    UNRECORDED: ClassVar = frozenset[str]()
+
+    template = models.ForeignKey(
+        Template, on_delete=models.CASCADE, related_name="config_files", verbose_name=_("template")
+    )
+    path = models.CharField(_("path"), max_length=300, validators=[validate_config_path])
+    content = models.TextField(_("content"), blank=True, validators=[validate_no_nul, validate_content])
+    is_template = models.BooleanField(
+        _("template"), default=False, help_text=_("{{ NAME }} is replaced by a variable or a fact of the deployment.")
+    )
+    check_command = models.CharField(_("check"), max_length=500, blank=True, validators=[validate_check_of_file])
+    mode = models.CharField(_("mode"), max_length=4, default="0640", validators=[validate_mode])
+    owner = models.CharField(_("owner"), max_length=70, blank=True, validators=[validate_owner])
+    position = models.PositiveIntegerField(_("position"), default=0)
+
+    class Meta:
+        ordering: ClassVar = ["position", "path", "id"]
+        verbose_name = _("config file of a template")
+        verbose_name_plural = _("config files of a template")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["template", "path"],
+                name="config_file_once_in_a_template",
+                violation_error_message=_("The template has this file already."),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.path

@@ -112,7 +112,7 @@ def one_project(user: User, pk: int) -> dict[str, Any]:
 
     Of all of it, what ``user`` sees: the login for git only if they may use it themselves.
     """
-    rows = Project.objects.select_related("git_credential", "archived_by").prefetch_related("server_groups")
+    rows = Project.objects.select_related("git_credential", "archived_by", "template").prefetch_related("server_groups")
     it = find(user, rows.defer(*(f"git_credential__{name}" for name in Credential.SECRETS)), pk=pk)
     groups, own = ServerGroup.objects.reached_by(user).filter(environment=it.environment), it.server_groups.values("pk")
     if belongs := it.server_groups.exists():

@@ -1,7 +1,7 @@
 """Steps: what a deployment does around the switch and the restart, besides them."""
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator
@@ -83,7 +83,10 @@ def step_label(moment: str, name: str, *, is_on_platform: bool) -> str:
     return gettext("%(moment)s, on the platform: %(step)s") % words if is_on_platform else f"{words['moment']}: {name}"
 
 
-def by_moment(steps: "Iterable[Step]") -> "list[Step]":
+SomeStep = TypeVar("SomeStep", bound="GivenStep")
+
+
+def by_moment(steps: "Iterable[SomeStep]") -> "list[SomeStep]":
     """``steps`` as they run: by moment; those of one moment stay in their order."""
     places = {moment: place for place, moment in enumerate(Moment.values)}
     return sorted(steps, key=lambda step: places.get(step.moment, 0))
@@ -100,7 +103,29 @@ class StepQuerySet(models.QuerySet["Step"]):
 StepManager = models.Manager.from_queryset(StepQuerySet)
 
 
-class Step(models.Model):
+class FromTemplate(models.Model):
+    """A part of a project that may come from the project's template: then the template's changes reach it.
+
+    Whoever else saves it makes it the project's own.
+    """
+
+    from_template = models.BooleanField(_("from the template"), default=False, editable=False)
+
+    #: Set by what brings a template's part to a project.
+    is_following = False
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.from_template and not self.is_following:
+            self.from_template = False
+            if kwargs.get("update_fields") is not None:
+                kwargs["update_fields"] = [*kwargs["update_fields"], "from_template"]
+        super().save(*args, **kwargs)
+
+
+class GivenStep(models.Model):
     """A script that a deployment runs on servers at one `Moment`.
 
     ``types`` and ``when`` may be empty: then they are what is usual at its moment. ``undone_by`` is a script that
@@ -109,12 +134,8 @@ class Step(models.Model):
     the server's turn, or the deployment. One of the ``kind`` platform never touches a server.
     """
 
-    objects = StepManager()
     UNRECORDED: ClassVar = frozenset[str]()
 
-    project = models.ForeignKey(
-        "projects.Project", on_delete=models.CASCADE, related_name="steps", verbose_name=_("project")
-    )
     name = models.CharField(_("name"), max_length=60, validators=[validate_one_line])
     moment = models.CharField(
         _("moment"),
@@ -180,24 +201,11 @@ class Step(models.Model):
     )
 
     class Meta:
+        abstract = True
         ordering: ClassVar = ["position", "id"]
-        verbose_name = _("step")
-        verbose_name_plural = _("steps")
-        constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["project", "name"],
-                name="step_once_in_a_project",
-                violation_error_message=_("The project has a step of this name already."),
-            ),
-        ]
 
     def __str__(self) -> str:
         return self.name
-
-    @property
-    def places(self) -> list[Place]:
-        """Those of its project."""
-        return self.project.places
 
     @property
     def is_on_platform(self) -> bool:
@@ -220,3 +228,30 @@ class Step(models.Model):
             wrong["undone_by"] = _("Only a step before all is taken back: steps after end what steps before have done.")
         if wrong:
             raise ValidationError(wrong)
+
+
+class Step(FromTemplate, GivenStep):
+    """A step of a project: at each moment those of its template come first."""
+
+    objects = StepManager()
+
+    project = models.ForeignKey(
+        "projects.Project", on_delete=models.CASCADE, related_name="steps", verbose_name=_("project")
+    )
+
+    class Meta:
+        ordering: ClassVar = ["-from_template", "position", "id"]
+        verbose_name = _("step")
+        verbose_name_plural = _("steps")
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["project", "name"],
+                name="step_once_in_a_project",
+                violation_error_message=_("The project has a step of this name already."),
+            ),
+        ]
+
+    @property
+    def places(self) -> list[Place]:
+        """Those of its project."""
+        return self.project.places

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from projects import variable_views, views
+from projects import template_views, variable_views, views
 
 urlpatterns = [
     path("sets/", variable_views.set_list, name="sets"),
@@ -20,4 +20,17 @@ urlpatterns = [
     path("<int:pk>/services/", views.project_services, name="project_services"),
     path("<int:pk>/health/", views.project_health, name="project_health"),
     path("<int:pk>/steps/", views.project_steps, name="project_steps"),
+    path("<int:pk>/template/", template_views.project_template, name="project_template"),
+]
+
+template_urls = [
+    path("", template_views.template_list, name="templates"),
+    path("add/", template_views.template_add, name="template_add"),
+    path("<int:pk>/", template_views.template, name="template"),
+    path("<int:pk>/edit/", template_views.template_edit, name="template_edit"),
+    path("<int:pk>/steps/", template_views.template_steps, name="template_steps"),
+    path("<int:pk>/health/", template_views.template_health, name="template_health"),
+    path("<int:pk>/variables/", template_views.template_variables, name="template_variables"),
+    path("<int:pk>/files/", template_views.template_files, name="template_files"),
+    path("<int:pk>/delete/", template_views.template_delete, name="template_delete"),
 ]

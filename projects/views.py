@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from pages.forms import as_sent
 from pages.names import proposed
 from people.access import Request, find, members_only
+from people.refusals import RefusedError
 from people.rights import insist, may, reach
 from people.roles import EVERYWHERE, Action
 from projects.forms import CopyForm, HealthChecks, ProjectForm, Services, Steps
@@ -31,7 +32,12 @@ def project_edit(request: Request, pk: int) -> HttpResponse:
     name = it.name  # what is typed stays in the form until it is right
     proposed = {"process_name": request.GET["process_name"]} if "process_name" in request.GET else None
     form = as_sent(ProjectForm, request.POST, instance=it, initial=proposed, user=request.user)
-    if form.keep():
+    try:
+        is_kept = form.keep()
+    except RefusedError as error:  # it cannot be as its new template is
+        form.add_error("template", str(error))
+        is_kept = False
+    if is_kept:
         messages.success(request, _("Saved. Running deployments keep the settings they were launched with."))
         return redirect("project", pk)
     example = example_script(Guess(project_type=it.project_type), name)

@@ -14,19 +14,28 @@ from django.utils import timezone
 from deployer.models import (
     Answer,
     Approval,
+    Channel,
     CommandLine,
     CommandParameter,
     CommandRun,
+    Delivery,
     Deployment,
     FailureQuestion,
     Freeze,
     GateRule,
     Lock,
     LogLine,
+    Notice,
     Release,
     SavedCommand,
+    Schedule,
     Sighting,
+    Stop,
     Target,
+    Train,
+    TrainRun,
+    TrainStop,
+    Webhook,
 )
 from people.models import ApiToken, Grant, Team, User
 from projects.models import (
@@ -37,9 +46,15 @@ from projects.models import (
     Service,
     SetVariable,
     Step,
+    Template,
+    TemplateCheck,
+    TemplateFile,
+    TemplateStep,
+    TemplateVariable,
     Variable,
     VariableSet,
 )
+from projects.templates import follow
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 
@@ -95,12 +110,32 @@ PAGES = {
     "set_edit": Page("set"),
     "set_variables": Page("set"),
     "set_delete": Page("set"),
+    "templates": Page(),
+    "template_add": Page(),
+    "template": Page("template"),
+    "template_edit": Page("template"),
+    "template_steps": Page("template"),
+    "template_health": Page("template"),
+    "template_variables": Page("template"),
+    "template_files": Page("template"),
+    "template_delete": Page("template"),
+    "template_yaml": Page("template"),
+    "project_template": Page("project"),
     "project_files": Page("project"),
     "project_file_add": Page("project"),
     "config_file": Page("file"),
     "config_file_versions": Page("file"),
     "config_file_delete": Page("file"),
     "project_triggers": Page("project"),
+    "webhook_add": Page("project"),
+    "webhook": Page("webhook"),
+    "webhook_edit": Page("webhook"),
+    "webhook_delete": Page("webhook"),
+    "delivery": Page("delivery"),
+    "schedule_add": Page("project"),
+    "schedule_preview": Page("project", "cron=30+2+*+*+1-5&time_zone=Europe/Berlin"),
+    "schedule": Page("schedule"),
+    "schedule_delete": Page("schedule"),
     "project_yaml": Page("project"),
     "project_archive": Page("project"),
     "project_restore": Page("archived"),
@@ -167,6 +202,12 @@ PAGES = {
     "rule_add": Page(),
     "rule_edit": Page("rule"),
     "project_logs": Page("project"),
+    "channels": Page(),
+    "channel_add": Page(query="kind=telegram"),
+    "channel": Page("channel"),
+    "channel_edit": Page("channel"),
+    "channel_notices": Page("channel"),
+    "channel_delete": Page("channel"),
     "commands": Page(),
     "command_add": Page(),
     "command_form": Page(query="command={command.pk}"),
@@ -176,6 +217,14 @@ PAGES = {
     "command_poll": Page("command_run"),
     "command_earlier": Page("command_run", "before=99999999"),
     "command_log": Page("command_run"),
+    "trains": Page(),
+    "train_add": Page(),
+    "train": Page("train"),
+    "train_edit": Page("train"),
+    "train_delete": Page("train"),
+    "train_yaml": Page("train"),
+    "train_run": Page("train_run"),
+    "train_poll": Page("train_run"),
 }
 #: Those that only find out where to go.
 LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
@@ -233,8 +282,21 @@ NOT_PAGES = {
     "rule_delete": "is only sent to",
     "release_mark": "is only sent to",
     "project_triggers_hold": "is only sent to",
+    "webhook_renew": "is only sent to",
+    "webhook_pause": "is only sent to",
+    "webhook_take": "is only sent to",
+    "webhook_test": "is only sent to",
+    "delivery_again": "is only sent to",
     "project_triggers_lift": "is only sent to",
+    **dict.fromkeys(("schedule_pause", "schedule_resume", "schedule_take", "schedule_run"), "is only sent to"),
     "command_cancel": "is only sent to",
+    **dict.fromkeys(
+        ("train_decide", "train_continue", "train_halt", "train_roll_back", "train_cancel"), "is only sent to"
+    ),
+    "train_plan": "asks all rules and gates of each stop, as the launch does",
+    **dict.fromkeys(("train_without", "train_again"), "is only sent to"),
+    "channel_test": "is only sent to",
+    "channel_pause": "is only sent to",
     "log_follow": "follows a log, whose number it names too",
     "log_poll": "follows a log, whose number it names too",
 }
@@ -267,6 +329,9 @@ class World:
         self.group: ServerGroup = make_group(self.server, make_server())
         self.project: Project = make_project(git_credential=make_credential(), batches="1, 100%")
         self.set: VariableSet = VariableSet.objects.create(name="set", environment="production")
+        self.template: Template = Template.objects.create(name="template", description="x")
+        self.project.template = self.template
+        self.project.save()
         self.release = self.another_release()
         self.older = self.another_deployment(self.project, "success")
         self.ended = self.another_deployment(self.project, "failed")
@@ -322,6 +387,40 @@ class World:
                     run=self.command_run, target=target, content="x", stream="stdout", timestamp=timezone.now()
                 )
 
+    def another_train(self) -> None:
+        """One more train, and one more stop and one more run of the first, with a deployment of each stop."""
+        another = Train.objects.create(name=f"train-{Train.objects.count()}", owner=make_user())
+        self.train: Train = Train.objects.order_by("pk")[0]
+        for train in {self.train, another}:
+            stop = Stop.objects.create(train=train, project=make_project(), position=train.stops.count())
+            stop.server_groups.add(self.group)
+        TrainRun.objects.create(train=self.train, name="x", status="halted", created_by=make_user(), why="x")
+        self.train_run: TrainRun = TrainRun.objects.order_by("pk")[0]
+        number = self.train_run.stops.count() + 1
+        project = make_project()
+        values = {"project_name": "x", "environment": "production", "deployment_type": "restart_only", "why": "no"}
+        stop_of_run = TrainStop.objects.create(
+            run=self.train_run, position=number, project=project, status="failed", **values
+        )
+        it = make_deployment(project, self.group, deployment_type="restart_only")
+        Deployment.objects.filter(pk=it.pk).update(train_stop=stop_of_run)
+        self.train_run.approvals.create(decision="approved", decided_by=make_user())
+
+    def another_webhook(self) -> None:
+        """One more webhook of the project, and one more delivery of each."""
+        number = Webhook.objects.count()
+        values = {"project": self.project, "owner": make_user(), "provider": "github", "paths": ["x/**"]}
+        another = Webhook.objects.create(name=f"webhook-{number}", **values)
+        another.server_groups.add(self.group)
+        self.webhook: Webhook = Webhook.objects.order_by("pk")[0]
+        for each in (self.webhook, another):
+            number = Delivery.objects.count()
+            sent = {"identifier": f"x{number}", "event": "push", "kind": "push", "ref": "main", "after": "a" * 40}
+            ended = {"status": "handled", "outcome": "launched", "reason": "no", "deployment": self.ended}
+            values = {"received_at": timezone.now(), "sent_by": make_user(), "pushers": ["ada@example.com"]}
+            Delivery.objects.create(webhook=each, project=self.project, **sent, **ended, **values)
+        self.delivery: Delivery = Delivery.objects.order_by("pk")[0]
+
     def grow(self) -> None:
         """One more of everything, wherever something has many of it."""
         self.grow_people()
@@ -336,8 +435,20 @@ class World:
             self.say(it)
         self.another_release()
         self.another_command()
+        self.another_train()
+        self.another_webhook()
+        self.another_channel()
         for project in (self.project, make_project(git_credential=make_credential())):
             count = project.variables.count()
+            if project.template is None:
+                project.template = self.template
+                project.save()
+            part = {"template": self.template, "name": f"T{count}_{project.pk}"}
+            TemplateVariable.objects.create(**part, value="x")
+            TemplateStep.objects.create(**part, moment="before", script="true", position=count)
+            TemplateCheck.objects.create(template=self.template, kind="process", target=f"t{count}_{project.pk}")
+            TemplateFile.objects.create(template=self.template, path=f"/etc/t{count}_{project.pk}", content="x")
+            follow(project)
             Variable.objects.create(project=project, name=f"NAME_{count}", value="x")
             Variable.objects.create(project=project, name=f"ON_GROUP_{count}", value="x", server_group=self.group)
             Variable.objects.create(project=project, name=f"ON_SERVER_{count}", value="x", server=server)
@@ -350,6 +461,11 @@ class World:
             self.file = self.file or file
             self.file.content += "\nx"
             self.file.save()
+            plan = {"cron": "30 2 * * *", "owner": self.person, "next_at": timezone.now()}
+            schedule = Schedule.objects.create(project=project, name=f"x{count}", is_active=not count % 2, **plan)
+            schedule.server_groups.add(self.group)
+            schedule.runs.create(planned_for=timezone.now(), outcome="missed", why="x")
+            self.schedule = schedule
             HealthCheck.objects.create(project=project, kind="process", target=f"x{count}")
             Service.objects.create(project=project, kind="systemd", name=f"x{count}", position=count)
             Step.objects.create(project=project, name=f"x{count}", moment="before", script="true", position=count)
@@ -361,6 +477,21 @@ class World:
         elsewhere = make_deployment(make_project(), group, deployment_type="restart_only", created_by=make_user())
         elsewhere.claim_for_worker()
         self.wait()
+
+    def another_channel(self) -> None:
+        """One more channel with all that is said of one, and one more notice in the first."""
+        values = {"kind": "slack", "address": {"url": "https://hooks.example.com/x"}, "events": ["failed", "drift"]}
+        another = Channel.objects.create(name=f"channel-{Channel.objects.count()}", **values, made_by=make_user())
+        self.channel: Channel = Channel.objects.order_by("pk")[0]
+        another.projects.add(self.project)
+        now = timezone.now()
+        facts = {"project": "shop", "environment": "production", "number": 1}
+        Notice.objects.create(
+            channel=self.channel, event="failed", facts=facts, deployment=self.ended, created_at=now, answer="HTTP 500"
+        )
+        for each in (self.channel, another):
+            each.projects.add(self.project)
+            each.note(now, "HTTP 500", ok=False)
 
     def wait(self) -> None:
         """A project before which every gate stands, and a deployment of it that waits for an approval."""

@@ -24,10 +24,29 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 from django.utils import timezone, translation
 
-from deployer.models import CommandRun, Deployment, Freeze, GateRule, Lock, LogLine, Release, SavedCommand, Sighting
+from deployer.models import (
+    Channel,
+    CommandRun,
+    Delivery,
+    Deployment,
+    Event,
+    Freeze,
+    GateRule,
+    Lock,
+    LogLine,
+    Notice,
+    Release,
+    SavedCommand,
+    Schedule,
+    Sighting,
+    Train,
+    TrainRun,
+    Webhook,
+)
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
-from projects.models import AttachedSet, ConfigFile, HealthCheck, Variable, VariableSet
+from projects.models import AttachedSet, ConfigFile, HealthCheck, Template, Variable, VariableSet
+from projects.templates import follow
 from servers.errors import ShellError
 from servers.models import Server
 from servers.sentences import because, sentences
@@ -371,6 +390,11 @@ def shop(client: Client, settings) -> dict[str, Any]:
     Variable.objects.create(project=project, name="PORT", value="1", server_group=group)
     Variable.objects.create(project=project, name="ROLE", value="a", is_prompt=True)
     its = VariableSet.objects.create(name="s1", environment=group.environment)
+    template = Template.objects.create(name="t1", build_script="x")
+    template.steps.create(name="t", moment="before", script="x")
+    project.template = template
+    project.save()
+    follow(project)
     AttachedSet.objects.create(project=project, variable_set=its)
     release = Release.objects.create(
         project=project, version="v1", commit_hash="a" * 40, archive="a", size=2048, file_count=3, state="good"
@@ -404,13 +428,28 @@ def shop(client: Client, settings) -> dict[str, Any]:
     freeze = Freeze.objects.create(environment="staging", reason="周末", weekdays="56", **times)
     Freeze.objects.create(environment="staging", reason="发布", is_open=True, first_day="2026-12-24", **times)
     waiting = make_deployment(project, group, deployment_type="restart_only", created_by=person)
+    schedule = Schedule.objects.create(project=project, name="s1", cron="30 2 * * 1-5", owner=person)
+    schedule.runs.create(planned_for=timezone.now(), outcome="missed", why="没有运行。")
+    Schedule.objects.create(project=project, name="s2", at=timezone.now(), is_active=False, paused_reason="停用。")
     second.approvals.create(decision="overridden", reason="故障", decided_by=maria)
     values = {"server_group": group, "is_template": True, "content": "端口\n"}
+    webhook = Webhook.objects.create(project=project, name="push", provider="gitlab")
+    moment = timezone.now()
+    sent = {"identifier": "1", "event": "push", "kind": "push", "ref": "main", "received_at": moment}
+    delivery = Delivery.objects.create(webhook=webhook, project=project, **sent)
     file = ConfigFile.objects.create(project=project, path="/etc/x", **values)
     file.content = "端口\n端口\n"
     file.save()
     command = SavedCommand.objects.create(name="c1", description="清理", script="x", for_operators=True)
     command.parameters.create(name="WORD", label="词", choices="x", is_secret=False)
+    channel = Channel.objects.create(
+        name="c9", kind="telegram", address={"token": "x", "chat": "1"}, events=["failed"], environments=["production"]
+    )
+    now = timezone.now()
+    for event in Event:
+        Notice.objects.create(channel=channel, event=event, facts={"name": "n"}, created_at=now, tries=2, next_at=now)
+    channel.note(now, "HTTP 200", ok=True)
+    paused = Channel.objects.create(name="c10", kind="mail", is_active=False, paused_reason="搬家")
     runs = {
         status: CommandRun.objects.create(
             name="c1", script="x", environments=",production,", created_by=maria, status=status, finished_at=finished
@@ -420,14 +459,27 @@ def shop(client: Client, settings) -> dict[str, Any]:
     for run in runs.values():
         run.targets.create(server=server, server_name="web-1", host="x", status="failed", exit_code=1, error="失败。")
         run.targets.create(server=spare, server_name="web-2", host="x", status="done", exit_code=0)
+    train = Train.objects.create(name="t1", description="全部", owner=maria)
+    train.stops.create(project=project, deployment_type="restart_only")
+    train_run = TrainRun.objects.create(train=train, name="t1", status="paused", created_by=maria, note="周五")
+    stop = train_run.stops.create(
+        position=1, project=project, project_name="shop", environment="production", deployment_type="full", why="失败。"
+    )
+    Deployment.objects.filter(pk=second.pk).update(train_stop=stop)
     return {
+        "train": train.pk,
+        "train_run": train_run.pk,
         "command": command.pk,
         "command_running": runs["running"].pk,
         "command_failed": runs["failed"].pk,
         "lock": lock.pk,
         "rule": rule.pk,
         "freeze": freeze.pk,
+        "webhook": webhook.pk,
+        "delivery": delivery.pk,
         "file": file.pk,
+        "channel": channel.pk,
+        "channel_paused": paused.pk,
         "waiting": waiting.pk,
         "person": person.pk,
         "robot": robot.pk,
@@ -439,17 +491,27 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "server": server.pk,
         "group": group.pk,
         "set": its.pk,
+        "template": template.pk,
         "credential": login.pk,
         "ended": ended.pk,
         "second": second.pk,
         "active": active.pk,
         "other": other.pk,
         "release": release.pk,
+        "schedule": schedule.pk,
     }
 
 
 #: Whose id the address of a page holds, by how its name begins; the first that fits.
 SUBJECTS = {
+    **dict.fromkeys(("train_run", "train_poll"), ("train_run",)),
+    **dict.fromkeys(
+        ("train_decide", "train_continue", "train_halt", "train_roll_back", "train_cancel"), ("train_run",)
+    ),
+    "train": ("train",),
+    "webhook_add": ("project",),
+    "webhook": ("webhook",),
+    "delivery": ("delivery",),
     **dict.fromkeys(
         ("command_run", "command_poll", "command_earlier", "command_log", "command_cancel"),
         ("command_running", "command_failed"),
@@ -459,14 +521,19 @@ SUBJECTS = {
     "rule": ("rule",),
     "freeze": ("freeze",),
     "config_file": ("file",),
+    "channel": ("channel", "channel_paused"),
     "deployment": ("ended", "second", "active", "waiting"),
     "project": ("project",),
+    "schedule_add": ("project",),
+    "schedule_preview": ("project",),
+    "schedule": ("schedule",),
     "launch": ("project", "other"),
     "releases": ("project",),
     "server": ("server",),
     "host_key": ("server",),
     "group": ("group",),
     "set": ("set",),
+    "template": ("template",),
     "variable_set": ("set",),
     "credential": ("credential",),
     "user_token_add": ("robot",),

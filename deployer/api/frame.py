@@ -23,6 +23,7 @@ from deployer.api.refused import ErrorShape, RefusedError
 from deployer.api.shapes import WithoutNul
 from deployer.api.tokens import bearer
 from pages.problems import CONTENT_TYPE, problem
+from people import refusals
 from people.rights import NotAllowedError
 from projects.models import ArchivedError
 from projects.validators import validate_ref_length
@@ -189,6 +190,11 @@ def _not_allowed(_request: HttpRequest, error: NotAllowedError) -> HttpResponse:
 @api.exception_handler(ArchivedError)
 def _archived(_request: HttpRequest, error: ArchivedError) -> HttpResponse:
     return problem(409, str(error), field="project_id")
+
+
+@api.exception_handler(refusals.RefusedError)
+def _not_done(_request: HttpRequest, error: refusals.RefusedError) -> HttpResponse:
+    return problem(409, str(error))
 
 
 @api.exception_handler(HttpError)

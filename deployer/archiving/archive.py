@@ -1,5 +1,6 @@
 """Archive a project and restore it. What runs on its servers is left alone by both."""
 
+from contextlib import suppress
 from itertools import count
 
 from django.core.exceptions import ValidationError
@@ -14,6 +15,7 @@ from people.refusals import RefusedError
 from people.rights import insist
 from people.roles import Action
 from projects.models import Project
+from projects.templates import follow
 from servers.belonging import strange_groups
 from servers.sentences import as_stored
 
@@ -84,6 +86,8 @@ def _restore(row: Project, name: str) -> None:
     if is_taken(row.name):
         raise _taken(row.name)
     _save(row)
+    with suppress(RefusedError):  # what it can no longer follow stays as it was
+        follow(row)
     row.server_groups.remove(*strange_groups(row.server_groups.all(), row.environment))
     record(actor(), Act.RESTORED, row, *changes(before, snapshot(row)))
 

@@ -9,8 +9,10 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring.reading import SPELLED, declared_fields
+from deployer.models import Stop, Train
 from projects.guess.proposal import short_name
-from projects.models import ConfigFile, HealthCheck, Project, Service, Step, Variable
+from projects.models import TEMPLATED, ConfigFile, Project, Template, TemplateFile, Variable
+from projects.steps import by_moment
 
 
 class _Dumper(yaml.SafeDumper):
@@ -37,30 +39,69 @@ def as_yaml(project: Project, *, sees_login: bool = True) -> str:
 
     Who does not see its git credential gets a file that leaves that as it is.
     """
-    variables = list(project.variables.select_related("server_group", "server"))
+    variables = list(project.variables.filter(from_template=False).select_related("server_group", "server"))
     sets = [str(row) for row in project.attached_sets.select_related("variable_set")]
     secrets = secret_names(project, variables)
-    declared = {name: _value(project, name) for name in declared_fields(Project)}
+    declared = {name: _value(project, name) for name in _settings(project)}
     if not sees_login:
         del declared["git_credential"]
     declared["services"] = [_declared(service) for service in project.services.all()]
-    declared["health_checks"] = [_declared(check) for check in project.health_checks.all()]
+    declared["health_checks"] = [_declared(check) for check in project.health_checks.filter(from_template=False)]
     declared["variables"] = [_variable(row, secrets) for row in variables]
-    declared["steps"] = [_declared(step) for step in project.steps.in_order()]
+    declared["steps"] = [_declared(step) for step in by_moment(project.steps.filter(from_template=False))]
     if sets:
         declared["variable_sets"] = sets
-    files = list(project.config_files.select_related("server_group", "server"))
+    files = list(project.config_files.filter(from_template=False).select_related("server_group", "server"))
     contents = _names_of_contents(project, [row for row in files if row.is_secret])
     if files:
         declared["config_files"] = [_file(row, contents) for row in files]
     secrets_of_all = [*secrets.values(), *contents.values()]
+    if project.template is not None:
+        declared = {"name": declared.pop("name"), "extends": str(project.template)} | declared
     return as_text({"projects": [declared]}, _notes(project, secrets_of_all))
+
+
+def template_as_yaml(template: Template) -> str:
+    """A template: what differs from what a project has of itself."""
+    declared = _declared(template)
+    for name, parts in (("health_checks", template.health_checks), ("variables", template.variables)):
+        declared[name] = [_declared(part) for part in parts.all()]
+    declared["steps"] = [_declared(step) for step in by_moment(template.steps.all())]
+    declared["config_files"] = [_spelled(_declared(file), TemplateFile) for file in template.config_files.all()]
+    told = {name: value for name, value in declared.items() if value != []}
+    return as_text({"templates": [told]}, [_("./manage.py apply FILE creates the template, or changes it.")])
+
+
+def _settings(project: Project) -> list[str]:
+    """The settings that a file names: of a project with a template, those that are its own."""
+    follows = {*TEMPLATED} - {*project.own_fields} if project.template is not None else set()
+    return [name for name in declared_fields(Project) if name not in follows and name != "template"]
+
+
+def _spelled(declared: dict[str, Any], model: type[models.Model]) -> dict[str, Any]:
+    names = {column: name for name, column in SPELLED[model].items()}
+    return {names.get(name, name): value for name, value in declared.items()}
 
 
 def as_text(sections: dict[str, list[dict[str, Any]]], notes: Iterable[str]) -> str:
     """Sections as YAML, with ``notes``, of one line each, as comments at its head."""
     body = yaml.dump(sections, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=2**20, indent=2)
     return "".join(f"# {line}\n" for line in notes) + body
+
+
+def train_as_yaml(train: Train) -> str:
+    """A train with its stops; its projects and groups are named."""
+    declared = {name: _value(train, name) for name in declared_fields(Train)}
+    stops = train.stops.select_related("project").prefetch_related("server_groups")
+    declared["stops"] = [_stop(stop) for stop in stops]
+    body = yaml.dump({"trains": [declared]}, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=2**20, indent=2)
+    note = _("The projects and the server groups are not in this file: they must already exist.")
+    return f"# {note}\n{body}"
+
+
+def _stop(stop: Stop) -> dict[str, Any]:
+    values = {name: _value(stop, name) for name in declared_fields(Stop)}
+    return {name: value for name, value in values.items() if value not in ("", [])}
 
 
 def secret_names(project: Project, variables: list[Variable]) -> dict[int, str]:
@@ -90,6 +131,8 @@ def _notes(project: Project, secrets: list[str]) -> list[str]:
         notes.append(_("Set these environment variables first: %s") % ", ".join(secrets))
     if project.git_credential_id:
         notes.append(_("The git credential is not in this file: it must already exist."))
+    if project.template_id:
+        notes.append(_("The template is not in this file: it must already exist."))
     if project.attached_sets.exists():
         notes.append(_("The variable sets are not in this file: they must already exist."))
     return notes
@@ -105,14 +148,13 @@ def _variable(row: Variable, secrets: dict[int, str]) -> dict[str, Any]:
 
 def _file(row: ConfigFile, contents: dict[int, str]) -> dict[str, Any]:
     declared = _declared(row, "content")
-    names = {column: name for name, column in SPELLED[ConfigFile].items()}
     content = {"content_env": contents[row.pk]} if row.pk in contents else {"content": row.content}
-    told = {names.get(name, name): value for name, value in declared.items() if value is not None}
+    told = {name: value for name, value in _spelled(declared, ConfigFile).items() if value is not None}
     return {"path": told.pop("path"), **content, **told}
 
 
-def _declared(row: HealthCheck | Service | Variable | Step | ConfigFile, *left_out: str) -> dict[str, Any]:
-    """The fields of a part that differ from their defaults."""
+def _declared(row: models.Model, *left_out: str) -> dict[str, Any]:
+    """The fields of a part or a template that differ from their defaults."""
     values = {name: _value(row, name) for name in declared_fields(type(row)) if name not in left_out}
     return {name: value for name, value in values.items() if value != _unsaid(declared_fields(type(row))[name])}
 

@@ -1,5 +1,5 @@
-"""The declarations of YAML files read into values: credentials, servers, groups, variable sets, projects
-and saved commands.
+"""The declarations of YAML files read into values: credentials, servers, groups, variable sets, templates, projects,
+saved commands and trains.
 
 What a value may be is the models' to say; this module knows how the files spell it and where in them a mistake is.
 """
@@ -15,7 +15,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring import strict_yaml
-from deployer.models import CommandParameter, SavedCommand
+from deployer.models import CommandParameter, SavedCommand, Stop, Train
 from projects.models import (
     ConfigFile,
     HealthCheck,
@@ -23,6 +23,11 @@ from projects.models import (
     Service,
     SetVariable,
     Step,
+    Template,
+    TemplateCheck,
+    TemplateFile,
+    TemplateStep,
+    TemplateVariable,
     Variable,
     VariableSet,
 )
@@ -35,8 +40,10 @@ SECTIONS: dict[str, type[models.Model]] = {
     "servers": Server,
     "groups": ServerGroup,
     "variable_sets": VariableSet,
+    "templates": Template,
     "projects": Project,
     "commands": SavedCommand,
+    "trains": Train,
 }
 #: What is declared within something else and belongs to it alone.
 PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
@@ -48,12 +55,23 @@ PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
         "config_files": ConfigFile,
     },
     VariableSet: {"variables": SetVariable},
+    Template: {
+        "health_checks": TemplateCheck,
+        "variables": TemplateVariable,
+        "steps": TemplateStep,
+        "config_files": TemplateFile,
+    },
     SavedCommand: {"parameters": CommandParameter},
+    Train: {"stops": Stop},
 }
 #: What is listed by name, in an order, and stands in rows of its own.
 ORDERED: dict[type[models.Model], dict[str, type[models.Model]]] = {Project: {"variable_sets": VariableSet}}
-#: Fields that files call something else: Django has a `check` of its own.
-SPELLED: dict[type[models.Model], dict[str, str]] = {ConfigFile: {"check": "check_command"}}
+#: Fields that files call something else: Django has a `check` of its own, and files say what extends what.
+SPELLED: dict[type[models.Model], dict[str, str]] = {
+    ConfigFile: {"check": "check_command"},
+    TemplateFile: {"check": "check_command"},
+    Project: {"extends": "template"},
+}
 #: Parts that need the value of a field, whichever way it is given.
 _NEEDED: dict[type[models.Model], str] = {Variable: "value", SetVariable: "value", ConfigFile: "content"}
 #: A block at the top of a file that nothing is read from: a place for anchors that entries refer to.
@@ -66,8 +84,16 @@ _NAME_SHOWN = 100
 _NOT_DECLARED = frozenset(
     {"connection_status", "connection_error", "last_checked_at", "project", "variable_set", "command", "position"}
 )
+#: By which field parts belong to a template; a project names its own.
+_TEMPLATE = "template"
+#: The same of one model alone; and what one declares all the same.
+_NOT_OF: dict[type[models.Model], frozenset[str]] = {Train: frozenset({"owner"}), Stop: frozenset({"train"})}
+_BUT_OF: dict[type[models.Model], frozenset[str]] = {Stop: frozenset({"project"})}
 #: Texts that may be in a file of their own (``script_file: PATH``).
-_FROM_FILES: dict[type[models.Model], frozenset[str]] = {SavedCommand: frozenset({"script"})}
+_FROM_FILES: dict[type[models.Model], frozenset[str]] = {
+    SavedCommand: frozenset({"script"}),
+    TemplateFile: frozenset({"content"}),
+}
 #: ``password_file: PATH`` and ``password_env: NAME`` keep a secret out of the file.
 _SOURCES = ("_file", "_env")
 _YES, _NO = {"true", "yes", "on"}, {"false", "no", "off"}
@@ -319,7 +345,9 @@ def declared_fields(model: type[models.Model]) -> dict[str, Any]:
     """The fields of ``model`` that a file may give, by name."""
     options = model._meta
     columns = [column for column in options.fields if column.editable and not column.primary_key]
-    return {column.name: column for column in [*columns, *options.many_to_many] if column.name not in _NOT_DECLARED}
+    others = _NOT_DECLARED if model is Project else _NOT_DECLARED | {_TEMPLATE}
+    left_out = (others | _NOT_OF.get(model, frozenset())) - _BUT_OF.get(model, frozenset())
+    return {column.name: column for column in [*columns, *options.many_to_many] if column.name not in left_out}
 
 
 def secret_fields(fields: dict[str, Any]) -> list[str]:

@@ -27,25 +27,31 @@ from deployer.declaring.reading import (
     read_files,
     secret_fields,
 )
-from deployer.models import CommandParameter, SavedCommand
+from deployer.models import CommandParameter, SavedCommand, Stop
 from people.models import User
 from people.record import BeforeAll, delete, saving
+from people.refusals import RefusedError
 from people.rights import may, who_may
 from people.roles import Action
 from projects.config_files import ConfigFile, clashes
 from projects.given import problems_of, projects_that_cannot_have, strange_sets
 from projects.models import (
+    TEMPLATED,
     AttachedSet,
+    GivenCheck,
     GivenVariable,
     HealthCheck,
     Project,
     Service,
     SetVariable,
-    Step,
+    Template,
+    TemplateFile,
+    TemplateVariable,
     Variable,
     VariableSet,
 )
-from projects.steps import by_moment
+from projects.steps import GivenStep, by_moment
+from projects.templates import Followed, follow, spread
 from servers import binding
 from servers.belonging import strange_groups, strange_projects
 from servers.fields import is_unreadable
@@ -56,7 +62,12 @@ from servers.sentences import sentences
 #: What the record says of each row.
 _NOTE = gettext_noop("declared in a file")
 #: Fields by which a row uses another one, and what somebody needs the right to do with that.
-_USED = {"credential": Action.EDIT, "git_credential": Action.EDIT, "jump_host": Action.SEE}
+_USED = {
+    "credential": Action.EDIT,
+    "git_credential": Action.EDIT,
+    "jump_host": Action.SEE,
+    "template": Action.SEE,
+}
 #: The field by which a row lists others, and their model.
 _LISTED: dict[type[models.Model], tuple[str, type[models.Model]]] = {
     ServerGroup: ("servers", Server),
@@ -66,10 +77,14 @@ _LISTED: dict[type[models.Model], tuple[str, type[models.Model]]] = {
 _OWNERS: dict[type[models.Model], str] = {
     **dict.fromkeys(PARTS[Project].values(), "project"),
     SetVariable: "variable_set",
+    **dict.fromkeys(PARTS[Template].values(), "template"),
     CommandParameter: "command",
+    Stop: "train",
 }
 #: What somebody needs the right to, to edit a row; of all others it is `Action.EDIT`.
 _EDITED_BY: dict[type[models.Model], Action] = {SavedCommand: Action.COMMAND}
+#: Written once a stop is there.
+_GROUPS_OF_STOP = ("server_groups",)
 #: What stands where a value may not be shown.
 HIDDEN = object()
 
@@ -161,6 +176,7 @@ class _Prepared:
     attached: list[VariableSet] | None = None
     newly_attached: list[VariableSet] = field(default_factory=list)
     jump_host: Server | None = None
+    groups: list[tuple[Stop, list[ServerGroup]]] = field(default_factory=list)
 
 
 class _Writer(Mistakes):
@@ -218,6 +234,8 @@ class _Writer(Mistakes):
                     self._save(it)
             if model is Server:
                 self._set_jump_hosts(reached)
+            if model in (Template, Project):
+                self._let_follow([it for it in changed if it.entry.model is model])
         self._need_right([*touched, *_touched(it for it in changed if it.change.created)])
         self._need_used(changed)
         self._insist_on_environments(changed)
@@ -285,6 +303,19 @@ class _Writer(Mistakes):
             for clash in clashes(files):
                 self.note(place, clash.sentence)
 
+    def _let_follow(self, changed: Iterable[_Prepared]) -> None:
+        """Bring changed templates to the projects that follow them, and to those that begin to."""
+        extending = {entry.name for entry in self._entries if entry.model is Project and "template" in entry.values}
+        declared = [*Project.objects.current().filter(name__in=extending).values_list("pk", flat=True)]
+        for it in changed:
+            try:
+                if isinstance(it.row, Template):
+                    self._changes += map(_followed, spread(it.row, but=declared))
+                elif isinstance(it.row, Project) and it.row.pk:
+                    follow(it.row)
+            except RefusedError as error:
+                self.note(it.entry.place, str(error))
+
     def _need_right(self, touched: Iterable[tuple[Declared, models.Model]]) -> None:
         """Say of each row, as it is stored now, if it is not theirs to edit: asked before it is changed and after."""
         for entry, row in touched if self._acting else ():
@@ -344,13 +375,15 @@ class _Writer(Mistakes):
         it = _Prepared(entry, row, change)
         skipped = {"servers", "server_groups", "jump_host", *ORDERED.get(entry.model, ())}
         change.fields += self._assign(row, entry, skip=skipped)
+        if isinstance(row, Project) and "template" in entry.values:
+            change.fields += _extend(row, entry)
         if created or change.fields:
             self._check(row, entry, exclude=["jump_host"])
         it.has_changed = created or bool(change.fields)
         if isinstance(row, Project):
             row.is_being_declared = True
         for name in entry.parts:
-            keep, drop = self._parts(row, entry, name, change)
+            keep, drop = self._parts(it, name)
             it.keep += keep
             it.drop += drop
         if len(self.wrong) > before:
@@ -371,6 +404,8 @@ class _Writer(Mistakes):
             delete(part, note=_NOTE)
         for part in it.keep:
             part.save()
+        for stop, groups in it.groups:
+            stop.server_groups.set([group for group in groups if group.pk])
         if it.listed is not None:
             name, _model = _LISTED[it.entry.model]
             getattr(it.row, name).set([other for other in it.listed if other.pk])  # else it was refused
@@ -494,39 +529,59 @@ class _Writer(Mistakes):
             self.note(entry.places.get(name, entry.place), sentences(why, hint))
         return not said
 
-    def _parts(
-        self, row: models.Model, entry: Declared, name: str, change: RowChange
-    ) -> tuple[list[models.Model], list[models.Model]]:
+    def _parts(self, it: _Prepared, name: str) -> tuple[list[models.Model], list[models.Model]]:
         """Rows to save and rows to delete so that the parts become exactly those of the file."""
+        row, entry, change = it.row, it.entry, it.change
         model = PARTS[entry.model][name]
         owner = _OWNERS[model]
         places = ["server_group", "server"] if model in (Variable, ConfigFile) else []
-        old = [*getattr(row, name).select_related(*places)] if row.pk else []
+        rows = [*getattr(row, name).select_related(*places)] if row.pk else []
+        old = [part for part in rows if not getattr(part, "from_template", False)]
+        following = {_part_key(part, 0): part for part in rows if part not in old and model is not HealthCheck}
         spare = {_part_key(part, index): part for index, part in enumerate(old)}
         keep, listed = [], []
         seen: dict[Any, Position] = {}
         for index, declared in enumerate(entry.parts[name]):
             fresh = model(**{owner: row})  # what is not said has its default
             full = Declared(model, declared.place, _defaults(model) | declared.values, declared.places)
-            self._assign(fresh, full)
+            self._assign(fresh, full, skip=_GROUPS_OF_STOP)
             self._check(fresh, full, exclude=[owner])
             key = _part_key(fresh, index)
             if seen.setdefault(key, declared.place) is not declared.place:
                 words = {"place": seen[key].path}
                 self.note(declared.place, _declared_twice(fresh) % words)
             part = spare.pop(key, None)
-            label = f"{name}[{index}]" if isinstance(fresh, HealthCheck) else f"{name}.{_label(fresh)}"
+            label = f"{name}[{index}]" if isinstance(fresh, GivenCheck | Stop) else f"{name}.{_label(fresh)}"
+            if part is None and key in following:  # it was the template's, and is the project's own from now on
+                part = following.pop(key)
+                change.fields.append(FieldChange(f"{label}.from_template", True, False))
+                keep.append(part)
             if part is None:
                 change.fields.append(FieldChange(label, None, _summary(fresh)))
                 keep.append(fresh)
-            elif differences := self._assign(part, full):
+            elif differences := self._assign(part, full, skip=_GROUPS_OF_STOP):
                 change.fields += [FieldChange(f"{label}.{each.field}", each.old, each.new) for each in differences]
-                keep.append(part)
+                keep += [] if part in keep else [part]
             listed.append(part or fresh)
+            if isinstance(fresh, Stop) and self._set_groups(it, part or fresh, declared, label):
+                keep.append(part or fresh)
         for part in spare.values():
             change.fields.append(FieldChange(name, _summary(part), None))
         keep += [part for part in _put_in_order(old, listed, name, change) if part not in keep]
         return keep, list(spare.values())
+
+    def _set_groups(self, it: _Prepared, stop: Any, declared: Declared, label: str) -> bool:
+        """Compare the groups of a stop. Says whether one that is there has to be written for them alone."""
+        names, place = declared.values.get("server_groups", []), declared.places.get("server_groups", declared.place)
+        wanted = [self._find(ServerGroup, name, place.item(i)) for i, name in enumerate(names)]
+        rows = {str(row): row for row in wanted if isinstance(row, ServerGroup)}
+        old = {str(row) for row in stop.server_groups.all()} if stop.pk else set()
+        if rows.keys() == old:
+            return False
+        it.groups.append((stop, [*rows.values()]))
+        told = [", ".join(sorted(group)) for group in (old, rows)]
+        it.change.fields.append(FieldChange(f"{label}.server_groups", told[0] or None, told[1] or None))
+        return bool(stop.pk)
 
     def _set_attached(self, it: _Prepared) -> None:
         """Compare the variable sets of a project, and their order."""
@@ -560,7 +615,7 @@ def _put_in_order(
     old: Sequence[models.Model], listed: Sequence[models.Model], name: str, change: RowChange
 ) -> list[models.Model]:
     """Give parts that stand in an order that in which they are ``listed``; those that were moved."""
-    parts = [part for part in listed if isinstance(part, Service | Step | ConfigFile | CommandParameter)]
+    parts = [part for part in listed if isinstance(part, _ORDERED)]
     if _as_they_stand([part for part in old if part in parts]) == _as_they_stand(parts):
         return []
     moved: list[models.Model] = []
@@ -573,8 +628,12 @@ def _put_in_order(
     return moved
 
 
+#: Parts that stand in an order.
+_ORDERED = (Service, GivenStep, ConfigFile, TemplateFile, CommandParameter, Stop)
+
+
 def _as_they_stand(parts: Sequence[Any]) -> list[Any]:
-    return by_moment(parts) if parts and isinstance(parts[0], Step) else [*parts]
+    return by_moment(parts) if parts and isinstance(parts[0], GivenStep) else [*parts]
 
 
 def _attached(row: models.Model) -> list[VariableSet]:
@@ -651,8 +710,35 @@ def _save(row: models.Model, created: bool, names: Sequence[str]) -> None:
     columns = [name for name in names if name in fields and not fields[name].many_to_many]
     if created:
         row.save()
-    elif columns:
+    elif columns or _OWN_FIELDS in names:
+        columns += [_OWN_FIELDS] if _OWN_FIELDS in names else []
         row.save(update_fields=[*columns, "updated_at"])
+
+
+#: Says which settings of a project do not follow its template: by what a file names, not by itself.
+_OWN_FIELDS = "own_fields"
+
+
+def _extend(project: Project, entry: Declared) -> list[FieldChange]:
+    """Let a project have as its template has it whatever the file does not name; what that changes."""
+    template, changes = project.template, list[FieldChange]()
+    own = [name for name in TEMPLATED if name in entry.values] if template is not None else []
+    for name in TEMPLATED if template is not None else ():
+        if name not in own and project.differs(name):
+            changes.append(FieldChange(name, getattr(project, name), getattr(template, name)))
+            setattr(project, name, getattr(template, name))
+    if own != project.own_fields:
+        changes.append(FieldChange(_OWN_FIELDS, ", ".join(project.own_fields), ", ".join(own)))
+        project.own_fields = own
+    return changes
+
+
+def _followed(it: Followed) -> RowChange:
+    """What a template has changed of a project that the files do not name."""
+    change = RowChange(str(Project._meta.verbose_name), it.project.name, created=False)
+    change.fields += [FieldChange(name, old, getattr(it.project, name)) for name, old in it.fields.items()]
+    change.fields += [FieldChange(part, None, _("as in the template")) for part in it.parts]
+    return change
 
 
 def _defaults(model: type[models.Model]) -> dict[str, Any]:
@@ -664,14 +750,16 @@ def _part_key(part: models.Model, index: int) -> object:
     match part:
         case Variable():
             return part.name, part.scope, str(part.server_group or ""), str(part.server or "")
-        case GivenVariable():
+        case GivenVariable() | TemplateVariable():
             return part.name, part.scope
         case Service():
             return part.kind, part.name
-        case Step() | CommandParameter():
+        case GivenStep() | CommandParameter():
             return part.name
         case ConfigFile():
             return part.path, part.place
+        case TemplateFile():
+            return part.path
     return index
 
 
@@ -685,9 +773,9 @@ def _declared_twice(part: models.Model) -> str:
     match part:
         case Service():
             return _("the same service is already declared: %(place)s.")
-        case ConfigFile():
+        case ConfigFile() | TemplateFile():
             return _("the same path for the same servers is already declared: %(place)s.")
-        case Step() | CommandParameter():
+        case GivenStep() | CommandParameter():
             return _("the same name is already declared: %(place)s.")
     return _("the same name and scope are already declared: %(place)s.")
 
@@ -702,7 +790,7 @@ def _summary(part: models.Model) -> str:
     if isinstance(part, GivenVariable):
         place = part.place if isinstance(part, Variable) else None
         return f"{part.name}={part.shown_value()} ({part.scope}{f', {place}' if place else ''})"
-    return f"{part.name} ({part.moment})" if isinstance(part, Step) else str(part)
+    return f"{part.name} ({part.moment})" if isinstance(part, GivenStep) else str(part)
 
 
 def _hidden(row: models.Model, entry: Declared) -> set[str]:

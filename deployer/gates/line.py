@@ -94,7 +94,8 @@ def _replaced(line: Iterable[Deployment]) -> list[Deployment]:
         is_again = it.retry_of_id is not None or it.rollback_from_id is not None
         if not it.is_automatic or is_again or it.stays_in_line or it.approvals.filter(void_at=None).exists():
             continue
-        newer = newest.setdefault((it.project_id, it.environment, it.trigger, it.webhook_id or it.launched_for), it)
+        source = it.webhook_id or it.schedule_id or it.launched_for
+        newer = newest.setdefault((it.project_id, it.environment, it.trigger, source), it)
         if newer is not it:
             it.end_in_line(Deployment.Status.CANCELLED, _("Replaced by #%d.") % newer.pk)
             ended.append(it)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, cast
 
-from deployer.models import Deployment, Release, TrainStop, Webhook
+from deployer.models import Deployment, Release, Schedule, TrainStop, Webhook
 from deployer.plan import Part, Plan, members_of, parts_of
 from people.models import User
 from projects.effective import Given
@@ -33,7 +33,7 @@ class LaunchRequest:
     newer one of the same trigger takes the place of an older one, unless it ``stays_in_line``. ``commit`` is what the
     trigger has pinned, with its subject: no branch is resolved then. ``pushers`` are the e-mail addresses of those who
     pushed it: they do not approve it. ``override`` is why the gates are set aside, by an admin.
-    ``stop``: it is that of a train.
+    ``stop``: it is that of a train. ``schedule``: it is of one of its moments.
     ``puts_back``: the steps after are run, and nothing else.
     ``overwrite_changed``: config files that somebody has changed on a server are replaced all the same.
     """
@@ -62,6 +62,7 @@ class LaunchRequest:
     guided_failure: bool | None = None
     guided_for: int | None = None
     queue: bool = False
+    schedule: Schedule | None = None
     stays_in_line: bool = False
     stop: TrainStop | None = None
     override: str = ""

@@ -120,6 +120,7 @@ def _written(request: LaunchRequest, judged: Judged, status: Deployment.Status, 
         asks_approval=waits and answer.asks_approval,
         may_queue=request.queue,
         stays_in_line=request.stays_in_line,
+        schedule=request.schedule,
         pushed_by=lines_of_pushers(request.pushers),
         waits_since=timezone.now() if waits else None,
     )

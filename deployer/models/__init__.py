@@ -23,11 +23,12 @@ from deployer.models.failure_question import Answer, FailureQuestion
 from deployer.models.first_answer import FirstAnswer
 from deployer.models.follow import FollowedLine, LogFollow
 from deployer.models.gates import Approval, Freeze, Gate, GateRule, Hold, Lock
-from deployer.models.happenings import Happening, deployment_moved, drift_found
+from deployer.models.happenings import Happening, deployment_moved, drift_found, schedule_left_out, trigger_paused
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.notice import LONGEST_ANSWER, Channel, ChannelKind, Event, Notice, NoticeQuerySet
 from deployer.models.release import Release
+from deployer.models.schedule import LATE, Schedule, ScheduleRun
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
@@ -36,6 +37,7 @@ from deployer.models.triggers import LONGEST_REASON, TriggerHold
 from deployer.models.webhook import Delivery, DeliveryQuerySet, Webhook
 
 __all__ = [
+    "LATE",
     "LONGEST_ANSWER",
     "LONGEST_REASON",
     "Answer",
@@ -74,6 +76,8 @@ __all__ = [
     "NoticeQuerySet",
     "Release",
     "SavedCommand",
+    "Schedule",
+    "ScheduleRun",
     "Sighting",
     "Standing",
     "StepAction",
@@ -91,6 +95,8 @@ __all__ = [
     "lines_of_pushers",
     "null_once_ended",
     "number_of_targets",
+    "schedule_left_out",
     "stop_behind",
+    "trigger_paused",
     "validated_branch",
 ]

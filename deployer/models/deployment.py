@@ -296,6 +296,14 @@ class Deployment(models.Model):
         related_name="deployments",
         verbose_name=_("stop of a train"),
     )
+    schedule = models.ForeignKey(
+        "deployer.Schedule",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        verbose_name=_("schedule"),
+    )
     note = models.TextField(_("note"), blank=True)
     asks_approval = models.BooleanField(default=False, editable=False)
     asked_teams = models.ManyToManyField(Team, blank=True, related_name="+", editable=False)

@@ -40,6 +40,7 @@ from deployer.releases.caches import sweep_caches
 from deployer.releases.isolation import isolation
 from deployer.releases.store import prune
 from deployer.trains.driving import drive_all
+from deployer.triggers.schedules import fire_due
 from servers.processes import adopt_orphans
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ class DeploymentWorker(Worker):
                 sweep_commands()
                 sweep_deliveries()
                 drive_all()
+                fire_due()
                 if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
                     self._looked_after_at = time.monotonic()
                     prune()

@@ -4,11 +4,15 @@ from collections.abc import Iterator
 
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from deployer.models import Deployment
-from people import places
+from deployer.models import Deployment, Schedule
+from deployer.triggers.schedules import pause_those_of
+from people import owned, places
 from people.access import Request, needs_somewhere
+from people.models import User
 from people.roles import Action
 from people.shown import one_user
 from projects.models import Project
@@ -32,4 +36,11 @@ def _projects() -> Iterator[places.Project]:
         yield places.Project(it.pk, it.name, it.environment, it.label, it.is_archived)
 
 
+def _schedules_of(owner: User) -> Iterator[owned.Owned]:
+    for it in Schedule.objects.filter(owner=owner, is_active=True).select_related("project").defer("answers"):
+        label = _("Schedule “%(name)s” of %(project)s") % {"name": it, "project": it.project.label}
+        yield owned.Owned(label, reverse("project_triggers", args=[it.project_id]), it.places[0])
+
+
+owned.told_by(owned.Teller(_schedules_of, pause_those_of))
 places.told_by(places.Teller(lambda: Environment.choices, _projects))

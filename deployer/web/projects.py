@@ -13,9 +13,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from deployer.archiving.removal import right_to_delete
 from deployer.board.values import news_of
-from deployer.declaring.export import as_yaml
+from deployer.declaring.export import as_yaml, template_as_yaml
 from deployer.gates.line import count_ahead
 from deployer.models import Deployment, TriggerHold
+from deployer.notices.outbox import channels_of
 from deployer.probing.trial import Trial, try_check
 from deployer.releases.caches import caches_of, clear_caches, size_of
 from deployer.releases.isolation import isolation
@@ -27,7 +28,7 @@ from people.roles import Action
 from projects.effective import DEPLOY
 from projects.given import given_to
 from projects.guess.proposal import short_name
-from projects.models import HealthCheck, Project
+from projects.models import HealthCheck, Project, Template
 from projects.shown import one_project, servers_to_launch, shown_effective
 from servers.models import Server
 
@@ -71,6 +72,7 @@ def project(request: Request, pk: int) -> HttpResponse:
     context = one_project(request.user, pk) | {"recent": recent, "in_line": in_line, "addable": addable}
     it = context["project"]
     context["held"] = TriggerHold.objects.open().filter(project=it).first()
+    context["channels"] = [channel for channel in channels_of(it) if may(request.user, Action.SEE, channel)]
     context["news"] = None if it.is_archived else news_of(it)
     context["deletable"] = may(request.user, right_to_delete(context["project"]), context["project"])
     return render(request, "deployer/projects/project.html", context)
@@ -134,6 +136,20 @@ def project_yaml(request: Request, pk: int) -> HttpResponse:
         answer["Content-Disposition"] = content_disposition_header(True, f"{short_name(it.name)}.yaml")
         return answer
     return render(request, "deployer/yaml.html", {"project": it, "yaml": text})
+
+
+@require_safe
+@members_only
+def template_yaml(request: Request, pk: int) -> HttpResponse:
+    """The template as `manage.py apply` takes it; a file of it with ``?download``."""
+    it = find(request.user, Template.objects, pk=pk)
+    text = template_as_yaml(it)
+    if "download" in request.GET:
+        record(actor(), Act.DOWNLOADED, it, note="YAML")
+        answer = HttpResponse(text, content_type="application/yaml; charset=utf-8")
+        answer["Content-Disposition"] = content_disposition_header(True, f"{short_name(it.name)}.yaml")
+        return answer
+    return render(request, "projects/templates/yaml.html", {"it": it, "yaml": text})
 
 
 @require_POST

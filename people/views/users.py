@@ -19,6 +19,7 @@ from people.accounts import deactivate, insist_on_edit, new_user, reactivate
 from people.forms import GrantForm, InviteForm, ServiceForm, TokenForm
 from people.granting import give, take
 from people.models import Grant, PasswordLink, Team, User
+from people.owned import owned_by
 from people.places import Known
 from people.record import Act, actor, delete, record
 from people.refusals import RefusedError
@@ -155,8 +156,9 @@ def user_deactivate(request: Request, pk: int) -> HttpResponse:
             _("%s is deactivated. Pages that are open there stop within a minute.") % person,
         )
         return redirect("user", pk)
+    owned, elsewhere = owned_by(person, request.user)
     context = {"person": person, "tokens": person.api_tokens.all(), "sessions": sessions.of(person).count()}
-    return render(request, "people/deactivate.html", context)
+    return render(request, "people/deactivate.html", context | {"owned": owned, "owned_elsewhere": elsewhere})
 
 
 @require_POST

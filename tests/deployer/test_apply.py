@@ -342,7 +342,7 @@ def test_a_mistake_is_refused_with_its_file_its_path_and_what_was_expected(
         ("projects:\n\t- name: a", "line 2, column 1"),
         ("a: 1\n---\nb: 2", "line 2"),
         ("projects: !!python/object/apply:os.system ['id']", "python/object/apply"),
-        ("- a\n- b", "expected credentials, servers, groups, variable_sets, projects"),
+        ("- a\n- b", "expected credentials, servers, groups, variable_sets, templates, projects"),
         ("", "not an empty value"),
         ("projects: " + "[" * 5000, "nested too deeply"),
         ("projects: [{name: !!int x}]", "does not fit the tag"),

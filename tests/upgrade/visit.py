@@ -15,11 +15,24 @@ def visit() -> dict[str, Any]:
     from django.urls import reverse
     from django.utils import timezone
 
-    from deployer.models import CommandRun, Deployment, Freeze, GateRule, Release, SavedCommand
+    from deployer.models import (
+        Channel,
+        CommandRun,
+        Delivery,
+        Deployment,
+        Freeze,
+        GateRule,
+        Release,
+        SavedCommand,
+        Schedule,
+        Train,
+        TrainRun,
+        Webhook,
+    )
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
     from people.models import Team, User
-    from projects.models import ConfigFile, Project, Variable, VariableSet
+    from projects.models import ConfigFile, Project, Template, Variable, VariableSet
     from servers.keys import openssh_key
     from servers.models import Credential, Server, ServerGroup
     from tests.parts.html import tight
@@ -31,6 +44,7 @@ def visit() -> dict[str, Any]:
     client.force_login(User.objects.get(username=USER))
     shop = Project.objects.get(name="shop")
     full = shop.deployments.filter(deployment_type="full")
+    webhook = Webhook.objects.create(project=shop, name="push", provider="github")
     rows = SimpleNamespace(
         project=shop,
         server=Server.objects.get(name="web-1"),
@@ -50,10 +64,22 @@ def visit() -> dict[str, Any]:
         rule=GateRule.objects.create(environment="development", needs_approval=True),
         file=ConfigFile.objects.create(project=shop, path="/etc/shop.conf", content="x"),
         set=VariableSet.objects.create(name="all"),
+        template=Template.objects.create(name="all"),
         command=SavedCommand.objects.create(name="all", script="true"),
         command_run=CommandRun.objects.create(name="all", script="true", environments=",development,", status="done"),
         asking=Deployment.objects.get(finished_at=None),
+        train=Train.objects.create(name="all"),
+        train_run=TrainRun.objects.create(name="all", status="success", finished_at=timezone.now()),
+        webhook=webhook,
+        delivery=Delivery.objects.create(
+            webhook=webhook, project=shop, identifier="1", event="push", kind="push", received_at=timezone.now()
+        ),
+        channel=Channel.objects.create(name="all", kind="slack", address={"url": "https://hooks.example.com/x"}),
         freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
+        schedule=Schedule.objects.create(project=shop, name="nightly", cron="30 2 * * *"),
+    )
+    rows.train_run.stops.create(
+        position=1, project=shop, project_name="shop", environment="development", deployment_type="full"
     )
     addresses = {name: address_of(name, cast(World, rows)) for name in PAGES}
     for it in Deployment.objects.all():

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy
 from deployer.management.commandline import OperatorCommand
 from deployer.queue.command_sweep import sweep_commands
 from deployer.queue.sweep import sweep
+from deployer.triggers.schedules import fire_due
 
 
 class Command(OperatorCommand):
@@ -27,5 +28,9 @@ class Command(OperatorCommand):
             self.stdout.write(_("Command #%d had not reached the queue: sent again.") % pk)
         for pk in commands["lost"]:
             self.stdout.write(_("Command #%d had lost its worker: following what was begun.") % pk)
-        if not any((*found.values(), *commands.values())):
+        fired = fire_due()
+        for run in fired:
+            words = {"schedule": run.schedule, "outcome": run.get_outcome_display(), "why": run.why}
+            self.stdout.write(_("Schedule %(schedule)s: %(outcome)s. %(why)s") % words)
+        if not any((*found.values(), *commands.values(), fired)):
             self.stdout.write(_("Nothing to do."))
