@@ -69,7 +69,7 @@ class WebhookForm(PickingForm, RecordedForm[Webhook]):
         if self.instance.pk:
             del fields["provider"]
         else:
-            self.initial.setdefault("events", [Webhook.Event.PUSH])
+            self.initial["events"] = [Webhook.Event.PUSH]
         self.questions = questions_of(project)
         for question in self.questions:
             fields[f"{self.ANSWER}{question.name}"] = self._box(question)
