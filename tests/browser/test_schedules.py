@@ -44,7 +44,7 @@ def test_a_schedule_is_typed_in_with_its_next_dates_beside_it_and_held_with_all_
     page.get_by_text("Hold all of them").click()
     page.get_by_label("Why they are held").fill("the database moves")
     page.get_by_role("button", name="Hold", exact=True).click()
-    expect(page.get_by_role("status").filter(has_text="Held")).to_contain_text("the database moves")
+    expect(page.get_by_role("status").filter(has_text="Held:")).to_contain_text("the database moves")
     shoot(page, "list")
     page.get_by_role("button", name="Lift the hold").click()
     expect(page.get_by_text("ada has lifted a hold")).to_be_visible()
