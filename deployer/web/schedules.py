@@ -134,7 +134,12 @@ def _preview(cron: str, zone: str) -> dict[str, Any]:
         return {"problem": " ".join(error.messages)}
     where = ZoneInfo(zone)
     found = next_moments(cron, where, timezone.now(), DATES_SHOWN)
-    return {"words": in_words(cron), "dates": [it.astimezone(where) for it in found], "zone": zone}
+    return {"words": in_words(cron), "dates": [on_the_wall(it, where) for it in found], "zone": zone}
+
+
+def on_the_wall(moment: datetime, zone: ZoneInfo) -> datetime:
+    """What a clock in ``zone`` shows then, without a zone: a template would show any other in that of its reader."""
+    return moment.astimezone(zone).replace(tzinfo=None)
 
 
 def rows_of(project: Project, now: datetime | None = None) -> list[dict[str, Any]]:
@@ -149,7 +154,7 @@ def rows_of(project: Project, now: datetime | None = None) -> list[dict[str, Any
         {
             "schedule": it,
             "last": last.get(it.pk),
-            "dates": [date.astimezone(it.zone) for date in it.upcoming(moment, DATES_SHOWN)] if it.is_active else [],
+            "dates": [on_the_wall(date, it.zone) for date in it.upcoming(moment, DATES_SHOWN)] if it.is_active else [],
         }
         for it in schedules
     ]

@@ -1,6 +1,7 @@
 """A person plans a restart in the browser, sees when it comes round, and what holds it."""
 
 import os
+import re
 from collections.abc import Callable
 
 import pytest
@@ -29,10 +30,10 @@ def test_a_schedule_is_typed_in_with_its_next_dates_beside_it_and_held_with_all_
     page.get_by_label("Cron pattern").press_sequentially("30 2 * * 1-5")
     preview = page.locator("#preview")
     expect(preview).to_contain_text("on workdays at 02:30")
-    expect(preview.get_by_role("listitem")).to_have_count(5)
+    expect(preview.get_by_role("listitem")).to_have_text([re.compile(r"\d 02:30$")] * 5)
     page.get_by_label("Cron pattern").press("End")
     page.get_by_label("Cron pattern").press_sequentially("x")
-    expect(preview).to_contain_text("Give five fields")
+    expect(preview).to_contain_text("is no pattern")
     page.get_by_label("Cron pattern").press("Backspace")
     expect(preview).to_contain_text("on workdays at 02:30")
     shoot(page, "form")
@@ -43,7 +44,7 @@ def test_a_schedule_is_typed_in_with_its_next_dates_beside_it_and_held_with_all_
     page.get_by_text("Hold all of them").click()
     page.get_by_label("Why they are held").fill("the database moves")
     page.get_by_role("button", name="Hold", exact=True).click()
-    expect(page.get_by_role("status").filter(has_text="Held")).to_contain_text("the database moves")
+    expect(page.get_by_role("status").filter(has_text="Held:")).to_contain_text("the database moves")
     shoot(page, "list")
     page.get_by_role("button", name="Lift the hold").click()
     expect(page.get_by_text("ada has lifted a hold")).to_be_visible()
