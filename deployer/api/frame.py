@@ -25,6 +25,7 @@ from deployer.api.tokens import bearer
 from pages.problems import CONTENT_TYPE, problem
 from people.rights import NotAllowedError
 from projects.models import ArchivedError
+from projects.steps import FollowsError
 from projects.validators import validate_ref_length
 from servers.fields import DecryptionError
 
@@ -189,6 +190,11 @@ def _not_allowed(_request: HttpRequest, error: NotAllowedError) -> HttpResponse:
 @api.exception_handler(ArchivedError)
 def _archived(_request: HttpRequest, error: ArchivedError) -> HttpResponse:
     return problem(409, str(error), field="project_id")
+
+
+@api.exception_handler(FollowsError)
+def _follows(_request: HttpRequest, error: FollowsError) -> HttpResponse:
+    return problem(409, str(error))
 
 
 @api.exception_handler(HttpError)
