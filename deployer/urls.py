@@ -12,6 +12,7 @@ from deployer.web import (
     archiving,
     board,
     changes,
+    channels,
     commands,
     compare,
     config_files,
@@ -30,6 +31,7 @@ from deployer.web import (
     projects,
     record,
     releases,
+    schedules,
     servers,
     services,
     triggers,
@@ -102,6 +104,17 @@ gate_urls = [
     path("rules/<int:pk>/delete/", gates.rule_delete, name="rule_delete"),
 ]
 
+channel_urls = [
+    path("", channels.channels, name="channels"),
+    path("add/", channels.channel_add, name="channel_add"),
+    path("<int:pk>/", channels.channel, name="channel"),
+    path("<int:pk>/edit/", channels.channel_edit, name="channel_edit"),
+    path("<int:pk>/notices/", channels.channel_notices, name="channel_notices"),
+    path("<int:pk>/test/", channels.channel_test, name="channel_test"),
+    path("<int:pk>/pause/", channels.channel_pause, name="channel_pause"),
+    path("<int:pk>/delete/", channels.channel_delete, name="channel_delete"),
+]
+
 urlpatterns = [
     # Addresses are looked through in their order: those that pages ask for again and again come first.
     path("deployments/<int:pk>/", include(deployment_urls)),
@@ -154,6 +167,14 @@ urlpatterns = [
     path("projects/<int:pk>/triggers/", triggers.project_triggers, name="project_triggers"),
     path("projects/<int:pk>/triggers/hold/", triggers.project_triggers_hold, name="project_triggers_hold"),
     path("projects/<int:pk>/triggers/lift/", triggers.project_triggers_lift, name="project_triggers_lift"),
+    path("projects/<int:pk>/schedules/add/", schedules.schedule_add, name="schedule_add"),
+    path("projects/<int:pk>/schedules/preview/", schedules.schedule_preview, name="schedule_preview"),
+    path("projects/schedules/<int:pk>/", schedules.schedule, name="schedule"),
+    path("projects/schedules/<int:pk>/pause/", schedules.schedule_pause, name="schedule_pause"),
+    path("projects/schedules/<int:pk>/resume/", schedules.schedule_resume, name="schedule_resume"),
+    path("projects/schedules/<int:pk>/take/", schedules.schedule_take, name="schedule_take"),
+    path("projects/schedules/<int:pk>/run/", schedules.schedule_run, name="schedule_run"),
+    path("projects/schedules/<int:pk>/delete/", schedules.schedule_delete, name="schedule_delete"),
     path("projects/<int:pk>/logs/", logs.project_logs, name="project_logs"),
     path("projects/<int:pk>/logs/<int:follow>/", logs.log_follow, name="log_follow"),
     path("projects/<int:pk>/logs/<int:follow>/poll/", logs.log_poll, name="log_poll"),
@@ -172,6 +193,7 @@ urlpatterns = [
     path("servers/credentials/", servers.credential_list, name="credentials"),
     path("servers/", include("servers.urls")),
     path("gates/", include(gate_urls)),
+    path("channels/", include(channel_urls)),
     path("people/<int:pk>/", people.user, name="user"),
     path("", include("people.urls")),
     path("api/v1/", api.urls),

@@ -238,7 +238,7 @@ class PreferencesForm(StyledForm, RecordedForm[User]):
 
     class Meta:
         model = User
-        fields = ("language", "time_zone")
+        fields = ("language", "time_zone", "mail_about")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -12,7 +12,6 @@ from itertools import islice
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
-from django.core.exceptions import ValidationError
 from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -26,19 +25,18 @@ _NAMED = 6
 _MINUTES = 60
 
 
-def validate_cron(value: str) -> None:
-    """Refuse what is no pattern of cron, or never comes round."""
+def problem_of_cron(value: str) -> str:
+    """Why it is no pattern of cron, or never comes round, as a sentence; empty where it does."""
     fields = value.split()
     if len(value) > LONGEST_CRON or len(fields) != _FIELDS or not all(map(_PLAIN.fullmatch, fields)):
-        raise ValidationError(
-            _("Give five fields: minute, hour, day of the month, month, weekday; 30 2 * * 1-5 is 02:30 on workdays.")
-        )
+        return _("Give five fields: minute, hour, day of the month, month, weekday; 30 2 * * 1-5 is 02:30 on workdays.")
     try:
         next(CronSim(value, datetime(2026, 1, 1)))
     except CronSimError as error:
-        raise ValidationError(_("“%(cron)s” is no pattern: %(why)s.") % {"cron": value, "why": error}) from error
-    except StopIteration as error:
-        raise ValidationError(_("“%s” never comes round.") % value) from error
+        return _("“%(cron)s” is no pattern: %(why)s.") % {"cron": value, "why": error}
+    except StopIteration:
+        return _("“%s” never comes round.") % value
+    return ""
 
 
 def moments(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:

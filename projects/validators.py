@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 from projects.commands.config_files import FILE, LARGEST
+from projects.cron import problem_of_cron
 from servers.hosts import Endpoint
 from servers.validators import PathValidator, validate_host, validate_no_nul, validate_one_line
 
@@ -347,6 +348,12 @@ def validate_time_zone(value: str) -> None:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValidationError(_("“%s” is not a time zone: name one like Europe/Berlin.") % value) from error
+
+
+def validate_cron(value: str) -> None:
+    """Refuse what is no pattern of cron, or never comes round."""
+    if problem := problem_of_cron(value):
+        raise ValidationError(problem)
 
 
 #: What a step tells apart of what is launched; `projects.steps.Launched` has their names.

@@ -16,9 +16,10 @@ from people.rights import reach
 from people.roles import Action
 from servers import binding
 from servers.connection import try_connections
-from servers.forms import BoundGroupForm, BoundServerForm, CredentialForm, left_without_group
+from servers.forms import BoundGroupForm, BoundServerForm, CredentialForm
 from servers.keys import fingerprint
 from servers.models import Credential, Server, ServerGroup
+from servers.removal import left_without_group
 
 
 @admin.register(Credential)

@@ -27,6 +27,7 @@ from servers.belonging import strange_projects
 from servers.imports import ansible, openssh
 from servers.imports.listing import UnreadableListingError, check_size, text_of
 from servers.models import Credential, Environment, Server, ServerGroup
+from servers.removal import left_without_group
 
 #: The states of a connection in the order of the tabs.
 STATES = [
@@ -245,15 +246,6 @@ class GroupForm(PickingForm, BoundGroupForm, RecordedForm[ServerGroup]):
         offer_environments(self, user)
         servers: Any = self.fields["servers"]
         servers.queryset = choices(user, Server.objects, Action.EDIT, [server.pk for server in self.present])
-
-
-def left_without_group(servers: Collection[Server], group: ServerGroup, user: Person) -> Collection[Server]:
-    """Those of ``servers`` that ``user`` would lose, because they are in no other group."""
-    if not servers or reach(user, Action.EDIT).is_everywhere:
-        return []
-    elsewhere = ServerGroup.servers.through.objects.exclude(servergroup=group.pk)
-    kept = {*elsewhere.filter(server__in=servers).values_list("server", flat=True)}
-    return [server for server in servers if server.pk not in kept]
 
 
 def offer_environments(form: forms.ModelForm[Any], user: Person) -> None:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from deployer.models import (
     Answer,
     Approval,
+    Channel,
     CommandLine,
     CommandParameter,
     CommandRun,
@@ -23,8 +24,10 @@ from deployer.models import (
     GateRule,
     Lock,
     LogLine,
+    Notice,
     Release,
     SavedCommand,
+    Schedule,
     Sighting,
     Target,
 )
@@ -118,6 +121,10 @@ PAGES = {
     "config_file_versions": Page("file"),
     "config_file_delete": Page("file"),
     "project_triggers": Page("project"),
+    "schedule_add": Page("project"),
+    "schedule_preview": Page("project", "cron=30+2+*+*+1-5&time_zone=Europe/Berlin"),
+    "schedule": Page("schedule"),
+    "schedule_delete": Page("schedule"),
     "project_yaml": Page("project"),
     "project_archive": Page("project"),
     "project_restore": Page("archived"),
@@ -184,6 +191,12 @@ PAGES = {
     "rule_add": Page(),
     "rule_edit": Page("rule"),
     "project_logs": Page("project"),
+    "channels": Page(),
+    "channel_add": Page(query="kind=telegram"),
+    "channel": Page("channel"),
+    "channel_edit": Page("channel"),
+    "channel_notices": Page("channel"),
+    "channel_delete": Page("channel"),
     "commands": Page(),
     "command_add": Page(),
     "command_form": Page(query="command={command.pk}"),
@@ -251,7 +264,10 @@ NOT_PAGES = {
     "release_mark": "is only sent to",
     "project_triggers_hold": "is only sent to",
     "project_triggers_lift": "is only sent to",
+    **dict.fromkeys(("schedule_pause", "schedule_resume", "schedule_take", "schedule_run"), "is only sent to"),
     "command_cancel": "is only sent to",
+    "channel_test": "is only sent to",
+    "channel_pause": "is only sent to",
     "log_follow": "follows a log, whose number it names too",
     "log_poll": "follows a log, whose number it names too",
 }
@@ -356,6 +372,7 @@ class World:
             self.say(it)
         self.another_release()
         self.another_command()
+        self.another_channel()
         for project in (self.project, make_project(git_credential=make_credential())):
             count = project.variables.count()
             if project.template is None:
@@ -379,6 +396,11 @@ class World:
             self.file = self.file or file
             self.file.content += "\nx"
             self.file.save()
+            plan = {"cron": "30 2 * * *", "owner": self.person, "next_at": timezone.now()}
+            schedule = Schedule.objects.create(project=project, name=f"x{count}", is_active=not count % 2, **plan)
+            schedule.server_groups.add(self.group)
+            schedule.runs.create(planned_for=timezone.now(), outcome="missed", why="x")
+            self.schedule = schedule
             HealthCheck.objects.create(project=project, kind="process", target=f"x{count}")
             Service.objects.create(project=project, kind="systemd", name=f"x{count}", position=count)
             Step.objects.create(project=project, name=f"x{count}", moment="before", script="true", position=count)
@@ -390,6 +412,21 @@ class World:
         elsewhere = make_deployment(make_project(), group, deployment_type="restart_only", created_by=make_user())
         elsewhere.claim_for_worker()
         self.wait()
+
+    def another_channel(self) -> None:
+        """One more channel with all that is said of one, and one more notice in the first."""
+        values = {"kind": "slack", "address": {"url": "https://hooks.example.com/x"}, "events": ["failed", "drift"]}
+        another = Channel.objects.create(name=f"channel-{Channel.objects.count()}", **values, made_by=make_user())
+        self.channel: Channel = Channel.objects.order_by("pk")[0]
+        another.projects.add(self.project)
+        now = timezone.now()
+        facts = {"project": "shop", "environment": "production", "number": 1}
+        Notice.objects.create(
+            channel=self.channel, event="failed", facts=facts, deployment=self.ended, created_at=now, answer="HTTP 500"
+        )
+        for each in (self.channel, another):
+            each.projects.add(self.project)
+            each.note(now, "HTTP 500", ok=False)
 
     def wait(self) -> None:
         """A project before which every gate stands, and a deployment of it that waits for an approval."""

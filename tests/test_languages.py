@@ -24,7 +24,21 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 from django.utils import timezone, translation
 
-from deployer.models import CommandRun, Deployment, Freeze, GateRule, Lock, LogLine, Release, SavedCommand, Sighting
+from deployer.models import (
+    Channel,
+    CommandRun,
+    Deployment,
+    Event,
+    Freeze,
+    GateRule,
+    Lock,
+    LogLine,
+    Notice,
+    Release,
+    SavedCommand,
+    Schedule,
+    Sighting,
+)
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
 from projects.models import AttachedSet, ConfigFile, HealthCheck, Template, Variable, VariableSet
@@ -410,6 +424,9 @@ def shop(client: Client, settings) -> dict[str, Any]:
     freeze = Freeze.objects.create(environment="staging", reason="周末", weekdays="56", **times)
     Freeze.objects.create(environment="staging", reason="发布", is_open=True, first_day="2026-12-24", **times)
     waiting = make_deployment(project, group, deployment_type="restart_only", created_by=person)
+    schedule = Schedule.objects.create(project=project, name="s1", cron="30 2 * * 1-5", owner=person)
+    schedule.runs.create(planned_for=timezone.now(), outcome="missed", why="没有运行。")
+    Schedule.objects.create(project=project, name="s2", at=timezone.now(), is_active=False, paused_reason="停用。")
     second.approvals.create(decision="overridden", reason="故障", decided_by=maria)
     values = {"server_group": group, "is_template": True, "content": "端口\n"}
     file = ConfigFile.objects.create(project=project, path="/etc/x", **values)
@@ -417,6 +434,14 @@ def shop(client: Client, settings) -> dict[str, Any]:
     file.save()
     command = SavedCommand.objects.create(name="c1", description="清理", script="x", for_operators=True)
     command.parameters.create(name="WORD", label="词", choices="x", is_secret=False)
+    channel = Channel.objects.create(
+        name="c9", kind="telegram", address={"token": "x", "chat": "1"}, events=["failed"], environments=["production"]
+    )
+    now = timezone.now()
+    for event in Event:
+        Notice.objects.create(channel=channel, event=event, facts={"name": "n"}, created_at=now, tries=2, next_at=now)
+    channel.note(now, "HTTP 200", ok=True)
+    paused = Channel.objects.create(name="c10", kind="mail", is_active=False, paused_reason="搬家")
     runs = {
         status: CommandRun.objects.create(
             name="c1", script="x", environments=",production,", created_by=maria, status=status, finished_at=finished
@@ -434,6 +459,8 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "rule": rule.pk,
         "freeze": freeze.pk,
         "file": file.pk,
+        "channel": channel.pk,
+        "channel_paused": paused.pk,
         "waiting": waiting.pk,
         "person": person.pk,
         "robot": robot.pk,
@@ -452,6 +479,7 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "active": active.pk,
         "other": other.pk,
         "release": release.pk,
+        "schedule": schedule.pk,
     }
 
 
@@ -466,8 +494,12 @@ SUBJECTS = {
     "rule": ("rule",),
     "freeze": ("freeze",),
     "config_file": ("file",),
+    "channel": ("channel", "channel_paused"),
     "deployment": ("ended", "second", "active", "waiting"),
     "project": ("project",),
+    "schedule_add": ("project",),
+    "schedule_preview": ("project",),
+    "schedule": ("schedule",),
     "launch": ("project", "other"),
     "releases": ("project",),
     "server": ("server",),

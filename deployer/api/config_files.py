@@ -8,7 +8,10 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja import Status
 
+from deployer.api.columns import Columns
+from deployer.api.filling import keep
 from deployer.api.frame import ACTS, READS, TELLS_OF_ONE, Id, api, row_of
+from deployer.api.nouns import Filter, Noun, register
 from deployer.api.refused import RefusedError
 from deployer.api.shapes import ConfigFileInput, ConfigFileShape
 from deployer.api.tokens import user_of
@@ -16,6 +19,7 @@ from people.models import User
 from people.record import delete, saving
 from people.rights import insist, may
 from people.roles import Action
+from projects.config_file_forms import ConfigFileForm
 from projects.models import ConfigFile, Project
 from servers.models import Server, ServerGroup
 
@@ -87,3 +91,88 @@ def editable(user: User, project_id: int) -> Project:
     insist(user, Action.EDIT, project)
     project.insist_on_current()
     return project
+
+
+# --- by their own numbers ------------------------------------------------------------------------------
+
+_COLUMNS = Columns(
+    ConfigFile,
+    (
+        *("path", "content", "is_template", "is_secret", "check_command"),
+        *("mode", "owner", "server_group", "server", "position"),
+    ),
+    hides=("content",),
+)
+
+
+def _told(file: ConfigFile, user: User) -> dict[str, Any]:
+    newest = file.versions.first()
+    hidden = {} if may(user, Action.EDIT, file.project) and not file.is_secret else {"content": None}
+    return _COLUMNS.told(file, project_id=file.project_id, version=newest.number if newest else 0) | hidden
+
+
+def _make(user: User, values: dict[str, Any]) -> ConfigFile:
+    project = editable(user, values.pop("project_id"))
+    return _kept(user, ConfigFile(project=project), values)
+
+
+def _edit(user: User, file: ConfigFile, values: dict[str, Any]) -> ConfigFile:
+    editable(user, file.project_id)
+    return _kept(user, file, values)
+
+
+def _kept(user: User, file: ConfigFile, values: dict[str, Any]) -> ConfigFile:
+    boxes = {_COLUMNS.inside[name]: value for name, value in values.items()}
+    outside = {inside: name for name, inside in _COLUMNS.inside.items()}
+    found: ConfigFile = keep(lambda data: ConfigFileForm(data, instance=file, user=user), boxes, outside)
+    return found
+
+
+def _remove(user: User, file: ConfigFile) -> None:
+    editable(user, file.project_id)
+    delete(file)
+
+
+register(
+    Noun(
+        path="config-files",
+        one="config file",
+        tag="parts of projects",
+        about="The config files of projects. A content is null where it is a secret, and for who may not edit it.",
+        shape=_COLUMNS.shape(
+            "StoredConfigFileShape",
+            "A config file as it is stored, with the number of its newest version.",
+            shown={
+                "id": 3,
+                "path": "/etc/shop/app.conf",
+                "content": "port={{ PORT }}\n",
+                "is_template": True,
+                "is_secret": False,
+                "check_command": "shop --check {file}",
+                "mode": "0640",
+                "owner": "root:shop",
+                "server_group_id": None,
+                "server_id": None,
+                "position": 0,
+                "project_id": 1,
+                "version": 7,
+            },
+            project_id=(int, ...),
+            version=(int, ...),
+        ),
+        rows=lambda user: (
+            ConfigFile.objects.reached_by(user)
+            .order_by("project", "position", "path", "pk")
+            .select_related("project")
+            .prefetch_related("versions")
+        ),
+        told=_told,
+        filters={"project_id": Filter(Id, "project"), "path": Filter(str, "path")},
+        new=_COLUMNS.new("NewConfigFile", "A new config file.", needed=("path",), project_id=(Id, ...)),
+        make=_make,
+        change=_COLUMNS.change("ConfigFileChange", "What is to be another in a config file."),
+        edit=_edit,
+        remove=_remove,
+        about_remove="Forget a config file and its versions. The files on the servers stay as they are.",
+    )
+)

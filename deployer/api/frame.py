@@ -23,9 +23,9 @@ from deployer.api.refused import ErrorShape, RefusedError
 from deployer.api.shapes import WithoutNul
 from deployer.api.tokens import bearer
 from pages.problems import CONTENT_TYPE, problem
+from people import refusals
 from people.rights import NotAllowedError
 from projects.models import ArchivedError
-from projects.steps import FollowsError
 from projects.validators import validate_ref_length
 from servers.fields import DecryptionError
 
@@ -192,8 +192,8 @@ def _archived(_request: HttpRequest, error: ArchivedError) -> HttpResponse:
     return problem(409, str(error), field="project_id")
 
 
-@api.exception_handler(FollowsError)
-def _follows(_request: HttpRequest, error: FollowsError) -> HttpResponse:
+@api.exception_handler(refusals.RefusedError)
+def _not_done(_request: HttpRequest, error: refusals.RefusedError) -> HttpResponse:
     return problem(409, str(error))
 
 

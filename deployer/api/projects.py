@@ -2,24 +2,29 @@
 
 from typing import Annotated, Any
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja import Schema, Status
-from ninja.pagination import paginate
 
-from deployer.api.frame import ACTS, TELLS, TELLS_OF_ONE, Id, Name, Pages, Reason, api, row_named, row_of
+from deployer.api.columns import Columns
+from deployer.api.filling import keep
+from deployer.api.frame import ACTS, TELLS_OF_ONE, Id, Name, Reason, api, row_named, row_of
+from deployer.api.nouns import Filter, Noun, register
 from deployer.api.refused import RefusedError
-from deployer.api.shapes import InEnvironment, Moment, example, one_of
+from deployer.api.shapes import Moment, example, one_of
 from deployer.api.tokens import user_of
 from deployer.archiving.archive import StillAtWorkError, archive, restore
 from deployer.archiving.removal import NotConfirmedError, remove
 from people import refusals
+from people.models import User
+from people.rights import insist, reach
+from people.roles import EVERYWHERE, Action
 from projects.effective import Effective
+from projects.forms import ProjectForm
 from projects.given import given_to, question_of, questions_of
 from projects.models import Project, Variable
-from projects.questions import Question
-from servers.models import Server, ServerGroup
+from servers.models import Environment, Server, ServerGroup
 
 
 class QuestionShape(Schema):
@@ -73,81 +78,79 @@ class VariableShape(Schema):
         )
 
 
-class ProjectShape(Schema):
-    """The fields of a project that a launch needs. ``server_group_ids`` are its own groups: a launch that names none
-    goes to those. A project without any can be launched to each group of its environment. ``questions`` are what a
-    launch asks for. Since ``archived_at`` nothing of it is launched.
-    """
-
-    model_config = example(
-        id=1,
-        name="shop",
-        description="The shop",
-        environment="production",
-        project_type="node",
-        default_branch="main",
-        server_group_ids=[1],
-        may_launch_elsewhere=False,
-        archived_at=None,
-        questions=[],
-    )
-
-    id: int
-    name: str
-    description: str
-    environment: InEnvironment
-    project_type: Annotated[str, one_of(Project.ProjectType)]
-    default_branch: str
-    server_group_ids: list[int]
-    may_launch_elsewhere: bool
-    archived_at: Moment | None
-    questions: list[QuestionShape]
-
-    @staticmethod
-    def resolve_server_group_ids(project: Any) -> list[int]:
-        return [group.pk for group in project.server_groups.all()]
-
-    @staticmethod
-    def resolve_questions(project: Any) -> list[Question]:
-        return [question_of(row) for row in project.asked] if hasattr(project, "asked") else questions_of(project)
+_TAG = "projects and groups"
+_COLUMNS = Columns(Project, ProjectForm.Meta.fields)
+_OUTSIDE = {inside: name for name, inside in _COLUMNS.inside.items()}
+ProjectShape = _COLUMNS.shape(
+    "ProjectShape",
+    "A project and its settings. ``server_group_ids`` are its own groups: a launch that names none goes to those. A "
+    "project without any can be launched to each group of its environment. ``questions`` are what a launch asks for. "
+    "Since ``archived_at`` nothing of it is launched.",
+    shown={
+        **_COLUMNS.usual(id=1, name="shop", environment="production", server_group_ids=[1]),
+        "archived_at": None,
+        "questions": [],
+    },
+    archived_at=(Moment | None, ...),
+    questions=(list[QuestionShape], ...),
+)
 
 
-class ServerGroupShape(Schema):
-    """A group and the names of its servers."""
-
-    model_config = example(id=1, name="web", description="", environment="production", servers=["web-1", "web-2"])
-
-    id: int
-    name: str
-    description: str
-    environment: InEnvironment
-    servers: list[str]
-
-    @staticmethod
-    def resolve_servers(group: Any) -> list[str]:
-        return [server.name for server in group.servers.all()]
-
-
-@api.get("/projects", response={200: list[ProjectShape], **TELLS}, tags=["projects and groups"])
-@paginate(Pages)
-def list_projects(request: HttpRequest, archived: bool = False) -> QuerySet[Project]:
-    """The projects that the token's user sees, by name; with `archived` those that are archived."""
+def _rows(user: User) -> QuerySet[Project]:
     ids = Prefetch("server_groups", ServerGroup.objects.only("name"))
     asked = Prefetch("variables", Variable.objects.filter(is_prompt=True), to_attr="asked")
-    seen = Project.objects.reached_by(user_of(request)).prefetch_related(ids, asked)
-    return seen.archived() if archived else seen.current()
+    return Project.objects.reached_by(user).prefetch_related(ids, asked)
 
 
-@api.get("/projects/{project_id}", response={200: ProjectShape, **TELLS_OF_ONE}, tags=["projects and groups"])
-def read_project(request: HttpRequest, project_id: Id) -> Project:
-    """One project, archived or not."""
-    return row_of(Project.objects.reached_by(user_of(request)), project_id, "project_id")
+def _told(project: Any, _user: User) -> dict[str, Any]:
+    asked = [question_of(row) for row in project.asked] if hasattr(project, "asked") else questions_of(project)
+    return _COLUMNS.told(project, archived_at=project.archived_at, questions=asked)
+
+
+def _make(user: User, values: dict[str, Any]) -> Project:
+    if not reach(user, Action.EDIT).holds_an_environment:
+        insist(user, Action.EDIT, EVERYWHERE)  # there is no place for it
+    return _kept(user, Project(), values)
+
+
+def _edit(user: User, project: Project, values: dict[str, Any]) -> Project:
+    insist(user, Action.EDIT, project)
+    project.insist_on_current()
+    return _kept(user, project, values)
+
+
+def _kept(user: User, project: Project, values: dict[str, Any]) -> Project:
+    boxes = {_COLUMNS.inside[name]: value for name, value in values.items()}
+    found: Project = keep(lambda data: ProjectForm(data, instance=project, user=user), boxes, _OUTSIDE)
+    return found
+
+
+register(
+    Noun(
+        path="projects",
+        one="project",
+        tag=_TAG,
+        about="The projects that the token's user sees, by name; with `archived` those that are archived.",
+        shape=ProjectShape,
+        rows=_rows,
+        told=_told,
+        filters={
+            "archived": Filter(bool, lambda value: Q(archived_at__isnull=not value), usual=False),
+            "name": Filter(Name, "name"),
+            "environment": Filter(Environment, "environment"),
+        },
+        new=_COLUMNS.new("ProjectInput", "A new project.", needed=("name", "environment")),
+        make=_make,
+        change=_COLUMNS.change("ProjectChange", "What is to be another in a project."),
+        edit=_edit,
+    )
+)
 
 
 @api.get(
     "/projects/{project_id}/variables",
     response={200: list[VariableShape], **TELLS_OF_ONE},
-    tags=["projects and groups"],
+    tags=[_TAG],
 )
 def list_variables(
     request: HttpRequest, project_id: Id, server: Name = "", scope: Variable.Scope = Variable.Scope.DEPLOY
@@ -165,7 +168,7 @@ def list_variables(
     return [VariableShape.of(found[name]) for name in sorted(found)]
 
 
-@api.delete("/projects/{project_id}", response={204: None, **ACTS}, tags=["projects and groups"])
+@api.delete("/projects/{project_id}", response={204: None, **ACTS}, tags=[_TAG])
 def delete_project(request: Any, project_id: Id, name: Name = "") -> Status[Any]:
     """Delete a project with everything: deployments, logs, releases. `name` is its name, to confirm that."""
     user = user_of(request)
@@ -179,8 +182,8 @@ def delete_project(request: Any, project_id: Id, name: Name = "") -> Status[Any]
     return Status(204, None)
 
 
-@api.post("/projects/{project_id}/archive", response={200: ProjectShape, **ACTS}, tags=["projects and groups"])
-def archive_project(request: Any, project_id: Id, reason: Reason = "") -> Project:
+@api.post("/projects/{project_id}/archive", response={200: ProjectShape, **ACTS}, tags=[_TAG])
+def archive_project(request: Any, project_id: Id, reason: Reason = "") -> dict[str, Any]:
     """Hide a project and free its name. What runs on its servers keeps running; what stands in line is cancelled."""
     user = user_of(request)
     project = row_of(Project.objects.reached_by(user), project_id, "project_id")
@@ -188,11 +191,11 @@ def archive_project(request: Any, project_id: Id, reason: Reason = "") -> Projec
         archive(project, user, " ".join(reason.split()))
     except refusals.RefusedError as error:
         raise conflict(error) from error
-    return project
+    return _told(project, user)
 
 
-@api.post("/projects/{project_id}/restore", response={200: ProjectShape, **ACTS}, tags=["projects and groups"])
-def restore_project(request: Any, project_id: Id, name: Name = "") -> Project:
+@api.post("/projects/{project_id}/restore", response={200: ProjectShape, **ACTS}, tags=[_TAG])
+def restore_project(request: Any, project_id: Id, name: Name = "") -> dict[str, Any]:
     """Show an archived project again, under another `name` where its own is taken by now."""
     user = user_of(request)
     project = row_of(Project.objects.reached_by(user), project_id, "project_id")
@@ -200,15 +203,7 @@ def restore_project(request: Any, project_id: Id, name: Name = "") -> Project:
         restore(project, user, name.strip())
     except refusals.RefusedError as error:
         raise conflict(error, "name") from error
-    return project
-
-
-@api.get("/server-groups", response={200: list[ServerGroupShape], **TELLS}, tags=["projects and groups"])
-@paginate(Pages)
-def list_server_groups(request: HttpRequest) -> QuerySet[ServerGroup]:
-    """The server groups that the token's user sees, by name."""
-    names = Prefetch("servers", Server.objects.only("name"))
-    return ServerGroup.objects.reached_by(user_of(request)).prefetch_related(names)
+    return _told(project, user)
 
 
 def conflict(error: refusals.RefusedError, field: str = "project_id") -> RefusedError:

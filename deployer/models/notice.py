@@ -61,11 +61,6 @@ class ChannelKind(models.TextChoices):
     OTHER = "other", _("Any other address (apprise)")
 
 
-def no_events() -> list[str]:
-    """The default of a list of events, by a name that migrations can have."""
-    return []
-
-
 class ChannelQuerySet(models.QuerySet["Channel"]):
     """Channels."""
 
@@ -104,7 +99,7 @@ class Channel(models.Model):
     name = models.CharField(_("name"), max_length=100, unique=True, validators=[validate_one_line])
     kind = models.CharField(_("kind"), max_length=20, choices=ChannelKind)
     address = EncryptedJSONField(_("address"), null=True, blank=True)
-    events = models.JSONField(_("events"), default=no_events, blank=True)
+    events = models.JSONField(_("events"), default=list, blank=True)
     environments = models.JSONField(_("environments"), default=list, blank=True)
     projects = models.ManyToManyField(Project, blank=True, related_name="channels", verbose_name=_("projects"))
     only_failures = models.BooleanField(
@@ -142,18 +137,28 @@ class Channel(models.Model):
     @property
     def places(self) -> list[Place]:
         """Where it tells what happens: who changes it must be able to in all of them."""
-        projects = [*self.projects.all()]
-        if not projects:
-            return [Place(name) for name in self.environments] or [EVERYWHERE]
-        if not self.environments:
-            return [place for project in projects for place in project.places]
-        return [Place(name, project.pk) for project in projects for name in self.environments]
+        return self.places_of(self.environments, [*self.projects.all()] if self.pk else [])
+
+    @staticmethod
+    def places_of(environments: Iterable[str], projects: Iterable[Project]) -> list[Place]:
+        """The places of such a channel, before there is one."""
+        names, chosen = [*environments], [*projects]
+        if not chosen:
+            return [Place(name) for name in names] or [EVERYWHERE]
+        if not names:
+            return [place for project in chosen for place in project.places]
+        return [Place(name, project.pk) for project in chosen for name in names]
 
     @property
     def seen_from(self) -> list[Place]:
         """The same; one for all is seen from every environment."""
         places = self.places
         return places if places != [EVERYWHERE] else [EVERYWHERE, *(Place(name) for name in Environment.values)]
+
+    @property
+    def environment_names(self) -> list[str]:
+        """Its environments, as people call them."""
+        return [str(Environment(name).label) for name in self.environments if name in Environment.values]
 
     def clean(self) -> None:
         """Only events, environments and languages that there are."""

@@ -15,10 +15,10 @@ from deployer.models.triggers import LONGEST_REASON
 from people.models import User
 from people.rights import Person, reach
 from people.roles import Action, Place
-from projects.cron import LONGEST_CRON, in_words, next_moments, validate_cron
+from projects.cron import LONGEST_CRON, in_words, next_moments
 from projects.models import Project
 from projects.questions import Question
-from projects.validators import validate_ref, validate_ref_length, validate_time_zone
+from projects.validators import validate_cron, validate_ref, validate_ref_length, validate_time_zone
 from servers.fields import EncryptedJSONField
 from servers.models import ServerGroup
 from servers.validators import validate_one_line

@@ -10,6 +10,7 @@ written changes nothing for what it would have told.
 
 import logging
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -117,6 +118,19 @@ def _tell(
         own = (row for row, channel in zip(written, channels, strict=True) if _is_own(channel, person))
         Notice.objects.create(user=person, unless=next(own, None), **new)
     return len(written)
+
+
+def test_of(channel: Channel, who: str, now: datetime) -> Notice:
+    """A notice that says nothing but that it came: its answer says whether the channel works."""
+    return Notice.objects.create(
+        channel=channel, event=Event.TEST, facts=bounded({"who": who, "path": "/"}), created_at=now, next_at=now
+    )
+
+
+def channels_of(project: Project) -> list[Channel]:
+    """Those that tell what happens to a project, also the ones that are paused, by name."""
+    rows = Channel.objects.prefetch_related("projects").defer("address").order_by("name")
+    return [channel for channel in rows if channel.is_for(project.places)]
 
 
 def _channels(places: Collection[Place]) -> list[Channel]:

@@ -21,6 +21,7 @@ from people.models import User
 from people.record import Act, record
 from people.rights import NotAllowedError, may
 from people.roles import Action
+from projects.given import questions_of
 from servers.errors import ShellError
 from servers.fields import DecryptionError
 from servers.sentences import as_stored
@@ -66,6 +67,7 @@ def request_of(schedule: Schedule) -> LaunchRequest:
     """The launch that it asks for. Raises `DecryptionError` where its answers cannot be read."""
     project = schedule.project
     groups = list(schedule.server_groups.all())
+    asked = {question.name for question in questions_of(project)}
     return LaunchRequest(
         project,
         groups or list(project.groups_to_launch()),
@@ -76,7 +78,7 @@ def request_of(schedule: Schedule) -> LaunchRequest:
         launched_for=schedule.launched_for,
         schedule=schedule,
         elsewhere=bool(groups),  # whoever chose them has meant it
-        answers=schedule.answers or {},
+        answers={name: answer for name, answer in (schedule.answers or {}).items() if name in asked},
     )
 
 

@@ -9,8 +9,8 @@ from django.views.decorators.http import require_http_methods
 
 from deployer.archiving.archive import StillAtWorkError, archive, free_name, is_taken, refuse_while_at_work, restore
 from deployer.archiving.removal import Belongings, NotConfirmedError, remove, right_to_delete, servers_of
+from deployer.gates.forms import ReasonForm
 from deployer.models import Deployment
-from deployer.web.gate_forms import ReasonForm
 from people.access import Request, find, members_only
 from people.refusals import RefusedError
 from people.rights import insist

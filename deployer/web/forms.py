@@ -61,7 +61,7 @@ class LaunchForm(PickingForm, forms.Form):
         super().__init__(*args, **kwargs)
         self.questions = questions
         for question in questions:
-            self.fields[f"{self.ANSWER}{question.name}"] = _field_of(question)
+            self.fields[f"{self.ANSWER}{question.name}"] = field_of_question(question)
         groups = ServerGroup.objects.reached_by(user, Action.OPERATE)
         members = ServerGroup.servers.through.objects.filter(servergroup__in=groups.order_by().values("pk"))
         fields: dict[str, Any] = self.fields
@@ -132,7 +132,7 @@ class LaunchForm(PickingForm, forms.Form):
         return values | {name: query[name] for name in query if name.startswith(LaunchForm.ANSWER)}
 
 
-def _field_of(question: Question) -> forms.Field:
+def field_of_question(question: Question) -> forms.Field:
     """The box for an answer. That of a secret never shows it again, nor its choices what a secret may be."""
     label = question.name
     help_text = _("Empty: the default.") if question.default else ""

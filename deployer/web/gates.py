@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from deployer.gates import deciding, keeping
+from deployer.gates.forms import FreezeForm, GateForm, LockForm, ReasonForm, RuleForm
 from deployer.gates.line import count_ahead
 from deployer.gates.proof import proof_of
 from deployer.gates.required import Required
@@ -23,7 +24,6 @@ from deployer.gates.windows import holds
 from deployer.models import Approval, Deployment, Freeze, GateRule, Hold, Lock, Release
 from deployer.queue.turn import call_up
 from deployer.web.deployment import shown
-from deployer.web.gate_forms import FreezeForm, GateForm, LockForm, ReasonForm, RuleForm
 from pages.forms import as_sent
 from people.access import Request, find, members_only, needs_somewhere
 from people.factors import owes_one_in

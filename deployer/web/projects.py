@@ -16,6 +16,7 @@ from deployer.board.values import news_of
 from deployer.declaring.export import as_yaml, template_as_yaml
 from deployer.gates.line import count_ahead
 from deployer.models import Deployment, TriggerHold
+from deployer.notices.outbox import channels_of
 from deployer.probing.trial import Trial, try_check
 from deployer.releases.caches import caches_of, clear_caches, size_of
 from deployer.releases.isolation import isolation
@@ -71,6 +72,7 @@ def project(request: Request, pk: int) -> HttpResponse:
     context = one_project(request.user, pk) | {"recent": recent, "in_line": in_line, "addable": addable}
     it = context["project"]
     context["held"] = TriggerHold.objects.open().filter(project=it).first()
+    context["channels"] = [channel for channel in channels_of(it) if may(request.user, Action.SEE, channel)]
     context["news"] = None if it.is_archived else news_of(it)
     context["deletable"] = may(request.user, right_to_delete(context["project"]), context["project"])
     return render(request, "deployer/projects/project.html", context)

@@ -8,10 +8,11 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
+from deployer.gates.forms import ReasonForm
 from deployer.gates.trigger_holds import hold_triggers, release_triggers
 from deployer.models import TriggerHold
 from deployer.queue.turn import call_up
-from deployer.web.gate_forms import ReasonForm
+from deployer.web.schedules import rows_of
 from people.access import Request, find, members_only
 from people.rights import may
 from people.roles import Action
@@ -32,6 +33,7 @@ def project_triggers(request: Request, pk: int) -> HttpResponse:
         "project": it,
         "held": holds.open().first(),
         "holds": holds.exclude(lifted_at=None)[:HOLDS_SHOWN],
+        "schedules": rows_of(it),
         "operable": may(request.user, Action.OPERATE, it) and not it.is_archived,
         "editable": may(request.user, Action.EDIT, it) and not it.is_archived,
     }

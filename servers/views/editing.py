@@ -1,12 +1,9 @@
 """Create, change and delete servers, groups and credentials, for people who maintain where those are."""
 
-from collections.abc import Iterable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from django.contrib import messages
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, models
-from django.db.models import ProtectedError
-from django.db.models.deletion import Collector
+from django.db import models
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -16,29 +13,16 @@ from django.views.decorators.http import require_http_methods
 
 from pages.forms import as_sent
 from people.access import Request, find, members_only, needs_somewhere
-from people.record import delete
 from people.recorded_forms import ComparedForm
-from people.rights import Person, may
+from people.refusals import RefusedError
 from people.roles import Action
-from servers.forms import GroupForm, LoginForm, ServerForm, left_without_group
+from servers.forms import GroupForm, LoginForm, ServerForm
 from servers.models import Credential, Server, ServerGroup
+from servers.removal import obstacle_to, remove
 
 #: The list that a form belongs to, by the name of its address.
 SECTIONS: dict[type[models.Model], str] = {Server: "servers", ServerGroup: "groups", Credential: "credentials"}
 
-
-@runtime_checkable
-class Obstacle(Protocol):
-    """A row that says why what it uses cannot be deleted now; it may be of a floor above."""
-
-    @property
-    def obstacle(self) -> str:
-        """A sentence with the remedy; empty where it has none."""
-        ...
-
-
-#: Rows that an obstacle names.
-_NAMED = 10
 
 form_page = require_http_methods(["GET", "HEAD", "POST"])
 maintainers_only = needs_somewhere(Action.EDIT, in_an_environment=True)
@@ -66,7 +50,7 @@ def server_edit(request: Request, pk: int) -> HttpResponse:
 def server_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a server."""
     server = find(request.user, Server.objects, Action.EDIT, pk=pk)
-    groups, behind = [*server.groups.all()], [*server.reached_through.all()]
+    groups = [*server.groups.all()]
     consequences = [
         _("Nothing is changed on the machine itself. The software deployed there keeps running."),
         _("The record of its deployments is kept; the record of what was last seen there is deleted."),
@@ -75,12 +59,7 @@ def server_delete(request: Request, pk: int) -> HttpResponse:
         names = ", ".join(map(str, groups))
         consequences.insert(0, _("It is removed from these groups, and deployments no longer reach it: %s.") % names)
     consequences += _files_of(server)
-    obstacle = ""
-    if behind:
-        obstacle = _("These servers are reached through it: %s. Give them another jump host first.") % _names(
-            behind, request.user
-        )
-    return _delete(request, server, consequences, obstacle, reverse("server", args=[pk]))
+    return _delete(request, server, consequences, reverse("server", args=[pk]))
 
 
 @form_page
@@ -109,12 +88,7 @@ def group_delete(request: Request, pk: int) -> HttpResponse:
         _("Deployments to it stay in the history, without the name of the group."),
         *_files_of(group),
     ]
-    obstacle = ""
-    if lost := left_without_group([*group.servers.all()], group, request.user):
-        obstacle = _("These servers are in no other group, and would be out of your reach: %s.") % ", ".join(
-            map(str, lost)
-        )
-    return _delete(request, group, consequences, obstacle, reverse("group", args=[pk]))
+    return _delete(request, group, consequences, reverse("group", args=[pk]))
 
 
 @form_page
@@ -141,11 +115,7 @@ def credential_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a login."""
     credential = find(request.user, Credential.objects.only("name", "environment"), Action.EDIT, pk=pk)
     consequences = [_("Its key and password are deleted and cannot be restored.")]
-    users = [*credential.servers.all()]
-    obstacle = ""
-    if users:
-        obstacle = _("Servers log in with it: %s. Give them another credential first.") % _names(users, request.user)
-    return _delete(request, credential, consequences, obstacle, reverse("credentials"))
+    return _delete(request, credential, consequences, reverse("credentials"))
 
 
 def _form(request: Request, form: ComparedForm[Any], title: str, back: str) -> HttpResponse:
@@ -168,19 +138,20 @@ def _page_of(made: models.Model) -> str:
     return reverse("credentials")
 
 
-def _delete(request: Request, it: models.Model, consequences: list[str], obstacle: str, back: str) -> HttpResponse:
+def _delete(request: Request, it: models.Model, consequences: list[str], back: str) -> HttpResponse:
     """Explain a deletion and its obstacles; delete after a POST."""
-    obstacle = obstacle or _hold(it, request.user)
     section = SECTIONS[type(it)]
-    if request.method == "POST" and not obstacle:
+    if request.method == "POST":
         name = str(it)
         try:
-            delete(it)
-        except (ProtectedError, IntegrityError):
-            obstacle = _hold(it, request.user) or _("Somebody has just started to use it: look again.")
+            remove(it, request.user)
+        except RefusedError as error:
+            obstacle = str(error)
         else:
             messages.success(request, _("%s is deleted.") % name)
             return redirect(section)
+    else:
+        obstacle = obstacle_to(it, request.user)
     context: dict[str, Any] = {"it": it, "consequences": consequences, "obstacle": obstacle, "back": back}
     context["section"] = section
     return render(request, "servers/delete.html", context)
@@ -195,26 +166,3 @@ def _files_of(it: Any) -> list[str]:
         number,
     )
     return [told % number] if number else []
-
-
-def _hold(it: models.Model, user: Person) -> str:
-    """The rows that prevent a deletion, found in the same way as the deletion finds them."""
-    try:
-        Collector(using=DEFAULT_DB_ALIAS, origin=it).collect([it])
-    except ProtectedError as error:
-        users = sorted(error.protected_objects, key=str)
-        sentences = [it.obstacle for it in users[:_NAMED] if isinstance(it, Obstacle) and _is_seen(it, user)]
-        return " ".join(filter(None, sentences)) or _("It is still used by %s.") % _names(users, user)
-    return ""
-
-
-def _names(rows: Iterable[models.Model], user: Person) -> str:
-    """Some of ``rows`` by name, and that there are others; those out of sight are not named."""
-    rows = [*rows]
-    shown = [str(row) for row in rows if _is_seen(row, user)][:_NAMED]
-    return ", ".join([*shown, *([_("others")] if len(shown) < len(rows) else [])])
-
-
-def _is_seen(row: Any, user: Person) -> bool:
-    """Whether ``user`` is shown a row; a credential, only if they may edit it."""
-    return may(user, Action.EDIT if isinstance(row, Credential) else Action.SEE, row)

@@ -391,7 +391,7 @@ def test_what_became_of_a_deployment_is_told(caller: Caller, shop: Project, grou
     [
         ("/deployments?project=1", "project"),
         ("/deployments?limit=1&Status=failed", "Status"),
-        ("/projects?name=shop", "name"),
+        ("/projects?title=shop", "title"),
         ("/version?x", "x"),
     ],
 )

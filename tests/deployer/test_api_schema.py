@@ -21,11 +21,11 @@ from tests.factories import make_deployment, make_group, make_project, make_serv
 pytestmark = pytest.mark.django_db
 
 #: Endpoints that are described.
-OPERATIONS = 30
+OPERATIONS = 112
 #: Requests of each kind to each endpoint.
-EXAMPLES = 20
+EXAMPLES = 4
 #: A launch keeps rules that no description can hold: whether there is such a release, who is in the way.
-HAS_RULES = {"POST"}
+HAS_RULES = {"POST", "PATCH"}
 
 
 @pytest.fixture

@@ -257,6 +257,8 @@ def test_it_gives_its_answers_and_says_which_it_lacks(project: Project) -> None:
         assert "s3cret" not in str(cursor.fetchall())
     (run,) = fire_due(NIGHT + DAY)
     assert run.outcome == Outcome.LAUNCHED, run.why
+    project.variables.filter(name="SHOP").delete()
+    assert request_of(it).answers == {"TOKEN": "s3cret"}  # what is not asked for any more is not given
     assert "s3cret" not in str([*Entry.objects.values_list("before", "after", "note")])
 
 

@@ -8,7 +8,8 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.utils import translation
 
-from projects.cron import first_moment, in_words, next_moments, validate_cron
+from projects.cron import first_moment, in_words, next_moments
+from projects.validators import validate_cron
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -27,6 +27,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
 from deployer.models import (
+    Approval,
+    Channel,
     CommandLine,
     CommandRun,
     Freeze,
@@ -36,12 +38,23 @@ from deployer.models import (
     LogLine,
     Release,
     SavedCommand,
+    Schedule,
     Target,
 )
 from people import links
 from people.models import ApiToken, Grant, Session, Team, User
 from people.roles import Action, Role
-from projects.models import AttachedSet, ConfigFile, HealthCheck, Template, VariableSet
+from projects.models import (
+    AttachedSet,
+    ConfigFile,
+    HealthCheck,
+    Service,
+    SetVariable,
+    Step,
+    Template,
+    Variable,
+    VariableSet,
+)
 from servers.models import ServerGroup
 from tests.factories import (
     make_credential,
@@ -208,6 +221,7 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "run of a command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "asked": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "gate of an environment": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
+    "grant": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "environment": ({EVERYWHERE, HERE, ELSEWHERE}, {EVERYWHERE, HERE, ELSEWHERE}),
     "somewhere": ({EVERYWHERE, HERE, ELSEWHERE, PROJECT, OTHER}, {EVERYWHERE, HERE, ELSEWHERE, PROJECT, OTHER}),
     "here": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
@@ -216,7 +230,7 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "what nobody has": (set(), set()),
 }
 #: What somebody needs to be shown a thing at all.
-SHOWN = {"credential": EDIT, "run of a command": RUN}
+SHOWN = {"credential": EDIT, "run of a command": RUN, "grant": ADMINISTER}
 #: What is no row, and so never out of sight.
 NO_ROWS = {"environment", "somewhere", "here", "everywhere"}
 
@@ -241,6 +255,7 @@ class Route:
     get: Asked | None = None
     post: Asked | None = None
     delete: Asked | None = None
+    patch: Asked | None = None
     of: str = ""
     query: str = ""
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -386,6 +401,14 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/triggers/": _row(SEE, "project"),
     "projects/<int:pk>/triggers/hold/": _act(OPERATE, "project", body=_WHY),
     "projects/<int:pk>/triggers/lift/": _act(OPERATE, "project"),
+    "projects/<int:pk>/schedules/add/": _form(EDIT, "project"),
+    "projects/<int:pk>/schedules/preview/": _row(EDIT, "project"),
+    "projects/schedules/<int:pk>/": _form(EDIT, "project", of="schedule"),
+    "projects/schedules/<int:pk>/pause/": _act(EDIT, "project", of="schedule"),
+    "projects/schedules/<int:pk>/resume/": _act(EDIT, "project", of="schedule"),
+    "projects/schedules/<int:pk>/take/": _act(EDIT, "project", of="schedule"),
+    "projects/schedules/<int:pk>/run/": _act(OPERATE, "project", of="schedule"),
+    "projects/schedules/<int:pk>/delete/": _form(EDIT, "project", of="schedule"),
     "servers/": Route(get=MEMBERS),
     "servers/names/": Route(get=MEMBERS),
     "servers/groups/names/": Route(get=MEMBERS),
@@ -457,6 +480,14 @@ PAGES: dict[str, Route] = {
     "gates/rules/add/": _form(ADMINISTER, "somewhere", of=""),
     "gates/rules/<int:pk>/": _form(ADMINISTER, "project", of="rule"),
     "gates/rules/<int:pk>/delete/": _act(ADMINISTER, "project", of="rule"),
+    "channels/": Route(get=MEMBERS),
+    "channels/add/": _form(EDIT, "somewhere", of=""),
+    "channels/<int:pk>/": _row(EDIT, "project", of="channel"),
+    "channels/<int:pk>/edit/": _form(EDIT, "project", of="channel"),
+    "channels/<int:pk>/notices/": _row(EDIT, "project", of="channel"),
+    "channels/<int:pk>/test/": _act(EDIT, "project", of="channel"),
+    "channels/<int:pk>/pause/": _act(EDIT, "project", of="channel", body=_WHY),
+    "channels/<int:pk>/delete/": _form(EDIT, "project", of="channel"),
 }
 
 #: The same addresses again, of rows that others reach: gates before an environment, what its maker may take back, and
@@ -469,6 +500,9 @@ OTHER_ROWS: list[tuple[str, Route]] = [
     ("gates/freezes/<int:pk>/delete/", _act(EDIT, "gate of an environment", of="freeze_of_all")),
     ("gates/rules/<int:pk>/", _form(ADMINISTER, "gate of an environment", of="rule_of_all")),
     ("gates/rules/<int:pk>/delete/", _act(ADMINISTER, "gate of an environment", of="rule_of_all")),
+    ("channels/<int:pk>/", _row(EDIT, "gate of an environment", of="channel_of_all")),
+    ("channels/<int:pk>/edit/", _form(EDIT, "gate of an environment", of="channel_of_all")),
+    ("channels/<int:pk>/delete/", _form(EDIT, "gate of an environment", of="channel_of_all")),
     ("projects/<int:pk>/releases/<int:release>/mark/", _act(EDIT, "project", body={"unmark": ""})),
     ("deployments/<int:pk>/", _row(SEE, "asked")),
     ("deployments/<int:pk>/poll/", _row(SEE, "asked")),
@@ -497,6 +531,42 @@ OTHER_ROWS: list[tuple[str, Route]] = [
 _ANSWER = {"answer": "stop", "token": "of other failures"}
 _LAUNCH = {"project_id": "{project}", "server_group_ids": ["{group}"], "batches": "none that makes sense"}
 _LINE = {"script": "id", "server_group_ids": ["{group}"], "run_as": "no user name"}
+_NEW: dict[str, Mapping[str, Any]] = {
+    "variables": {"name": "X"},
+    "services": {"kind": "systemd", "name": "x.service"},
+    "health-checks": {"kind": "tcp", "target": "9"},
+    "steps": {"name": "x", "moment": "before", "script": "true"},
+    "attached-sets": {"variable_set_id": "{set}"},
+    "config-files": {"path": "/etc/new"},
+}
+_OF_SET = {"variable_set_id": "{set}", "name": "X"}
+_OF_SERVER = {"name": "new", "host": "192.0.2.1", "credential_id": "{credential}"}
+_OF_GROUP = {"name": "new", "environment": "staging"}
+_OF_LOGIN = {"name": "new", "username": "x", "kind": "password"}
+_OF_FREEZE = {"reason": "x", "begins_at": "00:00", "ends_at": "00:00"}
+_OF_GRANT = {"team_id": "{team}", "role": "viewer", "environment": "staging"}
+
+
+def _rows(
+    path: str,
+    number: str,
+    change: Action,
+    thing: str,
+    see: Action = SEE,
+    *,
+    new: Asked | None = None,
+    of: str = "",
+    body: Mapping[str, Any] | None = None,
+) -> dict[str, Route]:
+    """The addresses of a kind of rows: the list, which leaves out what is out of sight, and each row."""
+    name = of or thing
+    one = Route(get=Need(see, thing), patch=Need(change, thing), delete=Need(change, thing), of=name)
+    if path in _NEW:
+        body = {"project_id": "{project}", **_NEW[path]}
+    listed = Route(get=MEMBERS, post=new or Need(change, thing), body=body or {})
+    return {path: listed, f"{path}/<{number}>": one}
+
+
 API: dict[str, Route] = {
     "commands": Route(get=MEMBERS),
     "command-runs": Route(get=MEMBERS, post=Need(COMMAND, "group"), body=_LINE),
@@ -507,8 +577,10 @@ API: dict[str, Route] = {
     "docs": Route(get=DESCRIBED),
     "": Route(),
     "version": Route(get=MEMBERS),
-    "projects": Route(get=MEMBERS),
-    "projects/<project_id>": Route(get=Need(SEE, "project"), delete=Need(ADMINISTER, "project"), of="project"),
+    "projects": Route(get=MEMBERS, post=Need(EDIT, "environment"), body={"name": "x", "environment": "staging"}),
+    "projects/<project_id>": Route(
+        get=Need(SEE, "project"), patch=Need(EDIT, "project"), delete=Need(ADMINISTER, "project"), of="project"
+    ),
     "projects/<project_id>/variables": _row(SEE, "project"),
     "projects/<project_id>/archive": _act(EDIT, "project"),
     "projects/<project_id>/restore": _act(EDIT, "project"),
@@ -516,7 +588,33 @@ API: dict[str, Route] = {
         get=Need(SEE, "project"), post=Need(EDIT, "project"), of="project", body={"path": "/etc/new", "content": "x"}
     ),
     "projects/<project_id>/config-files/<file_id>": Route(delete=Need(EDIT, "project"), of="project"),
-    "server-groups": Route(get=MEMBERS),
+    **_rows("variables", "variable_id", EDIT, "project", of="variable"),
+    **_rows("services", "service_id", EDIT, "project", of="service"),
+    **_rows("health-checks", "health_check_id", EDIT, "project", of="check"),
+    **_rows("steps", "step_id", EDIT, "project", of="step"),
+    **_rows("attached-sets", "attached_set_id", EDIT, "project", of="attached"),
+    **_rows("config-files", "config_file_id", EDIT, "project", of="file"),
+    **_rows("set-variables", "variable_of_a_set_id", EDIT, "set", of="set_variable", body=_OF_SET),
+    **_rows(
+        "variable-sets", "variable_set_id", EDIT, "set", new=Need(EDIT, "environment"), of="set", body={"name": "x"}
+    ),
+    **_rows("servers", "server_id", EDIT, "server", new=Need(EDIT, "environment"), body=_OF_SERVER),
+    **_rows("server-groups", "server_group_id", EDIT, "group", new=Need(EDIT, "environment"), body=_OF_GROUP),
+    **_rows("credentials", "credential_id", EDIT, "credential", EDIT, new=Need(EDIT, "environment"), body=_OF_LOGIN),
+    "locks": Route(get=MEMBERS, post=Need(OPERATE, "somewhere"), body={"reason": "nowhere"}),
+    "locks/<lock_id>": Route(get=Need(SEE, "project"), delete=Need(EDIT, "project"), of="lock"),
+    **_rows("freezes", "freeze_id", EDIT, "project", new=Need(EDIT, "somewhere"), of="freeze", body=_OF_FREEZE),
+    **_rows("gate-rules", "requirement_id", ADMINISTER, "project", new=Need(ADMINISTER, "somewhere"), of="rule"),
+    "approvals": Route(get=MEMBERS),
+    "approvals/<approval_id>": _row(SEE, "deployment", of="approval"),
+    "teams": Route(get=Need(ADMINISTER, "somewhere"), post=Need(ADMINISTER, "everywhere"), body={"name": "x"}),
+    "teams/<team_id>": Route(
+        get=Need(ADMINISTER, "somewhere"),
+        patch=Need(ADMINISTER, "everywhere"),
+        delete=Need(ADMINISTER, "everywhere"),
+        of="team",
+    ),
+    **_rows("grants", "grant_id", ADMINISTER, "grant", ADMINISTER, new=Need(ADMINISTER, "here"), body=_OF_GRANT),
     "deployments": Route(get=MEMBERS, post=Need(OPERATE, "project"), body=_LAUNCH),
     "preflight": _act(OPERATE, "project", body=_LAUNCH),
     "projects/<project_id>/releases": Route(
@@ -541,6 +639,18 @@ OTHER_ROWS_OF_API: list[tuple[str, Route]] = [
     ("deployments/<deployment_id>/answer", _act(OPERATE, "deployment", of="asked", body=_ANSWER)),
     ("deployments/<deployment_id>/retry", _act(OPERATE, "deployment", of="asked")),
     ("deployments/<deployment_id>/rollback", _act(OPERATE, "deployment", of="asked")),
+    (
+        "locks/<lock_id>",
+        Route(get=Need(SEE, "gate of an environment"), delete=Need(EDIT, "gate of an environment"), of="lock_of_all"),
+    ),
+    (
+        "freezes/<freeze_id>",
+        _rows("freezes", "id", EDIT, "gate of an environment", of="freeze_of_all")["freezes/<id>"],
+    ),
+    (
+        "gate-rules/<requirement_id>",
+        _rows("rules", "id", ADMINISTER, "gate of an environment", of="rule_of_all")["rules/<id>"],
+    ),
 ]
 
 
@@ -636,7 +746,11 @@ class World:
         )
         self.project.server_groups.add(self.group)
         self.set = VariableSet.objects.create(name=f"set {HIDDEN}", environment="staging")
-        AttachedSet.objects.create(project=self.project, variable_set=self.set)
+        self.attached = AttachedSet.objects.create(project=self.project, variable_set=self.set)
+        self.set_variable = SetVariable.objects.create(variable_set=self.set, name="ZZ_SET", value=HIDDEN)
+        self.variable = Variable.objects.create(project=self.project, name="ZZ", value=HIDDEN)
+        self.service = Service.objects.create(project=self.project, kind="systemd", name=f"{HIDDEN}.service")
+        self.step = Step.objects.create(project=self.project, name=HIDDEN, moment="before", script="true")
         self.other = make_project(environment="staging")
         self.check = HealthCheck.objects.create(project=self.project, kind="tcp", target="9")
         self.file = ConfigFile.objects.create(project=self.project, path=f"/etc/{HIDDEN}", content=HIDDEN)
@@ -670,6 +784,9 @@ class World:
         self.follow = LogFollow.objects.create(
             project=self.project, server=self.server, kind="file", name=HIDDEN, ended_at=timezone.now()
         )
+        self.schedule = Schedule.objects.create(
+            project=self.project, name=HIDDEN, cron="30 2 * * *", owner=self.user, deployment_type="restart_only"
+        )
         self._put_commands()
         self._put_gates()
         self.role_of_before = Group.objects.create(name="of before")
@@ -695,9 +812,15 @@ class World:
         self.freeze_of_all = Freeze.objects.create(**here, **dates, **times)
         self.rule = GateRule.objects.create(project=self.project, needs_approval=True)
         self.rule_of_all = GateRule.objects.create(**here, needs_approval=True)
+        values = {"kind": "slack", "address": {"url": "https://hooks.example.com/x"}}
+        self.channel = Channel.objects.create(name=f"room {HIDDEN}", **values)
+        self.channel.projects.add(self.project)
+        self.channel_of_all = Channel.objects.create(name=f"rooms {HIDDEN}", environments=["staging"], **values)
         self.held = make_deployment(self.project, self.group, **restart)
         World.asked_team = Team.objects.create(name="who approve")
         self.rule.approvers.add(World.asked_team)
+        decided = {"digest": "x", "decision": Approval.Decision.APPROVED, "reason": HIDDEN}
+        self.approval = Approval.objects.create(deployment=self.running, **decided)
         self.asked = make_deployment(self.project, self.group, **restart)
         self.asked_target = self.asked.targets.get()
         data = {"name": "theirs", "credential": {}}
@@ -810,6 +933,8 @@ class Cell:
             return client.get(self.address, headers=dict(self.headers))
         if self.method == "DELETE":
             return client.delete(self.address, headers=dict(self.headers))
+        if self.method == "PATCH":
+            return client.patch(self.address, {}, headers=dict(self.headers), content_type="application/json")
         is_json = self.address.startswith("/api/") and "package" not in self.body
         kind: dict[str, Any] = {"content_type": "application/json"} if is_json else {}
         return client.post(self.address, dict(self.body), headers=dict(self.headers), **kind)
@@ -820,7 +945,10 @@ def _cells(
 ) -> Iterator[tuple[Visitor, Cell]]:
     for visitor in who:
         for pattern, route in routes:
-            for method, asked in (("GET", route.get), ("POST", route.post), ("DELETE", route.delete)):
+            for method, asked in (
+                *(("GET", route.get), ("POST", route.post)),
+                *(("PATCH", route.patch), ("DELETE", route.delete)),
+            ):
                 if asked is not None:
                     expected = right(asked, visitor, is_admin=prefix == "admin/")
                     address = world.address(prefix, pattern, route)

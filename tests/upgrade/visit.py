@@ -15,7 +15,7 @@ def visit() -> dict[str, Any]:
     from django.urls import reverse
     from django.utils import timezone
 
-    from deployer.models import CommandRun, Deployment, Freeze, GateRule, Release, SavedCommand
+    from deployer.models import Channel, CommandRun, Deployment, Freeze, GateRule, Release, SavedCommand, Schedule
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
     from people.models import Team, User
@@ -54,7 +54,9 @@ def visit() -> dict[str, Any]:
         command=SavedCommand.objects.create(name="all", script="true"),
         command_run=CommandRun.objects.create(name="all", script="true", environments=",development,", status="done"),
         asking=Deployment.objects.get(finished_at=None),
+        channel=Channel.objects.create(name="all", kind="slack", address={"url": "https://hooks.example.com/x"}),
         freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
+        schedule=Schedule.objects.create(project=shop, name="nightly", cron="30 2 * * *"),
     )
     addresses = {name: address_of(name, cast(World, rows)) for name in PAGES}
     for it in Deployment.objects.all():
