@@ -21,5 +21,9 @@ class Happening(Enum):
 
 #: ``deployment``, and ``what`` of `Happening`.
 deployment_moved = Signal()
+#: A ``trigger``, a webhook or a schedule, was paused by deployer itself, for a ``reason``.
+trigger_paused = Signal()
+#: A moment of a schedule, ``run``, has launched nothing.
+schedule_left_out = Signal()
 #: A project on a server was seen to differ from what was left there, and did not before: ``standing``, a number.
 drift_found = Signal()

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment
+from deployer.models.happenings import schedule_left_out, trigger_paused
 from deployer.models.triggers import LONGEST_REASON
 from people.models import User
 from people.rights import Person, reach
@@ -182,6 +183,7 @@ class Schedule(models.Model):
         won = Schedule.objects.filter(pk=self.pk, is_active=True).update(**values) == 1
         if won:
             self.__dict__ |= values
+            trigger_paused.send_robust(Schedule, trigger=self, reason=reason)
         return won
 
 
@@ -217,6 +219,16 @@ class ScheduleRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.schedule} {self.planned_for:%Y-%m-%d %H:%M}"
+
+    #: Those that launched nothing, though it was their time.
+    LEFT_OUT: ClassVar = frozenset({Outcome.SKIPPED, Outcome.MISSED, Outcome.REFUSED})
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """Write it, and say where it launched nothing."""
+        is_new = self._state.adding
+        super().save(*args, **options)
+        if is_new and self.outcome in self.LEFT_OUT:
+            schedule_left_out.send_robust(ScheduleRun, run=self)
 
     @property
     def places(self) -> list[Place]:

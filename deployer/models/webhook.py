@@ -15,6 +15,7 @@ from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment
+from deployer.models.happenings import trigger_paused
 from people.models import User
 from people.rights import Person, reach
 from people.roles import Action, Place
@@ -216,6 +217,7 @@ class Webhook(models.Model):
         won = Webhook.objects.filter(pk=self.pk, is_active=True).update(is_active=False, paused_reason=why[:500]) == 1
         if won:
             self.is_active, self.paused_reason = False, why[:500]
+            trigger_paused.send_robust(Webhook, trigger=self, reason=why)
         return won
 
     def groups(self) -> list[ServerGroup]:

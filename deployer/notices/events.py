@@ -10,6 +10,8 @@ URGENT = frozenset({Event.WAITING, Event.PAUSED})
 #: Something went wrong, or was found to be wrong.
 BAD_ENDS = frozenset({Event.FAILED, Event.UNCHANGED, Event.ROLLED_BACK, Event.INTERRUPTED})
 BAD = BAD_ENDS | {Event.HOST_KEY, Event.DRIFT, Event.SCHEDULE_MISSED, Event.TRIGGER_PAUSED}
+#: What can go wrong again and again, as it did before.
+IN_A_ROW = BAD_ENDS | {Event.SCHEDULE_MISSED}
 GOOD = frozenset({Event.SUCCEEDED, Event.RECOVERED})
 #: What a channel tells unless somebody chooses: what waits for a person, and changes between good and bad.
 USUAL = (

@@ -27,9 +27,14 @@ from deployer.models import (
     FailureQuestion,
     Happening,
     Notice,
+    Schedule,
+    ScheduleRun,
     Standing,
+    Webhook,
     deployment_moved,
     drift_found,
+    schedule_left_out,
+    trigger_paused,
 )
 from deployer.notices import events
 from deployer.notices.facts import bounded, of_deployment
@@ -149,7 +154,7 @@ def wants(channel: Channel, event: Event, *, is_first: bool = True) -> bool:
         return False
     if channel.only_failures and event not in events.BAD | events.URGENT:
         return False
-    return is_first or not channel.first_of_a_row or event not in events.BAD_ENDS
+    return is_first or not channel.first_of_a_row or event not in events.IN_A_ROW
 
 
 def _wants_mail(person: User, event: Event) -> bool:
@@ -181,6 +186,8 @@ def listen() -> None:
     """Hear what models say of deployments and servers."""
     deployment_moved.connect(_hear_deployment, dispatch_uid="notices")
     drift_found.connect(_hear_drift, dispatch_uid="notices")
+    trigger_paused.connect(_hear_pause, dispatch_uid="notices")
+    schedule_left_out.connect(_hear_schedule, dispatch_uid="notices")
     host_key_changed.connect(_hear_host_key, dispatch_uid="notices")
 
 
@@ -232,6 +239,20 @@ def _hear_drift(standing: int, **_others: Any) -> None:
     servers = [{"name": it.server.name, "error": " ".join(it.drift)}]
     path = reverse("project", args=[it.project_id])
     tell(Event.DRIFT, project=it.project, facts={"name": it.server.name, "servers": servers, "path": path})
+
+
+def _hear_pause(trigger: Schedule | Webhook, reason: str, **_others: Any) -> None:
+    facts = {"name": trigger.name, "reason": reason, "path": reverse("project_triggers", args=[trigger.project_id])}
+    tell(Event.TRIGGER_PAUSED, project=trigger.project, facts=facts)
+
+
+def _hear_schedule(run: ScheduleRun, **_others: Any) -> None:
+    schedule = run.schedule
+    path = reverse("project_triggers", args=[schedule.project_id])
+    before = ScheduleRun.objects.filter(schedule=schedule).exclude(pk=run.pk).order_by("-planned_for").first()
+    is_first = before is None or before.outcome not in ScheduleRun.LEFT_OUT
+    facts = {"name": schedule.name, "reason": run.why, "path": path}
+    tell(Event.SCHEDULE_MISSED, project=schedule.project, facts=facts, is_first=is_first)
 
 
 def _hear_host_key(server: Server, shown: str, **_others: Any) -> None:

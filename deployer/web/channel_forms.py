@@ -58,8 +58,8 @@ class ChannelForm(PickingForm, RecordedForm[Channel]):
         fields["projects"].help_text = _("None: all.")
         fields["language"].choices = [("", _("As the site")), *settings.LANGUAGES]
         fields["events"].choices = [(event.value, event.label) for event in CHOICES]
-        if not self.instance.pk:
-            self.initial.setdefault("events", [*USUAL])
+        if not self.instance.pk and "events" not in (kwargs.get("initial") or {}):
+            self.initial["events"] = [event.value for event in USUAL]
         self.kind = KINDS[self.instance.kind]
         if self.kind.is_mark:
             for name in ("events", "only_failures", "first_of_a_row", "language"):
@@ -68,12 +68,15 @@ class ChannelForm(PickingForm, RecordedForm[Channel]):
         if self.instance.pk and not is_unreadable(self.instance, "address"):
             self._stored = dict(self.instance.address or {})
         for each in self.kind.fields:
-            box = forms.CharField(label=each.label, help_text=each.help, required=False, strip=True)
+            is_kept = each.is_secret and each.name in self._stored
+            box = forms.CharField(
+                label=each.label, help_text=each.help, required=each.required and not is_kept, strip=True
+            )
             if each.is_secret:
                 box.widget = WriteOnlyInput(attrs={"autocomplete": "new-password"})
             else:
                 self.initial[self.box_of(each.name)] = self._stored.get(each.name, "")
-            placeholder = _KEPT if each.is_secret and each.name in self._stored else each.placeholder
+            placeholder = _KEPT if is_kept else each.placeholder
             if placeholder:
                 box.widget.attrs["placeholder"] = placeholder
             dress(box, mono=True)
@@ -110,7 +113,8 @@ class ChannelForm(PickingForm, RecordedForm[Channel]):
             self.instance.address = self.kind.cleaned(given)
         except forms.ValidationError as error:
             for name, errors in error.error_dict.items():
-                self.add_error(self.box_of(name), errors)
+                if self.box_of(name) not in self.errors:
+                    self.add_error(self.box_of(name), errors)
 
     def clean_events(self) -> list[str]:
         """In the order in which they are listed."""

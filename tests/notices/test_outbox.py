@@ -268,6 +268,24 @@ def test_maintainers_have_mail_of_a_trigger_that_was_paused() -> None:
     assert [notice.user for notice in Notice.objects.exclude(user=None)] == [maintainer]
 
 
+def test_triggers_that_deployer_pauses_and_moments_that_launch_nothing_are_told() -> None:
+    from deployer.models import Schedule, ScheduleRun, Webhook
+
+    project = make_project()
+    channel = make_channel(first_of_a_row=True)
+    schedule = Schedule.objects.create(project=project, name="nightly", cron="30 2 * * *")
+    webhook = Webhook.objects.create(project=project, name="push")
+    for day, outcome in enumerate(("launched", "refused", "refused", "launched", "missed"), 1):
+        moment = timezone.now().replace(day=day)
+        ScheduleRun.objects.create(schedule=schedule, planned_for=moment, outcome=outcome, why="It is locked.")
+    assert told(channel) == ["schedule_missed", "schedule_missed"]
+    assert schedule.pause("Its owner has left.")
+    assert webhook.pause("Its owner has left.")
+    assert told(channel)[2:] == ["trigger_paused", "trigger_paused"]
+    assert {row.facts["name"] for row in rows("trigger_paused")} == {"nightly", "push"}
+    assert rows("schedule_missed")[0].facts["reason"] == "It is locked."
+
+
 # --- bounds ----------------------------------------------------------------------------------------
 
 

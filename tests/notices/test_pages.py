@@ -9,6 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployer.models import Channel, Notice
+from deployer.notices.events import USUAL
 from deployer.notices.kinds.every import KINDS
 from people.models import Entry, User
 from tests.factories import make_member, make_project, make_user
@@ -51,6 +52,12 @@ def test_each_kind_is_made_by_the_fields_of_its_address(admin: Client, kind: str
     assert channel.address == address
     assert channel.made_by is not None
     assert channel.events == ([] if KINDS[kind].is_mark else ["failed"])
+
+
+def test_a_new_channel_tells_what_is_usual_unless_somebody_chooses(admin: Client) -> None:
+    form = admin.get(f"{reverse('channel_add')}?kind=slack").context["form"]
+    assert form["events"].value() == [event.value for event in USUAL]
+    assert "launched" not in form["events"].value()
 
 
 @pytest.mark.parametrize(
