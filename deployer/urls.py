@@ -36,6 +36,7 @@ from deployer.web import (
     services,
     triggers,
     waiting,
+    webhooks,
 )
 from people.access import superusers_only
 from projects.urls import template_urls
@@ -165,6 +166,16 @@ urlpatterns = [
     path("projects/files/<int:pk>/versions/", config_files.config_file_versions, name="config_file_versions"),
     path("projects/files/<int:pk>/delete/", config_files.config_file_delete, name="config_file_delete"),
     path("projects/<int:pk>/triggers/", triggers.project_triggers, name="project_triggers"),
+    path("projects/<int:pk>/webhooks/add/", webhooks.webhook_add, name="webhook_add"),
+    path("projects/webhooks/<int:pk>/", webhooks.webhook, name="webhook"),
+    path("projects/webhooks/<int:pk>/edit/", webhooks.webhook_edit, name="webhook_edit"),
+    path("projects/webhooks/<int:pk>/delete/", webhooks.webhook_delete, name="webhook_delete"),
+    path("projects/webhooks/<int:pk>/renew/", webhooks.webhook_renew, name="webhook_renew"),
+    path("projects/webhooks/<int:pk>/pause/", webhooks.webhook_pause, name="webhook_pause"),
+    path("projects/webhooks/<int:pk>/take/", webhooks.webhook_take, name="webhook_take"),
+    path("projects/webhooks/<int:pk>/test/", webhooks.webhook_test, name="webhook_test"),
+    path("projects/webhooks/deliveries/<int:pk>/", webhooks.delivery, name="delivery"),
+    path("projects/webhooks/deliveries/<int:pk>/again/", webhooks.delivery_again, name="delivery_again"),
     path("projects/<int:pk>/triggers/hold/", triggers.project_triggers_hold, name="project_triggers_hold"),
     path("projects/<int:pk>/triggers/lift/", triggers.project_triggers_lift, name="project_triggers_lift"),
     path("projects/<int:pk>/schedules/add/", schedules.schedule_add, name="schedule_add"),

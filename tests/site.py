@@ -18,6 +18,7 @@ from deployer.models import (
     CommandLine,
     CommandParameter,
     CommandRun,
+    Delivery,
     Deployment,
     FailureQuestion,
     Freeze,
@@ -30,6 +31,7 @@ from deployer.models import (
     Schedule,
     Sighting,
     Target,
+    Webhook,
 )
 from people.models import ApiToken, Grant, Team, User
 from projects.models import (
@@ -121,6 +123,11 @@ PAGES = {
     "config_file_versions": Page("file"),
     "config_file_delete": Page("file"),
     "project_triggers": Page("project"),
+    "webhook_add": Page("project"),
+    "webhook": Page("webhook"),
+    "webhook_edit": Page("webhook"),
+    "webhook_delete": Page("webhook"),
+    "delivery": Page("delivery"),
     "schedule_add": Page("project"),
     "schedule_preview": Page("project", "cron=30+2+*+*+1-5&time_zone=Europe/Berlin"),
     "schedule": Page("schedule"),
@@ -263,6 +270,11 @@ NOT_PAGES = {
     "rule_delete": "is only sent to",
     "release_mark": "is only sent to",
     "project_triggers_hold": "is only sent to",
+    "webhook_renew": "is only sent to",
+    "webhook_pause": "is only sent to",
+    "webhook_take": "is only sent to",
+    "webhook_test": "is only sent to",
+    "delivery_again": "is only sent to",
     "project_triggers_lift": "is only sent to",
     **dict.fromkeys(("schedule_pause", "schedule_resume", "schedule_take", "schedule_run"), "is only sent to"),
     "command_cancel": "is only sent to",
@@ -358,6 +370,21 @@ class World:
                     run=self.command_run, target=target, content="x", stream="stdout", timestamp=timezone.now()
                 )
 
+    def another_webhook(self) -> None:
+        """One more webhook of the project, and one more delivery of each."""
+        number = Webhook.objects.count()
+        values = {"project": self.project, "owner": make_user(), "provider": "github", "paths": ["x/**"]}
+        another = Webhook.objects.create(name=f"webhook-{number}", **values)
+        another.server_groups.add(self.group)
+        self.webhook: Webhook = Webhook.objects.order_by("pk")[0]
+        for each in (self.webhook, another):
+            number = Delivery.objects.count()
+            sent = {"identifier": f"x{number}", "event": "push", "kind": "push", "ref": "main", "after": "a" * 40}
+            ended = {"status": "handled", "outcome": "launched", "reason": "no", "deployment": self.ended}
+            values = {"received_at": timezone.now(), "sent_by": make_user(), "pushers": ["ada@example.com"]}
+            Delivery.objects.create(webhook=each, project=self.project, **sent, **ended, **values)
+        self.delivery: Delivery = Delivery.objects.order_by("pk")[0]
+
     def grow(self) -> None:
         """One more of everything, wherever something has many of it."""
         self.grow_people()
@@ -372,6 +399,7 @@ class World:
             self.say(it)
         self.another_release()
         self.another_command()
+        self.another_webhook()
         self.another_channel()
         for project in (self.project, make_project(git_credential=make_credential())):
             count = project.variables.count()

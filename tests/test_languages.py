@@ -27,6 +27,7 @@ from django.utils import timezone, translation
 from deployer.models import (
     Channel,
     CommandRun,
+    Delivery,
     Deployment,
     Event,
     Freeze,
@@ -38,6 +39,7 @@ from deployer.models import (
     SavedCommand,
     Schedule,
     Sighting,
+    Webhook,
 )
 from deployer.settings import language
 from people.models import ApiToken, Grant, Session, Team
@@ -429,6 +431,10 @@ def shop(client: Client, settings) -> dict[str, Any]:
     Schedule.objects.create(project=project, name="s2", at=timezone.now(), is_active=False, paused_reason="停用。")
     second.approvals.create(decision="overridden", reason="故障", decided_by=maria)
     values = {"server_group": group, "is_template": True, "content": "端口\n"}
+    webhook = Webhook.objects.create(project=project, name="push", provider="gitlab")
+    moment = timezone.now()
+    sent = {"identifier": "1", "event": "push", "kind": "push", "ref": "main", "received_at": moment}
+    delivery = Delivery.objects.create(webhook=webhook, project=project, **sent)
     file = ConfigFile.objects.create(project=project, path="/etc/x", **values)
     file.content = "端口\n端口\n"
     file.save()
@@ -458,6 +464,8 @@ def shop(client: Client, settings) -> dict[str, Any]:
         "lock": lock.pk,
         "rule": rule.pk,
         "freeze": freeze.pk,
+        "webhook": webhook.pk,
+        "delivery": delivery.pk,
         "file": file.pk,
         "channel": channel.pk,
         "channel_paused": paused.pk,
@@ -485,6 +493,9 @@ def shop(client: Client, settings) -> dict[str, Any]:
 
 #: Whose id the address of a page holds, by how its name begins; the first that fits.
 SUBJECTS = {
+    "webhook_add": ("project",),
+    "webhook": ("webhook",),
+    "delivery": ("delivery",),
     **dict.fromkeys(
         ("command_run", "command_poll", "command_earlier", "command_log", "command_cancel"),
         ("command_running", "command_failed"),

@@ -299,7 +299,7 @@ def _request(delivery: Delivery, webhook: Webhook, groups: list[ServerGroup], co
         branch="" if webhook.is_restart_only else _ref(delivery, webhook),
         commit="" if webhook.is_restart_only else code.commit,
         commit_message="" if webhook.is_restart_only else code.subject,
-        pushers=tuple(delivery.pushers),
+        pushers=_pushers(delivery),
         created_by=webhook.owner,
         launched_for=webhook.launched_for,
         webhook=webhook,
@@ -309,6 +309,12 @@ def _request(delivery: Delivery, webhook: Webhook, groups: list[ServerGroup], co
         elsewhere=webhook.server_groups.exists(),
         answers=webhook.answers or {},
     )
+
+
+def _pushers(delivery: Delivery) -> tuple[str, ...]:
+    """Those who stand behind it: who pushed, and who has sent it again by hand. None of them approves it."""
+    by_hand = delivery.sent_by.email if delivery.sent_by is not None else ""
+    return tuple(each for each in (*delivery.pushers, by_hand) if each)
 
 
 def _tested(request: LaunchRequest) -> Verdict:

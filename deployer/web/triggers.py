@@ -13,6 +13,7 @@ from deployer.gates.trigger_holds import hold_triggers, release_triggers
 from deployer.models import TriggerHold
 from deployer.queue.turn import call_up
 from deployer.web.schedules import rows_of
+from deployer.web.webhooks import webhooks_of
 from people.access import Request, find, members_only
 from people.rights import may
 from people.roles import Action
@@ -36,6 +37,7 @@ def project_triggers(request: Request, pk: int) -> HttpResponse:
         "schedules": rows_of(it),
         "operable": may(request.user, Action.OPERATE, it) and not it.is_archived,
         "editable": may(request.user, Action.EDIT, it) and not it.is_archived,
+        "webhooks": webhooks_of(it),
     }
     return render(request, "deployer/triggers/list.html", context)
 

@@ -31,6 +31,7 @@ from deployer.models import (
     Channel,
     CommandLine,
     CommandRun,
+    Delivery,
     Freeze,
     GateRule,
     Lock,
@@ -40,6 +41,7 @@ from deployer.models import (
     SavedCommand,
     Schedule,
     Target,
+    Webhook,
 )
 from people import links
 from people.models import ApiToken, Grant, Session, Team, User
@@ -358,6 +360,16 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/logs/": _form(OPERATE, "project"),
     "projects/<int:pk>/logs/<int:follow>/": _row(OPERATE, "project"),
     "projects/<int:pk>/logs/<int:follow>/poll/": _row(OPERATE, "project"),
+    "projects/<int:pk>/webhooks/add/": _form(EDIT, "project"),
+    "projects/webhooks/<int:pk>/": _row(SEE, "project", of="webhook"),
+    "projects/webhooks/<int:pk>/edit/": _form(EDIT, "project", of="webhook"),
+    "projects/webhooks/<int:pk>/delete/": _form(EDIT, "project", of="webhook"),
+    "projects/webhooks/<int:pk>/renew/": _act(EDIT, "project", of="webhook"),
+    "projects/webhooks/<int:pk>/pause/": _act(EDIT, "project", of="webhook"),
+    "projects/webhooks/<int:pk>/take/": _act(EDIT, "project", of="webhook"),
+    "projects/webhooks/<int:pk>/test/": _act(OPERATE, "project", of="webhook"),
+    "projects/webhooks/deliveries/<int:pk>/": _row(SEE, "project", of="delivery"),
+    "projects/webhooks/deliveries/<int:pk>/again/": _act(OPERATE, "project", of="delivery"),
     "projects/<int:pk>/edit/": _form(EDIT, "project"),
     "projects/<int:pk>/archive/": _form(EDIT, "project"),
     "projects/<int:pk>/restore/": _form(EDIT, "project"),
@@ -783,6 +795,11 @@ class World:
         )
         self.follow = LogFollow.objects.create(
             project=self.project, server=self.server, kind="file", name=HIDDEN, ended_at=timezone.now()
+        )
+        self.webhook = Webhook.objects.create(project=self.project, name=HIDDEN, provider="github", owner=self.user)
+        sent = {"identifier": HIDDEN, "event": "push", "kind": "push", "status": "handled", "outcome": "ignored"}
+        self.delivery = Delivery.objects.create(
+            webhook=self.webhook, project=self.project, received_at=timezone.now(), ref="main", reason=HIDDEN, **sent
         )
         self.schedule = Schedule.objects.create(
             project=self.project, name=HIDDEN, cron="30 2 * * *", owner=self.user, deployment_type="restart_only"

@@ -15,7 +15,18 @@ def visit() -> dict[str, Any]:
     from django.urls import reverse
     from django.utils import timezone
 
-    from deployer.models import Channel, CommandRun, Deployment, Freeze, GateRule, Release, SavedCommand, Schedule
+    from deployer.models import (
+        Channel,
+        CommandRun,
+        Delivery,
+        Deployment,
+        Freeze,
+        GateRule,
+        Release,
+        SavedCommand,
+        Schedule,
+        Webhook,
+    )
     from deployer.plan import Plan
     from deployer.releases.archives import Archive
     from people.models import Team, User
@@ -31,6 +42,7 @@ def visit() -> dict[str, Any]:
     client.force_login(User.objects.get(username=USER))
     shop = Project.objects.get(name="shop")
     full = shop.deployments.filter(deployment_type="full")
+    webhook = Webhook.objects.create(project=shop, name="push", provider="github")
     rows = SimpleNamespace(
         project=shop,
         server=Server.objects.get(name="web-1"),
@@ -54,6 +66,10 @@ def visit() -> dict[str, Any]:
         command=SavedCommand.objects.create(name="all", script="true"),
         command_run=CommandRun.objects.create(name="all", script="true", environments=",development,", status="done"),
         asking=Deployment.objects.get(finished_at=None),
+        webhook=webhook,
+        delivery=Delivery.objects.create(
+            webhook=webhook, project=shop, identifier="1", event="push", kind="push", received_at=timezone.now()
+        ),
         channel=Channel.objects.create(name="all", kind="slack", address={"url": "https://hooks.example.com/x"}),
         freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
         schedule=Schedule.objects.create(project=shop, name="nightly", cron="30 2 * * *"),
