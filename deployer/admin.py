@@ -1,4 +1,4 @@
-"""The admin of deployments, releases and runs of commands, to look at, and of saved commands.
+"""The admin of deployments, releases, runs of commands and trains, to look at, and of saved commands.
 
 Gates and decisions have no pages here: they are changed where their rules are (deployer.gates), and seen on their page.
 """
@@ -19,7 +19,11 @@ from deployer.models import (
     LogLine,
     Release,
     SavedCommand,
+    Stop,
     Target,
+    Train,
+    TrainRun,
+    TrainStop,
 )
 from pages.forms import MultilineField
 from people.guarded_admin import Guarded, GuardedAdmin, ReachedFilter
@@ -208,3 +212,48 @@ class CommandRunAdmin(ViewOnly[CommandRun], GuardedAdmin[CommandRun]):
     @admin.display(description=gettext_lazy("parameters"))
     def parameters(self, run: CommandRun) -> str:
         return "\n".join(f"{name}={value}" for name, value in run.shown_values().items())
+
+
+class StopInline(ViewOnly[Stop], Guarded[Stop], admin.TabularInline[Stop, Train]):
+    """The stops of a train, on its page."""
+
+    model = Stop
+    fields = ("position", "project", "deployment_type", "branch", "release")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Stop]:
+        return super().get_queryset(request).select_related("project")
+
+
+@admin.register(Train)
+class TrainAdmin(ViewOnly[Train], GuardedAdmin[Train]):
+    """Trains, for those who may edit all of their stops; they are put together on their own page."""
+
+    seen_by = Action.EDIT
+
+    list_display = ("name", "mode", "at_failure", "owner", "created_at")
+    list_filter = ("mode", "at_failure")
+    list_select_related = ("owner",)
+    search_fields = ("name", "description", "stops__project__name")
+    inlines = (StopInline,)
+
+
+class TrainStopInline(ViewOnly[TrainStop], Guarded[TrainStop], admin.TabularInline[TrainStop, TrainRun]):
+    """The stops of a run, on its page."""
+
+    model = TrainStop
+    fields = ("position", "project_name", "environment", "deployment_type", "branch", "commit", "status", "why")
+
+
+@admin.register(TrainRun)
+class TrainRunAdmin(ViewOnly[TrainRun], GuardedAdmin[TrainRun]):
+    """What was launched as one, for those who may operate all of its stops."""
+
+    seen_by = Action.OPERATE
+
+    list_display = ("id", "name", "status", "created_by", "trigger", "created_at", "finished_at")
+    list_display_links = ("id", "name")
+    list_filter = ("status", "trigger")
+    list_select_related = ("created_by",)
+    search_fields = ("=id", "name", "note", "created_by__username")
+    date_hierarchy = "created_at"
+    inlines = (TrainStopInline,)

@@ -34,6 +34,7 @@ from deployer.web import (
     schedules,
     servers,
     services,
+    trains,
     triggers,
     waiting,
     webhooks,
@@ -89,6 +90,25 @@ command_urls = [
     path("runs/<int:pk>/earlier/", commands.command_earlier, name="command_earlier"),
     path("runs/<int:pk>/log/", commands.command_log, name="command_log"),
     path("runs/<int:pk>/cancel/", commands.command_cancel, name="command_cancel"),
+]
+
+train_urls = [
+    path("runs/<int:pk>/poll/", trains.train_poll, name="train_poll"),
+    path("", trains.trains, name="trains"),
+    path("add/", trains.train_add, name="train_add"),
+    path("<int:pk>/", trains.train, name="train"),
+    path("<int:pk>/yaml/", trains.train_yaml, name="train_yaml"),
+    path("<int:pk>/plan/", trains.train_plan, name="train_plan"),
+    path("<int:pk>/edit/", trains.train_edit, name="train_edit"),
+    path("<int:pk>/delete/", trains.train_delete, name="train_delete"),
+    path("runs/<int:pk>/", trains.train_run, name="train_run"),
+    path("runs/<int:pk>/decide/", trains.train_decide, name="train_decide"),
+    path("runs/<int:pk>/continue/", trains.train_continue, name="train_continue"),
+    path("runs/<int:pk>/halt/", trains.train_halt, name="train_halt"),
+    path("runs/<int:pk>/rollback/", trains.train_roll_back, name="train_roll_back"),
+    path("runs/<int:pk>/cancel/", trains.train_cancel, name="train_cancel"),
+    path("runs/<int:pk>/stops/<int:number>/without/", trains.train_without, name="train_without"),
+    path("runs/<int:pk>/stops/<int:number>/again/", trains.train_again, name="train_again"),
 ]
 
 gate_urls = [
@@ -203,6 +223,7 @@ urlpatterns = [
     path("servers/commands/", include(command_urls)),
     path("servers/credentials/", servers.credential_list, name="credentials"),
     path("servers/", include("servers.urls")),
+    path("trains/", include(train_urls)),
     path("gates/", include(gate_urls)),
     path("channels/", include(channel_urls)),
     path("people/<int:pk>/", people.user, name="user"),

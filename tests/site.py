@@ -30,7 +30,11 @@ from deployer.models import (
     SavedCommand,
     Schedule,
     Sighting,
+    Stop,
     Target,
+    Train,
+    TrainRun,
+    TrainStop,
     Webhook,
 )
 from people.models import ApiToken, Grant, Team, User
@@ -213,6 +217,14 @@ PAGES = {
     "command_poll": Page("command_run"),
     "command_earlier": Page("command_run", "before=99999999"),
     "command_log": Page("command_run"),
+    "trains": Page(),
+    "train_add": Page(),
+    "train": Page("train"),
+    "train_edit": Page("train"),
+    "train_delete": Page("train"),
+    "train_yaml": Page("train"),
+    "train_run": Page("train_run"),
+    "train_poll": Page("train_run"),
 }
 #: Those that only find out where to go.
 LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
@@ -278,6 +290,11 @@ NOT_PAGES = {
     "project_triggers_lift": "is only sent to",
     **dict.fromkeys(("schedule_pause", "schedule_resume", "schedule_take", "schedule_run"), "is only sent to"),
     "command_cancel": "is only sent to",
+    **dict.fromkeys(
+        ("train_decide", "train_continue", "train_halt", "train_roll_back", "train_cancel"), "is only sent to"
+    ),
+    "train_plan": "asks all rules and gates of each stop, as the launch does",
+    **dict.fromkeys(("train_without", "train_again"), "is only sent to"),
     "channel_test": "is only sent to",
     "channel_pause": "is only sent to",
     "log_follow": "follows a log, whose number it names too",
@@ -370,6 +387,25 @@ class World:
                     run=self.command_run, target=target, content="x", stream="stdout", timestamp=timezone.now()
                 )
 
+    def another_train(self) -> None:
+        """One more train, and one more stop and one more run of the first, with a deployment of each stop."""
+        another = Train.objects.create(name=f"train-{Train.objects.count()}", owner=make_user())
+        self.train: Train = Train.objects.order_by("pk")[0]
+        for train in {self.train, another}:
+            stop = Stop.objects.create(train=train, project=make_project(), position=train.stops.count())
+            stop.server_groups.add(self.group)
+        TrainRun.objects.create(train=self.train, name="x", status="halted", created_by=make_user(), why="x")
+        self.train_run: TrainRun = TrainRun.objects.order_by("pk")[0]
+        number = self.train_run.stops.count() + 1
+        project = make_project()
+        values = {"project_name": "x", "environment": "production", "deployment_type": "restart_only", "why": "no"}
+        stop_of_run = TrainStop.objects.create(
+            run=self.train_run, position=number, project=project, status="failed", **values
+        )
+        it = make_deployment(project, self.group, deployment_type="restart_only")
+        Deployment.objects.filter(pk=it.pk).update(train_stop=stop_of_run)
+        self.train_run.approvals.create(decision="approved", decided_by=make_user())
+
     def another_webhook(self) -> None:
         """One more webhook of the project, and one more delivery of each."""
         number = Webhook.objects.count()
@@ -399,6 +435,7 @@ class World:
             self.say(it)
         self.another_release()
         self.another_command()
+        self.another_train()
         self.another_webhook()
         self.another_channel()
         for project in (self.project, make_project(git_credential=make_credential())):

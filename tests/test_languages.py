@@ -39,6 +39,8 @@ from deployer.models import (
     SavedCommand,
     Schedule,
     Sighting,
+    Train,
+    TrainRun,
     Webhook,
 )
 from deployer.settings import language
@@ -457,7 +459,16 @@ def shop(client: Client, settings) -> dict[str, Any]:
     for run in runs.values():
         run.targets.create(server=server, server_name="web-1", host="x", status="failed", exit_code=1, error="失败。")
         run.targets.create(server=spare, server_name="web-2", host="x", status="done", exit_code=0)
+    train = Train.objects.create(name="t1", description="全部", owner=maria)
+    train.stops.create(project=project, deployment_type="restart_only")
+    train_run = TrainRun.objects.create(train=train, name="t1", status="paused", created_by=maria, note="周五")
+    stop = train_run.stops.create(
+        position=1, project=project, project_name="shop", environment="production", deployment_type="full", why="失败。"
+    )
+    Deployment.objects.filter(pk=second.pk).update(train_stop=stop)
     return {
+        "train": train.pk,
+        "train_run": train_run.pk,
         "command": command.pk,
         "command_running": runs["running"].pk,
         "command_failed": runs["failed"].pk,
@@ -493,6 +504,11 @@ def shop(client: Client, settings) -> dict[str, Any]:
 
 #: Whose id the address of a page holds, by how its name begins; the first that fits.
 SUBJECTS = {
+    **dict.fromkeys(("train_run", "train_poll"), ("train_run",)),
+    **dict.fromkeys(
+        ("train_decide", "train_continue", "train_halt", "train_roll_back", "train_cancel"), ("train_run",)
+    ),
+    "train": ("train",),
     "webhook_add": ("project",),
     "webhook": ("webhook",),
     "delivery": ("delivery",),

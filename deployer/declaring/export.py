@@ -9,6 +9,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring.reading import SPELLED, declared_fields
+from deployer.models import Stop, Train
 from projects.guess.proposal import short_name
 from projects.models import TEMPLATED, ConfigFile, Project, Template, TemplateFile, Variable
 from projects.steps import by_moment
@@ -86,6 +87,21 @@ def as_text(sections: dict[str, list[dict[str, Any]]], notes: Iterable[str]) -> 
     """Sections as YAML, with ``notes``, of one line each, as comments at its head."""
     body = yaml.dump(sections, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=2**20, indent=2)
     return "".join(f"# {line}\n" for line in notes) + body
+
+
+def train_as_yaml(train: Train) -> str:
+    """A train with its stops; its projects and groups are named."""
+    declared = {name: _value(train, name) for name in declared_fields(Train)}
+    stops = train.stops.select_related("project").prefetch_related("server_groups")
+    declared["stops"] = [_stop(stop) for stop in stops]
+    body = yaml.dump({"trains": [declared]}, Dumper=_Dumper, allow_unicode=True, sort_keys=False, width=2**20, indent=2)
+    note = _("The projects and the server groups are not in this file: they must already exist.")
+    return f"# {note}\n{body}"
+
+
+def _stop(stop: Stop) -> dict[str, Any]:
+    values = {name: _value(stop, name) for name in declared_fields(Stop)}
+    return {name: value for name, value in values.items() if value not in ("", [])}
 
 
 def secret_names(project: Project, variables: list[Variable]) -> dict[int, str]:

@@ -1,5 +1,5 @@
-"""The declarations of YAML files read into values: credentials, servers, groups, variable sets, templates, projects
-and saved commands.
+"""The declarations of YAML files read into values: credentials, servers, groups, variable sets, templates, projects,
+saved commands and trains.
 
 What a value may be is the models' to say; this module knows how the files spell it and where in them a mistake is.
 """
@@ -15,7 +15,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring import strict_yaml
-from deployer.models import CommandParameter, SavedCommand
+from deployer.models import CommandParameter, SavedCommand, Stop, Train
 from projects.models import (
     ConfigFile,
     HealthCheck,
@@ -43,6 +43,7 @@ SECTIONS: dict[str, type[models.Model]] = {
     "templates": Template,
     "projects": Project,
     "commands": SavedCommand,
+    "trains": Train,
 }
 #: What is declared within something else and belongs to it alone.
 PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
@@ -61,6 +62,7 @@ PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
         "config_files": TemplateFile,
     },
     SavedCommand: {"parameters": CommandParameter},
+    Train: {"stops": Stop},
 }
 #: What is listed by name, in an order, and stands in rows of its own.
 ORDERED: dict[type[models.Model], dict[str, type[models.Model]]] = {Project: {"variable_sets": VariableSet}}
@@ -84,6 +86,9 @@ _NOT_DECLARED = frozenset(
 )
 #: By which field parts belong to a template; a project names its own.
 _TEMPLATE = "template"
+#: The same of one model alone; and what one declares all the same.
+_NOT_OF: dict[type[models.Model], frozenset[str]] = {Train: frozenset({"owner"}), Stop: frozenset({"train"})}
+_BUT_OF: dict[type[models.Model], frozenset[str]] = {Stop: frozenset({"project"})}
 #: Texts that may be in a file of their own (``script_file: PATH``).
 _FROM_FILES: dict[type[models.Model], frozenset[str]] = {
     SavedCommand: frozenset({"script"}),
@@ -341,7 +346,8 @@ def declared_fields(model: type[models.Model]) -> dict[str, Any]:
     options = model._meta
     columns = [column for column in options.fields if column.editable and not column.primary_key]
     others = _NOT_DECLARED if model is Project else _NOT_DECLARED | {_TEMPLATE}
-    return {column.name: column for column in [*columns, *options.many_to_many] if column.name not in others}
+    left_out = (others | _NOT_OF.get(model, frozenset())) - _BUT_OF.get(model, frozenset())
+    return {column.name: column for column in [*columns, *options.many_to_many] if column.name not in left_out}
 
 
 def secret_fields(fields: dict[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ from deployer.declaring.reading import (
     read_files,
     secret_fields,
 )
-from deployer.models import CommandParameter, SavedCommand
+from deployer.models import CommandParameter, SavedCommand, Stop
 from people.models import User
 from people.record import BeforeAll, delete, saving
 from people.refusals import RefusedError
@@ -79,9 +79,12 @@ _OWNERS: dict[type[models.Model], str] = {
     SetVariable: "variable_set",
     **dict.fromkeys(PARTS[Template].values(), "template"),
     CommandParameter: "command",
+    Stop: "train",
 }
 #: What somebody needs the right to, to edit a row; of all others it is `Action.EDIT`.
 _EDITED_BY: dict[type[models.Model], Action] = {SavedCommand: Action.COMMAND}
+#: Written once a stop is there.
+_GROUPS_OF_STOP = ("server_groups",)
 #: What stands where a value may not be shown.
 HIDDEN = object()
 
@@ -173,6 +176,7 @@ class _Prepared:
     attached: list[VariableSet] | None = None
     newly_attached: list[VariableSet] = field(default_factory=list)
     jump_host: Server | None = None
+    groups: list[tuple[Stop, list[ServerGroup]]] = field(default_factory=list)
 
 
 class _Writer(Mistakes):
@@ -379,7 +383,7 @@ class _Writer(Mistakes):
         if isinstance(row, Project):
             row.is_being_declared = True
         for name in entry.parts:
-            keep, drop = self._parts(row, entry, name, change)
+            keep, drop = self._parts(it, name)
             it.keep += keep
             it.drop += drop
         if len(self.wrong) > before:
@@ -400,6 +404,8 @@ class _Writer(Mistakes):
             delete(part, note=_NOTE)
         for part in it.keep:
             part.save()
+        for stop, groups in it.groups:
+            stop.server_groups.set([group for group in groups if group.pk])
         if it.listed is not None:
             name, _model = _LISTED[it.entry.model]
             getattr(it.row, name).set([other for other in it.listed if other.pk])  # else it was refused
@@ -523,10 +529,9 @@ class _Writer(Mistakes):
             self.note(entry.places.get(name, entry.place), sentences(why, hint))
         return not said
 
-    def _parts(
-        self, row: models.Model, entry: Declared, name: str, change: RowChange
-    ) -> tuple[list[models.Model], list[models.Model]]:
+    def _parts(self, it: _Prepared, name: str) -> tuple[list[models.Model], list[models.Model]]:
         """Rows to save and rows to delete so that the parts become exactly those of the file."""
+        row, entry, change = it.row, it.entry, it.change
         model = PARTS[entry.model][name]
         owner = _OWNERS[model]
         places = ["server_group", "server"] if model in (Variable, ConfigFile) else []
@@ -539,14 +544,14 @@ class _Writer(Mistakes):
         for index, declared in enumerate(entry.parts[name]):
             fresh = model(**{owner: row})  # what is not said has its default
             full = Declared(model, declared.place, _defaults(model) | declared.values, declared.places)
-            self._assign(fresh, full)
+            self._assign(fresh, full, skip=_GROUPS_OF_STOP)
             self._check(fresh, full, exclude=[owner])
             key = _part_key(fresh, index)
             if seen.setdefault(key, declared.place) is not declared.place:
                 words = {"place": seen[key].path}
                 self.note(declared.place, _declared_twice(fresh) % words)
             part = spare.pop(key, None)
-            label = f"{name}[{index}]" if isinstance(fresh, GivenCheck) else f"{name}.{_label(fresh)}"
+            label = f"{name}[{index}]" if isinstance(fresh, GivenCheck | Stop) else f"{name}.{_label(fresh)}"
             if part is None and key in following:  # it was the template's, and is the project's own from now on
                 part = following.pop(key)
                 change.fields.append(FieldChange(f"{label}.from_template", True, False))
@@ -554,14 +559,29 @@ class _Writer(Mistakes):
             if part is None:
                 change.fields.append(FieldChange(label, None, _summary(fresh)))
                 keep.append(fresh)
-            elif differences := self._assign(part, full):
+            elif differences := self._assign(part, full, skip=_GROUPS_OF_STOP):
                 change.fields += [FieldChange(f"{label}.{each.field}", each.old, each.new) for each in differences]
                 keep += [] if part in keep else [part]
             listed.append(part or fresh)
+            if isinstance(fresh, Stop) and self._set_groups(it, part or fresh, declared, label):
+                keep.append(part or fresh)
         for part in spare.values():
             change.fields.append(FieldChange(name, _summary(part), None))
         keep += [part for part in _put_in_order(old, listed, name, change) if part not in keep]
         return keep, list(spare.values())
+
+    def _set_groups(self, it: _Prepared, stop: Any, declared: Declared, label: str) -> bool:
+        """Compare the groups of a stop. Says whether one that is there has to be written for them alone."""
+        names, place = declared.values.get("server_groups", []), declared.places.get("server_groups", declared.place)
+        wanted = [self._find(ServerGroup, name, place.item(i)) for i, name in enumerate(names)]
+        rows = {str(row): row for row in wanted if isinstance(row, ServerGroup)}
+        old = {str(row) for row in stop.server_groups.all()} if stop.pk else set()
+        if rows.keys() == old:
+            return False
+        it.groups.append((stop, [*rows.values()]))
+        told = [", ".join(sorted(group)) for group in (old, rows)]
+        it.change.fields.append(FieldChange(f"{label}.server_groups", told[0] or None, told[1] or None))
+        return bool(stop.pk)
 
     def _set_attached(self, it: _Prepared) -> None:
         """Compare the variable sets of a project, and their order."""
@@ -609,7 +629,7 @@ def _put_in_order(
 
 
 #: Parts that stand in an order.
-_ORDERED = (Service, GivenStep, ConfigFile, TemplateFile, CommandParameter)
+_ORDERED = (Service, GivenStep, ConfigFile, TemplateFile, CommandParameter, Stop)
 
 
 def _as_they_stand(parts: Sequence[Any]) -> list[Any]:

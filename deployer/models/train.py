@@ -104,6 +104,7 @@ class Train(Course):
         User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("owner")
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
     class Meta:
         ordering: ClassVar = ["name"]
@@ -159,10 +160,11 @@ class Stop(models.Model):
         _("branch"),
         max_length=100,
         blank=True,
+        default="",
         validators=[validate_ref, validate_ref_length],
         help_text=_("Empty: the project's default."),
     )
-    release = models.CharField(_("release"), max_length=300, blank=True, validators=[validate_one_line])
+    release = models.CharField(_("release"), max_length=300, blank=True, default="", validators=[validate_one_line])
 
     class Meta:
         ordering: ClassVar = ["position", "id"]
@@ -170,7 +172,8 @@ class Stop(models.Model):
         verbose_name_plural = _("stops")
 
     def __str__(self) -> str:
-        return self.project.name
+        project: Project | None = getattr(self, "project", None)  # a file may name one that is not there
+        return project.name if project is not None else ""
 
     @property
     def places(self) -> list[Place]:
@@ -258,7 +261,9 @@ class TrainRun(Course):
     created_by = models.ForeignKey(
         User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("created by")
     )
-    owner = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    owner = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("owner")
+    )
     launched_for = models.CharField(_("launched for"), max_length=200, blank=True)
     trigger = models.CharField(_("trigger"), max_length=10, choices=Deployment.Trigger, default=Deployment.Trigger.WEB)
     is_by_machine = models.BooleanField(default=False, editable=False)

@@ -47,6 +47,7 @@ _ICONS = {
     "queued": "waiting",
     "waiting": "lock",
     "expired": "skipped",
+    "halted": "paused",
 }
 _COLOURS = {
     "success": "success",

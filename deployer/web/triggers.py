@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from deployer.gates.forms import ReasonForm
 from deployer.gates.trigger_holds import hold_triggers, release_triggers
-from deployer.models import TriggerHold
+from deployer.models import Train, TriggerHold
 from deployer.queue.turn import call_up
 from deployer.web.schedules import rows_of
 from deployer.web.webhooks import webhooks_of
@@ -37,6 +37,7 @@ def project_triggers(request: Request, pk: int) -> HttpResponse:
         "schedules": rows_of(it),
         "operable": may(request.user, Action.OPERATE, it) and not it.is_archived,
         "editable": may(request.user, Action.EDIT, it) and not it.is_archived,
+        "trains": Train.objects.filter(stops__project=it).distinct(),
         "webhooks": webhooks_of(it),
     }
     return render(request, "deployer/triggers/list.html", context)

@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from deployer.models import CommandRun, Deployment, LogLine, Release, SavedCommand
+from deployer.models import CommandRun, Deployment, LogLine, Release, SavedCommand, Train, TrainRun
 from people.models import ApiToken, Entry, Grant, User
 from projects.models import HealthCheck, Project, Variable
 from servers.models import Credential, Server
@@ -107,6 +107,10 @@ def world() -> list[Any]:
         environments=",production,",
     )
     run.targets.create(server=server, server_name=HOSTILE, host="h", error=HOSTILE)
+    train = Train.objects.create(name=f"web {HOSTILE}"[:100], description=HOSTILE)
+    train.stops.create(project=project, release=HOSTILE)
+    train_run = TrainRun.objects.create(train=train, name=train.name, note=HOSTILE, why=HOSTILE)
+    train_run.stops.create(position=1, project=project, project_name=HOSTILE, environment="production", why=HOSTILE)
     token = ApiToken(name=HOSTILE, user=make_user("other"))
     token.renew()
     token.save()
@@ -122,6 +126,8 @@ def world() -> list[Any]:
         release,
         command,
         run,
+        train,
+        train_run,
         token,
     ]
 

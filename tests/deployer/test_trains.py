@@ -2,12 +2,16 @@
 
 import threading
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connections
 from django.utils import timezone
 
+from deployer.declaring.export import train_as_yaml
+from deployer.declaring.reading import DeclarationError, DeclarationFile
+from deployer.declaring.writing import apply
 from deployer.gates.deciding import CannotDecideError, waiting_for
 from deployer.gates.deciding import objection as objection_of_deployment
 from deployer.gates.line import PATIENCE, take_turns
@@ -613,3 +617,68 @@ def test_hostile_names_are_only_names(projects: list[Project], group: ServerGrou
     assert of(run, 1).launched_for == f"train: {name}"
     assert "\n" not in run.note
     assert "\0" not in run.note
+
+
+# --- files -------------------------------------------------------------------------------------------
+
+
+def declared(text: str) -> list[str]:
+    return [str(change) for change in apply([DeclarationFile("a.yaml", text.encode(), Path())])]
+
+
+def test_a_train_in_a_file_is_applied_exported_and_the_same_again(projects: list[Project], group: ServerGroup) -> None:
+    text = """
+trains:
+  - name: friday
+    at_failure: roll_back
+    pauses: true
+    pause_for: 60
+    stops:
+      - project: database
+        deployment_type: restart_only
+      - project: shop
+        branch: main
+        server_groups: [web]
+"""
+    assert declared(text)
+    train = Train.objects.get()
+    first, second = train.stops.all()
+    assert (first.project, first.deployment_type, second.branch) == (projects[0], "restart_only", "main")
+    assert list(second.server_groups.all()) == [group]
+    assert declared(text) == []
+    exported = train_as_yaml(train)
+    assert declared(exported) == []
+    assert (
+        declared(exported.replace("server_groups:\n          - web", "release: v1").replace("branch: main", "")) != []
+    )
+    second.refresh_from_db()
+    assert (second.release, second.branch, list(second.server_groups.all())) == ("v1", "", [])
+
+
+@pytest.mark.parametrize(
+    ("stop", "told"),
+    [
+        ("project: shpo", "Did you mean “shop”?"),
+        ("project: shop\n        server_groups: [wbe]", "Did you mean “web”?"),
+        ("project: shop\n        branch: '../x'", "branch"),
+        ("project: shop\n        branch: main\n        release: v1", "not both"),
+        ("deployment_type: full", "required, but missing"),
+    ],
+)
+def test_a_mistake_in_the_file_of_a_train_is_said_where_it_is(
+    projects: list[Project], group: ServerGroup, stop: str, told: str
+) -> None:
+    with pytest.raises(DeclarationError) as refused:
+        declared(f"trains:\n  - name: friday\n    stops:\n      - {stop}\n")
+    assert told in str(refused.value)
+    assert "a.yaml: trains[0]" in str(refused.value)
+    assert not Train.objects.exists()
+
+
+def test_a_file_changes_no_train_that_somebody_may_not_edit(projects: list[Project], group: ServerGroup) -> None:
+    make_train(projects, group, name="friday")
+    some = make_member("maintainer", project=projects[0].pk)
+    text = b"trains:\n  - name: friday\n    stops:\n      - project: database\n"
+    with pytest.raises(DeclarationError, match="has no right to this train"):
+        apply([DeclarationFile("a.yaml", text, Path())], acting=some)
+    assert Stop.objects.count() == 3

@@ -61,6 +61,7 @@ EDITS = {
     "freeze_edit": Edit(("reason", "theirs"), ("ends_at", "17:45")),
     "rule_edit": Edit(("proof_hours", "9"), ("exempts_restarts", "on")),
     "command": Edit(("description", "theirs"), ("parameters-0-label", "what I typed")),
+    "train_edit": Edit(("description", "theirs"), ("stops-0-branch", "what-I-typed")),
     "team_edit": Edit(("name", "theirs"), ("members", "{robot.pk}")),
     "account": Edit(("time_zone", "Europe/Berlin"), ("language", "zh-hans"), is_own=True),
 }

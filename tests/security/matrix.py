@@ -40,7 +40,10 @@ from deployer.models import (
     Release,
     SavedCommand,
     Schedule,
+    Stop,
     Target,
+    Train,
+    TrainRun,
     Webhook,
 )
 from people import links
@@ -221,6 +224,9 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "template": ({EVERYWHERE, HERE, ELSEWHERE, PROJECT}, {EVERYWHERE}),
     "command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "run of a command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
+    "train": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
+    "train in the admin": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
+    "run of a train in the admin": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "asked": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "gate of an environment": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "grant": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
@@ -232,7 +238,13 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "what nobody has": (set(), set()),
 }
 #: What somebody needs to be shown a thing at all.
-SHOWN = {"credential": EDIT, "run of a command": RUN, "grant": ADMINISTER}
+SHOWN = {
+    "credential": EDIT,
+    "run of a command": RUN,
+    "grant": ADMINISTER,
+    "train in the admin": EDIT,
+    "run of a train in the admin": OPERATE,
+}
 #: What is no row, and so never out of sight.
 NO_ROWS = {"environment", "somewhere", "here", "everywhere"}
 
@@ -456,6 +468,22 @@ PAGES: dict[str, Route] = {
     "servers/credentials/add/": _ADD,
     "servers/credentials/<int:pk>/edit/": _form(EDIT, "credential"),
     "servers/credentials/<int:pk>/delete/": _form(EDIT, "credential"),
+    "trains/": Route(get=MEMBERS),
+    "trains/add/": Route(get=Need(EDIT, "somewhere"), post=Need(EDIT, "somewhere")),
+    "trains/<int:pk>/": Route(get=Need(SEE, "train"), post=Need(OPERATE, "train"), of="train"),
+    "trains/<int:pk>/yaml/": _row(EDIT, "train"),
+    "trains/<int:pk>/plan/": _row(OPERATE, "train"),
+    "trains/<int:pk>/edit/": _form(EDIT, "train"),
+    "trains/<int:pk>/delete/": _form(EDIT, "train"),
+    "trains/runs/<int:pk>/": _row(SEE, "train", of="train_run"),
+    "trains/runs/<int:pk>/poll/": _row(SEE, "train", of="train_run"),
+    "trains/runs/<int:pk>/decide/": _act(SEE, "train", of="train_run", body={"decision": "approved"}),
+    "trains/runs/<int:pk>/continue/": _act(OPERATE, "train", of="train_run"),
+    "trains/runs/<int:pk>/halt/": _act(OPERATE, "train", of="train_run"),
+    "trains/runs/<int:pk>/rollback/": _act(OPERATE, "train", of="train_run"),
+    "trains/runs/<int:pk>/cancel/": _act(OPERATE, "train", of="train_run"),
+    "trains/runs/<int:pk>/stops/<int:number>/without/": _act(OPERATE, "train", of="train_run"),
+    "trains/runs/<int:pk>/stops/<int:number>/again/": _act(OPERATE, "train", of="train_run"),
     "deployments/": Route(get=MEMBERS),
     "deployments/compare/": _row(SEE, "deployment", query="with={ended}&with={running}"),
     "deployments/compare/commits/": _row(SEE, "deployment", query="with={ended}&with={running}"),
@@ -689,6 +717,8 @@ ADMIN: dict[str, Kind] = {
     "deployer/logline": Kind("deployment", "line", change=None, delete=None),
     "deployer/release": Kind("project", "release", change=None, delete=None),
     "deployer/savedcommand": Kind("command", "command", change=COMMAND, delete=COMMAND),
+    "deployer/train": Kind("train in the admin", "train", see=EDIT, change=None, delete=None),
+    "deployer/trainrun": Kind("run of a train in the admin", "train_run", see=OPERATE, change=None, delete=None),
     "deployer/commandrun": Kind("run of a command", "command_run", see=RUN, change=None, delete=None),
     "people/user": Kind("everywhere", "user", SUPERUSERS, SUPERUSERS, SUPERUSERS),
     "people/apitoken": Kind("everywhere", "token", SUPERUSERS, SUPERUSERS, SUPERUSERS),
@@ -806,6 +836,7 @@ class World:
         )
         self._put_commands()
         self._put_gates()
+        self._put_train()
         self.role_of_before = Group.objects.create(name="of before")
         World.number, World.other_number = self.project.pk, self.other.pk
 
@@ -842,6 +873,14 @@ class World:
         self.asked_target = self.asked.targets.get()
         data = {"name": "theirs", "credential": {}}
         self.passkey = Authenticator.objects.create(user=self.person, type=Authenticator.Type.WEBAUTHN, data=data)
+
+    def _put_train(self) -> None:
+        """A train with one stop, and a run of it that was halted at that stop, whose number is 0."""
+        self.train = Train.objects.create(name=f"train {HIDDEN}", owner=self.user)
+        Stop.objects.create(train=self.train, project=self.project, deployment_type="restart_only")
+        self.train_run = TrainRun.objects.create(train=self.train, name=f"train {HIDDEN}", status="halted", why=HIDDEN)
+        values = {"environment": "staging", "deployment_type": "restart_only", "status": "failed", "why": HIDDEN}
+        self.train_run.stops.create(position=0, project=self.project, project_name=HIDDEN, **values)
 
     def address(self, prefix: str, pattern: str, route: Route) -> str:
         """Where a route is, for the row that it names."""

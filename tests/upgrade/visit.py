@@ -25,6 +25,8 @@ def visit() -> dict[str, Any]:
         Release,
         SavedCommand,
         Schedule,
+        Train,
+        TrainRun,
         Webhook,
     )
     from deployer.plan import Plan
@@ -66,6 +68,8 @@ def visit() -> dict[str, Any]:
         command=SavedCommand.objects.create(name="all", script="true"),
         command_run=CommandRun.objects.create(name="all", script="true", environments=",development,", status="done"),
         asking=Deployment.objects.get(finished_at=None),
+        train=Train.objects.create(name="all"),
+        train_run=TrainRun.objects.create(name="all", status="success", finished_at=timezone.now()),
         webhook=webhook,
         delivery=Delivery.objects.create(
             webhook=webhook, project=shop, identifier="1", event="push", kind="push", received_at=timezone.now()
@@ -73,6 +77,9 @@ def visit() -> dict[str, Any]:
         channel=Channel.objects.create(name="all", kind="slack", address={"url": "https://hooks.example.com/x"}),
         freeze=Freeze.objects.create(environment="development", weekdays="0", begins_at=time(0), ends_at=time(1)),
         schedule=Schedule.objects.create(project=shop, name="nightly", cron="30 2 * * *"),
+    )
+    rows.train_run.stops.create(
+        position=1, project=shop, project_name="shop", environment="development", deployment_type="full"
     )
     addresses = {name: address_of(name, cast(World, rows)) for name in PAGES}
     for it in Deployment.objects.all():
