@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from people.refusals import RefusedError
 from people.roles import Place
 from projects.validators import validate_launches, validate_user_name
 from servers.validators import validate_no_nul, validate_one_line
@@ -103,6 +104,10 @@ class StepQuerySet(models.QuerySet["Step"]):
 StepManager = models.Manager.from_queryset(StepQuerySet)
 
 
+class FollowsError(RefusedError, PermissionDenied):
+    """A part of a project comes from its template: deleted here, it would come back with the template's next change."""
+
+
 class FromTemplate(models.Model):
     """A part of a project that may come from the project's template: then the template's changes reach it.
 
@@ -123,6 +128,12 @@ class FromTemplate(models.Model):
             if kwargs.get("update_fields") is not None:
                 kwargs["update_fields"] = [*kwargs["update_fields"], "from_template"]
         super().save(*args, **kwargs)
+
+    def insist_on_own(self) -> None:
+        """Raises `FollowsError`."""
+        if self.from_template:
+            told = gettext("“%s” comes from the template of the project: delete it there, or make it its own first.")
+            raise FollowsError(told % self)
 
 
 class GivenStep(models.Model):

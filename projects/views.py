@@ -19,7 +19,7 @@ from people.roles import EVERYWHERE, Action
 from projects.forms import CopyForm, HealthChecks, ProjectForm, Services, Steps
 from projects.guess.examples import example_script
 from projects.guess.proposal import Guess
-from projects.models import AttachedSet, Project
+from projects.models import TEMPLATED, AttachedSet, Project
 from projects.ready_steps import READY_STEPS, ReadySteps
 
 
@@ -41,7 +41,9 @@ def project_edit(request: Request, pk: int) -> HttpResponse:
         messages.success(request, _("Saved. Running deployments keep the settings they were launched with."))
         return redirect("project", pk)
     example = example_script(Guess(project_type=it.project_type), name)
-    return render(request, "projects/edit.html", {"project": it, "name": name, "form": form, "example": example})
+    follows = {*TEMPLATED} - {*it.own_fields} if it.template_id else set()
+    context = {"project": it, "name": name, "form": form, "example": example, "follows": follows}
+    return render(request, "projects/edit.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -76,7 +76,9 @@ def _saved_file(user: User, project: Project, asked: ConfigFileInput) -> ConfigF
 def delete_config_file(request: Any, project_id: Id, file_id: Id) -> Status[Any]:
     """Forget a config file and its versions. The files on the servers stay as they are."""
     project = editable(user_of(request), project_id)
-    delete(row_of(project.config_files.all(), file_id, "file_id"))
+    file = row_of(project.config_files.all(), file_id, "file_id")
+    file.insist_on_own()
+    delete(file)
     return Status(204, None)
 
 

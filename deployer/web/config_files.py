@@ -71,6 +71,7 @@ def config_file(request: Request, pk: int) -> HttpResponse:
 def config_file_delete(request: Request, pk: int) -> HttpResponse:
     """Forget a config file: the one on the servers stays."""
     it = _file(request, pk)
+    it.insist_on_own()
     if request.method == "POST":
         name, project = str(it), it.project_id
         delete(it)

@@ -7,8 +7,8 @@ from django.test import Client
 from django.urls import reverse
 
 from people.entries import Entry
-from projects.models import Project, Template, TemplateStep, TemplateVariable
-from projects.templates import follow
+from projects.models import TEMPLATED, Project, Template, TemplateStep, TemplateVariable
+from projects.templates import follow, make_own
 from tests.factories import make_member, make_project, make_user
 
 pytestmark = pytest.mark.django_db
@@ -87,6 +87,9 @@ def test_a_setting_becomes_its_own_by_a_change_and_goes_back_by_a_button(project
     assert project.own_fields == ["build_script", "deploy_path", "deploy_script_path"]
     page = client.get(differing).content.decode()
     assert 'value="build_script"' in page
+    form = client.get(address)
+    assert form.context["follows"] == {*TEMPLATED} - {*project.own_fields}
+    assert "another value here is the project" in form.content.decode()
     client.post(differing, {"follow": "build_script"})
     project.refresh_from_db()
     assert project.build_script == "make"
@@ -150,6 +153,17 @@ def test_only_who_may_edit_everything_changes_one_and_it_is_seen_from_its_projec
     other.post(form, boxes(other, form) | {"template": project.template.pk})
     theirs.refresh_from_db()
     assert theirs.template is None
+
+
+def test_a_file_of_the_template_is_not_deleted_in_a_project(project: Project, template: Template) -> None:
+    template.config_files.create(path="/etc/x", content="x")
+    follow(project)
+    client, address = of(make_user()), reverse("config_file_delete", args=[project.config_files.get().pk])
+    refused = client.post(address)
+    assert refused.status_code == 403
+    assert "“/etc/x” comes from the template of the project" in refused.content.decode()
+    make_own(project, project.config_files.get())
+    assert client.post(address).status_code == 302
 
 
 def test_a_template_that_projects_have_is_not_deleted(project: Project, template: Template) -> None:
