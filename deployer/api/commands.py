@@ -14,6 +14,7 @@ from deployer.api.frame import ACTS, READS, TELLS, TELLS_OF_ONE, Id, Input, Name
 from deployer.api.refused import RefusedError
 from deployer.api.shapes import example
 from deployer.api.tokens import user_of
+from deployer.api.waiting import Wait, awaited
 from deployer.commanding.asked import LONGEST_TIMEOUT, USUAL_TIMEOUT, CommandRefusedError, CommandRequest
 from deployer.commanding.launch import cancel_command, run_command
 from deployer.commanding.launch import cancel_sentence as command_cancel_sentence
@@ -98,10 +99,12 @@ def read_command_run(request: HttpRequest, run_id: Id) -> CommandRun:
 
 
 @api.get("/command-runs/{run_id}/log", response={200: CommandLogPageShape, **TELLS_OF_ONE}, tags=["commands"])
-def read_command_log(request: HttpRequest, run_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0) -> News:
-    """Up to 500 lines after the id `after`. Ask again after `last_id` until `done`."""
+def read_command_log(
+    request: HttpRequest, run_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0, wait: Wait = 0
+) -> News:
+    """Up to 500 lines after the id `after`. Ask again after `last_id` until `done`; `wait` is as for deployments."""
     row_of(CommandRun.objects.reached_by(user_of(request)).only("pk"), run_id, "run_id")
-    news = News.of(run_id, after, COMMANDS)
+    news = awaited(lambda: News.of(run_id, after, COMMANDS), wait)
     if news is None:
         raise not_found(CommandRun, [run_id], "run_id")
     return news

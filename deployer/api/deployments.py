@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 from ninja import Field, FilterSchema, Query, Status
 from ninja.pagination import paginate
 
@@ -21,6 +22,7 @@ from deployer.api.frame import (
     Pages,
     api,
     not_found,
+    row_named,
     row_of,
     rows_of,
 )
@@ -35,6 +37,7 @@ from deployer.api.shapes import (
     preflight_shape,
 )
 from deployer.api.tokens import user_of
+from deployer.api.waiting import Wait, awaited
 from deployer.launching.again import launch_rollback, retry_failed
 from deployer.launching.answers import answer_sentence, cancel_sentence, continue_sentence, no_way_back
 from deployer.launching.asked import LaunchRequest
@@ -58,7 +61,8 @@ SERVERS_ANSWERED = 500
 
 
 class LaunchInput(Input):
-    """What to deploy, and where. Without ``server_group_ids`` it goes to the project's own groups. ``servers`` are
+    """What to deploy, and where: a ``project_id``, or the name of a ``project``; ``server_group_ids``, or the names of
+    ``server_groups``. Without any group it goes to the project's own. ``servers`` are
     names: the other servers of the groups are left as they are. ``elsewhere``: a group is none of the project's own,
     and that is meant; the project must allow it. A full deployment without a branch takes the project's default branch.
 
@@ -74,9 +78,11 @@ class LaunchInput(Input):
 
     model_config = example(project_id=1, server_group_ids=[1], deployment_type="full", branch="main")
 
-    project_id: Id
+    project_id: Id | None = None
+    project: Name | None = None
     branch: str | None = Field(None, min_length=1, max_length=100)
     server_group_ids: list[Id] | None = Field(None, min_length=1)
+    server_groups: list[Name] | None = Field(None, min_length=1)
     servers: list[Name] = Field([], max_length=5000)
     elsewhere: bool = False
     deployment_type: Deployment.Type = Deployment.Type.FULL
@@ -161,10 +167,15 @@ def read_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
 
 
 @api.get("/deployments/{deployment_id}/log", response={200: LogPageShape, **TELLS_OF_ONE}, tags=["deployments"])
-def read_log(request: HttpRequest, deployment_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0) -> News:
-    """Up to 500 lines after the id `after`. Ask again after `last_id` until `done`."""
+def read_log(
+    request: HttpRequest, deployment_id: Id, after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0, wait: Wait = 0
+) -> News:
+    """Up to 500 lines after the id `after`. Ask again after `last_id` until `done`.
+
+    With `wait` the answer comes once there is something new, or after so many seconds; at once where too many wait.
+    """
     row_of(Deployment.objects.reached_by(user_of(request)).only("pk"), deployment_id, "deployment_id")
-    news = News.of(deployment_id, after)
+    news = awaited(lambda: News.of(deployment_id, after), wait)
     if news is None:
         raise not_found(Deployment, [deployment_id], "deployment_id")
     return news
@@ -234,12 +245,10 @@ def roll_back_deployment(
 
 def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
     user = user_of(request)
-    project, ids = row_of(Project.objects.reached_by(user), given.project_id, "project_id"), given.server_group_ids
+    project = _project_of(user, given)
     asked = LaunchRequest(
         project,
-        project.groups_to_launch()
-        if ids is None
-        else rows_of(ServerGroup.objects.reached_by(user), ids, "server_group_ids"),
+        _groups_of(user, given) or project.groups_to_launch(),
         deployment_type=given.deployment_type,
         branch=given.branch or "",
         created_by=user,
@@ -260,6 +269,34 @@ def _request_of(request: Any, given: LaunchInput) -> LaunchRequest:
     insist(user, Action.OPERATE, asked.project)
     asked = on_servers(asked, given.servers)
     return with_release(asked, given.release, rolls_back=given.is_rollback) if given.release else asked
+
+
+def _project_of(user: User, given: LaunchInput) -> Project:
+    """The project of a launch, by its number or its name."""
+    seen = Project.objects.reached_by(user)
+    if (given.project_id is None) == (given.project is None):
+        raise RefusedError(422, _("Name the project by its id or by its name."), field="project_id")
+    if given.project_id is not None:
+        return row_of(seen, given.project_id, "project_id")
+    found = [*seen.current().filter(name=given.project)[:2]]
+    if len(found) == 1:
+        project: Project = found[0]
+        return project
+    words = {"kind": Project._meta.verbose_name, "name": given.project}
+    if found:
+        told = _("There are several projects “%(name)s”: name it by its id.") % words
+        raise RefusedError(422, told, field="project")
+    raise RefusedError(404, _("There is no %(kind)s “%(name)s”.") % words, field="project")
+
+
+def _groups_of(user: User, given: LaunchInput) -> list[ServerGroup]:
+    """The groups of a launch, by numbers or names; none where it names none."""
+    seen = ServerGroup.objects.reached_by(user)
+    if given.server_group_ids is not None and given.server_groups is not None:
+        raise RefusedError(422, _("Name the groups by their ids or by their names."), field="server_groups")
+    if given.server_groups is not None:
+        return [row_named(seen, name, "server_groups") for name in dict.fromkeys(given.server_groups)]
+    return rows_of(seen, given.server_group_ids or [], "server_group_ids")
 
 
 def _operable(request: HttpRequest, deployment_id: int) -> Deployment:

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from django.utils import timezone
 
 from deployer.api.limits import WINDOW, Counts
 from deployer.api.once import LOST_AFTER
+from deployer.api.waiting import MOST
 from deployer.models import Deployment, FirstAnswer, Release
 from people.models import ApiToken
 from projects.models import Project
@@ -339,3 +341,67 @@ def test_writers_with_keys_of_their_own_wait_for_one_another(caller: Caller) -> 
     with ThreadPoolExecutor(6) as threads:
         assert [answer.status_code for answer in threads.map(send, range(12))] == [201] * 12
     assert FirstAnswer.objects.filter(status=201).count() == 12
+
+
+# --- a log that is followed ----------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_log_is_answered_once_there_is_something_or_after_its_time(caller: Caller, launch: Any) -> None:
+    pk = caller.post("/deployments", launch).json()["id"]
+    last = caller.get(f"/deployments/{pk}/log").json()["last_id"]
+    path = f"/deployments/{pk}/log?after={last}"
+    began = time.monotonic()
+    assert caller.get(f"{path}&wait=1").json()["lines"] == []
+    assert 0.9 < time.monotonic() - began < 15
+    assert caller.get(f"{path}&wait=21").status_code == 422
+
+    def ask() -> Any:
+        try:
+            return caller.get(f"{path}&wait=20").json()
+        finally:
+            connection.close()
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(ask)
+        Deployment.objects.get().request_cancel()
+        assert asked.result() is not None
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.django_db(transaction=True)
+def test_more_than_some_who_wait_are_answered_at_once(caller: Caller, launch: Any) -> None:
+    pk = caller.post("/deployments", launch).json()["id"]
+    path = f"/deployments/{pk}/log?after={caller.get(f'/deployments/{pk}/log').json()['last_id']}"
+
+    def ask(_number: int) -> float:
+        began = time.monotonic()
+        try:
+            assert caller.get(f"{path}&wait=4").status_code == 200
+            return time.monotonic() - began
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(MOST + 3) as threads:
+        took = sorted(threads.map(ask, range(MOST + 3)))
+    assert [each > 3.5 for each in took] == [False] * 3 + [True] * MOST
+
+
+# --- launches by names ---------------------------------------------------------------------------------
+
+
+def test_a_launch_names_its_project_and_groups(caller: Caller, launch: Any) -> None:
+    project, group = Project.objects.get(), ServerGroup.objects.get()
+    named = {"project": project.name, "server_groups": [group.name], "deployment_type": "restart_only"}
+    answer = caller.post("/deployments", named)
+    assert answer.status_code == 201, answer.content
+    assert (answer.json()["project_id"], answer.json()["server_group_ids"]) == (project.pk, [group.pk])
+    for change, status, field in (
+        ({"project": "nothing"}, 404, "project"),
+        ({"project_id": project.pk}, 422, "project_id"),
+        ({"server_groups": ["nothing"]}, 404, "server_groups"),
+        ({"server_group_ids": [group.pk]}, 422, "server_groups"),
+    ):
+        answer = caller.post("/deployments", {**named, **change})
+        assert (answer.status_code, answer.json()["field"]) == (status, field)
