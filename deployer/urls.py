@@ -130,6 +130,7 @@ channel_urls = [
     path("add/", channels.channel_add, name="channel_add"),
     path("<int:pk>/", channels.channel, name="channel"),
     path("<int:pk>/edit/", channels.channel_edit, name="channel_edit"),
+    path("<int:pk>/yaml/", channels.channel_yaml, name="channel_yaml"),
     path("<int:pk>/notices/", channels.channel_notices, name="channel_notices"),
     path("<int:pk>/test/", channels.channel_test, name="channel_test"),
     path("<int:pk>/pause/", channels.channel_pause, name="channel_pause"),

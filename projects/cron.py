@@ -74,6 +74,24 @@ def first_moment(wall: datetime, zone: ZoneInfo) -> datetime:
     return high
 
 
+#: Years of moments that somebody names.
+_YEARS = range(2000, 2200)
+
+
+def moment_of(text: str, zone: ZoneInfo) -> datetime | None:
+    """The moment (UTC) at which a clock in ``zone`` first shows a day and a time; nothing where ``text`` is none.
+
+    A text with an offset of its own says exactly which moment it means.
+    """
+    try:
+        said = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if said.year not in _YEARS:
+        return None
+    return first_moment(said, zone) if said.tzinfo is None else said.astimezone(UTC)
+
+
 def next_moments(cron: str, zone: ZoneInfo, after: datetime, number: int) -> list[datetime]:
     """The first so many of them."""
     return list(islice(moments(cron, zone, after), number))

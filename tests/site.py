@@ -206,6 +206,7 @@ PAGES = {
     "channel_add": Page(query="kind=telegram"),
     "channel": Page("channel"),
     "channel_edit": Page("channel"),
+    "channel_yaml": Page("channel"),
     "channel_notices": Page("channel"),
     "channel_delete": Page("channel"),
     "commands": Page(),

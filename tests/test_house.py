@@ -138,7 +138,7 @@ ROOMS["deployer"] = {
     "log": _BASE,
     "releases": _BASE,
     "probing": {*_BASE, "log.masking", "log.commandlines"},
-    "declaring": _BASE,
+    "declaring": {*_BASE, "notices"},
     "taking_over": {"declaring"},
     "host": set(),
     "repositories": {*_BASE, "releases"},

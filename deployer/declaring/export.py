@@ -8,11 +8,17 @@ import yaml
 from django.db import models
 from django.utils.translation import gettext as _
 
+from deployer.declaring.by_itself import Trigger, asked_answers
 from deployer.declaring.reading import SPELLED, declared_fields
-from deployer.models import Stop, Train
+from deployer.models import Channel, Schedule, Stop, Train
+from deployer.notices.kinds.every import KINDS
+from projects.cron import moment_of
+from projects.given import questions_of
 from projects.guess.proposal import short_name
 from projects.models import TEMPLATED, ConfigFile, Project, Template, TemplateFile, Variable
+from projects.questions import Question
 from projects.steps import by_moment
+from servers.fields import is_unreadable
 
 
 class _Dumper(yaml.SafeDumper):
@@ -55,7 +61,13 @@ def as_yaml(project: Project, *, sees_login: bool = True) -> str:
     contents = _names_of_contents(project, [row for row in files if row.is_secret])
     if files:
         declared["config_files"] = [_file(row, contents) for row in files]
-    secrets_of_all = [*secrets.values(), *contents.values()]
+    triggers = {name: list(getattr(project, name).prefetch_related("server_groups")) for name in _TRIGGERS}
+    questions = questions_of(project) if any(triggers.values()) else []
+    answers = _names_of_answers(project, triggers, questions, [*secrets.values(), *contents.values()])
+    for name, rows in triggers.items():
+        if rows:
+            declared[name] = [_trigger(row, questions, answers) for row in rows]
+    secrets_of_all = [*secrets.values(), *contents.values(), *answers.values()]
     if project.template is not None:
         declared = {"name": declared.pop("name"), "extends": str(project.template)} | declared
     return as_text({"projects": [declared]}, _notes(project, secrets_of_all))
@@ -70,6 +82,51 @@ def template_as_yaml(template: Template) -> str:
     declared["config_files"] = [_spelled(_declared(file), TemplateFile) for file in template.config_files.all()]
     told = {name: value for name, value in declared.items() if value != []}
     return as_text({"templates": [told]}, [_("./manage.py apply FILE creates the template, or changes it.")])
+
+
+def channel_as_yaml(channel: Channel) -> str:
+    """A channel: each part of its address is the name of an environment variable."""
+    kind, declared = KINDS[channel.kind], _declared(channel, "address")
+    told = {name: declared.pop(name) for name in ("name", "kind")}
+    is_known = not is_unreadable(channel, "address")
+    parts = [each.name for each in kind.fields if (each.name in (channel.address or {}) if is_known else each.required)]
+    names = _named("channel", channel.name, {part: part.upper() for part in parts})
+    told["address_env"] = {part: names[part] for part in parts}
+    if not kind.is_mark:
+        told["events"] = [*channel.events]  # none is another thing than the usual ones
+    told |= {name: value for name, value in declared.items() if value != []}
+    notes = [_("Set these environment variables first: %s") % ", ".join(names.values())]
+    if told.get("projects"):
+        notes.append(_("The projects are not in this file: they must already exist."))
+    return as_text({"channels": [told]}, notes)
+
+
+#: Parts of a project that launch it by themselves.
+_TRIGGERS = ("schedules", "webhooks")
+
+
+def _trigger(row: Trigger, questions: Iterable[Question], names: dict[Any, str]) -> dict[str, Any]:
+    """A schedule or a webhook; a secret answer is the name of an environment variable."""
+    told = {name: value for name, value in _declared(row, "answers").items() if value not in (None, [])}
+    if isinstance(row, Schedule) and row.at is not None:
+        wall = row.at.astimezone(row.zone).strftime("%Y-%m-%d %H:%M")
+        told["at"] = wall if moment_of(wall, row.zone) == row.at else row.at.astimezone(row.zone).isoformat(" ")
+    given = [] if is_unreadable(row, "answers") else [*asked_answers(row, questions)]
+    plain = {question.name: answer for question, answer in given if not question.is_secret}
+    secret = {question.name: names[type(row), row.pk, question.name] for question, _it in given if question.is_secret}
+    return told | ({"answers": plain} if plain else {}) | ({"answers_env": secret} if secret else {})
+
+
+def _names_of_answers(
+    project: Project, triggers: dict[str, list[Any]], questions: list[Question], taken: list[str]
+) -> dict[Any, str]:
+    """The same of the secret answers that triggers give."""
+    wanted = {}
+    for row in (each for rows in triggers.values() for each in rows if not is_unreadable(each, "answers")):
+        for question in (question for question, _it in asked_answers(row, questions) if question.is_secret):
+            own = short_name(f"{row._meta.model_name} {row.name}").replace("-", "_").upper()
+            wanted[type(row), row.pk, question.name] = f"{own}_{question.name}"
+    return _named("project", project.name, wanted, taken)
 
 
 def _settings(project: Project) -> list[str]:
@@ -106,21 +163,25 @@ def _stop(stop: Stop) -> dict[str, Any]:
 
 def secret_names(project: Project, variables: list[Variable]) -> dict[int, str]:
     """By the id of each secret variable, the environment variable from which `apply` takes its value."""
-    return _named(project, {row.pk: row.name for row in variables if row.is_secret and not row.value_from})
+    return _named(
+        "project", project.name, {row.pk: row.name for row in variables if row.is_secret and not row.value_from}
+    )
 
 
 def _names_of_contents(project: Project, files: list[ConfigFile]) -> dict[int, str]:
     """The same of secret config files."""
-    return _named(project, {row.pk: "FILE_" + short_name(str(row)).replace("-", "_").upper() for row in files})
+    wanted = {row.pk: "FILE_" + short_name(str(row)).replace("-", "_").upper() for row in files}
+    return _named("project", project.name, wanted)
 
 
-def _named(project: Project, wanted_by: dict[int, str]) -> dict[int, str]:
-    prefix = short_name(project.name).replace("-", "_").upper()
-    names: dict[int, str] = {}
-    for pk, own in wanted_by.items():
-        wanted = f"{'' if prefix[0].isalpha() else 'PROJECT_'}{prefix}_{own}"
+def _named(kind: str, owner: str, wanted_by: dict[Any, str], taken: Iterable[str] = ()) -> dict[Any, str]:
+    prefix = short_name(owner).replace("-", "_").upper()
+    names: dict[Any, str] = {}
+    for key, own in wanted_by.items():
+        wanted = f"{'' if prefix[0].isalpha() else f'{kind.upper()}_'}{prefix}_{own}"
         others = (f"{wanted}_{number}" for number in count(2))
-        names[pk] = next(name for name in chain([wanted], others) if name not in names.values())
+        used = {*names.values(), *taken}
+        names[key] = next(name for name in chain([wanted], others) if name not in used)
     return names
 
 

@@ -1,5 +1,5 @@
 """The declarations of YAML files read into values: credentials, servers, groups, variable sets, templates, projects,
-saved commands and trains.
+saved commands, channels and trains.
 
 What a value may be is the models' to say; this module knows how the files spell it and where in them a mistake is.
 """
@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
+from zoneinfo import ZoneInfo
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext as _
 
 from deployer.declaring import strict_yaml
-from deployer.models import CommandParameter, SavedCommand, Stop, Train
+from deployer.models import Channel, CommandParameter, SavedCommand, Schedule, Stop, Train, Webhook
+from projects.cron import moment_of
 from projects.models import (
     ConfigFile,
     HealthCheck,
@@ -31,7 +34,8 @@ from projects.models import (
     Variable,
     VariableSet,
 )
-from servers.fields import EncryptedTextField
+from projects.validators import validate_time_zone
+from servers.fields import EncryptedJSONField, EncryptedTextField
 from servers.models import Credential, Server, ServerGroup
 
 #: The sections of a file, in the order in which they are written.
@@ -43,6 +47,7 @@ SECTIONS: dict[str, type[models.Model]] = {
     "templates": Template,
     "projects": Project,
     "commands": SavedCommand,
+    "channels": Channel,
     "trains": Train,
 }
 #: What is declared within something else and belongs to it alone.
@@ -53,6 +58,8 @@ PARTS: dict[type[models.Model], dict[str, type[models.Model]]] = {
         "variables": Variable,
         "steps": Step,
         "config_files": ConfigFile,
+        "schedules": Schedule,
+        "webhooks": Webhook,
     },
     VariableSet: {"variables": SetVariable},
     Template: {
@@ -87,8 +94,15 @@ _NOT_DECLARED = frozenset(
 #: By which field parts belong to a template; a project names its own.
 _TEMPLATE = "template"
 #: The same of one model alone; and what one declares all the same.
-_NOT_OF: dict[type[models.Model], frozenset[str]] = {Train: frozenset({"owner"}), Stop: frozenset({"train"})}
+_NOT_OF: dict[type[models.Model], frozenset[str]] = {
+    Train: frozenset({"owner"}),
+    Stop: frozenset({"train"}),
+    Schedule: frozenset({"owner"}),
+    Channel: frozenset({"made_by", "paused_reason"}),
+}
 _BUT_OF: dict[type[models.Model], frozenset[str]] = {Stop: frozenset({"project"})}
+#: What the form of a model has boxes of its own for, so that it is no field of the form.
+_ALSO_OF: dict[type[models.Model], frozenset[str]] = {Webhook: frozenset({"answers"})}
 #: Texts that may be in a file of their own (``script_file: PATH``).
 _FROM_FILES: dict[type[models.Model], frozenset[str]] = {
     SavedCommand: frozenset({"script"}),
@@ -260,13 +274,16 @@ class _Reader(Mistakes):
                     if name in entry.values:
                         self.refuse(here, _("“%(other)s” already sets this.") % {"other": entry.places[name].path})
                     entry.values[name], entry.places[name] = self._secret(name, key, value, here, whole=True), here
+                elif (name := _texts_named_by(key, fields)) is not None:
+                    self._add_texts(entry, name, str(key), value, here)
                 elif spelled in fields and key not in SPELLED.get(model, {}).values():
                     entry.values[spelled], entry.places[spelled] = self._value(fields[spelled], value, here), here
                 elif key in ordered:
                     entry.values[key], entry.places[key] = self._names(value, here), here
                 else:
                     names = {column: name for name, column in SPELLED.get(model, {}).items()}
-                    sources = [f"{name}{end}" for name in secret_fields(fields) for end in _SOURCES]
+                    secret = [*secret_fields(fields), *_fields_of_texts(fields)]
+                    sources = [f"{name}{end}" for name in secret for end in _SOURCES]
                     sources += [f"{name}_file" for name in _FROM_FILES.get(model, ())]
                     known = [*(names.get(name, name) for name in fields), *parts, *ordered, *sources]
                     self._note_unknown_key(place, key, known)
@@ -277,7 +294,35 @@ class _Reader(Mistakes):
         is_given = entry.values.get("is_prompt") or entry.values.get("value_from")
         if model in _NEEDED and not is_given and not any(_secret_named_by(key, fields) for key in item):
             self.note(place, _("expected one of %(name)s, %(name)s_env, %(name)s_file.") % {"name": _NEEDED[model]})
+        if model is Schedule and "at" in entry.values:
+            self._set_moment(entry)
         return entry
+
+    def _set_moment(self, entry: Declared) -> None:
+        """Read when a schedule is for once, by the clock of its time zone."""
+        name = entry.values.get("time_zone", Schedule._meta.get_field("time_zone").get_default())
+        try:
+            validate_time_zone(name)
+        except ValidationError:
+            name = "UTC"  # what is wrong with the zone is said of the zone
+        moment = moment_of(entry.values["at"], ZoneInfo(name))
+        if moment is None:
+            self.note(entry.places["at"], _("Give a day and a time, like 2026-12-31 02:30."))
+        entry.values["at"] = moment
+
+    def _add_texts(self, entry: Declared, name: str, key: str, value: Any, place: Position) -> None:
+        """Add to a field that holds texts by name: as they are, or from where ``NAME_env`` and ``NAME_file`` say."""
+        if not isinstance(value, dict):
+            self.refuse(place, _("expected keys and values, not %(got)s.") % {"got": _described(value)})
+        texts = entry.values.setdefault(name, {})
+        entry.places.setdefault(name, place)
+        for each, given in value.items():
+            where = place.key(each)
+            inner = f"{name}.{self._text(each, where)}"
+            if each in texts:
+                self.refuse(where, _("“%(other)s” already sets this.") % {"other": entry.places[inner].path})
+            texts[each] = self._secret(each, f"{each}{key.removeprefix(name)}", given, where)
+            entry.places[inner] = where
 
     def _value(self, field: Any, value: Any, place: Position) -> Any:
         if isinstance(field, models.ManyToManyField | models.JSONField):
@@ -344,7 +389,10 @@ class _Reader(Mistakes):
 def declared_fields(model: type[models.Model]) -> dict[str, Any]:
     """The fields of ``model`` that a file may give, by name."""
     options = model._meta
-    columns = [column for column in options.fields if column.editable and not column.primary_key]
+    also = _ALSO_OF.get(model, frozenset())
+    columns = [
+        column for column in options.fields if (column.editable or column.name in also) and not column.primary_key
+    ]
     others = _NOT_DECLARED if model is Project else _NOT_DECLARED | {_TEMPLATE}
     left_out = (others | _NOT_OF.get(model, frozenset())) - _BUT_OF.get(model, frozenset())
     return {column.name: column for column in [*columns, *options.many_to_many] if column.name not in left_out}
@@ -353,6 +401,16 @@ def declared_fields(model: type[models.Model]) -> dict[str, Any]:
 def secret_fields(fields: dict[str, Any]) -> list[str]:
     """The names of those that are stored encrypted."""
     return [name for name, field in fields.items() if isinstance(field, EncryptedTextField)]
+
+
+def _fields_of_texts(fields: dict[str, Any]) -> list[str]:
+    """The names of those that hold several texts by name, stored encrypted."""
+    return [name for name, field in fields.items() if isinstance(field, EncryptedJSONField)]
+
+
+def _texts_named_by(key: Any, fields: dict[str, Any]) -> str | None:
+    """The field of several texts that ``key`` gives: ``address``, ``address_file`` or ``address_env``."""
+    return next((name for name in _fields_of_texts(fields) if key in (name, *(name + end for end in _SOURCES))), None)
 
 
 def _secret_named_by(key: Any, fields: dict[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ It is compared and checked before that transaction begins: on SQLite nobody else
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS, ObjectDoesNotExist, ValidationError
@@ -13,6 +14,7 @@ from django.db import DatabaseError, IntegrityError, models, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
+from deployer.declaring import by_itself, channels
 from deployer.declaring.reading import (
     ORDERED,
     PARTS,
@@ -25,14 +27,14 @@ from deployer.declaring.reading import (
     declared_fields,
     printable,
     read_files,
-    secret_fields,
 )
-from deployer.models import CommandParameter, SavedCommand, Stop
+from deployer.models import Channel, CommandParameter, SavedCommand, Schedule, Stop, Webhook
+from deployer.notices.kinds.every import FOR_ADMINS
 from people.models import User
 from people.record import BeforeAll, delete, saving
 from people.refusals import RefusedError
 from people.rights import may, who_may
-from people.roles import Action
+from people.roles import EVERYWHERE, Action
 from projects.config_files import ConfigFile, clashes
 from projects.given import problems_of, projects_that_cannot_have, strange_sets
 from projects.models import (
@@ -54,7 +56,7 @@ from projects.steps import GivenStep, by_moment
 from projects.templates import Followed, follow, spread
 from servers import binding
 from servers.belonging import strange_groups, strange_projects
-from servers.fields import is_unreadable
+from servers.fields import EncryptedField, is_unreadable
 from servers.hosts import Endpoint
 from servers.models import Credential, Server, ServerGroup
 from servers.sentences import sentences
@@ -72,6 +74,7 @@ _USED = {
 _LISTED: dict[type[models.Model], tuple[str, type[models.Model]]] = {
     ServerGroup: ("servers", Server),
     Project: ("server_groups", ServerGroup),
+    Channel: ("projects", Project),
 }
 #: By which field parts belong to a row.
 _OWNERS: dict[type[models.Model], str] = {
@@ -83,8 +86,8 @@ _OWNERS: dict[type[models.Model], str] = {
 }
 #: What somebody needs the right to, to edit a row; of all others it is `Action.EDIT`.
 _EDITED_BY: dict[type[models.Model], Action] = {SavedCommand: Action.COMMAND}
-#: Written once a stop is there.
-_GROUPS_OF_STOP = ("server_groups",)
+#: Parts with server groups of their own, which are written once the part is there.
+_WITH_GROUPS, _GROUPS_OF_PART = (Stop, Schedule, Webhook), ("server_groups",)
 #: What stands where a value may not be shown.
 HIDDEN = object()
 
@@ -108,12 +111,15 @@ class FieldChange:
 
 @dataclass
 class RowChange:
-    """What applying does, or would do, to one row and its parts."""
+    """What applying does, or would do, to one row and its parts; ``webhooks`` are new, with secrets that nobody has
+    seen.
+    """
 
     kind: str
     name: str
     created: bool
     fields: list[FieldChange] = field(default_factory=list)
+    webhooks: list[Webhook] = field(default_factory=list)
 
     def __str__(self) -> str:
         verb = _("create") if self.created else _("change")
@@ -124,6 +130,8 @@ class RowChange:
 def _in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, models.Model):
         return printable(str(value))
     return printable(value) if isinstance(value, str) and value else repr(value)
@@ -176,7 +184,17 @@ class _Prepared:
     attached: list[VariableSet] | None = None
     newly_attached: list[VariableSet] = field(default_factory=list)
     jump_host: Server | None = None
-    groups: list[tuple[Stop, list[ServerGroup]]] = field(default_factory=list)
+    groups: list[tuple[Any, list[ServerGroup]]] = field(default_factory=list)
+    triggers: list["_Launching"] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Launching:
+    """A schedule or a webhook that is new or changed, with what declares it and the names of what is changed."""
+
+    row: by_itself.Trigger
+    declared: Declared
+    changed: frozenset[str]
 
 
 class _Writer(Mistakes):
@@ -241,6 +259,7 @@ class _Writer(Mistakes):
         self._insist_on_environments(changed)
         self._insist_on_variables(changed)
         self._insist_on_files(changed)
+        self._insist_on_triggers(changed)
         for rows, before in recorded:
             before.record(_numbers(rows), _NOTE)
 
@@ -303,6 +322,18 @@ class _Writer(Mistakes):
             for clash in clashes(files):
                 self.note(place, clash.sentence)
 
+    def _insist_on_triggers(self, changed: Iterable[_Prepared]) -> None:
+        """What launches by itself answers what its project asks, and goes where whoever declares it may launch."""
+        for it in changed:
+            project: Any = it.row
+            for each in it.triggers:
+                places, place = each.declared.places, each.declared.place
+                for name, why in by_itself.problems(project, each.row):
+                    self.note(places.get(name, places.get(name.partition(".")[0], place)), why)
+                if self._acting:
+                    for thing in (project, *project.reached_by_launch(by_itself.groups_of(each.row))):
+                        self._need(Action.OPERATE, thing, each.declared, place)
+
     def _let_follow(self, changed: Iterable[_Prepared]) -> None:
         """Bring changed templates to the projects that follow them, and to those that begin to."""
         extending = {entry.name for entry in self._entries if entry.model is Project and "template" in entry.values}
@@ -322,6 +353,9 @@ class _Writer(Mistakes):
             stored: Any = type(row)._default_manager.filter(pk=row.pk).first() if row.pk else None
             if stored is not None:
                 self._need(_EDITED_BY.get(type(row), Action.EDIT), stored, entry, entry.place)
+            is_any_address = isinstance(row, Channel) and row.kind in FOR_ADMINS
+            if is_any_address and not may(self._acting, Action.ADMINISTER, EVERYWHERE):
+                self.note(entry.places.get("kind", entry.place), _("Only administrators have channels of this kind."))
 
     def _need_used(self, changed: Iterable[_Prepared]) -> None:
         """The same of what the rows begin to use: logins, which must be theirs to edit, and jump hosts."""
@@ -373,8 +407,12 @@ class _Writer(Mistakes):
         self._changes.append(change)
         before = len(self.wrong)
         it = _Prepared(entry, row, change)
-        skipped = {"servers", "server_groups", "jump_host", *ORDERED.get(entry.model, ())}
+        skipped = {"servers", "server_groups", "projects", "jump_host", *ORDERED.get(entry.model, ())}
+        if isinstance(row, Channel):
+            self._ready_channel(row, entry, created=created)
         change.fields += self._assign(row, entry, skip=skipped)
+        if isinstance(row, Channel) and any(each.field == "is_active" for each in change.fields):
+            channels.set_paused(row)
         if isinstance(row, Project) and "template" in entry.values:
             change.fields += _extend(row, entry)
         if created or change.fields:
@@ -395,6 +433,13 @@ class _Writer(Mistakes):
         if "variable_sets" in entry.values:
             self._set_attached(it)
 
+    def _ready_channel(self, row: Channel, entry: Declared, *, created: bool) -> None:
+        if created:
+            row.made_by = self._acting
+        for name, why in channels.problems(entry, None if created else row):
+            outer = entry.places.get(name.partition(".")[0], entry.place.key(name))
+            self.note(entry.places.get(name, outer), why)
+
     def _save(self, it: _Prepared) -> None:
         """Write a row and its parts, unless its credential may not be sent where the row sends it."""
         if it.has_changed and not self._bind(it.row, self._read_again(it.row), it.entry):
@@ -403,9 +448,12 @@ class _Writer(Mistakes):
         for part in it.drop:
             delete(part, note=_NOTE)
         for part in it.keep:
-            part.save()
-        for stop, groups in it.groups:
-            stop.server_groups.set([group for group in groups if group.pk])
+            if isinstance(part, by_itself.Trigger):
+                by_itself.store(part, next(each.changed for each in it.triggers if each.row is part))
+            else:
+                part.save()
+        for part, groups in it.groups:
+            part.server_groups.set([group for group in groups if group.pk])
         if it.listed is not None:
             name, _model = _LISTED[it.entry.model]
             getattr(it.row, name).set([other for other in it.listed if other.pk])  # else it was refused
@@ -543,9 +591,14 @@ class _Writer(Mistakes):
         seen: dict[Any, Position] = {}
         for index, declared in enumerate(entry.parts[name]):
             fresh = model(**{owner: row})  # what is not said has its default
-            full = Declared(model, declared.place, _defaults(model) | declared.values, declared.places)
-            self._assign(fresh, full, skip=_GROUPS_OF_STOP)
+            unsaid = {**_defaults(model), **by_itself.UNSAID.get(model, {})}
+            full = Declared(model, declared.place, unsaid | declared.values, declared.places)
+            self._assign(fresh, full, skip=_GROUPS_OF_PART)
             self._check(fresh, full, exclude=[owner])
+            if isinstance(fresh, by_itself.Trigger):
+                full.values |= by_itself.settled(fresh)
+                if "is_active" not in declared.values:
+                    del full.values["is_active"]
             key = _part_key(fresh, index)
             if seen.setdefault(key, declared.place) is not declared.place:
                 words = {"place": seen[key].path}
@@ -559,16 +612,46 @@ class _Writer(Mistakes):
             if part is None:
                 change.fields.append(FieldChange(label, None, _summary(fresh)))
                 keep.append(fresh)
-            elif differences := self._assign(part, full, skip=_GROUPS_OF_STOP):
+            elif differences := self._assign_part(part, full):
                 change.fields += [FieldChange(f"{label}.{each.field}", each.old, each.new) for each in differences]
                 keep += [] if part in keep else [part]
             listed.append(part or fresh)
-            if isinstance(fresh, Stop) and self._set_groups(it, part or fresh, declared, label):
-                keep.append(part or fresh)
+            before, row_of_part = len(change.fields), part or fresh
+            if isinstance(fresh, _WITH_GROUPS) and self._set_groups(it, row_of_part, declared, label):
+                keep += [] if row_of_part in keep else [row_of_part]
+            if isinstance(row_of_part, by_itself.Trigger):
+                names = [each.field for each in differences] if part else []
+                names += [each.field.rpartition(".")[2] for each in change.fields[before:]]
+                self._set_owner(it, row_of_part, declared, label, names)
         for part in spare.values():
             change.fields.append(FieldChange(name, _summary(part), None))
         keep += [part for part in _put_in_order(old, listed, name, change) if part not in keep]
         return keep, list(spare.values())
+
+    def _assign_part(self, part: models.Model, full: Declared) -> list[FieldChange]:
+        """Put what is declared into a part that is there, and list what differs."""
+        if isinstance(part, by_itself.Trigger):
+            name, why = by_itself.problem_of_change(part, full)
+            if why:
+                self.note(full.places[name], why)
+            if part.owner is None and self._acting is None and full.values.get("is_active"):
+                del full.values["is_active"]  # nobody would stand behind what it launches
+        return self._assign(part, full, skip=_GROUPS_OF_PART)
+
+    def _set_owner(
+        self, it: _Prepared, row: by_itself.Trigger, declared: Declared, label: str, names: Sequence[str]
+    ) -> None:
+        """Note a schedule or a webhook that is new or changed, with who stands behind it from now on."""
+        if row.pk is not None and not names:
+            return
+        changes = [FieldChange(*change) for change in by_itself.set_owner(row, self._acting, declared)]
+        told = {*names}
+        it.change.fields += [
+            FieldChange(f"{label}.{each.field}", each.old, each.new) for each in changes if each.field not in told
+        ]
+        it.triggers.append(_Launching(row, declared, frozenset({*names, *(each.field for each in changes)})))
+        if row.pk is None and isinstance(row, Webhook):
+            it.change.webhooks.append(row)
 
     def _set_groups(self, it: _Prepared, stop: Any, declared: Declared, label: str) -> bool:
         """Compare the groups of a stop. Says whether one that is there has to be written for them alone."""
@@ -708,6 +791,8 @@ def _save(row: models.Model, created: bool, names: Sequence[str]) -> None:
     """Save what changed and nothing else: a connection may be pinning a host key at the same time."""
     fields = declared_fields(type(row))
     columns = [name for name in names if name in fields and not fields[name].many_to_many]
+    if isinstance(row, Channel) and "is_active" in columns:
+        columns += ["paused_reason", "failures"]
     if created:
         row.save()
     elif columns or _OWN_FIELDS in names:
@@ -754,7 +839,7 @@ def _part_key(part: models.Model, index: int) -> object:
             return part.name, part.scope
         case Service():
             return part.kind, part.name
-        case GivenStep() | CommandParameter():
+        case GivenStep() | CommandParameter() | Schedule() | Webhook():
             return part.name
         case ConfigFile():
             return part.path, part.place
@@ -775,7 +860,7 @@ def _declared_twice(part: models.Model) -> str:
             return _("the same service is already declared: %(place)s.")
         case ConfigFile() | TemplateFile():
             return _("the same path for the same servers is already declared: %(place)s.")
-        case GivenStep() | CommandParameter():
+        case GivenStep() | CommandParameter() | Schedule() | Webhook():
             return _("the same name is already declared: %(place)s.")
     return _("the same name and scope are already declared: %(place)s.")
 
@@ -797,7 +882,7 @@ def _hidden(row: models.Model, entry: Declared) -> set[str]:
     """The fields whose values are never shown: every secret, and the value of a variable that is or was one."""
     if isinstance(row, GivenVariable) and not (row.is_secret or entry.values["is_secret"]):
         return set()
-    return set(secret_fields(declared_fields(entry.model)))
+    return {name for name, each in declared_fields(entry.model).items() if isinstance(each, EncryptedField)}
 
 
 def _objection(row: models.Model, name: str, error: ValidationError, *, given: bool) -> str:

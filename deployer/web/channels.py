@@ -9,9 +9,12 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.http import content_disposition_header
+from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from deployer.declaring.export import channel_as_yaml
 from deployer.gates.forms import ReasonForm
 from deployer.models import Channel, ChannelKind, Event, Notice
 from deployer.notices.kinds.every import FOR_ADMINS, KINDS
@@ -72,6 +75,18 @@ def channel_edit(request: Request, pk: int) -> HttpResponse:
     if it.kind in FOR_ADMINS:
         insist(request.user, Action.ADMINISTER, EVERYWHERE)
     return _edit(request, it, _("Edit %s") % it)
+
+
+@require_safe
+@members_only
+def channel_yaml(request: Request, pk: int) -> HttpResponse:
+    """The channel as a file that `manage.py apply` takes, for whoever may edit it; its address is not in it."""
+    it = _found(request, pk)
+    record(actor(), Act.DOWNLOADED, it, note="YAML")
+    answer = HttpResponse(channel_as_yaml(it), content_type="application/yaml; charset=utf-8")
+    name = slugify(it.name) or "channel"
+    answer["Content-Disposition"] = content_disposition_header(True, f"{name}.yaml")
+    return answer
 
 
 def _found(request: Request, pk: int) -> Channel:

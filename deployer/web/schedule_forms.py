@@ -15,12 +15,10 @@ from pages.forms import PickedField, PickedRows, PickingForm
 from people.models import User
 from people.recorded_forms import RecordedForm
 from people.roles import Action
-from projects.cron import first_moment
+from projects.cron import moment_of
 from projects.given import questions_of
 from servers.fields import is_unreadable
 from servers.models import ServerGroup
-
-_YEARS = range(2000, 2200)
 
 
 class ScheduleForm(PickingForm, RecordedForm[Schedule]):
@@ -80,13 +78,10 @@ class ScheduleForm(PickingForm, RecordedForm[Schedule]):
         text, zone = self.cleaned_data["at"], self.cleaned_data.get("time_zone")
         if not text or not zone:
             return None
-        try:
-            wall = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise forms.ValidationError(_("Give a day and a time, like 2026-12-31 02:30.")) from error
-        if wall.tzinfo is not None or wall.year not in _YEARS:
+        moment = moment_of(text, ZoneInfo(zone))
+        if moment is None:
             raise forms.ValidationError(_("Give a day and a time, like 2026-12-31 02:30."))
-        return first_moment(wall.replace(second=0, microsecond=0), ZoneInfo(zone))
+        return moment.replace(second=0, microsecond=0)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

@@ -524,6 +524,7 @@ PAGES: dict[str, Route] = {
     "channels/add/": _form(EDIT, "somewhere", of=""),
     "channels/<int:pk>/": _row(EDIT, "project", of="channel"),
     "channels/<int:pk>/edit/": _form(EDIT, "project", of="channel"),
+    "channels/<int:pk>/yaml/": _row(EDIT, "project", of="channel"),
     "channels/<int:pk>/notices/": _row(EDIT, "project", of="channel"),
     "channels/<int:pk>/test/": _act(EDIT, "project", of="channel"),
     "channels/<int:pk>/pause/": _act(EDIT, "project", of="channel", body=_WHY),

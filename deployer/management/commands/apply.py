@@ -10,12 +10,13 @@ from django.utils.translation import gettext_lazy
 
 from deployer.declaring.reading import DeclarationError, DeclarationFile, printable
 from deployer.declaring.writing import RowChange, apply
+from deployer.host.addresses import site_address
 from deployer.management.commandline import ActingCommand, refused
 
 
 class Command(ActingCommand):
     summary = gettext_lazy(
-        "Create or update the credentials, servers, groups, variable sets and projects that YAML files declare. If "
+        "Create or update the credentials, servers, groups, projects and whatever else YAML files declare. If "
         "anything in the files is wrong, nothing is applied."
     )
 
@@ -37,6 +38,14 @@ class Command(ActingCommand):
             raise refused("\n".join([*error.mistakes, _("Nothing was applied.")])) from error
         for change in changes:
             self.stdout.write(str(change))
+        for webhook in (each for change in changes for each in change.webhooks if not options["dry_run"]):
+            words = {"webhook": printable(str(webhook)), "project": printable(str(webhook.project))}
+            words["address"] = site_address(webhook.get_absolute_url())
+            told = _(
+                "Webhook “%(webhook)s” of “%(project)s”: where it is sent to is on its page, and “New secret” there "
+                "shows its secret, once: %(address)s"
+            )
+            self.stdout.write(told % words)
         self.stdout.write(_summary(changes, dry_run=options["dry_run"]))
 
 
