@@ -330,9 +330,7 @@ class _Writer(Mistakes):
                 places, place = each.declared.places, each.declared.place
                 for name, why in by_itself.problems(project, each.row):
                     self.note(places.get(name, places.get(name.partition(".")[0], place)), why)
-                if self._acting:
-                    for thing in (project, *project.reached_by_launch(by_itself.groups_of(each.row))):
-                        self._need(Action.OPERATE, thing, each.declared, place)
+                self._need_to_launch((project, *project.reached_by_launch(by_itself.groups_of(each.row))), place)
 
     def _let_follow(self, changed: Iterable[_Prepared]) -> None:
         """Bring changed templates to the projects that follow them, and to those that begin to."""
@@ -372,6 +370,14 @@ class _Writer(Mistakes):
             words = {"user": self._acting, "kind": thing._meta.verbose_name, "name": printable(str(thing))}
             who = ", ".join(who_may(action, thing)) or _("nobody")
             said = _("%(user)s has no right to this %(kind)s, “%(name)s”.") % words
+            self.note(place, sentences(said, _("These people may: %s.") % who))
+
+    def _need_to_launch(self, things: Iterable[Any], place: Position) -> None:
+        """Say it if one of the things that are launched, or one of the places that are launched to, is not theirs."""
+        refused = [each for each in things if not may(self._acting, Action.OPERATE, each)] if self._acting else []
+        if refused and str(place) not in self.wrong:
+            who = ", ".join(who_may(Action.OPERATE, refused[0])) or _("nobody")
+            said = _("%s has no right to launch there.") % self._acting
             self.note(place, sentences(said, _("These people may: %s.") % who))
 
     def _bind_at_once(self, changed: Sequence[_Prepared]) -> None:

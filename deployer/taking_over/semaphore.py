@@ -8,18 +8,24 @@ environments     variables of the projects that use them; extra variables of Ans
 templates        a project each; of an application of bash or Python its script is the build, one of type build is the
                  build of those that deploy it. Playbooks and Terraform are told, not taken over
 survey_vars      variables that are asked for at launch
+schedules        schedules of the projects, paused; those that launch something else than the project does are told
+integrations     webhooks of GitHub, where they launch what was pushed to the branch of the project; the others are told
 ===============  =====================================================================================================
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from shlex import quote
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from deployer.taking_over.taken import NotReadableError, Taken, environment_of, text_of
+from projects.cron import moment_of, problem_of_cron
+from projects.validators import validate_ref, validate_time_zone
 from servers.imports import ansible
 from servers.imports.listing import Found, UnreadableListingError, check_size, visible
 from servers.models import Environment
@@ -28,8 +34,6 @@ Row = dict[str, Any]
 
 #: Lists of a backup whose entries are told by name: what they are, why they stay.
 _LEFT = {
-    "schedules": (gettext_lazy("Schedule “%s”"), gettext_lazy("it is not taken over: make it again here.")),
-    "integrations": (gettext_lazy("Integration “%s”"), gettext_lazy("it has another address and secret here.")),
     "views": (gettext_lazy("View “%s”"), gettext_lazy("there is nothing like it here.")),
     "runners": (gettext_lazy("Runner “%s”"), gettext_lazy("workers run on deployer's own machine.")),
     "roles": (gettext_lazy("Role “%s”"), gettext_lazy("grant roles to users and teams here.")),
@@ -37,7 +41,23 @@ _LEFT = {
     "workflows": (gettext_lazy("Workflow “%s”"), gettext_lazy("there is nothing like it here.")),
     "host_configs": (gettext_lazy("Credential mapping “%s”"), gettext_lazy("credentials have hosts of their own.")),
 }
-_KNOWN = frozenset({"meta", "templates", "repositories", "keys", "inventories", "environments", "integration_aliases"})
+_KNOWN = frozenset(
+    {"meta", "templates", "repositories", "keys", "inventories", "environments", "integration_aliases"}
+    | {"schedules", "integrations"}
+)
+#: What stands for a pattern of cron, and what says its time zone.
+_SPELLED = {
+    **dict.fromkeys(("@yearly", "@annually"), "0 0 1 1 *"),
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    **dict.fromkeys(("@daily", "@midnight"), "0 0 * * *"),
+    "@hourly": "0 * * * *",
+}
+_ZONES = ("CRON_TZ=", "TZ=")
+#: What a schedule gives its task that the template has not.
+_OWN_PARAMETERS = ("environment", "arguments", "version", "inventory_id", "params")
+_NOTHING: tuple[Any, ...] = (None, "", "{}", "[]", {}, [])
+_BRANCHES = "refs/heads/"
 #: What runs a script of the repository on the machine itself, and so does a build here.
 _INTERPRETERS = {"bash": "bash", "python": "python3"}
 _STATIC = {"static": "inventory.ini", "static-yaml": "inventory.yml"}
@@ -73,6 +93,7 @@ class _Semaphore:
         self._credentials: dict[tuple[str, str, str], str] = {}
         self._servers: dict[tuple[str, str, str, str], str] = {}
         self._groups: dict[str, tuple[str, Environment]] = {}
+        self._launching: set[str] = set()
         for row in self._rows("inventories"):
             self._take_inventory(row)
         self._tell_of_environments()
@@ -188,8 +209,46 @@ class _Semaphore:
         if script := self._script(row):
             project["build_script"] = script
         project["variables"] = self._variables(str(project["name"]), row, environments)
+        if name and name not in self._launching:
+            self._launching.add(name)
+            found = {"schedules": self._schedules(name, project), "webhooks": self._webhooks(name, project)}
+            project |= {part: rows for part, rows in found.items() if rows}
         if self.taken.add("projects", project):
             self.taken.tell(_("“%s”: say how it is restarted before it is launched.") % visible(str(project["name"])))
+
+    def _schedules(self, template: str, project: Row) -> list[Row]:
+        """Its schedules: paused, for it is still Semaphore that runs them."""
+        found = []
+        for row in self._rows("schedules"):
+            if row.get("template") != template:
+                continue
+            values, why = _moments(row)
+            if why or (why := _why_another(row, project)):
+                self.taken.leave(_("Schedule “%s”") % visible(_str(row.get("name"))), why)
+                continue
+            values["name"] = self.taken.name(f"schedules of {project['name']}", _str(row.get("name")), "schedule")
+            values["deployment_type"] = "full" if "git_url" in project else "restart_only"
+            branch = _str(_parameters(row).get("git_branch"))
+            found.append(values | ({"branch": branch} if branch else {}) | {"is_active": False})
+            self.taken.tell(_("Schedules are paused: resume each once Semaphore runs it no more."))
+            if "time_zone" not in values:
+                self.taken.tell(_("The time zone of schedules is not in the backup: they are in UTC."))
+        return found
+
+    def _webhooks(self, template: str, project: Row) -> list[Row]:
+        """Its integrations that do here what they did there."""
+        found = []
+        for row in self._rows("integrations"):
+            if row.get("template") != template:
+                continue
+            if why := _why_no_webhook(row, project):
+                self.taken.leave(_("Integration “%s”") % visible(_str(row.get("name"))), why)
+                continue
+            name = self.taken.name(f"webhooks of {project['name']}", _str(row.get("name")), "webhook")
+            refs = [project["default_branch"]]
+            found.append({"name": name, "provider": "github", "events": ["push"], "refs": refs})
+            self.taken.tell(_("Webhook “%s” has another address and secret here: give GitHub both.") % visible(name))
+        return found
 
     def _of(self, template: Row) -> list[str]:
         """The names of its environments: one, or several in newer versions."""
@@ -265,12 +324,92 @@ class _Semaphore:
                 self.taken.leave(
                     _("Key “%s”") % visible(name), _("no server and no repository that was taken over uses it.")
                 )
+        orphan = _("its template is not taken over.")
+        for name, what in (("schedules", _("Schedule “%s”")), ("integrations", _("Integration “%s”"))):
+            for row in self._rows(name):
+                if _str(row.get("template")) not in self._launching:
+                    self.taken.leave(what % visible(_str(row.get("name"))), orphan)
         for name, (what, why) in _LEFT.items():
             for row in self._rows(name):
                 self.taken.leave(what % visible(_str(row.get("name")) or _str(row.get("title"))), str(why))
         for name in sorted(map(str, self._backup.keys() - _KNOWN - _LEFT.keys())):
             if self._backup[name]:
                 self.taken.leave(_("“%s” of the backup") % visible(name), _("there is nothing like it here."))
+
+
+def _objection(validator: Callable[[str], None], value: str) -> str:
+    """Why a value is not taken; empty where it is."""
+    try:
+        validator(value)
+    except ValidationError as error:
+        return " ".join(error.messages)
+    return ""
+
+
+def _parameters(schedule: Row) -> Row:
+    value = schedule.get("task_params")
+    return value if isinstance(value, dict) else {}
+
+
+def _moments(schedule: Row) -> tuple[Row, str]:
+    """When a schedule comes round, as a schedule here has it; or why there is no such one."""
+    if schedule.get("type") == "run_at":
+        said = _str(schedule.get("run_at"))
+        is_one = moment_of(said, ZoneInfo("UTC")) is not None
+        return ({"at": said}, "") if is_one else ({}, _("it is for a moment that the backup does not say."))
+    if schedule.get("type") or schedule.get("checkable_repository"):
+        return {}, _("it launches when a repository has something new: make a webhook.")
+    words, values = _str(schedule.get("cron_format")).split(), Row()
+    if words and words[0].startswith(_ZONES):
+        values["time_zone"] = words.pop(0).partition("=")[2]
+        if why := _objection(validate_time_zone, values["time_zone"]):
+            return {}, why
+    pattern = " ".join(words)
+    pattern = _SPELLED.get(pattern, pattern.replace("?", "*"))
+    if pattern.startswith("@"):
+        return {}, _("“%s” is no pattern of five fields.") % visible(pattern)
+    return values | {"cron": pattern}, problem_of_cron(pattern)
+
+
+def _why_another(schedule: Row, project: Row) -> str:
+    """Why a schedule launches something else than the project does by itself; empty where it does not."""
+    parameters = _parameters(schedule)
+    if any(parameters.get(name) not in _NOTHING for name in _OWN_PARAMETERS):
+        return _("it has parameters of its own: make it here, with answers to what the project asks.")
+    if branch := parameters.get("git_branch"):
+        if "git_url" not in project or not isinstance(branch, str):
+            return _("it is for a branch, and the project has no repository here.")
+        if why := _objection(validate_ref, branch):
+            return why
+    return _why_unanswered(project)
+
+
+def _why_unanswered(project: Row) -> str:
+    for variable in project["variables"]:
+        if variable.get("is_prompt") and not variable.get("value"):
+            return _("it would have to answer “%s”: make it here, with an answer.") % visible(variable["name"])
+    return ""
+
+
+def _why_no_webhook(integration: Row, project: Row) -> str:
+    """Why an integration is no webhook here; empty where one does the same: it launches what GitHub says was pushed to
+    the branch that the project has.
+    """
+    branch, matchers = _str(project.get("default_branch")), integration.get("matchers")
+    rows = [each for each in matchers if isinstance(each, dict)] if isinstance(matchers, list) else []
+    said = {(_str(each.get("match_type")), _str(each.get("key")).lower()): each for each in rows}
+    is_each_once = len(said) == len(rows)
+    event, ref = said.pop(("header", "x-github-event"), None), said.pop(("body", "ref"), None)
+    is_push = is_each_once and not said and (event is None or _equals(event, "push"))
+    is_own = ref is not None and _equals(ref, _BRANCHES + branch) and not branch.startswith(("!", "tags/"))
+    is_plain = is_push and is_own and not integration.get("extract_values") and "git_url" in project
+    if not branch or not is_plain or integration.get("auth_method") != "github":
+        return _("only those signed by GitHub, for pushes to the branch of the project alone, do the same here.")
+    return _why_unanswered(project)
+
+
+def _equals(matcher: Row, value: str) -> bool:
+    return matcher.get("method") == "equals" and matcher.get("value") == value
 
 
 def _object(text: Any) -> Row:

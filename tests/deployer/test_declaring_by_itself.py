@@ -230,7 +230,7 @@ def test_who_may_not_launch_there_declares_nothing_that_does(project: Project, g
     other = make_group(name="other", environment="production")
     some = make_member("maintainer", "production", project=project.pk)
     said = refusal(NIGHTLY.replace("[web]", "[other]"), some)
-    assert "has no right to this server group, “other”" in said
+    assert f"{some} has no right to launch there." in said
     assert "a.yaml: projects[0].schedules[1]" in said
     assert not Schedule.objects.exists()
     viewer = make_member("operator", "production")

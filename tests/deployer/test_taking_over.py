@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -29,9 +30,10 @@ SECRETS = ("-of-spug", "key-material", "-of-semaphore", "secret-alias", "BEGIN "
 OF_SPUG = """odd|mixed|nightly clean|private_key|admin|“py”|deploy_requests|before the checkout|file filter
 transfer “upload”|approval of “mall-prod”|login in the git address|NO-NAME|SPUG_VERSION|客户现场|“web-1 2”
 /data/spug/mall-prod/current|http is not supported""".replace("\n", "|").split("|")
-OF_SEMAPHORE = """“In git”|“sudo”|“unused”|site.yml|“Infra”|nightly|on push|All of it|otp|flags|bad-name
+OF_SEMAPHORE = """“In git”|“sudo”|“unused”|site.yml|“Infra”|“on push”|All of it|otp|flags|bad-name
 Passwords in the inventory|password of environment “web env”
-Local, git_url""".replace("\n", "|").split("|")
+Local, git_url|“often”|“@every 1h30m”|“dry”|“lunar”|Moon/Base|“terraformed”|“any branch”|“extracting”
+they are in UTC|resume each once|“released” has another address""".replace("\n", "|").split("|")
 
 
 def imported(tool: str, *files: Path) -> tuple[str, str]:
@@ -166,6 +168,20 @@ def test_a_backup_of_semaphore_becomes_projects_servers_and_logins(secrets, sett
     assert question.choice_list == ["blue", "green"]
     assert not Project.objects.filter(name="Build web").exists()  # it is the build of the other
     assert Project.objects.get(name="Play").build_script == ""
+
+    schedules = {
+        row.name: (row.cron, row.time_zone, row.branch, row.deployment_type, row.is_active, row.owner)
+        for row in web.schedules.all()
+    }
+    assert schedules == {
+        "nightly": ("0 3 * * *", "UTC", "", "full", False, None),
+        "daily": ("0 0 * * *", "Asia/Shanghai", "stable", "full", False, None),
+        "cut-over": ("", "UTC", "", "full", False, None),
+    }
+    assert web.schedules.get(name="cut-over").at == datetime(2031, 3, 1, 1, 30, tzinfo=UTC)
+    hook = web.webhooks.get()
+    assert (hook.name, hook.provider, hook.events, hook.refs) == ("released", "github", ["push"], ["release"])
+    assert hook.paused_reason
 
     groups = {row.name: sorted(map(str, row.servers.all())) for row in ServerGroup.objects.all()}
     assert groups == {
@@ -315,7 +331,22 @@ def test_names_that_yaml_minds_stay_names(name: str, secrets) -> None:
         "inventories": [{"name": name, "type": "static", "inventory": name, "ssh_key": name}],
         "environments": [{"name": name, "json": json.dumps({name: name, "A": name}), "env": name}],
         "keys": [{"name": name, "type": "ssh"}],
-        "schedules": [{"name": name}],
+        "schedules": [
+            {"name": name, "template": name, "cron_format": name},
+            {"name": name, "template": name, "cron_format": "0 1 * * *", "task_params": {"git_branch": name}},
+            {"name": name, "template": name, "cron_format": f"TZ={name} 0 1 * * *"},
+            {"name": name, "template": name, "cron_format": "0 1 * * *"},
+        ],
+        "integrations": [
+            {
+                "name": name,
+                "template": name,
+                "auth_method": "github",
+                "matchers": [
+                    {"match_type": "body", "key": "ref", "method": "equals", "value": f"refs/heads/{name}"},
+                ],
+            }
+        ],
         name: [1],
     }
     found = Taken("Semaphore")
@@ -344,10 +375,12 @@ def test_values_of_another_kind_than_expected_are_no_error(value: object) -> Non
                 "json",
             ),
             *("git_branch", "arguments", "survey_vars", "environment", "environments", "build_template", "title"),
+            *("template", "cron_format", "run_at", "task_params", "matchers", "extract_values", "auth_method"),
         ],
         value,
     )
     names = ("templates", "repositories", "inventories", "environments", "keys", "schedules", "views", "other")
+    names += ("integrations",)
     found = Taken("Semaphore")
     semaphore.take(json.dumps({"meta": {}} | {name: [row, value] for name in names}).encode(), found, "root")
     assert found.as_yaml()

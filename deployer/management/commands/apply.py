@@ -42,8 +42,8 @@ class Command(ActingCommand):
             words = {"webhook": printable(str(webhook)), "project": printable(str(webhook.project))}
             words["address"] = site_address(webhook.get_absolute_url())
             told = _(
-                "Webhook “%(webhook)s” of “%(project)s”: where it is sent to is on its page, and “New secret” there "
-                "shows its secret, once: %(address)s"
+                "Webhook “%(webhook)s” of “%(project)s”: where it is sent to is on its page, and “Make a new "
+                "secret” there shows its secret, once: %(address)s"
             )
             self.stdout.write(told % words)
         self.stdout.write(_summary(changes, dry_run=options["dry_run"]))
