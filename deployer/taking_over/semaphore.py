@@ -224,7 +224,7 @@ class _Semaphore:
                 continue
             values, why = _moments(row)
             if why or (why := _why_another(row, project)):
-                self.taken.leave(_("Schedule “%s”") % visible(_str(row.get("name"))), why)
+                self.taken.leave(_("Schedule “%s”") % visible(_str(row.get("name"))), visible(why))
                 continue
             values["name"] = self.taken.name(f"schedules of {project['name']}", _str(row.get("name")), "schedule")
             values["deployment_type"] = "full" if "git_url" in project else "restart_only"
@@ -325,10 +325,10 @@ class _Semaphore:
                     _("Key “%s”") % visible(name), _("no server and no repository that was taken over uses it.")
                 )
         orphan = _("its template is not taken over.")
-        for name, what in (("schedules", _("Schedule “%s”")), ("integrations", _("Integration “%s”"))):
+        for name, called in (("schedules", _("Schedule “%s”")), ("integrations", _("Integration “%s”"))):
             for row in self._rows(name):
                 if _str(row.get("template")) not in self._launching:
-                    self.taken.leave(what % visible(_str(row.get("name"))), orphan)
+                    self.taken.leave(called % visible(_str(row.get("name"))), orphan)
         for name, (what, why) in _LEFT.items():
             for row in self._rows(name):
                 self.taken.leave(what % visible(_str(row.get("name")) or _str(row.get("title"))), str(why))
@@ -403,7 +403,7 @@ def _why_no_webhook(integration: Row, project: Row) -> str:
     is_push = is_each_once and not said and (event is None or _equals(event, "push"))
     is_own = ref is not None and _equals(ref, _BRANCHES + branch) and not branch.startswith(("!", "tags/"))
     is_plain = is_push and is_own and not integration.get("extract_values") and "git_url" in project
-    if not branch or not is_plain or integration.get("auth_method") != "github":
+    if not branch or _objection(validate_ref, branch) or not is_plain or integration.get("auth_method") != "github":
         return _("only those signed by GitHub, for pushes to the branch of the project alone, do the same here.")
     return _why_unanswered(project)
 

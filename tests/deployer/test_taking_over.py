@@ -379,8 +379,8 @@ def test_values_of_another_kind_than_expected_are_no_error(value: object) -> Non
         ],
         value,
     )
-    names = ("templates", "repositories", "inventories", "environments", "keys", "schedules", "views", "other")
-    names += ("integrations",)
+    names: tuple[str, ...] = ("templates", "repositories", "inventories", "environments", "keys", "schedules", "views")
+    names += ("integrations", "other")
     found = Taken("Semaphore")
     semaphore.take(json.dumps({"meta": {}} | {name: [row, value] for name in names}).encode(), found, "root")
     assert found.as_yaml()
