@@ -113,9 +113,8 @@ def burst(up: Up, number: int) -> str:
         assert site.kept() == number, f"{number - site.kept()} of {number} deliveries are lost"
         _wait_until_judged(site)
         judged = time.monotonic() - begun
-        outcomes = dict(
-            site.rows("SELECT outcome, count(*) FROM deployer_delivery WHERE webhook_id = ? GROUP BY outcome")
-        )
+        rows = site.rows("SELECT outcome, count(*) FROM deployer_delivery WHERE webhook_id = ? GROUP BY outcome")
+        outcomes = {str(outcome): count for outcome, count in rows}
         assert outcomes == {"launched": number // 2, "joined": number // 2}, outcomes
         ((launched,),) = site.rows("SELECT count(*) FROM deployer_deployment WHERE webhook_id = ?")
         assert launched == number // 2, f"{launched} launches of {number // 2} commits"
