@@ -1,4 +1,4 @@
-"""The admin of deployments, releases, runs of commands and trains, to look at, and of saved commands.
+"""The admin of deployments, releases, commands' runs, trains, triggers and notices, to look at; and of saved commands.
 
 Gates and decisions have no pages here: they are changed where their rules are (deployer.gates), and seen on their page.
 """
@@ -12,18 +12,25 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
 from deployer.models import (
+    Channel,
     CommandParameter,
     CommandRun,
     CommandTarget,
+    Delivery,
     Deployment,
     LogLine,
+    Notice,
     Release,
     SavedCommand,
+    Schedule,
+    ScheduleRun,
     Stop,
     Target,
     Train,
     TrainRun,
     TrainStop,
+    TriggerHold,
+    Webhook,
 )
 from pages.forms import MultilineField
 from people.guarded_admin import Guarded, GuardedAdmin, ReachedFilter
@@ -257,3 +264,129 @@ class TrainRunAdmin(ViewOnly[TrainRun], GuardedAdmin[TrainRun]):
     search_fields = ("=id", "name", "note", "created_by__username")
     date_hierarchy = "created_at"
     inlines = (TrainStopInline,)
+
+
+@admin.register(Webhook)
+class WebhookAdmin(ViewOnly[Webhook], GuardedAdmin[Webhook]):
+    """Webhooks; neither what they are signed with, nor the address that nobody is to guess."""
+
+    list_display = ("name", "project", "provider", "deployment_type", "is_active", "owner", "created_at")
+    list_filter = ("provider", "is_active", ("project", ReachedFilter))
+    list_select_related = ("project", "owner")
+    search_fields = ("name", "project__name", "owner__username")
+    fields = (
+        *("project", "name", "provider", "events", "refs", "paths", "workflows"),
+        *(
+            "deployment_type",
+            "server_groups",
+            "queue",
+            "owner",
+            "is_active",
+            "paused_reason",
+            "created_at",
+            "updated_at",
+        ),
+    )
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ViewOnly[Delivery], GuardedAdmin[Delivery]):
+    """What was sent to webhooks, without where from, and what became of it."""
+
+    list_display = ("id", "webhook", "kind", "ref", "status", "outcome", "received_at")
+    list_filter = ("status", "outcome", "kind", ("project", ReachedFilter))
+    list_select_related = ("webhook",)
+    search_fields = ("=id", "webhook__name", "ref", "after", "title", "reason")
+    date_hierarchy = "received_at"
+    fields = (
+        *("webhook", "project", "event", "kind", "ref", "before", "after", "title", "workflow", "size", "times"),
+        *("received_at", "status", "outcome", "reason", "deployment", "handled_at"),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Delivery]:
+        rows = super().get_queryset(request).select_related("webhook", "project", "deployment__project")
+        return rows.defer("deployment__plan")
+
+
+class ScheduleRunInline(ViewOnly[ScheduleRun], Guarded[ScheduleRun], admin.TabularInline[ScheduleRun, Schedule]):
+    """What became of the moments of a schedule, on its page."""
+
+    model = ScheduleRun
+    fields = ("planned_for", "fired_at", "outcome", "why", "deployment")
+    readonly_fields = ("fired_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ScheduleRun]:
+        rows = super().get_queryset(request).select_related("schedule", "deployment__project")
+        return rows.defer("deployment__plan", "schedule__answers")
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(ViewOnly[Schedule], GuardedAdmin[Schedule]):
+    """Schedules with what became of their moments; the answers that they give are not shown."""
+
+    list_display = ("name", "project", "deployment_type", "cron", "at", "is_active", "next_at", "owner")
+    list_filter = ("deployment_type", "is_active", ("project", ReachedFilter))
+    list_select_related = ("project", "owner")
+    search_fields = ("name", "project__name", "owner__username")
+    inlines = (ScheduleRunInline,)
+    fields = (
+        *("project", "name", "deployment_type", "branch", "server_groups", "cron", "at", "time_zone", "missed", "busy"),
+        *("owner", "is_active", "paused_reason", "next_at", "created_at"),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
+        return super().get_queryset(request).defer("answers")
+
+
+@admin.register(TriggerHold)
+class TriggerHoldAdmin(ViewOnly[TriggerHold], GuardedAdmin[TriggerHold]):
+    """What holds the triggers of a project, or has held them."""
+
+    list_display = ("reason", "project", "since", "made_by", "lifted_at")
+    list_filter = (("project", ReachedFilter),)
+    list_select_related = ("project", "made_by")
+    search_fields = ("reason", "project__name")
+    fields = ("project", "reason", "deployment", "since", "made_by", "made_for", "lifted_at", "lifted_by")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TriggerHold]:
+        return super().get_queryset(request).select_related("deployment__project").defer("deployment__plan")
+
+
+@admin.register(Channel)
+class ChannelAdmin(ViewOnly[Channel], GuardedAdmin[Channel]):
+    """Channels, for those who may change them: not where they lead to, nor what was answered there."""
+
+    seen_by = Action.EDIT
+
+    list_display = ("name", "kind", "is_active", "made_by", "last_at", "last_ok")
+    list_filter = ("kind", "is_active")
+    list_select_related = ("made_by",)
+    search_fields = ("name",)
+    fields = (
+        *("name", "kind", "events", "environments", "projects", "only_failures", "first_of_a_row", "language"),
+        *("is_active", "made_by", "created_at", "updated_at", "last_at", "last_ok"),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
+        return super().get_queryset(request).defer("address")
+
+
+@admin.register(Notice)
+class NoticeAdmin(ViewOnly[Notice], GuardedAdmin[Notice]):
+    """What people are told, by how far it is, without text and answer; mail to people for those who may everywhere."""
+
+    seen_by = Action.EDIT
+
+    list_display = ("id", "event", "channel", "user", "status", "tries", "created_at", "sent_at")
+    list_filter = ("status", "event")
+    list_select_related = ("channel", "user")
+    search_fields = ("=id", "=deployment__id", "channel__name")
+    date_hierarchy = "created_at"
+    fields = (
+        *("channel", "user", "event", "project", "deployment", "status", "tries"),
+        *("created_at", "next_at", "sent_at"),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Notice]:
+        rows = super().get_queryset(request).select_related("channel", "user", "deployment__project")
+        return rows.defer("channel__address", "facts", "deployment__plan")

@@ -226,6 +226,8 @@ PAGES = {
     "train_yaml": Page("train"),
     "train_run": Page("train_run"),
     "train_poll": Page("train_run"),
+    "train_roll_back": Page("train_run"),
+    "train_cancel": Page("train_run"),
 }
 #: Those that only find out where to go.
 LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
@@ -291,9 +293,7 @@ NOT_PAGES = {
     "project_triggers_lift": "is only sent to",
     **dict.fromkeys(("schedule_pause", "schedule_resume", "schedule_take", "schedule_run"), "is only sent to"),
     "command_cancel": "is only sent to",
-    **dict.fromkeys(
-        ("train_decide", "train_continue", "train_halt", "train_roll_back", "train_cancel"), "is only sent to"
-    ),
+    **dict.fromkeys(("train_decide", "train_continue", "train_halt"), "is only sent to"),
     "train_plan": "asks all rules and gates of each stop, as the launch does",
     **dict.fromkeys(("train_without", "train_again"), "is only sent to"),
     "channel_test": "is only sent to",

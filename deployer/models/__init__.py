@@ -23,7 +23,14 @@ from deployer.models.failure_question import Answer, FailureQuestion
 from deployer.models.first_answer import FirstAnswer
 from deployer.models.follow import FollowedLine, LogFollow
 from deployer.models.gates import Approval, Freeze, Gate, GateRule, Hold, Lock
-from deployer.models.happenings import Happening, deployment_moved, drift_found, schedule_left_out, trigger_paused
+from deployer.models.happenings import (
+    Happening,
+    deployment_moved,
+    drift_found,
+    schedule_left_out,
+    train_moved,
+    trigger_paused,
+)
 from deployer.models.lease import Lease
 from deployer.models.log_line import LogLine
 from deployer.models.notice import LONGEST_ANSWER, Channel, ChannelKind, Event, Notice, NoticeQuerySet
@@ -97,6 +104,7 @@ __all__ = [
     "number_of_targets",
     "schedule_left_out",
     "stop_behind",
+    "train_moved",
     "trigger_paused",
     "validated_branch",
 ]

@@ -21,6 +21,8 @@ class Happening(Enum):
 
 #: ``deployment``, and ``what`` of `Happening`.
 deployment_moved = Signal()
+#: A ``run`` of a train has come to wait for somebody, or to its end: its status says which.
+train_moved = Signal()
 #: A ``trigger``, a webhook or a schedule, was paused by deployer itself, for a ``reason``.
 trigger_paused = Signal()
 #: A moment of a schedule, ``run``, has launched nothing.

@@ -190,7 +190,13 @@ class Channel(models.Model):
 
 
 class NoticeQuerySet(models.QuerySet["Notice"]):
-    """Notices by how far they are."""
+    """Notices by how far they are, and by who may change their channels."""
+
+    def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
+        """Those of channels with which ``user`` may do this; mail to somebody is for those who may everywhere."""
+        if reach(user, action).is_everywhere:
+            return self
+        return self.filter(channel__in=Channel.objects.reached_by(user, action).order_by().values("pk"))
 
     def open(self) -> Self:
         """Those that are to be sent, the first time or once more."""
@@ -306,6 +312,11 @@ class Notice(models.Model):
     def places(self) -> Iterable[Place]:
         """Those of its channel."""
         return self.channel.places if self.channel else [EVERYWHERE]
+
+    @property
+    def seen_from(self) -> Iterable[Place]:
+        """The same as its channel."""
+        return self.channel.seen_from if self.channel else [EVERYWHERE]
 
     @classmethod
     def take(cls, numbers: Collection[int], now: datetime) -> "list[Notice]":

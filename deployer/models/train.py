@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment
+from deployer.models.happenings import train_moved
 from deployer.models.release import Release
 from deployer.models.triggers import LONGEST_REASON
 from people.models import Team, User
@@ -323,13 +324,21 @@ class TrainRun(Course):
         won = TrainRun.objects.active().filter(pk=self.pk, status__in=former).update(**values) == 1
         if won:
             self.refresh_from_db(fields=[*values])
+            if values.get("status") in (self.Status.PAUSED, self.Status.HALTED):
+                self.say()
         return won
 
     def end(self, status: "TrainRun.Status", why: str = "") -> bool:
         """Write the one end, and why. Says whether it won."""
         won = TrainRun.objects.active().filter(pk=self.pk).update(status=status, why=why, finished_at=Now()) == 1
         self.refresh_from_db(fields=["status", "why", "finished_at"])
+        if won:
+            self.say()
         return won
+
+    def say(self) -> None:
+        """Have those told who listen what it has come to."""
+        train_moved.send_robust(TrainRun, run=self)
 
 
 class TrainStopQuerySet(models.QuerySet["TrainStop"]):
@@ -439,6 +448,11 @@ class TrainStop(models.Model):
     def is_open(self) -> bool:
         """Whether its failure is still to be answered."""
         return self.status in self.BAD and not self.is_settled
+
+    @property
+    def is_done(self) -> bool:
+        """Whether what it is for is there."""
+        return self.status in (self.Status.SUCCESS, self.Status.SKIPPED)
 
     @property
     def keeps_release(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from deployer.models import Deployment, Event, Target
+from deployer.models import Deployment, Event, Target, TrainRun
 from servers.models import Environment
 
 #: A person is waited for.
@@ -54,6 +54,38 @@ def event_of_end(it: Deployment, targets: Iterable[Target], *, was_bad: bool) ->
     if ends == {Target.Status.UNCHANGED}:
         return Event.UNCHANGED
     return Event.FAILED
+
+
+_Run = TrainRun.Status
+#: A person is waited for.
+TRAIN_WAITS = frozenset({_Run.WAITING, _Run.PAUSED, _Run.HALTED})
+_OF_TRAIN = {
+    _Run.WAITING: Event.WAITING,
+    _Run.PAUSED: Event.PAUSED,
+    _Run.HALTED: Event.PAUSED,
+    _Run.SUCCESS: Event.SUCCEEDED,
+    _Run.FAILED: Event.FAILED,
+    _Run.CANCELLED: Event.CANCELLED,
+    _Run.ROLLED_BACK: Event.ROLLED_BACK,
+    _Run.EXPIRED: Event.EXPIRED,
+}
+
+
+def train_was_bad(run: TrainRun) -> bool:
+    """Whether the run of the same train that ended before this one had not gone well."""
+    rows = TrainRun.objects.filter(train=run.train_id, status__in=(_Run.SUCCESS, _Run.FAILED, _Run.ROLLED_BACK))
+    ended = rows.exclude(train=None).exclude(pk=run.pk).order_by("-finished_at", "-pk")
+    last = ended.values_list("status", flat=True).first()
+    return last is not None and last != _Run.SUCCESS
+
+
+def event_of_train(run: TrainRun, *, was_bad: bool) -> Event | None:
+    """What a run is to those who are told of it; nothing where it goes on by itself, as behind a pause of some time."""
+    if run.status == _Run.PAUSED and run.paused_until is not None:
+        return None
+    if run.status == _Run.SUCCESS and was_bad:
+        return Event.RECOVERED
+    return _OF_TRAIN.get(_Run(run.status))
 
 
 def environment_label(name: str) -> str:

@@ -30,10 +30,12 @@ from deployer.models import (
     Schedule,
     ScheduleRun,
     Standing,
+    TrainRun,
     Webhook,
     deployment_moved,
     drift_found,
     schedule_left_out,
+    train_moved,
     trigger_paused,
 )
 from deployer.notices import events
@@ -100,6 +102,8 @@ def _tell(
         facts = {**of_deployment(deployment), **facts}
     elif project is not None:
         facts = {"project": project.name, "environment": project.environment, **facts}
+    if deployment is not None and deployment.train_stop is not None:
+        bundle = bundle or bundle_of(deployment.train_stop.run_id)
     subject = deployment or project
     where = places or (subject.places if subject is not None else ())
     new = {
@@ -113,6 +117,8 @@ def _tell(
         "next_at": timezone.now(),
     }
     channels = [it for it in _channels(where) if wants(it, event, is_first=is_first)]
+    if deployment is None:  # marks are of deployments alone
+        channels = [it for it in channels if it.kind not in MARKS]
     written = [Notice.objects.create(channel=channel, **new) for channel in channels]
     launcher = deployment.created_by if deployment is not None else None
     if event == Event.TRIGGER_PAUSED and project is not None:
@@ -123,6 +129,11 @@ def _tell(
         own = (row for row, channel in zip(written, channels, strict=True) if _is_own(channel, person))
         Notice.objects.create(user=person, unless=next(own, None), **new)
     return len(written)
+
+
+def bundle_of(run: int) -> str:
+    """The name of what is told of one run of a train, and of its deployments."""
+    return f"train:{run}"
 
 
 def test_of(channel: Channel, who: str, now: datetime) -> Notice:
@@ -187,6 +198,7 @@ def listen() -> None:
     deployment_moved.connect(_hear_deployment, dispatch_uid="notices")
     drift_found.connect(_hear_drift, dispatch_uid="notices")
     trigger_paused.connect(_hear_pause, dispatch_uid="notices")
+    train_moved.connect(_hear_train, dispatch_uid="notices")
     schedule_left_out.connect(_hear_schedule, dispatch_uid="notices")
     host_key_changed.connect(_hear_host_key, dispatch_uid="notices")
 
@@ -194,7 +206,7 @@ def listen() -> None:
 def _hear_deployment(deployment: Deployment, what: Happening, **_others: Any) -> None:
     try:
         with transaction.atomic():
-            rows = Deployment.objects.select_related("project", "created_by", "release").defer("plan")
+            rows = Deployment.objects.select_related("project", "created_by", "release", "train_stop").defer("plan")
             it = rows.get(pk=deployment.pk)
             match what:
                 case Happening.LAUNCHED:
@@ -230,6 +242,31 @@ def _question(it: Deployment) -> dict[str, Any]:
     failures = question.failures if question is not None else []
     servers = [{"name": failure.get("server", ""), "error": failure.get("error", "")} for failure in failures]
     return {"asks": True, "servers": servers, "all": it.targets.count()}
+
+
+def _hear_train(run: TrainRun, **_others: Any) -> None:
+    try:
+        with transaction.atomic():
+            before = events.train_was_bad(run)
+            event = events.event_of_train(run, was_bad=before)
+            if event is None:
+                return
+            stops = [*run.stops.all()]
+            facts = {
+                "train": run.name,
+                "number": run.pk,
+                "who": run.launched_by,
+                "status": run.status,
+                "stops": len(stops),
+                "done": sum(stop.is_done for stop in stops),
+                "path": run.get_absolute_url(),
+            }
+            launcher = run.created_by
+            people = [launcher] if launcher is not None and _wants_mail(launcher, event) else []
+            about: dict[str, Any] = {"places": run.places, "bundle": bundle_of(run.pk)}
+            tell(event, facts=facts, people=people, is_first=not before, **about)
+    except DatabaseError as error:
+        logger.warning("nobody is told of train %s: %s", run.pk, error)
 
 
 def _hear_drift(standing: int, **_others: Any) -> None:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.log.masking import Masker
-from deployer.models import Deployment, Event, Notice
+from deployer.models import Event, Notice, TrainRun
 from deployer.notices import events
 from deployer.notices.guard import RefusedAddressError
 from deployer.notices.kinds.every import KINDS
@@ -68,12 +68,16 @@ def _is_void(notice: Notice) -> str:
         return _("A channel has told it.")
     if notice.user is not None and not (notice.user.is_active and notice.user.email):
         return _("Nobody reads mail there any more.")
-    if notice.tries > 1 and notice.event in events.URGENT and not _waits(notice.deployment):
+    if notice.tries > 1 and notice.event in events.URGENT and not _waits(notice):
         return _("Nobody is waited for any more.")
     return ""
 
 
-def _waits(it: Deployment | None) -> bool:
+def _waits(notice: Notice) -> bool:
+    """Whether a person is still waited for."""
+    if notice.facts.get("train"):
+        return TrainRun.objects.active().filter(pk=notice.facts.get("number"), status__in=events.TRAIN_WAITS).exists()
+    it = notice.deployment
     return it is not None and it.is_active and (it.asks_approval or it.is_paused)
 
 
@@ -138,8 +142,7 @@ def settle_unknown(notices: Sequence[Notice], now: datetime, told: str) -> bool:
     """Of a message that may have arrived: once more under its number where it matters, else it stays unknown."""
     first = notices[0]
     matters = any(
-        notice.event in events.BAD or (notice.event in events.URGENT and _waits(notice.deployment))
-        for notice in notices
+        notice.event in events.BAD or (notice.event in events.URGENT and _waits(notice)) for notice in notices
     )
     again = matters and not first.was_cut
     return first.finish(_Status.UNKNOWN, now, told, next_at=now + PAUSES[0] if again else None, was_cut=True)

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, override
 
 from deployer.host.addresses import site_address
-from deployer.models import Deployment, Event, Notice
+from deployer.models import Deployment, Event, Notice, TrainRun
 from deployer.notices import events
 from people.visible import visible
 
@@ -35,6 +35,17 @@ _SUBJECTS = {
     Event.TRIGGER_PAUSED: gettext_lazy("%(project)s (%(environment)s): “%(name)s” was paused"),
     Event.TEST: gettext_lazy("A test from deployer"),
 }
+_OF_TRAIN = {
+    Event.WAITING: gettext_lazy("Train “%(train)s”: #%(number)s waits for approval"),
+    Event.PAUSED: gettext_lazy("Train “%(train)s”: #%(number)s is paused and waits for somebody"),
+    Event.SUCCEEDED: gettext_lazy("Train “%(train)s”: #%(number)s succeeded"),
+    Event.RECOVERED: gettext_lazy("Train “%(train)s”: back to good with #%(number)s"),
+    Event.FAILED: gettext_lazy("Train “%(train)s”: #%(number)s failed"),
+    Event.ROLLED_BACK: gettext_lazy("Train “%(train)s”: #%(number)s was rolled back"),
+    Event.CANCELLED: gettext_lazy("Train “%(train)s”: #%(number)s was cancelled"),
+    Event.EXPIRED: gettext_lazy("Train “%(train)s”: #%(number)s expired"),
+}
+_HALTED = gettext_lazy("Train “%(train)s”: #%(number)s is halted and waits for somebody")
 _ROLLBACK = gettext_lazy("%(project)s (%(environment)s): #%(number)s put back what #%(rollback_of)s had replaced")
 _ASKS = gettext_lazy("%(project)s (%(environment)s): #%(number)s met failures and asks how to go on")
 
@@ -109,6 +120,9 @@ def _without(value: Any, mask: Callable[[str], str]) -> Any:
 def _told(event: str, facts: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Subject and lines of one notice."""
     words = {"project": "", "number": "", "name": "", "rollback_of": ""} | dict(facts)
+    if facts.get("train"):
+        of_train = _HALTED if facts.get("status") == TrainRun.Status.HALTED else _OF_TRAIN[Event(event)]
+        return str(of_train) % words, [line for line in (_by(facts), _stops(facts)) if line]
     words["environment"] = events.environment_label(str(facts.get("environment", "")))
     template = _SUBJECTS[Event(event)]
     if event == Event.ROLLED_BACK and facts.get("went_well"):
@@ -155,7 +169,19 @@ def _what(facts: Mapping[str, Any]) -> str:
 
 
 def _who(facts: Mapping[str, Any]) -> str:
-    return _("Launched by %s.") % facts["who"] if facts.get("who") and facts.get("type") else ""
+    return _by(facts) if facts.get("type") else ""
+
+
+def _by(facts: Mapping[str, Any]) -> str:
+    return _("Launched by %s.") % facts["who"] if facts.get("who") else ""
+
+
+def _stops(facts: Mapping[str, Any]) -> str:
+    done, whole = int(facts.get("done", 0)), int(facts.get("stops", 0))
+    return ngettext("%(done)d of %(all)d stop is done.", "%(done)d of %(all)d stops are done.", whole) % {
+        "done": done,
+        "all": whole,
+    }
 
 
 def _count(facts: Mapping[str, Any]) -> str:

@@ -23,6 +23,13 @@ def lacking(run: TrainRun) -> list[TrainStop]:
     return [stop for stop in _asking(run) if not any(_counts(person, stop) for person in approvers_of(stop))]
 
 
+def waiting_for(user: User) -> list[TrainRun]:
+    """The runs that this person may approve, or reject; there are never many that wait."""
+    waiting = TrainRun.objects.active().filter(status=TrainRun.Status.WAITING).exclude(created_by=user)
+    rows = waiting.filter(pk__in=TrainRun.objects.reached_by(user).order_by().values("pk"))
+    return [run for run in rows.select_related("created_by") if not objection(user, run)]
+
+
 def objection(user: User, run: TrainRun) -> str:
     """Why this person does not decide about a run; empty if they may."""
     if run.status != TrainRun.Status.WAITING:

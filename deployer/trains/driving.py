@@ -98,14 +98,14 @@ def standings_of(run: TrainRun) -> list[course.Standing]:
     stops = list(run.stops.select_related("project"))
     rows = Deployment.objects.filter(train_stop__in=stops).defer("plan").order_by("pk")
     newest: dict[int | None, Deployment] = {it.train_stop_id: it for it in rows}
-    left = _left(rows) if run.roll_back_requested_at is not None else set()
+    left = switched_by(rows) if run.roll_back_requested_at is not None else set()
     for stop in stops:
         stop.run = run
     return [course.Standing(stop, newest.get(stop.pk), stop.pk in left) for stop in stops]
 
 
-def _left(rows: "Any") -> set[int | None]:
-    """The stops of which a deployment has switched a server that is not put back."""
+def switched_by(rows: "Any") -> set[int | None]:
+    """The stops of which one of these deployments has switched a server that is not put back."""
     forward = rows.filter(deployment_type=Deployment.Type.FULL, rollback_from=None)
     switched = Target.objects.filter(deployment__in=forward.values("pk")).exclude(release_after="")
     switched = switched.exclude(status=Target.Status.ROLLED_BACK).exclude(same_as__isnull=False)

@@ -89,4 +89,6 @@ def _written(
         )
         if each.asks_approval and each.answer is not None:
             stop.asked_teams.set(each.answer.required.teams)
+    if waits:
+        run.say()
     return run

@@ -1,10 +1,11 @@
-"""What people do with webhooks: send a delivery again, try one out, take a webhook over."""
+"""What people do with webhooks: send a delivery again, try one out, take a webhook over, deactivate its owner."""
 
 import secrets
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from deployer.models import Delivery, Webhook
 from deployer.queue.sending import enqueue_deliveries
@@ -12,6 +13,7 @@ from people.models import User
 from people.record import Act, actor, record, saving
 from people.rights import insist
 from people.roles import Action
+from servers.sentences import as_stored
 
 
 def send_again(delivery: Delivery, user: User) -> Delivery:
@@ -43,6 +45,17 @@ def take_over(webhook: Webhook, user: User) -> None:
     with saving(webhook):
         webhook.owner, webhook.is_active, webhook.paused_reason = user, True, ""
         webhook.save(update_fields=["owner", "is_active", "paused_reason", "updated_at"])
+
+
+def pause_those_of(user: User) -> int:
+    """Pause all webhooks of somebody who was deactivated. Says how many."""
+    rows = Webhook.objects.filter(owner=user, is_active=True).select_related("project")
+    with as_stored():
+        why = _("%s, whose rights it has, is deactivated.") % user
+    for webhook in rows:
+        if webhook.pause(why):
+            record(actor(), Act.CHANGED, webhook, {"is_active": True}, {"is_active": False}, note=why)
+    return len(rows)
 
 
 def _sent(webhook: Webhook, user: User, **values: Any) -> Delivery:

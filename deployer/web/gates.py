@@ -23,6 +23,7 @@ from deployer.gates.required import Required
 from deployer.gates.windows import holds
 from deployer.models import Approval, Deployment, Freeze, GateRule, Hold, Lock, Release
 from deployer.queue.turn import call_up
+from deployer.trains import approving
 from deployer.web.deployment import shown
 from pages.forms import as_sent
 from people.access import Request, find, members_only, needs_somewhere
@@ -58,6 +59,7 @@ def gates(request: Request) -> HttpResponse:
     count_ahead(in_line)
     context = {
         "waiting": waiting.listed()[:SHOWN],
+        "trains": approving.waiting_for(user)[:SHOWN],
         "in_line": in_line,
         "hold": Hold.objects.select_related("made_by").first(),
         "may_hold": deciding.may_hold(user),

@@ -8,8 +8,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from deployer.models import Deployment, Schedule
-from deployer.triggers.schedules import pause_those_of
+from deployer.models import Deployment, Schedule, Webhook
+from deployer.triggers import by_hand, schedules
 from people import owned, places
 from people.access import Request, needs_somewhere
 from people.models import User
@@ -42,5 +42,12 @@ def _schedules_of(owner: User) -> Iterator[owned.Owned]:
         yield owned.Owned(label, reverse("project_triggers", args=[it.project_id]), it.places[0])
 
 
-owned.told_by(owned.Teller(_schedules_of, pause_those_of))
+def _webhooks_of(owner: User) -> Iterator[owned.Owned]:
+    for it in Webhook.objects.filter(owner=owner, is_active=True).select_related("project").defer("answers", "secret"):
+        label = _("Webhook “%(name)s” of %(project)s") % {"name": it, "project": it.project.label}
+        yield owned.Owned(label, it.get_absolute_url(), it.project.places[0])
+
+
+owned.told_by(owned.Teller(_schedules_of, schedules.pause_those_of))
+owned.told_by(owned.Teller(_webhooks_of, by_hand.pause_those_of))
 places.told_by(places.Teller(lambda: Environment.choices, _projects))

@@ -24,6 +24,7 @@ from deployer.log import terminal
 from deployer.log.reading import LogRow
 from deployer.models import Deployment, Target
 from deployer.queue import sending
+from deployer.trains import approving
 from deployer.web.waiting import ahead_sentence, worker_sentence
 from pages.times import clock
 from people.models import User
@@ -120,8 +121,8 @@ def waits_for_worker(deployment: Deployment) -> str:
 
 @register.simple_tag
 def number_that_waits_for(user: User) -> int:
-    """How many deployments wait for somebody's approval."""
-    return deciding.waiting_for(user).count()
+    """How many deployments and trains wait for somebody's approval."""
+    return deciding.waiting_for(user).count() + len(approving.waiting_for(user))
 
 
 @register.simple_tag

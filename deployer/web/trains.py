@@ -22,7 +22,7 @@ from deployer.gates.deciding import CannotDecideError
 from deployer.models import Deployment, Stop, Train, TrainApproval, TrainRun, TrainStop
 from deployer.trains import acts
 from deployer.trains.approving import decide, objection
-from deployer.trains.driving import drive
+from deployer.trains.driving import drive, switched_by
 from deployer.trains.launch import launch_train
 from deployer.trains.planned import TrainRefusedError, plan_stops
 from deployer.web.request import Pass, fragment
@@ -194,7 +194,7 @@ def _context(user: User, run: TrainRun) -> dict[str, Any]:
     for it in rows:
         made.setdefault(it.train_stop_id, []).append(it)
     operable = all(may(user, Action.OPERATE, stop) for stop in stops)
-    done = sum(stop.status in {TrainStop.Status.SUCCESS, TrainStop.Status.SKIPPED} for stop in stops)
+    done = sum(stop.is_done for stop in stops)
     status, is_back = TrainRun.Status, run.roll_back_requested_at is not None
     goes_on = run.is_active and run.cancel_requested_at is None and operable
     return {
@@ -262,17 +262,71 @@ def _act(asked: Callable[[Request, TrainRun], bool]) -> View:
     @members_only
     def view(request: Request, pk: int) -> HttpResponse:
         run = _operated(request.user, pk)
-        if not asked(request, run):
-            messages.warning(request, _("The train has come to another state meanwhile: nothing was done."))
-        return redirect(run)
+        return _asked(request, run, asked(request, run))
 
     return view
 
 
 train_continue = _act(lambda _request, run: acts.go_on(run))
 train_halt = _act(lambda request, run: acts.halt(run, request.user.get_username()))
-train_roll_back = _act(lambda request, run: acts.roll_back(run, request.user))
-train_cancel = _act(lambda _request, run: acts.cancel(run))
+
+
+@form_page
+@members_only
+def train_roll_back(request: Request, pk: int) -> HttpResponse:
+    """Put back what it has switched; a GET shows first what happens to each stop."""
+    run = _operated(request.user, pk)
+    if request.method == "POST":
+        return _asked(request, run, acts.roll_back(run, request.user))
+    if not _context(request.user, run)["may_roll_back"]:
+        return _asked(request, run, done=False)
+    made = _deployments_of(run)
+    left = switched_by(made)
+    rows = [(stop, _when_rolled_back(stop, stop.pk in left)) for stop in run.stops.select_related("project")]
+    return render(request, "deployer/trains/roll_back.html", {"run": run, "rows": rows})
+
+
+@form_page
+@members_only
+def train_cancel(request: Request, pk: int) -> HttpResponse:
+    """Stop what is under way, and begin nothing more; a GET shows first what happens to each stop."""
+    run = _operated(request.user, pk)
+    if request.method == "POST":
+        return _asked(request, run, acts.cancel(run))
+    if not _context(request.user, run)["may_cancel"]:
+        return _asked(request, run, done=False)
+    active = {it.train_stop_id: it for it in _deployments_of(run) if it.is_active}
+    rows = [(stop, _when_cancelled(stop, active.get(stop.pk))) for stop in run.stops.select_related("project")]
+    return render(request, "deployer/trains/cancel.html", {"run": run, "rows": rows})
+
+
+def _asked(request: Request, run: TrainRun, done: bool) -> HttpResponse:
+    """Back to the run, with a word where what was asked for was not to be had any more."""
+    if not done:
+        messages.warning(request, _("The train has come to another state meanwhile: nothing was done."))
+    return redirect(run)
+
+
+def _deployments_of(run: TrainRun) -> Any:
+    return Deployment.objects.filter(train_stop__run=run).defer("plan").order_by("pk")
+
+
+def _when_rolled_back(stop: TrainStop, is_switched: bool) -> str:
+    """What becomes of a stop when its train is rolled back."""
+    if stop.status == TrainStop.Status.WAITING:
+        return _("is not launched")
+    if stop.is_at_work and not stop.keeps_release:
+        return _("goes on to its end; what it has switched then is put back")
+    if stop.is_at_work:
+        return _("goes on to its end; stays as it is")
+    return _("is put back on what its servers had before") if is_switched else _("has switched nothing; stays as it is")
+
+
+def _when_cancelled(stop: TrainStop, active: Deployment | None) -> str:
+    """What becomes of a stop when its train is cancelled."""
+    if active is not None:
+        return _("deployment #%d is cancelled") % active.pk
+    return _("is not launched") if stop.status == TrainStop.Status.WAITING else _("stays as it is")
 
 
 def _stop_of(run: TrainRun, number: int) -> TrainStop:
@@ -287,9 +341,7 @@ def _stop_of(run: TrainRun, number: int) -> TrainStop:
 def train_without(request: Request, pk: int, number: int) -> HttpResponse:
     """Go on without a stop."""
     run = _operated(request.user, pk)
-    if not acts.go_without(run, _stop_of(run, number), request.user.get_username()):
-        messages.warning(request, _("The train has come to another state meanwhile: nothing was done."))
-    return redirect(run)
+    return _asked(request, run, acts.go_without(run, _stop_of(run, number), request.user.get_username()))
 
 
 @require_POST
@@ -297,9 +349,7 @@ def train_without(request: Request, pk: int, number: int) -> HttpResponse:
 def train_again(request: Request, pk: int, number: int) -> HttpResponse:
     """Launch a stop that has failed once more."""
     run = _operated(request.user, pk)
-    if not acts.launch_again(run, _stop_of(run, number)):
-        messages.warning(request, _("The train has come to another state meanwhile: nothing was done."))
-    return redirect(run)
+    return _asked(request, run, acts.launch_again(run, _stop_of(run, number)))
 
 
 @require_POST

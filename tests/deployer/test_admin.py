@@ -12,7 +12,21 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from deployer.models import CommandRun, Deployment, LogLine, Release, SavedCommand, Train, TrainRun
+from deployer.models import (
+    Channel,
+    CommandRun,
+    Delivery,
+    Deployment,
+    LogLine,
+    Notice,
+    Release,
+    SavedCommand,
+    Schedule,
+    Train,
+    TrainRun,
+    TriggerHold,
+    Webhook,
+)
 from people.models import ApiToken, Entry, Grant, User
 from projects.models import HealthCheck, Project, Variable
 from servers.models import Credential, Server
@@ -22,7 +36,10 @@ from tests.parts.sshd import OpenSSHServer
 pytestmark = pytest.mark.django_db
 
 HOSTILE = "\"><script>alert('x')</script>$(id)"
-SECRETS = ("sk_passw0rd", "sk_passphrase", "sk_variable", "sk_planned")
+SECRETS = (
+    *("sk_passw0rd", "sk_passphrase", "sk_variable", "sk_planned"),
+    *("sk_hook", "sk_former", "sk_answer", "sk_key_of_the_address", "sk_channel", "sk_told", "198.51.100.7"),
+)
 
 
 def private_key() -> str:
@@ -114,6 +131,7 @@ def world() -> list[Any]:
     token = ApiToken(name=HOSTILE, user=make_user("other"))
     token.renew()
     token.save()
+    triggers = _triggers(project, deployment)
     return [
         key,
         login,
@@ -128,8 +146,32 @@ def world() -> list[Any]:
         run,
         train,
         train_run,
+        *triggers,
         token,
     ]
+
+
+def _triggers(project: Project, deployment: Deployment) -> list[Any]:
+    """What launches a project by itself, and what is told of it."""
+    now, name = timezone.now(), HOSTILE[:100]
+    webhook = Webhook(project=project, name=name, provider="github", owner=make_user("owner"), refs=[HOSTILE])
+    webhook.secret, webhook.former_secret, webhook.answers = "sk_hook", "sk_former", {"KEY": "sk_answer"}
+    webhook.key = "sk_key_of_the_address"
+    webhook.save()
+    sent = {"identifier": "1", "event": HOSTILE[:60], "kind": "push", "status": "handled", "outcome": "ignored"}
+    said = {"ref": HOSTILE, "title": HOSTILE, "reason": HOSTILE, "address": "198.51.100.7", "deployment": deployment}
+    delivery = Delivery.objects.create(webhook=webhook, project=project, received_at=now, **sent, **said)
+    schedule = Schedule.objects.create(project=project, name=name, cron="30 2 * * *", answers={"KEY": "sk_answer"})
+    schedule.runs.create(planned_for=now, outcome="refused", why=HOSTILE, deployment=deployment)
+    hold = TriggerHold.objects.create(project=project, reason=HOSTILE, deployment=deployment)
+    address = {"url": "https://hooks.example.com/sk_channel"}
+    answers = {"last_answer": "sk_answered", "paused_reason": "sk_answered"}
+    channel = Channel.objects.create(name=name, kind="slack", address=address, **answers)
+    channel.projects.add(project)
+    facts, answers = {"reason": "sk_told"}, {"answer": "sk_answered", "status": "failed"}
+    told = {"channel": channel, "event": "failed", "deployment": deployment, "created_at": now}
+    notice = Notice.objects.create(**told, facts=facts, **answers)
+    return [webhook, delivery, schedule, hold, channel, notice]
 
 
 def test_every_page_opens_escapes_its_text_and_shows_no_secret(admin: Client, world: list[Any]) -> None:

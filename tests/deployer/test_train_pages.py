@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from deployer.models import Deployment, GateRule, Stop, Train, TrainRun
 from deployer.trains.launch import launch_train
@@ -129,7 +130,9 @@ def test_whoever_sees_some_stops_sees_those_and_that_there_are_others(projects: 
     assert "a stop that you may not see" in page(some, run.get_absolute_url())
     for name in ("train_continue", "train_halt", "train_roll_back", "train_cancel"):
         assert some.post(reverse(name, args=[run.pk])).status_code == 403
-        assert f'action="{reverse(name, args=[run.pk])}"' not in page(some, run.get_absolute_url())
+        assert reverse(name, args=[run.pk]) not in page(some, run.get_absolute_url())
+    for name in ("train_roll_back", "train_cancel"):
+        assert some.get(reverse(name, args=[run.pk])).status_code == 403
     assert some.post(train.get_absolute_url()).status_code == 403
     assert some.get(reverse("train_edit", args=[train.pk])).status_code == 403
     nobody = browser(make_member("admin", "staging"))
@@ -168,6 +171,54 @@ def test_buttons_ask_of_a_run_what_they_say(projects: list[Project], train: Trai
     assert "another state meanwhile" in page(client, run.get_absolute_url())
     assert press("train_cancel") == "cancelled"
     assert client.post(reverse("train_again", args=[run.pk, 9])).status_code == 404
+
+
+def test_rolling_back_and_cancelling_say_first_what_happens_to_each_stop(projects: list[Project], train: Train) -> None:
+    client = browser(make_user("ann"))
+    run = launch_train(train, created_by=make_user(), trigger="web")
+    first = Deployment.objects.get()
+    told = page(client, run.get_absolute_url())
+    for name in ("train_roll_back", "train_cancel"):
+        assert f'href="{reverse(name, args=[run.pk])}"' in told
+        assert f'action="{reverse(name, args=[run.pk])}"' not in told
+    asked = page(client, reverse("train_cancel", args=[run.pk]))
+    assert f"deployment #{first.pk} is cancelled" in asked
+    assert "is not launched" in asked
+    asked = page(client, reverse("train_roll_back", args=[run.pk]))
+    assert "goes on to its end; stays as it is" in asked
+    assert "is not launched" in asked
+    run.refresh_from_db()
+    assert (run.status, run.roll_back_requested_at, run.cancel_requested_at) == ("running", None, None)
+    one, two = run.stops.all()
+    one.move(one.Status.RUNNING, status="success", deployment_type="full")
+    two.move(two.Status.WAITING, status="failed")
+    Deployment.objects.filter(pk=first.pk).update(deployment_type="full", finished_at=timezone.now(), status="success")
+    first.targets.update(release_before="r1", release_after="r2", status="success")
+    TrainRun.objects.filter(pk=run.pk).update(status="halted")
+    asked = page(client, reverse("train_roll_back", args=[run.pk]))
+    assert "is put back on what its servers had before" in asked
+    assert "has switched nothing; stays as it is" in asked
+    assert page(client, reverse("train_cancel", args=[run.pk])).count("stays as it is") == 2
+    assert client.post(reverse("train_cancel", args=[run.pk])).status_code == 302
+    for name in ("train_roll_back", "train_cancel"):
+        answer = client.get(reverse(name, args=[run.pk]), follow=True)
+        assert "another state meanwhile" in answer.content.decode()
+
+
+def test_the_page_of_gates_and_the_menu_count_the_trains_that_wait_for_somebody(
+    projects: list[Project], train: Train
+) -> None:
+    GateRule.objects.create(project=projects[1], needs_approval=True)
+    launcher, approver = make_user("ann"), make_member("operator", project=projects[1].pk)
+    run = launch_train(train, created_by=launcher, trigger="web", note=HOSTILE)
+    told = page(browser(approver), reverse("gates"))
+    assert f"Train “friday” #{run.pk}" in told
+    assert f'href="{run.get_absolute_url()}"' in told
+    assert "<script>alert" not in told
+    assert "waiting for you" in told
+    told = page(browser(launcher), reverse("gates"))
+    assert "Train “friday”" not in told
+    assert "waiting for you" not in told
 
 
 def test_a_hostile_train_is_text_on_every_page(projects: list[Project]) -> None:

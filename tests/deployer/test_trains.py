@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 
 from deployer.declaring.export import train_as_yaml
@@ -18,9 +18,11 @@ from deployer.gates.line import PATIENCE, take_turns
 from deployer.launching.again import retry_failed
 from deployer.launching.moves import cancel as cancel_deployment
 from deployer.models import (
+    Channel,
     Deployment,
     GateRule,
     Lock,
+    Notice,
     Release,
     Stop,
     Target,
@@ -28,9 +30,12 @@ from deployer.models import (
     TrainRun,
     TrainStop,
 )
+from deployer.notices.sending import _waits
+from deployer.notices.texts import message_of
 from deployer.repositories.mirror import fetch
 from deployer.trains import acts, driving
 from deployer.trains.approving import decide, objection
+from deployer.trains.approving import waiting_for as waiting_trains_for
 from deployer.trains.driving import drive, drive_all
 from deployer.trains.launch import launch_train
 from deployer.trains.planned import TrainRefusedError
@@ -41,6 +46,7 @@ from people.roles import Action
 from projects.models import Project
 from servers.models import ServerGroup
 from tests.factories import make_deployment, make_group, make_member, make_project, make_server, make_user
+from tests.notices.making import make_channel
 from tests.parts.git import GitRepository
 
 pytestmark = pytest.mark.django_db
@@ -415,6 +421,19 @@ def test_an_approver_counts_where_they_are_asked(projects: list[Project], group:
     assert go(run).status == Run.RUNNING
 
 
+def test_a_train_waits_for_those_who_may_decide_about_it_and_for_nobody_else(
+    projects: list[Project], group: ServerGroup, rule: GateRule
+) -> None:
+    launcher, owner, approver = make_user("ann"), make_user("olga"), make_user("bob")
+    stranger = make_member("operator", project=make_project(name="elsewhere").pk)
+    looker = make_member("viewer", project=projects[1].pk)
+    run = launched(make_train(projects, group, owner=owner), launcher)
+    asked = {str(person): waiting_trains_for(person) for person in (launcher, owner, approver, stranger, looker)}
+    assert asked == {"ann": [], "olga": [], "bob": [run], str(stranger): [], str(looker): []}
+    decide(run, approver, "approved")
+    assert waiting_trains_for(approver) == []
+
+
 def test_a_train_that_is_rejected_or_not_approved_in_time_has_ended(
     projects: list[Project], group: ServerGroup, rule: GateRule
 ) -> None:
@@ -434,6 +453,89 @@ def test_a_train_that_is_rejected_or_not_approved_in_time_has_ended(
     late.refresh_from_db()
     assert (late.status, states(late)) == (Run.EXPIRED, ["cancelled"] * 3)
     assert not Deployment.objects.exists()
+
+
+# --- notices -----------------------------------------------------------------------------------------
+
+
+def told_of(channel: Channel) -> list[tuple[str, str]]:
+    """What a channel is told of trains: the event, and the status of the run."""
+    rows = Notice.objects.filter(channel=channel, deployment=None).order_by("pk")
+    return [(row.event, row.facts["status"]) for row in rows]
+
+
+def test_what_a_train_waits_for_and_comes_to_is_told_as_its_own(
+    projects: list[Project], group: ServerGroup, rule: GateRule
+) -> None:
+    channel, elsewhere = make_channel(), make_channel(environments=["staging"])
+    marks = make_channel(kind="github")
+    train = make_train(projects, group, pauses=True)
+    run = launched(train)
+    assert told_of(channel) == [("waiting", "waiting")]
+    decide(run, make_user("bob"), "approved")
+    go(run)
+    end(of(run, 1))
+    assert told_of(channel)[1:] == [("paused", "paused")]
+    run.refresh_from_db()
+    acts.go_on(run)
+    end(of(run, 2), Status.FAILED)
+    assert told_of(channel)[2:] == [("paused", "halted")]
+    run.refresh_from_db()
+    acts.go_on(run)
+    assert told_of(channel)[3:] == [("paused", "paused")]
+    acts.go_on(run)
+    end(of(run, 3))
+    assert told_of(channel)[4:] == [("failed", "failed")]
+    row = Notice.objects.filter(channel=channel, event="failed", deployment=None).get()
+    assert (row.bundle, row.facts["path"]) == (f"train:{run.pk}", f"/trains/runs/{run.pk}/")
+    assert (row.facts["done"], row.facts["stops"], "reason" in row.facts) == (2, 3, False)
+    of_stops = Notice.objects.filter(channel=channel).exclude(deployment=None)
+    assert {*of_stops.values_list("bundle", flat=True)} == {f"train:{run.pk}"}
+    assert told_of(elsewhere) == told_of(marks) == []
+    again = launched(train)
+    decide(again, User.objects.get(username="bob"), "approved")
+    go(again)
+    for number in (1, 2, 3):
+        end(of(again, number))
+        again.refresh_from_db()
+        if number < 3:
+            acts.go_on(again)
+    assert told_of(channel)[-1] == ("recovered", "success")
+
+
+def test_a_pause_of_some_time_is_not_told_and_a_move_that_is_undone_leaves_no_notice(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    channel = make_channel()
+    run = launched(make_train(projects, group, pauses=True, pause_for=60))
+    end(of(run, 1))
+    run.refresh_from_db()
+    assert (run.status, told_of(channel)) == (Run.PAUSED, [])
+    with transaction.atomic():
+        assert run.move(Run.PAUSED, status=Run.HALTED)
+        assert told_of(channel) == [("paused", "halted")]
+        transaction.set_rollback(True)
+    assert told_of(channel) == []
+
+
+@pytest.mark.parametrize("status", [*Run])
+def test_what_is_told_of_a_train_says_its_name_and_how_far_it_is(status: str) -> None:
+    run = TrainRun.objects.create(name="\x1b[31m<b>friday", status=status, created_by=make_user("ann"))
+    run.stops.create(position=1, project_name="secret shop", environment="staging", status="success", why="hush")
+    run.stops.create(position=2, project_name="secret shop", environment="production", status="failed", why="hush")
+    channel = make_channel()
+    run.say()
+    rows = [*Notice.objects.filter(channel=channel)]
+    if status in (Run.RUNNING, Run.ROLLING_BACK, Run.EXPIRED):
+        assert rows == []
+        return
+    message = message_of(rows, "en", lambda text: text)
+    assert f"Train “\\x1b[31m<b>friday”: #{run.pk} " in message.subject
+    assert message.lines == ("Launched by ann.", "1 of 2 stops are done.")
+    assert "hush" not in message.text
+    assert message.link.endswith(run.get_absolute_url())
+    (row,) = rows
+    assert _waits(row) is (status in (Run.WAITING, Run.PAUSED, Run.HALTED))
 
 
 # --- the way back ------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 from django.db import connection, connections
 from django.db.models import Count
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from deployer.models import Delivery, Deployment, Hold, Lock, Release, Standing, Target, Webhook
@@ -519,6 +520,32 @@ def test_a_webhook_whose_owner_has_lost_the_right_is_paused_with_the_reason(
     assert not webhook.is_active
     assert webhook.paused_reason in delivery.reason
     assert not Deployment.objects.exists()
+
+
+def test_those_of_somebody_who_is_deactivated_are_listed_and_paused_at_once(
+    project: Project, webhook: Webhook, owner: User
+) -> None:
+    other = make_webhook(project, make_user(), name="other")
+    paused = make_webhook(project, owner, name="asleep", is_active=False, paused_reason="by hand")
+    browser = Client()
+    browser.force_login(make_user())
+    url = reverse("user_deactivate", args=[owner.pk])
+    html = browser.get(url).content.decode()
+    assert "Webhook “push” of shop" in html
+    assert webhook.get_absolute_url() in html
+    assert "“other”" not in html
+    assert "“asleep”" not in html
+    assert browser.post(url).status_code == 302
+    for it in (webhook, other, paused):
+        it.refresh_from_db()
+    assert (webhook.is_active, other.is_active, paused.paused_reason) == (False, True, "by hand")
+    assert webhook.paused_reason == "owner, whose rights it has, is deactivated."
+    assert Entry.objects.filter(kind="webhook", act="changed", note=webhook.paused_reason).count() == 1
+    heir = Client()
+    heir.force_login(make_member("maintainer", username="heir"))
+    assert heir.post(reverse("webhook_take", args=[webhook.pk])).status_code == 302
+    webhook.refresh_from_db()
+    assert (webhook.is_active, webhook.owner.get_username() if webhook.owner else "") == (True, "heir")
 
 
 # --- once ----------------------------------------------------------------------------------------------

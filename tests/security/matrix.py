@@ -37,6 +37,7 @@ from deployer.models import (
     Lock,
     LogFollow,
     LogLine,
+    Notice,
     Release,
     SavedCommand,
     Schedule,
@@ -44,6 +45,7 @@ from deployer.models import (
     Target,
     Train,
     TrainRun,
+    TriggerHold,
     Webhook,
 )
 from people import links
@@ -227,6 +229,7 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "train": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "train in the admin": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "run of a train in the admin": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
+    "channel in the admin": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "asked": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "gate of an environment": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "grant": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
@@ -244,6 +247,7 @@ SHOWN = {
     "grant": ADMINISTER,
     "train in the admin": EDIT,
     "run of a train in the admin": OPERATE,
+    "channel in the admin": EDIT,
 }
 #: What is no row, and so never out of sight.
 NO_ROWS = {"environment", "somewhere", "here", "everywhere"}
@@ -480,8 +484,8 @@ PAGES: dict[str, Route] = {
     "trains/runs/<int:pk>/decide/": _act(SEE, "train", of="train_run", body={"decision": "approved"}),
     "trains/runs/<int:pk>/continue/": _act(OPERATE, "train", of="train_run"),
     "trains/runs/<int:pk>/halt/": _act(OPERATE, "train", of="train_run"),
-    "trains/runs/<int:pk>/rollback/": _act(OPERATE, "train", of="train_run"),
-    "trains/runs/<int:pk>/cancel/": _act(OPERATE, "train", of="train_run"),
+    "trains/runs/<int:pk>/rollback/": _form(OPERATE, "train", of="train_run"),
+    "trains/runs/<int:pk>/cancel/": _form(OPERATE, "train", of="train_run"),
     "trains/runs/<int:pk>/stops/<int:number>/without/": _act(OPERATE, "train", of="train_run"),
     "trains/runs/<int:pk>/stops/<int:number>/again/": _act(OPERATE, "train", of="train_run"),
     "deployments/": Route(get=MEMBERS),
@@ -720,6 +724,12 @@ ADMIN: dict[str, Kind] = {
     "deployer/savedcommand": Kind("command", "command", change=COMMAND, delete=COMMAND),
     "deployer/train": Kind("train in the admin", "train", see=EDIT, change=None, delete=None),
     "deployer/trainrun": Kind("run of a train in the admin", "train_run", see=OPERATE, change=None, delete=None),
+    "deployer/webhook": Kind("project", "webhook", change=None, delete=None),
+    "deployer/delivery": Kind("project", "delivery", change=None, delete=None),
+    "deployer/schedule": Kind("project", "schedule", change=None, delete=None),
+    "deployer/triggerhold": Kind("project", "trigger_hold", change=None, delete=None),
+    "deployer/channel": Kind("channel in the admin", "channel", see=EDIT, change=None, delete=None),
+    "deployer/notice": Kind("channel in the admin", "notice", see=EDIT, change=None, delete=None),
     "deployer/commandrun": Kind("run of a command", "command_run", see=RUN, change=None, delete=None),
     "people/user": Kind("everywhere", "user", SUPERUSERS, SUPERUSERS, SUPERUSERS),
     "people/apitoken": Kind("everywhere", "token", SUPERUSERS, SUPERUSERS, SUPERUSERS),
@@ -835,8 +845,15 @@ class World:
         self.schedule = Schedule.objects.create(
             project=self.project, name=HIDDEN, cron="30 2 * * *", owner=self.user, deployment_type="restart_only"
         )
+        self.schedule.runs.create(planned_for=timezone.now(), outcome="refused", why=HIDDEN)
+        self.trigger_hold = TriggerHold.objects.create(
+            project=self.project, reason=HIDDEN, made_by=self.user, lifted_at=timezone.now()
+        )
         self._put_commands()
         self._put_gates()
+        self.notice = Notice.objects.create(
+            channel=self.channel, event="failed", facts={"reason": HIDDEN}, status="sent", created_at=timezone.now()
+        )
         self._put_train()
         self.role_of_before = Group.objects.create(name="of before")
         World.number, World.other_number = self.project.pk, self.other.pk

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: The modules beside this one that hold attacks.
-MODULES = ["answers", "builds", "doors", "keys", "logins", "matrix", "packages"]
+MODULES = ["answers", "builds", "doors", "hooks", "keys", "logins", "matrix", "packages"]
 
 #: What an attack comes in by. A row of the summary each.
 DOORS = (
@@ -26,6 +26,7 @@ DOORS = (
     "page",
     "sign-in",
     "API",
+    "webhook",
     "login",
     "queue",
     "keys",
