@@ -61,8 +61,11 @@ CHINESE = re.compile(r"[\u4e00-\u9fff]")
 UNTRANSLATED = {
     "API",
     "Git",
+    "GitHub",
+    "GitLab",
     "HTTP",
     "Java",
+    "Microsoft Teams",
     "SHA-256",
     "Webhook",
     "webhook",
@@ -72,6 +75,8 @@ UNTRANSLATED = {
     "pid %(pid)s (%(command)s)",
     "%(type)s deployment #%(number)d of %(project)s to %(environment)s: %(servers)s",
     "%(sent).1f of %(size).1f MB (%(percent)d %%), %(rate).1f MB/s",
+    "Slack",
+    "Telegram",
 }
 
 
