@@ -10,11 +10,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from deployer.models import Schedule
-from deployer.web.forms import field_of_question
 from pages.forms import PickedField, PickedRows, PickingForm
 from people.models import User
 from people.recorded_forms import RecordedForm
 from people.roles import Action
+from projects.answer_forms import field_of_question
 from projects.cron import first_moment
 from projects.given import questions_of
 from servers.fields import is_unreadable
