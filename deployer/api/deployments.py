@@ -141,7 +141,7 @@ def create_deployment(request: Any, asked: LaunchInput) -> Status[Any]:
     try:
         return Status(201, launch(_request_of(request, asked)))
     except LaunchRefusedError as error:
-        raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
+        raise refusal_of_launch(error, _INPUTS.get(error.field, error.field)) from error
 
 
 @api.post("/preflight", response={200: PreflightShape, **READS}, tags=["deployments"])
@@ -150,7 +150,7 @@ def preflight(request: Any, asked: LaunchInput) -> PreflightShape:
     try:
         return preflight_shape(preflight_of(_request_of(request, asked)))
     except LaunchRefusedError as error:
-        raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
+        raise refusal_of_launch(error, _INPUTS.get(error.field, error.field)) from error
 
 
 @api.get("/deployments", response={200: list[DeploymentShape], **TELLS}, tags=["deployments"])
@@ -314,10 +314,10 @@ def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deplo
     try:
         return Status(201, action(earlier, created_by=user, trigger=Deployment.Trigger.API, queue=queue))
     except LaunchRefusedError as error:
-        raise _refusal(error, "deployment_id") from error
+        raise refusal_of_launch(error, "deployment_id") from error
 
 
-def _refusal(error: LaunchRefusedError, field: str) -> RefusedError:
+def refusal_of_launch(error: LaunchRefusedError, field: str) -> RefusedError:
     blocking = error.blocking.pk if error.blocking else None
     return RefusedError(409 if error.conflict else 422, error.message, field=field, blocking=blocking)
 

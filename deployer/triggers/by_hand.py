@@ -1,4 +1,4 @@
-"""What people do with schedules and webhooks: pause and resume them, take one over, send a delivery again, try one out."""
+"""What people do with schedules and webhooks: pause, resume, take over, try out, send a delivery again."""
 
 import secrets
 from typing import Any

@@ -118,6 +118,10 @@ class ScheduleForm(PickingForm, RecordedForm[Schedule]):
         if it.paused_reason and not self.errors:  # deployer had paused it, for want of an owner
             it.paused_reason, it.is_active = "", True
 
+    def _get_validation_exclusions(self) -> Any:
+        """Its project is given, so that a schedule of the same name there is seen."""
+        return super()._get_validation_exclusions() - {"project"}  # type: ignore[misc]  # Django's types lack it
+
     @property
     def asked_for(self) -> list[forms.BoundField]:
         """The boxes of the answers."""
