@@ -23,8 +23,8 @@ from deployer.trains.launch import launch_train
 from deployer.trains.planned import TrainRefusedError
 from people.models import User
 from people.record import delete
-from people.rights import insist, reach
-from people.roles import EVERYWHERE, Action
+from people.rights import insist
+from people.roles import Action
 from projects.models import Project
 
 TAG = "trains"
@@ -92,8 +92,6 @@ def _told(it: Any, _user: User) -> dict[str, Any]:
 
 
 def _make(user: User, values: dict[str, Any]) -> Train:
-    if not reach(user, Action.EDIT):
-        insist(user, Action.EDIT, EVERYWHERE)
     return _kept(user, Train(owner=user), values)
 
 
@@ -104,6 +102,9 @@ def _edit(user: User, it: Train, values: dict[str, Any]) -> Train:
 
 def _kept(user: User, it: Train, values: dict[str, Any]) -> Train:
     stops = values.pop("stops", None)
+    if stops is not None:
+        numbers = [stop["project_id"] for stop in stops]
+        insist(user, Action.EDIT, *rows_of(Project.objects.reached_by(user), numbers, "stops"))
     with transaction.atomic():
         form = filled(lambda data: TrainForm(data, instance=it), values, {})
         if not form.keep():
@@ -116,7 +117,6 @@ def _kept(user: User, it: Train, values: dict[str, Any]) -> Train:
 
 def _keep_stops(user: User, train: Train, stops: list[dict[str, Any]]) -> None:
     """Have a train these stops, in this order. Raises `RefusedError`."""
-    rows_of(Project.objects.reached_by(user), [stop["project_id"] for stop in stops], "stops")
     boxes = [
         {
             "position": number,
