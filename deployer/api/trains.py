@@ -120,13 +120,13 @@ def _keep_stops(user: User, train: Train, stops: list[dict[str, Any]]) -> None:
     boxes = [
         {
             "position": number,
-            "project": stop["project_id"],
-            "server_groups": stop["server_group_ids"],
-            "deployment_type": stop["deployment_type"],
-            "branch": stop["branch"],
-            "release": stop["release"],
+            "project": stop.project_id,
+            "server_groups": stop.server_group_ids,
+            "deployment_type": stop.deployment_type,
+            "branch": stop.branch,
+            "release": stop.release,
         }
-        for number, stop in enumerate(stops, 1)
+        for number, stop in enumerate((StopInput(**each) for each in stops), 1)
     ]
     drawn = Stop.objects.select_related("project").prefetch_related("server_groups")
 
