@@ -139,7 +139,7 @@ def test_the_branch_may_be_left_out(caller: Caller, shop: Project, group: Server
         ({"server_group_ids": [4711, 4712]}, 404, "server_group_ids", "4711, 4712"),
         ({"project_id": 4711}, 404, "project_id", "There is no project with the id 4711."),
         ({"project_id": 2**70}, 422, "project_id", "less than or equal to"),
-        ({"project_id": None}, 422, "project_id", "valid integer"),
+        ({"project_id": None}, 422, "project_id", "by its id or by its name"),
         ({"deployment_type": "half"}, 422, "deployment_type", "'full', 'restart_only', 'stop' or 'start'"),
         ({"groups": [1]}, 422, "groups", "not permitted"),
     ],
