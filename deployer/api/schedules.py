@@ -92,7 +92,7 @@ def _on_the_wall(moment: datetime | None, zone: str) -> str:
     except OverflowError as error:
         raise RefusedError(422, _("Give a day and a time, like 2026-12-31 02:30."), field="at") from error
     if not is_same:
-        told = _("Give a full minute; one that the clocks of this time zone show twice is meant in UTC.")
+        told = _("Give a full minute; one that the clocks of this time zone show twice, with UTC as the time zone.")
         raise RefusedError(422, told, field="at")
     return wall.isoformat()
 
