@@ -147,8 +147,8 @@ Part(
 
 # --- what follows them ---------------------------------------------------------------------------------
 
-_Setting = Literal[TEMPLATED]
-_Kind = Literal[tuple(PARTS)]
+_Setting = Literal[TEMPLATED]  # type: ignore[valid-type]  # their names are known when this is loaded
+_Kind = Literal[tuple(PARTS)]  # type: ignore[valid-type]  # so are these
 
 
 class FollowerShape(Schema):
@@ -157,7 +157,11 @@ class FollowerShape(Schema):
     """
 
     model_config = example(
-        project_id=1, name="shop", environment="production", own_settings=["branch"], own_parts={"steps": ["migrate"]}
+        project_id=1,
+        name="shop",
+        environment="production",
+        own_settings=["default_branch"],
+        own_parts={"steps": ["migrate"]},
     )
 
     project_id: int
@@ -218,7 +222,7 @@ class DifferencesShape(Schema):
     model_config = example(
         project_id=1,
         template_id=1,
-        settings=[{"name": "branch", "own": "main", "template": "trunk", "follows": False}],
+        settings=[{"name": "default_branch", "own": "main", "template": "trunk", "follows": False}],
         parts=[{"kind": "steps", "id": 6, "name": "migrate", "follows": True}],
     )
 
@@ -238,9 +242,9 @@ class PartInput(Schema):
 class FollowInput(Input):
     """What of a project is to be the template's again, or its own from here on."""
 
-    model_config = Input.model_config | example(settings=["branch"], parts=[{"kind": "steps", "id": 6}])
+    model_config = Input.model_config | example(settings=["default_branch"], parts=[{"kind": "steps", "id": 6}])
 
-    settings: Annotated[list[_Setting], Field(max_length=len(TEMPLATED))] = Field([])  # type: ignore[valid-type]
+    settings: Annotated[list[_Setting], Field(max_length=len(TEMPLATED))] = Field([])
     parts: list[PartInput] = Field([], max_length=100)
 
 
