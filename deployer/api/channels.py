@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from django.db.models import QuerySet
 from ninja import Field
 
-from deployer.api.columns import Columns
+from deployer.api.columns import Columns, value_of
 from deployer.api.filling import keep, refusal_of
 from deployer.api.frame import Id, Input, Name, Reason
 from deployer.api.nouns import Filter, Noun, open_act, register
@@ -24,7 +24,7 @@ from servers.models import Environment
 TAG = "notices"
 _Language = Annotated[str, Field(max_length=10), WithoutNul]
 _TYPES = {
-    "events": Annotated[list[Event], Field(max_length=len(Event))],
+    "events": Annotated[list[value_of(Event)], Field(max_length=len(Event))],  # type: ignore[misc]  # known when loaded
     "environments": Annotated[list[Environment], Field(max_length=len(Environment))],
     "language": _Language,
 }
@@ -151,7 +151,7 @@ CHANNELS = Noun(
     told=_told,
     filters={
         "name": Filter(Name, "name"),
-        "kind": Filter(ChannelKind, "kind"),
+        "kind": Filter(value_of(ChannelKind), "kind"),
         "is_active": Filter(bool, "is_active"),
     },
     new=_COLUMNS.new(
@@ -211,8 +211,8 @@ NOTICES = Noun(
         "channel_id": Filter(Id, "channel"),
         "project_id": Filter(Id, "project"),
         "deployment_id": Filter(Id, "deployment"),
-        "event": Filter(Event, "event"),
-        "status": Filter(Notice.Status, "status"),
+        "event": Filter(value_of(Event), "event"),
+        "status": Filter(value_of(Notice.Status), "status"),
     },
 )
 register(NOTICES)

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from ninja import Status
 
 from deployer.api import answers
-from deployer.api.columns import Columns
+from deployer.api.columns import Columns, value_of
 from deployer.api.config_files import editable
 from deployer.api.deployments import refusal_of_launch, shown_deployments
 from deployer.api.filling import keep
@@ -228,7 +228,7 @@ register(
         filters={
             "schedule_id": Filter(Id, "schedule"),
             "project_id": Filter(Id, "schedule__project"),
-            "outcome": Filter(ScheduleRun.Outcome, "outcome"),
+            "outcome": Filter(value_of(ScheduleRun.Outcome), "outcome"),
         },
     )
 )

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from ninja import Field, Schema
 from pydantic import ConfigDict
 
-from deployer.api.columns import Columns
+from deployer.api.columns import Columns, value_of
 from deployer.api.filling import filled, refusal_of, rows_as_sent
 from deployer.api.frame import Id, Input, Name, Reason, rows_of
 from deployer.api.nouns import Filter, Noun, open_act, register
@@ -300,7 +300,7 @@ RUNS = Noun(
     ),
     rows=_rows_of_runs,
     told=_told_of_run,
-    filters={"train_id": Filter(Id, "train"), "status": Filter(TrainRun.Status, "status")},
+    filters={"train_id": Filter(Id, "train"), "status": Filter(value_of(TrainRun.Status), "status")},
 )
 register(RUNS)
 open_act(

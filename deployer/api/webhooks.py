@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from ninja import Field, Schema
 
 from deployer.api import answers
-from deployer.api.columns import Columns
+from deployer.api.columns import Columns, value_of
 from deployer.api.config_files import editable
 from deployer.api.filling import keep
 from deployer.api.frame import Id, Name
@@ -30,7 +30,7 @@ from projects.validators import LONGEST_PATTERN, MOST_PATTERNS
 _Patterns = Annotated[
     list[Annotated[str, Field(max_length=LONGEST_PATTERN), WithoutNul]], Field(max_length=MOST_PATTERNS)
 ]
-_Events = Annotated[list[Webhook.Event], Field(max_length=len(Webhook.Event))]
+_Events = Annotated[list[value_of(Webhook.Event)], Field(max_length=len(Webhook.Event))]  # type: ignore[misc]  # known when loaded
 _CHANGED = ("name", "events", "refs", "paths", "workflows", "deployment_type", "server_groups", "queue")
 _TYPES = {"events": _Events, **dict.fromkeys(("refs", "paths", "workflows"), _Patterns)}
 _COLUMNS = Columns(Webhook, ("provider", *_CHANGED), types=_TYPES)
@@ -255,8 +255,8 @@ DELIVERIES = Noun(
     filters={
         "webhook_id": Filter(Id, "webhook"),
         "project_id": Filter(Id, "project"),
-        "status": Filter(Delivery.Status, "status"),
-        "outcome": Filter(Delivery.Outcome, "outcome"),
+        "status": Filter(value_of(Delivery.Status), "status"),
+        "outcome": Filter(value_of(Delivery.Outcome), "outcome"),
         "deployment_id": Filter(Id, "deployment"),
     },
 )
