@@ -30,7 +30,7 @@ from projects.validators import LONGEST_PATTERN, MOST_PATTERNS
 _Patterns = Annotated[
     list[Annotated[str, Field(max_length=LONGEST_PATTERN), WithoutNul]], Field(max_length=MOST_PATTERNS)
 ]
-_Events = Annotated[list[value_of(Webhook.Event)], Field(max_length=len(Webhook.Event))]  # type: ignore[misc]  # known when loaded
+_Events = Annotated[list[value_of(Webhook.Event)], Field(max_length=len(Webhook.Event))]  # type: ignore[misc, valid-type]  # known when loaded
 _CHANGED = ("name", "events", "refs", "paths", "workflows", "deployment_type", "server_groups", "queue")
 _TYPES = {"events": _Events, **dict.fromkeys(("refs", "paths", "workflows"), _Patterns)}
 _COLUMNS = Columns(Webhook, ("provider", *_CHANGED), types=_TYPES)
