@@ -19,7 +19,7 @@ from people.record import delete
 from people.refusals import RefusedError
 from people.rights import insist, may
 from people.roles import EVERYWHERE, Action
-from projects.models import TEMPLATED, ConfigFile, Project, Template
+from projects.models import TEMPLATED, Project, Template
 from projects.template_forms import (
     TemplateChecks,
     TemplateFiles,
@@ -27,7 +27,7 @@ from projects.template_forms import (
     TemplateSteps,
     TemplateVariables,
 )
-from projects.templates import PARTS, Followed, differences, follow, make_own, spread
+from projects.templates import PARTS, Followed, differences, follow, make_own, own_parts, parts_beside, spread
 
 #: Templates on a page of the list, and projects that the page of one names.
 TEMPLATES_PAGE, PROJECTS_NAMED = 50, 200
@@ -61,12 +61,9 @@ def template(request: Request, pk: int) -> HttpResponse:
     """One template: what it has, and the projects in sight that follow it, with what differs in each."""
     it = find(request.user, Template.objects, pk=pk)
     projects = Project.objects.reached_by(request.user).filter(template=it).with_archived_last()[:PROJECTS_NAMED]
-    numbers = [project.pk for project in projects]
     own: dict[int, list[str]] = {project.pk: labels(project.own_fields) for project in projects}
-    for _theirs, model, _key in PARTS.values():
-        rows = model._default_manager.filter(project__in=numbers, from_template=False)
-        for row in rows.select_related("server_group", "server") if model is ConfigFile else rows:
-            own[row.project_id].append(str(row))
+    for number, parts in own_parts(projects).items():
+        own[number] += [str(row) for rows in parts.values() for row in rows]
     context = {
         "it": it,
         "settings": [(label, value) for label, value in _settings(it) if value not in ("", False, None)],
@@ -217,7 +214,7 @@ def project_template(request: Request, pk: int) -> HttpResponse:
         "obstacle": obstacle,
         "own": [(label_of(each.name), each) for each in found if not each.follows],
         "following": [(label_of(each.name), each) for each in found if each.follows],
-        "parts": [(_title(name), name, *_parts(it, name)) for name in PARTS],
+        "parts": [(_title(name), name, *parts_beside(it, name)) for name in PARTS],
     }
     return render(request, "projects/templates/project.html", context)
 
@@ -239,17 +236,6 @@ def _choose(project: Project, follows: str, own: str) -> None:
         follow(project, own=[name for name in project.own_fields if name != follows])
     elif own in TEMPLATED:
         follow(project, own=[*project.own_fields, own])
-
-
-def _parts(project: Project, name: str) -> tuple[list[Any], list[Any]]:
-    """The parts that follow the template, and those of the project that stand in place of one of it."""
-    theirs, model, key = PARTS[name]
-    rows = [*model._default_manager.filter(project=project)]
-    known = {
-        tuple(getattr(row, each) for each in key) for row in theirs._default_manager.filter(template=project.template)
-    }
-    own = [row for row in rows if not row.from_template and tuple(getattr(row, each) for each in key) in known]
-    return [row for row in rows if row.from_template], own
 
 
 def _settings(it: Template) -> list[tuple[str, Any]]:

@@ -87,6 +87,27 @@ def differences(project: Project) -> list[Difference]:
     ]
 
 
+def own_parts(projects: Collection[Project]) -> dict[int, dict[str, list[Any]]]:
+    """Of each project, by its number, the parts that follow no template, by kind."""
+    found: dict[int, dict[str, list[Any]]] = {project.pk: {} for project in projects}
+    for kind, (_theirs, model, _key) in PARTS.items():
+        rows = model._default_manager.filter(project__in=list(found), from_template=False)
+        for row in rows.select_related("server_group", "server") if model is ConfigFile else rows:
+            found[row.project_id].setdefault(kind, []).append(row)
+    return found
+
+
+def parts_beside(project: Project, kind: str) -> tuple[list[Any], list[Any]]:
+    """The parts that follow the template, and those of the project that stand in place of one of it."""
+    theirs, model, key = PARTS[kind]
+    rows = [*model._default_manager.filter(project=project)]
+    known = {
+        tuple(getattr(row, each) for each in key) for row in theirs._default_manager.filter(template=project.template)
+    }
+    own = [row for row in rows if not row.from_template and tuple(getattr(row, each) for each in key) in known]
+    return [row for row in rows if row.from_template], own
+
+
 def spread(template: Template, *, but: Collection[int] = ()) -> list[Followed]:
     """Bring a changed template to the projects of it that are in use, but those with these numbers.
 

@@ -104,6 +104,7 @@ ROOMS["projects"] = {
     "models": {"commands", "config_files", "dotenv", "outside", "steps", "validators"},
     "effective": set(),
     "questions": {"effective"},
+    "answer_forms": {"questions"},
     "cron": set(),
     "given": {"effective", "models", "questions"},
     "templates": {"models"},
@@ -163,7 +164,11 @@ ROOMS["deployer"] = {
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
     "triggers": {*_BASE, "launching", "gates", "queue.sending", "releases", "repositories"},
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
-    "api": {*_BASE, "archiving", "commanding", "gates", "launching", "log", "queue.turn", "releases", "probing"},
+    "api": {
+        *_BASE,
+        *("archiving", "commanding", "gates", "launching", "log", "notices", "queue.sending", "queue.turn"),
+        *("releases", "probing", "trains", "triggers"),
+    },
     "web": {
         *_BASE,
         *("launching", "gates", "queue.sending", "queue.shortage", "queue.turn", "board", "log", "releases"),

@@ -43,6 +43,11 @@ def taken(field: "models.Field[Any, Any]", *, told: bool = False) -> Any:
     return found | None if field.null else found
 
 
+def value_of(choices: type[models.TextChoices]) -> Any:
+    """One of these values. As an enumeration it would be described by its name alone, which others have as well."""
+    return Literal[tuple(choices.values)]
+
+
 def _alone(field: "models.Field[Any, Any]", *, told: bool) -> Any:
     if field.is_relation:
         return int if told else Id

@@ -141,7 +141,7 @@ def create_deployment(request: Any, asked: LaunchInput) -> Status[Any]:
     try:
         return Status(201, launch(_request_of(request, asked)))
     except LaunchRefusedError as error:
-        raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
+        raise refusal_of_launch(error, _INPUTS.get(error.field, error.field)) from error
 
 
 @api.post("/preflight", response={200: PreflightShape, **READS}, tags=["deployments"])
@@ -150,20 +150,20 @@ def preflight(request: Any, asked: LaunchInput) -> PreflightShape:
     try:
         return preflight_shape(preflight_of(_request_of(request, asked)))
     except LaunchRefusedError as error:
-        raise _refusal(error, _INPUTS.get(error.field, error.field)) from error
+        raise refusal_of_launch(error, _INPUTS.get(error.field, error.field)) from error
 
 
 @api.get("/deployments", response={200: list[DeploymentShape], **TELLS}, tags=["deployments"])
 @paginate(DeploymentPages)
 def list_deployments(request: HttpRequest, filters: Query[DeploymentFilter]) -> QuerySet[Deployment]:
     """The newest first. A page ends early where its deployments have many servers: go on at `next_offset`."""
-    return filters.filter(_deployments(user_of(request)))
+    return filters.filter(shown_deployments(user_of(request)))
 
 
 @api.get("/deployments/{deployment_id}", response={200: DeploymentShape, **TELLS_OF_ONE}, tags=["deployments"])
 def read_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
     """One deployment and what is known of each of its servers."""
-    return row_of(_deployments(user_of(request)), deployment_id, "deployment_id")
+    return row_of(shown_deployments(user_of(request)), deployment_id, "deployment_id")
 
 
 @api.get("/deployments/{deployment_id}/log", response={200: LogPageShape, **TELLS_OF_ONE}, tags=["deployments"])
@@ -193,7 +193,7 @@ def cancel_deployment(
         raise RefusedError(409, why, field="roll_back")
     if not cancel(deployment, force=force, roll_back=roll_back):
         raise RefusedError(409, cancel_sentence(deployment, asked=False), field="deployment_id")
-    return _deployments(user_of(request)).get(pk=deployment.pk)
+    return shown_deployments(user_of(request)).get(pk=deployment.pk)
 
 
 @api.post("/deployments/{deployment_id}/continue", response={200: DeploymentShape, **ACTS}, tags=["deployments"])
@@ -202,13 +202,13 @@ def continue_deployment(request: HttpRequest, deployment_id: Id) -> Deployment:
     deployment = _operable(request, deployment_id)
     if not go_on(deployment):
         raise RefusedError(409, continue_sentence(deployment, continued=False), field="deployment_id")
-    return _deployments(user_of(request)).get(pk=deployment.pk)
+    return shown_deployments(user_of(request)).get(pk=deployment.pk)
 
 
 @api.get("/deployments/{deployment_id}/question", response={200: FailureQuestionShape, **ASKED}, tags=["deployments"])
 def read_question(request: HttpRequest, deployment_id: Id) -> FailureQuestion:
     """What a deployment that met failures asks; 409 where it asks nothing."""
-    deployment = row_of(_deployments(user_of(request)), deployment_id, "deployment_id")
+    deployment = row_of(shown_deployments(user_of(request)), deployment_id, "deployment_id")
     question = open_question(deployment)
     if question is None:
         raise RefusedError(409, answer_sentence(deployment, None, won=False), field="deployment_id")
@@ -222,7 +222,7 @@ def answer_deployment(request: HttpRequest, deployment_id: Id, given: AnswerInpu
     question = open_question(deployment)
     if question is None or not answer(question, given.answer, given.token, user):
         raise RefusedError(409, answer_sentence(deployment, question, won=False), field="answer")
-    return _deployments(user).get(pk=deployment.pk)
+    return shown_deployments(user).get(pk=deployment.pk)
 
 
 @api.post("/deployments/{deployment_id}/retry", response={201: DeploymentShape, **ACTS}, tags=["deployments"])
@@ -302,7 +302,7 @@ def _groups_of(user: User, given: LaunchInput) -> list[ServerGroup]:
 def _operable(request: HttpRequest, deployment_id: int) -> Deployment:
     """The deployment with which the user may do something. Raises `NotAllowedError` where they only see it."""
     user = user_of(request)
-    found = row_of(_deployments(user), deployment_id, "deployment_id")
+    found = row_of(shown_deployments(user), deployment_id, "deployment_id")
     insist(user, Action.OPERATE, found)
     return found
 
@@ -314,15 +314,15 @@ def _launched_from(request: Any, deployment_id: int, action: Callable[..., Deplo
     try:
         return Status(201, action(earlier, created_by=user, trigger=Deployment.Trigger.API, queue=queue))
     except LaunchRefusedError as error:
-        raise _refusal(error, "deployment_id") from error
+        raise refusal_of_launch(error, "deployment_id") from error
 
 
-def _refusal(error: LaunchRefusedError, field: str) -> RefusedError:
+def refusal_of_launch(error: LaunchRefusedError, field: str) -> RefusedError:
     blocking = error.blocking.pk if error.blocking else None
     return RefusedError(409 if error.conflict else 422, error.message, field=field, blocking=blocking)
 
 
-def _deployments(user: User) -> QuerySet[Deployment]:
+def shown_deployments(user: User) -> QuerySet[Deployment]:
     """Those that the user sees, with all that is told of each."""
     rows = Deployment.objects.reached_by(user).select_related("created_by", "release").defer("plan")
     return rows.prefetch_related(*_told_of_each())

@@ -1,5 +1,6 @@
 from deployer.api import (
     about,
+    channels,
     commands,
     config_files,
     deployments,
@@ -8,8 +9,13 @@ from deployer.api import (
     people,
     projects,
     releases,
+    schedules,
     servers,
+    templates,
+    trains,
+    trigger_holds,
     variable_sets,
+    webhooks,
 )
 from deployer.api.frame import api
 from deployer.api.nouns import NOUNS
@@ -18,6 +24,7 @@ __all__ = [
     "NOUNS",
     "about",
     "api",
+    "channels",
     "commands",
     "config_files",
     "deployments",
@@ -26,6 +33,11 @@ __all__ = [
     "people",
     "projects",
     "releases",
+    "schedules",
     "servers",
+    "templates",
+    "trains",
+    "trigger_holds",
     "variable_sets",
+    "webhooks",
 ]

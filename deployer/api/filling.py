@@ -3,7 +3,7 @@
 A form is drawn as its page would show it, and sent back with what the request names.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.db import models, transaction
@@ -75,6 +75,22 @@ def keep_row(
         if values is None:
             return None
         return rows.new_objects[0] if pk is None else rows.forms[place].instance
+
+
+def rows_as_sent(drawn: Any, wanted: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the page of ``drawn`` rows sends where they are to be ``wanted``, each by the names of its boxes.
+
+    The first stored row becomes the first of those, and so on; those that are too many are deleted.
+    """
+    data = _as_shown(drawn)
+    stored_rows = len(drawn.initial_forms)
+    for number, values in enumerate(wanted):
+        if number >= stored_rows:
+            data |= {f"{drawn.prefix}-{number}-{name}": "" for name in drawn.empty_form.fields}
+        data |= {f"{drawn.prefix}-{number}-{name}": value for name, value in values.items()}
+    for number in range(len(wanted), stored_rows):
+        data[f"{drawn.prefix}-{number}-DELETE"] = "on"
+    return data | {f"{drawn.prefix}-TOTAL_FORMS": max(stored_rows, len(wanted))}
 
 
 def refusal_of(errors: ErrorDict, outside: Mapping[str, str]) -> RefusedError:

@@ -58,6 +58,9 @@ class Noun:
     edit: Edit | None = None
     remove: Remove | None = None
     about_remove: str = ""
+    #: The shape of what is told in the answer to the request that made a row, and never again; and what that adds.
+    made: type[Schema] | None = None
+    told_once: Callable[[Any], Mapping[str, Any]] = field(default=lambda _row: {})
 
     @property
     def id(self) -> str:
@@ -129,9 +132,9 @@ def _open_new(noun: Noun, make: Make) -> None:
     def answer(request: HttpRequest, asked: Any) -> Any:
         user = user_of(request)
         row = _written(lambda: make(user, _brought(asked)))
-        return Status(201, _told_again(noun, user, row))
+        return Status(201, {**_told_again(noun, user, row), **noun.told_once(row)})
 
-    response = {201: noun.shape, **READS}
+    response = {201: noun.made or noun.shape, **READS}
     _open(noun, "post", answer, f"make_{noun.named}", response, f"Make a {noun.one}.", asked=noun.new)
 
 
@@ -157,6 +160,38 @@ def _open_removal(noun: Noun, remove: Remove) -> None:
     _open(noun, "delete", answer, f"delete_{noun.named}", {204: None, **ACTS}, about, of_one=True)
 
 
+def open_act(
+    noun: Noun,
+    verb: str,
+    act: Callable[[User, Any, dict[str, Any]], Any],
+    about: str,
+    *,
+    asked: type[Schema] | None = None,
+    tells: Noun | None = None,
+    once: bool = False,
+) -> None:
+    """Open an address below that of a row, at which something is done with it.
+
+    ``act`` insists on the right itself, gets what a request has ``asked``, and gives the row that is told of: the same
+    one, with what is told ``once``; or a new one of the kind ``tells``.
+    """
+
+    def answer(request: HttpRequest, **given: Any) -> Any:
+        user = user_of(request)
+        body = given.pop("asked", None)
+        row = _row(noun, user, given)
+        done = _written(lambda: act(user, row, {} if body is None else _brought(body)))
+        if tells is not None:
+            return Status(201, _told_again(tells, user, done))
+        return Status(200, {**_told_again(noun, user, done), **(noun.told_once(done) if once else {})})
+
+    shape = (noun.made if once else None) or noun.shape
+    response: dict[int, Any] = {200: shape} if tells is None else {201: tells.shape}
+    errors = ACTS if asked is None else READS
+    name = f"{verb.replace('-', '_')}_{noun.named}"
+    _open(noun, "post", answer, name, {**response, **errors}, about, of_one=True, then=f"/{verb}", asked=asked)
+
+
 def _open(
     noun: Noun,
     method: str,
@@ -166,13 +201,14 @@ def _open(
     about: str,
     *,
     of_one: bool = False,
+    then: str = "",
     asked: Any = None,
 ) -> None:
-    """Open an address, that of one row by its number; ``asked`` is the type of what it takes."""
+    """Open an address, that of one row by its number, or one below it; ``asked`` is the type of what it takes."""
     takes = {"request": HttpRequest} | ({noun.id: Id} if of_one else {}) | ({} if asked is None else {"asked": asked})
     kind = Parameter.POSITIONAL_OR_KEYWORD
     answer.__signature__ = Signature([Parameter(each, kind, annotation=it) for each, it in takes.items()])  # type: ignore[attr-defined]
-    path = f"/{noun.path}/{{{noun.id}}}" if of_one else f"/{noun.path}"
+    path = f"/{noun.path}/{{{noun.id}}}{then}" if of_one else f"/{noun.path}"
     words: dict[str, Any] = {"summary": about.partition(".")[0], "description": about, "tags": [noun.tag]}
     getattr(api, method)(path, response=response, operation_id=name, **words)(answer)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Model
 
 from deployer.api.columns import Columns
@@ -14,12 +15,23 @@ from people.models import User
 from people.rights import insist
 from people.roles import Action
 from projects.forms import STEP_FIELDS, HealthChecks, Services, Steps
-from projects.models import AttachedSet, HealthCheck, Project, Service, SetVariable, Step, Variable, VariableSet
+from projects.models import (
+    AttachedSet,
+    HealthCheck,
+    Project,
+    Service,
+    SetVariable,
+    Step,
+    Template,
+    Variable,
+    VariableSet,
+)
 from projects.steps import Launched
+from projects.templates import spread
 from projects.variable_forms import AttachedSets, SetVariables, Variables
 
 TAG = "parts of projects"
-_WHOLE: dict[str, Any] = {"project": Project, "variable_set": VariableSet}
+_WHOLE: dict[str, Any] = {"project": Project, "template": Template, "variable_set": VariableSet}
 
 
 class Part:
@@ -37,6 +49,7 @@ class Part:
         shown: Mapping[str, Any],
         about: str,
         asks_user: bool = False,
+        tag: str = TAG,
     ) -> None:
         self.columns, self.formset, self.of, self.asks_user = columns, formset, of, asks_user
         self.outside = {inside: name for name, inside in columns.inside.items()}
@@ -48,7 +61,7 @@ class Part:
             Noun(
                 path=path,
                 one=one,
-                tag=TAG,
+                tag=tag,
                 about=about,
                 shape=columns.shape(f"Stored{title}Shape", f"A {one} as it is stored.", shown=shown, **told),
                 rows=self.rows,
@@ -93,7 +106,11 @@ class Part:
             whole.insist_on_current()
         if values is not None:
             values = {self.columns.inside[name]: value for name, value in values.items()}
-        return keep_row(partial(self._drawn, user, whole), whole, pk, values, self.outside)
+        with transaction.atomic():
+            row = keep_row(partial(self._drawn, user, whole), whole, pk, values, self.outside)
+            if isinstance(whole, Template):
+                spread(whole)
+        return row
 
     def _drawn(self, user: User, whole: Model, data: Mapping[str, Any] | None) -> Any:
         return self.formset(data, instance=whole, **({"user": user} if self.asks_user else {}))
@@ -150,6 +167,33 @@ ATTACHED_SETS = Part(
     about="The sets of variables that projects have, in their order.",
     asks_user=True,
 )
+CHECK: dict[str, Any] = {
+    "id": 5,
+    "kind": "http",
+    "target": "http://127.0.0.1:8080/up",
+    "expect": "",
+    "expect_header": "",
+    "host_header": "",
+    "retries": 5,
+    "interval": 2,
+    "timeout": 5,
+    "stable_for": 0,
+    "required": True,
+}
+STEP: dict[str, Any] = {
+    "id": 6,
+    "name": "migrate",
+    "moment": "before_all",
+    "kind": "server",
+    "position": 0,
+    "when": "",
+    "types": ["full"],
+    "script": "python manage.py migrate --no-input",
+    "undone_by": "",
+    "run_as": "",
+    "timeout": 600,
+    "required": True,
+}
 SERVICES = Part(
     Columns(Service, ("kind", "name", "position")),
     Services,
@@ -173,20 +217,7 @@ HEALTH_CHECKS = Part(
     "health check",
     of="project",
     needed=("kind", "target"),
-    shown={
-        "id": 5,
-        "kind": "http",
-        "target": "http://127.0.0.1:8080/up",
-        "expect": "",
-        "expect_header": "",
-        "host_header": "",
-        "retries": 5,
-        "interval": 2,
-        "timeout": 5,
-        "stable_for": 0,
-        "required": True,
-        "project_id": 1,
-    },
+    shown={**CHECK, "project_id": 1},
     about="The health checks of projects.",
 )
 STEPS = Part(
@@ -196,20 +227,6 @@ STEPS = Part(
     "step",
     of="project",
     needed=("name", "moment", "script"),
-    shown={
-        "id": 6,
-        "name": "migrate",
-        "moment": "before_all",
-        "kind": "server",
-        "position": 0,
-        "when": "",
-        "types": ["full"],
-        "script": "python manage.py migrate --no-input",
-        "undone_by": "",
-        "run_as": "",
-        "timeout": 600,
-        "required": True,
-        "project_id": 1,
-    },
+    shown={**STEP, "project_id": 1},
     about="The steps of projects, in their order.",
 )

@@ -1,4 +1,4 @@
-"""What people do with webhooks: send a delivery again, try one out, take a webhook over, deactivate its owner."""
+"""What people do with schedules and webhooks: pause, resume, take over, try out, send again, deactivate their owner."""
 
 import secrets
 from typing import Any
@@ -7,7 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.models import Delivery, Webhook
+from deployer.models import Delivery, Schedule, Webhook
 from deployer.queue.sending import enqueue_deliveries
 from people.models import User
 from people.record import Act, actor, record, saving
@@ -38,6 +38,45 @@ def send_test(webhook: Webhook, user: User) -> Delivery:
     return test
 
 
+def pause_schedule(schedule: Schedule) -> None:
+    """Have it launch nothing until somebody resumes it."""
+    with transaction.atomic(), saving(schedule):
+        schedule.pause("")
+
+
+def resume_schedule(schedule: Schedule) -> None:
+    """Have it launch again from now on. Whether somebody stands behind it is asked before: `owner_problem`."""
+    with transaction.atomic(), saving(schedule):
+        _resume(schedule)
+
+
+def take_schedule(schedule: Schedule, user: User) -> None:
+    """Have it launch with the rights of ``user``; where deployer had paused it for want of an owner, it goes on."""
+    with transaction.atomic(), saving(schedule):
+        schedule.owner = user
+        schedule.save(update_fields=["owner"])
+        if schedule.paused_reason:
+            _resume(schedule)
+
+
+def pause_webhook(webhook: Webhook, user: User) -> None:
+    """Have it launch nothing until somebody resumes it."""
+    _set_active(webhook, False, _("by %s") % user)
+
+
+def resume_webhook(webhook: Webhook) -> None:
+    """Have it launch again."""
+    _set_active(webhook, True, "")
+
+
+def renew_secret(webhook: Webhook) -> str:
+    """A new secret, which is given this once; the former one holds until the first delivery with it, or a day."""
+    with saving(webhook):
+        secret = webhook.renew(timezone.now())
+        webhook.save(update_fields=["secret", "former_secret", "former_until", "updated_at"])
+    return secret
+
+
 def take_over(webhook: Webhook, user: User) -> None:
     """Have it launch with the rights of ``user``, who has to have them. Raises `NotAllowedError`."""
     project = webhook.project
@@ -56,6 +95,18 @@ def pause_those_of(user: User) -> int:
         if webhook.pause(why):
             record(actor(), Act.CHANGED, webhook, {"is_active": True}, {"is_active": False}, note=why)
     return len(rows)
+
+
+def _resume(schedule: Schedule) -> None:
+    schedule.is_active, schedule.paused_reason = True, ""
+    schedule.plan()
+    schedule.save(update_fields=["is_active", "paused_reason", "next_at"])
+
+
+def _set_active(webhook: Webhook, is_active: bool, why: str) -> None:
+    with saving(webhook):
+        webhook.is_active, webhook.paused_reason = is_active, why
+        webhook.save(update_fields=["is_active", "paused_reason", "updated_at"])
 
 
 def _sent(webhook: Webhook, user: User, **values: Any) -> Delivery:

@@ -55,12 +55,12 @@ def fire_due(now: datetime | None = None) -> list[ScheduleRun]:
     return [run for schedule in rows[:_AT_ONCE] if (run := _fire(schedule, moment)) is not None]
 
 
-def run_now(schedule: Schedule, by: User) -> Deployment:
+def run_now(schedule: Schedule, by: User, trigger: Deployment.Trigger = Deployment.Trigger.WEB) -> Deployment:
     """Launch at once what a schedule would, with the rights of whoever asks; its next moment stays.
 
     Raises `LaunchRefusedError`, `NotAllowedError`, `DecryptionError`.
     """
-    return launch(replace(request_of(schedule), created_by=by, trigger=Deployment.Trigger.WEB, schedule=None))
+    return launch(replace(request_of(schedule), created_by=by, trigger=trigger, schedule=None))
 
 
 def request_of(schedule: Schedule) -> LaunchRequest:

@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.db import transaction
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -17,13 +16,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from deployer.declaring.export import channel_as_yaml
 from deployer.gates.forms import ReasonForm
 from deployer.models import Channel, ChannelKind, Event, Notice
+from deployer.notices import by_hand
+from deployer.notices.forms import ChannelForm, kinds_for
 from deployer.notices.kinds.every import FOR_ADMINS, KINDS
-from deployer.notices.outbox import test_of
-from deployer.web.channel_forms import ChannelForm, kinds_for
 from deployer.web.request import fragment
 from pages.forms import as_sent
 from people.access import Request, find, members_only, needs_somewhere
-from people.record import Act, actor, changes, delete, record, snapshot
+from people.record import Act, actor, delete, record
 from people.rights import insist, may, reach
 from people.roles import EVERYWHERE, Action
 from servers.fields import is_unreadable
@@ -145,9 +144,7 @@ def _shown(it: Channel) -> dict[str, Any]:
 def channel_test(request: Request, pk: int) -> HttpResponse:
     """Send something that says nothing but that it came."""
     it = _found(request, pk)
-    with transaction.atomic():
-        test_of(it, request.user.get_username(), timezone.now())
-        record(actor(), Act.TESTED, it)
+    by_hand.send_test(it, request.user)
     messages.info(request, _("A test is on its way: its answer is shown below."))
     return redirect("channel", pk)
 
@@ -162,12 +159,10 @@ def channel_pause(request: Request, pk: int) -> HttpResponse:
     if not resumes and not form.is_valid():
         messages.error(request, _("Say why it is paused."))
         return redirect("channel", pk)
-    with transaction.atomic():
-        before = snapshot(it)
-        it.is_active, it.paused_reason = resumes, "" if resumes else form.cleaned_data["reason"]
-        it.failures = 0
-        it.save(update_fields=["is_active", "paused_reason", "failures", "updated_at"])
-        record(actor(), Act.CHANGED, it, *changes(before, snapshot(it)))
+    if resumes:
+        by_hand.resume(it)
+    else:
+        by_hand.pause(it, form.cleaned_data["reason"])
     told = _("“%s” tells what happens again.") if resumes else _("“%s” is paused: what happens meanwhile is not told.")
     messages.success(request, told % it)
     return redirect("channel", pk)

@@ -11,10 +11,11 @@ from django.utils.translation import gettext_lazy as _
 
 from deployer.models import LONGEST_REASON, Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.releases.reader.names import ENCODINGS
-from pages.forms import NamedField, PickingForm, RowsField, StyledForm, WriteOnlyInput, dress
+from pages.forms import NamedField, PickingForm, RowsField, StyledForm
 from people.models import User
 from people.rights import Person
 from people.roles import Action
+from projects.answer_forms import field_of_question
 from projects.models import Project
 from projects.questions import Question
 from projects.validators import LONGEST_PAUSE, LONGEST_QUESTION
@@ -130,27 +131,6 @@ class LaunchForm(PickingForm, forms.Form):
         if "server" in query:
             values["servers"] = query.getlist("server")
         return values | {name: query[name] for name in query if name.startswith(LaunchForm.ANSWER)}
-
-
-def field_of_question(question: Question) -> forms.Field:
-    """The box for an answer. That of a secret never shows it again, nor its choices what a secret may be."""
-    label = question.name
-    help_text = _("Empty: the default.") if question.default else ""
-    if question.is_secret:
-        widget: forms.Widget = WriteOnlyInput(attrs={"autocomplete": "new-password"})
-    elif question.choices:
-        default = [("", question.default or "–")] if question.default not in question.choices else []
-        choices = [*default, *((choice, choice) for choice in question.choices)]
-        found: forms.Field = forms.ChoiceField(
-            choices=choices, required=False, label=label, initial=question.default or None
-        )
-        dress(found, mono=True)
-        return found
-    else:
-        widget = forms.TextInput(attrs={"placeholder": question.default[:200], "spellcheck": "false"})
-    field = forms.CharField(required=False, strip=False, label=label, help_text=help_text, widget=widget)
-    dress(field, mono=True)
-    return field
 
 
 class ServerChoice(NamedField[Server]):

@@ -1,13 +1,11 @@
 """The schedules of a project: added, edited, paused, run at once, handed over, deleted."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.db.models import OuterRef, Subquery
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -17,12 +15,13 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Schedule, ScheduleRun
+from deployer.triggers import by_hand
+from deployer.triggers.schedule_forms import ScheduleForm
 from deployer.triggers.schedules import owner_problem, run_now
 from deployer.web.request import fragment
-from deployer.web.schedule_forms import ScheduleForm
 from pages.forms import as_sent
 from people.access import Request, find, members_only
-from people.record import delete, saving
+from people.record import delete
 from people.roles import Action
 from projects.cron import in_words, next_moments
 from projects.models import Project
@@ -71,10 +70,8 @@ def schedule_pause(request: Request, pk: int) -> HttpResponse:
     """Pause it."""
     it = _schedule(request, pk)
 
-    def pause() -> None:
-        it.pause("")
-
-    return _changed(request, it, pause, _("The schedule %s is paused.") % it)
+    by_hand.pause_schedule(it)
+    return _told(request, it, _("The schedule %s is paused.") % it)
 
 
 @require_POST
@@ -85,7 +82,8 @@ def schedule_resume(request: Request, pk: int) -> HttpResponse:
     if why := owner_problem(it):
         messages.error(request, why)
         return redirect("project_triggers", it.project_id)
-    return _changed(request, it, lambda: _resume(it), _("The schedule %s launches again.") % it)
+    by_hand.resume_schedule(it)
+    return _told(request, it, _("The schedule %s launches again.") % it)
 
 
 @require_POST
@@ -93,14 +91,8 @@ def schedule_resume(request: Request, pk: int) -> HttpResponse:
 def schedule_take(request: Request, pk: int) -> HttpResponse:
     """Have it launch with the rights of whoever asks for that."""
     it = _schedule(request, pk)
-
-    def take() -> None:
-        it.owner = request.user
-        it.save(update_fields=["owner"])
-        if it.paused_reason:  # deployer had paused it, for want of an owner
-            _resume(it)
-
-    return _changed(request, it, take, _("The schedule %s launches with your rights from now on.") % it)
+    by_hand.take_schedule(it, request.user)
+    return _told(request, it, _("The schedule %s launches with your rights from now on.") % it)
 
 
 @require_POST
@@ -166,15 +158,7 @@ def _schedule(request: Request, pk: int) -> Schedule:
     return it
 
 
-def _resume(it: Schedule) -> None:
-    it.is_active, it.paused_reason = True, ""
-    it.plan()
-    it.save(update_fields=["is_active", "paused_reason", "next_at"])
-
-
-def _changed(request: Request, it: Schedule, change: Callable[[], None], told: str) -> HttpResponse:
-    with transaction.atomic(), saving(it):
-        change()
+def _told(request: Request, it: Schedule, told: str) -> HttpResponse:
     messages.success(request, told)
     return redirect("project_triggers", it.project_id)
 

@@ -23,10 +23,10 @@ from deployer.models import Deployment, Stop, Train, TrainApproval, TrainRun, Tr
 from deployer.trains import acts
 from deployer.trains.approving import decide, objection
 from deployer.trains.driving import drive, switched_by
+from deployer.trains.forms import NoteForm, Stops, TrainForm
 from deployer.trains.launch import launch_train
 from deployer.trains.planned import TrainRefusedError, plan_stops
 from deployer.web.request import Pass, fragment
-from deployer.web.train_forms import NoteForm, Stops, TrainForm
 from people.access import Request, View, find, members_only, needs_somewhere
 from people.models import User
 from people.record import Act, actor, delete, record

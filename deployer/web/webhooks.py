@@ -9,18 +9,17 @@ from django.db.models import OuterRef, Subquery
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from deployer.models import Delivery, Webhook
 from deployer.queue.sending import enqueue_deliveries
 from deployer.triggers import by_hand
-from deployer.web.webhook_forms import WebhookForm
+from deployer.triggers.webhook_forms import WebhookForm
 from pages.forms import as_sent
 from people.access import Request, find, members_only
 from people.models import User
-from people.record import delete, saving
+from people.record import delete
 from people.rights import may
 from people.roles import Action
 from projects.models import Project
@@ -101,10 +100,7 @@ def webhook_delete(request: Request, pk: int) -> HttpResponse:
 def webhook_renew(request: Request, pk: int) -> HttpResponse:
     """A new secret, shown once; the former one holds until the first delivery with the new one, or a day."""
     it = _edited(request, pk)
-    with saving(it):
-        secret = it.renew(timezone.now())
-        it.save(update_fields=["secret", "former_secret", "former_until", "updated_at"])
-    return _secret(request, it, secret, is_renewed=True)
+    return _secret(request, it, by_hand.renew_secret(it), is_renewed=True)
 
 
 @require_POST
@@ -113,10 +109,10 @@ def webhook_pause(request: Request, pk: int) -> HttpResponse:
     """Pause a webhook, or let it launch again."""
     it = _edited(request, pk)
     resumes = "resume" in request.POST
-    with saving(it):
-        it.is_active = resumes
-        it.paused_reason = "" if resumes else _("by %s") % request.user
-        it.save(update_fields=["is_active", "paused_reason", "updated_at"])
+    if resumes:
+        by_hand.resume_webhook(it)
+    else:
+        by_hand.pause_webhook(it, request.user)
     messages.success(request, _("It launches again.") if resumes else _("It launches nothing until it is resumed."))
     return redirect(it)
 

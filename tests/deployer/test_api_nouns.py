@@ -13,7 +13,17 @@ from django.utils import timezone
 from deployer.api.endpoints import NOUNS
 from deployer.models import Approval, Lock
 from people.models import ApiToken, Entry, Grant, Team, User
-from projects.models import AttachedSet, ConfigFile, HealthCheck, Project, Service, Step, Variable, VariableSet
+from projects.models import (
+    AttachedSet,
+    ConfigFile,
+    HealthCheck,
+    Project,
+    Service,
+    Step,
+    Template,
+    Variable,
+    VariableSet,
+)
 from servers.models import Credential, Server, ServerGroup
 from tests.factories import (
     make_credential,
@@ -29,6 +39,13 @@ pytestmark = pytest.mark.django_db
 
 URL = "/api/v1"
 SECRET = "sk_live_never_shown"
+ROOM = f"https://hooks.slack.com/services/T0/B0/{SECRET}"
+
+
+def stop(project: int, **values: Any) -> dict[str, Any]:
+    """A stop of a train, whole."""
+    usual = {"project_id": project, "server_group_ids": [], "deployment_type": "full", "branch": "", "release": ""}
+    return {**usual, **values}
 
 
 class Caller:
@@ -76,6 +93,7 @@ class Rows:
         self.person = make_user(is_superuser=False)
         project, group, credential = self.project.pk, self.group.pk, self.credential.pk
         here = {"project_id": project}
+        of_template = {"template_id": Template.objects.create(name="theirs").pk}
         login = {"username": "deploy", "kind": "password", "password": SECRET}
         self.bodies: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "projects": ({"name": "new", "environment": "staging"}, {"build_script": "make"}),
@@ -101,6 +119,28 @@ class Rows:
             "gate-rules": ({**here, "needs_approval": True}, {"proof_hours": 3, "approver_ids": [self.team.pk]}),
             "approvals": ({}, {}),
             "teams": ({"name": "new", "members": [self.person.username]}, {"members": []}),
+            "schedules": ({**here, "name": "nightly", "cron": "30 2 * * *"}, {"busy": "queue", "missed": "once"}),
+            "schedule-runs": ({}, {}),
+            "webhooks": (
+                {**here, "name": "pushes", "provider": "github", "refs": ["main", "release/*"], "events": ["push"]},
+                {"paths": ["shop/**", "!**/*.md"], "queue": "all", "events": ["push", "tag"]},
+            ),
+            "deliveries": ({}, {}),
+            "channels": (
+                {"name": "room", "kind": "slack", "address": {"url": ROOM}, "environments": ["staging"]},
+                {"events": ["failed"], "only_failures": True, "language": "en"},
+            ),
+            "notices": ({}, {}),
+            "trains": (
+                {"name": "all", "stops": [stop(project, server_group_ids=[group])], "pauses": True},
+                {"stops": [stop(project, branch="main"), stop(project, deployment_type="restart_only")]},
+            ),
+            "train-runs": ({}, {}),
+            "templates": ({"name": "new", "default_branch": "trunk"}, {"build_script": "make"}),
+            "template-variables": ({**of_template, "name": "PORT", "value": "80"}, {"value": "81"}),
+            "template-steps": ({**of_template, "name": "m", "moment": "before_all", "script": "true"}, {"script": "a"}),
+            "template-health-checks": ({**of_template, "kind": "tcp", "target": "80"}, {"target": "81"}),
+            "template-config-files": ({**of_template, "path": "/etc/shop", "content": "a\n"}, {"content": "b\n"}),
             "grants": (
                 {"user": self.person.username, "role": "viewer", "environment": "staging"},
                 {"role": "operator"},
@@ -120,7 +160,9 @@ def test_each_kind_is_tried() -> None:
 KINDS = [
     *("projects", "variables", "set-variables", "attached-sets", "services", "health-checks", "steps"),
     *("config-files", "variable-sets", "servers", "server-groups", "credentials", "locks", "freezes", "gate-rules"),
-    *("approvals", "teams", "grants"),
+    *("approvals", "teams", "grants", "schedules", "schedule-runs", "webhooks", "deliveries", "channels", "notices"),
+    *("trains", "train-runs", "templates", "template-variables", "template-steps", "template-health-checks"),
+    "template-config-files",
 ]
 
 
@@ -129,6 +171,7 @@ def test_a_row_is_made_read_listed_changed_and_deleted(caller: Caller, rows: Row
     noun, (new, change) = NOUNS[kind], rows.bodies[kind]
     before = caller.get(f"/{kind}").json()["count"]
     made = caller.made(f"/{kind}", **new)
+    made.pop("secret", None)  # it is told once
     one = f"/{kind}/{made['id']}"
     assert caller.get(one).json() == made
     listed = caller.get(f"/{kind}").json()
@@ -169,6 +212,7 @@ def test_who_has_no_right_changes_nothing(rows: Rows, kind: str) -> None:
     assert {answer.status_code for answer in answers} <= {403, 404, 422}
     assert boss.get(f"/{kind}").json()["items"] == before
     if noun.make:
+        made.pop("secret", None)
         assert boss.get(f"/{kind}/{made['id']}").json() == made
 
 
@@ -191,7 +235,11 @@ def test_pages_of_a_list_are_in_order_and_whole(caller: Caller, shop: Project) -
 
 
 @pytest.mark.parametrize(
-    "kind", ["variables", "steps", "servers", "server-groups", "projects", "config-files", "locks"]
+    "kind",
+    [
+        *("variables", "steps", "servers", "server-groups", "projects", "config-files", "locks", "schedules"),
+        *("webhooks", "channels", "trains", "templates", "template-steps"),
+    ],
 )
 def test_a_list_asks_no_more_for_many_rows_than_for_one(
     caller: Caller, rows: Rows, kind: str, django_assert_max_num_queries: Any

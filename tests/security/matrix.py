@@ -41,6 +41,7 @@ from deployer.models import (
     Release,
     SavedCommand,
     Schedule,
+    ScheduleRun,
     Stop,
     Target,
     Train,
@@ -59,6 +60,10 @@ from projects.models import (
     SetVariable,
     Step,
     Template,
+    TemplateCheck,
+    TemplateFile,
+    TemplateStep,
+    TemplateVariable,
     Variable,
     VariableSet,
 )
@@ -227,6 +232,7 @@ REACHED: dict[str, tuple[set[str], set[str]]] = {
     "command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "run of a command": ({EVERYWHERE, HERE}, {EVERYWHERE, HERE}),
     "train": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
+    "notice": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "train in the admin": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "run of a train in the admin": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
     "channel in the admin": ({EVERYWHERE, HERE, PROJECT}, {EVERYWHERE, HERE, PROJECT}),
@@ -245,6 +251,7 @@ SHOWN = {
     "credential": EDIT,
     "run of a command": RUN,
     "grant": ADMINISTER,
+    "notice": EDIT,
     "train in the admin": EDIT,
     "run of a train in the admin": OPERATE,
     "channel in the admin": EDIT,
@@ -583,12 +590,17 @@ _NEW: dict[str, Mapping[str, Any]] = {
     "steps": {"name": "x", "moment": "before", "script": "true"},
     "attached-sets": {"variable_set_id": "{set}"},
     "config-files": {"path": "/etc/new"},
+    "schedules": {"name": "x", "cron": "30 2 * * *"},
+    "webhooks": {"name": "x", "provider": "github"},
 }
 _OF_SET = {"variable_set_id": "{set}", "name": "X"}
 _OF_SERVER = {"name": "new", "host": "192.0.2.1", "credential_id": "{credential}"}
 _OF_GROUP = {"name": "new", "environment": "staging"}
 _OF_LOGIN = {"name": "new", "username": "x", "kind": "password"}
 _OF_FREEZE = {"reason": "x", "begins_at": "00:00", "ends_at": "00:00"}
+_OF_CHANNEL = {"name": "x", "kind": "slack"}
+_OF_TRAIN = {"name": "x", "stops": [{"project_id": "{project}"}]}
+_OF_TEMPLATE = {"template_id": "{template}"}
 _OF_GRANT = {"team_id": "{team}", "role": "viewer", "environment": "staging"}
 
 
@@ -660,6 +672,80 @@ API: dict[str, Route] = {
         of="team",
     ),
     **_rows("grants", "grant_id", ADMINISTER, "grant", ADMINISTER, new=Need(ADMINISTER, "here"), body=_OF_GRANT),
+    **_rows("schedules", "schedule_id", EDIT, "project", of="schedule"),
+    "schedules/<schedule_id>/pause": _act(EDIT, "project", of="schedule"),
+    "schedules/<schedule_id>/resume": _act(EDIT, "project", of="schedule"),
+    "schedules/<schedule_id>/take": _act(EDIT, "project", of="schedule"),
+    "schedules/<schedule_id>/run": _act(OPERATE, "project", of="schedule"),
+    "schedule-runs": Route(get=MEMBERS),
+    "schedule-runs/<moment_of_a_schedule_id>": _row(SEE, "project", of="schedule_run"),
+    **_rows("webhooks", "webhook_id", EDIT, "project", of="webhook"),
+    "webhooks/<webhook_id>/renew": _act(EDIT, "project", of="webhook"),
+    "webhooks/<webhook_id>/pause": _act(EDIT, "project", of="webhook"),
+    "webhooks/<webhook_id>/resume": _act(EDIT, "project", of="webhook"),
+    "webhooks/<webhook_id>/take": _act(EDIT, "project", of="webhook"),
+    "webhooks/<webhook_id>/test": _act(OPERATE, "project", of="webhook"),
+    "deliveries": Route(get=MEMBERS),
+    "deliveries/<delivery_id>": _row(SEE, "project", of="delivery"),
+    "deliveries/<delivery_id>/again": _act(OPERATE, "project", of="delivery"),
+    "projects/<project_id>/trigger-hold": Route(
+        get=Need(SEE, "project"),
+        post=Need(OPERATE, "project"),
+        delete=Need(OPERATE, "project"),
+        of="project",
+        body=_WHY,
+    ),
+    **_rows("channels", "channel_id", EDIT, "project", new=Need(EDIT, "somewhere"), of="channel", body=_OF_CHANNEL),
+    "channels/<channel_id>/pause": _act(EDIT, "project", of="channel", body=_WHY),
+    "channels/<channel_id>/resume": _act(EDIT, "project", of="channel"),
+    "channels/<channel_id>/test": _act(EDIT, "project", of="channel"),
+    "notices": Route(get=MEMBERS),
+    "notices/<notice_id>": _row(EDIT, "notice"),
+    **_rows("trains", "train_id", EDIT, "train", body=_OF_TRAIN),
+    "trains/<train_id>/launch": _act(OPERATE, "train"),
+    "train-runs": Route(get=MEMBERS),
+    "train-runs/<run_of_a_train_id>": _row(SEE, "train", of="train_run"),
+    "train-runs/<run_of_a_train_id>/continue": _act(OPERATE, "train", of="train_run"),
+    "train-runs/<run_of_a_train_id>/halt": _act(OPERATE, "train", of="train_run"),
+    "train-runs/<run_of_a_train_id>/cancel": _act(OPERATE, "train", of="train_run"),
+    "train-runs/<run_of_a_train_id>/rollback": _act(OPERATE, "train", of="train_run"),
+    **_rows("templates", "template_id", EDIT, "template", new=Need(EDIT, "everywhere"), body={"name": "x"}),
+    **_rows(
+        "template-variables",
+        "variable_of_a_template_id",
+        EDIT,
+        "template",
+        of="template_variable",
+        body={**_OF_TEMPLATE, "name": "X"},
+    ),
+    **_rows(
+        "template-steps",
+        "step_of_a_template_id",
+        EDIT,
+        "template",
+        of="template_step",
+        body={**_OF_TEMPLATE, **_NEW["steps"]},
+    ),
+    **_rows(
+        "template-health-checks",
+        "health_check_of_a_template_id",
+        EDIT,
+        "template",
+        of="template_check",
+        body={**_OF_TEMPLATE, **_NEW["health-checks"]},
+    ),
+    **_rows(
+        "template-config-files",
+        "config_file_of_a_template_id",
+        EDIT,
+        "template",
+        of="template_file",
+        body={**_OF_TEMPLATE, **_NEW["config-files"]},
+    ),
+    "templates/<template_id>/projects": _row(SEE, "template"),
+    "projects/<project_id>/template": _row(EDIT, "project"),
+    "projects/<project_id>/template/follow": _act(EDIT, "project"),
+    "projects/<project_id>/template/own": _act(EDIT, "project"),
     "deployments": Route(get=MEMBERS, post=Need(OPERATE, "project"), body=_LAUNCH),
     "preflight": _act(OPERATE, "project", body=_LAUNCH),
     "projects/<project_id>/releases": Route(
@@ -695,6 +781,10 @@ OTHER_ROWS_OF_API: list[tuple[str, Route]] = [
     (
         "gate-rules/<requirement_id>",
         _rows("rules", "id", ADMINISTER, "gate of an environment", of="rule_of_all")["rules/<id>"],
+    ),
+    (
+        "channels/<channel_id>",
+        _rows("channels", "id", EDIT, "gate of an environment", of="channel_of_all")["channels/<id>"],
     ),
 ]
 
@@ -790,6 +880,11 @@ class World:
         make_group(self.server, environment="staging")  # the other one can be deleted
         url = "/nowhere/that/is/a/repository"
         self.template = Template.objects.create(name="theirs")
+        of_template: dict[str, Any] = {"template": self.template}
+        self.template_variable = TemplateVariable.objects.create(**of_template, name="PORT", value="80")
+        self.template_step = TemplateStep.objects.create(**of_template, name="x", moment="before", script="true")
+        self.template_check = TemplateCheck.objects.create(**of_template, kind="tcp", target="9")
+        self.template_file = TemplateFile.objects.create(**of_template, path="/etc/theirs")
         self.project = make_project(
             environment="staging",
             git_url=url,
@@ -845,7 +940,9 @@ class World:
         self.schedule = Schedule.objects.create(
             project=self.project, name=HIDDEN, cron="30 2 * * *", owner=self.user, deployment_type="restart_only"
         )
-        self.schedule.runs.create(planned_for=timezone.now(), outcome="refused", why=HIDDEN)
+        self.schedule_run = ScheduleRun.objects.create(
+            schedule=self.schedule, planned_for=timezone.now(), outcome="refused", why=HIDDEN
+        )
         self.trigger_hold = TriggerHold.objects.create(
             project=self.project, reason=HIDDEN, made_by=self.user, lifted_at=timezone.now()
         )
@@ -882,6 +979,9 @@ class World:
         self.channel = Channel.objects.create(name=f"room {HIDDEN}", **values)
         self.channel.projects.add(self.project)
         self.channel_of_all = Channel.objects.create(name=f"rooms {HIDDEN}", environments=["staging"], **values)
+        self.notice = Notice.objects.create(
+            channel=self.channel, event="test", created_at=timezone.now(), status="sent", answer=HIDDEN
+        )
         self.held = make_deployment(self.project, self.group, **restart)
         World.asked_team = Team.objects.create(name="who approve")
         self.rule.approvers.add(World.asked_team)

@@ -10,11 +10,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from deployer.models import Schedule
-from deployer.web.forms import field_of_question
 from pages.forms import PickedField, PickedRows, PickingForm
 from people.models import User
 from people.recorded_forms import RecordedForm
 from people.roles import Action
+from projects.answer_forms import field_of_question
 from projects.cron import moment_of
 from projects.given import questions_of
 from servers.fields import is_unreadable
@@ -112,6 +112,10 @@ class ScheduleForm(PickingForm, RecordedForm[Schedule]):
             it.plan()
         if it.paused_reason and not self.errors:  # deployer had paused it, for want of an owner
             it.paused_reason, it.is_active = "", True
+
+    def _get_validation_exclusions(self) -> Any:
+        """Its project is given, so that a schedule of the same name there is seen."""
+        return super()._get_validation_exclusions() - {"project"}  # type: ignore[misc]  # Django's types lack it
 
     @property
     def asked_for(self) -> list[forms.BoundField]:
