@@ -332,7 +332,7 @@ def odd_site(*answers: tuple[int, dict[str, str], bytes]) -> Iterator[Any]:
 
 
 NOW = {"Retry-After": "0"}
-MADE = (201, {}, b'{"id": 7, "url": "https://deployer.example.com/deployments/7/"}')
+MADE: tuple[int, dict[str, str], bytes] = (201, {}, b'{"id": 7, "url": "https://deployer.example.com/deployments/7/"}')
 
 
 def test_every_try_of_a_launch_has_the_same_key(start: Start) -> None:
