@@ -235,6 +235,8 @@ LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
 NOT_PAGES = {
     "login": "is for those who are not known yet",
     "hook": "is only sent to, by git servers",
+    "ci_file": "is a file for CI jobs",
+    "ci_digest": "is of a file for CI jobs",
     "account_login": "is the login, by another name",
     "mfa_authenticate": "is for those who are not known yet",
     "openid_connect_login": "leads to the provider",

@@ -320,6 +320,8 @@ PAGES: dict[str, Route] = {
     "login/<provider:provider_id>/callback/": Route(get=NOWHERE),
     "join/<str:secret>/": Route(get=OPEN, post=OPEN),
     "hooks/<str:secret>/": Route(post=NOWHERE),  # whoever knows an address signs; nobody signs in
+    "deployer-ci.py": Route(get=OPEN),
+    "deployer-ci.py.sha256": Route(get=OPEN),
     "language/": Route(post=OPEN, body={"language": "en"}),
     "logout/": Route(post=OPEN),
     "account/": Route(get=MEMBERS, post=MEMBERS),
