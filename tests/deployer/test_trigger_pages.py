@@ -108,13 +108,16 @@ def test_a_moment_is_by_the_clock_of_the_zone_beside_it(project: Project) -> Non
     browser = browser_of(make_user())
     add = reverse("schedule_add", args=[project.pk])
     once = SENT | {"cron": "", "time_zone": "Asia/Tokyo"}
-    for at in ("yesterday", "1999-01-01T00:00", "2020-01-01T00:00", "2030-01-01T00:00+01:00", ""):
+    for at in ("yesterday", "1999-01-01T00:00", "2020-01-01T00:00", ""):
         assert browser.post(add, once | {"at": at}).status_code == 200, at
     assert browser.post(add, SENT | {"at": "2030-01-01T09:00"}).status_code == 200
     assert browser.post(add, once | {"at": "2030-01-01T09:00"}).status_code == 302
     it = Schedule.objects.get()
     assert it.at == it.next_at == datetime(2030, 1, 1, tzinfo=UTC)
     assert 'value="2030-01-01T09:00"' in browser.get(reverse("schedule", args=[it.pk])).content.decode()
+    exact = once | {"name": "exact", "at": "2030-01-01T00:00+01:00"}  # says itself by which clock
+    assert browser.post(add, exact).status_code == 302
+    assert Schedule.objects.get(name="exact").at == datetime(2029, 12, 31, 23, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
