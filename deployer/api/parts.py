@@ -106,10 +106,12 @@ class Part:
             whole.insist_on_current()
         if values is not None:
             values = {self.columns.inside[name]: value for name, value in values.items()}
+        keep = partial(keep_row, partial(self._drawn, user, whole), whole, pk, values, self.outside)
+        if not isinstance(whole, Template):
+            return keep()
         with transaction.atomic():
-            row = keep_row(partial(self._drawn, user, whole), whole, pk, values, self.outside)
-            if isinstance(whole, Template):
-                spread(whole)
+            row = keep()
+            spread(whole)
         return row
 
     def _drawn(self, user: User, whole: Model, data: Mapping[str, Any] | None) -> Any:
