@@ -207,6 +207,9 @@ def test_a_refusal_of_the_api_names_who_may(shop: Project, group: ServerGroup) -
     answer = Client().post("/api/v1/deployments", body, content_type="application/json", headers=headers)
     assert answer.status_code == 403
     assert answer.json() == {
+        "type": "about:blank",
+        "title": "Forbidden",
+        "status": 403,
         "detail": "You are not allowed to do this. These people may: olga.",
         "field": "",
         "blocking": None,
