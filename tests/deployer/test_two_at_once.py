@@ -62,6 +62,9 @@ EDITS = {
     "rule_edit": Edit(("proof_hours", "9"), ("exempts_restarts", "on")),
     "command": Edit(("description", "theirs"), ("parameters-0-label", "what I typed")),
     "train_edit": Edit(("description", "theirs"), ("stops-0-branch", "what-I-typed")),
+    "webhook_edit": Edit(("name", "theirs"), ("refs", "release/*")),
+    "schedule": Edit(("name", "theirs"), ("cron", "5 4 * * *")),
+    "channel_edit": Edit(("name", "theirs"), ("only_failures", "on")),
     "team_edit": Edit(("name", "theirs"), ("members", "{robot.pk}")),
     "account": Edit(("time_zone", "Europe/Berlin"), ("language", "zh-hans"), is_own=True),
 }
