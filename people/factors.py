@@ -15,7 +15,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
 from django.db.models.signals import post_delete, post_save
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
@@ -23,6 +23,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, gettext_noop
 from django_htmx.http import HttpResponseClientRedirect
 
+from pages.problems import problem
 from people import sealing, sessions
 from people.accounts import insist_on_edit
 from people.models import User
@@ -144,7 +145,7 @@ def _owes(user: Any) -> bool:
 def _led_to_it(request: HttpRequest) -> HttpResponseBase:
     place = reverse("mfa_index")
     if request.path.startswith("/api/"):
-        return JsonResponse({"detail": _("Set up a second factor first: %s") % place}, status=403)
+        return problem(403, _("Set up a second factor first: %s") % place)
     if getattr(request, "htmx", False):
         return HttpResponseClientRedirect(place)
     messages.warning(request, _("This site asks you for a second factor. Set one up to go on."))

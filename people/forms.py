@@ -245,6 +245,11 @@ class PreferencesForm(StyledForm, RecordedForm[User]):
         offer(self, "language", [("", _("As the browser asks for")), *settings.LANGUAGES])
         own = _("As the site: %s") % settings.TIME_ZONE
         offer(self, "time_zone", [("", own), *((name, name) for name in sorted(zones()))])
+        self.fields["mail_about"].required = False
+
+    def clean_mail_about(self) -> str:
+        """As it was, where it is not among what is sent."""
+        return str(self.cleaned_data["mail_about"] or self.instance.mail_about)
 
 
 class PasswordColumn:
