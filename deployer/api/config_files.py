@@ -93,6 +93,16 @@ def editable(user: User, project_id: int) -> Project:
     return project
 
 
+def of_current_project(user: User, it: Any, action: Action = Action.EDIT) -> Any:
+    """A row of a project, if ``user`` may do this with it and the project is not archived.
+
+    Raises `NotAllowedError` or `ArchivedError`.
+    """
+    insist(user, action, it)
+    it.project.insist_on_current()
+    return it
+
+
 # --- by their own numbers ------------------------------------------------------------------------------
 
 _COLUMNS = Columns(

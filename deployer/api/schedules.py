@@ -10,7 +10,7 @@ from ninja import Status
 
 from deployer.api import answers
 from deployer.api.columns import Columns, value_of
-from deployer.api.config_files import editable
+from deployer.api.config_files import editable, of_current_project
 from deployer.api.deployments import refusal_of_launch, shown_deployments
 from deployer.api.filling import keep
 from deployer.api.frame import ACTS, Id, Name, api, row_of
@@ -25,7 +25,6 @@ from deployer.triggers.schedule_forms import ScheduleForm
 from deployer.triggers.schedules import owner_problem, run_now
 from people.models import User
 from people.record import delete
-from people.rights import insist
 from people.roles import Action
 from projects.cron import first_moment
 
@@ -63,7 +62,7 @@ def _make(user: User, values: dict[str, Any]) -> Schedule:
 
 
 def _edit(user: User, it: Schedule, values: dict[str, Any]) -> Schedule:
-    _editable(user, it)
+    of_current_project(user, it)
     return _kept(user, it, values)
 
 
@@ -97,30 +96,24 @@ def _on_the_wall(moment: datetime | None, zone: str) -> str:
     return wall.isoformat()
 
 
-def _editable(user: User, it: Schedule) -> Schedule:
-    insist(user, Action.EDIT, it)
-    it.project.insist_on_current()
-    return it
-
-
 def _remove(user: User, it: Schedule) -> None:
-    delete(_editable(user, it))
+    delete(of_current_project(user, it))
 
 
 def _pause(user: User, it: Schedule, _values: dict[str, Any]) -> Schedule:
-    by_hand.pause_schedule(_editable(user, it))
+    by_hand.pause_schedule(of_current_project(user, it))
     return it
 
 
 def _resume(user: User, it: Schedule, _values: dict[str, Any]) -> Schedule:
-    if why := owner_problem(_editable(user, it)):
+    if why := owner_problem(of_current_project(user, it)):
         raise RefusedError(409, why, field="schedule_id")
     by_hand.resume_schedule(it)
     return it
 
 
 def _take(user: User, it: Schedule, _values: dict[str, Any]) -> Schedule:
-    by_hand.take_schedule(_editable(user, it), user)
+    by_hand.take_schedule(of_current_project(user, it), user)
     return it
 
 
@@ -188,8 +181,7 @@ def run_schedule(request: Any, schedule_id: Id) -> Status[Any]:
     """Launch at once what a schedule would launch, by hand; its next moment stays."""
     user = user_of(request)
     it = row_of(_rows(user), schedule_id, "schedule_id")
-    insist(user, Action.OPERATE, it)
-    it.project.insist_on_current()
+    of_current_project(user, it, Action.OPERATE)
     try:
         made = run_now(it, user, Deployment.Trigger.API)
     except LaunchRefusedError as error:

@@ -10,7 +10,7 @@ from ninja import Field, Schema
 
 from deployer.api import answers
 from deployer.api.columns import Columns, value_of
-from deployer.api.config_files import editable
+from deployer.api.config_files import editable, of_current_project
 from deployer.api.filling import keep
 from deployer.api.frame import Id, Name
 from deployer.api.nouns import Filter, Noun, open_act, register
@@ -23,7 +23,7 @@ from deployer.triggers import by_hand
 from deployer.triggers.webhook_forms import WebhookForm
 from people.models import User
 from people.record import delete
-from people.rights import insist, may
+from people.rights import may
 from people.roles import Action
 from projects.validators import LONGEST_PATTERN, MOST_PATTERNS
 
@@ -61,7 +61,7 @@ def _make(user: User, values: dict[str, Any]) -> Webhook:
 
 
 def _edit(user: User, it: Webhook, values: dict[str, Any]) -> Webhook:
-    return _kept(user, _editable(user, it), values)
+    return _kept(user, of_current_project(user, it), values)
 
 
 def _kept(user: User, it: Webhook, values: dict[str, Any]) -> Webhook:
@@ -71,39 +71,32 @@ def _kept(user: User, it: Webhook, values: dict[str, Any]) -> Webhook:
     return found
 
 
-def _editable(user: User, it: Webhook) -> Webhook:
-    insist(user, Action.EDIT, it)
-    it.project.insist_on_current()
-    return it
-
-
 def _remove(user: User, it: Webhook) -> None:
-    delete(_editable(user, it))
+    delete(of_current_project(user, it))
 
 
 def _renew(user: User, it: Webhook, _values: dict[str, Any]) -> Webhook:
-    by_hand.renew_secret(_editable(user, it))
+    by_hand.renew_secret(of_current_project(user, it))
     return it
 
 
 def _pause(user: User, it: Webhook, _values: dict[str, Any]) -> Webhook:
-    by_hand.pause_webhook(_editable(user, it), user)
+    by_hand.pause_webhook(of_current_project(user, it), user)
     return it
 
 
 def _resume(user: User, it: Webhook, _values: dict[str, Any]) -> Webhook:
-    by_hand.resume_webhook(_editable(user, it))
+    by_hand.resume_webhook(of_current_project(user, it))
     return it
 
 
 def _take(user: User, it: Webhook, _values: dict[str, Any]) -> Webhook:
-    by_hand.take_over(_editable(user, it), user)
+    by_hand.take_over(of_current_project(user, it), user)
     return it
 
 
 def _test(user: User, it: Webhook, _values: dict[str, Any]) -> Delivery:
-    insist(user, Action.OPERATE, it)
-    it.project.insist_on_current()
+    of_current_project(user, it, Action.OPERATE)
     return by_hand.send_test(it, user)
 
 
@@ -202,8 +195,7 @@ _DELIVERY = Columns(
 
 
 def _again(user: User, it: Delivery, _values: dict[str, Any]) -> Delivery:
-    insist(user, Action.OPERATE, it)
-    it.project.insist_on_current()
+    of_current_project(user, it, Action.OPERATE)
     if it.may_be_sent_again:
         return by_hand.send_again(it, user)
     if not it.is_handled:
