@@ -57,21 +57,20 @@ def _not_open(user: User, it: Deployment) -> str:
         return _("Deployment #%d does not wait for an approval.") % it.pk
     if user.acting_token is not None or user.is_service:
         return _("Only people approve: no token and no service account does.")
-    behind = {it.launched_by, it.launched_for, *_behind_train(it)}
-    if user.get_username() in behind or it.created_by_id == user.pk:
+    if user.get_username() in _behind(it) or it.created_by_id == user.pk:
         return _("Somebody else has to approve what you have launched.")
     if it.was_pushed_by(user):
         return _("Somebody else has to approve what you have pushed.")
     return ""
 
 
-def _behind_train(it: Deployment) -> list[str]:
-    """The names of those who stand behind the train that it is a stop of."""
-    stop = it.train_stop
-    if stop is None:
-        return []
-    run = stop.run
-    return [name for name in (run.owner.get_username() if run.owner else "", run.launched_for) if name]
+def _behind(it: Deployment) -> set[str]:
+    """The names of those who stand behind it: who launched it, and the train that it is a stop of."""
+    names = {it.launched_by, it.launched_for}
+    if it.train_stop is not None:
+        run = it.train_stop.run
+        names |= {run.owner.get_username() if run.owner else "", run.launched_for}
+    return names - {""}
 
 
 def has_no_voice(user: User, it: Deployment) -> bool:
@@ -87,12 +86,7 @@ def who_decides(it: Deployment) -> list[str]:
     else:
         names = who_may(Action.OPERATE, it)
     people = User.objects.filter(username__in=names) if it.pushed_by else []
-    out = {
-        it.launched_by,
-        it.launched_for,
-        *_behind_train(it),
-        *(person.get_username() for person in people if it.was_pushed_by(person)),
-    }
+    out = _behind(it) | {person.get_username() for person in people if it.was_pushed_by(person)}
     return [name for name in names if name not in out][:_NAMED]
 
 
