@@ -3,9 +3,11 @@
 from importlib import import_module
 
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_delete
 from django.utils.translation import gettext_lazy as _
 
+from deployer.database import close_failed_cursors
 from deployer.queue.plain import take_pickle_away
 
 
@@ -14,12 +16,13 @@ class DeployerConfig(AppConfig):
     verbose_name = _("Deployments")
 
     def ready(self) -> None:
-        """Take pickle from the queue's library, have notices written; a project's caches go with it."""
+        """Have notices written and failed statements closed, take pickle from the queue's library."""
         from deployer.notices.outbox import listen
         from deployer.releases.caches import forget_project  # models are there from now on
         from projects.models import Project
 
         listen()
+        connection_created.connect(close_failed_cursors, dispatch_uid="failed cursors")
         take_pickle_away()
         import_module("deployer.checks")
         post_delete.connect(forget_project, sender=Project, dispatch_uid="caches")

@@ -5,7 +5,7 @@ import pkgutil
 import time
 from collections.abc import Callable
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import (
@@ -17,6 +17,7 @@ from django.db import (
     connection,
     connections,
 )
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils.translation import gettext as _
 
@@ -54,6 +55,25 @@ def complain(who: str, error: Error) -> None:
     """Say that the database does not answer ``who``, and give its connection up: the next try has another one."""
     logger.warning("%s: the database does not answer: %s", who, error)
     connection.close()
+
+
+def close_failed_cursors(connection: BaseDatabaseWrapper, **_signal: Any) -> None:
+    """From now on, close what a statement of this SQLite connection has failed on; receives `connection_created`.
+
+    A failed statement lives in its error's traceback, a cycle, until some thread collects garbage. That thread then
+    asks for this connection while it holds the interpreter's lock: if the connection waits for the one that collects
+    (both want to write), nothing at all runs in this process until the wait is over, and has failed.
+    """
+    if connection.vendor == "sqlite" and _closing_failed not in connection.execute_wrappers:
+        connection.execute_wrappers.append(_closing_failed)
+
+
+def _closing_failed(execute: Callable[..., T], sql: str, params: Any, many: bool, context: dict[str, Any]) -> T:
+    try:
+        return execute(sql, params, many, context)
+    except Error:
+        context["cursor"].close()
+        raise
 
 
 class UnknownMigrationsError(ImproperlyConfigured):

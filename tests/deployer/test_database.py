@@ -1,22 +1,26 @@
 """A database that this code does not know stops the start, and a new SQLite file can shrink."""
 
+import gc
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.test.utils import CaptureQueriesContext
 
 from deployer import __version__
 from deployer.database import UnknownMigrationsError, refuse_unknown_migrations
 from people.models import User
+from people.writes import if_nobody_else_writes
 from tests.parts.programs import free_port
 from tests.parts.worker import MANAGE, process_environment
 
@@ -104,3 +108,35 @@ def test_a_file_that_cannot_is_used_as_it_is(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as database:
         assert database.execute("SELECT value FROM theirs").fetchall() == [("kept",)]
         assert database.execute("SELECT count(*) FROM people_user").fetchone() == (0,)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_collecting_garbage_does_not_wait_for_a_connection_whose_last_statement_failed() -> None:
+    """The one that holds the lock collects what a connection left that now waits for that lock."""
+    if connection.vendor != "sqlite":
+        pytest.skip("PostgreSQL's connections have no lock that a collection asks for")
+    failed, told = threading.Event(), []
+
+    def write() -> None:
+        with if_nobody_else_writes(), transaction.atomic():
+            pass
+        failed.set()
+        try:
+            with transaction.atomic():
+                told.append("written")
+        except OperationalError as error:
+            told.append(str(error))
+        connection.close()
+
+    writer = threading.Thread(target=write)
+    gc.disable()  # what fails is collected here, at the moment that hurts
+    try:
+        with transaction.atomic():
+            writer.start()
+            assert failed.wait(10)
+            time.sleep(0.3)  # it waits for the lock by now
+            gc.collect()
+    finally:
+        gc.enable()
+    writer.join()
+    assert told == ["written"]
