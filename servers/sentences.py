@@ -45,10 +45,10 @@ def sentences(*texts: object) -> str:
 _NAMED = 10
 
 
-def listed(names: Collection[str]) -> str:
+def listed(names: Collection[str], most: int = _NAMED) -> str:
     """Some names, and how many more there are."""
-    shown = ", ".join([*names][:_NAMED])
-    more = len(names) - _NAMED
+    shown = ", ".join([*names][:most])
+    more = len(names) - most
     return shown if more <= 0 else _("%(names)s and %(more)d more") % {"names": shown, "more": more}
 
 

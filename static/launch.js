@@ -14,4 +14,14 @@
     }
     history.replaceState(null, "", `?${query}`);
   });
+
+  /* The list of servers stays open when it is drawn anew. */
+  let isOpen = false;
+  document.body.addEventListener("htmx:beforeSwap", () => {
+    isOpen = document.getElementById("in-order")?.open ?? isOpen;
+  });
+  document.body.addEventListener("htmx:afterSwap", () => {
+    const list = document.getElementById("in-order");
+    if (list) list.open = isOpen;
+  });
 })();

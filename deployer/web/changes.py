@@ -1,5 +1,6 @@
 """The changes of a launch or a deployment, as a part of their pages."""
 
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -11,13 +12,14 @@ from django.views.decorators.http import require_POST
 from deployer.board.coming import coming
 from deployer.board.ways_back import in_short, ways_back_after
 from deployer.launching.asked import LaunchRequest
+from deployer.launching.summary import summary_of
 from deployer.plan import Plan
 from deployer.releases.versions import running_in
 from deployer.repositories.changes import Changes, changes_of_deployment, changes_of_launch
 from deployer.repositories.mirror import fetch, mirror_of
 from deployer.web.deployment import is_untouched, shown
 from deployer.web.forms import LaunchForm
-from deployer.web.launch import gates_before
+from deployer.web.launch import asked_so_far, gates_before
 from deployer.web.request import fragment
 from people.access import Request, find, members_only
 from people.models import User
@@ -66,15 +68,13 @@ def launch_fetch(request: Request, pk: int) -> HttpResponse:
 
 def _answer(request: Request, project: Project, query: QueryDict, problem: str = "") -> HttpResponse:
     form = LaunchForm(query, user=request.user)
-    asked, found = LaunchRequest(project, []), Changes()
-    if form.is_valid():
-        values = form.cleaned_data
-        groups = list(values["server_groups"])
-        picked = frozenset(server.pk for server in values["servers"]) or None
-        asked = LaunchRequest(project, groups, values["deployment_type"], only=picked, batches=values["batches"])
-        if not asked.keeps_release:
-            ids = [server.pk for server in asked.active]
-            found = changes_of_launch(project, values["branch"], values["release"], ids, request.user)
+    asked = asked_so_far(request.user, project, form)
+    found, plan = Changes(), _plan_of(asked)
+    if asked.groups and not asked.keeps_release:
+        ids = [server.pk for server in asked.active]
+        found = changes_of_launch(project, asked.branch, form.cleaned_data["release"], ids, request.user)
+    gates = gates_before(asked)
+    told = replace(asked, override=form["override"].value() or "")
     context = {
         "project": project,
         "changes": found,
@@ -85,19 +85,26 @@ def _answer(request: Request, project: Project, query: QueryDict, problem: str =
         "fetch_problem": problem,
         "is_launch": True,
         "form": form,
-        **gates_before(request.user, project, form),
-        **_steps(asked),
+        "summary": summary_of(told, gates["gates"], found, plan),
+        **gates,
+        **_steps(asked, plan),
     }
     return render(request, "deployer/_changes.html", context)
 
 
-def _steps(asked: LaunchRequest) -> dict[str, Any]:
-    """The steps that it runs, and the way back from it; nothing while the form is not filled in."""
+def _plan_of(asked: LaunchRequest) -> Plan | None:
+    """What it would do; nothing while the form is not filled in, or where that cannot be read."""
     if not asked.active:
-        return {}
+        return None
     try:
-        plan = Plan.of(asked.project, asked.groups, Given())  # steps stand by themselves, whatever is answered
+        return Plan.of(asked.project, asked.groups, Given())  # steps stand by themselves, whatever is answered
     except DecryptionError:
+        return None
+
+
+def _steps(asked: LaunchRequest, plan: Plan | None) -> dict[str, Any]:
+    """The steps that it runs, and the way back from it."""
+    if plan is None:
         return {}
     launched = asked.deployment_type if asked.keeps_release else Launched.FULL
     ways = {}

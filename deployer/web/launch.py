@@ -18,7 +18,8 @@ from deployer.launching.beforehand import preflight_of
 from deployer.launching.choice import with_release
 from deployer.launching.gated import foreseen, waiting_by_hand
 from deployer.launching.launch import launch
-from deployer.launching.rules import LaunchRefusedError, refusal_while_active
+from deployer.launching.rules import LaunchRefusedError
+from deployer.launching.summary import VERBS, summary_of
 from deployer.models import Deployment, Release, Standing
 from deployer.probing.look import Finding, Level
 from deployer.web.forms import LaunchForm
@@ -45,7 +46,7 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
     """Choose what is launched, and launch it."""
     project = find(request.user, Project.objects.prefetch_related("server_groups"), Action.OPERATE, pk=pk)
     project.insist_on_current()
-    blocking, warning = None, ""
+    blocking = None
     questions = questions_of(project)
     if request.method == "POST":
         form = as_sent(LaunchForm, request.POST, user=request.user, questions=questions)
@@ -58,10 +59,7 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
     else:
         chosen = _suggested(request.user, project) | LaunchForm.chosen(request.GET)
         form = LaunchForm(initial=chosen, user=request.user, questions=questions)
-        in_the_way = refusal_while_active(project)
-        if in_the_way.blocking:
-            blocking, warning = in_the_way.blocking, in_the_way.message
-    return _launch_page(request, project, form, blocking=blocking, warning=warning)
+    return _launch_page(request, project, form, blocking=blocking)
 
 
 @require_POST
@@ -144,20 +142,37 @@ def _launch_page(request: Request, project: Project, form: LaunchForm, **more: A
     context["values"] = values_of(project)
     context["news"] = news_of(project)
     context["config_files"] = project.config_files.select_related("server_group", "server").defer("content")
-    context |= gates_before(request.user, project, form)
+    asked = asked_so_far(request.user, project, form)
+    context |= gates_before(asked)
+    context["summary"] = summary_of(replace(asked, groups=[]), context["gates"])
     return render(request, "deployer/launch.html", context | more)
 
 
-def gates_before(user: User, project: Project, form: LaunchForm) -> dict[str, Any]:
-    """What the gates would say of a launch as the form has it, and whether the user may set them aside."""
+def asked_so_far(user: User, project: Project, form: LaunchForm) -> LaunchRequest:
+    """The launch as far as the form is filled in, right or wrong; groups and servers of a form that is right."""
     kind = str(form["deployment_type"].value() or Deployment.Type.FULL)
     asked = LaunchRequest(project, [], kind, created_by=user)
     version = form["release"].value()
     if version and not asked.keeps_release:
         known = Release.objects.reached_by(user).deployable_to(project).filter(version=str(version)[:100])
         asked = replace(asked, release=known.first())
-    waits = waiting_by_hand(project).select_related("project").first()
-    return {"gates": foreseen(asked), "waits_already": waits, "may_override": may(user, Action.ADMINISTER, project)}
+    if not form.is_bound or not form.is_valid():
+        return asked
+    values = form.cleaned_data
+    return replace(
+        asked,
+        groups=list(values["server_groups"]),
+        branch="" if values["release"] else values["branch"],
+        only=frozenset(server.pk for server in values["servers"]) or None,
+        batches=values["batches"],
+    )
+
+
+def gates_before(asked: LaunchRequest) -> dict[str, Any]:
+    """What the gates would say of a launch, and whether whoever asks may set them aside."""
+    waits = waiting_by_hand(asked.project).select_related("project").first()
+    may_override = asked.created_by is not None and may(asked.created_by, Action.ADMINISTER, asked.project)
+    return {"gates": foreseen(asked), "waits_already": waits, "may_override": may_override, "verbs": VERBS}
 
 
 def _asked_for(user: User, project: Project, form: LaunchForm) -> LaunchRequest:

@@ -42,7 +42,7 @@ def test_a_file_is_edited_compared_restarted_found_changed_by_hand_and_taken_bac
     heading = page.get_by_role("heading", level=1)
 
     def restart() -> None:
-        page.get_by_role("button", name="Launch", exact=True).click()
+        page.get_by_role("button", name="Restart", exact=True).click()
 
     # The first one is put on all of them.
     log_in(page, reverse("project_files", args=[project.pk]), "ada")

@@ -138,7 +138,7 @@ def test_without_a_server_at_hand_one_button_leads_to_the_first_deployment_and_a
     page.get_by_role("button", name="Create a playground").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Launch playground-shop")
     expect(page.get_by_role("checkbox", name=re.compile("playground-web-3"))).to_be_checked()
-    page.get_by_role("button", name="Launch").click()
+    page.get_by_role("button", name="Deploy", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Success")
     wait_until(lambda: len(processes_with(mark)) == 3, "the three shops alone to run")
 

@@ -43,10 +43,10 @@ def test_a_restart_is_launched_from_the_form_and_its_log_arrives_until_it_has_su
     page.get_by_role("checkbox", name=re.compile("web")).check()
     expect(page).to_have_url(re.compile(r"type=restart_only.*group="))
     expect(page.locator("#changes")).to_contain_text("web-1")
-    page.get_by_role("button", name="Launch").click()
+    page.get_by_role("button", name="Restart", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("Type the name of the project")
     page.get_by_label("Type “Shop” to launch it in production").fill("Shop")
-    page.get_by_role("button", name="Launch").click()
+    page.get_by_role("button", name="Restart", exact=True).click()
 
     heading = page.get_by_role("heading", level=1)
     log = page.get_by_role("log")

@@ -112,7 +112,7 @@ def test_a_full_deployment_is_launched_followed_left_alone_and_filtered(person: 
     page.get_by_role("radio", name=re.compile("Full")).check()
     expect(page.locator("#changes")).to_contain_text("2 servers, in this order")
     page.get_by_label("Type “Shop” to launch it in production").fill("Shop")
-    page.get_by_role("button", name="Launch").click()
+    page.get_by_role("button", name="Deploy", exact=True).click()
 
     log = page.get_by_role("log")
     expect(log).to_contain_text("line 300")
@@ -317,7 +317,7 @@ def test_the_launch_is_in_reach_and_stays_where_it_is_however_many_servers_are_c
     page.set_viewport_size({"width": size[0], "height": size[1]})
     servers = [make_server(name=f"web-{number}") for number in range(50)]
     project, small, large = make_project(name="Shop"), make_group(*servers[:3]), make_group(*servers)
-    button = page.get_by_role("button", name="Launch", exact=True)
+    button = page.get_by_role("button", name="Deploy", exact=True)
     places = []
     for chosen in ("", f"?group={small.pk}", f"?group={large.pk}"):
         page.goto(reverse("launch", args=[project.pk]) + chosen)
