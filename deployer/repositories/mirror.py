@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 
 from deployer.releases.workfolders import WorkFolder
 from projects.commands import git
+from projects.commands.git import Commit
 from projects.models import Project
 from projects.validators import git_endpoint, git_host, is_local_git_url, validate_git_url
 from servers import binding
@@ -37,6 +38,8 @@ READ_LIMIT, FETCH_LIMIT, ASK_LIMIT, REDIRECT_LIMIT = 10, 60, 25, 5
 LONGEST_ADDRESS = 300
 #: Branches, and tags, that a page proposes, and among how many it looks for what is typed.
 NAMES, SEARCHED_NAMES = 200, 5000
+#: The same of its commits.
+COMMITS, SEARCHED_COMMITS = 20, 500
 #: What a git that was killed, or a power cut, leaves in a mirror: all others would be refused because of a lock.
 _LEFT = (
     *("*.lock", "refs/**/*.lock", "info/*.lock", "objects/info/**/*.lock", "objects/pack/*.lock", "reftable/*.lock"),
@@ -191,11 +194,24 @@ class Mirror:
         stdout, stderr = (b"".join(said[stream]).decode(errors="replace") for stream in ("stdout", "stderr"))
         return code, stdout, stderr
 
-    def names(self, part: str = "") -> list[str]:
-        """Its branches, then its tags, the newest first, as they were when it was fetched: those that have ``part``."""
-        code, stdout, _stderr = self.read(git.names(str(self.path), SEARCHED_NAMES if part else NAMES, self.env))
+    def names(self, part: str = "") -> tuple[list[str], list[str]]:
+        """Its branches, and its tags, the newest first, as they were when it was fetched: those that have ``part``."""
         wanted = part.strip().casefold()
-        return [] if code else [name for name in stdout.splitlines() if wanted in name.casefold()][: 2 * NAMES]
+        code, stdout, _stderr = self.read(git.names(str(self.path), SEARCHED_NAMES if wanted else NAMES, self.env))
+        found = git.read_names("" if code else stdout)
+        branches, tags = ([name for name in names if wanted in name.casefold()][:NAMES] for names in found)
+        return branches, tags
+
+    def commits(self, name: str, part: str = "") -> list[Commit]:
+        """The newest commits of a branch, a tag or a commit: those with ``part`` in their subject or author, or which
+        begin with it.
+        """
+        wanted = part.strip().casefold()
+        code, stdout, _stderr = self.read(
+            git.newest(str(self.path), name, SEARCHED_COMMITS if wanted else COMMITS, self.env)
+        )
+        found = [] if code else git.read_commits(stdout)
+        return [it for it in found if it.hash.startswith(wanted) or wanted in f"{it.subject}\0{it.author}".casefold()]
 
     def resolve(self, name: str) -> str:
         """The commit of a branch, a tag or a commit; empty where there is none of that name."""

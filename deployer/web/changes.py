@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.db.models import Q
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import render
 from django.views.decorators.http import require_POST
@@ -19,7 +20,7 @@ from deployer.repositories.changes import Changes, changes_of_deployment, change
 from deployer.repositories.mirror import fetch, mirror_of
 from deployer.web.deployment import is_untouched, shown
 from deployer.web.forms import LaunchForm
-from deployer.web.launch import asked_so_far, gates_before
+from deployer.web.launch import asked_so_far, gates_before, releases_for
 from deployer.web.request import fragment
 from people.access import Request, find, members_only
 from people.models import User
@@ -30,6 +31,9 @@ from projects.steps import Launched, Moment
 from servers.errors import NotReadyError
 from servers.fields import DecryptionError
 from servers.models import Server
+
+#: Branches that a page proposes for what is typed, and tags, commits and releases.
+PROPOSED = 10
 
 
 def _launchable(user: User, pk: int) -> Project:
@@ -48,10 +52,16 @@ def launch_changes(request: Request, pk: int) -> HttpResponse:
 
 @fragment
 def launch_names(request: Request, pk: int) -> HttpResponse:
-    """The branches and tags that the launch form proposes, for what is typed as ``branch`` if anything is."""
+    """The branches, tags, commits and releases that the launch form proposes, for what is typed as ``branch``."""
     project = _launchable(request.user, pk)
+    part = request.GET.get("branch", "").strip()[:100]
+    has_part = Q(version__icontains=part) | Q(commit_message__icontains=part) | Q(commit_hash__startswith=part.lower())
+    releases = releases_for(request.user, project).filter(has_part if part else Q())
     with mirror_of(project) as mirror:
-        return render(request, "deployer/_names.html", {"names": mirror.names(request.GET.get("branch", ""))})
+        branches, tags = mirror.names(part)
+        commits = mirror.commits(project.default_branch, part)
+    found: dict[str, Any] = {"branches": branches, "tags": tags, "commits": commits, "releases": releases}
+    return render(request, "deployer/_names.html", {name: rows[:PROPOSED] for name, rows in found.items()})
 
 
 @require_POST

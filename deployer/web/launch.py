@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -127,9 +127,8 @@ class _Groups:
 
 
 def _launch_page(request: Request, project: Project, form: LaunchForm, **more: Any) -> HttpResponse:
-    releases = Release.objects.reached_by(request.user).deployable_to(project).select_related("project")
-    releases = releases.filter(project__archived_at=None)
-    context = {"project": project, "form": form, "releases": releases[:RELEASES_OFFERED]}
+    releases = releases_for(request.user, project).select_related("project")
+    context: dict[str, Any] = {"project": project, "form": form, "releases": releases[:RELEASES_OFFERED]}
     there = Standing.objects.filter(project=project, server__groups=OuterRef("pk"))
     others = groups_elsewhere(request.user, project).annotate(was_there=Exists(there))
     context["groups"] = _Groups.of(groups_to_launch(request.user, project), form)
@@ -146,6 +145,11 @@ def _launch_page(request: Request, project: Project, form: LaunchForm, **more: A
     context |= gates_before(asked)
     context["summary"] = summary_of(replace(asked, groups=[]), context["gates"])
     return render(request, "deployer/launch.html", context | more)
+
+
+def releases_for(user: User, project: Project) -> QuerySet[Release]:
+    """The releases that the form offers, the newest first."""
+    return Release.objects.reached_by(user).deployable_to(project).filter(project__archived_at=None)
 
 
 def asked_so_far(user: User, project: Project, form: LaunchForm) -> LaunchRequest:

@@ -466,9 +466,34 @@ def both(one: Script, other: Script) -> Script:
 
 
 def names(mirror: str, limit: int, env: Mapping[str, str]) -> Script:
-    """Print the branches, then the tags, each the newest first, at most ``limit`` of each, one a line."""
-    listed = f"git -C {quote(mirror)} for-each-ref --count={limit} --sort=-creatordate --format='%(refname:strip=2)'"
+    """Print the branches, then the tags, each the newest first, at most ``limit`` of each, one a line.
+
+    `read_names` reads it.
+    """
+    listed = f"git -C {quote(mirror)} for-each-ref --count={limit} --sort=-creatordate --format='%(refname)'"
     return Script(f"{listed} refs/heads\n{listed} refs/tags", env)
+
+
+def read_names(text: str) -> tuple[list[str], list[str]]:
+    """Take apart what `names` printed: the branches, and the tags."""
+    branches, tags = (
+        [row.removeprefix(place) for row in text.splitlines() if row.startswith(place)]
+        for place in ("refs/heads/", "refs/tags/")
+    )
+    return branches, tags
+
+
+#: How a commit is printed, for `Commit`.
+_COMMIT = "--no-show-signature --format=%H%x00%an%x00%aI%x00%s"
+
+
+def newest(mirror: str, name: str, limit: int, env: Mapping[str, str]) -> Script:
+    """Print the newest ``limit`` commits of a branch, a tag or a commit; exit 4 when there is none.
+
+    `read_commits` reads it.
+    """
+    listed = f'git -C {quote(mirror)} log --max-count={limit} {_COMMIT} "$commit" --'
+    return Script(f"{_find(mirror, name)}\n{listed}", env)
 
 
 def history(mirror: str, base: str, head: str, limit: int, env: Mapping[str, str]) -> Script:
@@ -479,7 +504,7 @@ def history(mirror: str, base: str, head: str, limit: int, env: Mapping[str, str
     span = quote(f"{base}..{head}")
     return Script(
         f"git -C {quote(mirror)} rev-list --count --end-of-options {span} --\n"
-        f"git -C {quote(mirror)} log --no-show-signature --max-count={limit} --format=%H%x00%an%x00%aI%x00%s "
+        f"git -C {quote(mirror)} log --max-count={limit} {_COMMIT} "
         f"--end-of-options {span} --",
         env,
     )
@@ -496,5 +521,10 @@ class Commit(NamedTuple):
 
 def read_history(text: str) -> tuple[int, list[Commit]]:
     """Take apart what `history` printed: the number of all commits, and the newest of them."""
-    count, *rows = text.split("\n")
-    return int(count), [Commit(*row.split("\0", 3)) for row in rows if row.count("\0") >= 3]
+    count, _newline, rows = text.partition("\n")
+    return int(count), read_commits(rows)
+
+
+def read_commits(text: str) -> list[Commit]:
+    """Take apart the commits that `newest` printed."""
+    return [Commit(*row.split("\0", 3)) for row in text.split("\n") if row.count("\0") >= 3]

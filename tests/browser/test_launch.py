@@ -6,8 +6,10 @@ import pytest
 from django.urls import reverse
 from playwright.sync_api import Page, expect
 
-from deployer.models import Deployment
+from deployer.models import Deployment, Release
+from deployer.repositories.mirror import fetch
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.git import GitRepository
 from tests.parts.person import PASSWORD, log_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -101,3 +103,55 @@ def test_the_sentence_and_the_button_say_what_is_chosen_and_stay_in_view(
     wait.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("#")
     assert Deployment.objects.latest("pk").status == "queued"
+
+
+def test_branches_tags_commits_and_releases_are_one_search_field(
+    page: Page, queue_server: object, git_repo: GitRepository
+) -> None:
+    git_repo.branch("hotfix")
+    git_repo.tag("v1")
+    git_repo.commit({"a": "1"}, "Answer in JSON")
+    project = make_project(name="Shop", environment="staging", git_url=git_repo.url)
+    project.server_groups.add(make_group(make_server(name="web-1"), name="web", environment="staging"))
+    Release.objects.create(project=project, version="r7", commit_message="Seven", archive="x")
+    fetch(project)
+    make_user("ada", PASSWORD)
+    log_in(page, reverse("launch", args=[project.pk]) + "?type=full", "ada")
+    field = page.get_by_role("combobox", name="Branch, tag, commit or release")
+    found, sentence = page.get_by_role("listbox"), page.locator("#launch-sentence p")
+    expect(page.get_by_label("Release", exact=True)).to_be_hidden()
+    expect(found).to_be_hidden()
+    expect(page.locator("#names [role=group]")).to_have_count(4)
+
+    # By the keyboard: a commit by its subject.
+    field.fill("json")
+    expect(found.get_by_role("option")).to_have_count(1)
+    field.press("ArrowDown")
+    expect(found.get_by_role("option", selected=True)).to_contain_text("Answer in JSON")
+    field.press("Enter")
+    expect(found).to_be_hidden()
+    expect(field).to_have_value(git_repo.head)
+    expect(sentence).to_contain_text(f"Deploy {git_repo.head[:8]} to web-1")
+
+    # A release by the pointer: it is the one of the form, and of the address.
+    field.fill("sev")
+    expect(found.get_by_role("option")).to_have_count(1)
+    found.get_by_role("option", name=re.compile("r7")).click()
+    expect(sentence).to_contain_text("Deploy release r7 to web-1")
+    expect(page).to_have_url(re.compile("release=r7"))
+    expect(page.get_by_label("Build again")).to_be_hidden()
+    page.reload()
+    expect(field).to_have_value("r7")
+
+    # Another text takes it back; Escape closes the list alone, and Enter launches.
+    field.fill("hotfi")
+    expect(found.get_by_role("option")).to_have_count(1)
+    expect(sentence).to_contain_text("Deploy hotfi to web-1")
+    field.press("Escape")
+    expect(found).to_be_hidden()
+    field.fill("hotfix")
+    expect(sentence).to_contain_text("of hotfix")
+    field.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("#")
+    it = Deployment.objects.get()
+    assert (it.branch, it.release) == ("hotfix", None)

@@ -39,7 +39,7 @@ def test_a_restart_is_launched_from_the_form_and_its_log_arrives_until_it_has_su
     log_in(page, reverse("launch", args=[project.pk]), "ada")
 
     page.get_by_role("radio", name=re.compile("Restart only")).check()
-    expect(page.get_by_label("Branch, tag or commit")).to_be_hidden()
+    expect(page.get_by_label("Branch, tag, commit or release")).to_be_hidden()
     page.get_by_role("checkbox", name=re.compile("web")).check()
     expect(page).to_have_url(re.compile(r"type=restart_only.*group="))
     expect(page.locator("#changes")).to_contain_text("web-1")

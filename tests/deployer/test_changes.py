@@ -1,5 +1,6 @@
 """What changes: the commits that a launch brings, takes back and leaves out, on servers as they are."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -228,11 +229,35 @@ def test_the_launch_page_proposes_branches_and_tags(project, git_repo, admin_cli
     git_repo.branch('quote"&<b>')
     git_repo.commit({}, "newer")
     address = reverse("launch_names", args=[project.pk])
-    assert "<option" not in admin_client.get(address).content.decode()
+    assert 'role="option"' not in admin_client.get(address).content.decode()
     fetch(project)
     page = admin_client.get(address).content.decode()
-    names = [part.split('"')[0] for part in page.split('value="')[1:]]
-    assert (sorted(names[:2]), names[2:]) == (["main", "quote&quot;&amp;&lt;b&gt;"], ["v1"])
+    names = [part.split('"')[0] for part in page.split('data-branch="')[1:]]
+    assert (sorted(names[:2]), names[2:3]) == (["main", "quote&quot;&amp;&lt;b&gt;"], ["v1"])
+
+
+def test_the_launch_page_proposes_commits_and_releases(project, server, git_repo, queue_server, admin_client):
+    for subject in ("Cache the list", "Answer <b>in JSON", "Log less"):
+        git_repo.commit({}, subject)
+    fetch(project)
+    Release.objects.create(project=project, version="v7", commit_hash="7" * 40, commit_message="Seven", archive="x")
+    Release.objects.create(project=project, version="gone", commit_message="Not stored any more")
+    address = reverse("launch_names", args=[project.pk])
+
+    def proposed(part: str) -> tuple[list[str], list[str]]:
+        page = admin_client.get(address, {"branch": part}).content.decode()
+        assert "<b>" not in page
+        commits = re.findall(r'id="commit-\d+" data-branch="(\w+)"', page)
+        return commits, re.findall(r'data-release="([^"]*)"', page)
+
+    commits, releases = proposed("")
+    assert (commits[0], len(commits), releases) == (git_repo.head, 4, ["v7"])
+    assert proposed("JSON") == ([commits[1]], [])
+    assert proposed(git_repo.head[:7]) == ([git_repo.head], [])
+    assert proposed("seven") == ([], ["v7"])
+    assert proposed("7777777") == ([], ["v7"])
+    for hostile in ("--output=/tmp/pwned", "$(id)", "main..x"):
+        assert proposed(hostile) == ([], [])
 
 
 def test_the_deployment_page_asks_for_it_until_it_is_known(project, server, queue_server, admin_client):

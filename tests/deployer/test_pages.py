@@ -272,7 +272,7 @@ def test_branches_are_searched_in_the_mirror_as_they_are_typed(client: Client, g
 
     def proposed(**query: str) -> set[str]:
         html = client.get(reverse("launch_names", args=[project.pk]), query).content.decode()
-        return set(re.findall(r'<option value="([^"]*)"', html))
+        return set(re.findall(r'id="(?:branch|tag)-\d+" data-branch="([^"]*)"', html))
 
     assert proposed() == {"main", "feature/cart", "feature/search", "release"}
     assert proposed(branch="SEAR") == {"feature/search"}
