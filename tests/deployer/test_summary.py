@@ -124,7 +124,7 @@ def test_it_is_told_in_chinese_too(shop: Project, web: ServerGroup) -> None:
     shop.steps.create(name="migrate", moment="before_all", script="x", position=1)
     with translation.override("zh-hans"):
         found = told(shop, web, changes=Changes("main", "b99f165d" * 5, [gap(2)])).sentence
-    assert found == "部署 b99f165d（2 个提交） 到预发布环境 web 的 3 台服务器，同时进行，先执行步骤“migrate”"
+    assert found == "部署到预发布环境 web 的 3 台服务器：b99f165d（2 个提交），同时进行，先执行步骤“migrate”"
 
 
 def test_nothing_chosen_has_no_sentence_and_a_group_without_servers_says_so(shop: Project) -> None:
