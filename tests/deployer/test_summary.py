@@ -238,7 +238,7 @@ def test_one_answer_brings_the_sentence_the_notes_and_the_button(
     ask: Callable[..., str], shop: Project, web: ServerGroup
 ) -> None:
     html = ask()
-    assert '<div id="launch-sentence" hx-swap-oob="true"> <p>Restart shop on 3 servers of web' in html
+    assert '<div id="launch-sentence" hx-swap-oob="true"><p>Restart shop on 3 servers of web' in html
     assert "Nothing was deployed there yet: all of them" in html
     assert "1 thing to look at first" in html
     verbs = re.search(r'<span id="launch-verb".*', html)
@@ -246,7 +246,7 @@ def test_one_answer_brings_the_sentence_the_notes_and_the_button(
     assert '<span class="verb-restart_only">Restart</span>' in verbs[0]
     make_deployment(shop, web, deployment_type=RESTART)
     html = ask()
-    assert '<span id="launch-verb" class="launch-verb" hx-swap-oob="true"> Wait in line </span>' in html
+    assert '<span id="launch-verb" class="launch-verb" hx-swap-oob="true">Wait in line</span>' in html
     assert '<input type="hidden" name="queue" value="1">' in html
     assert "Nothing is chosen yet." in ask(server_groups=[])
 
