@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from django import template
 from django.template.loader import render_to_string
@@ -18,11 +18,11 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from deployer import __version__
-from deployer.board.timings import Segment, phases_of, picture_of
+from deployer.board.timings import Segment, Stop, phases_of, picture_of, stops_of, with_steps
 from deployer.gates import deciding
 from deployer.log import terminal
 from deployer.log.reading import LogRow
-from deployer.models import Deployment, Target
+from deployer.models import Deployment, StepRun, Target
 from deployer.queue import sending
 from deployer.trains import approving
 from deployer.web.waiting import ahead_sentence, worker_sentence
@@ -60,6 +60,8 @@ _COLOURS = {
     "queued": "idle",
     "expired": "idle",
 }
+
+_STOP_ICONS = {"done": "ok", "waited": "waiting", "coming": "waiting"}
 
 #: Servers that a strip of them still shows one by one.
 CELLS = 60
@@ -144,10 +146,30 @@ def duration(work: Any) -> str:
     return format_html('<span data-since="{}">{}</span>', began.isoformat(), clock(timezone.now() - began))
 
 
+class Timings(NamedTuple):
+    """The way of a deployment: as a picture, and as stops, each with the name of its icon and what that means."""
+
+    segments: list[Segment]
+    stops: list[tuple[Stop, str, str]]
+
+
 @register.simple_tag
-def timings(deployment: Deployment, targets: Sequence[Target]) -> list[Segment]:
-    """The phases of a deployment as a picture."""
-    return picture_of(phases_of(deployment, targets))
+def timings(deployment: Deployment, targets: Sequence[Target], runs: Iterable[StepRun] = ()) -> Timings:
+    """The phases of a deployment, with those of its steps that are run once for all of its servers."""
+    phases = with_steps(phases_of(deployment, targets), runs)
+    words = {
+        "done": _("done"),
+        "running": _("running"),
+        "failed": _("failed"),
+        "paused": _("paused"),
+        "waited": "",
+        "cancelled": _("cancelled"),
+        "coming": _("not begun"),
+    }
+    stops = stops_of(deployment, targets, phases)
+    return Timings(
+        picture_of(phases), [(stop, _STOP_ICONS.get(stop.state, stop.state), words[stop.state]) for stop in stops]
+    )
 
 
 @register.filter
