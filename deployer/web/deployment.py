@@ -49,9 +49,9 @@ from servers.models import Server
 LOG_ROWS_BEFORE = 50
 #: Errors that are counted.
 ERRORS_COUNTED = 1000
-#: Where a deployment has more servers than this, so many are shown whole at first, the failed ones; of each other one
-#: a line, and the rest of it once it is opened.
-MANY = 60
+#: Where a deployment has more servers than this, each is a square; a line is that of the chosen one alone and of those
+#: that have failed, of so many.
+MANY, FAILED_SHOWN = 19, 60
 #: By these signs a poll says which state of each server its page shows.
 _SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 #: For more servers than this, an address would be too long to say so: they come again whenever one has changed.
@@ -110,7 +110,7 @@ def _whole(
     ids = {target.pk for target in targets}
     if len(targets) > MANY:
         failed = [target.pk for target in targets if target.error or target.has_failed]
-        ids = {*failed[:MANY], *(target.pk for target in targets if str(target.pk) == chosen.get("server"))}
+        ids = {*failed[:FAILED_SHOWN], *(target.pk for target in targets if str(target.pk) == chosen.get("server"))}
     if shown is not None:
         ids &= {target.pk for target in shown}
     long = Target.objects.filter(pk__in=ids).values_list("pk", "proof", "evidence")
@@ -414,7 +414,7 @@ def deployment_server(request: Request, pk: int) -> HttpResponse:
     editable = may(request.user, Action.EDIT, it.project)
     operable = may(request.user, Action.OPERATE, it)
     context = {"target": target, "deployment": it, "key": str(target.pk), "editable": editable, "operable": operable}
-    return render(request, "deployer/_target_more.html", context)
+    return render(request, "deployer/_target_whole.html", context)
 
 
 @fragment
