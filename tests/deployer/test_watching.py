@@ -42,7 +42,7 @@ def ways(html: str) -> tuple[list[str], list[str]]:
     return found[0], found[1]
 
 
-PAUSED = {"status": "deploying", "paused_at": timezone.now()}
+PAUSED: dict[str, Any] = {"status": "deploying", "paused_at": timezone.now()}
 
 
 @pytest.mark.parametrize(
