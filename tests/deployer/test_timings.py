@@ -266,7 +266,7 @@ def test_a_step_for_all_servers_is_a_stop_of_its_own_within_the_phase_that_it_ra
     it = deployment_with({"begun_at": after(20), "finished_at": after(30), "status": "success"}, **moments)
     phases = with_steps(phases_of(it, list(it.targets.all())), [step(15, 19.5)])
     told = [(phase.name, phase.took.total_seconds()) for phase in phases if phase.ended]
-    assert told == [("Clone", 5), ("Build", 4), ("Upload", 6), ("Before all: migrate", 4.5), ("Batch 1", 10)]
+    assert told == [("Clone", 5), ("Build", 4), ("Upload", 6), (step(0, 0).label, 4.5), ("Batch 1", 10)]
     assert (step(15, 19, "failed").label, "failed") in stops(it, step(15, 19, "failed"))
 
 
