@@ -221,7 +221,7 @@ def stops(it: Deployment, *runs: StepRun) -> list[tuple[str, str]]:
 
 
 def step(began: float, ended: float | None, status: str = "done") -> StepRun:
-    values = {"moment": "before_all", "step": "migrate", "status": status, "started_at": after(began)}
+    values: dict[str, Any] = {"moment": "before_all", "step": "migrate", "status": status, "started_at": after(began)}
     return StepRun(**values, finished_at=None if ended is None else after(ended))
 
 
@@ -243,15 +243,15 @@ def test_the_stops_begin_with_what_is_done_and_end_with_what_is_to_come() -> Non
 
 
 def test_the_phase_in_which_everything_has_ended_is_the_one_that_failed() -> None:
-    ended = {"building_at": after(5), "finished_at": after(9), "commit_hash": "a" * 40}
+    ended: dict[str, Any] = {"building_at": after(5), "finished_at": after(9), "commit_hash": "a" * 40}
     assert stops(deployment_with({}, status="failed", **ended)) == [("Clone", "done"), ("Build", "failed")]
     assert stops(deployment_with({}, status="cancelled", **ended))[-1] == ("Build", "cancelled")
 
 
 def test_a_pause_is_a_stop_and_a_short_wait_between_batches_is_none() -> None:
-    moments = {"building_at": after(5), "deploying_at": after(9), "status": "deploying"}
-    first = {"begun_at": after(20), "finished_at": after(30), "status": "success"}
-    second = {"batch": 2, "begun_at": after(40), "finished_at": after(45), "status": "failed"}
+    moments: dict[str, Any] = {"building_at": after(5), "deploying_at": after(9), "status": "deploying"}
+    first: dict[str, Any] = {"begun_at": after(20), "finished_at": after(30), "status": "success"}
+    second: dict[str, Any] = {"batch": 2, "begun_at": after(40), "finished_at": after(45), "status": "failed"}
     it = deployment_with(first, second, {"batch": 3}, **moments, paused_at=after(46))
     assert stops(it)[3:] == [
         ("Batch 1", "done"),
@@ -262,7 +262,7 @@ def test_a_pause_is_a_stop_and_a_short_wait_between_batches_is_none() -> None:
 
 
 def test_a_step_for_all_servers_is_a_stop_of_its_own_within_the_phase_that_it_ran_in() -> None:
-    moments = {"building_at": after(5), "deploying_at": after(9)}
+    moments: dict[str, Any] = {"building_at": after(5), "deploying_at": after(9)}
     it = deployment_with({"begun_at": after(20), "finished_at": after(30), "status": "success"}, **moments)
     phases = with_steps(phases_of(it, list(it.targets.all())), [step(15, 19.5)])
     told = [(phase.name, phase.took.total_seconds()) for phase in phases if phase.ended]
@@ -271,8 +271,8 @@ def test_a_step_for_all_servers_is_a_stop_of_its_own_within_the_phase_that_it_ra
 
 
 def test_many_batches_that_went_well_or_are_to_come_are_two_stops() -> None:
-    done = {"begun_at": after(20), "finished_at": after(21), "status": "success"}
-    rows = [{"batch": number} | (done if number < 12 else {}) for number in range(1, 31)]
+    done: dict[str, Any] = {"begun_at": after(20), "finished_at": after(21), "status": "success"}
+    rows: list[dict[str, Any]] = [{"batch": number} | (done if number < 12 else {}) for number in range(1, 31)]
     rows[11] |= {"begun_at": after(22), "status": "restarting"}
     it = deployment_with(*rows, building_at=after(5), deploying_at=after(9), status="deploying")
     assert stops(it)[3:] == [("Batches 1–11", "done"), ("Batch 12", "running"), ("Batches 13–30", "coming")]
