@@ -31,6 +31,7 @@ from projects.steps import Launched, Moment
 from servers.errors import NotReadyError
 from servers.fields import DecryptionError
 from servers.models import Server
+from servers.sentences import storable
 
 #: Branches that a page proposes for what is typed, and tags, commits and releases.
 PROPOSED = 10
@@ -54,7 +55,7 @@ def launch_changes(request: Request, pk: int) -> HttpResponse:
 def launch_names(request: Request, pk: int) -> HttpResponse:
     """The branches, tags, commits and releases that the launch form proposes, for what is typed as ``branch``."""
     project = _launchable(request.user, pk)
-    part = request.GET.get("branch", "").strip()[:100]
+    part = storable(request.GET.get("branch", "")).strip()[:100]
     has_part = Q(version__icontains=part) | Q(commit_message__icontains=part) | Q(commit_hash__startswith=part.lower())
     releases = releases_for(request.user, project).filter(has_part if part else Q())
     with mirror_of(project) as mirror:

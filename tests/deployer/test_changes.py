@@ -256,7 +256,7 @@ def test_the_launch_page_proposes_commits_and_releases(project, server, git_repo
     assert proposed(git_repo.head[:7]) == ([git_repo.head], [])
     assert proposed("seven") == ([], ["v7"])
     assert proposed("7777777") == ([], ["v7"])
-    for hostile in ("--output=/tmp/pwned", "$(id)", "main..x"):
+    for hostile in ("--output=/tmp/pwned", "$(id)", "main..x", "a\0b"):
         assert proposed(hostile) == ([], [])
 
 
