@@ -187,7 +187,7 @@ ROOMS["deployer"] = {
     },
     "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks"},
     "admin": _BASE,
-    "apps": {"checks", "notices.outbox", "queue.plain", "releases"},
+    "apps": {"checks", "database", "notices.outbox", "queue.plain", "releases"},
     "checks": {"host"},
     "settings": {"host"},
     "urls": {"api", "web"},
