@@ -23,6 +23,7 @@ ROOMS["people"] = {
     "visible": set(),
     "fingerprints": set(),
     "entries": set(),
+    "now": set(),
     "snapshots": {"fingerprints", "visible"},
     "acting": {"entries", "origin"},
     "sinks": {"entries"},

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
@@ -15,6 +14,7 @@ from deployer.models.happenings import train_moved
 from deployer.models.release import Release
 from deployer.models.triggers import LONGEST_REASON
 from people.models import Team, User
+from people.now import Now
 from people.rights import Person, reach
 from people.roles import EVERYWHERE, Action, Place
 from projects.models import Project

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -29,6 +28,7 @@ from deployer.trains.approving import is_covered
 from deployer.trains.live import is_live, news_on, overtaken
 from people.acting import Actor, of_process
 from people.models import User
+from people.now import Now
 from people.rights import NotAllowedError
 from projects.given import questions_of
 from servers.fields import DecryptionError
