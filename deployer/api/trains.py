@@ -285,7 +285,7 @@ class StopOfRunInput(Input):
 
     model_config = example(position=2)
 
-    position: Annotated[int, Field(ge=1, le=MOST_STOPS)]
+    position: Annotated[int, Field(ge=0, le=MOST_STOPS)]
 
 
 def _act_at_stop(done: Callable[[TrainRun, TrainStop, User], bool]) -> Callable[[User, Any, dict[str, Any]], TrainRun]:

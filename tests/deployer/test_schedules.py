@@ -303,6 +303,7 @@ def test_what_is_planned_for_one_moment_is_the_commit_of_when_it_was_planned(
     git_repo.commit({"later.txt": "not for tonight"})
     (run,) = fire_due(NIGHT)
     assert run.deployment is not None
+    assert run.deployment.plan is not None
     assert run.deployment.plan["commit"] == planned != git_repo.head
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.test import Client
@@ -111,7 +111,7 @@ def test_a_train_that_goes_on_at_a_failure_says_in_the_end_which_stop_it_was(
     run = TrainRun.objects.get()
     assert (run.status, run.note, run.is_by_machine) == ("failed", "night", True)
     assert order(tmp_path) == list(NAMES)
-    last = Plan.from_json(Deployment.objects.get(project=projects[-1]).plan)
+    last = Plan.from_json(cast(Any, Deployment.objects.get(project=projects[-1]).plan))
     assert [(each.name, each.value) for each in last.answers] == [("MODE", "a=b")]
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"Train #{run.pk}: http")

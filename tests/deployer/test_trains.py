@@ -3,7 +3,7 @@
 import threading
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.db import connection, connections, transaction
@@ -160,7 +160,7 @@ def test_what_projects_ask_is_answered_at_the_launch_for_each_and_kept_encrypted
         assert not any("s3cret" in str(row) or "loud" in str(row) for row in cursor.fetchall())
     for position in (1, 2):
         end(of(run, position))
-    plans = [Plan.from_json(of(run, position).plan) for position in (1, 2, 3)]
+    plans = [Plan.from_json(cast(Any, of(run, position).plan)) for position in (1, 2, 3)]
     told = [{each.name: each.value for each in plan.answers} for plan in plans]
     assert told == [{"MODE": "calm"}, {}, {"MODE": "loud", "KEY": "s3cret"}]
 
