@@ -80,7 +80,7 @@ def test_the_sentence_and_the_button_say_what_is_chosen_and_stay_in_view(
     assert restart.bounding_box() == place
     page.get_by_text("Only some servers").click()
     page.get_by_role("checkbox", name=re.compile("^web ")).check()
-    page.get_by_role("checkbox", name=re.compile("web-07 ")).check()
+    page.get_by_role("checkbox", name=re.compile("^web-07 ")).check()
     expect(sentence).to_have_text("Restart Shop on web-07 of web, staging")
     expect(page.locator("#launch-notes")).to_contain_text("Nothing was deployed there yet: web-07")
     page.get_by_role("radio", name=re.compile("Full")).check()
@@ -92,7 +92,7 @@ def test_the_sentence_and_the_button_say_what_is_chosen_and_stay_in_view(
 
     # Somebody else is faster: the button says what pressing it does, at the same place.
     running = make_deployment(project, web, deployment_type="restart_only")
-    page.get_by_role("checkbox", name=re.compile("web-08 ")).check()
+    page.get_by_role("checkbox", name=re.compile("^web-08 ")).check()
     wait = page.get_by_role("button", name="Wait in line", exact=True)
     expect(wait).to_be_visible()
     box = wait.bounding_box()
