@@ -77,6 +77,7 @@ def test_the_sentence_and_the_button_say_what_is_chosen_and_stay_in_view(
     page.evaluate("window.scrollTo(0, 0)")
     page.get_by_role("checkbox", name=re.compile("^web ")).uncheck()
     expect(sentence).to_have_text("Nothing is chosen yet.")
+    page.evaluate("window.scrollTo(0, 0)")
     assert restart.bounding_box() == place
     page.get_by_text("Only some servers").click()
     page.get_by_role("checkbox", name=re.compile("^web ")).check()
