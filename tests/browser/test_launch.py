@@ -110,6 +110,7 @@ def test_branches_tags_commits_and_releases_are_one_search_field(
     page: Page, queue_server: object, git_repo: GitRepository
 ) -> None:
     git_repo.branch("hotfix")
+    git_repo.switch("main")
     git_repo.tag("v1")
     git_repo.commit({"a": "1"}, "Answer in JSON")
     project = make_project(name="Shop", environment="staging", git_url=git_repo.url)
