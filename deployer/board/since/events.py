@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db.models import Q, TextChoices
 from django.utils.translation import gettext_lazy as _
@@ -105,7 +105,7 @@ class Good:
 class Window:
     """From the last good end until now, or until it was ``good_again``; only what was before ``until``, if it is given.
 
-    Of entries of the record made at that very moment, those before the number ``entry`` belong to it, too.
+    Of entries of the record those before the number ``entry``: many are made at the same moment.
     """
 
     good: Good | None = None
@@ -121,15 +121,15 @@ class Window:
         if self.good_again is not None:
             wanted &= Q((f"{name}__lte", self.good_again.at))
         if self.until is not None:
-            wanted &= Q((f"{name}__lt", self.until))
+            # SQLite compares texts, and the same moment may be written there with fewer digits.
+            wanted &= Q((f"{name}__lte", self.until - timedelta(microseconds=1)))
         return wanted
 
     def entries(self) -> Q:
         """The condition for entries of the record."""
         if self.until is None or self.entry is None:
             return self.after("at", launched=True)
-        whole = Window(self.good, self.good_again).after("at", launched=True)
-        return whole & (Q(at__lt=self.until) | Q(at=self.until, pk__lt=self.entry))
+        return Window(self.good, self.good_again).after("at", launched=True) & Q(pk__lt=self.entry)
 
     def holds(self, moment: datetime | None) -> bool:
         """Whether a moment is of its time."""

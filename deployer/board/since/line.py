@@ -175,7 +175,7 @@ def _line(window: Window, *sources: Found) -> Line:
     cuts = [it.cut_at for it in sources if it.cut_at is not None]
     cut = max(cuts, default=None)
     entry = next((it.cut_entry for it in sources if cut is not None and it.cut_at == cut and it.cut_entry), None)
-    events = [event for it in sources for event in it.events if cut is None or event.at >= cut]
+    events = [event for it in sources for event in it.events if cut in (None, it.cut_at) or event.at >= cut]
     hidden = sum(cut is None or at >= cut for it in sources for at in it.hidden)
     older = replace(window, until=cut, entry=entry) if cut is not None else None
     return Line(window, tuple(_in_order(events)), hidden, older)

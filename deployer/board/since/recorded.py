@@ -51,6 +51,8 @@ _ACTS = (
     *(Act.LOCKED, Act.UNLOCKED, Act.HELD, Act.RELEASED),
 )
 _PAST_GATES = (Act.OVERRODE, Act.FORCED)
+#: Things that are called as the kind of their events is.
+_AS_ITS_KIND = frozenset({"variable", "configfile", "step"})
 #: Entries that are read at most, and characters of a value that are told.
 _ENTRIES, _LONGEST = 3 * MOST, 300
 _FINGERPRINT = re.compile(r"secret [0-9a-f]{8}:([0-9a-f]{8})[0-9a-f]{8}")
@@ -257,15 +259,15 @@ def _told(entry: Entry, sight: _Sight, places: _Places) -> Event:
 def _sentence(entry: Entry, places: _Places) -> str:
     """What was done with which thing, in words."""
     model = _model(entry.kind)
-    called = str(model._meta.verbose_name) if model is not None else entry.kind
-    words = {"thing": called, "name": entry.name, "act": entry.get_act_display()}
+    called = "" if entry.kind in _AS_ITS_KIND else str(model._meta.verbose_name if model is not None else entry.kind)
+    words = {"name": f"{called} {entry.name}".strip(), "act": entry.get_act_display()}
     version = places.version(entry) if entry.kind == "configfile" else None
     if version is not None:
-        return _("%(thing)s %(name)s: %(act)s (version %(version)d)") % (words | {"version": version})
+        return _("%(name)s: %(act)s (version %(version)d)") % (words | {"version": version})
     where = places.names.get((entry.kind, entry.number or 0), "")
     if where and entry.kind == "variable":
-        return _("%(thing)s %(name)s on %(where)s: %(act)s") % (words | {"where": where})
-    return _("%(thing)s %(name)s: %(act)s") % words
+        return _("%(name)s on %(where)s: %(act)s") % (words | {"where": where})
+    return _("%(name)s: %(act)s") % words
 
 
 def _changes(entry: Entry, sight: _Sight) -> Iterable[Change]:
@@ -279,11 +281,12 @@ def _changes(entry: Entry, sight: _Sight) -> Iterable[Change]:
         one = fields.get(name)
         label = str(getattr(one, "verbose_name", "") or name.replace("_", " "))
         sides = [entry.before.get(name), entry.after.get(name)]
-        if entry.act == Act.CREATED and all(side in (None, "", [], {}, False) for side in sides):
-            continue
+        is_secret = (isinstance(one, KeepsSecrets) and one.keeps_secrets) or name in secrets
+        if entry.act not in (Act.CHANGED, Act.PINNED_HOST_KEY) and not (is_secret and any(sides)):
+            continue  # of what is new or gone, its name is enough
         if entry.kind == "server" and name == "host_key":
             yield Change(label, *(fingerprint(str(side or "")) for side in sides))
-        elif (isinstance(one, KeepsSecrets) and one.keeps_secrets) or name in secrets:
+        elif is_secret:
             yield Change(label, *map(_fingerprint, sides))
         elif sight.recorded(entry) or (one is not None and not one.is_relation and sight.edited(entry)):
             yield Change(label, *map(_in_words, sides))
