@@ -18,6 +18,9 @@ from people.access import Request, find, members_only
 from projects.models import Project
 from servers.models import Server
 
+#: In others there may be no moment before, or none in another time zone.
+_YEARS = range(1970, 2200)
+
 
 @require_safe
 @members_only
@@ -38,7 +41,7 @@ def project_since(request: Request, pk: int) -> HttpResponse:
 def asked_by(query: QueryDict) -> Asked:
     """What a query asks for; what makes no sense is ignored."""
     until = moment(query.get("until", ""))
-    if until is None or timezone.is_naive(until):
+    if until is None or timezone.is_naive(until) or until.year not in _YEARS:
         return Asked(_number(query.get("deployment")), _number(query.get("project")))
     page = Window(until=until, entry=_number(query.get("entry")))
     return Asked(_number(query.get("deployment")), _number(query.get("project")), page)

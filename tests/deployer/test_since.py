@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 
 import pytest
 from django.db import connection
@@ -18,7 +18,7 @@ from deployer.board.since.line import Asked, Line, of_project, of_server
 from deployer.gates.keeping import close_lock, put_on_hold
 from deployer.models import CommandRun, Deployment, Lock, Sighting
 from people.acting import Actor, of_process
-from people.models import User
+from people.models import ApiToken, User
 from people.record import Act, actor, delete, record, saving
 from people.roles import Role
 from projects.commands.processes import MOMENT
@@ -384,6 +384,10 @@ def test_a_set_of_variables_changes_the_projects_that_have_it(story: Story) -> N
         story.save(SetVariable(variable_set=one, name=f"OF_{one.name}", value="x"))
     (told,) = line_of_project(story).events
     assert (told.inside, "OF_mine" in told.what) == (mine.pk, True)
+    for one in (mine, other):
+        delete(one.variables.get())
+    gone = line_of_project(story).events[0]
+    assert (gone.inside, gone.what) == (mine.pk, "variable of a set OF_mine: deleted")
 
 
 def test_a_group_tells_only_of_this_server(story: Story) -> None:
@@ -442,3 +446,28 @@ def test_every_link_of_the_line_leads_somewhere(story: Story) -> None:
         for link in links:
             if not link.startswith("static"):
                 assert client.get(f"/{link.replace('&amp;', '&')}").status_code in (200, 302), link
+
+
+def test_the_api_tells_the_same(story: Story) -> None:
+    story.everything()
+    token = ApiToken(name="ci", user=make_member(Role.VIEWER, "", story.project.pk))
+    bearer = {"Authorization": f"Bearer {token.renew()}"}
+    token.save()
+    client = Client(headers=bearer)
+    for path, line in (("servers", line_of(story, token.user)), ("projects", line_of_project(story, token.user))):
+        pk = story.server.pk if path == "servers" else story.project.pk
+        told = client.get(f"/api/v1/{path}/{pk}/since").json()
+        assert (told["sentence"], told["hidden"]) == (line.sentence, line.hidden)
+        assert [event["what"] for event in told["events"]] == [event.what for event in line.events]
+        assert told["since"]["deployment_id"] == story.good.pk
+        assert SECRET not in str(told)
+        until = quote(told["events"][-1]["at"])
+        older = client.get(f"/api/v1/{path}/{pk}/since?until={until}").json()
+        assert older["events"] == []
+        asked = client.get(f"/api/v1/{path}/{pk}/since?deployment_id={story.good.pk + 1000}")
+        assert (asked.status_code, asked.json()["field"]) == (404, "deployment_id")
+    elsewhere = make_deployment(make_project(), make_group(make_server()))
+    client = Client(headers=bearer)
+    ApiToken.objects.update(user=story.ada)
+    for path, pk in (("servers", story.server.pk), ("projects", story.project.pk)):
+        assert client.get(f"/api/v1/{path}/{pk}/since?deployment_id={elsewhere.pk}").status_code == 404

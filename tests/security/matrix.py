@@ -643,6 +643,7 @@ API: dict[str, Route] = {
         get=Need(SEE, "project"), patch=Need(EDIT, "project"), delete=Need(ADMINISTER, "project"), of="project"
     ),
     "projects/<project_id>/variables": _row(SEE, "project"),
+    "projects/<project_id>/since": _row(SEE, "project"),
     "projects/<project_id>/archive": _act(EDIT, "project"),
     "projects/<project_id>/restore": _act(EDIT, "project"),
     "projects/<project_id>/config-files": Route(
@@ -660,6 +661,7 @@ API: dict[str, Route] = {
         "variable-sets", "variable_set_id", EDIT, "set", new=Need(EDIT, "environment"), of="set", body={"name": "x"}
     ),
     **_rows("servers", "server_id", EDIT, "server", new=Need(EDIT, "environment"), body=_OF_SERVER),
+    "servers/<server_id>/since": _row(SEE, "server"),
     **_rows("server-groups", "server_group_id", EDIT, "group", new=Need(EDIT, "environment"), body=_OF_GROUP),
     **_rows("credentials", "credential_id", EDIT, "credential", EDIT, new=Need(EDIT, "environment"), body=_OF_LOGIN),
     "locks": Route(get=MEMBERS, post=Need(OPERATE, "somewhere"), body={"reason": "nowhere"}),

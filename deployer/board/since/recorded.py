@@ -18,7 +18,7 @@ from deployer.board.since.events import MOST, Change, Event, Found, Kind, Window
 from people.entries import Act, Entry
 from people.rights import Person, reach
 from people.roles import Action, Place, Reach
-from people.snapshots import KeepsSecrets
+from people.snapshots import KeepsSecrets, number_of
 from projects.models import AttachedSet, ConfigFile, ConfigVersion, Project, SetVariable, Variable, VariableSet
 from servers.keys import fingerprint
 from servers.models import Credential, Server, ServerGroup
@@ -98,6 +98,8 @@ def _wanted(scope: Scope, sets: "_Sets") -> Q:
     theirs |= Q(kind__in=_GATES, project=None) & of_environments
     theirs |= Q(kind="hold")
     theirs |= Q(kind="variableset", number__in=sets.sets) | Q(kind="setvariable", number__in=sets.variables)
+    for number in sets.sets:  # of what is gone, the entry alone knows whose it was
+        theirs |= Q(kind="setvariable", act=Act.DELETED, before__variable_set__endswith=f"(#{number})")
     theirs |= Q(kind="server", number__in=scope.servers)
     if scope.server is not None:
         mine = f"(#{scope.server.pk})"
@@ -166,6 +168,8 @@ class _Sight:
 
     def covers(self, entry: Entry) -> bool:
         """Whether somebody sees that thing."""
+        if entry.kind == "setvariable" and entry.act == Act.DELETED:
+            return number_of(str(entry.before.get("variable_set", ""))) in self.numbers["variableset"]
         if entry.kind in self.numbers:
             return entry.number in self.numbers[entry.kind]
         return entry.project in self.projects if entry.project is not None else True
@@ -226,6 +230,10 @@ class _Places:
         gone = str({**entry.after, **entry.before}.get("server") or "")
         return bool(gone) and not gone.endswith(f"(#{server.pk})")
 
+    def of_set(self, entry: Entry) -> int | None:
+        """The set of a variable, also of one that is gone."""
+        return self.of_sets.get(entry.number or 0) or number_of(str(entry.before.get("variable_set", "")))
+
     def version(self, entry: Entry) -> int | None:
         """The version of a file that an entry is about: the first that was kept once it had changed, by the clock."""
         near = [
@@ -250,7 +258,7 @@ def _told(entry: Entry, sight: _Sight, places: _Places) -> Event:
         more=_(entry.note) if entry.note else "",
         of=entry.kind,
         number=entry.number,
-        inside=places.of_sets.get(entry.number or 0) if entry.kind == "setvariable" else entry.project,
+        inside=places.of_set(entry) if entry.kind == "setvariable" else entry.project,
         changes=tuple(_changes(entry, sight)),
         entry=entry.pk,
     )
