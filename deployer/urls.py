@@ -65,6 +65,7 @@ deployment_urls = [
     path("turn/", waiting.deployment_turn, name="deployment_turn"),
     path("later/", deployment.deployment_later, name="deployment_later"),
     path("error/", deployment.deployment_error, name="deployment_error"),
+    path("moment/", deployment.deployment_moment, name="deployment_moment"),
     path("compare/", compare.deployment_previous, name="deployment_previous"),
     path("changes/", changes.deployment_changes, name="deployment_changes"),
     path("variables/", compare.deployment_variables, name="deployment_variables"),
