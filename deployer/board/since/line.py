@@ -46,7 +46,8 @@ class Line:
         """How many things of each kind, in words."""
         things: dict[Kind, set[object]] = {}
         for event in self.events:
-            things.setdefault(event.kind, set()).add(event.thing)
+            if event.of:  # else it only says that there are more
+                things.setdefault(event.kind, set()).add(event.thing)
         return tuple(_counted(kind, len(things[kind])) for kind in Kind if kind in things)
 
     @property
