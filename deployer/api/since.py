@@ -1,11 +1,10 @@
 """What has changed since it was good: the line of time of a server, and of a project."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from django.http import Http404, HttpRequest
 from django.utils.translation import gettext as _
-from ninja import Field, Schema
+from ninja import Schema
 from ninja.params.functions import Query
 from pydantic import AwareDatetime
 
@@ -13,7 +12,7 @@ from deployer.api.frame import TELLS_OF_ONE, Id, api, row_of
 from deployer.api.refused import RefusedError
 from deployer.api.shapes import Moment, example, one_of
 from deployer.api.tokens import user_of
-from deployer.board.since.events import Event, Good, Kind, Window
+from deployer.board.since.events import Event, Good, Kind, Window, known_year
 from deployer.board.since.line import Asked, Line, of_project, of_server
 from deployer.models import Deployment
 from projects.models import Project
@@ -108,9 +107,7 @@ class SinceAsked(Schema):
     """``deployment_id``: from the good end before that deployment until the next one after it."""
 
     deployment_id: Id | None = None
-    until: (
-        Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(2200, 1, 1, tzinfo=UTC))] | None
-    ) = None
+    until: AwareDatetime | None = None
     entry: Id | None = None
 
 
@@ -147,7 +144,7 @@ def project_since(request: HttpRequest, project_id: Id, asked: Annotated[SinceAs
 def _asked(user: Any, asked: SinceAsked, project: int | None = None) -> Asked:
     if asked.deployment_id is not None:
         row_of(Deployment.objects.reached_by(user).only("project"), asked.deployment_id, "deployment_id")
-    page = Window(until=asked.until, entry=asked.entry) if asked.until is not None else Window()
+    page = Window(until=known_year(asked.until), entry=asked.entry) if asked.until is not None else Window()
     return Asked(asked.deployment_id, project, page)
 
 

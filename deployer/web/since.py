@@ -11,15 +11,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from deployer.board.since.events import Event, Window
+from deployer.board.since.events import Event, Window, known_year
 from deployer.board.since.line import Asked, Line, of_project, of_server
 from pages.times import moment
 from people.access import Request, find, members_only
 from projects.models import Project
 from servers.models import Server
-
-#: In others there may be no moment before, or none in another time zone.
-_YEARS = range(1970, 2200)
 
 
 @require_safe
@@ -41,9 +38,9 @@ def project_since(request: Request, pk: int) -> HttpResponse:
 def asked_by(query: QueryDict) -> Asked:
     """What a query asks for; what makes no sense is ignored."""
     until = moment(query.get("until", ""))
-    if until is None or timezone.is_naive(until) or until.year not in _YEARS:
+    if until is None or timezone.is_naive(until):
         return Asked(_number(query.get("deployment")), _number(query.get("project")))
-    page = Window(until=until, entry=_number(query.get("entry")))
+    page = Window(until=known_year(until), entry=_number(query.get("entry")))
     return Asked(_number(query.get("deployment")), _number(query.get("project")), page)
 
 

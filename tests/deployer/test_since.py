@@ -345,7 +345,12 @@ def test_outside_of_ones_sight_there_is_no_line(story: Story) -> None:
     assert client.get(f"{address}?project={another.pk}").status_code == 404
     assert client.get(f"{address}?deployment={it.pk + 1000}").status_code == 404
     assert client.get(f"{address}?deployment={it.pk}").status_code == 200
-    assert client.get(f"{address}?deployment=x&until=yesterday&entry=-1").status_code == 200
+    for query in (
+        "deployment=x&until=yesterday&entry=-1",
+        "until=0001-01-01T00:00:00%2B14:00",
+        "until=9999-12-31T00:00Z",
+    ):
+        assert client.get(f"{address}?{query}").status_code == 200
 
 
 def test_many_changes_are_told_page_by_page_and_none_is_lost(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:

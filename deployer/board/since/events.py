@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q, TextChoices
 from django.utils.translation import gettext_lazy as _
@@ -78,6 +78,12 @@ class Found:
     hidden: tuple[datetime, ...] = ()
     cut_at: datetime | None = None
     cut_entry: int | None = None
+
+
+def known_year(moment: datetime) -> datetime:
+    """A moment of years that have one before, and one in every time zone: all that happened is within them."""
+    year = min(max(moment.year, 1970), 2199)
+    return moment if year == moment.year else datetime(year, 1, 1, tzinfo=UTC)
 
 
 def found(
