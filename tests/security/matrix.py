@@ -714,6 +714,8 @@ API: dict[str, Route] = {
     "train-runs/<run_of_a_train_id>/continue": _act(OPERATE, "train", of="train_run"),
     "train-runs/<run_of_a_train_id>/halt": _act(OPERATE, "train", of="train_run"),
     "train-runs/<run_of_a_train_id>/cancel": _act(OPERATE, "train", of="train_run"),
+    "train-runs/<run_of_a_train_id>/again": _act(OPERATE, "train", of="train_run", body={"position": 0}),
+    "train-runs/<run_of_a_train_id>/without": _act(OPERATE, "train", of="train_run", body={"position": 0}),
     "train-runs/<run_of_a_train_id>/rollback": _act(OPERATE, "train", of="train_run"),
     **_rows("templates", "template_id", EDIT, "template", new=Need(EDIT, "everywhere"), body={"name": "x"}),
     **_rows(
