@@ -22,16 +22,6 @@
 
   for (const target of document.querySelectorAll(".target.chosen")) target.scrollIntoView({ block: "nearest" });
 
-  /* The key that leads to the search of the log. */
-  const search = document.querySelector("input[aria-keyshortcuts='/']");
-  document.addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.closest("input, textarea, select, dialog")) return;
-    event.preventDefault();
-    search.focus();
-    search.select();
-  });
-
   /* In a tab that nobody sees, news are asked for every fifth time. */
   let unseen = 0;
   document.body.addEventListener("htmx:beforeRequest", (event) => {

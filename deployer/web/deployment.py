@@ -1,15 +1,15 @@
 """One deployment as it goes: its head, its servers, its log."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, cast
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.db.models import Exists, OuterRef, Q
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, QueryDict
+from django.db.models import BigIntegerField, Exists, OuterRef, Q
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
+from deployer.board.folds import Folder, State, keys_of, keys_to_failure, path_to_running, states_of, tree_of
 from deployer.gates.deciding import may_override, objection
 from deployer.launching.again import request_to_retry, request_to_roll_back
 from deployer.launching.asked import LaunchRequest
@@ -63,13 +64,35 @@ def shown(user: Person, pk: int, action: Action = Action.SEE) -> Deployment:
     rows = rows.annotate(
         is_decided=Exists(Approval.objects.filter(deployment=OuterRef("pk"))),
         ran_here=Exists(StepRun.objects.filter(deployment=OuterRef("pk"), target=None)),
+        ran_steps=Exists(StepRun.objects.filter(deployment=OuterRef("pk"))),
     )
     return find(user, rows.defer("plan", "retry_of__plan", "rollback_from__plan"), action, pk=pk)
 
 
-def _rows(lines: Iterable[LogLine], targets: list[Target]) -> list[LogRow]:
+def _log(
+    it: Any, lines: Sequence[LogLine], targets: list[Target], *, at: int = 0, wanted: LogFilter | None = None
+) -> dict[str, Any]:
+    """The data of a log's rows in their folds: how each has gone, and which are open.
+
+    Those around the line ``at``; where only some are ``wanted``, all; else that of the first error of one that has
+    failed, or of what goes on. ``it`` is a deployment as `shown`.
+    """
     names = {target.pk: target.server_name for target in targets}
-    return [LogRow.of(line, names.get(line.target_id or 0, "")) for line in lines]
+    runs = list(it.step_runs.all()) if it.ran_steps else []
+    folder, states = Folder(it, targets, runs), states_of(it, targets, runs)
+    rows = [LogRow.of(line, names.get(line.target_id or 0, "")) for line in lines]
+    folds = [folder.folds(line.target_id, line.timestamp) for line in lines]
+    tree = tree_of(rows, folds)
+    opened: set[str] = set()
+    if at:
+        inside = next((inside for row, inside in zip(rows, folds, strict=True) if row.number >= at), ())
+        opened = {fold.key for fold in inside}
+    elif it.is_active:
+        opened = {fold.key for fold in path_to_running(tree, states)}
+    elif _ended_badly(it):
+        opened = keys_to_failure(tree, rows, folds, states)
+    is_whole = wanted is not None and bool(wanted.chosen)
+    return {"rows": rows, "tree": tree, "states": states, "opened": None if is_whole else opened}
 
 
 def _found(pk: int, wanted: LogFilter, before: int) -> Found:
@@ -261,9 +284,13 @@ def deployment(request: Request, pk: int) -> HttpResponse:
     targets = _targets_of(it)
     wanted = LogFilter(request.GET, it.targets.all())
     newest = LogLine.objects.of(pk).reverse().only("number").first() or LogLine(pk=0)
+    errors = LogLine.objects.of(pk).filter(level=LogLine.Level.ERROR).values_list("number", flat=True)
+    numbers = list(errors[:ERRORS_COUNTED])
     at = min(_number(request, "at"), newest.number)
+    if not at and not wanted.chosen and _ended_badly(it) and numbers and numbers[0] <= newest.number - LOG_ROWS:
+        at = numbers[0]
     found = Found(_around(pk, newest, at), 0) if at else _found(pk, wanted, newest.pk + 1)
-    rows = _rows(found.lines, targets)
+    log = _log(it, found.lines, targets, at=at, wanted=wanted)
     head = _head(request.user, it, targets)
     given = _poll_pass(request, pk, wanted.chosen).new()
     return render(
@@ -271,21 +298,30 @@ def deployment(request: Request, pk: int) -> HttpResponse:
         "deployer/deployment.html",
         {
             **head,
-            "rows": rows,
+            **log,
             "at": at,
-            **(_earlier(pk, Found(found.lines, found.lines[0].pk)) if at else _earlier(pk, found)),
-            "later": bool(at) and rows[-1].number < newest.number,
-            "last_id": rows[-1].pk if rows else 0,
+            **(_window(pk, found.lines, newest) if at else _earlier(pk, found)),
             "last_number": newest.number,
             "follows": it.is_active,
             "parts": _parts(it, targets),
             "poll": _poll_address(pk, newest.pk, head["seen"], given, wanted.chosen, _signs(targets)),
             **_whole(it, targets, wanted.chosen),
             "wanted": wanted,
-            "errors": LogLine.objects.of(pk).filter(level=LogLine.Level.ERROR)[:ERRORS_COUNTED].count(),
+            "errors": len(numbers),
+            "error_numbers": numbers,
             "errors_counted": ERRORS_COUNTED,
         },
     )
+
+
+def _ended_badly(it: Deployment) -> bool:
+    return not it.is_active and it.status != Deployment.Status.SUCCESS
+
+
+def _window(pk: int, lines: list[LogLine], newest: LogLine) -> dict[str, Any]:
+    """What stands before and behind lines from the middle of a log."""
+    later = lines[-1].number < newest.number
+    return {**_earlier(pk, Found(lines, lines[0].pk)), "later": later, "last_id": lines[-1].pk}
 
 
 def _earlier(pk: int, found: Found) -> dict[str, int]:
@@ -333,14 +369,17 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
         chosen = LogFilter(request.GET, Target.objects.filter(deployment=pk)).chosen
         given = _poll_pass(request, pk, chosen).new()
     after = _number(request, "after")
-    news = News.of(pk, after)
+    news = News.of(pk, after, folded=True)
     if news is None:
         raise Http404
     changed = news.seen != request.GET.get("seen")
     if is_known and news.is_active and not news.rows and not changed:
         return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
+    rows = _wanted(news.rows, pk, chosen)
+    folds = dict(zip(news.rows, news.folds, strict=True)) if len(rows) < len(news.rows) else {}
     context = {
-        "rows": _wanted(news.rows, pk, chosen),
+        "rows": rows,
+        "tree": tree_of(rows, [folds[row] for row in rows] if folds else news.folds),
         "more": news.is_full,
         "follows": news.follows,
     }
@@ -377,13 +416,25 @@ def _drawn_change(
     targets = _targets_of(it)
     news_of = _changed(targets, signs)
     wanted = LogFilter(QueryDict(urlencode(chosen)), it.targets.all())
+    whole = _whole(it, targets, dict(chosen), news_of)
     context = _head(viewer.user, it, targets) | {
         "news_of": news_of,
-        **_whole(it, targets, dict(chosen), news_of),
+        **whole,
+        "states": _states(it, targets, targets if news_of is None else news_of, whole["runs_on_platform"]),
         "wanted": wanted,
     }
     # What was read just now may be newer than the news: it comes once more then.
     return render_to_string("deployer/_poll_change.html", context), _signs(targets)
+
+
+def _states(
+    it: Deployment, targets: list[Target], changed: Iterable[Target], runs: Iterable[StepRun]
+) -> dict[str, State]:
+    """How the folds have gone of which that may have changed: of these servers, of phases and steps on the platform."""
+    own = {target: getattr(target, "runs_of_steps", []) for target in changed}
+    keys = {"clone", "build", "upload", *(f"s{run.pk}" for run in runs)}.union(*map(keys_of, own, own.values()))
+    states = states_of(it, targets, [*runs, *(run for each in own.values() for run in each)])
+    return {key: state for key, state in states.items() if key in keys}
 
 
 def _wanted(rows: list[LogRow], pk: int, chosen: Mapping[str, str]) -> list[LogRow]:
@@ -413,8 +464,8 @@ def deployment_earlier(request: Request, pk: int) -> HttpResponse:
     it = shown(request.user, pk)
     wanted = LogFilter(request.GET, it.targets.all())
     found = _found(pk, wanted, _number(request, "before"))
-    rows = _rows(found.lines, _targets_of(it))
-    context = {"deployment": it, "rows": rows, "wanted": wanted, **_earlier(pk, found)}
+    log = _log(it, found.lines, _targets_of(it), wanted=wanted)
+    context = {"deployment": it, **log, "wanted": wanted, **_earlier(pk, found)}
     return render(request, "deployer/_earlier_answer.html", context)
 
 
@@ -426,11 +477,36 @@ def deployment_later(request: Request, pk: int) -> HttpResponse:
     more, lines = len(lines) > LOG_ROWS, lines[:LOG_ROWS]
     context = {
         "deployment": it,
-        "rows": _rows(lines, _targets_of(it)),
+        **_log(it, lines, _targets_of(it)),
         "later": more,
         "last_id": lines[-1].pk if lines else 0,
     }
     return render(request, "deployer/_later_answer.html", context)
+
+
+@fragment
+def deployment_around(request: Request, pk: int) -> HttpResponse:
+    """The log around the line of a number, to be shown in place of what is there."""
+    it = shown(request.user, pk)
+    newest = LogLine.objects.of(pk).reverse().only("number").first()
+    if newest is None:
+        raise Http404
+    at = max(1, min(_number(request, "at"), newest.number))
+    lines = _around(pk, newest, at)
+    context = {"deployment": it, "at": at, **_log(it, lines, _targets_of(it), at=at), **_window(pk, lines, newest)}
+    context["wanted"] = LogFilter(QueryDict(), it.targets.all())
+    return render(request, "deployer/_log_around.html", context)
+
+
+@fragment
+def deployment_find(request: Request, pk: int) -> JsonResponse:
+    """The numbers of the last lines in which a text is, and whether there are more; of those that are wanted."""
+    it = shown(request.user, pk)
+    wanted = LogFilter(request.GET, it.targets.all())
+    if "text" not in wanted.chosen:
+        return JsonResponse({"lines": [], "more": False})
+    found = _found(pk, wanted, BigIntegerField.MAX_BIGINT)
+    return JsonResponse({"lines": [line.number for line in found.lines], "more": bool(found.before)})
 
 
 @require_safe
