@@ -32,11 +32,18 @@
   const own = new Set(); // opened here, to be closed again
   const left = new Set(); // somebody has opened or closed them: they stay so
   const stateOf = (fold) => fold.querySelector(":scope > summary > .fold-state");
-  const goesOn = (fold) => stateOf(fold).dataset.state === "running";
+  const goesOn = (fold) => [...fold.querySelectorAll(".fold-state")].some((state) => state.dataset.state === "running");
   const hasGoneBadly = (fold) => stateOf(fold).dataset.state === "failed";
   const tellState = (fold) => {
     const state = known.get(fold.dataset.fold);
     if (state) stateOf(fold).replaceWith(state.cloneNode(true));
+  };
+  const learn = () => {
+    for (const news of byId("fold-news")?.children ?? []) {
+      known.set(news.dataset.of, news.firstElementChild);
+      const fold = folds.get(news.dataset.of);
+      if (fold) tellState(fold);
+    }
   };
   const enter = (fold) => {
     folds.set(fold.dataset.fold, fold);
@@ -226,11 +233,7 @@
   document.body.addEventListener("htmx:oobAfterSwap", (event) => {
     afterRows();
     if (event.detail.target.id === "fold-news") {
-      for (const news of byId("fold-news").children) {
-        known.set(news.dataset.of, news.firstElementChild);
-        const fold = folds.get(news.dataset.of);
-        if (fold) tellState(fold);
-      }
+      learn();
     }
     if (nextError && log.querySelector(".line.error")) nextError.hidden = false;
     if (!following) return;
@@ -446,6 +449,7 @@
         event.preventDefault();
         toMatch(event.shiftKey ? -1 : 1);
       } else if (event.key === "Escape" && !event.isComposing) {
+        event.preventDefault(); // what is searched for stays: n and N go on from here
         field.blur();
       }
     });
@@ -515,6 +519,7 @@
   });
 
   addEventListener("hashchange", pick);
+  learn();
   enterAll();
   offerAll();
   if (!pick()) {

@@ -4,10 +4,12 @@ A line says when it was said and on which server. The deployment, its servers an
 began, so that this tells a line's folds without a word of its text.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from itertools import groupby
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from django.utils.translation import gettext as _
@@ -52,6 +54,36 @@ class Turn:
     checking_at: datetime | None
     finished_at: datetime | None
 
+    @cached_property
+    def of_batch(self) -> Fold:
+        """The fold of its batch."""
+        return Fold(f"b{self.batch}", "batch", _("Batch %d") % self.batch)
+
+    @cached_property
+    def upload(self) -> Fold:
+        """The fold of what is sent to it."""
+        return Fold(f"u{self.pk}", "server", self.server, self.pk)
+
+    @cached_property
+    def whole(self) -> Fold:
+        """The fold of its turn."""
+        return Fold(f"t{self.pk}", "server", self.server, self.pk)
+
+    @cached_property
+    def check(self) -> Fold:
+        """The fold of what is looked at once its script has ended."""
+        return Fold(f"c{self.pk}", "turn", _("Check"))
+
+    @cached_property
+    def switch(self) -> Fold:
+        """The fold of its script, after a switch."""
+        return Fold(f"r{self.pk}", "turn", _("Switch and restart"))
+
+    @cached_property
+    def restart(self) -> Fold:
+        """The fold of its script alone."""
+        return Fold(f"r{self.pk}", "turn", _("Restart"))
+
 
 @dataclass(frozen=True)
 class StepTurn:
@@ -64,7 +96,7 @@ class StepTurn:
     finished_at: datetime | None
     is_on_platform: bool
 
-    @property
+    @cached_property
     def fold(self) -> Fold:
         """The fold of what its script says."""
         name = _("%s, taken back") % self.step if self.undoes else self.step
@@ -88,23 +120,17 @@ def folds_of(course: Course, turn: Turn | None, step: StepTurn | None, at: datet
         return script
     has_begun = _is_past(turn.begun_at, at) or (step is not None and step.moment == Moment.BEFORE)
     if course.release and not has_begun and not _is_past(turn.finished_at, at):
-        return (phase("upload"), Fold(f"u{turn.pk}", "server", turn.server, turn.pk), *script)
-    return (*_turn_of(course, turn), *(script or _phase_of(course, turn, at)))
-
-
-def _turn_of(course: Course, turn: Turn) -> Iterable[Fold]:
-    """The batch, if there are several, and the server."""
-    if course.batches > 1:
-        yield Fold(f"b{turn.batch}", "batch", _("Batch %d") % turn.batch)
-    yield Fold(f"t{turn.pk}", "server", turn.server, turn.pk)
+        return (phase("upload"), turn.upload, *script)
+    batch = (turn.of_batch,) if course.batches > 1 else ()
+    return (*batch, turn.whole, *(script or _phase_of(course, turn, at)))
 
 
 def _phase_of(course: Course, turn: Turn, at: datetime) -> tuple[Fold, ...]:
     if not _is_past(turn.begun_at, at) or _is_past(turn.finished_at, at):
         return ()
     if _is_past(turn.checking_at, at):
-        return (Fold(f"c{turn.pk}", "turn", _("Check")),)
-    return (Fold(f"r{turn.pk}", "turn", _("Switch and restart") if course.release else _("Restart")),)
+        return (turn.check,)
+    return (turn.switch if course.release else turn.restart,)
 
 
 def _is_past(moment: datetime | None, at: datetime) -> bool:
@@ -120,12 +146,8 @@ class Node(Generic[Row]):
     inside: "dict[str, Node[Row]]" = field(default_factory=dict)
 
     @property
-    def is_of_server(self) -> bool:
-        """Whether it is all of a server's."""
-        return self.fold is not None and self.fold.kind == "server"
-
     def place(self) -> int:
-        """The id of its server."""
+        """The id of the server that it is of; 0 where it is of none."""
         return self.fold.target if self.fold else 0
 
     def add(self, row: Row, folds: Sequence[Fold]) -> None:
@@ -140,11 +162,12 @@ class Node(Generic[Row]):
         node.items.append(row)
 
     def in_order(self) -> "Node[Row]":
-        """The same, servers that stand side by side in the order of the deployment, whichever has said something first."""
-        items = []
-        for is_server, some in groupby(self.items, lambda it: isinstance(it, Node) and it.is_of_server):
-            items += sorted(some, key=Node.place) if is_server else some  # type: ignore[arg-type, type-var]
-        self.items = items
+        """The same, with servers that stand side by side in the deployment's order, whichever has spoken first."""
+        items = self.items
+        places = [item.place if isinstance(item, Node) else 0 for item in items]
+        self.items = []
+        for _is_server, some in groupby(zip(places, items, strict=True), lambda it: it[0] > 0):
+            self.items += [item for _place, item in sorted(some, key=itemgetter(0))]
         for node in self.inside.values():
             node.in_order()
         return self

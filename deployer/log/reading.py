@@ -148,17 +148,18 @@ def _folds(lines: Sequence[Any]) -> list[tuple[Fold, ...]]:
     release = first.head_type not in Deployment.WITHOUT_RELEASE
     course = Course(release, _moment(first.head_building), _moment(first.head_deploying), first.batches or 1)
     turns: dict[int, Turn] = {}
+    steps: dict[int, StepTurn] = {}
     found = []
     for line in lines:
         pk = line.target_id
         if pk and pk not in turns:
             moments = map(_moment, (line.begun_at, line.checking_at, line.finished_at))
             turns[pk] = Turn(pk, line.server_name, line.batch, *moments)
-        step = None
-        if line.step_id:
+        if line.step_id and line.step_id not in steps:
             ended = _moment(line.step_finished)
-            step = StepTurn(line.step_id, line.step, line.moment, bool(line.undoes), ended, is_on_platform=pk is None)
-        found.append(folds_of(course, turns.get(pk), step, line.timestamp))
+            told = (line.step_id, line.step, line.moment, bool(line.undoes), ended)
+            steps[line.step_id] = StepTurn(*told, is_on_platform=pk is None)
+        found.append(folds_of(course, turns.get(pk), steps.get(line.step_id), line.timestamp))
     return found
 
 
@@ -167,9 +168,7 @@ def _moment(value: datetime | None) -> datetime | None:
     return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
 
 
-def statement(
-    run_id: int, after: int, book: Book = DEPLOYMENTS, *, folded: bool = False
-) -> tuple[str, dict[str, int]]:
+def statement(run_id: int, after: int, book: Book = DEPLOYMENTS, *, folded: bool = False) -> tuple[str, dict[str, int]]:
     """The statement and its parameters."""
     return _news(book, connection.vendor, folded), {"run": run_id, "after": after, "most": LOG_ROWS}
 

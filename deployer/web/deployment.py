@@ -54,6 +54,8 @@ MANY = 60
 _SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 #: For more servers than this, an address would be too long to say so: they come again whenever one has changed.
 SIGNED = 2500
+#: The folds of what comes before the servers' turns: each change may be one of theirs.
+_PHASES = frozenset({"clone", "build", "upload"})
 #: Seconds for which what was drawn of a change is good for all who ask for the same.
 CHANGE_HOLDS = 10
 
@@ -299,6 +301,7 @@ def deployment(request: Request, pk: int) -> HttpResponse:
         {
             **head,
             **log,
+            "phases": {key: state for key, state in log["states"].items() if key in _PHASES},
             "at": at,
             **(_window(pk, found.lines, newest) if at else _earlier(pk, found)),
             "last_number": newest.number,
@@ -432,7 +435,7 @@ def _states(
 ) -> dict[str, State]:
     """How the folds have gone of which that may have changed: of these servers, of phases and steps on the platform."""
     own = {target: getattr(target, "runs_of_steps", []) for target in changed}
-    keys = {"clone", "build", "upload", *(f"s{run.pk}" for run in runs)}.union(*map(keys_of, own, own.values()))
+    keys = {*_PHASES, *(f"s{run.pk}" for run in runs)}.union(*map(keys_of, own, own.values()))
     states = states_of(it, targets, [*runs, *(run for each in own.values() for run in each)])
     return {key: state for key, state in states.items() if key in keys}
 

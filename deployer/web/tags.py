@@ -289,7 +289,9 @@ def _fold_state(state: State | None) -> SafeString:
     status = state.status if state else ""
     took: str = ""
     if state and state.began:
-        since = format_html('<span data-since="{}">{}</span>', state.began.isoformat(), clock(timezone.now() - state.began))
+        since = format_html(
+            '<span data-since="{}">{}</span>', state.began.isoformat(), clock(timezone.now() - state.began)
+        )
         took = clock(state.ended - state.began) if state.ended else since
     return format_html(
         '<span class="fold-state" data-state="{status}">{icon} <span class="fold-word">{word}</span> '
