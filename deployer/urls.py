@@ -66,6 +66,7 @@ deployment_urls = [
     path("around/", deployment.deployment_around, name="deployment_around"),
     path("find/", deployment.deployment_find, name="deployment_find"),
     path("error/", deployment.deployment_error, name="deployment_error"),
+    path("moment/", deployment.deployment_moment, name="deployment_moment"),
     path("compare/", compare.deployment_previous, name="deployment_previous"),
     path("changes/", changes.deployment_changes, name="deployment_changes"),
     path("variables/", compare.deployment_variables, name="deployment_variables"),

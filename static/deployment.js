@@ -22,6 +22,35 @@
 
   for (const target of document.querySelectorAll(".target.chosen")) target.scrollIntoView({ block: "nearest" });
 
+  /* A stop of the way leads to the log since it began: on the page, where it is there. */
+  document.addEventListener("click", (event) => {
+    const stop = event.target.closest("a[data-moment]");
+    const log = document.getElementById("log");
+    if (!stop || log.dataset.at || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const since = parseInt(stop.dataset.moment, 36);
+    const lines = [...log.querySelectorAll(".line")].sort((one, other) => one.dataset.id - other.dataset.id);
+    const at = lines.findIndex((line) => parseInt(line.querySelector("time").dataset.ms, 36) >= since);
+    if (at < 0 || (at === 0 && !document.getElementById("log-earlier").hidden)) return;
+    event.preventDefault();
+    if (location.hash === `#${lines[at].id}`) history.replaceState(null, "", location.pathname + location.search);
+    location.hash = lines[at].id;
+  });
+
+  /* A menu closes where somebody goes on elsewhere. */
+  const close = (except) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) if (menu !== except) menu.open = false;
+  };
+  document.addEventListener("click", (event) => {
+    const menu = event.target.closest("details.menu");
+    close(event.target.closest(".menu-item") ? null : menu);
+  });
+  document.addEventListener("keydown", (event) => {
+    const menu = event.target.closest("details.menu[open]");
+    if (event.key !== "Escape" || !menu) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+
   /* In a tab that nobody sees, news are asked for every fifth time. */
   let unseen = 0;
   document.body.addEventListener("htmx:beforeRequest", (event) => {

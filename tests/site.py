@@ -182,6 +182,7 @@ PAGES = {
     "deployment_find": Page("running", "text=a"),
     "deployment_turn": Page("waiting"),
     "deployment_error": Page("running"),
+    "deployment_moment": Page("running", "at=0"),
     "deployment_changes": Page("ended"),
     "deployment_variables": Page("ended"),
     "deployment_log": Page("running"),
@@ -232,7 +233,7 @@ PAGES = {
     "train_cancel": Page("train_run"),
 }
 #: Those that only find out where to go.
-LEAD_ELSEWHERE = {"deployment_error", "deployment_again", "deployment_previous"}
+LEAD_ELSEWHERE = {"deployment_error", "deployment_moment", "deployment_again", "deployment_previous"}
 #: Addresses that show nothing of the database, and why.
 NOT_PAGES = {
     "login": "is for those who are not known yet",

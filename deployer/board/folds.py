@@ -89,10 +89,9 @@ def states_of(it: Deployment, targets: Iterable[Target], runs: Iterable[StepRun]
     return found
 
 
-def keys_of(target: Target, runs: Iterable[StepRun]) -> set[str]:
-    """The folds of which a change of this server may change the state."""
-    own = {f"{kind}{target.pk}" for kind in "turc"} | {f"b{target.batch}"}
-    return own | {f"s{run.pk}" for run in runs}
+def keys_of(target: Target) -> set[str]:
+    """The folds of which a change of this server may change the state, but for those of its steps."""
+    return {f"{kind}{target.pk}" for kind in "turc"} | {f"b{target.batch}"}
 
 
 def _phases(it: Deployment, targets: Sequence[Target]) -> dict[str, State]:

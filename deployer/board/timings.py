@@ -1,6 +1,6 @@
-"""How long each phase of a deployment took, as far as it was written down, and the picture of it."""
+"""How long each phase of a deployment took, as far as it was written down: as a picture, and as stops on its way."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
@@ -8,12 +8,14 @@ from itertools import groupby, pairwise
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.models import Deployment, LogLine, Target
+from deployer.models import Deployment, LogLine, StepRun, Target
 
 #: A shorter time between two phases is not shown.
 SHORT = timedelta(seconds=1)
 #: Units of the picture, and the least that a phase takes of them.
 WIDTH, LEAST = 1000, 8
+#: Stops that are shown one by one.
+STOPS = 12
 #: Errors at the beginning of a log among which a lost worker is looked for.
 LOOKED_THROUGH = 100
 
@@ -26,11 +28,30 @@ class Phase:
     kind: str
     began: datetime
     ended: datetime | None
+    batch: int = 0
 
     @property
     def took(self) -> timedelta:
         """How long; while it goes on, so far."""
         return max((self.ended or timezone.now()) - self.began, timedelta())
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A phase as a stop on the way, or several batches in one state that follow each other; ``state`` is one of
+    done, running, failed, paused, waited, cancelled, coming. What is still to come has not begun.
+    """
+
+    name: str
+    state: str
+    began: datetime | None = None
+    ended: datetime | None = None
+    batch: int = 0
+
+    @property
+    def took(self) -> timedelta:
+        """How long; while it goes on, so far."""
+        return Phase(self.name, "", self.began, self.ended).took if self.began else timedelta()
 
 
 @dataclass(frozen=True)
@@ -81,6 +102,92 @@ def picture_of(phases: Sequence[Phase]) -> list[Segment]:
         segments.append(Segment(phase, round(x, 1), round(width * scale, 1)))
         x += width * scale
     return segments
+
+
+def with_steps(phases: Sequence[Phase], runs: Iterable[StepRun]) -> list[Phase]:
+    """The phases, and each run of a step as one of its own within them."""
+    found = list(phases)
+    for run in runs:
+        if run.started_at is None:
+            continue
+        kind = "bad" if run.status in {StepRun.Status.FAILED, StepRun.Status.UNKNOWN} else "step"
+        step = Phase(run.label, kind, run.started_at, run.finished_at)
+        place = next((n for n, it in enumerate(found) if it.ended is None or it.ended > step.began), len(found))
+        found[place : place + 1] = _around(step, found[place]) if place < len(found) else [step]
+    return found
+
+
+def _around(step: Phase, phase: Phase) -> Iterator[Phase]:
+    """A phase up to a step within it, and the step; where it began with the step, what came of it after that."""
+    if leads := step.began - phase.began > SHORT:
+        yield replace(phase, ended=step.began)
+    yield step
+    if not leads and step.ended and (phase.ended is None or phase.ended - step.ended > SHORT):
+        yield replace(phase, began=step.ended)
+
+
+def stops_of(it: Deployment, targets: Sequence[Target], phases: Sequence[Phase]) -> list[Stop]:
+    """The phases as stops, and what is still to come; where there are many batches, some of them together."""
+    shown = [phase for phase in phases if phase.kind != "between"]
+    has_turn = any(phase.batch for phase in shown) or it.keeps_release
+    found = [
+        Stop(
+            phase.name,
+            _state(it, phase, is_end=phase is shown[-1] and not has_turn),
+            phase.began,
+            phase.ended,
+            phase.batch,
+        )
+        for phase in shown
+    ]
+    if it.is_active:
+        found += [Stop(name, "coming", batch=batch) for name, batch in _coming(it, targets, phases)]
+    return list(_together(found)) if len(found) > STOPS else found
+
+
+def _state(it: Deployment, phase: Phase, *, is_end: bool) -> str:
+    """``is_end``: the deployment has come no further than this phase."""
+    if phase.kind == "bad":
+        return "failed"
+    if phase.ended is None and it.is_active:
+        return "paused" if phase.kind == "waited" else "running"
+    if is_end and not it.is_active and it.status != Deployment.Status.SUCCESS and phase.kind != "waited":
+        return "cancelled" if it.status == Deployment.Status.CANCELLED else "failed"
+    return "waited" if phase.kind == "waited" else "done"
+
+
+def _coming(it: Deployment, targets: Sequence[Target], phases: Sequence[Phase]) -> Iterator[tuple[str, int]]:
+    """The names of the phases that an active deployment has not come to, and the numbers of those that are batches."""
+    status = Deployment.Status
+    if it.status == status.INTERRUPTED or it.is_in_line:
+        return
+    if it.keeps_release:
+        before = [_("Connect")] if it.status == status.PENDING else []
+    else:
+        before = [_("Clone"), _("Build"), _("Upload")] if it.release_id is None else [_("Upload")]
+        left = {status.PENDING: before, status.CLONING: before[1:], status.BUILDING: before[-1:]}
+        before = left.get(status(it.status), [])
+    yield from ((name, 0) for name in before)
+    turns = sorted({target.batch for target in targets if not target.was_left_out and not target.has_ended})
+    if it.keeps_release and len({target.batch for target in targets}) == 1:
+        halves = [_("Restart") if it.is_restart_only else it.get_deployment_type_display(), _("Check")]
+        known = {phase.name for phase in phases}
+        yield from ((name, 0) for name in halves if name not in known)
+    else:
+        begun = {phase.batch for phase in phases}
+        yield from ((_("Batch %d") % number, number) for number in turns if number not in begun)
+
+
+def _together(stops: Sequence[Stop]) -> Iterator[Stop]:
+    """Batches that went well, and those that are to come, as one stop each time that they follow each other."""
+    for (state, is_batch), group in groupby(stops, key=lambda stop: (stop.state, stop.batch > 0)):
+        first, *others = group
+        if others and is_batch and state in {"done", "coming"}:
+            last = others[-1]
+            name = _("Batches %(first)d–%(last)d") % {"first": first.batch, "last": last.batch}
+            yield replace(first, name=name, ended=last.ended)
+        else:
+            yield from (first, *others)
 
 
 @dataclass(frozen=True)
@@ -146,8 +253,9 @@ def _turns(it: Deployment, targets: Sequence[Target]) -> list[Phase]:
     if it.keeps_release and len({target.batch for target in targets}) == 1 and batches:
         return list(_halves(it, batches[0]))
     return [
-        Phase(_("Batch %d") % members[0].batch, _kind(members), _first(it, members), _end(it, members))
+        Phase(_("Batch %d") % number, _kind(members), _first(it, members), _end(it, members), number)
         for members in batches
+        for number in [members[0].batch]
     ]
 
 
@@ -191,7 +299,7 @@ def _with_gaps(it: Deployment, turns: list[Phase]) -> Iterator[Phase]:
         if turn.ended is None:
             continue
         if following and following.began - turn.ended > SHORT:
-            yield Phase(_("Between batches"), "waited", turn.ended, following.began)
+            yield Phase(_("Between batches"), "between", turn.ended, following.began)
         elif following is None and it.paused_at:
             yield Phase(_("Paused"), "waited", turn.ended, None)
         elif following is None and it.finished_at and it.finished_at - turn.ended > SHORT:

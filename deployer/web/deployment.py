@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, cast
 from urllib.parse import urlencode
@@ -13,6 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Js
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.http import base36_to_int
 from django.utils.text import slugify
 from django.utils.translation import get_language, gettext_noop
 from django.utils.translation import gettext as _
@@ -35,6 +37,7 @@ from deployer.web.drawing import Viewer, drawn_once
 from deployer.web.forms import LogFilter, condition_of
 from deployer.web.request import Pass, fragment
 from deployer.web.waiting import turn_of
+from deployer.web.ways import waits_for_a_person, ways_of
 from people.access import Request, find, members_only
 from people.models import User
 from people.record import Act, actor, record
@@ -47,15 +50,17 @@ from servers.models import Server
 LOG_ROWS_BEFORE = 50
 #: Errors that are counted.
 ERRORS_COUNTED = 1000
-#: Where a deployment has more servers than this, so many are shown whole at first, the failed ones; of each other one
-#: a line, and the rest of it once it is opened.
-MANY = 60
+#: Where a deployment has more servers than this, each is a square; a line is that of the chosen one alone and of those
+#: that have failed, of so many.
+MANY, FAILED_SHOWN = 19, 60
 #: By these signs a poll says which state of each server its page shows.
 _SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 #: For more servers than this, an address would be too long to say so: they come again whenever one has changed.
 SIGNED = 2500
 #: The folds of what comes before the servers' turns: each change may be one of theirs.
 _PHASES = frozenset({"clone", "build", "upload"})
+#: Runs of steps that are those of no single server: they are on the platform, or once for all servers.
+_FOR_ALL = Q(target=None) | Q(moment__in=StepRun.ONCE)
 #: Seconds for which what was drawn of a change is good for all who ask for the same.
 CHANGE_HOLDS = 10
 
@@ -65,7 +70,7 @@ def shown(user: Person, pk: int, action: Action = Action.SEE) -> Deployment:
     rows = Deployment.objects.select_related("project", "created_by", "retry_of", "rollback_from", "release")
     rows = rows.annotate(
         is_decided=Exists(Approval.objects.filter(deployment=OuterRef("pk"))),
-        ran_here=Exists(StepRun.objects.filter(deployment=OuterRef("pk"), target=None)),
+        ran_for_all=Exists(StepRun.objects.filter(_FOR_ALL, deployment=OuterRef("pk"))),
         ran_steps=Exists(StepRun.objects.filter(deployment=OuterRef("pk"))),
     )
     return find(user, rows.defer("plan", "retry_of__plan", "rollback_from__plan"), action, pk=pk)
@@ -80,7 +85,7 @@ def _log(
     failed, or of what goes on. ``it`` is a deployment as `shown`.
     """
     names = {target.pk: target.server_name for target in targets}
-    runs = list(it.step_runs.all()) if it.ran_steps else []
+    runs = _runs_on(it, {line.target_id for line in lines})
     folder, states = Folder(it, targets, runs), states_of(it, targets, runs)
     rows = [LogRow.of(line, names.get(line.target_id or 0, "")) for line in lines]
     folds = [folder.folds(line.target_id, line.timestamp) for line in lines]
@@ -125,22 +130,25 @@ def _whole(
 ) -> dict[str, Any]:
     """The ids of those that are shown whole, with what is long of them read; of ``shown`` if it is given.
 
-    And the runs of steps on the platform, which are read with those of the servers; ``it`` is a deployment as `shown`.
+    And the runs of steps for all servers, which are read with those of each; ``it`` is a deployment as `shown`.
     """
     ids = {target.pk for target in targets}
     if len(targets) > MANY:
         failed = [target.pk for target in targets if target.error or target.has_failed]
-        ids = {*failed[:MANY], *(target.pk for target in targets if str(target.pk) == chosen.get("server"))}
+        ids = {*failed[:FAILED_SHOWN], *(target.pk for target in targets if str(target.pk) == chosen.get("server"))}
     if shown is not None:
         ids &= {target.pk for target in shown}
     long = Target.objects.filter(pk__in=ids).values_list("pk", "proof", "evidence")
     found = {pk: {"proof": proof, "evidence": evidence} for pk, proof, evidence in long}
     runs: dict[int | None, list[StepRun]] = {}
-    for run in it.step_runs.filter(Q(target__in=ids) | Q(target=None) if it.ran_here else Q(target__in=ids)):
+    of_all: list[StepRun] = []
+    for run in it.step_runs.filter(Q(target__in=ids) | _FOR_ALL if it.ran_for_all else Q(target__in=ids)):
         runs.setdefault(run.target_id, []).append(run)
+        if run.target_id is None or run.moment in StepRun.ONCE:
+            of_all.append(run)
     for target in targets:
         target.__dict__ |= found.get(target.pk, {}) | {"runs_of_steps": runs.get(target.pk, [])}
-    return {"whole": ids, "runs_on_platform": runs.get(None, [])}
+    return {"whole": ids, "runs_on_platform": runs.get(None, []), "runs_for_all": of_all}
 
 
 def _signs(targets: list[Target]) -> str:
@@ -167,7 +175,7 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
     )
     retry_refusal = _refusal(user, deployment, request_to_retry) if can_retry else ""
     rollback_refusal = _refusal(user, deployment, request_to_roll_back) if can_roll_back else ""
-    return {
+    head = {
         "deployment": deployment,
         "operable": operable,
         "can_launch": operable and not deployment.project.is_archived and may(user, Action.OPERATE, deployment.project),
@@ -194,6 +202,8 @@ def _head(user: User, deployment: Deployment, targets: list[Target]) -> dict[str
         "turn": turn_of(deployment),
         "has_previous": ended and before(deployment).reached_by(user).exists(),
     }
+    head["ways"], head["more_ways"] = ways_of(deployment, head)
+    return head | {"waits_for_person": head["waits_for_you"] or (operable and waits_for_a_person(deployment))}
 
 
 def _can_abort(it: Deployment) -> bool:
@@ -321,6 +331,13 @@ def _ended_badly(it: Deployment) -> bool:
     return not it.is_active and it.status != Deployment.Status.SUCCESS
 
 
+def _runs_on(it: Any, targets: Iterable[int | None]) -> list[StepRun]:
+    """The runs of steps on these servers and on the platform; ``it`` is a deployment as `shown`."""
+    if not it.ran_steps:
+        return []
+    return list(it.step_runs.filter(Q(target__in=[pk for pk in targets if pk]) | Q(target=None)))
+
+
 def _window(pk: int, lines: list[LogLine], newest: LogLine) -> dict[str, Any]:
     """What stands before and behind lines from the middle of a log."""
     later = lines[-1].number < newest.number
@@ -423,21 +440,19 @@ def _drawn_change(
     context = _head(viewer.user, it, targets) | {
         "news_of": news_of,
         **whole,
-        "states": _states(it, targets, targets if news_of is None else news_of, whole["runs_on_platform"]),
+        "states": _states(it, targets, targets if news_of is None else news_of),
         "wanted": wanted,
     }
     # What was read just now may be newer than the news: it comes once more then.
     return render_to_string("deployer/_poll_change.html", context), _signs(targets)
 
 
-def _states(
-    it: Deployment, targets: list[Target], changed: Iterable[Target], runs: Iterable[StepRun]
-) -> dict[str, State]:
+def _states(it: Deployment, targets: list[Target], changed: Iterable[Target]) -> dict[str, State]:
     """How the folds have gone of which that may have changed: of these servers, of phases and steps on the platform."""
-    own = {target: getattr(target, "runs_of_steps", []) for target in changed}
-    keys = {*_PHASES, *(f"s{run.pk}" for run in runs)}.union(*map(keys_of, own, own.values()))
-    states = states_of(it, targets, [*runs, *(run for each in own.values() for run in each)])
-    return {key: state for key, state in states.items() if key in keys}
+    moved = {target.pk: target for target in changed}
+    runs = _runs_on(it, moved)
+    keys = _PHASES.union({f"s{run.pk}" for run in runs}, *map(keys_of, moved.values()))
+    return {key: state for key, state in states_of(it, targets, runs).items() if key in keys}
 
 
 def _wanted(rows: list[LogRow], pk: int, chosen: Mapping[str, str]) -> list[LogRow]:
@@ -458,7 +473,7 @@ def deployment_server(request: Request, pk: int) -> HttpResponse:
     editable = may(request.user, Action.EDIT, it.project)
     operable = may(request.user, Action.OPERATE, it)
     context = {"target": target, "deployment": it, "key": str(target.pk), "editable": editable, "operable": operable}
-    return render(request, "deployer/_target_more.html", context)
+    return render(request, "deployer/_target_whole.html", context)
 
 
 @fragment
@@ -523,6 +538,20 @@ def deployment_error(request: Request, pk: int) -> HttpResponse:
         messages.info(request, _("There is no error in this log."))
         return redirect(it)
     return redirect(f"{it.get_absolute_url()}?at={line.number}#L{line.number}")
+
+
+@require_safe
+@members_only
+def deployment_moment(request: Request, pk: int) -> HttpResponse:
+    """The page with the log around its first line since a moment, ``at``: milliseconds since 1970, in base 36."""
+    it = shown(request.user, pk)
+    try:
+        moment = datetime.fromtimestamp(base36_to_int(request.GET.get("at", "")) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return redirect(it)
+    lines = LogLine.objects.of(pk).only("number")
+    line = lines.filter(timestamp__gte=moment).first() or lines.last()
+    return redirect(f"{it.get_absolute_url()}?at={line.number}#L{line.number}" if line else it)
 
 
 @require_safe

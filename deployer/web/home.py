@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from django.core.paginator import Page, Paginator
-from django.db.models import Q
+from django.db.models import F, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -209,7 +209,8 @@ def _activity(user: User, now: str, given: str) -> dict[str, Any]:
     active = own.at_work()
     in_line = list(own.in_line().exclude(pk__in=waiting_for(user).values("pk")).listed()[:RUNNING_SHOWN])
     count_ahead(in_line)
-    running = list(active.listed()[:RUNNING_SHOWN])
+    # What is paused waits for somebody, the longest first.
+    running = list(active.listed().order_by(F("paused_at").asc(nulls_last=True), "-id")[:RUNNING_SHOWN])
     recent = list(own.listed().ended()[:RECENT_SHOWN])
     broken = own.exclude(status__in=Deployment.IN_LINE).filter(project__archived_at=None).newest().ended()
     broken = broken.filter(status__in=_BROKEN)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from django import template
 from django.template.loader import render_to_string
@@ -19,12 +19,12 @@ from django.utils.translation import gettext as _
 
 from deployer import __version__
 from deployer.board.folds import State
-from deployer.board.timings import Segment, phases_of, picture_of
+from deployer.board.timings import Segment, Stop, phases_of, picture_of, stops_of, with_steps
 from deployer.gates import deciding
 from deployer.log import terminal
 from deployer.log.folds import Node
 from deployer.log.reading import LogRow, lane_of
-from deployer.models import Deployment, Target
+from deployer.models import Deployment, StepRun, Target
 from deployer.queue import sending
 from deployer.trains import approving
 from deployer.web.waiting import ahead_sentence, worker_sentence
@@ -63,8 +63,10 @@ _COLOURS = {
     "expired": "idle",
 }
 
-#: Servers that a strip of them still shows one by one.
-CELLS = 60
+#: Batches whose servers are shown apart.
+BATCHES = 12
+_STOP_ICONS = {"done": "ok", "waited": "waiting", "coming": "waiting"}
+
 #: The order in which counts of servers are read.
 _WORST_FIRST = sorted(Target.Status, key=lambda status: (status not in Target.FAILURES, status in Target.ENDED))
 
@@ -146,20 +148,51 @@ def duration(work: Any) -> str:
     return format_html('<span data-since="{}">{}</span>', began.isoformat(), clock(timezone.now() - began))
 
 
+class Timings(NamedTuple):
+    """The way of a deployment: as a picture, and as stops, each with the name of its icon and what that means."""
+
+    segments: list[Segment]
+    stops: list[tuple[Stop, str, str]]
+
+
 @register.simple_tag
-def timings(deployment: Deployment, targets: Sequence[Target]) -> list[Segment]:
-    """The phases of a deployment as a picture."""
-    return picture_of(phases_of(deployment, targets))
+def timings(deployment: Deployment, targets: Sequence[Target], runs: Iterable[StepRun] = ()) -> Timings:
+    """The phases of a deployment, with those of its steps that are run once for all of its servers."""
+    phases = with_steps(phases_of(deployment, targets), runs)
+    words = {
+        "done": _("done"),
+        "running": _("running"),
+        "failed": _("failed"),
+        "paused": _("paused"),
+        "waited": "",
+        "cancelled": _("cancelled"),
+        "coming": _("not begun"),
+    }
+    stops = stops_of(deployment, targets, phases)
+    return Timings(
+        picture_of(phases), [(stop, _STOP_ICONS.get(stop.state, stop.state), words[stop.state]) for stop in stops]
+    )
 
 
 @register.filter
-def by_batch(targets: Iterable[Target]) -> list[tuple[int, list[Target], int]]:
-    """Each batch with its servers and how many of them have ended; those that were left out are in a batch 0."""
-    ordered = sorted(targets, key=lambda target: (0 if target.was_left_out else target.batch, target.pk))
-    batches = groupby(ordered, key=lambda target: 0 if target.was_left_out else target.batch)
-    found = [(number, list(members)) for number, members in batches]
-    rows = [(number, members, sum(it.status in Target.ENDED for it in members)) for number, members in found]
-    return sorted(rows, key=lambda row: row[0] or len(ordered) + 1)
+def by_batch(targets: Sequence[Target]) -> list[tuple[int | None, list[Target], int]]:
+    """Each batch with its servers and how many of them have ended; those that were left out are in a batch 0.
+
+    What has failed comes first: the batches that have it, and in each of them those servers. Very many batches are
+    one, without a number.
+    """
+    is_one = len({target.batch for target in targets}) > BATCHES
+
+    def number(target: Target) -> int:
+        return 0 if target.was_left_out else 1 if is_one else target.batch
+
+    ordered = sorted(targets, key=lambda target: (number(target), not target.has_failed, target.batch, target.pk))
+    found = [(batch, list(members)) for batch, members in groupby(ordered, key=number)]
+    rows = [
+        (None if is_one and batch else batch, members, sum(it.status in Target.ENDED for it in members))
+        for batch, members in found
+    ]
+    return sorted(rows, key=lambda row: (not row[1][0].has_failed, row[0] == 0, row[0] or 1))
 
 
 @register.filter
@@ -172,18 +205,20 @@ def tally(targets: Sequence[Target]) -> list[tuple[str, str, int, int]]:
 
 
 @register.simple_tag
-def one_line(target: Target, more_at: str, log_at: str, is_news: object) -> SafeString:
-    """A server among many: its name, its status and the line that its script has not ended yet.
+def square(target: Target, more_at: str, log_at: str, is_news: object) -> SafeString:
+    """A server among many: a square that says its name, its status and the line that its script has not ended yet.
 
-    The rest is read from ``more_at`` once this is opened.
+    The rest is read from ``more_at`` once somebody comes to it by the keyboard.
 
     Written out: a template takes ten times as long, and there are hundreds of them.
     """
     return format_html(
-        '<li id="target-{pk}" class="target target-{status}" hx-get="{more_at}?of={pk}" hx-trigger="focusin once"{oob}>'
-        '<div class="target-head"><a class="target-name" id="server-{pk}" href="{log_at}{sign}server={pk}#log-title">'
-        '{name}</a><span class="status status-{status}">{icon} {label}</span><span class="target-took">{took}</span>'
-        '</div><div class="target-more">{unfinished}</div></li>',
+        '<li id="target-{pk}" class="target square target-{status}" hx-get="{more_at}?of={pk}"'
+        ' hx-trigger="focusin once"{oob}><a class="square-link" id="server-{pk}"'
+        ' href="{log_at}{sign}server={pk}#log-title">{icon}<span class="visually-hidden">{name}: {label}</span></a>'
+        '<div class="square-card"><div class="target-head"><strong>{name}</strong>'
+        '<span class="status status-{status}">{icon} {label}</span><span class="target-took">{took}</span></div>'
+        '<div class="target-more">{unfinished}</div></div></li>',
         pk=target.pk,
         status=target.status,
         more_at=more_at,
@@ -207,21 +242,6 @@ def _unfinished(target: Target) -> str:
 @cache
 def _icon(name: str) -> SafeString:
     return mark_safe(render_to_string("_icon.html", {"name": name}).strip())  # noqa: S308 (of a template)
-
-
-@register.filter
-def cells(targets: Sequence[Target]) -> list[tuple[str, int, int, str]]:
-    """Servers side by side, neighbours in one status as one: the status, where they begin, how many, and their names.
-
-    Where they are few, each is one by itself.
-    """
-    together = len(targets) > CELLS
-    found = []
-    for _key, members in groupby(enumerate(targets), key=lambda it: it[1].status if together else it[0]):
-        (first, target), *more = members
-        words = f"{target.server_name}{' …' if more else ''}: {Target.Status(target.status).label}"
-        found.append((target.status, first, 1 + len(more), words))
-    return found
 
 
 @register.filter

@@ -215,6 +215,7 @@ def test_failed_servers_are_retried_a_release_is_rolled_back_and_two_deployments
 
     retried = Deployment.objects.latest("id")
     page.goto(second.get_absolute_url())
+    page.locator("#more-ways summary").click()
     expect(page.get_by_role("button", name="Roll back …")).to_be_disabled()  # a newer one has touched a server of it
     expect(page.locator("#rollback-refusal")).to_contain_text(f"#{retried.pk}")
 
@@ -337,6 +338,68 @@ def test_what_somebody_has_opened_stays_open_while_the_servers_go_on(person: Pag
     long_log.targets.update(status="checking")
     expect(page.locator(".target")).to_contain_text("Checking")
     expect(page.get_by_text("no space left on device")).to_be_visible()
+
+
+def test_its_line_stays_in_view_and_its_menu_works_by_the_keyboard(person: Page, long_log: Deployment) -> None:
+    page = person
+    Deployment.objects.filter(pk=long_log.pk).update(status="deploying", deployment_type="full")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(long_log.get_absolute_url())
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(page.get_by_role("heading", level=1)).to_be_in_viewport(ratio=0.9)
+    expect(page.get_by_role("link", name="Cancel …")).to_be_in_viewport(ratio=1)
+    expect(page.get_by_role("navigation", name="Main")).not_to_be_in_viewport()
+    more, abort = page.locator("#more-ways summary"), page.get_by_role("link", name="Abort and roll back …")
+    expect(abort).to_be_hidden()
+    more.press("Enter")
+    expect(abort).to_be_in_viewport(ratio=1)
+    long_log.targets.update(status="restarting")  # it is drawn anew, and stays open
+    expect(page.locator(".target")).to_contain_text("Restarting")
+    expect(abort).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Escape")
+    expect(abort).to_be_hidden()
+    expect(more).to_be_focused()
+
+
+def test_a_stop_of_the_way_leads_to_its_place_in_the_log(person: Page, long_log: Deployment) -> None:
+    page = person
+    late = long_log.created_at + timedelta(hours=2)
+    LogLine.objects.create(deployment=long_log, content="its turn", timestamp=late)
+    LogLine.objects.create(deployment=long_log, content="more of it", timestamp=late + timedelta(minutes=1))
+    long_log.targets.update(status="restarting", begun_at=late)
+    page.goto(long_log.get_absolute_url())
+    page.evaluate("window.kept = true")
+    page.get_by_role("link", name=re.compile("^Restart")).click()
+    expect(page.locator(".picked .text")).to_have_text("its turn")
+    assert page.evaluate("window.kept")
+    page.get_by_role("link", name=re.compile("^Connect")).click()  # that is not on the page: the page around it
+    expect(page).to_have_url(re.compile(r"\?at=1#L1$"))
+    expect(page.locator("#L1")).to_be_in_viewport()
+
+
+def test_many_servers_are_squares_that_tell_their_names(person: Page) -> None:
+    page = person
+    servers = [make_server(name=f"web-{number:02}") for number in range(1, 31)]
+    it = make_deployment(make_project(name="Shop"), make_group(*servers), deployment_type="restart_only")
+    it.claim_for_worker()
+    page.goto(it.get_absolute_url())
+    squares = page.locator(".square")
+    expect(squares).to_have_count(30)
+    seventh = page.get_by_role("link", name="web-07: Waiting")
+    card = page.locator(".square-card", has_text="web-07")
+    expect(card).to_be_hidden()
+    seventh.hover()
+    expect(card).to_be_visible()
+    page.get_by_role("link", name="web-06: Waiting").focus()
+    expect(page.locator(".square-card", has_text="web-06")).to_contain_text("192.0.2.1")
+    it.targets.filter(server_name="web-20").update(status="failed", error="no space left")
+    line = page.locator(".target:not(.square)")
+    expect(line).to_contain_text("no space left")
+    tops = page.evaluate("[...document.querySelectorAll('.target')].map((it) => it.getBoundingClientRect().top)")
+    assert line.bounding_box()["y"] == min(tops)  # type: ignore[index]
+    seventh.click()
+    expect(page.locator(".target.chosen details.strip")).to_have_attribute("open", "")
 
 
 #: The browser's own would show a window of the desktop that a test cannot look at.

@@ -151,8 +151,8 @@ def test_what_would_always_be_refused_is_off_with_the_reason(browser: Client) ->
     newer.claim_for_worker()
     newer.end(Status.FAILED, "")
     off, html = buttons(browser, it)
-    assert off == ["Roll back", "Retry failed"]
-    assert html.count(f"A newer deployment (#{newer.pk}) has changed these servers") == 4  # in a title too
+    assert off == ["Retry failed", "Roll back"]
+    assert html.count(f"A newer deployment (#{newer.pk}) has changed these servers") == 2
 
 
 def test_a_retry_of_a_server_that_is_in_none_of_its_groups_is_off(browser: Client) -> None:
@@ -178,13 +178,14 @@ def test_a_paused_deployment_is_called_so_wherever_it_is_shown_and_can_be_contin
     it = paused()
     go_on = reverse("deployment_continue", args=[it.pk])
     addresses = [*map(reverse, ["home", "activity", "overview", "deployments"]), it.get_absolute_url()]
+    addresses.append(reverse("project", args=[it.project_id]))
     for address in [*addresses, f"{reverse('deployments')}?status=paused"]:
         html = browser.get(address).content.decode()
         assert "status-paused" in html, address
         assert go_on in html, address
         assert "status-restarting" not in html, address
     page = tight(browser.get(it.get_absolute_url()).content.decode())
-    assert "‖ Paused · " in page
+    assert "‖ Waits for you · " in page
     assert "favicon/paused.svg" in page
     assert f"#{it.pk}" not in browser.get(reverse("deployments"), {"status": "restarting"}).content.decode()
     assert "Paused" in browser.get(reverse("launch", args=[it.project_id])).content.decode()

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from deployer.board.timings import WIDTH, phases_of, picture_of
-from deployer.models import Deployment, LogLine, Release, Target
+from deployer.board.timings import WIDTH, phases_of, picture_of, stops_of, with_steps
+from deployer.models import Deployment, LogLine, Release, StepRun, Target
 from deployer.web.tags import duration
 from tests.factories import make_deployment, make_group, make_project, make_server
 
@@ -210,3 +210,69 @@ def test_a_server_is_not_blamed_for_the_time_that_it_waited_for_its_batch() -> N
         }
     )
     assert duration(it.targets.get()) == "5.0 s"
+
+
+# --- the stops of a page ---------------------------------------------------------------------------
+
+
+def stops(it: Deployment, *runs: StepRun) -> list[tuple[str, str]]:
+    targets = list(it.targets.all())
+    return [(stop.name, stop.state) for stop in stops_of(it, targets, with_steps(phases_of(it, targets), runs))]
+
+
+def step(began: float, ended: float | None, status: str = "done") -> StepRun:
+    values: dict[str, Any] = {"moment": "before_all", "step": "migrate", "status": status, "started_at": after(began)}
+    return StepRun(**values, finished_at=None if ended is None else after(ended))
+
+
+def test_the_stops_begin_with_what_is_done_and_end_with_what_is_to_come() -> None:
+    it = deployment_with({}, {"batch": 2}, status="building", building_at=after(5))
+    assert stops(it) == [
+        ("Clone", "done"),
+        ("Build", "running"),
+        ("Upload", "coming"),
+        ("Batch 1", "coming"),
+        ("Batch 2", "coming"),
+    ]
+    waiting = deployment_with({}, {"batch": 2}, deployment_type="restart_only", started_at=None)
+    assert stops(waiting) == [("Connect", "coming"), ("Batch 1", "coming"), ("Batch 2", "coming")]
+    halves = deployment_with({"begun_at": after(2), "status": "restarting"}, deployment_type="restart_only")
+    Deployment.objects.filter(pk=halves.pk).update(status="restarting")
+    halves.refresh_from_db()
+    assert stops(halves) == [("Connect", "done"), ("Restart", "running"), ("Check", "coming")]
+
+
+def test_the_phase_in_which_everything_has_ended_is_the_one_that_failed() -> None:
+    ended: dict[str, Any] = {"building_at": after(5), "finished_at": after(9), "commit_hash": "a" * 40}
+    assert stops(deployment_with({}, status="failed", **ended)) == [("Clone", "done"), ("Build", "failed")]
+    assert stops(deployment_with({}, status="cancelled", **ended))[-1] == ("Build", "cancelled")
+
+
+def test_a_pause_is_a_stop_and_a_short_wait_between_batches_is_none() -> None:
+    moments: dict[str, Any] = {"building_at": after(5), "deploying_at": after(9), "status": "deploying"}
+    first: dict[str, Any] = {"begun_at": after(20), "finished_at": after(30), "status": "success"}
+    second: dict[str, Any] = {"batch": 2, "begun_at": after(40), "finished_at": after(45), "status": "failed"}
+    it = deployment_with(first, second, {"batch": 3}, **moments, paused_at=after(46))
+    assert stops(it)[3:] == [
+        ("Batch 1", "done"),
+        ("Batch 2", "failed"),
+        ("Paused", "paused"),
+        ("Batch 3", "coming"),
+    ]
+
+
+def test_a_step_for_all_servers_is_a_stop_of_its_own_within_the_phase_that_it_ran_in() -> None:
+    moments: dict[str, Any] = {"building_at": after(5), "deploying_at": after(9)}
+    it = deployment_with({"begun_at": after(20), "finished_at": after(30), "status": "success"}, **moments)
+    phases = with_steps(phases_of(it, list(it.targets.all())), [step(15, 19.5)])
+    told = [(phase.name, phase.took.total_seconds()) for phase in phases if phase.ended]
+    assert told == [("Clone", 5), ("Build", 4), ("Upload", 6), (step(0, 0).label, 4.5), ("Batch 1", 10)]
+    assert (step(15, 19, "failed").label, "failed") in stops(it, step(15, 19, "failed"))
+
+
+def test_many_batches_that_went_well_or_are_to_come_are_two_stops() -> None:
+    done: dict[str, Any] = {"begun_at": after(20), "finished_at": after(21), "status": "success"}
+    rows: list[dict[str, Any]] = [{"batch": number} | (done if number < 12 else {}) for number in range(1, 31)]
+    rows[11] |= {"begun_at": after(22), "status": "restarting"}
+    it = deployment_with(*rows, building_at=after(5), deploying_at=after(9), status="deploying")
+    assert stops(it)[3:] == [("Batches 1–11", "done"), ("Batch 12", "running"), ("Batches 13–30", "coming")]
