@@ -525,8 +525,11 @@
   if (!pick()) {
     const failure = log.dataset.opened === undefined ? null : log.querySelector(".fold[open] .line.error");
     if (log.dataset.at) shown(log.dataset.at)?.scrollIntoView({ block: "center" });
-    else if (failure) reveal(failure);
-    else {
+    else if (failure) {
+      const [line, box] = [failure.getBoundingClientRect(), log.getBoundingClientRect()];
+      log.scrollTop += line.top - box.top - log.clientHeight / 2; // the log alone: the page stays at its top
+      follow(false);
+    } else {
       settle();
       toEnd();
     }
