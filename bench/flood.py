@@ -141,9 +141,8 @@ def table(place: "World", worker: "Worker", text: str, lines: int) -> None:
 
 def watch(deployment: "Deployment", worker: "Worker", other: "Deployment") -> Noticed:
     """Wait for the end of ``deployment``, and notice how the worker and ``other`` fare."""
-    from django.db.models.functions import Now
-
     from deployer.models import Deployment
+    from people.now import Now
 
     noticed = Noticed()
     rows = Deployment.objects.filter(pk=deployment.pk).annotate(now=Now())

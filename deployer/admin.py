@@ -40,6 +40,7 @@ from people.rights import reach
 from people.roles import Action
 
 admin.site.site_header = admin.site.site_title = "deployer"
+admin.site.site_url = None  # the way back is in its head
 admin.site.index_title = gettext_lazy("Settings and records")
 
 

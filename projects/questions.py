@@ -40,6 +40,12 @@ class Question:
         """Whether anything reads its answer: one for the build alone is not asked for where nothing is built."""
         return builds or self.scope != BUILD
 
+    def problem(self, answer: str, *, builds: bool) -> str:
+        """Why a launch cannot be with this answer, or without one, as a sentence; empty where it can."""
+        if answer:
+            return self.objection(answer)
+        return _("It has no default: give an answer.") if not self.default and self.is_asked(builds=builds) else ""
+
     def objection(self, answer: str) -> str:
         """Why it does not take an answer, as a sentence; empty if it does."""
         if self.choices and answer not in self.choices:

@@ -74,6 +74,15 @@
     });
   });
 
+  /* What is shown short is copied whole. */
+  document.addEventListener("copy", (event) => {
+    const chosen = getSelection();
+    const short = chosen.anchorNode?.parentElement?.closest("[data-whole]");
+    if (!short || chosen.toString().trim() !== short.textContent.trim()) return;
+    event.clipboardData.setData("text/plain", short.dataset.whole);
+    event.preventDefault();
+  });
+
   /* Keep opened and closed parts of a page as they are when they are loaded again. */
   let unfolded = new Map();
   const remember = (event) => {

@@ -1,4 +1,4 @@
-"""The answers to a project's questions that its schedules and webhooks give: those to secret ones are never told."""
+"""The answers to a project's questions that what launches it gives: those to secret ones are never told."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -16,9 +16,9 @@ from projects.models import Project, Variable
 from projects.questions import LONGEST_ANSWER, Question
 from servers.fields import is_unreadable
 
-_Answers = dict[Name, Annotated[str, Field(max_length=LONGEST_ANSWER), WithoutNul]]
+Given = dict[Name, Annotated[str, Field(max_length=LONGEST_ANSWER), WithoutNul]]
 #: What a request brings of them: those that it does not name stay as they are, an empty one is taken away.
-TAKEN: dict[str, Any] = {"answers": (_Answers, Field({}, max_length=500))}
+TAKEN: dict[str, Any] = {"answers": (Given, Field({}, max_length=500))}
 TOLD: dict[str, Any] = {"answers": (dict[str, str | None] | None, ...)}
 #: The questions of the projects of many rows, asked for at once.
 ASKED = Prefetch("project__variables", Variable.objects.filter(is_prompt=True), to_attr="asked")

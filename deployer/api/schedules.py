@@ -53,6 +53,7 @@ def _told(it: Schedule, user: User) -> dict[str, Any]:
         is_active=it.is_active,
         paused_reason=it.paused_reason,
         next_at=it.next_at,
+        commit=it.frozen,
     )
 
 
@@ -144,6 +145,7 @@ SCHEDULES = Noun(
             "is_active": True,
             "paused_reason": "",
             "next_at": "2026-11-28T01:30:00+00:00",
+            "commit": "",
         },
         project_id=(int, ...),
         **answers.TOLD,
@@ -151,6 +153,7 @@ SCHEDULES = Noun(
         is_active=(bool, ...),
         paused_reason=(str, ...),
         next_at=(Moment | None, ...),
+        commit=(str, ...),
     ),
     rows=_rows,
     told=_told,

@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from ninja import Field, Schema
 from pydantic import ConfigDict
 
+from deployer.api.answers import Given
 from deployer.api.columns import Columns, value_of
 from deployer.api.filling import filled, refusal_of, rows_as_sent
 from deployer.api.frame import Id, Input, Name, Reason, rows_of
@@ -20,7 +21,7 @@ from deployer.models.train import MOST_STOPS
 from deployer.trains import acts
 from deployer.trains.forms import Stops, TrainForm
 from deployer.trains.launch import launch_train
-from deployer.trains.planned import TrainRefusedError
+from deployer.trains.planned import TrainRefusedError, named_answers
 from people.models import User
 from people.record import delete
 from people.rights import insist
@@ -146,18 +147,20 @@ def _remove(user: User, it: Train) -> None:
 
 
 class TrainLaunchInput(Input):
-    """Why a train is launched."""
+    """Why a train is launched, and the answers to what its projects ask, by the name of the project."""
 
-    model_config = example(note="Release 12")
+    model_config = example(note="Release 12", answers={"shop": {"COLOR": "green"}})
 
     note: Reason = ""
+    answers: dict[Name, Given] = Field({}, max_length=MOST_STOPS)
 
 
 def _launch(user: User, it: Train, values: dict[str, Any]) -> TrainRun:
     insist(user, Action.OPERATE, *[stop.project for stop in it.stops.all()])
     try:
+        given = named_answers(it, values.get("answers", {}))
         note = values.get("note", "")
-        return launch_train(it, created_by=user, trigger=Deployment.Trigger.API, note=note)
+        return launch_train(it, created_by=user, trigger=Deployment.Trigger.API, note=note, answers=given)
     except TrainRefusedError as refusal:
         raise RefusedError(409, refusal.message, field="train_id") from refusal
 
@@ -277,6 +280,27 @@ def _act(done: Callable[[TrainRun, User], bool]) -> Callable[[User, Any, dict[st
     return act
 
 
+class StopOfRunInput(Input):
+    """A stop of a run, by its position."""
+
+    model_config = example(position=2)
+
+    position: Annotated[int, Field(ge=0, le=MOST_STOPS)]
+
+
+def _act_at_stop(done: Callable[[TrainRun, TrainStop, User], bool]) -> Callable[[User, Any, dict[str, Any]], TrainRun]:
+    """The same of one stop of it."""
+
+    def act(user: User, run: TrainRun, values: dict[str, Any]) -> TrainRun:
+        insist(user, Action.OPERATE, *run.stops.select_related("project"))
+        stop = run.stops.filter(position=values["position"]).first()
+        if stop is None:
+            raise RefusedError(404, _("It has no stop %d.") % values["position"], field="position")
+        return _act(lambda run, user: done(run, stop, user))(user, run, values)
+
+    return act
+
+
 RUNS = Noun(
     path="train-runs",
     one="run of a train",
@@ -323,5 +347,19 @@ open_act(
     "cancel",
     _act(lambda run, _user: acts.cancel(run)),
     "Stop what is under way, and begin nothing more; what is done stays done.",
+)
+open_act(
+    RUNS,
+    "again",
+    _act_at_stop(lambda run, stop, _user: acts.launch_again(run, stop)),
+    "Launch a stop that has failed once more, on all of its servers.",
+    asked=StopOfRunInput,
+)
+open_act(
+    RUNS,
+    "without",
+    _act_at_stop(lambda run, stop, user: acts.go_without(run, stop, user.get_username())),
+    "Leave out a stop that is to come, stands in line or has failed, and go on where that was all that is open.",
+    asked=StopOfRunInput,
 )
 open_act(RUNS, "rollback", _act(acts.roll_back), "Put back what the run has switched, the last stop first.")

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -14,6 +13,7 @@ from django.utils.translation import gettext_noop
 from deployer.models import FollowedLine, LogFollow, Standing
 from deployer.queue.sending import enqueue_follow
 from people.models import User
+from people.now import Now
 from people.record import Act, actor, record
 from people.rights import insist
 from people.roles import Action

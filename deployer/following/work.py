@@ -9,7 +9,6 @@ from collections import deque
 from django.db import Error as DatabaseError
 from django.db import connections
 from django.db.models import Q
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -18,6 +17,7 @@ from deployer.log.lines import LineSplitter
 from deployer.log.masking import Masker
 from deployer.models import FollowedLine, LogFollow
 from deployer.plan import secrets_of
+from people.now import Now
 from projects.commands import following
 from projects.commands.services.kind import Where
 from servers.errors import NotReadyError, ScriptTimeoutError, ShellError, StoppedError, explained

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator, MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from deployer.models.deployment import Deployment
 from deployer.models.log_line import Line, LineManager
 from people.models import User
+from people.now import Now
 from people.rights import Person, reach
 from people.roles import EVERYWHERE, Action, Place
 from projects.validators import validate_user_name, validate_variable_name

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from django.db import models, transaction
-from django.db.models.functions import Now
 
+from people.now import Now
 from projects.models import Project
 from servers.fields import EncryptedTextField
 from servers.models import Server

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinLengthValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models.deletion import Collector
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -19,6 +19,7 @@ from deployer.models.release import Release
 from deployer.models.standing import renew_of_targets
 from deployer.models.triggers import TriggerHold
 from people.models import Team, User
+from people.now import Now
 from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.models import Project

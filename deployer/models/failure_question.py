@@ -7,12 +7,12 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.db import models, transaction
-from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment
 from deployer.models.happenings import Happening, deployment_moved
 from people.models import User
+from people.now import Now
 from people.roles import Place
 
 

@@ -3,9 +3,10 @@
 from typing import Any, ClassVar, Self
 
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Now as DefaultNow  # noqa: TID251  # never compared with itself
 from django.utils.translation import gettext_lazy as _
 
+from people.now import Now
 from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.models import Project
@@ -43,7 +44,7 @@ class LogFollow(models.Model):
     kind = models.CharField(_("kind"), max_length=20)
     name = models.CharField(_("name"), max_length=300)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
-    asked_at = models.DateTimeField(_("last asked for"), db_default=Now())
+    asked_at = models.DateTimeField(_("last asked for"), db_default=DefaultNow())
     begun_at = models.DateTimeField(_("began"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
     end = models.TextField(_("why it ended"), blank=True)

@@ -49,7 +49,8 @@ class Schedule(models.Model):
     ``next_at`` is its next moment, moved on by one conditional UPDATE in the transaction of the launch: of all who see
     that it has come, one launches. ``missed`` and ``busy`` say what becomes of a moment at which nothing ran here, and
     of one at which the project is being deployed. ``answers`` are those to the project's questions, by name.
-    ``paused_reason``: why deployer itself has paused it; empty where somebody has.
+    ``paused_reason``: why deployer itself has paused it; empty where somebody has. For one moment, ``commit`` is what
+    the branch or tag ``commit_of`` led to when it was planned: that is launched, whatever is pushed until then.
     """
 
     class Missed(models.TextChoices):
@@ -60,7 +61,7 @@ class Schedule(models.Model):
         SKIP = "skip", _("Leave it out")
         QUEUE = "queue", _("Wait in line")
 
-    UNRECORDED: ClassVar = frozenset({"next_at", "created_at"})
+    UNRECORDED: ClassVar = frozenset({"next_at", "created_at", "commit_of", "commit_message"})
     RECORDED_TOO: ClassVar = ("server_groups",)
 
     objects = ScheduleManager()
@@ -80,6 +81,9 @@ class Schedule(models.Model):
         validators=[validate_ref],
         help_text=_("A branch, a tag or a commit. Empty: the project's default branch."),
     )
+    commit = models.CharField(_("commit"), max_length=64, blank=True, editable=False)
+    commit_message = models.TextField(_("commit message"), blank=True, editable=False)
+    commit_of = models.CharField(max_length=100, blank=True, editable=False)
     cron = models.CharField(
         _("cron pattern"),
         max_length=LONGEST_CRON,
@@ -144,6 +148,17 @@ class Schedule(models.Model):
     def is_done(self) -> bool:
         """Whether it was for one moment, which has passed."""
         return not self.cron and self.next_at is None
+
+    @property
+    def code(self) -> str:
+        """The branch, the tag or the commit that it deploys; empty where it deploys none."""
+        builds = self.deployment_type not in Deployment.WITHOUT_RELEASE and self.project.git_url
+        return self.branch or self.project.default_branch if builds else ""
+
+    @property
+    def frozen(self) -> str:
+        """The commit that it launches; empty where that is found out when it launches."""
+        return self.commit if self.at is not None and self.code and self.commit_of == self.code else ""
 
     @property
     def launched_for(self) -> str:

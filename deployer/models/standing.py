@@ -8,10 +8,10 @@ from functools import cache
 from typing import Any, ClassVar
 
 from django.db import connection, models
-from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from deployer.models.happenings import drift_found
+from people.now import Now
 from projects.commands import proof
 from projects.commands.proof import Proof, Service
 from projects.models import Project

@@ -3,10 +3,10 @@
 from typing import Any, ClassVar
 
 from django.db import IntegrityError, models, transaction
-from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.deployment import Deployment, Target
+from people.now import Now
 from people.roles import Place
 from projects.steps import Moment, step_label
 

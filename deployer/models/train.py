@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Self
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
@@ -15,10 +14,12 @@ from deployer.models.happenings import train_moved
 from deployer.models.release import Release
 from deployer.models.triggers import LONGEST_REASON
 from people.models import Team, User
+from people.now import Now
 from people.rights import Person, reach
 from people.roles import EVERYWHERE, Action, Place
 from projects.models import Project
 from projects.validators import LONGEST_PAUSE, validate_ref, validate_ref_length
+from servers.fields import EncryptedJSONField
 from servers.models import Environment, ServerGroup
 from servers.validators import validate_one_line
 
@@ -185,6 +186,11 @@ class Stop(models.Model):
     def seen_from(self) -> list[Place]:
         """The same."""
         return self.places
+
+    @property
+    def builds(self) -> bool:
+        """Whether a release may be built for it."""
+        return self.deployment_type not in Deployment.WITHOUT_RELEASE and not self.release
 
     @property
     def what(self) -> str:
@@ -362,10 +368,10 @@ class TrainStop(models.Model):
     """One stop of a run, as it was planned at the launch, and what became of it.
 
     ``groups`` are numbers and names of server groups, in their order. ``commit`` is what its branch led to, ``live``
-    the releases that its servers (by number) had then. ``digest`` is what an approval of the run holds for here; it is
-    empty once it holds for nothing any more. ``is_settled``: somebody has decided what its failure means for the run,
-    so that it stops nothing any more. ``way_back_failed``: it could not be put back. Its deployments say by
-    ``train_stop`` that they are of it.
+    the releases that its servers (by number) had then. ``answers`` are those to the project's questions, by name.
+    ``digest`` is what an approval of the run holds for here; it is empty once it holds for nothing any more.
+    ``is_settled``: somebody has decided what its failure means for the run, so that it stops nothing any more.
+    ``way_back_failed``: it could not be put back. Its deployments say by ``train_stop`` that they are of it.
     """
 
     class Status(models.TextChoices):
@@ -403,6 +409,7 @@ class TrainStop(models.Model):
     commit_message = models.TextField(_("commit message"), blank=True)
     live = models.JSONField(default=dict, editable=False)
     digest = models.CharField(max_length=64, blank=True, editable=False)
+    answers = EncryptedJSONField(null=True, editable=False)
     asks_approval = models.BooleanField(default=False, editable=False)
     asked_teams = models.ManyToManyField(Team, blank=True, related_name="+", editable=False)
     status = models.CharField(_("status"), max_length=12, choices=Status, default=Status.WAITING)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models, transaction
-from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext, pgettext_lazy
@@ -17,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from deployer.models.deployment import Deployment
 from deployer.models.happenings import trigger_paused
 from people.models import User
+from people.now import Now
 from people.rights import Person, reach
 from people.roles import Action, Place
 from projects.models import Project

@@ -3,7 +3,6 @@
 import logging
 import time
 
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -12,6 +11,7 @@ from deployer.following.asked import sweep_follows
 from deployer.models import CommandLine, CommandRun, CommandRunQuerySet
 from deployer.queue.sending import enqueue_command, enqueue_command_settlement
 from deployer.queue.sweep import GRACE, LOST_JOB, LOST_WORKER, how_killed
+from people.now import Now
 from servers.sentences import unended
 
 logger = logging.getLogger(__name__)

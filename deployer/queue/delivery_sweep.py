@@ -4,12 +4,12 @@ import logging
 from datetime import datetime, timedelta
 
 from django.db.models import QuerySet
-from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from deployer.models import Delivery, Webhook
 from deployer.queue.sending import enqueue_deliveries
 from deployer.queue.sweep import LOST_JOB, LOST_WORKER
+from people.now import Now
 from servers.sentences import as_stored
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,6 @@ import time
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -14,6 +13,7 @@ from deployer.models import Deployment, DeploymentQuerySet, FirstAnswer, LogLine
 from deployer.queue.sending import enqueue_deployment, enqueue_resumption, enqueue_settlement
 from deployer.queue.turn import call_up
 from deployer.releases.workfolders import sweep_folders
+from people.now import Now
 from servers.local import end_marked
 from servers.sentences import unended
 

@@ -7,13 +7,13 @@ calls these has asked for the right to operate every stop.
 from collections.abc import Callable
 
 from django.db import transaction
-from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from deployer.launching.moves import cancel as cancel_deployment
 from deployer.models import Deployment, TrainRun, TrainStop
 from deployer.trains.driving import drive, leave_out
 from people.models import User
+from people.now import Now
 from people.record import Act, actor, record
 from servers.sentences import as_stored
 

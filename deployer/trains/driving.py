@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -29,7 +28,9 @@ from deployer.trains.approving import is_covered
 from deployer.trains.live import is_live, news_on, overtaken
 from people.acting import Actor, of_process
 from people.models import User
+from people.now import Now
 from people.rights import NotAllowedError
+from projects.given import questions_of
 from servers.fields import DecryptionError
 from servers.models import ServerGroup
 from servers.sentences import as_stored, sentences
@@ -161,7 +162,7 @@ def _sentence(error: Exception) -> str:
 
 
 def request_at(run: TrainRun, stop: TrainStop) -> LaunchRequest:
-    """What is launched at a stop now. Raises `LaunchRefusedError`."""
+    """What is launched at a stop now. Raises `LaunchRefusedError`, `DecryptionError`."""
     project = stop.project
     if project is None:
         raise LaunchRefusedError(_("Project “%s” was deleted.") % stop.project_name)
@@ -171,6 +172,7 @@ def request_at(run: TrainRun, stop: TrainStop) -> LaunchRequest:
     found = ServerGroup.objects.in_bulk(wanted)
     if gone := [str(name) for number, name in stop.groups if number not in found]:
         raise LaunchRefusedError(_("These server groups were deleted: %s.") % ", ".join(gone))
+    asked = {question.name for question in questions_of(project)} if stop.answers else ()
     request = LaunchRequest(
         project,
         [found[number] for number in wanted],
@@ -184,6 +186,7 @@ def request_at(run: TrainRun, stop: TrainStop) -> LaunchRequest:
         elsewhere=True,
         queue=True,
         stays_in_line=True,
+        answers={name: answer for name, answer in (stop.answers or {}).items() if name in asked},
         stop=stop,
     )
     return with_release(request, stop.release_version) if stop.release_version else request

@@ -1,5 +1,6 @@
-"""The forms of trains: one, its stops, and a note at its launch."""
+"""The forms of trains: one, its stops, and what its launch is told."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django import forms
@@ -13,7 +14,10 @@ from people.access import choices
 from people.recorded_forms import RecordedForm, RecordedRows
 from people.rights import Person
 from people.roles import Action
-from projects.models import Project
+from projects.answer_forms import field_of_question
+from projects.given import question_of
+from projects.models import Project, Variable
+from projects.questions import Question
 from servers.models import ServerGroup
 
 
@@ -85,7 +89,41 @@ Stops = inlineformset_factory(
 )
 
 
-class NoteForm(StyledForm, forms.Form):
-    """Why a train is launched."""
+class TrainLaunchForm(StyledForm, forms.Form):
+    """Why a train is launched, and the answers to what the projects of its ``stops`` ask."""
 
     note = forms.CharField(label=_("Note"), required=False, max_length=LONGEST_REASON)
+
+    def __init__(self, *args: Any, stops: Sequence[Stop] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._builds = {stop.project_id for stop in stops if stop.builds}
+        self._asked: dict[Project, dict[str, Question]] = {}
+        projects = {stop.project_id: stop.project for stop in stops}
+        for row in Variable.objects.filter(project__in=projects, is_prompt=True):
+            question = question_of(row)
+            name = f"answer-{row.project_id}-{question.name}"
+            self._asked.setdefault(projects[row.project_id], {})[name] = question
+            self.fields[name] = field_of_question(question)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        for project, questions in self._asked.items():
+            for name, question in questions.items():
+                why = question.problem(cleaned.get(name, ""), builds=project.pk in self._builds)
+                if why and name not in self.errors:
+                    self.add_error(name, why)
+        return cleaned
+
+    @property
+    def answers(self) -> dict[int, dict[str, str]]:
+        """The answers that were given, by name, for the number of each project."""
+        found = {
+            project.pk: {question.name: self.cleaned_data.get(name, "") for name, question in questions.items()}
+            for project, questions in self._asked.items()
+        }
+        return {pk: {name: answer for name, answer in given.items() if answer} for pk, given in found.items()}
+
+    @property
+    def asked_for(self) -> list[tuple[Project, list[forms.BoundField]]]:
+        """The boxes of the answers, by project."""
+        return [(project, [self[name] for name in questions]) for project, questions in self._asked.items()]

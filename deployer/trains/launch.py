@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -10,15 +11,21 @@ from deployer.gates.reasons import said
 from deployer.models import Deployment, Train, TrainRun, TrainStop
 from deployer.releases.versions import running_in
 from deployer.trains.driving import drive
-from deployer.trains.planned import Planned, TrainRefusedError, insist_on_all, plan_stops
+from deployer.trains.planned import Answers, Planned, TrainRefusedError, insist_on_all, plan_stops
 from people.models import User
 from people.record import Act, actor, record
 
 
 def launch_train(
-    train: Train, *, created_by: User | None, trigger: str, launched_for: str = "", note: str = ""
+    train: Train,
+    *,
+    created_by: User | None,
+    trigger: str,
+    launched_for: str = "",
+    note: str = "",
+    answers: Answers | None = None,
 ) -> TrainRun:
-    """Write a run of ``train`` with its stops, and begin with the first.
+    """Write a run of ``train`` with its stops and the ``answers`` that each gives, and begin with the first.
 
     Raises `TrainRefusedError`, which names each stop that cannot be launched, and `NotAllowedError`. A closed gate
     refuses nothing: the train is held at that stop.
@@ -26,7 +33,8 @@ def launch_train(
     active = TrainRun.objects.active().filter(train=train).first()
     if active is not None:
         raise TrainRefusedError(_("“%(train)s” is under way already, as #%(number)d.") % _words(train, active))
-    planned = plan_stops(train, fetched=True, created_by=created_by, trigger=trigger, launched_for=launched_for)
+    launcher: dict[str, Any] = {"created_by": created_by, "trigger": trigger, "launched_for": launched_for}
+    planned = plan_stops(train, fetched=True, answers=answers or {}, **launcher)
     insist_on_all(planned)
     with transaction.atomic():
         run = _written(train, planned, created_by, trigger, launched_for, note)
@@ -85,6 +93,7 @@ def _written(
             commit_message=request.commit_message or (release.commit_message if release else ""),
             live={str(server.pk): there.get(server.pk, "") for server in request.active},
             digest=digest,
+            answers=dict(request.answers) or None,
             asks_approval=each.asks_approval,
         )
         if each.asks_approval and each.answer is not None:

@@ -1,6 +1,6 @@
 """What each stop of a train would do now: the request of its launch, whether it could be, and what is foreseen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from deployer.launching.gated import case_of, content_of
 from deployer.launching.rules import LaunchRefusedError, check_before_gates, check_launch
 from deployer.models import Stop, Train
 from deployer.trains.live import is_live
+from projects.given import questions_of
 from projects.models import Project
 from servers.errors import ShellError
 from servers.fields import DecryptionError
@@ -50,14 +51,31 @@ class Planned:
         return self.answer is not None and self.answer.asks_approval and not self.is_there
 
 
-def plan_stops(train: Train, *, fetched: bool, **launcher: Any) -> list[Planned]:
+#: The answers to the questions of projects, by the number of the project.
+Answers = Mapping[int, Mapping[str, str]]
+
+
+def named_answers(train: Train, given: Mapping[str, Mapping[str, str]]) -> Answers:
+    """Answers that are given by the names of projects. Raises `TrainRefusedError` for one that is none of its stops."""
+    numbers = {stop.project.name: stop.project_id for stop in train.stops.select_related("project")}
+    for name in given:
+        if name not in numbers:
+            raise TrainRefusedError(
+                _("Train “%(train)s” asks nothing of a project “%(name)s”: its stops are %(stops)s.")
+                % {"train": train, "name": name, "stops": ", ".join(numbers)}
+            )
+    return {numbers[name]: answers for name, answers in given.items()}
+
+
+def plan_stops(train: Train, *, fetched: bool, answers: Answers | None = None, **launcher: Any) -> list[Planned]:
     """Each stop as it would be launched by ``launcher`` (``created_by``, ``trigger``, ``launched_for``).
 
     Raises `NotAllowedError` before anything is told of any stop, and `TrainRefusedError` where there is none.
-    ``fetched``: branches are resolved by what their repositories have now, else by what is known of them here.
+    ``fetched``: branches are resolved by what their repositories have now, else by what is known of them here. Without
+    ``answers`` at all it is a look ahead: something stands in for those that have no default.
     """
     rows = train.stops.select_related("project__git_credential").prefetch_related("server_groups")
-    asked = [(stop, _asked(stop, launcher)) for stop in rows]
+    asked = [(stop, _asked(stop, launcher, answers)) for stop in rows]
     if not asked:
         raise TrainRefusedError(_("Train “%s” has no stops yet.") % train)
     refused: dict[int, str] = {}
@@ -73,7 +91,11 @@ def plan_stops(train: Train, *, fetched: bool, **launcher: Any) -> list[Planned]
     ]
 
 
-def _asked(stop: Stop, launcher: dict[str, Any]) -> LaunchRequest:
+def _stand_ins(project: Project) -> dict[str, str]:
+    return {it.name: next(iter(it.choices), "-") for it in questions_of(project) if not it.default}
+
+
+def _asked(stop: Stop, launcher: dict[str, Any], answers: Answers | None) -> LaunchRequest:
     return LaunchRequest(
         stop.project,
         list(stop.server_groups.all()) or stop.project.groups_to_launch(),
@@ -82,6 +104,7 @@ def _asked(stop: Stop, launcher: dict[str, Any]) -> LaunchRequest:
         elsewhere=True,  # whoever wrote the stop down has meant it
         queue=True,
         stays_in_line=True,
+        answers=_stand_ins(stop.project) if answers is None else answers.get(stop.project_id, {}),
         **launcher,
     )
 

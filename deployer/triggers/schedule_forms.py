@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from deployer.models import Schedule
+from deployer.triggers.schedules import freeze
 from pages.forms import PickedField, PickedRows, PickingForm
 from people.models import User
 from people.recorded_forms import RecordedForm
@@ -17,7 +18,8 @@ from people.roles import Action
 from projects.answer_forms import field_of_question
 from projects.cron import moment_of
 from projects.given import questions_of
-from servers.fields import is_unreadable
+from servers.errors import ShellError
+from servers.fields import DecryptionError, is_unreadable
 from servers.models import ServerGroup
 
 
@@ -28,7 +30,10 @@ class ScheduleForm(PickingForm, RecordedForm[Schedule]):
     """
 
     ANSWER: ClassVar = "answer-"
-    writes_too = ("answers", "owner", "next_at", "paused_reason", "is_active")
+    writes_too = (
+        *("answers", "owner", "next_at", "paused_reason", "is_active"),
+        *("commit", "commit_message", "commit_of"),
+    )
 
     at = forms.CharField(
         label=gettext_lazy("Or once, at"),
@@ -97,6 +102,12 @@ class ScheduleForm(PickingForm, RecordedForm[Schedule]):
             self.add_error("at", _("That moment has passed."))
         return cleaned
 
+    def _freeze(self) -> None:
+        try:
+            freeze(self.instance)
+        except (ShellError, DecryptionError) as error:
+            self.add_error("branch", str(error))
+
     def _answer(self, question: Any, stored: dict[str, str]) -> str:
         name = f"{self.ANSWER}{question.name}"
         given: str = self.cleaned_data.get(name, "")
@@ -110,6 +121,7 @@ class ScheduleForm(PickingForm, RecordedForm[Schedule]):
         it.owner = self.user
         if not self.errors:
             it.plan()
+            self._freeze()
         if it.paused_reason and not self.errors:  # deployer had paused it, for want of an owner
             it.paused_reason, it.is_active = "", True
 

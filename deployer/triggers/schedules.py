@@ -51,8 +51,37 @@ def fire_due(now: datetime | None = None) -> list[ScheduleRun]:
     killed has done all of it, or nothing, and the next one who looks does it.
     """
     moment = now or timezone.now()
+    _freeze_planned()
     rows = Schedule.objects.due(moment).select_related("project", "owner").order_by("next_at", "pk")
     return [run for schedule in rows[:_AT_ONCE] if (run := _fire(schedule, moment)) is not None]
+
+
+def freeze(schedule: Schedule) -> None:
+    """Note the commit that a schedule for one moment launches, where that is not known yet. It is not saved.
+
+    What is planned is what was there when somebody planned it. Raises a `ShellError` that explains itself where the
+    repository cannot be fetched, or has no such name; then it is not asked for again.
+    """
+    code = schedule.code
+    if schedule.at is None or not code or schedule.commit_of == code:
+        return
+    schedule.commit, schedule.commit_message, schedule.commit_of = "", "", code
+    pinned = pin(schedule.project, code)
+    schedule.commit, schedule.commit_message = pinned.commit, pinned.subject
+
+
+def _freeze_planned() -> None:
+    """Freeze what files have planned: they are applied without asking a repository."""
+    rows = Schedule.objects.filter(is_active=True, cron="").exclude(next_at=None).select_related("project")
+    for schedule in rows.defer("answers")[:_AT_ONCE]:
+        former = schedule.commit_of
+        try:
+            freeze(schedule)
+        except (ShellError, DecryptionError) as error:
+            logger.warning("schedule %s: %s", schedule.pk, error)
+        if schedule.commit_of != former:
+            values = {name: getattr(schedule, name) for name in ("commit", "commit_message", "commit_of")}
+            Schedule.objects.filter(pk=schedule.pk, branch=schedule.branch).update(**values)
 
 
 def run_now(schedule: Schedule, by: User, trigger: Deployment.Trigger = Deployment.Trigger.WEB) -> Deployment:
@@ -73,6 +102,8 @@ def request_of(schedule: Schedule) -> LaunchRequest:
         groups or list(project.groups_to_launch()),
         schedule.deployment_type,
         branch=schedule.branch,
+        commit=schedule.frozen,
+        commit_message=schedule.commit_message if schedule.frozen else "",
         created_by=schedule.owner,
         trigger=Deployment.Trigger.SCHEDULE,
         launched_for=schedule.launched_for,
@@ -135,7 +166,8 @@ def _prepared(schedule: Schedule) -> tuple[str, LaunchRequest | None]:
         # A closed gate is not waited for: what is planned for the night does not begin at noon.
         waits = schedule.busy == Schedule.Busy.QUEUE and not answer.shut
         asked = replace(asked, queue=waits)
-        if asked.builds and answer.first is not None and (waits or answer.first.before == Before.APPROVAL):
+        is_held = answer.first is not None and (waits or answer.first.before == Before.APPROVAL)
+        if is_held and asked.builds and not asked.commit:
             pinned = pin(asked.project, asked.code)
             asked = replace(asked, commit=pinned.commit, commit_message=pinned.subject)
     except (DecryptionError, ShellError, LaunchRefusedError) as error:

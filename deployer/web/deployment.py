@@ -148,7 +148,7 @@ def _whole(
             of_all.append(run)
     for target in targets:
         target.__dict__ |= found.get(target.pk, {}) | {"runs_of_steps": runs.get(target.pk, [])}
-    return {"whole": ids, "runs_on_platform": runs.get(None, []), "runs_for_all": of_all}
+    return {"whole": ids, "runs_for_all": of_all}
 
 
 def _signs(targets: list[Target]) -> str:

@@ -74,11 +74,8 @@ class LaunchForm(PickingForm, forms.Form):
         builds = cleaned.get("deployment_type") not in Deployment.WITHOUT_RELEASE and not cleaned.get("release")
         for question in self.questions:
             name = f"{self.ANSWER}{question.name}"
-            answer = cleaned.get(name, "")
-            if answer and (why := question.objection(answer)):
+            if name not in self.errors and (why := question.problem(cleaned.get(name, ""), builds=builds)):
                 self.add_error(name, why)
-            elif not answer and not question.default and question.is_asked(builds=builds) and name not in self.errors:
-                self.add_error(name, _("It has no default: give an answer."))
         return cleaned
 
     @property

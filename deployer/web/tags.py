@@ -163,7 +163,7 @@ def timings(deployment: Deployment, targets: Sequence[Target], runs: Iterable[St
         "done": _("done"),
         "running": _("running"),
         "failed": _("failed"),
-        "paused": _("paused"),
+        "paused": "",
         "waited": "",
         "cancelled": _("cancelled"),
         "coming": _("not begun"),

@@ -23,7 +23,7 @@ from deployer.models import Deployment, Stop, Train, TrainApproval, TrainRun, Tr
 from deployer.trains import acts
 from deployer.trains.approving import decide, objection
 from deployer.trains.driving import drive, switched_by
-from deployer.trains.forms import NoteForm, Stops, TrainForm
+from deployer.trains.forms import Stops, TrainForm, TrainLaunchForm
 from deployer.trains.launch import launch_train
 from deployer.trains.planned import TrainRefusedError, plan_stops
 from deployer.web.request import Pass, fragment
@@ -130,15 +130,16 @@ def train(request: Request, pk: int) -> HttpResponse:
     user = request.user
     it = find(user, Train.objects.prefetch_related(_seen_stops(user), "stops__project"), pk=pk)
     stops = list(it.stops.all())
-    form = NoteForm(request.POST if request.method == "POST" else None)
+    operable = bool(stops) and all(may(user, Action.OPERATE, stop.project) for stop in stops)
+    form = TrainLaunchForm(request.POST if request.method == "POST" else None, stops=stops if operable else ())
     if request.method == "POST":
         insist(user, Action.OPERATE, *[stop.project for stop in stops])
         if form.is_valid():
+            told = {"note": form.cleaned_data["note"], "answers": form.answers}
             try:
-                return redirect(launch_train(it, created_by=user, trigger="web", note=form.cleaned_data["note"]))
+                return redirect(launch_train(it, created_by=user, trigger="web", **told))
             except TrainRefusedError as refusal:
                 form.add_error(None, refusal.message)
-    operable = bool(stops) and all(may(user, Action.OPERATE, stop.project) for stop in stops)
     context: dict[str, Any] = {
         "train": it,
         "form": form,
@@ -156,7 +157,7 @@ def train_plan(request: Request, pk: int) -> HttpResponse:
     """What a launch would do at each stop now, by what is known here: no repository is asked for it."""
     it = find(request.user, Train.objects, pk=pk)
     insist(request.user, Action.OPERATE, *[stop.project for stop in it.stops.select_related("project")])
-    launcher = {"created_by": request.user, "trigger": Deployment.Trigger.WEB, "launched_for": ""}
+    launcher: dict[str, Any] = {"created_by": request.user, "trigger": Deployment.Trigger.WEB, "launched_for": ""}
     try:
         planned = plan_stops(it, fetched=False, **launcher)
     except TrainRefusedError as refusal:

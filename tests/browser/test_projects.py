@@ -121,6 +121,7 @@ def test_variables_and_a_health_check_are_entered_the_check_is_tried_and_all_of_
     assert [row.kind for row in copy.health_checks.all()] == ["tcp", "http"]
 
     page.get_by_role("link", name="Edit", exact=True).click()
+    page.wait_for_load_state()  # what follows the path is a script of the page
     page.get_by_label("Deploy path").fill("/srv/shop-staging")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("status")).to_contain_text("Saved.")

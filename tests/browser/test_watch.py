@@ -362,6 +362,17 @@ def test_its_line_stays_in_view_and_its_menu_works_by_the_keyboard(person: Page,
     expect(more).to_be_focused()
 
 
+def test_a_commit_that_is_shown_short_is_copied_whole(person: Page, long_log: Deployment) -> None:
+    page = person
+    Deployment.objects.filter(pk=long_log.pk).update(commit_hash="b99f165d" * 5)
+    page.goto(long_log.get_absolute_url())
+    page.evaluate("addEventListener('copy', (event) => { window.copied = event.clipboardData.getData('text/plain'); })")
+    page.locator(".hash").click()
+    page.keyboard.press("Control+c")
+    wait_until(lambda: page.evaluate("window.copied"), "the copy")
+    assert page.evaluate("window.copied") == "b99f165d" * 5
+
+
 def test_a_stop_of_the_way_leads_to_its_place_in_the_log(person: Page, long_log: Deployment) -> None:
     page = person
     late = long_log.created_at + timedelta(hours=2)

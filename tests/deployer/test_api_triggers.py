@@ -26,6 +26,7 @@ from deployer.models import (
     TriggerHold,
     Webhook,
 )
+from deployer.trains.driving import drive
 from people.models import Entry, Team
 from projects.models import Project, Step, Template, TemplateStep, Variable
 from servers.models import ServerGroup
@@ -448,6 +449,34 @@ def test_a_template_tells_what_differs_and_projects_go_back_to_it(caller: Caller
 # --- other tenants -------------------------------------------------------------------------------------
 
 
+def test_a_train_is_launched_with_answers_and_a_stop_that_failed_is_launched_again_or_left_out(
+    caller: Caller, shop: Project
+) -> None:
+    shop.server_groups.add(make_group(make_server(), environment="staging"))
+    Variable.objects.create(project=shop, name="MODE", is_prompt=True)
+    train = Train.objects.create(name="all")
+    for position in (1, 2):
+        Stop.objects.create(train=train, position=position, project=shop, deployment_type="restart_only")
+    launch = f"/trains/{train.pk}/launch"
+    refused(caller.send("post", launch, {}), 409, "train_id")
+    refused(caller.send("post", launch, {"answers": {"ghost": {"MODE": "calm"}}}), 409, "train_id")
+    made = caller.send("post", launch, {"answers": {"shop": {"MODE": "calm"}}})
+    assert made.status_code == 201, made.content
+    run = TrainRun.objects.get()
+    path = f"/train-runs/{run.pk}"
+    assert "calm" not in caller.get(path).content.decode()
+    it = Deployment.objects.get()
+    Deployment.objects.filter(pk=it.pk).update(status="failed", finished_at=timezone.now())
+    drive(run.pk)
+    refused(caller.send("post", f"{path}/again", {"position": 3}), 404, "position")
+    refused(caller.send("post", f"{path}/again", {"position": 2}), 409, "run_of_a_train_id")
+    again = caller.send("post", f"{path}/again", {"position": 1}).json()
+    assert [stop["status"] for stop in again["stops"]] == ["running", "waiting"]
+    assert len(again["stops"][0]["deployment_ids"]) == 2
+    without = caller.send("post", f"{path}/without", {"position": 2}).json()
+    assert [stop["status"] for stop in without["stops"]] == ["running", "skipped"]
+
+
 def test_rows_of_others_are_not_there(caller: Caller, shop: Project) -> None:
     hook = Webhook.objects.create(project=shop, name="pushes", provider="github", owner=caller.user)
     values = {"event": "push", "kind": "push", "received_at": timezone.now()}
@@ -473,6 +502,8 @@ def test_rows_of_others_are_not_there(caller: Caller, shop: Project) -> None:
         "trains": (train, ["launch"]),
         "train-runs": (run, ["continue", "halt", "cancel", "rollback"]),
     }
+    for verb in ("again", "without"):
+        assert stranger.send("post", f"/train-runs/{run.pk}/{verb}", {"position": 1}).status_code == 404
     for kind, (row, verbs) in rows.items():
         assert stranger.get(f"/{kind}").json()["count"] == 0, kind
         assert caller.get(f"/{kind}/{row.pk}").status_code == 200

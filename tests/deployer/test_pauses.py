@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from deployer.engine.routines import carry_out, resume
@@ -15,6 +14,7 @@ from deployer.launching.moves import cancel, go_on
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Lease, Target
 from deployer.queue.sweep import sweep, take_over
+from people.now import Now
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import wait_until
 

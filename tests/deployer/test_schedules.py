@@ -291,6 +291,36 @@ def test_the_latest_moments_are_kept(project: Project, monkeypatch: pytest.Monke
     assert [run.planned_for for run in ScheduleRun.objects.all()] == [NIGHT + day * DAY for day in (4, 3, 2)]
 
 
+def test_what_is_planned_for_one_moment_is_the_commit_of_when_it_was_planned(
+    group: ServerGroup, git_repo: GitRepository
+) -> None:
+    project = make_project(git_url=git_repo.url)
+    project.server_groups.add(group)
+    planned = git_repo.head
+    it = nightly(project, at=NIGHT, name="tonight", deployment_type="full")
+    fire_due(NIGHT - MINUTE)  # by a file: the first sweep looks
+    assert fresh(it).frozen == planned
+    git_repo.commit({"later.txt": "not for tonight"})
+    (run,) = fire_due(NIGHT)
+    assert run.deployment is not None
+    assert run.deployment.plan is not None
+    assert run.deployment.plan["commit"] == planned != git_repo.head
+
+
+def test_another_branch_is_looked_up_anew_and_one_that_is_not_there_is_launched_as_it_is_by_then(
+    group: ServerGroup, git_repo: GitRepository
+) -> None:
+    project = make_project(git_url=git_repo.url)
+    project.server_groups.add(group)
+    it = nightly(project, at=NIGHT, name="tonight", deployment_type="full", branch="coming")
+    for _pass in range(2):
+        fire_due(NIGHT - MINUTE)
+        assert (fresh(it).frozen, fresh(it).commit_of) == ("", "coming")
+    Schedule.objects.filter(pk=it.pk).update(branch="")
+    fire_due(NIGHT - MINUTE)
+    assert fresh(it).frozen == git_repo.head
+
+
 def test_it_is_once_or_by_a_pattern_and_each_moment_is_there_once(project: Project) -> None:
     for values in ({"cron": ""}, {"cron": "0 4 * * *", "at": NIGHT}):
         with pytest.raises(ValidationError):

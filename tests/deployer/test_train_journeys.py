@@ -2,16 +2,17 @@
 
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
 from deployer.models import Deployment, Stop, Train, TrainRun
+from deployer.plan import Plan
 from deployer.trains import acts
 from deployer.trains.launch import launch_train
-from projects.models import Project
+from projects.models import Project, Variable
 from servers.models import ServerGroup
 from tests.factories import make_group, make_project, make_server, make_user
 from tests.parts.cue import Cue
@@ -92,9 +93,10 @@ def test_a_train_that_goes_on_at_a_failure_says_in_the_end_which_stop_it_was(
     projects: list[Project], tmp_path: Path, worker: Worker
 ) -> None:
     (tmp_path / "broken").touch()
+    Variable.objects.create(project=projects[-1], name="MODE", is_prompt=True)
     done = (
         subprocess.run(
-            [*MANAGE, "train", "all of it", "--follow", "--note", "night"],
+            [*MANAGE, "train", "all of it", "--follow", "--note", "night", "--set", "shop:MODE=a=b"],
             env=process_environment(),
             capture_output=True,
             text=True,
@@ -109,6 +111,8 @@ def test_a_train_that_goes_on_at_a_failure_says_in_the_end_which_stop_it_was(
     run = TrainRun.objects.get()
     assert (run.status, run.note, run.is_by_machine) == ("failed", "night", True)
     assert order(tmp_path) == list(NAMES)
+    last = Plan.from_json(cast(Any, Deployment.objects.get(project=projects[-1]).plan))
+    assert [(each.name, each.value) for each in last.answers] == [("MODE", "a=b")]
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"Train #{run.pk}: http")
     assert "1. database: Success" in lines
@@ -172,6 +176,8 @@ def test_the_command_refuses_with_a_sentence(projects: list[Project], queue_serv
     )
     status, told = run("all of it")
     assert (status, "gone: " in told, TrainRun.objects.count()) == (2, True, 0)
+    assert run("all of it", "--set", "ghost:A=b")[0] == 2
+    assert "s3cret" not in run("all of it", "--set", "shop=s3cret")[1]
     make_user("eve", is_superuser=False)
     assert run("all of it", "--as", "eve")[0] == 2
 

@@ -7,10 +7,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from deployer.models import Deployment, GateRule, Stop, Train, TrainRun
+from deployer.models import Deployment, GateRule, Stop, Train, TrainRun, TrainStop
 from deployer.trains.launch import launch_train
 from people.models import User
-from projects.models import Project
+from projects.models import Project, Variable
 from servers.models import ServerGroup
 from tests.factories import make_group, make_member, make_project, make_server, make_user
 from tests.parts.html import tight
@@ -85,6 +85,27 @@ def test_a_train_is_put_together_and_launched_on_pages(projects: list[Project], 
     again = client.post(train.get_absolute_url(), {})
     assert (again.status_code, TrainRun.objects.count()) == (400, 1)
     assert f"under way already, as #{run.pk}" in again.content.decode()
+
+
+def test_its_page_asks_what_its_projects_ask_and_says_beside_each_box_what_is_wrong(
+    projects: list[Project], train: Train
+) -> None:
+    Variable.objects.create(project=projects[0], name="MODE", is_prompt=True, choices="calm\nloud")
+    Variable.objects.create(project=projects[1], name="KEY", is_prompt=True, is_secret=True)
+    client = browser(make_member("operator", "production"))
+    mode, key = (f"answer-{project.pk}-{name}" for project, name in zip(projects, ("MODE", "KEY"), strict=True))
+    told = page(client, train.get_absolute_url())
+    assert f'name="{mode}"' in told
+    assert "database asks for" in told
+    assert "give an answer" not in page(client, reverse("train_plan", args=[train.pk]))
+    answer = client.post(train.get_absolute_url(), {mode: "shrill", key: ""})
+    assert {*answer.context["form"].errors} == {mode, key}
+    answer = client.post(train.get_absolute_url(), {mode: "calm", key: "s3cret"})
+    assert answer.status_code == 302
+    assert [stop.answers for stop in TrainStop.objects.all()] == [{"MODE": "calm"}, {"KEY": "s3cret"}]
+    assert "s3cret" not in page(client, answer["Location"])
+    viewer = browser(make_member("viewer", "production"))
+    assert mode not in page(viewer, train.get_absolute_url())
 
 
 @pytest.mark.parametrize(

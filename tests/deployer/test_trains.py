@@ -3,10 +3,10 @@
 import threading
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from deployer.declaring.export import train_as_yaml
@@ -32,18 +32,19 @@ from deployer.models import (
 )
 from deployer.notices.sending import _waits
 from deployer.notices.texts import message_of
+from deployer.plan import Plan
 from deployer.repositories.mirror import fetch
 from deployer.trains import acts, driving
 from deployer.trains.approving import decide, objection
 from deployer.trains.approving import waiting_for as waiting_trains_for
 from deployer.trains.driving import drive, drive_all
 from deployer.trains.launch import launch_train
-from deployer.trains.planned import TrainRefusedError
+from deployer.trains.planned import TrainRefusedError, plan_stops
 from people.entries import Entry
 from people.models import Team, User
 from people.rights import NotAllowedError
 from people.roles import Action
-from projects.models import Project
+from projects.models import Project, Variable
 from servers.models import ServerGroup
 from tests.factories import make_deployment, make_group, make_member, make_project, make_server, make_user
 from tests.notices.making import make_channel
@@ -133,6 +134,45 @@ def test_stops_go_one_after_the_other_and_each_is_a_deployment_of_its_own(
     assert (run.status, states(run)) == (Run.SUCCESS, ["success"] * 3)
     assert run.finished_at is not None
     assert Deployment.objects.count() == 3
+
+
+def test_what_projects_ask_is_answered_at_the_launch_for_each_and_kept_encrypted(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    database, _interface, shop = projects
+    for project in (database, shop):
+        Variable.objects.create(project=project, name="MODE", is_prompt=True, choices="calm\nloud")
+    Variable.objects.create(project=shop, name="KEY", is_prompt=True, is_secret=True)
+    train = make_train(projects, group)
+    wrong: list[dict[int, dict[str, str]]] = [
+        {},
+        {database.pk: {"MODE": "calm"}, shop.pk: {"MODE": "calm"}},
+        {database.pk: {"MODE": "shrill"}, shop.pk: {"MODE": "calm", "KEY": "s3cret"}},
+        {database.pk: {"MODE": "calm", "OTHER": "x"}, shop.pk: {"MODE": "calm", "KEY": "s3cret"}},
+    ]
+    for answers in wrong:
+        with pytest.raises(TrainRefusedError, match=r"shop|database"):
+            launched(train, answers=answers)
+    assert not any(each.refusal for each in plan_stops(train, fetched=False, created_by=make_user()))
+    run = launched(train, answers={database.pk: {"MODE": "calm"}, shop.pk: {"MODE": "loud", "KEY": "s3cret"}})
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT answers FROM deployer_trainstop WHERE answers IS NOT NULL")
+        assert not any("s3cret" in str(row) or "loud" in str(row) for row in cursor.fetchall())
+    for position in (1, 2):
+        end(of(run, position))
+    plans = [Plan.from_json(cast(Any, of(run, position).plan)) for position in (1, 2, 3)]
+    told = [{each.name: each.value for each in plan.answers} for plan in plans]
+    assert told == [{"MODE": "calm"}, {}, {"MODE": "loud", "KEY": "s3cret"}]
+
+
+def test_a_question_that_is_asked_no_more_when_its_turn_comes_stops_nothing(
+    projects: list[Project], group: ServerGroup
+) -> None:
+    asked = Variable.objects.create(project=projects[1], name="MODE", is_prompt=True)
+    run = launched(make_train(projects, group), answers={projects[1].pk: {"MODE": "calm"}})
+    asked.delete()
+    end(of(run, 1))
+    assert states(run) == ["success", "running", "waiting"]
 
 
 def test_side_by_side_no_more_are_under_way_than_were_chosen(projects: list[Project], group: ServerGroup) -> None:

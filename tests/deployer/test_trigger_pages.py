@@ -13,6 +13,7 @@ from deployer.models import Deployment, Schedule, TriggerHold
 from projects.models import Project, Variable
 from servers.models import ServerGroup
 from tests.factories import make_deployment, make_group, make_member, make_project, make_server, make_user
+from tests.parts.git import GitRepository
 
 pytestmark = pytest.mark.django_db
 
@@ -118,6 +119,18 @@ def test_a_moment_is_by_the_clock_of_the_zone_beside_it(project: Project) -> Non
     exact = once | {"name": "exact", "at": "2030-01-01T00:00+01:00"}  # says itself by which clock
     assert browser.post(add, exact).status_code == 302
     assert Schedule.objects.get(name="exact").at == datetime(2029, 12, 31, 23, tzinfo=UTC)
+
+
+def test_what_is_planned_for_one_moment_is_of_the_commit_that_its_page_names(git_repo: GitRepository) -> None:
+    project = make_project(name="built", git_url=git_repo.url)
+    add = reverse("schedule_add", args=[project.pk])
+    once = SENT | {"cron": "", "at": "2030-01-01T09:00", "deployment_type": "full"}
+    browser = browser_of(make_user())
+    refused = browser.post(add, once | {"branch": "not-there"})
+    assert "not-there" in " ".join(refused.context["form"].errors["branch"])
+    assert browser.post(add, once).status_code == 302
+    assert Schedule.objects.get().frozen == git_repo.head
+    assert git_repo.head[:8] in page_of(make_user(), project)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,16 @@ def test_the_tab_says_of_whom_a_pause_waits_for(role: str, until: timedelta | No
     assert "favicon/paused.svg" in html
 
 
+@pytest.mark.parametrize("page", ["home", "deployments", "project"])
+def test_who_may_not_continue_what_is_paused_sees_that_it_is_and_no_way_to(page: str) -> None:
+    it = deployment_to(2, **PAUSED)
+    url = reverse(page, args=[it.project_id] if page == "project" else [])
+    found = {role: client_of(make_member(role)).get(url).content.decode() for role in ("viewer", "operator")}
+    assert all("status-paused" in html for html in found.values())
+    go_on = reverse("deployment_continue", args=[it.pk])
+    assert {role: go_on in html for role, html in found.items()} == {"viewer": False, "operator": True}
+
+
 def test_a_moment_leads_to_the_first_line_since_and_after_the_last_to_the_last() -> None:
     it = deployment_to(1)
     begun = timezone.now().replace(microsecond=0)

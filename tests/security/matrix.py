@@ -502,6 +502,7 @@ PAGES: dict[str, Route] = {
     "deployments/compare/commits/": _row(SEE, "deployment", query="with={ended}&with={running}"),
     "deployments/<int:pk>/": _row(SEE, "deployment", of="running"),
     "deployments/<int:pk>/poll/": _row(SEE, "deployment", of="running"),
+    "deployments/<int:pk>/moment/": _row(SEE, "deployment", of="running", query="at=0"),
     "deployments/<int:pk>/server/": _row(SEE, "deployment", of="running", query="of={target}"),
     "deployments/<int:pk>/earlier/": _row(SEE, "deployment", of="running", query="before=999"),
     "deployments/<int:pk>/later/": _row(SEE, "deployment", of="running"),
@@ -560,6 +561,7 @@ OTHER_ROWS: list[tuple[str, Route]] = [
     ("projects/<int:pk>/releases/<int:release>/mark/", _act(EDIT, "project", body={"unmark": ""})),
     ("deployments/<int:pk>/", _row(SEE, "asked")),
     ("deployments/<int:pk>/poll/", _row(SEE, "asked")),
+    ("deployments/<int:pk>/moment/", _row(SEE, "asked", query="at=0")),
     ("deployments/<int:pk>/server/", _row(SEE, "asked", query="of={asked_target}")),
     ("deployments/<int:pk>/earlier/", _row(SEE, "asked", query="before=999")),
     ("deployments/<int:pk>/later/", _row(SEE, "asked")),
@@ -710,6 +712,8 @@ API: dict[str, Route] = {
     "train-runs/<run_of_a_train_id>/continue": _act(OPERATE, "train", of="train_run"),
     "train-runs/<run_of_a_train_id>/halt": _act(OPERATE, "train", of="train_run"),
     "train-runs/<run_of_a_train_id>/cancel": _act(OPERATE, "train", of="train_run"),
+    "train-runs/<run_of_a_train_id>/again": _act(OPERATE, "train", of="train_run", body={"position": 0}),
+    "train-runs/<run_of_a_train_id>/without": _act(OPERATE, "train", of="train_run", body={"position": 0}),
     "train-runs/<run_of_a_train_id>/rollback": _act(OPERATE, "train", of="train_run"),
     **_rows("templates", "template_id", EDIT, "template", new=Need(EDIT, "everywhere"), body={"name": "x"}),
     **_rows(
@@ -1018,6 +1022,8 @@ class World:
             return [self.filled(each) for each in value]
         if isinstance(value, Mapping):
             return {name: self.filled(each) for name, each in value.items()}
+        if isinstance(value, int):
+            return value
         if value == "{package}":
             return SimpleUploadedFile("notes.txt", b"x")
         return re.sub(r"\{(\w+)\}", lambda part: str(self._number(part[1])), value)
@@ -1242,9 +1248,14 @@ def _edge_of_pages(_folder: Path) -> str:
     return compared("", [*PAGES.items(), *OTHER_ROWS], visitors, whole=False)
 
 
-@attack("API", "asks every endpoint, with every kind of token")
+@attack("API", "asks every endpoint, with every kind of token", short=False)
 def _api(_folder: Path) -> str:
     return compared("api/v1/", [*API.items(), *OTHER_ROWS_OF_API], programs)
+
+
+@attack("API", "asks every endpoint, with tokens at the edge of their rights")
+def _edge_of_api(_folder: Path) -> str:
+    return compared("api/v1/", [*API.items(), *OTHER_ROWS_OF_API], programs, whole=False)
 
 
 @attack("page", "asks for every page of the admin, as everybody who is not allowed to", short=False)

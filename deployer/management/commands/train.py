@@ -1,5 +1,6 @@
 """``manage.py train NAME``: launch a train and, if asked to, follow it to its end."""
 
+import argparse
 import sys
 import time
 from typing import Any
@@ -16,7 +17,7 @@ from deployer.management.commandline import STOPPED_WATCHING, ActingCommand, ref
 from deployer.models import Train, TrainRun, TrainStop
 from deployer.trains.driving import drive
 from deployer.trains.launch import launch_train
-from deployer.trains.planned import TrainRefusedError
+from deployer.trains.planned import TrainRefusedError, named_answers
 
 _Run = TrainRun.Status
 _EXIT_STATUS = {
@@ -41,11 +42,21 @@ class Command(ActingCommand):
         super().add_arguments(parser)
         parser.add_argument("name", metavar="NAME", help=_("the name of the train"))
         parser.add_argument("--note", default="", metavar="TEXT", help=_("why; kept with the run"))
+        parser.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            type=_answer,
+            metavar="PROJECT:NAME=VALUE",
+            help=_("the answer to a variable that a project of it asks for; repeatable"),
+        )
         parser.add_argument("--follow", action="store_true", help=_("print what becomes of each stop until the end"))
 
     def act(self, options: dict[str, Any]) -> None:
         try:
-            run = launch_train(self._train(options["name"]), note=options["note"], **self.launcher)
+            train = self._train(options["name"])
+            answers = named_answers(train, _by_project(options["set"]))
+            run = launch_train(train, note=options["note"], answers=answers, **self.launcher)
         except TrainRefusedError as error:
             raise refused(plain(" ".join(error.message.splitlines()))) from error
         address = site_address(run.get_absolute_url())
@@ -91,6 +102,21 @@ class Command(ActingCommand):
     def _say(self, text: str) -> None:
         self.stdout.write(plain(" ".join(text.splitlines())), str)
         self.stdout.flush()
+
+
+def _answer(text: str) -> tuple[str, str, str]:
+    named, sign, value = text.partition("=")
+    project, colon, name = named.rpartition(":")
+    if not (project and colon and name and sign):
+        raise argparse.ArgumentTypeError(_("expected PROJECT:NAME=VALUE"))  # the text may hold a secret
+    return project, name, value
+
+
+def _by_project(given: list[tuple[str, str, str]]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for project, name, value in given:
+        found.setdefault(project, {})[name] = value
+    return found
 
 
 def _seen(number: int) -> tuple[TrainRun, list[TrainStop]]:
