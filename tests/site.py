@@ -180,6 +180,8 @@ PAGES = {
     "deployment_server": Page("running", "of={target.pk}"),
     "deployment_earlier": Page("running", "before=99999999"),
     "deployment_later": Page("running"),
+    "deployment_around": Page("running", "at=1"),
+    "deployment_find": Page("running", "text=a"),
     "deployment_turn": Page("waiting"),
     "deployment_error": Page("running"),
     "deployment_moment": Page("running", "at=0"),
