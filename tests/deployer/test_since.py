@@ -471,7 +471,7 @@ def test_the_api_tells_the_same(story: Story) -> None:
         assert older["events"] == []
         asked = client.get(f"/api/v1/{path}/{pk}/since?deployment_id={story.good.pk + 1000}")
         assert (asked.status_code, asked.json()["field"]) == (404, "deployment_id")
-    elsewhere = make_deployment(make_project(), make_group(make_server()))
+    elsewhere = make_deployment(make_project(environment="staging"), make_group(make_server(), environment="staging"))
     client = Client(headers=bearer)
     ApiToken.objects.update(user=story.ada)
     for path, pk in (("servers", story.server.pk), ("projects", story.project.pk)):

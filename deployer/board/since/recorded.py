@@ -12,6 +12,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db.models import Q
+from django.utils import translation
 from django.utils.translation import gettext as _
 
 from deployer.board.since.events import MOST, Change, Event, Found, Kind, Window, found
@@ -256,7 +257,7 @@ def _told(entry: Entry, sight: _Sight, places: _Places) -> Event:
         entry.at,
         _sentence(entry, places),
         who=entry.who,
-        more=_(entry.note) if entry.note else "",
+        more=translation.gettext(entry.note) if entry.note else "",  # those that say the same each time
         of=entry.kind,
         number=entry.number,
         inside=places.of_set(entry) if entry.kind == "setvariable" else entry.project,
