@@ -86,7 +86,7 @@
   /* Keep opened and closed parts of a page as they are when they are loaded again. */
   let unfolded = new Map();
   const remember = (event) => {
-    const all = event.detail.target.querySelectorAll("details[id]");
+    const all = event.detail.target.querySelectorAll("details[id]:not(.fold)");
     unfolded = new Map([...all].map((one) => [one.id, one.open]));
   };
   const reopen = () => {

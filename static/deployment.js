@@ -28,7 +28,7 @@
     const log = document.getElementById("log");
     if (!stop || log.dataset.at || event.ctrlKey || event.metaKey || event.shiftKey) return;
     const since = parseInt(stop.dataset.moment, 36);
-    const lines = [...log.querySelectorAll(".line")];
+    const lines = [...log.querySelectorAll(".line")].sort((one, other) => one.dataset.id - other.dataset.id);
     const at = lines.findIndex((line) => parseInt(line.querySelector("time").dataset.ms, 36) >= since);
     if (at < 0 || (at === 0 && !document.getElementById("log-earlier").hidden)) return;
     event.preventDefault();
@@ -49,16 +49,6 @@
     if (event.key !== "Escape" || !menu) return;
     menu.open = false;
     menu.querySelector("summary").focus();
-  });
-
-  /* The key that leads to the search of the log. */
-  const search = document.querySelector("input[aria-keyshortcuts='/']");
-  document.addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.closest("input, textarea, select, dialog")) return;
-    event.preventDefault();
-    search.focus();
-    search.select();
   });
 
   /* In a tab that nobody sees, news are asked for every fifth time. */

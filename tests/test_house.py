@@ -167,7 +167,8 @@ ROOMS["deployer"] = {
     "playground": {*_BASE, "declaring", "host", "releases", "repositories"},
     "api": {
         *_BASE,
-        *("archiving", "commanding", "gates", "launching", "log", "notices", "queue.sending", "queue.turn"),
+        *("archiving", "board.since", "commanding", "gates", "launching", "log", "notices", "queue.sending"),
+        "queue.turn",
         *("releases", "probing", "trains", "triggers"),
     },
     "web": {

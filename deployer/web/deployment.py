@@ -1,7 +1,7 @@
 """One deployment as it goes: its head, its servers, its log."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -9,8 +9,8 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.db.models import Exists, OuterRef, Q
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, QueryDict
+from django.db.models import BigIntegerField, Exists, OuterRef, Q
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
+from deployer.board.folds import Folder, State, keys_of, keys_to_failure, path_to_running, states_of, tree_of
 from deployer.gates.deciding import may_override, objection
 from deployer.launching.again import request_to_retry, request_to_roll_back
 from deployer.launching.asked import LaunchRequest
@@ -56,6 +57,8 @@ MANY, FAILED_SHOWN = 19, 60
 _SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 #: For more servers than this, an address would be too long to say so: they come again whenever one has changed.
 SIGNED = 2500
+#: The folds of what comes before the servers' turns: each change may be one of theirs.
+_PHASES = frozenset({"clone", "build", "upload"})
 #: Runs of steps that are those of no single server: they are on the platform, or once for all servers.
 _FOR_ALL = Q(target=None) | Q(moment__in=StepRun.ONCE)
 #: Seconds for which what was drawn of a change is good for all who ask for the same.
@@ -68,13 +71,35 @@ def shown(user: Person, pk: int, action: Action = Action.SEE) -> Deployment:
     rows = rows.annotate(
         is_decided=Exists(Approval.objects.filter(deployment=OuterRef("pk"))),
         ran_for_all=Exists(StepRun.objects.filter(_FOR_ALL, deployment=OuterRef("pk"))),
+        ran_steps=Exists(StepRun.objects.filter(deployment=OuterRef("pk"))),
     )
     return find(user, rows.defer("plan", "retry_of__plan", "rollback_from__plan"), action, pk=pk)
 
 
-def _rows(lines: Iterable[LogLine], targets: list[Target]) -> list[LogRow]:
+def _log(
+    it: Any, lines: Sequence[LogLine], targets: list[Target], *, at: int = 0, wanted: LogFilter | None = None
+) -> dict[str, Any]:
+    """The data of a log's rows in their folds: how each has gone, and which are open.
+
+    Those around the line ``at``; where only some are ``wanted``, all; else that of the first error of one that has
+    failed, or of what goes on. ``it`` is a deployment as `shown`.
+    """
     names = {target.pk: target.server_name for target in targets}
-    return [LogRow.of(line, names.get(line.target_id or 0, "")) for line in lines]
+    runs = _runs_on(it, {line.target_id for line in lines})
+    folder, states = Folder(it, targets, runs), states_of(it, targets, runs)
+    rows = [LogRow.of(line, names.get(line.target_id or 0, "")) for line in lines]
+    folds = [folder.folds(line.target_id, line.timestamp) for line in lines]
+    tree = tree_of(rows, folds)
+    opened: set[str] = set()
+    if at:
+        inside = next((inside for row, inside in zip(rows, folds, strict=True) if row.number >= at), ())
+        opened = {fold.key for fold in inside}
+    elif it.is_active:
+        opened = {fold.key for fold in path_to_running(tree, states)}
+    elif _ended_badly(it):
+        opened = keys_to_failure(tree, rows, folds, states)
+    is_whole = wanted is not None and bool(wanted.chosen)
+    return {"rows": rows, "tree": tree, "states": states, "opened": None if is_whole else opened}
 
 
 def _found(pk: int, wanted: LogFilter, before: int) -> Found:
@@ -271,9 +296,13 @@ def deployment(request: Request, pk: int) -> HttpResponse:
     targets = _targets_of(it)
     wanted = LogFilter(request.GET, it.targets.all())
     newest = LogLine.objects.of(pk).reverse().only("number").first() or LogLine(pk=0)
+    errors = LogLine.objects.of(pk).filter(level=LogLine.Level.ERROR).values_list("number", flat=True)
+    numbers = list(errors[:ERRORS_COUNTED])
     at = min(_number(request, "at"), newest.number)
+    if not at and not wanted.chosen and _ended_badly(it) and numbers and numbers[0] <= newest.number - LOG_ROWS:
+        at = numbers[0]
     found = Found(_around(pk, newest, at), 0) if at else _found(pk, wanted, newest.pk + 1)
-    rows = _rows(found.lines, targets)
+    log = _log(it, found.lines, targets, at=at, wanted=wanted)
     head = _head(request.user, it, targets)
     given = _poll_pass(request, pk, wanted.chosen).new()
     return render(
@@ -281,21 +310,38 @@ def deployment(request: Request, pk: int) -> HttpResponse:
         "deployer/deployment.html",
         {
             **head,
-            "rows": rows,
+            **log,
+            "phases": {key: state for key, state in log["states"].items() if key in _PHASES},
             "at": at,
-            **(_earlier(pk, Found(found.lines, found.lines[0].pk)) if at else _earlier(pk, found)),
-            "later": bool(at) and rows[-1].number < newest.number,
-            "last_id": rows[-1].pk if rows else 0,
+            **(_window(pk, found.lines, newest) if at else _earlier(pk, found)),
             "last_number": newest.number,
             "follows": it.is_active,
             "parts": _parts(it, targets),
             "poll": _poll_address(pk, newest.pk, head["seen"], given, wanted.chosen, _signs(targets)),
             **_whole(it, targets, wanted.chosen),
             "wanted": wanted,
-            "errors": LogLine.objects.of(pk).filter(level=LogLine.Level.ERROR)[:ERRORS_COUNTED].count(),
+            "errors": len(numbers),
+            "error_numbers": numbers,
             "errors_counted": ERRORS_COUNTED,
         },
     )
+
+
+def _ended_badly(it: Deployment) -> bool:
+    return not it.is_active and it.status != Deployment.Status.SUCCESS
+
+
+def _runs_on(it: Any, targets: Iterable[int | None]) -> list[StepRun]:
+    """The runs of steps on these servers and on the platform; ``it`` is a deployment as `shown`."""
+    if not it.ran_steps:
+        return []
+    return list(it.step_runs.filter(Q(target__in=[pk for pk in targets if pk]) | Q(target=None)))
+
+
+def _window(pk: int, lines: list[LogLine], newest: LogLine) -> dict[str, Any]:
+    """What stands before and behind lines from the middle of a log."""
+    later = lines[-1].number < newest.number
+    return {**_earlier(pk, Found(lines, lines[0].pk)), "later": later, "last_id": lines[-1].pk}
 
 
 def _earlier(pk: int, found: Found) -> dict[str, int]:
@@ -343,14 +389,17 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
         chosen = LogFilter(request.GET, Target.objects.filter(deployment=pk)).chosen
         given = _poll_pass(request, pk, chosen).new()
     after = _number(request, "after")
-    news = News.of(pk, after)
+    news = News.of(pk, after, folded=True)
     if news is None:
         raise Http404
     changed = news.seen != request.GET.get("seen")
     if is_known and news.is_active and not news.rows and not changed:
         return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
+    rows = _wanted(news.rows, pk, chosen)
+    folds = dict(zip(news.rows, news.folds, strict=True)) if len(rows) < len(news.rows) else {}
     context = {
-        "rows": _wanted(news.rows, pk, chosen),
+        "rows": rows,
+        "tree": tree_of(rows, [folds[row] for row in rows] if folds else news.folds),
         "more": news.is_full,
         "follows": news.follows,
     }
@@ -387,13 +436,23 @@ def _drawn_change(
     targets = _targets_of(it)
     news_of = _changed(targets, signs)
     wanted = LogFilter(QueryDict(urlencode(chosen)), it.targets.all())
+    whole = _whole(it, targets, dict(chosen), news_of)
     context = _head(viewer.user, it, targets) | {
         "news_of": news_of,
-        **_whole(it, targets, dict(chosen), news_of),
+        **whole,
+        "states": _states(it, targets, targets if news_of is None else news_of),
         "wanted": wanted,
     }
     # What was read just now may be newer than the news: it comes once more then.
     return render_to_string("deployer/_poll_change.html", context), _signs(targets)
+
+
+def _states(it: Deployment, targets: list[Target], changed: Iterable[Target]) -> dict[str, State]:
+    """How the folds have gone of which that may have changed: of these servers, of phases and steps on the platform."""
+    moved = {target.pk: target for target in changed}
+    runs = _runs_on(it, moved)
+    keys = _PHASES.union({f"s{run.pk}" for run in runs}, *map(keys_of, moved.values()))
+    return {key: state for key, state in states_of(it, targets, runs).items() if key in keys}
 
 
 def _wanted(rows: list[LogRow], pk: int, chosen: Mapping[str, str]) -> list[LogRow]:
@@ -423,8 +482,8 @@ def deployment_earlier(request: Request, pk: int) -> HttpResponse:
     it = shown(request.user, pk)
     wanted = LogFilter(request.GET, it.targets.all())
     found = _found(pk, wanted, _number(request, "before"))
-    rows = _rows(found.lines, _targets_of(it))
-    context = {"deployment": it, "rows": rows, "wanted": wanted, **_earlier(pk, found)}
+    log = _log(it, found.lines, _targets_of(it), wanted=wanted)
+    context = {"deployment": it, **log, "wanted": wanted, **_earlier(pk, found)}
     return render(request, "deployer/_earlier_answer.html", context)
 
 
@@ -436,11 +495,36 @@ def deployment_later(request: Request, pk: int) -> HttpResponse:
     more, lines = len(lines) > LOG_ROWS, lines[:LOG_ROWS]
     context = {
         "deployment": it,
-        "rows": _rows(lines, _targets_of(it)),
+        **_log(it, lines, _targets_of(it)),
         "later": more,
         "last_id": lines[-1].pk if lines else 0,
     }
     return render(request, "deployer/_later_answer.html", context)
+
+
+@fragment
+def deployment_around(request: Request, pk: int) -> HttpResponse:
+    """The log around the line of a number, to be shown in place of what is there."""
+    it = shown(request.user, pk)
+    newest = LogLine.objects.of(pk).reverse().only("number").first()
+    if newest is None:
+        raise Http404
+    at = max(1, min(_number(request, "at"), newest.number))
+    lines = _around(pk, newest, at)
+    context = {"deployment": it, "at": at, **_log(it, lines, _targets_of(it), at=at), **_window(pk, lines, newest)}
+    context["wanted"] = LogFilter(QueryDict(), it.targets.all())
+    return render(request, "deployer/_log_around.html", context)
+
+
+@fragment
+def deployment_find(request: Request, pk: int) -> JsonResponse:
+    """The numbers of the last lines in which a text is, and whether there are more; of those that are wanted."""
+    it = shown(request.user, pk)
+    wanted = LogFilter(request.GET, it.targets.all())
+    if "text" not in wanted.chosen:
+        return JsonResponse({"lines": [], "more": False})
+    found = _found(pk, wanted, BigIntegerField.MAX_BIGINT)
+    return JsonResponse({"lines": [line.number for line in found.lines], "more": bool(found.before)})
 
 
 @require_safe

@@ -18,10 +18,12 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from deployer import __version__
+from deployer.board.folds import State
 from deployer.board.timings import Segment, Stop, phases_of, picture_of, stops_of, with_steps
 from deployer.gates import deciding
 from deployer.log import terminal
-from deployer.log.reading import LogRow
+from deployer.log.folds import Node
+from deployer.log.reading import LogRow, lane_of
 from deployer.models import Deployment, StepRun, Target
 from deployer.queue import sending
 from deployer.trains import approving
@@ -265,6 +267,70 @@ def log_rows(rows: Iterable[LogRow]) -> SafeString:
     return format_html_join("", "{}", ((_log_row(row, language),) for row in rows))
 
 
+@register.simple_tag
+def log_folds(tree: Node[LogRow], states: Mapping[str, State] | None = None, opened: Iterable[str] | None = ()) -> str:
+    """Rows of a log in their folds: the ``opened`` ones open, all where that is None.
+
+    Without ``states``, as a poll brings them, how they have gone is told beside them.
+    """
+    return _in_folds(tree, states, None if opened is None else frozenset(opened), get_language())
+
+
+def _in_folds(
+    node: Node[LogRow], states: Mapping[str, State] | None, opened: frozenset[str] | None, language: str | None
+) -> SafeString:
+    parts = []
+    for item in node.items:
+        if isinstance(item, LogRow):
+            parts.append(_log_row(item, language))
+        elif fold := item.fold:
+            state = (states or {}).get(fold.key)
+            is_open = states is not None and (opened is None or fold.key in opened)
+            parts.append(
+                format_html(
+                    '<details class="fold fold-{kind}{lane}" data-fold="{key}"{anchor}{opens}>'
+                    '<summary><span class="fold-name">{name}</span> {state}</summary>'
+                    '<div class="fold-rows">{rows}</div></details>',
+                    kind=fold.kind,
+                    lane=f" lane-{lane_of(fold.target)}" if fold.target else "",
+                    key=fold.key,
+                    anchor=format_html(' id="fold-{}"', fold.key) if states is not None else "",
+                    opens=SafeString(" open" if is_open else ""),
+                    name=fold.name,
+                    state=_fold_state(state),
+                    rows=_in_folds(item, states, opened, language),
+                )
+            )
+    return SafeString("".join(parts))
+
+
+def _fold_state(state: State | None) -> SafeString:
+    """How a fold has gone: in a word, and how long it took or takes."""
+    status = state.status if state else ""
+    took: str = ""
+    if state and state.began:
+        since = format_html(
+            '<span data-since="{}">{}</span>', state.began.isoformat(), clock(timezone.now() - state.began)
+        )
+        took = clock(state.ended - state.began) if state.ended else since
+    return format_html(
+        '<span class="fold-state" data-state="{status}">{icon} <span class="fold-word">{word}</span> '
+        '<span class="fold-took">{took}</span></span>',
+        status=status or "running",
+        icon=_icon(status_icon(status)),
+        word=Target.Status(status).label if status else _("Running"),
+        took=took,
+    )
+
+
+@register.simple_tag
+def fold_states(states: Mapping[str, State]) -> SafeString:
+    """How folds have gone, each by its key, for a script that puts it where the fold is."""
+    return format_html_join("", '<span data-of="{}">{}</span>', ((key, _fold_state(it)) for key, it in states.items()))
+
+
 @lru_cache(maxsize=2000)
 def _log_row(row: LogRow, _language: str) -> SafeString:
-    return render_to_string("deployer/_line.html", {"row": row})
+    level = f" {row.level}" if row.level != "info" else ""
+    kind = f"{row.stream}{level} lane-{row.lane}" if row.lane else f"{row.stream}{level}"
+    return render_to_string("deployer/_line.html", {"row": row, "kind": kind})

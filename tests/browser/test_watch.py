@@ -153,7 +153,7 @@ def test_a_full_deployment_is_launched_followed_left_alone_and_filtered(person: 
     search = page.get_by_role("searchbox", name="Text")
     expect(search).to_be_focused()
     search.press_sequentially("line 39")
-    search.press("Enter")
+    page.get_by_role("button", name="Only these lines").click()
     expect(page.locator("#log-lines .line")).to_have_count(11)  # 39, 390 to 399
     expect(page.locator(".target.chosen")).to_contain_text("web-2")
 

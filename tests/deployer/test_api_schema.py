@@ -21,7 +21,7 @@ from tests.factories import make_deployment, make_group, make_project, make_serv
 pytestmark = pytest.mark.django_db
 
 #: Endpoints that are described.
-OPERATIONS = 190
+OPERATIONS = 194
 #: Requests of each kind to each endpoint.
 EXAMPLES = 4
 #: A launch keeps rules that no description can hold: whether there is such a release, who is in the way.

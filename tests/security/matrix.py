@@ -435,6 +435,7 @@ PAGES: dict[str, Route] = {
     "projects/files/<int:pk>/": _form(EDIT, "project", of="file"),
     "projects/files/<int:pk>/versions/": _form(EDIT, "project", of="file", body={"number": "1"}),
     "projects/files/<int:pk>/delete/": _form(EDIT, "project", of="file"),
+    "projects/<int:pk>/since/": _row(SEE, "project"),
     "projects/<int:pk>/triggers/": _row(SEE, "project"),
     "projects/<int:pk>/triggers/hold/": _act(OPERATE, "project", body=_WHY),
     "projects/<int:pk>/triggers/lift/": _act(OPERATE, "project"),
@@ -455,6 +456,7 @@ PAGES: dict[str, Route] = {
     "servers/<int:pk>/test/": _act(OPERATE, "server", headers=HTMX),
     "servers/<int:pk>/test/<int:number>/": _act(OPERATE, "server"),
     "servers/<int:pk>/test/briefly/": _act(OPERATE, "server"),
+    "servers/<int:pk>/since/": _row(SEE, "server"),
     "servers/<int:pk>/host-key/": _form(EDIT, "server"),
     "servers/<int:pk>/host-key/pin/": _act(EDIT, "server"),
     "servers/<int:pk>/edit/": _form(EDIT, "server"),
@@ -643,6 +645,7 @@ API: dict[str, Route] = {
         get=Need(SEE, "project"), patch=Need(EDIT, "project"), delete=Need(ADMINISTER, "project"), of="project"
     ),
     "projects/<project_id>/variables": _row(SEE, "project"),
+    "projects/<project_id>/since": _row(SEE, "project"),
     "projects/<project_id>/archive": _act(EDIT, "project"),
     "projects/<project_id>/restore": _act(EDIT, "project"),
     "projects/<project_id>/config-files": Route(
@@ -660,6 +663,7 @@ API: dict[str, Route] = {
         "variable-sets", "variable_set_id", EDIT, "set", new=Need(EDIT, "environment"), of="set", body={"name": "x"}
     ),
     **_rows("servers", "server_id", EDIT, "server", new=Need(EDIT, "environment"), body=_OF_SERVER),
+    "servers/<server_id>/since": _row(SEE, "server"),
     **_rows("server-groups", "server_group_id", EDIT, "group", new=Need(EDIT, "environment"), body=_OF_GROUP),
     **_rows("credentials", "credential_id", EDIT, "credential", EDIT, new=Need(EDIT, "environment"), body=_OF_LOGIN),
     "locks": Route(get=MEMBERS, post=Need(OPERATE, "somewhere"), body={"reason": "nowhere"}),
