@@ -148,7 +148,9 @@ def _whole(
             of_all.append(run)
     for target in targets:
         target.__dict__ |= found.get(target.pk, {}) | {"runs_of_steps": runs.get(target.pk, [])}
-    return {"whole": ids, "runs_for_all": of_all}
+    bad = {StepRun.Status.FAILED, StepRun.Status.UNKNOWN}
+    here = [run for run in of_all if run.target_id is None and run.status in bad]
+    return {"whole": ids, "runs_for_all": of_all, "failed_here": here}
 
 
 def _signs(targets: list[Target]) -> str:
@@ -508,7 +510,7 @@ def deployment_around(request: Request, pk: int) -> HttpResponse:
     it = shown(request.user, pk)
     newest = LogLine.objects.of(pk).reverse().only("number").first()
     if newest is None:
-        raise Http404
+        return HttpResponse()
     at = max(1, min(_number(request, "at"), newest.number))
     lines = _around(pk, newest, at)
     context = {"deployment": it, "at": at, **_log(it, lines, _targets_of(it), at=at), **_window(pk, lines, newest)}
