@@ -70,7 +70,6 @@ def shown(user: Person, pk: int, action: Action = Action.SEE) -> Deployment:
     rows = Deployment.objects.select_related("project", "created_by", "retry_of", "rollback_from", "release")
     rows = rows.annotate(
         is_decided=Exists(Approval.objects.filter(deployment=OuterRef("pk"))),
-        ran_for_all=Exists(StepRun.objects.filter(_FOR_ALL, deployment=OuterRef("pk"))),
         ran_steps=Exists(StepRun.objects.filter(deployment=OuterRef("pk"))),
     )
     return find(user, rows.defer("plan", "retry_of__plan", "rollback_from__plan"), action, pk=pk)
@@ -142,7 +141,7 @@ def _whole(
     found = {pk: {"proof": proof, "evidence": evidence} for pk, proof, evidence in long}
     runs: dict[int | None, list[StepRun]] = {}
     of_all: list[StepRun] = []
-    for run in it.step_runs.filter(Q(target__in=ids) | _FOR_ALL if it.ran_for_all else Q(target__in=ids)):
+    for run in it.step_runs.filter(Q(target__in=ids) | _FOR_ALL) if it.ran_steps else ():
         runs.setdefault(run.target_id, []).append(run)
         if run.target_id is None or run.moment in StepRun.ONCE:
             of_all.append(run)
