@@ -115,7 +115,7 @@ def launched() -> Deployment:
 
 
 #: The least character that the database stores: PostgreSQL takes no NUL.
-LEAST = "\x00" if connection.vendor == "sqlite" else "\x01"
+UNSEEN = "\x00" if connection.vendor == "sqlite" else "\x01"
 
 
 def log(deployment: Deployment, *lines: str, target: Target | None = None) -> None:
@@ -221,7 +221,7 @@ def test_what_is_refused_is_said_and_launches_nothing(shop: Project, start: Star
 def test_the_token_is_masked_where_a_server_prints_it(shop: Project, start: Start, token: str) -> None:
     program = start(*RESTART)
     deployment = launched()
-    log(deployment, f"echo {token[:5]}{LEAST}{token[5:]}")
+    log(deployment, f"echo {token[:5]}{UNSEEN}{token[5:]}")
     end(deployment)
     code, said = ended(program)
     assert (code, "echo ***" in said, token in said) == (0, True, False)
@@ -234,7 +234,7 @@ def test_a_log_tells_the_ci_system_nothing(shop: Project, start: Start) -> None:
         "::set-output name=a::b",
         "a\n::stop-commands::x",
         "x ##vso[task.setvariable variable=a]b",
-        f"#{LEAST}#\x1b[31m[error]red",
+        f"#{UNSEEN}#\x1b[31m[error]red",
         "#\u200b#\u202evso[task.logissue]",
         "\x1b]0;title\x07section_start:1:a\r\x1b[0K",
         "###[group]",
