@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.db import connections, models
-from django.db.models.functions import Now  # noqa: TID251  # a default of the database, never compared with itself
+from django.db.models.functions import Now  # noqa: TID251  # in the schema: another one would be a migration
 from django.utils.translation import gettext_lazy as _
 
 

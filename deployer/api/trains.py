@@ -292,11 +292,13 @@ def _act_at_stop(done: Callable[[TrainRun, TrainStop, User], bool]) -> Callable[
     """The same of one stop of it."""
 
     def act(user: User, run: TrainRun, values: dict[str, Any]) -> TrainRun:
-        insist(user, Action.OPERATE, *run.stops.select_related("project"))
-        stop = run.stops.filter(position=values["position"]).first()
-        if stop is None:
-            raise RefusedError(404, _("It has no stop %d.") % values["position"], field="position")
-        return _act(lambda run, user: done(run, stop, user))(user, run, values)
+        def at_stop(run: TrainRun, user: User) -> bool:
+            stop = run.stops.filter(position=values["position"]).first()
+            if stop is None:
+                raise RefusedError(404, _("It has no stop %d.") % values["position"], field="position")
+            return done(run, stop, user)
+
+        return _act(at_stop)(user, run, values)
 
     return act
 

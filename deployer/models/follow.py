@@ -3,7 +3,7 @@
 from typing import Any, ClassVar, Self
 
 from django.db import models
-from django.db.models.functions import Now as DefaultNow  # noqa: TID251  # never compared with itself
+from django.db.models.functions import Now as DefaultNow  # noqa: TID251  # in the schema
 from django.utils.translation import gettext_lazy as _
 
 from people.now import Now

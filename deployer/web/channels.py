@@ -179,4 +179,4 @@ def channel_delete(request: Request, pk: int) -> HttpResponse:
         return redirect("channels")
     consequences = [_("Its address, and what is in its outbox, go with it.")]
     back = reverse("channel", args=[pk])
-    return render(request, "deployer/channels/delete.html", {"it": it, "consequences": consequences, "back": back})
+    return render(request, "delete.html", {"it": it, "consequences": consequences, "back": back})

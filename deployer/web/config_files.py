@@ -77,7 +77,7 @@ def config_file_delete(request: Request, pk: int) -> HttpResponse:
         delete(it)
         messages.success(request, _("%s is deleted here. The files on the servers stay as they are.") % name)
         return redirect("project_files", project)
-    return render(request, "deployer/config_files/delete.html", {"file": it, "project": it.project})
+    return render(request, "deployer/config_files/delete.html", {"it": it, "project": it.project})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

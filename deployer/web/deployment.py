@@ -70,7 +70,6 @@ def shown(user: Person, pk: int, action: Action = Action.SEE) -> Deployment:
     rows = Deployment.objects.select_related("project", "created_by", "retry_of", "rollback_from", "release")
     rows = rows.annotate(
         is_decided=Exists(Approval.objects.filter(deployment=OuterRef("pk"))),
-        ran_for_all=Exists(StepRun.objects.filter(_FOR_ALL, deployment=OuterRef("pk"))),
         ran_steps=Exists(StepRun.objects.filter(deployment=OuterRef("pk"))),
     )
     return find(user, rows.defer("plan", "retry_of__plan", "rollback_from__plan"), action, pk=pk)
@@ -142,13 +141,15 @@ def _whole(
     found = {pk: {"proof": proof, "evidence": evidence} for pk, proof, evidence in long}
     runs: dict[int | None, list[StepRun]] = {}
     of_all: list[StepRun] = []
-    for run in it.step_runs.filter(Q(target__in=ids) | _FOR_ALL if it.ran_for_all else Q(target__in=ids)):
+    for run in it.step_runs.filter(Q(target__in=ids) | _FOR_ALL) if it.ran_steps else ():
         runs.setdefault(run.target_id, []).append(run)
         if run.target_id is None or run.moment in StepRun.ONCE:
             of_all.append(run)
     for target in targets:
         target.__dict__ |= found.get(target.pk, {}) | {"runs_of_steps": runs.get(target.pk, [])}
-    return {"whole": ids, "runs_for_all": of_all}
+    bad = {StepRun.Status.FAILED, StepRun.Status.UNKNOWN}
+    here = [run for run in of_all if run.target_id is None and run.status in bad]
+    return {"whole": ids, "runs_for_all": of_all, "failed_here": here}
 
 
 def _signs(targets: list[Target]) -> str:
@@ -508,7 +509,7 @@ def deployment_around(request: Request, pk: int) -> HttpResponse:
     it = shown(request.user, pk)
     newest = LogLine.objects.of(pk).reverse().only("number").first()
     if newest is None:
-        raise Http404
+        return HttpResponse()
     at = max(1, min(_number(request, "at"), newest.number))
     lines = _around(pk, newest, at)
     context = {"deployment": it, "at": at, **_log(it, lines, _targets_of(it), at=at), **_window(pk, lines, newest)}

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from django import forms
-from django.apps import apps
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
@@ -18,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
+from deployer.board.entries import Change, in_words, kinds, label_of, model_of
 from deployer.web.downloads import download
 from deployer.web.forms import ProjectChoice
 from people.access import Request, needs_somewhere
@@ -31,8 +30,6 @@ from servers.models import Environment
 
 #: Entries on a page.
 RECORD_PAGE = 50
-#: Longest way from one side of a change to the other that stands in one line.
-IN_LINE = 60
 
 
 class RecordFilter(forms.Form):
@@ -88,45 +85,6 @@ class RecordFilter(forms.Form):
         """What is typed for all projects with it in their names, where they are too many for a list."""
         field: Any = self.fields["project"]
         return str(self.data.get("project") or "").strip()[:100] if field.is_typed else ""
-
-
-def kinds() -> dict[str, str]:
-    """What things of each kind are called. Several models of other apps may have a name: ours come last, and count."""
-    return {name: str(model._meta.verbose_name) for name, model in _recorded().items()}
-
-
-@cache
-def _recorded() -> dict[str, Any]:
-    others = ("Deployment", "Release")
-    models = [model for model in apps.get_models() if hasattr(model, "UNRECORDED") or model.__name__ in others]
-    return {str(model._meta.model_name): model for model in models}
-
-
-#: What entries hold besides fields, in words.
-_NO_FIELDS = {
-    "server": gettext_lazy("server"),
-    "servers": gettext_lazy("servers"),
-    "problem": gettext_lazy("problem"),
-    "earlier": gettext_lazy("earlier deployment"),
-    "rebuild": gettext_lazy("built again"),
-    "deployments": gettext_lazy("deployments"),
-    "log_lines": gettext_lazy("lines of logs"),
-    "releases": gettext_lazy("releases"),
-}
-
-
-@dataclass(frozen=True)
-class Change:
-    """One field of an entry: its name in words, and its value on each side, as text."""
-
-    name: str
-    before: str
-    after: str
-
-    @property
-    def is_short(self) -> bool:
-        """Whether both sides fit in one line."""
-        return len(self.before) + len(self.after) <= IN_LINE and "\n" not in self.before + self.after
 
 
 @dataclass(frozen=True)
@@ -200,25 +158,9 @@ def _source(entry: Entry) -> list[str]:
 
 
 def _changes(entry: Entry) -> Iterator[Change]:
-    model = _recorded().get(entry.kind)
     for name in dict.fromkeys([*entry.before, *entry.after]):
-        yield Change(_field(model, name), _in_words(entry.before.get(name)), _in_words(entry.after.get(name)))
-
-
-def _field(model: Any, name: str) -> str:
-    found = {field.name: field for field in model._meta.get_fields()} if model is not None else {}
-    return str(getattr(found.get(name), "verbose_name", "") or _NO_FIELDS.get(name, name.replace("_", " ")))
-
-
-def _in_words(value: Any) -> str:
-    match value:
-        case None | "":
-            return ""
-        case bool():
-            return _("yes") if value else _("no")
-        case list():
-            return ", ".join(map(_in_words, value))
-    return str(value)
+        label = label_of(entry.kind, name)
+        yield Change(label, in_words(entry.before.get(name)), in_words(entry.after.get(name)))
 
 
 #: The pages of things, by their kind.
@@ -234,5 +176,5 @@ def _there(entries: list[Entry]) -> dict[tuple[str, int | None], str]:
     return {
         (kind, pk): reverse(_PAGES[kind], args=[pk])
         for kind, numbers in wanted.items()
-        for pk in _recorded()[kind]._base_manager.filter(pk__in=numbers).values_list("pk", flat=True)
+        for pk in model_of(kind)._base_manager.filter(pk__in=numbers).values_list("pk", flat=True)
     }

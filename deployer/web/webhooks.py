@@ -92,7 +92,7 @@ def webhook_delete(request: Request, pk: int) -> HttpResponse:
         delete(it)
         messages.success(request, _("“%s” was deleted.") % it)
         return redirect("project_triggers", it.project_id)
-    return render(request, "deployer/webhooks/delete.html", {"webhook": it, "project": it.project})
+    return render(request, "deployer/webhooks/delete.html", {"it": it, "project": it.project})
 
 
 @require_POST

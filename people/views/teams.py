@@ -79,5 +79,5 @@ def team_delete(request: Request, pk: int) -> HttpResponse:
     if request.method == "POST":
         done = told(request, lambda: delete_team(request.user, it), _("%s is deleted.") % it)
         return redirect("teams") if done else redirect("team", pk)
-    context = {"team": it, "members": it.members.count(), "grants": it.grants.count()}
+    context = {"it": it, "members": it.members.count(), "grants": it.grants.count()}
     return render(request, "people/team_delete.html", context)

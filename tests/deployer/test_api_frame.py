@@ -279,6 +279,7 @@ def test_one_that_is_being_answered_is_told(caller: Caller, launch: Any) -> None
     assert Deployment.objects.count() == 1
 
 
+@pytest.mark.django_db(transaction=True)  # on PostgreSQL a mistake ends the transaction that it is in
 def test_what_ended_by_a_mistake_of_ours_is_not_done_again(caller: Caller, launch: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE servers_servergroup_servers RENAME TO gone")

@@ -458,9 +458,9 @@ def test_pages_say_what_counts_where_and_what_a_restart_would_change(sshd: OpenS
     project.server_groups.set([group])
     Variable.objects.create(project=project, name="PORT", value="1")
     client, page = of(make_user()), reverse("project", args=[project.pk])
-    assert "changed since" not in client.get(page).content.decode()
+    assert ": changed since" not in client.get(page).content.decode()
     restarted(project, group)
-    assert "changed since" not in client.get(page).content.decode()
+    assert ": changed since" not in client.get(page).content.decode()
     Variable.objects.create(project=project, name="PORT", value="2", server_group=group)
     Variable.objects.create(project=project, name="TOKEN", value="hunter2", server=server, is_secret=True)
     for address in (page, reverse("launch", args=[project.pk])):
@@ -475,7 +475,7 @@ def test_pages_say_what_counts_where_and_what_a_restart_would_change(sshd: OpenS
     assert "server web-1" in html
     assert "hunter2" not in html
     restarted(project, group)
-    assert "changed since" not in client.get(page).content.decode()
+    assert ": changed since" not in client.get(page).content.decode()
 
 
 # --- history ---------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from django.db.models import Q, TextChoices
 from django.utils.translation import gettext_lazy as _
 
+from deployer.board.entries import Change
+
 #: Events that one source gives at most; those before are on the next page.
 MOST = 100
 
@@ -27,15 +29,6 @@ class Kind(TextChoices):
     DRIFT = "drift", _("Drift")
     GATE = "gate", _("Lock or override")
     CONNECTION = "connection", _("Connection")
-
-
-@dataclass(frozen=True)
-class Change:
-    """One field that changed: its name in words, and what it was and became, as far as that is to be told."""
-
-    name: str
-    before: str = ""
-    after: str = ""
 
 
 @dataclass(frozen=True)

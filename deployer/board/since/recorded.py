@@ -7,15 +7,14 @@ names of other rows are for whoever reads the record; a secret is named by its f
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from django.apps import apps
 from django.db.models import Q
 from django.utils import translation
 from django.utils.translation import gettext as _
 
-from deployer.board.since.events import MOST, Change, Event, Found, Kind, Window, found
+from deployer.board.entries import Change, fields_of, in_words, label_of, model_of
+from deployer.board.since.events import MOST, Event, Found, Kind, Window, found
 from people.entries import Act, Entry
 from people.rights import Person, reach
 from people.roles import Action, Place, Reach
@@ -268,7 +267,7 @@ def _told(entry: Entry, sight: _Sight, places: _Places) -> Event:
 
 def _sentence(entry: Entry, places: _Places) -> str:
     """What was done with which thing, in words."""
-    model = _model(entry.kind)
+    model = model_of(entry.kind)
     called = "" if entry.kind in _AS_ITS_KIND else str(model._meta.verbose_name if model is not None else entry.kind)
     words = {"name": f"{called} {entry.name}".strip(), "act": entry.get_act_display()}
     version = places.version(entry) if entry.kind == "configfile" else None
@@ -284,12 +283,11 @@ def _changes(entry: Entry, sight: _Sight) -> Iterable[Change]:
     """The fields that changed, as far as somebody may know what they were and became."""
     if entry.kind == "deployment":
         return
-    model = _model(entry.kind)
-    fields = {one.name: one for one in model._meta.get_fields()} if model is not None else {}
-    secrets = getattr(model, "SECRETS_OF_RECORD", ())
+    fields = fields_of(entry.kind)
+    secrets = getattr(model_of(entry.kind), "SECRETS_OF_RECORD", ())
     for name in dict.fromkeys([*entry.before, *entry.after]):
         one = fields.get(name)
-        label = str(getattr(one, "verbose_name", "") or name.replace("_", " "))
+        label = label_of(entry.kind, name)
         sides = [entry.before.get(name), entry.after.get(name)]
         is_secret = (isinstance(one, KeepsSecrets) and one.keeps_secrets) or name in secrets
         if entry.act not in (Act.CHANGED, Act.PINNED_HOST_KEY) and not (is_secret and any(sides)):
@@ -299,7 +297,7 @@ def _changes(entry: Entry, sight: _Sight) -> Iterable[Change]:
         elif is_secret:
             yield Change(label, *map(_fingerprint, sides))
         elif sight.recorded(entry) or (one is not None and not one.is_relation and sight.edited(entry)):
-            yield Change(label, *map(_in_words, sides))
+            yield Change(label, *map(_in_short, sides))
         else:
             yield Change(label)
 
@@ -312,21 +310,6 @@ def _fingerprint(value: Any) -> str:
     return _("fingerprint %s") % known[1] if known else "••••••"
 
 
-def _in_words(value: Any) -> str:
-    match value:
-        case None | "":
-            return ""
-        case bool():
-            return _("yes") if value else _("no")
-        case list():
-            text = ", ".join(map(_in_words, value))
-        case _:
-            text = str(value)
+def _in_short(value: Any) -> str:
+    text = in_words(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
-
-
-@cache
-def _model(kind: str) -> Any:
-    """The model of that name; ours come last, and count."""
-    found = [model for model in apps.get_models() if model._meta.model_name == kind]
-    return found[-1] if found else None
