@@ -70,7 +70,7 @@ class StepForm(forms.ModelForm[Step]):
 #: The headings of a project's form, here and in the admin, and the fields below each.
 SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     ("", ("name", "description", "environment", "project_type", "template")),
-    (gettext_lazy("Where it belongs"), ("server_groups", "may_launch_elsewhere")),
+    (gettext_lazy("Where it belongs"), ("server_groups", "may_launch_elsewhere", "name_typed")),
     (gettext_lazy("Code"), ("git_url", "git_credential", "default_branch", "submodules", "lfs")),
     (
         gettext_lazy("Build"),

@@ -130,6 +130,13 @@ class Project(models.Model):
         PM2 = "pm2", _("pm2 app")
         DOCKER = "docker", _("Container")
 
+    class NameTyped(models.TextChoices):
+        """Where its name is typed on the launch page before it is launched there."""
+
+        IN_PRODUCTION = "production", _("in production")
+        ALWAYS = "always", _("always")
+        NEVER = "never", _("never")
+
     #: What a copy does not share with its original.
     _ITS_OWN: ClassVar = frozenset(
         {"id", "name", "environment", "created_at", "updated_at"}
@@ -163,6 +170,14 @@ class Project(models.Model):
         _("may be launched elsewhere"),
         default=False,
         help_text=_("Also to other groups of its environment; each launch for the first time there must be confirmed."),
+    )
+
+    name_typed = models.CharField(
+        _("name is typed"),
+        max_length=10,
+        choices=NameTyped,
+        default=NameTyped.IN_PRODUCTION,
+        help_text=_("Whether its name has to be typed on the page before it is launched there."),
     )
 
     git_url = models.CharField(
@@ -570,6 +585,13 @@ class Project(models.Model):
         if self.deploy_script_path or self.restart_script or (restart_only and self.restart_only_script_path):
             return True
         return bool(self.own_restart)
+
+    @property
+    def asks_for_name(self) -> bool:
+        """Whether its name has to be typed before it is launched by hand on its page."""
+        if self.name_typed == self.NameTyped.IN_PRODUCTION:
+            return self.environment == Environment.PRODUCTION
+        return self.name_typed == self.NameTyped.ALWAYS
 
     @property
     def can_stop(self) -> bool:

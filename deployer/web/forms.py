@@ -109,11 +109,11 @@ class LaunchForm(PickingForm, forms.Form):
         is_stray = ~Exists(members.filter(server=OuterRef("pk")))
         field.queryset = field.queryset.filter(theirs).annotate(is_stray=is_stray)
 
-    def confirm_production(self, project: Project) -> bool:
-        """Whether a launch by one click is allowed for ``project``; in production its name has to be typed."""
-        if project.environment != Environment.PRODUCTION or self.cleaned_data["confirm"] == project.name:
+    def confirm_name(self, project: Project) -> bool:
+        """Whether the name of ``project`` is typed, where that is asked for."""
+        if not project.asks_for_name or self.cleaned_data["confirm"] == project.name:
             return True
-        self.add_error("confirm", _("Type the name of the project to launch it in production: %s") % project.name)
+        self.add_error("confirm", _("Type the name of the project to launch it: %s") % project.name)
         return False
 
     @staticmethod

@@ -50,7 +50,7 @@ def launch_form(request: Request, pk: int) -> HttpResponse:
     questions = questions_of(project)
     if request.method == "POST":
         form = as_sent(LaunchForm, request.POST, user=request.user, questions=questions)
-        if form.is_valid() and form.confirm_production(project):
+        if form.is_valid() and form.confirm_name(project):
             try:
                 return redirect(launch(_asked_for(request.user, project, form)))
             except LaunchRefusedError as refusal:

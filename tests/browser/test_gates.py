@@ -60,7 +60,7 @@ def test_one_launches_to_production_is_held_and_the_other_approves_and_it_runs(
 
     log_in(page, reverse("launch", args=[project.pk]), "ada")
     expect(page.locator("#gates")).to_contain_text("A second person has to approve it")
-    page.get_by_label("Type “Shop” to launch it in production").fill("Shop")
+    page.get_by_label("Type “Shop” to launch it").fill("Shop")
     page.get_by_role("button", name="Ask for approval").click()
     heading = page.get_by_role("heading", level=1)
     expect(heading).to_contain_text("Waits for approval")

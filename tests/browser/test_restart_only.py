@@ -45,7 +45,7 @@ def test_a_restart_is_launched_from_the_form_and_its_log_arrives_until_it_has_su
     expect(page.locator("#changes")).to_contain_text("web-1")
     page.get_by_role("button", name="Restart", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("Type the name of the project")
-    page.get_by_label("Type “Shop” to launch it in production").fill("Shop")
+    page.get_by_label("Type “Shop” to launch it").fill("Shop")
     page.get_by_role("button", name="Restart", exact=True).click()
 
     heading = page.get_by_role("heading", level=1)

@@ -111,7 +111,7 @@ def test_a_full_deployment_is_launched_followed_left_alone_and_filtered(person: 
     page.goto(reverse("launch", args=[shop.project.pk]))
     page.get_by_role("radio", name=re.compile("Full")).check()
     expect(page.locator("#changes")).to_contain_text("2 servers, in this order")
-    page.get_by_label("Type “Shop” to launch it in production").fill("Shop")
+    page.get_by_label("Type “Shop” to launch it").fill("Shop")
     page.get_by_role("button", name="Deploy", exact=True).click()
 
     log = page.get_by_role("log")

@@ -517,6 +517,7 @@ def test_every_field_of_a_project_can_be_declared(tmp_path: Path) -> None:
         "max_failures": 2,
         "auto_rollback": True,
         "keep_releases": 3,
+        "name_typed": "never",
     }
     text = "projects:\n- name: shop\n" + "".join(f"  {key}: {value!r}\n" for key, value in values.items())
     apply(written(tmp_path, text))

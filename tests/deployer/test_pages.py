@@ -225,11 +225,25 @@ def test_production_wants_the_name_of_the_project_to_be_typed(client: Client, ty
     url = reverse("launch", args=[project.pk])
     sent = {"deployment_type": "restart_only", "server_groups": [group.pk]}
     refused = tight(client.post(url, sent | {"confirm": typed}).content.decode())
-    assert "Type the name of the project to launch it in production: shop" in refused
+    assert "Type the name of the project to launch it: shop" in refused
     assert "<script>" not in refused
     assert f'value="{group.pk}" checked' in refused
     assert not Deployment.objects.exists()
     assert client.post(url, sent | {"confirm": " shop "}).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("environment", "where", "is_asked"), [("staging", "always", True), ("production", "never", False)]
+)
+def test_a_project_says_itself_whether_its_name_is_typed(
+    client: Client, environment: str, where: str, is_asked: bool
+) -> None:
+    project = make_project(environment=environment, name_typed=where)
+    group = make_group(make_server(), environment=environment)
+    url = reverse("launch", args=[project.pk])
+    assert ("id_confirm" in client.get(url).content.decode()) is is_asked
+    answer = client.post(url, {"deployment_type": "restart_only", "server_groups": [group.pk]})
+    assert answer.status_code == (200 if is_asked else 302)
 
 
 def test_elsewhere_nothing_has_to_be_typed(client: Client) -> None:
