@@ -74,6 +74,12 @@
     });
   });
 
+  /* A part of a page that somebody has asked for, and is done with. */
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-empties]");
+    if (button) document.querySelector(button.dataset.empties).replaceChildren();
+  });
+
   /* What is shown short is copied whole. */
   document.addEventListener("copy", (event) => {
     const chosen = getSelection();

@@ -144,6 +144,7 @@ PAGES = {
     "project_builds": Page("project"),
     "project_board": Page("project"),
     "project_places": Page("project"),
+    "project_beside": Page("project"),
     "releases": Page("project"),
     "launch": Page("project", "type=full&group={group.pk}&release={release.version}"),
     "launch_names": Page("project"),

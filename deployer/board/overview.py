@@ -174,7 +174,7 @@ def _add_numbers(found: dict[int, Running]) -> None:
     )
     groups = list(numbers.values_list("project", "live", "number", "bad", "wrong", "unseen", "latest"))
     versions = {version for _project, version, *_numbers in groups if version}
-    known = Release.objects.only("version", "commit_hash", "commit_message").by_version(versions)
+    known = Release.objects.only("version", "commit_hash", "commit_message", "archive", "bad_at").by_version(versions)
     for project, version, number, bad, wrong, unseen, latest in groups:
         row = found[project]
         row.count += number

@@ -218,6 +218,11 @@ class Mirror:
         code, stdout, _stderr = self.read(git.resolve(str(self.path), name, self.env))
         return "" if code else stdout.split("\n")[0]
 
+    def distance(self, base: str, head: str) -> int | None:
+        """How many commits ``head`` has that ``base`` has not; nothing where one of them is not there."""
+        code, stdout, _stderr = self.read(git.history(str(self.path), base, head, 0, self.env))
+        return None if code else git.read_history(stdout)[0]
+
     def contains(self, newer: str, older: str) -> bool:
         """Whether one commit is another, or on the way to it; not so where one of them is not there."""
         return self.read(git.contains(str(self.path), newer, older, self.env))[0] == 0

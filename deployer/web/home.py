@@ -15,6 +15,7 @@ from django.utils.translation import get_language
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRefresh, reswap
 
+from deployer.board.applications import Application, Named, Promotion, applications_of, promotions_of
 from deployer.board.overview import (
     NAMED,
     UNFOLDED,
@@ -38,19 +39,21 @@ from people.models import User
 from people.rights import may, reach
 from people.roles import Action
 from projects.models import Project
-from servers.models import Server
+from servers.models import Environment, Server
 
 _BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)
 #: Of what may be many, the first page shows so many: running deployments, projects whose last deployment has failed,
 #: servers that could not be reached, servers that are drained, projects that are not as they were left, deployments
 #: that have ended.
 RUNNING_SHOWN, BROKEN_SHOWN, OFFLINE_SHOWN, DRAINED_SHOWN, DIFFERING_SHOWN, RECENT_SHOWN = 12, 5, 5, 5, 8, 12
-#: Projects on one page of what runs where; where there are no more than the second number, nothing is folded.
-PROJECTS_PAGE, FEW_PROJECTS = 25, 3
+#: The last deployments of the project that is shown beside the board.
+BESIDE_SHOWN = 8
+#: Applications on one page of what runs where; where there are no more than the second number, nothing is folded.
+APPLICATIONS_PAGE, FEW_PROJECTS = 25, 3
 
 
-class _Row(NamedTuple):
-    """The row of a project as HTML, and by what a poll knows whether it has changed."""
+class _Cell(NamedTuple):
+    """The cell of a project as HTML, and by what a poll knows whether it has changed."""
 
     pk: int
     html: str
@@ -58,8 +61,8 @@ class _Row(NamedTuple):
 
     @property
     def news(self) -> str:
-        """The row as a poll brings it, to be put in place of the one that is there."""
-        return mark_safe(self.html.replace("<tr", '<tr hx-swap-oob="true"', 1))  # noqa: S308 (ours)
+        """The cell as a poll brings it, to be put in place of the one that is there."""
+        return mark_safe(self.html.replace("<div", '<div hx-swap-oob="true"', 1))  # noqa: S308 (ours)
 
 
 @require_safe
@@ -118,6 +121,22 @@ def project_places(request: Request, pk: int) -> HttpResponse:
     return render(request, "deployer/_places.html", {"project": project, "views": views, "count": count})
 
 
+@fragment
+def project_beside(request: Request, pk: int) -> HttpResponse:
+    """What is known of a project, beside the board: its servers, its last deployments, and the ways on."""
+    project = find(request.user, Project.objects.all(), pk=pk)
+    views, count = places_of(project)
+    ended = Deployment.objects.reached_by(request.user).filter(project=project).listed()
+    context = {
+        "project": project,
+        "views": views,
+        "count": count,
+        "deployments": list(ended.order_by("-id")[:BESIDE_SHOWN]),
+        "operable": may(request.user, Action.OPERATE, project),
+    }
+    return render(request, "deployer/_beside.html", context)
+
+
 def _seen() -> str:
     """What the polls compare: changes whenever the first page does."""
     return f"{seen()}.{int(keeping.is_wanted())}"
@@ -173,14 +192,23 @@ def _drawn_at(_now: str, _language: str, viewer: Viewer, text: str, only: str, n
 
 
 def _drawn(user: User, text: str, only: str, number: str) -> dict[str, Any]:
-    page = _page_of_projects(user, text, only, number)
+    page = _page_of_applications(user, text, only, number)
+    ids = [pk for application in page for pk in application.ids]
     is_open = page.paginator.count <= FEW_PROJECTS
-    running = rows_of(user, page, UNFOLDED if is_open else NAMED)
+    running = rows_of(user, Project.objects.filter(pk__in=ids).order_by("name"), UNFOLDED if is_open else NAMED)
+    for row in running:
+        row.operable = may(user, Action.OPERATE, row.project)
+    promotions = promotions_of(page, {row.project.pk: row for row in running})
+    cells = {row.project.pk: _rendered(row, promotions.get(row.project.pk), is_open=is_open) for row in running}
+    places = [name for name in Environment if any(application.projects[name] for application in page)]
     differ = first_differing(user, DIFFERING_SHOWN + 1)
     return {
-        "rows": [_rendered(user, row, is_open=is_open) for row in running],
+        "rows": [cells[pk] for pk in ids if pk in cells],
+        "places": places,
+        "lines": [
+            (it, [(place, [cells[pk] for pk in it.projects[place] if pk in cells]) for place in places]) for it in page
+        ],
         "page": page,
-        "is_open": is_open,
         "differing": [(pk, name) for pk, name, is_seen in differ[:DIFFERING_SHOWN] if is_seen],
         "unreached": [(pk, name) for pk, name, is_seen in differ[:DIFFERING_SHOWN] if not is_seen],
         "more_differ": len(differ) > DIFFERING_SHOWN,
@@ -189,19 +217,20 @@ def _drawn(user: User, text: str, only: str, number: str) -> dict[str, Any]:
     }
 
 
-def _page_of_projects(user: User, text: str, only: str, number: str) -> "Page[Project]":
+def _page_of_applications(user: User, text: str, only: str, number: str) -> "Page[Application]":
     projects = deployed(user)
     if text:
         projects = projects.filter(Q(name__icontains=text) | Q(environment__icontains=text))
     if only == "differing":
         projects = projects.filter(pk__in=differing(user).values("pk"))
-    return Paginator(projects, PROJECTS_PAGE).get_page(number)
+    named = projects.order_by("name").values_list("pk", "name", "environment", "git_url")
+    return Paginator(applications_of(map(Named._make, named)), APPLICATIONS_PAGE).get_page(number)
 
 
-def _rendered(user: User, row: Running, *, is_open: bool) -> _Row:
-    row.operable = may(user, Action.OPERATE, row.project)
-    html = render_to_string("deployer/_overview_row.html", {"row": row, "is_open": is_open})
-    return _Row(row.project.pk, html, blake2s(html.encode(), digest_size=4).hexdigest())
+def _rendered(row: Running, promotion: Promotion | None, *, is_open: bool) -> _Cell:
+    context = {"row": row, "promotion": promotion, "is_open": is_open}
+    html = render_to_string("deployer/_overview_cell.html", context)
+    return _Cell(row.project.pk, html, blake2s(html.encode(), digest_size=4).hexdigest())
 
 
 def _activity(user: User, now: str, given: str) -> dict[str, Any]:

@@ -371,6 +371,7 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/launch/": _form(OPERATE, "project"),
     "projects/<int:pk>/check/": _act(OPERATE, "project"),
     "projects/<int:pk>/board/": _row(SEE, "project"),
+    "projects/<int:pk>/beside/": _row(SEE, "project"),
     "projects/<int:pk>/places/": _row(SEE, "project"),
     "projects/<int:pk>/look/": _act(OPERATE, "project"),
     "projects/<int:pk>/launch/servers/": _row(OPERATE, "project"),
