@@ -18,7 +18,7 @@ _WORDS = frozenset(
 )
 _CHINESE = re.compile("开发|测试|预发布|预发|生产|正式|环境")
 _SEPARATORS = re.compile(r"[\W_]+")
-#: Numbers of commits that one drawing of the board asks git for, and that are kept; what lies between two commits stays.
+#: Distances that one drawing of the board asks git for, and that are kept: what lies between two commits stays.
 _ASKED, _KEPT = 12, 4096
 _distances: dict[tuple[str, str, str], int] = {}
 
