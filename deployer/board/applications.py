@@ -89,9 +89,9 @@ def promotions_of(applications: Iterable[Application], rows: Mapping[int, Runnin
     for application in applications:
         before: Sequence[int] = ()
         for ids in application.projects.values():
-            source = rows[before[0]] if len(before) == 1 else None
+            source = rows.get(before[0]) if len(before) == 1 else None
             release = None if source is None or source.active or source.failed or source.bad else _only(source)
-            for row in [rows[pk] for pk in ids if rows[pk].operable]:
+            for row in [rows[pk] for pk in ids if pk in rows and rows[pk].operable]:
                 if source is not None and release is not None and _differs(row, release):
                     found[row.project.pk] = Promotion(source.project, release)
             before = ids or before
