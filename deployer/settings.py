@@ -514,6 +514,7 @@ TEMPLATES = [
             "libraries": {
                 "deployments": "deployer.web.tags",
                 "rows": "pages.rows",
+                "sorting": "pages.sorting",
                 "times": "pages.times",
                 "rights": "people.tags",
             },

@@ -148,6 +148,7 @@ urlpatterns = [
     path("activity/", home.activity, name="activity"),
     path("overview/", home.overview, name="overview"),
     path("", home.home, name="home"),
+    path("deployments/export/", history.deployment_export, name="deployments_export"),
     path("deployments/", history.deployment_list, name="deployments"),
     path("deployments/compare/", compare.deployment_compare, name="deployment_compare"),
     path("deployments/compare/commits/", compare.compare_commits, name="compare_commits"),
