@@ -514,7 +514,6 @@ TEMPLATES = [
             "libraries": {
                 "deployments": "deployer.web.tags",
                 "rows": "pages.rows",
-                "sorting": "pages.sorting",
                 "times": "pages.times",
                 "rights": "people.tags",
             },

@@ -1,15 +1,11 @@
-"""Lists that are sorted by the heads of their columns: what is asked for in the address, and the heads."""
+"""Lists that are sorted by the heads of their columns: what the address asks for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from django import template
 from django.db.models import F, QuerySet
 from django.db.models.expressions import BaseExpression
-from django.utils.html import format_html
-
-register = template.Library()
 
 
 @dataclass(frozen=True)
@@ -44,20 +40,3 @@ class Sorting:
         """The query that sorts by a column: upwards first, the other way round where it is sorted by that already."""
         sort = f"sort={'-' if self.column == column and not self.is_down else ''}{column}"
         return f"{self.query}&{sort}" if self.query else sort
-
-
-@register.simple_tag
-def sortable(column: str, label: str, sorting: Sorting | None = None, kind: str = "") -> str:
-    """The head of a column: a link that sorts by it where the list can be sorted, and how it is sorted now."""
-    if not sorting:
-        return format_html('<th scope="col" class="{}">{}</th>', kind, label)
-    state = ""
-    if sorting.column == column:
-        state = "descending" if sorting.is_down else "ascending"
-    return format_html(
-        '<th scope="col" class="{} sortable"{}><a href="?{}">{}</a></th>',
-        kind,
-        format_html(' aria-sort="{}"', state) if state else "",
-        sorting.address(column),
-        label,
-    )

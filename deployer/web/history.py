@@ -75,6 +75,7 @@ def deployment_list(request: Request) -> HttpResponse:
     page.object_list = [rows[pk] for pk in ids if pk in rows]
     context = {
         "form": form,
+        "project": form.cleaned_data.get("project"),
         "page": page,
         "sorting": sorting,
         "chips": _chips(request, form),
