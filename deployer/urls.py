@@ -231,6 +231,7 @@ urlpatterns = [
     path("servers/test/", servers.servers_test, name="servers_test"),
     path("servers/<int:pk>/", servers.server, name="server"),
     path("servers/<int:pk>/test/", servers.server_test, name="server_test"),
+    path("servers/<int:pk>/look/", servers.server_look, name="server_look"),
     path("servers/<int:pk>/since/", since.server_since, name="server_since"),
     path("servers/groups/", groups.group_list, name="groups"),
     path("servers/groups/<int:pk>/", groups.group, name="group"),

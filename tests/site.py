@@ -283,6 +283,7 @@ NOT_PAGES = {
     "project_add_look": "asks the repository",
     "playground_make": "is only sent to",
     "playground_remove": "is only sent to",
+    "server_look": "asks a server",
     "server_test": "asks a server",
     "server_test_stage": "asks a server",
     "server_test_briefly": "asks a server",

@@ -194,6 +194,12 @@ def refresh(project: Project, servers: Iterable[Server] | None = None) -> None:
     _look_side_by_side({server: {project: plan} for server in wanted})
 
 
+def refresh_on(server: Server, projects: Iterable[Project]) -> None:
+    """Ask one server, over one link, for each of ``projects``; those that are archived or at work are left out."""
+    plans = {project: plan for project in projects if not project.is_archived and (plan := _plan_of(project))}
+    _look_at(server, plans)
+
+
 def refresh_old() -> None:
     """Look at every server where some project has not been looked at for `LOOK_EVERY`: once for all of those.
 

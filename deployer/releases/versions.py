@@ -40,15 +40,22 @@ class _Move(NamedTuple):
 def recorded(project: Project, *servers: int) -> dict[int, Recorded]:
     """What each server (by its id; only ``servers`` if any are named) was last seen with, as it said itself."""
     moved = _moved([project])
-    if servers:
-        moved = moved.filter(server__in=servers)
+    return _by("server", moved.filter(server__in=servers) if servers else moved)
+
+
+def recorded_on(server: int, projects: Iterable[Project]) -> dict[int, Recorded]:
+    """The same of one server with each of ``projects``, by their ids."""
+    return _by("deployment__project", _moved(projects).filter(server=server))
+
+
+def _by(key: str, moved: QuerySet[Target]) -> dict[int, Recorded]:
     # A server has had thousands of deployments, and few moves that differ: the database puts equal ones together.
-    columns = ("server", "release_before", "release_after", "status")
+    columns = (key, "release_before", "release_after", "status")
     rows = moved.order_by().values(*columns).annotate(newest=Max("id")).order_by("-newest")
     moves: dict[int, list[_Move]] = {}
-    for server, *move in rows.values_list(*columns):
-        moves.setdefault(server, []).append(_Move(*move))
-    return {server: _recorded(history) for server, history in moves.items()}
+    for it, *move in rows.values_list(*columns):
+        moves.setdefault(it, []).append(_Move(*move))
+    return {it: _recorded(history) for it, history in moves.items()}
 
 
 def _recorded(moves: list[_Move]) -> Recorded:

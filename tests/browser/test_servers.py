@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.urls import reverse
@@ -10,6 +11,7 @@ from playwright.sync_api import Page, expect
 from servers.keys import fingerprint
 from servers.models import Credential, Server, ServerGroup
 from servers.ssh.shell import connect
+from tests.deployer.test_on_server import deployed, on_disk
 from tests.factories import make_credential, make_group, make_server, make_user
 from tests.parts.person import PASSWORD, log_in
 from tests.parts.sshd import OpenSSHServer
@@ -206,3 +208,24 @@ def test_a_first_server_is_added_with_a_credential_and_a_group(page: Page, sshd:
     page.get_by_role("button", name="Test connection").click()
     expect(page.locator("h1")).to_contain_text("Online")
     assert [str(server) for server in ServerGroup.objects.get().servers.all()] == ["web-1"]
+
+
+def test_the_releases_on_a_disk_are_looked_at_by_a_button(page: Page, sshd: OpenSSHServer, tmp_path: Path) -> None:
+    server = make_server(sshd, name="web-1")
+    deployed(server, tmp_path / "shop", name="shop")
+    on_disk(tmp_path / "shop")
+    open_page(page, reverse("server", args=[server.pk]))
+    here = page.locator("#here")
+    expect(here.locator("tbody tr")).to_have_count(1)
+    here.get_by_role("button", name="Look at the releases on its disk").click()
+    releases = here.get_by_role("list", name="Releases of shop on its disk").get_by_role("listitem")
+    expect(releases).to_have_count(4)
+    expect(releases.nth(1)).to_contain_text("live")
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    import os
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for width in (1440, 390):
+            page.set_viewport_size({"width": width, "height": 1000})
+            page.screenshot(path=f"/tmp/serverpages/{scheme}-{width}.png", full_page=True)

@@ -457,6 +457,7 @@ PAGES: dict[str, Route] = {
     "servers/<int:pk>/test/": _act(OPERATE, "server", headers=HTMX),
     "servers/<int:pk>/test/<int:number>/": _act(OPERATE, "server"),
     "servers/<int:pk>/test/briefly/": _act(OPERATE, "server"),
+    "servers/<int:pk>/look/": _act(OPERATE, "server"),
     "servers/<int:pk>/since/": _row(SEE, "server"),
     "servers/<int:pk>/host-key/": _form(EDIT, "server"),
     "servers/<int:pk>/host-key/pin/": _act(EDIT, "server"),
