@@ -223,9 +223,3 @@ def test_the_releases_on_a_disk_are_looked_at_by_a_button(page: Page, sshd: Open
     expect(releases.nth(1)).to_contain_text("live")
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    import os
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        for width in (1440, 390):
-            page.set_viewport_size({"width": width, "height": 1000})
-            page.screenshot(path=f"/tmp/serverpages/{scheme}-{width}.png", full_page=True)
