@@ -157,6 +157,7 @@ PAGES = {
     "server_names": Page(query="jump_host=w"),
     "group_names": Page(),
     "credential_names": Page(),
+    "servers_change": Page(query="act=deactivate&server={server.pk}"),
     "server_add": Page(query="group={group.pk}"),
     "server_edit": Page("server"),
     "server_delete": Page("server"),

@@ -450,6 +450,7 @@ PAGES: dict[str, Route] = {
     "projects/schedules/<int:pk>/delete/": _form(EDIT, "project", of="schedule"),
     "servers/": Route(get=MEMBERS),
     "servers/names/": Route(get=MEMBERS),
+    "servers/change/": Route(get=MEMBERS, post=Need(OPERATE, "a server of theirs")),
     "servers/groups/names/": Route(get=MEMBERS),
     "servers/credentials/names/": Route(get=Need(EDIT, "somewhere")),
     "servers/test/": Route(post=Need(OPERATE, "a server of theirs"), headers=HTMX),
