@@ -63,6 +63,7 @@ def test_a_failure_is_launched_watched_read_and_retried_by_keyboard_alone(
     keys.press("?")
     expect(page.get_by_role("dialog", name="Keys")).to_contain_text("Next and previous error")
     keys.press("Escape")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
     keys.press("1")  # the first server's lines alone
     expect(page).to_have_url(re.compile("server="))
     (sshd.home / "fail").unlink()
