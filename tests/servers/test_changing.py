@@ -112,6 +112,7 @@ def test_nobody_changes_a_server_that_is_not_theirs() -> None:
     assert not Server.objects.get(name="mine").is_active
 
 
+@pytest.mark.django_db(transaction=True)
 def test_those_that_are_ticked_are_tested(client: Client) -> None:
     servers = [make_server(name=name, host="127.0.0.1", port=free_port()) for name in ("web-1", "web-2")]
     query = {"act": "test", "server": [server.pk for server in servers]}
