@@ -50,9 +50,9 @@ def as_json_lines(entries: Iterable[Entry]) -> Iterator[str]:
 
 def as_csv(entries: Iterable[Entry]) -> Iterator[str]:
     """A table with a head. No cell is a formula to a spreadsheet."""
-    yield _row(COLUMNS)
+    yield csv_row(COLUMNS)
     for entry in entries:
-        yield _row(
+        yield csv_row(
             (
                 *(entry.pk, entry.at.isoformat(timespec="milliseconds"), entry.act, entry.user_name, entry.user),
                 *(entry.login, entry.origin, entry.where, entry.address, entry.token),
@@ -66,7 +66,8 @@ def _json(side: dict[str, Any]) -> str:
     return json.dumps(side, ensure_ascii=False) if side else ""
 
 
-def _row(cells: Iterable[Any]) -> str:
+def csv_row(cells: Iterable[Any]) -> str:
+    """A line of a table. No cell of it is a formula to a spreadsheet."""
     written = io.StringIO()
     csv.writer(written).writerow(_harmless(cell) for cell in cells)
     return written.getvalue()

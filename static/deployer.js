@@ -74,6 +74,21 @@
     });
   });
 
+  /* A menu closes where somebody goes on elsewhere. */
+  const close = (except) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) if (menu !== except) menu.open = false;
+  };
+  document.addEventListener("click", (event) => {
+    const menu = event.target.closest("details.menu");
+    close(event.target.closest(".menu-item") ? null : menu);
+  });
+  document.addEventListener("keydown", (event) => {
+    const menu = event.target.closest("details.menu[open]");
+    if (event.key !== "Escape" || !menu) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+
   /* A part of a page that somebody has asked for, and is done with. */
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-empties]");

@@ -36,20 +36,12 @@
     location.hash = lines[at].id;
   });
 
-  /* A menu closes where somebody goes on elsewhere. */
-  const close = (except) => {
-    for (const menu of document.querySelectorAll("details.menu[open]")) if (menu !== except) menu.open = false;
-  };
-  document.addEventListener("click", (event) => {
-    const menu = event.target.closest("details.menu");
-    close(event.target.closest(".menu-item") ? null : menu);
-  });
-  document.addEventListener("keydown", (event) => {
-    const menu = event.target.closest("details.menu[open]");
-    if (event.key !== "Escape" || !menu) return;
-    menu.open = false;
-    menu.querySelector("summary").focus();
-  });
+  /* Keys: the first nine servers, as a click on each, and the question before a cancel. */
+  for (let number = 1; number <= 9; number += 1) {
+    const choose = () => document.querySelectorAll("#deployment-servers [id^=server-]")[number - 1]?.click();
+    window.pageKeys.set(String(number), choose);
+  }
+  window.pageKeys.set("c", () => document.querySelector('.headline a[href$="/cancel/"]')?.click());
 
   /* In a tab that nobody sees, news are asked for every fifth time. */
   let unseen = 0;

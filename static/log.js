@@ -6,7 +6,7 @@
   const KEPT = 5000; // rows on the page while following; what leaves at the top can be loaded again
   const byId = (id) => document.getElementById(id);
   const jump = byId("log-jump");
-  const key = (name, act) => window.pageKeys?.set(name, act);
+  const key = (name, act) => window.pageKeys.set(name, act);
   const stored = (name) => {
     try {
       return localStorage.getItem(name);

@@ -174,6 +174,8 @@ PAGES = {
     "record": Page(),
     "record_export": Page(query="format=csv"),
     "deployments": Page(),
+    "deployments_export": Page(),
+    "find": Page(query="text=shop"),
     "deployment_compare": Page(query="with={older.pk}&with={ended.pk}"),
     "compare_commits": Page(query="with={older.pk}&with={ended.pk}"),
     "deployment": Page("running", "level=warning"),

@@ -277,6 +277,12 @@ class HistoryFilter(forms.Form):
             chosen["project__name__icontains"] = part
         return {names.get(name, name): value for name, value in chosen.items()}
 
+    def told(self, name: str) -> str:
+        """What one of the fields has been filled in with, in words."""
+        value = self.cleaned_data[name]
+        choices = dict(getattr(self.fields[name], "choices", ()) or ()) if isinstance(value, str) else {}
+        return str(choices.get(value, value))
+
     def of_status(self, chosen: DeploymentQuerySet) -> DeploymentQuerySet:
         """Of these deployments those of the chosen status. One that is paused is of no other."""
         status = self.cleaned_data.get("status")

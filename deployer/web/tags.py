@@ -100,6 +100,19 @@ def state_label(it: Any) -> str:
 
 
 @register.filter
+def origin(it: Deployment) -> str:
+    """What a deployment was in a few words, where it was more than a launch by hand; else empty."""
+    told = {"number": it.rollback_from_id or it.retry_of_id, "name": it.launched_for}
+    if it.rollback_from_id:
+        return _("Rollback of #%(number)s") % told
+    if it.retry_of_id:
+        return _("Retry of #%(number)s") % told
+    if it.trigger in {*Deployment.AUTOMATIC, Deployment.Trigger.TRAIN}:
+        return f"{it.get_trigger_display()} {it.launched_for}".strip()
+    return ""
+
+
+@register.filter
 def status_icon(state: str) -> str:
     """The name of the icon of a deployment's or a server's state."""
     return _ICONS.get(state, "running")

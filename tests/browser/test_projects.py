@@ -102,6 +102,7 @@ def test_variables_and_a_health_check_are_entered_the_check_is_tried_and_all_of_
     page.get_by_role("button", name=re.compile("^Try HTTP")).click()
     expect(checks).to_contain_text(re.compile(r"Unhealthy on web-1, in \d+\.\d s: .*refused"))
 
+    page.locator("#project-more > summary").click()
     page.get_by_role("link", name="YAML").click()
     expect(page.locator("#yaml")).to_contain_text("value_env: SHOP_API_KEY")
     with page.expect_download() as file:
@@ -110,6 +111,7 @@ def test_variables_and_a_health_check_are_entered_the_check_is_tried_and_all_of_
     assert "name: Shop\n" in Path(file.value.path()).read_text()
 
     page.goto(address)
+    page.locator("#project-more > summary").click()
     page.get_by_role("link", name="Copy", exact=True).click()
     expect(page.get_by_text("are copied without being shown")).to_be_visible()
     page.get_by_label("Name").fill("Shop staging")
@@ -120,7 +122,7 @@ def test_variables_and_a_health_check_are_entered_the_check_is_tried_and_all_of_
     assert [row.value for row in copy.variables.all()] == ["hunter2", "production"]
     assert [row.kind for row in copy.health_checks.all()] == ["tcp", "http"]
 
-    page.get_by_role("link", name="Edit", exact=True).click()
+    page.get_by_role("link", name="Settings", exact=True).click()
     page.wait_for_load_state()  # what follows the path is a script of the page
     page.get_by_label("Deploy path").fill("/srv/shop-staging")
     page.get_by_role("button", name="Save").click()
