@@ -288,7 +288,7 @@ def addresses(team: Team) -> dict[str, str]:
 
 
 def measure(team: Team, only: str = "") -> dict[str, Cost]:
-    """What each page takes, or the one named, in the quickest of some rounds: what else goes on here is not the page's."""
+    """What each page takes, or the one named, in the quickest of some rounds: the machine does other things, too."""
     from django.conf import settings
     from django.db import connection
     from django.test import Client
