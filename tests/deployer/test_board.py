@@ -16,6 +16,7 @@ from deployer.repositories.mirror import fetch
 from people.models import Grant, User
 from people.roles import Role
 from projects.models import Project
+from servers.models import Server
 from tests.factories import make_deployment, make_group, make_member, make_project, make_server, make_user
 from tests.parts.html import tight
 
@@ -211,7 +212,7 @@ def test_a_star_is_seen_by_nobody_who_polls_beside_its_owner(client: Client) -> 
 
 def test_what_differs_is_a_line_with_its_ways_for_whoever_may(client: Client) -> None:
     shop = running("shop", "production", "a" * 40, "https://git.example.com/shop.git")
-    Sighting.record(shop, shop.deployments.get().targets.get().server, release="r-other", processes=[])
+    Sighting.record(shop, Server.objects.get(), release="r-other", processes=[])
     since, restart = reverse("project_since", args=[shop.pk]), f"{reverse('launch', args=[shop.pk])}?type=restart_only"
     for user, may_restart in ((make_user("ada"), True), (make_member(Role.VIEWER, "production"), False)):
         lines = page_of(user).partition('id="differing"')[2].partition("</ul>")[0]
