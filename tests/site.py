@@ -274,6 +274,7 @@ NOT_PAGES = {
     "launch_check": "asks servers",
     "launch_fetch": "asks the repository",
     "project_look": "asks servers",
+    "project_favourite": "is only sent to",
     "project_files_differences": "asks servers",
     "project_try": "asks a server",
     "project_find": "asks a server",

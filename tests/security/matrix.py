@@ -372,6 +372,7 @@ PAGES: dict[str, Route] = {
     "projects/<int:pk>/check/": _act(OPERATE, "project"),
     "projects/<int:pk>/board/": _row(SEE, "project"),
     "projects/<int:pk>/beside/": _row(SEE, "project"),
+    "projects/<int:pk>/favourite/": _act(SEE, "project"),
     "projects/<int:pk>/places/": _row(SEE, "project"),
     "projects/<int:pk>/look/": _act(OPERATE, "project"),
     "projects/<int:pk>/launch/servers/": _row(OPERATE, "project"),
