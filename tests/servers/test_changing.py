@@ -86,7 +86,7 @@ def test_what_a_look_has_learned_is_only_text(client: Client) -> None:
 
 def test_those_that_are_ticked_are_deactivated_after_a_question_and_that_is_recorded(client: Client) -> None:
     one, two, other = (make_server(name=name) for name in ("web-1", "web-2", "web-3"))
-    query = {"act": "deactivate", "server": [one.pk, two.pk, "x", "9" * 30]}
+    query: dict[str, Any] = {"act": "deactivate", "server": [one.pk, two.pk, "x", "9" * 30]}
     question = tight(client.get(reverse("servers_change"), query).content.decode())
     assert ("web-1" in question, "web-2" in question, "web-3" in question) == (True, True, False)
     assert Server.objects.filter(is_active=True).count() == 3
@@ -103,7 +103,7 @@ def test_nobody_changes_a_server_that_is_not_theirs() -> None:
     make_group(mine, environment="staging")
     make_group(theirs, environment="production")
     maintainer = browser_of(make_member(Role.MAINTAINER, "staging"))
-    query = {"act": "deactivate", "server": [mine.pk, theirs.pk]}
+    query: dict[str, Any] = {"act": "deactivate", "server": [mine.pk, theirs.pk]}
     assert "theirs" not in tight(maintainer.get(reverse("servers_change"), query).content.decode()).split("<ul")[1]
     maintainer.post(reverse("servers_change"), query)
     assert {it.name: it.is_active for it in Server.objects.all()} == {"mine": False, "theirs": True}
@@ -115,7 +115,7 @@ def test_nobody_changes_a_server_that_is_not_theirs() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_those_that_are_ticked_are_tested(client: Client) -> None:
     servers = [make_server(name=name, host="127.0.0.1", port=free_port()) for name in ("web-1", "web-2")]
-    query = {"act": "test", "server": [server.pk for server in servers]}
+    query: dict[str, Any] = {"act": "test", "server": [server.pk for server in servers]}
     assert (
         "2 servers were tested: 0 online."
         in client.post(reverse("servers_change"), query, follow=True).content.decode()
