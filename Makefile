@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test faults proofs services security bench lint format messages
+.PHONY: help run demo test faults proofs services security bench pictures lint format messages
 .SILENT:
 
 PYTHON := .venv/bin/python
@@ -53,6 +53,10 @@ security: .venv/.dev ## attacks by builds, packages, servers, strangers and user
 bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart, pages or flood
 	.ci/need git openssh-server openssh-client rsync zstd postgresql chromium
 	$(PYTHON) -m bench $(ONLY)
+
+pictures: .venv/.dev ## the pictures of the README, made anew of real deployments on the demo's servers
+	.ci/need git openssh-client chromium
+	$(PYTHON) -m tests.pictures
 
 lint: .venv/.dev ## the checks alone: ruff, mypy, migrations, deployment settings, templates
 	.ci/checks

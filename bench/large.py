@@ -186,10 +186,10 @@ def _write_targets(which: str, status: str) -> None:
     statement = f"""
 INSERT INTO deployer_target (deployment_id, server_id, server_name, host, batch, status, started_at, begun_at,
     finished_at, exit_code, error, release_at_launch, release_before, release_after, proof, evidence, progress,
-    run_key, undo_key, stdout_logged, stderr_logged, revision)
+    kept_out, run_key, undo_key, stdout_logged, stderr_logged, revision)
 SELECT d.id, s.id, s.name, s.host, 1,
     CASE WHEN d.status = 'failed' AND s.id %% 10 = 3 THEN 'failed' ELSE {status} END,
-    {moment}, {moment}, {ended}, 0, '', 'v0', 'v0', 'v1', %s{json_type}, '', '', '', '', 0, 0, 0
+    {moment}, {moment}, {ended}, 0, '', 'v0', 'v0', 'v1', %s{json_type}, '', '', '', '', '', 0, 0, 0
 FROM deployer_deployment d
 JOIN deployer_deployment_server_groups g ON g.deployment_id = d.id
 JOIN servers_servergroup_servers m ON m.servergroup_id = g.servergroup_id
@@ -287,8 +287,8 @@ def addresses(team: Team) -> dict[str, str]:
     }
 
 
-def measure(team: Team) -> dict[str, Cost]:
-    """What each page takes, in the quickest of some rounds: what else the machine does is not the page's."""
+def measure(team: Team, only: str = "") -> dict[str, Cost]:
+    """What each page takes, or the one named, in the quickest of some rounds: the machine does other things, too."""
     from django.conf import settings
     from django.db import connection
     from django.test import Client
@@ -307,6 +307,8 @@ def measure(team: Team) -> dict[str, Cost]:
     client.get("/servers/credentials/")  # what a process loads once
     found = {}
     for name, address in addresses(team).items():
+        if only not in {"", name}:
+            continue
         taken: list[float] = []
         worked: list[float] = []
         while len(taken) < ROUNDS and sum(taken) < LONG_ENOUGH:

@@ -26,7 +26,7 @@ from tests.parts.postgres import PostgresServer
 from tests.parts.programs import HOUSE, answers, program, stop_process, wait_until
 
 if TYPE_CHECKING:
-    from bench.large import Team
+    from bench.large import Cost, Team
 
 #: Rows of other logs in the table, and of the log whose page is opened.
 ROWS, LONG = 5_000_000, 200_000
@@ -162,18 +162,20 @@ def benchmark(name: str, *, quick: bool) -> None:
 
 def measure_team(name: str, *, quick: bool) -> None:
     """Every page with a large team's data, beside the same pages of a small one; then many who look at once."""
-    from django.core.management import call_command
     from django.db import connections
 
     from bench import crowds, large
 
-    call_command("flush", interactive=False, verbosity=0)
+    empty_database()
     little = large.make_team(0.02)
     small = large.measure(little)
-    call_command("flush", interactive=False, verbosity=0)
+    empty_database()
+    empty = large.measure(little, only="overview")
     team = large.make_team(0.1 if quick else 1)
     print(f"\nPages of a large team on {name}")
-    large.show_costs(large.measure(team), small)
+    costs = large.measure(team)
+    large.show_costs(costs, small)
+    show_board(costs["overview"], small["overview"], empty["overview"])
     for page, line in large.explain(team).items():
         print_line(f"the plan of {page}", line[:50], "by index", met=False)
     cookie, _watched, _long = prepare()
@@ -190,8 +192,28 @@ def measure_team(name: str, *, quick: bool) -> None:
                 show_watched(f"{number} at {element}, {what}", met, "p95 300 ms", met.percentile(95) <= 300)
         crowds.measure_pages(each, team, quick=quick)
     crowds.measure_apply(quick=quick)
-    call_command("flush", interactive=False, verbosity=0)
+    empty_database()
     crowds.measure_look(quick=quick)
+
+
+def show_board(large: "Cost", small: "Cost", empty: "Cost") -> None:
+    """What the board of a large team asks and takes beside that of a small one, and beside one with nothing on it."""
+    figure = f"{large.queries} / {small.queries}"
+    print_line("the board: queries, large team / small one", figure, "the same", large.queries == small.queries)
+    print_line("the board of a large team", f"{large.ms:.0f} ms", "150 ms", large.ms <= 150)
+    figure = f"{large.ms:.0f} ms / {empty.ms:.0f} ms = {large.ms / empty.ms:.2f}"
+    print_line("the board of a large team / an empty one", figure, "2.00", large.ms <= 2 * empty.ms)
+
+
+def empty_database() -> None:
+    """Delete every row; what guards the record holds back no table that is dropped."""
+    from django.core.management import call_command
+    from django.db import connection
+
+    with connection.constraint_checks_disabled(), connection.schema_editor() as editor:
+        for table in connection.introspection.table_names():
+            editor.execute(editor.sql_delete_table % {"table": editor.quote_name(table)})
+    call_command("migrate", verbosity=0)
 
 
 @contextmanager

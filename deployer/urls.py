@@ -172,6 +172,7 @@ urlpatterns = [
     path("projects/<int:pk>/check/", launch.launch_check, name="launch_check"),
     path("projects/<int:pk>/board/", board.project_board, name="project_board"),
     path("projects/<int:pk>/beside/", home.project_beside, name="project_beside"),
+    path("projects/<int:pk>/favourite/", home.project_favourite, name="project_favourite"),
     path("projects/<int:pk>/places/", home.project_places, name="project_places"),
     path("projects/<int:pk>/look/", board.project_look, name="project_look"),
     path("projects/<int:pk>/launch/servers/", launch.launch_servers, name="launch_servers"),

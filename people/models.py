@@ -41,7 +41,7 @@ class User(AbstractUser):
         default=False,
         help_text=_("Has API tokens and no password: nobody signs in with it, and it approves nothing."),
     )
-    UNRECORDED: ClassVar = frozenset({"last_login"})
+    UNRECORDED: ClassVar = frozenset({"last_login", "favourites"})
     SECRETS_OF_RECORD: ClassVar = ("password",)
 
     class MailAbout(models.TextChoices):
@@ -58,6 +58,8 @@ class User(AbstractUser):
         default=MailAbout.FAILURES,
         help_text=_("Sent to the e-mail address of the account, unless a channel of yours has told you already."),
     )
+    #: Numbers of the projects that come first on this user's board.
+    favourites = models.JSONField(default=list, blank=True, editable=False)
     acting_token: "ApiToken | None" = None
 
     def check_password(self, raw_password: str | None) -> bool:

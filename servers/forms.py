@@ -136,7 +136,7 @@ class ServerForm(PickingForm, BoundServerForm):
 
     class Meta:
         model = Server
-        fields = ("name", "host", "port", "credential", "jump_host", "is_active", "host_key")
+        fields = ("name", "host", "port", "credential", "jump_host", "tags", "is_active", "host_key")
         field_classes: ClassVar = {"jump_host": JumpHostChoice}
         widgets: ClassVar = {"host_key": forms.TextInput(attrs={"placeholder": "ssh-ed25519 AAAA…"})}
         help_texts: ClassVar = {
@@ -308,6 +308,7 @@ class ServerFilter(forms.Form):
     status = forms.CharField(required=False)
     group = GroupChoice(ServerGroup.objects.all(), required=False, empty_label=_("All groups"))
     text = forms.CharField(required=False, max_length=100)
+    tag = forms.CharField(required=False, max_length=40)
 
     def __init__(self, *args: Any, user: Person, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -325,6 +326,10 @@ class ServerFilter(forms.Form):
             wanted &= Q(groups__name__icontains=name) if self.fields["group"].is_typed else Q()  # type: ignore[attr-defined]
         if text := values.get("text"):
             wanted &= Q(name__icontains=text) | Q(host__icontains=text)
+        if tag := values.get("tag", "").lower():
+            wanted &= (
+                Q(tags=tag) | Q(tags__startswith=f"{tag} ") | Q(tags__endswith=f" {tag}") | Q(tags__contains=f" {tag} ")
+            )
         return wanted
 
     def status_lookups(self) -> Q:

@@ -21,7 +21,14 @@ from servers.fields import EncryptedTextField, is_unreadable
 from servers.hosts import Endpoint
 from servers.keys import fingerprint, openssh_key
 from servers.sentences import told
-from servers.validators import validate_host, validate_hosts, validate_no_nul, validate_one_line
+from servers.validators import (
+    validate_host,
+    validate_hosts,
+    validate_no_nul,
+    validate_one_line,
+    validate_tags,
+    words_of_tags,
+)
 
 #: A ``server`` has ``shown`` another host key, a fingerprint, than the one that is pinned.
 host_key_changed = Signal()
@@ -225,6 +232,13 @@ class Server(models.Model):
     is_active = models.BooleanField(
         _("active"), default=True, help_text=_("Deployments skip a server that is not active, with a warning.")
     )
+    tags = models.CharField(
+        _("tags"),
+        max_length=400,
+        blank=True,
+        validators=[validate_tags],
+        help_text=_("Words to find it by, like “web eu-west”, separated by spaces or commas."),
+    )
     host_key = models.TextField(
         _("host key"),
         blank=True,
@@ -264,6 +278,11 @@ class Server(models.Model):
             yield from group.seen_from
 
     @property
+    def words(self) -> list[str]:
+        """Its tags."""
+        return self.tags.split()
+
+    @property
     def address(self) -> str:
         """``host:port``, an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -281,7 +300,8 @@ class Server(models.Model):
             self.credential.bind(self.endpoint)
 
     def clean(self) -> None:
-        """A chain of jump hosts must end somewhere; a host key must be one."""
+        """A chain of jump hosts must end somewhere; a host key must be one. Tags are put in order."""
+        self.tags = " ".join(words_of_tags(self.tags))
         hop, seen = self.jump_host, {self.pk}
         while hop is not None:
             if hop.pk in seen or hop is self:

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, Prefetch, Q, QuerySet
+from django.db.models import Count, F, Prefetch, Q, QuerySet
 from django.http import QueryDict
 
+from pages.sorting import Sorting
 from people.access import find
 from people.rights import Person
 from people.roles import Action
@@ -17,6 +18,13 @@ from servers.models import Credential, Server, ServerGroup, number_of_servers
 
 #: Servers on one page of the list, and groups.
 SERVERS_PAGE, GROUPS_PAGE = 50, 50
+#: The columns by which the list of servers is sorted.
+COLUMNS: dict[str, Any] = {
+    "name": F("name"),
+    "host": F("host"),
+    "state": F("connection_status"),
+    "checked": F("last_checked_at"),
+}
 #: Servers that the page of their jump host names.
 BEHIND_SHOWN = 20
 
@@ -27,6 +35,9 @@ def list_of_servers(query: QueryDict, user: Person) -> dict[str, Any]:
     page = page_of_servers(query, user)
     return {
         "form": form,
+        "sorting": Sorting.asked(query, COLUMNS),
+        "tag": form.cleaned_data.get("tag", "") if form.is_valid() else "",
+        "changeable": changeable(page, user),
         "page": page,
         "tabs": _tabs(form, user),
         "is_filtered": bool(form.lookups() or form.status_lookups()),
@@ -40,14 +51,20 @@ def page_of_servers(query: QueryDict, user: Person) -> "Page[Server]":
     servers = Server.objects.reached_by(user).filter(form.lookups(), form.status_lookups())
     servers = servers.distinct() if form.data.get("group") else servers
     groups = Prefetch("groups", ServerGroup.objects.reached_by(user), to_attr="seen_groups")
-    return Paginator(servers.select_related("jump_host").prefetch_related(groups), SERVERS_PAGE).get_page(
-        query.get("page")
-    )
+    listed = servers.select_related("jump_host").prefetch_related(groups)
+    ordered = Sorting.asked(query, COLUMNS).of(listed, COLUMNS, "name")
+    return Paginator(ordered, SERVERS_PAGE).get_page(query.get("page"))
 
 
 def testable(servers: Iterable[Server], user: Person) -> set[int]:
     """The ids of those whose connection ``user`` may test."""
     rows = Server.objects.reached_by(user, Action.OPERATE).filter(pk__in=[server.pk for server in servers])
+    return {*rows.values_list("pk", flat=True)}
+
+
+def changeable(servers: Iterable[Server], user: Person) -> set[int]:
+    """The ids of those that ``user`` may edit."""
+    rows = Server.objects.reached_by(user, Action.EDIT).filter(pk__in=[server.pk for server in servers])
     return {*rows.values_list("pk", flat=True)}
 
 

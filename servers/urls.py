@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from servers.views import connection, editing, host_key, importing, names
+from servers.views import changing, connection, editing, host_key, importing, names
 
 server_urls = [
     path("edit/", editing.server_edit, name="server_edit"),
@@ -29,6 +29,7 @@ credential_urls = [
 
 urlpatterns = [
     path("add/", editing.server_add, name="server_add"),
+    path("change/", changing.servers_change, name="servers_change"),
     path("names/", names.server_names, name="server_names"),
     path("import/", importing.server_import, name="server_import"),
     path("import/take/", importing.server_import_take, name="server_import_take"),

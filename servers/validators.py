@@ -22,6 +22,28 @@ def validate_one_line(value: str) -> None:
         raise ValidationError(_("Line breaks and control characters are not allowed here."))
 
 
+#: Tags of one server.
+MOST_TAGS = 20
+_TAG = re.compile(r"\w[\w.:/=-]{0,39}")
+
+
+def words_of_tags(value: str) -> list[str]:
+    """The tags in a text, each once, in lower case and in order; commas and spaces separate them."""
+    return sorted({*value.lower().replace(",", " ").split()})
+
+
+def validate_tags(value: str) -> None:
+    """A few short words of letters, digits and “. : / = _ -”."""
+    validate_one_line(value)
+    words = words_of_tags(value)
+    if len(words) > MOST_TAGS:
+        raise ValidationError(_("At most %(number)s tags."), params={"number": MOST_TAGS})
+    if strange := next((word for word in words if not _TAG.fullmatch(word)), ""):
+        raise ValidationError(
+            _("“%(tag)s” is no tag: at most 40 letters, digits and any of . : / = _ -"), params={"tag": strange[:60]}
+        )
+
+
 def validate_host(value: str) -> None:
     """A host name (RFC 1123, underscores tolerated) or an IPv4 or IPv6 address."""
     try:

@@ -14,6 +14,7 @@ from django.core.management import get_commands, load_command_class
 
 from deployer.models import Deployment, Target
 from deployer.settings import OWN_NAMES
+from tests import pictures
 from tests.test_house import ROOMS
 
 HOUSE = Path(__file__).resolve().parent.parent
@@ -236,3 +237,18 @@ def test_the_architecture_has_the_arrows_that_the_house_keeps() -> None:
 def test_the_architecture_draws_every_status(model: type[Deployment] | type[Target]) -> None:
     section = _text(ARCHITECTURE).partition(f"### `{model.__name__}.status`")[2].partition("\n#")[0]
     assert set(model.Status.values) <= set(re.findall(r"\w+", section.split("```")[1]))
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-hans.md"])
+def test_each_picture_is_there_told_in_words_and_as_large_as_it_was_taken(name: str) -> None:
+    shown = re.findall(r"!\[([^\]]*)\]\((docs/images/[^)]*)\)", (HOUSE / name).read_text())
+    assert {path for _words, path in shown} == {
+        f"docs/images/{path.name}" for path in (HOUSE / "docs/images").iterdir()
+    }
+    assert len(shown) == 6
+    for words, path in shown:
+        assert len(words) > 10, path
+        head = (HOUSE / path).read_bytes()[:24]
+        assert head[:8] == b"\x89PNG\r\n\x1a\n"
+        assert int.from_bytes(head[16:20]) == pictures.WIDTH
+        assert 300 <= int.from_bytes(head[20:24]) <= pictures.HEIGHT

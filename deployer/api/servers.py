@@ -32,7 +32,7 @@ def _remove(user: User, it: Any) -> None:
 
 # --- servers -------------------------------------------------------------------------------------------
 
-_SERVER = Columns(Server, ("name", "host", "port", "credential", "jump_host", "is_active", "host_key"))
+_SERVER = Columns(Server, ("name", "host", "port", "credential", "jump_host", "tags", "is_active", "host_key"))
 _BOXES = {"credential_id": "credential", "jump_host_id": "jump_host", "server_group_ids": "groups"}
 _GROUPS: dict[str, Any] = {"server_group_ids": (list[Id] | None, None)}
 

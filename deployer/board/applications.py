@@ -1,7 +1,7 @@
 """Projects that are one application in several environments, and what each of them could get from the one before."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -43,6 +43,10 @@ class Application:
     def ids(self) -> list[int]:
         """Those of all its projects, by environment."""
         return [pk for ids in self.projects.values() for pk in ids]
+
+    def is_one_of(self, favourites: Collection[int]) -> bool:
+        """Whether somebody has a star at one of its projects."""
+        return any(pk in favourites for pk in self.ids)
 
 
 @dataclass(frozen=True)

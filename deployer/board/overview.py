@@ -49,7 +49,7 @@ SELECT
     (SELECT max(updated_at) FROM servers_server),
     (SELECT count(*) FROM servers_server),
     (SELECT coalesce(sum(id), 0) FROM servers_server WHERE is_active AND connection_status = 'offline'),
-    (SELECT coalesce(sum(id), 0) FROM deployer_target WHERE kept_out <> '')
+    (SELECT coalesce(sum(id), 0) FROM deployer_target WHERE NOT (kept_out = ''))
 """
 
 
@@ -122,11 +122,11 @@ def differing(user: Person) -> QuerySet[Project]:
     return Project.objects.filter(pk__in=_wrong(user).values("project"))
 
 
-def first_differing(user: Person, most: int) -> list[tuple[int, str, bool]]:
-    """At most so many of those: id, name, and whether a difference was seen; those where one was come first."""
-    rows = _wrong(user).values("project", "project__name").annotate(seen=Max("is_different"))
-    first = rows.order_by("-seen", "project__name")[:most]
-    return [(row["project"], row["project__name"], bool(row["seen"])) for row in first]
+def first_differing(user: Person, most: int) -> list[tuple[Project, bool]]:
+    """At most so many of those, each with whether a difference was seen; those where one was come first."""
+    rows = _wrong(user).values_list("project", "project__name", "project__environment").annotate(Max("is_different"))
+    first = rows.order_by("-is_different__max", "project__name")[:most]
+    return [(Project(pk=pk, name=name, environment=place), bool(seen)) for pk, name, place, seen in first]
 
 
 def rows_of(user: Person, projects: Iterable[Project], named: int = NAMED) -> list[Running]:

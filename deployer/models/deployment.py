@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinLengthValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models.deletion import Collector
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext
@@ -680,6 +681,10 @@ null_once_ended.lazy_sub_objs = True  # type: ignore[attr-defined]  # as Django'
 
 class TargetQuerySet(models.QuerySet["Target"]):
     """Servers of deployments."""
+
+    def kept_out(self) -> Self:
+        """Those that are still drained, by the index of them, which SQLite takes for these very words alone."""
+        return self.filter(RawSQL("NOT (deployer_target.kept_out = '')", (), models.BooleanField()))
 
     def reached_by(self, user: Person, action: Action = Action.SEE) -> Self:
         """Those of the deployments with which ``user`` may do this."""

@@ -9,6 +9,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
+from deployer.gates.deciding import waiting_for
 from deployer.models import LONGEST_REASON, Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.releases.reader.names import ENCODINGS
 from pages.forms import NamedField, PickingForm, RowsField, StyledForm
@@ -242,6 +243,7 @@ class HistoryFilter(forms.Form):
             ("", _("All")),
             ("active", _("Running or waiting")),
             ("paused", _("Paused")),
+            ("for_me", _("Waiting for me")),
             *Deployment.Status.choices,
         ],
         required=False,
@@ -250,6 +252,7 @@ class HistoryFilter(forms.Form):
     def __init__(self, query: QueryDict, user: Person) -> None:
         """It offers the projects that ``user`` sees, and who has launched what they see."""
         super().__init__(query)
+        self._user = user
         launched = Deployment.objects.reached_by(user).exclude(created_by=None).order_by().values("created_by")
         offered = {
             "project": Project.objects.reached_by(user).with_archived_last(),
@@ -290,6 +293,8 @@ class HistoryFilter(forms.Form):
             return chosen.active()
         if status == "paused":
             return chosen.paused()
+        if status == "for_me":
+            return chosen.filter(pk__in=waiting_for(self._user).values("pk"))
         if status in Deployment.ROLLING_OUT:
             return chosen.filter(status=status, paused_at=None)
         return chosen.filter(status=status) if status else chosen

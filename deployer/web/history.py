@@ -143,6 +143,8 @@ class Chip:
 def _chips(request: Request, form: HistoryFilter) -> list[Chip]:
     """What is often looked for, and whatever else is filtered by now, each to be taken away alone."""
     usual: dict[tuple[str, str], str] = {
+        ("status", Deployment.Status.FAILED): _("Failed"),
+        ("status", "for_me"): _("Waiting for me"),
         ("environment", Environment.PRODUCTION): _("Production"),
         ("person", str(request.user.pk)): _("Mine"),
         ("since", str(timezone.localdate() - timedelta(days=7))): _("The last week"),
@@ -178,6 +180,7 @@ def _tabs(form: HistoryFilter, chosen: DeploymentQuerySet) -> list[tuple[str, st
     return [
         (value, label, counts.get(value, 0))
         for value, label in choices.choices
+        if value != "for_me"  # a chip, not a tab: it is not of the statuses that are counted
         if counts.get(value) or value in {"", "active", asked}
     ]
 

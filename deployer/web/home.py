@@ -7,12 +7,12 @@ from urllib.parse import urlencode
 from django.core.paginator import Page, Paginator
 from django.db.models import F, Q
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.safestring import mark_safe
 from django.utils.translation import get_language
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import HttpResponseClientRefresh, reswap
 
 from deployer.board.applications import Application, Named, Promotion, applications_of, promotions_of
@@ -46,6 +46,8 @@ _BROKEN = (Deployment.Status.FAILED, Deployment.Status.INTERRUPTED)
 #: servers that could not be reached, servers that are drained, projects that are not as they were left, deployments
 #: that have ended.
 RUNNING_SHOWN, BROKEN_SHOWN, OFFLINE_SHOWN, DRAINED_SHOWN, DIFFERING_SHOWN, RECENT_SHOWN = 12, 5, 5, 5, 8, 12
+#: Projects with a star that somebody may have; the oldest stars go.
+FAVOURITES = 100
 #: The last deployments of the project that is shown beside the board.
 BESIDE_SHOWN = 8
 #: Applications on one page of what runs where; where there are no more than the second number, nothing is folded.
@@ -71,8 +73,9 @@ def home(request: Request) -> HttpResponse:
     """Running deployments, problems, what runs where, recent deployments."""
     now = _seen()
     given = _pass(request).new()
-    context = _activity(request.user, now, given) | _board(request, now, given, _drawn(request.user, *_wanted(request)))
-    return render(request, "deployer/home.html", context)
+    drawn = _drawn(request.user, _favourites(request.user), *_wanted(request))
+    context = _activity(request.user, now, given) | _board(request, now, given, drawn)
+    return render(request, "deployer/home.html", context | {"is_wall": "wall" in request.GET})
 
 
 @require_safe
@@ -103,7 +106,8 @@ def overview(request: Request) -> HttpResponse:
         return _nothing()
     if not request.user.is_authenticated:
         return HttpResponseClientRefresh()  # the pass was still good, the session is not
-    drawn = _drawn_at(now, get_language(), Viewer.of(request.user), *_wanted(request))
+    whose = _favourites(request.user)
+    drawn = _drawn_at(now, get_language(), Viewer.of(request.user), whose, *_wanted(request))
     context = _board(request, now, given, drawn)
     known = [row.partition("-") for row in request.GET.get("rows", "").split(".")]
     if [str(row.pk) for row in drawn["rows"]] != [pk for pk, _sign, _digest in known]:
@@ -133,8 +137,20 @@ def project_beside(request: Request, pk: int) -> HttpResponse:
         "count": count,
         "deployments": list(ended.order_by("-id")[:BESIDE_SHOWN]),
         "operable": may(request.user, Action.OPERATE, project),
+        "is_favourite": project.pk in request.user.favourites,
     }
     return render(request, "deployer/_beside.html", context)
+
+
+@require_POST
+@members_only
+def project_favourite(request: Request, pk: int) -> HttpResponse:
+    """Give a project a star, or take it away: those with one come first on the board of whoever gave it."""
+    project, user = find(request.user, Project.objects.only("pk"), pk=pk), request.user
+    others = [number for number in user.favourites if number != project.pk]
+    user.favourites = others if project.pk in user.favourites else [*others, project.pk][-FAVOURITES:]
+    user.save(update_fields=["favourites"])
+    return redirect(f"{reverse('home')}#project-{project.pk}")
 
 
 def _seen() -> str:
@@ -168,6 +184,11 @@ def _wanted(request: HttpRequest) -> tuple[str, str, str]:
     return request.GET.get("text", "")[:100], request.GET.get("only", ""), request.GET.get("page", "")
 
 
+def _favourites(user: User) -> frozenset[int]:
+    """The projects with a star of this user, who is known already."""
+    return frozenset(user.favourites)
+
+
 def _board(request: HttpRequest, now: str, given: str, drawn: dict[str, Any]) -> dict[str, Any]:
     """What is drawn, and where it asks for its news."""
     text, only, _number = _wanted(request)
@@ -186,13 +207,15 @@ def _board(request: HttpRequest, now: str, given: str, drawn: dict[str, Any]) ->
 
 
 @drawn_once
-def _drawn_at(_now: str, _language: str, viewer: Viewer, text: str, only: str, number: str) -> dict[str, Any]:
-    """What runs where, for all who poll while nothing changes."""
-    return _drawn(viewer.user, text, only, number)
+def _drawn_at(
+    _now: str, _language: str, viewer: Viewer, favourites: frozenset[int], text: str, only: str, number: str
+) -> dict[str, Any]:
+    """What runs where, for all who poll while nothing changes and have the same favourites."""
+    return _drawn(viewer.user, favourites, text, only, number)
 
 
-def _drawn(user: User, text: str, only: str, number: str) -> dict[str, Any]:
-    page = _page_of_applications(user, text, only, number)
+def _drawn(user: User, favourites: frozenset[int], text: str, only: str, number: str) -> dict[str, Any]:
+    page = _page_of_applications(user, favourites, text, only, number)
     ids = [pk for application in page for pk in application.ids]
     is_open = page.paginator.count <= FEW_PROJECTS
     running = rows_of(user, Project.objects.filter(pk__in=ids).order_by("name"), UNFOLDED if is_open else NAMED)
@@ -206,25 +229,33 @@ def _drawn(user: User, text: str, only: str, number: str) -> dict[str, Any]:
         "rows": [cells[pk] for pk in ids if pk in cells],
         "places": places,
         "lines": [
-            (it, [(place, [cells[pk] for pk in it.projects[place] if pk in cells]) for place in places]) for it in page
+            (
+                it.name,
+                it.is_one_of(favourites),
+                [(place, [cells[pk] for pk in it.projects[place] if pk in cells]) for place in places],
+            )
+            for it in page
         ],
         "page": page,
-        "differing": [(pk, name) for pk, name, is_seen in differ[:DIFFERING_SHOWN] if is_seen],
-        "unreached": [(pk, name) for pk, name, is_seen in differ[:DIFFERING_SHOWN] if not is_seen],
+        "differing": [(it, is_seen, may(user, Action.OPERATE, it)) for it, is_seen in differ[:DIFFERING_SHOWN]],
         "more_differ": len(differ) > DIFFERING_SHOWN,
-        "on_page": {row.project.pk for row in running},
+        "on_page": set(cells),
         "is_busy": any(row.active for row in running),
     }
 
 
-def _page_of_applications(user: User, text: str, only: str, number: str) -> "Page[Application]":
+def _page_of_applications(
+    user: User, favourites: frozenset[int], text: str, only: str, number: str
+) -> "Page[Application]":
     projects = deployed(user)
     if text:
         projects = projects.filter(Q(name__icontains=text) | Q(environment__icontains=text))
     if only == "differing":
         projects = projects.filter(pk__in=differing(user).values("pk"))
     named = projects.order_by("name").values_list("pk", "name", "environment", "git_url")
-    return Paginator(applications_of(map(Named._make, named)), APPLICATIONS_PAGE).get_page(number)
+    found = applications_of(map(Named._make, named))
+    found.sort(key=lambda it: not it.is_one_of(favourites))
+    return Paginator(found, APPLICATIONS_PAGE).get_page(number)
 
 
 def _rendered(row: Running, promotion: Promotion | None, *, is_open: bool) -> _Cell:
@@ -246,7 +277,9 @@ def _activity(user: User, now: str, given: str) -> dict[str, Any]:
     offline = Server.objects.reached_by(user).filter(is_active=True, connection_status=Server.ConnectionStatus.OFFLINE)
     unreached = list(offline.only("name", "last_checked_at", "connection_error")[:OFFLINE_SHOWN])
     failed = list(broken.listed().order_by("-finished_at")[:BROKEN_SHOWN])
-    kept_out = Target.objects.reached_by(user).exclude(kept_out="").filter(deployment__project__archived_at=None)
+    # The few of all are read first: joined to their projects, SQLite would read every server of every deployment.
+    few = list(Target.objects.kept_out().order_by().values_list("pk", flat=True))
+    kept_out = Target.objects.reached_by(user).filter(pk__in=few, deployment__project__archived_at=None)
     kept_out = kept_out.select_related("deployment__project").defer("proof", "evidence", "deployment__plan")
     drained = list(kept_out.order_by("-id")[: DRAINED_SHOWN + 1])
     named = [*running, *failed, *(target.deployment for target in drained)]

@@ -63,6 +63,7 @@ def test_a_failure_is_launched_watched_read_and_retried_by_keyboard_alone(
     keys.press("?")
     expect(page.get_by_role("dialog", name="Keys")).to_contain_text("Next and previous error")
     keys.press("Escape")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
     keys.press("1")  # the first server's lines alone
     expect(page).to_have_url(re.compile("server="))
     (sshd.home / "fail").unlink()
@@ -87,12 +88,14 @@ def test_keys_lead_from_page_to_page_and_through_lists_and_never_out_of_a_field(
         keys.press("g")
         keys.press(key)
         expect(page).to_have_url(re.compile(f"{reverse(name)}$"))
+        page.wait_for_load_state()  # its keys are a script of the page
     for key, number in (("j", 2), ("j", 1), ("j", 0), ("j", 0), ("k", 1)):
         keys.press(key)
         focused = page.locator(".row-link:focus")
         expect(focused).to_have_attribute("href", runs[number].get_absolute_url())
     keys.press("Enter")
     expect(page).to_have_url(re.compile(f"{runs[1].get_absolute_url()}$"))
+    page.wait_for_load_state()
     keys.press("c")
     expect(page.get_by_role("dialog", name="What will happen")).to_be_visible()
 

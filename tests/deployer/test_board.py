@@ -16,6 +16,7 @@ from deployer.repositories.mirror import fetch
 from people.models import Grant, User
 from people.roles import Role
 from projects.models import Project
+from servers.models import Server
 from tests.factories import make_deployment, make_group, make_member, make_project, make_server, make_user
 from tests.parts.html import tight
 
@@ -177,3 +178,53 @@ def test_the_board_costs_as_many_queries_for_25_applications_in_three_environmen
     for number in range(2, 25):
         add(number)
     assert cost() == few
+
+
+def test_a_project_with_a_star_comes_first_for_whoever_gave_it_and_for_nobody_else(client: Client) -> None:
+    user, other = make_user("ada"), make_user("bob")
+    first = running("alpha", "production", "a" * 40, "https://git.example.com/a.git")
+    last = running("omega", "production", "b" * 40, "https://git.example.com/o.git")
+
+    def cells(whose: User) -> list[int]:
+        page = page_of(whose)
+        return sorted([first.pk, last.pk], key=lambda pk: page.index(f'id="project-{pk}"'))
+
+    assert cells(user) == [first.pk, last.pk]
+    client.force_login(user)
+    address = reverse("project_favourite", args=[last.pk])
+    assert client.post(address)["location"] == f"/#project-{last.pk}"
+    assert cells(user) == [last.pk, first.pk]
+    assert cells(other) == [first.pk, last.pk]
+    client.post(address)
+    assert cells(user) == [first.pk, last.pk]
+
+
+def test_a_star_is_seen_by_nobody_who_polls_beside_its_owner(client: Client) -> None:
+    running("alpha", "production", "a" * 40, "https://git.example.com/a.git")
+    last = running("omega", "production", "b" * 40, "https://git.example.com/o.git")
+    for name in ("ada", "bob"):
+        client.force_login(make_user(name))
+        if name == "ada":
+            client.post(reverse("project_favourite", args=[last.pk]))
+        answer = client.get("/overview/").content.decode()
+        assert ("★" in answer) == (name == "ada")
+
+
+def test_what_differs_is_a_line_with_its_ways_for_whoever_may(client: Client) -> None:
+    shop = running("shop", "production", "a" * 40, "https://git.example.com/shop.git")
+    Sighting.record(shop, Server.objects.get(), release="r-other", processes=[])
+    since, restart = reverse("project_since", args=[shop.pk]), f"{reverse('launch', args=[shop.pk])}?type=restart_only"
+    for user, may_restart in ((make_user("ada"), True), (make_member(Role.VIEWER, "production"), False)):
+        lines = page_of(user).partition('id="differing"')[2].partition("</ul>")[0]
+        assert "is not as deployer left it." in lines
+        assert f'href="{since}"' in lines
+        assert (f'href="{restart}"' in lines) == may_restart
+
+
+def test_the_wall_has_no_bar_and_a_way_back(client: Client) -> None:
+    client.force_login(make_user())
+    running("shop", "production", "a" * 40, "https://git.example.com/shop.git")
+    wall = client.get("/?wall=1").content.decode()
+    assert 'class="topbar"' not in wall
+    assert "overview-poller" in wall
+    assert 'class="topbar"' in client.get("/").content.decode()

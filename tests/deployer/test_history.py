@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -72,6 +73,7 @@ def test_a_row_says_what_the_deployment_was(client: Client) -> None:
     assert "Schedule every night" in page
     assert f'title="{first.commit_hash}" data-whole="{first.commit_hash}">b99f165d</span>' in page
     assert "Add the cart" in page
+    assert re.search(rf"b99f165d</span> · #{first.pk}\b", page)
 
 
 def test_chips_filter_and_each_is_taken_away_alone(client: Client) -> None:
@@ -80,12 +82,31 @@ def test_chips_filter_and_each_is_taken_away_alone(client: Client) -> None:
     page = tight(client.get(reverse("deployments"), {"status": "failed", "type": "restart_only"}).content.decode())
     found = re.findall(r'<a class="chip" href="\?([^"]*)"( aria-current="true")?>(.*?)</a>', page)
     chips = [(query.replace("&amp;", "&"), bool(is_on), label.split("<")[0].strip()) for query, is_on, label in found]
-    assert ("type=restart_only", True, "Status: Failed") in chips
+    assert ("type=restart_only", True, "Failed") in chips
     assert ("status=failed", True, "Type: Restart only") in chips
     assert ("status=failed&type=restart_only&environment=production", False, "Production") in chips
     project = it.project_id
     of_project = tight(client.get(reverse("deployments"), {"project": project}).content.decode())
     assert "Project: shop" in of_project
+
+
+def test_what_waits_for_me_is_one_chip_away_and_nobody_elses_is_there(client: Client) -> None:
+    ended("done")
+    waiting = ended("asked", status="waiting", asks_approval=True, started_at=None, finished_at=None)
+    mine = ended("mine", status="waiting", asks_approval=True, started_at=None, finished_at=None)
+    me = get_user(client)
+    Deployment.objects.filter(pk=mine.pk).update(created_by=me.pk)
+    page = client.get(reverse("deployments")).content.decode()
+    assert re.search(r'class="chip" href="\?status=for_me">\s*Waiting for me', page)
+    assert shown(client, status="for_me") == ["asked"]
+    assert [row["number"] for row in rows_of(client, status="for_me")] == [str(waiting.pk)]
+
+
+def test_the_pictures_come_after_the_list(client: Client) -> None:
+    ended("a")
+    ended("b")
+    page = client.get(reverse("deployments")).content.decode()
+    assert 0 < page.index("<tbody>") < page.index('id="history-charts"')
 
 
 def rows_of(client: Client, **query: Any) -> list[dict[str, str]]:
