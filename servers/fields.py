@@ -1,4 +1,4 @@
-"""Model fields whose values are encrypted in the database, with a key that is kept elsewhere.
+"""Model fields whose values are encrypted in the database, with a key that is kept elsewhere; and tags.
 
 Migrations name them: this module keeps its name, and so do they.
 """
@@ -12,6 +12,7 @@ from django.db.models.query_utils import DeferredAttribute
 from django.utils.translation import gettext as _
 
 from people.sealing import DecryptionError, decrypt, encrypt
+from servers.validators import words_of_tags
 
 __all__ = [
     "DecryptionError",
@@ -19,6 +20,7 @@ __all__ = [
     "EncryptedJSONField",
     "EncryptedTextField",
     "Sealed",
+    "TagsField",
     "decrypt",
     "encrypt",
     "encrypted_fields",
@@ -128,3 +130,16 @@ def is_unreadable(row: models.Model, *names: str) -> bool:
 def encrypted_fields(model: type[models.Model]) -> list[str]:
     """The names of the fields of ``model`` that are stored encrypted."""
     return [field.name for field in model._meta.concrete_fields if isinstance(field, EncryptedField)]
+
+
+class TagsField(models.CharField[str, str]):
+    """Tags as words in order, each once, however they are given (see `words_of_tags`). To a database it is a text."""
+
+    def deconstruct(self) -> Any:
+        """What a migration names: the text that it is there."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.CharField", args, kwargs
+
+    def to_python(self, value: Any) -> Any:
+        """The words in order."""
+        return " ".join(words_of_tags(value)) if isinstance(value, str) else value

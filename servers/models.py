@@ -17,7 +17,7 @@ from people.record import Act, actor, record
 from people.rights import Person, reach
 from people.roles import EVERYWHERE, Action, Place
 from servers import hosts
-from servers.fields import EncryptedTextField, is_unreadable
+from servers.fields import EncryptedTextField, TagsField, is_unreadable
 from servers.hosts import Endpoint
 from servers.keys import fingerprint, openssh_key
 from servers.sentences import told
@@ -27,7 +27,6 @@ from servers.validators import (
     validate_no_nul,
     validate_one_line,
     validate_tags,
-    words_of_tags,
 )
 
 #: A ``server`` has ``shown`` another host key, a fingerprint, than the one that is pinned.
@@ -232,7 +231,7 @@ class Server(models.Model):
     is_active = models.BooleanField(
         _("active"), default=True, help_text=_("Deployments skip a server that is not active, with a warning.")
     )
-    tags = models.CharField(
+    tags = TagsField(
         _("tags"),
         max_length=400,
         blank=True,
@@ -300,8 +299,7 @@ class Server(models.Model):
             self.credential.bind(self.endpoint)
 
     def clean(self) -> None:
-        """A chain of jump hosts must end somewhere; a host key must be one. Tags are put in order."""
-        self.tags = " ".join(words_of_tags(self.tags))
+        """A chain of jump hosts must end somewhere; a host key must be one."""
         hop, seen = self.jump_host, {self.pk}
         while hop is not None:
             if hop.pk in seen or hop is self:

@@ -56,7 +56,7 @@ from projects.steps import GivenStep, by_moment
 from projects.templates import Followed, follow, spread
 from servers import binding
 from servers.belonging import strange_groups, strange_projects
-from servers.fields import EncryptedField, is_unreadable
+from servers.fields import EncryptedField, TagsField, is_unreadable
 from servers.hosts import Endpoint
 from servers.models import Credential, Server, ServerGroup
 from servers.sentences import sentences
@@ -493,9 +493,11 @@ class _Writer(Mistakes):
         for name, declared in entry.values.items():
             if name in skip:
                 continue
-            old, new = _stored(row, name), declared
-            if isinstance(entry.model._meta.get_field(name), models.ForeignKey):
+            old, new, field = _stored(row, name), declared, entry.model._meta.get_field(name)
+            if isinstance(field, models.ForeignKey):
                 new = self._referred(entry, name, declared)
+            elif isinstance(field, TagsField):
+                new = field.to_python(declared)
             if (row.pk is None and not is_new) or old != new:
                 setattr(row, name, new)
                 if name in hidden:

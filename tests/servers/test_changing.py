@@ -1,17 +1,20 @@
 """The list of servers: tags, sorting, and several servers changed at once."""
 
 import re
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 
 from people.entries import Entry
 from people.roles import Role
 from servers.models import Server
-from tests.factories import make_group, make_member, make_server, make_user
+from tests.factories import make_credential, make_group, make_member, make_server, make_user
 from tests.parts.html import tight
 from tests.parts.programs import free_port
 
@@ -44,7 +47,18 @@ def test_tags_are_words_in_order_each_once(given: str, kept: str) -> None:
     assert server.words == kept.split()
 
 
-@pytest.mark.parametrize("given", ["<script>", "a\nb", "x" * 41, " ".join(map(str, range(21))), "a;b", "-a"])
+def test_a_file_with_other_tags_in_the_same_words_changes_nothing(tmp_path: Path) -> None:
+    make_credential(name="login")
+    path = tmp_path / "servers.yaml"
+    path.write_text('servers:\n- {name: web-1, host: 192.0.2.1, credential: login, tags: "Web, eu"}\n')
+    call_command("apply", str(path))
+    assert Server.objects.get().tags == "eu web"
+    said = StringIO()
+    call_command("apply", str(path), stdout=said)
+    assert said.getvalue() == "Nothing to change.\n"
+
+
+@pytest.mark.parametrize("given", ["<script>", "a\0b", "x" * 41, " ".join(map(str, range(21))), "a;b", "-a"])
 def test_what_is_no_tag_is_refused(given: str) -> None:
     with pytest.raises(ValidationError) as refused:
         make_server(tags=given).full_clean()
