@@ -150,6 +150,7 @@ urlpatterns = [
     path("overview/", home.overview, name="overview"),
     path("", home.home, name="home"),
     path("find/", find.find_anything, name="find"),
+    path("deployments/filters/", history.filter_keep, name="filter_keep"),
     path("deployments/export/", history.deployment_export, name="deployments_export"),
     path("deployments/", history.deployment_list, name="deployments"),
     path("deployments/compare/", compare.deployment_compare, name="deployment_compare"),

@@ -41,7 +41,7 @@ class User(AbstractUser):
         default=False,
         help_text=_("Has API tokens and no password: nobody signs in with it, and it approves nothing."),
     )
-    UNRECORDED: ClassVar = frozenset({"last_login", "favourites"})
+    UNRECORDED: ClassVar = frozenset({"last_login", "favourites", "filters"})
     SECRETS_OF_RECORD: ClassVar = ("password",)
 
     class MailAbout(models.TextChoices):
@@ -60,6 +60,8 @@ class User(AbstractUser):
     )
     #: Numbers of the projects that come first on this user's board.
     favourites = models.JSONField(default=list, blank=True, editable=False)
+    #: Filters of the history that this user has kept: pairs of a name and the query of an address.
+    filters = models.JSONField(default=list, blank=True, editable=False)
     acting_token: "ApiToken | None" = None
 
     def check_password(self, raw_password: str | None) -> bool:

@@ -289,6 +289,7 @@ NOT_PAGES = {
     "server_test": "asks a server",
     "server_test_stage": "asks a server",
     "server_test_briefly": "asks a server",
+    "filter_keep": "is only sent to",
     "servers_test": "asks servers",
     "server_import_take": "is only sent to",
     "host_key_pin": "is only sent to",

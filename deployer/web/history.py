@@ -1,32 +1,30 @@
-"""Every deployment, newest first: filtered, counted, and as pictures how long they took and how many went well."""
+"""Every deployment, newest first: filtered, sorted and counted, with the filters that somebody has kept."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from itertools import pairwise
-from statistics import median
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Count, F, Max, Q
-from django.http import HttpResponse
+from django.db.models import Count, F
+from django.http import HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
-from django.views.decorators.http import require_safe
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_POST, require_safe
 
 from deployer.models import Deployment, DeploymentQuerySet
 from deployer.web.downloads import download
 from deployer.web.forms import HistoryFilter
+from deployer.web.pictures import BAR_WIDTH, Picture, lines_of, weeks_of
 from deployer.web.tags import state
 from pages.sorting import Sorting
 from people.access import Request, members_only
 from people.reading import csv_row
-from people.rights import Person
 from servers.models import Environment
 
 HISTORY_PAGE = 50
@@ -43,6 +41,8 @@ CSV_COLUMNS = (
 )
 #: Deployments that an export reads at once.
 AT_ONCE = 500
+#: Filters that somebody keeps, and how long the name of one may be.
+MOST_KEPT, LONGEST_NAME = 20, 40
 #: What a filter is called.
 FILTERS = {
     "project": gettext_lazy("Project"),
@@ -53,11 +53,6 @@ FILTERS = {
     "until": gettext_lazy("To"),
     "status": gettext_lazy("Status"),
 }
-#: Of the small picture of a project: its deployments, its height, and among how many of the last they are looked for.
-LINE_BARS, LINE_HEIGHT, LINE_AMONG = 10, 16, 2000
-#: Deployments that the picture shows, and its size; the weeks of the other one.
-BARS, BAR_WIDTH, HEIGHT = 60, 10, 64
-WEEKS = 12
 
 
 @require_safe
@@ -78,7 +73,9 @@ def deployment_list(request: Request) -> HttpResponse:
         "project": form.cleaned_data.get("project"),
         "page": page,
         "sorting": sorting,
-        "chips": _chips(request, form),
+        "chips": (chips := _chips(request, form)),
+        "is_kept": any(chip.is_kept and chip.is_on for chip in chips),
+        "query": _known(request.GET),
         "lines_of_projects": lines_of(request.user, {row.project_id for row in page.object_list}),
         "is_filtered": bool(form.lookups() or form.cleaned_data.get("status")),
         "tabs": _tabs(form, chosen),
@@ -131,17 +128,50 @@ def _as_csv(found: DeploymentQuerySet) -> Iterator[str]:
         (last,) = ids[-1]
 
 
+@require_POST
+@members_only
+def filter_keep(request: Request) -> HttpResponse:
+    """Keep the filter of an address, its ``query``, under a ``name``; or forget the one that is called so."""
+    user, name = request.user, " ".join(request.POST.get("name", "").split())[:LONGEST_NAME]
+    query = _known(QueryDict(request.POST.get("query", "")[:2000]))
+    others = [[kept, what] for kept, what in user.filters if kept != name]
+    if "forget" in request.POST:
+        user.filters = others
+    elif not name or not query:
+        messages.warning(request, _("Choose a filter and name it, to keep it."))
+    elif len(others) >= MOST_KEPT:
+        messages.warning(request, _("At most %(number)s filters are kept: forget one first.") % {"number": MOST_KEPT})
+    else:
+        user.filters = [*others, [name, query]]
+    user.save(update_fields=["filters"])
+    return redirect(f"{reverse('deployments')}?{query}")
+
+
+def _known(given: QueryDict) -> str:
+    """What of an address is a filter or an order, always in the same order."""
+    names = [*HistoryFilter.base_fields, "sort"]
+    kept = QueryDict(mutable=True)
+    for name in names:
+        if value := given.get(name, ""):
+            kept[name] = value.replace("\0", "")
+    return kept.urlencode()
+
+
 @dataclass(frozen=True)
 class Chip:
-    """A filter by one click; ``query`` is the address with it, or without it where it ``is_on``."""
+    """A filter by one click; ``query`` is the address with it, or without it where it ``is_on``.
+
+    ``is_kept``: somebody has named it.
+    """
 
     label: str
     query: str
     is_on: bool = False
+    is_kept: bool = False
 
 
 def _chips(request: Request, form: HistoryFilter) -> list[Chip]:
-    """What is often looked for, and whatever else is filtered by now, each to be taken away alone."""
+    """What was kept, what is often looked for, and whatever else is filtered by now, each to be taken away alone."""
     usual: dict[tuple[str, str], str] = {
         ("status", Deployment.Status.FAILED): _("Failed"),
         ("status", "for_me"): _("Waiting for me"),
@@ -150,7 +180,10 @@ def _chips(request: Request, form: HistoryFilter) -> list[Chip]:
         ("since", str(timezone.localdate() - timedelta(days=7))): _("The last week"),
     }
     asked = {name: str(value) for name, value in request.GET.items() if name in form.fields and value}
-    found = []
+    now = _known(request.GET)
+    found = [
+        Chip(name, "" if query == now else query, query == now, is_kept=True) for name, query in request.user.filters
+    ]
     for (name, value), label in usual.items():
         found.append(_chip(request, name, value, label, is_on=asked.get(name) == value))
     for name, value in asked.items():
@@ -183,137 +216,3 @@ def _tabs(form: HistoryFilter, chosen: DeploymentQuerySet) -> list[tuple[str, st
         if value != "for_me"  # a chip, not a tab: it is not of the statuses that are counted
         if counts.get(value) or value in {"", "active", asked}
     ]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One deployment in the picture; ``x``, ``y`` and ``height`` are in its own units."""
-
-    deployment: Deployment
-    x: int
-    y: float
-    height: float
-
-
-@dataclass(frozen=True)
-class Picture:
-    """The last deployments that have ended, oldest first, as high as they took long.
-
-    ``longest`` is as long as the picture is high, ``middle`` is the duration that half of them stayed below.
-    """
-
-    bars: list[Bar]
-    longest: timedelta
-    middle: timedelta
-    width: int
-    height: int = HEIGHT
-
-    @classmethod
-    def of(cls, chosen: DeploymentQuerySet) -> "Picture | None":
-        """Nothing where fewer than two have ended."""
-        ended = chosen.ended().filter(~Q(started_at=None)).select_related("project").defer("plan")
-        rows = list(ended.order_by("-id")[:BARS])[::-1]
-        if len(rows) < 2:
-            return None
-        took = [
-            (row.finished_at - row.started_at).total_seconds() for row in rows if row.finished_at and row.started_at
-        ]
-        longest = max(*took, 0.001)
-        heights = [max(3.0, HEIGHT * seconds / longest) for seconds in took]
-        first = (BARS - len(rows)) * BAR_WIDTH  # the newest stand at the right
-        bars = [
-            Bar(row, first + number * BAR_WIDTH, round(HEIGHT - height, 1), round(height, 1))
-            for number, (row, height) in enumerate(zip(rows, heights, strict=True))
-        ]
-        return cls(bars, timedelta(seconds=longest), timedelta(seconds=median(took)), BARS * BAR_WIDTH)
-
-
-@dataclass(frozen=True)
-class SmallBar:
-    """One deployment in a small picture."""
-
-    status: str
-    x: int
-    y: float
-    height: float
-
-
-@dataclass(frozen=True)
-class Line:
-    """The last deployments of a project that have ended, oldest first, as high as they took long; ``told`` in words."""
-
-    bars: list[SmallBar]
-    told: str
-
-
-def lines_of(user: Person, projects: Collection[int]) -> dict[int, Line]:
-    """A small picture of each of these projects, of what ``user`` sees of it; of long ago nothing is looked for."""
-    newest = Deployment.objects.aggregate(newest=Max("pk"))["newest"] or 0
-    rows = Deployment.objects.reached_by(user).ended().filter(project__in=projects, pk__gt=newest - LINE_AMONG)
-    found: dict[int, list[tuple[str, float]]] = {}
-    for project, status, began, ended in rows.order_by("-pk").values_list(
-        "project", "status", "started_at", "finished_at"
-    ):
-        bars = found.setdefault(project, [])
-        if len(bars) < LINE_BARS:
-            bars.append((status, (ended - began).total_seconds() if began and ended else 0.0))
-    return {project: _line(bars[::-1]) for project, bars in found.items()}
-
-
-def _line(bars: list[tuple[str, float]]) -> Line:
-    longest = max(*(seconds for _status, seconds in bars), 0.001)
-    first = LINE_BARS - len(bars)
-    drawn = []
-    for number, (status, seconds) in enumerate(bars, first):
-        height = round(max(3.0, LINE_HEIGHT * seconds / longest), 1)
-        drawn.append(SmallBar(status, number * 6, round(LINE_HEIGHT - height, 1), height))
-    good = sum(status == Deployment.Status.SUCCESS for status, _seconds in bars)
-    told = ngettext(
-        "%(good)s of the last %(number)s deployment went well",
-        "%(good)s of the last %(number)s deployments went well",
-        len(bars),
-    )
-    return Line(drawn, told % {"good": good, "number": len(bars)})
-
-
-@dataclass(frozen=True)
-class Week:
-    """The deployments that were launched in the week from ``begins`` on and have ended: how many, and how many well."""
-
-    begins: date
-    ended: int
-    good: int
-    x: int
-
-    @property
-    def share(self) -> int | None:
-        """The share that went well, in percent; nothing in a week without any."""
-        return round(100 * self.good / self.ended) if self.ended else None
-
-    @property
-    def height(self) -> float:
-        """How high its column is."""
-        return round(HEIGHT * self.good / self.ended, 1) if self.ended else 0
-
-    @property
-    def top(self) -> float:
-        """Where its column begins."""
-        return round(HEIGHT - self.height, 1)
-
-
-def weeks_of(chosen: DeploymentQuerySet) -> list[Week]:
-    """The last weeks until this one, also those in which nothing was launched; empty where all of them are."""
-    this = timezone.localdate() - timedelta(days=timezone.localdate().weekday())
-    first = this - timedelta(weeks=WEEKS - 1)
-    weeks = [first + timedelta(weeks=number) for number in range(WEEKS)]
-    begins = [timezone.make_aware(datetime.combine(week, time.min)) for week in [*weeks, this + timedelta(weeks=1)]]
-    # Counted by moments, which the database compares by itself; SQLite would ask Python for the week of each row.
-    counts: dict[str, Any] = {}
-    for number, (begin, end) in enumerate(pairwise(begins)):
-        within = Q(created_at__gte=begin, created_at__lt=end)
-        counts[f"ended_{number}"] = Count("pk", filter=within)
-        counts[f"good_{number}"] = Count("pk", filter=within & Q(status=Deployment.Status.SUCCESS))
-    found = chosen.ended().filter(created_at__gte=begins[0]).order_by().aggregate(**counts)
-    if not any(found.values()):
-        return []
-    return [Week(week, found[f"ended_{n}"], found[f"good_{n}"], n) for n, week in enumerate(weeks)]

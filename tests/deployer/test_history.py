@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from deployer.models import Deployment
+from people.models import User
 from people.roles import Role
 from tests.factories import make_deployment, make_group, make_member, make_project, make_server, make_user
 from tests.parts.html import tight
@@ -163,3 +164,44 @@ def test_the_list_costs_as_many_queries_for_many_projects_as_for_one(client: Cli
     for number in range(1, 12):
         ended(f"shop-{number}")
     assert cost() == few
+
+
+def test_a_filter_is_kept_under_a_name_shown_as_a_chip_and_forgotten(client: Client) -> None:
+    ended("shop", status="failed")
+    sent = {"name": "  Broken   ones ", "query": "status=failed&page=3&sort=-duration&password=x&environment="}
+    answer = client.post(reverse("filter_keep"), sent)
+    assert answer["Location"] == f"{reverse('deployments')}?status=failed&sort=-duration"
+    assert User.objects.get().filters == [["Broken ones", "status=failed&sort=-duration"]]
+    elsewhere = tight(client.get(reverse("deployments")).content.decode())
+    assert 'href="?status=failed&amp;sort=-duration">Broken ones' in elsewhere.replace("> ", ">")
+    there = client.get(answer["Location"]).content.decode()
+    assert "Forget it" in there
+    assert "Keep this filter" not in there
+    client.post(reverse("filter_keep"), {"name": "Broken ones", "query": "type=full"})  # it is another one from now on
+    assert User.objects.get().filters == [["Broken ones", "type=full"]]
+    client.post(reverse("filter_keep"), {"name": "Broken ones", "query": "type=full", "forget": "1"})
+    assert User.objects.get().filters == []
+
+
+@pytest.mark.parametrize(
+    "sent", [{"name": "", "query": "status=failed"}, {"name": "All"}, {"name": "x", "query": "a=b"}]
+)
+def test_what_is_no_filter_or_has_no_name_is_not_kept(client: Client, sent: dict[str, str]) -> None:
+    answer = client.post(reverse("filter_keep"), sent, follow=True)
+    assert "Choose a filter and name it" in answer.content.decode()
+    assert User.objects.get().filters == []
+
+
+def test_a_filter_leads_nowhere_else_and_its_name_is_only_text(client: Client) -> None:
+    sent = {"name": "<script>alert(1)</script>", "query": "status=failed&person=//evil.example"}
+    page = client.post(reverse("filter_keep"), sent, follow=True).content.decode()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "//evil.example" not in page.replace("%2F%2Fevil", "")
+
+
+def test_twenty_filters_are_kept(client: Client) -> None:
+    for number in range(22):
+        answer = client.post(reverse("filter_keep"), {"name": f"n{number}", "query": "status=failed"}, follow=True)
+    assert "At most 20 filters" in answer.content.decode()
+    assert len(User.objects.get().filters) == 20

@@ -505,6 +505,7 @@ PAGES: dict[str, Route] = {
     "trains/runs/<int:pk>/stops/<int:number>/again/": _act(OPERATE, "train", of="train_run"),
     "deployments/": Route(get=MEMBERS),
     "deployments/export/": Route(get=MEMBERS),
+    "deployments/filters/": Route(post=MEMBERS),
     "find/": Route(get=MEMBERS),
     "deployments/compare/": _row(SEE, "deployment", query="with={ended}&with={running}"),
     "deployments/compare/commits/": _row(SEE, "deployment", query="with={ended}&with={running}"),
