@@ -176,7 +176,7 @@ PAGES = {
     "record_export": Page(query="format=csv"),
     "deployments": Page(),
     "deployments_export": Page(),
-    "find": Page(query="text=shop"),
+    "find": Page(query="text=e"),
     "deployment_compare": Page(query="with={older.pk}&with={ended.pk}"),
     "compare_commits": Page(query="with={older.pk}&with={ended.pk}"),
     "deployment": Page("running", "level=warning"),
