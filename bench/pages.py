@@ -157,6 +157,7 @@ def benchmark(name: str, *, quick: bool) -> None:
         measure_viewers(large, watched, quick=quick)
         measure_ratio(large, little, page, rows, rounds=4 if quick else 10)
         measure_long_page(large, f"/deployments/{long}/")
+        measure_interaction(large, f"/deployments/{long}/")
     measure_team(name, quick=quick)
 
 
@@ -287,6 +288,14 @@ def measure_long_page(large: Site, page: str) -> None:
     print_line(f"page of a log of {LONG:,} lines: last byte", f"{taken:.3f} s", "0.3 s", taken <= 0.3)
     loaded = statistics.median(loads(large, page))
     print_line(f"page of a log of {LONG:,} lines: load event in Chromium", f"{loaded:.3f} s", "1 s", loaded <= 1)
+
+
+def measure_interaction(large: Site, page: str) -> None:
+    """What somebody does with a long log, in a browser."""
+    from bench.interaction import interactions
+
+    for what, taken in zip(("fold", "filter"), interactions(large.port, large.cookie, page), strict=True):
+        print_line(f"{what} of a log of {LONG:,} lines: to the next paint", f"{taken:.0f} ms", "100 ms", taken <= 100)
 
 
 def loads(large: Site, page: str) -> list[float]:

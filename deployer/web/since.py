@@ -1,6 +1,8 @@
 """What has changed since it was good, as pages: of a server, and of a project."""
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -11,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from deployer.board.since.events import Event, Window, known_year
+from deployer.board.since.events import Event, Kind, Window, known_year
 from deployer.board.since.line import Asked, Line, of_project, of_server
 from pages.times import moment
 from people.access import Request, find, members_only
@@ -49,18 +51,52 @@ def _number(text: str | None) -> int | None:
 
 
 def _page(request: Request, it: Any, line: Line) -> HttpResponse:
-    asked = {name: request.GET[name] for name in ("deployment", "project") if name in request.GET}
+    asked: dict[str, Any] = {name: request.GET[name] for name in ("deployment", "project") if name in request.GET}
+    kinds = {kind for kind in Kind if kind in request.GET.getlist("kind")}
+    people = set(filter(None, request.GET.getlist("who")))
+    place = asked | _of_page(line.window)
+    chosen = {"kind": sorted(kinds), "who": sorted(people)}
+    shown = [each for each in line.events if not kinds or each.kind in kinds]
+    shown = [each for each in shown if not people or each.who in people]
     context: dict[str, Any] = {
         "it": it,
         "server": it if isinstance(it, Server) else None,
         "project": it if isinstance(it, Project) else None,
         "line": line,
-        "rows": [(event, address_of(event)) for event in line.events],
-        "newest": f"?{urlencode(asked)}",
+        "rows": [(event, address_of(event)) for event in shown],
+        "chips": _chips(line, kinds, people, place),
+        "everything": f"?{urlencode(place)}" if kinds or people else "",
+        "newest": f"?{urlencode(asked | chosen, doseq=True)}",
     }
     if line.older is not None:
-        context["older"] = f"?{urlencode(asked | _of_page(line.older))}"
+        context["older"] = f"?{urlencode(asked | chosen | _of_page(line.older), doseq=True)}"
     return render(request, "deployer/since.html", context)
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A link that shows one kind of event alone, or one person's, or takes that back; ``number`` are on this page."""
+
+    label: str
+    number: int
+    is_on: bool
+    query: str
+
+
+def _chips(line: Line, kinds: set[Kind], people: set[str], place: dict[str, Any]) -> list[Chip]:
+    """The kinds and the people of a page of the line, and those that are chosen."""
+    of_kinds, of_people = Counter(it.kind for it in line.events), Counter(it.who for it in line.events if it.who)
+
+    def query(kinds: set[Kind], people: set[str]) -> str:
+        return urlencode(place | {"kind": sorted(kinds), "who": sorted(people)}, doseq=True)
+
+    chips = [
+        Chip(str(kind.label), of_kinds[kind], kind in kinds, query(kinds ^ {kind}, people))
+        for kind in Kind
+        if of_kinds[kind] or kind in kinds
+    ]
+    everybody = sorted({*of_people, *people})
+    return chips + [Chip(who, of_people[who], who in people, query(kinds, people ^ {who})) for who in everybody]
 
 
 def _of_page(window: Window) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What has changed since it was good: each kind of change with who and when, for whoever may see it, at one price."""
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -185,6 +186,24 @@ def test_one_sentence_says_what_has_changed(story: Story) -> None:
     told = line_of(story).sentence
     assert told.startswith(f"Since #{story.good.pk} was proved here on ")
     assert "2 deployments, 1 config file, 4 variables, 1 step, settings of 2 things, 1 command, 1 reboot" in told
+
+
+def test_kinds_and_people_are_chosen_by_links(story: Story) -> None:
+    story.everything()
+    client = Client()
+    client.force_login(story.ada)
+
+    name, pk = "server_since", story.server.pk
+    text = shown(client, name, pk)
+    links = dict(re.findall(r'<a class="chip" href="(\?[^"]*)"[^>]*>\s*(\w[^<]*?)\s*<', text))
+    assert {*map(str.strip, links.values())} == {*(str(kind.label) for kind in Kind), "ada"}
+    (variables,) = [query for query, label in links.items() if label == Kind.VARIABLE.label]
+    chosen = shown(client, name, pk, variables)
+    entries = set(re.findall(r'class="record-entry since-(\w+)"', chosen))
+    assert entries == {"variable", "good"}, "and since when it is told"
+    assert chosen.count('aria-current="true"') == 1 + text.count('aria-current="true"')
+    by_ada = set(re.findall(r'class="record-entry since-(\w+)"', shown(client, name, pk, "?kind=drift&who=ada")))
+    assert by_ada == {"good"}, "nobody is known to have done that"
 
 
 def test_what_was_changed_before_the_good_launch_is_not_told_and_what_was_changed_during_it_is(story: Story) -> None:
