@@ -252,6 +252,12 @@ def _unfinished(target: Target) -> str:
     return format_html('<p class="quiet mono unfinished">{}</p>', target.progress)
 
 
+@register.filter
+def icon(name: str) -> SafeString:
+    """An icon, where a page has hundreds: it is drawn once, and not each time as by ``_icon.html``."""
+    return _icon(name)
+
+
 @cache
 def _icon(name: str) -> SafeString:
     return mark_safe(render_to_string("_icon.html", {"name": name}).strip())  # noqa: S308 (of a template)
