@@ -77,7 +77,7 @@ ROOMS["people"] = {
 _MACHINES = {"binding", "errors", "fields", "hosts", "keys", "models", "pauses", "sentences", "shell", "validators"}
 ROOMS["servers"] = {
     "errors": {"sentences"},
-    "fields": set(),
+    "fields": {"validators"},
     "keys": set(),
     "hosts": set(),
     "validators": {"hosts"},
