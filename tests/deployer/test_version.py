@@ -11,6 +11,7 @@ from django.test import Client
 
 from deployer import __version__
 from tests.factories import make_user
+from tests.parts.html import tight
 from tests.parts.worker import MANAGE
 
 HOUSE = Path(settings.BASE_DIR)
@@ -44,8 +45,8 @@ def test_the_command_line_tells_it_without_a_database(tmp_path: Path) -> None:
 
 @pytest.mark.django_db
 def test_the_foot_of_every_page_shows_it(client: Client) -> None:
-    foot = f"deployer {__version__}</footer>"
-    assert foot in client.get("/login/").content.decode()
+    foot = f"> deployer {__version__} · Times are of UTC </footer>"
+    assert foot in tight(client.get("/login/").content.decode())
     client.force_login(make_user())
     for address in ("/", "/servers/", "/nowhere/"):
-        assert foot in client.get(address).content.decode()
+        assert foot in tight(client.get(address).content.decode())
