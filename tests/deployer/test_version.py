@@ -45,7 +45,7 @@ def test_the_command_line_tells_it_without_a_database(tmp_path: Path) -> None:
 
 @pytest.mark.django_db
 def test_the_foot_of_every_page_shows_it(client: Client) -> None:
-    foot = f"> deployer {__version__} · Times are of UTC </footer>"
+    foot = f"deployer {__version__} · Times are of UTC"
     assert foot in tight(client.get("/login/").content.decode())
     client.force_login(make_user())
     for address in ("/", "/servers/", "/nowhere/"):
