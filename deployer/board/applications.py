@@ -84,7 +84,7 @@ def applications_of(projects: Iterable[Named]) -> list[Application]:
 
 
 def promotions_of(applications: Iterable[Application], rows: Mapping[int, Running]) -> dict[int, Promotion]:
-    """What each of the ``rows`` that may be launched could get from the environment before it, by project.
+    """What each of the ``rows`` that may be launched, and where nothing goes on, could get from the environment before it, by project.
 
     That is what the one project there runs on all of its servers, where nothing is wrong or goes on, and where this
     one lacks a commit of it.
@@ -95,7 +95,7 @@ def promotions_of(applications: Iterable[Application], rows: Mapping[int, Runnin
         for ids in application.projects.values():
             source = rows.get(before[0]) if len(before) == 1 else None
             release = None if source is None or source.active or source.failed or source.bad else _only(source)
-            for row in [rows[pk] for pk in ids if pk in rows and rows[pk].operable]:
+            for row in [rows[pk] for pk in ids if pk in rows and rows[pk].operable and not rows[pk].active]:
                 if source is not None and release is not None and _differs(row, release):
                     found[row.project.pk] = Promotion(source.project, release)
             before = ids or before

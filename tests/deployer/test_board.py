@@ -136,6 +136,15 @@ def test_nothing_is_promoted_that_is_not_good_where_it_is(trouble: str) -> None:
     assert "Promote" not in page_of(make_user())
 
 
+def test_nothing_is_promoted_to_where_something_goes_on() -> None:
+    url = "https://git.example.com/shop.git"
+    running("shop-staging", "staging", "b" * 40, url)
+    shop = running("shop", "production", "a" * 40, url)
+    group = Deployment.objects.get(project=shop).server_groups.get()
+    make_deployment(shop, group, deployment_type="restart_only")
+    assert "Promote" not in page_of(make_user())
+
+
 def test_who_may_not_launch_there_is_not_offered_it() -> None:
     url = "https://git.example.com/shop.git"
     running("shop-staging", "staging", "b" * 40, url)
