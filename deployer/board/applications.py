@@ -84,7 +84,7 @@ def applications_of(projects: Iterable[Named]) -> list[Application]:
 
 
 def promotions_of(applications: Iterable[Application], rows: Mapping[int, Running]) -> dict[int, Promotion]:
-    """What each of the ``rows`` that may be launched, and where nothing goes on, could get from the environment before it, by project.
+    """What each of the ``rows`` could get from the environment before it, by project, where it may be launched now.
 
     That is what the one project there runs on all of its servers, where nothing is wrong or goes on, and where this
     one lacks a commit of it.
