@@ -76,6 +76,10 @@ def test_apps_of_pm2(lines, state, is_up, restarts, main):
     assert (found.state, found.is_up, found.restarts, found.main) == (state, is_up, restarts, main)
 
 
+def test_a_user_without_a_pm2_is_told_so():
+    assert kept("pm2", "DOWN").problem == "no pm2 of this user is running"
+
+
 def test_a_container_is_known_by_its_id_and_its_start():
     line = 'BOX ["abc","running","2026-11-26T17:50:12.123456789+01:00",12,2,0]'
     found = kept("docker", line)
