@@ -32,16 +32,22 @@ BEHIND_SHOWN = 20
 def list_of_servers(query: QueryDict, user: Person) -> dict[str, Any]:
     """Every server that the address asks for and ``user`` sees, with the states to choose from."""
     form = ServerFilter(query, user=user)
-    page = page_of_servers(query, user)
-    return {
+    return table_of_servers(query, user) | {
         "form": form,
-        "sorting": Sorting.asked(query, COLUMNS),
         "tag": form.cleaned_data.get("tag", "") if form.is_valid() else "",
-        "changeable": changeable(page, user),
-        "page": page,
         "tabs": _tabs(form, user),
         "is_filtered": bool(form.lookups() or form.status_lookups()),
+    }
+
+
+def table_of_servers(query: QueryDict, user: Person) -> dict[str, Any]:
+    """The table of the list alone, by what its address asks for: also where it is drawn anew."""
+    page = page_of_servers(query, user)
+    return {
+        "page": page,
+        "sorting": Sorting.asked(query, COLUMNS),
         "testable": testable(page, user),
+        "changeable": _allowed(page, user, Action.EDIT),
     }
 
 
@@ -58,13 +64,11 @@ def page_of_servers(query: QueryDict, user: Person) -> "Page[Server]":
 
 def testable(servers: Iterable[Server], user: Person) -> set[int]:
     """The ids of those whose connection ``user`` may test."""
-    rows = Server.objects.reached_by(user, Action.OPERATE).filter(pk__in=[server.pk for server in servers])
-    return {*rows.values_list("pk", flat=True)}
+    return _allowed(servers, user, Action.OPERATE)
 
 
-def changeable(servers: Iterable[Server], user: Person) -> set[int]:
-    """The ids of those that ``user`` may edit."""
-    rows = Server.objects.reached_by(user, Action.EDIT).filter(pk__in=[server.pk for server in servers])
+def _allowed(servers: Iterable[Server], user: Person, action: Action) -> set[int]:
+    rows = Server.objects.reached_by(user, action).filter(pk__in=[server.pk for server in servers])
     return {*rows.values_list("pk", flat=True)}
 
 

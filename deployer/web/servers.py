@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.translation import gettext_noop, ngettext
+from django.utils.translation import gettext_noop
 from django.views.decorators.http import require_POST, require_safe
 
 from deployer.board.sightings import View, refresh_on
@@ -16,15 +15,16 @@ from deployer.probing.disk import releases_on
 from deployer.releases.versions import recorded_on
 from deployer.web.first_steps import way_on
 from people.access import Request, find, members_only, needs_somewhere
-from people.record import Act, Event, actor, record, record_all
+from people.record import Act, actor, record
 from people.rights import Person, insist, may
 from people.roles import EVERYWHERE, Action
 from projects.commands.disk import Disk
 from projects.models import Project
-from servers.connection import ConnectionReport, ConnectionTest, try_connection, try_connections
+from servers.connection import ConnectionReport, ConnectionTest, try_connection
 from servers.errors import ShellError
 from servers.models import Server
-from servers.shown import list_of_credentials, list_of_servers, one_server, page_of_servers, testable
+from servers.shown import list_of_credentials, list_of_servers, one_server, table_of_servers
+from servers.views.connection import test_all
 
 #: Visits of deployments that the page of a server shows.
 VISITS_SHOWN = 10
@@ -158,25 +158,18 @@ def server_test(request: Request, pk: int) -> HttpResponse:
 @members_only
 def servers_test(request: Request) -> HttpResponse:
     """Test the servers that the list shows, as far as this user may; where a script follows, each row asks for it."""
-    page = page_of_servers(request.GET, request.user)
-    allowed = testable(page, request.user)
+    table = table_of_servers(request.GET, request.user)
+    page, allowed = table["page"], table["testable"]
     if not allowed:
         insist(request.user, Action.OPERATE, EVERYWHERE)
     tested = [server for server in page if server.pk in allowed]
     keys = [server.pk for server in tested]
     if request.htmx:
         for server, before in zip(tested, [0] * LANES + keys[:-LANES], strict=False):
-            server.tested_after = before  # type: ignore[attr-defined]  # for its row
-        context = {"page": page, "deployed": projects_on(page, request.user), "testable": allowed, "testing": True}
+            server.tested_after = before
+        context = table | {"deployed": projects_on(page, request.user), "testing": True}
         return render(request, "deployer/servers/_table.html", context)
-    record_all(actor(), [Event(Act.TESTED, server) for server in tested])
-    reports = try_connections([*Server.objects.filter(pk__in=keys).select_related("credential", "jump_host")])
-    online = sum(report.ok for report in reports)
-    level = messages.SUCCESS if online == len(reports) else messages.WARNING
-    told = ngettext(
-        "%(all)d server was tested: %(online)d online.", "%(all)d servers were tested: %(online)d online.", len(reports)
-    )
-    messages.add_message(request, level, told % {"all": len(reports), "online": online})
+    test_all(request, [*Server.objects.filter(pk__in=keys).select_related("credential", "jump_host")])
     return redirect(f"{reverse('servers')}?{request.GET.urlencode()}")
 
 

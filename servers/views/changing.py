@@ -6,15 +6,15 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
 from people.access import Request, members_only
-from people.record import Act, Event, actor, record_all, saving
+from people.record import saving
 from people.rights import insist
 from people.roles import EVERYWHERE, Action
-from servers.connection import try_connections
 from servers.models import Server
+from servers.views.connection import test_all
 
 #: Servers that are changed at once, as many as a page of the list shows.
 MOST = 50
@@ -44,7 +44,8 @@ def servers_change(request: Request) -> HttpResponse:
     """Ask, then do ``act`` with each ``server`` that is ticked, as far as this user may."""
     given = request.POST if request.method == "POST" else request.GET
     act = given.get("act", "") if given.get("act", "") in ACTS else "test"
-    allowed = Server.objects.reached_by(request.user, Action.OPERATE if act == "test" else Action.EDIT)
+    needed = Action.OPERATE if act == "test" else Action.EDIT
+    allowed = Server.objects.reached_by(request.user, needed)
     ids = [int(pk) for pk in given.getlist("server") if pk.isascii() and pk.isdecimal() and len(pk) < 19]
     chosen = list(allowed.filter(pk__in=ids).select_related("credential", "jump_host").order_by("name")[:MOST])
     if request.method != "POST":
@@ -53,21 +54,13 @@ def servers_change(request: Request) -> HttpResponse:
         return render(request, "servers/change.html", context)
     if not chosen:
         if not allowed.exists():
-            insist(request.user, Action.OPERATE if act == "test" else Action.EDIT, EVERYWHERE)
+            insist(request.user, needed, EVERYWHERE)
         messages.warning(request, _("No server is ticked that you may change."))
-        return redirect("servers")
-    told = _tested(chosen) if act == "test" else _switched(chosen, is_active=act == "activate")
-    messages.success(request, told)
+    elif act == "test":
+        test_all(request, chosen)
+    else:
+        messages.success(request, _switched(chosen, is_active=act == "activate"))
     return redirect("servers")
-
-
-def _tested(chosen: list[Server]) -> str:
-    record_all(actor(), [Event(Act.TESTED, server) for server in chosen])
-    reports = try_connections(chosen)
-    told = ngettext(
-        "%(all)d server was tested: %(online)d online.", "%(all)d servers were tested: %(online)d online.", len(reports)
-    )
-    return told % {"all": len(reports), "online": sum(report.ok for report in reports)}
 
 
 def _switched(chosen: list[Server], *, is_active: bool) -> str:

@@ -1,16 +1,19 @@
-"""The connection test of one server as parts of pages: step by step, or in one go for its row of a list."""
+"""Connection tests: of one server as parts of pages, step by step or in one go, and of several at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 from django_htmx.http import trigger_client_event
 
 from people.access import Request, find, members_only
-from people.record import Act, actor, record
+from people.record import Act, Event, actor, record, record_all
 from people.roles import Action
-from servers.connection import ConnectionTest, Level, try_connection
+from servers.connection import ConnectionTest, Level, try_connection, try_connections
 from servers.keys import fingerprint
 from servers.models import Server
 
@@ -43,3 +46,15 @@ def server_test_briefly(request: Request, pk: int) -> HttpResponse:
     report = try_connection(server)
     answer = render(request, "servers/_state.html", {"server": server, "report": report})
     return trigger_client_event(answer, f"tested-{pk}")
+
+
+def test_all(request: Request, servers: Sequence[Server]) -> None:
+    """Test the way to each of ``servers``, with logins and jump hosts, and say on the next page what was found."""
+    record_all(actor(), [Event(Act.TESTED, server) for server in servers])
+    reports = try_connections([*servers])
+    online = sum(report.ok for report in reports)
+    level = messages.SUCCESS if online == len(reports) else messages.WARNING
+    told = ngettext(
+        "%(all)d server was tested: %(online)d online.", "%(all)d servers were tested: %(online)d online.", len(reports)
+    )
+    messages.add_message(request, level, told % {"all": len(reports), "online": online})

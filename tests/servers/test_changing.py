@@ -135,3 +135,13 @@ def test_those_that_are_ticked_are_tested(client: Client) -> None:
         in client.post(reverse("servers_change"), query, follow=True).content.decode()
     )
     assert {it.connection_status for it in Server.objects.all()} == {"offline"}
+
+
+def test_the_table_that_is_drawn_anew_by_a_test_keeps_its_boxes_and_its_order(client: Client) -> None:
+    for name in ("a", "b"):
+        make_server(name=name)
+    address = f"{reverse('servers_test')}?sort=-name"
+    table = tight(client.post(address, headers={"hx-request": "true"}).content.decode())
+    assert re.findall(r'row-link" href="[^"]*">([^<]*)<', table) == ["b", "a"]
+    assert table.count('form="chosen-servers"') == 2
+    assert 'aria-sort="descending"' in table
