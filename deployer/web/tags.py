@@ -239,7 +239,7 @@ def square(target: Target, more_at: str, log_at: str, is_news: object) -> SafeSt
         log_at=log_at,
         sign="&" if len(log_at) > 1 else "" if log_at else "?",
         name=target.server_name,
-        icon=_icon(status_icon(target.status)),
+        icon=icon(status_icon(target.status)),
         label=Target.Status(target.status).label,
         took=duration(target) if target.started_at else "",
         unfinished=_unfinished(target),
@@ -253,13 +253,9 @@ def _unfinished(target: Target) -> str:
 
 
 @register.filter
+@cache
 def icon(name: str) -> SafeString:
     """An icon, where a page has hundreds: it is drawn once, and not each time as by ``_icon.html``."""
-    return _icon(name)
-
-
-@cache
-def _icon(name: str) -> SafeString:
     return mark_safe(render_to_string("_icon.html", {"name": name}).strip())  # noqa: S308 (of a template)
 
 
@@ -336,7 +332,7 @@ def _fold_state(state: State | None) -> SafeString:
         '<span class="fold-state" data-state="{status}">{icon} <span class="fold-word">{word}</span> '
         '<span class="fold-took">{took}</span></span>',
         status=status or "running",
-        icon=_icon(status_icon(status)),
+        icon=icon(status_icon(status)),
         word=Target.Status(status).label if status else _("Running"),
         took=took,
     )
