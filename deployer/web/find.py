@@ -17,6 +17,7 @@ from people.rights import may, reach
 from people.roles import Action
 from projects.models import Project
 from servers.models import Server
+from servers.sentences import storable
 
 #: Of each kind that is found so many are shown, and so many projects have their acts.
 SHOWN, WITH_ACTS = 6, 3
@@ -39,7 +40,7 @@ class Found:
 @members_only
 def find_anything(request: Request) -> HttpResponse:
     """Everything that ``text`` may mean to whoever asks, by kind: a page, or the part of it that the palette shows."""
-    text = request.GET.get("text", "").replace("\0", "").strip()[:LONGEST_TEXT]
+    text = storable(request.GET.get("text", "")).strip()[:LONGEST_TEXT]
     groups = [(title, rows) for title, rows in _found(request.user, text) if rows]
     template = "_found.html" if request.headers.get("HX-Request") else "find.html"
     return render(request, template, {"text": text, "groups": groups})

@@ -26,6 +26,7 @@ from pages.sorting import Sorting
 from people.access import Request, members_only
 from people.reading import csv_row
 from servers.models import Environment
+from servers.sentences import storable
 
 HISTORY_PAGE = 50
 #: The columns by which the list is sorted.
@@ -153,7 +154,7 @@ def _known(given: QueryDict) -> str:
     kept = QueryDict(mutable=True)
     for name in names:
         if value := given.get(name, ""):
-            kept[name] = value.replace("\0", "")
+            kept[name] = storable(value)
     return kept.urlencode()
 
 
