@@ -11,6 +11,8 @@ from typing import Any
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.parts.programs import program
+
 HOUSE = Path(__file__).resolve().parent.parent
 IMAGES = HOUSE / "docs" / "images"
 WIDTH, HEIGHT = 1440, 900
@@ -44,8 +46,9 @@ def main() -> int:
 @contextmanager
 def browser(url: str) -> Iterator[Page]:
     """A window without anything that moves; its addresses start at ``url``."""
+    path = program("chromium", "chromium", "/usr/lib/chromium")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         page = chromium.new_page(
             base_url=url,
             viewport={"width": WIDTH, "height": HEIGHT},
