@@ -35,18 +35,28 @@ DATABASE_FIXTURES = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--database-only", action="store_true", help="leave out the tests that do not use the database")
+    parser.addoption("--database-only", action="store_true", help="the first case of each test that uses the database")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--database-only``, for another database: only what uses it can differ there.
+    """With ``--database-only``, for another database: only what uses it can differ there, and a test's first case.
 
-    Nothing that does is left out by mistake: pytest-django refuses the database to tests that do not ask for it.
+    Nothing that does is left out by mistake: pytest-django refuses the database to tests that do not ask for it. The
+    cases of a test differ in what is given, not in what is asked of the database: the marker ``every_case`` is for
+    tests where that is otherwise.
     """
-    if config.getoption("--database-only"):
-        others = [item for item in items if not _uses_database(item)]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in others]
+    if not config.getoption("--database-only"):
+        return
+    chosen, others, seen = [], [], set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if not _uses_database(item) or (test in seen and not item.get_closest_marker("every_case")):
+            others.append(item)
+        else:
+            seen.add(test)
+            chosen.append(item)
+    config.hook.pytest_deselected(items=others)
+    items[:] = chosen
 
 
 def _uses_database(item: pytest.Item) -> bool:

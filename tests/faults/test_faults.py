@@ -41,6 +41,7 @@ def drawn() -> list[Cell]:
     ]
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("cell", drawn(), ids=str)
 def test_what_deployer_says_is_true_after(cell, queue_server):
     outcome = run(cell, SEED, queue_server)
