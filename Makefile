@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test faults proofs services security bench pictures lint format messages
+.PHONY: help run demo test faults proofs services security bench pictures package lint format messages
 .SILENT:
 
 PYTHON := .venv/bin/python
@@ -59,6 +59,9 @@ pictures: .venv/.dev ## the pictures of the README, made anew of real deployment
 	.ci/need git openssh-client chromium
 	$(PYTHON) -m tests.pictures
 
+package: .venv/.dev ## the wheel and the archive of the source, in dist/
+	$(PYTHON) -m build --outdir dist .
+
 lint: .venv/.dev ## the checks alone: ruff, mypy, migrations, deployment settings, templates
 	.ci/checks
 
@@ -66,7 +69,7 @@ format: .venv/.dev ## write the code the way the checks want it
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-messages: .venv/.dev ## gather new strings, name the untranslated: fill them in locale/*/LC_MESSAGES/django.po, run it again
+messages: .venv/.dev ## gather new strings, name the untranslated: fill them in pages/locale/*/LC_MESSAGES/django.po, run it again
 	.ci/need gettext
 	.ci/messages
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The command line of deployer: `./manage.py help` lists the commands.
+"""The command line of a checkout: the same as `deployer`, by whatever Python 3 there is.
 
-Any Python 3 may start it: where requirements.txt is not installed, the Python of `.venv` beside this file takes over.
+Where requirements.txt is not installed for it, the Python of `.venv` beside this file takes over.
 """
 
 import os
@@ -40,31 +40,9 @@ def hand_over() -> None:
     sys.exit(2)
 
 
-def main() -> None:
-    """Run one management command; a wrong setting ends it with a sentence, not a traceback."""
+if __name__ == "__main__":
     if lacks_requirements():
         hand_over()
-    os.umask(0o077)  # what is written is nobody else's to read
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deployer.settings")
-    from django.core.exceptions import ImproperlyConfigured
-    from django.core.management import execute_from_command_line
+    from deployer.__main__ import main
 
-    try:
-        if sys.argv[1:2] in (["version"], ["--version"]):  # which Django answers with its own
-            _print_version(sys.argv[2:])
-        else:
-            execute_from_command_line(sys.argv)
-    except ImproperlyConfigured as error:
-        sys.exit(f"deployer: {error}")
-
-
-def _print_version(arguments: list[str]) -> None:
-    import django
-    from django.core.management import load_command_class
-
-    django.setup()
-    load_command_class("deployer", "version").run_from_argv([sys.argv[0], "version", *arguments])
-
-
-if __name__ == "__main__":
     main()

@@ -114,15 +114,15 @@ class Watched:
 
 @contextmanager
 def site(cookie: str, database: str) -> Iterator[Site]:
-    """One process of the web server, as `manage.py up` starts two."""
-    from deployer.management.commands.up import web_command
+    """One process of the web server, as `deployer up` starts two."""
+    from deployer.host.supervisor import manage
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(512)
         port = listener.getsockname()[1]
         process = subprocess.Popen(
-            web_command(listener),
+            manage("web", "--fd", str(listener.fileno())),
             env=os.environ | {"DATABASE_URL": database},
             pass_fds=[listener.fileno()],
         )

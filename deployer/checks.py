@@ -1,4 +1,4 @@
-"""What `./manage.py check --deploy` says about the settings; what concerns the queue is said at each start, too."""
+"""What `deployer check --deploy` says about the settings; what concerns the queue is said at each start, too."""
 
 from typing import Any
 

@@ -134,13 +134,13 @@ def _sentence(name: str) -> str:
         sentence = _(
             "The database holds secrets of an encryption key that is not here (its fingerprint: %(fingerprint)s). Put "
             "that key behind the others in DEPLOYER_ENCRYPTION_KEYS or %(file)s, from your backup or from where it is "
-            "still in use. If it is lost for good: “./manage.py rotate_keys --forget %(fingerprint)s”; its secrets "
+            "still in use. If it is lost for good: “deployer rotate_keys --forget %(fingerprint)s”; its secrets "
             "must then be entered again."
         )
     else:
         sentence = _(
             "The database holds secrets, and there is no encryption key (its fingerprint: %(fingerprint)s). Restore "
-            "%(file)s from your backup, or set DEPLOYER_ENCRYPTION_KEYS. If it is lost for good: “./manage.py "
+            "%(file)s from your backup, or set DEPLOYER_ENCRYPTION_KEYS. If it is lost for good: “deployer "
             "rotate_keys --forget %(fingerprint)s” makes a new one; every secret must then be entered again."
         )
     return sentence % words

@@ -1,4 +1,6 @@
-"""Django settings, read from environment variables and an optional `.env` file.
+"""Django settings, read from environment variables and an optional file of them.
+
+The file is `.env` in a checkout, /etc/deployer/deployer.env for an installation, or what DEPLOYER_ENV_FILE names.
 
 With nothing set, deployer runs on embedded defaults under one data folder: SQLite and a private
 queue server. Every wrong value stops the start with a sentence that names the variable.
@@ -22,22 +24,25 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
-from deployer.host.given import Given, refuse_unencoded
+from deployer.host.given import INSTALLED_ENV_FILE, Given, own_folder, read_env_file, refuse_unencoded
 from deployer.host.keyfiles import ForeignError, make_private, read_if_there, read_or_make, short_socket_path
 from deployer.host.value_commands import value_commands, value_environment, value_folder
 
 django_stubs_ext.monkeypatch()  # type arguments of Django's classes, at run time as for the type checker
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-#: The languages of pages, each by its own name. A catalogue for each but the first lies in locale/.
+#: The languages of pages, each by its own name. A catalogue for each but the first lies in pages/locale/.
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 
+#: Where the code is the project's own folder, what it keeps lies there too; else nothing is kept beside it.
+IS_CHECKOUT = (BASE_DIR / "manage.py").is_file() and (BASE_DIR / "pyproject.toml").is_file()
+ENV_FILE = Path(os.environ.get("DEPLOYER_ENV_FILE") or (BASE_DIR / ".env" if IS_CHECKOUT else INSTALLED_ENV_FILE))
+
 env = environ.Env()
-if (BASE_DIR / ".env").is_file():
-    env.read_env(BASE_DIR / ".env")
+read_env_file(ENV_FILE, is_named="DEPLOYER_ENV_FILE" in os.environ)
 given = Given()
 #: Set by deployer itself, for the programs that it keeps running and the scripts that it runs.
-OWN_NAMES = ("DEPLOYER_SUPERVISOR", "DEPLOYER_RUN")
+OWN_NAMES = ("DEPLOYER_SUPERVISOR", "DEPLOYER_RUN", "DEPLOYER_ENV_FILE")
 #: What the data folder keeps from others, besides being closed to them.
 KEPT = ("secret.key", "encryption.key", "db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "mirrors", "queue")
 SHORTEST_SECRET_KEY = 32
@@ -293,7 +298,11 @@ def _check_store(options: dict[str, str]) -> None:
 
 # --- where things are kept -------------------------------------------------------------------------
 
-DATA_DIR = Path(given.text("DEPLOYER_DATA_DIR") or BASE_DIR / "data").expanduser().absolute()
+DATA_DIR = (
+    Path(given.text("DEPLOYER_DATA_DIR") or (BASE_DIR / "data" if IS_CHECKOUT else own_folder()))
+    .expanduser()
+    .absolute()
+)
 #: Made with a new database, never beside one with secrets in it: see deployer.keyring.
 DEPLOYER_ENCRYPTION_KEY_FILE = DATA_DIR / "encryption.key"
 try:
@@ -343,7 +352,7 @@ CACHES_DIR = DATA_DIR / "caches"
 
 # --- the queue -------------------------------------------------------------------------------------
 
-#: Empty: `manage.py up` brings up a private queue server of its own on QUEUE_SOCKET.
+#: Empty: `deployer up` brings up a private queue server of its own on QUEUE_SOCKET.
 REDIS_URL = given.text("REDIS_URL")
 QUEUE_IS_EMBEDDED = not REDIS_URL
 QUEUE_SOCKET = short_socket_path(DATA_DIR / "queue.sock")
@@ -381,7 +390,7 @@ DEPLOYER_KEEP_FREE_MB = given.whole_number("DEPLOYER_KEEP_FREE_MB", default=500,
 #: What the log of a deployment keeps, and a server of the output of a script; of what is beyond, the last lines.
 DEPLOYER_PARK_AFTER = given.whole_number("DEPLOYER_PARK_AFTER", default=60, low=0, high=86_400)
 DEPLOYER_LOG_MAX_MB = given.whole_number("DEPLOYER_LOG_MAX_MB", default=200, low=1, high=1_000_000)
-#: Whom `manage.py up` becomes when root starts it; empty: it stays root.
+#: Whom `deployer up` becomes when root starts it; empty: it stays root.
 DEPLOYER_USER = user_name("DEPLOYER_USER", given.text("DEPLOYER_USER"))
 #: How builds are kept apart from this machine: as well as it can, refused where they cannot be, or not at all.
 DEPLOYER_BUILD_ISOLATION = given.one_of("DEPLOYER_BUILD_ISOLATION", "auto", "required", "off")
@@ -503,7 +512,7 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [BASE_DIR / "pages" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -602,12 +611,12 @@ LANGUAGE_CODE = language(given.text("DEPLOYER_LANGUAGE", "en").lower())
 LANGUAGE_COOKIE_AGE = 31_536_000
 LANGUAGE_COOKIE_SECURE = DEPLOYER_HTTPS
 LANGUAGE_COOKIE_SAMESITE = "Lax"
-LOCALE_PATHS = [BASE_DIR / "locale"]
+LOCALE_PATHS = [BASE_DIR / "pages" / "locale"]
 TIME_ZONE = time_zone(given.text("DEPLOYER_TIME_ZONE", "UTC"))
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATICFILES_DIRS = [BASE_DIR / "pages" / "static"]
 STATIC_ROOT = DATA_DIR / "static"
 MEDIA_URL = "storage/"
 STORAGES = {

@@ -26,7 +26,7 @@ def _box(keys: tuple[str, ...]) -> MultiFernet:
     if not keys:
         raise ImproperlyConfigured(
             _(
-                "There is no encryption key yet: “./manage.py migrate” makes one for a new database. For one with "
+                "There is no encryption key yet: “deployer migrate” makes one for a new database. For one with "
                 "secrets in it, restore encryption.key in the data folder or set DEPLOYER_ENCRYPTION_KEYS."
             )
         )

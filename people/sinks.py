@@ -1,7 +1,7 @@
 """Each entry of the record once more as a line of JSON: at the end of a file, and to syslog.
 
 They are written when the act is committed. Where that fails the act stays, and so does its entry; the log says so once,
-and so do `manage.py check` and the page of the record as long as it lasts.
+and so do `deployer check` and the page of the record as long as it lasts.
 """
 
 import json

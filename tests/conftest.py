@@ -192,7 +192,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
-    """``up("--workers", "1")`` starts `manage.py up` on this test's data folder."""
+    """``up("--workers", "1")`` starts `deployer up` on this test's data folder."""
     started: list[Up] = []
 
     def start(*arguments: str, **environment: str) -> Up:

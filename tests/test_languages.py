@@ -55,7 +55,7 @@ from tests.parts.html import tight
 
 FLOORS = ("deployer", "pages", "people", "projects", "servers")
 HOUSE = Path(__file__).resolve().parent.parent
-CATALOGUE = HOUSE / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
+CATALOGUE = HOUSE / "pages" / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 #: What is the same in Chinese, or needs no Chinese letter there.
 UNTRANSLATED = {
@@ -71,7 +71,7 @@ UNTRANSLATED = {
     "webhook",
     "webhook: %s",
     "webhooks",
-    "manage.py apply demo.yaml",
+    "deployer apply demo.yaml",
     "pid %(pid)s (%(command)s)",
     "%(type)s deployment #%(number)d of %(project)s to %(environment)s: %(servers)s",
     "%(sent).1f of %(size).1f MB (%(percent)d %%), %(rate).1f MB/s",
@@ -137,7 +137,7 @@ def test_the_compiled_catalogue_holds_what_the_catalogue_says(catalogue: polib.P
 
 def test_every_string_of_the_product_is_in_the_catalogue(tmp_path: Path, catalogue: polib.POFile) -> None:
     """What ``make messages`` does to a copy of the product changes nothing; where it does, run it and translate."""
-    for name in (*FLOORS, "templates", "locale", ".ci"):
+    for name in (*FLOORS, ".ci"):
         shutil.copytree(HOUSE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HOUSE / "manage.py", tmp_path)
     environment = {**os.environ, "PYTHON": sys.executable, "DJANGO_SETTINGS_MODULE": "deployer.settings"}
@@ -182,7 +182,7 @@ SILENT = re.compile(
 )
 
 
-@pytest.mark.parametrize("path", sorted((HOUSE / "templates").rglob("*.html")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((HOUSE / "pages" / "templates").rglob("*.html")), ids=lambda path: path.name)
 def test_no_text_of_a_template_is_beside_the_catalogue(path: Path) -> None:
     source = SILENT.sub(" ", path.read_text())
     texts = [*re.findall(r'\b(?:title|aria-label|placeholder|alt)="([^"]*)"', source), re.sub("<[^>]*>", " ", source)]
@@ -190,7 +190,7 @@ def test_no_text_of_a_template_is_beside_the_catalogue(path: Path) -> None:
     assert not words - {"deployer"}
 
 
-@pytest.mark.parametrize("path", sorted((HOUSE / "templates").rglob("*.html")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((HOUSE / "pages" / "templates").rglob("*.html")), ids=lambda path: path.name)
 def test_no_sentence_of_a_template_is_put_together_from_parts(path: Path) -> None:
     """Other languages have another order of words: a value stands within blocktranslate, not beside translate."""
     text = re.escape("{% translate ") + "(?:\"[^\"]*\"|'[^']*') %}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands, load_command_class
 
+from deployer import __version__
 from deployer.models import Deployment, Target
 from deployer.settings import OWN_NAMES
 from tests import pictures
@@ -55,7 +56,7 @@ def test_manage_py_is_run_by_the_environment_beside_it(copy: Path, bare_python: 
     (copy / ".venv").symlink_to(sys.prefix)
     help_text = _started(copy, bare_python, "deploy", "--help")
     assert (help_text.returncode, help_text.stderr) == (0, "")
-    assert help_text.stdout.startswith("usage: manage.py deploy")
+    assert help_text.stdout.startswith("usage: deployer deploy")
     refused = _started(copy, bare_python, "deploy", "--branch")
     assert refused.returncode == 2, "the exit status is that of the command"
 
@@ -77,8 +78,15 @@ def test_manage_py_says_what_to_run_where_the_requirements_are_not_installed(
     )
 
 
-def test_manage_py_can_be_started_by_its_name() -> None:
+def test_a_checkout_has_the_command_line_by_its_name(copy: Path, bare_python: Path, tmp_path: Path) -> None:
     assert os.access(HOUSE / "manage.py", os.X_OK)
+    (copy / ".venv").symlink_to(sys.prefix)
+    (copy / "bin").unlink()
+    shutil.copytree(HOUSE / "bin", copy / "bin")
+    (tmp_path / "deployer").symlink_to(copy / "bin" / "deployer")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "DEPLOYER_DATA_DIR": str(copy / "data")}
+    told = subprocess.run(["deployer", "version"], env=environment, cwd="/", check=True, capture_output=True, text=True)
+    assert told.stdout == f"deployer {__version__}\n"
 
 
 # --- commands, settings and links ------------------------------------------------------------------
@@ -110,9 +118,10 @@ def _commands(paper: str, program: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_command_of_a_paper_is_one_that_the_product_takes(paper: str) -> None:
-    for _program, name, *arguments in _commands(paper, "./manage.py"):
-        command = load_command_class(get_commands()[name], name)
-        command.create_parser("./manage.py", name).parse_args(arguments)  # raises CommandError
+    for _program, name, *arguments in _commands(paper, "deployer"):
+        if name not in {"help", "COMMAND"}:
+            command = load_command_class(get_commands()[name], name)
+            command.create_parser("deployer", name).parse_args(arguments)  # raises CommandError
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -126,10 +135,11 @@ def test_every_make_target_of_a_paper_is_there(paper: str) -> None:
 def test_no_paper_names_a_python_that_a_bare_machine_lacks(paper: str) -> None:
     assert "python manage.py" not in _text(paper)
     assert not _commands(paper, "python")
+    assert not _commands(paper, "./manage.py"), "the command line has one name"
 
 
 def test_both_readmes_have_the_same_commands() -> None:
-    for program in ["./manage.py", "make", "apt-get", "curl"]:
+    for program in ["deployer", "make", "apt-get", "curl"]:
         english, chinese = (_commands(readme, program) for readme in READMES)
         assert english == chinese
         assert english
@@ -184,14 +194,17 @@ CODE = [
 ]
 NODES = [node for module in CODE for node in ast.walk(module)]
 FUNCTIONS = {node.name for node in NODES if isinstance(node, ast.FunctionDef)}
-CLASSES = {node.name: node for node in NODES if isinstance(node, ast.ClassDef)}
+CLASSES: dict[str, list[ast.ClassDef]] = {}
+for _node in NODES:
+    if isinstance(_node, ast.ClassDef):
+        CLASSES.setdefault(_node.name, []).append(_node)
 ASSIGNED = {node.id for node in NODES if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 WORDS = {node.value for node in NODES if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def _members(name: str) -> set[str]:
-    """What the body of a class defines and assigns."""
-    inside = list(ast.walk(CLASSES[name]))
+    """What the bodies of the classes of a name define and assign."""
+    inside = [node for each in CLASSES[name] for node in ast.walk(each)]
     defined = {node.name for node in inside if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     return defined | {node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 

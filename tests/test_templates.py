@@ -13,10 +13,10 @@ from deployer.models import Deployment, Target
 from tests.factories import make_user
 from tests.site import LEAD_ELSEWHERE, PAGES, World, address_of
 
-FOLDER = Path(settings.BASE_DIR) / "templates"
+FOLDER = Path(settings.BASE_DIR) / "pages" / "templates"
 TEMPLATES = sorted(FOLDER.rglob("*.html"))
 LONGEST = 160
-ICONS = set(re.findall(r'<symbol id="(\w+)"', (Path(settings.BASE_DIR) / "static" / "icons.svg").read_text()))
+ICONS = set(re.findall(r'<symbol id="(\w+)"', (Path(settings.BASE_DIR) / "pages" / "static" / "icons.svg").read_text()))
 
 
 def _all_text() -> str:
@@ -55,5 +55,5 @@ def test_every_icon_on_every_page_is_drawn() -> None:
 def test_every_file_that_a_template_loads_is_there_and_every_script_is_loaded() -> None:
     loaded = set(re.findall(r"""{% static ["']([^"']+)["'] %}""", _all_text()))
     assert not [name for name in loaded if not finders.find(name)]
-    scripts = {path.name for path in (Path(settings.BASE_DIR) / "static").glob("*.js")}
+    scripts = {path.name for path in (Path(settings.BASE_DIR) / "pages" / "static").glob("*.js")}
     assert scripts <= loaded

@@ -1,4 +1,4 @@
-"""A project as the YAML that `manage.py apply` reads: the counterpart of deployer.declaring.reading."""
+"""A project as the YAML that `deployer apply` reads: the counterpart of deployer.declaring.reading."""
 
 from collections.abc import Iterable
 from itertools import chain, count
@@ -81,7 +81,7 @@ def template_as_yaml(template: Template) -> str:
     declared["steps"] = [_declared(step) for step in by_moment(template.steps.all())]
     declared["config_files"] = [_spelled(_declared(file), TemplateFile) for file in template.config_files.all()]
     told = {name: value for name, value in declared.items() if value != []}
-    return as_text({"templates": [told]}, [_("./manage.py apply FILE creates the template, or changes it.")])
+    return as_text({"templates": [told]}, [_("deployer apply FILE creates the template, or changes it.")])
 
 
 def channel_as_yaml(channel: Channel) -> str:
@@ -187,7 +187,7 @@ def _named(kind: str, owner: str, wanted_by: dict[Any, str], taken: Iterable[str
 
 def _notes(project: Project, secrets: list[str]) -> list[str]:
     """The things that must exist before the file is applied."""
-    notes = [_("./manage.py apply FILE creates the project, or changes it to match this file.")]
+    notes = [_("deployer apply FILE creates the project, or changes it to match this file.")]
     if secrets:
         notes.append(_("Set these environment variables first: %s") % ", ".join(secrets))
     if project.git_credential_id:

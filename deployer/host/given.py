@@ -3,8 +3,41 @@
 import difflib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
+import environ
 from django.core.exceptions import ImproperlyConfigured
+
+#: The settings of an installation, unless DEPLOYER_ENV_FILE names another file.
+INSTALLED_ENV_FILE = Path("/etc/deployer/deployer.env")
+
+
+def read_env_file(path: Path, *, is_named: bool) -> None:
+    """Put what a file of ``NAME=value`` lines says into the environment, where that does not say it itself.
+
+    Raises `ImproperlyConfigured` for one that cannot be read, or that is named and not there.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            environ.Env.read_env(file)
+    except FileNotFoundError as error:
+        if is_named:
+            raise ImproperlyConfigured(f"DEPLOYER_ENV_FILE={path}: there is no such file.") from error
+    except UnicodeDecodeError as error:
+        raise ImproperlyConfigured(f"The settings in {path} are not text in UTF-8.") from error
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"The settings in {path} cannot be read ({error.strerror}): run this as the user that deployer runs as, or "
+            "as root."
+        ) from error
+
+
+def own_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where an installation keeps its data, unless it is told: in the system for root, else with its user's data."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/deployer")
+    told = Path(environment.get("XDG_DATA_HOME", ""))
+    return (told if told.is_absolute() else Path.home() / ".local" / "share") / "deployer"
 
 
 class Given:

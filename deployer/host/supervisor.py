@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from deployer.host.processes import start_program
@@ -352,5 +353,6 @@ def _carries(process: Path, mark: str) -> bool:
 
 
 def manage(*arguments: str) -> list[str]:
-    """The command that runs ``manage.py`` with ``arguments`` in a process of its own."""
-    return [sys.executable, str(Path(__file__).resolve().parents[2] / "manage.py"), *arguments]
+    """The command that runs `deployer` with ``arguments`` in a process of its own, whatever folder that starts in."""
+    start = [str(settings.BASE_DIR / "manage.py")] if settings.IS_CHECKOUT else ["-P", "-m", "deployer"]
+    return [sys.executable, *start, *arguments]

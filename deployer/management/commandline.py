@@ -87,7 +87,7 @@ class OperatorCommand(SpokenCommand):
             raise refused(str(error)) from error
         except (OperationalError, ProgrammingError) as error:
             raise refused(
-                _("The database cannot be used: %(why)s. If it is new, run “./manage.py migrate” first.")
+                _("The database cannot be used: %(why)s. If it is new, run “deployer migrate” first.")
                 % {"why": str(error).strip().rstrip(".")}
             ) from error
 
@@ -175,7 +175,7 @@ class WatchingCommand(ActingCommand):
             except KeyboardInterrupt:
                 self.say(
                     _(
-                        "Stopped watching; the deployment continues. To cancel it: ./manage.py cancel "
+                        "Stopped watching; the deployment continues. To cancel it: deployer cancel "
                         "%(number)s. To watch it: %(address)s"
                     )
                     % {"number": deployment.pk, "address": address},
@@ -204,7 +204,7 @@ class WatchingCommand(ActingCommand):
             if news.status == _Status.PENDING and not told and time.monotonic() - began > _PATIENCE:
                 self.say(
                     _(
-                        "No worker has taken it for %(seconds)s seconds: none is running, or all are busy. “./manage.py"
+                        "No worker has taken it for %(seconds)s seconds: none is running, or all are busy. “deployer"
                         " up” starts them. Still waiting."
                     )
                     % {"seconds": _PATIENCE},

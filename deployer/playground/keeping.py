@@ -1,4 +1,4 @@
-"""The playground's servers and their files: kept running by `manage.py up` while they are wanted.
+"""The playground's servers and their files: kept running by `deployer up` while they are wanted.
 
 The file ``wanted`` in its folder is how the site tells the supervisor to keep the servers running. Keys and ports are
 kept for the next time, so that neither deployer nor git meets another machine where it has pinned one.
@@ -73,7 +73,7 @@ def bring_up() -> list[scene.Ports]:
     # Somebody else may have taken a port since it was chosen: an answer alone is not enough.
     if not _wait(lambda: (FOLDER / "ready").exists() and all(_answers(each.ssh) for each in ports)):
         (FOLDER / "wanted").unlink(missing_ok=True)  # the next time chooses the ports again
-        why = _("The servers did not start within %d seconds: see “playground” in the output of “manage.py up”.")
+        why = _("The servers did not start within %d seconds: see “playground” in the output of “deployer up”.")
         raise PlaygroundError(why % LIMIT)
     return ports
 

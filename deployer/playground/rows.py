@@ -29,7 +29,7 @@ def make_playground() -> Project:
     Where it is there already, what is missing is put right. Raises `PlaygroundError`.
     """
     if not keeping.can_be_made():
-        raise PlaygroundError(_("deployer was not started by “manage.py up”: nothing would keep the servers running."))
+        raise PlaygroundError(_("deployer was not started by “deployer up”: nothing would keep the servers running."))
     with keeping.one_at_a_time():
         _refuse_names_of_others()
         declared = _declaration(keeping.bring_up())

@@ -300,7 +300,7 @@ def no_room() -> UnsafeArchiveError:
     return UnsafeArchiveError(
         _("There is no room for the release on the machine of deployer"),
         _("less than %d MB of the data folder's disk would stay free") % settings.DEPLOYER_KEEP_FREE_MB,
-        _("Free some space there (“manage.py prune” deletes old releases), or lower DEPLOYER_KEEP_FREE_MB."),
+        _("Free some space there (“deployer prune” deletes old releases), or lower DEPLOYER_KEEP_FREE_MB."),
     )
 
 

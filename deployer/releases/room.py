@@ -26,7 +26,7 @@ def need_room(project: Project, size: int) -> None:
             _("The package was not accepted"),
             _("the stored packages of “%(project)s” take %(taken)s, and with it more than %(most)d MB")
             % {"project": project, "taken": filesizeformat(taken), "most": settings.DEPLOYER_PACKAGES_MAX_MB},
-            _("Keep fewer releases in the project and run “manage.py prune”, or raise DEPLOYER_PACKAGES_MAX_MB."),
+            _("Keep fewer releases in the project and run “deployer prune”, or raise DEPLOYER_PACKAGES_MAX_MB."),
         )
 
 

@@ -1,1 +1,1 @@
-"""What other tools have, read from their dumps and backups and written as YAML for `manage.py apply`."""
+"""What other tools have, read from their dumps and backups and written as YAML for `deployer apply`."""

@@ -1,7 +1,7 @@
 """What was taken over of another tool's things, what was not, and why: as sections of YAML with notes at their head.
 
 Every value passes the validators of the model that it is meant for; what they refuse is left out, and said. Of a secret
-only the name of an environment variable is written, from which `manage.py apply` takes it.
+only the name of an environment variable is written, from which `deployer apply` takes it.
 """
 
 import re
@@ -169,7 +169,7 @@ class Taken:
     @property
     def notes(self) -> list[str]:
         """What the head of the file says: what to do first, what to know, and what was left out."""
-        found = [_("Taken over from %s. Look through it, then: ./manage.py apply --dry-run FILE") % self.tool]
+        found = [_("Taken over from %s. Look through it, then: deployer apply --dry-run FILE") % self.tool]
         if self._secrets:
             found.append(_("No password and no key was taken over. Set these environment variables first:"))
             found += [f"  {name}: {_one_line(purpose)}" for name, purpose in self._secrets.items()]

@@ -79,7 +79,7 @@ def channel_edit(request: Request, pk: int) -> HttpResponse:
 @require_safe
 @members_only
 def channel_yaml(request: Request, pk: int) -> HttpResponse:
-    """The channel as a file that `manage.py apply` takes, for whoever may edit it; its address is not in it."""
+    """The channel as a file that `deployer apply` takes, for whoever may edit it; its address is not in it."""
     it = _found(request, pk)
     record(actor(), Act.DOWNLOADED, it, note="YAML")
     answer = HttpResponse(channel_as_yaml(it), content_type="application/yaml; charset=utf-8")

@@ -1,9 +1,9 @@
-"""The file by which CI jobs launch, as it lies beside manage.py: for everybody, for there is nothing of ours in it."""
+"""The file by which CI jobs launch, as it lies beside this: for everybody, for there is nothing of ours in it."""
 
 import hashlib
 from functools import cache
+from pathlib import Path
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
@@ -13,7 +13,7 @@ NAME = "deployer-ci.py"
 
 @cache
 def _content() -> bytes:
-    return (settings.BASE_DIR / NAME).read_bytes()
+    return Path(__file__).with_name(NAME).read_bytes()
 
 
 @require_safe

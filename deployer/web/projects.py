@@ -125,7 +125,7 @@ def project_clear(request: Request, pk: int) -> HttpResponse:
 @require_safe
 @members_only
 def project_yaml(request: Request, pk: int) -> HttpResponse:
-    """The project as `manage.py apply` takes it; a file of it with ``?download``."""
+    """The project as `deployer apply` takes it; a file of it with ``?download``."""
     it = find(request.user, Project.objects.select_related("git_credential"), pk=pk)
     it.insist_on_current()
     sees_login = it.git_credential is None or may(request.user, Action.EDIT, it.git_credential)
@@ -141,7 +141,7 @@ def project_yaml(request: Request, pk: int) -> HttpResponse:
 @require_safe
 @members_only
 def template_yaml(request: Request, pk: int) -> HttpResponse:
-    """The template as `manage.py apply` takes it; a file of it with ``?download``."""
+    """The template as `deployer apply` takes it; a file of it with ``?download``."""
     it = find(request.user, Template.objects, pk=pk)
     text = template_as_yaml(it)
     if "download" in request.GET:

@@ -102,7 +102,7 @@ def _edit(request: Request, it: Train, title: str) -> HttpResponse:
 @require_safe
 @members_only
 def train_yaml(request: Request, pk: int) -> HttpResponse:
-    """The train as a file that `manage.py apply` takes, for whoever may edit all of it."""
+    """The train as a file that `deployer apply` takes, for whoever may edit all of it."""
     it = find(request.user, Train.objects.prefetch_related("stops__project"), Action.EDIT, pk=pk)
     record(actor(), Act.DOWNLOADED, it, note="YAML")
     answer = HttpResponse(train_as_yaml(it), content_type="application/yaml; charset=utf-8")

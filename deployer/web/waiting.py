@@ -47,7 +47,7 @@ def worker_sentence(pk: int) -> str:
     if known is None:
         return _("Whether a worker is free is not known: the queue does not answer.")
     if not known.count:
-        return _("No worker is running: start one with ./manage.py up, or ./manage.py rqworker.")
+        return _("No worker is running: start one with deployer up, or deployer worker.")
     before = known.before(pk)
     if known.busy < known.count and not before:
         return _("A worker takes it in a moment.")

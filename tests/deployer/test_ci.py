@@ -28,7 +28,7 @@ from tests.parts.queue import QueueServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-FILE = Path(__file__).resolve().parents[2] / "deployer-ci.py"
+FILE = Path(__file__).resolve().parents[2] / "deployer" / "web" / "deployer-ci.py"
 LEAST = (3, 8)
 RESTART = ("--project", "shop", "--type", "restart_only")
 Status = Deployment.Status

@@ -223,7 +223,7 @@ def test_log_lines_cannot_command_the_terminal(shop: Project, start: Start) -> N
 def test_somebody_is_told_when_no_worker_comes(shop: Project, start: Start) -> None:
     program = start("deploy", "shop", "--group", "web", "--wait")
     assert program.stderr is not None
-    assert "manage.py up" in program.stderr.readline()
+    assert "deployer up" in program.stderr.readline()
     assert program.poll() is None, "it goes on waiting"
     claimed().end(Status.SUCCESS)
     program.communicate(timeout=PATIENCE)
@@ -241,7 +241,7 @@ def test_ctrl_c_stops_the_watching_and_not_the_deployment(shop: Project, start: 
     out, err = program.communicate(timeout=PATIENCE)
     assert program.returncode == 130
     assert out == ""
-    assert f"manage.py cancel {deployment.pk}" in err
+    assert f"deployer cancel {deployment.pk}" in err
     assert "Traceback" not in err
     deployment.refresh_from_db()
     assert deployment.status == Status.CLONING

@@ -1,4 +1,4 @@
-"""The YAML of a project: what `manage.py apply` reads, and never a secret."""
+"""The YAML of a project: what `deployer apply` reads, and never a secret."""
 
 from pathlib import Path
 from typing import Any

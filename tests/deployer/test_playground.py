@@ -1,4 +1,4 @@
-"""The playground: kept by a running `manage.py up`, the same after a restart, and removed without a trace."""
+"""The playground: kept by a running `deployer up`, the same after a restart, and removed without a trace."""
 
 import shutil
 import signal
@@ -96,10 +96,10 @@ def test_servers_that_do_not_come_up_are_not_wanted_any_more(monkeypatch: pytest
 
 def test_where_no_supervisor_runs_the_page_says_what_to_run_instead(admin: Client) -> None:
     page = admin.get(reverse("playground")).content.decode()
-    assert "./manage.py up" in page
+    assert "deployer up" in page
     assert "Create a playground" not in page
     answer = admin.post(reverse("playground_make"), follow=True).content.decode()
-    assert "was not started by “manage.py up”" in answer
+    assert "was not started by “deployer up”" in answer
     assert not (keeping.FOLDER / "wanted").exists()
     home = admin.get(reverse("home")).content.decode()
     assert "No server at hand?" in home

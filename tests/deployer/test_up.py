@@ -1,4 +1,4 @@
-"""`manage.py up` brings everything up, keeps it up, and leaves nothing behind."""
+"""`deployer up` brings everything up, keeps it up, and leaves nothing behind."""
 
 import os
 import re
@@ -124,10 +124,10 @@ def test_a_second_request_stops_it_at_once(up: Callable[..., Up], sshd: OpenSSHS
 def test_what_dies_is_started_again_and_said(up: Callable[..., Up]) -> None:
     site = up("--workers", "1").wait_ready(1)
     before = site.queue.smembers("rq:workers")
-    _kill_one(site, "rqworker")
+    _kill_one(site, "worker deploy")
     wait_until(lambda: site.queue.smembers("rq:workers") - before, "a new worker")
     _kill_one(site, "valkey-server")
-    _kill_one(site, "deployer.serving")
+    _kill_one(site, "web --fd")
     missed = [f"{name} was killed by SIGKILL; it starts again in" for name in ("worker-1", "queue", "web-1")]
     wait_until(lambda: all(sentence in site.log for sentence in missed), "all three to be missed")
     wait_until(lambda: site.get("/admin/login/") == 200, "the site to answer again")

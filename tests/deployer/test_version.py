@@ -20,7 +20,7 @@ HOUSE = Path(settings.BASE_DIR)
 def test_packaging_reads_it_where_it_stands() -> None:
     project = tomllib.loads((HOUSE / "pyproject.toml").read_text())
     assert "version" not in project["project"]
-    assert project["project"]["dynamic"] == ["version"]
+    assert project["project"]["dynamic"] == ["version", "dependencies"]
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "deployer.__version__"}
 
 

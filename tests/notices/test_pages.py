@@ -152,9 +152,9 @@ def test_a_channel_is_paused_with_a_reason_and_tells_again(admin: Client) -> Non
 
 def test_the_list_says_when_nobody_sends(admin: Client) -> None:
     row = notice(make_channel(), now=timezone.now())
-    assert "manage.py courier" not in admin.get(reverse("channels")).content.decode()
+    assert "deployer courier" not in admin.get(reverse("channels")).content.decode()
     Notice.objects.filter(pk=row.pk).update(next_at=timezone.now() - timedelta(minutes=2))
-    assert "manage.py courier" in admin.get(reverse("channels")).content.decode()
+    assert "deployer courier" in admin.get(reverse("channels")).content.decode()
 
 
 def test_an_answer_is_shown_as_text(admin: Client) -> None:

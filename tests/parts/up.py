@@ -24,7 +24,7 @@ from tests.parts.worker import MANAGE
 
 
 class Up:
-    """A running `manage.py up` on a data folder of its own."""
+    """A running `deployer up` on a data folder of its own."""
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.port = free_port()

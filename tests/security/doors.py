@@ -32,7 +32,7 @@ _tokens: dict[int, str] = {}
 
 @contextmanager
 def site(folder: Path, **environment: str) -> Iterator[Up]:
-    """`manage.py up` with the superusers `admin` and `eve`, and the ordinary users `ann` and `bob`.
+    """`deployer up` with the superusers `admin` and `eve`, and the ordinary users `ann` and `bob`.
 
     The passwords of all but `admin` are `PASSWORD`.
     """
@@ -144,7 +144,7 @@ def statuses(answer: bytes) -> list[int]:
 
 def web_processes(up: Up) -> list[int]:
     lines = [(pid, Path(f"/proc/{pid}/cmdline")) for pid in up.processes]
-    return [pid for pid, line in lines if line.exists() and b"deployer.serving" in line.read_bytes()]
+    return [pid for pid, line in lines if line.exists() and b"\0web\0" in line.read_bytes()]
 
 
 def disk(up: Up) -> int:

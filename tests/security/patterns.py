@@ -47,7 +47,7 @@ def patterns() -> Iterator[Pattern]:
 
 def in_scripts() -> Iterator[Pattern]:
     """Those of the JavaScript that the product brings: literals, read as Python reads them."""
-    for path in sorted((HOUSE / "static").glob("*.js")):
+    for path in sorted((HOUSE / "pages" / "static").glob("*.js")):
         for text in re.findall(r"(?:[(=,:]\s*)/((?:[^/\\\n*]|\\.)(?:[^/\\\n]|\\.)*)/[gimsuy]*", path.read_text()):
             yield Pattern(path.name, re.sub(r"\(\?<(?=\w)", "(?P<", text), 0, frozenset({"search"}))
 

@@ -1,4 +1,4 @@
-"""``manage.py answer ID``: tell what a deployment that met failures asks, and answer it, as its page does."""
+"""``deployer answer ID``: tell what a deployment that met failures asks, and answer it, as its page does."""
 
 from typing import Any
 

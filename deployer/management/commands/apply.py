@@ -1,4 +1,4 @@
-"""``manage.py apply FILE...``: create or update what YAML files declare."""
+"""``deployer apply FILE...``: create or update what YAML files declare."""
 
 import sys
 from pathlib import Path

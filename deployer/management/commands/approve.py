@@ -1,4 +1,4 @@
-"""``manage.py approve ID --as USER``: approve what waits, or ``--reject`` it, as the page does."""
+"""``deployer approve ID --as USER``: approve what waits, or ``--reject`` it, as the page does."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``manage.py archive PROJECT``: archive a project, and ``--restore`` it, as the pages do."""
+"""``deployer archive PROJECT``: archive a project, and ``--restore`` it, as the pages do."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``manage.py cancel ID``: ask a deployment to stop, as the button does."""
+"""``deployer cancel ID``: ask a deployment to stop, as the button does."""
 
 from typing import Any
 

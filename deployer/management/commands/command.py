@@ -1,4 +1,4 @@
-"""``manage.py command run|cancel|list``: run a saved command or a line on servers, as the page does."""
+"""``deployer command run|cancel|list``: run a saved command or a line on servers, as the page does."""
 
 import sys
 import time
@@ -80,7 +80,7 @@ class Command(ActingCommand):
             try:
                 self._watch(run.pk, to)
             except KeyboardInterrupt:
-                told = _("Stopped watching; the command goes on. To end it: ./manage.py command cancel %s") % run.pk
+                told = _("Stopped watching; the command goes on. To end it: deployer command cancel %s") % run.pk
                 self.stderr.write(told, str)
                 sys.exit(STOPPED_WATCHING)
         run.refresh_from_db()

@@ -1,4 +1,4 @@
-"""``manage.py continue ID``: continue a deployment that is paused after a batch, as the button does."""  # noqa: N999 (a command may be called so)
+"""``deployer continue ID``: continue a deployment that is paused after a batch, as the button does."""  # noqa: N999 (a command may be called so)
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`manage.py courier`: sends notices, until it is stopped."""
+"""`deployer courier`: sends notices, until it is stopped."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""`manage.py demo`: a full and a restart-only deployment of a small shop on three SSH servers of its own."""
+"""`deployer demo`: a full and a restart-only deployment of a small shop on three SSH servers of its own."""
 
 import http.client
 import json
@@ -30,7 +30,7 @@ from deployer.playground.scene import SERVERS
 from deployer.playground.servers import end_programs
 from servers.processes import adopt_orphans
 
-FOLDER = Path(settings.BASE_DIR) / ".demo"
+FOLDER = Path(settings.BASE_DIR) / ".demo" if settings.IS_CHECKOUT else Path(settings.DATA_DIR) / "demo"
 #: What the servers and the site print.
 LOG = FOLDER / "demo.log"
 #: The site's address; the next free one where it is taken.
@@ -92,7 +92,7 @@ class Command(SpokenCommand):
         self._say(_("  version %(version)s of the shop is committed") % {"version": site.version})
         self._say(_("  the site answers at %(url)s") % {"url": site.url})
 
-        self._title(_("manage.py apply demo.yaml"))
+        self._title(_("deployer apply demo.yaml"))
         applied = site.manage("apply", str(site.write_yaml()))
         if applied:
             raise CommandError(_("apply failed with status %(status)d.") % {"status": applied})
@@ -235,7 +235,7 @@ class DemoSite:
         return process.returncode
 
     def deploy(self, *arguments: str) -> tuple[int, dict[str, Any]]:
-        """Run `manage.py deploy shop --wait`, its log shown as it comes; gives exit status and JSON answer."""
+        """Run `deployer deploy shop --wait`, its log shown as it comes; gives exit status and JSON answer."""
         command = manage("deploy", "shop", "--group", "web", "--wait", "--json", *arguments)
         with tempfile.TemporaryFile() as file:
             process = start_program(command, self.environment, stdout=file, stderr=sys.stdout.fileno())
@@ -281,7 +281,7 @@ def _servers() -> Program:
 
 
 def _site(url: str) -> Program:
-    """`manage.py up` on the demo's own data folder. A deployment that still runs is waited for, but not for long."""
+    """`deployer up` on the demo's own data folder. A deployment that still runs is waited for, but not for long."""
     ready = _("ready at %(url)s") % {"url": url}  # in the language that both speak
     return Program(
         "site", manage("up"), answers=lambda: ready in _said_by("site"), ready_within=90, patience=25, ask_again=10

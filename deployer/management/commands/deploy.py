@@ -1,4 +1,4 @@
-"""``manage.py deploy PROJECT``: launch a deployment and, if asked to, watch it to its end."""
+"""``deployer deploy PROJECT``: launch a deployment and, if asked to, watch it to its end."""
 
 import argparse
 import sys

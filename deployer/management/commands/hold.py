@@ -1,4 +1,4 @@
-"""``manage.py hold REASON``: put everything new on hold, and ``--lift`` that again."""
+"""``deployer hold REASON``: put everything new on hold, and ``--lift`` that again."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``manage.py import spug|semaphore FILE...``: another tool's things as YAML for ``manage.py apply``."""  # noqa: N999 (a command may be called so)
+"""``deployer import spug|semaphore FILE...``: another tool's things as YAML for ``deployer apply``."""  # noqa: N999 (a command may be called so)
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""``manage.py lock PROJECT --reason R``: lock a project or an environment, as the page does."""
+"""``deployer lock PROJECT --reason R``: lock a project or an environment, as the page does."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`manage.py migrate`: Django's, for a database that this code knows and has the keys of.
+"""`deployer migrate`: Django's, for a database that this code knows and has the keys of.
 
 A new SQLite file is given its form first, and a new database its encryption key last.
 """

@@ -1,4 +1,4 @@
-"""`manage.py prune`: delete the archives of releases that are no longer needed."""
+"""`deployer prune`: delete the archives of releases that are no longer needed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`manage.py reconcile`: one pass of the sweep that every worker makes all the time."""
+"""`deployer reconcile`: one pass of the sweep that every worker makes all the time."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``manage.py retry ID``: launch the same again for the servers that did not succeed, as the button does."""
+"""``deployer retry ID``: launch the same again for the servers that did not succeed, as the button does."""
 
 from typing import Any
 

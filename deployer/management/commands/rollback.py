@@ -1,4 +1,4 @@
-"""``manage.py rollback ID``: launch the release that was live before a deployment, as the button does."""
+"""``deployer rollback ID``: launch the release that was live before a deployment, as the button does."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`manage.py rotate_keys`: every secret under the newest encryption key, while the site runs."""
+"""`deployer rotate_keys`: every secret under the newest encryption key, while the site runs."""
 
 import sys
 from typing import Any
@@ -48,14 +48,14 @@ class Command(OperatorCommand):
 
     def _rotate(self) -> None:
         if not settings.DEPLOYER_ENCRYPTION_KEYS:
-            raise refused(_("There is no encryption key and no secret yet: “./manage.py migrate” makes the first key."))
+            raise refused(_("There is no encryption key and no secret yet: “deployer migrate” makes the first key."))
         newest = next(iter(keys()))
         if not EncryptionKey.objects.filter(fingerprint=newest).exists():
             raise refused(
                 _(
                     "Nothing of the site runs with the newest key (fingerprint %(key)s) yet: it could not read what is "
                     "encrypted with that. Start web and workers with the new key first and the older ones behind it, "
-                    "and try again. If the site does not run, “./manage.py migrate” is enough."
+                    "and try again. If the site does not run, “deployer migrate” is enough."
                 )
                 % {"key": newest}
             )

@@ -1,4 +1,4 @@
-"""``manage.py status [PROJECT ...]``: what the servers run, and whether that is what deployer left there."""
+"""``deployer status [PROJECT ...]``: what the servers run, and whether that is what deployer left there."""
 
 import json
 import sys

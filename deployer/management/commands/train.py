@@ -1,4 +1,4 @@
-"""``manage.py train NAME``: launch a train and, if asked to, follow it to its end."""
+"""``deployer train NAME``: launch a train and, if asked to, follow it to its end."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""``manage.py triggers PROJECT``: hold what launches a project by itself, and lift that again."""
+"""``deployer triggers PROJECT``: hold what launches a project by itself, and lift that again."""
 
 from typing import Any
 

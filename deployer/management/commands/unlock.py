@@ -1,4 +1,4 @@
-"""``manage.py unlock PROJECT``: lift the locks of a project or an environment, as the page does."""
+"""``deployer unlock PROJECT``: lift the locks of a project or an environment, as the page does."""
 
 from typing import Any
 

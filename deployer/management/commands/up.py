@@ -1,4 +1,4 @@
-"""`manage.py up`: everything in one - queue server, workers and web - until Ctrl-C."""
+"""`deployer up`: everything in one - queue server, workers and web - until Ctrl-C."""
 
 import http.client
 import os
@@ -22,6 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from deployer.host.addresses import is_loopback, queue_weaknesses
+from deployer.host.listening import PortTakenError, listening
 from deployer.host.processes import HeldError, become, hide_memory, only_one
 from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
@@ -61,15 +62,15 @@ class Command(SpokenCommand):
                 )
                 % {"host": host}
             )
-        with _only_one_here(), _listening(host, port) as listener:
-            self._leave_root()
-            try:
+        try:
+            with _only_one_here(), listening(host, port) as listener:
+                self._leave_root()
                 self._prepare()
                 self._run(listener, f"{host}:{port}", workers or settings.DEPLOYER_WORKERS)
-            except StartFailedError as error:
-                raise CommandError(str(error)) from error
-            except KeyboardInterrupt as error:
-                raise CommandError(_("Stopped before it had started.")) from error
+        except (PortTakenError, StartFailedError) as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise CommandError(_("Stopped before it had started.")) from error
 
     def _leave_root(self) -> None:
         """Become DEPLOYER_USER, now that the port is open; say so where root stays root."""
@@ -80,7 +81,7 @@ class Command(SpokenCommand):
             return
         become(settings.DEPLOYER_USER, Path(settings.DATA_DIR))
         hide_memory()
-        if not os.access(settings.BASE_DIR / "manage.py", os.R_OK) or not os.access(sys.executable, os.X_OK):
+        if not os.access(__file__, os.R_OK) or not os.access(sys.executable, os.X_OK):
             raise CommandError(
                 _("The user %(user)s may not read %(folder)s or run %(python)s.")
                 % {"user": settings.DEPLOYER_USER, "folder": settings.BASE_DIR, "python": sys.executable}
@@ -125,7 +126,7 @@ class Command(SpokenCommand):
         if users.filter(is_superuser=True).exists():
             return
         if users.filter(username="admin").exists():
-            self.stderr.write(_("There is no superuser yet: create one with `./manage.py createsuperuser`."))
+            self.stderr.write(_("There is no superuser yet: create one with `deployer createsuperuser`."))
             return
         password = get_random_string(20)
         users.create_superuser(username="admin", password=password)
@@ -159,23 +160,6 @@ def _only_one_here() -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """The web server's socket: opened here, so that a port that is taken is known before anything starts."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host.strip("[]"), port))
-        except OSError as error:
-            raise CommandError(
-                _("Cannot listen on %(host)s:%(port)s: %(why)s. Set DEPLOYER_BIND to another HOST:PORT.")
-                % {"host": host, "port": port, "why": error.strerror}
-            ) from error
-        listener.listen(512)
-        yield listener
-
-
 def _wait_for_former_queue(timeout: float = 10) -> None:
     """Wait for the server that a killed `up` has left: it removes the socket when it ends."""
     deadline = time.monotonic() + timeout
@@ -188,10 +172,10 @@ def _wait_for_former_queue(timeout: float = 10) -> None:
 
 
 #: Looks at the servers beside the workers, so that no deployment waits for one that does not answer.
-_LOOKER = Program("look", manage("rqworker", "hooks", "look"), hurry_signal=AT_ONCE)
+_LOOKER = Program("look", manage("worker", "look"), hurry_signal=AT_ONCE)
 
 #: Follows the logs of applications while somebody looks at them; between that it costs nothing but its memory.
-_FOLLOWER = Program("follow", manage("rqworker", "follow"), hurry_signal=AT_ONCE)
+_FOLLOWER = Program("follow", manage("worker", "follow"), hurry_signal=AT_ONCE)
 
 #: Sends notices; what it has begun, it finishes.
 _COURIER = Program("courier", manage("courier"), patience=30.0)
@@ -200,7 +184,7 @@ _COURIER = Program("courier", manage("courier"), patience=30.0)
 def _worker(number: int) -> Program:
     return Program(
         f"worker-{number}",
-        manage("rqworker", "hooks", "default"),
+        manage("worker", "deploy"),
         patience=None,
         waiting=_("Waiting for a running deployment to finish. Press Ctrl-C again to stop it at once."),
         hurry_signal=AT_ONCE,
@@ -208,12 +192,8 @@ def _worker(number: int) -> Program:
 
 
 def _web(number: int, listener: socket.socket) -> Program:
-    return Program(f"web-{number}", web_command(listener), answers=lambda: _web_answers(listener), sockets=[listener])
-
-
-def web_command(listener: socket.socket) -> list[str]:
-    """The command of a process of the web server, which inherits ``listener``."""
-    return [sys.executable, "-m", "deployer.serving", str(listener.fileno())]
+    command = manage("web", "--fd", str(listener.fileno()))
+    return Program(f"web-{number}", command, answers=lambda: _web_answers(listener), sockets=[listener])
 
 
 def _web_answers(listener: socket.socket) -> bool:

@@ -1,4 +1,4 @@
-"""`manage.py version`: which deployer this is."""
+"""`deployer version`: which deployer this is."""
 
 from json import dumps
 from typing import Any

@@ -1,4 +1,4 @@
-"""`manage.py changepassword`: Django's, which can also revoke the API tokens of the user."""
+"""`deployer changepassword`: Django's, which can also revoke the API tokens of the user."""
 
 import getpass
 from typing import Any

@@ -1,4 +1,4 @@
-"""`manage.py createsuperuser`: Django's, which leaves an entry in the record."""
+"""`deployer createsuperuser`: Django's, which leaves an entry in the record."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`manage.py forget_second_factor USER`: the way back in for the last admin, whose phone is lost."""
+"""`deployer forget_second_factor USER`: the way back in for the last admin, whose phone is lost."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Launch a deployment from a CI job, follow its log and exit with its result: one file for Python 3.8 and newer.
 
-The site is named by DEPLOYER_URL, the token by DEPLOYER_TOKEN. Exit statuses are those of `manage.py deploy`:
+The site is named by DEPLOYER_URL, the token by DEPLOYER_TOKEN. Exit statuses are those of `deployer deploy`:
 0 success, 1 failed, 2 refused, 3 cancelled, 4 interrupted or not known, 5 expired; then 124 for --timeout,
 130 and 143 for a job that was stopped.
 

@@ -1,4 +1,4 @@
-"""``python -m deployer.serving FD``: serve the site on the listening socket of that number until SIGTERM."""
+"""Serving the site in this process."""
 
 import os
 import signal
@@ -9,23 +9,19 @@ import tempfile
 from django.conf import settings
 
 from deployer.serving.server import Server, make_room
-from deployer.wsgi import application
 
 
-def main() -> None:
+def serve(listener: socket.socket) -> None:
+    """Serve the site on a listening socket until SIGTERM; then end this process."""
     from deployer.web.uploads import largest_body  # the application's parts are there once it is loaded
+    from deployer.wsgi import application
 
     # A large body is kept in a nameless file: on disk beside the data, for the system's folder is often memory.
     tempfile.tempdir = str(settings.FILE_UPLOAD_TEMP_DIR)
     # Threads that answer let the one that reads have its turn after this time: with Python's 5 ms a poll takes twice.
     sys.setswitchinterval(0.0005)
-    listener = socket.socket(fileno=int(sys.argv[1]))
     server = Server(application, listener, largest_body, connections=make_room())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_args: server.stop())
     server.serve()
     os._exit(0)  # an answer that is not done by now is not waited for
-
-
-if __name__ == "__main__":
-    main()
