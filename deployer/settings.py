@@ -433,6 +433,18 @@ DEPLOYER_TRUSTED_PROXIES = networks(
     "DEPLOYER_TRUSTED_PROXIES",
     given.text("DEPLOYER_TRUSTED_PROXIES") or ("127.0.0.1, ::1" if DEPLOYER_HTTPS else ""),
 )
+#: Who reads the figures at /metrics: whoever has the token, whoever comes from the networks; neither: nobody.
+DEPLOYER_METRICS_TOKEN = given.text("DEPLOYER_METRICS_TOKEN")
+DEPLOYER_METRICS_NETWORKS = networks("DEPLOYER_METRICS_NETWORKS", given.text("DEPLOYER_METRICS_NETWORKS"))
+if DEPLOYER_METRICS_TOKEN and len(DEPLOYER_METRICS_TOKEN) < SHORTEST_SECRET_KEY:
+    raise ImproperlyConfigured(
+        f"DEPLOYER_METRICS_TOKEN can be guessed: give it at least {SHORTEST_SECRET_KEY} characters, as from: "
+        "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+    )
+#: Web processes of this machine add up in files here what they count; the library reads the name when it is loaded.
+METRICS_DIR = DATA_DIR / "metrics"
+METRICS_DIR.mkdir(mode=0o700, exist_ok=True)
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(METRICS_DIR)
 #: Where each entry of the record is written, too, as a line of JSON.
 DEPLOYER_RECORD_FILE = record_file(given.text("DEPLOYER_RECORD_FILE"))
 DEPLOYER_RECORD_SYSLOG = syslog_address(given.text("DEPLOYER_RECORD_SYSLOG"))
@@ -485,6 +497,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "deployer.web.health.Health",  # monitors come by any name, and by plain http
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.gzip.GZipMiddleware",
@@ -624,11 +637,24 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
+#: How processes write their logs: for people, or a JSON object a line.
+DEPLOYER_LOG_FORMAT = given.one_of("DEPLOYER_LOG_FORMAT", "plain", "json")
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "formatters": {
+        "plain": {"format": "%(levelname)s %(name)s: %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "%(levelname)s %(name)s %(message)s",
+            "rename_fields": {"levelname": "level", "name": "logger"},
+            "timestamp": True,
+            "json_ensure_ascii": False,
+        },
+    },
+    "filters": {"ids": {"()": "deployer.ids.Ids"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": DEPLOYER_LOG_FORMAT, "filters": ["ids"]}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     # paramiko reports what deployer already says in its own words.
     "loggers": {"paramiko": {"level": "CRITICAL"}},

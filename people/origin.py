@@ -1,6 +1,7 @@
 """Where a request comes from: the client's own address, past the proxies that are trusted."""
 
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -32,9 +33,18 @@ def neighbourhood(address: str) -> str:
     return address
 
 
+def comes_from(request: HttpRequest, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    """Whether the client of ``request`` has an address in one of ``networks``."""
+    return _lies_in(client_address(request), networks)
+
+
 def _is_trusted(address: str) -> bool:
+    return _lies_in(address, settings.DEPLOYER_TRUSTED_PROXIES)
+
+
+def _lies_in(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
     parsed = _parsed(address)
-    return parsed is not None and any(parsed in network for network in settings.DEPLOYER_TRUSTED_PROXIES)
+    return parsed is not None and any(parsed in network for network in networks)
 
 
 def _parsed(address: str) -> IPv4Address | IPv6Address | None:

@@ -5,7 +5,7 @@ from typing import Any
 from django import template
 
 from people import rights
-from people.roles import Action
+from people.roles import EVERYWHERE, Action
 
 register = template.Library()
 
@@ -26,3 +26,9 @@ def may_somewhere(context: dict[str, Any], action: str) -> bool:
 def may_in_an_environment(context: dict[str, Any], action: str) -> bool:
     """Whether there is a whole environment where the visitor may do this: servers stand in one, not in a project."""
     return rights.reach(context["request"].user, Action[action.upper()]).holds_an_environment
+
+
+@register.simple_tag(takes_context=True)
+def may_everywhere(context: dict[str, Any], action: str) -> bool:
+    """Whether the visitor may do this in every place, and to the installation itself."""
+    return rights.may(context["request"].user, Action[action.upper()], EVERYWHERE)

@@ -173,6 +173,7 @@ PAGES = {
     "credential_edit": Page("credential"),
     "credential_delete": Page("credential"),
     "record": Page(),
+    "system": Page(),
     "record_export": Page(query="format=csv"),
     "deployments": Page(),
     "deployments_export": Page(),

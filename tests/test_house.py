@@ -136,7 +136,7 @@ _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
     *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "taking_over"),
-    *("notices", "trains", "triggers"),
+    *("notices", "trains", "triggers", "watching", "ids"),
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -144,6 +144,8 @@ ROOMS["deployer"] = {
     "plan": set(),
     "models": set(),
     "keyring": {"models", "host.keyfiles"},
+    "ids": set(),
+    "watching": {*_BASE, "keyring", "queue.rollcall", "queue.sending", "releases"},
     "log": _BASE,
     "releases": _BASE,
     "probing": {*_BASE, "log.masking", "log.commandlines"},
@@ -163,11 +165,13 @@ ROOMS["deployer"] = {
     "queue": {
         *_BASE,
         *("commanding", "following", "engine", "board", "releases", "gates", "host", "keyring", "trains", "triggers"),
+        "ids",
     },
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.turn": {"models", "gates", "queue.sending"},  # the site calls up who is next, as a worker does
     "queue.shortage": {"queue.sending"},
+    "queue.rollcall": {"queue.sending", "queue.shortage"},
     "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
     "triggers": {*_BASE, "launching", "gates", "queue.sending", "releases", "repositories"},
@@ -192,7 +196,7 @@ ROOMS["deployer"] = {
             "following",
             "trains",
         ),
-        "triggers",
+        *("triggers", "watching", "ids", "queue.rollcall", "keyring"),
     },
     "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks", "serving"},
     "admin": _BASE,
@@ -213,6 +217,7 @@ DOORS = {
     "paramiko": ["servers/ssh/"],
     "rq": ["deployer/queue/"],
     "django_rq": ["deployer/queue/"],
+    "prometheus_client": ["deployer/watching/metrics.py"],
 }
 
 

@@ -1,5 +1,6 @@
 """Keeps a handful of programs running: prefixes what they print, restarts what dies, stops them all in order."""
 
+import json
 import os
 import re
 import secrets
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -310,14 +312,31 @@ class Supervisor:
             kept.ask_to_stop(None if hurried_at is None else kept.program.hurry_signal)
 
     def _print(self, name: str, text: str) -> None:
+        if settings.DEPLOYER_LOG_FORMAT == "json":
+            self._write(_as_json(name, text))
+            return
         prefix = f"{name:<{self._width}} | "
         if self._output.isatty():
             names = ["deployer", *(kept.program.name for stage in self._stages for kept in stage)]
             prefix = f"\x1b[{COLOURS[names.index(name) % len(COLOURS)]}m{prefix}\x1b[0m"
+        self._write(f"{prefix}{text}")
+
+    def _write(self, line: str) -> None:
         try:
-            print(f"{prefix}{text}", file=self._output, flush=True)
+            print(line, file=self._output, flush=True)
         except OSError:  # nobody reads any more; the programs are kept running all the same
             self._output = Path(os.devnull).open("w")  # noqa: SIM115 (for the rest of this process's life)
+
+
+def _as_json(name: str, text: str) -> str:
+    """A line of a program as an object: what it wrote as one, with its name; anything else as a message."""
+    try:
+        told = json.loads(text)
+    except ValueError:
+        told = None
+    if not isinstance(told, dict):
+        told = {"timestamp": datetime.now(UTC).isoformat(), "level": "INFO", "message": text}
+    return json.dumps({"program": name} | told, ensure_ascii=False)
 
 
 def _ended(status: int) -> str:

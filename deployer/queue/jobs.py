@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from django.utils.translation import gettext as _
 
+from deployer import ids
 from deployer.board.sightings import refresh_old
 from deployer.commanding import work as commands
 from deployer.engine.routines import carry_out, resume, settle_lost
@@ -61,6 +62,7 @@ def settle_deployment(deployment_id: int) -> None:
 
 def _try(carry: Callable[[int, str], bool], deployment_id: int) -> None:
     """What fails before the deployment was taken is said in its log. No other try opens a plan that cannot be read."""
+    ids.carry_out(deployment_id)
     try:
         with of_process(Actor.of_job(f"deployment #{deployment_id}")):
             carry(deployment_id, claim)
@@ -70,6 +72,8 @@ def _try(carry: Callable[[int, str], bool], deployment_id: int) -> None:
     except Exception as error:
         not_begun(deployment_id, _("deployer itself failed: %s") % f"{type(error).__name__}: {error}")
         raise
+    finally:
+        ids.carry_out(None)
 
 
 def run_command(run_id: int) -> None:

@@ -97,12 +97,15 @@ def queue_is_lost() -> bool:
     return lost
 
 
-def _answers(patience: float) -> bool:
-    """Ping the queue once, with this many seconds for the connection and as many for the answer."""
-    url = str(settings.RQ_QUEUES["default"]["URL"])
+def asked_once(patience: float = GLANCE) -> Redis:
+    """A link to the queue that is tried once: so many seconds for the connection, and as many for each answer."""
     limits: dict[str, Any] = {"socket_connect_timeout": patience, "socket_timeout": patience}
+    return Redis.from_url(str(settings.RQ_QUEUES["default"]["URL"]), retry=Retry(NoBackoff(), 0), **limits)
+
+
+def _answers(patience: float) -> bool:
     try:
-        with Redis.from_url(url, retry=Retry(NoBackoff(), 0), **limits) as queue:
+        with asked_once(patience) as queue:
             return bool(queue.ping())
     except (RedisError, OSError):
         return False

@@ -2,18 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import cast
 
-from django.conf import settings
 from django.core.cache import caches
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
-from deployer.queue.sending import GLANCE
+from deployer.queue.sending import asked_once
 
 #: Seconds for which an answer is taken to hold on pages.
 HOLDS = 3
@@ -47,10 +43,8 @@ def workers() -> Workers | None:
 
 
 def _asked() -> Workers | None:
-    url = str(settings.RQ_QUEUES["default"]["URL"])
-    limits: dict[str, Any] = {"socket_connect_timeout": GLANCE, "socket_timeout": GLANCE}
     try:
-        with Redis.from_url(url, retry=Retry(NoBackoff(), 0), **limits) as queue:
+        with asked_once() as queue:
             jobs = cast(list[bytes], queue.lrange("rq:queue:default", 0, _LONGEST - 1))
             keys = sorted(cast(set[bytes], queue.smembers("rq:workers:default")))
             with queue.pipeline(transaction=False) as asked:
@@ -60,13 +54,19 @@ def _asked() -> Workers | None:
     except (RedisError, OSError):
         return None
     now = timezone.now()
-    states = [state for beat, state in rows if beat is not None and _is_alive(beat, now)]
+    states = [state for beat, state in rows if is_alive(moment_of(beat), now)]
     return Workers(len(states), states.count(b"busy"), tuple(job.decode(errors="replace") for job in jobs))
 
 
-def _is_alive(beat: bytes, now: datetime) -> bool:
+def is_alive(beat: datetime | None, now: datetime) -> bool:
+    """Whether a worker with this last sign of life is counted."""
+    return beat is not None and beat > now - ALIVE
+
+
+def moment_of(text: bytes | None) -> datetime | None:
+    """A moment as the queue keeps it; None for what is none."""
     try:
-        moment = parse_datetime(beat.decode())
+        moment = parse_datetime((text or b"").decode())
     except ValueError:
-        return False
-    return moment is not None and moment.tzinfo is not None and moment > now - ALIVE
+        return None
+    return moment if moment is not None and moment.tzinfo is not None else None

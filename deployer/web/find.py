@@ -14,7 +14,7 @@ from deployer.models import Deployment
 from people.access import Request, members_only
 from people.models import User
 from people.rights import may, reach
-from people.roles import Action
+from people.roles import EVERYWHERE, Action
 from projects.models import Project
 from servers.models import Server
 from servers.sentences import storable
@@ -119,3 +119,5 @@ def _pages(user: User) -> Iterator[Found]:
     if reach(user, Action.ADMINISTER):
         yield Found(_("People"), reverse("people"))
         yield Found(_("Record"), reverse("record"))
+    if may(user, Action.ADMINISTER, EVERYWHERE):
+        yield Found(_("System"), reverse("system"))

@@ -361,6 +361,7 @@ PAGES: dict[str, Route] = {
     "people/teams/<int:pk>/delete/": _form(ADMINISTER, "everywhere", of="team"),
     "people/teams/<int:pk>/grants/add/": _act(ADMINISTER, "somewhere", of="team"),
     "record/": Route(get=Need(ADMINISTER, "somewhere")),
+    "system/": Route(get=Need(ADMINISTER, "everywhere")),
     "record/export/": Route(get=Need(ADMINISTER, "somewhere")),
     "projects/": Route(get=MEMBERS),
     "projects/names/": Route(get=MEMBERS),

@@ -1,0 +1,100 @@
+"""Who takes jobs from the queue, on which machine, and what each is doing, as the queue has it."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import cast
+
+from django.utils import timezone
+from redis.exceptions import RedisError
+
+from deployer.queue.sending import asked_once
+from deployer.queue.shortage import is_alive, moment_of
+
+#: Workers and names that are looked through: others may have written to the queue.
+_MOST = 1000
+_FIELDS = ("queues", "state", "current_job", "hostname", "pid", "birth", "last_heartbeat")
+#: The names of the queues that this product reads.
+QUEUES = ("default", "look", "follow", "hooks")
+
+
+class Kind(StrEnum):
+    """What a worker takes: see `deployer worker`."""
+
+    DEPLOY = "deploy"
+    LOOK = "look"
+    FOLLOW = "follow"
+
+
+@dataclass(frozen=True)
+class Present:
+    """A worker: its name on the queue, where it runs, what it takes and does, since when, and its last sign of life."""
+
+    name: str
+    machine: str
+    pid: int
+    kinds: tuple[Kind, ...]
+    job: str
+    began: datetime | None
+    beat: datetime | None
+    is_alive: bool
+
+    @property
+    def deployment(self) -> int | None:
+        """The number of the deployment that it is at."""
+        found = re.match(r"deployment-(\d{1,18})(?:-|$)", self.job)
+        return int(found[1]) if found else None
+
+
+@dataclass(frozen=True)
+class RollCall:
+    """All workers that the queue knows, and how many jobs wait on each queue."""
+
+    workers: tuple[Present, ...]
+    jobs: dict[str, int]
+
+    def alive(self, kind: Kind) -> list[Present]:
+        """Those of a kind that have shown a sign of life lately."""
+        return [it for it in self.workers if it.is_alive and kind in it.kinds]
+
+
+def roll_call() -> RollCall | None:
+    """What the queue says now; None where it does not answer."""
+    try:
+        with asked_once() as queue:
+            keys = sorted(cast(set[bytes], queue.smembers("rq:workers")))[:_MOST]
+            with queue.pipeline(transaction=False) as asked:
+                for key in keys:
+                    asked.hmget(key, [*_FIELDS])
+                for name in QUEUES:
+                    asked.llen(f"rq:queue:{name}")
+                answers = asked.execute()
+    except (RedisError, OSError):
+        return None
+    now = timezone.now()
+    rows = [_present(key, row, now) for key, row in zip(keys, answers, strict=False) if any(row)]
+    return RollCall(tuple(rows), dict(zip(QUEUES, map(int, answers[len(keys) :]), strict=True)))
+
+
+def _present(key: bytes, row: list[bytes | None], now: datetime) -> Present:
+    told = dict(zip(_FIELDS, row, strict=True))
+    queues = _text(told["queues"]).split(",")
+    pid = _text(told["pid"])
+    beat = moment_of(told["last_heartbeat"])
+    taken = {"default": Kind.DEPLOY, "look": Kind.LOOK, "follow": Kind.FOLLOW}
+    return Present(
+        name=_text(key).rpartition(":")[2],
+        machine=_text(told["hostname"]),
+        pid=int(pid) if pid.isdecimal() and len(pid) < 10 else 0,
+        kinds=tuple(kind for name, kind in taken.items() if name in queues),
+        job=_text(told["current_job"]),
+        began=moment_of(told["birth"]),
+        beat=beat,
+        is_alive=is_alive(beat, now),
+    )
+
+
+def _text(value: bytes | None) -> str:
+    """Up to 200 printable characters: whoever can write to the queue may have put anything there."""
+    return "".join(sign for sign in (value or b"")[:400].decode(errors="replace") if sign.isprintable())[:200]

@@ -1,0 +1,1 @@
+"""Whether this installation is well: findings for people, figures for monitors. It changes nothing."""

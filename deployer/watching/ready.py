@@ -1,0 +1,76 @@
+"""Whether a process of this installation can answer requests: its database, the form of that, and its keys.
+
+Nothing else takes a web process out of a balancer: a queue or a store that is away must not take all of them.
+"""
+
+from collections.abc import Callable, Iterator
+
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.utils.translation import gettext as _
+
+from deployer.database import APPS, UnknownMigrationsError, refuse_unknown_migrations
+from deployer.keyring import MissingKeyError, refuse_missing_keys
+from deployer.watching.finding import Finding, error
+
+_NAMED = 3  # migrations that a finding names
+
+
+def not_ready() -> list[Finding]:
+    """What keeps this process from answering; the first that is found hides those that cannot be asked without it."""
+    for look in (_database, _migrations, _keys):
+        if found := list(look()):
+            return found
+    return []
+
+
+def _database() -> Iterator[Finding]:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError as why:
+        connection.close()
+        yield error(
+            "database",
+            _("The database does not answer."),
+            str(why).strip(),
+            _("See that the server of DATABASE_URL runs and can be reached, or that the data folder can be written."),
+        )
+
+
+def _migrations() -> Iterator[Finding]:
+    try:
+        refuse_unknown_migrations()
+    except UnknownMigrationsError as why:
+        yield error("migrations", _("The database was made by a newer deployer."), str(why))
+        return
+    if missing := _unapplied():
+        named = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
+        yield error(
+            "migrations",
+            _("The database is not in the form that this version needs."),
+            _("These migrations are missing: %s.") % named,
+            _("Run “deployer migrate”; “deployer up” does so when it starts."),
+        )
+
+
+def _unapplied() -> list[str]:
+    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+    targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] in APPS]
+    return [f"{migration.app_label}.{migration.name}" for migration, _backwards in executor.migration_plan(targets)]
+
+
+def _keys() -> Iterator[Finding]:
+    try:
+        refuse_missing_keys()
+    except MissingKeyError as why:
+        yield error("keys", _("An encryption key is missing: secrets cannot be read."), str(why))
+
+
+def answered(look: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """What a look finds; where the database goes away under it, that."""
+    try:
+        return list(look())
+    except DatabaseError as why:
+        connection.close()
+        return [error("database", _("The database does not answer."), str(why).strip())]
