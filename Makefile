@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test faults proofs services security bench pictures package lint format messages
+.PHONY: help run demo test faults proofs services security bench pictures package install-check lint format messages
 .SILENT:
 
 PYTHON := .venv/bin/python
@@ -15,7 +15,7 @@ SERVICES := nginx php-fpm supervisor uwsgi uwsgi-plugin-python3 default-jdk-head
 	debootstrap systemd-container
 
 help: ## list the targets
-	sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
+	sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
 
 run: .venv/.run ## run deployer for real: queue server, workers and web in one, until Ctrl-C
 	exec $(PYTHON) manage.py up
@@ -27,7 +27,7 @@ demo: .venv/.run ## two real deployments on three SSH servers of its own; ONCE=1
 # that other tests read.
 test: .venv/.dev .venv-proofs/.installed ## the checks, all tests on SQLite, then on PostgreSQL those that use the database
 	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo nginx nodejs npm haproxy socat supervisor \
-		bubblewrap git-lfs
+		bubblewrap git-lfs caddy curl openssl
 	.ci/checks
 	echo "--- tests on SQLite"
 	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal
@@ -58,6 +58,10 @@ bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, A
 pictures: .venv/.dev ## the pictures of the README, made anew of real deployments on the demo's servers
 	.ci/need git openssh-client chromium
 	$(PYTHON) -m tests.pictures
+
+install-check: .venv/.dev ## docs/install.md followed word for word, on a bare Debian that systemd boots
+	.ci/need git openssh-client debootstrap systemd-container
+	$(PYTHON) -m tests.packaging
 
 package: .venv/.dev ## the wheel and the archive of the source, in dist/
 	$(PYTHON) -m build --outdir dist .

@@ -1,6 +1,7 @@
 """Django settings, read from environment variables and an optional file of them.
 
-The file is `.env` in a checkout, /etc/deployer/deployer.env for an installation, or what DEPLOYER_ENV_FILE names.
+The file is `.env` in a checkout, ~/.config/deployer/deployer.env or /etc/deployer/deployer.env for an installation, or
+what DEPLOYER_ENV_FILE names.
 
 With nothing set, deployer runs on embedded defaults under one data folder: SQLite and a private
 queue server. Every wrong value stops the start with a sentence that names the variable.
@@ -24,7 +25,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 
-from deployer.host.given import INSTALLED_ENV_FILE, Given, own_folder, read_env_file, refuse_unencoded
+from deployer.host.given import Given, credentials, env_file, own_folder, read_env_file, refuse_unencoded
 from deployer.host.keyfiles import ForeignError, make_private, read_if_there, read_or_make, short_socket_path
 from deployer.host.value_commands import value_commands, value_environment, value_folder
 
@@ -36,11 +37,11 @@ LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 
 #: Where the code is the project's own folder, what it keeps lies there too; else nothing is kept beside it.
 IS_CHECKOUT = (BASE_DIR / "manage.py").is_file() and (BASE_DIR / "pyproject.toml").is_file()
-ENV_FILE = Path(os.environ.get("DEPLOYER_ENV_FILE") or (BASE_DIR / ".env" if IS_CHECKOUT else INSTALLED_ENV_FILE))
+ENV_FILE = Path(os.environ.get("DEPLOYER_ENV_FILE") or (BASE_DIR / ".env" if IS_CHECKOUT else env_file()))
 
 env = environ.Env()
 read_env_file(ENV_FILE, is_named="DEPLOYER_ENV_FILE" in os.environ)
-given = Given()
+given = Given({**({} if IS_CHECKOUT else credentials()), **os.environ})
 #: Set by deployer itself, for the programs that it keeps running and the scripts that it runs.
 OWN_NAMES = ("DEPLOYER_SUPERVISOR", "DEPLOYER_RUN", "DEPLOYER_ENV_FILE")
 #: What the data folder keeps from others, besides being closed to them.

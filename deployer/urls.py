@@ -48,10 +48,15 @@ from projects.urls import template_urls
 
 
 def for_superusers(module: str) -> tuple[list[URLPattern], str]:
-    """The addresses of ``module`` for `include`, each closed to everybody but superusers."""
+    """The addresses of ``module`` for `include`, each closed to everybody but superusers.
+
+    Its figures for Prometheus are left out: those of the whole site are at /metrics.
+    """
     urls = import_module(module)
     patterns = [
-        URLPattern(row.pattern, superusers_only(row.callback), row.default_args, row.name) for row in urls.urlpatterns
+        URLPattern(row.pattern, superusers_only(row.callback), row.default_args, row.name)
+        for row in urls.urlpatterns
+        if not str(row.name).endswith("metrics")
     ]
     return patterns, urls.app_name
 

@@ -205,7 +205,7 @@ ROOMS["deployer"] = {
     "settings": {"host"},
     "urls": {"api", "web"},
     "wsgi": {"database", "host", "keyring"},
-    "serving": {"wsgi", "web.uploads"},
+    "serving": {"wsgi", "web.uploads", "host.listening"},
     "__main__": set(),
 }
 

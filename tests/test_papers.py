@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,8 @@ def _spans(text: str) -> list[str]:
 def _commands(paper: str, program: str) -> list[list[str]]:
     """The commands of a paper that run ``program``, in code blocks and in running text, without their comments."""
     lines = [*_code_lines(paper), *_spans(_text(paper))]
-    return [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
+    words = [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
+    return [list(takewhile(lambda word: word not in {">", "|", "&&"}, command)) for command in words]
 
 
 @pytest.mark.parametrize("paper", PAPERS)

@@ -8,8 +8,15 @@ from pathlib import Path
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-#: The settings of an installation, unless DEPLOYER_ENV_FILE names another file.
-INSTALLED_ENV_FILE = Path("/etc/deployer/deployer.env")
+#: The settings of an installation of the system.
+SYSTEM_ENV_FILE = Path("/etc/deployer/deployer.env")
+
+
+def env_file(environment: Mapping[str, str] = os.environ) -> Path:
+    """The settings of an installation: of the user's own where there are any, else of the system's."""
+    told = Path(environment.get("XDG_CONFIG_HOME", ""))
+    own = (told if told.is_absolute() else Path.home() / ".config") / "deployer" / "deployer.env"
+    return own if os.geteuid() != 0 and own.exists() else SYSTEM_ENV_FILE
 
 
 def read_env_file(path: Path, *, is_named: bool) -> None:
@@ -28,7 +35,7 @@ def read_env_file(path: Path, *, is_named: bool) -> None:
     except OSError as error:
         raise ImproperlyConfigured(
             f"The settings in {path} cannot be read ({error.strerror}): run this as the user that deployer runs as, or "
-            "as root."
+            "as root. An installation of your own has its settings in ~/.config/deployer/deployer.env."
         ) from error
 
 
@@ -38,6 +45,30 @@ def own_folder(environment: Mapping[str, str] = os.environ) -> Path:
         return Path("/var/lib/deployer")
     told = Path(environment.get("XDG_DATA_HOME", ""))
     return (told if told.is_absolute() else Path.home() / ".local" / "share") / "deployer"
+
+
+#: Secrets of an installation, a file each under the name of the setting; systemd hands them to units (LoadCredential).
+CREDENTIALS = Path("/etc/deployer/credentials")
+
+
+def credentials(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Settings that are kept in files: those that systemd has handed to this unit, else those of the installation.
+
+    Empty where there are none, or where this user may not read them. Raises `ImproperlyConfigured` for one that is no
+    text.
+    """
+    handed = environment.get("CREDENTIALS_DIRECTORY", "")
+    folder, prefix = (Path(handed), "deployer_") if handed else (CREDENTIALS, "")
+    found = {}
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(prefix) and path.is_file():
+                found[path.name.removeprefix(prefix)] = path.read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImproperlyConfigured(f"A setting kept in {folder} cannot be read: {error}.") from error
+    return found
 
 
 class Given:

@@ -1,9 +1,9 @@
-"""The web server's socket: opened here, inherited from a supervisor, or handed over by systemd."""
+"""The web server's socket: opened here, inherited from a supervisor, or handed over by systemd, who is told, too."""
 
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext as _
@@ -43,3 +43,12 @@ def handed_over(environment: Mapping[str, str] = os.environ) -> socket.socket | 
         )
     os.set_inheritable(_FIRST, False)
     return socket.socket(fileno=_FIRST)
+
+
+def tell_systemd(state: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Tell systemd ``READY=1``, say, where it waits for that (Type=notify); see sd_notify(3)."""
+    address = environment.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(OSError):
+        sender.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)

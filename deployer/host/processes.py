@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import os
 import pwd
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -31,21 +32,31 @@ def hide_memory() -> None:
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def become(name: str, folder: Path) -> None:
-    """Let root become the user ``name`` for good; ``folder`` with everything in it is that user's from then on.
+def hand_over(folder: Path, user: pwd.struct_passwd) -> None:
+    """Let ``folder`` with everything in it be a user's.
 
-    Links in it are handed over, what they lead to is not, and what lies on another file system is left alone.
+    Links in it are handed over, what they lead to is not, and what is mounted there is left alone.
     """
-    user = pwd.getpwnam(name)
-    device = folder.stat().st_dev
-    for _path, folders, files, descriptor in os.fwalk(folder, follow_symlinks=False):
-        for entry in (*folders, *files):
-            if os.stat(entry, dir_fd=descriptor, follow_symlinks=False).st_dev == device:
-                os.chown(entry, user.pw_uid, user.pw_gid, dir_fd=descriptor, follow_symlinks=False)
-        folders[:] = [
-            each for each in folders if os.stat(each, dir_fd=descriptor, follow_symlinks=False).st_dev == device
-        ]
+    folder = folder.resolve()
+    mounted = _mount_points()
+    for path, folders, files, descriptor in os.fwalk(folder, follow_symlinks=False):
+        folders[:] = [each for each in folders if Path(path, each) not in mounted]
+        for entry in (*folders, *(each for each in files if Path(path, each) not in mounted)):
+            os.chown(entry, user.pw_uid, user.pw_gid, dir_fd=descriptor, follow_symlinks=False)
     os.chown(folder, user.pw_uid, user.pw_gid)
+
+
+def _mount_points() -> set[Path]:
+    """Where something is mounted, by proc_pid_mountinfo(5). Devices do not tell: an overlay has one for each layer."""
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    escaped = (line.split()[4] for line in lines)
+    return {Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), path)) for path in escaped}
+
+
+def become(name: str, folder: Path) -> None:
+    """Let root become the user ``name`` for good; ``folder`` with everything in it is that user's from then on."""
+    user = pwd.getpwnam(name)
+    hand_over(folder, user)
     os.initgroups(name, user.pw_gid)
     os.setgid(user.pw_gid)
     os.setuid(user.pw_uid)

@@ -8,11 +8,12 @@ import tempfile
 
 from django.conf import settings
 
+from deployer.host.listening import tell_systemd
 from deployer.serving.server import Server, make_room
 
 
-def serve(listener: socket.socket) -> None:
-    """Serve the site on a listening socket until SIGTERM; then end this process."""
+def serve(listener: socket.socket, *, is_supervised: bool = False) -> None:
+    """Serve the site on a listening socket until SIGTERM; then end this process. Else systemd may wait for it."""
     from deployer.web.uploads import largest_body  # the application's parts are there once it is loaded
     from deployer.wsgi import application
 
@@ -23,5 +24,7 @@ def serve(listener: socket.socket) -> None:
     server = Server(application, listener, largest_body, connections=make_room())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_args: server.stop())
+    if not is_supervised:
+        tell_systemd("READY=1")
     server.serve()
     os._exit(0)  # an answer that is not done by now is not waited for

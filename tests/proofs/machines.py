@@ -158,7 +158,7 @@ class Booted(Machine):
         (self.folder / "sshd_config").write_text(config)
         self._groups = _make_groups()
         enter = "".join(f"echo $$ >{group}/cgroup.procs\n" for group in self._groups)
-        binds = (f"--bind={self.folder}", f"--bind-ro={self.folder}:/machine")
+        binds = (f"--bind={self.folder}", f"--bind-ro={self.folder}:/machine", *self.binds())
         self._process = subprocess.Popen(
             ["sh", "-c", f'{enter}exec "$@"', "sh", *BOOT, *binds, "-D", str(tree)],
             stdin=subprocess.DEVNULL,
@@ -174,6 +174,10 @@ class Booted(Machine):
         except BaseException:
             self.close()
             raise
+
+    def binds(self) -> list[str]:
+        """Further options of nspawn: what else of this machine is there."""
+        return []
 
     def _new_key(self, name: str) -> str:
         path = self.folder / name

@@ -22,7 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from deployer.host.addresses import is_loopback, queue_weaknesses
-from deployer.host.listening import PortTakenError, listening
+from deployer.host.listening import PortTakenError, listening, tell_systemd
 from deployer.host.processes import HeldError, become, hide_memory, only_one
 from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
@@ -101,7 +101,12 @@ class Command(SpokenCommand):
             "PYTHONUNBUFFERED": "1",
         }
         supervisor = Supervisor([stage for stage in stages if stage], environment, sys.stdout)
-        supervisor.run(when_ready=lambda: supervisor.say(_("ready at %(url)s") % {"url": _url(listener)}))
+
+        def tell() -> None:
+            supervisor.say(_("ready at %(url)s") % {"url": _url(listener)})
+            tell_systemd("READY=1")
+
+        supervisor.run(when_ready=tell)
         supervisor.say(_("stopped"))
 
     def _prepare(self) -> None:

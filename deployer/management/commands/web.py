@@ -1,11 +1,13 @@
 """`deployer web`: serves pages and API in one process, beside workers that something else keeps running."""
 
 import argparse
+import fcntl
 import socket
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -32,7 +34,8 @@ class Command(SpokenCommand):
     def handle(self, *_args: Any, bind: str | None, fd: int | None, **_options: Any) -> None:
         hide_memory()
         if fd is not None:
-            serve(socket.socket(fileno=fd))
+            serve(socket.socket(fileno=fd), is_supervised=True)
+        _collect()
         try:
             if (given := handed_over()) is not None:
                 serve(given)
@@ -43,3 +46,10 @@ class Command(SpokenCommand):
             raise CommandError(str(error).replace("DEPLOYER_BIND", "--bind")) from error
         except PortTakenError as error:
             raise CommandError(str(error)) from error
+
+
+def _collect() -> None:
+    """Bring the static files up to date; of several processes that start, one after the other."""
+    with (settings.DATA_DIR / "static.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        call_command("collectstatic", interactive=False, verbosity=0)
