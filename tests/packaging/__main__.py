@@ -55,7 +55,7 @@ def in_parts(machine: Bare) -> None:
     for name in ("web", "courier", "look", "worker@1"):
         print(machine.run(f"systemd-analyze security deployer-{name}.service | tail -1").strip())
     machine.run("systemctl stop deployer.target deployer-web.socket")
-    assert not machine.run("pgrep -u deployer || true").strip(), "nothing is left of it"
+    wait_until(lambda: not machine.run("pgrep -u deployer || true").strip(), "every part to end")
 
 
 def without_root(machine: Bare) -> None:
