@@ -59,9 +59,9 @@ pictures: .venv/.dev ## the pictures of the README, made anew of real deployment
 	.ci/need git openssh-client chromium
 	$(PYTHON) -m tests.pictures
 
-install-check: .venv/.dev ## docs/install.md followed word for word, on a bare Debian that systemd boots
-	.ci/need git openssh-client debootstrap systemd-container
-	$(PYTHON) -m tests.packaging
+install-check: .venv/.dev ## docs/install.md followed word for word on a bare Debian, and the image; ONLY=paper or image
+	.ci/need git openssh-client debootstrap systemd-container podman curl
+	$(PYTHON) -m tests.packaging $(ONLY)
 
 package: .venv/.dev ## the wheel and the archive of the source, in dist/
 	$(PYTHON) -m build --outdir dist .

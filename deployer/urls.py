@@ -48,15 +48,10 @@ from projects.urls import template_urls
 
 
 def for_superusers(module: str) -> tuple[list[URLPattern], str]:
-    """The addresses of ``module`` for `include`, each closed to everybody but superusers.
-
-    Its figures for Prometheus are left out: those of the whole site are at /metrics.
-    """
+    """The addresses of ``module`` for `include`, each closed to everybody but superusers."""
     urls = import_module(module)
     patterns = [
-        URLPattern(row.pattern, superusers_only(row.callback), row.default_args, row.name)
-        for row in urls.urlpatterns
-        if not str(row.name).endswith("metrics")
+        URLPattern(row.pattern, superusers_only(row.callback), row.default_args, row.name) for row in urls.urlpatterns
     ]
     return patterns, urls.app_name
 

@@ -1,10 +1,11 @@
-"""``python -m tests.packaging``: follow docs/install.md on a bare machine, as root and as an ordinary user."""
+"""``python -m tests.packaging [paper|image]``: follow docs/install.md on a bare machine, build and run the image."""
 
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import django
@@ -13,6 +14,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()  # the machine is one that servers of tests are, too
 
 from tests.packaging.bare import Bare, steps  # noqa: E402
+from tests.packaging.image import image  # noqa: E402
 from tests.parts.package import Package  # noqa: E402
 from tests.parts.programs import wait_until  # noqa: E402
 
@@ -73,22 +75,26 @@ def without_root(machine: Bare) -> None:
     machine.run("systemctl --user stop deployer.service", "ann")
 
 
-def main() -> int:
+def main(only: str) -> int:
     with tempfile.TemporaryDirectory(prefix="deployer-package-") as folder:
-        machine = Bare(Package(Path(folder)).wheel)
-        try:
-            return _table(machine, [as_root, in_parts, without_root])
-        finally:
-            machine.close()
-
-
-def _table(machine: Bare, parts: list[Callable[[Bare], None]]) -> int:
-    for part in parts:
-        begun = time.monotonic()
-        part(machine)
-        print(f"✔ docs/install.md, {part.__name__.replace('_', ' ')}: {time.monotonic() - begun:.0f} s")
+        wheel = Package(Path(folder)).wheel
+        if only != "image":
+            machine = Bare(wheel)
+            try:
+                for part in (as_root, in_parts, without_root):
+                    _timed(f"docs/install.md, {part.__name__.replace('_', ' ')}", partial(part, machine))
+            finally:
+                machine.close()
+        if only in {"", "image"}:
+            _timed("Dockerfile, built and run read-only", lambda: print(image(wheel), end=""))
     return 0
 
 
+def _timed(name: str, carry_out: Callable[[], None]) -> None:
+    begun = time.monotonic()
+    carry_out()
+    print(f"✔ {name}: {time.monotonic() - begun:.0f} s", flush=True)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ""))

@@ -14,7 +14,13 @@ PAPER = HOUSE / "docs" / "install.md"
 #: How this machine reaches packages: where that is said, and what vouches for who answers.
 _REACHES = ("/etc/pip.conf", "/etc/xdg/pip", "/usr/local/share/ca-certificates", "/etc/resolv.conf")
 _JOURNAL = "journalctl --no-pager --lines 40"
-_VOUCHERS = Path("/etc/ssl/certs/ca-certificates.crt")
+VOUCHERS = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+def reaches() -> list[Path]:
+    """What of this machine says how packages are reached."""
+    links = [Path(word) for word in os.environ.get("PIP_FIND_LINKS", "").split() if Path(word).is_absolute()]
+    return [path for path in (*map(Path, _REACHES), *links) if path.exists()]
 
 
 def steps(part: str) -> Iterator[str]:
@@ -34,16 +40,14 @@ class Bare(Booted):
     def binds(self) -> list[str]:
         """What is handed to it: the wheel, and how to reach packages."""
         shutil.copy(self._wheel, self.folder)
-        if _VOUCHERS.exists():
-            shutil.copy(_VOUCHERS, self.folder / "vouchers")
-        links = [Path(word) for word in os.environ.get("PIP_FIND_LINKS", "").split() if Path(word).is_absolute()]
-        there = [path for path in (*map(Path, _REACHES), *links) if path.exists()]
-        return [f"--bind-ro={path}" for path in there]
+        if VOUCHERS.exists():
+            shutil.copy(VOUCHERS, self.folder / "vouchers")
+        return [f"--bind-ro={path}" for path in reaches()]
 
     def run(self, script: str, user: str = "root") -> str:
         """Run a script in a login of ``user``; gives what it printed. It must succeed."""
         told = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-        told |= {"PIP_CERT": str(self.folder / "vouchers")} if _VOUCHERS.exists() else {}
+        told |= {"PIP_CERT": str(self.folder / "vouchers")} if VOUCHERS.exists() else {}
         told |= {"DEBIAN_FRONTEND": "noninteractive"}
         exports = "".join(f"export {name}='{value}'\n" for name, value in told.items())
         done = subprocess.run(

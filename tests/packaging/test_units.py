@@ -104,12 +104,12 @@ def test_nothing_is_taken_from_or_told_to_a_systemd_that_is_not_there() -> None:
 
 _HAND_OVER = """\
 set -e
-mount -t tmpfs tmpfs {folder}
+mount -t tmpfs tmpfs {folder} || exit 77
 cd {folder}
 mkdir lower upper work data outside
 mkdir lower/inner
 echo key >lower/secret.key
-mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work data
+mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work data || exit 77
 echo more >data/inner/file
 echo theirs >outside/file
 ln -s {folder}/outside/file data/link
@@ -129,5 +129,7 @@ stat -c %U data data/secret.key data/inner data/inner/file outside/file data/mou
 def test_a_folder_on_an_overlay_is_handed_over_whole_and_nothing_else(tmp_path: Path) -> None:
     script = _HAND_OVER.format(folder=tmp_path, house=HOUSE, python=sys.executable)
     done = subprocess.run(["unshare", "--mount", "bash", "-c", script], capture_output=True, text=True, check=False)
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip(f"this environment lets nobody mount: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [*["nobody"] * 4, "root", "root"]

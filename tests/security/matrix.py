@@ -1248,8 +1248,9 @@ def _patterns(resolver: URLResolver, before: str = "") -> Iterator[str]:
 
 def _queue_routes() -> dict[str, Route]:
     """The pages of the queue: all of them closed to everybody but superusers, whatever they are called."""
-    patterns = (each.removeprefix("rq/") for each in _patterns(get_resolver()) if each.startswith("rq/"))
-    return {each: Route(get=SUPERUSERS) for each in patterns if "<" not in each and "stats" not in each}
+    found = (each.removeprefix("rq/") for each in _patterns(get_resolver()) if each.startswith("rq/"))
+    paths = (each.removeprefix("^").removesuffix("/?$") for each in found if "<" not in each)
+    return {each: Route(get=SUPERUSERS) for each in paths}
 
 
 @attack("page", "asks for every page, as everybody who is not allowed to", short=False)
