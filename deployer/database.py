@@ -3,7 +3,7 @@
 import logging
 import pkgutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 PATIENCE = 60.0
 #: The apps whose migrations are written here.
 APPS = ("people", "servers", "projects", "deployer")
-_NAMED = 3  # migrations that a refusal names
+_NAMED = 3  # migrations that a sentence names
 
 
 def insist(write: Callable[[], T], patience: float = PATIENCE) -> T:
@@ -89,15 +89,19 @@ def refuse_unknown_migrations(using: str = DEFAULT_DB_ALIAS) -> None:
     known = {(app, name) for app in APPS for name in _migrations(app)}
     unknown = sorted(f"{app}.{name}" for app, name in recorded if app in APPS and (app, name) not in known)
     if unknown:
-        named = ", ".join(unknown[:_NAMED]) + (", …" if len(unknown) > _NAMED else "")
         raise UnknownMigrationsError(
             _(
                 "This database was made by a newer deployer, or by one from before the first release: it records "
                 "%(migrations)s, which deployer %(version)s does not know. Install the version that made it, or "
                 "restore the backup made before the upgrade."
             )
-            % {"migrations": named, "version": __version__}
+            % {"migrations": few(unknown), "version": __version__}
         )
+
+
+def few(migrations: Sequence[str]) -> str:
+    """The first of some migrations, for a sentence."""
+    return ", ".join(migrations[:_NAMED]) + (", …" if len(migrations) > _NAMED else "")
 
 
 def _migrations(app: str) -> list[str]:

@@ -206,6 +206,10 @@ class NoticeQuerySet(models.QuerySet["Notice"]):
         """Those whose time has come, except where another one that would do is still open."""
         return self.open().filter(next_at__lte=now).exclude(unless__status__in=[*Notice.OPEN, Notice.Status.SENDING])
 
+    def untried_since(self, moment: datetime) -> Self:
+        """Those that have been due since then, and that nobody has tried to send: no courier is running."""
+        return self.due(moment).filter(tries=0)
+
     def cut(self, now: datetime) -> Self:
         """Those that somebody began to send, who is gone."""
         return self.filter(status=Notice.Status.SENDING, claimed_at__lt=now - Notice.LONGEST)

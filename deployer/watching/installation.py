@@ -20,7 +20,6 @@ from redis.exceptions import RedisError
 from deployer.queue.sending import asked_once
 from deployer.releases.isolation import isolation
 from deployer.watching.finding import Finding, error, warning
-from deployer.watching.ready import answered
 
 #: Programs without which something of a deployment cannot be done, what that is, and the Debian package of each.
 _PROGRAMS = {
@@ -37,7 +36,7 @@ CLOCKS_DIFFER = 5.0
 
 def look_at_installation() -> list[Finding]:
     """What is not as it should be about this machine and its settings, as the user that asks sees it."""
-    return [*_folder(), *_programs(), *_builds(), *_limits(), *answered(_clocks), *_settings()]
+    return [*_folder(), *_programs(), *_builds(), *_limits(), *_clocks(), *_settings()]
 
 
 def _folder() -> Iterator[Finding]:

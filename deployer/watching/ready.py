@@ -9,11 +9,9 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.translation import gettext as _
 
-from deployer.database import APPS, UnknownMigrationsError, refuse_unknown_migrations
+from deployer.database import APPS, UnknownMigrationsError, few, refuse_unknown_migrations
 from deployer.keyring import MissingKeyError, refuse_missing_keys
 from deployer.watching.finding import Finding, error
-
-_NAMED = 3  # migrations that a finding names
 
 
 def not_ready() -> list[Finding]:
@@ -45,11 +43,10 @@ def _migrations() -> Iterator[Finding]:
         yield error("migrations", _("The database was made by a newer deployer."), str(why))
         return
     if missing := _unapplied():
-        named = ", ".join(missing[:_NAMED]) + (", …" if len(missing) > _NAMED else "")
         yield error(
             "migrations",
             _("The database is not in the form that this version needs."),
-            _("These migrations are missing: %s.") % named,
+            _("These migrations are missing: %s.") % few(missing),
             _("Run “deployer migrate”; “deployer up” does so when it starts."),
         )
 

@@ -11,12 +11,13 @@ from django.core.cache import caches
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.timesince import timesince
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from deployer.models import Deployment, Notice
 from deployer.queue.rollcall import Kind, RollCall, roll_call
 from deployer.releases import archives
+from deployer.releases.room import has_room
 from deployer.releases.store import need_store
 from deployer.watching.finding import Finding, Level, error, warning
 from deployer.watching.ready import answered, not_ready
@@ -35,11 +36,15 @@ _asking = ThreadPoolExecutor(1, thread_name_prefix="store")
 
 
 def findings() -> list[Finding]:
-    """Everything that is not as it should be in what runs, asked at most every `HOLDS` seconds in this process."""
-    known: list[Finding] | None = caches["process"].get("findings")
+    """Everything that is not as it should be in what runs, asked at most every `HOLDS` seconds in this process.
+
+    Its sentences are in the language of whoever asks: each language has answers of its own.
+    """
+    key = f"findings-{get_language()}"
+    known: list[Finding] | None = caches["process"].get(key)
     if known is None:
         known = look()
-        caches["process"].set("findings", known, HOLDS)
+        caches["process"].set(key, known, HOLDS)
     return known
 
 
@@ -114,7 +119,7 @@ def _waiting() -> Iterator[Finding]:
 
 
 def _notices() -> Iterator[Finding]:
-    if Notice.objects.due(timezone.now() - LATE_NOTICE).filter(tries=0).exists():
+    if Notice.objects.untried_since(timezone.now() - LATE_NOTICE).exists():
         yield error(
             "courier",
             _("Notices wait to be sent, and nobody sends them."),
@@ -152,7 +157,7 @@ def _disk() -> Iterator[Finding]:
         "folder": settings.DATA_DIR,
     }
     remedy = _("Free space there: “deployer prune” deletes old releases. Or lower DEPLOYER_KEEP_FREE_MB.")
-    if disk.free < needed:
+    if not has_room(0):
         yield error("disk", _("The disk of the data folder is full: builds and packages are refused."), why, remedy)
     elif disk.free < min(2 * needed, disk.total * LITTLE):
         yield warning("disk", _("The disk of the data folder is nearly full."), why, remedy)

@@ -50,7 +50,7 @@ def channels(request: Request) -> HttpResponse:
 
 def _is_late() -> bool:
     """Whether something has been due for so long that no courier can be running."""
-    return Notice.objects.due(timezone.now() - LATE).filter(tries=0).exists()
+    return Notice.objects.untried_since(timezone.now() - LATE).exists()
 
 
 @form_page

@@ -7,7 +7,6 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from deployer import __version__
 from deployer.keyring import fingerprint
 from deployer.queue.rollcall import roll_call
 from deployer.watching.figures import figures
@@ -33,7 +32,6 @@ def system_page(request: Request) -> HttpResponse:
         "folder": settings.DATA_DIR,
         "has_object_store": settings.STORAGES["default"]["BACKEND"].endswith("S3Storage"),
         "addresses": _addresses(request),
-        "version": __version__,
     }
     return render(request, "deployer/_system.html" if request.htmx else "deployer/system.html", context)
 

@@ -88,6 +88,13 @@ def test_they_are_told_in_the_language_of_the_site(stranger: Client, queue_serve
     assert "没有工作进程领取部署：发起的部署会等待。" in [it["what"] for it in told]
 
 
+def test_who_asks_in_another_language_is_told_in_that_one(client: Client, queue_server, settings) -> None:
+    settings.CACHES = settings.CACHES | {"process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    client.force_login(make_user(is_superuser=True))
+    assert "No worker takes deployments" in client.get("/system/", headers={"accept-language": "en"}).content.decode()
+    assert "没有工作进程领取部署" in client.get("/system/", headers={"accept-language": "zh-hans"}).content.decode()
+
+
 # --- figures ---------------------------------------------------------------------------------------
 
 
