@@ -104,10 +104,12 @@ class Up:
         return found[1]
 
     def manage(self, *arguments: str, **environment: str) -> str:
-        """Run one of the product's commands on the same data folder; gives what it printed."""
-        done = subprocess.run(
-            [*MANAGE, *arguments], env=self.environment | environment, check=True, capture_output=True, text=True
-        )
+        """Run one of the product's commands on the same data folder; gives what it printed.
+
+        Raises :class:`AssertionError`, with all that it said, if it fails.
+        """
+        done = subprocess.run([*MANAGE, *arguments], env=self.environment | environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def choose_ports(self) -> list[int]:

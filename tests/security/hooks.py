@@ -80,7 +80,9 @@ def hooked(up: Up) -> Iterator[Hooked]:
     """A webhook on ``up``, which is as before afterwards."""
     try:
         words = up.manage("shell", "-v", "0", "-c", _SET_UP).split()[-4:]
-        yield Hooked(up, int(words[0]), int(words[1]), words[2], words[3])
+        site = Hooked(up, int(words[0]), int(words[1]), words[2], words[3])
+        yield site
+        _wait_until_judged(site)  # a delivery that is judged now would launch what is being taken down
     finally:
         up.manage("shell", "-v", "0", "-c", _TAKE_DOWN)
 
