@@ -379,6 +379,12 @@ DEPLOYER_PARALLEL_SERVERS = given.whole_number("DEPLOYER_PARALLEL_SERVERS", defa
 #: A stored release that went well is deleted after this many days, one that did not after fewer.
 DEPLOYER_RELEASE_DAYS = given.whole_number("DEPLOYER_RELEASE_DAYS", default=365, low=1, high=36_500)
 DEPLOYER_UNPROVED_DAYS = given.whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low=1, high=36_500)
+#: What is kept for how many days, unless a project says otherwise; 0: for ever. And how many deployments of a project.
+DEPLOYER_LOG_DAYS = given.whole_number("DEPLOYER_LOG_DAYS", default=365, low=0, high=36_500)
+DEPLOYER_EVIDENCE_DAYS = given.whole_number("DEPLOYER_EVIDENCE_DAYS", default=365, low=0, high=36_500)
+DEPLOYER_DEPLOYMENT_DAYS = given.whole_number("DEPLOYER_DEPLOYMENT_DAYS", default=0, low=0, high=36_500)
+DEPLOYER_DEPLOYMENTS = given.whole_number("DEPLOYER_DEPLOYMENTS", default=0, low=0, high=1_000_000)
+DEPLOYER_COMMAND_DAYS = given.whole_number("DEPLOYER_COMMAND_DAYS", default=365, low=0, high=36_500)
 #: What a release may hold; beyond it the build is taken for a mistake.
 DEPLOYER_RELEASE_MAX_FILES = given.whole_number("DEPLOYER_RELEASE_MAX_FILES", default=300_000, low=1, high=100_000_000)
 DEPLOYER_RELEASE_MAX_MB = given.whole_number("DEPLOYER_RELEASE_MAX_MB", default=10_000, low=1, high=10_000_000)

@@ -104,6 +104,10 @@ SECTIONS: tuple[tuple[Any, tuple[str, ...]], ...] = (
             *("auto_rollback", "guided_failure", "guided_for", "keep_releases"),
         ),
     ),
+    (
+        gettext_lazy("History"),
+        ("keep_logs_for", "keep_evidence_for", "keep_deployments_for", "keep_deployments"),
+    ),
 )
 
 

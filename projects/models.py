@@ -29,6 +29,7 @@ from projects.outside import problem_of
 from projects.steps import FromTemplate, GivenStep
 from projects.steps import Step as Step
 from projects.validators import (
+    LONGEST_KEPT,
     LONGEST_PAUSE,
     LONGEST_QUESTION,
     choice_list,
@@ -65,6 +66,7 @@ TEMPLATED: tuple[str, ...] = (
     *("log_path", "more_logs", "script_timeout"),
     *("batches", "max_failures", "pause_after_first", "pause_after", "pause_for", "may_stop_last_healthy"),
     *("auto_rollback", "guided_failure", "guided_for", "keep_releases"),
+    *("keep_logs_for", "keep_evidence_for", "keep_deployments_for", "keep_deployments"),
 )
 
 
@@ -429,6 +431,33 @@ class Project(models.Model):
     )
     keep_releases = models.PositiveIntegerField(
         _("releases to keep"), default=5, validators=[MinValueValidator(1), MaxValueValidator(1000)]
+    )
+    keep_logs_for = models.PositiveIntegerField(
+        _("keep logs for"),
+        default=0,
+        validators=[MaxValueValidator(LONGEST_KEPT)],
+        help_text=_("Days; 0: as long as the installation keeps them (DEPLOYER_LOG_DAYS)."),
+    )
+    keep_evidence_for = models.PositiveIntegerField(
+        _("keep evidence for"),
+        default=0,
+        validators=[MaxValueValidator(LONGEST_KEPT)],
+        help_text=_("Days; 0: as long as the installation keeps it (DEPLOYER_EVIDENCE_DAYS)."),
+    )
+    keep_deployments_for = models.PositiveIntegerField(
+        _("keep deployments for"),
+        default=0,
+        validators=[MaxValueValidator(LONGEST_KEPT)],
+        help_text=_(
+            "Days; 0: as long as the installation keeps them (DEPLOYER_DEPLOYMENT_DAYS). What made the live or the "
+            "previous release of a server stays, and so does the last one that went well."
+        ),
+    )
+    keep_deployments = models.PositiveIntegerField(
+        _("deployments to keep"),
+        default=0,
+        validators=[MaxValueValidator(1_000_000)],
+        help_text=_("The newest ones; 0: as many as the installation keeps (DEPLOYER_DEPLOYMENTS)."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)

@@ -296,6 +296,8 @@ def validate_batches(value: str) -> None:
 
 #: Seconds of the longest pause that ends by itself, and minutes that the longest question waits for its answer.
 LONGEST_PAUSE, LONGEST_QUESTION = 7 * 86_400, 7 * 1_440
+#: Days for which something is kept at most where it is not kept for ever.
+LONGEST_KEPT = 36_500
 #: Pauses after all batches, or after none of them.
 EVERY, NONE = "every", "none"
 

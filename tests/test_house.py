@@ -136,7 +136,7 @@ _EVERY_ROOM_OF_DEPLOYER = {
     *_BASE,
     *("log", "releases", "repositories", "probing", "engine", "board", "queue", "launching", "declaring", "host"),
     *("playground", "api", "settings", "keyring", "gates", "archiving", "commanding", "following", "taking_over"),
-    *("notices", "trains", "triggers", "watching", "ids"),
+    *("notices", "trains", "triggers", "watching", "ids", "upkeep"),
 }
 ROOMS["deployer"] = {
     "database": set(),
@@ -156,7 +156,8 @@ ROOMS["deployer"] = {
     "engine": {*_BASE, "log", "releases", "repositories", "probing"},
     "board": {*_BASE, "log", "releases", "repositories", "probing"},
     "gates": {*_BASE, "releases", "repositories"},
-    "archiving": {*_BASE, "releases"},
+    "upkeep": {*_BASE, "log", "repositories", "releases"},
+    "archiving": {*_BASE, "releases", "upkeep"},
     "commanding": {*_BASE, "gates", "queue.sending", "log", "probing.place"},
     "following": {*_BASE, "log", "queue.sending"},
     "notices": {*_BASE, "log.masking", "host.addresses"},
@@ -165,7 +166,7 @@ ROOMS["deployer"] = {
     "queue": {
         *_BASE,
         *("commanding", "following", "engine", "board", "releases", "gates", "host", "keyring", "trains", "triggers"),
-        "ids",
+        *("ids", "upkeep"),
     },
     "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},

@@ -4,21 +4,21 @@ A history may have millions of lines: they go some at a time, so that others wri
 last. It is archived before anything goes; where deletion is cut short, it can be deleted again.
 """
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
 from django.db import models, transaction
 from django.db.models import ProtectedError, Sum
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from deployer.archiving.archive import archive, refuse_while_at_work
-from deployer.models import Deployment, LogLine, Release, Standing
+from deployer.models import Deployment, LogChunk, LogLine, Release, Standing
 from deployer.releases.archives import StoreError
 from deployer.releases.store import forget
+from deployer.upkeep.deleting import taking_turns
+from deployer.upkeep.retention import forgetting
 from people.models import ApiToken, Grant, User
 from people.record import Act, actor, delete, record, saving
 from people.refusals import RefusedError
@@ -26,9 +26,6 @@ from people.rights import insist
 from people.roles import Action
 from projects.models import Project
 from servers.sentences import sentences
-
-#: Lines of logs that go in one transaction, and deployments.
-LINES_AT_ONCE, DEPLOYMENTS_AT_ONCE = 2000, 10
 
 
 class NotConfirmedError(RefusedError):
@@ -55,12 +52,15 @@ class Belongings:
         """As they are now."""
         own = Deployment.objects.filter(project=project)
         # Lines of a log are numbered: the last number is how many there are, and found by an index.
-        newest = LogLine.objects.filter(deployment=models.OuterRef("pk")).order_by("-id").values("number")[:1]
+        own_log = models.OuterRef("pk")
+        row = LogLine.objects.filter(deployment=own_log).order_by("-id").values("number")[:1]
+        packed = LogChunk.objects.filter(deployment=own_log).order_by("-last_id").values("last_number")[:1]
+        last_number = Coalesce(models.Subquery(row), models.Subquery(packed))
         shared = _shared(project)
         releases = Release.objects.filter(project=project).exclude(pk__in=shared)
         return cls(
             deployments=own.count(),
-            log_lines=own.annotate(lines=models.Subquery(newest)).aggregate(all=Sum("lines"))["all"] or 0,
+            log_lines=own.annotate(lines=last_number).aggregate(all=Sum("lines"))["all"] or 0,
             releases=releases.count(),
             shared=len(shared),
             size=releases.stored().aggregate(all=Sum("size"))["all"] or 0,
@@ -125,27 +125,9 @@ def _hand_over(project: Project) -> None:
 
 
 def _delete_deployments(project: Project) -> None:
-    own = Deployment.objects.filter(project=project).order_by("id")
-    for number in own.values_list("pk", flat=True):
-        _delete_lines(number)
-    while some := [*own.values_list("pk", flat=True)[:DEPLOYMENTS_AT_ONCE]]:
-        with _turn():
-            Deployment.objects.filter(pk__in=some).defer("plan").delete()
-
-
-def _delete_lines(deployment: int) -> None:
-    lines = LogLine.objects.filter(deployment=deployment).order_by("id")
-    while some := [*lines.values_list("pk", flat=True)[:LINES_AT_ONCE]]:
-        with _turn():
-            LogLine.objects.filter(deployment=deployment, pk__lte=some[-1]).delete()
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    """One transaction; after it, others may write for as long as it took."""
-    began = time.monotonic()
-    yield
-    time.sleep(min(time.monotonic() - began, 1))
+    for number in Deployment.objects.filter(project=project).order_by("id").values_list("pk", flat=True):
+        for _rows in taking_turns(forgetting(number)):
+            pass
 
 
 def _delete_releases(project: Project) -> None:

@@ -8,6 +8,7 @@ from itertools import groupby, pairwise
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from deployer.log.stored import StoredLog
 from deployer.models import Deployment, LogLine, StepRun, Target
 
 #: A shorter time between two phases is not shown.
@@ -201,16 +202,17 @@ class _Loss:
 
 def _losses(it: Deployment, started_at: datetime) -> list[_Loss]:
     """The workers that were lost, by what the log tells of them in the name of the whole deployment."""
-    lines = LogLine.objects.of(it.pk)
-    errors = lines.filter(level=LogLine.Level.ERROR, stream=LogLine.Stream.SYSTEM, target=None)
+    log = StoredLog(it.pk, not it.is_active)
+    errors = [line for line in log.errors(LOOKED_THROUGH) if line.stream == LogLine.Stream.SYSTEM]
     found = []
-    for pk, content, at in errors.values_list("id", "content", "timestamp")[:LOOKED_THROUGH]:
+    for pk, content, at in ((line.pk, line.content, line.timestamp) for line in errors if not line.target_id):
         last_word = it.finished_at is not None and content == it.error_message
         ended_well = it.status == Deployment.Status.SUCCESS  # then nothing else was wrong with the whole of it
         if at < started_at or ended_well or (content in it.error_message and not last_word):
-            before = lines.filter(id__lt=pk).values_list("timestamp", flat=True).last()
-            after = lines.filter(id__gt=pk).values_list("timestamp", flat=True).first()
-            found.append(_Loss(before or started_at, at, after))
+            before, after = log.before(pk, 1), log.after(pk, 1)
+            found.append(
+                _Loss(before[0].timestamp if before else started_at, at, after[0].timestamp if after else None)
+            )
     return found
 
 

@@ -18,6 +18,7 @@ from django.db.models import BigIntegerField
 
 from deployer.log.books import DEPLOYMENTS, Book, Logged, Part
 from deployer.log.folds import Course, Fold, StepTurn, Turn, folds_of
+from deployer.log.stored import StoredLog
 from deployer.models import Deployment
 
 #: Log rows that one answer holds at most.
@@ -103,7 +104,7 @@ class News:
     A statement sees one snapshot, and a worker writes every row before it writes the end: where ``is_active`` is
     false, no row follows ``rows``, unless they are as many as one answer holds. ``seen`` changes whenever the
     deployment or one of its servers does. ``last_id`` is where the next question begins. ``folds``, if they were asked
-    for, are those of each row.
+    for, are those of each row; a row that was packed meanwhile tells none.
     """
 
     status: str
@@ -123,13 +124,14 @@ class News:
             return None
         state = lines[0]
         rows = [LogRow.of(line, line.server_name or "") for line in lines if line.pk]  # no news: the state, and no line
+        packed = [] if state.is_active else _packed(run_id, after, book)
         return cls(
             status=state.head_status,
             is_active=bool(state.is_active),
             seen=f"{state.head_revision}.{state.targets_revision}",
-            rows=rows,
-            last_id=rows[-1].pk if rows else after,
-            folds=_folds(lines) if folded and rows else [],
+            rows=packed or rows,
+            last_id=(packed or rows)[-1].pk if packed or rows else after,
+            folds=_folds(lines) if folded and rows and not packed else [],
         )
 
     @property
@@ -141,6 +143,15 @@ class News:
     def follows(self) -> bool:
         """Whether anything may come after this."""
         return self.is_active or self.is_full
+
+
+def _packed(run_id: int, after: int, book: Book) -> list[LogRow]:
+    """The rows after an id of a log of which lines are packed there; none where they are all in the database."""
+    log = StoredLog(run_id, is_over=True, book=book)
+    if not log.chunks.filter(last_id__gt=after).exists():
+        return []
+    names = dict(book.parts.objects.filter(**{book.run: run_id}).values_list("pk", "server_name"))
+    return [LogRow.of(line, names.get(line.target_id, "")) for line in log.after(after, LOG_ROWS)]
 
 
 def _folds(lines: Sequence[Any]) -> list[tuple[Fold, ...]]:

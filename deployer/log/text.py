@@ -2,8 +2,13 @@
 
 from collections.abc import Iterator
 
+from django.utils import formats
+from django.utils.translation import gettext as _
+
 from deployer.log import terminal
 from deployer.log.books import Logged, book_of
+from deployer.log.stored import StoredLog
+from deployer.models import Deployment
 
 #: Lines that are read and sent at once.
 ROWS = 2000
@@ -15,13 +20,14 @@ def text_of(it: Logged) -> Iterator[str]:
     They are sent so, too: line by line, it takes the processor twice as long.
     """
     names = dict(it.targets.values_list("pk", "server_name"))
-    columns = ("pk", "timestamp", "target_id", "stream", "level", "content")
-    lines = book_of(it).lines.objects.of(it.pk)
+    log = StoredLog(it.pk, not it.is_active, book_of(it))
+    if isinstance(it, Deployment) and it.log_gone_at is not None:
+        yield _("The log was deleted on %s, because of its age.") % formats.localize(it.log_gone_at) + "\n"
     last = 0
-    while rows := list(lines.filter(id__gt=last).values_list(*columns)[:ROWS]):
-        last = rows[-1][0]
+    while lines := log.after(last, ROWS):
+        last = lines[-1].pk
         yield "".join(
-            f"{timestamp.isoformat(timespec='milliseconds')} {names.get(target, '-')} {stream}/{level} "
-            f"{terminal.plain(content)}\n"
-            for _pk, timestamp, target, stream, level, content in rows
+            f"{line.timestamp.isoformat(timespec='milliseconds')} {names.get(line.target_id, '-')} "
+            f"{line.stream}/{line.level} {terminal.plain(line.content)}\n"
+            for line in lines
         )

@@ -32,6 +32,7 @@ from deployer.models.happenings import (
     trigger_paused,
 )
 from deployer.models.lease import Lease
+from deployer.models.log_chunk import LogChunk
 from deployer.models.log_line import LogLine
 from deployer.models.notice import LONGEST_ANSWER, Channel, ChannelKind, Event, Notice, NoticeQuerySet
 from deployer.models.release import Release
@@ -39,6 +40,7 @@ from deployer.models.schedule import LATE, Schedule, ScheduleRun
 from deployer.models.sighting import Sighting
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
+from deployer.models.tally import Tally
 from deployer.models.train import Course, Stop, Train, TrainApproval, TrainRun, TrainStop, stop_behind
 from deployer.models.triggers import LONGEST_REASON, TriggerHold
 from deployer.models.webhook import Delivery, DeliveryQuerySet, Webhook
@@ -77,6 +79,7 @@ __all__ = [
     "Lease",
     "Left",
     "Lock",
+    "LogChunk",
     "LogFollow",
     "LogLine",
     "Notice",
@@ -90,6 +93,7 @@ __all__ = [
     "StepAction",
     "StepRun",
     "Stop",
+    "Tally",
     "Target",
     "Train",
     "TrainApproval",

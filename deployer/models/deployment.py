@@ -164,8 +164,10 @@ class Deployment(models.Model):
     meanwhile.
     ``batches_done`` and ``paused_after`` are the batches behind which it waited last, and paused last.
     ``roll_back_requested_at``: what it has switched is put back.
-    ``progress`` is the line that its build has not ended yet. ``revision`` grows with every change of
-    what pages show of it. ``tries`` is how many workers have set about it without having taken it.
+    ``progress`` is the line that its build has not ended yet. ``log_gone_at`` and ``evidence_gone_at`` are when its
+    log, and what was kept of why its servers failed, were deleted because of their age.
+    ``revision`` grows with every change of what pages show of it. ``tries`` is how many workers have set about it
+    without having taken it.
     """
 
     #: What pages do not show: a change of these alone is none to them.
@@ -323,6 +325,8 @@ class Deployment(models.Model):
     paused_after = models.PositiveIntegerField(default=0, editable=False)
     roll_back_requested_at = models.DateTimeField(_("roll back requested"), null=True, blank=True)
     progress = models.CharField(max_length=100, default="", blank=True, editable=False)
+    log_gone_at = models.DateTimeField(null=True, editable=False)
+    evidence_gone_at = models.DateTimeField(null=True, editable=False)
     heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
     claim = models.CharField(max_length=32, blank=True, editable=False)
     plan = EncryptedJSONField(null=True, editable=False)

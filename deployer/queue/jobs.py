@@ -11,10 +11,12 @@ from deployer.engine.routines import carry_out, resume, settle_lost
 from deployer.following import work as following
 from deployer.models import Delivery
 from deployer.queue.command_sweep import command_not_begun
+from deployer.queue.sending import kept_up
 from deployer.queue.sweep import not_begun
 from deployer.queue.turn import call_up_after, refusal_at_turn
 from deployer.trains.driving import drive_after
 from deployer.triggers.judging import judge_deliveries as judge_all
+from deployer.upkeep import going
 from people.acting import Actor, of_process
 from servers.fields import DecryptionError
 
@@ -110,6 +112,13 @@ def judge_deliveries() -> None:
         why = _("deployer itself failed: %s") % f"{type(error).__name__}: {error}"
         Delivery.put_back(Delivery.objects.filter(claim=claim), why)
         raise
+
+
+def keep_up() -> None:
+    """Delete and pack what is old: a little of it, unless a deployment is at work."""
+    with of_process(Actor.of_job("upkeep")):
+        if going.keep_up():
+            kept_up()
 
 
 def look_at_servers() -> None:

@@ -19,11 +19,11 @@ GLANCE, PATIENCE = 1, 3
 #: Seconds for which its answer is taken to hold on pages.
 HOLDS = 10
 
-_RUN, _RESUME, _SETTLE, _LOOK, COMMAND, COMMAND_SETTLE, _FOLLOW, _JUDGE = (
+_RUN, _RESUME, _SETTLE, _LOOK, COMMAND, COMMAND_SETTLE, _FOLLOW, _JUDGE, _KEEP_UP = (
     f"deployer.queue.jobs.{name}"
     for name in (
         *("run_deployment", "resume_deployment", "settle_deployment", "look_at_servers"),
-        *("run_command", "settle_command", "follow_logs", "judge_deliveries"),
+        *("run_command", "settle_command", "follow_logs", "judge_deliveries", "keep_up"),
     )
 )
 #: All functions that a worker runs, as the queue names them, and the name of the job with its number.
@@ -36,7 +36,10 @@ JOBS = {
     COMMAND_SETTLE: "command-%d-settle",
     _FOLLOW: "follow",
     _JUDGE: "deliveries",
+    _KEEP_UP: "upkeep",
 }
+#: Under this name the queue remembers that upkeep was done, for so many seconds.
+_KEPT_UP, _KEPT_UP_FOR = "deployer:kept-up", 3600
 
 
 def enqueue_deployment(deployment_id: int) -> bool:
@@ -86,6 +89,21 @@ def enqueue_deliveries() -> bool:
     Senders wait for their answer: a queue that did not answer lately is left to the sweep.
     """
     return not queue_is_lost() and _enqueue(_JUDGE, queue="hooks")
+
+
+def enqueue_upkeep() -> bool:
+    """Have a worker delete and pack what is old, unless that was done within the hour; as above."""
+    try:
+        if django_rq.get_connection("look").exists(_KEPT_UP):
+            return False
+    except (RedisError, OSError):
+        return False
+    return _enqueue(_KEEP_UP, queue="look")
+
+
+def kept_up() -> None:
+    """Remember that nothing more is to be deleted or packed for now."""
+    django_rq.get_connection("look").set(_KEPT_UP, 1, ex=_KEPT_UP_FOR)
 
 
 def queue_is_lost() -> bool:

@@ -33,7 +33,7 @@ from deployer.queue import jobs  # loaded before the fork: a job then starts in 
 from deployer.queue.command_sweep import command_horse_killed, sweep_commands
 from deployer.queue.delivery_sweep import prune_deliveries, sweep_deliveries
 from deployer.queue.job import DeploymentJob
-from deployer.queue.sending import COMMAND, COMMAND_SETTLE, enqueue_look
+from deployer.queue.sending import COMMAND, COMMAND_SETTLE, enqueue_look, enqueue_upkeep
 from deployer.queue.sweep import how_killed, sweep, work_horse_killed
 from deployer.releases.archives import StoreError
 from deployer.releases.caches import sweep_caches
@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 SWEEP_EVERY = 10.0
 #: How often the store is pruned and the servers are asked what they run.
 LOOK_AFTER_EVERY = 3600.0
+#: How often the next part of upkeep is sent while there is any.
+KEEP_UP_EVERY = 30.0
 
 
 def _pass_over(_number: int, _frame: FrameType | None) -> None:
@@ -72,6 +74,7 @@ class DeploymentWorker(Worker):
     _missing: MissingKeyError | None = None
     _swept_at = 0.0
     _looked_after_at = time.monotonic() - LOOK_AFTER_EVERY + 60.0  # for the first time a minute after the start
+    _kept_up_at = time.monotonic() + 60.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         own = {"job_class": DeploymentJob, "serializer": JSONSerializer}
@@ -135,6 +138,9 @@ class DeploymentWorker(Worker):
                 sweep_deliveries()
                 drive_all()
                 fire_due()
+                if time.monotonic() > self._kept_up_at + KEEP_UP_EVERY:
+                    self._kept_up_at = time.monotonic()
+                    enqueue_upkeep()
                 if time.monotonic() > self._looked_after_at + LOOK_AFTER_EVERY:
                     self._looked_after_at = time.monotonic()
                     prune()

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -52,6 +52,32 @@ _OTHER_GIT = 5.0
 def mirror_path(url: str) -> Path:
     """Where the mirror of a repository lies, whether it was made yet or not."""
     return Path(settings.MIRRORS_DIR) / (hashlib.sha256(url.encode()).hexdigest()[:32] + ".git")
+
+
+def delete_unused(after: timedelta) -> int:
+    """Delete the mirrors of repositories that no project has, once they were not used for so long; gives how many.
+
+    One that a git is at just now is left alone.
+    """
+    used = {mirror_path(url) for url in Project.objects.exclude(git_url="").values_list("git_url", flat=True)}
+    oldest = time.time() - after.total_seconds()
+    gone = 0
+    for path in Path(settings.MIRRORS_DIR).glob("*.git"):
+        with contextlib.suppress(OSError), path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path in used or max(path.stat().st_mtime, _fetched(path)) > oldest:
+                continue
+            shutil.rmtree(path)
+            gone += 1
+    return gone
+
+
+def _fetched(path: Path) -> float:
+    """When a mirror was last fetched, in seconds since 1970; 0 if it never was."""
+    try:
+        return (path / "FETCH_HEAD").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 class Mirror:
@@ -126,10 +152,8 @@ class Mirror:
     @property
     def fetched_at(self) -> datetime | None:
         """When it was last fetched; nothing if it never was."""
-        try:
-            return datetime.fromtimestamp((self.path / "FETCH_HEAD").stat().st_mtime, UTC)
-        except OSError:
-            return None
+        moment = _fetched(self.path)
+        return datetime.fromtimestamp(moment, UTC) if moment else None
 
     @contextlib.contextmanager
     def locked(self, check: Callable[[], None]) -> Iterator[None]:

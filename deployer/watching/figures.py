@@ -8,17 +8,17 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, DurationField, ExpressionWrapper, F, Max, Min, Q, Sum
+from django.db.models import Count, DurationField, ExpressionWrapper, F, Min, Model, Q, Sum
 from django.utils import timezone
 
-from deployer.models import Deployment, LogLine, Notice, Standing
+from deployer.models import Deployment, LogLine, Notice, Standing, Tally
 from deployer.releases.store import disk_use
 from servers.models import Server
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Deployments of one type that ended alike: how many, and the seconds that they took in all."""
+    """Deployments of one type that ever ended alike: how many, and the seconds that they took in all."""
 
     type: str
     status: str
@@ -67,7 +67,7 @@ def figures() -> Figures:
         | _counted(servers.values_list("connection_status").annotate(Count("pk"))),
         standings=standings["all"],
         differing=standings["differing"],
-        log_rows=LogLine.objects.aggregate(last=Max("pk"))["last"] or 0,
+        log_rows=_ever_written(LogLine),
         notices_due=Notice.objects.due(timezone.now()).count(),
         room=room(),
     )
@@ -79,9 +79,25 @@ def _counted(rows: Iterable[tuple[str, int]]) -> dict[str, int]:
 
 def _ended() -> Iterable[Ended]:
     took = ExpressionWrapper(F("finished_at") - F("started_at"), DurationField())
+    gone = {(it.deployment_type, it.status): it for it in Tally.objects.all()}
     rows = Deployment.objects.ended().order_by().values_list("deployment_type", "status")
     for kind, status, count, time in rows.annotate(count=Count("pk"), time=Sum(took)):
-        yield Ended(kind, status, count, time.total_seconds() if time else 0.0)
+        before = gone.pop((kind, status), Tally())
+        yield Ended(kind, status, count + before.count, (time.total_seconds() if time else 0.0) + before.seconds)
+    for (kind, status), before in gone.items():
+        yield Ended(kind, status, before.count, before.seconds)
+
+
+def _ever_written(model: type[Model]) -> int:
+    """How many rows of a model were ever written, those that are gone included: the last id that was given."""
+    table = model._meta.db_table
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_sequence_last_value(pg_get_serial_sequence(%s, 'id')::regclass)", [table])
+        else:
+            cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [table])
+        row = cursor.fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def room() -> Room:

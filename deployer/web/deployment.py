@@ -29,12 +29,14 @@ from deployer.launching.moves import open_question
 from deployer.launching.rules import LaunchRefusedError, check_launch
 from deployer.log.reading import LOG_ROWS, LogRow, News, seen
 from deployer.log.searching import Found, last_lines
+from deployer.log.stored import StoredLog
 from deployer.log.text import text_of
+from deployer.log.wanted import Wanted
 from deployer.models import Approval, Deployment, DeploymentQuerySet, LogLine, StepRun, Target
 from deployer.plan import Part, Plan, parts_of
 from deployer.web.downloads import download
 from deployer.web.drawing import Viewer, drawn_once
-from deployer.web.forms import LogFilter, condition_of
+from deployer.web.forms import LogFilter
 from deployer.web.request import Pass, fragment
 from deployer.web.waiting import turn_of
 from deployer.web.ways import waits_for_a_person, ways_of
@@ -76,7 +78,7 @@ def shown(user: Person, pk: int, action: Action = Action.SEE) -> Deployment:
 
 
 def _log(
-    it: Any, lines: Sequence[LogLine], targets: list[Target], *, at: int = 0, wanted: LogFilter | None = None
+    it: Any, lines: Sequence[Any], targets: list[Target], *, at: int = 0, wanted: LogFilter | None = None
 ) -> dict[str, Any]:
     """The data of a log's rows in their folds: how each has gone, and which are open.
 
@@ -101,22 +103,18 @@ def _log(
     return {"rows": rows, "tree": tree, "states": states, "opened": None if is_whole else opened}
 
 
-def _found(pk: int, wanted: LogFilter, before: int) -> Found:
-    """The last rows before an id that the filter wants."""
-    return last_lines(pk, wanted.condition, before, has_index=wanted.chosen == {"level": LogLine.Level.ERROR})
+def _found(it: Deployment, wanted: LogFilter, before: int) -> Found:
+    """The last lines before an id that the filter wants."""
+    return last_lines(_stored(it), wanted.wanted, before)
 
 
-def _around(pk: int, newest: LogLine, number: int) -> list[LogLine]:
-    """The rows around the line of that number, counted from the nearer end of the log."""
-    lines = LogLine.objects.of(pk).filter(id__lte=newest.pk)
-    first = max(number - LOG_ROWS_BEFORE, 1)
-    behind = newest.number - first
-    begin = (
-        lines.values_list("pk", flat=True)[first - 1 :]
-        if first <= behind
-        else lines.reverse().values_list("pk", flat=True)[behind:]
-    )
-    return list(lines.filter(id__gte=begin[:1].first() or 0)[:LOG_ROWS])
+def _stored(it: Deployment) -> StoredLog:
+    return StoredLog(it.pk, not it.is_active)
+
+
+def _around(log: StoredLog, newest: Any, number: int) -> list[Any]:
+    """The lines around the one of that number; ``newest`` is the last one."""
+    return log.from_number(max(number - LOG_ROWS_BEFORE, 1), newest, LOG_ROWS)
 
 
 def _targets_of(deployment: Deployment) -> list[Target]:
@@ -296,13 +294,13 @@ def deployment(request: Request, pk: int) -> HttpResponse:
     it = shown(request.user, pk)  # before the rows: once it has ended, no row follows those that are read now
     targets = _targets_of(it)
     wanted = LogFilter(request.GET, it.targets.all())
-    newest = LogLine.objects.of(pk).reverse().only("number").first() or LogLine(pk=0)
-    errors = LogLine.objects.of(pk).filter(level=LogLine.Level.ERROR).values_list("number", flat=True)
-    numbers = list(errors[:ERRORS_COUNTED])
+    stored = _stored(it)
+    newest = stored.newest() or LogLine(pk=0)
+    numbers = [line.number for line in stored.errors(ERRORS_COUNTED)]
     at = min(_number(request, "at"), newest.number)
     if not at and not wanted.chosen and _ended_badly(it) and numbers and numbers[0] <= newest.number - LOG_ROWS:
         at = numbers[0]
-    found = Found(_around(pk, newest, at), 0) if at else _found(pk, wanted, newest.pk + 1)
+    found = Found(_around(stored, newest, at), 0) if at else _found(it, wanted, newest.pk + 1)
     log = _log(it, found.lines, targets, at=at, wanted=wanted)
     head = _head(request.user, it, targets)
     given = _poll_pass(request, pk, wanted.chosen).new()
@@ -314,7 +312,7 @@ def deployment(request: Request, pk: int) -> HttpResponse:
             **log,
             "phases": {key: state for key, state in log["states"].items() if key in _PHASES},
             "at": at,
-            **(_window(pk, found.lines, newest) if at else _earlier(pk, found)),
+            **(_window(it, found.lines, newest) if at else _earlier(it, found)),
             "last_number": newest.number,
             "follows": it.is_active,
             "parts": _parts(it, targets),
@@ -339,13 +337,13 @@ def _runs_on(it: Any, targets: Iterable[int | None]) -> list[StepRun]:
     return list(it.step_runs.filter(Q(target__in=[pk for pk in targets if pk]) | Q(target=None)))
 
 
-def _window(pk: int, lines: list[LogLine], newest: LogLine) -> dict[str, Any]:
+def _window(it: Deployment, lines: list[Any], newest: Any) -> dict[str, Any]:
     """What stands before and behind lines from the middle of a log."""
     later = lines[-1].number < newest.number
-    return {**_earlier(pk, Found(lines, lines[0].pk)), "later": later, "last_id": lines[-1].pk}
+    return {**_earlier(it, Found(lines, lines[0].pk)), "later": later, "last_id": lines[-1].pk}
 
 
-def _earlier(pk: int, found: Found) -> dict[str, int]:
+def _earlier(it: Deployment, found: Found) -> dict[str, int]:
     """How many lines of the log are before what was found, if any is left to be read, and before which id those are."""
     lines = found.lines
     if not found.before:
@@ -353,9 +351,8 @@ def _earlier(pk: int, found: Found) -> dict[str, int]:
     elif lines and lines[0].pk == found.before:
         earlier = lines[0].number - 1
     else:
-        earlier = (
-            LogLine.objects.of(pk).filter(id__lt=found.before).reverse().values_list("number", flat=True).first() or 0
-        )
+        before = _stored(it).before(found.before, 1)
+        earlier = before[0].number if before else 0
     return {"earlier": earlier, "before": found.before}
 
 
@@ -396,6 +393,8 @@ def deployment_poll(request: Request, pk: int) -> HttpResponse:
     changed = news.seen != request.GET.get("seen")
     if is_known and news.is_active and not news.rows and not changed:
         return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
+    if news.rows and not news.folds:
+        return HttpResponseClientRefresh()  # the page slept so long that its log was packed meanwhile
     rows = _wanted(news.rows, pk, chosen)
     folds = dict(zip(news.rows, news.folds, strict=True)) if len(rows) < len(news.rows) else {}
     context = {
@@ -461,7 +460,7 @@ def _wanted(rows: list[LogRow], pk: int, chosen: Mapping[str, str]) -> list[LogR
     if not chosen or not rows:
         return rows
     new = LogLine.objects.filter(deployment=pk, id__range=(rows[0].pk, rows[-1].pk))
-    ids = set(new.filter(condition_of(chosen)).values_list("pk", flat=True))
+    ids = set(new.filter(Wanted.of(chosen).condition).values_list("pk", flat=True))
     return [row for row in rows if row.pk in ids]
 
 
@@ -482,9 +481,9 @@ def deployment_earlier(request: Request, pk: int) -> HttpResponse:
     """The log rows before an id."""
     it = shown(request.user, pk)
     wanted = LogFilter(request.GET, it.targets.all())
-    found = _found(pk, wanted, _number(request, "before"))
+    found = _found(it, wanted, _number(request, "before"))
     log = _log(it, found.lines, _targets_of(it), wanted=wanted)
-    context = {"deployment": it, **log, "wanted": wanted, **_earlier(pk, found)}
+    context = {"deployment": it, **log, "wanted": wanted, **_earlier(it, found)}
     return render(request, "deployer/_earlier_answer.html", context)
 
 
@@ -492,7 +491,7 @@ def deployment_earlier(request: Request, pk: int) -> HttpResponse:
 def deployment_later(request: Request, pk: int) -> HttpResponse:
     """The log rows after an id."""
     it = shown(request.user, pk)
-    lines = list(LogLine.objects.of(pk).filter(id__gt=_number(request, "after"))[: LOG_ROWS + 1])
+    lines = _stored(it).after(_number(request, "after"), LOG_ROWS + 1)
     more, lines = len(lines) > LOG_ROWS, lines[:LOG_ROWS]
     context = {
         "deployment": it,
@@ -507,12 +506,13 @@ def deployment_later(request: Request, pk: int) -> HttpResponse:
 def deployment_around(request: Request, pk: int) -> HttpResponse:
     """The log around the line of a number, to be shown in place of what is there."""
     it = shown(request.user, pk)
-    newest = LogLine.objects.of(pk).reverse().only("number").first()
+    stored = _stored(it)
+    newest = stored.newest()
     if newest is None:
         return HttpResponse()
     at = max(1, min(_number(request, "at"), newest.number))
-    lines = _around(pk, newest, at)
-    context = {"deployment": it, "at": at, **_log(it, lines, _targets_of(it), at=at), **_window(pk, lines, newest)}
+    lines = _around(stored, newest, at)
+    context = {"deployment": it, "at": at, **_log(it, lines, _targets_of(it), at=at), **_window(it, lines, newest)}
     context["wanted"] = LogFilter(QueryDict(), it.targets.all())
     return render(request, "deployer/_log_around.html", context)
 
@@ -524,7 +524,7 @@ def deployment_find(request: Request, pk: int) -> JsonResponse:
     wanted = LogFilter(request.GET, it.targets.all())
     if "text" not in wanted.chosen:
         return JsonResponse({"lines": [], "more": False})
-    found = _found(pk, wanted, BigIntegerField.MAX_BIGINT)
+    found = _found(it, wanted, BigIntegerField.MAX_BIGINT)
     return JsonResponse({"lines": [line.number for line in found.lines], "more": bool(found.before)})
 
 
@@ -533,8 +533,7 @@ def deployment_find(request: Request, pk: int) -> JsonResponse:
 def deployment_error(request: Request, pk: int) -> HttpResponse:
     """The first error after an id, and after the last one the first one again: the page with the log around it."""
     it = shown(request.user, pk)
-    errors = LogLine.objects.of(pk).filter(level=LogLine.Level.ERROR)
-    line = errors.filter(id__gt=_number(request, "after")).first() or errors.first()
+    line = _stored(it).error_after(_number(request, "after"))
     if line is None:
         messages.info(request, _("There is no error in this log."))
         return redirect(it)
@@ -550,8 +549,7 @@ def deployment_moment(request: Request, pk: int) -> HttpResponse:
         moment = datetime.fromtimestamp(base36_to_int(request.GET.get("at", "")) / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return redirect(it)
-    lines = LogLine.objects.of(pk).only("number")
-    line = lines.filter(timestamp__gte=moment).first() or lines.last()
+    line = _stored(it).since(moment)
     return redirect(f"{it.get_absolute_url()}?at={line.number}#L{line.number}" if line else it)
 
 

@@ -1,6 +1,6 @@
 """What pages send, read into values. The rules of a launch are kept by deployer.launching."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -10,6 +10,7 @@ from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from deployer.gates.deciding import waiting_for
+from deployer.log.wanted import Wanted
 from deployer.models import LONGEST_REASON, Deployment, DeploymentQuerySet, LogLine, Target
 from deployer.releases.reader.names import ENCODINGS
 from pages.forms import NamedField, PickingForm, RowsField, StyledForm
@@ -179,29 +180,14 @@ class LogFilter(forms.Form):
         return {name: self.data[name] for name, value in self.cleaned_data.items() if value}
 
     @property
-    def condition(self) -> Q:
-        """The condition for the lines shown; empty where every line is shown."""
-        return condition_of(self.chosen)
+    def wanted(self) -> Wanted:
+        """The lines that are shown."""
+        return Wanted.of(self.chosen)
 
     @property
     def query(self) -> str:
         """What is chosen, as the part of an address: begins with ``&``, or is empty."""
         return f"&{urlencode(self.chosen)}" if self.chosen else ""
-
-
-def condition_of(chosen: Mapping[str, str], line: str = "") -> Q:
-    """The condition for lines that match a `LogFilter`; ``line`` is its lookup prefix."""
-    condition = Q()
-    if "server" in chosen:
-        condition &= Q((f"{line}target", chosen["server"]))
-    if "level" in chosen:
-        levels = LogLine.Level.ERROR, LogLine.Level.WARNING
-        condition &= Q((f"{line}level__in", levels if chosen["level"] == "warning" else levels[:1]))
-    if "stream" in chosen:
-        condition &= Q((f"{line}stream", chosen["stream"]))
-    if "text" in chosen:
-        condition &= Q((f"{line}content__icontains", chosen["text"]))
-    return condition
 
 
 class PackageForm(forms.Form):

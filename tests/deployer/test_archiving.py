@@ -26,6 +26,7 @@ from deployer.launching.asked import LaunchRequest
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Hold, Lock, LogLine, Release, Sighting, Standing, Target
+from deployer.upkeep import deleting
 from people.models import ApiToken, Entry, Grant
 from people.rights import NotAllowedError, may
 from people.roles import Action
@@ -416,8 +417,7 @@ def test_a_deletion_that_is_cut_short_leaves_what_can_be_deleted_again(
     shop: Project, boss: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_everything(shop, boss)
-    monkeypatch.setattr(removal, "LINES_AT_ONCE", 2)
-    monkeypatch.setattr(removal, "DEPLOYMENTS_AT_ONCE", 1)
+    monkeypatch.setattr(deleting, "AT_ONCE", 2)
 
     def power_cut(_project: Project) -> None:
         raise KeyboardInterrupt
