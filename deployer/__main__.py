@@ -22,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif argv[1] in own and (own[argv[1]] == "version" or len(argv) == 2):  # Django answers with its own
             _run_own(own[argv[1]], argv[2:])
         else:
+            if not argv[1].startswith("-"):
+                argv[1] = argv[1].replace("-", "_")  # a command is called as people write it, or as Python does
             execute_from_command_line(argv)
     except ImproperlyConfigured as error:
         sys.exit(f"{NAME}: {error}")

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,7 @@ def refuse_missing_keys(using: str = DEFAULT_DB_ALIAS) -> None:
     known = _counted_on(using) or {}
     if not known:
         _refuse_unread(using)
-    at_hand = keys()
-    if missing := [name for name, canary in known.items() if name not in at_hand or not _opens(at_hand[name], canary)]:
+    if missing := missing_for(known):
         raise MissingKeyError(_sentence(missing[0]))
 
 
@@ -81,6 +80,20 @@ def _counted_on(using: str) -> dict[str, str] | None:
     if EncryptionKey._meta.db_table not in connections[using].introspection.table_names():
         return None
     return dict(EncryptionKey.objects.using(using).values_list("fingerprint", "canary"))
+
+
+def canaries(using: str = DEFAULT_DB_ALIAS) -> dict[str, str]:
+    """What the keys that a database counts on have sealed, by fingerprint; a copy of it needs those keys.
+
+    A database from before fingerprints counts on all that are at hand.
+    """
+    return _counted_on(using) or {name: box.encrypt(_CANARY).decode() for name, box in keys().items()}
+
+
+def missing_for(sealed: Mapping[str, str]) -> list[str]:
+    """The fingerprints of the keys that these canaries need, and that are not at hand."""
+    at_hand = keys()
+    return [name for name, canary in sealed.items() if name not in at_hand or not _opens(at_hand[name], canary)]
 
 
 def forget(name: str) -> bool:

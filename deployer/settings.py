@@ -204,7 +204,11 @@ def mail(url: str, sender: str) -> dict[str, Any]:
     }
 
 
-def _database(url: str) -> dict[str, Any]:
+def database_at(url: str) -> dict[str, Any]:
+    """Django's settings of the database at an address; empty: the file in the data folder.
+
+    Raises `ImproperlyConfigured`, without its password.
+    """
     if not url:
         url = f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}"
     if not url.startswith("sqlite"):
@@ -332,7 +336,7 @@ if len(SECRET_KEY) < SHORTEST_SECRET_KEY or len(set(SECRET_KEY)) < SHORTEST_SECR
         "random characters, as from: python3 -c 'import secrets; print(secrets.token_urlsafe(64))'"
     )
 
-DATABASES = {"default": _database(given.text("DATABASE_URL"))}
+DATABASES = {"default": database_at(given.text("DATABASE_URL"))}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 #: Release archives, unless DEPLOYER_STORAGE puts them where workers on other machines reach them too.

@@ -156,7 +156,7 @@ ROOMS["deployer"] = {
     "engine": {*_BASE, "log", "releases", "repositories", "probing"},
     "board": {*_BASE, "log", "releases", "repositories", "probing"},
     "gates": {*_BASE, "releases", "repositories"},
-    "upkeep": {*_BASE, "log", "repositories", "releases"},
+    "upkeep": {*_BASE, "log", "repositories", "releases", "keyring", "gates", "trains", "triggers", "host"},
     "archiving": {*_BASE, "releases", "upkeep"},
     "commanding": {*_BASE, "gates", "queue.sending", "log", "probing.place"},
     "following": {*_BASE, "log", "queue.sending"},

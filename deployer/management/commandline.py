@@ -4,9 +4,12 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.utils.translation import gettext as _
@@ -17,6 +20,7 @@ from deployer.checks import RECORD
 from deployer.database import UnknownMigrationsError, insist, refuse_unknown_migrations
 from deployer.declaring.reading import printable
 from deployer.host.addresses import site_address
+from deployer.host.processes import HeldError, only_one
 from deployer.keyring import MissingKeyError, refuse_missing_keys
 from deployer.launching.rules import LaunchRefusedError
 from deployer.log.reading import LogRow, News
@@ -52,6 +56,22 @@ _OUTAGE = 60  # seconds that the database may be away while we watch
 def refused(message: str) -> CommandError:
     """The end of a command that did nothing; ``message`` says why and what to do."""
     return CommandError(message, returncode=REFUSED)
+
+
+@contextmanager
+def one_data_folder() -> Iterator[None]:
+    """For what runs alone on a data folder; raises `CommandError` where deployer runs on it already."""
+    try:
+        with only_one(Path(settings.DATA_DIR) / "up.lock"):
+            yield
+    except HeldError as error:
+        raise CommandError(
+            _(
+                "deployer is already running on the data folder %(folder)s (process %(pid)s): stop it first, or set "
+                "DEPLOYER_DATA_DIR to another folder."
+            )
+            % {"folder": settings.DATA_DIR, "pid": error.holder}
+        ) from error
 
 
 class SpokenCommand(BaseCommand):

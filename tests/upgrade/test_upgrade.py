@@ -64,6 +64,16 @@ def run(data: Path, command: list[str], database: str) -> str:
     return done.stdout
 
 
+def data_of(release: str, data: Path) -> None:
+    """Fill the folder ``data`` with what a release has left."""
+    kept = HERE / release
+    for name in KEPT:
+        copy = shutil.copytree if (kept / name).is_dir() else shutil.copyfile
+        copy(kept / name, data / name)
+    with closing(sqlite3.connect(data / "db.sqlite3")) as file:
+        file.executescript((kept / "database.sql").read_text())
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> str:
     """What DATABASE_URL says; each test of this module has a data folder of its own, and one of them."""
@@ -78,12 +88,8 @@ def database(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module", params=RELEASES)
 def upgraded(request: pytest.FixtureRequest, database: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `visit` sees of a release's data folder once it was migrated."""
-    data, kept = tmp_path_factory.mktemp("data"), HERE / request.param
-    for name in KEPT:
-        copy = shutil.copytree if (kept / name).is_dir() else shutil.copyfile
-        copy(kept / name, data / name)
-    with closing(sqlite3.connect(data / "db.sqlite3")) as file:
-        file.executescript((kept / "database.sql").read_text())
+    data = tmp_path_factory.mktemp("data")
+    data_of(request.param, data)
     if database:
         run(data, [sys.executable, "-m", "tests.upgrade.load", str(data / "db.sqlite3")], database)
         (data / "db.sqlite3").unlink()

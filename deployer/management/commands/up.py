@@ -5,8 +5,6 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,10 @@ from redis.exceptions import RedisError
 
 from deployer.host.addresses import is_loopback, queue_weaknesses
 from deployer.host.listening import PortTakenError, listening, tell_systemd
-from deployer.host.processes import HeldError, become, hide_memory, only_one
+from deployer.host.processes import become, hide_memory
 from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
-from deployer.management.commandline import SpokenCommand
+from deployer.management.commandline import SpokenCommand, one_data_folder
 from deployer.playground import keeping
 from deployer.settings import bind_address
 from people.models import User
@@ -45,8 +43,11 @@ class Command(SpokenCommand):
         parser.add_argument(
             "--workers", type=int, metavar="N", help=_("the number of worker processes, instead of DEPLOYER_WORKERS")
         )
+        parser.add_argument("--no-backup", action="store_true", help=_("do not back up before a migration"))
 
-    def handle(self, *_args: Any, bind: str | None, workers: int | None, **_options: Any) -> None:
+    def handle(
+        self, *_args: Any, bind: str | None, workers: int | None, no_backup: bool = False, **_options: Any
+    ) -> None:
         hide_memory()
         if workers is not None and not 1 <= workers <= 64:
             raise CommandError(_("--workers must be a number from 1 to 64."))
@@ -63,9 +64,9 @@ class Command(SpokenCommand):
                 % {"host": host}
             )
         try:
-            with _only_one_here(), listening(host, port) as listener:
+            with one_data_folder(), listening(host, port) as listener:
                 self._leave_root()
-                self._prepare()
+                self._prepare(backup=not no_backup)
                 self._run(listener, f"{host}:{port}", workers or settings.DEPLOYER_WORKERS)
         except (PortTakenError, StartFailedError) as error:
             raise CommandError(str(error)) from error
@@ -109,10 +110,10 @@ class Command(SpokenCommand):
         supervisor.run(when_ready=tell)
         supervisor.say(_("stopped"))
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, backup: bool) -> None:
         """Bring database and static files up to date, and see to it that somebody can log in."""
         try:
-            call_command("migrate", interactive=False, verbosity=0)
+            call_command("migrate", interactive=False, verbosity=0, no_backup=not backup, stdout=self.stdout)
             call_command("collectstatic", interactive=False, verbosity=0)
             self._make_first_user()
         except DatabaseError as error:
@@ -148,21 +149,6 @@ class Command(SpokenCommand):
                 _("REDIS_URL is set, but no queue server answers there (%(why)s): deployments wait until one does.")
                 % {"why": error}
             )
-
-
-@contextmanager
-def _only_one_here() -> Iterator[None]:
-    try:
-        with only_one(Path(settings.DATA_DIR) / "up.lock"):
-            yield
-    except HeldError as error:
-        raise CommandError(
-            _(
-                "deployer is already running on the data folder %(folder)s (process %(pid)s): stop it first, or set "
-                "DEPLOYER_DATA_DIR to another folder."
-            )
-            % {"folder": settings.DATA_DIR, "pid": error.holder}
-        ) from error
 
 
 def _wait_for_former_queue(timeout: float = 10) -> None:
