@@ -122,7 +122,8 @@ def _commands(paper: str, program: str) -> list[list[str]]:
 def test_every_command_of_a_paper_is_one_that_the_product_takes(paper: str) -> None:
     for _program, name, *arguments in _commands(paper, "deployer"):
         if name not in {"help", "COMMAND"}:
-            command = load_command_class(get_commands()[name], name)
+            module = name.replace("-", "_")
+            command = load_command_class(get_commands()[module], module)
             command.create_parser("deployer", name).parse_args(arguments)  # raises CommandError
 
 

@@ -39,6 +39,15 @@ def read_env_file(path: Path, *, is_named: bool) -> None:
         ) from error
 
 
+def is_in_file(name: str, path: Path) -> bool:
+    """Whether a file of ``NAME=value`` lines says what ``name`` is."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return any(line.strip().removeprefix("export ").startswith(f"{name}=") for line in lines)
+
+
 def own_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Where an installation keeps its data, unless it is told: in the system for root, else with its user's data."""
     if os.geteuid() == 0:

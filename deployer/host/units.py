@@ -41,12 +41,22 @@ SystemCallArchitectures=native
 
 @dataclass(frozen=True)
 class Place:
-    """What units are written for: the program, the user it runs as, its data folder, and where it listens."""
+    """What units are written for: the program, the user it runs as, its data folder, and where it listens.
+
+    ``keeps_bind``: the settings' file does not say where that is, so the units have to. Where the file does, or may
+    later, they listen to it alone.
+    """
 
     program: Path
     user: str
     data: Path
     bind: str
+    keeps_bind: bool = False
+
+    @property
+    def own_bind(self) -> str:
+        """The line of a unit that says where it listens; empty where the settings' file says so."""
+        return f"Environment=DEPLOYER_BIND={self.bind}\n" if self.keeps_bind else ""
 
 
 def in_one(place: Place) -> dict[str, str]:
@@ -70,7 +80,7 @@ def of_a_user(place: Place) -> dict[str, str]:
         "deployer.service": (
             "[Unit]\nDescription=deployer: everything in one\n\n"
             f"[Service]\nType=notify\nTimeoutStartSec=15min\nEnvironment=DEPLOYER_DATA_DIR={_quoted(str(place.data))}\n"
-            f"Environment=DEPLOYER_BIND={place.bind}\nExecStart={_quoted(str(place.program))} up\n"
+            f"{place.own_bind}ExecStart={_quoted(str(place.program))} up\n"
             f"Restart=always\nRestartSec=2\n{_SLOW}\n"
             "[Install]\nWantedBy=default.target\n"
         )
@@ -148,7 +158,7 @@ def _service(
         f"[Unit]\n{unit}\n"
         f"[Service]\nType={kind}\nUser={place.user}\n"
         f"Environment=DEPLOYER_DATA_DIR={_quoted(str(place.data))}\n"
-        f"Environment=DEPLOYER_BIND={place.bind}\n"
+        f"{place.own_bind}"
         f"LoadCredential=deployer:{CREDENTIALS}\n"
         f"ExecStart={_quoted(str(place.program))} {command}\n"
         f"{again}{more}"

@@ -74,6 +74,7 @@ _CHECK = {"kind": "tcp", "target": "80", "retries": 1, "interval": 1, "timeout":
 def _project_form(**values: Any) -> dict[str, Any]:
     known: dict[str, Any] = {"batches": "100%", "keep_releases": 5, "watch_for": 1}
     known |= {"pause_for": 0, "guided_for": 60, "name_typed": "production"}
+    known |= dict.fromkeys(("keep_logs_for", "keep_evidence_for", "keep_deployments_for", "keep_deployments"), 0)
     known |= {"name": "shop", "environment": "production", "project_type": "other", "default_branch": "main"}
     known |= {"script_timeout": 600, "max_failures": 0, "deploy_path": "/srv/shop", "service_kind": "process"}
     return known | {"deploy_script_path": "/srv/shop/restart.sh"} | values

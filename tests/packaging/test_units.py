@@ -74,6 +74,22 @@ def test_what_cannot_be_meant_is_refused(arguments: list[str], why: str, tmp_pat
     assert why in done.stderr
 
 
+def test_a_unit_says_where_to_listen_only_where_the_settings_file_cannot(tmp_path: Path) -> None:
+    file = tmp_path / "deployer.env"
+    environment = {"PATH": os.environ["PATH"], "DEPLOYER_DATA_DIR": str(tmp_path), "DEPLOYER_ENV_FILE": str(file)}
+
+    def written(**more: str) -> dict[str, str]:
+        command = [*MANAGE, "units", "--user", "nobody"]
+        return lines(subprocess.check_output(command, env=environment | more, text=True))
+
+    file.write_text("")
+    assert "DEPLOYER_BIND" not in written()["Environment"], "a line that is added later counts"
+    file.write_text("DEPLOYER_BIND=127.0.0.1:9000\n")
+    assert "DEPLOYER_BIND" not in written()["Environment"]
+    file.write_text("")
+    assert written(DEPLOYER_BIND="127.0.0.1:9001")["Environment"] == "DEPLOYER_BIND=127.0.0.1:9001"
+
+
 def test_a_secret_comes_from_a_file_that_systemd_hands_over_and_what_is_set_counts_first(tmp_path: Path) -> None:
     (tmp_path / "deployer_DATABASE_URL").write_text("postgres://a:b@db/shop\n")
     (tmp_path / "another").write_text("not ours")

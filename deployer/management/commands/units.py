@@ -12,7 +12,7 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from deployer.host.given import CREDENTIALS
+from deployer.host.given import CREDENTIALS, is_in_file
 from deployer.host.processes import hand_over
 from deployer.host.units import Place, apart, in_one, next_steps, of_a_user
 from deployer.management.commandline import SpokenCommand, refused
@@ -39,7 +39,7 @@ class Command(SpokenCommand):
                 _("The parts need a queue server of their own: set REDIS_URL. Without one, leave --apart away.")
             )
         host, port = settings.DEPLOYER_BIND
-        place = Place(_program(), user, Path(settings.DATA_DIR), f"{host}:{port}")
+        place = Place(_program(), user, Path(settings.DATA_DIR), f"{host}:{port}", _is_bound_here())
         is_root = os.geteuid() == 0
         if options["apart"]:
             units = apart(place)
@@ -82,6 +82,11 @@ def _prepare(place: Place) -> None:
         ) from error
     CREDENTIALS.mkdir(mode=0o700, parents=True, exist_ok=True)
     hand_over(place.data, account)
+
+
+def _is_bound_here() -> bool:
+    """Whether this command's own environment says where to listen, and not the settings' file."""
+    return "DEPLOYER_BIND" in os.environ and not is_in_file("DEPLOYER_BIND", settings.ENV_FILE)
 
 
 def _program() -> Path:
