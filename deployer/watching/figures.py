@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, DurationField, ExpressionWrapper, F, Min, Model, Q, Sum
+from django.db.models import Count, FloatField, Func, Min, Model, Q, Sum
 from django.utils import timezone
 
 from deployer.models import Deployment, LogLine, Notice, Standing, Tally
@@ -77,13 +78,28 @@ def _counted(rows: Iterable[tuple[str, int]]) -> dict[str, int]:
     return dict(rows)
 
 
+class _Seconds(Func):
+    """Seconds from the second moment to the first. Django's own difference takes SQLite ten times as long."""
+
+    arity = 2
+    output_field = FloatField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "((julianday(%(expressions)s)) * 86400.0)"
+        return self.as_sql(compiler, connection, template=template, arg_joiner=") - julianday(", **context)
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "EXTRACT(EPOCH FROM (%(expressions)s))"
+        return self.as_sql(compiler, connection, template=template, arg_joiner=" - ", **context)
+
+
 def _ended() -> Iterable[Ended]:
-    took = ExpressionWrapper(F("finished_at") - F("started_at"), DurationField())
+    took = _Seconds("finished_at", "started_at")
     gone = {(it.deployment_type, it.status): it for it in Tally.objects.all()}
     rows = Deployment.objects.ended().order_by().values_list("deployment_type", "status")
-    for kind, status, count, time in rows.annotate(count=Count("pk"), time=Sum(took)):
+    for kind, status, count, seconds in rows.annotate(count=Count("pk"), seconds=Sum(took)):
         before = gone.pop((kind, status), Tally())
-        yield Ended(kind, status, count + before.count, (time.total_seconds() if time else 0.0) + before.seconds)
+        yield Ended(kind, status, count + before.count, (seconds or 0.0) + before.seconds)
     for (kind, status), before in gone.items():
         yield Ended(kind, status, before.count, before.seconds)
 
