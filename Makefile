@@ -51,7 +51,7 @@ security: .venv/.dev ## attacks by builds, packages, servers, strangers and user
 	.ci/need git openssh-server openssh-client bubblewrap
 	$(PYTHON) -m tests.security $(if $(ONLY),--only "$(ONLY)")
 
-bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart, pages or flood
+bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart, pages, flood or year
 	.ci/need git openssh-server openssh-client rsync zstd postgresql chromium
 	$(PYTHON) -m bench $(ONLY)
 

@@ -1,4 +1,4 @@
-"""``python -m bench [transfer] [restart] [pages] [flood] [--quick]``: the benchmarks, or some of them, as tables."""
+"""``python -m bench [NAME...] [--quick]``: the benchmarks, or some of them, as tables."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 #: A place in memory, if there are so many bytes of it: a disk takes everybody the same time and hides the difference.
 MEMORY, ROOM = Path("/dev/shm"), 8 << 30  # noqa: S108 (folders of our own are made in it)
-NAMES = ("transfer", "restart", "pages", "flood")
+NAMES = ("transfer", "restart", "pages", "flood", "year")
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     django.setup()
     from django.core.management import call_command
 
-    from bench import flood, pages, restart, transfer
+    from bench import flood, pages, restart, transfer, year
     from tests.parts.queue import QueueServer
 
     call_command("migrate", verbosity=0)
@@ -42,6 +42,7 @@ def main() -> None:
             "restart": partial(restart.main, queue),
             "pages": pages.main,
             "flood": flood.main,
+            "year": year.main,
         }
         for name in options.names or NAMES:
             benchmarks[name](1 if options.quick else 5, quick=options.quick)

@@ -367,12 +367,17 @@ def fill(rows: int) -> None:
 
 
 def insert(rows: int, columns: str) -> None:
-    """Rows of logs, by the database itself; ``columns`` are SQL in which ``n`` counts from 1."""
+    """Rows of logs; ``columns`` are SQL in which ``n`` counts from 1, but for the text."""
+    insert_series(rows, f"{columns}, 'fetched https://registry.example.com/package-' || n")
+
+
+def insert_series(rows: int, columns: str) -> None:
+    """Rows of logs, by the database itself; ``columns`` are SQL in which ``n`` counts from 1, the text comes last."""
     from django.db import connection
 
     # All of it is ours.
     series = f"WITH RECURSIVE series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM series WHERE n < {rows})"  # noqa: S608
-    values = f"{columns}, 'fetched https://registry.example.com/package-' || n, CURRENT_TIMESTAMP"
+    values = f"{columns}, CURRENT_TIMESTAMP"
     into = "deployer_logline (deployment_id, target_id, number, stream, level, content, timestamp)"
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":

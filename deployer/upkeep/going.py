@@ -26,7 +26,7 @@ def keep_up(patience: float | None = SLICE) -> bool:
     begun = time.monotonic()
     if patience is not None and _is_at_work():
         return False
-    for _rows in taking_turns(chain(retiring(), packing(), _giving_back())):
+    for _rows in taking_turns(chain(retiring(), packing(), giving_back())):
         if patience is not None and (time.monotonic() - begun > patience or _is_at_work()):
             return False
     return True
@@ -37,7 +37,7 @@ def _is_at_work() -> bool:
     return Deployment.objects.running().exclude(claim="").exists()
 
 
-def _giving_back() -> Iterator[int]:
+def giving_back() -> Iterator[int]:
     """Give the disk back what an SQLite file does not need any more, where it was made so that it can."""
     if connection.vendor != "sqlite":
         return
