@@ -108,6 +108,8 @@ DEPLOYMENT: dict[str, Any] = {
     "paused_until": None,
     "is_asking": False,
     "roll_back_requested_at": None,
+    "log_gone_at": None,
+    "evidence_gone_at": None,
 }
 
 
@@ -154,7 +156,8 @@ class DeploymentShape(Schema):
     ``is_over``: it has ended, and ``finished_at`` says when. ``cancel_requested_at`` is set once it was asked to stop,
     ``force_requested_at`` once its scripts were to be ended too. ``url`` is the address of its page: on the
     command line, which does not know the site's name, the path alone. ``queued`` and ``waiting`` ones have not begun:
-    ``note`` says what they wait for, and ``asks_approval`` whether that is somebody's approval.
+    ``note`` says what they wait for, and ``asks_approval`` whether that is somebody's approval. ``log_gone_at`` and
+    ``evidence_gone_at`` are when its log, and what servers showed when they failed, were deleted because of their age.
     """
 
     model_config = example(**DEPLOYMENT)
@@ -191,6 +194,8 @@ class DeploymentShape(Schema):
     paused_until: Moment | None
     is_asking: bool
     roll_back_requested_at: Moment | None
+    log_gone_at: Moment | None
+    evidence_gone_at: Moment | None
 
     @staticmethod
     def resolve_created_by(deployment: Any) -> str | None:

@@ -189,7 +189,9 @@ class Reader:
         return stream
 
     def check(self) -> None:
-        """Read all of it once; raises `BackupError` where a member is not as it was written."""
+        """Read all of it once; raises `BackupError` where a member is not as it was written, or none of ours."""
+        for _path, _opened in self.files():
+            pass
         for name, sha256 in self.end.sha256.items():
             found = hashlib.sha256()
             try:

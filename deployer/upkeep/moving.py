@@ -37,7 +37,8 @@ def move(url: str, settings_of_it: Mapping[str, Any]) -> int:
         _make_tables(url)
         found = rows.tables(migrations)
         with rows.one_moment() as read:
-            written = rows.write(((table, read(table)) for table in found), rows.last_numbers(found), using=destination)
+            source = ((table, read(table)) for table in found)
+            written = rows.write(source, lambda: rows.last_numbers(found), using=destination)
         return sum(written.values())
     finally:
         destination.close()

@@ -100,7 +100,7 @@ def restore(file: Path, *, as_it_was: bool = False) -> Restored:
         rows.make_tables(migrations)
         end = backup.end
         source = ((table, backup.rows(table)) for table in rows.tables(migrations))
-        written = rows.write(source, end.numbers)
+        written = rows.write(source, lambda: end.numbers, expected=end.rows)
         files = sum(_unpack(backup)) if backup.head.has_store else 0
         if as_it_was:
             return Restored(backup.head, sum(written.values()), files, None, 0)

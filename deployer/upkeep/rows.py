@@ -32,8 +32,8 @@ Value = str | int | float | bool | None
 class NotTakenError(Exception):
     """A database does not take the rows of a table."""
 
-    def __init__(self, table: str, error: Exception) -> None:
-        super().__init__(_("The database does not take the rows of %s: %s") % (table, str(error).strip()))
+    def __init__(self, table: str, why: object) -> None:
+        super().__init__(_("The database does not take the rows of %s: %s") % (table, str(why).strip()))
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,15 @@ def make_tables(migrations: Sequence[tuple[str, str]]) -> None:
 
 def write(
     source: Iterable[tuple[Table, Iterable[list[Value]]]],
-    numbers: dict[str, int],
+    numbers: Callable[[], dict[str, int]],
     using: BaseDatabaseWrapper = connection,
+    expected: dict[str, int] | None = None,
 ) -> dict[str, int]:
     """Put the rows of all tables into a database whose tables are made, in one transaction; gives how many.
 
-    Rows that the migrations have made go before. References are checked at the end, by the database.
+    Rows that the migrations have made go before. References are checked at the end, by the database. ``numbers`` are
+    asked for once the rows are read. Raises `NotTakenError`, also where a table has other than the ``expected`` number
+    of rows.
     """
     written: dict[str, int] = {}
     with transaction.atomic(using=using.alias), using.cursor() as cursor:
@@ -155,7 +158,11 @@ def write(
                 written[table.name] = _write(using, cursor, table, rows)
             except DatabaseError as error:
                 raise NotTakenError(table.name, error) from error
-        _set_numbers(using, cursor, numbers)
+        for name, count in (expected or {}).items():
+            if written.get(name) != count:
+                words = {"found": written.get(name, 0), "count": count}
+                raise NotTakenError(name, _("%(found)d of %(count)d were read") % words)
+        _set_numbers(using, cursor, numbers())
         using.check_constraints()
     return written
 

@@ -1,5 +1,7 @@
 """Backups: restored elsewhere, on either kind of database, and the way back from an upgrade."""
 
+import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -242,6 +244,13 @@ def test_one_of_a_newer_version_and_one_that_writes_elsewhere_are_refused(
         head |= {"version": "9.0", "migrations": [*head["migrations"], ["deployer", "9999_future"]]}
         members["backup.json"] = json.dumps(head).encode()
 
+    def incomplete(members: dict[str, bytes]) -> None:
+        end = json.loads(members["complete.json"])
+        name = "rows/deployer_target.jsonl.gz"
+        members[name] = gzip.compress(b"".join(gzip.decompress(members[name]).splitlines(keepends=True)[:-1]))
+        end["sha256"][name] = hashlib.sha256(members[name]).hexdigest()
+        members["complete.json"] = json.dumps(end).encode()
+
     def hostile(members: dict[str, bytes]) -> None:
         members["storage/../../evil"] = b"x"
 
@@ -250,6 +259,11 @@ def test_one_of_a_newer_version_and_one_that_writes_elsewhere_are_refused(
     assert "deployer.9999_future" in told
     told = there.refused("restore", str(_changed(site.backup, there.data / "hostile.tar", hostile)))
     assert "is no backup of ours" in told
+    assert not (there.data / "db.sqlite3").exists(), "it is looked at before anything is made"
+    told = there.refused("restore", str(_changed(site.backup, there.data / "incomplete.tar", incomplete)))
+    assert "does not take the rows of deployer_target" in told
+    assert there.ask("from deployer.models import Deployment; print(Deployment.objects.count())") == 0
+    assert "Restored" in there.do("restore", str(site.backup)), "what was refused has left nothing in the way"
     assert not (there.data.parent / "evil").exists()
 
 
