@@ -39,7 +39,8 @@ class Change:
 
 def kinds() -> dict[str, str]:
     """What things of each kind are called. Several models of other apps may have a name: ours come last, and count."""
-    return {name: str(model._meta.verbose_name) for name, model in _recorded().items()}
+    models = {name: str(model._meta.verbose_name) for name, model in _recorded().items()}
+    return models | {"installation": _("installation")}
 
 
 def model_of(kind: str) -> Any:

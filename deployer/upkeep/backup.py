@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
@@ -9,11 +10,14 @@ from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from deployer import __version__
 from deployer.keyring import canaries
 from deployer.upkeep import rows
 from deployer.upkeep.archive import BackupError, Head, Writer, unwritable
+from people.entries import Entry
+from people.record import Act, Thing, actor, record
 
 #: Of the backups that are made before a migration, the newest that stay.
 KEPT = 5
@@ -64,6 +68,19 @@ def back_up(file: Path, *, store: bool = True) -> Made:
     except OSError as error:
         raise unwritable(file, error) from error
     return Made(file, file.stat().st_size, count, files, tuple(sorted(keys)), where)
+
+
+def back_up_by_hand(file: Path, *, store: bool = True) -> Made:
+    """The same, and the record says who has made it: whoever has it has every row."""
+    made = back_up(file, store=store)
+    record(actor(), Act.DOWNLOADED, Thing("installation", None, file.name), note=gettext_noop("backup"))
+    return made
+
+
+def last_made_at() -> datetime | None:
+    """When somebody has made the last backup by hand; None if nobody ever has."""
+    made = Entry.objects.filter(kind="installation", act=Act.DOWNLOADED)
+    return made.order_by("-id").values_list("at", flat=True).first()
 
 
 def _store_elsewhere() -> str:

@@ -9,6 +9,7 @@ from django.views.decorators.http import require_safe
 
 from deployer.keyring import fingerprint
 from deployer.queue.rollcall import roll_call
+from deployer.upkeep.backup import last_made_at
 from deployer.watching.figures import figures
 from deployer.watching.running import findings
 from people.access import Request, members_only
@@ -32,6 +33,7 @@ def system_page(request: Request) -> HttpResponse:
         "folder": settings.DATA_DIR,
         "has_object_store": settings.STORAGES["default"]["BACKEND"].endswith("S3Storage"),
         "addresses": _addresses(request),
+        "backed_up": last_made_at(),
     }
     return render(request, "deployer/_system.html" if request.htmx else "deployer/system.html", context)
 

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from deployer.management.commandline import OperatorCommand
 from deployer.upkeep.archive import BackupError
-from deployer.upkeep.backup import back_up
+from deployer.upkeep.backup import back_up_by_hand
 
 
 class Command(OperatorCommand):
@@ -26,7 +26,7 @@ class Command(OperatorCommand):
 
     def handle(self, *_args: Any, file: Path, without_store: bool, **_options: Any) -> None:
         try:
-            made = back_up(file, store=not without_store)
+            made = back_up_by_hand(file, store=not without_store)
         except BackupError as error:
             raise CommandError(str(error)) from error
         words = {"file": made.file, "size": filesizeformat(made.size), "rows": made.rows, "files": made.files}
