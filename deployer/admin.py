@@ -116,7 +116,7 @@ class TargetAdmin(ViewOnly[Target], GuardedAdmin[Target]):
 
 @admin.register(LogLine)
 class LogLineAdmin(ViewOnly[LogLine], GuardedAdmin[LogLine]):
-    """Every line of every log; the page of a deployment shows its own in colour."""
+    """The lines that are not packed yet; the page of a deployment shows all of its own, in colour."""
 
     list_display = ("id", "deployment_number", "target", "level", "stream", "content", "timestamp")
     list_filter = ("level", "stream")
