@@ -445,7 +445,7 @@ NOT_BACK = 40
 _BACK = """back() {
 cd -P -- "$1" 2>/dev/null || return 0
 was=.deployer/$5.was.$2 none=.deployer/$5.none.$2
-rm -f -- ".deployer-new.$2"
+rm -f -- ".deployer-new.$2" "$was.part"
 now=
 [ ! -e "$2" ] || now=$(sum <"$2")
 if [ -e "$was" ] || [ -L "$was" ]; then
@@ -458,7 +458,9 @@ if [ "$now" = "$3" ]; then rm -f -- "$2" || return; echo "BACK $4"
 elif [ "$now" ]; then echo "LEFT $4"
 fi
 rm -f -- "$none" || return
-else return 0
+else
+rmdir .deployer 2>/dev/null
+return 0
 fi
 rmdir .deployer 2>/dev/null
 sync -- . 2>/dev/null || sync

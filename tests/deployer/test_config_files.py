@@ -565,6 +565,23 @@ def test_200_writes_that_are_killed_leave_no_half_file_and_lose_no_previous_one(
     assert sorted(path.name for path in folder.iterdir()) == ["one.conf", "two.conf"]
 
 
+def test_a_write_that_was_killed_before_it_kept_anything_leaves_nothing_behind(sshd):
+    folder = sshd.home / "left"
+    folder.mkdir()
+    path = folder / "one.conf"
+    path.write_text("old\n")
+    written = File(str(path), "new\n", "0640", before=File("", "old\n").sha256)
+    back = config_files.put_back("0" * 32, [(str(path), "", written.sha256)])
+    for left in ([], [f"{'0' * 32}.was.one.conf.part"]):
+        (folder / ".deployer").mkdir()
+        for name in left:
+            (folder / ".deployer" / name).write_text("ol")
+        with connect(make_server(sshd)) as link:
+            assert link.execute(back, lambda _s, _d: None, deadline=time.monotonic() + 60) == 0
+        assert [it.name for it in folder.iterdir()] == ["one.conf"]
+        assert path.read_text() == "old\n"
+
+
 # --- told before, and found afterwards -----------------------------------------------------------------
 
 

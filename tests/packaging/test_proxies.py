@@ -123,6 +123,5 @@ def test_a_name_with_more_in_it_is_refused(up: Callable[..., Up]) -> None:
     site = up("--help")  # no site is needed, only its settings
     site.process.wait()
     for hostile in ("a b", "x;}", "$(id)", "a\nb"):
-        with pytest.raises(subprocess.CalledProcessError) as refused:
+        with pytest.raises(AssertionError, match="ended with 2:"):
             site.manage("proxy", "nginx", "--name", hostile)
-        assert refused.value.returncode == 2
