@@ -76,8 +76,11 @@ def test_variables_and_a_health_check_are_entered_the_check_is_tried_and_all_of_
     make_group(make_server(sshd, name="web-1"), name="web")
     address = reverse("project", args=[project.pk])
     log_in(page, address, "ada")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Shop")
+    page.wait_for_load_state()
 
     page.get_by_role("link", name="Add a variable").click()
+    page.wait_for_url("**/variables/")
     page.get_by_label("Name").fill("API_KEY")
     page.get_by_label("Value").fill("hunter2")
     page.get_by_role("checkbox", name="Secret").check()
