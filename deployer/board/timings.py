@@ -202,7 +202,7 @@ class _Loss:
 
 def _losses(it: Deployment, started_at: datetime) -> list[_Loss]:
     """The workers that were lost, by what the log tells of them in the name of the whole deployment."""
-    log = StoredLog(it.pk, not it.is_active)
+    log = StoredLog.of(it)
     errors = [line for line in log.errors(LOOKED_THROUGH) if line.stream == LogLine.Stream.SYSTEM]
     found = []
     for pk, content, at in ((line.pk, line.content, line.timestamp) for line in errors if not line.target_id):

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 from django.db.models import QuerySet
 
-from deployer.log.books import DEPLOYMENTS, Book
+from deployer.log.books import DEPLOYMENTS, Book, Logged, book_of
 from deployer.log.packing import PackedLine, unpack
 from deployer.models import LogChunk
 
@@ -27,6 +27,11 @@ class StoredLog:
     run: int
     is_over: bool
     book: Book = DEPLOYMENTS
+
+    @classmethod
+    def of(cls, it: Logged) -> Self:
+        """That of a deployment, or of a run of a command, as it was read."""
+        return cls(it.pk, not it.is_active, book_of(it))
 
     @property
     def rows(self) -> "QuerySet[Any]":
@@ -56,11 +61,7 @@ class StoredLog:
     def after(self, pk: int, most: int) -> list[Any]:
         """The first lines after an id, at most so many."""
         rows = list(self.rows.filter(id__gt=pk)[:most])
-        packed = [*islice(self._packed_after(pk), most)]
-        if packed:
-            last = packed[-1].pk
-            rows = (packed + [row for row in rows if row.pk > last])[:most]
-        return rows
+        return _before_rows(self._packed_after(pk), rows, most)
 
     def from_number(self, number: int, last: Any, most: int) -> list[Any]:
         """The lines from the one of a number on, up to ``last``, the last line as it was read before."""
@@ -83,11 +84,7 @@ class StoredLog:
     def errors(self, most: int) -> list[Any]:
         """The first lines of the level error, at most so many."""
         rows = list(self.rows.filter(level="error")[:most])
-        packed = [*islice(self._packed_errors(), most)]
-        if packed:
-            last = packed[-1].pk
-            rows = (packed + [row for row in rows if row.pk > last])[:most]
-        return rows
+        return _before_rows(self._packed_errors(), rows, most)
 
     def error_after(self, pk: int) -> Any | None:
         """The first error after an id, and after the last one the first one again; None where there is none."""
@@ -120,6 +117,13 @@ class StoredLog:
     def _packed_errors(self) -> Iterator[PackedLine]:
         for chunk in _one_by_one(self.chunks.filter(errors__gt=0)):
             yield from (line for line in unpack(chunk.packed) if line.level == "error")
+
+
+def _before_rows(packed: Iterator[PackedLine], rows: list[Any], most: int) -> list[Any]:
+    """The first of packed lines and of rows that were read before them, each once."""
+    found: list[Any] = [*islice(packed, most)]
+    last = found[-1].pk if found else 0
+    return (found + [row for row in rows if row.pk > last])[:most]
 
 
 def _one_by_one(chunks: "QuerySet[LogChunk]", *, backwards: bool = False) -> Iterator[LogChunk]:

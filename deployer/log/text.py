@@ -6,7 +6,7 @@ from django.utils import formats
 from django.utils.translation import gettext as _
 
 from deployer.log import terminal
-from deployer.log.books import Logged, book_of
+from deployer.log.books import Logged
 from deployer.log.stored import StoredLog
 from deployer.models import Deployment
 
@@ -20,7 +20,7 @@ def text_of(it: Logged) -> Iterator[str]:
     They are sent so, too: line by line, it takes the processor twice as long.
     """
     names = dict(it.targets.values_list("pk", "server_name"))
-    log = StoredLog(it.pk, not it.is_active, book_of(it))
+    log = StoredLog.of(it)
     if isinstance(it, Deployment) and it.log_gone_at is not None:
         yield _("The log was deleted on %s, because of its age.") % formats.localize(it.log_gone_at) + "\n"
     last = 0

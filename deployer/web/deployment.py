@@ -105,11 +105,7 @@ def _log(
 
 def _found(it: Deployment, wanted: LogFilter, before: int) -> Found:
     """The last lines before an id that the filter wants."""
-    return last_lines(_stored(it), wanted.wanted, before)
-
-
-def _stored(it: Deployment) -> StoredLog:
-    return StoredLog(it.pk, not it.is_active)
+    return last_lines(StoredLog.of(it), wanted.wanted, before)
 
 
 def _around(log: StoredLog, newest: Any, number: int) -> list[Any]:
@@ -294,7 +290,7 @@ def deployment(request: Request, pk: int) -> HttpResponse:
     it = shown(request.user, pk)  # before the rows: once it has ended, no row follows those that are read now
     targets = _targets_of(it)
     wanted = LogFilter(request.GET, it.targets.all())
-    stored = _stored(it)
+    stored = StoredLog.of(it)
     newest = stored.newest() or LogLine(pk=0)
     numbers = [line.number for line in stored.errors(ERRORS_COUNTED)]
     at = min(_number(request, "at"), newest.number)
@@ -351,7 +347,7 @@ def _earlier(it: Deployment, found: Found) -> dict[str, int]:
     elif lines and lines[0].pk == found.before:
         earlier = lines[0].number - 1
     else:
-        before = _stored(it).before(found.before, 1)
+        before = StoredLog.of(it).before(found.before, 1)
         earlier = before[0].number if before else 0
     return {"earlier": earlier, "before": found.before}
 
@@ -491,7 +487,7 @@ def deployment_earlier(request: Request, pk: int) -> HttpResponse:
 def deployment_later(request: Request, pk: int) -> HttpResponse:
     """The log rows after an id."""
     it = shown(request.user, pk)
-    lines = _stored(it).after(_number(request, "after"), LOG_ROWS + 1)
+    lines = StoredLog.of(it).after(_number(request, "after"), LOG_ROWS + 1)
     more, lines = len(lines) > LOG_ROWS, lines[:LOG_ROWS]
     context = {
         "deployment": it,
@@ -506,7 +502,7 @@ def deployment_later(request: Request, pk: int) -> HttpResponse:
 def deployment_around(request: Request, pk: int) -> HttpResponse:
     """The log around the line of a number, to be shown in place of what is there."""
     it = shown(request.user, pk)
-    stored = _stored(it)
+    stored = StoredLog.of(it)
     newest = stored.newest()
     if newest is None:
         return HttpResponse()
@@ -533,7 +529,7 @@ def deployment_find(request: Request, pk: int) -> JsonResponse:
 def deployment_error(request: Request, pk: int) -> HttpResponse:
     """The first error after an id, and after the last one the first one again: the page with the log around it."""
     it = shown(request.user, pk)
-    line = _stored(it).error_after(_number(request, "after"))
+    line = StoredLog.of(it).error_after(_number(request, "after"))
     if line is None:
         messages.info(request, _("There is no error in this log."))
         return redirect(it)
@@ -549,7 +545,7 @@ def deployment_moment(request: Request, pk: int) -> HttpResponse:
         moment = datetime.fromtimestamp(base36_to_int(request.GET.get("at", "")) / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return redirect(it)
-    line = _stored(it).since(moment)
+    line = StoredLog.of(it).since(moment)
     return redirect(f"{it.get_absolute_url()}?at={line.number}#L{line.number}" if line else it)
 
 
