@@ -3,7 +3,7 @@
 import logging
 import pkgutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from django.db import (
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from deployer import __version__
@@ -31,6 +32,8 @@ T = TypeVar("T")
 PATIENCE = 60.0
 #: The apps whose migrations are written here.
 APPS = ("people", "servers", "projects", "deployer")
+#: Rows that are deleted in one transaction.
+AT_ONCE = 1_000
 _NAMED = 3  # migrations that a sentence names
 
 
@@ -97,6 +100,25 @@ def refuse_unknown_migrations(using: str = DEFAULT_DB_ALIAS) -> None:
             )
             % {"migrations": few(unknown), "version": __version__}
         )
+
+
+def deleting(rows: "QuerySet[Any]") -> Iterator[int]:
+    """Delete rows, which come in the order of their numbers, some at a time; yields how many after each transaction."""
+    numbers = rows.values_list("pk", flat=True)
+    while some := [*numbers[:AT_ONCE]]:
+        # By their range: a thousand numbers take the database longer than the rows.
+        yield rows.filter(pk__gte=some[0], pk__lte=some[-1]).delete()[0]
+
+
+def last_number(table: str, using: BaseDatabaseWrapper = connection) -> int:
+    """The last number that a table has given to a row, whether that is still there or not; 0 if it has given none."""
+    with using.cursor() as cursor:
+        if using.vendor == "postgresql":
+            cursor.execute("SELECT pg_sequence_last_value(pg_get_serial_sequence(%s, 'id')::regclass)", [table])
+        else:
+            cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [table])
+        row = cursor.fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def few(migrations: Sequence[str]) -> str:

@@ -197,7 +197,7 @@ ROOMS["deployer"] = {
             "following",
             "trains",
         ),
-        *("triggers", "watching", "ids", "queue.rollcall", "keyring", "upkeep.backup"),
+        *("triggers", "watching", "ids", "queue.rollcall", "keyring", "upkeep.made"),
     },
     "management": {*_EVERY_ROOM_OF_DEPLOYER, "checks", "serving"},
     "admin": _BASE,

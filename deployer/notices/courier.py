@@ -16,7 +16,7 @@ from django.db import connections
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.database import complain
+from deployer.database import complain, deleting
 from deployer.models import Event, Notice, NoticeQuerySet
 from deployer.notices import events
 from deployer.notices.kinds.every import KINDS
@@ -40,8 +40,8 @@ SIDE_BY_SIDE = 8
 GIVEN_UP, FAREWELL = 60.0, 25.0
 #: Seconds between two looks at the outbox, and how often old notices are deleted.
 LOOK_EVERY, TIDY_EVERY = 1.0, 3_600.0
-#: How long settled notices are kept, and how many are deleted at once.
-KEPT, DELETED = timedelta(days=30), 1_000
+#: How long settled notices are kept.
+KEPT = timedelta(days=30)
 
 _Receiver = tuple[int | None, int | None]
 
@@ -174,8 +174,4 @@ def _messages(rows: NoticeQuerySet) -> int:
 
 def tidy(now: datetime) -> int:
     """Delete settled notices that are old; gives how many."""
-    old = Notice.objects.settled().filter(created_at__lt=now - KEPT).order_by("pk").values_list("pk", flat=True)
-    gone = 0
-    while numbers := [*old[:DELETED]]:
-        gone += Notice.objects.filter(pk__in=numbers).delete()[0]
-    return gone
+    return sum(deleting(Notice.objects.settled().filter(created_at__lt=now - KEPT).order_by("pk")))

@@ -3,9 +3,9 @@
 import logging
 from datetime import datetime, timedelta
 
-from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
+from deployer.database import deleting
 from deployer.models import Delivery, Webhook
 from deployer.queue.sending import enqueue_deliveries
 from deployer.queue.sweep import LOST_JOB, LOST_WORKER
@@ -16,8 +16,6 @@ logger = logging.getLogger(__name__)
 
 #: What is kept of one webhook: so many deliveries, for so long.
 KEPT, KEPT_FOR = 1_000, timedelta(days=30)
-#: Rows that are deleted in one transaction.
-_AT_ONCE = 1_000
 
 
 def sweep_deliveries() -> bool:
@@ -32,15 +30,11 @@ def sweep_deliveries() -> bool:
 
 def prune_deliveries(now: datetime) -> int:
     """Delete what is older than is kept, and of each webhook what is beyond its newest. Gives how many rows."""
-    handled = Delivery.objects.handled()
-    count = _delete(handled.filter(received_at__lt=now - KEPT_FOR).values_list("pk", flat=True))
+    handled = Delivery.objects.handled().order_by("pk")
+    count = sum(deleting(handled.filter(received_at__lt=now - KEPT_FOR)))
     for webhook in Webhook.objects.values_list("pk", flat=True):
-        count += _delete(handled.filter(webhook=webhook).order_by("-pk").values_list("pk", flat=True)[KEPT:])
-    return count
-
-
-def _delete(numbers: "QuerySet[Delivery, int]") -> int:
-    count = 0
-    while rows := [*numbers[:_AT_ONCE]]:
-        count += Delivery.objects.filter(pk__in=rows).delete()[0]
+        rows = handled.filter(webhook=webhook)
+        last_kept = rows.reverse().values_list("pk", flat=True)[KEPT - 1 : KEPT].first()
+        if last_kept is not None:
+            count += sum(deleting(rows.filter(pk__lt=last_kept)))
     return count

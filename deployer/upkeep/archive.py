@@ -27,8 +27,8 @@ from deployer.upkeep.rows import Table, Value
 #: The form that this code writes, and the newest that it reads.
 FORMAT = 1
 HEAD, END = "backup.json", "complete.json"
-#: Bytes that are read at once, and of a member that says what the others are at most.
-_PIECE, _LARGEST_HEAD = 1 << 20, 16 << 20
+#: Bytes, at most, of a member that says what the others are.
+_LARGEST_HEAD = 16 << 20
 _LEVEL = 3
 
 
@@ -193,14 +193,12 @@ class Reader:
         for _path, _opened in self.files():
             pass
         for name, sha256 in self.end.sha256.items():
-            found = hashlib.sha256()
             try:
                 with self._open(name) as stream:
-                    while piece := stream.read(_PIECE):
-                        found.update(piece)
+                    found = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
             except (KeyError, OSError, tarfile.TarError):
-                found = hashlib.sha256()
-            if found.hexdigest() != sha256:
+                found = ""
+            if found != sha256:
                 raise BackupError(_("%(file)s is damaged: %(member)s is not as it was written.") % self._words(name))
 
     def rows(self, table: Table) -> Iterator[list[Value]]:

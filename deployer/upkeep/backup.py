@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
@@ -10,14 +9,12 @@ from django.core.files.storage import FileSystemStorage, default_storage
 from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
 
 from deployer import __version__
 from deployer.keyring import canaries
 from deployer.upkeep import rows
 from deployer.upkeep.archive import BackupError, Head, Writer, unwritable
-from people.entries import Entry
-from people.record import Act, Thing, actor, record
+from deployer.upkeep.made import note_made
 
 #: Of the backups that are made before a migration, the newest that stay.
 KEPT = 5
@@ -73,14 +70,8 @@ def back_up(file: Path, *, store: bool = True) -> Made:
 def back_up_by_hand(file: Path, *, store: bool = True) -> Made:
     """The same, and the record says who has made it: whoever has it has every row."""
     made = back_up(file, store=store)
-    record(actor(), Act.DOWNLOADED, Thing("installation", None, file.name), note=gettext_noop("backup"))
+    note_made(file.name)
     return made
-
-
-def last_made_at() -> datetime | None:
-    """When somebody has made the last backup by hand; None if nobody ever has."""
-    made = Entry.objects.filter(kind="installation", act=Act.DOWNLOADED)
-    return made.order_by("-id").values_list("at", flat=True).first()
 
 
 def _store_elsewhere() -> str:
@@ -96,13 +87,11 @@ def _stored() -> Iterator[tuple[str, Path]]:
             yield str(path.relative_to(folder)), path
 
 
-def back_up_before_migration() -> Made | None:
-    """Back up a database that is about to be migrated, without the store, which stays as it is; none if it is empty.
+def back_up_before_migration() -> Made:
+    """Back up a database that is about to be migrated, without the store, which stays as it is.
 
-    It lies in the data folder, in ``backups``; the newest `KEPT` stay there.
+    It lies in the data folder, in ``backups``; the newest `KEPT` stay there. Raises `BackupError`.
     """
-    if not rows.applied():
-        return None
     folder = Path(settings.DATA_DIR) / "backups"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)

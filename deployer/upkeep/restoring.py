@@ -24,7 +24,7 @@ from deployer.trains.driving import leave_out
 from deployer.triggers.schedules import pass_over
 from deployer.upkeep import rows
 from deployer.upkeep.archive import BackupError, Head, Reader
-from people.record import Act, Thing, actor, record
+from deployer.upkeep.made import note_restored
 from servers.sentences import as_stored
 
 #: A database in which one of these has rows is in use.
@@ -107,7 +107,7 @@ def restore(file: Path, *, as_it_was: bool = False) -> Restored:
             return Restored(backup.head, sum(written.values()), files, None, 0)
         call_command("migrate", interactive=False, verbosity=0, no_backup=True)
         settled = settle(datetime.fromisoformat(backup.head.made_at))
-        record(actor(), Act.RESTORED, Thing("installation", None, file.name), note=backup.head.made_at)
+        note_restored(file.name, backup.head.made_at)
         return Restored(backup.head, sum(written.values()), files, settled, _forget_lost_archives())
 
 

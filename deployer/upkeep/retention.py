@@ -18,6 +18,7 @@ from django.db.models import F, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 from django.utils import timezone
 
+from deployer.database import deleting
 from deployer.models import (
     CommandLine,
     CommandRun,
@@ -31,7 +32,7 @@ from deployer.models import (
 )
 from deployer.models.deployment import DeploymentQuerySet
 from deployer.repositories.mirror import delete_unused
-from deployer.upkeep.deleting import deleting, deleting_log
+from deployer.upkeep.deleting import deleting_log
 from projects.models import Project
 
 logger = logging.getLogger(__name__)
@@ -77,14 +78,8 @@ def superfluous(project: Project, now: datetime) -> Superfluous:
     ended = Deployment.objects.ended().filter(project=project).order_by("pk")
     needed = needed_of(project)
     free = ended.exclude(pk__in=needed)
-    whole = free.filter(_older(now, limits.deployments))
-    if limits.count is not None:
-        newest = ended.order_by("-pk").values_list("pk", flat=True)
-        first_kept = newest[limits.count - 1 : limits.count].first()
-        if first_kept is not None:
-            whole = free.filter(_older(now, limits.deployments) | Q(pk__lt=first_kept))
     return Superfluous(
-        whole,
+        free.filter(_older(now, limits.deployments) | _beyond(ended, limits.count)),
         free.filter(_older(now, limits.logs), log_gone_at=None),
         free.filter(_older(now, limits.evidence), evidence_gone_at=None),
     )
@@ -93,6 +88,13 @@ def superfluous(project: Project, now: datetime) -> Superfluous:
 def _older(now: datetime, days: int | None) -> Q:
     """For deployments that ended before so many days; for none where they are kept for ever."""
     return Q(pk__in=[]) if days is None else Q(finished_at__lt=now - timedelta(days=days))
+
+
+def _beyond(ended: DeploymentQuerySet, count: int | None) -> Q:
+    """For those behind the newest so many; for none where any number is kept, or there are no more."""
+    newest = ended.order_by("-pk").values_list("pk", flat=True)
+    last_kept = None if count is None else newest[count - 1 : count].first()
+    return Q(pk__in=[]) if last_kept is None else Q(pk__lt=last_kept)
 
 
 def needed_of(project: Project) -> set[int]:
@@ -149,7 +151,7 @@ def _old_commands(now: datetime) -> "QuerySet[CommandRun]":
 
 
 def _old_sessions(now: datetime) -> "QuerySet[Session]":
-    return Session.objects.filter(expire_date__lt=now)
+    return Session.objects.filter(expire_date__lt=now).order_by("pk")
 
 
 def retiring(now: datetime | None = None) -> Iterator[int]:
@@ -175,8 +177,8 @@ def retiring(now: datetime | None = None) -> Iterator[int]:
 def forgetting(pk: int) -> Iterator[int]:
     """Delete a deployment with all that is of it; what it was stays counted."""
     yield from deleting_log(pk)
-    yield from deleting(StepRun.objects.filter(deployment=pk))
-    yield from deleting(Target.objects.filter(deployment=pk))
+    yield from deleting(StepRun.objects.filter(deployment=pk).order_by("pk"))
+    yield from deleting(Target.objects.filter(deployment=pk).order_by("pk"))
     with transaction.atomic():
         it = Deployment.objects.defer("plan").filter(pk=pk).first()
         if it is None or it.finished_at is None:
@@ -190,6 +192,6 @@ def forgetting(pk: int) -> Iterator[int]:
 
 def _forgetting_commands(now: datetime) -> Iterator[int]:
     for pk in _old_commands(now).values_list("pk", flat=True):
-        yield from deleting(CommandLine.objects.filter(run=pk))
-        yield from deleting(CommandTarget.objects.filter(run=pk))
+        yield from deleting(CommandLine.objects.of(pk))
+        yield from deleting(CommandTarget.objects.filter(run=pk).order_by("pk"))
         yield from deleting(CommandRun.objects.filter(pk=pk))

@@ -19,6 +19,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
+from deployer.database import last_number
+
 #: Tables whose rows are worth nothing elsewhere: what was counted for minutes.
 PASSING = frozenset({"people_failurecount"})
 #: Those of who is signed in where: whoever steals a backup is signed in nowhere.
@@ -120,17 +122,7 @@ def _read(using: BaseDatabaseWrapper, table: Table) -> Iterator[list[Value]]:
 
 def last_numbers(found: Iterable[Table], using: BaseDatabaseWrapper = connection) -> dict[str, int]:
     """The last number that each table has given: what is deleted gives its number to nothing else."""
-    numbers = {}
-    with using.cursor() as cursor:
-        for table in found:
-            if table.is_numbered:
-                if using.vendor == "sqlite":
-                    cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [table.name])
-                else:
-                    cursor.execute("SELECT pg_sequence_last_value(pg_get_serial_sequence(%s, 'id'))", [table.name])
-                row = cursor.fetchone()
-                numbers[table.name] = int(row[0] or 0) if row else 0
-    return numbers
+    return {table.name: last_number(table.name, using) for table in found if table.is_numbered}
 
 
 def make_tables(migrations: Sequence[tuple[str, str]]) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count, FloatField, Func, Min, Model, Q, Sum
+from django.db.models import Count, FloatField, Func, Min, Q, Sum
 from django.utils import timezone
 
+from deployer.database import last_number
 from deployer.models import Deployment, LogLine, Notice, Standing, Tally
 from deployer.releases.store import disk_use
 from servers.models import Server
@@ -68,7 +69,7 @@ def figures() -> Figures:
         | _counted(servers.values_list("connection_status").annotate(Count("pk"))),
         standings=standings["all"],
         differing=standings["differing"],
-        log_rows=_ever_written(LogLine),
+        log_rows=last_number(LogLine._meta.db_table),
         notices_due=Notice.objects.due(timezone.now()).count(),
         room=room(),
     )
@@ -102,18 +103,6 @@ def _ended() -> Iterable[Ended]:
         yield Ended(kind, status, count + before.count, (seconds or 0.0) + before.seconds)
     for (kind, status), before in gone.items():
         yield Ended(kind, status, before.count, before.seconds)
-
-
-def _ever_written(model: type[Model]) -> int:
-    """How many rows of a model were ever written, those that are gone included: the last id that was given."""
-    table = model._meta.db_table
-    with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SELECT pg_sequence_last_value(pg_get_serial_sequence(%s, 'id')::regclass)", [table])
-        else:
-            cursor.execute("SELECT seq FROM sqlite_sequence WHERE name = %s", [table])
-        row = cursor.fetchone()
-    return int(row[0] or 0) if row else 0
 
 
 def room() -> Room:

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 
 from deployer.keyring import fingerprint
 from deployer.queue.rollcall import roll_call
-from deployer.upkeep.backup import last_made_at
+from deployer.upkeep.made import last_made_at
 from deployer.watching.figures import figures
 from deployer.watching.running import findings
 from people.access import Request, members_only

@@ -13,6 +13,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from deployer import database
 from deployer.archiving import removal
 from deployer.archiving.archive import NameTakenError, StillAtWorkError, archive, restore
 from deployer.archiving.removal import NotConfirmedError, remove
@@ -26,7 +27,6 @@ from deployer.launching.asked import LaunchRequest
 from deployer.launching.launch import launch
 from deployer.launching.rules import LaunchRefusedError
 from deployer.models import Deployment, Hold, Lock, LogLine, Release, Sighting, Standing, Target
-from deployer.upkeep import deleting
 from people.models import ApiToken, Entry, Grant
 from people.rights import NotAllowedError, may
 from people.roles import Action
@@ -417,7 +417,7 @@ def test_a_deletion_that_is_cut_short_leaves_what_can_be_deleted_again(
     shop: Project, boss: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_everything(shop, boss)
-    monkeypatch.setattr(deleting, "AT_ONCE", 2)
+    monkeypatch.setattr(database, "AT_ONCE", 2)
 
     def power_cut(_project: Project) -> None:
         raise KeyboardInterrupt

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from deployer.database import AT_ONCE
 from deployer.log import packing as codec
 from deployer.log.packing import PackedLine, pack, unpack
 from deployer.log.reading import LOG_ROWS, News
@@ -22,7 +23,7 @@ from deployer.log.stored import StoredLog
 from deployer.log.text import text_of
 from deployer.models import Deployment, LogChunk, LogLine, Standing, Tally, Target
 from deployer.repositories.mirror import mirror_path
-from deployer.upkeep import deleting, packing
+from deployer.upkeep import packing
 from deployer.upkeep.going import keep_up
 from deployer.upkeep.retention import needed_of, retiring
 from deployer.watching.figures import figures
@@ -334,7 +335,7 @@ def test_no_transaction_deletes_more_than_a_thousand_rows(group: ServerGroup, se
     now = timezone.now()
     LogLine.objects.bulk_create(LogLine(deployment_id=old, content="x", timestamp=now) for _line in range(2_500))
     rows = [*retiring()]
-    assert max(rows) == deleting.AT_ONCE
+    assert max(rows) == AT_ONCE
     assert sum(rows) >= 2_505
     assert not Deployment.objects.filter(pk=old).exists()
 

@@ -36,16 +36,16 @@ class Command(migrate.Command):
             prepare_keys()
 
     def _back_up(self, options: dict[str, Any]) -> None:
-        """Back up what is about to be changed; nothing where nothing is."""
+        """Back up what is about to be changed; nothing where nothing is, or there is nothing yet."""
         executor = MigrationExecutor(connection)
-        leaves = executor.loader.graph.leaf_nodes()
-        if not options.get("app_label") and not executor.migration_plan(leaves):
+        loader = executor.loader
+        changes = options.get("app_label") or executor.migration_plan(loader.graph.leaf_nodes())
+        if not changes or not loader.applied_migrations:
             return
         try:
             made = back_up_before_migration()
         except BackupError as error:
             told = _("The database is not migrated without a backup; --no-backup does it all the same.")
             raise CommandError(f"{error} {told}") from error
-        if made is not None:
-            words = {"file": made.file, "size": filesizeformat(made.size)}
-            self.stdout.write(_("The database was backed up before its migration: %(file)s (%(size)s).") % words)
+        words = {"file": made.file, "size": filesizeformat(made.size)}
+        self.stdout.write(_("The database was backed up before its migration: %(file)s (%(size)s).") % words)
