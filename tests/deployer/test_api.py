@@ -111,6 +111,8 @@ def test_a_deployment_is_launched_as_the_tokens_user(caller: Caller, shop: Proje
         "paused_until": None,
         "is_asking": False,
         "roll_back_requested_at": None,
+        "log_gone_at": None,
+        "evidence_gone_at": None,
         "url": f"http://testserver/deployments/{deployment.pk}/",
     }
     assert caller.get(f"/deployments/{deployment.pk}").json() == answer.json()

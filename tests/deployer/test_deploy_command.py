@@ -26,6 +26,7 @@ FIELDS = [
     "trigger", "server_group_ids", "server_groups", "started_at", "finished_at", "is_over", "is_paused",
     "cancel_requested_at", "force_requested_at", "url", "launched_for",
     "note", "asks_approval", "paused_until", "is_asking", "roll_back_requested_at",
+    "log_gone_at", "evidence_gone_at",
 ]  # fmt: skip
 TARGET_FIELDS = [
     "server", "status", "exit_code", "error", "proof", "release_before", "release_after",
