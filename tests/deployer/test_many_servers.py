@@ -52,7 +52,8 @@ def test_what_comes_of_each_is_given_in_order_and_the_first_error_is_raised() ->
 
 @pytest.mark.parametrize("startable", [0, 1, 3])
 def test_where_no_more_threads_can_be_started_fewer_do_the_work(monkeypatch, startable) -> None:
-    start, started = threading.Thread.start, []
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
 
     def start_some(thread: threading.Thread) -> None:
         if len(started) == startable:
