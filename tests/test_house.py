@@ -145,7 +145,7 @@ ROOMS["deployer"] = {
     "models": set(),
     "keyring": {"models", "host.keyfiles"},
     "ids": set(),
-    "watching": {*_BASE, "keyring", "queue.rollcall", "queue.sending", "releases"},
+    "watching": {*_BASE, "host.kinds", "keyring", "queue.rollcall", "queue.sending", "releases"},
     "log": _BASE,
     "releases": _BASE,
     "probing": {*_BASE, "log.masking", "log.commandlines"},
@@ -172,7 +172,7 @@ ROOMS["deployer"] = {
     "queue.job": {"queue.sending"},
     "queue.turn": {"models", "gates", "queue.sending"},  # the site calls up who is next, as a worker does
     "queue.shortage": {"queue.sending"},
-    "queue.rollcall": {"queue.sending", "queue.shortage"},
+    "queue.rollcall": {"host.kinds", "queue.sending", "queue.shortage"},
     "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
     "triggers": {*_BASE, "launching", "gates", "queue.sending", "releases", "repositories"},
