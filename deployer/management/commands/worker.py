@@ -15,11 +15,11 @@ from deployer.management.commandline import SpokenCommand
 
 
 def _kind(name: str) -> Kind:
-    try:
-        return Kind(name)
-    except ValueError as error:
-        words = {"name": printable(name), "known": ", ".join(Kind)}
-        raise ArgumentTypeError(_("there is no queue “%(name)s”: there are %(known)s.") % words) from error
+    for kind in Kind:
+        if kind == name:
+            return kind
+    words = {"name": printable(name), "known": ", ".join(Kind)}
+    raise ArgumentTypeError(_("there is no queue “%(name)s”: there are %(known)s.") % words)
 
 
 class Command(SpokenCommand):
