@@ -28,7 +28,7 @@ def present(queue: QueueServer, name: str, queues: str = "hooks,default", **more
     """Have the queue know a worker."""
     now = timezone.now().isoformat()
     row = {"queues": queues, "state": "idle", "hostname": "build-1", "pid": "77", "birth": now, "last_heartbeat": now}
-    queue.client.hset(f"rq:worker:{name}", mapping=row | more)
+    queue.client.hset(f"rq:worker:{name}", mapping={**row, **more})
     queue.client.sadd("rq:workers", f"rq:worker:{name}")
 
 
@@ -145,7 +145,7 @@ def test_a_worker_takes_what_its_machine_is_to_take(
 
 def test_everything_in_one_starts_the_workers_of_this_machine() -> None:
     def started(named: str) -> list[str]:
-        return [f"{it.name}: {' '.join(it.command[3:])}" for it in _workers(2, kinds_of(named))]
+        return [f"{it.name}: {' '.join(map(str, it.command[3:]))}" for it in _workers(2, kinds_of(named))]
 
     assert started("") == ["worker-1: deploy", "worker-2: deploy", "look: look", "follow: follow"]
     assert started("look") == ["look: look"]
