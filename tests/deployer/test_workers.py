@@ -4,6 +4,7 @@ import json
 import subprocess
 from datetime import timedelta
 from io import StringIO
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -28,7 +29,8 @@ def present(queue: QueueServer, name: str, queues: str = "hooks,default", **more
     """Have the queue know a worker."""
     now = timezone.now().isoformat()
     row = {"queues": queues, "state": "idle", "hostname": "build-1", "pid": "77", "birth": now, "last_heartbeat": now}
-    queue.client.hset(f"rq:worker:{name}", mapping={**row, **more})
+    mapping: dict[Any, Any] = row | more
+    queue.client.hset(f"rq:worker:{name}", mapping=mapping)
     queue.client.sadd("rq:workers", f"rq:worker:{name}")
 
 
