@@ -79,6 +79,8 @@ class DeploymentWorker(Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         own = {"job_class": DeploymentJob, "serializer": JSONSerializer}
         super().__init__(*args, **{"job_monitoring_interval": 5} | kwargs | own)
+        if self.pid is not None:  # else it is another one, as the queue knows it
+            self.hostname = settings.DEPLOYER_MACHINE_NAME
 
     @property
     def dequeue_timeout(self) -> int:
