@@ -10,7 +10,7 @@ from bench.sides import settle
 from bench.targets import note
 
 #: Seconds after which a table has no further round: a slow machine is not to take hours.
-ENOUGH = 100.0
+ENOUGH = 80.0
 
 
 @dataclass(frozen=True)

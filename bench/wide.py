@@ -194,8 +194,7 @@ def benchmark(size: int, *, quick: bool) -> None:
         free = place.deploy(1)
         _show("1 worker", free, free, size)
         if not quick:
-            for number in (2, 4):
-                _show(f"{number} workers", place.deploy(number), free, size)
+            _show("2 workers", place.deploy(2), free, size)
         share = _share(free)
         print(f"  each worker on {share:.2f} of a processor, so that the platform is the limit:", flush=True)
         found = {number: place.deploy(number, share) for number in (1, 2, 4)}

@@ -191,7 +191,7 @@ def _read(client: Any, path: str) -> None:
         raise RuntimeError(f"{path}: {answer.status_code}")
 
 
-def _median(ask: Callable[[], object], number: int = 9) -> float:
+def _median(ask: Callable[[], object], number: int = 5) -> float:
     ask()
     took = []
     for _round in range(number):

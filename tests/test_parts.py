@@ -8,6 +8,7 @@ from tests.factories import make_group, make_project, make_server
 from tests.parts.git import GitRepository
 from tests.parts.postgres import PostgresServer
 from tests.parts.programs import PATIENCE, wait_until
+from tests.parts.proxy import Uplink
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
 
@@ -92,3 +93,8 @@ def test_the_factories_make_objects_that_fit_the_models(sshd: OpenSSHServer, git
     project = make_project(git_url=git_repo.url, deploy_path=str(sshd.home / "shop"))
     for thing in (server.credential, server, make_group(server), project):
         thing.full_clean()
+
+
+def test_an_uplink_carries_what_several_links_send_one_after_the_other() -> None:
+    uplink = Uplink(rate=100.0)
+    assert [uplink.passes_at(size, now) for size, now in ((50, 10.0), (100, 10.0), (10, 20.0))] == [10.5, 11.5, 20.1]
