@@ -23,7 +23,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 from rq.worker.base import WorkerStatus
 
-from deployer.database import insist, refuse_unknown_migrations
+from deployer.database import insist, refuse_missing_migrations, refuse_unknown_migrations
 from deployer.host.addresses import queue_weaknesses
 from deployer.host.processes import hide_memory
 from deployer.host.supervisor import AT_ONCE, SUPERVISED
@@ -88,7 +88,7 @@ class DeploymentWorker(Worker):
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Take jobs until it is stopped; not on a database that this code does not know, or cannot read."""
         hide_memory()
-        for look in (refuse_unknown_migrations, prepare_keys):
+        for look in (refuse_unknown_migrations, refuse_missing_migrations, prepare_keys):
             insist(look)
         isolation()  # found out before the fork, and not for each build
         if SUPERVISED not in os.environ:  # the supervisor has said it

@@ -58,6 +58,12 @@ def test_a_database_in_another_form_takes_a_process_out_of_the_balancer(stranger
     assert stranger.get("/health/status").status_code == 200
 
 
+def test_a_database_that_was_migrated_under_it_does_not(stranger: Client, queue_server: QueueServer) -> None:
+    MigrationRecorder.Migration.objects.create(app="people", name="9999_later")
+    assert stranger.get("/health/ready").status_code == 200, "it answers until the newer one takes its place"
+    assert "migrations" in {it["subject"] for it in stranger.get("/health/status").json()["findings"]}
+
+
 def test_a_missing_key_takes_it_out_too(stranger: Client) -> None:
     EncryptionKey.objects.create(fingerprint="0123456789abcdef", canary="nothing that opens")
     answer = stranger.get("/health/ready")

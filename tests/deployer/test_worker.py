@@ -19,9 +19,11 @@ from deployer.launching.rules import LaunchRefusedError
 from deployer.log.masking import Masker
 from deployer.log.writing import Log
 from deployer.models import Deployment, LogLine, Target
+from deployer.queue import jobs
 from deployer.queue.sweep import LOST_JOB, sweep, work_horse_killed
 from deployer.releases.workfolders import WorkFolder
 from deployer.repositories.mirror import mirror_path
+from projects.frozen import NewerPlanError
 from servers.errors import RunLostError
 from servers.models import Server
 from servers.shell import Script
@@ -62,6 +64,18 @@ def test_a_worker_that_dies_before_it_begins_is_said_and_another_one_carries_it_
     )
     assert carry_out(deployment.pk)
     assert status(deployment) == "success"
+
+
+def test_a_launch_that_asks_for_what_this_version_does_not_know_ends_untouched(sshd, queue_server, tmp_path):
+    deployment = launched(sshd, tmp_path, f"touch {tmp_path}/ran")
+    assert deployment.plan is not None
+    Deployment.objects.filter(pk=deployment.pk).update(plan={**deployment.plan, "later": "before all"})
+    with pytest.raises(NewerPlanError):
+        jobs.run_deployment(deployment.pk)
+    deployment.refresh_from_db()
+    assert (deployment.status, deployment.targets.get().status) == ("failed", "skipped")
+    assert "asks for what this one does not know: later. Restart the processes" in deployment.error_message
+    assert not (tmp_path / "ran").exists()
 
 
 def ended(deployment: Deployment) -> bool:
