@@ -8,24 +8,30 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from django.conf import settings
+from django.db import connection
 from django.db.migrations import operations
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 from django.db.models import CharField, DateTimeField, Field, TextField
 from django.db.models.fields import NOT_PROVIDED
+from django.test import Client
 
+from people.models import ApiToken
+from tests.factories import make_group, make_project, make_server, make_user
 from tests.parts.cue import Cue
 from tests.parts.git import GitRepository
-from tests.parts.postgres import PostgresServer
 from tests.parts.programs import answers, free_port, kill_all, processes_in, stop_process, wait_until
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
@@ -59,24 +65,6 @@ CHANGES = {
         r'\1    greets: str = ""\n\2"greets", \3',
     ),
 }
-WORLD = """\
-import json
-from django.core.management import call_command
-from django.test import Client
-call_command("migrate", verbosity=0)
-from people.models import ApiToken
-from tests.factories import make_credential, make_group, make_project, make_server, make_user
-maria = make_user("maria")
-token = "dpl_of-the-rolling-upgrade-and-of-nothing-else"
-ApiToken.objects.create(name="ci", user=maria, prefix=token[:12], digest=ApiToken.digest_of(token))
-login = make_credential(username={it.username!r}, kind="ssh_key", private_key={it.private_key!r})
-server = make_server(host={it.host!r}, port={it.port}, host_key={it.host_key!r}, credential=login)
-make_group(server, name="web")
-make_project(name="shop", git_url={url!r}, deploy_path={path!r}, deploy_script_path="restart.sh")
-client = Client()
-client.force_login(maria)
-print(json.dumps([token, "; ".join(f"{{name}}={{it.value}}" for name, it in client.cookies.items())]))
-"""
 
 
 class Part:
@@ -108,6 +96,8 @@ class Installation:
         shutil.copy(HOUSE / "manage.py", self.tree)
         self._data = folder / "data"
         self._data.mkdir()
+        for name in ("secret.key", "encryption.key"):
+            shutil.copy(Path(settings.DATA_DIR) / name, self._data)
         self.queue = QueueServer(folder / "queue.sock")
         self._parts: list[Part] = []
         self.token = self.cookie = ""
@@ -120,11 +110,11 @@ class Installation:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def run(self, *command: str, **environment: str) -> str:
+    def run(self, *command: str) -> str:
         """What a command says. It must succeed."""
         done = subprocess.run(
             [sys.executable, self.tree / "manage.py", *command],
-            env=self._environment | environment,
+            env=self._environment,
             capture_output=True,
             text=True,
             check=False,
@@ -200,23 +190,51 @@ class Site:
         return page
 
 
+@contextmanager
+def copied(folder: Path) -> Iterator[str]:
+    """The address of a copy of this test's database: it has its form already, which takes longer than all the rest."""
+    connection.close()  # nobody may use what is copied
+    name = connection.settings_dict["NAME"]
+    if connection.vendor == "sqlite":
+        with closing(sqlite3.connect(name)) as own, closing(sqlite3.connect(folder / "db.sqlite3")) as copy:
+            own.backup(copy)
+        yield f"sqlite:///{folder / 'db.sqlite3'}"
+        return
+    url = os.environ["TEST_DATABASE_URL"].rpartition("/")[0]
+    with psycopg.connect(f"{url}/postgres", autocommit=True) as server:
+        server.execute(f"CREATE DATABASE rolling TEMPLATE {name}")
+        try:
+            yield f"{url}/rolling"
+        finally:
+            server.execute("DROP DATABASE rolling WITH (FORCE)")
+
+
 @pytest.fixture
-def installation(postgres: PostgresServer, tmp_path: Path) -> Iterator[Installation]:
-    """In parts, as docs/install.md has it: on PostgreSQL, with a queue server of its own."""
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE rolling")
-    made = Installation(tmp_path, f"{postgres.url.rpartition('/')[0]}/rolling")
-    yield made
-    made.close()
+def installation(
+    sshd: OpenSSHServer, git_repo: GitRepository, tmp_path: Path, transactional_db: None
+) -> Iterator[Installation]:
+    """One with the project shop, its server, and Maria, who has logged in."""
+    make_group(make_server(sshd, host_key=sshd.host_key), name="web")
+    make_project(name="shop", git_url=git_repo.url, deploy_path=str(tmp_path / "shop"), deploy_script_path="restart.sh")
+    maria, browser, token = make_user("maria"), Client(), "dpl_of-the-rolling-upgrade-and-of-nothing-else"
+    ApiToken.objects.create(name="ci", user=maria, prefix=token[:12], digest=ApiToken.digest_of(token))
+    browser.force_login(maria)
+    with copied(tmp_path) as database:
+        made = Installation(tmp_path, database)
+        made.token = token
+        made.cookie = "; ".join(f"{name}={it.value}" for name, it in browser.cookies.items())
+        try:
+            yield made
+        finally:
+            made.close()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_old_workers_go_on_below_new_pages_and_new_workers_below_old_pages(
-    installation: Installation, sshd: OpenSSHServer, git_repo: GitRepository, tmp_path: Path
+    installation: Installation, git_repo: GitRepository, tmp_path: Path
 ) -> None:
     it, cue = installation, Cue(tmp_path)
     git_repo.commit({"restart.sh": f"echo begun; {cue}; echo ended\n"})
-    world = WORLD.format(it=sshd, url=git_repo.url, path=str(tmp_path / "shop"))
-    it.token, it.cookie = json.loads(it.run("shell", "-v", "0", "-c", world, PYTHONPATH=str(HOUSE)))
     old_worker, old = it.worker(PYTHONPROFILEIMPORTTIME="1"), it.web()
     first = old.launch("full")
     cue.wait()
