@@ -11,6 +11,7 @@ import difflib
 import os
 import pwd
 import secrets
+import socket
 from email.utils import parseaddr
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -27,6 +28,7 @@ from django.core.validators import validate_email
 
 from deployer.host.given import Given, credentials, env_file, own_folder, read_env_file, refuse_unencoded
 from deployer.host.keyfiles import ForeignError, make_private, read_if_there, read_or_make, short_socket_path
+from deployer.host.kinds import QUEUES, kinds_of
 from deployer.host.value_commands import value_commands, value_environment, value_folder
 
 django_stubs_ext.monkeypatch()  # type arguments of Django's classes, at run time as for the type checker
@@ -47,6 +49,7 @@ OWN_NAMES = ("DEPLOYER_SUPERVISOR", "DEPLOYER_RUN", "DEPLOYER_ENV_FILE")
 #: What the data folder keeps from others, besides being closed to them.
 KEPT = ("secret.key", "encryption.key", "db.sqlite3", "db.sqlite3-wal", "db.sqlite3-shm", "mirrors", "queue")
 SHORTEST_SECRET_KEY = 32
+LONGEST_MACHINE_NAME = 100
 
 
 def user_name(name: str, value: str) -> str:
@@ -57,6 +60,15 @@ def user_name(name: str, value: str) -> str:
         raise ImproperlyConfigured(f"{name}={value}: this machine has no user of that name.") from error
     if is_root:
         raise ImproperlyConfigured(f"{name} must not be root.")
+    return value
+
+
+def machine_name(value: str) -> str:
+    """What a machine is called; raises `ImproperlyConfigured`."""
+    if len(value) > LONGEST_MACHINE_NAME or not value.isprintable():
+        raise ImproperlyConfigured(
+            f"DEPLOYER_MACHINE_NAME must have at most {LONGEST_MACHINE_NAME} printable characters, not {value!r}."
+        )
     return value
 
 
@@ -371,12 +383,16 @@ _QUEUE = {
 }
 #: Deployments wait on the first one; looks at the servers, and logs that are followed, keep none of them waiting.
 #: What was sent to webhooks is judged by whichever worker is free first: that is short.
-RQ_QUEUES = {"default": _QUEUE, "look": _QUEUE, "follow": _QUEUE, "hooks": _QUEUE}
+RQ_QUEUES = dict.fromkeys(QUEUES, _QUEUE)
 RQ_SHOW_ADMIN_LINK = False  # the queue's pages are for superusers, at /rq/
 RQ = {"WORKER_CLASS": "deployer.queue.worker.DeploymentWorker", "JOB_CLASS": "deployer.queue.job.DeploymentJob"}
 
 # --- deployments -----------------------------------------------------------------------------------
 
+#: What the workers of this machine take; empty: everything.
+DEPLOYER_QUEUES = kinds_of(given.text("DEPLOYER_QUEUES"))
+#: How workers of this machine call it.
+DEPLOYER_MACHINE_NAME = machine_name(given.text("DEPLOYER_MACHINE_NAME") or socket.gethostname())
 DEPLOYER_WORKERS = given.whole_number("DEPLOYER_WORKERS", default=2, low=1, high=64)
 #: Servers of one deployment that are worked on side by side.
 DEPLOYER_PARALLEL_SERVERS = given.whole_number("DEPLOYER_PARALLEL_SERVERS", default=50, low=1, high=500)

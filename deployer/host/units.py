@@ -1,10 +1,11 @@
 """Units of systemd for this installation: everything in one, or its parts apart."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from deployer.host.given import CREDENTIALS
+from deployer.host.kinds import Kind, shared
 
 #: What is asked to stop finishes its deployments first, and builds are spared.
 _SLOW = "KillMode=mixed\nTimeoutStopSec=2h\n"
@@ -37,6 +38,8 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 RestrictNamespaces=yes
 SystemCallArchitectures=native
 """
+#: What the workers do that have a unit of their own.
+_ABOUT = {Kind.LOOK: "looks at servers", Kind.FOLLOW: "follows logs"}
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,11 @@ def of_a_user(place: Place) -> dict[str, str]:
     }
 
 
-def apart(place: Place) -> dict[str, str]:
-    """Units that run each part by itself; `deployer.target` starts them all. The queue is a server of its own."""
+def apart(place: Place, kinds: Iterable[Kind] = Kind) -> dict[str, str]:
+    """Units that run each part by itself; `deployer.target` starts them all. The queue is a server of its own.
+
+    ``kinds`` are what the workers of this machine take; each that has a worker of its own has a unit.
+    """
     part = {"part_of": "deployer.target", "wanted_by": "deployer.target"}
     after = "network-online.target deployer-migrate.service"
     return {
@@ -117,13 +123,28 @@ def apart(place: Place) -> dict[str, str]:
             more="TimeoutStopSec=30\n",
             **part,
         ),
-        "deployer-worker@.service": _service(place, "deployer: worker %i", "worker", after=after, more=_SLOW, **part),
-        "deployer-look.service": _service(
-            place, "deployer: looks at servers", "worker look", after=after, closed=_WITHOUT_BUILDS, more=_SLOW, **part
+        **(
+            {
+                "deployer-worker@.service": _service(
+                    place, "deployer: worker %i", "worker", after=after, more=_SLOW, **part
+                )
+            }
+            if shared(kinds)
+            else {}
         ),
-        "deployer-follow.service": _service(
-            place, "deployer: follows logs", "worker follow", after=after, closed=_WITHOUT_BUILDS, more=_SLOW, **part
-        ),
+        **{
+            f"deployer-{kind}.service": _service(
+                place,
+                f"deployer: {_ABOUT[kind]}",
+                f"worker {kind}",
+                after=after,
+                closed=_WITHOUT_BUILDS,
+                more=_SLOW,
+                **part,
+            )
+            for kind in kinds
+            if kind.is_apart
+        },
         "deployer-courier.service": _service(
             place,
             "deployer: sends notices",
@@ -185,8 +206,10 @@ def next_steps(names: Collection[str], *, of_root: bool = True) -> list[str]:
     systemctl = "systemctl" if of_root else "systemctl --user"
     steps = [f"{systemctl} daemon-reload"]
     if "deployer.target" in names:
+        workers = ["deployer-worker@1.service", "deployer-worker@2.service"]
         own = [name for name in names if name not in {"deployer.target", "deployer-worker@.service"}]
-        steps.append(f"systemctl enable {' '.join([*own, 'deployer-worker@1.service', 'deployer-worker@2.service'])}")
+        own += workers if "deployer-worker@.service" in names else []
+        steps.append(f"systemctl enable {' '.join(own)}")
         steps.append("systemctl enable --now deployer.target")
     else:
         steps.append(f"{systemctl} enable --now deployer.service")

@@ -3,28 +3,18 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import cast
 
 from django.utils import timezone
 from redis.exceptions import RedisError
 
+from deployer.host.kinds import QUEUES, Kind
 from deployer.queue.sending import asked_once
 from deployer.queue.shortage import is_alive, moment_of
 
 #: Workers and names that are looked through: others may have written to the queue.
 _MOST = 1000
 _FIELDS = ("queues", "state", "current_job", "hostname", "pid", "birth", "last_heartbeat")
-#: The names of the queues that this product reads.
-QUEUES = ("default", "look", "follow", "hooks")
-
-
-class Kind(StrEnum):
-    """What a worker takes: see `deployer worker`."""
-
-    DEPLOY = "deploy"
-    LOOK = "look"
-    FOLLOW = "follow"
 
 
 @dataclass(frozen=True)
@@ -43,7 +33,15 @@ class Present:
     @property
     def deployment(self) -> int | None:
         """The number of the deployment that it is at."""
-        found = re.match(r"deployment-(\d{1,18})(?:-|$)", self.job)
+        return self._number("deployment")
+
+    @property
+    def command(self) -> int | None:
+        """The number of the run of a command that it is at."""
+        return self._number("command")
+
+    def _number(self, what: str) -> int | None:
+        found = re.match(rf"{what}-(\d{{1,18}})(?:-|$)", self.job)
         return int(found[1]) if found else None
 
 
@@ -82,12 +80,11 @@ def _present(key: bytes, row: list[bytes | None], now: datetime) -> Present:
     queues = _text(told["queues"]).split(",")
     pid = _text(told["pid"])
     beat = moment_of(told["last_heartbeat"])
-    taken = {"default": Kind.DEPLOY, "look": Kind.LOOK, "follow": Kind.FOLLOW}
     return Present(
         name=_text(key).rpartition(":")[2],
         machine=_text(told["hostname"]),
         pid=int(pid) if pid.isdecimal() and len(pid) < 10 else 0,
-        kinds=tuple(kind for name, kind in taken.items() if name in queues),
+        kinds=tuple(kind for kind in Kind if kind.own_queue in queues),
         job=_text(told["current_job"]),
         began=moment_of(told["birth"]),
         beat=beat,

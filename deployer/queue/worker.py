@@ -41,7 +41,7 @@ from deployer.releases.isolation import isolation
 from deployer.releases.store import prune
 from deployer.trains.driving import drive_all
 from deployer.triggers.schedules import fire_due
-from servers.processes import adopt_orphans
+from servers.processes import adopt_orphans, raise_file_limit
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,8 @@ class DeploymentWorker(Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         own = {"job_class": DeploymentJob, "serializer": JSONSerializer}
         super().__init__(*args, **{"job_monitoring_interval": 5} | kwargs | own)
+        if self.pid is not None:  # else it is another one, as the queue knows it
+            self.hostname = settings.DEPLOYER_MACHINE_NAME
 
     @property
     def dequeue_timeout(self) -> int:
@@ -88,6 +90,7 @@ class DeploymentWorker(Worker):
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Take jobs until it is stopped; not on a database that this code does not know, or cannot read."""
         hide_memory()
+        raise_file_limit()
         for look in (refuse_unknown_migrations, refuse_missing_migrations, prepare_keys):
             insist(look)
         isolation()  # found out before the fork, and not for each build

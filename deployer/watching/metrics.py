@@ -11,7 +11,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from deployer import __version__
-from deployer.queue.rollcall import QUEUES, Kind, RollCall, roll_call
+from deployer.host.kinds import QUEUES, Kind
+from deployer.queue.rollcall import RollCall, roll_call
 from deployer.watching.figures import Figures, figures
 from deployer.watching.finding import Level
 from deployer.watching.running import findings

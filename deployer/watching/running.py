@@ -14,14 +14,16 @@ from django.utils.timesince import timesince
 from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
+from deployer.host.kinds import Kind
 from deployer.models import Deployment, Notice
-from deployer.queue.rollcall import Kind, RollCall, roll_call
+from deployer.queue.rollcall import RollCall, roll_call
 from deployer.releases import archives
 from deployer.releases.room import has_room
 from deployer.releases.store import need_store
 from deployer.watching.finding import Finding, Level, error, warning
 from deployer.watching.ready import answered, not_ready
 from people.sinks import problems
+from servers.sentences import sentences
 
 #: Seconds for which an answer holds: strangers ask as often as they like.
 HOLDS = 10
@@ -52,12 +54,12 @@ def look() -> list[Finding]:
     """The same, asked now."""
     found, called = not_ready(), roll_call()
     rows = [] if found else [*answered(_waiting), *answered(_notices)]
-    workers = [] if called is None else [*_workers(called)]
-    found += [*_queue(called), *workers, *rows, *_store(), *_disk(), *_record()]
+    found += [*of_workers(called), *rows, *_store(), *_disk(), *_record()]
     return sorted(found, key=lambda it: it.level is not Level.ERROR)
 
 
-def _queue(called: RollCall | None) -> Iterator[Finding]:
+def of_workers(called: RollCall | None) -> Iterator[Finding]:
+    """What is not as it should be with the queue and those that take jobs from it; None: it does not answer."""
     if called is None:
         yield error(
             "queue",
@@ -65,9 +67,7 @@ def _queue(called: RollCall | None) -> Iterator[Finding]:
             "",
             _("See that the server of REDIS_URL runs; the embedded one runs below “deployer up”."),
         )
-
-
-def _workers(called: RollCall) -> Iterator[Finding]:
+        return
     lost = [it for it in called.workers if not it.is_alive and it.job]
     for it in lost:
         yield warning(
@@ -81,16 +81,22 @@ def _workers(called: RollCall) -> Iterator[Finding]:
             "workers",
             _("No worker takes deployments: launches wait."),
             _last_sign(called, Kind.DEPLOY),
-            _("Start “deployer up”, or “deployer worker”."),
+            _remedy(Kind.DEPLOY, _("Start “deployer up”, or “deployer worker”.")),
         )
     for kind, what in (
         (Kind.LOOK, _("No worker looks at the servers: a worker that deploys does that between deployments.")),
         (Kind.FOLLOW, _("No worker follows logs of applications: their pages wait.")),
     ):
         if not called.alive(kind):
-            yield warning(
-                f"workers-{kind}", what, _last_sign(called, kind), _("Start “deployer worker %s”.") % kind.value
-            )
+            remedy = _remedy(kind, _("Start “deployer worker %s”.") % kind.value)
+            yield warning(f"workers-{kind}", what, _last_sign(called, kind), remedy)
+
+
+def _remedy(kind: Kind, start: str) -> str:
+    """What to start, and where: not here where the workers of this machine are to take something else."""
+    if kind in settings.DEPLOYER_QUEUES:
+        return start
+    return sentences(start, _("Those of this machine take something else: DEPLOYER_QUEUES does not name “%s”.") % kind)
 
 
 def _last_sign(called: RollCall, kind: Kind) -> str:

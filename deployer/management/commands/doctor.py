@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -13,6 +13,13 @@ from deployer.management.commandline import SpokenCommand
 from deployer.watching.finding import Finding, Level
 from deployer.watching.installation import look_at_installation
 from deployer.watching.running import look
+
+
+def lines_of(found: Iterable[Finding]) -> Iterator[str]:
+    """Findings as people read them on a terminal."""
+    for it in found:
+        yield f"{'✘' if it.level is Level.ERROR else '!'} {it.what}"
+        yield from (f"    {line}" for line in filter(None, (it.why, it.remedy and f"→ {it.remedy}")))
 
 
 class Command(SpokenCommand):
@@ -36,10 +43,8 @@ class Command(SpokenCommand):
             sys.exit(1)
 
     def _tell(self, found: Sequence[Finding]) -> None:
-        for it in found:
-            self.stdout.write(f"{'✘' if it.level is Level.ERROR else '!'} {it.what}")
-            for line in filter(None, (it.why, it.remedy and f"→ {it.remedy}")):
-                self.stdout.write(f"    {line}")
+        for line in lines_of(found):
+            self.stdout.write(line)
         broken = sum(it.level is Level.ERROR for it in found)
         if not found:
             self.stdout.write(f"✔ {_('Nothing is wrong here.')}")

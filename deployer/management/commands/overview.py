@@ -10,7 +10,7 @@ from deployer.management.commandline import SpokenCommand
 
 #: Those that bring the product up and keep it well; all others are about what it deploys.
 _UPKEEP = (
-    *("up", "web", "worker", "courier", "doctor", "migrate", "check", "rotate_keys", "prune", "reconcile"),
+    *("up", "web", "worker", "workers", "courier", "doctor", "migrate", "check", "rotate_keys", "prune", "reconcile"),
     *("units", "proxy", "createsuperuser", "changepassword", "forget_second_factor", "version", "demo"),
 )
 #: Libraries' commands that an operator needs, with what is said of them here.

@@ -42,7 +42,7 @@ class Command(SpokenCommand):
         place = Place(_program(), user, Path(settings.DATA_DIR), f"{host}:{port}", _is_bound_here())
         is_root = os.geteuid() == 0
         if options["apart"]:
-            units = apart(place)
+            units = apart(place, settings.DEPLOYER_QUEUES)
         else:
             units = in_one(place) if is_root or not options["write"] else of_a_user(place)
         if options["write"]:

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from deployer.host.addresses import is_loopback, queue_weaknesses
+from deployer.host.kinds import Kind, shared
 from deployer.host.listening import PortTakenError, listening, tell_systemd
 from deployer.host.processes import become, hide_memory
 from deployer.host.queue_server import queue_answers, queue_program
@@ -94,7 +96,7 @@ class Command(SpokenCommand):
             [_web(number, listener) for number in range(1, WEB_PROCESSES + 1)],
             [keeping.program()],
             # The first to stop: they finish what they hold.
-            [*(_worker(number) for number in range(1, workers + 1)), _LOOKER, _FOLLOWER, _COURIER],
+            [*_workers(workers, settings.DEPLOYER_QUEUES), _COURIER],
         ]
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "deployer.settings",
@@ -162,20 +164,25 @@ def _wait_for_former_queue(timeout: float = 10) -> None:
         time.sleep(0.1)
 
 
-#: Looks at the servers beside the workers, so that no deployment waits for one that does not answer.
-_LOOKER = Program("look", manage("worker", "look"), hurry_signal=AT_ONCE)
-
-#: Follows the logs of applications while somebody looks at them; between that it costs nothing but its memory.
-_FOLLOWER = Program("follow", manage("worker", "follow"), hurry_signal=AT_ONCE)
-
 #: Sends notices; what it has begun, it finishes.
 _COURIER = Program("courier", manage("courier"), patience=30.0)
 
 
-def _worker(number: int) -> Program:
+def _workers(count: int, kinds: Iterable[Kind]) -> Iterator[Program]:
+    """The workers that take these kinds: ``count`` that deploy, and one for each kind that has one of its own.
+
+    Looks are beside the others so that no deployment waits for a server that does not answer; logs are followed while
+    somebody looks at them: between that it costs nothing but memory.
+    """
+    if together := shared(kinds):
+        yield from (_worker(number, together) for number in range(1, count + 1))
+    yield from (Program(kind, manage("worker", kind), hurry_signal=AT_ONCE) for kind in kinds if kind.is_apart)
+
+
+def _worker(number: int, kinds: list[Kind]) -> Program:
     return Program(
         f"worker-{number}",
-        manage("worker", "deploy"),
+        manage("worker", *kinds),
         patience=None,
         waiting=_("Waiting for a running deployment to finish. Press Ctrl-C again to stop it at once."),
         hurry_signal=AT_ONCE,
