@@ -192,7 +192,9 @@ def test_a_machine_that_is_to_take_something_else_is_not_told_to_start_it(queue_
 # --- workers and queues that are gone ---------------------------------------------------------------
 
 
-def test_looks_do_not_wait_for_a_worker_whose_machine_is_gone(queue_server: QueueServer) -> None:
+def test_looks_do_not_wait_for_a_worker_whose_machine_is_gone(
+    queue_server: QueueServer, transactional_db: None
+) -> None:
     hours_ago = (timezone.now() - timedelta(hours=2)).isoformat()
     present(queue_server, "gone", "hooks,look", last_heartbeat=hours_ago)
     queue_server.client.sadd("rq:workers:look", "rq:worker:gone", "rq:worker:expired")
