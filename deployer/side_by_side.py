@@ -1,5 +1,8 @@
 """Several servers at once, each in a thread of its own."""
 
+import contextlib
+import resource
+from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -7,23 +10,58 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import connections
 
+from servers.processes import most_threads
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+#: Files that one server may need: its link, two for each command over it, the database's; and those of all the rest.
+FILES_OF_A_SERVER, OTHER_FILES = 16, 200
+#: Threads that one server may need, and those of all the rest.
+THREADS_OF_A_SERVER, OTHER_THREADS = 4, 200
+
+
+def most_at_once() -> int:
+    """How many servers are worked on side by side: as many as is set, where there are files and threads for them."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = [int(settings.DEPLOYER_PARALLEL_SERVERS)]
+    if soft != resource.RLIM_INFINITY:
+        most.append((soft - OTHER_FILES) // FILES_OF_A_SERVER)
+    if (threads := most_threads()) is not None:
+        most.append((threads - OTHER_THREADS) // THREADS_OF_A_SERVER)
+    return max(1, min(most))
 
 
 def side_by_side(servers: Collection[T], do: Callable[[T], R]) -> list[R]:
     """Work on ``servers`` in threads of their own; gives what came of each, in their order.
 
     A slow or dead one delays nobody but the end. Raises the error of the first that raised one, when all are done.
+    Where no more threads can be started, fewer do the work.
     """
+    waiting = deque(enumerate(servers))
+    done: dict[int, R] = {}
+    failed: dict[int, BaseException] = {}
 
-    def work(server: T) -> R:
-        try:
-            return do(server)
-        finally:
-            connections.close_all()  # this thread's own
+    def work() -> None:
+        while waiting:
+            try:
+                number, server = waiting.popleft()
+            except IndexError:
+                return  # another thread was faster
+            try:
+                done[number] = do(server)
+            except BaseException as error:  # noqa: BLE001 (raised again below)
+                failed[number] = error
+            finally:
+                connections.close_all()  # this thread's own
 
-    if not servers:
+    if not waiting:
         return []
-    with ThreadPoolExecutor(min(len(servers), settings.DEPLOYER_PARALLEL_SERVERS), "server") as threads:
-        return [done.result() for done in [threads.submit(work, server) for server in servers]]
+    threads = min(len(waiting), most_at_once())
+    with ThreadPoolExecutor(threads, "server") as pool, contextlib.suppress(RuntimeError):  # "can't start new thread"
+        for _thread in range(threads):
+            pool.submit(work)
+    work()  # where none could be started at all
+    if failed:
+        raise failed[min(failed)]
+    return [done[number] for number in sorted(done)]

@@ -41,6 +41,10 @@ class SilentError(UnreachableError):
     """No answer came within the time limit of a login: asking again at once would only wait as long again."""
 
 
+class ExhaustedError(UnreachableError):
+    """This machine has no files or threads left for one more link: it is tried again, and slower, but not in vain."""
+
+
 class LoginRefusedError(NoLinkError):
     """The machine answered and refused the login."""
 

@@ -31,7 +31,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from django.utils.translation import gettext as _
 
 from servers.errors import ShellError
-from servers.processes import adopt_orphans, processes_below
+from servers.processes import begin_build, processes_below
 from servers.shell import RUN_MARKER, Script
 
 #: What programs need of /etc: no password, no key, no configuration of a service.
@@ -561,7 +561,7 @@ def opened(
         stderr=subprocess.PIPE,
         start_new_session=True,
         umask=0o022,
-        preexec_fn=adopt_orphans,  # one system call: nothing in it could wait for a lock
+        preexec_fn=begin_build,
         **options,
     )
     try:

@@ -1,6 +1,7 @@
 """Machines and how to reach them: credentials, servers, groups of servers."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import chain
 from typing import Any, ClassVar, Self
 
@@ -16,6 +17,7 @@ from django.utils.translation import gettext_noop
 from people.record import Act, actor, record
 from people.rights import Person, reach
 from people.roles import EVERYWHERE, Action, Place
+from people.statements import KeptUpdate, Slot
 from servers import hosts
 from servers.fields import EncryptedTextField, TagsField, is_unreadable
 from servers.hosts import Endpoint
@@ -351,12 +353,19 @@ class Server(models.Model):
         learned = self.facts | (facts or {})
         news = {"facts": learned} if learned != self.facts else {}
         self.facts = learned
-        Server.objects.filter(pk=self.pk).update(
-            connection_status=self.connection_status,
-            connection_error=error,
-            last_checked_at=self.last_checked_at,
+        seen = {
+            "connection_status": self.connection_status,
+            "connection_error": error,
+            "last_checked_at": self.last_checked_at,
             **news,
-        )
+        }
+        _kept_connection((*seen,)).run(pk=self.pk, **seen)
+
+
+@cache
+def _kept_connection(names: tuple[str, ...]) -> KeptUpdate:
+    """The statement of `Server.record_connection`."""
+    return KeptUpdate(Server.objects.filter(pk=Slot("pk")), {name: Slot(name) for name in names})
 
 
 class ServerGroupQuerySet(models.QuerySet["ServerGroup"]):

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,10 @@ from pathlib import Path
 from servers.shell import RUN_MARKER
 
 _libc = ctypes.CDLL(None, use_errno=True)
+#: More files than any process of this product opens.
+_MOST_FILES = 65_536
+#: The limits of open files that this process was started with.
+_FILES_AT_START = resource.getrlimit(resource.RLIMIT_NOFILE)
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # prctl(2)
 
 
@@ -24,6 +29,40 @@ def adopts_orphans() -> bool:
     answer = ctypes.c_int(0)
     _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0)
     return bool(answer.value)
+
+
+def raise_file_limit(most: int = _MOST_FILES) -> int:
+    """Let this process open as many files as it may, ``most`` of them; gives the limit that holds now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    if soft == resource.RLIM_INFINITY or soft >= allowed:
+        return most if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
+
+
+def most_threads() -> int | None:
+    """How many threads and processes its control group, or one around it, allows this process; None: no limit."""
+    path = Path("/proc/self/cgroup").read_text(errors="replace").strip().rpartition("::")[2].lstrip("/")
+    group = Path("/sys/fs/cgroup") / path
+    limits = []
+    for folder in [group, *group.parents]:
+        with contextlib.suppress(OSError, ValueError):  # "max" is none
+            limits.append(int((folder / "pids.max").read_text()))
+        if folder == Path("/sys/fs/cgroup"):
+            break
+    return min(limits, default=None)
+
+
+def begin_build() -> None:
+    """Make a new process what a build expects: it adopts orphans, and may open as many files as is usual here.
+
+    Some programs go through all the files that they might have open. For use between fork and exec: none of its system
+    calls waits for anything.
+    """
+    adopt_orphans()
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES_AT_START[0], hard), hard))
 
 
 def end_processes(members: Callable[[], set[int]], patience: float = 3.0) -> None:

@@ -31,6 +31,7 @@ ROOMS["people"] = {
     "fingerprints": set(),
     "entries": set(),
     "now": set(),
+    "statements": set(),
     "snapshots": {"fingerprints", "visible"},
     "acting": {"entries", "origin"},
     "sinks": {"entries"},

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from deployer.database import insist
@@ -30,7 +31,13 @@ RunStatus = StepRun.Status
 
 
 def need_platform(run: Run) -> None:
-    """Make sure that the steps of this launch can run here. Raises a `BuildError` where builds are refused."""
+    """Make sure that this launch can be carried out here. Raises a `BuildError` where its builds are refused."""
+    if run.most_at_once < (wanted := min(len(run.servers), settings.DEPLOYER_PARALLEL_SERVERS)):
+        told = _(
+            "This worker may open few files or threads: %(most)d servers are worked on at a time, not %(wanted)d. "
+            "Raise LimitNOFILE= and TasksMax= of its unit."
+        )
+        run.log.warn(told % {"most": run.most_at_once, "wanted": wanted})
     journal = run.work.journal
     moments = (Moment.PREPARE, Moment.BEFORE_ALL, Moment.AFTER_ALL)
     if any(step.is_on_platform for moment in moments for step in journal.at(moment)):

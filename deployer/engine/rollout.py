@@ -20,7 +20,12 @@ Status = Target.Status
 
 def on_every_server(run: Run, *tasks: Task, ended_too: bool = False) -> None:
     """Do ``tasks`` on all servers in parallel; one that fails does not stop the others."""
-    side_by_side(run.servers, lambda server: server.attempt(*tasks, ended_too=ended_too))
+
+    def work(server: ServerRun) -> None:
+        server.attempt(*tasks, ended_too=ended_too)
+        run.rest(server)
+
+    side_by_side(run.servers, work)
 
 
 def roll_out(run: Run, *tasks: Task) -> None:
@@ -42,6 +47,7 @@ def roll_out(run: Run, *tasks: Task) -> None:
             run.undecided.add(server)
         else:
             server.attempt(after, ended_too=True)
+        run.rest(server)
 
     number = run.deployment.batches_done
     waiting = [server for server in run.servers if not server.target.has_ended and server not in run.again]

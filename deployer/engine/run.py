@@ -17,6 +17,7 @@ from deployer.engine.outcome import Outcome
 from deployer.engine.server_run import AT_WORK, ServerRun
 from deployer.engine.work import Work
 from deployer.models import Answer, Deployment, FailureQuestion, Release, Target
+from deployer.side_by_side import most_at_once
 from projects.steps import Moment
 from servers.errors import ShellError, StoppedError, UnreachableError
 
@@ -52,6 +53,9 @@ class Run:
             if first := by_target.get(server.target.same_as_id or 0):
                 server.stand_behind(first)
         self.work.server_names += map(str, self.servers)
+        #: How many servers are worked on at once here, and whether the links to all of them are kept meanwhile.
+        self.most_at_once = most_at_once()
+        self._keeps_links = len(self.servers) <= self.most_at_once
         #: What has failed and somebody was asked about, by its keys; the servers that the others go on without.
         self.answered: set[str] = set()
         self.set_aside: set[int] = set()
@@ -280,6 +284,14 @@ class Run:
     def is_over_budget(self) -> bool:
         """Whether more servers have failed than are allowed to."""
         return self.failures() > self.work.plan.max_failures
+
+    def rest(self, server: ServerRun) -> None:
+        """Close the link to a server that is done for now, where there are more of them than are worked on at once.
+
+        It is opened again where it is needed again. A thousand links that wait would be a thousand threads.
+        """
+        if not self._keeps_links:
+            server.close()
 
     def find_same(self) -> None:
         """Of the servers that are one machine and folder, let the first do the work."""

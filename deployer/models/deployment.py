@@ -1,8 +1,9 @@
 """Deployments and their servers: what was asked for, how far it is, and every move from one state to the next."""
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, ClassVar, Self
 
 from django.core.exceptions import ValidationError
@@ -23,6 +24,7 @@ from people.models import Team, User
 from people.now import Now
 from people.rights import Person, reach
 from people.roles import Action, Place
+from people.statements import KeptUpdate, Slot
 from projects.models import Project
 from projects.steps import Launched
 from projects.validators import validate_ref, validate_ref_length
@@ -696,7 +698,7 @@ class TargetQuerySet(models.QuerySet["Target"]):
 
     def update(self, **values: Any) -> int:
         """Also raises the revision, so that pages see the change, and renews what is kept of the servers."""
-        if not _is_left(values):
+        if not _is_left(values, values.get("status")):
             return self.write(**values)
         with transaction.atomic():
             ids = list(self.values_list("pk", flat=True))
@@ -709,9 +711,9 @@ class TargetQuerySet(models.QuerySet["Target"]):
         return super().update(**values, revision=models.F("revision") + 1)
 
 
-def _is_left(values: Mapping[str, Any]) -> bool:
-    """Whether a change of ``values`` changes what a deployment leaves on a server: see `Standing`."""
-    return not values.keys().isdisjoint(Target.LEFT) or values.get("status") == Target.Status.SKIPPED
+def _is_left(names: Collection[str], status: Any) -> bool:
+    """Whether a change of ``names`` and to ``status`` changes what a deployment leaves on a server: see `Standing`."""
+    return not Target.LEFT.isdisjoint(names) or status == Target.Status.SKIPPED
 
 
 TargetManager = models.Manager.from_queryset(TargetQuerySet)
@@ -918,17 +920,21 @@ class Target(models.Model):
 
         A worker that has lost its claim moves nothing: the deployment must still be running under it.
         """
-        rows = Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held()).exclude(status__in=self.ENDED)
-        moments: dict[str, Any] = {}
-        if status in self.ENDED:
-            moments["finished_at"] = Now()
-        elif self.status == self.Status.PENDING:
-            moments["started_at"] = Now()
+        moments = ["finished_at"] if status in self.ENDED else []
+        if not moments and self.status == self.Status.PENDING:
+            moments.append("started_at")
         if moment := self.MOMENTS.get(status):
-            moments[moment] = Coalesce(moment, Now())
-        won = self._written(rows, status=status, **values, **moments)
+            moments.append(moment)
+        values["status"] = status
+
+        def write() -> bool:
+            move = _kept_move((*values,), (*moments,))
+            run = {"pk": self.pk, "deployment": self.deployment_id, "claim": self.deployment.claim}
+            return move.run(**values, **run) == 1
+
+        won = self._kept(write, [*values, *moments], status)
         if won:
-            self.__dict__ |= {"status": status, **values}
+            self.__dict__ |= values
             for moment in moments:  # the database's clock: read when somebody asks
                 self.__dict__.pop(moment, None)
         return won
@@ -1012,10 +1018,14 @@ class Target(models.Model):
 
     def _written(self, rows: TargetQuerySet, **values: Any) -> bool:
         """Write ``values`` if ``rows`` still are this server, and what is kept of it. Says whether it won."""
-        if not (_is_left(values) or "undone" in self.proof):
-            return rows.write(**values) == 1
+        return self._kept(lambda: rows.write(**values) == 1, values, values.get("status"))
+
+    def _kept(self, write: Callable[[], bool], names: Collection[str], status: str | None) -> bool:
+        """Write what is kept of this server along with a change of ``names``, where that is read from them."""
+        if not (_is_left(names, status) or "undone" in self.proof):
+            return write()
         with transaction.atomic():
-            won = rows.write(**values) == 1
+            won = write()
             if won:
                 renew_of_targets([self.pk])
         return won
@@ -1023,3 +1033,17 @@ class Target(models.Model):
     def _ended_here(self) -> TargetQuerySet:
         """This server, whose work has ended while its deployment goes on under the claim at hand."""
         return Target.objects.filter(pk=self.pk, deployment__in=self.deployment.held(), status__in=self.ENDED)
+
+
+@cache
+def _kept_move(names: tuple[str, ...], moments: tuple[str, ...]) -> KeptUpdate:
+    """The statement of `Target.move` that writes ``names``, and which ``moments`` begin with it.
+
+    The end is written once; of the others, the first time counts.
+    """
+    deployment = Deployment(pk=Slot("deployment"), claim=Slot("claim"))
+    rows = Target.objects.filter(pk=Slot("pk"), deployment__in=deployment.held()).exclude(status__in=Target.ENDED)
+    first: dict[str, Any] = {name: Coalesce(name, Now()) for name in moments}
+    first |= {name: Now() for name in ("started_at", "finished_at") if name in first}
+    values = {name: Slot(name) for name in names} | first | {"revision": models.F("revision") + 1}
+    return KeptUpdate(rows, values)

@@ -1,10 +1,12 @@
 """Leases: one deployment at a time works on a place of a server."""
 
+from functools import cache
 from typing import ClassVar
 
 from django.db import IntegrityError, models, transaction
 
 from deployer.models.deployment import Deployment
+from people.statements import KeptUpdate, Slot
 from servers.models import Server
 
 
@@ -33,22 +35,21 @@ class Lease(models.Model):
     @classmethod
     def take(cls, server: Server, path: str, deployment: Deployment, place: str = "") -> Deployment | None:
         """Take the place for ``deployment``; returns the running deployment that holds it instead, or None."""
-        as_before = cls._free_for(deployment).filter(server=server, path=path, place=place)
-        if as_before.update(deployment=deployment):
+        if _kept_taking().run(server=server.pk, path=path, place=place, deployment=deployment.pk):
             return None
         while True:
             try:
                 with transaction.atomic():
                     return cls._take_name(server, path, deployment, place)
             except IntegrityError:  # somebody has had the real place under another name
-                free = cls._free_for(deployment).filter(place=place).update(place="")
+                free = cls.free_for(deployment).filter(place=place).update(place="")
                 if not free and (lease := cls.objects.filter(place=place).first()):
                     return cls._holder(lease)
 
     @classmethod
     def _take_name(cls, server: Server, path: str, deployment: Deployment, place: str) -> Deployment | None:
         values = {"deployment": deployment, "place": place}
-        ours = cls._free_for(deployment).filter(server=server, path=path)
+        ours = cls.free_for(deployment).filter(server=server, path=path)
         if ours.update(**values):
             return None
         lease, made = cls.objects.get_or_create(server=server, path=path, defaults=values)
@@ -57,10 +58,18 @@ class Lease(models.Model):
         return cls._holder(lease)
 
     @classmethod
-    def _free_for(cls, deployment: Deployment) -> "models.QuerySet[Lease]":
+    def free_for(cls, deployment: Deployment | Slot) -> "models.QuerySet[Lease]":
         """Those that ``deployment`` may take: its own, and those of deployments that have ended."""
         return cls.objects.filter(models.Q(deployment=deployment) | models.Q(deployment__in=Deployment.objects.ended()))
 
     @classmethod
     def _holder(cls, lease: "Lease") -> Deployment:
         return Deployment.objects.select_related("project").defer("plan").get(pk=lease.deployment_id)
+
+
+@cache
+def _kept_taking() -> KeptUpdate:
+    """The statement by which a place is taken that was taken before, under the same names."""
+    taken = {"deployment": Slot("deployment")}
+    as_before = {name: Slot(name) for name in ("server", "path", "place")}
+    return KeptUpdate(Lease.free_for(Slot("deployment")).filter(**as_before), taken)

@@ -42,7 +42,7 @@ from deployer.releases.isolation import isolation
 from deployer.releases.store import prune
 from deployer.trains.driving import drive_all
 from deployer.triggers.schedules import fire_due
-from servers.processes import adopt_orphans
+from servers.processes import adopt_orphans, raise_file_limit
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ class DeploymentWorker(Worker):
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Take jobs until it is stopped; not on a database that this code does not know, or cannot read."""
         hide_memory()
+        raise_file_limit()
         for look in (refuse_unknown_migrations, prepare_keys):
             insist(look)
         isolation()  # found out before the fork, and not for each build

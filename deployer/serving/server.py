@@ -5,7 +5,6 @@ does not arrive in time is let go of. A body that is not small is read only as f
 is asked before.
 """
 
-import resource
 import socket
 import time
 from collections import deque
@@ -23,6 +22,8 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import WSGITask
+
+from servers.processes import raise_file_limit
 
 #: Threads that answer requests.
 THREADS = 8
@@ -57,11 +58,8 @@ Environ = dict[str, Any]
 
 def make_room() -> int:
     """Raise this process's limit of open files as far as it may; gives the number of connections that it can hold."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_CONNECTIONS + OTHER_FILES
-    allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return max(allowed - OTHER_FILES, 100)
+    return max(min(raise_file_limit(most), most) - OTHER_FILES, 100)
 
 
 class Request(HTTPRequestParser):

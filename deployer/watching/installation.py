@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from deployer.queue.sending import asked_once
 from deployer.releases.isolation import isolation
 from deployer.watching.finding import Finding, error, warning
+from servers.processes import most_threads
 
 #: Programs without which something of a deployment cannot be done, what that is, and the Debian package of each.
 _PROGRAMS = {
@@ -30,6 +31,7 @@ _PROGRAMS = {
 OLDEST_GIT = (2, 30)
 #: Open files of a process, below which a deployment to many servers fails.
 FEW_FILES = 4096
+FEW_THREADS = 1024
 #: Seconds by which the clocks of two machines may differ.
 CLOCKS_DIFFER = 5.0
 
@@ -97,9 +99,16 @@ def _limits() -> Iterator[Finding]:
     if hard != resource.RLIM_INFINITY and hard < FEW_FILES:
         yield warning(
             "limits",
-            _("A process may open few files: deployments to hundreds of servers fail."),
+            _("A process may open few files: fewer servers are worked on at a time."),
             _("At most %d.") % hard,
             _("Raise it: LimitNOFILE= in the unit, or /etc/security/limits.conf."),
+        )
+    if (threads := most_threads()) is not None and threads < FEW_THREADS:
+        yield warning(
+            "limits",
+            _("There may be few processes and threads here: fewer servers are worked on at a time."),
+            _("At most %d.") % threads,
+            _("Raise it: TasksMax= in the unit, or the limit of the container."),
         )
 
 

@@ -1,5 +1,6 @@
 """One machine of the way to a server: reached, greeted, recognised and logged in to. Every failure is explained."""
 
+import errno
 import socket
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from servers.binding import insist
 from servers.errors import (
+    ExhaustedError,
     HostKeyChangedError,
     IncompatibleError,
     LoginRefusedError,
@@ -28,6 +30,10 @@ from servers.ssh.transport import Transport
 
 #: How often a machine is asked that may be refusing a crowd.
 TRIES = 4
+#: Seconds for which a link waits for files or threads that others give back.
+PATIENCE = 120.0
+#: What the system says where a process, or the whole machine, has none left.
+_NONE_LEFT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 T = TypeVar("T")
 
@@ -44,7 +50,7 @@ class Hop:
         self.through = through
         self.shown: list[str] = []
         self._sock: Any = None
-        self._transport: paramiko.Transport | None = None
+        self._transport: Transport | None = None
 
     def reach(self) -> None:
         """Open a connection to its port."""
@@ -68,6 +74,8 @@ class Hop:
                 if discord
                 else _("Its SSH server may be too old."),
             ) from error
+        except RuntimeError as error:  # a link has a thread of its own
+            raise _none_left(self.server, str(error)) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise _no_handshake(self.server, error, time.monotonic() - begun) from error
         return transport.remote_version.removeprefix("SSH-2.0-")
@@ -95,7 +103,7 @@ class Hop:
             )
         return is_new
 
-    def log_in(self) -> paramiko.Transport:
+    def log_in(self) -> Transport:
         """Log in with the server's credential, if it is for this machine."""
         transport = self._greeted()
         insist(self.server.credential, self.server.endpoint, Credential.Purpose.SERVERS)
@@ -103,6 +111,7 @@ class Hop:
             self.shown = Authentication(self.server, transport).carry_out()
         except DecryptionError as error:
             raise LoginRefusedError(_("The credential of %s cannot be read") % self.server, str(error)) from error
+        transport.settle()
         return transport
 
     def close(self) -> None:
@@ -111,7 +120,7 @@ class Hop:
             if link is not None:
                 link.close()
 
-    def _greeted(self) -> paramiko.Transport:
+    def _greeted(self) -> Transport:
         if self._transport is None:
             raise AssertionError("a machine is greeted first")
         return self._transport
@@ -154,6 +163,8 @@ class Hop:
                 _("Check that the machine is up and that no firewall is in between."),
             ) from error
         except OSError as error:
+            if error.errno in _NONE_LEFT:
+                raise _none_left(server, error.strerror or "") from error
             raise UnreachableError(
                 _("%s could not be reached") % server,
                 _("%(address)s: %(why)s") % {"address": server.address, "why": error.strerror or error},
@@ -165,14 +176,20 @@ def in_spite_of_crowds(contact: Callable[[], T]) -> T:
     """Do ``contact``, and again where a crowd may have been in its way, up to `TRIES` times in all.
 
     Refused connections and cut banners are what sshd's MaxStartups does to a crowd. A silent machine is not asked
-    again: that would take as long once more.
+    again: that would take as long once more. Where this machine itself is short of something, it waits until others
+    have given it back, for up to `PATIENCE` seconds.
     """
     waits = islice(scattered(pauses(0.3, 1.2)), TRIES - 1)
+    shortages, until = scattered(pauses(0.2, 3.0)), time.monotonic() + PATIENCE
     while True:
         try:
             return contact()
         except SilentError:
             raise
+        except ExhaustedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(next(shortages))
         except UnreachableError:
             if (wait := next(waits, None)) is None:
                 raise
@@ -186,6 +203,14 @@ def look_up(server: Server) -> list[str]:
     except (socket.gaierror, UnicodeError) as error:
         raise _unknown_name(server) from error
     return list(dict.fromkeys(str(address[0]) for *_kind, address in found))
+
+
+def _none_left(server: Server, why: str) -> ExhaustedError:
+    return ExhaustedError(
+        _("%s could not be reached: this machine is at its limit") % server,
+        why,
+        _("Raise LimitNOFILE= and TasksMax= of its worker's unit, or lower DEPLOYER_PARALLEL_SERVERS."),
+    )
 
 
 def _unknown_name(server: Server) -> UnreachableError:

@@ -4,7 +4,9 @@ A server, or somebody in front of it who has no key yet, may send anything: pack
 end, lists of four thousand million entries, more than it was given room for. All of that ends the link.
 """
 
+import contextlib
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -24,6 +26,9 @@ _SHOWN = 6
 _PACKET, _GREETING = 1 << 18, 1 << 15
 #: Entries of a list whose length a server names.
 _ENTRIES = 64
+#: Seconds after which the thread of a link that is logged in looks up from its socket. The library's tenth of a second
+#: costs as much as all else at a thousand links; during the login, it is what time limits are kept by.
+_LOOKS_UP = 2.0
 #: Messages that begin such a list behind so many texts (RFC 8308, RFC 4256).
 _LISTS = {7: 0, 60: 3}
 
@@ -112,6 +117,16 @@ class Transport(paramiko.Transport):
         options.kex = _first(_KEX_FIRST, options.kex)
         kind = pinned.split()[0] if pinned else "ssh-ed25519"
         options.key_types = _first(_HOST_KEYS.get(kind, ()), options.key_types)
+
+    def settle(self) -> None:
+        """Wait at the socket for longer from now on: the login is over."""
+        self.sock.settimeout(_LOOKS_UP)
+
+    def stop_thread(self) -> None:
+        """End the link's thread at once, wherever it waits."""
+        with contextlib.suppress(OSError, EOFError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        super().stop_thread()
 
     def _really_parse_kex_init(self, m: paramiko.Message, ignore_first_byte: bool = False) -> dict[str, Any]:
         parsed: dict[str, Any] = super()._really_parse_kex_init(m, ignore_first_byte)  # type: ignore[misc]
