@@ -8,6 +8,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 ONCE ?=
 ONLY ?=
+QUICK ?=
 # Tests wait for servers more than they compute: four processes keep two cores busy.
 TEST_PROCESSES ?= 4
 # Debian's packages that bring what is restarted in the table of proofs, and the machines that it is restarted on.
@@ -51,9 +52,9 @@ security: .venv/.dev ## attacks by builds, packages, servers, strangers and user
 	.ci/need git openssh-server openssh-client bubblewrap
 	$(PYTHON) -m tests.security $(if $(ONLY),--only "$(ONLY)")
 
-bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart, pages, flood or year
+bench: .venv/.dev .venv-bench/.installed ## how fast it is, beside scp, rsync, Ansible and others; ONLY=transfer, restart, wide, pages, flood or year; QUICK=1
 	.ci/need git openssh-server openssh-client rsync zstd postgresql chromium
-	$(PYTHON) -m bench $(ONLY)
+	$(PYTHON) -m bench $(ONLY) $(if $(filter-out 0 no false,$(QUICK)),--quick)
 
 pictures: .venv/.dev ## the pictures of the README, made anew of real deployments on the demo's servers
 	.ci/need git openssh-client chromium

@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.targets import print_line
 from tests.parts.programs import HOUSE, free_port
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ PROJECTS = 5
 
 def measure_pages(site: "Site", team: "Team", *, quick: bool) -> None:
     """How soon another page comes while many search in a long log, and while many take it and read nothing."""
-    seconds = 3.0 if quick else 10.0
+    seconds = 2.0 if quick else 5.0
     alone = _p95(_timed(lambda: site.opened("/servers/"), seconds / 2))
     _show("another page, nobody else there: p95", alone)
     search = f"/deployments/{team.long}/?text=nowhere"
@@ -209,12 +210,8 @@ def _p95(taken: list[float]) -> float:
 
 
 def _show(what: str, ms: float) -> None:
-    from bench.pages import print_line
-
     print_line(what, f"{ms:.0f} ms", f"{MOST_MS} ms", ms <= MOST_MS)
 
 
 def _print(what: str, figure: str, target: str, reached: float) -> None:
-    from bench.pages import print_line
-
     print_line(what, figure, target, reached <= float(target.split()[0]))

@@ -1,21 +1,23 @@
-"""Links that are counted and delayed, in a process of their own. Nothing of Django is loaded there."""
+"""Links that are counted and delayed, or share an uplink, in a process of their own that loads nothing of Django."""
 
 import multiprocessing
 from multiprocessing.connection import Connection
 
-from tests.parts.proxy import Proxy
+from tests.parts.proxy import Proxy, Uplink
 
 #: What a link to a server far away holds in each direction: it must not be what limits anybody.
 ROOM = 256 << 20
+#: What it holds where many share an uplink: what waits there keeps the others waiting.
+SHARED_ROOM = 128 << 10
 
 
 class Proxies:
     """A proxy for each of some ports, in a process of their own so that nobody's Python waits for them."""
 
-    def __init__(self, ports: list[int], delay: float) -> None:
+    def __init__(self, ports: list[int], delay: float, uplink: float = 0.0) -> None:
         context = multiprocessing.get_context("spawn")
         self._link, theirs = context.Pipe()
-        self._process = context.Process(target=_forward, args=(theirs, ports, delay), daemon=True)
+        self._process = context.Process(target=_forward, args=(theirs, ports, delay, uplink), daemon=True)
         self._process.start()
         self.ports: list[int] = self._link.recv()
 
@@ -31,8 +33,9 @@ class Proxies:
         self._process.join()
 
 
-def _forward(link: Connection, ports: list[int], delay: float) -> None:
-    proxies = [Proxy(port, delay, ROOM) for port in ports]
+def _forward(link: Connection, ports: list[int], delay: float, rate: float) -> None:
+    uplink = Uplink(rate) if rate else None
+    proxies = [Proxy(port, delay, SHARED_ROOM if uplink else ROOM, uplink) for port in ports]
     link.send([proxy.port for proxy in proxies])
     while True:
         link.recv()

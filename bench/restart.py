@@ -6,16 +6,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.table import Measured, machine_cpu, processes_started, rounds, show
-from bench.world import SSH_OPTIONS, TOOLS, World, run_tool
+from bench.profiles import profile_functions
+from bench.table import Measured, Sides, machine_cpu, processes_started, rounds, show
+from bench.targets import print_line, readme
+from bench.world import MACHINE, SSH_OPTIONS, TOOLS, World
 from deployer.models import Deployment
 from projects.models import Project
 from tests.factories import make_deployment, make_project
+from tests.parts.programs import wait_until
 from tests.parts.queue import QueueServer
 from tests.parts.worker import Worker
 
-#: Each server sees its own processes alone, as machines do.
-MACHINE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 PROCESS = "bench-application"
 SCRIPT = f"""\
 [ -f application.pid ] && kill "$(cat application.pid)"
@@ -24,6 +25,13 @@ echo $! >application.pid
 echo restarted
 """
 LIMIT = 120  # seconds for one deployment
+#: How many servers there are in each table; the two in the middle tell what each further one costs.
+SIZES = (1, 10, 50, 200)
+#: The greatest ratios of wall time, by the number of servers; the most CPU of each further server, in ms, by the side.
+TARGETS = {50: {"ssh by xargs": 0.5, "Ansible shell": 0.2, "pyinfra": 1.0}, 200: {"ssh by xargs": 0.6}}
+MOST_MS = {"platform": 10, "server": 48}
+ROUNDS = 4
+OWN_WAYS = ("deployer", "with config files", "with steps")
 
 
 class Restarts(World):
@@ -31,6 +39,9 @@ class Restarts(World):
 
     def __init__(self, size: int) -> None:
         super().__init__(size, MACHINE)
+        #: Seconds of CPU that the launches took, which are this process's own.
+        self.launches = 0.0
+        self.sides = Sides(lambda: self.platform.cpu + self.launches, lambda: self.there.cpu)
         for sshd in self.sshds:
             (sshd.home / "restart.sh").write_text(SCRIPT)
         self.project = make_project(deploy_script_path="~/restart.sh", process_name=PROCESS)
@@ -55,7 +66,9 @@ class Restarts(World):
 
     def deployer(self, project: Project | None = None) -> Deployment:
         """Launch it, and wait for the worker's verified end."""
+        spent = time.process_time()
         deployment = make_deployment(project or self.project, self.group, deployment_type="restart_only")
+        self.launches += time.process_time() - spent
         until = time.monotonic() + LIMIT
         while deployment.finished_at is None and time.monotonic() < until:
             time.sleep(0.005)
@@ -101,7 +114,7 @@ class Restarts(World):
         )
         (self.folder / "rows").write_text(rows)
         command = f'ssh -n {SSH_OPTIONS} -p "$0" -i "$1" "$2" "cd && bash restart.sh"'
-        run_tool(["xargs", "-a", self.folder / "rows", "-P", len(self.sshds), "-L", "1", "sh", "-c", command])
+        self.run_here(["xargs", "-a", self.folder / "rows", "-P", len(self.sshds), "-L", "1", "sh", "-c", command])
 
     def pyinfra(self) -> None:
         """pyinfra's ad hoc command."""
@@ -121,28 +134,36 @@ class Restarts(World):
             for sshd, port in zip(self.sshds, self.ports, strict=True)
         ]
         path.write_text(f"servers = {rows!r}\n")
-        run_tool([TOOLS / "pyinfra", "-y", path, "exec", "--", "cd && bash restart.sh"])
+        self.run_here([TOOLS / "pyinfra", "-y", path, "exec", "--", "cd && bash restart.sh"])
 
 
 def main(queue: QueueServer, number: int, *, quick: bool) -> None:
-    """A table for each number of servers, and how soon the page has something to show."""
+    """A table for each number of servers, both sides' CPU apart, and how soon the page has something to show."""
     if os.getuid():
         raise SystemExit("The restart benchmark must be root: each of its servers has processes of its own (unshare).")
+    number = min(number, ROUNDS)
     worker = Worker(queue)
+    place = Restarts(max(SIZES))
     try:
-        for size in (1, 10) if quick else (1, 10, 50):
-            place = Restarts(size)
-            try:
-                table(place, number, worker)
-            finally:
-                place.close()
+        place.platform.take(worker.process.pid)
+        place.platform.take(queue.pid)
+        wait_until(lambda: worker.is_idle, "the worker to wait for work")
+        place.deployer()  # pins the host keys, starts the application
+        found = {size: table(place, size, number, worker) for size in SIZES}
+        is_cheap = _apart(found)
+        _watches(place)
     finally:
         worker.stop()
+    try:
+        if not is_cheap:
+            profile_functions(place.project, place.servers[: SIZES[-2]], lambda: place.there.cpu)
+    finally:
+        place.close()
 
 
-def table(place: Restarts, number: int, worker: Worker) -> None:
-    """All ways to restart these servers."""
-    size = len(place.sshds)
+def table(place: Restarts, size: int, number: int, worker: Worker) -> dict[str, Measured]:
+    """All ways to restart the first so many servers."""
+    place.take_first(size)
     ways: dict[str, Callable[[], object]] = {
         "deployer": place.deployer,
         "with config files": place.files,
@@ -152,17 +173,70 @@ def table(place: Restarts, number: int, worker: Worker) -> None:
         "Ansible shell": lambda: place.ansible("shell", "bash restart.sh chdir={{ home }}"),
         "pyinfra": place.pyinfra,
     }
-    place.deployer()  # pins the host keys, starts the application
-    place.files()
-    targets = {"ssh by xargs": 0.5, "Ansible shell": 0.2, "pyinfra": 1.0} if size == 50 else {}
+    if size == max(SIZES):
+        ways = {name: ways[name] for name in ("deployer", "ssh by xargs", "pyinfra")}
+    else:
+        place.files()
     checked = {name: place.checked(way) for name, way in ways.items()}
-    if not show(f"Restart-only on {size} servers", rounds(checked, lambda: None, number), targets):
+    seldom = dict.fromkeys(ways.keys() & {"with config files", "with steps", "Ansible raw", "Ansible shell"}, 2)
+    found = rounds(checked, lambda: None, number, place.sides, seldom)
+    watch = float(place.project.watch_for)
+    if not show(f"Restart-only on {size} servers", found, TARGETS.get(size, {}), idle=watch):
         profile(place, worker)
     if size == 1:
         first = Measured(wall=[place.first_row() for _round in range(2 * number)])
         limit = 0.3
-        verdict = "met" if first.median_wall <= limit else "MISSED"
-        print(f"From the launch to the first row of the log: {first.median_wall:.3f} s  target {limit} {verdict}")
+        figure = f"{first.median_wall:.3f} s"
+        print_line("From the launch to the first row of the log", figure, f"{limit} s", first.median_wall <= limit)
+    if size in TARGETS:
+        others = ", ".join(
+            f"{name.removesuffix(' by xargs').removesuffix(' shell')} {found[name].median_wall:.1f} s"
+            for name in ("ssh by xargs", "Ansible shell", "pyinfra")
+            if name in found
+        )
+        own = f"{found['deployer'].median_wall:.1f} s"
+        readme(f"restart on {size} servers, each watched for {watch:g} s", own, others)
+    return found
+
+
+def _apart(found: dict[int, dict[str, Measured]]) -> bool:
+    """What each further server costs on both sides; says whether deployer costs no more than it may."""
+    few, many = SIZES[1:3]
+    print(f"\nCPU of both sides, ms for each further server (from {few} to {many})")
+    print(f"  {'':22}{'platform':>10}{'server':>9}")
+    each = {
+        name: tuple(
+            1000 * (getattr(found[many][name], side) - getattr(found[few][name], side)) / (many - few)
+            for side in ("median_platform", "median_servers")
+        )
+        for name in found[many]
+    }
+    for name, (platform, server) in each.items():
+        print(f"  {name:22}{platform:>10.1f}{server:>9.1f}")
+    if not found[many]["deployer"].median_servers:
+        print("  This machine has no control groups for us: the sides cannot be told apart.")
+        return True
+    is_met = True
+    for side, place in (("platform", 0), ("server", 1)):
+        own, limit = each["deployer"][place], MOST_MS[side]
+        is_met = is_met and own <= limit
+        print_line(f"each further restart: CPU on the {side}'s side", f"{own:.1f} ms", f"{limit} ms", own <= limit)
+        others = ", ".join(f"{name} {each[name][place]:.0f} ms" for name in each if name not in OWN_WAYS)
+        readme(f"CPU of a restart on the {side}'s side, each further server", f"{own:.0f} ms", others)
+    return is_met
+
+
+def _watches(place: Restarts) -> None:
+    """Whether servers that are watched keep others waiting: more of them are than are worked on at once."""
+    longer = make_project(deploy_script_path="~/restart.sh", process_name=PROCESS, watch_for=3)
+    taken = []
+    for project in (place.project, longer):
+        begun = time.perf_counter()
+        place.deployer(project)
+        taken.append(time.perf_counter() - begun)
+    more, limit = taken[1] - taken[0], 1.25 * (longer.watch_for - place.project.watch_for)
+    size = len(place.sshds)
+    print_line(f"{size} servers watched for 3 s and not for 1: longer by", f"{more:.1f} s", f"{limit} s", more <= limit)
 
 
 def profile(place: Restarts, worker: Worker) -> None:

@@ -2,25 +2,30 @@
 
 import os
 import random
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import paramiko
 
-from bench.table import machine_cpu, rounds, show
+from bench.table import Sides, machine_cpu, rounds, show
+from bench.targets import readme
 from bench.world import SSH_OPTIONS, Releases
 from deployer.models import Release
 from servers.ssh.shell import SSHShell
 
 MB = 1_000_000
+#: Bytes a second that go to many servers together.
+UPLINK = 20 * MB
 STEPS = {"open": "logging in", "capture": "short commands"}
 SCP = f"scp -q {SSH_OPTIONS} -r -i {{key}} -P {{port}} . {{login}}:{{home}}/other/"
 RSYNC = "rsync -a -e '{ssh}' ./ {login}:{home}/other/"
+RSYNC_Z = "rsync -az -e '{ssh}' ./ {login}:{home}/other/"
 LINK_DEST = "rsync -a --link-dest={home}/shop/current/ -e '{ssh}' ./ {login}:{home}/other/"
 TAR = "tar -cf - . | {ssh} {login} tar -xf - -C {home}/other"
 #: How a tool sends the payload: a shell command once a server, or a function for all of them.
@@ -88,29 +93,46 @@ def compare(
     number: int,
     *,
     most_bytes: dict[str, float] | None = None,
+    most_here: dict[str, float] | None = None,
     delay: float = 0.0,
+    uplink: float = 0.0,
 ) -> None:
     """One table: deployer's transfer of ``release``, and that of the same payload by the other tools.
 
-    ``targets`` and ``most_bytes`` are the greatest ratios, of wall time and of bytes; the bytes are those of a round of
-    their own, through a proxy, which takes time itself.
+    ``targets``, ``most_bytes`` and ``most_here`` are the greatest ratios, of wall time, of bytes, and of CPU on the
+    platform's side. Where there is neither ``delay`` nor ``uplink``, the bytes are those of a round of their own,
+    through a proxy, which takes time itself.
     """
     ways: dict[str, Callable[[], None]] = {"deployer": lambda: place.stage(release)}
     for name, way in others.items():
         ways[name] = partial(place.everywhere, way) if isinstance(way, str) else partial(way, place)
-    if delay:
-        with place.through_proxies(delay):
-            found = rounds(ways, lambda: place.forget(release.version), number)
+
+    def reset() -> None:
+        place.forget(release.version)
+
+    sides = Sides(_own_cpu, lambda: place.there.cpu)
+    if delay or uplink:
+        with place.through_proxies(delay, uplink) as proxies:
+            found = rounds(ways, reset, number, sides, forwarded=lambda: proxies.forwarded)
     else:
-        found = rounds(ways, lambda: place.forget(release.version), number)
-    with place.through_proxies() as proxies:
-        for name, do in ways.items():
-            place.forget(release.version)
-            before = proxies.forwarded
-            do()
-            found[name].wire = proxies.forwarded - before
-    if not show(title, found, targets, most_bytes or {}):
-        profile(place, release)
+        found = rounds(ways, reset, number, sides)
+    if most_bytes:
+        with place.through_proxies() as proxies:
+            for name, each in rounds(ways, reset, 1, forwarded=lambda: proxies.forwarded).items():
+                found[name].wire = each.wire
+    if not show(title, found, targets, most_bytes or {}, most_here=most_here):
+        with place.through_proxies(delay, uplink) if delay or uplink else nullcontext():
+            profile(place, release)
+    shown = {name: f"{each.median_wall:.1f} s" for name, each in found.items()}
+    if most_bytes or uplink:
+        shown = {name: f"{took}, {found[name].wire / MB:.1f} MB" for name, took in shown.items()}
+    readme(title, shown["deployer"], ", ".join(f"{name} {shown[name]}" for name in targets or most_here or ()))
+
+
+def _own_cpu() -> float:
+    """Seconds of CPU of this process and of all that it has started and waited for."""
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in spent)
 
 
 def profile(place: Releases, release: Release) -> None:
@@ -172,16 +194,21 @@ def main(number: int, *, quick: bool) -> None:
     with releases(1, large_file) as place:
         others: dict[str, Way] = {"scp": SCP, "rsync -a": RSYNC, "tar | ssh": TAR, "sftp.put (paramiko)": sftp}
         release = place.build()
-        compare("One file of 200 MB, incompressible", place, release, others, {"scp": 0.8}, number)
-        title = "The same, 50 ms away"
+        compare("200 MB that nothing can compress", place, release, others, {"scp": 0.8}, number)
+        title = "the same, 50 ms away"
         compare(title, place, release, {"scp": SCP}, {"scp": 1 / 3}, max(number // 2, 1), delay=0.025)
     with releases(1, small_files) as place:
         others = {"scp -r": SCP, "rsync -a": RSYNC, "tar | ssh": TAR, "Ansible unarchive": unarchive}
-        compare("5,000 small files, 60 MB", place, place.build(), others, {"rsync -a": 0.6}, number)
-        title = "The second deployment: 5,000 files, 20 of them changed, all with new times"
+        compare("5,000 small files, 60 MB", place, place.build(), others, {"rsync -a": 0.6}, min(number, 3))
+        title = "again, with 20 of them changed and all with new times"
         name = "rsync --link-dest"
         compare(title, place, second_release(place), {name: LINK_DEST}, {name: 0.6}, number, most_bytes={name: 1.2})
-    for size in (5,) if quick else (5, 20):
-        with releases(size, small_files) as place:
-            title = f"5,000 small files to {size} servers"
-            compare(title, place, place.build(), {"rsync -a": RSYNC}, {"rsync -a": 0.5}, max(number // 2, 1))
+    size = 5 if quick else 20
+    with releases(size, small_files) as place:
+        release = place.build()
+        title, number = f"5,000 small files to {size} servers", max(number // 2, 1)
+        others = {"rsync -a": RSYNC, "rsync -az": RSYNC_Z}
+        compare(title, place, release, others, {}, number, most_here={"rsync -a": 0.2})
+        targets = {"rsync -a": 0.4, "rsync -az": 0.8}
+        title = f"the same behind an uplink of {UPLINK // MB} MB/s"
+        compare(title, place, release, others, targets, 1, uplink=UPLINK)

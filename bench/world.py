@@ -10,43 +10,62 @@ from pathlib import Path
 from django.conf import settings
 
 from bench.proxies import Proxies
+from bench.sides import Side
 from deployer.engine.rollout import on_every_server
 from deployer.engine.routines import carry_out
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun
 from deployer.models import Deployment, Release
 from servers.models import Server
-from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.factories import make_credential, make_deployment, make_group, make_project, make_server
 from tests.parts.git import GitRepository
 from tests.parts.sshd import OpenSSHServer
 
 SSH_OPTIONS = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+#: What credentials are for: also for proxies before a server.
+LOOPBACK = "127.0.0.1:*"
+#: Each server sees its own processes alone, as machines do.
+MACHINE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 #: The other tools are in an environment of their own.
 TOOLS = Path(__file__).resolve().parents[1] / ".venv-bench" / "bin"
 
 
 class World:
-    """``size`` SSH servers with a home folder each, and a project whose build copies ``payload``."""
+    """``size`` SSH servers with a home folder each, and a project whose build copies ``payload``.
+
+    What other tools run here belongs to the side ``platform``, the servers and what runs on them to ``there``.
+    """
 
     def __init__(self, size: int, wrapper: Sequence[str] = ()) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="deployer-bench-"))
         self.payload = self.folder / "payload"
         self.payload.mkdir()
-        self.sshds = [OpenSSHServer(wrapper=wrapper) for _number in range(size)]
+        self.platform, self.there = Side("platform"), Side("servers")
+        self._all = [OpenSSHServer(wrapper=(*self.there.words, *wrapper)) for _number in range(size)]
+        self.servers = [make_server(sshd, credential=make_credential(sshd, hosts=LOOPBACK)) for sshd in self._all]
+        self.take_first(size)
+
+    def take_first(self, number: int) -> None:
+        """Let everything that is done from now on be done on so many of the servers."""
+        self.sshds = self._all[:number]
         self.ports = [sshd.port for sshd in self.sshds]
-        self.servers = [make_server(sshd) for sshd in self.sshds]
-        self.group = make_group(*self.servers)
+        self.group = make_group(*self.servers[:number])
 
     def close(self) -> None:
         """Stop everything and delete it."""
-        for sshd in self.sshds:
+        for sshd in self._all:
             sshd.close()
+        for side in (self.platform, self.there):
+            side.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
-    def through_proxies(self, delay: float = 0.0) -> Iterator[Proxies]:
-        """All servers are reached through a proxy of their own meanwhile, which counts and adds ``delay`` each way."""
-        proxies = Proxies([sshd.port for sshd in self.sshds], delay)
+    def through_proxies(self, delay: float = 0.0, uplink: float = 0.0) -> Iterator[Proxies]:
+        """All servers are reached through a proxy of their own meanwhile, which counts and adds ``delay`` each way.
+
+        ``uplink`` is how many bytes a second go to all of them together at most, if that is limited.
+        """
+        proxies = Proxies([sshd.port for sshd in self.sshds], delay, uplink)
         self._reach_at(proxies.ports)
         try:
             yield proxies
@@ -56,7 +75,7 @@ class World:
 
     def _reach_at(self, ports: list[int]) -> None:
         self.ports = ports
-        for server, port in zip(self.servers, ports, strict=True):
+        for server, port in zip(self.servers, ports, strict=False):
             Server.objects.filter(pk=server.pk).update(port=port)
 
     def everywhere(self, command: str) -> None:
@@ -92,10 +111,15 @@ class World:
         )
         return path
 
+    def run_here(self, words: Sequence[object], **environment: object) -> None:
+        """Run another tool on the platform's side."""
+        run_tool([*self.platform.words, *words], **environment)
+
     def ansible(self, module: str, arguments: str) -> None:
         """Run a module of Ansible on every server at once; no connection is kept for the next time."""
-        run_tool(
-            [TOOLS / "ansible", "all", "-i", self.inventory(), "-f", len(self.sshds), "-m", module, "-a", arguments],
+        words = [TOOLS / "ansible", "all", "-i", self.inventory(), "-f", len(self.sshds), "-m", module, "-a", arguments]
+        self.run_here(
+            words,
             ANSIBLE_HOST_KEY_CHECKING="False",
             ANSIBLE_HOME=self.folder / "ansible",
             ANSIBLE_SSH_CONTROL_PATH_DIR=tempfile.mkdtemp(dir=self.folder),
@@ -107,7 +131,7 @@ class Releases(World):
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        settings.DEPLOYER_BUILD_PATHS = [self.payload]
+        settings.DEPLOYER_BUILD_ISOLATION = "off"  # a sandbox has a /dev/shm of its own; no build is measured
         script = self.folder / "restart.sh"
         script.write_text("echo restarted\n")
         self.project = make_project(

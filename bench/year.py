@@ -1,6 +1,7 @@
 """A year of a team of twenty: pages, polls, searches and upkeep beside those of a quiet site, and the room on the disk.
 
-7,000 deployments of 30 projects on 40 servers, 10 million lines of logs; beside it as many deployments as fill a page.
+7,000 deployments of 30 projects on 40 servers, 10 million lines of logs, 3 on PostgreSQL; beside it as many deployments
+as fill a page.
 """
 
 import json
@@ -15,11 +16,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from bench.targets import note
 from tests.parts.postgres import PostgresServer
 from tests.parts.programs import HOUSE
 
 #: Deployments and lines of logs.
-YEAR, QUICK, QUIET = (7_000, 10_000_000), (700, 500_000), (60, 60_000)
+YEAR, QUICK, QUIET = (7_000, 10_000_000), (700, 200_000), (60, 60_000)
+#: On PostgreSQL, whose indexes grow as those of SQLite do.
+SHORTER = 7_000, 3_000_000
 #: How much slower anything may be than on the quiet site, and of the room of unpacked logs, what packed ones may take.
 SLOWER, ROOM = 2.0, 0.2
 _TEXTS = (
@@ -36,7 +40,7 @@ def main(_number: int, *, quick: bool) -> None:
     try:
         for name, url in (("SQLite", ""), ("PostgreSQL", server.url)):
             quiet = _told(url and f"{url.rpartition('/')[0]}/template1", *QUIET)
-            busy = _told(url, *(QUICK if quick else YEAR))
+            busy = _told(url, *(QUICK if quick else SHORTER if url else YEAR))
             _show(name, quiet, busy)
     finally:
         server.close()
@@ -62,13 +66,14 @@ def _show(name: str, quiet: dict[str, Any], busy: dict[str, Any]) -> None:
     for packed in ("rows", "packed"):
         for what, took in busy[packed].items():
             beside = quiet[packed][what]
-            missed = "" if took <= SLOWER * beside else f"  (at most {SLOWER}: missed)"
-            name = f"{what}, logs as {packed}"
-            print(f"{name:<38}{1000 * beside:>10.1f}{1000 * took:>10.1f}{took / beside:>8.2f}{missed}")
+            line = f"{what}, logs as {packed}"
+            ratio = took / beside
+            verdict = note(f"a year / a quiet site, {name}: {line}", f"{ratio:.2f}", f"{SLOWER}", met=ratio <= SLOWER)
+            print(f"{line:<38}{1000 * beside:>10.1f}{1000 * took:>10.1f}{ratio:>8.2f}  {SLOWER}  {verdict}")
     share = busy["size packed"] / busy["size"]
-    missed = "" if share <= ROOM else f" (at most {ROOM}: missed)"
+    verdict = note(f"room of packed logs, {name}", f"{share:.2f}", f"{ROOM}", met=share <= ROOM)
     sizes = f"{busy['size'] / 1e6:.0f} MB, packed {busy['size packed'] / 1e6:.0f} MB"
-    print(f"\non the disk: {sizes}: {share:.2f} of it{missed}")
+    print(f"\non the disk: {sizes}: {share:.2f} of it  {ROOM}  {verdict}")
     pace = busy["lines"] / busy["packing"] / 1000
     print(f"packed at {pace:.0f} thousand lines a second, all of it in {busy['packing']:.0f} s")
     print(f"retention: {busy['retired']} deployments with their logs deleted in {busy['retiring']:.1f} s")

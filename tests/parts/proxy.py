@@ -16,12 +16,28 @@ Blow = Literal["reset", "fin", "freeze"]
 ROOM = 1 << 20
 
 
+class Uplink:
+    """What several proxies send to their servers through, so many bytes a second in all, in order of arrival."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._free_at = 0.0
+        self._lock = threading.Lock()
+
+    def passes_at(self, size: int, now: float) -> float:
+        """When so many bytes that have come now are through."""
+        with self._lock:
+            self._free_at = max(self._free_at, now) + size / self.rate
+            return self._free_at
+
+
 class Link(threading.Thread):
     """One forwarded connection. Its own thread alone touches its two sockets, so a reset is one."""
 
     def __init__(self, proxy: "Proxy", client: socket.socket, server: socket.socket) -> None:
         super().__init__(name=f"link through {proxy.port}", daemon=True)
         self.proxy = proxy
+        self.server = server
         self.peer = {client: server, server: client}
         self.held: dict[socket.socket, deque[tuple[float, bytes]]] = {client: deque(), server: deque()}
         self.sizes = {client: 0, server: 0}
@@ -56,14 +72,17 @@ class Link(threading.Thread):
         now = time.monotonic()
         takers = [side for side in self.peer if self.sizes[self.peer[side]] < self.proxy.room]
         due = [side for side, pieces in self.held.items() if pieces and pieces[0][0] <= now]
-        readable, writable, _failed = select.select(takers, due, [], 0.01)
+        coming = [pieces[0][0] - now for pieces in self.held.values() if pieces and pieces[0][0] > now]
+        readable, writable, _failed = select.select(takers, due, [], min(0.01, *coming) if coming else 0.01)
         ended = False
         for side in readable:
             data = side.recv(65536)
             ended = ended or not data
             if data:
-                self.held[self.peer[side]].append((now + self.proxy.delay, data))
-                self.sizes[self.peer[side]] += len(data)
+                to, uplink = self.peer[side], self.proxy.uplink
+                begun = uplink.passes_at(len(data), now) if uplink and to is self.server else now
+                self.held[to].append((begun + self.proxy.delay, data))
+                self.sizes[to] += len(data)
         for side in writable:
             when, data = self.held[side].popleft()
             sent = side.send(data)
@@ -79,14 +98,16 @@ class Proxy:
     """Listens on ``port`` of 127.0.0.1 and forwards to another one.
 
     ``delay`` is in seconds, for each direction; ``room`` is how many bytes the link holds meanwhile in each, so it
-    carries at most ``room / delay`` bytes a second. ``forwarded`` counts bytes in both directions,
-    ``refused`` how often nobody listened on the other side; with ``holds_callers``, callers wait until somebody does.
+    carries at most ``room / delay`` bytes a second; an ``uplink`` is shared with others. ``forwarded`` counts bytes in
+    both directions, ``refused`` how often nobody listened on the other side; with ``holds_callers``, callers wait until
+    somebody does.
     """
 
-    def __init__(self, to_port: int, delay: float = 0.0, room: int = ROOM) -> None:
+    def __init__(self, to_port: int, delay: float = 0.0, room: int = ROOM, uplink: Uplink | None = None) -> None:
         self.to_port = to_port
         self.delay = delay
         self.room = room
+        self.uplink = uplink
         self.forwarded = 0
         self.refused = 0
         self.holds_callers = False

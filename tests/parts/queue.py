@@ -41,6 +41,12 @@ class QueueServer:
         except (RedisError, OSError):
             return False
 
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     def stop(self) -> None:
         """Stop answering."""
         if self._process is not None:
