@@ -124,7 +124,7 @@ def site(cookie: str, database: str) -> Iterator[Site]:
         port = listener.getsockname()[1]
         process = subprocess.Popen(
             manage("web", "--fd", str(listener.fileno())),
-            env=os.environ | {"DATABASE_URL": database},
+            env=os.environ | {"DATABASE_URL": database, "DEPLOYER_METRICS_NETWORKS": "127.0.0.1"},
             pass_fds=[listener.fileno()],
         )
         try:
@@ -157,6 +157,7 @@ def benchmark(name: str, *, quick: bool) -> None:
             each.opened(page)
         measure_viewers(large, watched, quick=quick)
         measure_ratio(large, little, page, rows, rounds=4 if quick else 6)
+        measure_monitored(large, page, rounds=4 if quick else 6)
         measure_long_page(large, f"/deployments/{long}/")
         measure_interaction(large, f"/deployments/{long}/")
     if not quick or name == "SQLite":
@@ -283,6 +284,18 @@ def measure_ratio(large: Site, little: Site, page: str, rows: int, rounds: int) 
     print_line(f"a poll with {rows:,} other rows / with none", figure, "1.20", much / few <= 1.2)
 
 
+def measure_monitored(large: Site, page: str, rounds: int) -> None:
+    """One viewer while a monitor asks how the site is each second, and while none does, in turns."""
+    taken: dict[bool, list[float]] = {True: [], False: []}
+    for _round in range(rounds):
+        for is_asked, means in taken.items():
+            with monitoring(large) if is_asked else nullcontext():
+                means.append(1000 / large.watched(page, 1, 2).rate)
+    beside, alone = statistics.median(taken[True]), statistics.median(taken[False])
+    figure = f"{beside:.2f} ms / {alone:.2f} ms = {beside / alone:.2f}"
+    print_line("a poll, on average, beside a monitor / without", figure, "1.20", beside <= 1.2 * alone)
+
+
 def measure_long_page(large: Site, page: str) -> None:
     """The page of a long log, for a program and for a browser."""
     taken = statistics.median(large.opened(page) for _round in range(7))
@@ -402,6 +415,30 @@ def copy_of_database() -> str:
     with psycopg.connect(f"{url}/template1", autocommit=True) as other:
         other.execute(f"CREATE DATABASE small TEMPLATE {name}")
     return f"{url}/small"
+
+
+@contextmanager
+def monitoring(large: Site) -> Iterator[None]:
+    """Somebody asks all that monitors do meanwhile, each second."""
+    done, failures = threading.Event(), list[OSError]()
+
+    def ask() -> None:
+        while not failures and not done.wait(1):
+            for path in ("/health/ready", "/health/status", "/metrics"):
+                try:
+                    large.opened(path)
+                except OSError as error:
+                    failures.append(error)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        asker.join()
+    if failures:
+        raise failures[0]
 
 
 @contextmanager

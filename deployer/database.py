@@ -4,6 +4,7 @@ import logging
 import pkgutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -83,14 +84,16 @@ class UnknownMigrationsError(ImproperlyConfigured):
     """The database records migrations that this code does not have. The message says which, and what to do."""
 
 
+class MissingMigrationsError(ImproperlyConfigured):
+    """The database lacks migrations that this code has. The message says which, and what to do."""
+
+
 def refuse_unknown_migrations(using: str = DEFAULT_DB_ALIAS) -> None:
     """Raise `UnknownMigrationsError` for a database that a newer deployer has migrated.
 
     Whatever is started calls it before it writes: this code would take columns that it does not know for its own.
     """
-    recorded = MigrationRecorder(connections[using]).applied_migrations()
-    known = {(app, name) for app in APPS for name in _migrations(app)}
-    unknown = sorted(f"{app}.{name}" for app, name in recorded if app in APPS and (app, name) not in known)
+    unknown = sorted(f"{app}.{name}" for app, name in _recorded(using) - known_migrations())
     if unknown:
         raise UnknownMigrationsError(
             _(
@@ -100,6 +103,38 @@ def refuse_unknown_migrations(using: str = DEFAULT_DB_ALIAS) -> None:
             )
             % {"migrations": few(unknown), "version": __version__}
         )
+
+
+def refuse_missing_migrations() -> None:
+    """Raise `MissingMigrationsError` for a database that is still in the form of an older deployer, or in none."""
+    if missing := missing_migrations():
+        raise MissingMigrationsError(
+            _(
+                "The database is not in the form that deployer %(version)s needs: %(migrations)s are missing. Run "
+                "“deployer migrate” first; “deployer up” does so when it starts."
+            )
+            % {"migrations": few(missing), "version": __version__}
+        )
+
+
+def missing_migrations() -> list[str]:
+    """The migrations of this code that the database does not record."""
+    return sorted(f"{app}.{name}" for app, name in known_migrations() - _recorded(DEFAULT_DB_ALIAS))
+
+
+@cache
+def known_migrations() -> frozenset[tuple[str, str]]:
+    """Those of this code. Looked for once: what is installed over it while it runs is another version."""
+    return frozenset(
+        (app, module.name)
+        for app in APPS
+        for module in pkgutil.iter_modules(import_module(f"{app}.migrations").__path__)
+    )
+
+
+def _recorded(using: str) -> frozenset[tuple[str, str]]:
+    recorded = MigrationRecorder(connections[using]).applied_migrations()
+    return frozenset((app, name) for app, name in recorded if app in APPS)
 
 
 def deleting(rows: "QuerySet[Any]") -> Iterator[int]:
@@ -124,10 +159,6 @@ def last_number(table: str, using: BaseDatabaseWrapper = connection) -> int:
 def few(migrations: Sequence[str]) -> str:
     """The first of some migrations, for a sentence."""
     return ", ".join(migrations[:_NAMED]) + (", …" if len(migrations) > _NAMED else "")
-
-
-def _migrations(app: str) -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(import_module(f"{app}.migrations").__path__)]
 
 
 def let_new_file_shrink(using: str = DEFAULT_DB_ALIAS) -> None:

@@ -12,6 +12,7 @@ from projects.commands.expectation import Live
 from projects.commands.services.kind import Does, Kind, Where
 from projects.commands.services.kinds import PROCESS, in_turn, kind_of, own_command
 from projects.effective import Given, Layer, Value, Values
+from projects.frozen import read_back
 from projects.given import counting_groups, given_to
 from projects.models import ConfigFile, HealthCheck, Project, Step
 from projects.steps import USUAL_TYPES, USUAL_WHEN, StepKind, When, step_label
@@ -93,7 +94,7 @@ class PlannedStep:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "PlannedStep":
         """Read back what a plan stores."""
-        return cls(**data | {"types": tuple(data["types"])})
+        return read_back(cls, data | {"types": tuple(data["types"])})
 
     @property
     def label(self) -> str:
@@ -377,21 +378,22 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Plan":
-        """Read back what `to_json` gave."""
-        return cls(
-            **data
+        """Read back what `to_json` gave. Raises `NewerPlanError`."""
+        return read_back(
+            cls,
+            data
             | {
-                "health_checks": tuple(Check(**row) for row in data["health_checks"]),
-                "services": tuple(PlannedService(**row) for row in data.get("services", ())),
+                "health_checks": tuple(read_back(Check, row) for row in data["health_checks"]),
+                "services": tuple(read_back(PlannedService, row) for row in data.get("services", ())),
                 "steps": tuple(map(PlannedStep.from_json, data.get("steps", ()))),
-                "variables": tuple(Value(**row) for row in data["variables"]),
+                "variables": tuple(read_back(Value, row) for row in data["variables"]),
                 "layers": tuple(Layer.from_json(row) for row in data.get("layers", ())),
-                "answers": tuple(Value(**row) for row in data.get("answers", ())),
+                "answers": tuple(read_back(Value, row) for row in data.get("answers", ())),
                 "config_files": tuple(
-                    PlannedFile(**row | {"servers": None if row["servers"] is None else tuple(row["servers"])})
+                    read_back(PlannedFile, row | {"servers": None if row["servers"] is None else tuple(row["servers"])})
                     for row in data.get("config_files", ())
                 ),
-            }
+            },
         )
 
     def pauses_after(self, batch: int) -> bool:

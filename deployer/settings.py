@@ -29,6 +29,7 @@ from django.core.validators import validate_email
 from deployer.host.given import Given, credentials, env_file, own_folder, read_env_file, refuse_unencoded
 from deployer.host.keyfiles import ForeignError, make_private, read_if_there, read_or_make, short_socket_path
 from deployer.host.kinds import QUEUES, kinds_of
+from deployer.host.queue_address import rq_options
 from deployer.host.value_commands import value_commands, value_environment, value_folder
 
 django_stubs_ext.monkeypatch()  # type arguments of Django's classes, at run time as for the type checker
@@ -249,20 +250,6 @@ def database_at(url: str) -> dict[str, Any]:
     return config
 
 
-def check_queue(url: str) -> None:
-    """Refuse an address of the queue that cannot be used; raises `ImproperlyConfigured`, without its password."""
-    if url and not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
-    refuse_unencoded("REDIS_URL", url, "/?#" if not url.startswith("unix") else "?#")
-    try:
-        _port = urlsplit(url).port
-    except ValueError as error:  # whose words may hold the password
-        raise ImproperlyConfigured(
-            "REDIS_URL cannot be read: write it as redis://:PASSWORD@HOST:PORT/0, with what is not a letter or a digit "
-            "in the password percent-encoded."
-        ) from error
-
-
 def storage(url: str) -> dict[str, Any]:
     """Where DEPLOYER_STORAGE keeps the archives of releases: ``s3://BUCKET/FOLDER?endpoint_url=...&region_name=...``.
 
@@ -373,12 +360,10 @@ CACHES_DIR = DATA_DIR / "caches"
 REDIS_URL = given.text("REDIS_URL")
 QUEUE_IS_EMBEDDED = not REDIS_URL
 QUEUE_SOCKET = short_socket_path(DATA_DIR / "queue.sock")
-check_queue(REDIS_URL)
 
 _QUEUE = {
-    "URL": REDIS_URL or f"unix://{quote(str(QUEUE_SOCKET))}",
+    **rq_options(REDIS_URL or f"unix://{quote(str(QUEUE_SOCKET))}"),
     "DEFAULT_TIMEOUT": -1,
-    "REDIS_CLIENT_KWARGS": {"socket_connect_timeout": 3},
     "SERIALIZER": "rq.serializers.JSONSerializer",
 }
 #: Deployments wait on the first one; looks at the servers, and logs that are followed, keep none of them waiting.

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from projects.frozen import read_back
+
 #: The scopes of a value, and those that a build or a script on a server reads: the first of them wins.
 BUILD, DEPLOY, BOTH = "build", "deploy", "both"
 _READ = {BUILD: (BUILD, BOTH), DEPLOY: (DEPLOY, BOTH)}
@@ -50,8 +52,8 @@ class Layer:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Layer":
         """Read back what `asdict` gave."""
-        values = tuple(Value(**row) for row in data["values"])
-        return cls(data["kind"], data["number"], data["name"], tuple(data["servers"]), values)
+        values = tuple(read_back(Value, row) for row in data["values"])
+        return read_back(cls, {**data, "servers": tuple(data["servers"]), "values": values})
 
 
 @dataclass(frozen=True)

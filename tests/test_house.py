@@ -111,7 +111,8 @@ ROOMS["projects"] = {
     "ready_steps": {"steps"},
     "outside": set(),
     "models": {"commands", "config_files", "dotenv", "outside", "steps", "validators"},
-    "effective": set(),
+    "frozen": set(),
+    "effective": {"frozen"},
     "questions": {"effective"},
     "answer_forms": {"questions"},
     "cron": set(),
@@ -169,11 +170,12 @@ ROOMS["deployer"] = {
         *("commanding", "following", "engine", "board", "releases", "gates", "host", "keyring", "trains", "triggers"),
         *("ids", "upkeep"),
     },
-    "queue.sending": set(),  # the site's side: it loads nothing of what a worker runs
+    "queue.signs": set(),
+    "queue.sending": {"queue.signs"},  # the site's side: it loads nothing of what a worker runs
     "queue.job": {"queue.sending"},
     "queue.turn": {"models", "gates", "queue.sending"},  # the site calls up who is next, as a worker does
-    "queue.shortage": {"queue.sending"},
-    "queue.rollcall": {"host.kinds", "queue.sending", "queue.shortage"},
+    "queue.shortage": {"queue.sending", "queue.signs"},
+    "queue.rollcall": {"host.kinds", "queue.sending", "queue.signs"},
     "queue.plain": set(),
     "launching": {*_BASE, "queue.sending", "gates", "releases", "repositories", "probing"},
     "triggers": {*_BASE, "launching", "gates", "queue.sending", "releases", "repositories"},

@@ -58,7 +58,7 @@ def clone(work: Work) -> Iterator[Checkout]:
         validate_git_url(plan.git_url)
     except ValidationError as error:
         raise BuildError(_("The repository cannot be cloned"), " ".join(error.messages)) from error
-    work_folder = WorkFolder(str(work.deployment.pk))
+    work_folder = WorkFolder(str(work.deployment.pk), work.deployment.claim)
     folder = work_folder.path
     shell = LocalShell(work.deployment.claim)
     try:

@@ -84,7 +84,7 @@ def _run(work: Work, source: Source, names: str, text: str) -> bytes:
         elif len(said[stream]) > MOST:
             raise _failed(names, text, _("it gave more than %d bytes") % MOST)
 
-    with WorkFolder("value") as folder:
+    with WorkFolder("value", work.deployment.claim) as folder:
         room = BuildRoom(apart, folder.path)
         room.furnish()
         own = {name: os.environ[name] for name in settings.DEPLOYER_VALUE_ENVIRONMENT if name in os.environ}

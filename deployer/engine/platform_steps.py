@@ -167,7 +167,7 @@ def _place(run: Run, built: Built | None) -> Iterator[tuple[BuildRoom, dict[str,
     if built is not None:
         yield built.room, built.env
         return
-    with WorkFolder(str(run.deployment.pk)) as folder:
+    with WorkFolder(str(run.deployment.pk), run.deployment.claim) as folder:
         room = BuildRoom(isolation(), folder.path)
         room.furnish()
         yield room, {**room.environment, **run.work.variables("deploy")}

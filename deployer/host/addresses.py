@@ -1,10 +1,11 @@
 """Addresses of other machines, judged by what passes on the way there."""
 
 import ipaddress
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.utils.translation import gettext as _
+
+from deployer.host.queue_address import read_address
 
 
 def site_address(path: str) -> str:
@@ -32,16 +33,16 @@ def is_loopback(host: str) -> bool:
 
 def queue_weaknesses(url: str) -> dict[int, str]:
     """What is weak about the way to a queue server on another machine, each as a sentence under its number."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss") or is_loopback(parts.hostname or "localhost"):
+    address = read_address(url) if url else None
+    if address is None or all(map(is_loopback, address.hosts)):
         return {}
     found = {}
-    if not parts.password and "password=" not in parts.query:
+    if not address.options.get("password"):
         found[1] = _(
             "REDIS_URL has no password, and leads to another machine: whoever reaches the queue server can stop and "
             "start deployments. Set a password there and in REDIS_URL."
         )
-    if parts.scheme == "redis":
+    if not address.is_encrypted:
         found[2] = _(
             "REDIS_URL leads to another machine without TLS: whoever listens on the way can read the password, and "
             "stop and start deployments. Use rediss://."

@@ -16,7 +16,6 @@ from typing import Any
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import transaction
-from django.urls import reverse
 from django.utils import timezone
 
 from deployer.models import (
@@ -39,7 +38,7 @@ from deployer.models import (
     trigger_paused,
 )
 from deployer.notices import events
-from deployer.notices.facts import bounded, of_deployment
+from deployer.notices.facts import bounded, of_deployment, path_of
 from people.models import User
 from people.rights import people_who_may
 from people.roles import Action, Place
@@ -259,7 +258,7 @@ def _hear_train(run: TrainRun, **_others: Any) -> None:
                 "status": run.status,
                 "stops": len(stops),
                 "done": sum(stop.is_done for stop in stops),
-                "path": run.get_absolute_url(),
+                "path": path_of("train_run", run.pk),
             }
             launcher = run.created_by
             people = [launcher] if launcher is not None and _wants_mail(launcher, event) else []
@@ -274,18 +273,18 @@ def _hear_drift(standing: int, **_others: Any) -> None:
     if it is None:
         return
     servers = [{"name": it.server.name, "error": " ".join(it.drift)}]
-    path = reverse("project", args=[it.project_id])
+    path = path_of("project", it.project_id)
     tell(Event.DRIFT, project=it.project, facts={"name": it.server.name, "servers": servers, "path": path})
 
 
 def _hear_pause(trigger: Schedule | Webhook, reason: str, **_others: Any) -> None:
-    facts = {"name": trigger.name, "reason": reason, "path": reverse("project_triggers", args=[trigger.project_id])}
+    facts = {"name": trigger.name, "reason": reason, "path": path_of("project_triggers", trigger.project_id)}
     tell(Event.TRIGGER_PAUSED, project=trigger.project, facts=facts)
 
 
 def _hear_schedule(run: ScheduleRun, **_others: Any) -> None:
     schedule = run.schedule
-    path = reverse("project_triggers", args=[schedule.project_id])
+    path = path_of("project_triggers", schedule.project_id)
     before = ScheduleRun.objects.filter(schedule=schedule).exclude(pk=run.pk).order_by("-planned_for").first()
     is_first = before is None or before.outcome not in ScheduleRun.LEFT_OUT
     facts = {"name": schedule.name, "reason": run.why, "path": path}
@@ -297,6 +296,6 @@ def _hear_host_key(server: Server, shown: str, **_others: Any) -> None:
         groups = ServerGroup.objects.filter(servers=server).prefetch_related("projects")
         places = {Place(group.environment) for group in groups}
         places |= {place for group in groups for project in group.projects.all() for place in project.places}
-        facts = {"name": server.name, "key": shown, "path": reverse("server", args=[server.pk])}
+        facts = {"name": server.name, "key": shown, "path": path_of("server", server.pk)}
         once = f"host key {server.pk} {shown}"
         tell(Event.HOST_KEY, places=[*places], facts=facts, once=once)

@@ -10,11 +10,11 @@ from redis.exceptions import RedisError
 
 from deployer.host.kinds import QUEUES, Kind
 from deployer.queue.sending import asked_once
-from deployer.queue.shortage import is_alive, moment_of
+from deployer.queue.signs import is_alive, moment_of
 
 #: Workers and names that are looked through: others may have written to the queue.
 _MOST = 1000
-_FIELDS = ("queues", "state", "current_job", "hostname", "pid", "birth", "last_heartbeat")
+_FIELDS = ("queues", "state", "hostname", "pid", "birth", "last_heartbeat")
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,19 @@ def roll_call() -> RollCall | None:
             with queue.pipeline(transaction=False) as asked:
                 for key in keys:
                     asked.hmget(key, [*_FIELDS])
+                    asked.smembers(key + b":executions")
                 for name in QUEUES:
                     asked.llen(f"rq:queue:{name}")
                 answers = asked.execute()
     except (RedisError, OSError):
         return None
     now = timezone.now()
-    rows = [_present(key, row, now) for key, row in zip(keys, answers, strict=False) if any(row)]
-    return RollCall(tuple(rows), dict(zip(QUEUES, map(int, answers[len(keys) :]), strict=True)))
+    told = zip(keys, answers[: 2 * len(keys) : 2], answers[1 : 2 * len(keys) : 2], strict=True)
+    rows = [_present(key, row, at, now) for key, row, at in told if any(row)]
+    return RollCall(tuple(rows), dict(zip(QUEUES, map(int, answers[2 * len(keys) :]), strict=True)))
 
 
-def _present(key: bytes, row: list[bytes | None], now: datetime) -> Present:
+def _present(key: bytes, row: list[bytes | None], at: set[bytes], now: datetime) -> Present:
     told = dict(zip(_FIELDS, row, strict=True))
     queues = _text(told["queues"]).split(",")
     pid = _text(told["pid"])
@@ -85,7 +87,8 @@ def _present(key: bytes, row: list[bytes | None], now: datetime) -> Present:
         machine=_text(told["hostname"]),
         pid=int(pid) if pid.isdecimal() and len(pid) < 10 else 0,
         kinds=tuple(kind for kind in Kind if kind.own_queue in queues),
-        job=_text(told["current_job"]),
+        # Each is JOB:TRY; what a worker has left there that is not at work does not count.
+        job=_text(min(at, default=b"")).rpartition(":")[0] if told["state"] == b"busy" else "",
         began=moment_of(told["birth"]),
         beat=beat,
         is_alive=is_alive(beat, now),

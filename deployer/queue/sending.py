@@ -1,16 +1,20 @@
 """The site's side of the queue: jobs are sent by name, so that neither the engine nor the board is loaded for it."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import django_rq
 from django.conf import settings
 from django.core.cache import caches
-from redis import Redis
+from django.utils import timezone
+from django_rq.connection_utils import get_redis_connection
+from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.exceptions import RedisError
 from redis.retry import Retry
-from rq import Worker
+
+from deployer.queue.signs import is_alive, moment_of
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +121,18 @@ def queue_is_lost() -> bool:
 
 def asked_once(patience: float = GLANCE) -> Redis:
     """A link to the queue that is tried once: so many seconds for the connection, and as many for each answer."""
-    limits: dict[str, Any] = {"socket_connect_timeout": patience, "socket_timeout": patience}
-    return Redis.from_url(str(settings.RQ_QUEUES["default"]["URL"]), retry=Retry(NoBackoff(), 0), **limits)
+    config: dict[str, Any] = settings.RQ_QUEUES["default"]
+    if "URL" in config:
+        options = parse_url(str(config["URL"]))  # type: ignore[no-untyped-call]
+        return Redis.from_pool(ConnectionPool(**{**options, **_limits(patience)}))
+    # One after the other is asked which server it is.
+    each = _limits(patience / len(config["SENTINELS"]))
+    links = {"CONNECTION_KWARGS": _limits(patience), "SENTINEL_KWARGS": each}
+    return get_redis_connection({**config, **{name: {**config[name], **limits} for name, limits in links.items()}})
+
+
+def _limits(patience: float) -> dict[str, Any]:
+    return {"socket_connect_timeout": patience, "socket_timeout": patience, "retry": Retry(NoBackoff(), 0)}
 
 
 def _answers(patience: float) -> bool:
@@ -129,6 +143,14 @@ def _answers(patience: float) -> bool:
         return False
 
 
+def _is_taken(queue: str) -> bool:
+    """Whether somebody who lives takes jobs from a queue: whose machine is gone stays registered there for long."""
+    link, now = django_rq.get_connection(queue), timezone.now()
+    names = cast(set[bytes], link.smembers(f"rq:workers:{queue}"))
+    beats = (cast(bytes | None, link.hget(name.decode(errors="replace"), "last_heartbeat")) for name in names)
+    return any(is_alive(moment_of(beat), now) for beat in beats)
+
+
 def _enqueue(job: str, *arguments: int, queue: str = "default", or_default: bool = True) -> bool:
     name = JOBS[job] % arguments
     if not _answers(PATIENCE):  # else a silent queue would keep the user waiting
@@ -136,7 +158,7 @@ def _enqueue(job: str, *arguments: int, queue: str = "default", or_default: bool
         return False
     try:
         waiting = django_rq.get_queue(queue)
-        if or_default and queue != "default" and not Worker.count(queue=waiting):
+        if or_default and queue != "default" and not _is_taken(queue):
             waiting = django_rq.get_queue()
         if waiting.get_job_position(name) is not None:
             return False

@@ -1,20 +1,17 @@
 """How many workers there are and what waits for them, as the queue has it: pages say so where something waits."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import cast
 
 from django.core.cache import caches
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from redis.exceptions import RedisError
 
 from deployer.queue.sending import asked_once
+from deployer.queue.signs import is_alive, moment_of
 
 #: Seconds for which an answer is taken to hold on pages.
 HOLDS = 3
-#: A worker beats every ten seconds, every five while it works. One that has not for longer is not counted.
-ALIVE = timedelta(seconds=45)
 #: Names on the queue that are looked through.
 _LONGEST = 1000
 
@@ -56,17 +53,3 @@ def _asked() -> Workers | None:
     now = timezone.now()
     states = [state for beat, state in rows if is_alive(moment_of(beat), now)]
     return Workers(len(states), states.count(b"busy"), tuple(job.decode(errors="replace") for job in jobs))
-
-
-def is_alive(beat: datetime | None, now: datetime) -> bool:
-    """Whether a worker with this last sign of life is counted."""
-    return beat is not None and beat > now - ALIVE
-
-
-def moment_of(text: bytes | None) -> datetime | None:
-    """A moment as the queue keeps it; None for what is none."""
-    try:
-        moment = parse_datetime((text or b"").decode())
-    except ValueError:
-        return None
-    return moment if moment is not None and moment.tzinfo is not None else None

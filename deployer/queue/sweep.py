@@ -44,7 +44,7 @@ def sweep() -> dict[str, list[int]]:
     again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]
     again += [pk for pk in _numbers(due) if enqueue_resumption(pk)]
     FirstAnswer.forget_old(timezone.now())
-    if swept := sweep_folders():
+    if swept := sweep_folders(lambda claim: running.filter(claim=claim).exists()):
         logger.info("deleted what processes that are gone have left: %s", ", ".join(sorted(swept)))
     return {"again": again, "lost": lost}
 

@@ -18,12 +18,13 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 from rq import Queue, Worker
 from rq.exceptions import StopRequested
+from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.utils import now
 from rq.worker.base import WorkerStatus
 
-from deployer.database import insist, refuse_unknown_migrations
+from deployer.database import insist, refuse_missing_migrations, refuse_unknown_migrations
 from deployer.host.addresses import queue_weaknesses
 from deployer.host.processes import hide_memory
 from deployer.host.supervisor import AT_ONCE, SUPERVISED
@@ -71,6 +72,9 @@ class DeploymentWorker(Worker):
     It takes no other job from the queue, whoever wrote it there (deployer.queue.job), and hears no commands by it.
     """
 
+    #: A queue server that is back, or another one in its place, is found within this.
+    max_connection_wait_time = 10.0
+
     _missing: MissingKeyError | None = None
     _swept_at = 0.0
     _looked_after_at = time.monotonic() - LOOK_AFTER_EVERY + 60.0  # for the first time a minute after the start
@@ -91,7 +95,7 @@ class DeploymentWorker(Worker):
         """Take jobs until it is stopped; not on a database that this code does not know, or cannot read."""
         hide_memory()
         raise_file_limit()
-        for look in (refuse_unknown_migrations, prepare_keys):
+        for look in (refuse_unknown_migrations, refuse_missing_migrations, prepare_keys):
             insist(look)
         isolation()  # found out before the fork, and not for each build
         if SUPERVISED not in os.environ:  # the supervisor has said it
@@ -152,6 +156,13 @@ class DeploymentWorker(Worker):
                     enqueue_look()
             except (DatabaseError, RedisError, StoreError, OSError) as error:
                 logger.warning("the sweep was not finished: %s", error)
+
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """Show signs of life while a job is at work. It goes on without the queue: that may be away, or fail over."""
+        try:
+            super().maintain_heartbeats(job, execution)
+        except (RedisError, OSError) as error:
+            logger.warning("%s goes on while the queue does not answer: %s", job.id, error)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Carry out a job that this worker can read; each time that it sets about a deployment is counted."""

@@ -5,18 +5,21 @@ Nothing else takes a web process out of a balancer: a queue or a store that is a
 
 from collections.abc import Callable, Iterator
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections
-from django.db.migrations.executor import MigrationExecutor
+from django.db import DatabaseError, connection
 from django.utils.translation import gettext as _
 
-from deployer.database import APPS, UnknownMigrationsError, few, refuse_unknown_migrations
+from deployer.database import UnknownMigrationsError, few, missing_migrations, refuse_unknown_migrations
 from deployer.keyring import MissingKeyError, refuse_missing_keys
 from deployer.watching.finding import Finding, error
 
 
-def not_ready() -> list[Finding]:
-    """What keeps this process from answering; the first that is found hides those that cannot be asked without it."""
-    for look in (_database, _migrations, _keys):
+def not_ready(*, goes_on: bool = False) -> list[Finding]:
+    """What keeps this process from answering; the first that is found hides those that cannot be asked without it.
+
+    One that ``goes_on`` has asked when it started whether the database is of a newer deployer. If it is now, that was
+    migrated meanwhile, for one that takes this one's place: until it does, this one answers.
+    """
+    for look in (_database, _missing_migrations if goes_on else _migrations, _keys):
         if found := list(look()):
             return found
     return []
@@ -42,19 +45,17 @@ def _migrations() -> Iterator[Finding]:
     except UnknownMigrationsError as why:
         yield error("migrations", _("The database was made by a newer deployer."), str(why))
         return
-    if missing := _unapplied():
+    yield from _missing_migrations()
+
+
+def _missing_migrations() -> Iterator[Finding]:
+    if missing := missing_migrations():
         yield error(
             "migrations",
             _("The database is not in the form that this version needs."),
             _("These migrations are missing: %s.") % few(missing),
             _("Run “deployer migrate”; “deployer up” does so when it starts."),
         )
-
-
-def _unapplied() -> list[str]:
-    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
-    targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] in APPS]
-    return [f"{migration.app_label}.{migration.name}" for migration, _backwards in executor.migration_plan(targets)]
 
 
 def _keys() -> Iterator[Finding]:

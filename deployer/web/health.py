@@ -75,7 +75,7 @@ def ready(_request: HttpRequest) -> HttpResponse:
     """Whether it can answer requests: 503 takes it out of a balancer."""
     found: list[Finding] | None = caches["process"].get("not-ready")
     if found is None:
-        found = not_ready()
+        found = not_ready(goes_on=True)
         caches["process"].set("not-ready", found, READY_HOLDS)
     return JsonResponse({"ready": not found, "findings": _told(found)}, status=503 if found else 200)
 

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.utils.cache import patch_cache_control
+from django.utils.translation import gettext as _
 
+from projects.frozen import NewerPlanError
 from servers.fields import DecryptionError
 
 Answer = Callable[[HttpRequest], HttpResponseBase]
@@ -23,7 +25,10 @@ def keep_no_copies(get_response: Answer) -> Answer:
 
 
 class UnreadableSecrets:
-    """A page that cannot do without a secret that no key opens says which one is to be entered again."""
+    """A page that cannot do without a secret that no key opens says which one is to be entered again.
+
+    One that needs a plan which a newer version has frozen says that.
+    """
 
     def __init__(self, get_response: Answer) -> None:
         self._get_response = get_response
@@ -37,4 +42,6 @@ class UnreadableSecrets:
             return None
         if getattr(request, "htmx", False):
             return render(request, "_unreadable.html", {"why": str(error)})
-        return render(request, "unreadable.html", {"why": str(error)}, status=409)
+        is_newer = isinstance(error, NewerPlanError)
+        title = _("This was launched by a newer deployer") if is_newer else _("A secret cannot be read")
+        return render(request, "unreadable.html", {"title": title, "why": str(error)}, status=409)

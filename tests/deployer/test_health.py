@@ -58,6 +58,12 @@ def test_a_database_in_another_form_takes_a_process_out_of_the_balancer(stranger
     assert stranger.get("/health/status").status_code == 200
 
 
+def test_a_database_that_was_migrated_under_it_does_not(stranger: Client, queue_server: QueueServer) -> None:
+    MigrationRecorder.Migration.objects.create(app="people", name="9999_later")
+    assert stranger.get("/health/ready").status_code == 200, "it answers until the newer one takes its place"
+    assert "migrations" in {it["subject"] for it in stranger.get("/health/status").json()["findings"]}
+
+
 def test_a_missing_key_takes_it_out_too(stranger: Client) -> None:
     EncryptionKey.objects.create(fingerprint="0123456789abcdef", canary="nothing that opens")
     answer = stranger.get("/health/ready")
@@ -139,9 +145,10 @@ def test_the_figures_are_those_of_the_database_and_the_queue(client: Client, que
     Standing.objects.create(project=project, server=server, differs=True, renewed_at=timezone.now())
     queue_server.client.hset(
         "rq:worker:w1",
-        mapping={"queues": "hooks,default", "state": "busy", "current_job": "deployment-4", "hostname": "a", "pid": "7"}
+        mapping={"queues": "hooks,default", "state": "busy", "hostname": "a", "pid": "7"}
         | {"birth": timezone.now().isoformat(), "last_heartbeat": timezone.now().isoformat()},
     )
+    queue_server.client.sadd("rq:worker:w1:executions", "deployment-4:0123abcd")
     queue_server.client.sadd("rq:workers", "rq:worker:w1")
     found = figures(client, authorization=f"Bearer {TOKEN}")
     assert found["deployer_deployments_total,status=success,type=full"] == 2
@@ -237,7 +244,8 @@ def test_the_page_shows_who_is_at_work_and_leads_to_what_they_do(client: Client,
     now = timezone.now()
     for number, (job, beat) in enumerate([(f"deployment-{it.pk}-resume", now), ("", now - timedelta(hours=2))]):
         key = f"rq:worker:{number}"
-        row = {"queues": "hooks,default", "state": "busy", "current_job": job, "hostname": "<b>host</b>", "pid": "77"}
+        row = {"queues": "hooks,default", "state": "busy", "hostname": "<b>host</b>", "pid": "77"}
+        queue_server.client.sadd(f"{key}:executions", f"{job}:0123abcd")
         queue_server.client.hset(key, mapping=row | {"birth": now.isoformat(), "last_heartbeat": beat.isoformat()})
         queue_server.client.sadd("rq:workers", key)
     page = client.get("/system/").content.decode()

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from deployer.plan import Location, Plan
+from projects.frozen import NewerPlanError
 from tests.factories import make_project
 
 pytestmark = pytest.mark.django_db
@@ -38,3 +39,19 @@ def test_a_plan_that_was_frozen_before_a_field_was_known_has_its_default() -> No
     del frozen["watch_for"], frozen["health_checks"][0]["expect_header"]
     plan = Plan.from_json(json.loads(json.dumps(frozen)))
     assert (plan.watch_for, plan.health_checks[0].expect_header) == (1, "")
+
+
+def test_what_only_a_newer_version_knows_is_refused_unless_it_is_empty() -> None:
+    project = make_project()
+    project.health_checks.create(kind="http", target="http://127.0.0.1/")
+    project.steps.create(name="warm", moment="after", script="true")
+    frozen = json.loads(json.dumps(Plan.of(project, []).to_json()))
+    rows = [frozen, frozen["health_checks"][0], frozen["steps"][0]]
+    for row in rows:
+        row |= {"later": "", "longer": 0, "wider": False, "more": [], "unset": None}
+    assert Plan.from_json(frozen) == Plan.of(project, [])
+    for row in rows:
+        row["later"] = "before all"
+        with pytest.raises(NewerPlanError, match="newer deployer, and asks for what this one does not know: later"):
+            Plan.from_json(frozen)
+        row["later"] = ""

@@ -19,9 +19,11 @@ from deployer.launching.rules import LaunchRefusedError
 from deployer.log.masking import Masker
 from deployer.log.writing import Log
 from deployer.models import Deployment, LogLine, Target
+from deployer.queue import jobs
 from deployer.queue.sweep import LOST_JOB, sweep, work_horse_killed
 from deployer.releases.workfolders import WorkFolder
 from deployer.repositories.mirror import mirror_path
+from projects.frozen import NewerPlanError
 from servers.errors import RunLostError
 from servers.models import Server
 from servers.shell import Script
@@ -29,7 +31,7 @@ from servers.ssh.shell import connect
 from servers.supervised.run import SupervisedRun
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.cue import Cue
-from tests.parts.programs import PATIENCE, kill_all, processes_running, wait_until
+from tests.parts.programs import PATIENCE, has_ended, kill_all, processes_running, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,6 +64,18 @@ def test_a_worker_that_dies_before_it_begins_is_said_and_another_one_carries_it_
     )
     assert carry_out(deployment.pk)
     assert status(deployment) == "success"
+
+
+def test_a_launch_that_asks_for_what_this_version_does_not_know_ends_untouched(sshd, queue_server, tmp_path):
+    deployment = launched(sshd, tmp_path, f"touch {tmp_path}/ran")
+    assert deployment.plan is not None
+    Deployment.objects.filter(pk=deployment.pk).update(plan={**deployment.plan, "later": "before all"})
+    with pytest.raises(NewerPlanError):
+        jobs.run_deployment(deployment.pk)
+    deployment.refresh_from_db()
+    assert (deployment.status, deployment.targets.get().status) == ("failed", "skipped")
+    assert "asks for what this one does not know: later. Restart the processes" in deployment.error_message
+    assert not (tmp_path / "ran").exists()
 
 
 def ended(deployment: Deployment) -> bool:
@@ -138,6 +152,36 @@ def test_folders_of_processes_that_are_gone_are_swept_and_no_others(queue_server
             assert there() == {ours.path.name, foreign.name}
     assert there() == {foreign.name}
     foreign.rmdir()
+
+
+#: A process that has a script work in a folder of a deployment, and is killed.
+LEAVES = """\
+import subprocess, sys, time
+from pathlib import Path
+from django.conf import settings
+settings.configure(BUILDS_DIR=Path(sys.argv[1]))
+from deployer.releases.workfolders import WorkFolder
+folder = WorkFolder("7", sys.argv[2])
+sleep = ["env", f"DEPLOYER_RUN={sys.argv[2]}", "sleep", "1000"]
+left = subprocess.Popen(sleep, stdout=subprocess.DEVNULL, start_new_session=True)
+print(left.pid, flush=True)
+time.sleep(1000)
+"""
+
+
+def test_what_a_lost_worker_of_this_machine_left_is_ended_here_wherever_it_was_taken_over(queue_server):
+    claim = secrets.token_hex(16)
+    command = [sys.executable, "-c", LEAVES, str(settings.BUILDS_DIR), claim]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as one:
+        assert one.stdout is not None
+        left = int(one.stdout.readline())
+        sweep()
+        assert not has_ended(left)
+        one.kill()
+        one.wait()
+    sweep()
+    wait_until(lambda: has_ended(left), "what it left to end")
+    assert not [*settings.BUILDS_DIR.glob(f"*{claim}*")]
 
 
 def test_what_a_killed_git_has_locked_stops_no_later_deployment(sshd, queue_server, git_repo, tmp_path):

@@ -6,15 +6,20 @@ from datetime import timedelta
 from io import StringIO
 from typing import Any
 
+import django_rq
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.utils import timezone
+from rq.serializers import JSONSerializer
 
 from deployer.host.kinds import QUEUES, Kind, kinds_of, queues_of
 from deployer.host.units import apart, next_steps
 from deployer.management.commands.up import _workers
+from deployer.queue.job import DeploymentJob
 from deployer.queue.rollcall import roll_call
+from deployer.queue.sending import asked_once, enqueue_look
+from deployer.queue.worker import DeploymentWorker
 from deployer.watching.running import of_workers
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.packaging.test_units import PLACE, lines
@@ -25,13 +30,22 @@ from tests.parts.worker import MANAGE, process_environment
 pytestmark = pytest.mark.django_db
 
 
-def present(queue: QueueServer, name: str, queues: str = "hooks,default", **more: str) -> None:
-    """Have the queue know a worker."""
+def present(queue: QueueServer, name: str, queues: str = "hooks,default", job: str = "", **more: str) -> None:
+    """Have the queue know a worker, which is at a job."""
     now = timezone.now().isoformat()
-    row = {"queues": queues, "state": "idle", "hostname": "build-1", "pid": "77", "birth": now, "last_heartbeat": now}
+    row = {
+        "queues": queues,
+        "state": "busy" if job else "idle",
+        "hostname": "build-1",
+        "pid": "77",
+        "birth": now,
+        "last_heartbeat": now,
+    }
     mapping: dict[Any, Any] = row | more
     queue.client.hset(f"rq:worker:{name}", mapping=mapping)
     queue.client.sadd("rq:workers", f"rq:worker:{name}")
+    if job:
+        queue.client.sadd(f"rq:worker:{name}:executions", f"{job}:0123abcd")
 
 
 def workers(*arguments: str) -> tuple[int, str, str]:
@@ -47,9 +61,9 @@ def workers(*arguments: str) -> tuple[int, str, str]:
 def test_everybody_is_there_with_machine_queues_and_what_they_do(queue_server: QueueServer) -> None:
     it = make_deployment(make_project(name="shop"), make_group(make_server()))
     hours_ago = (timezone.now() - timedelta(hours=2)).isoformat()
-    present(queue_server, "a", current_job=f"deployment-{it.pk}-resume", birth=hours_ago)
-    present(queue_server, "b", "follow", hostname="near-servers", current_job="command-7", last_heartbeat=hours_ago)
-    present(queue_server, "c", "hooks,look", hostname="near-servers", pid="78", current_job="upkeep")
+    present(queue_server, "a", job=f"deployment-{it.pk}-resume", birth=hours_ago)
+    present(queue_server, "b", "follow", hostname="near-servers", job="command-7", last_heartbeat=hours_ago)
+    present(queue_server, "c", "hooks,look", hostname="near-servers", pid="78", job="upkeep")
     present(queue_server, "d", "follow", hostname="near-servers", pid="79")
     queue_server.client.rpush("rq:queue:default", "deployment-9", "command-4")
     status, told, found = workers()
@@ -69,7 +83,7 @@ def test_everybody_is_there_with_machine_queues_and_what_they_do(queue_server: Q
 
 def test_programs_read_the_same_as_one_object(queue_server: QueueServer) -> None:
     it = make_deployment(make_project(name="shop"), make_group(make_server()))
-    present(queue_server, "a", current_job=f"deployment-{it.pk}")
+    present(queue_server, "a", job=f"deployment-{it.pk}")
     status, told, _found = workers("--json")
     answer = json.loads(told)
     (row,) = answer["workers"]
@@ -100,7 +114,7 @@ def test_a_queue_that_does_not_answer_is_said_and_is_a_status(queue_server: Queu
 
 
 def test_what_others_wrote_on_the_queue_is_printed_as_text(queue_server: QueueServer) -> None:
-    present(queue_server, "a", hostname="x\x1b[31m\nred", pid="no number", current_job="deployment-1\x1b[0m")
+    present(queue_server, "a", hostname="x\x1b[31m\nred", pid="no number", job="deployment-1\x1b[0m")
     _status, told, _found = workers()
     assert "\x1b" not in told
     assert told.count("\n") == 2
@@ -173,3 +187,38 @@ def test_a_machine_that_is_to_take_something_else_is_not_told_to_start_it(queue_
     assert found["workers"].endswith("DEPLOYER_QUEUES does not name “deploy”.")
     assert found["workers-look"] == "Start “deployer worker look”."
     assert "Start “deployer worker follow”. Those of this machine" in found["workers-follow"]
+
+
+# --- workers and queues that are gone ---------------------------------------------------------------
+
+
+def test_looks_do_not_wait_for_a_worker_whose_machine_is_gone(
+    queue_server: QueueServer, transactional_db: None
+) -> None:
+    hours_ago = (timezone.now() - timedelta(hours=2)).isoformat()
+    present(queue_server, "gone", "hooks,look", last_heartbeat=hours_ago)
+    queue_server.client.sadd("rq:workers:look", "rq:worker:gone", "rq:worker:expired")
+    assert enqueue_look()
+    assert queue_server.client.lrange("rq:queue:default", 0, -1) == [b"look"]
+    present(queue_server, "there", "hooks,look")
+    queue_server.client.sadd("rq:workers:look", "rq:worker:there")
+    assert enqueue_look()
+    assert queue_server.client.lrange("rq:queue:look", 0, -1) == [b"look"]
+
+
+def test_a_worker_that_is_at_work_does_not_end_with_the_queue(queue_server: QueueServer, caplog) -> None:
+    link = asked_once()
+    worker = DeploymentWorker([django_rq.get_queue(connection=link)], connection=link)
+    worker.register_birth()
+    name = "deployer.queue.jobs.run_deployment"
+    job = DeploymentJob.create(name, (7,), id="deployment-7", connection=link, serializer=JSONSerializer)
+    job.started_at = timezone.now()
+    execution = worker.prepare_execution(job)
+    called = roll_call()
+    assert called is not None
+    assert [it.deployment for it in called.workers] == [7]
+    queue_server.stop()
+    worker.maintain_heartbeats(job, execution)
+    assert "deployment-7 goes on while the queue does not answer" in caplog.text
+    queue_server.start()
+    worker.maintain_heartbeats(job, execution)

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.urls import reverse
 from django.utils import timezone
 
 from deployer.models import Channel, Deployment, Event, FailureQuestion, Notice, Sighting, Target
 from deployer.notices.events import USUAL
+from deployer.notices.facts import PATHS, path_of
 from deployer.notices.outbox import tell
 from people.models import User
 from people.roles import Place
@@ -40,6 +42,10 @@ def test_what_fails_names_its_servers_and_why() -> None:
     assert [row["error"] for row in facts["servers"]] == ["The script ended with status 3."] * 2
     assert facts["failed"] == facts["all"] == 2
     assert facts["path"] == f"/deployments/{it.pk}/"
+
+
+def test_notices_lead_to_pages_that_are_there() -> None:
+    assert {page: path_of(page, 7) for page in PATHS} == {page: reverse(page, args=[7]) for page in PATHS}
 
 
 def test_a_lost_worker_is_told_once_and_only_when_the_servers_were_asked() -> None:

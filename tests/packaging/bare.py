@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.parts.package import HOUSE
 from tests.proofs.machines import Booted
 
-PAPER = HOUSE / "docs" / "install.md"
+PAPER, UPKEEP = HOUSE / "docs" / "install.md", HOUSE / "docs" / "upkeep.md"
 #: How this machine reaches packages: where that is said, and what vouches for who answers.
 _REACHES = ("/etc/pip.conf", "/etc/xdg/pip", "/usr/local/share/ca-certificates", "/etc/resolv.conf")
 _JOURNAL = "journalctl --no-pager --lines 40"
@@ -23,9 +23,9 @@ def reaches() -> list[Path]:
     return [path for path in (*map(Path, _REACHES), *links) if path.exists()]
 
 
-def steps(part: str) -> Iterator[str]:
+def steps(part: str, paper: Path = PAPER) -> Iterator[str]:
     """The blocks of a part of the paper, as they stand in it."""
-    text = PAPER.read_text().partition(f"\n## {part}\n")[2].partition("\n## ")[0]
+    text = paper.read_text().partition(f"\n## {part}\n")[2].partition("\n## ")[0]
     yield from re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 

@@ -1,6 +1,7 @@
 """Units of systemd: what they say. `make install-check` runs them on a machine that systemd has booted."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from deployer.host.given import Given, credentials, env_file
 from deployer.host.listening import handed_over, tell_systemd
 from deployer.host.units import Place, apart, in_one, next_steps, of_a_user
-from tests.packaging.bare import steps
+from tests.packaging.bare import UPKEEP, steps
 from tests.parts.package import HOUSE
 from tests.parts.worker import MANAGE
 
@@ -46,6 +47,17 @@ def test_the_paper_enables_what_is_written() -> None:
     assert all(step in paper for step in next_steps(apart(PLACE)))
     assert all(step in "\n".join(steps("As root")) for step in next_steps(in_one(PLACE)))
     assert all(step in "\n".join(steps("Without root")) for step in next_steps(of_a_user(PLACE), of_root=False))
+
+
+def test_an_upgrade_in_parts_starts_each_of_them_again_the_form_of_the_database_first_and_workers_last() -> None:
+    (block,) = steps("Upgrade", UPKEEP)
+    restarted = re.findall(r"deployer-[a-z]+(?:@1)?\.service", block.replace("systemctl restart ", ""))
+    written = {name.replace("@", "@1") for name in apart(PLACE) if name.endswith(".service")}
+    assert {*restarted} == written
+    assert restarted[:2] == ["deployer-migrate.service", "deployer-web.service"]
+    assert restarted[-1] == "deployer-worker@1.service"
+    migrates = block.partition("\n")[0]
+    assert "web" not in migrates, "pages that are restarted with it would be away while it lasts"
 
 
 def test_a_strange_path_stays_one_path() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy
 
-from deployer.database import insist, refuse_unknown_migrations
+from deployer.database import insist, refuse_missing_migrations, refuse_unknown_migrations
 from deployer.host.processes import hide_memory
 from deployer.keyring import refuse_missing_keys
 from deployer.management.commandline import SpokenCommand
@@ -21,7 +21,7 @@ class Command(SpokenCommand):
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         hide_memory()
-        for look in (refuse_unknown_migrations, refuse_missing_keys):
+        for look in (refuse_unknown_migrations, refuse_missing_migrations, refuse_missing_keys):
             insist(look)
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -17,7 +17,6 @@ from django.db import DatabaseError, connections
 from django.utils.crypto import get_random_string
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from redis import Redis
 from redis.exceptions import RedisError
 
 from deployer.host.addresses import is_loopback, queue_weaknesses
@@ -28,6 +27,7 @@ from deployer.host.queue_server import queue_answers, queue_program
 from deployer.host.supervisor import AT_ONCE, Program, StartFailedError, Supervisor, manage
 from deployer.management.commandline import SpokenCommand, one_data_folder
 from deployer.playground import keeping
+from deployer.queue.sending import PATIENCE, asked_once
 from deployer.settings import bind_address
 from people.models import User
 
@@ -144,7 +144,7 @@ class Command(SpokenCommand):
 
     def _warn_without_queue(self) -> None:
         try:
-            with Redis.from_url(settings.REDIS_URL, socket_connect_timeout=3) as queue:
+            with asked_once(PATIENCE) as queue:
                 queue.ping()
         except (RedisError, OSError) as error:
             self.stderr.write(
