@@ -50,7 +50,7 @@ def main() -> None:
             "flood": flood.main,
             "year": year.main,
         }
-        taken = {}
+        taken, failed = {}, []
         Path(os.environ[targets.VARIABLE]).touch()
         for name in options.names or NAMES:
             begun = time.monotonic()
@@ -58,10 +58,13 @@ def main() -> None:
                 benchmarks[name](1 if options.quick else 4, quick=options.quick)
             except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is, the others are measured)
                 traceback.print_exception(error)
+                failed.append(name)
                 targets.note(f"the benchmark {name}", f"{error}"[-40:], "its end", met=False)
             taken[name] = time.monotonic() - begun
         targets.summary()
         print(f"\nIt took {', '.join(f'{name} {seconds:.0f} s' for name, seconds in taken.items())}.")
+        if failed:
+            raise SystemExit(f"These did not come to their end: {', '.join(failed)}.")
     finally:
         queue.close()
         shutil.rmtree(folder, ignore_errors=True)
