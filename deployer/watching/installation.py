@@ -82,7 +82,7 @@ def _programs() -> Iterator[Finding]:
 
 def _git_version() -> tuple[int, ...]:
     done = subprocess.run(["git", "--version"], capture_output=True, text=True, timeout=20, check=False)
-    found = re.search(r"(\d+)\.(\d+)", done.stdout)
+    found = re.search(r"(\d{1,9})\.(\d{1,9})", done.stdout)
     return (int(found[1]), int(found[2])) if found else ()
 
 

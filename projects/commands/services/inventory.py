@@ -128,7 +128,7 @@ def _units(lines: Sequence[str]) -> Iterator[Offered]:
 
 def _programs(lines: Sequence[str]) -> Iterator[Offered]:
     for line in lines:
-        if match := re.fullmatch(r"(\S{1,200}) +([A-Z]{5,8})\b *(.*)", line.rstrip()):
+        if match := re.fullmatch(r"(\S{1,200}) ++([A-Z]{5,8})\b *+(.*)", line.rstrip()):
             yield Offered("supervisor", match[1], words(f"{match[2]} {match[3]}"))
 
 

@@ -27,7 +27,7 @@ from projects.commands.services.kind import (
 )
 
 _NAME = re.compile(r"(?:-c ([~/][^\s'\"]*) )?([\w.@+-]+(?::(?:[\w.@+-]+|\*))?)")
-_ROW = re.compile(r"(\S{1,200}) +(STOPPED|STARTING|RUNNING|BACKOFF|STOPPING|EXITED|FATAL|UNKNOWN)\b *(.*)")
+_ROW = re.compile(r"(\S{1,200}) ++(STOPPED|STARTING|RUNNING|BACKOFF|STOPPING|EXITED|FATAL|UNKNOWN)\b *+(.*)")
 _PID = re.compile(r"pid (\d{1,10}),")
 #: The states from which supervisor starts nothing.
 _OFF = frozenset({"STOPPED", "EXITED", "FATAL"})
