@@ -43,11 +43,11 @@ def side_by_side(servers: Collection[T], do: Callable[[T], R]) -> list[R]:
     failed: dict[int, BaseException] = {}
 
     def work() -> None:
-        while waiting:
+        while True:
             try:
                 number, server = waiting.popleft()
             except IndexError:
-                return  # another thread was faster
+                return
             try:
                 done[number] = do(server)
             except BaseException as error:  # noqa: BLE001 (raised again below)

@@ -14,7 +14,6 @@ from deployer.engine.server_run import ServerRun
 from deployer.engine.steps import StepError, after
 from deployer.models import Answer, FailureQuestion, StepRun, Target
 from deployer.plan import Plan
-from deployer.side_by_side import side_by_side
 from projects.commands.proof import Proof
 from projects.steps import Moment
 from servers.errors import StoppedError
@@ -39,7 +38,7 @@ def ask_about_failures(run: Run, batch: int, try_again: Callable[[ServerRun], No
         if run.is_ending:
             _give_up(run, again)
         else:
-            side_by_side(again, try_again)
+            run.side_by_side(again, try_again)
         if run.is_ending or not (failures := _failures(run)):
             return
         _act(run, run.ask(failures, _choices(run, failures), batch))
@@ -276,7 +275,7 @@ def _go_on(run: Run, question: FailureQuestion) -> None:
     One of which nobody knows what became stays unknown.
     """
     left = [server for server in _named(run, question) if server.target.has_failed]
-    side_by_side(left, lambda server: server.attempt(after, ended_too=True))
+    run.side_by_side(left, lambda server: server.attempt(after, ended_too=True))
     for server in left:
         target = server.target
         run.undecided.discard(server)

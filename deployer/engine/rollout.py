@@ -12,7 +12,6 @@ from deployer.engine.server_run import ServerRun, Task
 from deployer.engine.steps import after
 from deployer.engine.way_back import roll_back
 from deployer.models import Target
-from deployer.side_by_side import side_by_side
 from servers.sentences import because
 
 Status = Target.Status
@@ -20,12 +19,7 @@ Status = Target.Status
 
 def on_every_server(run: Run, *tasks: Task, ended_too: bool = False) -> None:
     """Do ``tasks`` on all servers in parallel; one that fails does not stop the others."""
-
-    def work(server: ServerRun) -> None:
-        server.attempt(*tasks, ended_too=ended_too)
-        run.rest(server)
-
-    side_by_side(run.servers, work)
+    run.side_by_side(run.servers, lambda server: server.attempt(*tasks, ended_too=ended_too))
 
 
 def roll_out(run: Run, *tasks: Task) -> None:
@@ -47,7 +41,6 @@ def roll_out(run: Run, *tasks: Task) -> None:
             run.undecided.add(server)
         else:
             server.attempt(after, ended_too=True)
-        run.rest(server)
 
     number = run.deployment.batches_done
     waiting = [server for server in run.servers if not server.target.has_ended and server not in run.again]
@@ -74,7 +67,7 @@ def roll_out(run: Run, *tasks: Task) -> None:
                 _("Batch %(number)d of %(batches)d: %(servers)s")
                 % {"number": number, "batches": total, "servers": ", ".join(map(str, batch))}
             )
-        side_by_side(batch, turn)
+        run.side_by_side(batch, turn)
     _end(run)
 
 
@@ -93,7 +86,7 @@ def _end(run: Run) -> None:
 
 
 def _close_undecided(run: Run) -> None:
-    side_by_side([*run.undecided], lambda server: server.attempt(after, ended_too=True))
+    run.side_by_side([*run.undecided], lambda server: server.attempt(after, ended_too=True))
     run.undecided.clear()
 
 
@@ -156,5 +149,5 @@ def _put_back(run: Run) -> None:
         if run.deployment.keeps_release:
             told = _("Putting back the config files of before on %s, and restarting")
         run.log.warn(told % ", ".join(map(str, touched)))
-        side_by_side(touched, lambda server: server.attempt(roll_back, ended_too=True))
+        run.side_by_side(touched, lambda server: server.attempt(roll_back, ended_too=True))
         run.undecided.difference_update(touched)

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable, Collection
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from deployer.engine.outcome import Outcome
 from deployer.engine.server_run import AT_WORK, ServerRun
 from deployer.engine.work import Work
 from deployer.models import Answer, Deployment, FailureQuestion, Release, Target
-from deployer.side_by_side import most_at_once
+from deployer.side_by_side import most_at_once, side_by_side
 from projects.steps import Moment
 from servers.errors import ShellError, StoppedError, UnreachableError
 
@@ -285,13 +286,19 @@ class Run:
         """Whether more servers have failed than are allowed to."""
         return self.failures() > self.work.plan.max_failures
 
-    def rest(self, server: ServerRun) -> None:
-        """Close the link to a server that is done for now, where there are more of them than are worked on at once.
+    def side_by_side(self, servers: Collection[ServerRun], do: Callable[[ServerRun], None]) -> None:
+        """Work on ``servers`` in threads of their own.
 
-        It is opened again where it is needed again. A thousand links that wait would be a thousand threads.
+        Where there are more of them in all than are worked on at once, a link is closed when its server is done for
+        now, and opened again where it is needed again: a thousand links that wait would be a thousand threads.
         """
-        if not self._keeps_links:
-            server.close()
+
+        def work(server: ServerRun) -> None:
+            do(server)
+            if not self._keeps_links:
+                server.close()
+
+        side_by_side(servers, work)
 
     def find_same(self) -> None:
         """Of the servers that are one machine and folder, let the first do the work."""

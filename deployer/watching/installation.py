@@ -29,7 +29,7 @@ _PROGRAMS = {
 }
 #: The oldest git that knows what deployer asks of it.
 OLDEST_GIT = (2, 30)
-#: Open files of a process, below which a deployment to many servers fails.
+#: Open files, and threads, of a process, below which fewer servers are worked on at a time.
 FEW_FILES = 4096
 FEW_THREADS = 1024
 #: Seconds by which the clocks of two machines may differ.

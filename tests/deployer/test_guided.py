@@ -419,7 +419,7 @@ def test_a_worker_lost_before_another_try_leaves_the_truth(shop: Any, queue_serv
     def lost(*_given: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deployer.engine.asking.side_by_side", lost)
+    monkeypatch.setattr("deployer.engine.run.Run.side_by_side", lost)
     monkeypatch.setattr("deployer.engine.run.Run._end", lambda run, _why: (run._done.set(), run._ended.set()))
     with pytest.raises(KeyboardInterrupt):
         resume(it.pk)
