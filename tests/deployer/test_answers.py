@@ -1,6 +1,5 @@
 """What answers is what was deployed: applications that say their release, behind real SSH servers."""
 
-import datetime
 import http.server
 import ssl
 import threading
@@ -10,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from deployer.engine.routines import carry_out
 from deployer.launching.again import launch_rollback
@@ -24,6 +20,7 @@ from deployer.probing.trial import try_check
 from projects.models import Project
 from servers.models import Server, ServerGroup
 from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.parts.certificates import signed_by_itself
 from tests.parts.git import GitRepository
 from tests.parts.sshd import OpenSSHServer
 
@@ -72,19 +69,8 @@ class Application:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate that nobody has signed, with its key."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
     path = tmp_path_factory.mktemp("tls") / "both.pem"
-    path.write_bytes(private + signed.public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(signed_by_itself())
     return path
 
 

