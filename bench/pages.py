@@ -4,6 +4,7 @@ Everything is asked of one process of the real web server, by viewers in a proce
 rows of other logs are in the same table.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -15,8 +16,8 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -222,28 +223,39 @@ def empty_database() -> None:
 
 
 @contextmanager
-def _moving(team: "Team") -> Iterator[None]:
-    """A server of the wide deployment changes each second meanwhile."""
-    from django.db import connection
+def _meanwhile(do: Callable[[], object], *, every: float = 1) -> Iterator[None]:
+    """``do`` is done ``every`` so many seconds meanwhile; raises the error that ended it, if one did."""
+    from django.db import connections
 
-    from deployer.models import Target
+    done, failures = threading.Event(), list[Exception]()
 
-    done = threading.Event()
+    def work() -> None:
+        try:
+            while not done.wait(every):
+                do()
+        except Exception as error:  # noqa: BLE001 (raised again below)
+            failures.append(error)
+        finally:
+            connections.close_all()
 
-    def move() -> None:
-        moves = 0
-        while not done.wait(1):
-            moves += 1
-            Target.objects.filter(deployment=team.wide, server=team.server).update(progress=f"{moves}")
-        connection.close()
-
-    mover = threading.Thread(target=move)
-    mover.start()
+    worker = threading.Thread(target=work)
+    worker.start()
     try:
         yield
     finally:
         done.set()
-        mover.join()
+        worker.join()
+    if failures:
+        raise failures[0]
+
+
+def _moving(team: "Team") -> AbstractContextManager[None]:
+    """A server of the wide deployment changes each second meanwhile."""
+    from deployer.models import Target
+
+    moves = itertools.count(1)
+    rows = Target.objects.filter(deployment=team.wide, server=team.server)
+    return _meanwhile(lambda: rows.update(progress=f"{next(moves)}"))
 
 
 def measure_viewers(large: Site, watched: int, *, quick: bool) -> None:
@@ -417,56 +429,26 @@ def copy_of_database() -> str:
     return f"{url}/small"
 
 
-@contextmanager
-def monitoring(large: Site) -> Iterator[None]:
+def monitoring(large: Site) -> AbstractContextManager[None]:
     """Somebody asks all that monitors do meanwhile, each second."""
-    done, failures = threading.Event(), list[OSError]()
-
-    def ask() -> None:
-        while not failures and not done.wait(1):
-            for path in ("/health/ready", "/health/status", "/metrics"):
-                try:
-                    large.opened(path)
-                except OSError as error:
-                    failures.append(error)
-
-    asker = threading.Thread(target=ask)
-    asker.start()
-    try:
-        yield
-    finally:
-        done.set()
-        asker.join()
-    if failures:
-        raise failures[0]
+    paths = ("/health/ready", "/health/status", "/metrics")
+    return _meanwhile(lambda: [large.opened(path) for path in paths])
 
 
-@contextmanager
-def speaking(deployment: int) -> Iterator[None]:
+def speaking(deployment: int) -> AbstractContextManager[None]:
     """The deployment's log grows meanwhile, written five times a second as a worker writes it."""
-    from django.db import connection
     from django.utils import timezone
 
     from deployer.models import LogLine
 
-    done = threading.Event()
-
     def speak() -> None:
-        while not done.wait(0.2):
-            texts = [f"step {time.monotonic():.3f}"] * (ROWS_A_SECOND // 5)
-            now = timezone.now()
-            LogLine.objects.bulk_create(
-                LogLine(deployment_id=deployment, content=text, stream="stdout", timestamp=now) for text in texts
-            )
-        connection.close()
+        texts = [f"step {time.monotonic():.3f}"] * (ROWS_A_SECOND // 5)
+        now = timezone.now()
+        LogLine.objects.bulk_create(
+            LogLine(deployment_id=deployment, content=text, stream="stdout", timestamp=now) for text in texts
+        )
 
-    speaker = threading.Thread(target=speak)
-    speaker.start()
-    try:
-        yield
-    finally:
-        done.set()
-        speaker.join()
+    return _meanwhile(speak, every=0.2)
 
 
 def print_plan(deployment: int) -> None:
