@@ -193,8 +193,8 @@ class Site:
 @contextmanager
 def copied(folder: Path) -> Iterator[str]:
     """The address of a copy of this test's database: it has its form already, which takes longer than all the rest."""
-    connection.close()  # nobody may use what is copied
     name = connection.settings_dict["NAME"]
+    connection.close()
     if connection.vendor == "sqlite":
         with closing(sqlite3.connect(name)) as own, closing(sqlite3.connect(folder / "db.sqlite3")) as copy:
             own.backup(copy)
@@ -202,6 +202,8 @@ def copied(folder: Path) -> Iterator[str]:
         return
     url = os.environ["TEST_DATABASE_URL"].rpartition("/")[0]
     with psycopg.connect(f"{url}/postgres", autocommit=True) as server:
+        # Nobody may use what is copied: a thread that an earlier test has left may still hold a connection.
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
         server.execute(f"CREATE DATABASE rolling TEMPLATE {name}")
         try:
             yield f"{url}/rolling"
