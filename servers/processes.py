@@ -42,8 +42,14 @@ def raise_file_limit(most: int = _MOST_FILES) -> int:
 
 
 def most_threads() -> int | None:
-    """How many threads and processes its control group, or one around it, allows this process; None: no limit."""
-    path = Path("/proc/self/cgroup").read_text(errors="replace").strip().rpartition("::")[2].lstrip("/")
+    """How many threads and processes its control group, or one around it, allows this process.
+
+    None: there is no limit, or none that can be read; it cannot where no more files can be opened.
+    """
+    try:
+        path = Path("/proc/self/cgroup").read_text(errors="replace").strip().rpartition("::")[2].lstrip("/")
+    except OSError:
+        return None
     group = Path("/sys/fs/cgroup") / path
     limits = []
     for folder in [group, *group.parents]:
