@@ -381,6 +381,8 @@ DEPLOYER_MACHINE_NAME = machine_name(given.text("DEPLOYER_MACHINE_NAME") or sock
 DEPLOYER_WORKERS = given.whole_number("DEPLOYER_WORKERS", default=2, low=1, high=64)
 #: Servers of one deployment that are worked on side by side.
 DEPLOYER_PARALLEL_SERVERS = given.whole_number("DEPLOYER_PARALLEL_SERVERS", default=50, low=1, high=500)
+#: Of a batch with more servers than this, whichever worker is free takes so many at a time; 0: one worker does all.
+DEPLOYER_SLICE = given.whole_number("DEPLOYER_SLICE", default=25, low=0, high=500)
 #: A stored release that went well is deleted after this many days, one that did not after fewer.
 DEPLOYER_RELEASE_DAYS = given.whole_number("DEPLOYER_RELEASE_DAYS", default=365, low=1, high=36_500)
 DEPLOYER_UNPROVED_DAYS = given.whole_number("DEPLOYER_UNPROVED_DAYS", default=14, low=1, high=36_500)

@@ -1,7 +1,9 @@
 """Several servers at once, each in a thread of its own."""
 
 import contextlib
+import itertools
 import resource
+import threading
 from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -40,28 +42,56 @@ def side_by_side(servers: Collection[T], do: Callable[[T], R]) -> list[R]:
     """
     waiting = deque(enumerate(servers))
     done: dict[int, R] = {}
+
+    def work(numbered: tuple[int, T]) -> None:
+        number, server = numbered
+        done[number] = do(server)
+
+    as_they_are_free(lambda: waiting.popleft() if waiting else None, work, most=len(waiting))
+    return [done[number] for number in sorted(done)]
+
+
+def as_they_are_free(hand_out: Callable[[], T | None], do: Callable[[T], object], *, most: int | None = None) -> None:
+    """Work in threads of their own, at most ``most``, on what is handed out to each that is free, until there is none.
+
+    Raises the error of the first that raised one, when all are done.
+    """
+    handing, numbers = threading.Lock(), itertools.count()
     failed: dict[int, BaseException] = {}
+
+    def next_one() -> tuple[int, T | None]:
+        with handing:
+            number = next(numbers)
+            try:
+                return number, hand_out()
+            except Exception as error:  # noqa: BLE001 (raised again below)
+                failed[number] = error
+                return number, None
 
     def work() -> None:
         while True:
-            try:
-                number, server = waiting.popleft()
-            except IndexError:
+            number, one = next_one()
+            if one is None:
                 return
             try:
-                done[number] = do(server)
+                do(one)
             except BaseException as error:  # noqa: BLE001 (raised again below)
                 failed[number] = error
             finally:
                 connections.close_all()  # this thread's own
 
-    if not waiting:
-        return []
-    threads = min(len(waiting), most_at_once())
+    def work_in_thread() -> None:
+        try:
+            work()
+        finally:
+            connections.close_all()  # what handing out has opened
+
+    threads = most_at_once() if most is None else min(most, most_at_once())
+    if not threads:
+        return
     with ThreadPoolExecutor(threads, "server") as pool, contextlib.suppress(RuntimeError):  # "can't start new thread"
         for _thread in range(threads):
-            pool.submit(work)
+            pool.submit(work_in_thread)
     work()  # where none could be started at all
     if failed:
         raise failed[min(failed)]
-    return [done[number] for number in sorted(done)]

@@ -1,4 +1,4 @@
-"""Writes that a request can do without: they never wait for another writer, and never fail it."""
+"""Writes and other writers: those that a request can do without wait for nobody, and nobody waits for a dead one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +15,21 @@ def if_nobody_else_writes() -> Iterator[None]:
             yield
     except DatabaseError:
         return
+
+
+#: Seconds for which a program may do nothing in a transaction for which others wait.
+STANDSTILL = 15
+
+
+def end_at_a_standstill() -> None:
+    """Have PostgreSQL end the transaction at hand where its program stands still in the middle of it.
+
+    Its machine may have been frozen, or cut off: whatever it has locked would stay so until the link is found dead.
+    SQLite can tell no such thing: its file belongs to one machine.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = %s", [f"{STANDSTILL}s"])
 
 
 @contextmanager

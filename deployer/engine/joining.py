@@ -20,6 +20,12 @@ def rejoin(server: ServerRun) -> None:
     server.is_to_join = False
 
 
+def bring(server: ServerRun) -> None:
+    """Put what is deployed on a server and make it ready there, with the link that it has or a new one."""
+    server.is_to_join = True
+    rejoin(server)
+
+
 def join(server: ServerRun) -> None:
     """The same as the whole of an attempt, before anything is switched."""
     server.attempt(rejoin)

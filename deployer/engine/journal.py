@@ -1,6 +1,7 @@
 """The steps of one deployment, and what is written down of their runs."""
 
 import secrets
+from collections.abc import Collection
 
 from django.utils.functional import cached_property
 
@@ -29,6 +30,15 @@ class Journal:
             self.runs += deployment.step_runs.select_related("target")
         for run in self.runs:
             run.deployment = deployment  # one object: ends are written under this worker's claim
+
+    def read_again(self, targets: Collection[int]) -> None:
+        """Take up what other workers have written of the steps on these servers, by the numbers of their targets."""
+        if not self.plan.steps:
+            return
+        found = [*self.deployment.step_runs.filter(target__in=targets).select_related("target")]
+        for run in found:
+            run.deployment = self.deployment
+        self.runs[:] = [run for run in self.runs if run.target_id not in targets] + found
 
     @cached_property
     def launched(self) -> str:

@@ -84,12 +84,12 @@ def _run(work: Work, source: Source, names: str, text: str) -> bytes:
         elif len(said[stream]) > MOST:
             raise _failed(names, text, _("it gave more than %d bytes") % MOST)
 
-    with WorkFolder("value", work.deployment.claim) as folder:
+    with WorkFolder("value", work.deployment.hand) as folder:
         room = BuildRoom(apart, folder.path)
         room.furnish()
         own = {name: os.environ[name] for name in settings.DEPLOYER_VALUE_ENVIRONMENT if name in os.environ}
         command = " ".join(map(quote, command_of(source)))
-        shell = LocalShell(work.deployment.claim, room.for_scripts())
+        shell = LocalShell(work.deployment.hand, room.for_scripts())
         try:
             code = shell.run(
                 Script(command, {**room.environment, **own}, room.tree), take, timeout=LIMIT, stop=work.stop

@@ -9,9 +9,11 @@ from django.utils.translation import ngettext
 from deployer.engine.asking import ask_about_failures
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun, Task
+from deployer.engine.slices import share
 from deployer.engine.steps import after
 from deployer.engine.way_back import roll_back
-from deployer.models import Target
+from deployer.models import Slice, Target
+from projects.steps import Moment
 from servers.sentences import because
 
 Status = Target.Status
@@ -20,6 +22,26 @@ Status = Target.Status
 def on_every_server(run: Run, *tasks: Task, ended_too: bool = False) -> None:
     """Do ``tasks`` on all servers in parallel; one that fails does not stop the others."""
     run.side_by_side(run.servers, lambda server: server.attempt(*tasks, ended_too=ended_too))
+
+
+def take_turn(server: ServerRun, *tasks: Task) -> None:
+    """Do ``tasks`` on a server whose turn it is, and what follows from how they end.
+
+    Its steps after are left out where it is not decided yet what comes next.
+    """
+    if not server.is_proved:
+        server.attempt(*tasks)
+        server.attempt(ServerRun.take_files_back, ended_too=True)
+        server.attempt(ServerRun.keep_evidence, ended_too=True)
+    if not _is_undecided(server):
+        server.attempt(after, ended_too=True)
+
+
+def _is_undecided(server: ServerRun) -> bool:
+    """Whether it has failed, and may be put back or somebody is asked about it."""
+    plan = server.plan
+    is_open = plan.guided_failure or (plan.auto_rollback and server.is_changed)
+    return server.target.has_failed and is_open and not server.work.journal.on(server.target, Moment.AFTER)
 
 
 def roll_out(run: Run, *tasks: Task) -> None:
@@ -33,14 +55,13 @@ def roll_out(run: Run, *tasks: Task) -> None:
     plan = run.work.plan
 
     def turn(server: ServerRun) -> None:
-        if not server.is_proved:
-            server.attempt(*tasks)
-            server.attempt(ServerRun.take_files_back, ended_too=True)
-            server.attempt(ServerRun.keep_evidence, ended_too=True)
-        if server.target.has_failed and (plan.guided_failure or (plan.auto_rollback and server.is_changed)):
+        take_turn(server, *tasks)
+        if _is_undecided(server):
             run.undecided.add(server)
-        else:
-            server.attempt(after, ended_too=True)
+
+    def close(server: ServerRun) -> None:
+        if not _is_undecided(server):
+            after(server)
 
     number = run.deployment.batches_done
     waiting = [server for server in run.servers if not server.target.has_ended and server not in run.again]
@@ -67,7 +88,8 @@ def roll_out(run: Run, *tasks: Task) -> None:
                 _("Batch %(number)d of %(batches)d: %(servers)s")
                 % {"number": number, "batches": total, "servers": ", ".join(map(str, batch))}
             )
-        run.side_by_side(batch, turn)
+        others = share(run, batch, Slice.Task.TURN, turn, close)
+        run.undecided |= {server for server in others if _is_undecided(server)}
     _end(run)
 
 

@@ -1,5 +1,6 @@
 """The two routines, side by side: the steps they share, and where they differ."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -7,16 +8,18 @@ from deployer.engine.around import all_around, close, finish_undoing
 from deployer.engine.asking import take_answer
 from deployer.engine.building import build, built_before
 from deployer.engine.cloning import clone
-from deployer.engine.joining import rejoin
+from deployer.engine.helping import Help
+from deployer.engine.joining import bring, rejoin
 from deployer.engine.outside import fetch_values
 from deployer.engine.platform_steps import need_platform, prepare_on_platform, say_not_prepared, settle_platform
-from deployer.engine.rollout import on_every_server, roll_out
-from deployer.engine.run import Run
-from deployer.engine.server_run import ServerRun
-from deployer.engine.steps import before, prepare, put_back
+from deployer.engine.rollout import on_every_server, roll_out, take_turn
+from deployer.engine.run import Call, Run
+from deployer.engine.server_run import ServerRun, Task
+from deployer.engine.slices import share
+from deployer.engine.steps import before, put_back
 from deployer.engine.tidying import tidy
 from deployer.engine.way_back import settle
-from deployer.models import Deployment
+from deployer.models import Deployment, Slice
 from deployer.plan import Plan
 from deployer.releases.store import need_store
 
@@ -35,7 +38,7 @@ def full(run: Run) -> None:
         run.work.check()
         _make_ready(run)
     with all_around(run):
-        roll_out(run, rejoin, before, ServerRun.put_files, ServerRun.switch, ServerRun.restart, ServerRun.verify)
+        roll_out(run, *_turn(run.deployment))
     on_every_server(run, tidy, ended_too=True)
 
 
@@ -61,9 +64,14 @@ def _make_ready(run: Run) -> None:
         known = work.release
     if known is not None:
         say_not_prepared(run)
-    on_every_server(run, ServerRun.stage, prepare)
-    for server in run.servers:
-        server.is_to_join = False
+    share(run, run.servers, Slice.Task.STAGE, lambda server: server.attempt(bring))
+
+
+def _turn(deployment: Deployment) -> list[Task]:
+    """What is done on a server whose turn it is."""
+    if deployment.keeps_release:
+        return [ServerRun.arrive, before, ServerRun.put_files, ServerRun.restart, ServerRun.verify]
+    return [rejoin, before, ServerRun.put_files, ServerRun.switch, ServerRun.restart, ServerRun.verify]
 
 
 def restart_only(run: Run) -> None:
@@ -75,7 +83,7 @@ def restart_only(run: Run) -> None:
         need_platform(run)
         fetch_values(run.work)
     with all_around(run):
-        roll_out(run, ServerRun.arrive, before, ServerRun.put_files, ServerRun.restart, ServerRun.verify)
+        roll_out(run, *_turn(run.deployment))
 
 
 def steps_after(run: Run) -> None:
@@ -87,21 +95,22 @@ def steps_after(run: Run) -> None:
 ROUTINES = {Deployment.Type.FULL: full} | dict.fromkeys(Deployment.WITHOUT_RELEASE, restart_only)
 
 
-def carry_out(deployment_id: int, claim: str = "") -> bool:
+def carry_out(deployment_id: int, claim: str = "", call: Call | None = None) -> bool:
     """Claim a deployment and run its routine. False: it is not there to be claimed, so nothing was done.
 
-    One whose plan cannot be read is not claimed: raises `DecryptionError`.
+    ``call`` calls other workers where there are many servers; without it, this one does all. One whose plan cannot be
+    read is not claimed: raises `DecryptionError`.
     """
     deployment = Deployment.objects.active().select_related("project").filter(pk=deployment_id).first()
     if deployment is None or not (_has_plan(deployment) and deployment.claim_for_worker(claim)):
         return False
-    with Run(deployment) as run:
+    with Run(deployment, call=call) as run:
         routine = steps_after if run.work.plan.puts_back else ROUTINES[Deployment.Type(deployment.deployment_type)]
         routine(run)
     return True
 
 
-def resume(deployment_id: int, claim: str = "") -> bool:
+def resume(deployment_id: int, claim: str = "", call: Call | None = None) -> bool:
     """Claim a deployment that was parked, and go on with it. False: it is not there to be claimed, or waits still.
 
     Raises `DecryptionError` as above.
@@ -109,7 +118,7 @@ def resume(deployment_id: int, claim: str = "") -> bool:
     deployment = Deployment.objects.parked().select_related("project", "release").filter(pk=deployment_id).first()
     if deployment is None or not (_has_plan(deployment) and deployment.claim_parked(claim)):
         return False
-    with Run(deployment, is_resumed=True) as run:
+    with Run(deployment, is_resumed=True, call=call) as run:
         ROUTINES[Deployment.Type(deployment.deployment_type)](run)
     return True
 
@@ -128,6 +137,22 @@ def settle_lost(deployment_id: int, claim: str = "") -> bool:
         finish_undoing(run)
         close(run)
     return True
+
+
+def help_with(deployment_id: int, slice_id: int, claim: str, may_take: Callable[[], bool] = lambda: True) -> bool:
+    """Help the worker that carries a deployment out with what a slice is of. False: nothing of that is free any more.
+
+    ``may_take`` is asked before each further slice. Raises `DecryptionError` as above.
+    """
+    deployment = Deployment.objects.running().select_related("project", "release").filter(pk=deployment_id).first()
+    offered = Slice.objects.filter(pk=slice_id, deployment=deployment_id).first()
+    if deployment is None or offered is None or offered.coordinator != deployment.claim or not _has_plan(deployment):
+        return False
+    deployment.helper = claim
+    task = Slice.Task(offered.task)
+    tasks = [bring] if task == Slice.Task.STAGE else _turn(deployment)
+    with Help(deployment, task, may_take) as it:
+        return it.carry_out(lambda server: take_turn(server, *tasks) if task == task.TURN else server.attempt(*tasks))
 
 
 def _has_plan(deployment: Deployment) -> bool:

@@ -28,6 +28,10 @@ LOOK_FOR_WISHES_EVERY = 0.5
 BEAT_EVERY = 3.0
 
 
+#: Calls a worker to help with a deployment, by its number and that of a slice. Says whether that was heard.
+Call = Callable[[int, int], bool]
+
+
 class ParkedError(Exception):
     """The deployment waits in the database: this worker is done with it, and any other one goes on."""
 
@@ -39,8 +43,10 @@ class Run:
     worker had parked it, and this one goes on with what is written down.
     """
 
-    def __init__(self, deployment: Deployment, *, is_resumed: bool = False) -> None:
+    def __init__(self, deployment: Deployment, *, is_resumed: bool = False, call: Call | None = None) -> None:
         self.deployment = deployment
+        #: Calls a worker that is free to help.
+        self.call = call
         self.is_resumed = is_resumed
         self.work = Work(deployment)
         self.log = self.work.log
@@ -155,6 +161,8 @@ class Run:
     def _end(self, why: str) -> None:
         cancelled = self.work.stop.is_set()
         self._end_targets(why, cancelled)
+        if self.work.is_shared or self.is_resumed or self.deployment.status == Deployment.Status.INTERRUPTED:
+            insist(self.deployment.slices.all().delete)
         interrupted = self.deployment.status == Deployment.Status.INTERRUPTED
         lost = self.deployment.error_message if interrupted else None
         self._say_who_is_kept_out()
@@ -292,13 +300,13 @@ class Run:
         Where there are more of them in all than are worked on at once, a link is closed when its server is done for
         now, and opened again where it is needed again: a thousand links that wait would be a thousand threads.
         """
+        side_by_side(servers, lambda server: self.work_on(server, do))
 
-        def work(server: ServerRun) -> None:
-            do(server)
-            if not self._keeps_links:
-                server.close()
-
-        side_by_side(servers, work)
+    def work_on(self, server: ServerRun, do: Callable[[ServerRun], None]) -> None:
+        """Do something on a server; where links are not kept, close its link then."""
+        do(server)
+        if not self._keeps_links:
+            server.close()
 
     def find_same(self) -> None:
         """Of the servers that are one machine and folder, let the first do the work."""

@@ -18,7 +18,7 @@ from deployer.engine.verification import Verification
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
 from deployer.log.writing import LogSink
-from deployer.models import ConfigState, Deployment, Lease, Target
+from deployer.models import ConfigState, Deployment, Lease, TakenError, Target
 from deployer.plan import Location, Plan
 from deployer.probing.config_files import files_looked_at, files_put, places
 from deployer.probing.identity import Inquiry, Seen
@@ -51,6 +51,14 @@ Status = Target.Status
 FRESH = 2.0
 #: While a server is in one of these, its script may be running.
 AT_WORK = Target.AT_ITS_SCRIPT | {Status.SWITCHING, Status.CHECKING}
+
+
+class _SamePlaceError(ShellError):
+    """Another server of this deployment, which another worker may have, is the same machine and folder."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(str(first))
+        self.first = first
 
 
 class ServerRun:
@@ -110,13 +118,21 @@ class ServerRun:
 
     def start_over(self) -> None:
         """Forget what was found out over the link, for its turn to come again."""
-        self.close()
-        self.shell, self.facts, self.seen, self.before = None, None, None, ()
+        self._forget()
         self.restarted = False
         self.was_left_changed = self.is_changed
+        self.is_to_join = True
+
+    def come_back(self) -> None:
+        """Go on where a helper has left it, whose row was read again."""
+        self._forget()
+        self.resume()
+
+    def _forget(self) -> None:
+        self.close()
+        self.shell, self.facts, self.seen, self.before = None, None, None, ()
         for name in ("location", "commands", "verification", "files"):
             self.__dict__.pop(name, None)
-        self.is_to_join = True
 
     @property
     def can_go_back(self) -> bool:
@@ -187,6 +203,9 @@ class ServerRun:
             try:
                 with explained(self):
                     task(self)
+            except _SamePlaceError as same:
+                self._leave_to_another(same.first)
+                return
             except ShellError as error:
                 self.fail(error)
                 return
@@ -294,8 +313,13 @@ class ServerRun:
 
     def take_lease(self) -> None:
         server, place = self.link.server, self.location.place
-        real = real_place(server, self.found)
-        if holder := insist(lambda: Lease.take(server, place, self.work.deployment, real)):
+        real, is_shared = real_place(server, self.found), self.work.is_shared
+        try:
+            take = partial(Lease.take, server, place, self.work.deployment, real, is_shared=is_shared)
+            holder = insist(take)
+        except TakenError as error:
+            raise _SamePlaceError(error.server) from error
+        if holder:
             raise NotReadyError(
                 _("Not started"),
                 _("%(place)s on %(server)s is in use by deployment %(holder)s")
@@ -307,8 +331,20 @@ class ServerRun:
         """Leave the work to the server of this deployment that is the same machine and folder, if there is one."""
         place = real_place(self.link.server, self.found)
         first = self.work.first_at(place, self) if place else self
-        if first is self:
-            return
+        if first is not self:
+            self._leave_to(first)
+
+    def _leave_to_another(self, server: int) -> None:
+        """Leave the work to a server that another worker may have: what becomes of it is told behind its turn."""
+        deployment = self.work.deployment
+        target = insist(lambda: deployment.targets.select_related("server").get(server=server))
+        target.deployment = deployment
+        try:
+            self._leave_to(ServerRun(self.work, target))
+        except ShellError as error:
+            self.fail(error)
+
+    def _leave_to(self, first: "ServerRun") -> None:
         self.move(Status.PENDING, same_as=first.target)
         self.voice.say(
             _("%(server)s is the same machine and folder as %(first)s: the work is done there, once")

@@ -1,6 +1,7 @@
 """The ways back: a server is put on its previous release, and what a lost worker left is settled."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -23,11 +24,11 @@ from servers.supervised.script import only_before
 Status = Target.Status
 
 
-def settle(server: ServerRun) -> None:
+def settle(server: ServerRun, close: Callable[[ServerRun], None] = after) -> None:
     """After the worker was lost, ask the server for its true state, and end the target accordingly.
 
     A script that was started is followed to its end and verified; one that was not is never started, and a switch
-    without a restart is undone, so that code and process match again.
+    without a restart is undone, so that code and process match again. ``close`` is what its turn ends with.
     """
     target = server.target
     settle_open(server)
@@ -40,15 +41,18 @@ def settle(server: ServerRun) -> None:
             roll_back(server)
         else:
             _finish_taking_files_back(server)
-            after(server, StepAction.UNDO if target.was_undone else "")
+            if target.was_undone:
+                after(server, StepAction.UNDO)
+            else:
+                close(server)
         return
     if target.status not in AT_WORK and target.begun_at is not None:
         server.end(Status.FAILED, _("It had failed, and the worker was lost before it was tried again."))
-        after(server)
+        close(server)
         return
     if target.status not in AT_WORK:
         server.end(Status.SKIPPED, _("Not started: the worker was lost before that."))
-        after(server)
+        close(server)
         return
     server.reach()
     server.before = tuple(Found(proof.before, proof.near) for proof in Proof.from_json(target.proof).each)
@@ -59,12 +63,12 @@ def settle(server: ServerRun) -> None:
                 server.end(Status.FAILED, told)
             else:
                 _take_switch_back(server)
-            after(server)
+            close(server)
             return
         server.voice.say(_("The script was started by the worker that was lost; following it to its end"))
         if problem := _unmasked(server):
             server.end(Status.UNKNOWN, _("Not followed to its end: %s") % problem)
-            after(server)
+            close(server)
             return
         log = server.work.log
         server.follow(log.output(target) if server.work.journal.on(target) else log.rest_of_output(target))
@@ -73,7 +77,7 @@ def settle(server: ServerRun) -> None:
     if not target.has_ended:
         server.verify()
     server.keep_evidence()
-    after(server)
+    close(server)
 
 
 def _finish_taking_files_back(server: ServerRun) -> None:

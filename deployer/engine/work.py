@@ -53,6 +53,8 @@ class Work:
         self._commits: dict[str, str] = {}
         self._asking = threading.Lock()
         self._places: dict[str, object] = {}
+        #: Whether several workers carry this out, each some of its servers.
+        self.is_shared = bool(deployment.helper)
         #: The SHA-256 of each file that a release came with, by its version.
         self.contents = contents_of(deployment.project)
 
@@ -74,6 +76,11 @@ class Work:
     def first_at(self, place: str, server: T) -> T:
         """The server that came first to a real place in this deployment: ``server`` itself if none did before."""
         return cast(T, self._places.setdefault(place, server))
+
+    def share(self) -> None:
+        """From here on, other workers work on servers of this deployment as well, and write its log."""
+        self.log.share()
+        self.is_shared = True
 
     def check(self) -> None:
         """Raise `StoppedError` when somebody cancelled or the claim is gone."""

@@ -15,28 +15,24 @@ _APART = True
 class Kind(StrEnum):
     """A kind of work: its name as operators say it, what that is, and the queues that a worker of it takes from.
 
-    The last of its queues is its own. Those before it come first, and are short: whichever worker is free takes from
-    them.
+    ``own_queue`` tells who is of this kind. The queues before it come first, and are short: whichever worker is free
+    takes from them. Those behind it are for workers that have nothing else to do.
     """
 
     about: Promise
+    own_queue: str
     queues: tuple[str, ...]
     is_apart: bool
 
-    DEPLOY = "deploy", _("deployments"), ("hooks", "default")
-    LOOK = "look", _("looks at servers"), ("hooks", "look"), _APART
-    FOLLOW = "follow", _("logs of applications"), ("follow",), _APART
+    DEPLOY = "deploy", _("deployments"), "default", ("hooks", "default", "slices")
+    LOOK = "look", _("looks at servers"), "look", ("hooks", "look"), _APART
+    FOLLOW = "follow", _("logs of applications"), "follow", ("follow",), _APART
 
-    def __new__(cls, name: str, about: Promise, queues: tuple[str, ...], is_apart: bool = False) -> Self:
+    def __new__(cls, name: str, about: Promise, own: str, queues: tuple[str, ...], is_apart: bool = False) -> Self:
         it = str.__new__(cls, name)
         it._value_ = name
-        it.about, it.queues, it.is_apart = about, queues, is_apart
+        it.about, it.own_queue, it.queues, it.is_apart = about, own, queues, is_apart
         return it
-
-    @property
-    def own_queue(self) -> str:
-        """The queue that tells who is of this kind."""
-        return self.queues[-1]
 
 
 #: All queues, as they are named on the queue server: those of the kinds, then those that several take from.

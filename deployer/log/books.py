@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deployer.models import CommandLine, CommandRun, CommandTarget, Deployment, LogLine, Target
+from deployer.models import CommandLine, CommandRun, CommandTarget, Deployment, LogLine, Slice, Target
 
 #: What a log is of.
 Logged = Deployment | CommandRun
@@ -31,6 +31,7 @@ class Book:
             "runs": self.runs._meta.db_table,
             "parts": self.parts._meta.db_table,
             "lines": self.lines._meta.db_table,
+            "slices": Slice._meta.db_table,
             "run": f"{self.run}_id",
         }
 

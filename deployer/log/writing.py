@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from django.conf import settings
@@ -57,7 +58,8 @@ class Log:
     def __init__(self, deployment: Logged, mask: Masker) -> None:
         self.book = book_of(deployment)
         self.deployment_id = deployment.pk
-        self._claim = deployment.claim
+        self._of = deployment
+        self._writer = rows.Writer(deployment.pk, deployment.claim, getattr(deployment, "helper", ""))
         self.mask = mask
         self.room, self.due = threading.Event(), threading.Event()
         self.room.set()
@@ -75,8 +77,8 @@ class Log:
         self._sinks: set[LogSink] = set()
         self._told: dict[int | None, str] = {}
         self._tell_next = 0.0
-        #: Pieces that may have been written or not, the connection was cut: how many, and the number of their last row.
-        self._in_doubt: tuple[int, int] | None = None
+        #: Pieces that may have been written or not: the connection was cut.
+        self._in_doubt: list[Piece] = []
 
     def say(self, sentence: str, target: Part | None = None, level: str = LogLine.Level.INFO) -> None:
         """A line of the platform's own."""
@@ -189,13 +191,19 @@ class Log:
         self._tell_next = time.monotonic() + TELL_EVERY
         if changed:
             with transaction.atomic():
-                held = self.book.runs.objects.running().filter(pk=self.deployment_id, claim=self._claim)
+                held = self._of.held()
                 for pk, text in sorted(changed.items(), key=lambda told: told[0] or 0):
                     rows_of = (
                         held if pk is None else self.book.parts.objects.filter(pk=pk, **{f"{self.book.run}__in": held})
                     )
                     rows_of.update(progress=text)
             self._told = now
+
+    def share(self) -> None:
+        """From here on, others write rows of this log as well."""
+        with self._writing:
+            self._resolve_doubt()
+            self._writer = replace(self._writer, is_alone=False)
 
     def let_go(self) -> None:
         """Take and write nothing more: another worker has the deployment."""
@@ -219,24 +227,27 @@ class Log:
         """Write ``batch``, the first pieces that are held, and hold them no more; gives how many they are."""
         if self._last_number is None:
             self._last_number = self.book.lines.objects.last_number(self.deployment_id)
-        last_number = self._last_number + sum(len(piece.lines) for piece in batch)
-        self._in_doubt = len(batch), last_number
-        if not rows.write(self.deployment_id, self._claim, self._last_number, batch, self.book):
+        self._in_doubt = batch
+        last_number = rows.write(self._writer, self._last_number, batch, self.book)
+        if last_number is None:
             self.let_go()
-        self._written(len(batch), last_number)
+        self._written(len(batch), last_number or self._last_number)
         return max(len(batch), 1)
 
     def _resolve_doubt(self) -> None:
         """A connection that was cut at the end of a write tells nobody whether that was made: the rows do."""
-        if self._in_doubt is not None:
-            count, last_number = self._in_doubt
+        first = next((piece for piece in self._in_doubt if piece.lines), None)
+        if first is not None and self._last_number is not None:
+            behind = self.book.lines.objects.of(self.deployment_id).filter(number__gt=self._last_number)
+            own = {"target": first.target_id, "stream": first.stream, "timestamp": first.timestamp}
+            is_there = behind.filter(**own, content=first.lines[0]).exists()  # nothing else is of this moment
             self._last_number = self.book.lines.objects.last_number(self.deployment_id)
-            if self._last_number == last_number:
-                self._written(count, last_number)
-            self._in_doubt = None
+            if is_there:
+                self._written(len(self._in_doubt), self._last_number)
+        self._in_doubt = []
 
     def _written(self, count: int, last_number: int) -> None:
-        self._in_doubt = None
+        self._in_doubt = []
         self._last_number = last_number
         with self._adding:
             for _number in range(min(count, len(self._held))):

@@ -31,13 +31,14 @@ from deployer.models.happenings import (
     train_moved,
     trigger_paused,
 )
-from deployer.models.lease import Lease
+from deployer.models.lease import Lease, TakenError
 from deployer.models.log_chunk import LogChunk
 from deployer.models.log_line import LogLine
 from deployer.models.notice import LONGEST_ANSWER, Channel, ChannelKind, Event, Notice, NoticeQuerySet
 from deployer.models.release import Release
 from deployer.models.schedule import LATE, Schedule, ScheduleRun
 from deployer.models.sighting import Sighting
+from deployer.models.slice import Slice
 from deployer.models.standing import Drift, Standing
 from deployer.models.step_run import StepAction, StepRun
 from deployer.models.tally import Tally
@@ -89,10 +90,12 @@ __all__ = [
     "Schedule",
     "ScheduleRun",
     "Sighting",
+    "Slice",
     "Standing",
     "StepAction",
     "StepRun",
     "Stop",
+    "TakenError",
     "Tally",
     "Target",
     "Train",

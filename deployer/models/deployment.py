@@ -355,6 +355,9 @@ class Deployment(models.Model):
             ),
         ]
 
+    #: The claim of a worker that only helps the one that carries it out: see `Slice`.
+    helper = ""
+
     def __str__(self) -> str:
         return f"#{self.pk} {self.project}"
 
@@ -512,6 +515,7 @@ class Deployment(models.Model):
         with transaction.atomic():
             won = rows.update(status=status, error_message=why, finished_at=Now(), **self.PAUSE_OVER) == 1
             if won:
+                self.slices.all().delete()
                 self._give_up_targets(why, end, is_at_rest=not begun or is_parked)
                 self._hold_triggers()
                 self._say(Happening.ENDED)
@@ -663,9 +667,18 @@ class Deployment(models.Model):
     def _rows(self) -> DeploymentQuerySet:
         return Deployment.objects.filter(pk=self.pk)
 
+    @property
+    def hand(self) -> str:
+        """The claim of the worker at hand, whether it carries this out or helps."""
+        return self.helper or self.claim
+
     def held(self) -> DeploymentQuerySet:
-        """This deployment, while it runs under the claim of this object."""
-        return self._rows().running().filter(claim=self.claim)
+        """This deployment, while it runs under the claim of this object; for a helper, while it also has a share."""
+        rows = self._rows().running().filter(claim=self.claim)
+        if self.helper:
+            share = {"helper": self.helper, "coordinator": self.claim, "lost_at": None, "done_at": None}
+            rows = rows.filter(**{f"slices__{name}": value for name, value in share.items()})
+        return rows
 
 
 def null_once_ended(
@@ -928,8 +941,9 @@ class Target(models.Model):
         values["status"] = status
 
         def write() -> bool:
-            move = _kept_move((*values,), (*moments,))
-            run = {"pk": self.pk, "deployment": self.deployment_id, "claim": self.deployment.claim}
+            claim, helper = self.deployment.claim, self.deployment.helper
+            move = _kept_move((*values,), (*moments,), bool(helper))
+            run = {"pk": self.pk, "deployment": self.deployment_id, "claim": claim, "helper": helper}
             return move.run(**values, **run) == 1
 
         won = self._kept(write, [*values, *moments], status)
@@ -1036,12 +1050,13 @@ class Target(models.Model):
 
 
 @cache
-def _kept_move(names: tuple[str, ...], moments: tuple[str, ...]) -> KeptUpdate:
+def _kept_move(names: tuple[str, ...], moments: tuple[str, ...], is_helping: bool) -> KeptUpdate:
     """The statement of `Target.move` that writes ``names``, and which ``moments`` begin with it.
 
     The end is written once; of the others, the first time counts.
     """
     deployment = Deployment(pk=Slot("deployment"), claim=Slot("claim"))
+    deployment.helper = Slot("helper") if is_helping else ""  # type: ignore[assignment]
     rows = Target.objects.filter(pk=Slot("pk"), deployment__in=deployment.held()).exclude(status__in=Target.ENDED)
     first: dict[str, Any] = {name: Coalesce(name, Now()) for name in moments}
     first |= {name: Now() for name in ("started_at", "finished_at") if name in first}

@@ -10,6 +10,14 @@ from people.statements import KeptUpdate, Slot
 from servers.models import Server
 
 
+class TakenError(Exception):
+    """Another server of the same deployment is the same machine and folder: ``server`` is its number."""
+
+    def __init__(self, server: int) -> None:
+        super().__init__(server)
+        self.server = server
+
+
 class Lease(models.Model):
     """A lock on a path of a server, held by one deployment until it has ended.
 
@@ -33,8 +41,14 @@ class Lease(models.Model):
         return f"{self.server}:{self.path}"
 
     @classmethod
-    def take(cls, server: Server, path: str, deployment: Deployment, place: str = "") -> Deployment | None:
-        """Take the place for ``deployment``; returns the running deployment that holds it instead, or None."""
+    def take(
+        cls, server: Server, path: str, deployment: Deployment, place: str = "", *, is_shared: bool = False
+    ) -> Deployment | None:
+        """Take the place for ``deployment``; returns the running deployment that holds it instead, or None.
+
+        ``is_shared``: several workers take places for it, and know nothing of each other. Raises `TakenError` then
+        where it has the real place under the name of another server.
+        """
         if _kept_taking().run(server=server.pk, path=path, place=place, deployment=deployment.pk):
             return None
         while True:
@@ -42,6 +56,9 @@ class Lease(models.Model):
                 with transaction.atomic():
                     return cls._take_name(server, path, deployment, place)
             except IntegrityError:  # somebody has had the real place under another name
+                same = cls.objects.filter(place=place, deployment=deployment).exclude(server=server)
+                if is_shared and (lease := same.first()):
+                    raise TakenError(lease.server_id) from None
                 free = cls.free_for(deployment).filter(place=place).update(place="")
                 if not free and (lease := cls.objects.filter(place=place).first()):
                     return cls._holder(lease)

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from deployer.models.deployment import Deployment, Target
 from people.now import Now
 from people.roles import Place
+from people.writes import end_at_a_standstill
 from projects.steps import Moment, step_label
 
 
@@ -133,6 +134,8 @@ class StepRun(models.Model):
         deployment = self.deployment
         try:
             with transaction.atomic():
+                if deployment.helper:
+                    end_at_a_standstill()
                 if deployment.held().update(claim=deployment.claim) != 1:
                     return False
                 self.started_at = Now()

@@ -7,11 +7,11 @@ from django.utils.translation import gettext as _
 from deployer import ids
 from deployer.board.sightings import refresh_old
 from deployer.commanding import work as commands
-from deployer.engine.routines import carry_out, resume, settle_lost
+from deployer.engine.routines import carry_out, help_with, resume, settle_lost
 from deployer.following import work as following
 from deployer.models import Delivery
 from deployer.queue.command_sweep import command_not_begun
-from deployer.queue.sending import kept_up
+from deployer.queue.sending import deployments_wait, enqueue_help, kept_up
 from deployer.queue.sweep import not_begun
 from deployer.queue.turn import call_up_after, refusal_at_turn
 from deployer.trains.driving import drive_after
@@ -34,7 +34,7 @@ def _begin(deployment_id: int, claim: str) -> bool:
         not_begun(deployment_id, refusal, try_again=False)
         return False
     try:
-        return carry_out(deployment_id, claim)
+        return carry_out(deployment_id, claim, enqueue_help)
     finally:
         _go_on_after(deployment_id)
 
@@ -46,7 +46,7 @@ def resume_deployment(deployment_id: int) -> None:
 
 def _resume(deployment_id: int, claim: str) -> bool:
     try:
-        return resume(deployment_id, claim)
+        return resume(deployment_id, claim, enqueue_help)
     finally:
         _go_on_after(deployment_id)
 
@@ -60,6 +60,16 @@ def _go_on_after(deployment_id: int) -> None:
 def settle_deployment(deployment_id: int) -> None:
     """Find out what is true of a deployment whose worker was lost."""
     _try(settle_lost, deployment_id)
+
+
+def help_deployment(deployment_id: int, slice_id: int) -> None:
+    """Help with a deployment that another worker carries out, until another one waits for this worker."""
+    ids.carry_out(deployment_id)
+    try:
+        with of_process(Actor.of_job(f"deployment #{deployment_id}")):
+            help_with(deployment_id, slice_id, claim, lambda: not deployments_wait())
+    finally:
+        ids.carry_out(None)
 
 
 def _try(carry: Callable[[int, str], bool], deployment_id: int) -> None:

@@ -36,6 +36,11 @@ class Present:
         return self._number("deployment")
 
     @property
+    def is_helping(self) -> bool:
+        """Whether another worker carries that deployment out."""
+        return "-slice-" in self.job
+
+    @property
     def command(self) -> int | None:
         """The number of the run of a command that it is at."""
         return self._number("command")
@@ -51,6 +56,12 @@ class RollCall:
 
     workers: tuple[Present, ...]
     jobs: dict[str, int]
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How many jobs wait, by the names that DEPLOYER_QUEUES has for their queues, where it has one."""
+        names = {kind.own_queue: kind.value for kind in Kind}
+        return {names.get(queue, queue): count for queue, count in self.jobs.items()}
 
     def alive(self, kind: Kind) -> list[Present]:
         """Those of a kind that have shown a sign of life lately."""

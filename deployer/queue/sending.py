@@ -23,10 +23,10 @@ GLANCE, PATIENCE = 1, 3
 #: Seconds for which its answer is taken to hold on pages.
 HOLDS = 10
 
-_RUN, _RESUME, _SETTLE, _LOOK, COMMAND, COMMAND_SETTLE, _FOLLOW, _JUDGE, _KEEP_UP = (
+_RUN, _RESUME, _SETTLE, HELP, _LOOK, COMMAND, COMMAND_SETTLE, _FOLLOW, _JUDGE, _KEEP_UP = (
     f"deployer.queue.jobs.{name}"
     for name in (
-        *("run_deployment", "resume_deployment", "settle_deployment", "look_at_servers"),
+        *("run_deployment", "resume_deployment", "settle_deployment", "help_deployment", "look_at_servers"),
         *("run_command", "settle_command", "follow_logs", "judge_deliveries", "keep_up"),
     )
 )
@@ -35,6 +35,7 @@ JOBS = {
     _RUN: "deployment-%d",
     _RESUME: "deployment-%d-resume",
     _SETTLE: "deployment-%d-settle",
+    HELP: "deployment-%d-slice-%d",
     _LOOK: "look",
     COMMAND: "command-%d",
     COMMAND_SETTLE: "command-%d-settle",
@@ -62,6 +63,19 @@ def enqueue_resumption(deployment_id: int) -> bool:
 def enqueue_settlement(deployment_id: int) -> bool:
     """Have a worker ask the servers of an interrupted deployment: ``deployment-ID-settle``; as above."""
     return _enqueue(_SETTLE, deployment_id)
+
+
+def enqueue_help(deployment_id: int, slice_id: int) -> bool:
+    """Have a worker that nothing else waits for help with a slice: ``deployment-ID-slice-ID``; as above."""
+    return _enqueue(HELP, deployment_id, slice_id, queue="slices", or_default=False)
+
+
+def deployments_wait() -> bool:
+    """Whether a deployment waits for a worker."""
+    try:
+        return bool(django_rq.get_queue().count)
+    except (RedisError, OSError):
+        return False
 
 
 def enqueue_command(run_id: int) -> bool:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from deployer.models import Deployment, DeploymentQuerySet, FirstAnswer, LogLine
+from deployer.models import Deployment, DeploymentQuerySet, FirstAnswer, LogLine, Slice
 from deployer.queue.sending import enqueue_deployment, enqueue_resumption, enqueue_settlement
 from deployer.queue.turn import call_up
 from deployer.releases.workfolders import sweep_folders
@@ -44,9 +44,15 @@ def sweep() -> dict[str, list[int]]:
     again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]
     again += [pk for pk in _numbers(due) if enqueue_resumption(pk)]
     FirstAnswer.forget_old(timezone.now())
-    if swept := sweep_folders(lambda claim: running.filter(claim=claim).exists()):
+    if swept := sweep_folders(_is_at_work):
         logger.info("deleted what processes that are gone have left: %s", ", ".join(sorted(swept)))
     return {"again": again, "lost": lost}
+
+
+def _is_at_work(claim: str) -> bool:
+    """Whether it is the claim of a worker that carries a deployment out, or helps with one."""
+    running = Deployment.objects.running()
+    return running.filter(claim=claim).exists() or Slice.objects.held_by(claim).exists()
 
 
 def _silent(running: DeploymentQuerySet) -> list[Deployment]:

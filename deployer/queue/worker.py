@@ -29,12 +29,12 @@ from deployer.host.addresses import queue_weaknesses
 from deployer.host.processes import hide_memory
 from deployer.host.supervisor import AT_ONCE, SUPERVISED
 from deployer.keyring import MissingKeyError, prepare_keys, refuse_missing_keys
-from deployer.models import CommandRun, Delivery, Deployment
+from deployer.models import CommandRun, Delivery, Deployment, Slice
 from deployer.queue import jobs  # loaded before the fork: a job then starts in 8 ms and not in 200
 from deployer.queue.command_sweep import command_horse_killed, sweep_commands
 from deployer.queue.delivery_sweep import prune_deliveries, sweep_deliveries
 from deployer.queue.job import DeploymentJob
-from deployer.queue.sending import COMMAND, COMMAND_SETTLE, enqueue_look, enqueue_upkeep
+from deployer.queue.sending import COMMAND, COMMAND_SETTLE, HELP, enqueue_look, enqueue_upkeep
 from deployer.queue.sweep import how_killed, sweep, work_horse_killed
 from deployer.releases.archives import StoreError
 from deployer.releases.caches import sweep_caches
@@ -168,7 +168,7 @@ class DeploymentWorker(Worker):
         """Carry out a job that this worker can read; each time that it sets about a deployment is counted."""
         try:
             self._need_keys()
-            if job.args:
+            if job.args and job.func_name != HELP:
                 (CommandRun if _is_command(job) else Deployment).count_try(job.args[0])
         except DatabaseError as error:
             logger.warning("%s is tried without being counted: %s", job.id, error)
@@ -208,6 +208,8 @@ class DeploymentWorker(Worker):
         """The process that carried out a deployment is gone without having ended it."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
         number = os.WTERMSIG(ret_val) if ret_val is not None and os.WIFSIGNALED(ret_val) else None
-        if job.args:  # of a deployment or a command; looking at the servers has none, and leaves nothing behind
+        if job.func_name == HELP:
+            Slice.lose(job.args[0], jobs.claim)
+        elif job.args:  # of a deployment or a command; looking at the servers has none, and leaves nothing behind
             (command_horse_killed if _is_command(job) else work_horse_killed)(job.args[0], jobs.claim, number)
         Delivery.put_back(Delivery.objects.filter(claim=jobs.claim), _("The worker %s.") % how_killed(number))

@@ -77,10 +77,10 @@ def test_while_no_row_can_be_written_a_worker_shows_signs_of_life_and_reads_no_m
     watched, may_write = Watched(monkeypatch), threading.Event()
     write = rows.write
 
-    def held_up(deployment_id: int, claim: str, last_number: int, pieces, *book) -> bool:
+    def held_up(writer: rows.Writer, last_number: int, pieces, *book) -> int | None:
         if any(piece.stream == "stdout" for piece in pieces):
             may_write.wait(PATIENCE)
-        return write(deployment_id, claim, last_number, pieces, *book)
+        return write(writer, last_number, pieces, *book)
 
     monkeypatch.setattr(rows, "write", held_up)
     deployment = launched(sshd, tmp_path, f"seq {LINES}; touch {tmp_path}/ended")
@@ -104,7 +104,7 @@ def test_a_slow_log_keeps_the_server_waiting_and_every_line_arrives_in_order(ssh
     watched = Watched(monkeypatch)
     write = rows.write
 
-    def slow(*args) -> bool:
+    def slow(*args) -> int | None:
         time.sleep(0.15)
         return write(*args)
 

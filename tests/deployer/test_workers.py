@@ -65,11 +65,12 @@ def test_everybody_is_there_with_machine_queues_and_what_they_do(queue_server: Q
     present(queue_server, "b", "follow", hostname="near-servers", job="command-7", last_heartbeat=hours_ago)
     present(queue_server, "c", "hooks,look", hostname="near-servers", pid="78", job="upkeep")
     present(queue_server, "d", "follow", hostname="near-servers", pid="79")
+    present(queue_server, "e", "hooks,default,slices", hostname="second", pid="80", job=f"deployment-{it.pk}-slice-4")
     queue_server.client.rpush("rq:queue:default", "deployment-9", "command-4")
     status, told, found = workers()
     assert status == 0
     assert found.startswith("! A worker that was at work has shown no sign of life lately.\n")
-    first, second, third, fourth, last = told.splitlines()
+    first, second, third, fourth, fifth, last = told.splitlines()
     assert first.startswith(
         f"build-1, process 77 | deploy | deployment #{it.pk} of shop: Pending | there for 2\xa0hours"
     )
@@ -78,7 +79,8 @@ def test_everybody_is_there_with_machine_queues_and_what_they_do(queue_server: Q
     assert second.endswith("last sign of life 2\xa0hours ago | ! silent")
     assert "| look | deletes and packs what is old |" in third
     assert "| follow | waits |" in fourth
-    assert last == "Waiting: deploy 2, look 0, follow 0, hooks 0"
+    assert fifth.startswith(f"second, process 80 | deploy | helps with deployment #{it.pk} of shop: Pending | ")
+    assert last == "Waiting: deploy 2, look 0, follow 0, hooks 0, slices 0"
 
 
 def test_programs_read_the_same_as_one_object(queue_server: QueueServer) -> None:
@@ -87,7 +89,7 @@ def test_programs_read_the_same_as_one_object(queue_server: QueueServer) -> None
     status, told, _found = workers("--json")
     answer = json.loads(told)
     (row,) = answer["workers"]
-    assert (status, answer["waiting"]) == (0, {"deploy": 0, "look": 0, "follow": 0, "hooks": 0})
+    assert (status, answer["waiting"]) == (0, {"deploy": 0, "look": 0, "follow": 0, "hooks": 0, "slices": 0})
     assert (row["name"], row["machine"], row["pid"], row["takes"]) == ("a", "build-1", 77, ["deploy"])
     assert (row["deployment"], row["project"], row["status"], row["is_alive"]) == (it.pk, "shop", "pending", True)
     assert row["since"]
@@ -126,7 +128,7 @@ def test_what_others_wrote_on_the_queue_is_printed_as_text(queue_server: QueueSe
 def test_queues_are_named_and_a_wrong_name_is_refused_with_those_that_there_are() -> None:
     assert kinds_of("") == (Kind.DEPLOY, Kind.LOOK, Kind.FOLLOW)
     assert kinds_of(" Follow, look ") == (Kind.LOOK, Kind.FOLLOW)
-    assert queues_of(Kind) == ["hooks", "default", "look", "follow"]
+    assert queues_of(Kind) == ["hooks", "default", "slices", "look", "follow"]
     assert set(QUEUES) == set(queues_of(Kind))
     with pytest.raises(ImproperlyConfigured, match=r"DEPLOYER_QUEUES names 'lok'.*: there are deploy, look, follow\."):
         kinds_of("deploy,lok")
@@ -137,7 +139,7 @@ def test_queues_are_named_and_a_wrong_name_is_refused_with_those_that_there_are(
 @pytest.mark.parametrize(
     ("named", "argument", "taken"),
     [
-        ("deploy,follow", "", "hooks,default"),
+        ("deploy,follow", "", "hooks,default,slices"),
         ("look,follow", "", "hooks,look,follow"),
         ("deploy", "look follow", "hooks,look,follow"),
     ],

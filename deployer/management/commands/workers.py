@@ -13,7 +13,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from deployer.declaring.reading import printable
-from deployer.host.kinds import Kind
 from deployer.management.commandline import REFUSED, OperatorCommand
 from deployer.management.commands.doctor import lines_of
 from deployer.models import Deployment
@@ -64,12 +63,6 @@ def _deployments(called: RollCall) -> dict[int, Deployment]:
     return {it.pk: it for it in rows.only("status", "project__name")}
 
 
-def _waiting(called: RollCall) -> dict[str, int]:
-    """How many jobs wait on each queue, by the names that DEPLOYER_QUEUES has for them."""
-    names = {kind.own_queue: kind.value for kind in Kind}
-    return {names.get(queue, queue): count for queue, count in called.jobs.items()}
-
-
 def _as_text(called: RollCall) -> Iterator[str]:
     known = _deployments(called)
     for it in sorted(called.workers, key=lambda it: (it.machine, it.pid)):
@@ -81,7 +74,7 @@ def _as_text(called: RollCall) -> Iterator[str]:
         yield " | ".join(words)
     if not called.workers:
         yield _("The queue knows no worker.")
-    yield _("Waiting: %s") % ", ".join(f"{name} {count}" for name, count in _waiting(called).items())
+    yield _("Waiting: %s") % ", ".join(f"{name} {count}" for name, count in called.waiting.items())
 
 
 def _job(it: Present, known: dict[int, Deployment]) -> str:
@@ -89,6 +82,8 @@ def _job(it: Present, known: dict[int, Deployment]) -> str:
         if (row := known.get(number)) is None:
             return _("deployment #%s") % number
         words = {"number": number, "project": printable(row.project.name), "status": row.get_status_display()}
+        if it.is_helping:
+            return _("helps with deployment #%(number)s of %(project)s: %(status)s") % words
         return _("deployment #%(number)s of %(project)s: %(status)s") % words
     if it.command is not None:
         return _("command #%s") % it.command
@@ -102,7 +97,7 @@ def _age(moment: datetime) -> str:
 
 def _as_dict(called: RollCall) -> dict[str, Any]:
     known = _deployments(called)
-    return {"workers": [_row(it, known) for it in called.workers], "waiting": _waiting(called)}
+    return {"workers": [_row(it, known) for it in called.workers], "waiting": called.waiting}
 
 
 def _row(it: Present, known: dict[int, Deployment]) -> dict[str, Any]:

@@ -1,0 +1,491 @@
+"""One large deployment is carried out by several workers: each server once, one state, one log, whoever is lost."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from deployer.engine import helping
+from deployer.engine.routines import carry_out, help_with, settle_lost
+from deployer.launching.moves import answer
+from deployer.log.masking import Masker
+from deployer.log.writing import Log
+from deployer.models import Deployment, Lease, LogLine, Slice, TakenError, Target
+from deployer.queue.sending import enqueue_help
+from deployer.queue.sweep import work_horse_killed
+from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.parts.cue import Cue
+from tests.parts.git import GitRepository
+from tests.parts.programs import PATIENCE, wait_for_end, wait_until
+from tests.parts.queue import QueueServer
+from tests.parts.sshd import OpenSSHServer
+from tests.parts.worker import Worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: The claim of a helper.
+HELPER = "h" * 32
+
+
+class Fleet:
+    """Six machines, the servers web-0 to web-5, two of which are worked on at a time by each worker."""
+
+    def __init__(self, make_sshd: Callable[..., OpenSSHServer], repository: GitRepository, folder: Path) -> None:
+        self.folder = folder
+        self.machines = [make_sshd() for _machine in range(6)]
+        self.servers = [make_server(machine, name=f"web-{at}") for at, machine in enumerate(self.machines)]
+        self.project = make_project(
+            git_url=repository.url, deploy_path="~/shop", deploy_script_path="~/restart.sh", name="shop"
+        )
+        self.group = make_group(*self.servers)
+        for at in range(6):
+            self.script(at)
+
+    def script(self, at: int, text: object = "true") -> None:
+        """What is run on a machine: it is counted, and then this."""
+        path = self.machines[at].home / "restart.sh"
+        path.write_text(f"echo x >>{self.folder}/ran-{at}; echo here is {at}; {text}\n")
+
+    def ran(self) -> list[int]:
+        """How often the script of each machine was begun."""
+        return [len(path.read_text().split()) if (path := self.folder / f"ran-{at}").exists() else 0 for at in range(6)]
+
+    def launch(self, kind: str = "restart_only", **values: Any) -> Deployment:
+        return make_deployment(self.project, self.group, deployment_type=kind, **values)
+
+
+@pytest.fixture
+def fleet(
+    make_sshd: Callable[..., OpenSSHServer], git_repo: GitRepository, tmp_path: Path, monkeypatch: Any, settings: Any
+) -> Fleet:
+    for name, value in {"DEPLOYER_SLICE": 2, "DEPLOYER_PARALLEL_SERVERS": 2}.items():
+        setattr(settings, name, value)
+        monkeypatch.setenv(name, str(value))
+    return Fleet(make_sshd, git_repo, tmp_path)
+
+
+@pytest.fixture
+def helper(fleet: Fleet, queue_server: QueueServer) -> Iterator[Worker]:
+    """A worker process that does nothing but help."""
+    worker = Worker(queue_server, "slices")
+    yield worker
+    worker.stop()
+
+
+def in_thread(deployment: Deployment, do: Callable[..., object] = carry_out, *given: Any) -> threading.Thread:
+    """This process carries it out, and calls for help on the queue."""
+    thread = threading.Thread(target=do, args=[deployment.pk, *(given or ["", enqueue_help])], name="the coordinator")
+    thread.start()
+    return thread
+
+
+def helped(deployment: Deployment) -> set[str]:
+    """The servers that a helper has said it works on."""
+    lines = deployment.log_lines.filter(content__startswith="A worker on ").values_list("content", flat=True)
+    return {name for line in lines for name in line.partition(" helps: ")[2].split(", ")}
+
+
+def is_in_order(deployment: Deployment) -> bool:
+    """Whether each line has the next number, in the order in which they were written."""
+    numbers = [*deployment.log_lines.order_by("id").values_list("number", flat=True)]
+    return numbers == [*range(1, len(numbers) + 1)]
+
+
+@pytest.mark.parametrize("kind", ["restart_only", "full"])
+def test_two_workers_do_one_deployment_each_server_once(fleet, helper, kind) -> None:
+    cue = Cue(fleet.folder)
+    for at in (0, 1):
+        fleet.script(at, cue)  # the first slice is the coordinator's
+    deployment = fleet.launch(kind)
+    worker = in_thread(deployment)
+    rest = deployment.targets.exclude(server__name__in=["web-0", "web-1"])
+    wait_until(lambda: rest.filter(status="success").count() == 4, "the helper to have done the others")
+    assert deployment.targets.filter(status="restarting").count() == 2
+    cue.give()
+    wait_for_end(worker)
+    deployment.refresh_from_db()
+    assert (deployment.status, deployment.error_message) == ("success", "")
+    assert fleet.ran() == [1] * 6
+    assert helped(deployment) >= {"web-2", "web-3", "web-4", "web-5"}
+    assert is_in_order(deployment)
+    for at, target in enumerate(deployment.targets.order_by("id")):
+        said = [*target.log_lines.filter(stream="stdout").values_list("content", flat=True)]
+        assert said == [f"here is {at}"]
+    assert not Slice.objects.exists()
+    assert deployment.log_lines.filter(content__contains="6 servers in 3 slices").count() == (
+        2 if kind == "full" else 1
+    )
+
+
+def test_without_anybody_who_helps_one_worker_does_all(fleet, queue_server) -> None:
+    deployment = fleet.launch()
+    carry_out(deployment.pk, "", enqueue_help)
+    deployment.refresh_from_db()
+    assert (deployment.status, fleet.ran()) == ("success", [1] * 6)
+    helper = Worker(queue_server, "slices")  # the calls are still there
+    try:
+        wait_until(lambda: not queue_server.client.llen("rq:queue:slices") and helper.is_idle, "the calls to be heard")
+    finally:
+        helper.stop()
+    assert fleet.ran() == [1] * 6
+    assert helped(deployment) == set()
+
+
+def test_few_servers_are_not_shared(fleet, settings) -> None:
+    settings.DEPLOYER_SLICE = 6
+    called = []
+
+    def call(*numbers: int) -> bool:
+        called.append(numbers)
+        return True
+
+    carry_out(fleet.launch().pk, "", call)
+    settings.DEPLOYER_SLICE = 0
+    carry_out(fleet.launch().pk, "", call)
+    assert called == []
+    assert fleet.ran() == [2] * 6
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_a_helper_that_is_lost_leaves_nothing_behind_and_nothing_runs_twice(fleet, helper, monkeypatch, how) -> None:
+    monkeypatch.setattr("deployer.engine.slices.SILENT", 2.0)
+    monkeypatch.setattr("deployer.engine.slices.GRACE", 2.0)
+    first, there = Cue(fleet.folder), Cue(fleet.folder, "there")
+    for at in (0, 1):
+        fleet.script(at, first)
+    fleet.script(2, f"{there}; echo ended")
+    deployment = fleet.launch()
+    worker = in_thread(deployment)
+    there.wait()
+    horse = helper.horse
+    if how == "killed":
+        helper.kill_horse()
+    else:
+        os.kill(horse, signal.SIGSTOP)
+    first.give()
+    wait_until(lambda: deployment.log_lines.filter(content__startswith="A worker that helped was lost").exists(), "it")
+    there.give()
+    wait_for_end(worker)
+    if how == "frozen":
+        os.kill(horse, signal.SIGCONT)
+        wait_until(lambda: helper.is_idle, "the one that was taken for lost to stop")
+    deployment.refresh_from_db()
+    assert (deployment.status, deployment.error_message) == ("success", "")
+    assert fleet.ran() == [1] * 6
+    assert is_in_order(deployment)
+    target = deployment.targets.get(server__name="web-2")
+    said = [*target.log_lines.filter(stream="stdout").values_list("content", flat=True)]
+    assert said == ["here is 2", "ended"]
+
+
+def test_helpers_stop_when_the_coordinator_is_lost_and_what_they_began_is_settled(fleet, helper) -> None:
+    cue = Cue(fleet.folder)
+    for at in range(6):
+        fleet.script(at, cue)
+    deployment = fleet.launch()
+    claim = "c" * 32
+    worker = in_thread(deployment, carry_out, claim, enqueue_help)
+    wait_until(lambda: sum(fleet.ran()) == 4, "two scripts of each worker")
+    assert work_horse_killed(deployment.pk, claim, 9)  # as its worker would say it
+    wait_for_end(worker)
+    wait_until(lambda: helper.is_idle, "the helper to stop")
+    cue.give()
+    settled = Deployment.objects.get(pk=deployment.pk)
+    assert settled.finished_at is None
+    assert settle_lost(deployment.pk)
+    settled.refresh_from_db()
+    ends = {target.server_name: target.status for target in settled.targets.all()}
+    assert sorted(ends.values()) == ["skipped"] * 2 + ["success"] * 4
+    assert sum(fleet.ran()) == 4
+    assert max(fleet.ran()) == 1
+    assert is_in_order(settled)
+    assert not Slice.objects.exists()
+
+
+def test_cancel_is_heard_by_all(fleet, helper) -> None:
+    cue = Cue(fleet.folder)
+    for at in range(6):
+        fleet.script(at, cue)
+    deployment = fleet.launch()
+    worker = in_thread(deployment)
+    wait_until(lambda: sum(fleet.ran()) == 4, "two scripts of each worker")
+    deployment.request_cancel()
+    wait_until(lambda: deployment.log_lines.filter(content__startswith="Cancel requested").exists(), "the coordinator")
+    time.sleep(3)  # the helper looks twice a second, as the coordinator does
+    cue.give()
+    wait_for_end(worker)
+    deployment.refresh_from_db()
+    assert deployment.status == "cancelled"
+    ends = sorted(deployment.targets.values_list("status", flat=True))
+    assert ends == ["cancelled"] * 2 + ["success"] * 4
+    assert sum(fleet.ran()) == 4
+
+
+def test_forced_cancel_ends_the_scripts_of_helpers_too(fleet, helper) -> None:
+    for at in range(6):
+        fleet.script(at, "sleep 1000")
+    deployment = fleet.launch()
+    worker = in_thread(deployment)
+    wait_until(lambda: sum(fleet.ran()) == 4, "two scripts of each worker")
+    deployment.request_cancel(force=True)
+    wait_for_end(worker)
+    deployment.refresh_from_db()
+    assert deployment.status == "cancelled"
+    assert set(deployment.targets.values_list("status", flat=True)) == {"cancelled"}
+
+
+def test_two_names_of_one_machine_in_two_slices_are_restarted_once(fleet, helper) -> None:
+    cue = Cue(fleet.folder)
+    for at in (0, 1):
+        fleet.script(at, cue)
+    twin = make_server(fleet.machines[0], name="zz-twin")
+    fleet.group.servers.add(twin)
+    deployment = fleet.launch()
+    worker = in_thread(deployment)
+    rest = deployment.targets.exclude(server__name__in=["web-0", "web-1", "zz-twin"])
+    wait_until(lambda: rest.filter(status="success").count() == 4, "the helper to have done the others")
+    wait_until(lambda: deployment.targets.filter(same_as__isnull=False).exists(), "the twin to be known")
+    cue.give()
+    wait_for_end(worker)
+    deployment.refresh_from_db()
+    assert (deployment.status, deployment.error_message) == ("success", "")
+    assert fleet.ran() == [1] * 6
+    found = deployment.targets.get(server=twin)
+    assert found.error == "The same machine and folder as web-0: done there."
+
+
+def test_what_fails_at_a_helpers_counts_and_is_put_back_by_the_coordinator(fleet, helper, git_repo) -> None:
+    fleet.project.auto_rollback = True
+    fleet.project.save()
+    carry_out(fleet.launch("full").pk)
+    git_repo.commit({"index.html": "second\n"})
+    cue = Cue(fleet.folder)
+    for at in (0, 1):
+        fleet.script(at, f'[ "$DEPLOY_ACTION" = undo ] || {{ {cue}; }}')
+    fleet.script(3, '[ "$DEPLOY_ACTION" = undo ] || exit 3')
+    deployment = fleet.launch("full")
+    worker = in_thread(deployment)
+    rest = deployment.targets.exclude(server__name__in=["web-0", "web-1"])
+    wait_until(lambda: rest.filter(finished_at__isnull=False).count() == 4, "the helper to have done the others")
+    cue.give()
+    wait_for_end(worker)
+    deployment.refresh_from_db()
+    assert deployment.status == "failed"
+    assert deployment.error_message.startswith("1 of 6 servers failed: web-3: ")
+    assert set(deployment.targets.values_list("status", flat=True)) == {"rolled_back"}
+    assert {(machine.home / "shop/current").resolve().name for machine in fleet.machines} == {
+        target.release_before for target in deployment.targets.all()
+    }
+
+
+def test_somebody_is_asked_about_what_failed_at_a_helpers(fleet, helper) -> None:
+    fleet.project.guided_failure = True
+    fleet.project.save()
+    cue = Cue(fleet.folder)
+    for at in (0, 1):
+        fleet.script(at, cue)
+    fleet.script(4, "exit 3")
+    deployment = fleet.launch()
+    worker = in_thread(deployment)
+    rest = deployment.targets.exclude(server__name__in=["web-0", "web-1"])
+    wait_until(lambda: rest.filter(finished_at__isnull=False).count() == 4, "the helper to have done the others")
+    cue.give()
+    wait_until(deployment.questions.exists, "the question")
+    question = deployment.questions.get()
+    assert [failure["server"] for failure in question.failures] == ["web-4"]
+    fleet.script(4)
+    assert answer(question, "again", question.token, make_user())
+    wait_for_end(worker)
+    deployment.refresh_from_db()
+    assert (deployment.status, deployment.error_message) == ("success", "")
+    assert fleet.ran() == [1, 1, 1, 1, 2, 1]
+
+
+def test_long_outputs_of_two_workers_are_one_log_in_order(fleet, helper) -> None:
+    for at in range(6):
+        fleet.script(at, "seq 20000")
+    deployment = fleet.launch()
+    wait_for_end(in_thread(deployment))
+    deployment.refresh_from_db()
+    assert (deployment.status, deployment.error_message) == ("success", "")
+    assert is_in_order(deployment)
+    for at, target in enumerate(deployment.targets.order_by("id")):
+        lines = target.log_lines.filter(stream="stdout").order_by("id").values_list("content", flat=True)
+        assert [*lines] == [f"here is {at}", *map(str, range(1, 20001))]
+
+
+def test_an_error_of_a_helper_leaves_its_servers_to_the_coordinator(fleet, monkeypatch, queue_server) -> None:
+    errors = []
+
+    def help_badly(deployment: int, number: int) -> bool:
+        def broken(_help: helping.Help, _do: object) -> bool:
+            assert _help._share.take()
+            raise ValueError("nobody has thought of this")
+
+        def run() -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(helping.Help, "carry_out", broken)
+                try:
+                    help_with(deployment, number, HELPER)
+                except ValueError as error:
+                    errors.append(error)
+                connection.close()
+
+        if not errors:
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+        return True
+
+    deployment = fleet.launch()
+    carry_out(deployment.pk, "", help_badly)
+    deployment.refresh_from_db()
+    assert len(errors) == 1
+    assert (deployment.status, fleet.ran()) == ("success", [1] * 6)
+    assert deployment.log_lines.filter(content__startswith="A worker that helped was lost").count() == 1
+    assert deployment.log_lines.filter(content__contains="nobody has thought of this").count() == 1
+
+
+# --- slices ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def running(fleet: Fleet) -> Deployment:
+    """One that this process carries out under a claim, and none of whose servers were begun."""
+    deployment = fleet.launch()
+    assert deployment.claim_for_worker("c" * 32)
+    return deployment
+
+
+def taken_by(deployment: Deployment, *known: int) -> Slice:
+    """The slice that a helper is given."""
+    found = Slice.take(deployment, "turn", HELPER, known)
+    assert found is not None
+    return found
+
+
+def as_helper(deployment: Deployment) -> Deployment:
+    """The same as a helper has it."""
+    found = Deployment.objects.get(pk=deployment.pk)
+    found.helper = HELPER
+    return found
+
+
+def test_who_has_no_slice_writes_nothing(running) -> None:
+    numbers = [*running.targets.values_list("pk", flat=True)]
+    Slice.cut(running, "turn", numbers, 4)
+    assert [each.servers for each in Slice.cut(running, "turn", numbers, 4)] == [numbers[:4], numbers[4:]]
+    helper = as_helper(running)
+    target = Target.objects.get(pk=numbers[0])
+    target.deployment = helper
+    assert not target.move(Target.Status.RESTARTING)
+    taken = taken_by(helper)
+    assert target.move(Target.Status.RESTARTING)
+    assert Slice.beat(helper)
+    assert taken.finish()
+    assert not target.move(Target.Status.CHECKING)
+    assert Slice.beat(helper), "it has nothing, and was not lost"
+
+
+def test_who_was_lost_takes_no_further_slice(running) -> None:
+    numbers = [*running.targets.values_list("pk", flat=True)]
+    Slice.cut(running, "turn", numbers, 2)
+    helper = as_helper(running)
+    taken = taken_by(helper)
+    assert Slice.take(helper, "stage", HELPER) is None
+    assert Slice.lose(running.pk, HELPER)
+    assert not Slice.beat(helper)
+    assert Slice.take(helper, "turn", HELPER) is None
+    assert not taken.finish()
+    left = Slice.take_lost(running)
+    assert left is not None
+    assert (left.servers, left.helper, left.is_rest) == (taken.servers, running.claim, True)
+    assert Slice.take_lost(running) is None
+    assert Slice.take(helper, "turn", HELPER) is None
+    target = Target.objects.get(pk=numbers[0])
+    target.deployment = helper
+    assert not target.move(Target.Status.RESTARTING)
+
+
+def test_what_a_helper_was_given_and_has_not_heard_of_it_is_given_again(running) -> None:
+    numbers = [*running.targets.values_list("pk", flat=True)]
+    Slice.cut(running, "turn", numbers, 2)
+    first = taken_by(running)
+    assert taken_by(running).pk == first.pk
+    assert taken_by(running, first.pk).pk != first.pk
+
+
+def test_slices_of_an_earlier_coordinator_are_void(running) -> None:
+    numbers = [*running.targets.values_list("pk", flat=True)]
+    (first, *_rest) = Slice.cut(running, "turn", numbers, 2)
+    assert running.declare_lost("was lost")
+    assert Slice.take(as_helper(running), "turn", HELPER) is None
+    assert not help_with(running.pk, first.pk, HELPER)
+    assert not help_with(running.pk, first.pk + 99, HELPER)
+    assert not help_with(running.pk + 99, first.pk, HELPER)
+
+
+def test_one_name_of_a_place_has_it_where_several_workers_ask(running, fleet) -> None:
+    web, other = fleet.servers[0], fleet.servers[1]
+    assert Lease.take(web, "/srv/shop", running, "place", is_shared=True) is None
+    assert Lease.take(web, "/srv/shop", running, "place", is_shared=True) is None
+    with pytest.raises(TakenError) as error:
+        Lease.take(other, "/srv/shop", running, "place", is_shared=True)
+    assert error.value.server == web.pk
+    assert Lease.take(other, "/srv/shop", running, "place") is None, "where one worker does all, it knows both"
+
+
+def test_a_line_of_whoever_was_lost_is_not_written(running) -> None:
+    numbers = [*running.targets.values_list("pk", flat=True)]
+    Slice.cut(running, "turn", numbers, 2)
+    helper = as_helper(running)
+    Slice.take(helper, "turn", HELPER)
+    own, theirs = Log(running, Masker([])), Log(helper, Masker([]))
+    own.say("one")
+    own.flush()
+    for log in (own, theirs):
+        log.share()
+    theirs.say("two")
+    theirs.flush()
+    own.say("three")
+    own.flush()
+    Slice.lose(running.pk, HELPER)
+    theirs.say("never")
+    theirs.flush()
+    own.say("four")
+    own.flush()
+    found = LogLine.objects.filter(deployment=running).order_by("id").values_list("number", "content")
+    assert [*found] == [(1, "one"), (2, "two"), (3, "three"), (4, "four")]
+
+
+def test_who_stands_still_within_the_lock_keeps_nobody_waiting(running, monkeypatch) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite's file belongs to one machine, which is frozen as a whole")
+    monkeypatch.setattr("people.writes.STANDSTILL", 1)
+    has_lock, may_end = threading.Event(), threading.Event()
+    refused = []
+
+    def stand_still() -> None:
+        try:
+            with transaction.atomic():
+                Slice.take(running, "turn", HELPER)
+                has_lock.set()
+                may_end.wait(PATIENCE)
+        except DatabaseError as error:
+            refused.append(error)
+        finally:
+            connection.close()
+
+    helper = threading.Thread(target=stand_still)
+    helper.start()
+    assert has_lock.wait(PATIENCE)
+    assert running.beat()
+    may_end.set()
+    wait_for_end(helper)
+    assert len(refused) == 1
