@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test faults proofs services security bench pictures package install-check lint format messages
+.PHONY: help run demo test faults chaos proofs services security bench pictures package install-check lint format messages
 .SILENT:
 
 PYTHON := .venv/bin/python
@@ -39,6 +39,11 @@ test: .venv/.dev .venv-proofs/.installed ## the checks, all tests on SQLite, the
 faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SEED=n repeats a run
 	.ci/need git openssh-server openssh-client postgresql
 	$(PYTHON) -m tests.faults
+	$(PYTHON) -m tests.chaos --minutes 2 --deployments 16 --servers 30
+
+chaos: .venv/.dev ## half an hour in which all of three machines is killed at random, under 200 deployments; SEED=n repeats it
+	.ci/need git openssh-server openssh-client postgresql
+	$(PYTHON) -m tests.chaos
 
 proofs: .venv/.dev .venv-proofs/.installed ## what is said of every kind of service, as a table; ONLY=text takes some rows
 	.ci/need git openssh-server openssh-client $(SERVICES) || echo "The table says which rows this leaves out."

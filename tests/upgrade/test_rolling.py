@@ -7,9 +7,7 @@ one more field, and a migration as CONTRIBUTING.md asks for.
 import json
 import os
 import re
-import shutil
 import sqlite3
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +17,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.conf import settings
 from django.db import connection
 from django.db.migrations import operations
 from django.db.migrations.loader import MigrationLoader
@@ -32,10 +29,10 @@ from people.models import ApiToken
 from tests.factories import make_group, make_project, make_server, make_user
 from tests.parts.cue import Cue
 from tests.parts.git import GitRepository
-from tests.parts.programs import answers, free_port, kill_all, processes_in, stop_process, wait_until
+from tests.parts.machine import Machine, Part
+from tests.parts.programs import stop_process, wait_until
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
-from tests.test_house import FLOORS, HOUSE
 from tests.upgrade.test_upgrade import RELEASES
 
 NEW = "0.99.0"
@@ -67,66 +64,14 @@ CHANGES = {
 }
 
 
-class Part:
-    """A running part of deployer, of the version that lay in its folder when it was started."""
-
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
-        self._log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def end(self) -> None:
-        kill_all(processes_in({self.process.pid}))
-        self.process.wait()
-
-
 class Installation:
-    """A folder of code, a data folder, a database and a queue server."""
+    """A machine, a database and a queue server."""
 
     def __init__(self, folder: Path, database: str) -> None:
-        self.tree = folder / "tree"
-        for floor in FLOORS:
-            shutil.copytree(HOUSE / floor, self.tree / floor)
-        shutil.copy(HOUSE / "manage.py", self.tree)
-        self._data = folder / "data"
-        self._data.mkdir()
-        for name in ("secret.key", "encryption.key"):
-            shutil.copy(Path(settings.DATA_DIR) / name, self._data)
         self.queue = QueueServer(folder / "queue.sock")
-        self._parts: list[Part] = []
+        self.machine = Machine(folder, {"DATABASE_URL": database, "REDIS_URL": self.queue.url})
+        self.run, self.start = self.machine.run, self.machine.start
         self.token = self.cookie = ""
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "DEPLOYER_DATA_DIR": str(self._data),
-            "DATABASE_URL": database,
-            "REDIS_URL": self.queue.url,
-            "DEPLOYER_ALLOW_LOCAL_GIT": "yes",
-            "PYTHONUNBUFFERED": "1",
-        }
-
-    def run(self, *command: str) -> str:
-        """What a command says. It must succeed."""
-        done = subprocess.run(
-            [sys.executable, self.tree / "manage.py", *command],
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def start(self, *command: str, **environment: str) -> Part:
-        words = [sys.executable, str(self.tree / "manage.py"), *command]
-        part = Part(words, self._environment | environment, self._data / f"part-{len(self._parts)}.log")
-        self._parts.append(part)
-        return part
 
     def worker(self, **environment: str) -> Part:
         """One that waits for jobs."""
@@ -139,25 +84,21 @@ class Installation:
         return worker
 
     def web(self) -> "Site":
-        port = free_port()
-        part = self.start("web", "--bind", f"127.0.0.1:{port}")
-        wait_until(lambda: answers(port) or part.process.poll() is not None, "the pages")
-        assert part.process.poll() is None, part.log[-2000:]
+        _part, port = self.machine.web()
         return Site(self, port)
 
     def upgrade(self) -> None:
         """Put the new version over the old one."""
         for name, (what, into) in CHANGES.items():
-            text, number = re.subn(what, into, (self.tree / name).read_text(), count=1)
+            text, number = re.subn(what, into, (self.machine.tree / name).read_text(), count=1)
             assert number == 1, name
-            (self.tree / name).write_text(text)
-        folder = self.tree / "deployer" / "migrations"
+            (self.machine.tree / name).write_text(text)
+        folder = self.machine.tree / "deployer" / "migrations"
         newest = max(path.stem for path in folder.glob("[0-9]*.py"))
         (folder / "9000_rolled.py").write_text(MIGRATION.format(newest=newest))
 
     def close(self) -> None:
-        for part in self._parts:
-            part.end()
+        self.machine.close()
         self.queue.close()
 
 
