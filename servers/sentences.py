@@ -76,6 +76,8 @@ def told(text: object) -> str:
 
 def storable(text: str) -> str:
     """``text`` as a database takes it: what a server said in other bytes than UTF-8 is marked, NUL is dropped."""
+    if text.isascii():
+        return text.replace("\0", "")
     try:
         data = text.encode(errors="surrogateescape")
     except UnicodeEncodeError:  # half of a pair, as no decoder of bytes gives it

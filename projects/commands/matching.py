@@ -283,9 +283,13 @@ class Search:
 
     def _near(self, name: Name) -> Iterator[Identity]:
         """Those that run from the project's folder, or have the name as a part of a word."""
-        for it in map(self.identity, self.survey.processes):
+        for process in self.survey.processes:
+            is_within = name.is_within(storable(process.command))
+            if not (is_within or self._is_inside(process, self.survey.place(process.pid))):
+                continue
+            it = self.identity(process)
             onlooker = _is_onlooker(it) and not it.is_titled
-            if (it.inside or name.is_within(it.command)) and not (onlooker or it.around or _LAUNCH.search(it.command)):
+            if not (onlooker or it.around or _LAUNCH.search(it.command)):
                 yield it
 
     def _is_inside(self, process: Process, place: Place) -> bool:

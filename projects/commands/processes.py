@@ -61,7 +61,8 @@ class Survey:
 
     ``folder`` is the real path of the folder that was asked for, and ``releases`` that of the releases in it, links
     resolved; empty where there is none. ``now`` is the moment of the answer, in ticks since boot; ``user`` the id of
-    the user that scripts run as. ``said`` are the lines of each of the services that were asked for, by its number.
+    the user that scripts run as. ``said`` are the lines of each of the services that were asked for, by its number,
+    ``links`` those of `ls -ln` by the name of the link.
     """
 
     boot: str
@@ -72,7 +73,7 @@ class Survey:
     releases: str = ""
     now: int = 0
     user: int | None = None
-    places: str = field(default="", repr=False)
+    links: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def since(self, start: int) -> str:
         """When a process with this ``start`` was started, by the server's clock, in UTC."""
@@ -111,32 +112,23 @@ class Survey:
 
     def is_below(self, path: str) -> bool:
         """Whether a path lies in the folder that was asked for."""
-        return any(_is_below(path, folder) for folder in (self.folder, self.releases))
+        return bool(path) and f"{plain_path(path)}/".startswith(self._folders)
+
+    @cached_property
+    def _folders(self) -> tuple[str, ...]:
+        return tuple(f"{plain_path(folder)}/" for folder in (self.folder, self.releases) if folder)
 
     def release_of(self, folder: str) -> str:
         """The release that a folder lies in; empty where it lies in none."""
-        if not _is_below(folder, self.releases):
-            return ""
-        return plain_path(folder)[len(plain_path(self.releases)) :].lstrip("/").split("/")[0]
+        path, releases = f"{plain_path(folder)}/", f"{plain_path(self.releases)}/"
+        return (
+            path.removeprefix(releases).lstrip("/").split("/")[0] if self.releases and path.startswith(releases) else ""
+        )
 
     def _link(self, pid: int, name: str) -> tuple[int | None, str]:
         """The owner of one of the process's links, and where it leads."""
-        match = _LINK.fullmatch(self._links.get(f"/proc/{pid}/{name}", ""))
+        match = _LINK.fullmatch(self.links.get(f"/proc/{pid}/{name}", ""))
         return (int(match[1]), match[3] or "") if match else (None, "")
-
-    @cached_property
-    def _links(self) -> Mapping[str, str]:
-        """The lines of `ls -ln` by the name of the link: the first path of its line."""
-        found: dict[str, str] = {}
-        for line in self.places.split("\n"):
-            begin = line.find("/")
-            if begin > 0:
-                found.setdefault(line[begin:].partition(" ")[0], line[: 2 * PATH_LIMIT])
-        return found
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return bool(folder) and f"{plain_path(path)}/".startswith(plain_path(folder) + "/")
 
 
 def plain_path(path: str) -> str:
@@ -230,10 +222,20 @@ def read_survey(text: str) -> Survey:
         releases=facts.get("RELEASES", f"{folder}/releases" if folder else "").rstrip("/"),
         now=stats[own].start if own in stats else 0,
         user=_number(facts.get("USER", "")),
-        places=f"\n{places}\n",
+        links=_read_links(places),
     )
     # Without another one, scripts run as the login's own user.
     return survey if survey.user is not None else replace(survey, user=survey.place(own).user)
+
+
+def _read_links(places: str) -> Mapping[str, str]:
+    """The lines of `ls -ln` by the name of the link: the first path of its line."""
+    found: dict[str, str] = {}
+    for line in places.split("\n"):
+        begin = line.find("/")
+        if begin > 0:
+            found.setdefault(line[begin:].partition(" ")[0], line[: 2 * PATH_LIMIT])
+    return found
 
 
 #: Characters of the id of a boot, and a few more.
