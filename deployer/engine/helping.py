@@ -21,6 +21,7 @@ from deployer.engine.share import Share
 from deployer.engine.work import Work
 from deployer.models import Deployment, Slice
 from deployer.side_by_side import most_at_once
+from servers.errors import ShellError
 from servers.sentences import listed
 
 logger = logging.getLogger(__name__)
@@ -85,14 +86,17 @@ class Help:
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """What is left undone is left to the coordinator."""
+    ) -> bool:
+        """What is left undone is left to the coordinator; unexpected errors are raised again."""
         for server in self._servers:
             server.close()
         self.work.close()
-        if error is not None:
-            why = _("deployer itself failed: %s") % f"{type(error).__name__}: {error}"
-            self.work.log.error(self.work.mask(why))
+        expected = isinstance(error, ShellError)
+        if expected:
+            words = {"machine": settings.DEPLOYER_MACHINE_NAME, "why": error}
+            self.work.log.warn(_("The worker on %(machine)s cannot help: %(why)s") % words)
+        elif error is not None:
+            self.work.log.error(_("deployer itself failed: %s") % f"{type(error).__name__}: {error}")
         self._done.set()
         self.work.log.due.set()
         for thread in (self._writer, self._pulse):
@@ -101,6 +105,7 @@ class Help:
         if error is not None:
             insist(self.work.log.flush)
             insist(partial(Slice.lose, self._deployment.pk, self._deployment.helper))
+        return expected
 
     # --- the pulse ------------------------------------------------------------------
 

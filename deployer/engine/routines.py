@@ -153,6 +153,7 @@ def help_with(deployment_id: int, slice_id: int, claim: str, may_take: Callable[
     tasks = [bring] if task == Slice.Task.STAGE else _turn(deployment)
     with Help(deployment, task, may_take) as it:
         return it.carry_out(lambda server: take_turn(server, *tasks) if task == task.TURN else server.attempt(*tasks))
+    return False
 
 
 def _has_plan(deployment: Deployment) -> bool:

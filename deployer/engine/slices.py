@@ -44,7 +44,8 @@ def share(
         return []
     shared = _Shared(run, todo, task, do, close)
     shared.carry_out()
-    run.side_by_side([*{*servers} - {*todo}], do)
+    rest = {*servers} - {*todo}
+    run.side_by_side([server for server in servers if server in rest], do)
     return shared.others
 
 

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from deployer.log.writing import Log
 from deployer.models import Deployment, Lease, LogLine, Slice, TakenError, Target
 from deployer.queue.sending import enqueue_help
 from deployer.queue.sweep import work_horse_killed
+from servers.errors import NotReadyError
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.cue import Cue
 from tests.parts.git import GitRepository
@@ -320,36 +322,41 @@ def test_long_outputs_of_two_workers_are_one_log_in_order(fleet, helper) -> None
         assert [*lines] == [f"here is {at}", *map(str, range(1, 20001))]
 
 
-def test_an_error_of_a_helper_leaves_its_servers_to_the_coordinator(fleet, monkeypatch, queue_server) -> None:
-    errors = []
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("nobody has thought of it"), "deployer itself failed: ValueError: nobody has thought of it"),
+        (NotReadyError("there is no vault here"), "cannot help: there is no vault here"),
+    ],
+)
+def test_an_error_of_a_helper_leaves_its_servers_to_the_coordinator(fleet, monkeypatch, error, said) -> None:
+    helped_badly = []
 
-    def help_badly(deployment: int, number: int) -> bool:
-        def broken(_help: helping.Help, _do: object) -> bool:
-            assert _help._share.take()
-            raise ValueError("nobody has thought of this")
+    def fail(_work: object) -> None:
+        raise error
 
-        def run() -> None:
-            with monkeypatch.context() as patch:
-                patch.setattr(helping.Help, "carry_out", broken)
-                try:
-                    help_with(deployment, number, HELPER)
-                except ValueError as error:
-                    errors.append(error)
-                connection.close()
+    def help_badly(deployment: int, number: int) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(helping, "fetch_values", fail)
+            with suppress(ValueError):
+                helped_badly.append(help_with(deployment, number, HELPER))
+        connection.close()
 
-        if not errors:
-            thread = threading.Thread(target=run)
-            thread.start()
-            thread.join()
+    def call(*numbers: int) -> bool:
+        if not helped_badly:
+            helper = threading.Thread(target=help_badly, args=numbers)
+            helper.start()
+            wait_for_end(helper)
+            helped_badly.append(False)
         return True
 
     deployment = fleet.launch()
-    carry_out(deployment.pk, "", help_badly)
+    carry_out(deployment.pk, "", call)
     deployment.refresh_from_db()
-    assert len(errors) == 1
     assert (deployment.status, fleet.ran()) == ("success", [1] * 6)
+    assert not any(helped_badly)
     assert deployment.log_lines.filter(content__startswith="A worker that helped was lost").count() == 1
-    assert deployment.log_lines.filter(content__contains="nobody has thought of this").count() == 1
+    assert deployment.log_lines.filter(content__contains=said).count() == 1
 
 
 # --- slices ------------------------------------------------------------------------------------------
