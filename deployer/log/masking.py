@@ -18,7 +18,7 @@ SHORTEST_SECRET = 3
 #: several times as fast as both together.
 _COLOURS = re.compile(r"(?:\x1b\[[0-9;:]*m)+")
 _UNSEEN = re.compile(rf"[\u200c\u200d{UNSEEN}]+")
-_BETWEEN = rf"(?:\x1b\[[0-9;:]*+m|[\u200c\u200d{UNSEEN}])*+"
+_BETWEEN = rf"(?:\x1b\[[0-9;:]*+m|[\u200c\u200d{UNSEEN}]++)*"
 #: Forms from so many characters on are found by pieces of so many; the piece that is looked at is never longer.
 _TIERS = ((32, 8), (16, 6), (8, 4), (4, 3), (3, 3))
 #: So few forms are looked for one after the other.

@@ -18,14 +18,14 @@ MOST_ROWS = 200_000
 
 _TOKEN = re.compile(
     r"""
-      (?P<space>\s++ | --(?=\s|\Z)[^\n]*+ | \#[^\n]*+ | /\*(?:[^*]++|\*(?!/))*+\*/)
-    | (?P<text>(?:_[A-Za-z0-9]++\s*+)?'(?:[^'\\]++|\\.|'')*+')
-    | (?P<name>`(?:[^`]++|``)++`)
+      (?P<space>\s++ | --(?=\s|\Z)[^\n]*+ | \#[^\n]*+ | /\*.*?\*/)
+    | (?P<text>(?:_[A-Za-z0-9]++\s*+)?'(?:[^'\\]++|\\.|'')*'(?!'))
+    | (?P<name>`(?:[^`]++|``)+`(?!`))
     | (?P<hex>0[xX][0-9A-Fa-f]++)
     | (?P<number>[-+]?[0-9]++(?:\.[0-9]*+)?(?:[eE][-+]?[0-9]++)?)
     | (?P<word>[A-Za-z_@\u0080-\uffff][\w@$]*+)
-    | (?P<quoted>"(?:[^"\\]++|\\.|"")*+")
-    | (?P<mark>[^'"`\\])
+    | (?P<quoted>"(?:[^"\\]++|\\.|"")*"(?!"))
+    | (?P<mark>(?!/\*)[^'"`\\])
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -84,7 +84,7 @@ class _Reader:
         """Kind and text of the next token that is no space."""
         while self._place < len(self._text):
             match = _TOKEN.match(self._text, self._place)
-            if match is None:  # a quotation mark that is never closed
+            if match is None:  # a quotation mark or a comment that is never closed
                 raise _cut_off()
             self._begin, self._place = self._place, match.end()
             if match.lastgroup != "space":

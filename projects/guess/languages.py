@@ -12,7 +12,7 @@ from projects.guess.proposal import WORD, Files, Guess, Type, first, with_shared
 def _java(files: Files) -> Guess | None:
     if "pom.xml" in files:
         maven = "sh ./mvnw" if "mvnw" in files else "mvn"
-        pom = re.sub(r"<parent>(?:(?!</?parent>).)*+</parent>", "", files["pom.xml"], flags=re.DOTALL)
+        pom = re.sub(r"<parent>(?:[^<]++|<(?!/?parent>))*</parent>", "", files["pom.xml"])
         named = first(rf"<finalName>({WORD})</finalName>", pom) or first(rf"<artifactId>({WORD})</artifactId>", pom)
         return Guess(
             Type.JAVA,

@@ -13,7 +13,7 @@ LOST, REBOOTED = "lost", "rebooted"
 #: Bytes of a record, and of the answer to the question behind it, that are taken.
 RECORD_LIMIT, ANSWER_LIMIT = 200, 16 << 20
 
-_RECORD = re.compile(r"(\d{1,3}) (\d{1,15}) (\d{1,15})(?: +(?:held|cut))*+ *+", re.ASCII)
+_RECORD = re.compile(r"(\d{1,3}) (\d{1,15}) (\d{1,15})(?: ++(?:held|cut))* *+", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -251,6 +251,7 @@ def test_several_files_become_one_in_which_names_do_not_clash(secrets) -> None:
         ("spug", b"INSERT INTO `hosts` (`id`) VALUES ('1);", "cut off"),
         ("spug", b"INSERT INTO `hosts` (`id`) VALUES (1)", "cut off"),
         ("spug", b"DELIMITER ;;\nCREATE TRIGGER t", "cut off"),
+        ("spug", b"INSERT INTO `hosts` (`id`) VALUES (1 /* ));", "cut off"),
         ("spug", b"[" * 100_000, "not JSON"),
         ("spug", b"[1]", "dumpdata"),
         ("semaphore", b"", "not JSON"),
