@@ -52,6 +52,8 @@ class Share:
         servers = self._servers_of(found)
         self._left[found.pk] = len(servers)
         self._waiting.extend((found, server) for server in servers)
+        if not servers:
+            insist(found.finish)
 
     def carry_out(self, do: Callable[[ServerRun], None]) -> None:
         """Work on what was taken, and take more, until nothing is left. Raises what ``do`` has raised, then."""
