@@ -89,9 +89,12 @@ def as_they_are_free(hand_out: Callable[[], T | None], do: Callable[[T], object]
     threads = most_at_once() if most is None else min(most, most_at_once())
     if not threads:
         return
+    started = 0
     with ThreadPoolExecutor(threads, "server") as pool, contextlib.suppress(RuntimeError):  # "can't start new thread"
         for _thread in range(threads):
             pool.submit(work_in_thread)
-    work()  # where none could be started at all
+            started += 1
+    if not started:
+        work()
     if failed:
         raise failed[min(failed)]

@@ -21,7 +21,7 @@ from deployer.engine.share import Share
 from deployer.engine.work import Work
 from deployer.models import Deployment, Slice
 from deployer.side_by_side import most_at_once
-from servers.errors import ShellError
+from servers.errors import ShellError, StoppedError
 from servers.sentences import listed
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,9 @@ class Help:
             server.close()
         self.work.close()
         expected = isinstance(error, ShellError)
-        if expected:
+        if isinstance(error, StoppedError):
+            pass  # it was cancelled, or lost: that is said
+        elif expected:
             words = {"machine": settings.DEPLOYER_MACHINE_NAME, "why": error}
             self.work.log.warn(_("The worker on %(machine)s cannot help: %(why)s") % words)
         elif error is not None:

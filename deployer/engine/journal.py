@@ -1,6 +1,7 @@
 """The steps of one deployment, and what is written down of their runs."""
 
 import secrets
+import threading
 from collections.abc import Collection
 
 from django.utils.functional import cached_property
@@ -26,6 +27,7 @@ class Journal:
         self.deployment = deployment
         self.plan = plan
         self.runs: list[StepRun] = []
+        self._changing = threading.Lock()
         if plan.steps:
             self.runs += deployment.step_runs.select_related("target")
         for run in self.runs:
@@ -38,7 +40,13 @@ class Journal:
         found = [*self.deployment.step_runs.filter(target__in=targets).select_related("target")]
         for run in found:
             run.deployment = self.deployment
-        self.runs[:] = [run for run in self.runs if run.target_id not in targets] + found
+        with self._changing:
+            self.runs[:] = [run for run in self.runs if run.target_id not in targets] + found
+
+    def add(self, run: StepRun) -> None:
+        """Take up a run that was just written down."""
+        with self._changing:
+            self.runs.append(run)
 
     @cached_property
     def launched(self) -> str:

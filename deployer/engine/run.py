@@ -162,7 +162,7 @@ class Run:
         cancelled = self.work.stop.is_set()
         self._end_targets(why, cancelled)
         if self.work.is_shared or self.is_resumed or self.deployment.status == Deployment.Status.INTERRUPTED:
-            insist(self.deployment.slices.all().delete)
+            insist(self.deployment.slices.filter(deployment__in=self.deployment.held()).delete)
         interrupted = self.deployment.status == Deployment.Status.INTERRUPTED
         lost = self.deployment.error_message if interrupted else None
         self._say_who_is_kept_out()

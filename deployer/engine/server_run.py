@@ -318,7 +318,10 @@ class ServerRun:
             take = partial(Lease.take, server, place, self.work.deployment, real, is_shared=is_shared)
             holder = insist(take)
         except TakenError as error:
-            raise _SamePlaceError(error.server) from error
+            behind = self.work.deployment.targets.filter(server=error.server, same_as=self.target)
+            if not insist(behind.exists):
+                raise _SamePlaceError(error.server) from error
+            holder = insist(partial(Lease.take, server, place, self.work.deployment, real))  # it works there, that not
         if holder:
             raise NotReadyError(
                 _("Not started"),

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.utils.translation import gettext as _
 
-from deployer.database import insist
+from deployer.database import complain, insist
 from deployer.engine.run import Run
 from deployer.engine.server_run import AT_WORK, ServerRun
 from deployer.engine.share import Share
@@ -41,6 +41,8 @@ def share(
     todo = [server for server in servers if server.first is None and not server.target.has_ended]
     if run.call is None or not 0 < settings.DEPLOYER_SLICE < len(todo):
         run.side_by_side(servers, do)
+        if run.work.is_shared:
+            _find_followers(run)
         return []
     shared = _Shared(run, todo, task, do, close)
     shared.carry_out()
@@ -78,20 +80,26 @@ class _Shared:
         run, numbers = self._run, [*self._by_target]
         try:
             insist(run.work.share)
-            cut = partial(Slice.cut, self._deployment, self._task, numbers, settings.DEPLOYER_SLICE)
+            behind = insist(partial(Slice.last_of, self._deployment))
+            cut = partial(Slice.cut, self._deployment, self._task, numbers, settings.DEPLOYER_SLICE, behind)
             slices = insist(cut)
             words = {"servers": len(numbers), "slices": len(slices)}
             run.log.say(_("%(servers)d servers in %(slices)d slices: whichever worker is free takes one.") % words)
             for offered in slices[1 : _MOST_HELPERS + 1]:
                 if run.call is None or not run.call(self._deployment.pk, offered.pk):
                     break
-            self._share.carry_out(self._work_on)
-            self._wait()
+            try:
+                self._share.carry_out(self._work_on)
+            finally:
+                self._wait()  # whatever has failed here: what others have begun, they do to its end
         except BaseException:
-            insist(partial(Slice.lose_all, self._deployment))
+            try:
+                insist(partial(Slice.lose_all, self._deployment))
+                self._take_back()
+            except DatabaseError as error:
+                complain(f"deployment {self._deployment.pk}", error)
             raise
-        finally:
-            self._take_back()
+        self._take_back()
 
     def _servers_of(self, taken: Slice) -> list[ServerRun]:
         servers = [self._by_target[number] for number in taken.servers]
@@ -147,20 +155,17 @@ class _Shared:
         own = {number for each in self._share.taken.values() for number in each.servers}
         others = [number for number in self._by_target if number not in own]
         self.others = [*{self._by_target[number] for number in others} | self._left]
-        try:
-            self._read_again(others)
-            _find_followers(self._run)
-        except DatabaseError:
-            self._run.log.warn(_("What other workers have done is not known: the database does not answer."))
+        self._read_again(others)
+        _find_followers(self._run)
 
     def _read_again(self, numbers: Collection[int]) -> None:
         fields = [field.attname for field in Target._meta.concrete_fields if field.name not in {"server", "evidence"}]
         rows = insist(lambda: [*Target.objects.filter(pk__in=numbers).values(*fields)])
-        self._run.work.journal.read_again({*numbers})
+        insist(partial(self._run.work.journal.read_again, {*numbers}))
         for row in rows:
             server = self._by_target[row["id"]]
             server.target.__dict__ |= row
-            server.come_back()
+            insist(server.come_back)
 
 
 def _find_followers(run: Run) -> None:

@@ -233,7 +233,7 @@ def begin(work: Work, run: StepRun) -> None:
     insist(work.log.flush)  # from here on, what is written down of its output is that of this run
     if not insist(run.begin):
         raise StoppedError(_("This worker no longer holds the deployment"))
-    work.journal.runs.append(run)
+    work.journal.add(run)
     work.log.say(f"— {run.label} —", run.target)
 
 
@@ -299,6 +299,8 @@ def _follow(server: ServerRun, step: PlannedStep, run: StepRun, *, has_begun: bo
     insist(server.work.log.flush)  # whoever takes over from here on does not ask for the output again
     problem = storable(server.work.log.mask(problem))
     insist(lambda: run.end(status, exit_code=code, problem=problem))
+    if run.status == RunStatus.RUNNING:  # somebody else has it now, and asks for it by its folder
+        raise StoppedError(_("This worker no longer holds the deployment"))
     if status == RunStatus.UNKNOWN:
         return
     if run.moment == Moment.BEFORE and not server.target.has_ended:

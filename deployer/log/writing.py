@@ -24,6 +24,7 @@ from deployer.log.masking import Masker
 from deployer.log.rows import Piece
 from deployer.log.terminal import clean, pen_after
 from deployer.models import LogLine, Target
+from people.writes import end_at_a_standstill
 from servers.shell import STDERR, STDOUT
 
 #: Bytes of memory that may wait to be written. Beyond it nothing more is read, so that whoever prints waits.
@@ -191,6 +192,8 @@ class Log:
         self._tell_next = time.monotonic() + TELL_EVERY
         if changed:
             with transaction.atomic():
+                if not self._writer.is_alone:
+                    end_at_a_standstill()
                 held = self._of.held()
                 for pk, text in sorted(changed.items(), key=lambda told: told[0] or 0):
                     rows_of = (

@@ -25,6 +25,7 @@ from people.now import Now
 from people.rights import Person, reach
 from people.roles import Action, Place
 from people.statements import KeptUpdate, Slot
+from people.writes import end_at_a_standstill
 from projects.models import Project
 from projects.steps import Launched
 from projects.validators import validate_ref, validate_ref_length
@@ -672,6 +673,11 @@ class Deployment(models.Model):
         """The claim of the worker at hand, whether it carries this out or helps."""
         return self.helper or self.claim
 
+    def lock(self) -> None:
+        """Let nobody else write this row until the transaction at hand has ended, or stands still."""
+        end_at_a_standstill()
+        self._rows().select_for_update(no_key=True).values_list("pk").first()
+
     def held(self) -> DeploymentQuerySet:
         """This deployment, while it runs under the claim of this object; for a helper, while it also has a share."""
         rows = self._rows().running().filter(claim=self.claim)
@@ -1039,6 +1045,8 @@ class Target(models.Model):
         if not (_is_left(names, status) or "undone" in self.proof):
             return write()
         with transaction.atomic():
+            if self.deployment.helper:
+                end_at_a_standstill()
             won = write()
             if won:
                 renew_of_targets([self.pk])

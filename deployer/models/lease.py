@@ -7,6 +7,7 @@ from django.db import IntegrityError, models, transaction
 
 from deployer.models.deployment import Deployment
 from people.statements import KeptUpdate, Slot
+from people.writes import end_at_a_standstill
 from servers.models import Server
 
 
@@ -54,6 +55,8 @@ class Lease(models.Model):
         while True:
             try:
                 with transaction.atomic():
+                    if is_shared:
+                        end_at_a_standstill()
                     return cls._take_name(server, path, deployment, place)
             except IntegrityError:  # somebody has had the real place under another name
                 same = cls.objects.filter(place=place, deployment=deployment).exclude(server=server)

@@ -8,7 +8,6 @@ from django.db import models, transaction
 
 from deployer.models.deployment import Deployment
 from people.now import Now
-from people.writes import end_at_a_standstill
 
 
 class SliceQuerySet(models.QuerySet["Slice"]):
@@ -68,14 +67,22 @@ class Slice(models.Model):
         return f"{self.task} #{self.deployment_id}: {self.servers}"
 
     @classmethod
-    def cut(cls, deployment: Deployment, task: str, servers: Sequence[int], size: int) -> "list[Slice]":
-        """Offer ``servers``, ``size`` at a time, unless that is done; nothing where the deployment is held no more."""
+    def last_of(cls, deployment: Deployment) -> int:
+        """The number of its newest slice; 0 where it has none."""
+        return cls.objects.of(deployment).order_by("-pk").values_list("pk", flat=True).first() or 0
+
+    @classmethod
+    def cut(cls, deployment: Deployment, task: str, servers: Sequence[int], size: int, behind: int) -> "list[Slice]":
+        """Offer ``servers``, ``size`` at a time, ``behind`` its newest slice; nothing where it is held no more.
+
+        Where its slices go on behind that number, this was done already.
+        """
         numbers = [[*servers[begin : begin + size]] for begin in range(0, len(servers), size)]
         own = {"deployment": deployment, "coordinator": deployment.claim, "task": task}
         with transaction.atomic():
             if not _is_held(deployment):
                 return []
-            if done := [*cls.objects.of(deployment).open()]:
+            if done := [*cls.objects.of(deployment).filter(pk__gt=behind)]:
                 return done
             return cls.objects.bulk_create([cls(servers=some, **own) for some in numbers])
 
@@ -131,27 +138,21 @@ class Slice(models.Model):
         What it writes at this moment, it has written before or does not write at all.
         """
         with transaction.atomic():
-            _lock(deployment)
+            Deployment(pk=deployment).lock()
             return cls.objects.filter(deployment=deployment).held_by(helper).update(lost_at=Now()) > 0
 
     @classmethod
     def lose_all(cls, deployment: Deployment) -> bool:
         """Offer nothing more, and let no helper hold anything. Says whether one did."""
         with transaction.atomic():
-            _lock(deployment.pk)
+            deployment.lock()
             rows = cls.objects.of(deployment).open().exclude(helper=deployment.claim)
             had = rows.exclude(helper="").exists()
             rows.update(lost_at=Now(), done_at=Now())
             return had
 
 
-def _lock(deployment: int) -> None:
-    """Let nobody else write the row of a deployment until this transaction has ended."""
-    end_at_a_standstill()
-    Deployment.objects.select_for_update(no_key=True).filter(pk=deployment).values_list("pk").first()
-
-
 def _is_held(deployment: Deployment) -> bool:
-    """The same; says whether its coordinator still holds it."""
-    _lock(deployment.pk)
+    """Lock its row; says whether its coordinator still holds it."""
+    deployment.lock()
     return Deployment.objects.running().filter(pk=deployment.pk, claim=deployment.claim).exists()

@@ -8,7 +8,6 @@ from django.utils.translation import gettext_lazy as _
 from deployer.models.deployment import Deployment, Target
 from people.now import Now
 from people.roles import Place
-from people.writes import end_at_a_standstill
 from projects.steps import Moment, step_label
 
 
@@ -134,9 +133,11 @@ class StepRun(models.Model):
         deployment = self.deployment
         try:
             with transaction.atomic():
-                if deployment.helper:
-                    end_at_a_standstill()
-                if deployment.held().update(claim=deployment.claim) != 1:
+                if deployment.helper:  # an update that waits for the row asks no more who has a slice
+                    deployment.lock()
+                    if not deployment.held().exists():
+                        return False
+                elif deployment.held().update(claim=deployment.claim) != 1:
                     return False
                 self.started_at = Now()
                 self.save(force_insert=True)

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 
 from deployer.engine import helping
+from deployer.engine.journal import Journal
 from deployer.engine.routines import carry_out, help_with, settle_lost
+from deployer.engine.run import Run
+from deployer.engine.server_run import ServerRun
 from deployer.launching.moves import answer
 from deployer.log.masking import Masker
 from deployer.log.writing import Log
-from deployer.models import Deployment, Lease, LogLine, Slice, TakenError, Target
+from deployer.models import Deployment, Lease, LogLine, Slice, StepRun, TakenError, Target
 from deployer.queue.sending import enqueue_help
 from deployer.queue.sweep import work_horse_killed
 from servers.errors import NotReadyError
@@ -31,8 +34,8 @@ from tests.parts.worker import Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: The claim of a helper.
-HELPER = "h" * 32
+#: The claim of a helper, and that of a coordinator.
+HELPER, CLAIM = "h" * 32, "c" * 32
 
 
 class Fleet:
@@ -386,8 +389,8 @@ def as_helper(deployment: Deployment) -> Deployment:
 
 def test_who_has_no_slice_writes_nothing(running) -> None:
     numbers = [*running.targets.values_list("pk", flat=True)]
-    Slice.cut(running, "turn", numbers, 4)
-    assert [each.servers for each in Slice.cut(running, "turn", numbers, 4)] == [numbers[:4], numbers[4:]]
+    Slice.cut(running, "turn", numbers, 4, 0)
+    assert [each.servers for each in Slice.cut(running, "turn", numbers, 4, 0)] == [numbers[:4], numbers[4:]]
     helper = as_helper(running)
     target = Target.objects.get(pk=numbers[0])
     target.deployment = helper
@@ -402,7 +405,7 @@ def test_who_has_no_slice_writes_nothing(running) -> None:
 
 def test_who_was_lost_takes_no_further_slice(running) -> None:
     numbers = [*running.targets.values_list("pk", flat=True)]
-    Slice.cut(running, "turn", numbers, 2)
+    Slice.cut(running, "turn", numbers, 2, 0)
     helper = as_helper(running)
     taken = taken_by(helper)
     assert Slice.take(helper, "stage", HELPER) is None
@@ -422,7 +425,7 @@ def test_who_was_lost_takes_no_further_slice(running) -> None:
 
 def test_what_a_helper_was_given_and_has_not_heard_of_it_is_given_again(running) -> None:
     numbers = [*running.targets.values_list("pk", flat=True)]
-    Slice.cut(running, "turn", numbers, 2)
+    Slice.cut(running, "turn", numbers, 2, 0)
     first = taken_by(running)
     assert taken_by(running).pk == first.pk
     assert taken_by(running, first.pk).pk != first.pk
@@ -430,7 +433,7 @@ def test_what_a_helper_was_given_and_has_not_heard_of_it_is_given_again(running)
 
 def test_slices_of_an_earlier_coordinator_are_void(running) -> None:
     numbers = [*running.targets.values_list("pk", flat=True)]
-    (first, *_rest) = Slice.cut(running, "turn", numbers, 2)
+    (first, *_rest) = Slice.cut(running, "turn", numbers, 2, 0)
     assert running.declare_lost("was lost")
     assert Slice.take(as_helper(running), "turn", HELPER) is None
     assert not help_with(running.pk, first.pk, HELPER)
@@ -450,7 +453,7 @@ def test_one_name_of_a_place_has_it_where_several_workers_ask(running, fleet) ->
 
 def test_a_line_of_whoever_was_lost_is_not_written(running) -> None:
     numbers = [*running.targets.values_list("pk", flat=True)]
-    Slice.cut(running, "turn", numbers, 2)
+    Slice.cut(running, "turn", numbers, 2, 0)
     helper = as_helper(running)
     Slice.take(helper, "turn", HELPER)
     own, theirs = Log(running, Masker([])), Log(helper, Masker([]))
@@ -496,3 +499,229 @@ def test_who_stands_still_within_the_lock_keeps_nobody_waiting(running, monkeypa
     may_end.set()
     wait_for_end(helper)
     assert len(refused) == 1
+
+
+# --- found by attacks -----------------------------------------------------------------------------
+
+
+def helps_first(deployment: int, number: int) -> bool:
+    """A call that is heard at once: the helper has taken all that it can before the coordinator takes anything."""
+
+    def work() -> None:
+        help_with(deployment, number, HELPER)
+        connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_for_end(thread)
+    return True
+
+
+def test_steps_of_a_living_helper_are_not_forgotten_when_the_coordinator_is_lost(fleet) -> None:
+    """Its step ends between the loss of the coordinator and the helper's next look: the record of it is deleted."""
+    cue = Cue(fleet.folder)
+    ledger = fleet.folder / "ledger"
+    for moment, rest in (("before", str(cue)), ("after", "true")):
+        text = f'echo "$DEPLOY_SERVER {moment}" >>{ledger}\n{rest}'
+        fleet.project.steps.create(name=moment, moment=moment, script=text, timeout=60)
+    deployment = fleet.launch()
+    assert deployment.claim_for_worker(CLAIM)
+    numbers = [*deployment.targets.values_list("pk", flat=True)]
+    (first, *_rest) = Slice.cut(deployment, "turn", numbers[:2], 2, 0)
+    helper = threading.Thread(target=help_with, args=[deployment.pk, first.pk, HELPER])
+    helper.start()
+    wait_until(lambda: ledger.exists() and len(ledger.read_text().splitlines()) == 2, "two steps before")
+    assert work_horse_killed(deployment.pk, CLAIM, 9)
+    cue.give()
+    wait_for_end(helper)
+    assert settle_lost(deployment.pk)
+    found = sorted(ledger.read_text().splitlines())
+    runs = [*StepRun.objects.order_by("pk").values_list("moment", "status")]
+    kept = [*deployment.targets.filter(pk__in=numbers[:2]).values_list("server_name", "kept_out")]
+    print(found, runs, kept)
+    # each was drained, so each is put back, or is said to stay out
+    assert runs.count(("before", "done")) == 2, (runs, found, kept)
+    assert found == ["web-0 after", "web-0 before", "web-1 after", "web-1 before"]
+
+
+def test_a_step_after_of_a_living_helper_runs_once_when_the_coordinator_is_lost(fleet) -> None:
+    cue = Cue(fleet.folder)
+    ledger = fleet.folder / "ledger"
+    text = f'echo "$DEPLOY_SERVER after" >>{ledger}\n{cue}'
+    fleet.project.steps.create(name="after", moment="after", script=text, timeout=60)
+    deployment = fleet.launch()
+    assert deployment.claim_for_worker(CLAIM)
+    numbers = [*deployment.targets.values_list("pk", flat=True)]
+    (first, *_rest) = Slice.cut(deployment, "turn", numbers[:2], 2, 0)
+    helper = threading.Thread(target=help_with, args=[deployment.pk, first.pk, HELPER])
+    helper.start()
+    wait_until(lambda: ledger.exists() and len(ledger.read_text().splitlines()) == 2, "two steps after")
+    assert work_horse_killed(deployment.pk, CLAIM, 9)
+    cue.give()
+    wait_for_end(helper)
+    assert settle_lost(deployment.pk)
+    assert sorted(ledger.read_text().splitlines()) == ["web-0 after", "web-1 after"]
+
+
+def test_one_that_has_lost_it_leaves_the_slices_of_its_successor(running) -> None:
+    """It was lost in a pause behind a shared batch, and wakes while the next batch is shared by another one."""
+    with Run(running) as run:
+        run.work.share()
+        assert running.pause(1)
+        lost = Deployment.objects.get(pk=running.pk)
+        assert lost.park_for_lost(None)
+        assert lost.continue_rollout()
+        successor = Deployment.objects.get(pk=running.pk)
+        assert successor.claim_parked("d" * 32)
+        Slice.cut(successor, "turn", [*running.targets.values_list("pk", flat=True)], 2, 0)
+        assert Slice.take(successor, "turn", HELPER) is not None
+    assert Slice.objects.of(successor).open().count() == 3
+
+
+def test_two_names_of_one_machine_in_a_small_batch_behind_a_shared_one(fleet) -> None:
+    fleet.group.servers.add(make_server(fleet.machines[5], name="zz-twin"))
+    fleet.project.batches = "5, 100%"
+    fleet.project.may_stop_last_healthy = True
+    fleet.project.save()
+    deployment = fleet.launch()
+    carry_out(deployment.pk, "", lambda *_numbers: True)
+    deployment.refresh_from_db()
+    ends = [*deployment.targets.values_list("server_name", "batch", "status", "error")]
+    assert (deployment.status, deployment.error_message) == ("success", ""), ends
+
+
+def test_two_names_of_one_machine_are_deployed_to_by_a_helper(fleet) -> None:
+    """Before it is shared, the second name takes the place; the first, which does the work, is then sent behind it."""
+    fleet.group.servers.add(make_server(fleet.machines[5], name="zz-twin"))
+    deployment = fleet.launch("full")
+    carry_out(deployment.pk, "", helps_first)
+    deployment.refresh_from_db()
+    ends = [*deployment.targets.values_list("server_name", "status", "error", "same_as__server_name")]
+    assert fleet.ran() == [1] * 6, ends
+    assert (deployment.status, deployment.error_message) == ("success", ""), ends
+
+
+def test_a_cut_link_while_it_is_read_what_helpers_did_changes_no_end(fleet, monkeypatch) -> None:
+    fleet.project.steps.create(name="after", moment="after", script="true", timeout=60)
+    cut: list[int] = []
+    read_again = Journal.read_again
+
+    def cut_once(self: Journal, targets: Any) -> None:
+        if not cut:
+            cut.append(1)
+            raise OperationalError("the connection was closed")
+        read_again(self, targets)
+
+    monkeypatch.setattr(Journal, "read_again", cut_once)
+    deployment = fleet.launch()
+    carry_out(deployment.pk, "", helps_first)
+    deployment.refresh_from_db()
+    assert cut
+    ends = {*deployment.targets.values_list("status", flat=True)}
+    assert (deployment.status, ends) == ("success", {"success"}), deployment.error_message
+
+
+def test_a_cut_link_of_the_coordinator_leaves_nothing_unknown_at_a_helper(fleet, monkeypatch) -> None:
+    """Others are done when what one server has raised is raised, where one worker does all."""
+    cue, arrive, has_begun = Cue(fleet.folder), ServerRun.arrive, threading.Event()
+    fleet.script(2, cue)
+    fleet.script(3, cue)
+
+    def fail(self: ServerRun) -> None:
+        if self.target.server_name == "web-0":
+            has_begun.set()
+            cue.wait()
+            threading.Timer(8, cue.give).start()
+            raise OperationalError("the connection was closed")
+        arrive(self)
+
+    def help_then(deployment: int, number: int) -> None:
+        has_begun.wait(PATIENCE)
+        help_with(deployment, number, HELPER)
+        connection.close()
+
+    monkeypatch.setattr(ServerRun, "arrive", fail)
+    called: list[threading.Thread] = []
+
+    def call(*numbers: int) -> bool:
+        if not called:
+            called.append(threading.Thread(target=help_then, args=numbers))
+            called[0].start()
+        return True
+
+    deployment = fleet.launch()
+    fleet.script(1, f"until [ -e {fleet.folder}/ran-2 ]; do sleep 0.02; done")
+    with pytest.raises(OperationalError, match="closed"):
+        carry_out(deployment.pk, "", call)
+    wait_for_end(called[0])
+    ends = [*deployment.targets.values_list("server_name", "status", "error")]
+    assert set(deployment.targets.filter(server_name__in=["web-2", "web-3"]).values_list("status", flat=True)) == {
+        "success"
+    }, ends
+
+
+def test_a_step_of_a_helper_does_not_give_a_lost_coordinator_its_claim_back(running) -> None:
+    """The update that holds the row is asked anew behind a lock, but its subselect is not."""
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one writer")
+    numbers = [*running.targets.values_list("pk", flat=True)]
+    Slice.cut(running, "turn", numbers, 2, 0)
+    Slice.take(running, "turn", HELPER)
+    helper = as_helper(running)
+    target = Target.objects.get(pk=numbers[0])
+    target.deployment = helper
+    run = StepRun(deployment=helper, target=target, step="x", moment="before", action="restart", key="k" * 32)
+    won: list[bool] = []
+
+    def begin() -> None:
+        won.append(run.begin())
+        connection.close()
+
+    thread = threading.Thread(target=begin)
+    with transaction.atomic():
+        assert running.declare_lost("was lost")
+        thread.start()
+        time.sleep(1)  # it waits for the row
+    wait_for_end(thread)
+    found = Deployment.objects.get(pk=running.pk)
+    assert (won, found.claim, found.status) == ([False], "", "interrupted")
+
+
+def test_a_helper_that_stands_still_in_a_move_keeps_nobody_waiting(running, monkeypatch) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite's file belongs to one machine, which is frozen as a whole")
+    monkeypatch.setattr("people.writes.STANDSTILL", 1)
+    numbers = [*running.targets.values_list("pk", flat=True)]
+    Slice.cut(running, "turn", numbers, 2, 0)
+    Slice.take(running, "turn", HELPER)
+    stands, may_end = threading.Event(), threading.Event()
+
+    def stand_still(_ids: Any) -> None:
+        if threading.current_thread().name == "frozen":
+            stands.set()
+            may_end.wait(PATIENCE)
+
+    monkeypatch.setattr("deployer.models.deployment.renew_of_targets", stand_still)
+
+    def move(deployment: Deployment) -> None:
+        target = Target.objects.get(pk=numbers[0])
+        target.deployment = deployment
+        try:
+            target.move(Target.Status.RESTARTING)
+        except DatabaseError:  # it was cut off
+            pass
+        finally:
+            connection.close()
+
+    frozen = threading.Thread(target=move, args=[as_helper(running)], name="frozen")
+    frozen.start()
+    assert stands.wait(PATIENCE)
+    Slice.lose(running.pk, HELPER)
+    other = threading.Thread(target=move, args=[running], name="other")
+    other.start()
+    other.join(8)
+    is_stuck = other.is_alive()
+    may_end.set()
+    wait_for_end(frozen)
+    wait_for_end(other)
+    assert not is_stuck
