@@ -1,6 +1,5 @@
 """A worker helps with a deployment that another one carries out: the servers of its slices, and nothing else."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,15 +15,13 @@ from django.utils.translation import gettext as _
 from deployer.database import complain, insist
 from deployer.engine.outside import fetch_values
 from deployer.engine.run import BEAT_EVERY, LOOK_FOR_WISHES_EVERY
-from deployer.engine.server_run import ServerRun
+from deployer.engine.server_run import ServerRun, let_go
 from deployer.engine.share import Share
 from deployer.engine.work import Work
 from deployer.models import Deployment, Slice
 from deployer.side_by_side import most_at_once
 from servers.errors import ShellError, StoppedError
 from servers.sentences import listed
-
-logger = logging.getLogger(__name__)
 
 
 class Help:
@@ -118,7 +115,9 @@ class Help:
                 try:
                     if time.monotonic() >= next_beat:
                         if not Slice.beat(self._deployment):
-                            self._lost()
+                            with self._lock:
+                                servers = [*self._servers]
+                            let_go(self.work, servers)
                         next_beat = time.monotonic() + BEAT_EVERY
                     self._look_for_wishes()
                 except DatabaseError as error:
@@ -136,15 +135,3 @@ class Help:
         if forced:
             self.work.force.set()
             self.work.force_here.set()
-
-    def _lost(self) -> None:
-        """Stop at once: somebody else has these servers now."""
-        with self._lock:
-            servers = [*self._servers]
-        for server in servers:  # first: what is stopped before is ended on its server
-            server.abandon()
-        self.work.stop.set()
-        self.work.force_here.set()
-        self.work.log.let_go()
-        for server in servers:  # and those that have logged in since
-            server.abandon()

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from deployer.database import complain, insist
 from deployer.engine.outcome import Outcome
-from deployer.engine.server_run import AT_WORK, ServerRun
+from deployer.engine.server_run import AT_WORK, ServerRun, let_go
 from deployer.engine.work import Work
 from deployer.models import Answer, Deployment, FailureQuestion, Release, Target
 from deployer.side_by_side import most_at_once, side_by_side
@@ -366,7 +366,7 @@ class Run:
                     if time.monotonic() >= next_beat:
                         with self._pulsing:
                             if not self._ended.is_set() and not self.deployment.beat() and not self._ended.is_set():
-                                self._lost()
+                                let_go(self.work, self.servers)
                         next_beat = time.monotonic() + BEAT_EVERY
                     if self._is_timed and self._paused.is_set():
                         self._end_wait_in_time()
@@ -394,13 +394,3 @@ class Run:
             self.log.warn(_("Force requested: scripts running on servers are ended."))
             self.work.force.set()
             self.work.force_here.set()
-
-    def _lost(self) -> None:
-        """Stop at once: another worker has this deployment now, so nothing more is done here or on a server."""
-        for server in self.servers:  # first: what is stopped before is ended on its server
-            server.abandon()
-        self.work.stop.set()
-        self.work.force_here.set()
-        self.log.let_go()
-        for server in self.servers:  # and those that have logged in since
-            server.abandon()

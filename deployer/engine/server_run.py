@@ -634,6 +634,17 @@ class ServerRun:
         self.shell.close()
 
 
+def let_go(work: Work, servers: Sequence[ServerRun]) -> None:
+    """Stop at once: another worker has these servers now, so nothing more is done here or on one of them."""
+    for server in servers:  # first: what is stopped before is ended on its server
+        server.abandon()
+    work.stop.set()
+    work.force_here.set()
+    work.log.let_go()
+    for server in servers:  # and those that have logged in since
+        server.abandon()
+
+
 #: The status during its script, by the type of the deployment.
 _STATUS = {
     Deployment.Type.FULL: Status.RESTARTING,

@@ -25,6 +25,10 @@ class SliceQuerySet(models.QuerySet["Slice"]):
         """Those that a worker is at work on."""
         return self.open().filter(helper=helper, lost_at=None)
 
+    def was_lost(self, helper: str) -> bool:
+        """Whether a helper was found to be gone, whatever became of its slices."""
+        return self.filter(helper=helper).exclude(lost_at=None).exists()
+
     def silent(self, seconds: float) -> Self:
         """Those whose worker has shown no sign of life for so long."""
         return self.open().filter(lost_at=None, heartbeat_at__lt=Now() - timedelta(seconds=seconds))
@@ -96,8 +100,7 @@ class Slice(models.Model):
             if not _is_held(deployment):
                 return None
             own = cls.objects.of(deployment)
-            was_lost = own.filter(helper=helper).exclude(lost_at=None).exists()
-            if was_lost:
+            if own.was_lost(helper):
                 return None
             mine = own.held_by(helper).filter(task=task).exclude(pk__in=known).first()
             found = mine or own.open().filter(helper="", task=task).first()
@@ -124,8 +127,7 @@ class Slice(models.Model):
         """Record a sign of life of the helper at hand. False: it was lost, or its coordinator: it may do no more."""
         own = cls.objects.of(deployment)
         own.held_by(deployment.helper).update(heartbeat_at=Now())
-        was_lost = own.filter(helper=deployment.helper).exclude(lost_at=None).exists()
-        return not was_lost and Deployment.objects.running().filter(pk=deployment.pk, claim=deployment.claim).exists()
+        return not own.was_lost(deployment.helper) and _is_coordinated(deployment)
 
     def finish(self) -> bool:
         """Write that its servers are done. False: it was lost, and the coordinator sees to them."""
@@ -142,17 +144,20 @@ class Slice(models.Model):
             return cls.objects.filter(deployment=deployment).held_by(helper).update(lost_at=Now()) > 0
 
     @classmethod
-    def lose_all(cls, deployment: Deployment) -> bool:
-        """Offer nothing more, and let no helper hold anything. Says whether one did."""
+    def lose_all(cls, deployment: Deployment) -> None:
+        """Offer nothing more, and let no helper hold anything."""
         with transaction.atomic():
             deployment.lock()
             rows = cls.objects.of(deployment).open().exclude(helper=deployment.claim)
-            had = rows.exclude(helper="").exists()
             rows.update(lost_at=Now(), done_at=Now())
-            return had
 
 
 def _is_held(deployment: Deployment) -> bool:
     """Lock its row; says whether its coordinator still holds it."""
     deployment.lock()
+    return _is_coordinated(deployment)
+
+
+def _is_coordinated(deployment: Deployment) -> bool:
+    """Whether its coordinator still holds it, whoever helps."""
     return Deployment.objects.running().filter(pk=deployment.pk, claim=deployment.claim).exists()

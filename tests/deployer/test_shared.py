@@ -517,6 +517,22 @@ def helps_first(deployment: int, number: int) -> bool:
     return True
 
 
+def lost_during_two_steps(fleet: Fleet, ledger: Path, cue: Cue) -> Deployment:
+    """One whose coordinator is killed while a helper's steps on two servers wait; they end before it hears of that."""
+    deployment = fleet.launch()
+    assert deployment.claim_for_worker(CLAIM)
+    numbers = [*deployment.targets.values_list("pk", flat=True)]
+    (first, *_rest) = Slice.cut(deployment, "turn", numbers[:2], 2, 0)
+    helper = threading.Thread(target=help_with, args=[deployment.pk, first.pk, HELPER])
+    helper.start()
+    wait_until(lambda: ledger.exists() and len(ledger.read_text().splitlines()) == 2, "two steps that say so")
+    assert work_horse_killed(deployment.pk, CLAIM, 9)
+    cue.give()
+    wait_for_end(helper)
+    assert settle_lost(deployment.pk)
+    return deployment
+
+
 def test_steps_of_a_living_helper_are_not_forgotten_when_the_coordinator_is_lost(fleet) -> None:
     """Its step ends between the loss of the coordinator and the helper's next look: the record of it is deleted."""
     cue = Cue(fleet.folder)
@@ -524,21 +540,10 @@ def test_steps_of_a_living_helper_are_not_forgotten_when_the_coordinator_is_lost
     for moment, rest in (("before", str(cue)), ("after", "true")):
         text = f'echo "$DEPLOY_SERVER {moment}" >>{ledger}\n{rest}'
         fleet.project.steps.create(name=moment, moment=moment, script=text, timeout=60)
-    deployment = fleet.launch()
-    assert deployment.claim_for_worker(CLAIM)
-    numbers = [*deployment.targets.values_list("pk", flat=True)]
-    (first, *_rest) = Slice.cut(deployment, "turn", numbers[:2], 2, 0)
-    helper = threading.Thread(target=help_with, args=[deployment.pk, first.pk, HELPER])
-    helper.start()
-    wait_until(lambda: ledger.exists() and len(ledger.read_text().splitlines()) == 2, "two steps before")
-    assert work_horse_killed(deployment.pk, CLAIM, 9)
-    cue.give()
-    wait_for_end(helper)
-    assert settle_lost(deployment.pk)
+    deployment = lost_during_two_steps(fleet, ledger, cue)
     found = sorted(ledger.read_text().splitlines())
     runs = [*StepRun.objects.order_by("pk").values_list("moment", "status")]
-    kept = [*deployment.targets.filter(pk__in=numbers[:2]).values_list("server_name", "kept_out")]
-    print(found, runs, kept)
+    kept = [*deployment.targets.filter(server_name__in=["web-0", "web-1"]).values_list("server_name", "kept_out")]
     # each was drained, so each is put back, or is said to stay out
     assert runs.count(("before", "done")) == 2, (runs, found, kept)
     assert found == ["web-0 after", "web-0 before", "web-1 after", "web-1 before"]
@@ -549,17 +554,7 @@ def test_a_step_after_of_a_living_helper_runs_once_when_the_coordinator_is_lost(
     ledger = fleet.folder / "ledger"
     text = f'echo "$DEPLOY_SERVER after" >>{ledger}\n{cue}'
     fleet.project.steps.create(name="after", moment="after", script=text, timeout=60)
-    deployment = fleet.launch()
-    assert deployment.claim_for_worker(CLAIM)
-    numbers = [*deployment.targets.values_list("pk", flat=True)]
-    (first, *_rest) = Slice.cut(deployment, "turn", numbers[:2], 2, 0)
-    helper = threading.Thread(target=help_with, args=[deployment.pk, first.pk, HELPER])
-    helper.start()
-    wait_until(lambda: ledger.exists() and len(ledger.read_text().splitlines()) == 2, "two steps after")
-    assert work_horse_killed(deployment.pk, CLAIM, 9)
-    cue.give()
-    wait_for_end(helper)
-    assert settle_lost(deployment.pk)
+    lost_during_two_steps(fleet, ledger, cue)
     assert sorted(ledger.read_text().splitlines()) == ["web-0 after", "web-1 after"]
 
 
