@@ -31,16 +31,17 @@ RunStatus = StepRun.Status
 
 
 def need_platform(run: Run) -> None:
-    """Make sure that this launch can be carried out here. Raises a `BuildError` where its builds are refused."""
-    if run.most_at_once < (wanted := min(len(run.servers), settings.DEPLOYER_PARALLEL_SERVERS)):
+    """Make sure that what is left to this worker can be done here. Raises a `BuildError` where builds are refused."""
+    if run.others.deploys and run.most_at_once < (wanted := min(len(run.servers), settings.DEPLOYER_PARALLEL_SERVERS)):
         told = _(
             "This worker may open few files or threads: %(most)d servers are worked on at a time, not %(wanted)d. "
             "Raise LimitNOFILE= and TasksMax= of its unit."
         )
         run.log.warn(told % {"most": run.most_at_once, "wanted": wanted})
-    journal = run.work.journal
+    journal, others = run.work.journal, run.others
     moments = (Moment.PREPARE, Moment.BEFORE_ALL, Moment.AFTER_ALL)
-    if any(step.is_on_platform for moment in moments for step in journal.at(moment)):
+    steps = (step for moment in moments for step in journal.at(moment) if step.is_on_platform)
+    if any(not others.build() if step.moment == Moment.PREPARE else others.deploys for step in steps):
         tell_isolation(run.work, _("The steps on the platform were refused: %s"))
 
 
@@ -195,8 +196,10 @@ def _common(run: Run, asked: Callable[[ServerRun], str]) -> str:
 
 
 def _live(server: ServerRun) -> str:
-    known = "" if server.facts is None else release_commands.release_name(server.facts.live)
-    return server.target.release_after or known
+    """The release that is live there; where it was not asked, the one that was known to be at the launch."""
+    target, facts = server.target, server.facts
+    known = target.release_at_launch if facts is None else release_commands.release_name(facts.live)
+    return target.release_after or known
 
 
 def _before(server: ServerRun) -> str:

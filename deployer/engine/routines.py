@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+from django.utils.translation import gettext as _
+
 from deployer.engine.around import all_around, close, finish_undoing
 from deployer.engine.asking import take_answer
 from deployer.engine.building import build, built_before
@@ -13,7 +15,7 @@ from deployer.engine.joining import bring, rejoin
 from deployer.engine.outside import fetch_values
 from deployer.engine.platform_steps import need_platform, prepare_on_platform, say_not_prepared, settle_platform
 from deployer.engine.rollout import on_every_server, roll_out, take_turn
-from deployer.engine.run import Call, Run
+from deployer.engine.run import ALONE, Others, Run
 from deployer.engine.server_run import ServerRun, Task
 from deployer.engine.slices import share
 from deployer.engine.steps import before, put_back
@@ -31,9 +33,9 @@ def full(run: Run) -> None:
 
     A release that is there already, of the same commit and settings or chosen at launch, is not built again.
     """
-    if not run.is_resumed:
+    if not run.is_resumed or run.deployment.status == Status.BUILDING:  # then another worker has built it
         _make_ready(run)
-    elif not run.work.has_release:  # it was parked behind a build
+    elif not run.work.has_release:  # it was parked before its build, or behind it
         take_answer(run)
         run.work.check()
         _make_ready(run)
@@ -45,26 +47,38 @@ def full(run: Run) -> None:
 def _make_ready(run: Run) -> None:
     """Everything before the first server is touched.
 
-    A worker that goes on where nothing is stored yet does all of it once more: the built tree is gone.
+    A worker that goes on where nothing is stored yet does all of it once more: the built tree is gone. What a worker
+    does not take is left to another one: that a build can be used is seen before it, by one that reaches the servers.
     """
     need_platform(run)
     fetch_values(run.work)
-    on_every_server(run, ServerRun.connect, ServerRun.preflight)
-    run.find_same()
-    work = run.work
-    if not work.has_release:
+    if run.others.deploys:
+        on_every_server(run, ServerRun.connect, ServerRun.preflight)
+        run.find_same()
+    if not run.work.has_release:
         run.need_servers()
         need_store()
-        with clone(work) as checkout:
-            run.move(Status.BUILDING)
-            known = built_before(work, checkout)
-            work.release = known or build(work, checkout, partial(prepare_on_platform, run))
+        if run.others.build():
+            run.hand_over(_("It is left to a worker that builds."))
+        _make_release(run)
+        if not run.others.deploys:
+            run.hand_over(_("It is left to a worker that deploys."))
+    elif not run.is_resumed:
+        say_not_prepared(run)
+    if run.deployment.status != Status.DEPLOYING:
         run.move(Status.DEPLOYING)
-    else:
-        known = work.release
+    share(run, run.servers, Slice.Task.STAGE, lambda server: server.attempt(bring))
+
+
+def _make_release(run: Run) -> None:
+    """Build the release, or find that it was built before."""
+    work = run.work
+    with clone(work) as checkout:
+        run.move(Status.BUILDING)
+        known = built_before(work, checkout)
+        work.release = known or build(work, checkout, partial(prepare_on_platform, run))
     if known is not None:
         say_not_prepared(run)
-    share(run, run.servers, Slice.Task.STAGE, lambda server: server.attempt(bring))
 
 
 def _turn(deployment: Deployment) -> list[Task]:
@@ -95,22 +109,21 @@ def steps_after(run: Run) -> None:
 ROUTINES = {Deployment.Type.FULL: full} | dict.fromkeys(Deployment.WITHOUT_RELEASE, restart_only)
 
 
-def carry_out(deployment_id: int, claim: str = "", call: Call | None = None) -> bool:
+def carry_out(deployment_id: int, claim: str = "", others: Others = ALONE) -> bool:
     """Claim a deployment and run its routine. False: it is not there to be claimed, so nothing was done.
 
-    ``call`` calls other workers where there are many servers; without it, this one does all. One whose plan cannot be
-    read is not claimed: raises `DecryptionError`.
+    One whose plan cannot be read is not claimed: raises `DecryptionError`.
     """
     deployment = Deployment.objects.active().select_related("project").filter(pk=deployment_id).first()
     if deployment is None or not (_has_plan(deployment) and deployment.claim_for_worker(claim)):
         return False
-    with Run(deployment, call=call) as run:
+    with Run(deployment, others) as run:
         routine = steps_after if run.work.plan.puts_back else ROUTINES[Deployment.Type(deployment.deployment_type)]
         routine(run)
     return True
 
 
-def resume(deployment_id: int, claim: str = "", call: Call | None = None) -> bool:
+def resume(deployment_id: int, claim: str = "", others: Others = ALONE) -> bool:
     """Claim a deployment that was parked, and go on with it. False: it is not there to be claimed, or waits still.
 
     Raises `DecryptionError` as above.
@@ -118,7 +131,7 @@ def resume(deployment_id: int, claim: str = "", call: Call | None = None) -> boo
     deployment = Deployment.objects.parked().select_related("project", "release").filter(pk=deployment_id).first()
     if deployment is None or not (_has_plan(deployment) and deployment.claim_parked(claim)):
         return False
-    with Run(deployment, is_resumed=True, call=call) as run:
+    with Run(deployment, others, is_resumed=True) as run:
         ROUTINES[Deployment.Type(deployment.deployment_type)](run)
     return True
 

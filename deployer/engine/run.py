@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +33,23 @@ BEAT_EVERY = 3.0
 Call = Callable[[int, int], bool]
 
 
+@dataclass(frozen=True)
+class Others:
+    """What this worker leaves to other ones.
+
+    ``call`` calls one to help where there are many servers; without it, this one does all. ``build`` says whether there
+    are some that build while this one does not; one that does not ``deploys`` leaves the servers to others.
+    """
+
+    call: Call | None = None
+    build: Callable[[], bool] = lambda: False
+    deploys: bool = True
+
+
+#: Of a worker that does everything.
+ALONE = Others()
+
+
 class ParkedError(Exception):
     """The deployment waits in the database: this worker is done with it, and any other one goes on."""
 
@@ -43,10 +61,9 @@ class Run:
     worker had parked it, and this one goes on with what is written down.
     """
 
-    def __init__(self, deployment: Deployment, *, is_resumed: bool = False, call: Call | None = None) -> None:
+    def __init__(self, deployment: Deployment, others: Others = ALONE, *, is_resumed: bool = False) -> None:
         self.deployment = deployment
-        #: Calls a worker that is free to help.
-        self.call = call
+        self.others = others
         self.is_resumed = is_resumed
         self.work = Work(deployment)
         self.log = self.work.log
@@ -268,6 +285,17 @@ class Run:
             if insist(self.deployment.park):
                 self._ended.set()
                 raise ParkedError
+
+    def hand_over(self, why: str) -> None:
+        """Leave what comes next to a worker of another kind: a `ParkedError` ends what this one does."""
+        self.work.check()
+        self.log.say(why)
+        insist(self.log.flush)
+        with self._pulsing:
+            if not insist(self.deployment.hand_over):
+                raise StoppedError(_("This worker no longer holds the deployment"))
+            self._ended.set()
+            raise ParkedError
 
     def _end_wait_in_time(self) -> None:
         """Go on, or stop where an answer was waited for, once the time for that is over."""

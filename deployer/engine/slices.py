@@ -39,7 +39,7 @@ def share(
     that others have worked on.
     """
     todo = [server for server in servers if server.first is None and not server.target.has_ended]
-    if run.call is None or not 0 < settings.DEPLOYER_SLICE < len(todo):
+    if run.others.call is None or not 0 < settings.DEPLOYER_SLICE < len(todo):
         run.side_by_side(servers, do)
         if run.work.is_shared:
             _find_followers(run)
@@ -86,7 +86,7 @@ class _Shared:
             words = {"servers": len(numbers), "slices": len(slices)}
             run.log.say(_("%(servers)d servers in %(slices)d slices: whichever worker is free takes one.") % words)
             for offered in slices[1 : _MOST_HELPERS + 1]:
-                if run.call is None or not run.call(self._deployment.pk, offered.pk):
+                if run.others.call is None or not run.others.call(self._deployment.pk, offered.pk):
                     break
             try:
                 self._share.carry_out(self._work_on)

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     queues: tuple[str, ...]
     is_apart: bool
 
+    BUILD = "build", _("builds of full deployments"), "builds", ("hooks", "builds")
     DEPLOY = "deploy", _("deployments"), "default", ("hooks", "default", "slices")
     LOOK = "look", _("looks at servers"), "look", ("hooks", "look"), _APART
     FOLLOW = "follow", _("logs of applications"), "follow", ("follow",), _APART

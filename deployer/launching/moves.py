@@ -63,4 +63,4 @@ def _call_a_worker(deployment: Deployment) -> None:
     """Have a worker go on with it where it is parked; where it is not, its own sees what is asked."""
     pk = deployment.pk
     if Deployment.objects.due().filter(pk=pk).exists():
-        transaction.on_commit(lambda: enqueue_resumption(pk))
+        transaction.on_commit(lambda: enqueue_resumption(pk, is_to_build=deployment.is_to_build))

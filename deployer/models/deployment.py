@@ -96,11 +96,11 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         return self.filter(status__in=Deployment.ROLLING_OUT).exclude(paused_at=None)
 
     def parked(self) -> Self:
-        """Those that a worker has left in the database while they wait: they are nobody's until somebody goes on."""
-        return self.active().filter(status__in=Deployment.ROLLING_OUT, claim="").exclude(parked_at=None)
+        """Those that a worker has left in the database: they are nobody's until another one goes on."""
+        return self.active().filter(status__in=Deployment.MAY_BE_PARKED, claim="").exclude(parked_at=None)
 
     def due(self) -> Self:
-        """The parked ones that a worker has to go on with: continued or answered, to be cancelled, or out of time."""
+        """The parked ones that a worker has to go on with: they do not wait, or are to be cancelled, or out of time."""
         is_over = models.Q(paused_at=None) | models.Q(paused_until__lte=Now())
         return self.parked().filter(is_over | models.Q(cancel_requested_at__isnull=False))
 
@@ -207,6 +207,8 @@ class Deployment(models.Model):
     NOT_BEGUN: ClassVar = (Status.PENDING, *IN_LINE)
     #: Those during which servers are worked on, batch by batch.
     ROLLING_OUT: ClassVar = (Status.DEPLOYING, Status.RESTARTING, Status.STOPPING, Status.STARTING)
+    #: What one may be at that a worker leaves to another one: before its build, right behind it, or at a pause.
+    MAY_BE_PARKED: ClassVar = (Status.CLONING, Status.BUILDING, *ROLLING_OUT)
     #: What the types are about that leave the release as it is.
     WITHOUT_RELEASE: ClassVar = {
         Type.RESTART_ONLY: Status.RESTARTING,
@@ -436,6 +438,11 @@ class Deployment(models.Model):
         return self.deployment_type in self.WITHOUT_RELEASE
 
     @property
+    def is_to_build(self) -> bool:
+        """Whether its release is not there yet."""
+        return self.deployment_type == self.Type.FULL and self.release_id is None
+
+    @property
     def launched_as(self) -> str:
         """What was launched, as steps tell it apart; a retry is what it repeats. No step is for a stop or a start."""
         first = self
@@ -572,6 +579,10 @@ class Deployment(models.Model):
         """Be nobody's as long as it waits. Only the worker that holds the claim can; says whether it won."""
         rows = self.held().paused().filter(cancel_requested_at=None)
         return rows.update(claim="", parked_at=Now(), tries=0) == 1
+
+    def hand_over(self) -> bool:
+        """Be nobody's until another worker goes on at once. Only the worker that holds the claim can, as above."""
+        return self.held().filter(paused_at=None).update(claim="", parked_at=Now(), tries=0) == 1
 
     def park_for_lost(self, last_sign: datetime | None) -> bool:
         """Park it for its worker, which is gone: while it waits, nothing is at work. Says whether it won, as above."""

@@ -1,17 +1,20 @@
 """The jobs of a worker. `deployer.queue.sending` names them by text; jobs that wait on a queue do so too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from django.utils.translation import gettext as _
+from redis.exceptions import RedisError
 
 from deployer import ids
 from deployer.board.sightings import refresh_old
 from deployer.commanding import work as commands
 from deployer.engine.routines import carry_out, help_with, resume, settle_lost
+from deployer.engine.run import Others
 from deployer.following import work as following
-from deployer.models import Delivery
+from deployer.host.kinds import QUEUES, Kind
+from deployer.models import Delivery, Deployment
 from deployer.queue.command_sweep import command_not_begun
-from deployer.queue.sending import deployments_wait, enqueue_help, kept_up
+from deployer.queue.sending import deployments_wait, enqueue_help, enqueue_resumption, is_taken, kept_up
 from deployer.queue.sweep import not_begun
 from deployer.queue.turn import call_up_after, refusal_at_turn
 from deployer.trains.driving import drive_after
@@ -22,6 +25,8 @@ from servers.fields import DecryptionError
 
 #: The claim under which the next job takes a deployment: a worker sets it before it forks, and so knows it too.
 claim = ""
+#: The queues that the worker takes from.
+queues: Collection[str] = QUEUES
 
 
 def run_deployment(deployment_id: int) -> None:
@@ -34,7 +39,7 @@ def _begin(deployment_id: int, claim: str) -> bool:
         not_begun(deployment_id, refusal, try_again=False)
         return False
     try:
-        return carry_out(deployment_id, claim, enqueue_help)
+        return carry_out(deployment_id, claim, _others())
     finally:
         _go_on_after(deployment_id)
 
@@ -46,13 +51,29 @@ def resume_deployment(deployment_id: int) -> None:
 
 def _resume(deployment_id: int, claim: str) -> bool:
     try:
-        return resume(deployment_id, claim, enqueue_help)
+        return resume(deployment_id, claim, _others())
     finally:
         _go_on_after(deployment_id)
 
 
+def _others() -> Others:
+    """What is left to other workers: builds and deployments that are not taken here."""
+    return Others(enqueue_help, _others_build, deploys=Kind.DEPLOY.own_queue in queues)
+
+
+def _others_build() -> bool:
+    """Whether builds are taken, and not here. What cannot be asked of the queue is done here."""
+    own = Kind.BUILD.own_queue
+    try:
+        return own not in queues and is_taken(own)
+    except (RedisError, OSError):
+        return False
+
+
 def _go_on_after(deployment_id: int) -> None:
-    """Whoever waited for the end of a deployment: those in line, and the train that it was a stop of."""
+    """What comes next: itself, by another worker, those in line behind it, and the train that it is a stop of."""
+    if left := Deployment.objects.due().filter(pk=deployment_id).defer("plan").first():
+        enqueue_resumption(deployment_id, is_to_build=left.is_to_build)
     call_up_after(deployment_id)
     drive_after(deployment_id)
 

@@ -55,9 +55,12 @@ def enqueue_deployment(deployment_id: int) -> bool:
     return _enqueue(_RUN, deployment_id)
 
 
-def enqueue_resumption(deployment_id: int) -> bool:
-    """Have a worker go on with a parked deployment: ``deployment-ID-resume``; as above."""
-    return _enqueue(_RESUME, deployment_id)
+def enqueue_resumption(deployment_id: int, *, is_to_build: bool) -> bool:
+    """Have a worker go on with a parked deployment: ``deployment-ID-resume``; as above.
+
+    One that builds, where its release is to be built: without one, a worker that deploys does that, too.
+    """
+    return _enqueue(_RESUME, deployment_id, queue="builds" if is_to_build else "default")
 
 
 def enqueue_settlement(deployment_id: int) -> bool:
@@ -157,7 +160,7 @@ def _answers(patience: float) -> bool:
         return False
 
 
-def _is_taken(queue: str) -> bool:
+def is_taken(queue: str) -> bool:
     """Whether somebody who lives takes jobs from a queue: whose machine is gone stays registered there for long."""
     link, now = django_rq.get_connection(queue), timezone.now()
     names = cast(set[bytes], link.smembers(f"rq:workers:{queue}"))
@@ -172,7 +175,7 @@ def _enqueue(job: str, *arguments: int, queue: str = "default", or_default: bool
         return False
     try:
         waiting = django_rq.get_queue(queue)
-        if or_default and queue != "default" and not _is_taken(queue):
+        if or_default and queue != "default" and not is_taken(queue):
             waiting = django_rq.get_queue()
         if waiting.get_job_position(name) is not None:
             return False

@@ -42,7 +42,7 @@ def sweep() -> dict[str, list[int]]:
     again = [pk for pk in _numbers(launches) if enqueue_deployment(pk)]
     call_up()
     again += [pk for pk in _numbers(unsettled) if enqueue_settlement(pk)]
-    again += [pk for pk in _numbers(due) if enqueue_resumption(pk)]
+    again += [it.pk for it in due.defer("plan") if enqueue_resumption(it.pk, is_to_build=it.is_to_build)]
     FirstAnswer.forget_old(timezone.now())
     if swept := sweep_folders(_is_at_work):
         logger.info("deleted what processes that are gone have left: %s", ", ".join(sorted(swept)))

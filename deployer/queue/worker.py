@@ -175,6 +175,7 @@ class DeploymentWorker(Worker):
         finally:
             connections.close_all()  # a connection must not be shared with the forked process
         jobs.claim = secrets.token_hex(16)
+        jobs.queues = self.queue_names()
         super().execute_job(job, queue)
 
     def _need_keys(self) -> None:

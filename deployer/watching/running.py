@@ -84,6 +84,7 @@ def of_workers(called: RollCall | None) -> Iterator[Finding]:
             _remedy(Kind.DEPLOY, _("Start “deployer up”, or “deployer worker”.")),
         )
     for kind, what in (
+        (Kind.BUILD, _("No worker takes builds: a worker that deploys builds, too.")),
         (Kind.LOOK, _("No worker looks at the servers: a worker that deploys does that between deployments.")),
         (Kind.FOLLOW, _("No worker follows logs of applications: their pages wait.")),
     ):

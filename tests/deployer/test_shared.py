@@ -15,7 +15,7 @@ from django.db import DatabaseError, OperationalError, connection, transaction
 from deployer.engine import helping
 from deployer.engine.journal import Journal
 from deployer.engine.routines import carry_out, help_with, settle_lost
-from deployer.engine.run import Run
+from deployer.engine.run import Others, Run
 from deployer.engine.server_run import ServerRun
 from deployer.launching.moves import answer
 from deployer.log.masking import Masker
@@ -36,6 +36,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 #: The claim of a helper, and that of a coordinator.
 HELPER, CLAIM = "h" * 32, "c" * 32
+#: What a worker does that calls others to help.
+SHARING = Others(enqueue_help)
 
 
 class Fleet:
@@ -85,7 +87,7 @@ def helper(fleet: Fleet, queue_server: QueueServer) -> Iterator[Worker]:
 
 def in_thread(deployment: Deployment, do: Callable[..., object] = carry_out, *given: Any) -> threading.Thread:
     """This process carries it out, and calls for help on the queue."""
-    thread = threading.Thread(target=do, args=[deployment.pk, *(given or ["", enqueue_help])], name="the coordinator")
+    thread = threading.Thread(target=do, args=[deployment.pk, *(given or ["", SHARING])], name="the coordinator")
     thread.start()
     return thread
 
@@ -130,7 +132,7 @@ def test_two_workers_do_one_deployment_each_server_once(fleet, helper, kind) -> 
 
 def test_without_anybody_who_helps_one_worker_does_all(fleet, queue_server) -> None:
     deployment = fleet.launch()
-    carry_out(deployment.pk, "", enqueue_help)
+    carry_out(deployment.pk, "", SHARING)
     deployment.refresh_from_db()
     assert (deployment.status, fleet.ran()) == ("success", [1] * 6)
     helper = Worker(queue_server, "slices")  # the calls are still there
@@ -150,9 +152,9 @@ def test_few_servers_are_not_shared(fleet, settings) -> None:
         called.append(numbers)
         return True
 
-    carry_out(fleet.launch().pk, "", call)
+    carry_out(fleet.launch().pk, "", Others(call))
     settings.DEPLOYER_SLICE = 0
-    carry_out(fleet.launch().pk, "", call)
+    carry_out(fleet.launch().pk, "", Others(call))
     assert called == []
     assert fleet.ran() == [2] * 6
 
@@ -195,7 +197,7 @@ def test_helpers_stop_when_the_coordinator_is_lost_and_what_they_began_is_settle
         fleet.script(at, cue)
     deployment = fleet.launch()
     claim = "c" * 32
-    worker = in_thread(deployment, carry_out, claim, enqueue_help)
+    worker = in_thread(deployment, carry_out, claim, SHARING)
     wait_until(lambda: sum(fleet.ran()) == 4, "two scripts of each worker")
     assert work_horse_killed(deployment.pk, claim, 9)  # as its worker would say it
     wait_for_end(worker)
@@ -354,7 +356,7 @@ def test_an_error_of_a_helper_leaves_its_servers_to_the_coordinator(fleet, monke
         return True
 
     deployment = fleet.launch()
-    carry_out(deployment.pk, "", call)
+    carry_out(deployment.pk, "", Others(call))
     deployment.refresh_from_db()
     assert (deployment.status, fleet.ran()) == ("success", [1] * 6)
     assert not any(helped_badly)
@@ -579,7 +581,7 @@ def test_two_names_of_one_machine_in_a_small_batch_behind_a_shared_one(fleet) ->
     fleet.project.may_stop_last_healthy = True
     fleet.project.save()
     deployment = fleet.launch()
-    carry_out(deployment.pk, "", lambda *_numbers: True)
+    carry_out(deployment.pk, "", Others(lambda *_numbers: True))
     deployment.refresh_from_db()
     ends = [*deployment.targets.values_list("server_name", "batch", "status", "error")]
     assert (deployment.status, deployment.error_message) == ("success", ""), ends
@@ -589,7 +591,7 @@ def test_two_names_of_one_machine_are_deployed_to_by_a_helper(fleet) -> None:
     """Before it is shared, the second name takes the place; the first, which does the work, is then sent behind it."""
     fleet.group.servers.add(make_server(fleet.machines[5], name="zz-twin"))
     deployment = fleet.launch("full")
-    carry_out(deployment.pk, "", helps_first)
+    carry_out(deployment.pk, "", Others(helps_first))
     deployment.refresh_from_db()
     ends = [*deployment.targets.values_list("server_name", "status", "error", "same_as__server_name")]
     assert fleet.ran() == [1] * 6, ends
@@ -609,7 +611,7 @@ def test_a_cut_link_while_it_is_read_what_helpers_did_changes_no_end(fleet, monk
 
     monkeypatch.setattr(Journal, "read_again", cut_once)
     deployment = fleet.launch()
-    carry_out(deployment.pk, "", helps_first)
+    carry_out(deployment.pk, "", Others(helps_first))
     deployment.refresh_from_db()
     assert cut
     ends = {*deployment.targets.values_list("status", flat=True)}
@@ -647,7 +649,7 @@ def test_a_cut_link_of_the_coordinator_leaves_nothing_unknown_at_a_helper(fleet,
     deployment = fleet.launch()
     fleet.script(1, f"until [ -e {fleet.folder}/ran-2 ]; do sleep 0.02; done")
     with pytest.raises(OperationalError, match="closed"):
-        carry_out(deployment.pk, "", call)
+        carry_out(deployment.pk, "", Others(call))
     wait_for_end(called[0])
     ends = [*deployment.targets.values_list("server_name", "status", "error")]
     assert set(deployment.targets.filter(server_name__in=["web-2", "web-3"]).values_list("status", flat=True)) == {

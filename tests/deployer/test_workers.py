@@ -80,7 +80,7 @@ def test_everybody_is_there_with_machine_queues_and_what_they_do(queue_server: Q
     assert "| look | deletes and packs what is old |" in third
     assert "| follow | waits |" in fourth
     assert fifth.startswith(f"second, process 80 | deploy | helps with deployment #{it.pk} of shop: Pending | ")
-    assert last == "Waiting: deploy 2, look 0, follow 0, hooks 0, slices 0"
+    assert last == "Waiting: build 0, deploy 2, look 0, follow 0, hooks 0, slices 0"
 
 
 def test_programs_read_the_same_as_one_object(queue_server: QueueServer) -> None:
@@ -89,7 +89,10 @@ def test_programs_read_the_same_as_one_object(queue_server: QueueServer) -> None
     status, told, _found = workers("--json")
     answer = json.loads(told)
     (row,) = answer["workers"]
-    assert (status, answer["waiting"]) == (0, {"deploy": 0, "look": 0, "follow": 0, "hooks": 0, "slices": 0})
+    assert (status, answer["waiting"]) == (
+        0,
+        {"build": 0, "deploy": 0, "look": 0, "follow": 0, "hooks": 0, "slices": 0},
+    )
     assert (row["name"], row["machine"], row["pid"], row["takes"]) == ("a", "build-1", 77, ["deploy"])
     assert (row["deployment"], row["project"], row["status"], row["is_alive"]) == (it.pk, "shop", "pending", True)
     assert row["since"]
@@ -126,13 +129,13 @@ def test_what_others_wrote_on_the_queue_is_printed_as_text(queue_server: QueueSe
 
 
 def test_queues_are_named_and_a_wrong_name_is_refused_with_those_that_there_are() -> None:
-    assert kinds_of("") == (Kind.DEPLOY, Kind.LOOK, Kind.FOLLOW)
+    assert kinds_of("") == (Kind.BUILD, Kind.DEPLOY, Kind.LOOK, Kind.FOLLOW)
     assert kinds_of(" Follow, look ") == (Kind.LOOK, Kind.FOLLOW)
-    assert queues_of(Kind) == ["hooks", "default", "slices", "look", "follow"]
+    assert queues_of(Kind) == ["hooks", "builds", "default", "slices", "look", "follow"]
     assert set(QUEUES) == set(queues_of(Kind))
-    with pytest.raises(ImproperlyConfigured, match=r"DEPLOYER_QUEUES names 'lok'.*: there are deploy, look, follow\."):
+    with pytest.raises(ImproperlyConfigured, match=r"names 'lok'.*: there are build, deploy, look, follow\."):
         kinds_of("deploy,lok")
-    with pytest.raises(CommandError, match="there is no queue “lok”: there are deploy, look, follow"):
+    with pytest.raises(CommandError, match="there is no queue “lok”: there are build, deploy, look, follow"):
         call_command("worker", "lok")
 
 
@@ -140,6 +143,8 @@ def test_queues_are_named_and_a_wrong_name_is_refused_with_those_that_there_are(
     ("named", "argument", "taken"),
     [
         ("deploy,follow", "", "hooks,default,slices"),
+        ("", "", "hooks,builds,default,slices"),
+        ("build", "", "hooks,builds"),
         ("look,follow", "", "hooks,look,follow"),
         ("deploy", "look follow", "hooks,look,follow"),
     ],
@@ -165,7 +170,8 @@ def test_everything_in_one_starts_the_workers_of_this_machine() -> None:
     def started(named: str) -> list[str]:
         return [f"{it.name}: {' '.join(map(str, it.command[3:]))}" for it in _workers(2, kinds_of(named))]
 
-    assert started("") == ["worker-1: deploy", "worker-2: deploy", "look: look", "follow: follow"]
+    assert started("") == ["worker-1: build deploy", "worker-2: build deploy", "look: look", "follow: follow"]
+    assert started("build,look") == ["worker-1: build", "worker-2: build", "look: look"]
     assert started("look") == ["look: look"]
     assert started("deploy") == ["worker-1: deploy", "worker-2: deploy"]
 

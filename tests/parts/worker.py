@@ -43,13 +43,21 @@ class Worker:
     It and all that it starts are known by a name of its own: one test's worker is never taken for another's.
     """
 
-    def __init__(self, queue: QueueServer, takes_from: str = "default") -> None:
+    def __init__(self, queue: QueueServer, *takes_from: str) -> None:
         self.queue = queue
         self.name = f"worker-{os.urandom(8).hex()}"
         self.log_path = Path(settings.DATA_DIR) / f"{self.name}.log"
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [*MANAGE, "rqworker", takes_from, "--name", self.name, "--worker-class", WORKER_CLASS],
+                [
+                    *MANAGE,
+                    "rqworker",
+                    *(takes_from or ["default"]),
+                    "--name",
+                    self.name,
+                    "--worker-class",
+                    WORKER_CLASS,
+                ],
                 env=process_environment() | {MARK: self.name},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

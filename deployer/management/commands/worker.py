@@ -24,9 +24,9 @@ def _kind(name: str) -> Kind:
 
 class Command(SpokenCommand):
     summary = gettext_lazy(
-        "Take jobs from the queue, until Ctrl-C; what it has begun, it finishes first. `deploy` carries out "
-        "deployments and commands, `look` asks servers what they run, `follow` follows logs of applications: one of "
-        "the last two is enough. `up` runs them all."
+        "Take jobs from the queue, until Ctrl-C; what it has begun, it finishes first. `build` builds releases, "
+        "`deploy` carries out deployments and commands, `look` asks servers what they run, `follow` follows logs of "
+        "applications: one of the last two is enough. `up` runs them all."
     )
     requires_system_checks = ()
 
