@@ -162,7 +162,7 @@ def steps() -> Iterator[dict[str, list[float]]]:
         def do(shell: SSHShell, *words: object, **options: object) -> object:
             step = name
             if name == "feed":
-                step = "unpacking, verifying" if words[1] == () else "sending"
+                step = "verifying" if words[1] == () else "sending, unpacking"
             begun = time.perf_counter()
             try:
                 return plain[name](shell, *words, **options)

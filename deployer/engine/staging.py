@@ -332,13 +332,22 @@ class Staging:
 
     # --- the pieces ----------------------------------------------------------------------------------
 
-    def _send(self, packed: Packed) -> None:
-        """Let the packed archive arrive in a file on the server; a large one that goes far in several streams."""
+    def _pour(self, packed: Packed) -> None:
+        """Have the server unpack the archive while it arrives."""
+        text = release_commands.pour(self.path, self.release.version, self.nonce, packed.stream.packing)
+        self._accept(self._feed(text, _file(packed, 0, packed.size), self._progress(packed.size)), (0,))
+        try:
+            self.archive.check(packed)
+        except ShellError:
+            self._discard()
+            raise
+
+    def _send_in_stripes(self, packed: Packed) -> None:
+        """Let the archive arrive in a file on the server, in several streams."""
         file = release_commands.part(self.path, self.release.version, self.nonce)
-        far = packed.size > LARGE and self.link.is_far(FAR)
         tell = self._progress(packed.size)
         blocks = max(-(-packed.size // BLOCK), 1)
-        share = -(-blocks // (STRIPES if far else 1))
+        share = -(-blocks // STRIPES)
 
         def send(first: int) -> None:
             answer = self._feed(
@@ -347,7 +356,7 @@ class Staging:
             self.commands.accept(answer, _("The release could not be received"))
 
         left = deque(range(0, blocks, share))
-        if far and self.link.most_at_once > 1:
+        if self.link.most_at_once > 1:
             self._send_at_once(send, left)
         while left:
             send(left.popleft())
@@ -378,8 +387,14 @@ class Staging:
 
     def _unpack(self, packed: Packed, check: str) -> Output:
         """Send the archive, unpack it and run ``check``; status `DIFFERS`: the tree is not what it should be."""
-        self._send(packed)
-        text = release_commands.unpack(self.path, self.release.version, self.nonce, packed.stream) + check
+        text = check
+        if packed.size > LARGE and self.link.is_far(FAR):
+            self._send_in_stripes(packed)
+            text = release_commands.unpack(self.path, self.release.version, self.nonce, packed.stream) + check
+        else:
+            self._pour(packed)
+        if not text:
+            return Output(0, "", "")
         # Not as a short script: one of which nobody knows how it ended is not run again.
         return self._accept(self._feed(text, ()), (0, release_commands.DIFFERS))
 

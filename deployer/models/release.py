@@ -73,6 +73,9 @@ class Release(models.Model):
         BUILT = "built", _("Built")
         UPLOADED = "uploaded", _("Uploaded")
 
+    #: What tells its stored archive from another one, where it was stored by this process: see `archives.remember`.
+    stored_as: object = None
+
     objects = ReleaseManager()
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="releases", verbose_name=_("project"))

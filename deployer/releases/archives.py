@@ -55,11 +55,52 @@ def explained() -> Iterator[None]:
 
 
 class Packed(NamedTuple):
-    """A file on this machine that a server can unpack."""
+    """A file on this machine that a server can unpack.
+
+    ``is_ours``: nobody else can write to it. What lies in a store, where others may, is proved by `Archive.check`.
+    """
 
     path: Path
     size: int
     stream: Stream
+    is_ours: bool = True
+
+
+class Print(NamedTuple):
+    """What tells a file from what it was: whoever writes to it changes the last of these, and cannot set it."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, path: Path) -> "Print":
+        found = path.stat()
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+class _Proof:
+    """Finds out, in a thread of its own, whether a file is the one with a digest; once, for all who send it."""
+
+    def __init__(self, packed: Packed, known: object) -> None:
+        self._packed = packed
+        self._print = Print.of(packed.path)
+        self._is_right = self._print == known
+        self._thread = threading.Thread(target=self._read, name=f"proof of {packed.path.name}", daemon=True)
+        if not self._is_right:
+            self._thread.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError), self._packed.path.open("rb") as file:
+            self._is_right = hashlib.file_digest(file, "sha256").hexdigest() == self._packed.stream.sha256
+
+    def holds(self) -> bool:
+        """Whether it is, and was not written to since before that was found out."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        return self._is_right and Print.of(self._packed.path) == self._print
 
 
 def compress(tar: Path, archive: Path) -> Packed:
@@ -80,6 +121,7 @@ class Archive:
         self._folder = self._work_folder.path
         self._lock = threading.Lock()
         self._made: dict[object, Packed] = {}
+        self._proof: _Proof | None = None
 
     def close(self) -> None:
         """Delete the prepared files."""
@@ -96,12 +138,23 @@ class Archive:
         with self._lock:
             own = self._stored
             if own.stream.packing in wanted:
+                if not own.is_ours and self._proof is None:
+                    self._proof = _Proof(own, self.release.stored_as)
                 return own
             packing = wanted[0]
             if packing not in self._made:
                 with self._opened() as source:
                     self._made[packing] = _pack(_pieces(source), self._folder / f"whole.{packing}", packing)
             return self._made[packing]
+
+    def check(self, sent: Packed) -> None:
+        """Make sure that what was sent until now is what was stored. Raises `TransferError` where it is not."""
+        with self._lock:
+            proof = None if sent.is_ours else self._proof
+        if proof is not None:
+            with explained():
+                if not proof.holds():
+                    raise changed_in_store(self.release)
 
     def parts(self, entries: Iterable[Entry], packing: str) -> Packed:
         """Only ``entries`` of it, which are its manifest's."""
@@ -124,13 +177,13 @@ class Archive:
                 _("it is no longer stored"),
                 _("Deploy its commit, or upload it again."),
             )
-        try:
-            path = Path(file.path)
-        except NotImplementedError:
+        path = _local(self.release)
+        is_ours = path is None or not self.release.sha256
+        if path is None:
             path = self._folder / "stored"
             self._fetch(path)
         packing = "zstd" if str(file.name).endswith(".zst") else "gzip"
-        return Packed(path, self.release.size, Stream(packing, self.release.sha256))
+        return Packed(path, self.release.size, Stream(packing, self.release.sha256), is_ours)
 
     def _fetch(self, path: Path) -> None:
         """Copy the archive out of a store that is elsewhere, where others may write to: it must be what was stored."""
@@ -170,6 +223,21 @@ class Archive:
                 str(error),
                 _("Build it again."),
             ) from error
+
+
+def _local(release: Release) -> Path | None:
+    """Where its archive lies on this machine; nothing where the store is elsewhere."""
+    try:
+        return Path(release.archive.path)
+    except NotImplementedError:
+        return None
+
+
+def remember(release: Release) -> None:
+    """Remember what its archive is that was just stored: it need not be read once more to be sent from here."""
+    path = _local(release)
+    with explained():
+        release.stored_as = None if path is None else Print.of(path)
 
 
 def size_in_words(size: int) -> str:

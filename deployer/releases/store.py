@@ -51,6 +51,7 @@ def keep(release: Release, tar: Path, contents: Contents) -> None:
     with archives.explained():
         with packed.path.open("rb") as file:
             release.archive.save(f"{release.version}.tar.zst", File(file), save=False)
+        archives.remember(release)
         release.manifest.save(
             archives.manifest_name(release, contents.manifest), ContentFile(contents.manifest), save=False
         )

@@ -26,6 +26,8 @@ DIFFERS = 9
 NOT_SHARED = 10
 #: 512-byte blocks that GNU tar reads at a time; its own 20 cost a third of the time of a large file.
 RECORD_BLOCKS = 512
+#: Sets ``large`` to what lets tar read so many at once.
+_SIZE_OF_RECORDS = f"case $(tar --version 2>/dev/null) in *GNU*) large=-b{RECORD_BLOCKS} ;; *) large= ;; esac"
 #: Characters of a file's name.
 _NAME = 255
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
@@ -208,6 +210,18 @@ exit $code
 """
 
 
+def pour(deploy_path: str, version: str, nonce: str, packing: str) -> str:
+    """Unpack standard input into the work folder while it arrives; only what has come whole leaves that behind."""
+    work = quote(work_name(version, nonce))
+    return f"""cd -- {quote(f"{deploy_path}/releases")} || exit 5
+mkdir -p {work} || exit 5
+{_SIZE_OF_RECORDS}
+codes=$({{ {{ {packing} -dc; echo $? >&3; }} | tar $large -xpf - --no-same-owner -C {work} >&2; echo $? >&3; }} 3>&1)
+set -- $codes
+[ "$*" = '0 0' ] || {{ rm -rf {work}; exit 1; }}
+"""
+
+
 def unpack(deploy_path: str, version: str, nonce: str, stream: Stream) -> str:
     """Unpack the received archive into the work folder, if it is the one that was sent. Exit 6: it is not.
 
@@ -218,7 +232,7 @@ def unpack(deploy_path: str, version: str, nonce: str, stream: Stream) -> str:
     return f"""{HASHES}cd -- {path} || exit 5
 mkdir -p {work} || exit 5
 sum <{arrived} >{total} &
-case $(tar --version 2>/dev/null) in *GNU*) large=-b{RECORD_BLOCKS} ;; *) large= ;; esac
+{_SIZE_OF_RECORDS}
 {stream.packing} -dc <{arrived} | tar $large -xpf - --no-same-owner -C {work}
 code=$?
 wait

@@ -41,7 +41,7 @@ while [ -e "{gates}/$1.closed" ]; do sleep 0.02; done
 #: Programs in front of the real ones, at whose gates a phase is held.
 WRAPPERS = {
     "git": 'case " $* " in *" fetch "*) gate cloning ;; esac',
-    "dd": 'case $1 in of=*.part) { head -c 150000; gate staging; cat; } | {real} "$@"; exit ;; esac',
+    "zstd": 'case $1 in -dc) { head -c 150000; gate staging; cat; } | {real} "$@"; exit ;; esac',
     "tar": 'case " $* " in *unpacking*) gate unpacking ;; esac',
     "ln": 'case " $* " in *" .current."*) gate switching ;; esac',
 }
