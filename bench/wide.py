@@ -79,7 +79,7 @@ class Seen:
 
 
 class Workers:
-    """Workers on one queue, each with so many processors; without a limit, with all that there are."""
+    """Workers that share deployments, each with so many processors; without a limit, with all that there are."""
 
     def __init__(self, queue: "QueueServer", number: int, processors: float | None) -> None:
         from tests.parts.worker import Worker
@@ -88,7 +88,7 @@ class Workers:
         self._workers: list[Worker] = []
         try:
             for side in self.sides:
-                worker = Worker(queue)
+                worker = Worker(queue, "default", "slices")
                 self._workers.append(worker)
                 side.take(worker.process.pid)
             wait_until(lambda: all(worker.is_idle for worker in self._workers), "workers that wait for work")

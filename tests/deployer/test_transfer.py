@@ -1,5 +1,8 @@
 """Promises of the transfer: a release arrives whole or not at all, and as little of it as will do is sent."""
 
+import gzip
+import hashlib
+import io
 import os
 import random
 import secrets
@@ -14,8 +17,11 @@ import pytest
 from deployer.engine.routines import carry_out
 from deployer.models import Deployment, LogLine, Release
 from deployer.releases.archives import Archive
+from deployer.releases.packages import store_package
 from projects.commands import release as release_commands
 from projects.commands.manifest import Entry, Manifest, difference
+from servers.errors import TransferError
+from tests.deployer.test_packages import entry, packed, tar_of
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.proxy import Proxy
 from tests.parts.sshd import OpenSSHServer, as_login_shell
@@ -307,6 +313,64 @@ def test_a_stored_archive_that_was_damaged_is_never_unpacked_as_a_release(sshd, 
     assert target.status == "failed"
     assert "could not be unpacked" in target.error
     assert list(Path(f"{place}-2/releases").iterdir()) == []
+
+
+def test_another_archive_in_the_place_of_the_stored_one_gets_no_name_on_a_server(sshd, git_repo, project, place):
+    group = make_group(make_server(sshd))
+    git_repo.commit({"VERSION": "one"})
+    one = released(project, group)
+    git_repo.commit({"VERSION": "two"})
+    two = released(project, group)
+    Path(one.archive.path).write_bytes(Path(two.archive.path).read_bytes())
+    Release.objects.filter(pk=one.pk).update(size=two.size)
+    other = make_project(git_url=git_repo.url, deploy_path=f"{place}-2", deploy_script_path=project.deploy_script_path)
+    deployment = make_deployment(other, group, release=one, branch=one.commit_hash)
+    carry_out(deployment.pk)
+    target = deployment.targets.get()
+    assert target.status == "failed"
+    assert "is not the one that was stored" in target.error
+    assert list(Path(f"{place}-2/releases").iterdir()) == []
+
+
+def test_an_archive_is_read_once_to_be_proved_and_not_where_it_was_just_stored(project, monkeypatch):
+    read: list[str] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: (read.append(file.name), digest(file, name))[1])
+    stored = store_package(project, "shop.tar", io.BytesIO(packed(".tar")))
+    for release, times in ((stored, 0), (Release.objects.get(), 1)):
+        archive = Archive(release)
+        for _server in range(3):
+            archive.check(archive.whole(["zstd"]))
+        archive.close()
+        assert len(read) == times
+
+
+@pytest.mark.parametrize("just_stored", [True, False])
+def test_an_archive_that_is_written_to_while_it_is_sent_is_refused(project, just_stored):
+    stored = store_package(project, "shop.tar", io.BytesIO(packed(".tar")))
+    archive = Archive(stored if just_stored else Release.objects.get())
+    sent = archive.whole(["zstd"])
+    archive.check(sent)
+    path, was = Path(stored.archive.path), Path(stored.archive.path).stat()
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + b"x")
+    path.write_bytes(data)
+    os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+    with pytest.raises(TransferError, match="is not the one that was stored"):
+        archive.check(sent)
+    archive.close()
+
+
+def test_what_came_in_half_or_packed_wrongly_leaves_nothing(tmp_path):
+    (tmp_path / "releases").mkdir()
+    whole = gzip.compress(tar_of((entry("a"), random.Random(7).randbytes(100_000))))
+    text = release_commands.pour(str(tmp_path), "v1", "1-a", "gzip")
+    for data in (whole[: len(whole) // 2], whole[:-8] + bytes(8), b"", b"no archive"):
+        done = subprocess.run(["sh", "-c", text], input=data, capture_output=True)
+        assert done.returncode == 1, data[:20]
+        assert not list((tmp_path / "releases").iterdir())
+    assert subprocess.run(["sh", "-c", text], input=whole).returncode == 0
+    assert [path.name for path in (tmp_path / "releases").iterdir()] == [".v1.1-a.unpacking"]
 
 
 def test_current_leads_somewhere_whenever_a_switch_is_killed(tmp_path):
