@@ -335,7 +335,12 @@ def test_another_archive_in_the_place_of_the_stored_one_gets_no_name_on_a_server
 def test_an_archive_is_read_once_to_be_proved_and_not_where_it_was_just_stored(project, monkeypatch):
     read: list[str] = []
     digest = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda file, name: (read.append(file.name), digest(file, name))[1])
+
+    def noted(file: Any, name: str) -> Any:
+        read.append(file.name)
+        return digest(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", noted)
     stored = store_package(project, "shop.tar", io.BytesIO(packed(".tar")))
     for release, times in ((stored, 0), (Release.objects.get(), 1)):
         archive = Archive(release)
