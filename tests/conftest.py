@@ -2,6 +2,8 @@
 need ``django_db(transaction=True)``. The factories of objects are plain functions in tests/factories.py.
 """
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +15,7 @@ from django.conf import settings
 from django.db import connection
 
 from tests.parts.git import GitRepository
+from tests.parts.migrated import copy, migrated
 from tests.parts.postgres import PostgresServer
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
@@ -64,6 +67,22 @@ def _uses_database(item: pytest.Item) -> bool:
     if "up" in fixtures:
         return False  # what it starts has an SQLite of its own
     return item.get_closest_marker("django_db") is not None or not DATABASE_FIXTURES.isdisjoint(fixtures)
+
+
+@pytest.fixture(scope="session")
+def migrated_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of an installation with a new database: to be copied, not to be used."""
+    shared = tmp_path_factory.getbasetemp()
+    return migrated(shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared)
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(migrated_data: Path) -> bool:
+    """The tests' database is not made but found, where it is a file: as the first of those side by side made it."""
+    if connection.vendor != "sqlite":
+        return False
+    shutil.copyfile(migrated_data / "db.sqlite3", settings.DATABASES["default"]["TEST"]["NAME"])
+    return True
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -191,12 +210,15 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
-    """``up("--workers", "1")`` starts `deployer up` on this test's data folder."""
+def up(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Up]]:
+    """``up("--workers", "1")`` starts `deployer up` on this test's data folder, whose database has its form already."""
     started: list[Up] = []
+    data = tmp_path / "data"
 
     def start(*arguments: str, **environment: str) -> Up:
-        started.append(Up(tmp_path / "data", *arguments, **environment))
+        if not data.exists():
+            copy(request.getfixturevalue("migrated_data"), data)
+        started.append(Up(data, *arguments, **environment))
         return started[-1]
 
     yield start

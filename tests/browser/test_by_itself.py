@@ -152,7 +152,7 @@ def _add_webhook(page: Page) -> tuple[str, str]:
 
 def _kill_the_worker_that_has_it(site: Up) -> None:
     """With the process that it has forked for the deployment."""
-    workers = {pid for pid in site.processes if "worker deploy" in command_line(pid)}
+    workers = {pid for pid in site.processes if "worker build deploy" in command_line(pid)}
     busy = [pid for pid in workers if children_of(pid)]
     assert busy
     kill_all([*busy, *(child for pid in busy for child in children_of(pid))])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts.migrated import copy
 from tests.parts.programs import free_port
 from tests.parts.up import Up
 from tests.parts.worker import MANAGE
@@ -51,19 +51,9 @@ class Installation:
         return self.folder / "db.sqlite3"
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of an installation that was migrated, and is not running."""
-    folder = tmp_path_factory.mktemp("whole") / "data"
-    environment = os.environ | {"DEPLOYER_DATA_DIR": str(folder), "DATABASE_URL": ""}
-    environment["DJANGO_SETTINGS_MODULE"] = "deployer.settings"
-    subprocess.run([*MANAGE, "migrate", "--verbosity", "0"], env=environment, check=True)
-    return folder
-
-
 @pytest.fixture
-def installation(whole: Path, tmp_path: Path) -> Installation:
-    shutil.copytree(whole, tmp_path / "data")
+def installation(migrated_data: Path, tmp_path: Path) -> Installation:
+    copy(migrated_data, tmp_path / "data")
     return Installation(tmp_path / "data", {"DATABASE_URL": ""})
 
 

@@ -20,7 +20,10 @@ def _kill_one(up: Up, what: str) -> None:
     kill_all([min(pid for pid in up.processes if what in command_line(pid))])
 
 
-def test_one_command_brings_up_queue_workers_and_web_and_shows_the_first_login_once(up: Callable[..., Up]) -> None:
+def test_one_command_brings_up_queue_workers_and_web_and_shows_the_first_login_once(
+    up: Callable[..., Up], tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()  # nothing is there yet
     site = up().wait_ready()
     assert site.get("/admin/login/") == 200
     assert re.search(r"password \w{20}$", site.log, re.MULTILINE)
@@ -124,7 +127,7 @@ def test_a_second_request_stops_it_at_once(up: Callable[..., Up], sshd: OpenSSHS
 def test_what_dies_is_started_again_and_said(up: Callable[..., Up]) -> None:
     site = up("--workers", "1").wait_ready(1)
     before = site.queue.smembers("rq:workers")
-    _kill_one(site, "worker deploy")
+    _kill_one(site, "worker build deploy")
     wait_until(lambda: site.queue.smembers("rq:workers") - before, "a new worker")
     _kill_one(site, "valkey-server")
     _kill_one(site, "web --fd")

@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.parts.migrated import copy
 from tests.parts.postgres import PostgresServer
 from tests.parts.worker import MANAGE
 from tests.upgrade.test_upgrade import data_of, run
@@ -76,7 +77,8 @@ class Site:
 def filled(made: Site) -> Site:
     """A site with rows of everything, and stored releases; and a backup of it."""
     data = made.data
-    made.do("migrate")
+    if made.database:
+        made.do("migrate")
     run(data, FILL, made.database)
     (data / "storage" / "releases").mkdir(parents=True)
     (data / "storage" / "releases" / "x.tar.zst").write_bytes(os.urandom(300_000))
@@ -103,9 +105,11 @@ def filled(made: Site) -> Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+def site(tmp_path_factory: pytest.TempPathFactory, migrated_data: Path) -> Site:
     """One on an SQLite file."""
-    return filled(Site(tmp_path_factory.mktemp("site"), ""))
+    data = tmp_path_factory.mktemp("site")
+    copy(migrated_data, data)
+    return filled(Site(data, ""))
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +127,13 @@ def elsewhere(site: Site, databases: Callable[[str], str], tmp_path: Path) -> Ca
         return Site(tmp_path, databases(kind))
 
     return made
+
+
+@pytest.fixture
+def ready(migrated_data: Path, tmp_path: Path) -> Site:
+    """A place whose database is an SQLite file that has its form and no rows, with the key of `site`."""
+    copy(migrated_data, tmp_path)
+    return Site(tmp_path, "")
 
 
 def compared(site: Site) -> dict[str, Any]:
@@ -152,11 +163,10 @@ def test_every_row_comes_back_on_either_kind_of_database(
     assert there.ask(numbers) == site.ask(numbers) > 0, "no number is given twice"
 
 
-def test_nothing_goes_on_by_itself_after_a_restore(site: Site, elsewhere: Callable[..., Site]) -> None:
-    there = elsewhere("sqlite")
-    said = there.do("restore", str(site.backup))
+def test_nothing_goes_on_by_itself_after_a_restore(site: Site, ready: Site) -> None:
+    said = ready.do("restore", str(site.backup))
     assert "Everything new is on hold" in said
-    found = there.ask(
+    found = ready.ask(
         "from django.utils import timezone\n"
         "from deployer.models import *\n"
         "from deployer.models import Target, StepRun\n"
@@ -179,20 +189,19 @@ def test_nothing_goes_on_by_itself_after_a_restore(site: Site, elsewhere: Callab
     assert found.pop("told") > 0
     assert found.pop("statuses") == ["cancelled", "interrupted"]
     assert found == dict.fromkeys(found, 0)
-    again = there.do("reconcile")
+    again = ready.do("reconcile")
     assert "Nothing to do." in again
-    assert "is in use" in there.refused("restore", str(site.backup))
+    assert "is in use" in ready.refused("restore", str(site.backup))
 
 
-def test_the_record_says_who_has_made_and_restored_one(site: Site, elsewhere: Callable[..., Site]) -> None:
-    there = elsewhere("sqlite")
-    there.do("restore", str(site.backup))
+def test_the_record_says_who_has_made_and_restored_one(site: Site, ready: Site) -> None:
+    ready.do("restore", str(site.backup))
     entries = (
         "from people.entries import Entry; rows = Entry.objects.filter(kind='installation')\n"
         "print(json.dumps([*rows.order_by('id').values_list('act', 'name')]))"
     )
     assert ["downloaded", "all.tar"] in site.ask(entries)
-    assert there.ask(entries)[-1] == ["restored", "all.tar"]
+    assert ready.ask(entries)[-1] == ["restored", "all.tar"]
 
 
 def test_no_key_and_nobody_s_session_is_in_it_and_it_is_its_owner_s(site: Site) -> None:
@@ -279,7 +288,7 @@ def test_one_of_a_newer_version_and_one_that_writes_elsewhere_are_refused(
     assert not (there.data.parent / "evil").exists()
 
 
-def test_it_is_of_one_moment_while_others_write(site: Site, elsewhere: Callable[..., Site], tmp_path: Path) -> None:
+def test_it_is_of_one_moment_while_others_write(site: Site, ready: Site, tmp_path: Path) -> None:
     code = (
         "import time; from django.utils import timezone; from deployer.models import *\n"
         "it = Deployment.objects.first()\n"
@@ -301,8 +310,7 @@ def test_it_is_of_one_moment_while_others_write(site: Site, elsewhere: Callable[
             assert writer.poll() is None
         finally:
             writer.kill()
-    there = elsewhere("sqlite")
-    assert "The stored releases" not in there.do("restore", str(file))
+    assert "The stored releases" not in ready.do("restore", str(file))
 
 
 def test_rows_move_to_the_other_kind_of_database_and_back(

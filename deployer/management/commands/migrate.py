@@ -4,6 +4,9 @@ A new SQLite file is given its form first, and a new database its encryption key
 before anything of it is changed.
 """
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -18,6 +21,22 @@ from deployer.keyring import prepare_keys, refuse_missing_keys
 from deployer.upkeep.archive import BackupError
 from deployer.upkeep.backup import back_up_before_migration
 
+#: Objects that are made until Python looks for garbage, and how many such looks there are until a longer one.
+_SELDOM = (100_000, 50, 100)
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Let Python look for garbage seldom: Django makes all models anew for each step, a quarter of a first migration
+    went into looking through them (20.6 s then, 15.5 s now, with 80 MB more).
+    """
+    usual = gc.get_threshold()
+    gc.set_threshold(*_SELDOM)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+
 
 class Command(migrate.Command):
     def add_arguments(self, parser: CommandParser) -> None:
@@ -31,7 +50,8 @@ class Command(migrate.Command):
         is_real = options["database"] == DEFAULT_DB_ALIAS and not (options["plan"] or options["check_unapplied"])
         if is_real and not options.get("no_backup"):
             self._back_up(options)
-        super().handle(*args, **options)
+        with _collecting_seldom():
+            super().handle(*args, **options)
         if is_real:
             prepare_keys()
 
