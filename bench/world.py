@@ -16,6 +16,7 @@ from deployer.engine.routines import carry_out
 from deployer.engine.run import Run
 from deployer.engine.server_run import ServerRun
 from deployer.models import Deployment, Release
+from deployer.releases.archives import remember
 from servers.models import Server
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server
 from tests.parts.git import GitRepository
@@ -149,6 +150,7 @@ class Releases(World):
         deployment.refresh_from_db()
         if deployment.status != Deployment.Status.SUCCESS or deployment.release is None:
             raise SystemExit(f"the benchmark's own deployment failed: {deployment.error_message}")
+        remember(deployment.release)  # as right behind its build: what this process has stored, it knows
         return deployment.release
 
     def forget(self, version: str) -> None:
@@ -164,6 +166,7 @@ class Releases(World):
         deployment = Deployment.objects.select_related("project", "release").get(pk=launched.pk)
         if not deployment.claim_for_worker():
             raise SystemExit("somebody else took the benchmark's deployment")
+        deployment.release = release
         with Run(deployment) as run:
             on_every_server(run, ServerRun.connect, ServerRun.stage)
             staged = {server.target.status for server in run.servers}

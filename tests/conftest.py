@@ -4,7 +4,9 @@ need ``django_db(transaction=True)``. The factories of objects are plain functio
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -81,7 +83,10 @@ def django_db_keepdb(migrated_data: Path) -> bool:
     """The tests' database is not made but found, where it is a file: as the first of those side by side made it."""
     if connection.vendor != "sqlite":
         return False
-    shutil.copyfile(migrated_data / "db.sqlite3", settings.DATABASES["default"]["TEST"]["NAME"])
+    file = settings.DATABASES["default"]["TEST"]["NAME"]
+    shutil.copyfile(migrated_data / "db.sqlite3", file)
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("DELETE FROM deployer_encryptionkey")  # it gets a key of its own
     return True
 
 

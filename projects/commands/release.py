@@ -211,12 +211,16 @@ exit $code
 
 
 def pour(deploy_path: str, version: str, nonce: str, packing: str) -> str:
-    """Unpack standard input into the work folder while it arrives; only what has come whole leaves that behind."""
+    """Unpack standard input into the work folder while it arrives; only what has come whole leaves that behind.
+
+    tar stops at the end of its archive, and what is packed has a checksum behind that: it is read on to the last byte.
+    """
     work = quote(work_name(version, nonce))
     return f"""cd -- {quote(f"{deploy_path}/releases")} || exit 5
 mkdir -p {work} || exit 5
 {_SIZE_OF_RECORDS}
-codes=$({{ {{ {packing} -dc; echo $? >&3; }} | tar $large -xpf - --no-same-owner -C {work} >&2; echo $? >&3; }} 3>&1)
+codes=$({{ {{ {packing} -dc; echo $? >&3; }} |
+{{ tar $large -xpf - --no-same-owner -C {work} >&2 && cat >/dev/null; echo $? >&3; }}; }} 3>&1)
 set -- $codes
 [ "$*" = '0 0' ] || {{ rm -rf {work}; exit 1; }}
 """
