@@ -33,7 +33,8 @@ test: .venv/.dev .venv-proofs/.installed ## the checks, all tests on SQLite, the
 	echo "--- tests on SQLite"
 	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal
 	echo "--- tests on PostgreSQL"
-	$(PYTHON) -m tests.parts.postgres $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --database-only --ignore tests/browser
+	$(PYTHON) -m tests.parts.postgres $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal \
+		--database-only --ignore tests/browser
 	echo "All checks and tests passed."
 
 faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SEED=n repeats a run
