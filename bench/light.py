@@ -20,7 +20,7 @@ from tests.factories import make_credential, make_server
 from tests.parts.programs import stop_process, wait_until
 
 #: Servers of one process: Python answers for them one at a time, and each looks through the processes of all of them.
-EACH = 125
+EACH = 40
 #: Ports that the kernel gives to nobody who does not ask for them.
 PORTS = range(10_000, 32_000)
 
