@@ -276,13 +276,13 @@ class Run:
                     self.log.say(_("No worker is held while it waits."))
                     insist(self.log.flush)
                 is_said = True
-                self._park()
+                self._park_by(self.deployment.park)
             self.work.stop.wait(0.2)
 
-    def _park(self) -> None:
-        """Give the deployment back if it still waits: then a `ParkedError` ends what this worker does."""
+    def _park_by(self, park: Callable[[], bool]) -> None:
+        """Give the deployment back if ``park`` does so: then a `ParkedError` ends what this worker does."""
         with self._pulsing:  # it would take the deployment for lost
-            if insist(self.deployment.park):
+            if insist(park):
                 self._ended.set()
                 raise ParkedError
 
@@ -291,11 +291,8 @@ class Run:
         self.work.check()
         self.log.say(why)
         insist(self.log.flush)
-        with self._pulsing:
-            if not insist(self.deployment.hand_over):
-                raise StoppedError(_("This worker no longer holds the deployment"))
-            self._ended.set()
-            raise ParkedError
+        self._park_by(self.deployment.hand_over)
+        raise StoppedError(_("This worker no longer holds the deployment"))
 
     def _end_wait_in_time(self) -> None:
         """Go on, or stop where an answer was waited for, once the time for that is over."""

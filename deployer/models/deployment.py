@@ -207,6 +207,8 @@ class Deployment(models.Model):
     NOT_BEGUN: ClassVar = (Status.PENDING, *IN_LINE)
     #: Those during which servers are worked on, batch by batch.
     ROLLING_OUT: ClassVar = (Status.DEPLOYING, Status.RESTARTING, Status.STOPPING, Status.STARTING)
+    #: What makes it nobody's until another worker goes on.
+    PARKED: ClassVar[dict[str, Any]] = {"claim": "", "parked_at": Now(), "tries": 0}
     #: What one may be at that a worker leaves to another one: before its build, right behind it, or at a pause.
     MAY_BE_PARKED: ClassVar = (Status.CLONING, Status.BUILDING, *ROLLING_OUT)
     #: What the types are about that leave the release as it is.
@@ -578,18 +580,18 @@ class Deployment(models.Model):
     def park(self) -> bool:
         """Be nobody's as long as it waits. Only the worker that holds the claim can; says whether it won."""
         rows = self.held().paused().filter(cancel_requested_at=None)
-        return rows.update(claim="", parked_at=Now(), tries=0) == 1
+        return rows.update(**self.PARKED) == 1
 
     def hand_over(self) -> bool:
         """Be nobody's until another worker goes on at once. Only the worker that holds the claim can, as above."""
-        return self.held().filter(paused_at=None).update(claim="", parked_at=Now(), tries=0) == 1
+        return self.held().filter(paused_at=None).update(**self.PARKED) == 1
 
     def park_for_lost(self, last_sign: datetime | None) -> bool:
         """Park it for its worker, which is gone: while it waits, nothing is at work. Says whether it won, as above."""
         rows = self.held().paused()
         if last_sign is not None:
             rows = rows.filter(heartbeat_at__lte=last_sign)
-        return rows.update(claim="", parked_at=Now(), tries=0) == 1
+        return rows.update(**self.PARKED) == 1
 
     def end(self, status: "Deployment.Status", error: str = "") -> bool:
         """Write the one final status, and why, under this worker's claim. A second call changes nothing.
