@@ -1,6 +1,7 @@
 """Sightings: what was last seen of a project on a server."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 from django.db import models
@@ -8,6 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from deployer.models.standing import renew_of_sightings
+from people.statements import KeptUpdate, Slot
 from projects.commands.proof import Identity, from_json
 from projects.models import Project
 from servers.models import Server
@@ -18,7 +20,7 @@ class SightingQuerySet(models.QuerySet["Sighting"]):
 
     def update(self, **values: Any) -> int:
         """Also renews what is kept of the projects on the servers."""
-        rows = list(self.values_list("pk", "project", "server"))
+        rows = list(self.values_list("project", "server"))
         changed = super().update(**values)
         renew_of_sightings(rows)
         return changed
@@ -64,7 +66,7 @@ class Sighting(models.Model):
     def save(self, *args: Any, **options: Any) -> None:
         """Write it, and what is kept of the project on the server."""
         super().save(*args, **options)
-        renew_of_sightings([(self.pk, self.project_id, self.server_id)])
+        renew_of_sightings([(self.project_id, self.server_id)])
 
     @property
     def service(self) -> tuple[Identity, ...]:
@@ -93,5 +95,14 @@ class Sighting(models.Model):
 
     @classmethod
     def _write(cls, project: Project, server: Server, values: dict[str, Any]) -> None:
-        if not cls.objects.filter(project=project, server=server).update(**values):
+        if _kept_writing((*values,)).run(project=project.pk, server=server.pk, **values):
+            renew_of_sightings([(project.pk, server.pk)])
+        else:
             cls.objects.update_or_create(project=project, server=server, defaults=values)
+
+
+@cache
+def _kept_writing(names: tuple[str, ...]) -> KeptUpdate:
+    """The statement that writes what is seen of a project on a server that was seen before."""
+    rows = Sighting.objects.filter(project=Slot("project"), server=Slot("server"))
+    return KeptUpdate(rows, {name: Slot(name) for name in names})

@@ -11,7 +11,6 @@ from django.db import connection, models
 from django.utils.translation import gettext as _
 
 from deployer.models.happenings import drift_found
-from people.now import Now
 from projects.commands import proof
 from projects.commands.proof import Proof, Service
 from projects.models import Project
@@ -41,6 +40,18 @@ ON CONFLICT (project_id, server_id) DO UPDATE SET
     release = excluded.release, changed_at = excluded.changed_at, last_id = excluded.last_id,
     proved_id = excluded.proved_id, sighting_id = excluded.sighting_id, renewed_at = excluded.renewed_at
 RETURNING id"""
+#: Gives a pair of project and server, if it has a standing, what was last seen of it.
+_SEEN = """\
+UPDATE deployer_standing SET renewed_at = {now}, sighting_id = (
+    SELECT s.id FROM deployer_sighting s
+    WHERE s.project_id = deployer_standing.project_id AND s.server_id = deployer_standing.server_id
+) WHERE project_id = %s AND server_id = %s RETURNING id"""
+_JUDGED = "UPDATE deployer_standing SET differs = %s, since = %s WHERE id = %s"
+#: The database's clock, in the words of each: as `Now` tells it.
+_NOW = {
+    "sqlite": "REPLACE(STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW') || '000', '.000000', '')",
+    "postgresql": "STATEMENT_TIMESTAMP()",
+}
 #: What a standing is judged by: only where it was seen since it was last changed.
 _EVIDENCE = """\
 SELECT standing.id, standing.release, standing.differs, standing.since, seen.release, seen.is_lost, seen.processes,
@@ -64,7 +75,7 @@ def _statement(vendor: str) -> str:
         "last": _NEWEST.format(what="t.id", condition="t.begun_at IS NOT NULL AND t.status <> 'skipped'"),
         "proved": _NEWEST.format(what="t.id", condition=has.replace("{key}", "before")),
         "no": "0" if vendor == "sqlite" else "false",
-        "now": "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')" if vendor == "sqlite" else "STATEMENT_TIMESTAMP()",
+        "now": _NOW[vendor],
     }
     return _RENEW.format(ids="{ids}", **parts)
 
@@ -195,32 +206,29 @@ def renew_of_targets(ids: Collection[int]) -> None:
         some = wanted[begin : begin + _AT_ONCE]
         with connection.cursor() as cursor:
             cursor.execute(_statement(connection.vendor).replace("{ids}", _places(some)), some)
-            _judge([pk for (pk,) in cursor.fetchall()])
+            _judge(cursor, [pk for (pk,) in cursor.fetchall()])
 
 
-def renew_of_sightings(sightings: "Iterable[tuple[int, int, int]]") -> None:
-    """Renew the standings of what was just seen: ids of sightings, projects and servers."""
-    for pk, project, server in sightings:
-        rows = Standing.objects.filter(project=project, server=server)
-        if rows.update(sighting=pk, renewed_at=Now()):
-            _judge(rows.values_list("pk", flat=True))
-
-
-def _judge(ids: "Sequence[int] | models.QuerySet[Any, int]") -> None:
-    """Say of each whether what was seen differs from what was left."""
-    wanted = list(ids)
-    if not wanted:
-        return
+def renew_of_sightings(pairs: Iterable[tuple[int, int]]) -> None:
+    """Renew the standings of what was just seen: by the numbers of projects and servers."""
     with connection.cursor() as cursor:
-        cursor.execute(_EVIDENCE.format(ids=_places(wanted)), wanted)
-        rows = cursor.fetchall()
-    for pk, left, differed, since, release, is_lost, processes, proved, files in rows:
+        for pair in pairs:
+            cursor.execute(_SEEN.format(now=_NOW[connection.vendor]), pair)
+            _judge(cursor, [pk for (pk,) in cursor.fetchall()])
+
+
+def _judge(cursor: Any, ids: Sequence[int]) -> None:
+    """Say of each whether what was seen differs from what was left."""
+    if not ids:
+        return
+    cursor.execute(_EVIDENCE.format(ids=_places(ids)), ids)
+    for pk, left, differed, since, release, is_lost, processes, proved, files in cursor.fetchall():
         service = proof.from_json(_value(processes))
         told = Proof.from_json(_value(proved)) if proved else None
         differs = bool(differences(left, release, bool(is_lost), service, _known(told)) or _value(files))
         youngest = max((process.since for process in service), default="")[:40]
         if (differs, youngest) != (bool(differed), since):
-            Standing.objects.filter(pk=pk).update(differs=differs, since=youngest)
+            cursor.execute(_JUDGED, [differs, youngest, pk])
             if differs and not differed:
                 drift_found.send_robust(Standing, standing=pk)
 
