@@ -24,6 +24,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from deployer import __version__
+from people.lending import lending
 from servers.pauses import pauses
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,9 @@ def insist(write: Callable[[], T], patience: float = PATIENCE) -> T:
     waits = pauses(0.1, 2.0)
     while True:
         try:
-            close_old_connections()
-            return write()
+            with lending.lent():
+                close_old_connections()
+                return write()
         except (OperationalError, InterfaceError):
             if time.monotonic() > until:
                 raise

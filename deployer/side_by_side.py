@@ -12,6 +12,7 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import connections
 
+from people.lending import lending
 from servers.processes import most_threads
 
 T = TypeVar("T")
@@ -90,11 +91,12 @@ def as_they_are_free(hand_out: Callable[[], T | None], do: Callable[[T], object]
     if not threads:
         return
     started = 0
-    with ThreadPoolExecutor(threads, "server") as pool, contextlib.suppress(RuntimeError):  # "can't start new thread"
-        for _thread in range(threads):
-            pool.submit(work_in_thread)
-            started += 1
-    if not started:
-        work()
+    with lending.is_open():
+        with ThreadPoolExecutor(threads, "server") as pool, contextlib.suppress(RuntimeError):  # can't start new thread
+            for _thread in range(threads):
+                pool.submit(work_in_thread)
+                started += 1
+        if not started:
+            work()
     if failed:
         raise failed[min(failed)]
