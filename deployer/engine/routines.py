@@ -62,6 +62,8 @@ def _make_ready(run: Run) -> None:
             run.hand_over(_("It is left to a worker that builds."))
         _make_release(run)
         if not run.others.deploys:
+            if run.deployment.status != Status.BUILDING:  # somebody was asked about a step of the build
+                run.move(Status.BUILDING)
             run.hand_over(_("It is left to a worker that deploys."))
     elif not run.is_resumed:
         say_not_prepared(run)

@@ -1,9 +1,11 @@
 """Builds and deployments are taken by workers of their own: one builds and reaches no server, one deploys only."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
+from django.db.models import Max, Min
 
 from deployer.engine.routines import carry_out, resume
 from deployer.engine.run import Others
@@ -17,7 +19,7 @@ from servers.ssh.shell import SSHShell
 from tests.deployer.test_guided import Shop, asked, ends, fresh, shop
 from tests.deployer.test_workers import present
 from tests.factories import make_user
-from tests.parts.programs import wait_until
+from tests.parts.programs import wait_for_end, wait_until
 from tests.parts.queue import QueueServer
 from tests.parts.worker import Worker
 
@@ -162,6 +164,24 @@ def test_the_one_that_builds_asks_what_comes_after_a_step_of_its_own(shop: Any, 
     assert said(deployment).count("checked") == 2
     assert choose_there(deployment, "stop").status == "failed"
     assert site.live == "-"
+
+
+def test_what_was_asked_and_answered_while_it_was_built_changes_nothing_of_the_hand_over(shop: Any) -> None:
+    site: Shop = shop(2, batches="1")
+    site.project.steps.create(name="check", moment="prepare", kind="platform", script="exit 4", required=False)
+    deployment = site.launch()
+    carry_out(deployment.pk, "", DEPLOYS)
+    builder = threading.Thread(target=resume, args=[deployment.pk, "", BUILDS])
+    builder.start()
+    wait_until(lambda: deployment.questions.filter(answer="").exists(), "the question")
+    question = asked(deployment)
+    assert answer(question, "go_on", question.token, make_user()), question.choices
+    wait_for_end(builder)
+    assert is_handed_over(deployment, "building"), said(deployment)
+    assert resume(deployment.pk, "", DEPLOYS)
+    assert fresh(deployment).status == "success"
+    moments = deployment.targets.aggregate(staged=Max("staged_at"), begun=Min("begun_at"))
+    assert moments["staged"] <= moments["begun"], "all have it before the first turn"
 
 
 def choose_there(deployment: Deployment, given: str) -> Deployment:
