@@ -1,5 +1,6 @@
 """The deployments floor as a Django app; the project package and the app are one."""
 
+import gc
 from importlib import import_module
 
 from django.apps import AppConfig
@@ -9,6 +10,10 @@ from django.utils.translation import gettext_lazy as _
 
 from deployer.database import close_failed_cursors
 from deployer.queue.plain import take_pickle_away
+
+
+#: New objects until Python looks for garbage among them, and such looks until it looks through older ones.
+GARBAGE = (20_000, 10, 10)
 
 
 class DeployerConfig(AppConfig):
@@ -26,3 +31,5 @@ class DeployerConfig(AppConfig):
         take_pickle_away()
         import_module("deployer.checks")
         post_delete.connect(forget_project, sender=Project, dispatch_uid="caches")
+        gc.freeze()  # what is loaded by now is never garbage: it was looked through again and again
+        gc.set_threshold(*GARBAGE)
