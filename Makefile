@@ -24,8 +24,8 @@ run: .venv/.run ## run deployer for real: queue server, workers and web in one, 
 demo: .venv/.run ## two real deployments on three SSH servers of its own; ONCE=1 stops after them
 	DEPLOYER_DATA_DIR="$$PWD/.demo/data" exec $(PYTHON) manage.py demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
-# A second time, on PostgreSQL, runs only what uses the database, a case of each test, and no browser: it sees the pages
-# that other tests read.
+# A second time, on PostgreSQL, runs only what uses the database (not what the marker any_database leaves out), a case of
+# each test, and no browser: it sees the pages that other tests read.
 test: .venv/.dev .venv-proofs/.installed ## the checks, all tests on SQLite, then on PostgreSQL those that use the database
 	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo nginx nodejs npm haproxy socat supervisor \
 		bubblewrap git-lfs caddy curl openssl

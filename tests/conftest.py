@@ -2,6 +2,7 @@
 need ``django_db(transaction=True)``. The factories of objects are plain functions in tests/factories.py.
 """
 
+import gc
 import os
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ from django.conf import settings
 from django.db import connection
 
 from tests.parts.git import GitRepository
-from tests.parts.migrated import copy, migrated
+from tests.parts.migrated import copy, migrated, template
 from tests.parts.postgres import PostgresServer
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
@@ -43,19 +44,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database-only", action="store_true", help="the first case of each test that uses the database")
 
 
+def pytest_collection_finish() -> None:
+    """Let Python look for garbage seldom: what thousands of tests are made of was looked through each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With ``--database-only``, for another database: only what uses it can differ there, and a test's first case.
 
     Nothing that does is left out by mistake: pytest-django refuses the database to tests that do not ask for it. The
     cases of a test differ in what is given, not in what is asked of the database: the marker ``every_case`` is for
-    tests where that is otherwise.
+    tests where that is otherwise. What tests with the marker ``any_database`` ask of it, others ask as well.
     """
     if not config.getoption("--database-only"):
         return
     chosen, others, seen = [], [], set()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        if not _uses_database(item) or (test in seen and not item.get_closest_marker("every_case")):
+        is_again = test in seen or item.get_closest_marker("any_database") is not None
+        if not _uses_database(item) or (is_again and not item.get_closest_marker("every_case")):
             others.append(item)
         else:
             seen.add(test)
@@ -79,15 +88,31 @@ def migrated_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def django_db_keepdb(migrated_data: Path) -> bool:
-    """The tests' database is not made but found, where it is a file: as the first of those side by side made it."""
+def django_db_keepdb(migrated_data: Path, django_db_modify_db_settings: None) -> bool:
+    """The tests' database is a copy of one that was migrated once: an SQLite file is found, another one is made so."""
+    test = settings.DATABASES["default"]["TEST"]
     if connection.vendor != "sqlite":
+        test["TEMPLATE"] = template(migrated_data.parent, os.environ["TEST_DATABASE_URL"])
         return False
-    file = settings.DATABASES["default"]["TEST"]["NAME"]
-    shutil.copyfile(migrated_data / "db.sqlite3", file)
-    with closing(sqlite3.connect(file)) as database, database:
-        database.execute("DELETE FROM deployer_encryptionkey")  # it gets a key of its own
+    shutil.copyfile(migrated_data / "db.sqlite3", test["NAME"])
+    with closing(sqlite3.connect(test["NAME"])) as database, database:
+        database.execute("DELETE FROM deployer_encryptionkey")
     return True
+
+
+@pytest.fixture(scope="session")
+def _not_migrated_again(django_db_keepdb: bool) -> Iterator[pytest.MonkeyPatch]:
+    from deployer.keyring import prepare_keys  # not before Django is set up
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deployer.management.commands.migrate.Command.handle", lambda *_how, **_more: prepare_keys())
+        yield patch
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(_not_migrated_again: pytest.MonkeyPatch, django_db_setup: None) -> None:
+    """pytest-django's, on a database that has all migrations; it gets a key of its own."""
+    _not_migrated_again.undo()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -53,6 +53,8 @@ from servers.sentences import because, sentences
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.html import tight
 
+pytestmark = pytest.mark.any_database
+
 FLOORS = ("deployer", "pages", "people", "projects", "servers")
 HOUSE = Path(__file__).resolve().parent.parent
 CATALOGUE = HOUSE / "pages" / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"

@@ -13,6 +13,8 @@ from deployer.models import Deployment, Target
 from tests.factories import make_user
 from tests.site import LEAD_ELSEWHERE, PAGES, World, address_of
 
+pytestmark = pytest.mark.any_database
+
 FOLDER = Path(settings.BASE_DIR) / "pages" / "templates"
 TEMPLATES = sorted(FOLDER.rglob("*.html"))
 LONGEST = 160

@@ -18,7 +18,7 @@ from people.models import ApiToken, FailureCount
 from servers.models import ServerGroup
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 #: Endpoints that are described.
 OPERATIONS = 194

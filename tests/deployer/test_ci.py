@@ -26,7 +26,7 @@ from tests.parts.programs import PATIENCE, wait_until
 from tests.parts.proxy import Proxy
 from tests.parts.queue import QueueServer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 FILE = Path(__file__).resolve().parents[2] / "deployer" / "web" / "deployer-ci.py"
 LEAST = (3, 8)

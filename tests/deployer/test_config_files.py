@@ -38,7 +38,7 @@ from tests.parts.git import GitRepository
 from tests.parts.programs import program, wait_for_end, wait_until
 from tests.parts.sshd import OpenSSHServer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 #: Takes down what its configuration is when it is restarted; each server has its own word on how that ends.
 RESTART = 'cat ~/etc/app.conf >>~/runs 2>/dev/null; echo "--" >>~/runs\n[ ! -e ~/rule ] || . ~/rule\n'

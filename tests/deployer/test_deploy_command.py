@@ -18,7 +18,7 @@ from tests.parts.programs import PATIENCE, wait_until
 from tests.parts.queue import QueueServer
 from tests.parts.worker import MANAGE, process_environment
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 FIELDS = [
     "id", "project_id", "branch", "status", "deployment_type", "commit_hash", "commit_message", "error_message",

@@ -28,7 +28,7 @@ from tests.parts.up import Up
 TOKEN = "a-token-that-is-long-enough-to-be-one"
 BOARD = Path(settings.BASE_DIR) / "docs" / "grafana.json"
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 
 @pytest.fixture

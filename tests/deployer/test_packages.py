@@ -39,7 +39,7 @@ from tests.factories import make_deployment, make_group, make_project, make_serv
 from tests.parts.programs import PATIENCE
 from tests.parts.worker import MANAGE, process_environment
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 #: What every package of `packed` holds: text, and whether it can be run.
 FILES = {"index.html": ("hello", False), "bin/tool": ("#!/bin/sh\n", True), "deep/er/-rf ü": ("x" * 5000, False)}

@@ -18,7 +18,7 @@ from tests.parts.programs import processes_running, wait_for_end, wait_until
 
 __all__ = ["make_site"]
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 PLATFORM = ("prepare", "before_all", "after_all")
 #: What a step prints of itself: the log is all that it can write to.

@@ -34,7 +34,7 @@ from servers.supervised.run import SupervisedRun
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.programs import command_line, kill_all
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 WEB, WORKER = f"pweb-{os.getpid()}", f"pworker-{os.getpid()}"
 #: Starts the application of this name; its pid is in a file.

@@ -18,7 +18,7 @@ from servers.models import ServerGroup
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.programs import command_line, kill_all, wait_for_end, wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 #: No other test has an application of this name, whoever else runs the suite at the same time.
 NAME = f"served-{os.getpid()}"

@@ -20,7 +20,7 @@ from tests.factories import make_deployment, make_group, make_project, make_serv
 from tests.parts.git import IDENTITY, GitRepository
 from tests.parts.programs import program
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 
 class Site:

@@ -62,7 +62,7 @@ def test_after_the_first_batch_it_waits_until_somebody_continues(sshd, place):
     assert deployment.continue_rollout()
     assert not deployment.continue_rollout()
     wait_for_end(worker)
-    assert set(ends(deployment).values()) == {"success"}
+    assert set(ends(deployment).values()) == {"success"}, log_of(deployment)
 
 
 def test_a_pause_can_be_cancelled(sshd, place):

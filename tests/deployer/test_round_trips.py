@@ -14,7 +14,7 @@ from tests.factories import make_deployment, make_group, make_project, make_serv
 from tests.parts.programs import command_line, kill_all
 from tests.parts.sshd import OpenSSHServer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 NAME = f"counted-{os.getpid()}"
 SCRIPT = f"""\

@@ -26,7 +26,7 @@ from tests.factories import make_deployment, make_group, make_project, make_serv
 from tests.parts.programs import PATIENCE, kill_all, processes_with, program, wait_until
 from tests.parts.sshd import OpenSSHServer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 #: Who is not root cannot become somebody else: then sudo does nothing but what it is asked to run.
 STAND_IN = '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec env -i PATH="$PATH" HOME=/ "$@"\n'

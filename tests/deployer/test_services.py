@@ -37,7 +37,7 @@ from tests.parts.account import Account, can_be_made
 from tests.parts.programs import command_line, kill_all, program, wait_until
 from tests.proofs.services import SUPERVISOR
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 WEB, WORKER = f"web-{os.getpid()}", f"worker-{os.getpid()}"
 #: Ends the application of this name and starts it anew; its pid is in a file.

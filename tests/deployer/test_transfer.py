@@ -26,7 +26,7 @@ from tests.factories import make_deployment, make_group, make_project, make_serv
 from tests.parts.proxy import Proxy
 from tests.parts.sshd import OpenSSHServer, as_login_shell
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 #: Names that mean something to a shell, to find, tar or sha256sum, or to a sort.
 HOSTILE = {

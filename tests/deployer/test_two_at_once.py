@@ -26,7 +26,7 @@ from tests.factories import make_credential, make_group, make_project, make_serv
 from tests.parts.html import tight, values_of
 from tests.site import LEAD_ELSEWHERE, PAGES, World, address_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.any_database]
 
 Sent = dict[str, list[str]]
 

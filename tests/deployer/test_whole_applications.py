@@ -24,7 +24,7 @@ from tests.parts.programs import free_port, kill_all
 from tests.parts.sshd import OpenSSHServer
 from tests.proofs import parts
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 
 class Site:

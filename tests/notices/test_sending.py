@@ -24,7 +24,7 @@ from tests.parts.mailbox import MailServer
 from tests.parts.programs import free_port
 from tests.parts.sink import Reply, Sent, Sink
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 NOW = timezone.now()
 SECOND = timedelta(seconds=1)

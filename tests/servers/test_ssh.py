@@ -32,7 +32,7 @@ from tests.factories import make_credential, make_server
 from tests.parts.programs import PATIENCE, callers, command_line, kill_all, processes_running, wait_until
 from tests.parts.proxy import Proxy
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 
 class Collected:
