@@ -11,7 +11,6 @@ from django.utils.translation import gettext_lazy as _
 from deployer.database import close_failed_cursors
 from deployer.queue.plain import take_pickle_away
 
-
 #: New objects until Python looks for garbage among them, and such looks until it looks through older ones.
 GARBAGE = (20_000, 10, 10)
 

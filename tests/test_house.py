@@ -30,6 +30,7 @@ ROOMS["people"] = {
     "visible": set(),
     "fingerprints": set(),
     "entries": set(),
+    "lending": set(),
     "now": set(),
     "statements": set(),
     "snapshots": {"fingerprints", "visible"},

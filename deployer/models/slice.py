@@ -88,7 +88,7 @@ class Slice(models.Model):
                 return []
             if done := [*cls.objects.of(deployment).filter(pk__gt=behind)]:
                 return done
-            return cls.objects.bulk_create([cls(servers=some, **own) for some in numbers])
+            return Slice.objects.bulk_create([Slice(servers=some, **own) for some in numbers])
 
     @classmethod
     def take(cls, deployment: Deployment, task: str, helper: str, known: Collection[int] = ()) -> "Slice | None":
