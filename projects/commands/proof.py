@@ -1,7 +1,7 @@
 """Who a service is, and the proof that a restart replaced it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -98,12 +98,12 @@ class Identity:
 
     def to_json(self) -> dict[str, Any]:
         """The form that is stored; what does not apply is left out."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name in _KEPT if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read back what `to_json` gave."""
-        return cls(**{field.name: data[field.name] for field in fields(cls) if field.name in data})
+        return cls(**{name: data[name] for name in _KEPT if name in data})
 
     def __str__(self) -> str:
         """In words: pid, command, folder and start."""
@@ -147,6 +147,8 @@ def stem(program: str) -> str:
     return (bare[:-1] if bare.endswith(("-", "_")) else bare) or program
 
 
+#: What is stored of a process.
+_KEPT = tuple(field.name for field in fields(Identity))
 Service = Sequence[Identity]
 
 
