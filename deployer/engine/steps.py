@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 
 from deployer.database import insist
 from deployer.engine.server_run import ServerRun
+from deployer.engine.verification import counts
 from deployer.engine.work import Work
 from deployer.models import StepAction, StepRun, Target
 from deployer.plan import PlannedStep
@@ -171,7 +172,8 @@ def _dead(server: ServerRun) -> str:
     """Why the service is not put back: it was found dead, or is found so now where its script has failed."""
     target = server.target
     proof = Proof.from_json(target.proof)
-    if any(each.verdict in DEAD for each in proof.each):
+    told = zip(server.inquiry.questions, proof.each, strict=False)
+    if any(each.verdict in DEAD and counts(question, each) for question, each in told):
         return _("Its service is dead: the steps after are not run.")
     if not (target.has_failed and target.proof and not proof.verdict):
         return ""

@@ -13,7 +13,7 @@ from deployer.log.terminal import clean_lines
 from deployer.models import Sighting, Target
 from deployer.plan import Location, Plan
 from deployer.probing.health import run_check
-from deployer.probing.identity import UNSEEN_BEFORE, Inquiry, Seen, Watch
+from deployer.probing.identity import UNSEEN_BEFORE, Inquiry, Question, Seen, Watch
 from projects.commands import health, service
 from projects.commands.expectation import Live
 from projects.commands.matching import Found
@@ -139,7 +139,7 @@ class Verification:
             if each.verdict in {Verdict.REPLACED, Verdict.RELOADED}:
                 is_well = bool(each.before or each.does)
             (self.voice.say if is_well else self.voice.warn)(proof.line(each))
-            found.add(_status(each) if question.named or each.does else Status.SUCCESS)
+            found.add(_status(each) if counts(question, each) else Status.SUCCESS)
         worst = next(status for status in (Status.FAILED, Status.UNCHANGED, Status.SUCCESS) if status in found)
         return worst, proof
 
@@ -198,6 +198,11 @@ class Verification:
         if shown.strip():
             insist(lambda: Target.objects.filter(pk=self.target.pk).update(evidence=shown))
             self.voice.warn(_("Evidence from the server:") + "\n" + shown)
+
+
+def counts(question: Question, proof: Proof) -> bool:
+    """Whether a server is judged by what a question has found; a name that is derived advises, and fails none."""
+    return question.named or bool(proof.does)
 
 
 def _status(proof: Proof) -> Status:

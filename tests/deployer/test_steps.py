@@ -3,6 +3,8 @@
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +15,7 @@ from deployer.engine.routines import carry_out, settle_lost
 from deployer.launching.again import launch_rollback, retry_failed
 from deployer.models import Deployment, StepRun, Target
 from deployer.queue.sweep import take_over
+from projects.commands.service import derived_process_name
 from projects.models import ConfigFile, Project
 from servers.models import ServerGroup
 from tests.deployer.test_lost_together import lose_at
@@ -408,6 +411,23 @@ def test_a_server_whose_service_died_stays_out_and_it_is_said(make_site: Any) ->
     ended(make_deployment(site.project, site.group, deployment_type="restart_only"))
     assert "one after restart" in site.ledger
     assert not Target.objects.exclude(kept_out="").exists()
+
+
+def test_a_namesake_that_goes_keeps_no_server_out_where_the_name_is_derived(make_site: Any) -> None:
+    """The project has named no process: what has its name, and is gone after the restart, may be another one's."""
+    site = make_site()
+    site.steps("before", "after")
+    namesake = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", site.project.name])
+    (site.one.home / "rule").write_text(f"kill {namesake.pid}\n")
+    wait = threading.Thread(target=namesake.wait)  # so that it is gone, and not only ended
+    wait.start()
+    deployment = site.deployed()
+    wait_for_end(wait)
+    assert ends(deployment) == ["success", "success"], deployment.error_message
+    name = derived_process_name(site.project.name)
+    assert deployment.log_lines.filter(content=f"No process matches “{name}” after the restart.").exists()
+    assert "one after deploy" in site.ledger
+    assert target(deployment).kept_out == ""
 
 
 def test_a_failing_step_after_fails_the_server_and_keeps_it_out(make_site: Any) -> None:
