@@ -380,7 +380,7 @@ DEPLOYER_QUEUES = kinds_of(given.text("DEPLOYER_QUEUES"))
 DEPLOYER_MACHINE_NAME = machine_name(given.text("DEPLOYER_MACHINE_NAME") or socket.gethostname())
 DEPLOYER_WORKERS = given.whole_number("DEPLOYER_WORKERS", default=2, low=1, high=64)
 #: Servers of one deployment that are worked on side by side.
-DEPLOYER_PARALLEL_SERVERS = given.whole_number("DEPLOYER_PARALLEL_SERVERS", default=50, low=1, high=500)
+DEPLOYER_PARALLEL_SERVERS = given.whole_number("DEPLOYER_PARALLEL_SERVERS", default=100, low=1, high=500)
 #: Of a batch with more servers than this, whichever worker is free takes so many at a time; 0: one worker does all.
 DEPLOYER_SLICE = given.whole_number("DEPLOYER_SLICE", default=25, low=0, high=500)
 #: A stored release that went well is deleted after this many days, one that did not after fewer.

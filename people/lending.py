@@ -9,9 +9,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-#: Threads that speak to an SQLite file at once. It has one writer: the others would ask again and again whether it is
-#: their turn, and who has come last may have it first.
-_AT_ONCE_ON_SQLITE = 4
+#: Threads of one process that speak to the database at once. An SQLite file has one writer: the others would ask again
+#: and again whether it is their turn, and who has come last may have it first. PostgreSQL takes 100 connections in all
+#: where nothing else is set, and while it stands still, everybody would open one.
+_AT_ONCE = {"sqlite": 4, "postgresql": 16}
 
 
 class Lending:
@@ -37,8 +38,8 @@ class Lending:
     def is_open(self) -> Iterator[None]:
         """Lend connections meanwhile; they are closed behind the last who has asked for it."""
         with self._changing:
-            if not self._users and connection.vendor == "sqlite":
-                self._turns = threading.BoundedSemaphore(_AT_ONCE_ON_SQLITE)
+            if not self._users:
+                self._turns = threading.BoundedSemaphore(_AT_ONCE[connection.vendor])
             self._users += 1
         try:
             yield
