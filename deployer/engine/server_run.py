@@ -591,7 +591,7 @@ class ServerRun:
         self.ended_runs.clear()
         status, proof = self.verification.prove(self.before, self.seen, then=then)
         if status != Status.SUCCESS:
-            self.end(status, proof.told_of_bad, proof=proof.to_json())
+            self.end(status, self.verification.told_of_bad(proof), proof=proof.to_json())
             return
         problem = ""
         if (
@@ -605,7 +605,8 @@ class ServerRun:
         elif not problem and status == Status.SUCCESS:
             self.end(Status.SUCCESS, proof=proof.to_json())
         else:
-            why = sentences(problem, proof.told_of_bad if status != Status.SUCCESS else "")
+            bad = self.verification.told_of_bad(proof) if status != Status.SUCCESS else ""
+            why = sentences(problem, bad)
             self.end(Status.FAILED if problem else status, why, proof=proof.to_json())
 
     def keep_evidence(self) -> None:

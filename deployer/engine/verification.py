@@ -139,9 +139,15 @@ class Verification:
             if each.verdict in {Verdict.REPLACED, Verdict.RELOADED}:
                 is_well = bool(each.before or each.does)
             (self.voice.say if is_well else self.voice.warn)(proof.line(each))
-            found.add(_status(each) if counts(question, each) else Status.SUCCESS)
+            found.add(_deserved(question, each))
         worst = next(status for status in (Status.FAILED, Status.UNCHANGED, Status.SUCCESS) if status in found)
         return worst, proof
+
+    def told_of_bad(self, proof: Proof) -> str:
+        """The lines, as they were told then, of the services for which the server is not well."""
+        pairs = zip(self.inquiry.questions, proof.each, strict=False)
+        bad = (each for question, each in pairs if _deserved(question, each) != Status.SUCCESS)
+        return " ".join(map(proof.line, bad))
 
     def _was_there(self) -> bool:
         """Whether the service was seen on this server before."""
@@ -205,9 +211,14 @@ def counts(question: Question, proof: Proof) -> bool:
     return question.named or bool(proof.does)
 
 
-def _status(proof: Proof) -> Status:
-    """The status that a service deserves by its proof, where the operator has said which it is."""
-    if proof.verdict in {Verdict.REPLACED, Verdict.RELOADED, Verdict.STOPPED, Verdict.RUNNING}:
+def _deserved(question: Question, proof: Proof) -> Status:
+    """The status that a service deserves by its proof."""
+    if not counts(question, proof) or proof.verdict in {
+        Verdict.REPLACED,
+        Verdict.RELOADED,
+        Verdict.STOPPED,
+        Verdict.RUNNING,
+    }:
         return Status.SUCCESS
     if proof.does == Does.STOP:
         stayed = keys(proof.before) & keys(proof.after or ())

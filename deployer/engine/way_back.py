@@ -265,7 +265,7 @@ def _undo(server: ServerRun, previous: str, undone: _Undone) -> None:
     status, undone.proof = server.verification.prove(before, server.seen)
     if status == Status.SUCCESS and not (problem := server.verification.ailment()):
         status, undone.proof = server.verification.confirm(before, undone.proof)
-    undone.problem = undone.proof.told_of_bad if status != Status.SUCCESS else problem
+    undone.problem = server.verification.told_of_bad(undone.proof) if status != Status.SUCCESS else problem
 
 
 def _former_plan(server: ServerRun) -> Plan | None:

@@ -241,11 +241,6 @@ class Proof:
             else proof.told
         )
 
-    @property
-    def told_of_bad(self) -> str:
-        """The lines, as they were told then, of the services that were not replaced."""
-        return " ".join(self.line(proof) for proof in self.each if proof.verdict not in _GOOD)
-
     def followed_by(self, later: "Proof") -> "Proof":
         """This proof with what was found a while later."""
         main, *more = (replace(it, after=then.after) for it, then in zip(self.each, later.each, strict=False))
@@ -478,7 +473,6 @@ class Proof:
 
 #: The parts of a proof that stand beside the service.
 _ASIDE = ("ended", "others", "near", "leaving")
-_GOOD = frozenset({Verdict.REPLACED, Verdict.RELOADED, Verdict.STOPPED, Verdict.RUNNING})
 #: Verdicts from good to bad; first that of a proof that has come to none.
 _BY_WEIGHT = [
     *("", Verdict.REPLACED, Verdict.RUNNING, Verdict.RELOADED, Verdict.STOPPED),

@@ -158,6 +158,18 @@ def test_a_process_that_is_not_found_under_a_derived_name_is_a_warning_only(sshd
     assert any("something" in line for line in log_of(deployment, level="warning"))
 
 
+def test_a_server_that_fails_is_not_told_of_the_derived_name(sshd, place):
+    """It fails for the service that was named; what was looked for by the project's own name only advises."""
+    project = make_project(name="Some - Thing", deploy_script_path=script(place, "echo fine"))
+    project.services.create(kind="process", name="never-started")
+    deployment = restarted(project, make_group(make_server(sshd)))
+    [target] = deployment.targets.all()
+    assert target.status == "failed"
+    assert "never-started" in target.error
+    assert "something" not in target.error
+    assert any("something" in line for line in log_of(deployment, level="warning"))
+
+
 def test_the_process_check_does_not_find_itself(sshd):
     """Another's look at this machine may be there at one moment, never at each of several; its own would be."""
     seen = []
