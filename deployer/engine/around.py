@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from django.utils.translation import gettext as _
 
+from deployer.database import insist
 from deployer.engine.asking import ask_about_failures, ask_about_step, take_answer
 from deployer.engine.joining import join
 from deployer.engine.platform_steps import carry_out_asking, carry_out_on_platform
@@ -91,7 +92,7 @@ def _is_settled(run: Run, step: PlannedStep) -> bool:
 def _was_done(run: Run, step: PlannedStep) -> bool:
     """Whether a deployment that this one repeats has done it for the same release."""
     release = run.work.release.version if run.work.has_release else ""
-    done = done_before(step, run.deployment.retry_of, release)
+    done = insist(lambda: done_before(step, run.deployment.retry_of, release))
     if done is not None:
         words = {"step": step.name, "number": done.deployment_id, "release": release or _("what is live")}
         run.log.say(_("Step “%(step)s” is not repeated: #%(number)d has done it for %(release)s.") % words)
@@ -206,9 +207,9 @@ def undo_before_all(run: Run) -> None:
     went_back = run.work.journal.launched == Launched.ROLLBACK
     put_back = [server for server in run.servers if server.target.was_undone]
     if went_back and _is_well(run):
-        left = left_to_undo(run.deployment.project, goal=run.work.release)
+        left = insist(lambda: left_to_undo(run.deployment.project, goal=run.work.release))
     elif put_back and all(server.target.status == Status.ROLLED_BACK for server in run.servers if server.is_changed):
-        left = left_to_undo(run.deployment.project, only=run.deployment)
+        left = insist(lambda: left_to_undo(run.deployment.project, only=run.deployment))
     else:
         return
     for done in left:

@@ -112,7 +112,7 @@ def _key_of_step(done: StepRun) -> str:
 def _failed(server: ServerRun) -> dict[str, Any]:
     target, steps = server.target, [*_steps_not_done(server)]
     unknown = any(done.status == RunStatus.UNKNOWN for done in server.work.journal.on(target))
-    target.refresh_from_db(fields=["evidence"])
+    insist(lambda: target.refresh_from_db(fields=["evidence"]))
     return {
         "key": _key_of(server),
         "target": target.pk,

@@ -16,6 +16,7 @@ from shlex import quote
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from deployer.database import insist
 from deployer.engine.cloning import Checkout
 from deployer.engine.scripts import BuildError, end_leftovers, run_here, tell_isolation
 from deployer.engine.work import Work
@@ -51,13 +52,13 @@ def built_before(work: Work, checkout: Checkout) -> Release | None:
     same = Release.objects.stored().filter(
         project_id=work.deployment.project_id, build_key=build_key(work, checkout.commit)
     )
-    if marked := same.exclude(bad_at=None).first():
+    if marked := insist(same.exclude(bad_at=None).first):
         raise BuildError(
             _("%s was built from this commit with the same settings") % marked,
             _("it is marked as bad: %s") % marked.bad_reason,
             _("Push a correction, or launch with “build again”."),
         )
-    release = same.exclude(state=Release.State.BAD).first()
+    release = insist(same.exclude(state=Release.State.BAD).first)
     if release is not None:
         work.log.say(_("%s was built from this commit with the same settings: it is reused") % release)
     return release

@@ -74,7 +74,7 @@ def _login(plan: Plan) -> Credential | None:
     """The login to the repository; nothing where the project has none."""
     if plan.git_credential_id is None:
         return None
-    login = Credential.objects.filter(pk=plan.git_credential_id).first()
+    login = insist(Credential.objects.filter(pk=plan.git_credential_id).first)
     if login is None:
         raise BuildError(
             _("The repository cannot be cloned"),

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from django.utils.functional import cached_property
 
+from deployer.database import insist
 from deployer.models import Deployment, StepAction, StepRun, Target
 from deployer.plan import Plan, PlannedStep
 from projects.steps import Launched
@@ -29,7 +30,7 @@ class Journal:
         self.runs: list[StepRun] = []
         self._changing = threading.Lock()
         if plan.steps:
-            self.runs += deployment.step_runs.select_related("target")
+            self.runs += insist(lambda: [*deployment.step_runs.select_related("target")])
         for run in self.runs:
             run.deployment = deployment  # one object: ends are written under this worker's claim
 

@@ -67,7 +67,8 @@ class Run:
         self.is_resumed = is_resumed
         self.work = Work(deployment)
         self.log = self.work.log
-        targets = deployment.targets.select_related("server__credential", "server__jump_host")
+        rows = deployment.targets.select_related("server__credential", "server__jump_host")
+        targets = insist(lambda: [*rows])
         self.left_out = [target for target in targets if target.was_left_out]
         self.servers = [ServerRun(self.work, target) for target in targets if not target.was_left_out]
         for target in targets:
@@ -111,7 +112,8 @@ class Run:
         for server in self.servers:
             server.resume()
         by_server = {server.target.server_id: server.first or server for server in self.servers}
-        for server_id, place in self.deployment.leases.exclude(place="").values_list("server", "place"):
+        leases = self.deployment.leases.exclude(place="")
+        for server_id, place in insist(lambda: [*leases.values_list("server", "place")]):
             if server_id in by_server:
                 self.work.first_at(place, by_server[server_id])
         self._read_questions()

@@ -13,6 +13,7 @@ from typing import TypeVar
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from deployer.database import insist
 from deployer.engine.commands import Commands
 from deployer.engine.voice import Voice
 from deployer.engine.work import Work
@@ -71,7 +72,7 @@ class Staging:
         errand = release_commands.Errand(
             deployment=self.work.deployment.pk,
             server=self.voice.target.server_id or 0,
-            busy=frozenset(Deployment.objects.active().values_list("pk", flat=True)),
+            busy=insist(lambda: frozenset(Deployment.objects.active().values_list("pk", flat=True))),
             broken=tuple(self.broken),
             version=self.release.version,
             made_at=self._made_at if self.release.manifest else 0,
@@ -308,10 +309,8 @@ class Staging:
         """The release on the server to start from, and what it should consist of: the live one, else the newest."""
         if "find" not in findings.tools:
             return None
-        known = {
-            release.version: release
-            for release in Release.objects.deployable_to(self.work.deployment.project).exclude(manifest="")
-        }
+        stored = Release.objects.deployable_to(self.work.deployment.project).exclude(manifest="")
+        known = {release.version: release for release in insist(lambda: [*stored])}
         there = [version for version in sorted(findings.releases) if version in known]
         if not there:
             return None

@@ -33,9 +33,10 @@ def _remove_old(server: ServerRun, server_id: int) -> None:
     listing = commands.capture(
         release_commands.inventory(commands.deploy_path, plan.run_as), _("The releases could not be listed")
     )
-    seen = recorded(project, server_id).get(server_id, Recorded(""))
+    seen = insist(lambda: recorded(project, server_id)).get(server_id, Recorded(""))
     kept = seen.needed | {server.target.release_before, server.work.release.version}
-    bad = Release.objects.filter(project=project, state=Release.State.BAD).values_list("version", flat=True)
+    marked = Release.objects.filter(project=project, state=Release.State.BAD)
+    bad = insist(lambda: [*marked.values_list("version", flat=True)])
     old = release_commands.superfluous(listing, plan.keep_releases, kept, seen.failed.union(bad))
     if not old and not release_commands.leftovers(listing):
         return

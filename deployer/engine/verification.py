@@ -27,6 +27,7 @@ Status = Target.Status
 EVIDENCE_LIMIT = 20_000
 #: Deployments to a server that are looked through for what is known of its services.
 REMEMBERED = 20
+_GOOD = frozenset({Verdict.REPLACED, Verdict.RELOADED, Verdict.STOPPED, Verdict.RUNNING})
 #: Seconds of watching that nobody has to be told of.
 WORTH_SAYING = 2
 
@@ -213,12 +214,7 @@ def counts(question: Question, proof: Proof) -> bool:
 
 def _deserved(question: Question, proof: Proof) -> Status:
     """The status that a service deserves by its proof."""
-    if not counts(question, proof) or proof.verdict in {
-        Verdict.REPLACED,
-        Verdict.RELOADED,
-        Verdict.STOPPED,
-        Verdict.RUNNING,
-    }:
+    if not counts(question, proof) or proof.verdict in _GOOD:
         return Status.SUCCESS
     if proof.does == Does.STOP:
         stayed = keys(proof.before) & keys(proof.after or ())

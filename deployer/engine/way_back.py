@@ -293,8 +293,8 @@ def _make_whole(server: ServerRun, version: str) -> None:
     One that deployer does not know is taken as it is.
     """
     project = server.work.deployment.project
-    known = Release.objects.filter(project=project, version=version).first()
-    known = known or Release.objects.deployable_to(project).filter(version=version).first()
+    known = insist(Release.objects.filter(project=project, version=version).first)
+    known = known or insist(Release.objects.deployable_to(project).filter(version=version).first)
     if known is None:
         return
     staging = Staging(server.work, server.commands, server.voice, known)

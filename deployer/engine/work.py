@@ -47,7 +47,7 @@ class Work:
         self.force_here = threading.Event()
         #: By the number of each server: set once its release is there, or cannot be brought there.
         self.stagings: dict[int, threading.Event] = {}
-        self._release = deployment.release
+        self._release = insist(lambda: deployment.release)
         self._archive: Archive | None = None
         self._preparing = threading.Lock()
         self._commits: dict[str, str] = {}

@@ -38,7 +38,8 @@ def truth_of(world: World) -> Truth:
             _judge(found, deployment, target, ran[target.server_id or 0])
         is_well = all(target.status == Status.SUCCESS for target in targets)
         if (deployment.status == "success") is not is_well:
-            found.wrong.append(f"{deployment}: {deployment.status}, its servers: {[it.status for it in targets]}")
+            ends = [target.status for target in targets]
+            found.wrong.append(f"{deployment}: {deployment.status}, its servers: {ends}: {deployment.error_message}")
         numbers = [*deployment.log_lines.order_by("id").values_list("number", flat=True)]
         if numbers != [*range(1, len(numbers) + 1)]:
             found.wrong.append(f"{deployment}: its lines are not numbered in their order")

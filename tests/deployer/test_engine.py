@@ -6,8 +6,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
+from django.db import OperationalError
+from django.db.backends.utils import CursorWrapper
 
 from deployer.engine.routines import carry_out
 from deployer.launching.again import launch_rollback
@@ -515,6 +518,34 @@ def test_old_releases_go_and_the_live_and_the_previous_one_stay(sshd, git_repo, 
     assert sorted(p.name for p in (place / "srv" / "releases").iterdir()) == sorted(versions[1:])
     assert version_of(ended(project, group)) == versions[2]
     assert sorted(p.name for p in (place / "srv" / "releases").iterdir()) == sorted(versions[1:]), "the same one again"
+
+
+@pytest.mark.every_case
+@pytest.mark.parametrize("kind", ["full", "restart_only"])
+def test_a_cut_at_each_question_to_the_database_fails_no_deployment(sshd, git_repo, place, monkeypatch, kind):
+    """Each line of the engine that asks it is cut off the first time, once the deployment is claimed."""
+    project, group = full_project(git_repo, place, keep_releases=1), make_group(make_server(sshd))
+    for _ in range(2):
+        assert ended(project, group, rebuild=True).status == "success"
+    cut, real = set(), CursorWrapper.execute
+
+    def execute(self, *args, **values):
+        frame: FrameType | None = sys._getframe(1)
+        while frame and "/deployer/engine/" not in frame.f_code.co_filename:
+            frame = frame.f_back
+        line = frame and (Path(frame.f_code.co_filename).name, frame.f_lineno)
+        if line and line[0] != "routines.py" and line not in cut:
+            cut.add(line)
+            raise OperationalError("the connection was cut")
+        return real(self, *args, **values)
+
+    deployment = make_deployment(project, group, deployment_type=kind, rebuild=kind == "full")
+    with monkeypatch.context() as patch:
+        patch.setattr(CursorWrapper, "execute", execute)
+        assert carry_out(deployment.pk)
+    deployment.refresh_from_db()
+    assert {"run.py", "server_run.py", "verification.py"} <= {name for name, _line in cut}
+    assert deployment.status == "success", deployment.error_message
 
 
 def test_after_ten_failed_deployments_the_last_good_release_is_there_and_rolling_back_goes_to_it(sshd, git_repo, place):
