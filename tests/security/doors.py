@@ -32,7 +32,7 @@ _tokens: dict[int, str] = {}
 
 @contextmanager
 def site(folder: Path, **environment: str) -> Iterator[Up]:
-    """`deployer up` with the superusers `admin` and `eve`, and the ordinary users `ann` and `bob`.
+    """`deployer up` with the superusers `admin`, `eve` and `kim`, and the ordinary users `ann` and `bob`.
 
     The passwords of all but `admin` are `PASSWORD`.
     """
@@ -41,7 +41,7 @@ def site(folder: Path, **environment: str) -> Iterator[Up]:
         up.wait_ready(1)
         people = "from people.models import User, ApiToken; "
         people += f"[User.objects.create_user(name, password={PASSWORD!r}) for name in ('ann', 'bob')]; "
-        people += f"User.objects.create_superuser('eve', password={PASSWORD!r}); "
+        people += f"[User.objects.create_superuser(name, password={PASSWORD!r}) for name in ('eve', 'kim')]; "
         people += "t = ApiToken(name='t', user=User.objects.get(username='ann')); print(t.renew()); t.save()"
         _tokens[up.port] = up.manage("shell", "-v", "0", "-c", people).split()[-1]
         yield up
@@ -402,8 +402,8 @@ def guesses(up: Up) -> str:
 
 @on_a_site("sign-in", "the same at the admin's own login, by spoofed addresses")
 def guesses_in_admin(up: Up) -> str:
-    told = _guess(up, "/admin/login/", "eve", PASSWORD)
-    got = [Browser(up, f"203.0.113.{number}").log_in("eve", "wrong") for number in range(5)]
+    told = _guess(up, "/admin/login/", "kim", PASSWORD)  # nobody logs in as her after it
+    got = [Browser(up, f"203.0.113.{number}").log_in("kim", "wrong") for number in range(5)]
     assert got == [429] * 5, f"X-Forwarded-For was believed: {got}"
     return told
 
