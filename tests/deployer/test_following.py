@@ -249,7 +249,7 @@ def test_what_supervisor_keeps_is_followed_on_both_streams_and_left_alone(sshd, 
     text = "i=0; while :; do i=$((i+1)); echo out $i; echo err $i >&2; sleep 0.2; done"
     config = tmp_path / "supervisord.conf"
     config.write_text(
-        f"[unix_http_server]\nfile={tmp_path}/s.sock\n[supervisord]\nlogfile={tmp_path}/d.log\n"
+        f"[unix_http_server]\nfile={tmp_path}/s.sock\n[supervisord]\nlogfile={tmp_path}/d.log\nchildlogdir={tmp_path}\n"
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory="
         "supervisor.rpcinterface:make_main_rpcinterface\n"
         f"[supervisorctl]\nserverurl=unix://{tmp_path}/s.sock\n[program:shop]\ncommand=bash -c '{text}'\n"

@@ -343,6 +343,7 @@ SUPERVISOR = """\
 [supervisord]
 logfile={folder}/supervisor.log
 pidfile={folder}/supervisor.pid
+childlogdir={folder}
 [unix_http_server]
 file={folder}/supervisor.sock
 [supervisorctl]
