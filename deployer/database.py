@@ -30,7 +30,7 @@ from servers.pauses import pauses
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-#: How long a write is tried again. A worker that cannot write for longer has lost its claim anyway.
+#: How long a read or a write is tried again. A worker that can do neither for longer has lost its claim anyway.
 PATIENCE = 60.0
 #: The apps whose migrations are written here.
 APPS = ("people", "servers", "projects", "deployer")
@@ -40,9 +40,9 @@ _NAMED = 3  # migrations that a sentence names
 
 
 def insist(write: Callable[[], T], patience: float = PATIENCE) -> T:
-    """Do ``write``, again after a cut connection or a locked database, for up to ``patience`` seconds.
+    """Do ``write``, or read, again after a cut connection or a locked database, for up to ``patience`` seconds.
 
-    Only for writes that may be done twice: conditional updates are, because they then do not win again.
+    Only for what may be done twice, as any read: conditional updates may, because they then do not win again.
     """
     until = time.monotonic() + patience
     waits = pauses(0.1, 2.0)

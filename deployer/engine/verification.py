@@ -27,9 +27,10 @@ Status = Target.Status
 EVIDENCE_LIMIT = 20_000
 #: Deployments to a server that are looked through for what is known of its services.
 REMEMBERED = 20
-_GOOD = frozenset({Verdict.REPLACED, Verdict.RELOADED, Verdict.STOPPED, Verdict.RUNNING})
 #: Seconds of watching that nobody has to be told of.
 WORTH_SAYING = 2
+#: What a service has become where all is as it was wanted.
+_GOOD = frozenset({Verdict.REPLACED, Verdict.RELOADED, Verdict.STOPPED, Verdict.RUNNING})
 
 
 class Verification:
