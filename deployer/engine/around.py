@@ -148,7 +148,7 @@ def _has_begun(run: Run) -> bool:
     first = {Moment.BEFORE_ALL, Moment.BEFORE}
     if any(each.moment in first and each.has_begun for each in run.work.journal.runs):
         return True
-    return any(server.target.begun_at is not None for server in run.servers)
+    return any(server.has_begun for server in run.servers)
 
 
 def _that_answers(run: Run) -> ServerRun | None:

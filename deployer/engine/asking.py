@@ -194,9 +194,10 @@ def _is_for_all(failure: dict[str, Any]) -> bool:
 
 def told(question: FailureQuestion) -> str:
     """What was chosen, and by whom, as a sentence."""
-    if not question.who and question.answer == Answer.STOP:
+    who = insist(lambda: question.who)
+    if not who and question.answer == Answer.STOP:
         return _("Nobody has answered in time: it stops.")
-    words = {"who": question.who or _("Somebody"), "answer": question.get_answer_display()}
+    words = {"who": who or _("Somebody"), "answer": question.get_answer_display()}
     return _("%(who)s chose: %(answer)s.") % words
 
 

@@ -50,13 +50,14 @@ class Help:
         """Take slices and do the task on their servers, until none is left. Says whether there was one."""
         if not self._share.take():
             return False
-        targets = [target for target in self._deployment.targets.defer("evidence", "proof") if not target.was_left_out]
+        rows = self._deployment.targets.defer("evidence", "proof")
+        targets = [target for target in insist(lambda: [*rows]) if not target.was_left_out]
         self.work.server_names += map(str, targets)
         self._pulse.start()
         self._writer.start()
         self.work.log.count_what_is_there()
         keeps_links = len(targets) <= most_at_once()
-        self._look_for_wishes()
+        insist(self._look_for_wishes)
         fetch_values(self.work)
 
         def work(server: ServerRun) -> None:

@@ -52,7 +52,7 @@ class Journal:
     @cached_property
     def launched(self) -> str:
         """What was launched, as steps tell it apart."""
-        return self.deployment.launched_as
+        return insist(lambda: self.deployment.launched_as)
 
     @property
     def action(self) -> str:

@@ -119,7 +119,7 @@ class Run:
         self._read_questions()
 
     def _read_questions(self) -> None:
-        for question in self.deployment.questions.all():
+        for question in insist(lambda: [*self.deployment.questions.select_related("answered_by")]):
             question.deployment = self.deployment  # one object: what is done is written under this worker's claim
             self.question = question
             if question.acted_at is not None:

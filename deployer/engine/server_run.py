@@ -111,9 +111,10 @@ class ServerRun:
     def resume(self) -> None:
         """Go on where another worker has left it: with no link, and what was written down."""
         target = self.target
-        is_switched = bool(target.release_after) and target.begun_at is not None
+        is_switched = bool(target.release_after) and self.has_begun
         self.switched = is_switched and not self.work.deployment.keeps_release
-        self.has_other_files = self.has_files and ConfigState.was_changed_by(self.work.deployment.pk, target.server_id)
+        was_changed = partial(ConfigState.was_changed_by, self.work.deployment.pk, target.server_id)
+        self.has_other_files = self.has_files and insist(was_changed)
         self.is_to_join = not target.has_ended
 
     def start_over(self) -> None:
@@ -133,6 +134,11 @@ class ServerRun:
         self.shell, self.facts, self.seen, self.before = None, None, None, ()
         for name in ("location", "commands", "verification", "files"):
             self.__dict__.pop(name, None)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its switch or its restart had begun; asked of the database once it has moved."""
+        return insist(lambda: self.target.begun_at) is not None
 
     @property
     def can_go_back(self) -> bool:
@@ -252,10 +258,10 @@ class ServerRun:
 
     def connect(self) -> None:
         """Log in, and collect the facts for `preflight`, the login's home and the identity of the service."""
-        server = self.target.server
+        server = insist(lambda: self.target.server)
         if server is None:
             raise UnreachableError(_("%s was deleted after the launch") % self)
-        has_begun = self.target.begun_at is not None or self.work.journal.on(self.target)
+        has_begun = self.has_begun or self.work.journal.on(self.target)
         if has_begun and server.host != self.host:
             words = {"server": self, "old": self.host, "new": server.host}
             raise UnreachableError(
@@ -612,7 +618,7 @@ class ServerRun:
     def keep_evidence(self) -> None:
         """Keep what the server shows about the reason of a failure, once its switch or its restart had begun."""
         failed = self.target.status in {Status.FAILED, Status.UNCHANGED}
-        if failed and self.first is None and self.facts and self.target.begun_at:
+        if failed and self.first is None and self.facts and self.has_begun:
             self.verification.gather_evidence()
 
     @property

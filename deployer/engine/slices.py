@@ -116,7 +116,7 @@ class _Shared:
     def _go_on(self, server: ServerRun) -> None:
         """Find out what became of a server that a helper has left, if its turn had begun; else do the task."""
         target = server.target
-        if target.has_ended or target.status in AT_WORK or target.begun_at is not None:
+        if target.has_ended or target.status in AT_WORK or server.has_begun:
             server.attempt(partial(settle, close=self._close), ended_too=True)
         else:
             self._do(server)

@@ -104,7 +104,7 @@ def after(server: ServerRun, action: str = "") -> None:
     due = [step for step in steps if step.follows(success=is_well)]
     is_left = not target.has_ended or not all(_has_ended(server, step, action) for step in due)
     server.is_closed = True
-    if is_left and (begun or target.begun_at is not None):
+    if is_left and (begun or server.has_begun):
         try:
             if problem := _dead(server):
                 left = problem

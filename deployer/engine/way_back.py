@@ -46,7 +46,7 @@ def settle(server: ServerRun, close: Callable[[ServerRun], None] = after) -> Non
             else:
                 close(server)
         return
-    if target.status not in AT_WORK and target.begun_at is not None:
+    if target.status not in AT_WORK and server.has_begun:
         server.end(Status.FAILED, _("It had failed, and the worker was lost before it was tried again."))
         close(server)
         return

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from deployer.database import complain
+from deployer.database import complain, insist
 from deployer.log import rows
 from deployer.log.books import Logged, Part, book_of
 from deployer.log.lines import LineSplitter
@@ -106,7 +106,7 @@ class Log:
         counts: Mapping[str, int] = {}
         if isinstance(target, Target) and not (target.stdout_logged or target.stderr_logged):
             lines = target.log_lines.exclude(stream=LogLine.Stream.SYSTEM)
-            counts = dict(lines.values_list("stream").annotate(Count("id")))
+            counts = insist(lambda: dict(lines.values_list("stream").annotate(Count("id"))))
         self.count_what_is_there()
         return LogSink(self, target, counts)
 
@@ -127,7 +127,8 @@ class Log:
             if self._has_counted:
                 return
             output = self.book.lines.objects.of(self.deployment_id).exclude(stream=LogLine.Stream.SYSTEM)
-            there = output.order_by().aggregate(count=Count("id"), text=Coalesce(Sum(Length("content")), 0))
+            text = Coalesce(Sum(Length("content")), 0)
+            there = insist(lambda: output.order_by().aggregate(count=Count("id"), text=text))
             with self._adding:
                 most = settings.DEPLOYER_LOG_MAX_MB << 20
                 self._left = min(self._left, most - there["text"] - rows.ROW * there["count"])
@@ -295,7 +296,7 @@ class LogSink:
     def _last_pen(self, stream: str) -> str:
         """The colours in which the last line that is in the log already has left the terminal."""
         lines = self._log.book.lines.objects.filter(target=self._target, stream=stream).exclude(content="")
-        last = lines.order_by("-id").values_list("content", flat=True).first()
+        last = insist(lines.order_by("-id").values_list("content", flat=True).first)
         return pen_after(last or "")
 
     def __call__(self, stream: str, data: bytes) -> None:

@@ -8,7 +8,7 @@ import shutil
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple, cast
 
@@ -19,6 +19,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from s3transfer.exceptions import RetriesExceededError
 
+from deployer.database import insist
 from deployer.models import Release
 from deployer.releases.contents import LINE
 from deployer.releases.reader.limits import HEADER, WINDOW
@@ -282,7 +283,8 @@ def contents_of(project: Project) -> Callable[[str], Mapping[str, str]]:
     def contents(version: str) -> Mapping[str, str]:
         with reading:
             if version not in known:
-                known[version] = _contents(Release.objects.known_to(project, version)) if version else {}
+                release = insist(partial(Release.objects.known_to, project, version)) if version else None
+                known[version] = _contents(release)
         return known[version]
 
     return contents

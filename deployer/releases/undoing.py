@@ -35,7 +35,7 @@ def left_to_undo(project: Project, goal: Release | None = None, only: Deployment
     runs = StepRun.objects.filter(deployment__project=project, moment=Moment.BEFORE_ALL, status=StepRun.Status.DONE)
     runs = runs.exclude(release="") if only is None else runs.filter(deployment=only)
     newest: dict[tuple[str, str], StepRun] = {}
-    for run in runs.select_related("deployment").order_by("id"):
+    for run in runs.select_related("deployment", "target").order_by("id"):
         newest.pop((run.release, run.step), None)
         newest[run.release, run.step] = run
     standing = [run for run in newest.values() if not run.undoes]

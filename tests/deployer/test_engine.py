@@ -21,6 +21,7 @@ from deployer.releases.store import prune
 from projects.commands import processes
 from projects.commands.matching import Name, Search
 from projects.models import HealthCheck, Variable
+from projects.steps import Moment
 from servers.models import Server
 from servers.ssh.shell import connect
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server
@@ -521,12 +522,24 @@ def test_old_releases_go_and_the_live_and_the_previous_one_stay(sshd, git_repo, 
 
 
 @pytest.mark.every_case
-@pytest.mark.parametrize("kind", ["full", "restart_only"])
-def test_a_cut_at_each_question_to_the_database_fails_no_deployment(sshd, git_repo, place, monkeypatch, kind):
+@pytest.mark.parametrize(
+    ("kind", "script", "status"),
+    [("full", "", "success"), ("restart_only", "", "success"), ("full", "exit 3", "failed")],
+    ids=["full", "restart_only", "taken back"],
+)
+def test_a_cut_at_each_question_to_the_database_fails_no_deployment(
+    sshd, git_repo, place, monkeypatch, kind, script, status
+):
     """Each line of the engine that asks it is cut off the first time, once the deployment is claimed."""
-    project, group = full_project(git_repo, place, keep_releases=1), make_group(make_server(sshd))
+    project = full_project(git_repo, place, keep_releases=1, auto_rollback=True)
+    group = make_group(make_server(sshd))
+    project.config_files.create(path=str(place / "app.conf"), content="port=80\n")
+    for moment in Moment:
+        project.steps.create(name=moment, moment=moment, script="true", undone_by="true")
     for _ in range(2):
         assert ended(project, group, rebuild=True).status == "success"
+    project.config_files.update(content="port=81\n")
+    git_repo.commit({"restart.sh": script})
     cut, real = set(), CursorWrapper.execute
 
     def execute(self, *args, **values):
@@ -544,8 +557,9 @@ def test_a_cut_at_each_question_to_the_database_fails_no_deployment(sshd, git_re
         patch.setattr(CursorWrapper, "execute", execute)
         assert carry_out(deployment.pk)
     deployment.refresh_from_db()
-    assert {"run.py", "server_run.py", "verification.py"} <= {name for name, _line in cut}
-    assert deployment.status == "success", deployment.error_message
+    asking = {"run.py", "server_run.py", "verification.py", "steps.py", "config_files.py", "journal.py"}
+    assert asking | ({"way_back.py"} if script else set()) <= {name for name, _line in cut}
+    assert (deployment.status, "itself" in deployment.error_message) == (status, False), deployment.error_message
 
 
 def test_after_ten_failed_deployments_the_last_good_release_is_there_and_rolling_back_goes_to_it(sshd, git_repo, place):
