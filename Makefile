@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test faults chaos proofs services security bench pictures package install-check lint format messages
+.PHONY: help run demo test long faults chaos proofs services security bench pictures package install-check lint format messages
 .SILENT:
 
 PYTHON := .venv/bin/python
@@ -26,16 +26,20 @@ demo: .venv/.run ## two real deployments on three SSH servers of its own; ONCE=1
 
 # A second time, on PostgreSQL, runs only what uses the database (not what the marker any_database leaves out), a case of
 # each test, and no browser: it sees the pages that other tests read.
-test: .venv/.dev .venv-proofs/.installed ## the checks, all tests on SQLite, then on PostgreSQL those that use the database
+test: .venv/.dev .venv-proofs/.installed ## the checks, the tests on SQLite, then on PostgreSQL those in which it matters
 	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo nginx nodejs npm haproxy socat supervisor \
 		bubblewrap git-lfs caddy curl openssl
 	.ci/checks
 	echo "--- tests on SQLite"
-	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal
+	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal -m "not long"
 	echo "--- tests on PostgreSQL"
-	$(PYTHON) -m tests.parts.postgres $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal \
+	$(PYTHON) -m tests.parts.postgres $(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal -m "not long" \
 		--database-only --ignore tests/browser
 	echo "All checks and tests passed."
+
+long: .venv/.dev ## the tests that make test leaves out: of each kind it has a quicker one
+	.ci/need git openssh-server openssh-client postgresql nodejs npm caddy curl openssl
+	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal -m long
 
 faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SEED=n repeats a run
 	.ci/need git openssh-server openssh-client postgresql

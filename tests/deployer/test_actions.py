@@ -493,6 +493,7 @@ def test_a_check_without_a_login_loads_the_page_anew(checked: dict[str, Any]) ->
     assert answer["HX-Refresh"] == "true"
 
 
+@pytest.mark.any_database
 def test_the_api_and_the_command_line_find_the_same(checked: dict[str, Any]) -> None:
     operator = Operator("api")
     body = {
@@ -579,6 +580,7 @@ def test_one_that_was_in_the_way_and_has_just_ended_is_still_a_conflict(monkeypa
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.any_database
 def test_retry_prints_one_object_and_refuses_what_is_not_there(queue_server: QueueServer) -> None:
     it = ended()
     done = manage("retry", str(it.pk), "--json")

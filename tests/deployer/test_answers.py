@@ -24,7 +24,7 @@ from tests.parts.certificates import signed_by_itself
 from tests.parts.git import GitRepository
 from tests.parts.sshd import OpenSSHServer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 #: The application takes what its script was told.
 RESTART = 'printf "%s %s" "$DEPLOY_RELEASE" "$DEPLOY_COMMIT" >"$DEPLOY_PATH/told"\n'

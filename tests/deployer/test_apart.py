@@ -25,7 +25,7 @@ from tests.parts.worker import Worker
 
 __all__ = ["shop"]
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 #: What a worker leaves to others that deploys only, and one that builds only.
 DEPLOYS, BUILDS = Others(build=lambda: True), Others(deploys=False)
@@ -63,6 +63,7 @@ def is_handed_over(deployment: Deployment, status: str) -> bool:
     return (it.status, it.claim, it.finished_at) == (status, "", None) and it.parked_at is not None
 
 
+@pytest.mark.every_case
 def test_one_deploys_the_other_builds_and_it_is_one_deployment(shop: Any, apart: tuple[Worker, Worker]) -> None:
     site: Shop = shop(2, build_script="echo it is built")
     deployment = site.launch()

@@ -20,7 +20,7 @@ from servers.errors import NotReadyError
 from servers.models import Server
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 
 @pytest.fixture
@@ -271,6 +271,7 @@ def test_the_deployment_page_asks_for_it_until_it_is_known(project, server, queu
     assert "web-1" in answer
 
 
+@pytest.mark.every_case
 def test_more_servers_ask_the_database_no_more_often(project, server, sshd, queue_server):
     deployed(project, server)
     counts = []

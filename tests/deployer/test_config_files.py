@@ -527,6 +527,7 @@ def test_what_somebody_has_changed_since_is_not_put_back(site):
 # --- killed ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_200_writes_that_are_killed_leave_no_half_file_and_lose_no_previous_one(sshd):
     folder = sshd.home / "etc"
     folder.mkdir()

@@ -98,6 +98,7 @@ def test_a_new_file_can_give_space_back(tmp_path: Path) -> None:
     assert "No migrations to apply" in migrated(tmp_path).stdout
 
 
+@pytest.mark.long
 def test_a_file_that_cannot_is_used_as_it_is(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as database:
         database.execute("CREATE TABLE theirs (value)")

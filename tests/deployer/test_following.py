@@ -25,7 +25,7 @@ from tests.parts.programs import command_line, kill_all, processes_running, prog
 from tests.parts.queue import QueueServer
 from tests.parts.worker import Worker
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 
 @pytest.fixture
@@ -107,6 +107,7 @@ def test_many_look_by_one_login_and_nothing_is_left_when_they_go(sshd, follower,
     wait_until(lambda: not FollowedLine.objects.exists(), "its lines to go")
 
 
+@pytest.mark.every_case
 def test_nothing_is_left_when_the_worker_is_killed_and_another_one_goes_on(sshd, queue_server, tmp_path):
     log = tmp_path / "app.log"
     log.write_text("x\n")

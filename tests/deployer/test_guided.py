@@ -16,7 +16,7 @@ from projects.models import Project
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.parts.programs import wait_for_end, wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 WRITES = 'echo "$DEPLOY_SERVER $DEPLOY_STEP$DEPLOY_ACTION" >>"$LEDGER"'
 #: A server breaks while it has a file of that name, in its script or in a step.
@@ -120,6 +120,7 @@ def test_what_has_failed_stands_beside_the_choices(shop: Any) -> None:
     assert question.until - question.asked_at == timedelta(minutes=60)
 
 
+@pytest.mark.every_case
 def test_these_servers_are_tried_again(shop: Any) -> None:
     site = shop()
     site.first()
@@ -192,6 +193,7 @@ def test_it_stops_and_leaves_the_rest(shop: Any) -> None:
     assert site.ledger.read_text().splitlines() == ["web-0 afterdeploy", "web-1 afterdeploy"]
 
 
+@pytest.mark.every_case
 def test_without_an_answer_it_stops_and_never_goes_on(shop: Any, queue_server: Any) -> None:
     site = shop()
     site.break_(0)
@@ -388,6 +390,7 @@ def test_abort_and_roll_back_of_one_that_asks(shop: Any) -> None:
     assert (fresh(it).status, ends(it), site.live) == ("cancelled", "rolled_back rolled_back cancelled", "one one one")
 
 
+@pytest.mark.every_case
 def test_one_of_two_answers_wins(shop: Any) -> None:
     site = shop(1)
     site.break_(0)

@@ -148,6 +148,7 @@ def test_a_timed_pause_that_is_parked_is_ended_by_the_sweep(servers: Any, queue_
     assert fresh(deployment).status == "success"
 
 
+@pytest.mark.any_database
 def test_a_full_deployment_goes_on_with_its_release_whole_and_its_way_back(
     sshd: Any, make_sshd: Any, git_repo: Any
 ) -> None:
@@ -281,6 +282,7 @@ def test_one_of_many_continues_it(servers: Any) -> None:
     assert sorted(won) == [False, False, False, True]
 
 
+@pytest.mark.any_database
 def test_two_paused_deployments_do_not_stop_one_worker(
     servers: Any, ledger: Path, monkeypatch: Any, make_worker: Any
 ) -> None:
@@ -323,6 +325,7 @@ def live(sshd: Any) -> str:
     return text.strip()
 
 
+@pytest.mark.any_database
 def test_abort_and_roll_back_is_one_act(sshd: Any, make_sshd: Any, git_repo: Any) -> None:
     other = make_sshd()
     deployment, _project = shop(git_repo, make_server(sshd, name="a"), make_server(other, name="b"))
@@ -356,6 +359,7 @@ def test_abort_and_roll_back_of_a_running_one_lets_no_further_server_begin(
     assert (live(sshd), live(other)) == ("one", "one")
 
 
+@pytest.mark.any_database
 def test_behind_a_pause_a_server_that_is_another_machine_by_now_is_not_put_back(
     sshd: Any, make_sshd: Any, git_repo: Any
 ) -> None:

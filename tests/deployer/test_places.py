@@ -97,6 +97,7 @@ def test_a_machine_with_two_names_gets_one_upload_and_one_restart(place, two_nam
     assert len(runs(place)) == 3
 
 
+@pytest.mark.any_database
 def test_a_rollback_treats_two_names_as_one_machine(place, two_names, git_repo):
     project, group = shop(place, git_url=git_repo.url), make_group(*two_names)
     first = deployed(project, group).release
@@ -108,6 +109,7 @@ def test_a_rollback_treats_two_names_as_one_machine(place, two_names, git_repo):
     assert runs(place) == [str(first), str(second.release), str(first)]
 
 
+@pytest.mark.any_database
 def test_a_machine_with_two_names_is_rolled_back_once(place, two_names, git_repo):
     project, group = shop(place, git_url=git_repo.url, auto_rollback=True), make_group(*two_names)
     first = deployed(project, group)
@@ -183,7 +185,7 @@ def test_a_server_that_cannot_tell_is_taken_by_its_name(make_sshd, place):
 
 
 @pytest.mark.parametrize("spelling", ["./shop", "link", "up/../shop", "link/"])
-@pytest.mark.parametrize("kind", ["restart_only", "full"])
+@pytest.mark.parametrize("kind", ["restart_only", pytest.param("full", marks=pytest.mark.long)])
 def test_two_spellings_of_one_folder_are_one_place(place, sshd, git_repo, spelling, kind):
     cue = Cue(place.parent)
     (place.parent / "restart.sh").write_text(f"echo x >>{place.parent}/ran; {cue}")
@@ -242,6 +244,7 @@ def test_of_twenty_that_want_one_place_at_once_one_has_it():
 # --- one folder of several machines ------------------------------------------------------------------
 
 
+@pytest.mark.any_database
 def test_machines_that_share_a_folder_get_one_upload_and_a_restart_each(place, make_sshd, git_repo):
     servers = [make_server(make_sshd(), name=f"web-{number}") for number in (1, 2, 3)]
     project, group = shop(place, git_url=git_repo.url), make_group(*servers)

@@ -44,6 +44,7 @@ def declared() -> Project:
     return make_project(name=playground.PROJECT, environment="development", git_credential=key)
 
 
+@pytest.mark.long
 def test_its_servers_are_kept_while_they_are_wanted_and_are_the_same_after_a_restart(up: Callable[..., Up]) -> None:
     site = up("--workers", "1").wait_ready(1)
     folder = site.folder / "playground"

@@ -29,6 +29,7 @@ def test_every_page_is_listed() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.any_database
 def test_no_page_asks_the_database_more_often_when_there_is_more_to_show() -> None:
     client = Client()
     client.force_login(make_user())

@@ -73,8 +73,10 @@ def site(sshd, tmp_path, git_repo) -> Site:
 @pytest.mark.parametrize(
     "name",
     [
-        *("packed-refs.lock", "refs/heads/main.lock", "config.lock", "shallow.lock", "index.lock", "HEAD.lock"),
-        *("objects/pack/tmp_pack_1", "objects/pack/.tmp-1-pack-2.pack", "objects/info/commit-graphs/x.lock"),
+        *("packed-refs.lock", "refs/heads/main.lock", "objects/pack/tmp_pack_1"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("config.lock", "shallow.lock", "index.lock")),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("HEAD.lock", "objects/pack/.tmp-1-pack-2.pack")),
+        pytest.param("objects/info/commit-graphs/x.lock", marks=pytest.mark.long),
     ],
 )
 def test_what_a_power_cut_leaves_in_a_mirror_is_deleted(site, name):
@@ -121,7 +123,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-@pytest.mark.parametrize("has_new", [False, True])
+@pytest.mark.parametrize("has_new", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_damaged_mirror_is_made_again_once(site, damage, has_new):
     assert site.deployed().status == "success"
     damage(site.mirror)

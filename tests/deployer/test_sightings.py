@@ -205,6 +205,7 @@ def test_a_live_release_that_was_deleted_is_noticed_everywhere_until_it_is_back(
     assert seen(project).drift == []
 
 
+@pytest.mark.any_database
 def test_a_deployment_brings_back_a_live_release_that_was_deleted(project, server, live, tmp_path):
     shutil.rmtree(tmp_path / "shop" / "releases" / live)
     refresh(project)
@@ -339,6 +340,7 @@ def test_only_what_nobody_looked_at_lately_is_looked_at_by_itself(project, live)
     assert seen_at(project) >= before
 
 
+@pytest.mark.any_database
 def test_a_worker_looks(project, live, worker):
     Sighting.objects.all().delete()
     assert enqueue_look()

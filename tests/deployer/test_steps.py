@@ -25,7 +25,7 @@ from tests.parts.git import GitRepository
 from tests.parts.programs import kill_all, processes_running, wait_for_end, wait_until
 from tests.parts.sshd import OpenSSHServer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 #: What a step and the script write down of themselves, all in one file.
 WRITES = 'echo "$DEPLOY_SERVER $DEPLOY_STEP $DEPLOY_ACTION" >>"$LEDGER"'
@@ -127,6 +127,7 @@ def begun(deployment: Deployment) -> threading.Thread:
     return worker
 
 
+@pytest.mark.every_case
 def test_each_step_runs_at_its_moment(make_site: Any) -> None:
     site = make_site()
     site.steps()
@@ -320,6 +321,7 @@ def test_a_retry_does_not_repeat_what_was_done_for_the_same_release(make_site: A
     assert second.log_lines.filter(content=told).exists()
 
 
+@pytest.mark.every_case
 def test_a_retry_repeats_a_step_before_all_that_failed_or_was_changed(make_site: Any) -> None:
     site = make_site()
     site.step("before_all", "exit 1")
@@ -508,6 +510,7 @@ def test_a_release_that_is_sent_again_to_put_a_server_back_is_prepared_again(mak
         assert (server.home / "shop" / "current" / "prepared").exists()
 
 
+@pytest.mark.every_case
 def test_an_automatic_rollback_takes_back_what_was_done_before_all(make_site: Any) -> None:
     site = make_site(auto_rollback=True)
     first = site.deployed()
@@ -584,6 +587,7 @@ def test_without_steps_nothing_is_written_down(make_site: Any) -> None:
     assert not StepRun.objects.exists()
 
 
+@pytest.mark.every_case
 def test_a_drained_server_is_put_back_by_its_steps_after_alone(make_site: Any, admin_client: Any) -> None:
     site = make_site(max_failures=2)
     site.steps("before", "after_all")

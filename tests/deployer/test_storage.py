@@ -26,7 +26,7 @@ from tests.factories import make_deployment, make_group, make_project, make_serv
 from tests.parts.proxy import Proxy
 from tests.parts.s3 import BUCKET, s3_server
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 
 @pytest.fixture
@@ -138,6 +138,7 @@ def test_a_download_that_breaks_off_each_time_is_named(s3, project, sshd, queue_
     assert "Max Retries" not in deployment.error_message
 
 
+@pytest.mark.every_case
 def test_what_could_not_be_pruned_goes_the_next_time(s3, project, settings, monkeypatch):
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     release = store_package(project, "shop.tar", io.BytesIO(packed(".tar")))

@@ -24,7 +24,7 @@ from tests.parts.git import GitRepository
 from tests.parts.html import tight
 from tests.parts.sshd import OpenSSHServer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 
 def vault(does: str) -> Any:
@@ -84,6 +84,7 @@ class Site:
         return (home / "app.conf").read_text(), (home / "shop" / "current" / "in.conf").read_text()
 
 
+@pytest.mark.every_case
 def test_all_of_it_is_done_in_its_order(make_sshd: Any, git_repo: GitRepository) -> None:
     site = Site(make_sshd(), git_repo)
     deployment = site.deployed()

@@ -21,7 +21,7 @@ from tests.parts.programs import PATIENCE, wait_until
 from tests.parts.sshd import OpenSSHServer
 from tests.parts.worker import MANAGE, Worker, process_environment
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 NAMES = ("database", "interface", "shop")
 
@@ -148,6 +148,7 @@ def test_what_a_train_has_switched_is_put_back_in_reverse_order(
     assert [it.project.name for it in back][-2:] == ["interface", "database"]
 
 
+@pytest.mark.every_case
 def test_a_train_goes_on_when_a_worker_is_killed_at_one_of_its_stops(
     projects: list[Project], tmp_path: Path, worker: Worker
 ) -> None:

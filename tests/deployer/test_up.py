@@ -107,6 +107,7 @@ def test_where_every_process_is_asked_to_stop_a_deployment_is_finished_first(
     assert _said_of_it(site) == ("success", "success")
 
 
+@pytest.mark.long
 def test_a_second_request_stops_it_at_once(up: Callable[..., Up], sshd: OpenSSHServer, tmp_path: Path) -> None:
     site = up("--workers", "1").wait_ready(1)
     _in_the_middle_of_a_restart(site, sshd, tmp_path)

@@ -24,7 +24,7 @@ from tests.parts.git import GitRepository
 from tests.parts.programs import command_line, kill_all, wait_for_end, wait_until
 from tests.parts.sshd import OpenSSHServer
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 #: Each server has its own word on how a restart ends there.
 RESTART = 'echo "$DEPLOY_RELEASE" >>~/runs\n[ ! -e ~/rule ] || . ~/rule\n'
@@ -149,6 +149,7 @@ def test_a_rollback_whose_script_fails_is_a_failure_with_both_reasons_and_a_retr
     assert (site.live(site.one), status("--look")[0]) == (version, 0)
 
 
+@pytest.mark.every_case
 def test_where_every_rollback_failed_the_release_is_bad_and_going_back_again_is_offered(make_site: Any) -> None:
     site = make_site()
     first = site.first()

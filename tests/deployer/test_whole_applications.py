@@ -203,6 +203,7 @@ def django_site(site: Site) -> Site:
     return site
 
 
+@pytest.mark.long
 def test_django_is_deployed_migrated_and_taken_back(django_site: Site) -> None:
     site = django_site
     project = site.made()
@@ -297,6 +298,7 @@ def under_pm2(site: Site, **corrected: Any) -> Project:
     return project
 
 
+@pytest.mark.long
 def test_a_node_application_is_started_and_replaced_by_pm2_itself(node_site: Site) -> None:
     site = node_site
     site.repository.commit({"ecosystem.config.js": ECOSYSTEM})

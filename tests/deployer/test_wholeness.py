@@ -17,7 +17,7 @@ from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.parts.proxy import Proxy
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 FILES = {f"lib/{number}.py": f"print({number})\n" * 50 for number in range(30)}
 ODD = {"-rf": "1", "a b/c": "2", "quote'\"": "3", "$(touch pwned)": "4", "ünï/日本": "5", "end/of/names": "6"}
@@ -123,7 +123,7 @@ def change_odd_names(folder: Path) -> None:
 @pytest.mark.parametrize(
     "harm", [half_delete, empty_one, edit_one_of_the_same_size, swap_kinds, change_modes, change_odd_names]
 )
-@pytest.mark.parametrize("which", ["live", "previous"])
+@pytest.mark.parametrize("which", ["live", pytest.param("previous", marks=pytest.mark.long)])
 def test_what_was_changed_by_hand_is_sent_again_before_it_is_live(project, group, git_repo, place, harm, which):
     first, second = two_releases(project, group, git_repo)
     release = second if which == "live" else first
@@ -213,6 +213,7 @@ def test_an_archive_that_is_gone_from_the_store_is_told_and_nothing_is_touched(p
     assert (place / "current").resolve().name == second.version
 
 
+@pytest.mark.every_case
 def test_without_its_archive_one_that_is_whole_goes_live(project, group, git_repo, place):
     first, _second = two_releases(project, group, git_repo)
     deployment = make_deployment(project, group, release=first, branch=first.commit_hash)

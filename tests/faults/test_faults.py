@@ -2,6 +2,7 @@
 
 import os
 import random
+from typing import Any
 
 import pytest
 
@@ -41,8 +42,17 @@ def drawn() -> list[Cell]:
     ]
 
 
-@pytest.mark.every_case
-@pytest.mark.parametrize("cell", drawn(), ids=str)
+#: What happens to workers and to the queue: how that ends may depend on the database, and is tried on each kind.
+OF_WORKERS = {*WORKER, *QUEUE, PLACE_TWICE, f"{BEFORE_ALL_FAILS}, work horse killed"}
+
+
+def marked(cell: Cell) -> Any:
+    """A cell, to be run on each kind of database or on one of them."""
+    mark = pytest.mark.every_case if cell.fault in OF_WORKERS else pytest.mark.any_database
+    return pytest.param(cell, marks=mark)
+
+
+@pytest.mark.parametrize("cell", map(marked, drawn()), ids=str)
 def test_what_deployer_says_is_true_after(cell, queue_server):
     outcome = run(cell, SEED, queue_server)
     if outcome.not_run:

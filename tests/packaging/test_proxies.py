@@ -78,7 +78,7 @@ class Front:
         stop_process(self._process, signal.SIGTERM)
 
 
-@pytest.fixture(params=["nginx", "caddy"])
+@pytest.fixture(params=["nginx", pytest.param("caddy", marks=pytest.mark.long)])
 def front(request: pytest.FixtureRequest, up: Callable[..., Up], tmp_path: Path) -> Iterator[Front]:
     site = up(
         *("--workers", "1"),

@@ -55,6 +55,7 @@ def outside(tmp_path: Path) -> Run:
     return run
 
 
+@pytest.mark.long
 def test_pipx_installs_it_and_it_deploys(package: Package, outside: Run, tmp_path: Path) -> None:
     places = {
         "PIPX_HOME": str(tmp_path / "pipx"),

@@ -456,7 +456,7 @@ def _all_lies(folder: Path, kind: str, rounds: list[tuple[int, str]], **values: 
     return f"{len(told)} lies, {len(lied)} of them noticed; e.g. {lied[0]}; the other server succeeded each time"
 
 
-@attack("server", "nonsense in place of each answer of a restart")
+@attack("server", "nonsense in place of each answer of a restart", short=False)
 def restart_lies(folder: Path) -> str:
     return _all_lies(folder, "restart_only", [(1, "random"), (2, "numbers"), (2, "cut"), (3, "empty")])
 

@@ -169,7 +169,7 @@ def multipart(size: int) -> tuple[bytes, str]:
 # --- slow, many, large -----------------------------------------------------------------------------
 
 
-@on_a_site("page", "two hundred requests stall in their bodies", short=True)
+@on_a_site("page", "two hundred requests stall in their bodies")
 def stalled_bodies(up: Up) -> str:
     with ExitStack() as stack:
         for _number in range(200):

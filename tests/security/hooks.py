@@ -178,7 +178,7 @@ def _wait_until_judged(site: Hooked) -> None:
 # --- bodies ------------------------------------------------------------------------------------------------
 
 
-@on_a_site("webhook", "30 MB, by its length and in chunks, to a webhook and to none", short=True)
+@on_a_site("webhook", "30 MB, by its length and in chunks, to a webhook and to none")
 def large_bodies(up: Up) -> str:
     with hooked(up) as site:
         body = b'{"ref": "' + b"a" * 30_000_000 + b'"}'
@@ -228,7 +228,7 @@ def odd_bodies(up: Up) -> str:
     return "what comes whole is taken, in chunks too; what does not is kept nowhere"
 
 
-@on_a_site("webhook", "two hundred deliveries stall in their bodies, and large ones drip", short=True)
+@on_a_site("webhook", "two hundred deliveries stall in their bodies, and large ones drip")
 def slow_bodies(up: Up) -> str:
     with hooked(up) as site, ExitStack() as stack:
         body = github_push("b" * 40).body

@@ -242,7 +242,7 @@ def _restore(folder: Path) -> str:
     return said
 
 
-@attack("keys", "a database from before fingerprints is opened with another key")
+@attack("keys", "a database from before fingerprints is opened with another key", short=False)
 def _upgraded(folder: Path) -> str:
     credential = make_credential()
     EncryptionKey.objects.all().delete()
@@ -359,7 +359,7 @@ def everything_damaged() -> Iterator[None]:
             place.replace(pk, damaged, token)
 
 
-@attack("page", "every secret in the database is damaged, and each page is opened")
+@attack("page", "every secret in the database is damaged, and each page is opened", short=False)
 def _damaged(folder: Path) -> str:
     queue()
     make_user("damage", "correct horse")
@@ -555,7 +555,7 @@ def closed_above(path: Path, data: Path) -> bool:
     return any(data in each.parents and each.stat().st_mode & 0o077 == 0 for each in path.parents)
 
 
-@attack("settings", "a site that is weakly set up is checked")
+@attack("settings", "a site that is weakly set up is checked", short=False)
 def _weak_site(folder: Path) -> str:
     weak = {"REDIS_URL": "redis://192.0.2.1:6379/0", "DEPLOYER_ALLOWED_HOSTS": "*", "DEPLOYER_BIND": "0.0.0.0:8000"}
     done = manage_in(folder, "check", "--deploy", "--fail-level", "WARNING", **weak)
@@ -588,7 +588,11 @@ class Bomb:
         return os.system, (self.command,)
 
 
-@attack("queue", "a job in pickle, under one of our names and with pickled results, and one of an older version")
+@attack(
+    "queue",
+    "a job in pickle, under one of our names and with pickled results, and one of an older version",
+    short=False,
+)
 def _pickle(folder: Path) -> str:
     def plant(client: Any, proof: Path) -> None:
         bomb = pickle.dumps(Bomb(f"touch {proof}"))
@@ -619,7 +623,7 @@ def _older(folder: Path) -> str:
     return "it was dropped, sent again by the sweep and carried out"
 
 
-@attack("queue", "callbacks, webhooks and dependents of a job that is ours otherwise")
+@attack("queue", "callbacks, webhooks and dependents of a job that is ours otherwise", short=False)
 def _callbacks(folder: Path) -> str:
     module = folder / "planted.py"
 
@@ -665,7 +669,7 @@ def _arguments(folder: Path) -> str:
     return a_worker_refuses(folder, plant)
 
 
-@attack("queue", "names that are no text, and lists of the queue that are none")
+@attack("queue", "names that are no text, and lists of the queue that are none", short=False)
 def _names(folder: Path) -> str:
     def plant(client: Any, _proof: Path) -> None:
         client.rpush("rq:queue:default", b"\xff\xfe", b"a name\nERROR with a line", b"", b"a" * 100_000, b"gone")
@@ -675,7 +679,7 @@ def _names(folder: Path) -> str:
     return a_worker_refuses(folder, plant) or "they were passed over"
 
 
-@attack("queue", "commands to a worker: to stop, and to kill what it carries out")
+@attack("queue", "commands to a worker: to stop, and to kill what it carries out", short=False)
 def _commands(folder: Path) -> str:
     client, cue = queue(), Cue(folder)
     with sshd() as server, worker(client) as one:
@@ -714,7 +718,7 @@ def _killing(folder: Path) -> str:
     return str(it.error_message)
 
 
-@attack("queue", "a deployment whose plan is damaged, or none, is sent to the workers for ever")
+@attack("queue", "a deployment whose plan is damaged, or none, is sent to the workers for ever", short=False)
 def _damaged_plan(folder: Path) -> str:
     client = queue()
     made = []

@@ -1279,7 +1279,7 @@ def _admin(_folder: Path) -> str:
     return compared("admin/", admin_routes().items(), visitors)
 
 
-@attack("page", "asks for every page of the admin, as those at the edge of their rights")
+@attack("page", "asks for every page of the admin, as those at the edge of their rights", short=False)
 def _edge_of_admin(_folder: Path) -> str:
     return compared("admin/", admin_routes().items(), visitors, whole=False)
 

@@ -146,7 +146,12 @@ def compared(site: Site) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("source", "kind"), [("site", "sqlite"), ("site", "postgresql"), ("site_on_postgres", "sqlite")]
+    ("source", "kind"),
+    [
+        ("site", "sqlite"),
+        pytest.param("site", "postgresql", marks=pytest.mark.long),
+        pytest.param("site_on_postgres", "sqlite", marks=pytest.mark.long),
+    ],
 )
 def test_every_row_comes_back_on_either_kind_of_database(
     request: pytest.FixtureRequest, elsewhere: Callable[..., Site], source: str, kind: str
