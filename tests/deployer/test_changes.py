@@ -19,6 +19,7 @@ from projects.models import Project
 from servers.errors import NotReadyError
 from servers.models import Server
 from tests.factories import make_credential, make_deployment, make_group, make_project, make_server
+from tests.marks import rarely
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
@@ -116,7 +117,7 @@ def failed_build(project, server) -> Deployment:
     return deployment
 
 
-@pytest.mark.parametrize("remembered", [True, False])
+@pytest.mark.parametrize("remembered", [True, rarely(False)])
 def test_what_fails_before_any_server_is_compared_with_what_ran_when_it_was_launched(
     project, server, git_repo, queue_server, admin_client, remembered
 ):

@@ -14,6 +14,7 @@ from projects.models import Step, Variable
 from servers.errors import NotReadyError, StoppedError
 from tests.deployer.test_together import Site, vault
 from tests.factories import make_deployment, make_user
+from tests.marks import rarely
 from tests.parts.cue import Cue
 from tests.parts.git import GitRepository
 from tests.parts.programs import wait_for_end
@@ -68,7 +69,7 @@ def live(site: Site) -> str:
     return (site.machine.home / "shop" / "current").resolve().name
 
 
-@pytest.mark.parametrize("deployment_type", ["full", "restart_only"])
+@pytest.mark.parametrize("deployment_type", ["full", rarely("restart_only")])
 def test_another_try_that_is_lost_before_its_script_puts_nothing_back(
     guided: Site, git_repo: GitRepository, monkeypatch: pytest.MonkeyPatch, deployment_type: str
 ) -> None:
@@ -165,7 +166,7 @@ def test_what_had_begun_is_unknown_where_its_values_cannot_be_had_any_more(
         assert (target.status, target.release_after) == ("skipped", "")
 
 
-@pytest.mark.parametrize("deployment_type", ["full", "restart_only"])
+@pytest.mark.parametrize("deployment_type", ["full", rarely("restart_only")])
 def test_files_that_cannot_be_put_back_are_said_and_the_release_goes_back_all_the_same(
     make_sshd: Any, git_repo: GitRepository, settings: Any, monkeypatch: pytest.MonkeyPatch, deployment_type: str
 ) -> None:

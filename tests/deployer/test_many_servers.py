@@ -17,6 +17,7 @@ from servers.processes import raise_file_limit
 from servers.shell import Script
 from servers.ssh.shell import connect
 from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.marks import rarely
 from tests.parts.programs import PATIENCE, wait_for_end
 
 FILES = resource.RLIMIT_NOFILE
@@ -139,7 +140,7 @@ def most_links_of(deployment: Deployment) -> int:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("kind", ["restart_only", "full"])
+@pytest.mark.parametrize("kind", ["full", rarely("restart_only")])
 def test_no_more_links_are_open_than_servers_are_worked_on(make_sshd, git_repo, settings, kind) -> None:
     settings.DEPLOYER_PARALLEL_SERVERS = 2
     machines = [make_sshd() for _machine in range(5)]

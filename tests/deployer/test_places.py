@@ -16,6 +16,7 @@ from deployer.models import Deployment, Lease, LogLine
 from deployer.queue.sweep import take_over
 from projects.commands import release as release_commands
 from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.marks import rarely
 from tests.parts.cue import Cue
 from tests.parts.programs import wait_for_end
 
@@ -185,7 +186,7 @@ def test_a_server_that_cannot_tell_is_taken_by_its_name(make_sshd, place):
 
 
 @pytest.mark.parametrize("spelling", ["./shop", "link", "up/../shop", "link/"])
-@pytest.mark.parametrize("kind", ["restart_only", pytest.param("full", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["restart_only", rarely("full")])
 def test_two_spellings_of_one_folder_are_one_place(place, sshd, git_repo, spelling, kind):
     cue = Cue(place.parent)
     (place.parent / "restart.sh").write_text(f"echo x >>{place.parent}/ran; {cue}")

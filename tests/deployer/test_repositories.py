@@ -17,6 +17,7 @@ from deployer.repositories.mirror import Mirror, fetch, mirror_path
 from projects.commands.build import tools_of_script
 from projects.commands.submodules import absolute
 from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.marks import rarely
 from tests.parts.git import IDENTITY, GitRepository
 from tests.parts.programs import program
 
@@ -74,9 +75,8 @@ def site(sshd, tmp_path, git_repo) -> Site:
     "name",
     [
         *("packed-refs.lock", "refs/heads/main.lock", "objects/pack/tmp_pack_1"),
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("config.lock", "shallow.lock", "index.lock")),
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("HEAD.lock", "objects/pack/.tmp-1-pack-2.pack")),
-        pytest.param("objects/info/commit-graphs/x.lock", marks=pytest.mark.long),
+        *map(rarely, ("config.lock", "shallow.lock", "index.lock", "HEAD.lock")),
+        *map(rarely, ("objects/pack/.tmp-1-pack-2.pack", "objects/info/commit-graphs/x.lock")),
     ],
 )
 def test_what_a_power_cut_leaves_in_a_mirror_is_deleted(site, name):
@@ -123,7 +123,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-@pytest.mark.parametrize("has_new", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("has_new", [False, rarely(True)])
 def test_a_damaged_mirror_is_made_again_once(site, damage, has_new):
     assert site.deployed().status == "success"
     damage(site.mirror)

@@ -25,6 +25,7 @@ from deployer.queue.sending import enqueue_help
 from deployer.queue.sweep import work_horse_killed
 from servers.errors import NotReadyError
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.marks import rarely
 from tests.parts.cue import Cue
 from tests.parts.git import GitRepository
 from tests.parts.programs import PATIENCE, wait_for_end, wait_until
@@ -104,7 +105,7 @@ def is_in_order(deployment: Deployment) -> bool:
     return numbers == [*range(1, len(numbers) + 1)]
 
 
-@pytest.mark.parametrize("kind", ["restart_only", "full"])
+@pytest.mark.parametrize("kind", ["full", rarely("restart_only")])
 def test_two_workers_do_one_deployment_each_server_once(fleet, helper, kind) -> None:
     cue = Cue(fleet.folder)
     for at in (0, 1):

@@ -20,6 +20,7 @@ from projects.models import ConfigFile, Project
 from servers.models import ServerGroup
 from tests.deployer.test_lost_together import lose_at
 from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.marks import rarely
 from tests.parts.cue import Cue
 from tests.parts.git import GitRepository
 from tests.parts.programs import kill_all, processes_running, wait_for_end, wait_until
@@ -254,7 +255,7 @@ def test_a_step_outlives_its_link(make_site: Any) -> None:
     assert site.ledger.count("one before_all deploy") == 1
 
 
-@pytest.mark.parametrize("moment", EACH)
+@pytest.mark.parametrize("moment", ["before", *(rarely(moment) for moment in EACH if moment != "before")])
 def test_a_step_whose_worker_is_lost_is_followed_and_never_run_again(make_site: Any, moment: str) -> None:
     site = make_site()
     site.deployed()
@@ -631,7 +632,10 @@ def test_a_step_after_that_only_warns_and_fails_leaves_the_server_called_drained
     assert "ended with status 2" in target(deployment).kept_out
 
 
-@pytest.mark.parametrize("moment", ["before_all", "before", "after_all"])
+@pytest.mark.parametrize(
+    "moment",
+    ["before", rarely("before_all"), rarely("after_all")],
+)
 def test_a_step_whose_server_cannot_be_asked_by_who_takes_over_is_unknown(make_site: Any, moment: str) -> None:
     site = make_site()
     site.steps()
@@ -664,7 +668,7 @@ def test_what_takes_a_step_back_that_was_done_for_no_release_is_run_and_not_the_
     assert site.ledger == ["one before_all restart", "did", " restart", " restart", "one before_all undo", "undid"]
 
 
-@pytest.mark.parametrize("kind", ["automatic", "launched"])
+@pytest.mark.parametrize("kind", ["automatic", rarely("launched")])
 def test_who_takes_over_finishes_to_take_back_what_was_done_before_all(
     make_site: Any, monkeypatch: pytest.MonkeyPatch, queue_server: Any, kind: str
 ) -> None:

@@ -20,6 +20,7 @@ from deployer.models import ConfigState, Deployment, Target
 from deployer.plan import Plan
 from projects.models import ConfigFile, Project, Step, Variable
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
+from tests.marks import rarely
 from tests.parts.git import GitRepository
 from tests.parts.html import tight
 from tests.parts.sshd import OpenSSHServer
@@ -314,7 +315,7 @@ def test_config_files_of_another_name_of_a_machine_are_said_not_to_be_put_there(
     assert [it.status for it in alone.targets.all()] == ["success"], alone.targets.get().error
 
 
-@pytest.mark.parametrize("roll_back", [False, True])
+@pytest.mark.parametrize("roll_back", [True, rarely(False)])
 def test_an_end_behind_a_pause_leaves_or_puts_back_the_files_of_what_was_done(
     make_sshd: Any, git_repo: GitRepository, settings: Any, roll_back: bool
 ) -> None:

@@ -23,6 +23,7 @@ from projects.commands.manifest import Entry, Manifest, difference
 from servers.errors import TransferError
 from tests.deployer.test_packages import entry, packed, tar_of
 from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.marks import rarely
 from tests.parts.proxy import Proxy
 from tests.parts.sshd import OpenSSHServer, as_login_shell
 
@@ -264,7 +265,7 @@ def test_a_far_server_gets_a_large_release_in_stripes(sshd, git_repo, project, p
     assert not list(place.glob("releases/.*"))
 
 
-@pytest.mark.parametrize("sessions", [1, 3])
+@pytest.mark.parametrize("sessions", [3, rarely(1)])
 def test_a_far_server_gets_a_large_release_in_as_many_streams_as_it_opens(
     make_sshd, git_repo, project, place, sessions
 ):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import rarely
 from tests.parts.programs import PATIENCE, answers, command_line, kill_all, wait_until
 from tests.parts.sshd import OpenSSHServer
 from tests.parts.up import Up
@@ -33,7 +34,7 @@ def test_one_command_brings_up_queue_workers_and_web_and_shows_the_first_login_o
     assert "password" not in again.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, rarely(signal.SIGINT)])
 def test_a_signal_stops_everything_and_leaves_no_process(up: Callable[..., Up], number: signal.Signals) -> None:
     site = up().wait_ready()
     assert len(site.processes) >= 6  # up, queue, two workers, two web processes

@@ -15,6 +15,7 @@ from projects.commands import wholeness
 from projects.commands.manifest import Damage, Entry, Manifest, damage
 from projects.models import HealthCheck
 from tests.factories import make_deployment, make_group, make_project, make_server
+from tests.marks import rarely
 from tests.parts.proxy import Proxy
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
@@ -123,7 +124,7 @@ def change_odd_names(folder: Path) -> None:
 @pytest.mark.parametrize(
     "harm", [half_delete, empty_one, edit_one_of_the_same_size, swap_kinds, change_modes, change_odd_names]
 )
-@pytest.mark.parametrize("which", ["live", pytest.param("previous", marks=pytest.mark.long)])
+@pytest.mark.parametrize("which", ["live", rarely("previous")])
 def test_what_was_changed_by_hand_is_sent_again_before_it_is_live(project, group, git_repo, place, harm, which):
     first, second = two_releases(project, group, git_repo)
     release = second if which == "live" else first

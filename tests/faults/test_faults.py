@@ -52,7 +52,7 @@ def marked(cell: Cell) -> Any:
     return pytest.param(cell, marks=mark)
 
 
-@pytest.mark.parametrize("cell", map(marked, drawn()), ids=str)
+@pytest.mark.parametrize("cell", [marked(cell) for cell in drawn()], ids=str)
 def test_what_deployer_says_is_true_after(cell, queue_server):
     outcome = run(cell, SEED, queue_server)
     if outcome.not_run:

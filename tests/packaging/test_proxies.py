@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import rarely
 from tests.parts.programs import answers, free_port, program, stop_process, wait_until
 from tests.parts.up import Up
 
@@ -78,7 +79,7 @@ class Front:
         stop_process(self._process, signal.SIGTERM)
 
 
-@pytest.fixture(params=["nginx", pytest.param("caddy", marks=pytest.mark.long)])
+@pytest.fixture(params=["nginx", rarely("caddy")])
 def front(request: pytest.FixtureRequest, up: Callable[..., Up], tmp_path: Path) -> Iterator[Front]:
     site = up(
         *("--workers", "1"),

@@ -13,6 +13,7 @@ from django.utils import timezone
 from people import counting
 from people.models import FailureCount
 from tests.factories import make_member, make_user
+from tests.marks import rarely
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct horse"
@@ -34,9 +35,7 @@ def pass_time(seconds: float) -> None:
         row.save()
 
 
-@pytest.mark.parametrize(
-    "addresses", [7, pytest.param(1, marks=pytest.mark.long), pytest.param(200, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("addresses", [7, rarely(1), rarely(200)])
 def test_one_wrong_password_a_minute_never_locks_anybody_out(addresses: int) -> None:
     make_user("ann")
     for minute in range(150):

@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.marks import rarely
 from tests.parts.migrated import copy
 from tests.parts.postgres import PostgresServer
 from tests.parts.worker import MANAGE
@@ -149,8 +150,8 @@ def compared(site: Site) -> dict[str, Any]:
     ("source", "kind"),
     [
         ("site", "sqlite"),
-        pytest.param("site", "postgresql", marks=pytest.mark.long),
-        pytest.param("site_on_postgres", "sqlite", marks=pytest.mark.long),
+        rarely("site", "postgresql"),
+        rarely("site_on_postgres", "sqlite"),
     ],
 )
 def test_every_row_comes_back_on_either_kind_of_database(
@@ -270,13 +271,6 @@ def test_one_of_a_newer_version_and_one_that_writes_elsewhere_are_refused(
         head |= {"version": "9.0", "migrations": [*head["migrations"], ["deployer", "9999_future"]]}
         members["backup.json"] = json.dumps(head).encode()
 
-    def incomplete(members: dict[str, bytes]) -> None:
-        end = json.loads(members["complete.json"])
-        name = "rows/deployer_target.jsonl.gz"
-        members[name] = gzip.compress(b"".join(gzip.decompress(members[name]).splitlines(keepends=True)[:-1]))
-        end["sha256"][name] = hashlib.sha256(members[name]).hexdigest()
-        members["complete.json"] = json.dumps(end).encode()
-
     def hostile(members: dict[str, bytes]) -> None:
         members["storage/../../evil"] = b"x"
 
@@ -286,11 +280,26 @@ def test_one_of_a_newer_version_and_one_that_writes_elsewhere_are_refused(
     told = there.refused("restore", str(_changed(site.backup, there.data / "hostile.tar", hostile)))
     assert "is no backup of ours" in told
     assert not (there.data / "db.sqlite3").exists(), "it is looked at before anything is made"
+    assert not (there.data.parent / "evil").exists()
+
+
+@pytest.mark.long
+def test_one_that_lacks_rows_is_refused_and_leaves_nothing_in_the_way(
+    site: Site, elsewhere: Callable[..., Site]
+) -> None:
+    there = elsewhere("sqlite")
+
+    def incomplete(members: dict[str, bytes]) -> None:
+        end = json.loads(members["complete.json"])
+        name = "rows/deployer_target.jsonl.gz"
+        members[name] = gzip.compress(b"".join(gzip.decompress(members[name]).splitlines(keepends=True)[:-1]))
+        end["sha256"][name] = hashlib.sha256(members[name]).hexdigest()
+        members["complete.json"] = json.dumps(end).encode()
+
     told = there.refused("restore", str(_changed(site.backup, there.data / "incomplete.tar", incomplete)))
     assert "does not take the rows of deployer_target" in told
     assert there.ask("from deployer.models import Deployment; print(Deployment.objects.count())") == 0
     assert "Restored" in there.do("restore", str(site.backup)), "what was refused has left nothing in the way"
-    assert not (there.data.parent / "evil").exists()
 
 
 def test_it_is_of_one_moment_while_others_write(site: Site, ready: Site, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from deployer import __version__
+from tests.marks import rarely
 from tests.parts.postgres import PostgresServer
 from tests.parts.worker import MANAGE
 from tests.upgrade.make import HERE, HOUSE, KEPT, migrations, released
@@ -74,7 +75,7 @@ def data_of(release: str, data: Path) -> None:
         file.executescript((kept / "database.sql").read_text())
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["postgresql", rarely("sqlite")])
 def database(request: pytest.FixtureRequest) -> str:
     """What DATABASE_URL says; each test of this module has a data folder of its own, and one of them."""
     if request.param == "sqlite":
