@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run demo test long faults chaos proofs services security bench pictures package install-check lint format messages
 .SILENT:
+# A test starts many programs, and each would compile all of the product again where nothing that is compiled is kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON := .venv/bin/python
 ONCE ?=
