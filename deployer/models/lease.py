@@ -62,8 +62,8 @@ class Lease(models.Model):
                 same = cls.objects.filter(place=place, deployment=deployment).exclude(server=server)
                 if is_shared and (lease := same.first()):
                     raise TakenError(lease.server_id) from None
-                free = cls.free_for(deployment).filter(place=place).update(place="")
-                if not free and (lease := cls.objects.filter(place=place).first()):
+                free, there = cls.free_for(deployment), cls.objects.filter(place=place)
+                if not free.filter(place=place).update(place="") and (lease := there.exclude(pk__in=free).first()):
                     return cls._holder(lease)
 
     @classmethod

@@ -4,9 +4,12 @@ import random
 import secrets
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from django.db import connection
+from django.utils import timezone
 
 from deployer.engine.routines import carry_out, settle_lost
 from deployer.launching.again import launch_rollback, retry_failed
@@ -15,6 +18,7 @@ from deployer.launching.beforehand import preflight_of
 from deployer.models import Deployment, Lease, LogLine
 from deployer.queue.sweep import take_over
 from projects.commands import release as release_commands
+from servers.models import Server
 from tests.factories import make_deployment, make_group, make_project, make_server
 from tests.marks import rarely
 from tests.parts.cue import Cue
@@ -240,6 +244,26 @@ def test_of_twenty_that_want_one_place_at_once_one_has_it():
     assert answers.count(None) == 1
     holder = Lease.objects.get(place="place").deployment
     assert {answer for answer in answers if answer} == {holder}
+
+
+def test_many_names_of_one_machine_in_one_deployment_are_in_nobodys_way():
+    """Each takes the real place from the one before, whoever asks meanwhile."""
+    servers = [make_server() for _number in range(12)]
+    for _try in range(5):
+        deployment = make_deployment(make_project(), make_group(*servers))
+        at_once = threading.Barrier(len(servers))
+
+        def take(server: Server, it: Deployment = deployment, gate: threading.Barrier = at_once) -> Deployment | None:
+            try:
+                gate.wait()
+                return Lease.take(server, "/srv", it, "place")
+            finally:
+                connection.close()
+
+        with ThreadPoolExecutor(len(servers)) as threads:
+            assert [*threads.map(take, servers)] == [None] * len(servers)
+        assert Lease.objects.filter(place="place").count() == 1
+        Deployment.objects.update(status="success", finished_at=timezone.now())
 
 
 # --- one folder of several machines ------------------------------------------------------------------
