@@ -13,6 +13,9 @@ ONLY ?=
 QUICK ?=
 # Tests wait for servers more than they compute: four processes keep two cores busy.
 TEST_PROCESSES ?= 4
+# Debian's packages that bring the real parts of the tests.
+PARTS := git openssh-server openssh-client postgresql chromium gettext sudo nginx nodejs npm haproxy socat supervisor \
+	bubblewrap git-lfs caddy curl openssl
 # Debian's packages that bring what is restarted in the table of proofs, and the machines that it is restarted on.
 SERVICES := nginx php-fpm supervisor uwsgi uwsgi-plugin-python3 default-jdk-headless nodejs npm vim-tiny podman \
 	debootstrap systemd-container
@@ -29,8 +32,7 @@ demo: .venv/.run ## two real deployments on three SSH servers of its own; ONCE=1
 # A second time, on PostgreSQL, runs only what uses the database (not what the marker any_database leaves out), a case of
 # each test, and no browser: it sees the pages that other tests read.
 test: .venv/.dev .venv-proofs/.installed ## the checks, the tests on SQLite, then on PostgreSQL those in which it matters
-	.ci/need git openssh-server openssh-client postgresql chromium gettext sudo nginx nodejs npm haproxy socat supervisor \
-		bubblewrap git-lfs caddy curl openssl
+	.ci/need $(PARTS)
 	.ci/checks
 	echo "--- tests on SQLite"
 	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal -m "not long"
@@ -40,7 +42,7 @@ test: .venv/.dev .venv-proofs/.installed ## the checks, the tests on SQLite, the
 	echo "All checks and tests passed."
 
 long: .venv/.dev ## the tests that make test leaves out: of each kind it has a quicker one
-	.ci/need git openssh-server openssh-client postgresql nodejs npm caddy curl openssl
+	.ci/need $(PARTS)
 	$(PYTHON) -m pytest -q -n $(TEST_PROCESSES) --dist worksteal -m long
 
 faults: .venv/.dev ## everything that goes wrong, at every phase, as a table; SEED=n repeats a run

@@ -23,6 +23,7 @@ from people.record import delete, saving
 from people.snapshots import state
 from projects.models import Project
 from tests.factories import make_credential, make_group, make_project, make_server, make_user
+from tests.marks import on_each_database
 from tests.parts.html import tight, values_of
 from tests.site import LEAD_ELSEWHERE, PAGES, World, address_of
 
@@ -147,13 +148,11 @@ def test_every_page_of_the_admin_that_changes_a_row_is_listed_and_compares_it(wo
         assert drawn(client, admin_page(world, name)), name
 
 
-def marked(number: int, name: str) -> Any:
-    """A page; some are tried on each kind of database."""
-    return pytest.param(name, marks=[] if number % 5 else pytest.mark.every_case)
+ALL_EDITS = [*EDITS, *(f"admin {name}" for name in ADMIN_EDITS)]
 
 
 @pytest.mark.parametrize(
-    "name", [marked(*each) for each in enumerate([*EDITS, *(f"admin {name}" for name in ADMIN_EDITS)])]
+    "name", [name if number % 5 else on_each_database(name) for number, name in enumerate(ALL_EDITS)]
 )
 def test_the_second_of_two_saves_is_refused_with_what_the_first_changed_and_then_overwrites_knowingly(
     name: str, world: World

@@ -2,7 +2,6 @@
 
 import os
 import random
-from typing import Any
 
 import pytest
 
@@ -20,6 +19,7 @@ from tests.faults.cells import (
     matrix,
     run,
 )
+from tests.marks import on_each_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,13 +46,10 @@ def drawn() -> list[Cell]:
 OF_WORKERS = {*WORKER, *QUEUE, PLACE_TWICE, f"{BEFORE_ALL_FAILS}, work horse killed"}
 
 
-def marked(cell: Cell) -> Any:
-    """A cell, to be run on each kind of database or on one of them."""
-    mark = pytest.mark.every_case if cell.fault in OF_WORKERS else pytest.mark.any_database
-    return pytest.param(cell, marks=mark)
-
-
-@pytest.mark.parametrize("cell", [marked(cell) for cell in drawn()], ids=str)
+@pytest.mark.any_database
+@pytest.mark.parametrize(
+    "cell", [on_each_database(cell) if cell.fault in OF_WORKERS else cell for cell in drawn()], ids=str
+)
 def test_what_deployer_says_is_true_after(cell, queue_server):
     outcome = run(cell, SEED, queue_server)
     if outcome.not_run:
