@@ -1,7 +1,5 @@
 """One large deployment is carried out by several workers: each server once, one state, one log, whoever is lost."""
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +29,7 @@ from tests.parts.git import GitRepository
 from tests.parts.programs import PATIENCE, wait_for_end, wait_until
 from tests.parts.queue import QueueServer
 from tests.parts.sshd import OpenSSHServer
-from tests.parts.worker import Worker
+from tests.parts.worker import Worker, freeze_workers, wake_workers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -175,13 +173,13 @@ def test_a_helper_that_is_lost_leaves_nothing_behind_and_nothing_runs_twice(flee
     if how == "killed":
         helper.kill_horse()
     else:
-        os.kill(horse, signal.SIGSTOP)
+        freeze_workers(horse)
     first.give()
     wait_until(lambda: deployment.log_lines.filter(content__startswith="A worker that helped was lost").exists(), "it")
     there.give()
     wait_for_end(worker)
     if how == "frozen":
-        os.kill(horse, signal.SIGCONT)
+        wake_workers(horse)
         wait_until(lambda: helper.is_idle, "the one that was taken for lost to stop")
     deployment.refresh_from_db()
     assert (deployment.status, deployment.error_message) == ("success", "")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import OperationalError, connection, connections, transaction
+from django.db import connections
 
 from deployer.models import Deployment, Release, Target
 from deployer.releases.workfolders import sweep_folders
@@ -21,6 +21,7 @@ from tests.faults.world import FLOOD, LINES, World, pause
 from tests.parts.postgres import PostgresServer
 from tests.parts.programs import kill_all, processes_running, wait_until
 from tests.parts.queue import QueueServer
+from tests.parts.worker import freeze_workers, wake_workers
 
 FULL, RESTART_ONLY = Deployment.Type.FULL.value, Deployment.Type.RESTART_ONLY.value
 HERE = ("cloning", "building")
@@ -171,39 +172,16 @@ def all_asked_to_stop(scene: Scene) -> None:
     scene.go_on()
 
 
-def _can_write() -> bool:
-    """Whether the database takes a write at once."""
-    if connection.vendor != "sqlite":
-        return True
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA busy_timeout = 0")
-        try:
-            with transaction.atomic():
-                return True
-        except OperationalError:
-            return False
-        finally:
-            cursor.execute("PRAGMA busy_timeout = 20000")
-
-
 def worker_frozen(scene: Scene) -> None:
     world, worker = scene.world, scene.world.workers[0]
     frozen = [worker.process.pid, scene.horse]
-    while True:
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
-        if _can_write():
-            break
-        for pid in frozen:  # SQLite has one writer, and it was frozen as that: nobody could find it lost
-            os.kill(pid, signal.SIGCONT)
-        time.sleep(0.05)
+    freeze_workers(*frozen)
     world.let_go(scene.phase)
     world.grow_old(scene.deployment)
     world.start_worker()
 
     def wake() -> None:
-        for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
+        wake_workers(*frozen)
         wait_until(lambda: worker.is_idle, "the worker that was frozen to be done")
 
     scene.wake = wake

@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import quote
 
 from django.conf import settings
-from django.db import connection
+from django.db import OperationalError, connection, transaction
 
 from tests.parts.programs import children_of, kill_all, processes_in, processes_with, stop_process, wait_until
 from tests.parts.queue import QueueServer
@@ -115,3 +116,42 @@ class Worker:
         """Stop it, and end its work horse and whatever else it has started: nothing of it takes a job any more."""
         stop_process(self.process, patience=10)
         kill_all(self.processes)
+
+
+def freeze_workers(*pids: int) -> None:
+    """Have processes stand still, none of them as SQLite's one writer: nobody could find it lost before it goes on."""
+    while True:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: all(_stands_still(pid) for pid in pids), f"{pids} to stand still")
+        if _can_write():
+            return
+        wake_workers(*pids)
+        time.sleep(0.05)
+
+
+def wake_workers(*pids: int) -> None:
+    """Have processes that were frozen go on."""
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether each thread is stopped: one that was within a call of the kernel ends that first, and may get a lock."""
+    stats = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
+def _can_write() -> bool:
+    """Whether the database takes a write at once."""
+    if connection.vendor != "sqlite":
+        return True
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 0")
+        try:
+            with transaction.atomic():
+                return True
+        except OperationalError:
+            return False
+        finally:
+            cursor.execute("PRAGMA busy_timeout = 20000")
