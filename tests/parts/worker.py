@@ -58,6 +58,7 @@ class Worker:
                     self.name,
                     "--worker-class",
                     WORKER_CLASS,
+                    "--skip-checks",
                 ],
                 env=process_environment() | {MARK: self.name},
                 stdin=subprocess.DEVNULL,
