@@ -165,10 +165,11 @@ def test_a_helper_that_is_lost_leaves_nothing_behind_and_nothing_runs_twice(flee
     first, there = Cue(fleet.folder), Cue(fleet.folder, "there")
     for at in (0, 1):
         fleet.script(at, first)
-    fleet.script(2, f"{there}; echo ended")
+    for at in (2, 3):
+        fleet.script(at, f"{there}; echo ended")
     deployment = fleet.launch()
     worker = in_thread(deployment)
-    there.wait()
+    wait_until(lambda: fleet.ran()[2:4] == [1, 1], "both scripts of the helper")
     horse = helper.horse
     if how == "killed":
         helper.kill_horse()
@@ -185,9 +186,10 @@ def test_a_helper_that_is_lost_leaves_nothing_behind_and_nothing_runs_twice(flee
     assert (deployment.status, deployment.error_message) == ("success", "")
     assert fleet.ran() == [1] * 6
     assert is_in_order(deployment)
-    target = deployment.targets.get(server__name="web-2")
-    said = [*target.log_lines.filter(stream="stdout").values_list("content", flat=True)]
-    assert said == ["here is 2", "ended"]
+    for at in (2, 3):
+        target = deployment.targets.get(server__name=f"web-{at}")
+        said = [*target.log_lines.filter(stream="stdout").values_list("content", flat=True)]
+        assert said == [f"here is {at}", "ended"]
 
 
 def test_helpers_stop_when_the_coordinator_is_lost_and_what_they_began_is_settled(fleet, helper) -> None:
