@@ -21,7 +21,7 @@ from deployer.log.writing import Log
 from deployer.models import Deployment, Lease, LogLine, Slice, StepRun, TakenError, Target
 from deployer.queue.sending import enqueue_help
 from deployer.queue.sweep import work_horse_killed
-from servers.errors import NotReadyError
+from servers.errors import NotReadyError, StoppedError
 from tests.factories import make_deployment, make_group, make_project, make_server, make_user
 from tests.marks import rarely
 from tests.parts.cue import Cue
@@ -363,6 +363,41 @@ def test_an_error_of_a_helper_leaves_its_servers_to_the_coordinator(fleet, monke
     assert not any(helped_badly)
     assert deployment.log_lines.filter(content__startswith="A worker that helped was lost").count() == 1
     assert deployment.log_lines.filter(content__contains=said).count() == 1
+
+
+def test_a_server_that_a_lost_helper_had_not_run_the_script_on_is_left_as_it_was_and_said_so(
+    fleet, monkeypatch, settings
+) -> None:
+    settings.DEPLOYER_PARALLEL_SERVERS = 1
+    follow = ServerRun.follow
+    helpers: list[threading.Thread] = []
+
+    def lose(server: ServerRun, output: Any) -> None:
+        if not server.work.deployment.helper:
+            return follow(server, output)
+        Slice.lose(server.work.deployment.pk, HELPER)
+        raise StoppedError("lost")
+
+    def help_on(deployment: int, number: int) -> None:
+        help_with(deployment, number, HELPER)
+        connection.close()
+
+    def help_once(*numbers: int) -> bool:
+        if not helpers:
+            helpers.append(threading.Thread(target=help_on, args=numbers, name="the helper"))
+            helpers[0].start()
+            wait_for_end(helpers[0])
+        return True
+
+    monkeypatch.setattr(ServerRun, "follow", lose)
+    deployment = fleet.launch()
+    carry_out(deployment.pk, "", Others(help_once))
+    deployment.refresh_from_db()
+    assert deployment.status == "failed"
+    assert fleet.ran() == [0, 1, 1, 1, 1, 1]
+    left = deployment.targets.get(server__name="web-0")
+    assert left.status == "skipped"
+    assert left.error == "Not started: the worker was lost before the restart; nothing was changed."
 
 
 # --- slices ------------------------------------------------------------------------------------------
