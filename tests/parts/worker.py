@@ -155,4 +155,4 @@ def _can_write() -> bool:
         except OperationalError:
             return False
         finally:
-            cursor.execute("PRAGMA busy_timeout = 20000")
+            cursor.execute(f"PRAGMA busy_timeout = {connection.settings_dict['OPTIONS']['timeout'] * 1000:.0f}")
