@@ -424,7 +424,7 @@ def _strike_connect(cell: Cell, world: World) -> Deployment:
 def _strike_queue(cell: Cell, world: World) -> Deployment:
     """Between the launch and the moment a worker would take it."""
     worker = world.workers[0]
-    os.kill(worker.process.pid, signal.SIGSTOP)
+    freeze_workers(worker.process.pid)
     if cell.fault == "queue stopped for 3 s":
         world.queue.stop()
         deployment = world.launch()
@@ -437,7 +437,7 @@ def _strike_queue(cell: Cell, world: World) -> Deployment:
             world.queue.start()
         else:
             world.queue.client.flushall()
-    os.kill(worker.process.pid, signal.SIGCONT)
+    wake_workers(worker.process.pid)
     world.grow_old(deployment)
     return deployment
 

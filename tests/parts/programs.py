@@ -136,10 +136,20 @@ def command_line(pid: int) -> str:
 
 def has_ended(pid: int) -> bool:
     """Whether that process runs no more; its parent may not have taken note of it yet."""
+    return _state(Path(f"/proc/{pid}")) in "ZX"
+
+
+def stands_still(pid: int) -> bool:
+    """Whether each thread is stopped: one that was within a call of the kernel ends that first, and may get a lock."""
+    return all(_state(task) in "TZX" for task in Path(f"/proc/{pid}/task").glob("*"))
+
+
+def _state(folder: Path) -> str:
+    """The state of a process or a thread, as proc(5) has it, by its folder; X once it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "ZX"
+        return (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except OSError:
-        return True
+        return "X"
 
 
 def kill_all(pids: list[int]) -> None:

@@ -11,7 +11,15 @@ from urllib.parse import quote
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
-from tests.parts.programs import children_of, kill_all, processes_in, processes_with, stop_process, wait_until
+from tests.parts.programs import (
+    children_of,
+    kill_all,
+    processes_in,
+    processes_with,
+    stands_still,
+    stop_process,
+    wait_until,
+)
 from tests.parts.queue import QueueServer
 
 MANAGE = [sys.executable, str(Path(__file__).resolve().parents[2] / "manage.py")]
@@ -124,7 +132,7 @@ def freeze_workers(*pids: int) -> None:
     while True:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: all(_stands_still(pid) for pid in pids), f"{pids} to stand still")
+        wait_until(lambda: all(map(stands_still, pids)), f"{pids} to stand still")
         if _can_write():
             return
         wake_workers(*pids)
@@ -135,12 +143,6 @@ def wake_workers(*pids: int) -> None:
     """Have processes that were frozen go on."""
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-
-
-def _stands_still(pid: int) -> bool:
-    """Whether each thread is stopped: one that was within a call of the kernel ends that first, and may get a lock."""
-    stats = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
 def _can_write() -> bool:
