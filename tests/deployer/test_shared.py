@@ -91,6 +91,24 @@ def in_thread(deployment: Deployment, do: Callable[..., object] = carry_out, *gi
     return thread
 
 
+def one_helper(do: Callable[..., object]) -> Others:
+    """Of this process: the first call is heard by a thread, which has done what it does when the caller goes on."""
+    threads: list[threading.Thread] = []
+
+    def hear(*numbers: int) -> None:
+        do(*numbers)
+        connection.close()
+
+    def call(*numbers: int) -> bool:
+        if not threads:
+            threads.append(threading.Thread(target=hear, args=numbers, name="the helper"))
+            threads[0].start()
+            wait_for_end(threads[0])
+        return True
+
+    return Others(call)
+
+
 def helped(deployment: Deployment) -> set[str]:
     """The servers that a helper has said it works on."""
     lines = deployment.log_lines.filter(content__startswith="A worker on ").values_list("content", flat=True)
@@ -346,18 +364,9 @@ def test_an_error_of_a_helper_leaves_its_servers_to_the_coordinator(fleet, monke
             patch.setattr(helping, "fetch_values", fail)
             with suppress(ValueError):
                 helped_badly.append(help_with(deployment, number, HELPER))
-        connection.close()
-
-    def call(*numbers: int) -> bool:
-        if not helped_badly:
-            helper = threading.Thread(target=help_badly, args=numbers)
-            helper.start()
-            wait_for_end(helper)
-            helped_badly.append(False)
-        return True
 
     deployment = fleet.launch()
-    carry_out(deployment.pk, "", Others(call))
+    carry_out(deployment.pk, "", one_helper(help_badly))
     deployment.refresh_from_db()
     assert (deployment.status, fleet.ran()) == ("success", [1] * 6)
     assert not any(helped_badly)
@@ -370,7 +379,6 @@ def test_a_server_that_a_lost_helper_had_not_run_the_script_on_is_left_as_it_was
 ) -> None:
     settings.DEPLOYER_PARALLEL_SERVERS = 1
     follow = ServerRun.follow
-    helpers: list[threading.Thread] = []
 
     def lose(server: ServerRun, output: Any) -> None:
         if not server.work.deployment.helper:
@@ -378,20 +386,9 @@ def test_a_server_that_a_lost_helper_had_not_run_the_script_on_is_left_as_it_was
         Slice.lose(server.work.deployment.pk, HELPER)
         raise StoppedError("lost")
 
-    def help_on(deployment: int, number: int) -> None:
-        help_with(deployment, number, HELPER)
-        connection.close()
-
-    def help_once(*numbers: int) -> bool:
-        if not helpers:
-            helpers.append(threading.Thread(target=help_on, args=numbers, name="the helper"))
-            helpers[0].start()
-            wait_for_end(helpers[0])
-        return True
-
     monkeypatch.setattr(ServerRun, "follow", lose)
     deployment = fleet.launch()
-    carry_out(deployment.pk, "", Others(help_once))
+    carry_out(deployment.pk, "", one_helper(lambda deployment, number: help_with(deployment, number, HELPER)))
     deployment.refresh_from_db()
     assert deployment.status == "failed"
     assert fleet.ran() == [0, 1, 1, 1, 1, 1]
