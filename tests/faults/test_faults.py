@@ -32,8 +32,8 @@ def drawn() -> list[Cell]:
     """A cell of each family of faults, as the seed wants it."""
     chance = random.Random(SEED)
     trees = {f"{word}: {tree}" for word in ("cancel", "force") for tree in TREES}
-    families = [(set(LINK) - LONG, 2), (set(WORKER), 2), (set(QUEUE), 1), (trees, 1), ({"disk full"}, 1)]
-    families += [(set(HANDS), 1), ({PLACE_TWICE}, 1)]
+    families = [(set(LINK) - LONG, 3), (set(WORKER), 3), (set(QUEUE), 1), (trees, 2), ({"disk full"}, 1)]
+    families += [(set(HANDS), 2), ({PLACE_TWICE}, 1)]
     families += [(set(STOP), 1), ({FEW}, 1), ({f"force: {FEW}"}, 1)]
     families += [({BEFORE_ALL_FAILS, f"{BEFORE_ALL_FAILS}, work horse killed"}, 1)]
     cells = list(matrix())

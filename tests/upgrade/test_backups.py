@@ -328,9 +328,9 @@ def test_it_is_of_one_moment_while_others_write(site: Site, ready: Site, tmp_pat
 
 
 def test_rows_move_to_the_other_kind_of_database_and_back(
-    site: Site, databases: Callable[[str], str], ready: Site
+    site: Site, databases: Callable[[str], str], tmp_path: Path
 ) -> None:
-    other, third = databases("postgresql"), f"sqlite:///{ready.data / 'db.sqlite3'}"
+    other, third = databases("postgresql"), f"sqlite:///{tmp_path / 'third.sqlite3'}"
     before = site.told()
     said = site.do("move-database", other)
     assert "Set DATABASE_URL to the new database" in said
